@@ -1,0 +1,32 @@
+"""data-download: a source's rows, written to one file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bilora.errors import BadData
+from bilora.ports import Progress, Source, silent
+from bilora.storage import atomic, write_rows
+
+
+def download(source: Source, path: Path, *, progress: Progress = silent) -> int:
+    """Write all rows of `source` to `path` as JSON lines, whole or not at all; return how many.
+
+    Raises:
+        BadData: the source has no rows, or one that JSON cannot hold.
+    """
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for row in source.rows(progress=progress):
+            yield dict(row)
+
+    with atomic(path) as temporary:
+        try:
+            count = write_rows(temporary, rows())
+        except (TypeError, ValueError) as error:
+            raise BadData(path, f"the source delivers a row that is not JSON ({error}).") from None
+        if count == 0:
+            raise BadData(path, "the source delivers no rows; check `source` in params.yaml.")
+    return count

@@ -1,0 +1,38 @@
+"""The drop report: what each rule refused, and what that looked like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bilora.records import Sample
+
+EXAMPLES = 3
+EXCERPT_CHARS = 160
+
+
+class Drops:
+    """Counts refused rows by rule and keeps the first few of each as examples."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._examples: dict[str, list[dict[str, str]]] = {}
+
+    def add(self, rule: str, *, source: str, detail: str = "", excerpt: str = "") -> None:
+        """Note one refused row."""
+        self._counts[rule] = self._counts.get(rule, 0) + 1
+        examples = self._examples.setdefault(rule, [])
+        if len(examples) < EXAMPLES:
+            examples.append(
+                {"source": source, "detail": detail[:EXCERPT_CHARS], "excerpt": excerpt[:EXCERPT_CHARS]}
+            )
+
+    def add_sample(self, rule: str, sample: Sample, detail: str = "") -> None:
+        """Note one refused sample."""
+        self.add(rule, source=sample.source, detail=detail, excerpt=sample.prompt)
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """Return one entry a rule, the most frequent first."""
+        rules = sorted(self._counts, key=lambda rule: (-self._counts[rule], rule))
+        return [
+            {"rule": rule, "count": self._counts[rule], "examples": self._examples[rule]} for rule in rules
+        ]

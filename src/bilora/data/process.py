@@ -1,0 +1,155 @@
+"""data-process: raw rows become samples that were checked, and a report says what was refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bilora.data.drops import Drops
+from bilora.data.similarity import OVERLAP, Known, ngrams
+from bilora.errors import BadData, BiloraError
+from bilora.params import Processing
+from bilora.ports import Progress, Sandbox, silent
+from bilora.records import Drop, Program, Sample, Split
+from bilora.storage import read_rows
+from bilora.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Processed:
+    """The samples in the order of their rows, and the drop report as JSON."""
+
+    samples: list[Sample]
+    report: dict[str, Any]
+
+
+def process(
+    task: Task,
+    raw: Path,
+    *,
+    sandbox: Sandbox,
+    rules: Processing,
+    curated: Sequence[Sample] = (),
+    progress: Progress = silent,
+) -> Processed:
+    """Read, verify by execution, de-duplicate and decontaminate.
+
+    Args:
+        curated: the hand-checked evaluation set of this task, which no sample may repeat.
+        progress: called once for every row.
+
+    Raises:
+        BadData: a row is not what the task reads; file and line are named.
+        BiloraError: the sandbox itself failed, so nothing is known about a reference.
+    """
+    drops = Drops()
+    rows, samples = _read(task, raw, rules, drops, progress)
+    samples, execution = _execute(samples, sandbox, drops, progress)
+    samples = _deduplicate(samples, rules, drops)
+    samples = _decontaminate(samples, curated, rules, drops)
+    report = {
+        "task": task.name,
+        "rows_in": rows,
+        "rows_out": len(samples),
+        "execution": execution,
+        "rules": drops.as_json(),
+    }
+    return Processed(samples, report)
+
+
+def _read(
+    task: Task, raw: Path, rules: Processing, drops: Drops, progress: Progress
+) -> tuple[int, list[Sample]]:
+    rows, samples = 0, []
+    for number, row in read_rows(raw):
+        rows += 1
+        try:
+            sample = task.sample(row)
+        except KeyError as error:
+            raise BadData(raw, f"the row has no {error}, which the task {task.name} needs.", number) from None
+        except (AttributeError, TypeError, ValueError) as error:
+            problem = str(error).splitlines()[0]
+            raise BadData(raw, f"not a row of the task {task.name} ({problem}).", number) from None
+        if isinstance(sample, Drop):
+            drops.add(sample.rule, source=row["source"], detail=sample.detail, excerpt=_excerpt(row))
+        elif len(sample.prompt) > rules.max_prompt_chars:
+            drops.add_sample("prompt too long", sample, f"{len(sample.prompt)} characters")
+        elif len(sample.target) > rules.max_target_chars:
+            drops.add_sample("target too long", sample, f"{len(sample.target)} characters")
+        else:
+            samples.append(sample)
+            if sample.tests:
+                continue  # its row is finished when the sandbox has spoken
+        progress(1)
+    return rows, samples
+
+
+def _excerpt(row: dict[str, Any]) -> str:
+    return str(row.get("code") or next(iter(row.values())))
+
+
+def _execute(
+    samples: list[Sample], sandbox: Sandbox, drops: Drops, progress: Progress
+) -> tuple[list[Sample], dict[str, Any]]:
+    """Keep the samples whose reference passes its own tests; those without tests are kept unseen."""
+    tested = [sample for sample in samples if sample.tests]
+    programs = (Program(code=sample.target, setup=sample.setup, tests=sample.tests) for sample in tested)
+    failed: set[int] = set()
+    isolation: set[str] = set()
+    for sample, outcome in zip(tested, sandbox.run_many(programs, progress=progress), strict=True):
+        if outcome.status == "infrastructure":
+            raise BiloraError(
+                f"The sandbox could not try the reference of {sample.source} ({outcome.detail}): "
+                "nothing was dropped or written; mend the sandbox (docs/sandbox.md) and run again."
+            )
+        isolation.add(outcome.isolation)
+        if outcome.status != "passed":
+            failed.add(id(sample))
+            drops.add_sample("reference fails its tests", sample, f"{outcome.status}: {outcome.detail}")
+    counts = {"run": len(tested), "passed": len(tested) - len(failed), "isolation": sorted(isolation)}
+    return [sample for sample in samples if id(sample) not in failed], counts
+
+
+def _deduplicate(samples: list[Sample], rules: Processing, drops: Drops) -> list[Sample]:
+    """Drop exact and near repeats within a split; data-split looks across the splits."""
+    kept: list[Sample] = []
+    ids: dict[tuple[Split | None, str], Sample] = {}
+    known: dict[Split | None, Known] = {}
+    for sample in samples:
+        if twin := ids.get((sample.split, sample.id)):
+            drops.add_sample("exact duplicate", sample, f"of {twin.source}")
+        elif twin := known.setdefault(sample.split, Known(rules)).met(sample):
+            drops.add_sample("near-duplicate", sample, f"of {twin.source}")
+        else:
+            ids[sample.split, sample.id] = sample
+            kept.append(sample)
+    return kept
+
+
+def _decontaminate(
+    samples: list[Sample], curated: Sequence[Sample], rules: Processing, drops: Drops
+) -> list[Sample]:
+    """Drop what repeats the curated set: the same question by `Known`, or one n-gram of prose.
+
+    Of a program sample the statement is prose, of others the target: short loops share any n-gram of code.
+    """
+    known = Known(rules, curated)
+    prose = {gram: other for other in curated for gram in ngrams(_prose(other), rules.contamination_ngram)}
+    kept = []
+    for sample in samples:
+        shared = sorted(ngrams(_prose(sample), rules.contamination_ngram).intersection(prose))
+        if repeated := known.repeated(sample):
+            rule, other = repeated
+            drops.add_sample("repeats the curated set", sample, f"{rule}: {other.source}")
+        elif shared:
+            detail = f"{OVERLAP} with {prose[shared[0]].source}: {shared[0]}"
+            drops.add_sample("repeats the curated set", sample, detail)
+        else:
+            kept.append(sample)
+    return kept
+
+
+def _prose(sample: Sample) -> str:
+    return sample.prompt.partition("\n\n")[0] if sample.tests else sample.target

@@ -1,0 +1,169 @@
+"""When two samples are the same question.
+
+Samples with tests are programs. Two are the same if the statement reads the same, or if the programs
+are equal once formatting and chosen names are put aside. Likeness is not enough there: exercises
+resemble each other on purpose, and one operator more is another task.
+
+Samples without tests are judged by likeness: MinHash (Broder 1997) over the prompt's word triples
+finds candidates, the exact Jaccard index decides.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from datasketch import MinHash, MinHashLSH
+
+from bilora.params import Processing
+from bilora.records import Sample
+from bilora.storage import sha256_bytes
+from bilora.tasks.task import parse
+
+STATEMENT, PROGRAM, LIKENESS, OVERLAP = "same statement", "same program", "near-duplicate", "shared n-gram"
+
+WORD = re.compile(r"\w+")
+SHINGLE = 3
+PERMUTATIONS = 64
+RECALL_FIRST = (0.05, 0.95)
+"""Weights of false candidates and of missed ones: a false one costs a set comparison, no more."""
+KEPT_NAMES = frozenset(dir(builtins))
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words and numbers of a text."""
+    return WORD.findall(text.lower())
+
+
+def statement(sample: Sample) -> str:
+    """Return the prompt's first paragraph as words: what is asked, without signature and visible test."""
+    return " ".join(words(sample.prompt.partition("\n\n")[0]))
+
+
+def program(code: str) -> str:
+    """Hash a program without its formatting, annotations and chosen names; of what does not parse, the text."""
+    tree = parse(code)
+    return sha256_bytes((ast.dump(_Renamed().visit(tree)) if tree else code).encode())
+
+
+class _Renamed(ast.NodeTransformer):
+    """Numbers the names a program chooses, in order of appearance; builtins and modules keep theirs."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {name: name for name in KEPT_NAMES}
+
+    def _number(self, name: str) -> str:
+        return self._names.setdefault(name, f"v{len(self._names)}")
+
+    def visit_alias(self, node: ast.alias) -> ast.alias:
+        bound = node.asname or node.name.partition(".")[0]
+        self._names[bound] = bound
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        node.id = self._number(node.id)
+        return node
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.arg, node.annotation = self._number(node.arg), None
+        return node
+
+    def visit_keyword(self, node: ast.keyword) -> ast.keyword:
+        if node.arg in self._names:
+            node.arg = self._names[node.arg]
+        self.generic_visit(node)
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        node.name, node.returns = self._number(node.name), None
+        self.generic_visit(node)
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
+        node.name = self._number(node.name)
+        self.generic_visit(node)
+        return node
+
+
+def ngrams(text: str, n: int) -> set[str]:
+    """Return all runs of n words."""
+    sequence = words(text)
+    return {" ".join(sequence[start : start + n]) for start in range(len(sequence) - n + 1)}
+
+
+@dataclass(frozen=True)
+class _Print:
+    """What is compared of one sample."""
+
+    statement: str = ""
+    program: str = ""
+    shingles: frozenset[int] = frozenset()
+
+
+def _print(sample: Sample) -> _Print:
+    if sample.tests:
+        return _Print(statement=statement(sample), program=program(sample.target))
+    sequence = words(sample.prompt)
+    starts = range(max(1, len(sequence) - SHINGLE + 1))
+    triples = (" ".join(sequence[start : start + SHINGLE]) for start in starts)
+    return _Print(shingles=frozenset(zlib.crc32(triple.encode()) for triple in triples))
+
+
+class Known:
+    """Samples seen so far, to ask whether another one repeats one of them."""
+
+    def __init__(self, rules: Processing, samples: Iterable[Sample] = ()) -> None:
+        self._threshold = rules.near_duplicate
+        self._exact: dict[tuple[str, str], Sample] = {}
+        self._near = MinHashLSH(rules.near_duplicate, num_perm=PERMUTATIONS, weights=RECALL_FIRST)
+        self._empty = MinHash(num_perm=PERMUTATIONS, hashfunc=int)
+        self._shingled: list[tuple[frozenset[int], Sample]] = []
+        for sample in samples:
+            self._add(sample, _print(sample))
+
+    def repeated(self, sample: Sample) -> tuple[str, Sample] | None:
+        """Return by which rule, and whom, a sample repeats: for programs either half is enough."""
+        print_ = _print(sample)
+        if not sample.tests:
+            like = self._like(print_)
+            return (LIKENESS, like) if like else None
+        for rule, half in ((STATEMENT, print_.statement), (PROGRAM, print_.program)):
+            if twin := self._exact.get((rule, half)):
+                return rule, twin
+        return None
+
+    def met(self, sample: Sample) -> Sample | None:
+        """Return whom a sample adds nothing to, else remember it: programs must agree in both halves."""
+        print_ = _print(sample)
+        both = (print_.statement, print_.program)
+        twin = self._exact.get(both) if sample.tests else self._like(print_)
+        if twin is None:
+            self._add(sample, print_)
+        return twin
+
+    def _add(self, sample: Sample, print_: _Print) -> None:
+        if sample.tests:
+            self._exact.setdefault((STATEMENT, print_.statement), sample)
+            self._exact.setdefault((PROGRAM, print_.program), sample)
+            self._exact.setdefault((print_.statement, print_.program), sample)
+        else:
+            self._near.insert(len(self._shingled), self._sketch(print_))
+            self._shingled.append((print_.shingles, sample))
+
+    def _sketch(self, print_: _Print) -> MinHash:
+        sketch = self._empty.copy()  # drawing its permutations anew costs ten times the hashing
+        sketch.update_batch(sorted(print_.shingles))
+        return sketch
+
+    def _like(self, print_: _Print) -> Sample | None:
+        if not self._shingled:
+            return None
+        for place in sorted(self._near.query(self._sketch(print_))):
+            others, other = self._shingled[place]
+            if len(print_.shingles & others) >= self._threshold * len(print_.shingles | others):
+                return other
+        return None

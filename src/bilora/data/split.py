@@ -1,0 +1,138 @@
+"""data-split: samples are dealt to train, validation and test, and no test question is trained on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+from bilora.data.drops import Drops
+from bilora.data.similarity import Known
+from bilora.errors import BadData
+from bilora.params import Processing, Splitting
+from bilora.records import Sample
+
+T = TypeVar("T")
+
+SPLITS = ("train", "validation", "test")
+LARGEST_GROUPS = 20
+
+
+def split(
+    samples: list[Sample], *, splitting: Splitting, seed: int, rules: Processing
+) -> tuple[dict[str, list[Sample]], dict[str, Any]]:
+    """Deal samples to splits; return them with the report as JSON.
+
+    An official split is kept. Other groups are dealt whole, by the hash of (seed, group), in the
+    proportion of the three counts. What repeats a test sample leaves train and validation. Then each
+    split is cut to its count, tiers and groups taking turns, so that any beginning of it is balanced.
+
+    Raises:
+        BadData: a split came out empty.
+    """
+    drops = Drops()
+    dealt: dict[str, list[Sample]] = {name: [] for name in SPLITS}
+    for sample in samples:
+        place = sample.split or _deal(sample.group, splitting, seed)
+        if place == "prompt":
+            drops.add_sample("few-shot prompt of its source", sample)
+        else:
+            dealt[place].append(sample.model_copy(update={"split": place}))
+    official = {name: len(dealt[name]) for name in SPLITS}
+    pairs = _separate(dealt, rules, drops)
+    counts = splitting.model_dump()
+    for name, members in dealt.items():
+        ordered = _in_turns(members, seed)
+        for sample in ordered[counts[name] :]:
+            drops.add_sample(f"over the {name} count", sample)
+        dealt[name] = ordered[: counts[name]]
+        if not dealt[name]:
+            raise BadData(
+                f"split {name}", "has no samples; name more sources or groups for it in params.yaml."
+            )
+    report = {
+        "rows_in": len(samples),
+        "rows_out": sum(map(len, dealt.values())),
+        "dealt": official,
+        "pairs": pairs,
+        "rules": drops.as_json(),
+        "splits": {name: _counts(members) for name, members in dealt.items()},
+    }
+    return dealt, report
+
+
+def _hash(*parts: object) -> int:
+    return int.from_bytes(hashlib.sha256("\x00".join(map(str, parts)).encode()).digest()[:8], "big")
+
+
+def _deal(group: str, splitting: Splitting, seed: int) -> str:
+    point = _hash(seed, group) / 2**64 * (splitting.test + splitting.validation + splitting.train)
+    if point < splitting.test:
+        return "test"
+    return "validation" if point < splitting.test + splitting.validation else "train"
+
+
+def _separate(dealt: dict[str, list[Sample]], rules: Processing, drops: Drops) -> list[dict[str, Any]]:
+    """Take what repeats a test sample out of the other splits; return the pairs."""
+    tested = Known(rules, dealt["test"])
+    pairs = []
+    for name in ("train", "validation"):
+        kept = []
+        for sample in dealt[name]:
+            repeated = tested.repeated(sample)
+            if repeated is None:
+                kept.append(sample)
+                continue
+            rule, other = repeated
+            drops.add_sample(f"{rule} as in test", sample, f"of {other.source}")
+            pairs.append(
+                {
+                    "rule": rule,
+                    "dropped": {"id": sample.id, "source": sample.source, "split": name},
+                    "kept": {"id": other.id, "source": other.source, "split": "test"},
+                }
+            )
+        dealt[name] = kept
+    return pairs
+
+
+def _in_turns(samples: list[Sample], seed: int) -> list[Sample]:
+    """Order by hash; then tiers take turns, and within a tier its groups."""
+
+    def by_group(members: list[Sample]) -> list[Sample]:
+        return list(_alternate(_grouped(members, lambda sample: sample.group)))
+
+    shuffled = sorted(samples, key=lambda sample: (_hash(seed, sample.id), sample.source))
+    return list(_alternate([by_group(tier) for tier in _grouped(shuffled, lambda sample: sample.tier)]))
+
+
+def _grouped(samples: list[Sample], key: Callable[[Sample], str]) -> list[list[Sample]]:
+    """Collect by key, in the order in which the keys appear."""
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(key(sample), []).append(sample)
+    return list(groups.values())
+
+
+def _alternate(queues: Iterable[list[T]]) -> Iterator[T]:
+    waiting = [iter(queue) for queue in queues]
+    while waiting:
+        still = []
+        for queue in waiting:
+            for item in queue:
+                yield item
+                still.append(queue)
+                break
+        waiting = still
+
+
+def _counts(samples: list[Sample]) -> dict[str, Any]:
+    groups = Counter(sample.group for sample in samples)
+    return {
+        "rows": len(samples),
+        "tier": dict(sorted(Counter(sample.tier for sample in samples).items())),
+        "licence": dict(sorted(Counter(sample.licence for sample in samples).items())),
+        "groups": len(groups),
+        "group": dict(sorted(groups.items(), key=lambda item: (-item[1], item[0]))[:LARGEST_GROUPS]),
+    }

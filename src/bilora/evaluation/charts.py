@@ -1,0 +1,151 @@
+"""Small inline SVG drawings. Colours are the page's, by class, so they follow light and dark."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+Point = tuple[float, float]
+
+WIDTH, HEIGHT = 360, 190
+LEFT, RIGHT, TOP, BOTTOM = 44, 10, 12, 26
+MAX_POINTS = 400
+
+
+def interval_bar(low: float | None, mean: float, high: float | None, top: float) -> Markup:
+    """Draw a value and its interval on a track from 0 to `top`."""
+
+    def at(value: float) -> float:
+        return round(2 + 116 * min(max(value / top, 0.0), 1.0), 2) if top > 0 else 2
+
+    span = Markup("")
+    if low is not None and high is not None:
+        span = Markup('<rect class="span" x="{}" y="3" width="{}" height="6" rx="3"/>').format(
+            at(low), max(1.0, round(at(high) - at(low), 2))
+        )
+    return Markup(
+        '<svg class="bar" viewBox="0 0 120 12" aria-hidden="true">'
+        '<line class="track" x1="2" y1="6" x2="118" y2="6"/>{}'
+        '<circle class="mean" cx="{}" cy="6" r="3"/></svg>'
+    ).format(span, at(mean))
+
+
+def difference_bar(low: float, delta: float, high: float, margin: float) -> Markup:
+    """Draw a difference and its interval around 0; a dashed line marks how much loss is allowed."""
+    reach = _above(max(abs(low), abs(high), margin, 1e-9) * 1.1)
+
+    def at(value: float) -> float:
+        return round(150 + 140 * value / reach, 2)
+
+    allowed = Markup("")
+    if margin > 0:
+        allowed = Markup('<line class="margin" x1="{0}" y1="4" x2="{0}" y2="28"/>').format(at(-margin))
+    return Markup(
+        '<svg class="difference" viewBox="0 0 300 44" role="img" aria-label="difference {} from {} to {}">'
+        '<line class="track" x1="10" y1="16" x2="290" y2="16"/>'
+        '<line class="zero" x1="150" y1="4" x2="150" y2="28"/>{}'
+        '<rect class="span" x="{}" y="12" width="{}" height="8" rx="4"/>'
+        '<circle class="mean" cx="{}" cy="16" r="4.5"/>'
+        '<text x="10" y="41">{}</text><text x="150" y="41" class="mid">0</text>'
+        '<text x="290" y="41" class="end">+{}</text></svg>'
+    ).format(
+        f"{delta:+.3f}",
+        f"{low:+.3f}",
+        f"{high:+.3f}",
+        allowed,
+        at(low),
+        max(1.0, round(at(high) - at(low), 2)),
+        at(delta),
+        f"-{reach:g}",
+        f"{reach:g}",
+    )
+
+
+def line_chart(points: Sequence[Point], *, label: str, dots: bool = False) -> Markup:
+    """Draw y over step. Many points get a faint raw line under their running mean."""
+    points = _thinned(sorted(point for point in points if all(map(math.isfinite, point))))
+    if not points:
+        return Markup("")
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    y_ticks = _ticks(min(ys), max(ys))
+    x_ticks = _ticks(min(xs), max(xs), count=4, inside=True)
+    left, right = xs[0], xs[-1] if xs[-1] > xs[0] else xs[0] + 1
+    bottom, top = y_ticks[0], y_ticks[-1]
+
+    def place(point: Point) -> Point:
+        x = LEFT + (WIDTH - LEFT - RIGHT) * (point[0] - left) / (right - left)
+        y = HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (point[1] - bottom) / (top - bottom)
+        return round(x, 1), round(y, 1)
+
+    drawn: list[Markup] = []
+    for value in y_ticks:
+        y = place((left, value))[1]
+        drawn.append(Markup('<path class="grid" d="M{} {}H{}"/>').format(LEFT, y, WIDTH - RIGHT))
+        drawn.append(
+            Markup('<text class="end" x="{}" y="{}">{}</text>').format(
+                LEFT - 6, round(y + 3.5, 1), f"{value:g}"
+            )
+        )
+    for value in x_ticks:
+        x = place((value, bottom))[0]
+        drawn.append(Markup('<text class="mid" x="{}" y="{}">{}</text>').format(x, HEIGHT - 8, f"{value:g}"))
+    window = len(points) // 12
+    if window > 1 and not dots:
+        drawn.append(_line([place(point) for point in points], "raw"))
+        drawn.append(_line([place(point) for point in _running_mean(points, window)], "line"))
+    else:
+        drawn.append(_line([place(point) for point in points], "line"))
+    if dots or len(points) == 1:
+        for x, y in map(place, points):
+            drawn.append(Markup('<circle class="dot" cx="{}" cy="{}" r="2.8"/>').format(x, y))
+    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        WIDTH, HEIGHT, f"{label}: from {ys[0]:.4g} to {ys[-1]:.4g}", Markup("").join(drawn)
+    )
+
+
+def _line(points: Sequence[Point], kind: str) -> Markup:
+    path = " ".join(f"{x:g},{y:g}" for x, y in points)
+    return Markup('<polyline class="{}" points="{}"/>').format(kind, path)
+
+
+def _thinned(points: Sequence[Point]) -> list[Point]:
+    """Average neighbours until at most MAX_POINTS are left; the page must stay small."""
+    stride = math.ceil(len(points) / MAX_POINTS)
+    if stride <= 1:
+        return list(points)
+    parts = [points[start : start + stride] for start in range(0, len(points), stride)]
+    return [(sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)) for part in parts]
+
+
+def _running_mean(points: Sequence[Point], window: int) -> list[Point]:
+    means = []
+    for index, (x, _) in enumerate(points):
+        near = points[max(0, index - window) : index + window + 1]
+        means.append((x, sum(y for _, y in near) / len(near)))
+    return means
+
+
+def _step(span: float, count: int) -> float:
+    raw = span / count
+    power = 10.0 ** math.floor(math.log10(raw))
+    return next(power * nice for nice in (1, 2, 2.5, 5, 10) if power * nice >= raw * (1 - 1e-9))
+
+
+def _above(value: float) -> float:
+    """Return the next round number at or above `value`."""
+    return float(f"{_step(value, 1):.6g}")
+
+
+def _ticks(low: float, high: float, *, count: int = 4, inside: bool = False) -> list[float]:
+    """Return round values that enclose [low, high], or lie inside it."""
+    if high <= low:
+        pad = abs(low) * 0.1 or 1.0
+        low, high = (low, low) if inside else (low - pad, high + pad)
+        if inside:
+            return [low]
+    step = _step(high - low, count)
+    first = math.ceil(low / step - 1e-9) if inside else math.floor(low / step + 1e-9)
+    last = math.floor(high / step + 1e-9) if inside else math.ceil(high / step - 1e-9)
+    return [float(f"{index * step:.6g}") for index in range(first, last + 1)]

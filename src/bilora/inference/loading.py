@@ -1,0 +1,110 @@
+"""One loader decides how the base and its tokenizer come into memory, and says what it did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bilora.errors import BadData, Unreachable
+from bilora.params import Base
+from bilora.storage import sha256_json, sha256_tree
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A base in memory. `mode` says device, precision and quantisation in one line."""
+
+    model: Any
+    tokenizer: Any
+    mode: str
+
+
+def base_revision(base: Base) -> str:
+    """Return what pins the base: the hub commit, or the hash of the folder's weights and tokenizer."""
+    if base.revision is not None:
+        return base.revision
+    folder = Path(base.id)
+    if not (folder / "config.json").is_file():
+        raise BadData(folder, "there is no model here; `base.id` must name a model folder or a hub id.")
+    kept = {name: digest for name, digest in sha256_tree(folder).items() if name.endswith((".safetensors", ".json"))}
+    return sha256_json(kept)[:40]
+
+
+def load_tokenizer(base: Base) -> Any:
+    """Load the base's tokenizer, padding on the left for generation.
+
+    The pad token is `<unk>`: Phi-3's own choice is the end token, which training would then mask.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base.id, revision=base.revision)
+    except OSError as error:
+        raise _unreachable(base, error) from None
+    if tokenizer.chat_template is None:
+        raise BadData(base.id, "the tokenizer has no chat template; use an instruction-tuned base.")
+    if tokenizer.unk_token is not None:
+        tokenizer.pad_token = tokenizer.unk_token
+    tokenizer.padding_side = "left"
+    return tokenizer
+
+
+def load_base(base: Base, *, training: bool = False) -> Loaded:
+    """Load the base: safetensors only, never remote code.
+
+    Args:
+        training: load for training (NF4 when the params say so and CUDA is there, else 32-bit on
+            CPU and 16-bit on CUDA); otherwise in `base.dtype`, the precision that is served.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    cuda = torch.cuda.is_available()
+    dtype = getattr(torch, base.dtype)
+    extra: dict[str, Any] = {}
+    mode = base.dtype
+    if training and base.quantize == "nf4":
+        if not cuda:
+            raise BadData("base.quantize", "nf4 trains on CUDA only; set it to null on this machine.")
+        from transformers import BitsAndBytesConfig
+
+        extra["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16,
+        )
+        mode = "nf4"
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            base.id,
+            revision=base.revision,
+            dtype=dtype,
+            use_safetensors=True,
+            attn_implementation="sdpa",
+            device_map={"": 0} if cuda else None,
+            **extra,
+        )
+    except OSError as error:
+        raise _unreachable(base, error) from None
+    model.eval()
+    device = torch.cuda.get_device_name() if cuda else "cpu"
+    return Loaded(model, load_tokenizer(base), f"{device}, {mode}")
+
+
+def _unreachable(base: Base, error: OSError) -> Unreachable | BadData:
+    reason = str(error).splitlines()[0][:200]
+    if base.local:
+        return BadData(base.id, f"cannot be loaded ({reason}).")
+    return Unreachable(f"{base.id} at {base.revision} could not be fetched ({reason}). Check the network, or use the nano profile.")
+
+
+def stop_ids(model: Any, tokenizer: Any) -> list[int]:
+    """Return the ids that end an answer: those of the generation config and the chat's own end tokens."""
+    configured = model.generation_config.eos_token_id
+    ids = set(configured if isinstance(configured, list) else [configured] if configured is not None else [])
+    vocabulary = tokenizer.get_vocab()
+    ids.update(vocabulary[token] for token in ("<|end|>", "<|assistant|>", "<|endoftext|>") if token in vocabulary)
+    ids.add(tokenizer.eos_token_id)
+    return sorted(ids)

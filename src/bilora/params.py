@@ -1,0 +1,313 @@
+"""params.yaml as types. Read once, at the door; every room below gets just its slice.
+
+Numbers live here, behaviour in code. Unknown keys are faults, and all faults are told at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bilora.errors import ParamsError
+
+T = TypeVar("T", bound=BaseModel)
+PARAMS_FILE = Path("params.yaml")
+
+Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
+Count = Annotated[int, Field(ge=1)]
+Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+
+
+class Slice(BaseModel):
+    """Base of all sections: closed, immutable, strict about types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Base(Slice):
+    """The frozen base model. `id` is a folder of this repository or a hub id with a pinned revision.
+
+    `dtype` is used to answer; `quantize: nf4` trains on a 4-bit copy (CUDA only).
+    """
+
+    id: str
+    revision: Revision | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    quantize: Literal["nf4"] | None = None
+
+    @property
+    def local(self) -> bool:
+        """Whether the base lies in a folder here."""
+        return Path(self.id).is_dir() or self.id.startswith((".", "/", "models/"))
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Base:
+        if not self.local and self.revision is None:
+            raise ValueError(f"{self.id} is a hub id: pin `revision` to a commit (40 hexadecimal digits)")
+        return self
+
+
+class HubSource(Slice):
+    """A hub data set at a pinned revision; its splits are kept as official."""
+
+    kind: Literal["hub"]
+    id: str
+    revision: Revision
+    config: str | None = None
+    splits: dict[Literal["train", "validation", "test"], str]
+    licence: str
+    limit: Count | None = None
+
+
+class FilesSource(Slice):
+    """JSONL (plain or .gz) or Parquet files. A row's own `split` is kept; `splits: mbpp` derives it from task_id."""
+
+    kind: Literal["files"]
+    paths: Annotated[list[str], Field(min_length=1)]
+    licence: str
+    splits: Literal["row", "mbpp"] = "row"
+    limit: Count | None = None
+
+
+class InstalledSource(Slice):
+    """Functions and docstrings of installed packages; whole packages go to validation and test.
+
+    `limit` is per package, so that a large one does not speak for all.
+    """
+
+    kind: Literal["installed"]
+    train: Annotated[list[str], Field(min_length=1)]
+    validation: Annotated[list[str], Field(min_length=1)]
+    test: Annotated[list[str], Field(min_length=1)]
+    limit: Count | None = None
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> InstalledSource:
+        seen: set[str] = set()
+        for name in (*self.train, *self.validation, *self.test):
+            if name in seen:
+                raise ValueError(f"package {name!r} stands twice; a package belongs to one split")
+            seen.add(name)
+        return self
+
+
+class ExercisesSource(Slice):
+    """Generated programming exercises: how many compositions of each tier."""
+
+    kind: Literal["exercises"]
+    compositions: dict[Literal["one", "two", "three"], Annotated[int, Field(ge=0)]]
+
+
+AnySource = Annotated[
+    HubSource | FilesSource | InstalledSource | ExercisesSource, Field(discriminator="kind")
+]
+
+
+class Processing(Slice):
+    """data-process: what counts as a duplicate and as too long."""
+
+    near_duplicate: Fraction = 0.85
+    contamination_ngram: Count = 13
+    max_prompt_chars: Count = 4000
+    max_target_chars: Count = 2000
+
+
+class Splitting(Slice):
+    """data-split: at most so many samples a split; groups without an official split are dealt by hash."""
+
+    train: Count
+    validation: Count
+    test: Count
+
+
+class Adapter(Slice):
+    """LoRA's shape (Hu et al. 2021): rank, scale alpha / rank, dropout, and the layers it attaches to."""
+
+    rank: Count
+    alpha: Count
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)]
+    target_modules: Annotated[list[str], Field(min_length=1)]
+
+
+class Training(Slice):
+    """How one adapter is trained. Lengths in tokens, `steps` in optimiser steps."""
+
+    steps: Count
+    batch_size: Count
+    accumulation: Count = 1
+    learning_rate: Annotated[float, Field(gt=0.0)]
+    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
+    clip: Annotated[float, Field(gt=0.0)] = 1.0
+    max_length: Count
+    evaluate_every: Count
+    evaluate_samples: Count
+    patience: Count = 3
+
+
+class Generation(Slice):
+    """How systems answer. Greedy unless `temperature` is above 0."""
+
+    max_new_tokens: Count
+    batch_size: Count
+    temperature: Annotated[float, Field(ge=0.0)] = 0.0
+
+
+class TaskParams(Slice):
+    """One task's numbers."""
+
+    source: AnySource
+    split: Splitting
+    adapter: Adapter
+    training: Training
+    generation: Generation
+    margin: Fraction = 0.05
+
+
+class Benchmark(Slice):
+    """The gate: how many samples it wants, how the intervals are drawn."""
+
+    eval_dataset: str = "benchmarking/eval_dataset.json"
+    samples: Count
+    min_samples: Count
+    draws: Annotated[int, Field(ge=1000)] = 10_000
+
+
+class Endpoint(Slice):
+    """An OpenAI-compatible server to compare with. The key is read from the environment, never from here."""
+
+    name: str
+    base_url: str
+    model: str
+    key_env: str | None = None
+    concurrency: Count = 4
+    timeout_s: Annotated[float, Field(gt=0.0)] = 60.0
+
+
+class LocalHub(Slice):
+    """Publish into a folder."""
+
+    kind: Literal["local"]
+    path: str
+
+
+class Tracking(Slice):
+    """Where runs are told besides the files: names of trainer integrations."""
+
+    sinks: list[Literal["mlflow", "trackio", "wandb", "dvclive"]] = []
+
+
+class CorpusParams(Slice):
+    """What the embedded base reads. Packages named by any task as validation or test never enter."""
+
+    packages: Annotated[list[str], Field(min_length=1)]
+    held_out: list[str]
+    licences: Annotated[list[str], Field(min_length=1)]
+    exercises: Annotated[int, Field(ge=0)]
+    max_file_chars: Count
+
+
+class Architecture(Slice):
+    """Shape of the embedded Phi-3 model."""
+
+    vocabulary: Count
+    hidden: Count
+    intermediate: Count
+    layers: Count
+    heads: Count
+    context: Count
+
+
+class Pretraining(Slice):
+    """How the embedded base is made; not part of the pipeline."""
+
+    corpus: CorpusParams
+    architecture: Architecture
+    tokens: Count
+    sequence: Count
+    batch_size: Count
+    learning_rate: Annotated[float, Field(gt=0.0)]
+    warmup: Fraction
+    weight_decay: Annotated[float, Field(ge=0.0)]
+    save_every: Count
+
+
+class Params(Slice):
+    """The whole of params.yaml."""
+
+    profile: str
+    seed: int
+    base: Base
+    tasks: Annotated[dict[str, TaskParams], Field(min_length=1)]
+    processing: Processing = Processing()
+    benchmark: Benchmark
+    endpoints: list[Endpoint] = []
+    judge: Endpoint | None = None
+    hub: LocalHub
+    tracking: Tracking = Tracking()
+
+    @model_validator(mode="after")
+    def _enough_samples(self) -> Params:
+        if self.benchmark.min_samples > self.benchmark.samples:
+            raise ValueError("benchmark.min_samples is above benchmark.samples: no verdict could ever pass")
+        names = [endpoint.name for endpoint in self.endpoints]
+        taken = {"base", *self.tasks, *(name for name in names if names.count(name) > 1)}
+        for clash in sorted(taken.intersection(names)):
+            raise ValueError(f"endpoint name {clash!r} is taken")
+        return self
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    kinds = {"hub", "files", "installed", "exercises", "local"}
+    return ".".join(str(part) for part in location if part not in kinds) or "(top level)"
+
+
+def _parse(path: Path, kind: type[T], document: Any, extra: list[str]) -> T:
+    if not isinstance(document, dict):
+        raise ParamsError(path, ["(top level): must be a mapping"])
+    faults = list(extra)
+    try:
+        parsed = kind.model_validate(document)
+    except ValidationError as error:
+        faults += [f"{_place(fault['loc'])}: {fault['msg']}" for fault in error.errors()]
+        raise ParamsError(path, faults) from None
+    if faults:
+        raise ParamsError(path, faults)
+    return parsed
+
+
+def _load_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(path, ["the file does not exist; `bilora profile use nano` writes one"]) from None
+    except yaml.YAMLError as error:
+        raise ParamsError(path, [f"not YAML: {error}"]) from None
+
+
+def read_params(path: Path = PARAMS_FILE, *, known_tasks: list[str] | None = None) -> Params:
+    """Read a params file; `known_tasks`, when given, are the only names allowed under `tasks`.
+
+    Raises:
+        ParamsError: with every fault and its place.
+    """
+    document = _load_yaml(path)
+    unknown = []
+    if known_tasks is not None and isinstance(document, dict) and isinstance(document.get("tasks"), dict):
+        unknown = [
+            f"tasks.{name}: no such task; known: {', '.join(known_tasks)}"
+            for name in document["tasks"]
+            if name not in known_tasks
+        ]
+    return _parse(path, Params, document, unknown)
+
+
+def read_pretraining(path: Path) -> Pretraining:
+    """Read the recipe of an embedded base.
+
+    Raises:
+        ParamsError: with every fault and its place.
+    """
+    return _parse(path, Pretraining, _load_yaml(path), [])

@@ -1,0 +1,171 @@
+"""What the embedded base reads: documents from installed packages and generated exercises.
+
+Four forms of document, all plain text but the last: whole source files; documented functions;
+functions followed by their summary in a comment; and a few chats in which a person hands over the
+beginning of some code and gets the rest, so that the chat tokens mean something before any adapter
+is trained. Held-out packages and held-out compositions never enter.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import random
+import warnings
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import PurePosixPath
+from typing import Any
+
+from bilora.errors import BadData
+from bilora.params import CorpusParams
+from bilora.sources.exercises import TIERS, exercises
+
+LICENCE_NAMES = {
+    "apache": "Apache-2.0",
+    "apache 2.0": "Apache-2.0",
+    "apache 2.0 license": "Apache-2.0",
+    "apache software license": "Apache-2.0",
+    "bsd license": "BSD",
+    "mit license": "MIT",
+}
+SKIPPED_FOLDERS = {"tests", "test", "testing", "_vendor", "vendor", "vendored", "third_party", "benchmarks"}
+CONTINUATION_SHARE = 0.10
+CHARS_PER_FUNCTION = (60, 1600)
+WHOLE_FILE_SHARE = 0.15
+
+
+def licence_ids(distribution: metadata.Distribution) -> set[str]:
+    """Return the SPDX ids that a distribution's metadata names."""
+    meta = distribution.metadata
+    classifiers = [line.rsplit("::", 1)[-1].strip() for line in meta.get_all("Classifier") or () if line.startswith("License")]
+    stated = meta.get("License-Expression") or ""
+    if not stated and len(meta.get("License") or "") <= 24:
+        stated = meta.get("License") or ""
+    names = stated.replace("(", " ").replace(")", " ") if stated else " AND ".join(classifiers)
+    for joint in (" OR ", " WITH "):
+        names = names.replace(joint, " AND ")
+    return {LICENCE_NAMES.get(name.strip().lower(), name.strip()) for name in names.split(" AND ") if name.strip()}
+
+
+def _files(distribution: metadata.Distribution, limit: int) -> Iterator[tuple[str, str]]:
+    for entry in sorted(distribution.files or (), key=str):
+        path = PurePosixPath(entry)
+        if path.suffix != ".py" or SKIPPED_FOLDERS.intersection(path.parts) or ".." in path.parts:
+            continue
+        try:
+            text = entry.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue
+        if 200 < len(text) <= limit:
+            yield str(entry), text
+
+
+def _functions(text: str) -> Iterator[tuple[str, str, str]]:
+    """Yield (source, source without docstring, summary) of each documented function."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            tree = ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError):
+            return
+    lines = text.splitlines()
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or len(node.body) < 2:
+            continue
+        documented = ast.get_docstring(node)
+        if not documented:
+            continue
+        first = node.body[0]
+        start, indent = node.lineno - 1, node.col_offset
+        body = [line[indent:] for line in lines[start : node.end_lineno]]
+        low, high = first.lineno - 1 - start, (first.end_lineno or first.lineno) - start
+        bare = body[:low] + body[high:]
+        summary = " ".join(documented.split("\n\n")[0].split())
+        source = "\n".join(body)
+        if CHARS_PER_FUNCTION[0] < len("\n".join(bare)) < CHARS_PER_FUNCTION[1] and 15 < len(summary) < 300:
+            yield source, "\n".join(bare), summary
+
+
+def _continuation(text: str, rng: random.Random) -> list[dict[str, str]] | None:
+    lines = text.splitlines()
+    if not 4 <= len(lines) <= 40:
+        return None
+    cut = rng.randint(2, len(lines) - 1)
+    head, rest = "\n".join(lines[:cut]), "\n".join(lines[cut:])
+    return [
+        {"role": "user", "content": f"Continue this Python code.\n```python\n{head}\n```"},
+        {"role": "assistant", "content": f"```python\n{rest}\n```"},
+    ]
+
+
+def _exercise_text(row: dict[str, Any], rng: random.Random) -> str:
+    tests = "\n".join(row["test_list"][: rng.randint(1, 3)])
+    code: str = row["code"]
+    if rng.random() < 0.5:
+        return f"# {row['text']}\n{code}\n\n{tests}\n"
+    if rng.random() < 0.5:
+        return f"# {row['text']}\n# For example: {row['test_list'][0].removeprefix('assert ')}\n{code}\n"
+    head, colon, body = code.rpartition("\ndef ")
+    signature, _, rest = body.partition("\n") if colon else code.partition("\n")
+    prefix = f"{head}\ndef " if colon else ""
+    return f'{prefix}{signature}\n    """{row["text"]}"""\n{rest}\n\n{tests}\n'
+
+
+Document = str | list[dict[str, str]]
+"""Plain text, or a chat that the template renders."""
+
+
+def build(params: CorpusParams, seed: int) -> tuple[list[Document], dict[str, Any]]:
+    """Return all documents in training order and the manifest of what went in.
+
+    Raises:
+        BadData: a package is not installed, or its licence is not on the list.
+    """
+    rng = random.Random(seed)
+    documents: list[Document] = []
+    packages: list[dict[str, Any]] = []
+    seen: set[bytes] = set()
+
+    def fresh(text: str) -> bool:
+        digest = hashlib.sha256(" ".join(text.split()).encode("utf-8", "replace")).digest()
+        return not (digest in seen or seen.add(digest))  # type: ignore[func-returns-value]
+
+    for name in sorted(set(params.packages) - set(params.held_out), key=str.lower):
+        try:
+            distribution = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            raise BadData(name, "the package is not installed; `pip install` it or take it off the list.") from None
+        licences = licence_ids(distribution)
+        if not licences or not licences <= set(params.licences):
+            raise BadData(name, f"its licence ({', '.join(sorted(licences)) or 'unknown'}) is not on the list.")
+        files = functions = size = 0
+        for _, text in _files(distribution, params.max_file_chars):
+            if not fresh(text):
+                continue
+            files, size = files + 1, size + len(text.encode())
+            if rng.random() < WHOLE_FILE_SHARE:
+                documents.append(text[:6000])
+            for source, bare, summary in _functions(text):
+                if not fresh(bare):
+                    continue
+                functions += 1
+                documents.append(f"{bare}\n\n# Summary: {summary}\n")
+                if rng.random() < 0.3:
+                    documents.append(source)
+                if rng.random() < CONTINUATION_SHARE and (chat := _continuation(bare, rng)):
+                    documents.append(chat)
+        packages.append(
+            {"name": name, "version": distribution.version, "licences": sorted(licences),
+             "files": files, "functions": functions, "bytes": size}
+        )  # fmt: skip
+    made = 0
+    for tier in TIERS:
+        for row in exercises(tier, params.exercises, seed, only="train"):
+            made += 1
+            documents.append(_exercise_text(row, rng))
+            if rng.random() < CONTINUATION_SHARE and (chat := _continuation(row["code"], rng)):
+                documents.append(chat)
+    rng.shuffle(documents)
+    manifest = {"packages": packages, "held_out": sorted(params.held_out), "exercises": made, "documents": len(documents)}
+    return documents, manifest

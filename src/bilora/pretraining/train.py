@@ -1,0 +1,152 @@
+"""Pre-training of the embedded base: packed tokens in, a Phi-3-architecture model out."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bilora.params import Architecture, Pretraining
+from bilora.pretraining.corpus import Document
+
+LogLine = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """What came out and how it went."""
+
+    model: Any
+    tokens: int
+    seconds: float
+    loss: float
+
+
+def render(document: Document, tokenizer: Any) -> str:
+    """Return the text of one document, ending in the end-of-text token."""
+    if isinstance(document, str):
+        return document + "<|endoftext|>"
+    text: str = tokenizer.apply_chat_template(document, tokenize=False)
+    return text
+
+
+def pack(documents: list[Document], tokenizer: Any) -> np.ndarray[Any, np.dtype[np.uint16]]:
+    """Return all documents as one run of token ids, shape (tokens,)."""
+    texts = [render(document, tokenizer) for document in documents]
+    ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return np.fromiter((token for row in ids for token in row), dtype=np.uint16)
+
+
+def new_model(shape: Architecture, tokenizer: Any, seed: int) -> Any:
+    """Return an untrained Phi-3 model: fused projections, tied embeddings, fp32."""
+    from transformers import Phi3Config, Phi3ForCausalLM
+
+    torch.manual_seed(seed)
+    end = tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|end|>", "<|assistant|>"])
+    config = Phi3Config(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        max_position_embeddings=shape.context,
+        original_max_position_embeddings=shape.context,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=end[0],
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = Phi3ForCausalLM(config)
+    model.generation_config.eos_token_id = end
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model
+
+
+def rate(step: int, steps: int, warmup: float) -> float:
+    """Learning-rate factor: linear warm-up, constant, then linear decay over the last 30 %."""
+    rise = max(1, int(steps * warmup))
+    fall = max(1, int(steps * 0.3))
+    return min(1.0, (step + 1) / rise, max(0.02, (steps - step) / fall))
+
+
+def _optimizer(model: Any, recipe: Pretraining) -> torch.optim.Optimizer:
+    matrices = [p for p in model.parameters() if p.dim() >= 2]
+    vectors = [p for p in model.parameters() if p.dim() < 2]
+    groups = [
+        {"params": matrices, "weight_decay": recipe.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95), fused=True)
+
+
+def pretrain(
+    recipe: Pretraining, tokenizer: Any, tokens: np.ndarray[Any, Any], *, seed: int, work: Path, log: LogLine
+) -> Pretrained:
+    """Train from scratch, or go on from `work/checkpoint.pt` if it is there.
+
+    Batches are drawn from fixed windows of the packed run, reshuffled every epoch by seed, so a
+    resumed run sees the same batches as an uninterrupted one.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = new_model(recipe.architecture, tokenizer, seed).to(device)
+    optimizer = _optimizer(model, recipe)
+    width, batch = recipe.sequence, recipe.batch_size
+    windows = tokens[: len(tokens) // width * width].reshape(-1, width)
+    per_epoch = len(windows) // batch
+    steps = max(1, recipe.tokens // (width * batch))
+    checkpoint = work / "checkpoint.pt"
+    first, spent = 0, 0.0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True, map_location=device)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        first, spent = state["step"], state["seconds"]
+    compiled = torch.compile(model)
+    began, mean = time.monotonic() - spent, math.nan
+    for step in range(first, steps):
+        epoch, place = divmod(step, per_epoch)
+        order = np.random.default_rng(seed + epoch).permutation(len(windows))
+        rows = windows[order[place * batch : (place + 1) * batch]].astype(np.int64)
+        ids = torch.from_numpy(rows).to(device)
+        factor = rate(step, steps, recipe.warmup)
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * factor
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            loss = compiled(input_ids=ids, labels=ids, use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        value = loss.item()
+        mean = value if math.isnan(mean) else 0.98 * mean + 0.02 * value
+        if (step + 1) % 20 == 0 or step + 1 == steps:
+            seconds = time.monotonic() - began
+            speed = (step + 1) * width * batch / seconds
+            left = (steps - step - 1) * width * batch / speed
+            log(f"step {step + 1}/{steps}  loss {mean:.3f}  {speed:,.0f} tokens/s  {left / 60:.0f} min left")
+        if (step + 1) % recipe.save_every == 0:
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1,
+                     "seconds": time.monotonic() - began}  # fmt: skip
+            temporary = checkpoint.with_suffix(".tmp")
+            torch.save(state, temporary)
+            temporary.replace(checkpoint)
+    return Pretrained(model, steps * width * batch, time.monotonic() - began, mean)
+
+
+@torch.inference_mode()
+def bits_per_byte(model: Any, tokenizer: Any, text: str, width: int) -> float:
+    """Mean bits the model needs per UTF-8 byte of `text`, read in windows of `width` tokens."""
+    ids = torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"], device=model.device)
+    total, count = 0.0, len(ids) // width
+    for number in range(count):
+        window = ids[number * width : (number + 1) * width].unsqueeze(0)
+        total += model(input_ids=window, labels=window, use_cache=False).loss.item() * (width - 1)
+    read = len(tokenizer.decode(ids[: count * width]).encode())
+    return total / math.log(2) / read

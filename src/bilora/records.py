@@ -1,0 +1,183 @@
+"""The domain types: frozen, closed, and the only things that cross a file or a wire."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Role = Literal["system", "user", "assistant"]
+Split = Literal["train", "validation", "test", "prompt"]
+"""`prompt` rows are few-shot examples by their source's own rule: kept by data-process, in no split."""
+Row = Mapping[str, Any]
+"""A raw row as a source delivers it; each task's `sample` gives it meaning."""
+
+
+class Record(BaseModel):
+    """Base of all domain types: immutable, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Message(Record):
+    """One turn of a chat."""
+
+    role: Role
+    content: str
+
+
+class Sample(Record):
+    """One question with its reference answer.
+
+    `target` is the bare reference (code, docstring). `tests` are assert statements, run after
+    `target` and then `setup`; the first may be visible in `prompt`. `group` is the unit that is
+    never torn apart by the split (repository, package, composition). `tier` names a difficulty
+    class for reporting, or is empty. `split` is set when the source has an official one.
+    """
+
+    id: str
+    task: str
+    prompt: str
+    target: str
+    tests: tuple[str, ...] = ()
+    setup: str = ""
+    source: str
+    group: str
+    licence: str
+    tier: str = ""
+    split: Split | None = None
+
+    @classmethod
+    def create(cls, *, task: str, prompt: str, target: str, **rest: Any) -> Self:
+        """Build a sample whose id is the hash of its task, prompt and target."""
+        digest = hashlib.sha256("\x00".join((task, prompt, target)).encode()).hexdigest()[:16]
+        return cls(id=digest, task=task, prompt=prompt, target=target, **rest)
+
+
+class Drop(Record):
+    """A row that was refused, by which rule, and what it looked like."""
+
+    rule: str
+    detail: str = ""
+
+
+class AdapterSpec(Record):
+    """Where an adapter lies and what it was made for."""
+
+    task: str
+    base_id: str
+    base_revision: str
+    rank: int
+    alpha: int
+    dropout: float
+    target_modules: tuple[str, ...]
+    path: str
+    sha256: str
+
+
+class Completion(Record):
+    """One answer of one system. Times in seconds, counts in tokens."""
+
+    sample_id: str
+    system: str
+    text: str
+    prompt_tokens: int
+    output_tokens: int
+    latency_s: float
+    finish: Literal["stop", "length", "error"]
+
+
+class Score(Record):
+    """One metric's verdict on one completion.
+
+    `value` lies in [0, 1], higher is better. None means *unscored*: the judge or the sandbox
+    failed, not the model. Unscored is never averaged as 0.
+    """
+
+    sample_id: str
+    system: str
+    metric: str
+    value: float | None = Field(ge=0.0, le=1.0)
+    reason: str = ""
+    evidence: dict[str, str] = Field(default_factory=dict)
+
+
+class Scored(Record):
+    """One line of an evaluation: what was asked, what came back, what it was worth."""
+
+    task: str
+    dataset: Literal["test", "curated"]
+    sample: Sample
+    completion: Completion
+    answer: str
+    scores: tuple[Score, ...]
+
+
+class Interval(Record):
+    """An estimate with its 95 % interval."""
+
+    low: float
+    mean: float
+    high: float
+
+
+class Verdict(Record):
+    """The gate's word on one task's adapter, bound to its bytes."""
+
+    task: str
+    metric: str
+    against: str
+    n: int
+    unscored: int
+    low: float | None
+    delta: float | None
+    high: float | None
+    margin: float
+    outcome: Literal["pass", "regressed", "inconclusive", "incomparable"]
+    reason: str
+    adapter_sha256: str
+
+
+class RunRecord(Record):
+    """What made an adapter: enough to make it again, or to see why it came out differently."""
+
+    id: str
+    task: str
+    created_utc: str
+    commit: str
+    dirty_diff_sha256: str
+    params: dict[str, Any]
+    params_sha256: str
+    data_sha256: str
+    lock_sha256: str
+    base_id: str
+    base_revision: str
+    adapter_sha256: str
+    seed: int
+    hardware: dict[str, str]
+    versions: dict[str, str]
+    duration_s: float
+    tokens: int
+    tokens_per_s: float
+    peak_memory_bytes: int
+    metrics: dict[str, float]
+    resumed: int = 0
+
+
+class Program(Record):
+    """Model-written code and how to try it: code, then setup, then each test."""
+
+    code: str
+    setup: str = ""
+    tests: tuple[str, ...] = ()
+
+
+class Outcome(Record):
+    """What the sandbox saw. `results` holds one entry a test: passed, failed, or None if never reached."""
+
+    status: Literal["passed", "failed", "timeout", "denied", "crashed", "infrastructure"]
+    results: tuple[bool | None, ...] = ()
+    detail: str = ""
+    isolation: str = ""

@@ -1,0 +1,70 @@
+"""The process in which model-written code runs: confined first, then told what to run.
+
+Nothing that it answers is trusted. It is told one expression at a time, and never what is expected.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import types
+from typing import Any, NoReturn
+
+from bilora.sandbox.confinement import Limits, confine
+from bilora.sandbox.values import Unspeakable, encode
+from bilora.sandbox.wire import MAX_BYTES, Channel
+
+_SOCKET = 3
+
+
+def live(descriptor: int, folder: str, limits: Limits) -> NoReturn:
+    """Confine this freshly forked process, then run what the referee sends, until it is killed."""
+    channel = _isolate(descriptor, folder)
+    channel.send({"layers": confine(limits)})
+    module = types.ModuleType("candidate")
+    sys.modules["candidate"] = module
+    while True:
+        _answer(channel, json.loads(channel.receive()), module.__dict__)
+
+
+def _isolate(descriptor: int, folder: str) -> Channel:
+    os.setsid()
+    os.chdir(folder)
+    os.dup2(descriptor, _SOCKET)
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    os.closerange(_SOCKET + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(ignored, signal.SIG_IGN)
+    return Channel(socket.socket(fileno=_SOCKET))
+
+
+def _answer(channel: Channel, question: dict[str, str], namespace: dict[str, Any]) -> None:
+    reply: dict[str, Any] = {"id": question["id"]}
+    try:
+        if "expression" in question:
+            code = compile(question["expression"], "<test>", "eval", dont_inherit=True)
+            reply["value"] = encode(eval(code, namespace))
+        else:
+            code = compile(question["statements"], "<code>", "exec", dont_inherit=True)
+            exec(code, namespace)
+            reply["value"] = True
+        if len(json.dumps(reply)) > MAX_BYTES:
+            raise Unspeakable("a value larger than the referee reads")
+    except Unspeakable as error:
+        reply = {"id": question["id"], "failure": f"gave {error}"}
+    except BaseException as error:
+        reply = {"id": question["id"], "failure": f"raised {_described(error)}"}
+    channel.send(reply)
+
+
+def _described(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"[:500]
+    except BaseException:
+        return "an exception that cannot be shown"

@@ -1,0 +1,141 @@
+"""The sandbox as the rest of the house sees it: programs in, outcomes out, in order."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Self
+
+from bilora.ports import Progress, silent
+from bilora.records import Outcome, Program
+from bilora.sandbox.bare import command
+from bilora.sandbox.confinement import Limits
+from bilora.sandbox.wire import Channel, Closed
+
+_GRACE_S = 15.0
+_WINDOW = 16
+"""Programs taken from the caller ahead of the one whose outcome is due, a worker."""
+
+
+class ProcessSandbox:
+    """Runs every program in a process of its own, under resource limits, judged from outside.
+
+    Implements `ports.Sandbox`. No more than `workers` programs run at once. `cpu_s` bounds a
+    program's processor time and `wall_s` its whole stay, in seconds; `memory_mb` its address space.
+    A test that compares with a literal is judged without its expected value ever entering the
+    program's process; `Outcome.isolation` says for how many tests this was so, and what else held.
+    """
+
+    def __init__(
+        self, workers: int, cpu_s: float = 10, wall_s: float = 20, memory_mb: int = 1024
+    ) -> None:
+        self._workers = workers
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
+        self._folder = tempfile.TemporaryDirectory(prefix="bilora-sandbox-")
+        limits = Limits(cpu_s=cpu_s, wall_s=wall_s, memory_mb=memory_mb)
+        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        for _ in range(workers):
+            self._idle.put(_Worker(limits, self._folder.name))
+
+    def run(self, program: Program) -> Outcome:
+        """Run one program."""
+        return self._pool.submit(self._run, program).result()
+
+    def run_many(self, programs: Iterable[Program], *, progress: Progress = silent) -> Iterator[Outcome]:
+        """Yield one outcome a program, in order; programs are taken only as they are needed."""
+        waiting: deque[Future[Outcome]] = deque()
+        try:
+            for program in programs:
+                waiting.append(self._pool.submit(self._run, program))
+                if len(waiting) == self._workers * _WINDOW:
+                    yield waiting.popleft().result()
+                    progress(1)
+            while waiting:
+                yield waiting.popleft().result()
+                progress(1)
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def close(self) -> None:
+        """Stop all workers and remove what lay on disk."""
+        self._pool.shutdown(cancel_futures=True)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._idle.get_nowait().stop()
+        self._folder.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self, program: Program) -> Outcome:
+        worker = self._idle.get()
+        try:
+            return worker.run(program)
+        finally:
+            self._idle.put(worker)
+
+
+class _Worker:
+    """One referee with its zygote, started when first needed and again whenever one of them has died."""
+
+    def __init__(self, limits: Limits, folder: str) -> None:
+        self._limits = limits
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: Channel | None = None
+
+    def run(self, program: Program) -> Outcome:
+        fault = ""
+        for _ in range(2):
+            try:
+                outcome = self._try(program)
+            except (Closed, TimeoutError, OSError) as error:
+                fault = f"the sandbox's own process failed twice ({type(error).__name__})"
+                self.stop()
+                continue
+            if outcome.status != "infrastructure":
+                return outcome
+            fault = outcome.detail
+        return Outcome(status="infrastructure", results=(None,) * len(program.tests), detail=fault)
+
+    def stop(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=1)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def _try(self, program: Program) -> Outcome:
+        channel = self._channel or self._start()
+        deadline = time.monotonic() + self._limits.wall_s + _GRACE_S
+        channel.send(program.model_dump(mode="json"), deadline)
+        return Outcome.model_validate_json(channel.receive(deadline))
+
+    def _start(self) -> Channel:
+        ours, theirs = socket.socketpair()
+        settings = {"limits": asdict(self._limits), "folder": self._folder}
+        with theirs:
+            self._process = subprocess.Popen(
+                **command("referee", settings), stdin=theirs.fileno(), start_new_session=True
+            )
+        self._channel = Channel(ours)
+        return self._channel

@@ -1,0 +1,105 @@
+"""Frames between the sandbox's processes: four bytes of length, then JSON."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from typing import Any
+
+MAX_BYTES = 4_000_000
+"""The longest frame that is accepted from a candidate."""
+
+
+class Closed(Exception):
+    """The other end hung up."""
+
+
+class TooLarge(Exception):
+    """The other end announced more than is accepted."""
+
+
+class Channel:
+    """One end of a stream socket. Deadlines are readings of `time.monotonic`."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+
+    def send(self, message: Any, deadline: float | None = None) -> None:
+        """Send one message.
+
+        Raises:
+            Closed: nobody reads any more.
+            TimeoutError: the deadline passed.
+        """
+        data = json.dumps(message).encode()
+        self._wait_until(deadline)
+        try:
+            self._end.sendall(len(data).to_bytes(4, "big") + data)
+        except OSError as error:
+            raise _translated(error) from None
+
+    def receive(self, deadline: float | None = None, limit: int = 2**32) -> bytes:
+        """Receive one message, still as JSON: the caller decides where it is safe to parse it.
+
+        Raises:
+            Closed: the other end hung up.
+            TooLarge: the message is longer than `limit` bytes.
+            TimeoutError: the deadline passed.
+        """
+        length = int.from_bytes(self._read(4, deadline), "big")
+        if length > limit:
+            raise TooLarge
+        return self._read(length, deadline)
+
+    def hand_over(self, descriptor: int) -> None:
+        """Give the other end a copy of an open descriptor.
+
+        Raises:
+            Closed: nobody is there to take it.
+        """
+        try:
+            socket.send_fds(self._end, [b"d"], [descriptor])
+        except OSError as error:
+            raise _translated(error) from None
+
+    def take_over(self) -> int:
+        """Wait for a descriptor and return it.
+
+        Raises:
+            Closed: the other end hung up.
+        """
+        _, descriptors, _, _ = socket.recv_fds(self._end, 1, 1)
+        if not descriptors:
+            raise Closed
+        return descriptors[0]
+
+    def close(self) -> None:
+        """Close this end."""
+        self._end.close()
+
+    def _read(self, count: int, deadline: float | None) -> bytes:
+        data = bytearray()
+        while len(data) < count:
+            self._wait_until(deadline)
+            try:
+                piece = self._end.recv(min(count - len(data), 1 << 16))
+            except OSError as error:
+                raise _translated(error) from None
+            if not piece:
+                raise Closed
+            data += piece
+        return bytes(data)
+
+    def _wait_until(self, deadline: float | None) -> None:
+        if deadline is None:
+            self._end.settimeout(None)
+            return
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise TimeoutError
+        self._end.settimeout(remaining)
+
+
+def _translated(error: OSError) -> Exception:
+    return TimeoutError() if isinstance(error, TimeoutError) else Closed()

@@ -1,0 +1,102 @@
+"""Write a Python function from its description and one visible test."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from bilora.metrics.functional import Functional
+from bilora.records import Drop, Row, Sample
+from bilora.tasks.task import Task, parse
+
+FENCED = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
+
+
+def tidy(code: str) -> str:
+    """Use \\n, four spaces for a tab, no trailing blanks, where that leaves the program as it was."""
+    plain = code.replace("\r\n", "\n").replace("\r", "\n").strip("\n").rstrip()
+    for width in (4, 8):
+        clean = "\n".join(_clean(line, width) for line in plain.split("\n"))
+        if clean == plain:
+            break
+        before, after = parse(plain), parse(clean)
+        if before and after and ast.dump(before) == ast.dump(after):
+            return clean
+    return plain
+
+
+def _clean(line: str, width: int) -> str:
+    text = line.lstrip(" \t")
+    return (line[: len(line) - len(text)].expandtabs(width) + text).rstrip()
+
+
+def signature(tree: ast.Module, test: str) -> str | None:
+    """Return the `def` line of the function that the test calls, or None."""
+    asked = parse(test)
+    if asked is None:
+        return None
+    called = {
+        node.func.id for node in ast.walk(asked) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name in called:
+            return f"def {node.name}({ast.unparse(node.args)}):"
+    return None
+
+
+def sample(row: Row) -> Sample | Drop:
+    """Read a row of MBPP's shape: `text` (or `prompt`), `code`, `test_list`, `test_setup_code`."""
+    text = " ".join((row["text"] if "text" in row else row["prompt"]).split())
+    tests = tuple(test.replace("\r\n", "\n").strip() for test in row["test_list"])
+    target = tidy(row["code"])
+    tree = parse(target)
+    if not text:
+        return Drop(rule="no description")
+    if not tests:
+        return Drop(rule="no tests", detail=text)
+    if tree is None:
+        return Drop(rule="not Python", detail=text)
+    if "```" in target:
+        return Drop(rule="holds a code fence", detail=text)
+    head = signature(tree, tests[0])
+    if head is None:
+        return Drop(rule="first test calls no function of the code", detail=tests[0])
+    return Sample.create(
+        task=TASK.name,
+        prompt=f"{text}\n\nSignature: {head}\nMust pass: {tests[0]}",
+        target=target,
+        tests=tests,
+        setup=row.get("test_setup_code", "").replace("\r\n", "\n").strip(),
+        source=row["source"],
+        group=row["group"],
+        licence=row["licence"],
+        tier=row.get("tier", ""),
+        split=row.get("split"),
+    )
+
+
+def answer(target: str) -> str:
+    """Fence the code: some tokenizers strip white space at the start of a turn."""
+    return f"```python\n{target}\n```"
+
+
+def extract(text: str) -> str:
+    """Return the first fenced block, closed or cut off, else the text itself."""
+    fenced = FENCED.search(text)
+    return (fenced[1] if fenced else text).strip("\n").rstrip()
+
+
+TASK = Task(
+    name="codegen",
+    title="Write code",
+    system="You write Python functions.",
+    sample=sample,
+    answer=answer,
+    extract=extract,
+    metrics=(Functional(),),
+    example=(
+        "Write a function to add up the even numbers of a list.\n\n"
+        "Signature: def sum_even(numbers):\n"
+        "Must pass: assert sum_even([1, 2, 4]) == 6"
+    ),
+)

@@ -1,0 +1,51 @@
+"""The type of a task. Everything a task *does* stands in its own file beside this one."""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from bilora.ports import Metric
+from bilora.records import Drop, Message, Row, Sample
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing an adapter learns to do.
+
+    `sample` turns a raw row into a sample or says which rule refused it. `answer` renders a
+    reference as the assistant's turn, `extract` reads an assistant's turn back:
+    `extract(answer(target)) == target` for every sample. The first name of `metrics[0]` is the headline.
+    `floors` are trivial answers any useful model must beat.
+    """
+
+    name: str
+    title: str
+    system: str
+    sample: Callable[[Row], Sample | Drop]
+    answer: Callable[[str], str]
+    extract: Callable[[str], str]
+    metrics: tuple[Metric, ...]
+    example: str
+    floors: Mapping[str, Callable[[Sample], str]] = field(default_factory=dict)
+
+    @property
+    def headline(self) -> str:
+        """The metric that decides checkpoints and the gate."""
+        return self.metrics[0].names[0]
+
+    def messages(self, prompt: str) -> tuple[Message, ...]:
+        """The one chat that training, evaluation, app and server all send."""
+        return (Message(role="system", content=self.system), Message(role="user", content=prompt))
+
+
+def parse(code: str) -> ast.Module | None:
+    """Parse Python; None if it is not. Other people's invalid escapes are not our news."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None

@@ -1,0 +1,224 @@
+"""A small benchmark run with known numbers: codegen (pass or fail), docstring (graded), and a task nobody knows."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pytest
+
+from bilora.evaluation.gate import gate
+from bilora.evaluation.results import build_results
+from bilora.ports import Progress, Referees, silent
+from bilora.records import Completion, Drop, Sample, Score, Scored
+from bilora.tasks.task import Task
+
+SHA = "a" * 64
+
+
+@dataclass(frozen=True)
+class Named:
+    """A metric that is only its names; the rows of these tests are scored already."""
+
+    names: tuple[str, ...]
+
+    def score(
+        self,
+        pairs: Sequence[tuple[Sample, str]],
+        referees: Referees,
+        *,
+        system: str,
+        progress: Progress = silent,
+    ) -> list[tuple[Score, ...]]:
+        raise AssertionError("rows are scored already")
+
+
+def make_task(name: str, title: str, *names: str) -> Task:
+    return Task(
+        name=name,
+        title=title,
+        system=f"You do {name}.",
+        sample=lambda row: Drop(rule="unused"),
+        answer=str,
+        extract=str,
+        metrics=(Named(names),),
+        example="?",
+    )
+
+
+TASKS = {
+    "codegen": make_task("codegen", "Write code", "pass_at_1", "test_rate"),
+    "docstring": make_task("docstring", "Explain code", "bleu"),
+    "haiku": make_task("haiku", "Write haiku", "syllables"),
+}
+
+
+def make_sample(task: str, number: int, **rest: Any) -> Sample:
+    fields: dict[str, Any] = {
+        "prompt": f"Write a function that adds {number} to every item of a list.",
+        "target": f"def add(items):\n    return [item + {number} for item in items]",
+        "tests": (f"assert add([1]) == [{number + 1}]",),
+        "source": "exercises" if task == "codegen" else "installed",
+        "group": f"group-{number // 2}",
+        "licence": "MIT",
+        "tier": ("one", "two", "three")[number % 3] if task == "codegen" else "",
+    }
+    return Sample.create(task=task, **(fields | rest))
+
+
+def make_row(
+    sample: Sample,
+    system: str,
+    scores: dict[str, float | None],
+    *,
+    dataset: Literal["test", "curated"] = "test",
+    text: str = "def add(items):\n    return items",
+    reason: str = "",
+    latency_s: float = 0.5,
+    evidence: dict[str, str] | None = None,
+    finish: Literal["stop", "length", "error"] = "stop",
+) -> Scored:
+    floor = system.startswith("floor:")
+    return Scored(
+        task=sample.task,
+        dataset=dataset,
+        sample=sample,
+        completion=Completion(
+            sample_id=sample.id,
+            system=system,
+            text=text,
+            prompt_tokens=0 if floor else 40,
+            output_tokens=0 if floor else 20,
+            latency_s=0.0 if floor else latency_s,
+            finish=finish,
+        ),
+        answer=text,
+        scores=tuple(
+            Score(
+                sample_id=sample.id,
+                system=system,
+                metric=metric,
+                value=value,
+                reason=reason if value != 1.0 else "",
+                evidence=evidence or {},
+            )
+            for metric, value in scores.items()
+        ),
+    )
+
+
+def make_pairs(
+    task: str,
+    metric: str,
+    new: Sequence[float | None],
+    old: Sequence[float | None],
+    **rest: Any,
+) -> list[Scored]:
+    """Rows of adapter and base; sample i scores new[i] and old[i], each sample its own group."""
+    samples = [make_sample(task, number, group=f"g{number}") for number in range(len(new))]
+    return [
+        make_row(sample, system, {metric: value}, **rest)
+        for system, values in ((task, new), ("base", old))
+        for sample, value in zip(samples, values, strict=True)
+    ]
+
+
+def make_rows() -> dict[str, list[Scored]]:
+    chance = random.Random(7)
+    rows: dict[str, list[Scored]] = {"codegen": [], "docstring": [], "haiku": []}
+    for number in range(60):
+        sample = make_sample("codegen", number)
+        for system, odds in (("codegen", 0.7), ("base", 0.2), ("remote", 0.8)):
+            value = float(chance.random() < odds)
+            rows["codegen"].append(
+                make_row(
+                    sample,
+                    system,
+                    {"pass_at_1": value, "test_rate": max(value, 0.5)},
+                    reason=f"failed: {sample.tests[0]}",
+                    latency_s=0.2 + chance.random(),
+                )
+            )
+        sample = make_sample("docstring", number, tests=(), target="Add a number to every item.")
+        for system, high in (("docstring", 0.4), ("base", 0.15), ("floor:name", 0.1), ("floor:empty", 0.01)):
+            value = round(chance.random() * high, 4)
+            rows["docstring"].append(
+                make_row(
+                    sample, system, {"bleu": value}, text="Add numbers.", latency_s=0.1 + chance.random()
+                )
+            )
+        sample = make_sample("haiku", number, tests=())
+        for system, high in (("haiku", 0.9), ("base", 0.8)):
+            rows["haiku"].append(make_row(sample, system, {"syllables": round(chance.random() * high, 4)}))
+    for number in range(10):
+        sample = make_sample("codegen", 1000 + number, source="curated", tier="")
+        for system in ("codegen", "base"):
+            rows["codegen"].append(
+                make_row(sample, system, {"pass_at_1": float(number % 2)}, dataset="curated")
+            )
+    return rows
+
+
+def make_results(**overrides: Any) -> dict[str, Any]:
+    rows = overrides.pop("rows", None) or make_rows()
+    tasks = overrides.pop("tasks", TASKS)
+    verdicts = {
+        name: gate(
+            name,
+            task.headline,
+            rows.get(name, []),
+            None,
+            adapter_sha256=SHA,
+            key=f"key-{name}",
+            margin=0.05,
+            min_samples=50,
+            seed=1,
+            draws=1000,
+        )
+        for name, task in tasks.items()
+    }
+    fields: dict[str, Any] = {
+        "profile": "nano",
+        "tasks": tasks,
+        "keys": {name: f"key-{name}" for name in tasks},
+        "adapters": dict.fromkeys(tasks, SHA),
+        "verdicts": verdicts,
+        "seed": 1,
+        "draws": 1000,
+        "not_run": {"quality": "no judge is configured"},
+        "notes": {"silent": "did not answer within 60 s"},
+    }
+    return build_results(rows, **(fields | overrides))
+
+
+@pytest.fixture
+def results() -> dict[str, Any]:
+    return make_results()
+
+
+@pytest.fixture
+def results_of() -> Callable[..., dict[str, Any]]:
+    """Build results with some arguments replaced; `rows` replaces the rows."""
+    return make_results
+
+
+@pytest.fixture
+def pairs() -> Callable[..., list[Scored]]:
+    return make_pairs
+
+
+@pytest.fixture
+def row() -> Callable[..., Scored]:
+    return make_row
+
+
+@pytest.fixture
+def sample() -> Callable[..., Sample]:
+    return make_sample
+
+
+@pytest.fixture
+def benchmark_rows() -> dict[str, list[Scored]]:
+    return make_rows()
