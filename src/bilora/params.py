@@ -51,11 +51,11 @@ class Base(Slice):
 
 
 class HubSource(Slice):
-    """A hub data set at a pinned revision; its splits are kept as official."""
+    """A hub data set; its splits are kept as official. Without a pinned `revision` it is refused when fetched."""
 
     kind: Literal["hub"]
     id: str
-    revision: Revision
+    revision: Revision | None
     config: str | None = None
     splits: dict[Literal["train", "validation", "test"], str]
     licence: str
@@ -232,6 +232,7 @@ class Pretraining(Slice):
     warmup: Fraction
     weight_decay: Annotated[float, Field(ge=0.0)]
     save_every: Count
+    compile: bool
 
 
 class Params(Slice):

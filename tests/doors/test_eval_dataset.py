@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from bilora.records import Sample
-from bilora.sources.exercises import split_of
+from bilora.sources.exercises import chains, split_of
+from bilora.sources.exercises import composition as name_of
 from bilora.tasks import load_task
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,6 +83,7 @@ def test_its_task_accepts_the_row(row: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("number", "composition"), EASY.items())
 def test_easy_questions_are_compositions_that_nobody_trains_on(number: str, composition: str) -> None:
     assert f"curated:codegen/{number}" in {row["source"] for row in CODEGEN}
+    assert composition in {name_of(chain) for chain in chains("two")}
     assert split_of(composition) == "test"
 
 

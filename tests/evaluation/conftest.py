@@ -1,4 +1,4 @@
-"""A small benchmark run with known numbers: codegen (pass or fail), docstring (graded), and a task nobody knows."""
+"""A small benchmark run: codegen (pass or fail), docstring (graded), and a task that nobody knows."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def make_task(name: str, title: str, *names: str) -> Task:
 
 
 TASKS = {
-    "codegen": make_task("codegen", "Write code", "pass_at_1", "test_rate"),
+    "codegen": make_task("codegen", "Write code", "pass_at_1", "test_pass_rate"),
     "docstring": make_task("docstring", "Explain code", "bleu"),
     "haiku": make_task("haiku", "Write haiku", "syllables"),
 }
@@ -136,7 +136,7 @@ def make_rows() -> dict[str, list[Scored]]:
                 make_row(
                     sample,
                     system,
-                    {"pass_at_1": value, "test_rate": max(value, 0.5)},
+                    {"pass_at_1": value, "test_pass_rate": max(value, 0.5)},
                     reason=f"failed: {sample.tests[0]}",
                     latency_s=0.2 + chance.random(),
                 )
@@ -150,7 +150,7 @@ def make_rows() -> dict[str, list[Scored]]:
                 )
             )
         sample = make_sample("haiku", number, tests=())
-        for system, high in (("haiku", 0.9), ("base", 0.8)):
+        for system, high in (("haiku", 0.8), ("base", 0.8)):
             rows["haiku"].append(make_row(sample, system, {"syllables": round(chance.random() * high, 4)}))
     for number in range(10):
         sample = make_sample("codegen", 1000 + number, source="curated", tier="")
@@ -187,7 +187,7 @@ def make_results(**overrides: Any) -> dict[str, Any]:
         "verdicts": verdicts,
         "seed": 1,
         "draws": 1000,
-        "not_run": {"quality": "no judge is configured"},
+        "not_run": {"judge": "no judge is configured"},
         "notes": {"silent": "did not answer within 60 s"},
     }
     return build_results(rows, **(fields | overrides))

@@ -1,0 +1,72 @@
+"""The command line: one small module a verb. Heavy imports happen inside the verbs."""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+import typer
+
+from bilora.cli import (
+    benchmark,
+    compare,
+    data,
+    doctor,
+    evaluate,
+    plan,
+    pretrain,
+    profile,
+    push_adapters,
+    report,
+    train,
+)
+from bilora.errors import BiloraError
+
+app = typer.Typer(
+    name="bilora",
+    help="An adapter factory: one frozen base, one LoRA adapter a task, shipped only when the numbers prove it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("data-download")(data.data_download)
+app.command("data-process")(data.data_process)
+app.command("data-split")(data.data_split)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("benchmark")(benchmark.benchmark)
+app.command("push-adapters")(push_adapters.push_adapters)
+app.command("report")(report.report)
+app.command("compare")(compare.compare)
+app.command("plan")(plan.plan)
+app.command("doctor")(doctor.doctor)
+app.command("pretrain")(pretrain.pretrain)
+app.add_typer(profile.app, name="profile")
+
+INTERRUPTED = 130
+
+
+def guarded(run: typer.Typer, arguments: list[str] | None = None) -> int:
+    """Run a door: a known fault is one sentence on standard error and its exit code, never a traceback."""
+    try:
+        run(arguments, standalone_mode=True)
+    except BiloraError as error:
+        print(f"bilora: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("bilora: interrupted; nothing is half-written, and the same command goes on from here.", file=sys.stderr)
+        return INTERRUPTED
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"bilora: {error.strerror}{where}; nothing is half-written. Make room and run it again.", file=sys.stderr)
+        return 1
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    return 0
+
+
+def main() -> None:
+    """Entry point of the `bilora` command."""
+    raise SystemExit(guarded(app))

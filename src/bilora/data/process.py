@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bilora.data.drops import Drops
-from bilora.data.similarity import OVERLAP, Known, ngrams
+from bilora.data.similarity import LIKENESS, OVERLAP, REPETITION, Known, ngrams
 from bilora.errors import BadData, BiloraError
 from bilora.params import Processing
 from bilora.ports import Progress, Sandbox, silent
@@ -116,12 +117,12 @@ def _deduplicate(samples: list[Sample], rules: Processing, drops: Drops) -> list
     """Drop exact and near repeats within a split; data-split looks across the splits."""
     kept: list[Sample] = []
     ids: dict[tuple[Split | None, str], Sample] = {}
-    known: dict[Split | None, Known] = {}
+    known: defaultdict[Split | None, Known] = defaultdict(lambda: Known(rules))
     for sample in samples:
         if twin := ids.get((sample.split, sample.id)):
             drops.add_sample("exact duplicate", sample, f"of {twin.source}")
-        elif twin := known.setdefault(sample.split, Known(rules)).met(sample):
-            drops.add_sample("near-duplicate", sample, f"of {twin.source}")
+        elif twin := known[sample.split].met(sample):
+            drops.add_sample(REPETITION if sample.tests else LIKENESS, sample, f"of {twin.source}")
         else:
             ids[sample.split, sample.id] = sample
             kept.append(sample)

@@ -15,7 +15,7 @@ import builtins
 import re
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from datasketch import MinHash, MinHashLSH
 
@@ -24,7 +24,8 @@ from bilora.records import Sample
 from bilora.storage import sha256_bytes
 from bilora.tasks.task import parse
 
-STATEMENT, PROGRAM, LIKENESS, OVERLAP = "same statement", "same program", "near-duplicate", "shared n-gram"
+STATEMENT, PROGRAM, REPETITION = "same statement", "same program", "same statement and program"
+LIKENESS, OVERLAP = "near-duplicate", "shared n-gram"
 
 WORD = re.compile(r"\w+")
 SHINGLE = 3
@@ -45,24 +46,19 @@ def statement(sample: Sample) -> str:
 
 
 def program(code: str) -> str:
-    """Hash a program without its formatting, annotations and chosen names; of what does not parse, the text."""
+    """Hash a program without its formatting, annotations and chosen names; of other text, the text."""
     tree = parse(code)
     return sha256_bytes((ast.dump(_Renamed().visit(tree)) if tree else code).encode())
 
 
 class _Renamed(ast.NodeTransformer):
-    """Numbers the names a program chooses, in order of appearance; builtins and modules keep theirs."""
+    """Numbers the names a program chooses, in order of appearance; builtins keep theirs."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {name: name for name in KEPT_NAMES}
 
     def _number(self, name: str) -> str:
         return self._names.setdefault(name, f"v{len(self._names)}")
-
-    def visit_alias(self, node: ast.alias) -> ast.alias:
-        bound = node.asname or node.name.partition(".")[0]
-        self._names[bound] = bound
-        return node
 
     def visit_Name(self, node: ast.Name) -> ast.Name:
         node.id = self._number(node.id)
@@ -96,21 +92,21 @@ def ngrams(text: str, n: int) -> set[str]:
 
 
 @dataclass(frozen=True)
-class _Print:
-    """What is compared of one sample."""
+class _Mark:
+    """What is compared of one sample: equal values under a rule, or like sets of shingles."""
 
-    statement: str = ""
-    program: str = ""
+    exact: dict[str, str] = field(default_factory=dict)
     shingles: frozenset[int] = frozenset()
 
 
-def _print(sample: Sample) -> _Print:
+def _mark(sample: Sample) -> _Mark:
     if sample.tests:
-        return _Print(statement=statement(sample), program=program(sample.target))
+        asked, answered = statement(sample), program(sample.target)
+        return _Mark(exact={STATEMENT: asked, PROGRAM: answered, REPETITION: f"{answered} {asked}"})
     sequence = words(sample.prompt)
     starts = range(max(1, len(sequence) - SHINGLE + 1))
     triples = (" ".join(sequence[start : start + SHINGLE]) for start in starts)
-    return _Print(shingles=frozenset(zlib.crc32(triple.encode()) for triple in triples))
+    return _Mark(shingles=frozenset(zlib.crc32(triple.encode()) for triple in triples))
 
 
 class Known:
@@ -123,47 +119,47 @@ class Known:
         self._empty = MinHash(num_perm=PERMUTATIONS, hashfunc=int)
         self._shingled: list[tuple[frozenset[int], Sample]] = []
         for sample in samples:
-            self._add(sample, _print(sample))
+            self._add(sample, _mark(sample))
 
     def repeated(self, sample: Sample) -> tuple[str, Sample] | None:
         """Return by which rule, and whom, a sample repeats: for programs either half is enough."""
-        print_ = _print(sample)
+        mark = _mark(sample)
         if not sample.tests:
-            like = self._like(print_)
+            like = self._like(mark)
             return (LIKENESS, like) if like else None
-        for rule, half in ((STATEMENT, print_.statement), (PROGRAM, print_.program)):
-            if twin := self._exact.get((rule, half)):
+        for rule, value in mark.exact.items():
+            if twin := self._exact.get((rule, value)):
                 return rule, twin
         return None
 
     def met(self, sample: Sample) -> Sample | None:
         """Return whom a sample adds nothing to, else remember it: programs must agree in both halves."""
-        print_ = _print(sample)
-        both = (print_.statement, print_.program)
-        twin = self._exact.get(both) if sample.tests else self._like(print_)
+        mark = _mark(sample)
+        both = (REPETITION, mark.exact.get(REPETITION, ""))
+        twin = self._exact.get(both) if sample.tests else self._like(mark)
         if twin is None:
-            self._add(sample, print_)
+            self._add(sample, mark)
         return twin
 
-    def _add(self, sample: Sample, print_: _Print) -> None:
+    def _add(self, sample: Sample, mark: _Mark) -> None:
         if sample.tests:
-            self._exact.setdefault((STATEMENT, print_.statement), sample)
-            self._exact.setdefault((PROGRAM, print_.program), sample)
-            self._exact.setdefault((print_.statement, print_.program), sample)
+            for rule, value in mark.exact.items():
+                self._exact.setdefault((rule, value), sample)
         else:
-            self._near.insert(len(self._shingled), self._sketch(print_))
-            self._shingled.append((print_.shingles, sample))
+            self._near.insert(len(self._shingled), self._sketch(mark))
+            self._shingled.append((mark.shingles, sample))
 
-    def _sketch(self, print_: _Print) -> MinHash:
+    def _sketch(self, mark: _Mark) -> MinHash:
         sketch = self._empty.copy()  # drawing its permutations anew costs ten times the hashing
-        sketch.update_batch(sorted(print_.shingles))
+        sketch.update_batch(sorted(mark.shingles))
         return sketch
 
-    def _like(self, print_: _Print) -> Sample | None:
+    def _like(self, mark: _Mark) -> Sample | None:
         if not self._shingled:
             return None
-        for place in sorted(self._near.query(self._sketch(print_))):
+        places: list[int] = sorted(self._near.query(self._sketch(mark)))
+        for place in places:
             others, other = self._shingled[place]
-            if len(print_.shingles & others) >= self._threshold * len(print_.shingles | others):
+            if len(mark.shingles & others) >= self._threshold * len(mark.shingles | others):
                 return other
         return None

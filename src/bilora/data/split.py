@@ -32,14 +32,15 @@ def split(
         BadData: a split came out empty.
     """
     drops = Drops()
+    places: Counter[str] = Counter(dict.fromkeys(SPLITS, 0))
     dealt: dict[str, list[Sample]] = {name: [] for name in SPLITS}
     for sample in samples:
         place = sample.split or _deal(sample.group, splitting, seed)
+        places[place] += 1
         if place == "prompt":
             drops.add_sample("few-shot prompt of its source", sample)
         else:
             dealt[place].append(sample.model_copy(update={"split": place}))
-    official = {name: len(dealt[name]) for name in SPLITS}
     pairs = _separate(dealt, rules, drops)
     counts = splitting.model_dump()
     for name, members in dealt.items():
@@ -49,12 +50,13 @@ def split(
         dealt[name] = ordered[: counts[name]]
         if not dealt[name]:
             raise BadData(
-                f"split {name}", "has no samples; name more sources or groups for it in params.yaml."
+                f"split {name}",
+                "is empty; name more sources in params.yaml, or a larger count that draws more groups.",
             )
     report = {
         "rows_in": len(samples),
         "rows_out": sum(map(len, dealt.values())),
-        "dealt": official,
+        "dealt": dict(places),
         "pairs": pairs,
         "rules": drops.as_json(),
         "splits": {name: _counts(members) for name, members in dealt.items()},

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from bilora.errors import BadData
 from bilora.evaluation.statistics import score_difference
-from bilora.records import Interval, Scored, Verdict
+from bilora.records import Interval, Score, Scored, Verdict
 from bilora.storage import read_json
 
 BASELINE_SCHEMA = 1
@@ -82,13 +82,15 @@ def _faults(test: Sequence[Scored], metric: str) -> list[str]:
     answered = Counter((row.completion.system, row.sample.id) for row in test)
     if repeated := sum(count - 1 for count in answered.values()):
         faults.append(f"{repeated} rows stand twice")
-    if any(
-        score.metric == metric and score.evidence.get("isolation", "").startswith("weak")
-        for row in test
-        for score in row.scores
-    ):
+    if any(_weak(score) for row in test for score in row.scores if score.metric == metric):
         faults.append("answers ran under weak isolation, and nothing is promoted from that")
     return faults
+
+
+def _weak(score: Score) -> bool:
+    """Whether the answer ran in a process of its own and nothing more, so that a pass could be forged."""
+    layers = score.evidence.get("isolation", "").partition(";")[0]
+    return layers == "process" or layers.startswith("weak")
 
 
 def _judge(gain: Interval, margin: float) -> Outcome:
@@ -209,9 +211,14 @@ def _comparable(
 
 
 def worst(verdicts: Iterable[Verdict]) -> str:
-    """Name the outcome that decides the exit code: a regression first, then whatever else did not pass."""
-    order = ("regressed", "incomparable", "inconclusive", "pass")
-    outcomes = {verdict.outcome for verdict in verdicts}
+    """Name the outcome that decides the exit code: a regression first, then whatever else did not pass.
+
+    A task of which nothing could be scored is our side's failure, not the adapter's.
+    """
+    order = ("regressed", "infrastructure", "incomparable", "inconclusive", "pass")
+    outcomes = {
+        "infrastructure" if verdict.n == 0 and verdict.unscored else verdict.outcome for verdict in verdicts
+    }
     return next((outcome for outcome in order if outcome in outcomes), "inconclusive")
 
 

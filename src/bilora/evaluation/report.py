@@ -5,18 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from statistics import median
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from bilora.evaluation.charts import difference_bar, interval_bar, line_chart
+from bilora.evaluation.examples import choose
 from bilora.evaluation.results import OWN
 from bilora.evaluation.table import scale_of, table
 from bilora.storage import dump_json
 
-SAMPLES = 10
 MAX_CHARS = 4000
 WORDS = {
     "pass": ("Passes", "may be published"),
@@ -61,18 +60,17 @@ def render(
 
     Args:
         results: see `build_results`.
-        drops: data-process's report by task: `read`, `kept` and `rules`, which maps a rule to its
-            `count` and `examples`; `licences` and `sources`, if present, count the kept samples.
+        drops: by task, the reports of data-process and data-split under these names (either may lack).
         runs: the run record by task.
-        curves: points by task with `step` and any of `loss`, `tokens_per_s` and further numbers,
-            each of which gets its own chart.
+        curves: the lines of metrics.jsonl by task: `step` and any of `loss`, `metric`,
+            `validation_loss`, `tokens_per_s`; a further number gets its own chart.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=visible, trim_blocks=True)
     template = environment.from_string(
         files("bilora.evaluation").joinpath("report.html.jinja").read_text(encoding="utf-8")
     )
     tasks = [
-        _task(name, task, drops.get(name), runs.get(name), curves.get(name, ()))
+        _task(name, task, drops.get(name, {}), runs.get(name), curves.get(name, ()))
         for name, task in results["tasks"].items()
     ]
     return template.render(
@@ -97,7 +95,7 @@ def _drawn(plain: dict[str, Any]) -> dict[str, Any]:
 def _task(
     name: str,
     task: Mapping[str, Any],
-    drops: Mapping[str, Any] | None,
+    drops: Mapping[str, Any],
     run: Mapping[str, Any] | None,
     curve: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
@@ -117,21 +115,24 @@ def _task(
         "adapter_sha256": task["adapter_sha256"],
         "key": task["key"],
         "provenance": _provenance(task),
-        "drops": _drops(drops),
+        "stages": _stages(drops),
         "charts": _charts(curve),
-        "samples": _samples(name, task),
+        "samples": choose(name, task),
         "run": _run(run),
     }
 
 
 def _provenance(task: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Count the measured samples by source and licence, and name the groups they come from."""
+    """Count the measured samples by kind of source and licence, and name where they come from."""
     found: dict[tuple[str, str], list[str]] = {}
     for sample in task["samples"].values():
-        found.setdefault((sample["source"], sample["licence"]), []).append(sample["group"])
+        kind, _, rest = sample["source"].partition(":")
+        package = rest.partition(":")[0]
+        origin = package if "==" in package else sample["group"]
+        found.setdefault((kind, sample["licence"]), []).append(origin)
     return [
-        {"source": source, "licence": licence, "n": len(groups), "groups": _listed(sorted(set(groups)))}
-        for (source, licence), groups in sorted(found.items())
+        {"source": source, "licence": licence, "n": len(origins), "origins": _listed(sorted(set(origins)))}
+        for (source, licence), origins in sorted(found.items())
     ]
 
 
@@ -140,37 +141,76 @@ def _listed(names: Sequence[str], limit: int = 12) -> str:
     return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _drops(report: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if report is None:
-        return None
-    rules = [
-        {"rule": rule, "count": found["count"], "examples": [_plain(one) for one in found["examples"][:3]]}
-        for rule, found in report["rules"].items()
-    ]
-    rules.sort(key=lambda one: (-one["count"], one["rule"]))
-    top = max((one["count"] for one in rules), default=0)
-    for one in rules:
-        one["bar"] = interval_bar(0.0, one["count"], one["count"], top)
-    tallies = [(title, report[title]) for title in ("licences", "sources") if report.get(title)]
-    return {"read": report["read"], "kept": report["kept"], "rules": rules, "tallies": tallies}
+def _stages(reports: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Lay out what each data stage read, kept and refused."""
+    stages = []
+    for name in ("data-process", "data-split"):
+        if name not in reports:
+            continue
+        report = reports[name]
+        top = max((rule["count"] for rule in report["rules"]), default=0)
+        rules = [
+            {
+                "rule": rule["rule"],
+                "count": rule["count"],
+                "bar": interval_bar(0.0, rule["count"], rule["count"], top),
+                "examples": [_example(example) for example in rule["examples"][:3]],
+            }
+            for rule in sorted(report["rules"], key=lambda rule: (-rule["count"], rule["rule"]))
+        ]
+        splits = [
+            {
+                "name": split,
+                "rows": found["rows"],
+                "groups": found["groups"],
+                "licences": _counted(found["licence"]),
+            }
+            for split, found in report.get("splits", {}).items()
+        ]
+        stages.append(
+            {
+                "name": name,
+                "read": report["rows_in"],
+                "kept": report["rows_out"],
+                "rules": rules,
+                "splits": splits,
+            }
+        )
+    return stages
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return _listed(
+        [f"{name} {count}" for name, count in sorted(counts.items(), key=lambda one: (-one[1], one[0]))]
+    )
+
+
+def _example(example: Mapping[str, str]) -> str:
+    return "\n".join(part for part in (example["source"], example["detail"], example["excerpt"]) if part)
 
 
 def _plain(value: Any) -> str:
     return value if isinstance(value, str) else dump_json(value, indent=2)
 
 
+CHARTS = {
+    "loss": "Training loss",
+    "metric": "Headline score on validation",
+    "validation_loss": "Validation loss",
+    "tokens_per_s": "Tokens per second",
+}
+
+
 def _charts(curve: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    names = list(dict.fromkeys(["loss", *(key for point in curve for key in point)]))
+    names = dict.fromkeys([*CHARTS, *sorted({key for point in curve for key in point} - {"step", *CHARTS})])
     charts = []
     for name in names:
-        if name in ("step", "task"):
-            continue
         points = [
             (float(point["step"]), float(point[name])) for point in curve if _is_number(point.get(name))
         ]
         if points:
-            label = {"loss": "Training loss", "tokens_per_s": "Tokens per second"}.get(name, name)
-            drawing = line_chart(points, label=label, dots=len(points) <= 30)
+            label = CHARTS.get(name, name)
+            drawing = line_chart(points, label=visible(label), dots=len(points) <= 30)
             charts.append({"label": label, "svg": drawing, "last": f"{points[-1][1]:.4g}"})
     return charts
 
@@ -188,86 +228,3 @@ def _run(run: Mapping[str, Any] | None) -> list[tuple[str, str]]:
         else:
             lines.append((key, _plain(value)))
     return lines
-
-
-KINDS = {
-    (True, True): "both right",
-    (True, False): "only the adapter right",
-    (False, True): "only the base right",
-    (False, False): "both wrong",
-}
-
-
-def _samples(name: str, task: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Pick samples in turn from each kind of outcome, so that successes and failures both show."""
-    dataset = "test" if "test" in task["summary"] else "curated"
-    answers: dict[str, dict[str, Any]] = {}
-    for row in task["rows"]:
-        if row["dataset"] == dataset and row["system"] in (name, "base"):
-            answers.setdefault(row["sample_id"], {})[OWN if row["system"] == name else "base"] = row
-    good = _good(answers, task["headline"])
-    kinds: dict[str, list[str]] = {kind: [] for kind in KINDS.values()}
-    for sample_id in sorted(answers):
-        right = good[sample_id]
-        kinds[KINDS[right.get(OWN, False), right.get("base", False)]].append(sample_id)
-    turns = [
-        (turn, order, sample_id, kind)
-        for order, (kind, ids) in enumerate(kinds.items())
-        for turn, sample_id in enumerate(ids)
-    ]
-    graded = not _all_or_nothing(answers, task["headline"])
-    return [
-        {
-            "kind": kind.replace("right", "above the median").replace("wrong", "below it")
-            if graded
-            else kind,
-            "sample": task["samples"][sample_id],
-            "answers": [
-                _answer(system, answers[sample_id][system], good[sample_id].get(system))
-                for system in ("base", OWN)
-                if system in answers[sample_id]
-            ],
-        }
-        for _, _, sample_id, kind in sorted(turns)[:SAMPLES]
-    ]
-
-
-def _values(answers: Mapping[str, Mapping[str, Any]], metric: str) -> list[float]:
-    found = [row["scores"].get(metric, {}).get("value") for both in answers.values() for row in both.values()]
-    return [value for value in found if value is not None]
-
-
-def _all_or_nothing(answers: Mapping[str, Mapping[str, Any]], metric: str) -> bool:
-    return all(value in (0.0, 1.0) for value in _values(answers, metric))
-
-
-def _good(answers: Mapping[str, Mapping[str, Any]], metric: str) -> dict[str, dict[str, bool]]:
-    """Tell which answers are right; where scores are graded, which are above the common median."""
-    values = _values(answers, metric)
-    bar = 1.0 if _all_or_nothing(answers, metric) else median(values)
-    good: dict[str, dict[str, bool]] = {}
-    for sample_id, both in answers.items():
-        known = {system: row["scores"].get(metric, {}).get("value") for system, row in both.items()}
-        good[sample_id] = {
-            system: value == 1.0 or value > bar for system, value in known.items() if value is not None
-        }
-    return good
-
-
-def _answer(system: str, row: Mapping[str, Any], right: bool | None) -> dict[str, Any]:
-    scores = []
-    for metric, score in row["scores"].items():
-        scale = scale_of(metric)
-        text = "unscored" if score["value"] is None else scale.text(score["value"])
-        scores.append({"label": scale.label, "text": text, "reason": score["reason"]})
-    facts = [f"{row['output_tokens']} tokens", f"{row['latency_s']:.2f} s"]
-    if row["finish"] != "stop":
-        facts.append({"length": "cut off by the token limit", "error": "no answer came back"}[row["finish"]])
-    mark = {True: "good", False: "bad", None: "unknown"}[right]
-    return {
-        "system": system,
-        "mark": mark,
-        "text": row["answer"],
-        "scores": scores,
-        "facts": " · ".join(facts),
-    }

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bilora.evaluation.gate import baseline_entry
+from bilora.evaluation.run import FLOOR
 from bilora.evaluation.statistics import bootstrap_mean, score_interval
 from bilora.records import Sample, Scored, Verdict
 from bilora.storage import sha256_json
@@ -18,7 +19,6 @@ SCHEMA = 1
 HARNESS = "1"
 """Raised whenever the same answers would score differently; older baselines then stop comparing."""
 
-FLOOR = "floor:"
 OWN = "bilora"
 """The column of all adapters together."""
 DATASETS = {"test": "Held-out test split", "curated": "Curated evaluation set"}
@@ -39,7 +39,7 @@ def comparability_key(
         samples: the held-out test samples, in any order.
         decoding: generation settings.
         judge: the judge's id, or None.
-        isolation: the sandbox's level; a weaker one could let forged passes through.
+        isolation: the sandbox's layers, without what differs from answer to answer.
     """
     asked = sorted(
         (
@@ -80,7 +80,7 @@ def build_results(
 
     Args:
         rows: every scored answer, by task; a task without rows is reported as not run.
-        tasks: the tasks of this profile, in the order to show them.
+        tasks: the tasks of this profile.
         keys: comparability key by task.
         adapters: sha256 of the adapter that answered, by task.
         verdicts: the gate's word, by task.
@@ -105,7 +105,7 @@ def build_results(
                 seed=seed,
                 draws=draws,
             )
-            for name, task in tasks.items()
+            for name, task in sorted(tasks.items())
         },
     }
 
@@ -127,14 +127,18 @@ def _task(
     summary: dict[str, Any] = {}
     for dataset in DATASETS:
         here = [row for row in rows if row.dataset == dataset]
-        tiers = sorted({row.sample.tier for row in here} - {""})
         if here:
             summary[dataset] = {
                 "systems": _systems(here, metrics, seed, draws),
-                "tiers": {
-                    tier: _systems([row for row in here if row.sample.tier == tier], metrics[:1], seed, draws)
-                    for tier in tiers
-                },
+                "tiers": [
+                    {
+                        "tier": tier,
+                        "systems": _systems(
+                            [row for row in here if row.sample.tier == tier], [task.headline], seed, draws
+                        ),
+                    }
+                    for tier in _tiers(here)
+                ],
             }
     return {
         "title": task.title,
@@ -149,6 +153,15 @@ def _task(
         "samples": {row.sample.id: row.sample.model_dump(mode="json") for row in rows},
         "rows": [_row(row) for row in rows],
     }
+
+
+def _tiers(rows: Sequence[Scored]) -> list[str]:
+    """Difficulty classes in the order of their references' mean length, for their names sort badly."""
+    lengths: dict[str, list[int]] = {}
+    for row in rows:
+        if row.sample.tier:
+            lengths.setdefault(row.sample.tier, []).append(len(row.sample.target))
+    return sorted(lengths, key=lambda tier: (sum(lengths[tier]) / len(lengths[tier]), tier))
 
 
 def _row(row: Scored) -> dict[str, Any]:
@@ -167,7 +180,7 @@ def _row(row: Scored) -> dict[str, Any]:
 
 
 def _systems(rows: Sequence[Scored], metrics: Sequence[str], seed: int, draws: int) -> dict[str, Any]:
-    systems = dict.fromkeys(row.completion.system for row in rows)
+    systems = sorted({row.completion.system for row in rows})
     return {
         system: _system([row for row in rows if row.completion.system == system], metrics, seed, draws)
         for system in systems

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bilora.evaluation.results import DATASETS, FLOOR, OWN
+from bilora.evaluation.results import DATASETS, OWN
+from bilora.evaluation.run import FLOOR
 
 Cell = dict[str, Any]
 
@@ -32,11 +33,11 @@ class Scale:
 
 SCALES: Mapping[str, Scale] = {
     "pass_at_1": Scale("pass rate", unit=" %"),
-    "test_rate": Scale("tests passed", unit=" %"),
+    "test_pass_rate": Scale("tests passed", unit=" %"),
     "bleu": Scale("BLEU"),
     "sacrebleu": Scale("sacreBLEU"),
     "chrf": Scale("chrF"),
-    "quality": Scale("quality", factor=4.0, offset=1.0, unit=" / 5", digits=2),
+    "judge": Scale("quality", factor=4.0, offset=1.0, unit=" / 5", digits=2),
 }
 LATENCY = Scale("Average latency", factor=1.0, unit=" s", digits=2)
 
@@ -49,7 +50,8 @@ def scale_of(metric: str) -> Scale:
 def table(results: Mapping[str, Any]) -> dict[str, Any]:
     """Lay results out as `columns` and `sections` (one a data set) of rows, ready to print or draw.
 
-    A row has `label`, `task`, `metric`, `tier`, `cells` by column and `floors` (name and text).
+    A row has `label`, `task`, `metric`, `tier`, `cells` by column and `floors` (name and text);
+    where no column was measured and all have one reason, `note` holds it.
     A cell has `text`, `interval`, `mean`, `low`, `high`, `n` and `unscored`; or, where nothing was
     measured, `text` "not run" and `note` with the reason. What was not run is never shown as 0.
     """
@@ -72,24 +74,29 @@ def table(results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _columns(results: Mapping[str, Any]) -> list[str]:
-    seen = dict.fromkeys(("base", OWN))
+    others = set(results["notes"])
     for name, task in results["tasks"].items():
         for part in task["summary"].values():
-            seen.update(dict.fromkeys(OWN if system == name else system for system in part["systems"]))
-    seen.update(dict.fromkeys(system for system in results["notes"] if system not in results["tasks"]))
-    return [system for system in seen if not system.startswith(FLOOR)]
+            others.update(part["systems"].keys() - {name})
+    others -= {"base", OWN, *results["tasks"]}
+    return ["base", OWN, *sorted(system for system in others if not system.startswith(FLOOR))]
 
 
 def _row(label: str, cells: dict[str, Cell], **rest: Any) -> dict[str, Any]:
-    return {"label": label, "cells": cells, "tier": "", "floors": [], **rest}
+    notes = {cell["note"] for cell in cells.values()}
+    measured = any("mean" in cell for cell in cells.values())
+    note = notes.pop() if len(notes) == 1 and not measured else ""
+    return {"label": label, "cells": cells, "tier": "", "floors": [], "note": note, **rest}
 
 
 def _task_rows(
     name: str, task: Mapping[str, Any], dataset: str, columns: list[str], notes: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    part = task["summary"].get(dataset, {"systems": {}, "tiers": {}})
+    part = task["summary"].get(dataset, {"systems": {}, "tiers": []})
     rows = []
     for metric in task["metrics"]:
+        if dataset not in (_measured(task, metric) or ["test"]):
+            continue
         scale = scale_of(metric)
         reason = task["not_run"].get(metric, "")
         label = f"{task['title']} · {scale.label}"
@@ -100,10 +107,19 @@ def _task_rows(
             if system.startswith(FLOOR) and found["metrics"].get(metric, {}).get("mean") is not None
         ]
         rows.append(_row(label, cells, task=name, metric=metric, floors=floors))
-        for tier, systems in part["tiers"].items() if metric == task["headline"] else ():
-            cells = _cells(name, systems, metric, columns, notes, reason)
-            rows.append(_row(label, cells, task=name, metric=metric, tier=tier))
+        for one in part["tiers"] if metric == task["headline"] else ():
+            cells = _cells(name, one["systems"], metric, columns, notes, reason)
+            rows.append(_row(label, cells, task=name, metric=metric, tier=one["tier"]))
     return rows
+
+
+def _measured(task: Mapping[str, Any], metric: str) -> list[str]:
+    """Data sets on which a metric was run; one that never ran is told of once, with the test split."""
+    return [
+        dataset
+        for dataset, part in task["summary"].items()
+        if any(metric in found["metrics"] for found in part["systems"].values())
+    ]
 
 
 def _cells(
@@ -117,8 +133,11 @@ def _cells(
     cells = {}
     for column in columns:
         system = name if column == OWN else column
-        found = systems.get(system, {"metrics": {}})["metrics"].get(metric)
-        cells[column] = _cell(scale_of(metric), found, reason or _why(system, notes))
+        if system in systems:
+            found, why = systems[system]["metrics"].get(metric), "answered, but was not scored by this metric"
+        else:
+            found, why = None, _why(system, notes)
+        cells[column] = _cell(scale_of(metric), found, reason or why)
     return cells
 
 
@@ -141,5 +160,13 @@ def _cell(scale: Scale, found: Mapping[str, Any] | None, reason: str) -> Cell:
         "interval": interval,
         **{bound: found[bound] for bound in ("mean", "low", "high", "n")},
         "unscored": unscored,
-        "note": f"{unscored} unscored" if unscored else "",
+        "note": f"{unscored} unscored" if unscored else _spread(found),
     }
+
+
+def _spread(found: Mapping[str, Any]) -> str:
+    """Tell what a mean latency hides."""
+    if "median" not in found:
+        return ""
+    speed = "" if found["tokens_per_s"] is None else f", {found['tokens_per_s']:.0f} tokens/s"
+    return f"median {LATENCY.text(found['median'])}, p95 {LATENCY.text(found['p95'])}{speed}"

@@ -29,8 +29,14 @@ def encode_prompt(tokenizer: Any, messages: Sequence[Any]) -> list[int]:
 class LocalEngine:
     """transformers + PEFT, adapters preloaded and switched per batch; greedy answers are deterministic on CPU."""
 
-    def __init__(self, loaded: Loaded, adapters: Mapping[str, Path], *, batch_size: int) -> None:
+    def __init__(
+        self, loaded: Loaded, adapters: Mapping[str, Path], *, batch_size: int, carries: str | None = None
+    ) -> None:
         """Attach every adapter of `adapters` (task name → PEFT folder) to the loaded base.
+
+        Args:
+            carries: name under which an adapter that the model already has, and that is in training,
+                answers; its trainable state is left as it is.
 
         Raises:
             BadData: an adapter does not fit the base.
@@ -38,10 +44,12 @@ class LocalEngine:
         self._tokenizer = loaded.tokenizer
         self._batch_size = batch_size
         self._adapters = tuple(adapters)
+        self._carries = carries
         self._model = loaded.model
         for name, folder in adapters.items():
             self._attach(name, folder)
-        self._model.eval()
+        if carries is None:
+            self._model.eval()
         self._stop = stop_ids(self._model, self._tokenizer)
 
     def _attach(self, name: str, folder: Path) -> None:
@@ -64,12 +72,13 @@ class LocalEngine:
         """Answer all requests as `system` (`base` or an adapter's name), longest prompts first."""
         from peft import PeftModel
 
-        if system != BASE and system not in self._adapters:
-            raise BadData(system, f"no such model is loaded; loaded: {', '.join((BASE, *self._adapters))}.")
+        known = (BASE, *self._adapters, *([self._carries] if self._carries else []))
+        if system not in known:
+            raise BadData(system, f"no such model is loaded; loaded: {', '.join(known)}.")
         encoded = [encode_prompt(self._tokenizer, request.messages) for request in requests]
         order = sorted(range(len(requests)), key=lambda index: (-len(encoded[index]), index))
         answers: dict[int, Completion] = {}
-        if isinstance(self._model, PeftModel) and system != BASE:
+        if system in self._adapters:
             self._model.set_adapter(system, inference_mode=True)
         for start in range(0, len(order), self._batch_size):
             batch = order[start : start + self._batch_size]

@@ -48,7 +48,8 @@ def licence_ids(distribution: metadata.Distribution) -> set[str]:
     return {LICENCE_NAMES.get(name.strip().lower(), name.strip()) for name in names.split(" AND ") if name.strip()}
 
 
-def _files(distribution: metadata.Distribution, limit: int) -> Iterator[tuple[str, str]]:
+def source_files(distribution: metadata.Distribution, limit: int) -> Iterator[tuple[str, str]]:
+    """Yield (path, text) of a distribution's own source files of 200 to `limit` characters, in order."""
     for entry in sorted(distribution.files or (), key=str):
         path = PurePosixPath(entry)
         if path.suffix != ".py" or SKIPPED_FOLDERS.intersection(path.parts) or ".." in path.parts:
@@ -140,7 +141,7 @@ def build(params: CorpusParams, seed: int) -> tuple[list[Document], dict[str, An
         if not licences or not licences <= set(params.licences):
             raise BadData(name, f"its licence ({', '.join(sorted(licences)) or 'unknown'}) is not on the list.")
         files = functions = size = 0
-        for _, text in _files(distribution, params.max_file_chars):
+        for _, text in source_files(distribution, params.max_file_chars):
             if not fresh(text):
                 continue
             files, size = files + 1, size + len(text.encode())

@@ -108,7 +108,7 @@ def pretrain(
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         first, spent = state["step"], state["seconds"]
-    compiled = torch.compile(model)
+    compiled = torch.compile(model) if recipe.compile else model
     began, mean = time.monotonic() - spent, math.nan
     for step in range(first, steps):
         epoch, place = divmod(step, per_epoch)

@@ -65,6 +65,6 @@ def _answer(channel: Channel, question: dict[str, str], namespace: dict[str, Any
 
 def _described(error: BaseException) -> str:
     try:
-        return f"{type(error).__name__}: {error}"[:500]
+        return f"{type(error).__name__}: {error}"[:500].removesuffix(": ")
     except BaseException:
         return "an exception that cannot be shown"

@@ -90,7 +90,7 @@ def _unprivileged(_: Limits) -> bool:
             os.setgroups([])
             os.setresgid(_NOBODY, _NOBODY, _NOBODY)
             os.setresuid(_NOBODY, _NOBODY, _NOBODY)
-        except OSError:
+        except (OSError, AttributeError):  # refused in some containers; absent outside Linux
             return False
     _prctl(_SET_NO_NEW_PRIVS, 1)
     _prctl(_SET_DUMPABLE, 0)

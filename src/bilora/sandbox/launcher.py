@@ -6,20 +6,18 @@ import contextlib
 import os
 import queue
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
 from typing import Self
 
 from bilora.ports import Progress, silent
 from bilora.records import Outcome, Program
-from bilora.sandbox.bare import command
 from bilora.sandbox.confinement import Limits
+from bilora.sandbox.spawning import spawn
 from bilora.sandbox.wire import Channel, Closed
 
 _GRACE_S = 15.0
@@ -36,9 +34,7 @@ class ProcessSandbox:
     program's process; `Outcome.isolation` says for how many tests this was so, and what else held.
     """
 
-    def __init__(
-        self, workers: int, cpu_s: float = 10, wall_s: float = 20, memory_mb: int = 1024
-    ) -> None:
+    def __init__(self, workers: int, cpu_s: float = 10, wall_s: float = 20, memory_mb: int = 1024) -> None:
         self._workers = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
         self._folder = tempfile.TemporaryDirectory(prefix="bilora-sandbox-")
@@ -131,11 +127,5 @@ class _Worker:
         return Outcome.model_validate_json(channel.receive(deadline))
 
     def _start(self) -> Channel:
-        ours, theirs = socket.socketpair()
-        settings = {"limits": asdict(self._limits), "folder": self._folder}
-        with theirs:
-            self._process = subprocess.Popen(
-                **command("referee", settings), stdin=theirs.fileno(), start_new_session=True
-            )
-        self._channel = Channel(ours)
+        self._process, self._channel = spawn("referee", self._limits, self._folder, session=True)
         return self._channel

@@ -9,15 +9,13 @@ import os
 import secrets
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
-from bilora.sandbox.bare import command
 from bilora.sandbox.comparison import Verdict, weigh
 from bilora.sandbox.confinement import Limits, guard
+from bilora.sandbox.spawning import spawn
 from bilora.sandbox.splitting import Split, split
 from bilora.sandbox.wire import MAX_BYTES, Channel, Closed, TooLarge
 
@@ -27,26 +25,17 @@ _DETAIL_CHARS = 300
 def serve(launcher: Channel, limits: Limits, folder: str) -> None:
     """Judge the programs that the launcher sends, one after the other, until it hangs up."""
     guard()
-    zygote = _start_zygote(limits, folder)
+    _, zygote = spawn("zygote", limits, folder, session=False)
     with contextlib.suppress(Closed):
         while True:
             candidate = _bear(zygote)
             program = json.loads(launcher.receive())
             trial = _Trial(candidate, limits, program)
             interruption = trial.run()
-            candidate.close()
             zygote.send("end")
             trial.close(interruption, json.loads(zygote.receive()))
+            candidate.close()
             launcher.send(trial.outcome())
-
-
-def _start_zygote(limits: Limits, folder: str) -> Channel:
-    ours, theirs = socket.socketpair()
-    with theirs:
-        subprocess.Popen(
-            **command("zygote", {"limits": asdict(limits), "folder": folder}), stdin=theirs.fileno()
-        )
-    return Channel(ours)
 
 
 def _bear(zygote: Channel) -> Channel:
@@ -153,6 +142,7 @@ def _ending(status: int) -> str:
 
 def _printable(text: str) -> str:
     shown = "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[:_DETAIL_CHARS]
+        char if char.isprintable() else char.encode("unicode_escape").decode()
+        for char in text[:_DETAIL_CHARS]
     )
     return shown if len(shown) <= _DETAIL_CHARS else shown[: _DETAIL_CHARS - 1] + "…"

@@ -39,7 +39,7 @@ def split(test: str) -> Split | None:
     """
     try:
         body = ast.parse(test.strip()).body
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     if len(body) != 1 or not isinstance(body[0], ast.Assert):
         return None

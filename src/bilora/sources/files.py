@@ -59,7 +59,7 @@ class Files:
             split = {}
             if self._params.splits == "mbpp":
                 task_id = row.get("task_id")
-                if not isinstance(task_id, int):
+                if not isinstance(task_id, int) or isinstance(task_id, bool):
                     raise BadData(path, "`splits: mbpp` needs an integer task_id in every row.", number)
                 split = {"split": mbpp_split(task_id)}
             yield {**labelled(row, name=name, number=number, licence=self._params.licence), **split}

@@ -24,8 +24,13 @@ class HubDataset:
 
         Raises:
             Unreachable: the hub did not answer.
-            BadData: the data set has no such configuration or split.
+            BadData: its revision is not pinned, or it has no such configuration or split.
         """
+        if self._params.revision is None:
+            raise BadData(
+                self._params.id,
+                "`revision` is not pinned; put the commit that the data set's page on the hub shows into params.yaml.",
+            )
         for row in itertools.islice(self._all(), self._params.limit):
             progress(1)
             yield row

@@ -15,19 +15,16 @@ FENCED = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
 def tidy(code: str) -> str:
     """Use \\n, four spaces for a tab, no trailing blanks, where that leaves the program as it was."""
     plain = code.replace("\r\n", "\n").replace("\r", "\n").strip("\n").rstrip()
-    for width in (4, 8):
-        clean = "\n".join(_clean(line, width) for line in plain.split("\n"))
-        if clean == plain:
-            break
-        before, after = parse(plain), parse(clean)
-        if before and after and ast.dump(before) == ast.dump(after):
-            return clean
-    return plain
+    clean = "\n".join(map(_clean, plain.split("\n")))
+    if clean == plain:
+        return plain
+    before, after = parse(plain), parse(clean)
+    return clean if before and after and ast.dump(before) == ast.dump(after) else plain
 
 
-def _clean(line: str, width: int) -> str:
+def _clean(line: str) -> str:
     text = line.lstrip(" \t")
-    return (line[: len(line) - len(text)].expandtabs(width) + text).rstrip()
+    return (line[: len(line) - len(text)].expandtabs(4) + text).rstrip()
 
 
 def signature(tree: ast.Module, test: str) -> str | None:
@@ -36,7 +33,9 @@ def signature(tree: ast.Module, test: str) -> str | None:
     if asked is None:
         return None
     called = {
-        node.func.id for node in ast.walk(asked) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        node.func.id
+        for node in ast.walk(asked)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name in called:

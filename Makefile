@@ -1,0 +1,32 @@
+# The two commands are `make demo` and `make test`; everything they need is installed into .venv.
+PYTHON ?= python3
+BIN := $(CURDIR)/.venv/bin
+export PATH := $(BIN):$(PATH)
+export TOKENIZERS_PARALLELISM := false
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: demo test lint smoke install
+.DEFAULT_GOAL := demo
+
+install: .venv/installed
+
+.venv/installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=python3.x"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing the pinned dependencies into .venv (about two minutes, once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: install
+	@dvc repro
+	@bilora report
+
+test: install
+	@$(BIN)/python -m pytest
+
+lint: install
+	ruff check . && ruff format --check . && mypy && lint-imports
+
+smoke: install
+	@$(BIN)/python scripts/smoke.py

@@ -1,0 +1,147 @@
+"""The verb benchmark, and the documented door benchmarking/evaluate.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from bilora.params import Params
+    from bilora.records import Scored
+
+
+def _isolation(rows: Sequence[Scored]) -> str:
+    # What follows the semicolon tells how this answer's asserts were split, not how it was confined.
+    found = {score.evidence.get("isolation", "").partition(";")[0] for row in rows for score in row.scores}
+    return ", ".join(sorted(level for level in found if level))
+
+
+def judge_rows(params: Params, rows: Mapping[str, Sequence[Scored]], *, keys: Mapping[str, str]) -> dict[str, Any]:
+    """Turn scored rows into results with a verdict a task."""
+    from bilora.cli import wiring
+    from bilora.evaluation.gate import gate, read_baseline
+    from bilora.evaluation.results import build_results, comparability_key
+    from bilora.storage import adapter_sha256
+    from bilora.tasks import load_task
+
+    tasks = {name: load_task(name) for name in params.tasks}
+    baseline = read_baseline(wiring.BASELINE)
+    _, left_out = wiring.endpoints(params, keys)
+    _, no_judge = wiring.judge(params, keys)
+    hashes, comparable, verdicts = {}, {}, {}
+    for name, task in tasks.items():
+        hashes[name] = adapter_sha256(wiring.need(wiring.ADAPTERS / name, f"train@{name}"))
+        comparable[name] = comparability_key(
+            task,
+            {row.sample.id: row.sample for row in rows[name] if row.dataset == "test"}.values(),
+            decoding=params.tasks[name].generation.model_dump(),
+            judge=params.judge.model if params.judge else None,
+            isolation=_isolation(rows[name]),
+        )
+        verdicts[name] = gate(
+            name,
+            task.headline,
+            rows[name],
+            baseline.get(name),
+            adapter_sha256=hashes[name],
+            key=comparable[name],
+            margin=params.tasks[name].margin,
+            min_samples=params.benchmark.min_samples,
+            seed=params.seed,
+            draws=params.benchmark.draws,
+        )
+    return build_results(
+        rows,
+        profile=params.profile,
+        tasks=tasks,
+        keys=comparable,
+        adapters=hashes,
+        verdicts=verdicts,
+        seed=params.seed,
+        draws=params.benchmark.draws,
+        not_run={"judge": no_judge} if no_judge else {},
+        notes=left_out,
+    )
+
+
+def _finish(results: dict[str, Any]) -> int:
+    """Write results, metrics and report, print the table and the verdicts, return the gate's exit code."""
+    from bilora.cli import wiring
+    from bilora.cli.report import write_report
+    from bilora.cli.show import print_table, print_verdicts
+    from bilora.evaluation.gate import EXIT_CODES, worst
+    from bilora.records import Verdict
+    from bilora.storage import write_json
+
+    write_json(wiring.RESULTS, results)
+    write_json(
+        wiring.BENCHMARK_METRICS,
+        {
+            name: {system: numbers["metrics"] for system, numbers in _means(task).items()}
+            for name, task in results["tasks"].items()
+        },
+    )
+    write_report(results)
+    print_table(results)
+    print_verdicts(results)
+    verdicts = [Verdict.model_validate(task["verdict"]) for task in results["tasks"].values()]
+    return EXIT_CODES[worst(verdicts)]
+
+
+def _means(task: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    systems = task["summary"]["test"]["systems"]
+    return {
+        system: {"metrics": {name: found["mean"] for name, found in numbers["metrics"].items() if found}}
+        for system, numbers in systems.items()
+    }
+
+
+def benchmark() -> None:
+    """Gather all numbers, write results and report, and fail unless the gate passes every adapter."""
+    from bilora.cli import wiring
+    from bilora.cli.train import collect
+    from bilora.records import Scored
+    from bilora.storage import read_records
+
+    params = wiring.load_params()
+    rows = {
+        name: list(read_records(wiring.need(wiring.EVALUATION / f"{name}.jsonl", f"evaluate@{name}"), Scored))
+        for name in params.tasks
+    }
+    collect()
+    raise typer.Exit(_finish(judge_rows(params, rows, keys={})))
+
+
+def _evaluate_all(
+    groq_api_key: Annotated[
+        str | None, typer.Option(envvar="GROQ_API_KEY", show_envvar=True, help="Key of the Groq endpoint, if params name one.")
+    ] = None,
+    max_samples: Annotated[int | None, typer.Option(min=1, help="Ask only the first N; such a run never passes.")] = None,
+    only_bilora: Annotated[bool, typer.Option("--only-bilora", help="Ask the adapters only; such a run never passes.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Print every answer.")] = False,
+) -> None:
+    """Measure all tasks now, without the pipeline's cache, and let the gate decide."""
+    from bilora.cli import wiring
+    from bilora.cli.evaluate import answer_and_score
+    from bilora.cli.show import print_answers
+
+    params = wiring.load_params()
+    keys = {"GROQ_API_KEY": groq_api_key} if groq_api_key else {}
+    rows = {
+        name: answer_and_score(name, max_samples=max_samples, only_bilora=only_bilora, keys=keys)
+        for name in params.tasks
+    }
+    if verbose:
+        print_answers(rows)
+    raise typer.Exit(_finish(judge_rows(params, rows, keys=keys)))
+
+
+def main() -> int:
+    """Door of `python benchmarking/evaluate.py`."""
+    from bilora.cli import guarded
+
+    door = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    door.command()(_evaluate_all)
+    return guarded(door)

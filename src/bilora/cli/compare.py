@@ -1,0 +1,75 @@
+"""The verb compare, and the documented door scripts/compare_metrics.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+NewFile = Annotated[Path, typer.Argument(help="results.json or a baseline.json.")]
+OldFile = Annotated[Path, typer.Argument(help="What to compare with: results.json or a baseline.json.")]
+
+
+def _entries(path: Path) -> dict[str, dict[str, Any]]:
+    from bilora.errors import BadData
+    from bilora.evaluation.gate import read_baseline
+    from bilora.storage import read_json
+
+    document = read_json(path)
+    tasks = document.get("tasks") if isinstance(document, dict) else None
+    if not isinstance(tasks, dict):
+        raise BadData(path, "is neither results.json nor a baseline.json.")
+    if all(isinstance(task, dict) and "entry" in task for task in tasks.values()) and tasks:
+        return {name: task["entry"] for name, task in tasks.items()}
+    return read_baseline(path)
+
+
+def compare(new: NewFile = Path("benchmarking/results.json"), old: OldFile = Path("benchmarking/baseline.json")) -> None:
+    """Compare two measurements task by task, sample by sample; the exit code is the gate's."""
+    from bilora.cli import wiring
+    from bilora.evaluation.gate import EXIT_CODES
+    from bilora.evaluation.statistics import score_difference
+
+    params = wiring.load_params()
+    left, right = _entries(new), _entries(old)
+    order = ("regressed", "incomparable", "inconclusive", "pass")
+    outcomes = set()
+    for name in sorted(left.keys() | right.keys()):
+        a, b = left.get(name), right.get(name)
+        if a is None or b is None:
+            outcome, told = "incomparable", f"only {new if b is None else old} has it"
+        elif (a["key"], a["metric"]) != (b["key"], b["metric"]):
+            outcome, told = "incomparable", "measured under other conditions (data, prompt, decoding, judge or isolation)"
+        else:
+            both = [i for i in a["scores"] if a["scores"][i] is not None and b["scores"].get(i) is not None]
+            if len(both) < max(2, params.benchmark.min_samples):
+                outcome, told = "inconclusive", f"{len(both)} common samples; {params.benchmark.min_samples} are wanted"
+            else:
+                difference = score_difference(
+                    [a["scores"][i] for i in both],
+                    [b["scores"][i] for i in both],
+                    seed=params.seed,
+                    draws=params.benchmark.draws,
+                )
+                margin = params.tasks[name].margin if name in params.tasks else 0.0
+                outcome = "regressed" if difference.high < 0 else "pass" if difference.low > -margin else "inconclusive"
+                told = (
+                    f"{a['metric']} {difference.mean:+.3f}, 95 % [{difference.low:+.3f}, {difference.high:+.3f}], "
+                    f"n {len(both)}, margin {margin:g}"
+                )
+        outcomes.add(outcome)
+        print(f"{outcome:13} {name}: {told}")
+    if not outcomes:
+        print("incomparable  neither file has a task yet")
+    worst = next((outcome for outcome in order if outcome in outcomes), "incomparable")
+    raise typer.Exit(EXIT_CODES[worst])
+
+
+def main() -> int:
+    """Door of `python scripts/compare_metrics.py`."""
+    from bilora.cli import guarded
+
+    door = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    door.command()(compare)
+    return guarded(door)

@@ -1,0 +1,141 @@
+"""The verb doctor."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+FREE_GIB = 2
+KEYS = ("GROQ_API_KEY", "HF_TOKEN")
+
+Check = Callable[[], str]
+
+
+class Fault(Exception):
+    """What is wrong and how to mend it."""
+
+
+def _python() -> str:
+    if sys.version_info < (3, 11):
+        raise Fault(f"Python {sys.version.split()[0]} is too old; use 3.11 or newer")
+    return sys.version.split()[0]
+
+
+def _packages() -> str:
+    from importlib import metadata
+
+    from bilora.cli import wiring
+
+    wrong = []
+    lines = [line.split("#")[0].strip() for line in wiring.LOCK.read_text(encoding="utf-8").splitlines()]
+    pins = dict(line.split("==", 1) for line in lines if "==" in line)
+    for name, version in pins.items():
+        try:
+            found = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found = "absent"
+        if found.partition("+")[0] != version:
+            wrong.append(f"{name} is {found}, not {version}")
+    if wrong:
+        raise Fault(f"{'; '.join(wrong[:5])}; run `make install`")
+    return f"{len(pins)} packages at their pinned versions"
+
+
+def _repository() -> str:
+    from bilora.tracking.provenance import commit
+
+    if not Path(".dvc").is_dir() or not Path("dvc.yaml").is_file():
+        raise Fault("this folder holds no pipeline; run inside a checkout")
+    if shutil.which("dvc") is None:
+        raise Fault("dvc is not on the PATH; run through make, or activate .venv")
+    return f"commit {commit()[:12]}"
+
+
+def _params() -> str:
+    from bilora.cli import wiring
+    from bilora.errors import BiloraError
+
+    try:
+        params = wiring.load_params()
+    except BiloraError as error:
+        raise Fault(str(error)) from None
+    return f"profile {params.profile}, tasks {', '.join(params.tasks)}"
+
+
+def _base() -> str:
+    from bilora.cli import wiring
+    from bilora.errors import BiloraError
+    from bilora.inference.loading import base_revision
+
+    params = wiring.load_params()
+    try:
+        return f"{params.base.id} at {base_revision(params.base)[:12]}"
+    except BiloraError as error:
+        raise Fault(str(error)) from None
+
+
+def _sandbox() -> str:
+    from bilora.cli import wiring
+    from bilora.records import Program
+
+    good = Program(code="def f(x):\n    return x + 1\n", tests=("assert f(1) == 2",))
+    bad = Program(code="import os\nos._exit(0)\n", tests=("assert f(1) == 2",))
+    with wiring.sandbox() as sandbox:
+        passed, forged = sandbox.run_many([good, bad])
+    if passed.status != "passed":
+        raise Fault(f"a correct program came back as {passed.status} ({passed.detail}); is /tmp writable?")
+    if forged.status == "passed":
+        raise Fault("an exit was taken for success; do not trust any pass rate from this machine")
+    return passed.isolation
+
+
+def _disk() -> str:
+    free = shutil.disk_usage(Path.cwd()).free / 2**30
+    if free < FREE_GIB:
+        raise Fault(f"{free:.1f} GiB free; make room for at least {FREE_GIB} GiB")
+    return f"{free:.0f} GiB free"
+
+
+def _device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+
+
+def _keys() -> str:
+    return ", ".join(f"{name} {'set' if os.environ.get(name) else 'not set'}" for name in KEYS)
+
+
+CHECKS: dict[str, Check] = {
+    "python": _python,
+    "packages": _packages,
+    "repository": _repository,
+    "params": _params,
+    "base": _base,
+    "sandbox": _sandbox,
+    "disk": _disk,
+    "device": _device,
+    "keys": _keys,
+}
+
+
+def doctor() -> None:
+    """Look at everything a run needs; name each fault and its fix."""
+    faults = 0
+    for name, check in CHECKS.items():
+        try:
+            print(f"ok     {name}: {check()}")
+        except Fault as fault:
+            faults += 1
+            print(f"FAULT  {name}: {fault}")
+        except Exception as error:  # one broken check must not hide what the others find
+            faults += 1
+            print(f"FAULT  {name}: the check itself failed: {type(error).__name__}: {error}")
+    raise typer.Exit(1 if faults else 0)

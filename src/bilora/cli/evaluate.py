@@ -1,0 +1,73 @@
+"""The verb evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bilora.cli.data import TaskName
+
+if TYPE_CHECKING:
+    from bilora.ports import Engine
+    from bilora.records import Scored
+
+
+def answer_and_score(
+    task: str,
+    *,
+    max_samples: int | None = None,
+    only_bilora: bool = False,
+    keys: Mapping[str, str] | None = None,
+) -> list[Scored]:
+    """Ask every system about one task's test split and curated samples."""
+    from bilora.cli import wiring
+    from bilora.cli.progress import bar
+    from bilora.evaluation.run import Dataset, evaluate
+    from bilora.inference.loading import load_base
+    from bilora.inference.local import LocalEngine
+    from bilora.ports import Referees
+    from bilora.records import Sample
+
+    params, chosen, task_type = wiring.load_named(task)
+    folder = wiring.adapter(params, task)
+    limit = max_samples or params.benchmark.samples
+    datasets: dict[Dataset, list[Sample]] = {
+        "test": wiring.split(task, "test")[:limit],
+        "curated": wiring.curated(params, task_type)[:limit],
+    }
+    wiring.quiet_libraries()
+    local = LocalEngine(load_base(params.base), {task: folder}, batch_size=chosen.generation.batch_size)
+    remote, left_out = wiring.endpoints(params, keys or {})
+    for name, reason in left_out.items():
+        print(f"evaluate {task}: {name} is left out: {reason}")
+    engines: dict[str, Engine] = {task: local} if only_bilora else {"base": local, task: local, **remote}
+    judge, _ = wiring.judge(params, keys or {})
+    total = len(engines) * sum(map(len, datasets.values()))
+    with wiring.sandbox() as sandbox, bar(f"evaluate {task}", total, "answers") as tick:
+        return evaluate(
+            task_type,
+            datasets,
+            engines,
+            generation=chosen.generation,
+            seed=params.seed,
+            referees=Referees(sandbox=sandbox),
+            judge=judge,
+            progress=tick,
+        )
+
+
+def evaluate(
+    task: TaskName,
+    max_samples: Annotated[int | None, typer.Option(min=1, help="Ask only the first N; such a run never passes the gate.")] = None,
+) -> None:
+    """Ask base, adapter and endpoints every question of one task and score the answers."""
+    from bilora.cli import wiring
+    from bilora.storage import write_records
+
+    rows = answer_and_score(task, max_samples=max_samples)
+    path: Path = wiring.EVALUATION / f"{task}.jsonl"
+    write_records(path, rows)
+    print(f"evaluate {task}: {len(rows)} scored answers in {path}")

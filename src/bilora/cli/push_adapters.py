@@ -1,0 +1,35 @@
+"""The verb push-adapters."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def push_adapters() -> None:
+    """Publish the adapters if the last verdict covers exactly these bytes, then promote them to baseline."""
+    from bilora.cli import wiring
+    from bilora.publishing.bundle import build_bundle
+    from bilora.publishing.promote import promote
+    from bilora.publishing.push import push
+    from bilora.records import Verdict
+    from bilora.storage import read_json
+
+    params = wiring.load_params()
+    results = read_json(wiring.need(wiring.RESULTS, "benchmark"))
+    verdicts = {
+        name: Verdict.model_validate(task["verdict"]) for name, task in results["tasks"].items() if task["verdict"]
+    }
+    adapters = {name: wiring.adapter(params, name) for name in params.tasks}
+    files = build_bundle(
+        adapters,
+        verdicts,
+        results,
+        base_id=params.base.id,
+        base_revision=params.base.revision,
+        licence="mit",
+    )
+    done = push(wiring.hub(params), files, verdicts)
+    print(f"push-adapters: {'published' if done.changed else 'already published'} in {done.location}")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    if promote(results, wiring.BASELINE, wiring.HISTORY, created_utc=now):
+        print(f"push-adapters: promoted to {wiring.BASELINE}; commit it to make it the bar for the next adapter")

@@ -1,0 +1,131 @@
+"""The verb train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from bilora.cli.data import TaskName
+
+if TYPE_CHECKING:
+    from bilora.cli.progress import Bar
+    from bilora.training.trainer import Step, Watch
+
+
+def train(task: TaskName) -> None:
+    """Train one task's adapter, or go on where an interrupted run stopped."""
+    from bilora.cli import wiring
+    from bilora.cli.progress import bar
+    from bilora.inference.loading import base_revision, load_base
+    from bilora.ports import Referees
+    from bilora.records import RunRecord
+    from bilora.storage import adapter_sha256, sha256_file, sha256_json, write_json
+    from bilora.tracking import provenance
+    from bilora.tracking.runs import RunFolder
+    from bilora.training.run import train as train_adapter
+
+    params, chosen, task_type = wiring.load_named(task)
+    samples = {name: wiring.split(task, name) for name in ("train", "validation")}
+    wiring.quiet_libraries()
+    loaded = load_base(params.base, training=True)
+    revision = base_revision(params.base)
+    decisive: dict[str, Any] = {
+        "params": {
+            "seed": params.seed,
+            "base": params.base.model_dump(),
+            "task": chosen.model_dump(include={"adapter", "training", "generation"}),
+        },
+        "base_revision": revision,
+        "data": sha256_json({name: [s.id for s in members] for name, members in samples.items()}),
+        "lock": sha256_file(wiring.need(wiring.LOCK, "doctor")),
+        "template": sha256_json(loaded.tokenizer.chat_template),
+        "mode": loaded.mode,
+        "chat": [m.model_dump() for m in task_type.messages("")],
+    }
+    identity = sha256_json(decisive)
+    started = datetime.now(UTC)
+    run = RunFolder(wiring.RUNS, f"{started:%Y%m%dT%H%M%SZ}-{task}-{identity[:8]}")
+    curve: list[dict[str, Any]] = []
+
+    def record(row: dict[str, Any]) -> None:
+        curve.append(row)
+        run.append(row)
+
+    print(f"train {task}: {loaded.mode}, base {params.base.id} at {revision[:12]}")
+    with bar(f"train {task}", chosen.training.steps, "steps") as shown, wiring.sandbox() as sandbox:
+        done = train_adapter(
+            task_type,
+            params=chosen,
+            base=params.base,
+            base_revision=revision,
+            loaded=loaded,
+            train_samples=samples["train"],
+            validation_samples=samples["validation"],
+            referees=Referees(sandbox=sandbox),
+            seed=params.seed,
+            identity=identity,
+            checkpoints=wiring.CHECKPOINTS / task,
+            destination=wiring.ADAPTERS / task,
+            sinks=params.tracking.sinks,
+            watch=_watcher(shown, record),
+            announce=lambda checked: print("\n".join(f"  {line}" for line in checked.lines())),
+        )
+    metrics = {key: float(value) for key, value in vars(done).items()}
+    run.finish(
+        RunRecord(
+            id=run.path.name,
+            task=task,
+            created_utc=started.isoformat(timespec="seconds"),
+            commit=provenance.commit(),
+            dirty_diff_sha256=provenance.dirty_diff_sha256(),
+            params=decisive["params"],
+            params_sha256=sha256_json(decisive["params"]),
+            data_sha256=decisive["data"],
+            lock_sha256=decisive["lock"],
+            base_id=params.base.id,
+            base_revision=revision,
+            adapter_sha256=adapter_sha256(wiring.ADAPTERS / task),
+            seed=params.seed,
+            hardware=provenance.hardware(),
+            versions=provenance.versions(),
+            duration_s=done.duration_s,
+            tokens=done.tokens,
+            tokens_per_s=done.tokens_per_s,
+            peak_memory_bytes=provenance.peak_memory_bytes(),
+            metrics=metrics,
+            resumed=done.resumed_from,
+        )
+    )
+    write_json(wiring.TRAIN_PLOTS / f"{task}.json", curve)
+    write_json(wiring.TRAIN_METRICS / f"{task}.json", metrics)
+    collect()
+    name = task_type.headline
+    print(
+        f"train {task}: {name} on validation {done.base_metric:.3f} → {done.best_metric:.3f} "
+        f"(best of {done.steps} steps: {done.best_step}), {done.tokens_per_s:,.0f} tokens/s, "
+        f"{done.duration_s:.0f} s; {run.path}"
+    )
+    if done.best_metric <= done.base_metric:
+        print(f"train {task}: no checkpoint beats the base on validation; the gate will not let this adapter ship.")
+
+
+def _watcher(shown: Bar, record: Callable[[dict[str, Any]], None]) -> Watch:
+    def watch(step: Step) -> None:
+        record(step.row())
+        if step.loss is not None:
+            shown(1)
+            shown.postfix(f"loss {step.loss:.3f}, {step.tokens_per_s or 0:,.0f} tokens/s")
+        else:
+            shown.note(f"step {step.step}: validation {step.metric:.3f}, loss {step.validation_loss:.3f}")
+
+    return watch
+
+
+def collect() -> None:
+    """Gather the metrics of all trained tasks into training_metrics.json."""
+    from bilora.cli import wiring
+    from bilora.storage import read_json, write_json
+
+    found = {path.stem: read_json(path) for path in sorted(wiring.TRAIN_METRICS.glob("*.json"))}
+    write_json(wiring.TRAINING_METRICS, found)

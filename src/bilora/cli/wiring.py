@@ -1,0 +1,194 @@
+"""Where everything lies and how every concrete object is built. Only the verbs come here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bilora.errors import BadData, MissingStep, ParamsError
+from bilora.params import PARAMS_FILE, Endpoint, Params, TaskParams, read_params
+from bilora.storage import read_json, read_records
+
+if TYPE_CHECKING:
+    from bilora.ports import Engine, Hub, Judge, Source
+    from bilora.records import Sample
+    from bilora.sandbox import ProcessSandbox
+    from bilora.tasks.task import Task
+
+RAW = Path("data/raw")
+SAMPLES = Path("data/samples")
+REPORTS = Path("data/reports")
+SPLITS = Path("data/splits")
+ADAPTERS = Path("adapters")
+CHECKPOINTS = Path("checkpoints")
+RUNS = Path("runs")
+EVALUATION = Path("evaluation")
+TRAIN_METRICS = Path("metrics/train")
+TRAIN_PLOTS = Path("plots/train")
+TRAINING_METRICS = Path("training_metrics.json")
+RESULTS = Path("benchmarking/results.json")
+BASELINE = Path("benchmarking/baseline.json")
+HISTORY = Path("benchmarking/history.jsonl")
+BENCHMARK_METRICS = Path("metrics/benchmark.json")
+REPORT = Path("report.html")
+LOCK = Path("requirements.txt")
+PROFILES = Path("profiles")
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """Read params.yaml against the tasks that exist."""
+    from bilora.tasks import known_tasks
+
+    return read_params(path, known_tasks=known_tasks())
+
+
+def load_named(name: str) -> tuple[Params, TaskParams, Task]:
+    """Read params.yaml and one of its tasks."""
+    from bilora.tasks import load_task
+
+    params, task = load_params(), load_task(name)
+    if name not in params.tasks:
+        raise ParamsError(PARAMS_FILE, [f"tasks.{name}: no such entry; it has {', '.join(params.tasks)}"])
+    return params, params.tasks[name], task
+
+
+def need(path: Path, stage: str) -> Path:
+    """Return `path` if it exists, else say which stage makes it."""
+    if not path.exists():
+        raise MissingStep(path, stage)
+    return path
+
+
+def source(params: TaskParams, seed: int) -> Source:
+    """Build the source that a task's params name."""
+    from bilora import params as kinds
+    from bilora.sources.exercises import Exercises
+    from bilora.sources.files import Files
+    from bilora.sources.hub import HubDataset
+    from bilora.sources.installed import Installed
+
+    match params.source:
+        case kinds.ExercisesSource() as chosen:
+            return Exercises(chosen, seed)
+        case kinds.InstalledSource() as chosen:
+            return Installed(chosen)
+        case kinds.FilesSource() as chosen:
+            return Files(chosen)
+        case kinds.HubSource() as chosen:
+            return HubDataset(chosen)
+
+
+def sandbox() -> AbstractContextManager[ProcessSandbox]:
+    """Build the sandbox with a worker a core."""
+    from bilora.sandbox import ProcessSandbox
+
+    return ProcessSandbox(workers=os.cpu_count() or 1)
+
+
+def curated(params: Params, task: Task) -> list[Sample]:
+    """Read the curated evaluation samples of one task; a task may have none."""
+    from bilora.records import Drop
+
+    path = Path(params.benchmark.eval_dataset)
+    document = read_json(path)
+    rows = document.get("samples") if isinstance(document, dict) else None
+    if not isinstance(rows, list):
+        raise BadData(path, "must be an object with a list `samples`.")
+    found = []
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict) or "task" not in row:
+            raise BadData(path, f"samples[{number}] must be an object that names its `task`.")
+        if row["task"] == task.name:
+            sample = task.sample(row)
+            if isinstance(sample, Drop):
+                raise BadData(path, f"samples[{number}] is refused by rule {sample.rule!r} ({sample.detail}).")
+            found.append(sample)
+    return found
+
+
+def split(task: str, name: str) -> list[Sample]:
+    """Read one split of one task."""
+    from bilora.records import Sample
+
+    return list(read_records(need(SPLITS / task / f"{name}.jsonl", f"data-split@{task}"), Sample))
+
+
+def adapter(params: Params, task: str) -> Path:
+    """Return the adapter's folder if it was made for this base.
+
+    Raises:
+        BadData: the adapter belongs to another base, or its bytes are not those of its manifest.
+    """
+    from bilora.inference.loading import base_revision
+    from bilora.storage import sha256_file
+
+    folder = need(ADAPTERS / task, f"train@{task}")
+    manifest, config = read_json(folder / "manifest.json"), read_json(folder / "adapter_config.json")
+    made_for = (manifest.get("base_id"), manifest.get("base_revision"))
+    if made_for != (params.base.id, base_revision(params.base)) or config["base_model_name_or_path"] != params.base.id:
+        raise BadData(folder, f"this adapter was made for {made_for[0]} at {made_for[1]}; run `dvc repro train@{task}`.")
+    for name, digest in manifest["files"].items():
+        if not (folder / name).is_file() or sha256_file(folder / name) != digest:
+            raise BadData(folder / name, f"does not match its manifest; run `dvc repro -f train@{task}`.")
+    return folder
+
+
+def secret(endpoint: Endpoint, given: Mapping[str, str]) -> str | None:
+    """Return an endpoint's key: the one given at the door, else the environment's; None if it has or needs none."""
+    if endpoint.key_env is None:
+        return None
+    return given.get(endpoint.key_env) or os.environ.get(endpoint.key_env) or None
+
+
+def endpoints(params: Params, given: Mapping[str, str]) -> tuple[dict[str, Engine], dict[str, str]]:
+    """Build the engines of all endpoints that can be asked, and say why the others are left out."""
+    from bilora.inference.endpoint import EndpointEngine
+
+    engines: dict[str, Engine] = {}
+    left_out = {}
+    for endpoint in params.endpoints:
+        key = secret(endpoint, given)
+        if endpoint.key_env is not None and key is None:
+            left_out[endpoint.name] = f"{endpoint.key_env} is not set"
+        else:
+            engines[endpoint.name] = EndpointEngine(endpoint, key)
+    return engines, left_out
+
+
+def judge(params: Params, given: Mapping[str, str]) -> tuple[Judge | None, str]:
+    """Build the judge, or say why there is none."""
+    if params.judge is None:
+        return None, "no judge is configured"
+    key = secret(params.judge, given)
+    if params.judge.key_env is not None and key is None:
+        return None, f"{params.judge.key_env} is not set"
+    from bilora.inference.endpoint import EndpointEngine
+    from bilora.metrics.judged import EndpointJudge
+
+    engine = EndpointEngine(params.judge, key)
+    return EndpointJudge(engine.chat, model=params.judge.model, cache=Path(".cache/judge")), ""
+
+
+def hub(params: Params) -> Hub:
+    """Build the hub that params name."""
+    from bilora.publishing.local_hub import LocalHub
+
+    return LocalHub(Path(params.hub.path))
+
+
+def quiet_libraries() -> None:
+    """Keep the model libraries from talking; faults still raise."""
+    import warnings
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    import datasets
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+

@@ -1,0 +1,111 @@
+"""Ask every system every question and score the answers. Expensive; says nothing about pass or fail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from bilora.params import Generation
+from bilora.ports import Engine, Judge, Progress, Referees, Request, silent
+from bilora.records import Completion, Sample, Score, Scored
+from bilora.tasks.task import Task
+
+FLOOR = "floor:"
+"""Prefix of the systems that answer without a model."""
+
+Dataset = Literal["test", "curated"]
+
+
+def _floor(task: Task, name: str, samples: Sequence[Sample]) -> list[Completion]:
+    return [
+        Completion(
+            sample_id=sample.id,
+            system=FLOOR + name,
+            text=task.floors[name](sample),
+            prompt_tokens=0,
+            output_tokens=0,
+            latency_s=0.0,
+            finish="stop",
+        )
+        for sample in samples
+    ]
+
+
+def _judged(task: Task, judge: Judge, answers: Mapping[str, Sequence[Completion]], samples: Sequence[Sample]) -> dict[tuple[str, str], Score]:
+    """Rate all systems of each sample in one call; key: (system, sample id)."""
+    rated: dict[tuple[str, str], Score] = {}
+    for index, sample in enumerate(samples):
+        texts = {
+            system: task.extract(made[index].text)
+            for system, made in answers.items()
+            if not system.startswith(FLOOR) and made[index].finish != "error"
+        }
+        for system, score in judge.rate(sample, texts).items() if texts else ():
+            rated[system, sample.id] = score
+    return rated
+
+
+def evaluate(
+    task: Task,
+    datasets: Mapping[Dataset, Sequence[Sample]],
+    engines: Mapping[str, Engine],
+    *,
+    generation: Generation,
+    seed: int,
+    referees: Referees,
+    judge: Judge | None = None,
+    progress: Progress = silent,
+) -> list[Scored]:
+    """Return one row a system and sample, systems in the order of `engines`, then the task's floors.
+
+    Args:
+        datasets: the held-out test samples and the curated ones.
+        engines: who answers as which system.
+        judge: rates the curated set only; its calls cost money.
+        progress: called with the number of answers just made.
+    """
+    rows: list[Scored] = []
+    for dataset, samples in datasets.items():
+        requests = [
+            Request(s.id, task.messages(s.prompt), generation.max_new_tokens, generation.temperature, seed)
+            for s in samples
+        ]
+        answers: dict[str, list[Completion]] = {
+            system: engine.generate(system, requests, progress=progress) for system, engine in engines.items()
+        }
+        answers |= {FLOOR + name: _floor(task, name, samples) for name in task.floors}
+        ratings = _judged(task, judge, answers, samples) if judge and dataset == "curated" else {}
+        for system, made in answers.items():
+            rows += _scored(task, dataset, samples, made, system, referees, ratings)
+    return rows
+
+
+def _scored(
+    task: Task,
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    made: Sequence[Completion],
+    system: str,
+    referees: Referees,
+    ratings: Mapping[tuple[str, str], Score],
+) -> list[Scored]:
+    pairs = [(sample, task.extract(one.text)) for sample, one in zip(samples, made, strict=True)]
+    by_metric = [metric.score(pairs, referees, system=system) for metric in task.metrics]
+    rows = []
+    for index, (sample, answer) in enumerate(pairs):
+        scores = [score for column in by_metric for score in column[index]]
+        if made[index].finish == "error":
+            scores = [score.model_copy(update={"value": None, "reason": "no answer came"}) for score in scores]
+        if rating := ratings.get((system, sample.id)):
+            scores.append(rating)
+        rows.append(
+            Scored(
+                task=task.name,
+                dataset=dataset,
+                sample=sample,
+                completion=made[index],
+                answer=answer,
+                scores=tuple(scores),
+            )
+        )
+    return rows

@@ -1,0 +1,70 @@
+"""Does the code do what was asked? Decided by running it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bilora.ports import Progress, Referees, silent
+from bilora.records import Outcome, Program, Sample, Score
+
+
+@dataclass(frozen=True)
+class Functional:
+    """`pass_at_1`: 1.0 if all tests of the sample pass, else 0.0. `test_pass_rate`: the share that pass.
+
+    A sandbox that failed, or a sample without tests, leaves both unscored.
+    """
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """`pass_at_1` is the headline."""
+        return ("pass_at_1", "test_pass_rate")
+
+    def score(
+        self,
+        pairs: Sequence[tuple[Sample, str]],
+        referees: Referees,
+        *,
+        system: str,
+        progress: Progress = silent,
+    ) -> list[tuple[Score, ...]]:
+        """Run every answer with its sample's setup and tests."""
+        programs = (Program(code=answer, setup=sample.setup, tests=sample.tests) for sample, answer in pairs)
+        outcomes = referees.sandbox.run_many(programs, progress=progress)
+        return [
+            self._scores(sample, outcome, system)
+            for (sample, _), outcome in zip(pairs, outcomes, strict=True)
+        ]
+
+    def _scores(self, sample: Sample, outcome: Outcome, system: str) -> tuple[Score, ...]:
+        values: tuple[float | None, ...]
+        reason = outcome.detail
+        if outcome.status == "infrastructure":
+            values = (None, None)
+        elif not sample.tests:
+            values, reason = (None, None), "the sample has no tests"
+        else:
+            passed = sum(result is True for result in outcome.results)
+            values = (float(outcome.status == "passed"), passed / len(sample.tests))
+        evidence = {"status": outcome.status, "isolation": outcome.isolation}
+        return tuple(
+            Score(
+                sample_id=sample.id, system=system, metric=name, value=value, reason=reason, evidence=evidence
+            )
+            for name, value in zip(self.names, values, strict=True)
+        )
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """Chance that at least one of `k` answers, drawn from `n` of which `c` are right, is right.
+
+    Raises:
+        ValueError: not 0 <= c <= n, or not 1 <= k <= n.
+
+    Source: Chen et al. (2021), Evaluating Large Language Models Trained on Code, eq. 1.
+    """
+    if not (0 <= c <= n and 1 <= k <= n):
+        raise ValueError(f"pass@k needs 0 <= c <= n and 1 <= k <= n, not n={n}, c={c}, k={k}")
+    return 1.0 - math.comb(n - c, k) / math.comb(n, k)

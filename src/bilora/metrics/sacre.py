@@ -1,0 +1,76 @@
+"""BLEU and chrF as the sacrebleu library counts them, with the signatures that make them comparable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bilora.errors import BadData
+from bilora.ports import Progress, Referees, silent
+from bilora.records import Sample, Score
+
+
+@dataclass(frozen=True)
+class SacreMetrics:
+    """`sacrebleu` and `chrf` of each answer against `sample.target`, scaled to [0, 1].
+
+    Sentence BLEU uses the effective n-gram order, since few docstrings have four-grams to match.
+    """
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Two numbers that stand beside a headline."""
+        return ("sacrebleu", "chrf")
+
+    def score(
+        self,
+        pairs: Sequence[tuple[Sample, str]],
+        referees: Referees,
+        *,
+        system: str,
+        progress: Progress = silent,
+    ) -> list[tuple[Score, ...]]:
+        """Score every answer against its sample's target."""
+        scorers = _scorers(effective_order=True)
+        rows: list[tuple[Score, ...]] = []
+        for sample, answer in pairs:
+            row = []
+            for name in self.names:
+                result = scorers[name].sentence_score(answer, [sample.target])
+                evidence = {"signature": str(scorers[name].get_signature())}
+                value = min(1.0, max(0.0, result.score / 100))  # rounding may leave 100.00000000000004
+                row.append(
+                    Score(sample_id=sample.id, system=system, metric=name, value=value, evidence=evidence)
+                )
+            rows.append(tuple(row))
+            progress(1)
+        return rows
+
+
+def corpus_scores(hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, tuple[float, str]]:
+    """Corpus BLEU and chrF, 0 to 100 as they are published, each with its signature.
+
+    Args:
+        hypotheses, references: row i of both belongs together.
+
+    Raises:
+        BadData: the lengths differ, or there are no rows.
+    """
+    if len(hypotheses) != len(references) or not references:
+        raise BadData(
+            "hypotheses",
+            f"{len(hypotheses)} answers do not match {len(references)} references; give one for each.",
+        )
+    scores = {}
+    for name, scorer in _scorers(effective_order=False).items():
+        result = scorer.corpus_score(list(hypotheses), [list(references)])
+        scores[name] = (float(result.score), str(scorer.get_signature()))
+    return scores
+
+
+def _scorers(*, effective_order: bool) -> dict[str, Any]:
+    from sacrebleu.metrics.bleu import BLEU  # imported here: it takes long, and few commands score
+    from sacrebleu.metrics.chrf import CHRF
+
+    return {"sacrebleu": BLEU(effective_order=effective_order), "chrf": CHRF()}

@@ -1,0 +1,109 @@
+"""From a recipe to a model folder: corpus, tokenizer, training, held-out measure, card."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from bilora.params import Pretraining
+from bilora.pretraining.corpus import build as build_corpus
+from bilora.pretraining.corpus import source_files
+from bilora.pretraining.tokenizer import train_tokenizer
+from bilora.pretraining.train import bits_per_byte, pack, pretrain
+from bilora.storage import sha256_bytes, write_json, write_text
+
+HELD_OUT_CHARS = 60_000
+
+
+def _held_out_text(names: list[str], limit: int) -> str:
+    """The beginning of every held-out package, in equal shares."""
+    parts = []
+    for name in sorted(names, key=str.lower):
+        text = "\n".join(text for _, text in source_files(metadata.distribution(name), limit))
+        parts.append(text[:HELD_OUT_CHARS])
+    return "\n".join(parts)
+
+
+def build_base(recipe: Pretraining, out: Path, *, seed: int, work: Path, log: Callable[[str], None]) -> dict[str, Any]:
+    """Make the model folder `out` (weights in bf16 safetensors, tokenizer, card, manifest).
+
+    An interrupted run goes on from `work`; corpus and tokenizer are made again, and come out alike.
+    """
+    import torch
+
+    work.mkdir(parents=True, exist_ok=True)
+    log("reading the corpus")
+    documents, manifest = build_corpus(recipe.corpus, seed)
+    log(f"{len(documents):,} documents; learning {recipe.architecture.vocabulary:,} tokens")
+    tokenizer = train_tokenizer(
+        (document for document in documents if isinstance(document, str)),
+        recipe.architecture.vocabulary,
+        recipe.architecture.context,
+    )
+    tokens = pack(documents, tokenizer)
+    log(f"{len(tokens):,} tokens in the corpus")
+    done = pretrain(recipe, tokenizer, tokens, seed=seed, work=work, log=log)
+    done.model.eval()
+    bits = bits_per_byte(done.model, tokenizer, _held_out_text(recipe.corpus.held_out, recipe.corpus.max_file_chars), recipe.sequence)
+    done.model.to(torch.bfloat16).save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    facts = {
+        "parameters": sum(p.numel() for p in done.model.parameters()),
+        "corpus_tokens": len(tokens),
+        "corpus_sha256": sha256_bytes(tokens.tobytes()),
+        "tokens_seen": done.tokens,
+        "seconds": round(done.seconds),
+        "tokens_per_s": round(done.tokens / done.seconds),
+        "final_loss": round(done.loss, 4),
+        "held_out_bits_per_byte": round(bits, 4),
+        "seed": seed,
+        "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads"
+        + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", CPU"),
+        "torch": torch.__version__,
+        "recipe": recipe.model_dump(),
+        "corpus": manifest,
+    }
+    write_json(out / "manifest.json", facts)
+    write_text(out / "README.md", _card(facts))
+    return facts
+
+
+def _card(facts: dict[str, Any]) -> str:
+    shape, corpus = facts["recipe"]["architecture"], facts["corpus"]
+    rows = "\n".join(
+        f"| {p['name']} | {p['version']} | {', '.join(p['licences'])} | {p['files']} | {p['functions']} | {p['bytes']:,} |"
+        for p in corpus["packages"]
+    )
+    return f"""---
+license: mit
+library_name: transformers
+pipeline_tag: text-generation
+language: [en, code]
+---
+# The embedded base
+
+A small Phi-3-architecture model with fused projections and Phi-3's chat tokens, made from scratch so
+that the whole adapter pipeline runs on any machine. It writes plausible Python and little else: it is
+here to be fine-tuned and measured, not to be used alone.
+
+| | |
+|---|---|
+| parameters | {facts["parameters"]:,} (hidden {shape["hidden"]}, {shape["layers"]} layers, {shape["heads"]} heads, vocabulary {shape["vocabulary"]:,}, context {shape["context"]}) |
+| corpus | {facts["corpus_tokens"]:,} tokens, sha256 `{facts["corpus_sha256"][:16]}…` |
+| tokens seen | {facts["tokens_seen"]:,} in {facts["seconds"] / 60:.0f} minutes, {facts["tokens_per_s"]:,} tokens/s |
+| final training loss | {facts["final_loss"]:.3f} |
+| bits per byte on held-out packages | {facts["held_out_bits_per_byte"]:.3f} |
+| machine | {facts["machine"]}, torch {facts["torch"]} |
+
+Made by `bilora pretrain models/nano/pretrain.yaml`. The corpus: source files and documented
+functions of the packages below, functions followed by their summary, {corpus["exercises"]:,} generated exercises
+of the train split in plain-function form, and short chats that hand over the beginning of some code and
+get the rest. Left out: {", ".join(corpus["held_out"])}, and every exercise composition of the validation and test splits.
+
+| package | version | licence | files | documented functions | bytes |
+|---|---|---|---:|---:|---:|
+{rows}
+"""

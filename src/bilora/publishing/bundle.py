@@ -1,0 +1,143 @@
+"""What is published: one folder an adapter, a card, and a manifest that names every byte."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from bilora.errors import BadData, MissingStep
+from bilora.publishing.card import CARD, write_card
+from bilora.records import Verdict
+from bilora.storage import ADAPTER_FILES, dump_json, sha256_bytes, sha256_json
+
+MANIFEST = "manifest.json"
+SCHEMA = 1
+
+
+def build_bundle(
+    adapters: Mapping[str, Path],
+    verdicts: Mapping[str, Verdict],
+    results: Mapping[str, Any],
+    *,
+    base_id: str,
+    base_revision: str | None,
+    licence: str,
+    datasets: Sequence[str] = (),
+    name: str = "bilora",
+) -> dict[str, bytes]:
+    """Gather what is published as POSIX path to bytes; equal input gives equal bytes.
+
+    The adapters' files go in untouched, so a verdict bound to them holds for what is published.
+    Training state that lies beside them stays behind.
+
+    Args:
+        adapters: folder of each task's adapter.
+        verdicts: the gate's word by task; only what stays true of these bytes is written down.
+        results: the content of results.json, for the card.
+        base_id, base_revision: as in params.yaml; each adapter_config.json must say the same.
+        licence: of the adapters, as an SPDX id in lower case.
+        datasets: hub ids of the data sets, if any.
+        name: how the card calls the bundle.
+
+    Raises:
+        MissingStep: an adapter has not been trained.
+        BadData: an adapter holds more than LoRA weights, another base, or a path of this machine;
+            or there is no adapter at all.
+    """
+    if not adapters:
+        raise BadData("adapters", "there is none to publish. Run `dvc repro train` first.")
+    files: dict[str, bytes] = {}
+    for task, folder in sorted(adapters.items()):
+        for part in ADAPTER_FILES:
+            if not (folder / part).is_file():
+                raise MissingStep(folder / part, "train")
+            files[f"{task}/{part}"] = (folder / part).read_bytes()
+        _check_config(folder / ADAPTER_FILES[0], files[f"{task}/{ADAPTER_FILES[0]}"], base_id, base_revision)
+        _check_weights(folder / ADAPTER_FILES[1], files[f"{task}/{ADAPTER_FILES[1]}"])
+    card = write_card(
+        sorted(adapters),
+        results,
+        base_id=base_id,
+        base_revision=base_revision,
+        licence=licence,
+        datasets=datasets,
+        name=name,
+    )
+    files[CARD] = card.encode()
+    manifest = {
+        "schema": SCHEMA,
+        "base": {"id": base_id, "revision": base_revision},
+        "adapters": {
+            task: {
+                "path": task,
+                "sha256": bundled_sha256(files, task),
+                "verdict": _lasting(verdicts[task]) if task in verdicts else None,
+            }
+            for task in sorted(adapters)
+        },
+        "files": {path: sha256_bytes(data) for path, data in sorted(files.items())},
+    }
+    files[MANIFEST] = (dump_json(manifest, indent=2) + "\n").encode()
+    return files
+
+
+def bundled_sha256(files: Mapping[str, bytes], task: str) -> str:
+    """Same as `storage.adapter_sha256`, of the bytes in a bundle."""
+    return sha256_json({part: sha256_bytes(files[f"{task}/{part}"]) for part in ADAPTER_FILES})
+
+
+def bundled_tasks(files: Mapping[str, bytes]) -> list[str]:
+    """Names of the adapters that a bundle's manifest lists, sorted."""
+    return sorted(json.loads(files[MANIFEST])["adapters"])
+
+
+def _lasting(verdict: Verdict) -> dict[str, Any]:
+    """Keep what does not depend on the incumbent: else the same adapter, judged again, would be news."""
+    return verdict.model_dump(mode="json", include={"metric", "n", "unscored", "outcome", "adapter_sha256"})
+
+
+def _check_config(path: Path, data: bytes, base_id: str, base_revision: str | None) -> None:
+    try:
+        config = json.loads(data)
+    except ValueError as error:
+        raise BadData(path, f"not JSON ({error}). Train the adapter again.") from None
+    found = (config.get("base_model_name_or_path"), config.get("revision"))
+    if found != (base_id, base_revision):
+        raise BadData(
+            path,
+            f"made for base {found[0]!r} at revision {found[1]!r}, but params.yaml names "
+            f"{base_id!r} at {base_revision!r}. Train the adapter again.",
+        )
+    if config.get("modules_to_save"):
+        raise BadData(path, "`modules_to_save` is set; only LoRA weights are published.")
+    for place, text in _strings(config):
+        if PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute() or text.startswith("~"):
+            raise BadData(
+                path, f"`{place}` holds a path of this machine. Name the base by a relative path or hub id."
+            )
+
+
+def _strings(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _strings(inner, f"{place}.{key}" if place else key)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _strings(inner, place)
+
+
+def _check_weights(path: Path, data: bytes) -> None:
+    """Read the safetensors header: eight bytes of length, then JSON with the tensors' names."""
+    try:
+        length = int.from_bytes(data[:8], "little")
+        tensors = json.loads(data[8 : 8 + length]).keys() - {"__metadata__"}
+    except (ValueError, AttributeError):
+        raise BadData(path, "not a safetensors file. Train the adapter again.") from None
+    if other := sorted(name for name in tensors if ".lora_" not in name):
+        raise BadData(path, f"holds {other[0]!r}, which is no LoRA weight; only LoRA weights are published.")
+    if not tensors:
+        raise BadData(path, "holds no weights. Train the adapter again.")

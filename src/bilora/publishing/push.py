@@ -1,0 +1,67 @@
+"""The last door before the public: only adapters whose own bytes passed go through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bilora.errors import NotPromotable, Unreachable
+from bilora.ports import Hub
+from bilora.publishing.bundle import MANIFEST, bundled_sha256, bundled_tasks
+from bilora.records import Verdict
+from bilora.storage import sha256_bytes
+
+
+@dataclass(frozen=True)
+class PushResult:
+    """Where the bundle lies, its manifest's digest, and whether anything changed there."""
+
+    location: str
+    digest: str
+    changed: bool
+
+
+def refusals(files: Mapping[str, bytes], verdicts: Mapping[str, Verdict]) -> list[str]:
+    """Say of each adapter in a bundle why it may not be published; empty if all may."""
+    reasons = []
+    for task in bundled_tasks(files):
+        verdict = verdicts.get(task)
+        if verdict is None:
+            reasons.append(f"{task}: no verdict; run `dvc repro benchmark`")
+        elif verdict.outcome != "pass":
+            reasons.append(f"{task}: {verdict.outcome}; {verdict.reason}")
+        elif verdict.task != task or verdict.adapter_sha256 != bundled_sha256(files, task):
+            reasons.append(f"{task}: the verdict is about other bytes; run `dvc repro benchmark`")
+    return reasons + [
+        f"{task}: {verdict.outcome}; its adapter is not in the bundle"
+        for task, verdict in sorted(verdicts.items())
+        if task not in bundled_tasks(files)
+    ]
+
+
+def push(
+    hub: Hub, files: dict[str, bytes], verdicts: Mapping[str, Verdict], *, message: str = "Publish adapters"
+) -> PushResult:
+    """Publish a bundle if every adapter in it has a passing verdict bound to exactly its bytes.
+
+    Args:
+        hub: publishing equal bytes again must change nothing there.
+        files: see `build_bundle`.
+        verdicts: of every task of the benchmark; one that did not pass stops all.
+
+    Raises:
+        NotPromotable: with every refusal and its reason; nothing was published.
+        Unreachable: the hub does not serve what was handed to it.
+    """
+    if reasons := refusals(files, verdicts):
+        raise NotPromotable("Nothing was published. " + " · ".join(reasons))
+    if not bundled_tasks(files):
+        raise NotPromotable(
+            "Nothing was published: the bundle holds no adapter. Run `dvc repro train` first."
+        )
+    digest = sha256_bytes(files[MANIFEST])
+    before = hub.digest()
+    location = hub.publish(files, message=message)
+    if hub.digest() != digest:
+        raise Unreachable(f"{location} does not serve what was published. Push again.")
+    return PushResult(location=location, digest=digest, changed=before != digest)

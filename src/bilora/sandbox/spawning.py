@@ -1,0 +1,43 @@
+"""Starting the sandbox's own processes: by exec, so that no memory of the parent comes along."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import asdict
+from typing import Literal
+
+from bilora.sandbox.confinement import Limits
+from bilora.sandbox.wire import Channel
+
+_SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bare.py")  # noqa: PTH100, PTH118, PTH120
+_PYTHON = ("-P", "-s", "-S", "-B")
+"""What -I means, save that PYTHONHASHSEED is read: so sets are ordered alike on every run."""
+_ENVIRONMENT = {"LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
+
+
+def spawn(
+    role: Literal["referee", "zygote"], limits: Limits, folder: str, *, session: bool
+) -> tuple[subprocess.Popen[bytes], Channel]:
+    """Start a process with a fixed environment and one descriptor, the other end of the channel.
+
+    Args:
+        folder: where it may put the candidates' working folders.
+        session: whether it leads a session of its own, to be killed as one group.
+    """
+    settings = json.dumps({"limits": asdict(limits), "folder": folder})
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, *_PYTHON, _SCRIPT, role, settings],
+            stdin=theirs.fileno(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=_ENVIRONMENT,
+            cwd=folder,
+            start_new_session=session,
+        )
+    return process, Channel(ours)

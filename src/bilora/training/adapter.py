@@ -1,0 +1,81 @@
+"""Attaching a LoRA adapter to a base, and saving it as a standard PEFT folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from bilora.errors import PreflightFailed
+from bilora.params import Adapter, Base
+from bilora.storage import read_json, sha256_tree, write_json
+
+KEPT = ("adapter_config.json", "adapter_model.safetensors")
+
+
+def attach(model: Any, adapter: Adapter, *, seed: int) -> Any:
+    """Return the model with a fresh adapter; A and B are kept in 32 bit whatever the base's precision.
+
+    Raises:
+        PreflightFailed: a target module matches no layer. PEFT itself complains only when none does.
+    """
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    leaves = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    missing = sorted(set(adapter.target_modules) - leaves)
+    if missing:
+        raise PreflightFailed(
+            f"target_modules {', '.join(missing)} match no layer of this base; its linear layers are "
+            f"{', '.join(sorted(leaves))}."
+        )
+    config = LoraConfig(
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,
+        lora_dropout=adapter.dropout,
+        target_modules=sorted(adapter.target_modules),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    torch.manual_seed(seed)
+    attached = get_peft_model(model, config)
+    for parameter in attached.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return attached
+
+
+def save(model: Any, folder: Path, base: Base, base_revision: str) -> None:
+    """Write the PEFT folder with a manifest of its hashes, whole or not at all.
+
+    The config names the base by its public id and revision, and lists target modules in order, so
+    equal adapters are equal bytes.
+    """
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        model.save_pretrained(str(temporary), safe_serialization=True)
+        for path in temporary.iterdir():
+            if path.name not in KEPT:
+                path.unlink()
+        config = read_json(temporary / KEPT[0])
+        config |= {
+            "base_model_name_or_path": base.id,
+            "revision": base.revision,
+            "target_modules": sorted(config["target_modules"]),
+        }
+        write_json(temporary / KEPT[0], config)
+        manifest = {"base_id": base.id, "base_revision": base_revision, "files": sha256_tree(temporary)}
+        write_json(temporary / "manifest.json", manifest)
+        if folder.exists():
+            retired = folder.with_name(f".{folder.name}.old")
+            shutil.rmtree(retired, ignore_errors=True)
+            os.replace(folder, retired)
+            os.replace(temporary, folder)
+            shutil.rmtree(retired)
+        else:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

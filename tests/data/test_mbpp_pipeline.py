@@ -1,0 +1,73 @@
+"""All of MBPP from its file to its splits, every reference executed in the real sandbox."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from real_data import real_file
+
+from bilora.data.download import download
+from bilora.data.process import Processed, process
+from bilora.data.split import split
+from bilora.params import FilesSource, Processing, Splitting
+from bilora.records import Sample
+from bilora.sandbox import ProcessSandbox
+from bilora.sources.files import Files
+from bilora.tasks import load_task
+
+Dealt = tuple[dict[str, list[Sample]], dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def processed(tmp_path_factory: pytest.TempPathFactory) -> Processed:
+    raw: Path = tmp_path_factory.mktemp("mbpp") / "raw.jsonl"
+    params = FilesSource(
+        kind="files", paths=[str(real_file("mbpp/mbpp.jsonl"))], licence="CC-BY-4.0", splits="mbpp"
+    )
+    assert download(Files(params), raw) == 974
+    with ProcessSandbox(workers=2) as sandbox:
+        return process(load_task("codegen"), raw, sandbox=sandbox, rules=Processing())
+
+
+@pytest.fixture(scope="module")
+def dealt(processed: Processed) -> Dealt:
+    counts = Splitting(train=374, validation=90, test=500)
+    return split(processed.samples, splitting=counts, seed=1, rules=Processing())
+
+
+def test_all_references_pass_their_tests(processed: Processed) -> None:
+    execution = processed.report["execution"]
+    assert (processed.report["rows_in"], execution["run"], execution["passed"]) == (974, 974, 974)
+
+
+def test_nothing_is_dropped(processed: Processed) -> None:
+    assert processed.report["rules"] == [] and len(processed.samples) == 974
+
+
+def test_the_split_is_the_official_one(dealt: Dealt) -> None:
+    _, report = dealt
+    assert report["dealt"] == {"train": 374, "validation": 90, "test": 500, "prompt": 10}
+
+
+def test_three_statements_stand_in_train_and_test(dealt: Dealt) -> None:
+    pairs = [
+        (pair["kept"]["source"], pair["dropped"]["source"])
+        for pair in dealt[1]["pairs"]
+        if pair["rule"] == "same statement"
+    ]
+    assert sorted(pairs) == [("mbpp:216", "mbpp:872"), ("mbpp:217", "mbpp:602"), ("mbpp:248", "mbpp:704")]
+
+
+def test_twelve_more_programs_differ_in_names_only(dealt: Dealt) -> None:
+    rules = [pair["rule"] for pair in dealt[1]["pairs"]]
+    assert rules.count("same program") == 12 and len(rules) == 15
+
+
+def test_the_test_split_is_whole_and_nothing_of_it_is_trained_on(dealt: Dealt) -> None:
+    splits, report = dealt
+    assert len(splits["test"]) == 500
+    removed = {pair["dropped"]["id"] for pair in report["pairs"]}
+    assert not removed.intersection(sample.id for sample in splits["train"] + splits["validation"])
+    assert len(splits["train"]) + len(splits["validation"]) == 374 + 90 - len(removed)

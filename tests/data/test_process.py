@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import FakeSandbox
+
+from bilora.data.process import Processed, process
+from bilora.errors import BadData, BiloraError
+from bilora.params import Processing
+from bilora.records import Outcome, Sample
+from bilora.tasks import load_task
+
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven")
+
+
+def coded(number: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "text": f"Write a function to add {NUMBERS[number]}.",
+        "code": f"def add(n):\n    return n + {number}",
+        "test_list": [f"assert add(0) == {number}"],
+        "source": f"here:{number}",
+        "group": str(number),
+        "licence": "MIT",
+        **changes,
+    }
+
+
+def told(number: int, **changes: Any) -> dict[str, Any]:
+    lines = "\n".join(f"    a{number}_{line} = b{number}_{line} + {line}" for line in range(9))
+    return {
+        "code": f"def run_{number}(x):\n{lines}",
+        "docstring": f"Prepare {NUMBERS[number]} of the many variables.",
+        "source": f"here:{number}",
+        "group": "g",
+        "licence": "MIT",
+        **changes,
+    }
+
+
+def run(
+    folder: Path,
+    rows: list[dict[str, Any]],
+    *,
+    task: str = "codegen",
+    rules: Processing | None = None,
+    **rest: Any,
+) -> Processed:
+    raw = folder / "raw.jsonl"
+    raw.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sandbox = rest.pop("sandbox", FakeSandbox())
+    return process(load_task(task), raw, sandbox=sandbox, rules=rules or Processing(), **rest)
+
+
+def dropped(done: Processed) -> dict[str, int]:
+    return {entry["rule"]: entry["count"] for entry in done.report["rules"]}
+
+
+def curated(row: dict[str, Any], task: str) -> list[Sample]:
+    one = load_task(task).sample(row)
+    assert isinstance(one, Sample)
+    return [one]
+
+
+def test_every_row_is_kept_or_counted(tmp_path: Path) -> None:
+    done = run(tmp_path, [coded(1), coded(1), coded(2, test_list=[]), coded(3)])
+    assert [sample.source for sample in done.samples] == ["here:1", "here:3"]
+    assert (done.report["rows_in"], done.report["rows_out"]) == (4, 2)
+    assert dropped(done) == {"exact duplicate": 1, "no tests": 1}
+
+
+def test_the_report_shows_three_examples(tmp_path: Path) -> None:
+    (entry,) = run(tmp_path, [coded(1), *(coded(n, code="no code") for n in (2, 3, 4, 5))]).report["rules"]
+    assert (entry["rule"], entry["count"]) == ("not Python", 4)
+    assert [example["source"] for example in entry["examples"]] == ["here:2", "here:3", "here:4"]
+    assert entry["examples"][0]["excerpt"] == "no code"
+
+
+@pytest.mark.parametrize("key", ["text", "code", "test_list", "source", "group", "licence"])
+def test_a_missing_key_is_named_with_its_line(tmp_path: Path, key: str) -> None:
+    row = coded(2)
+    del row[key]
+    with pytest.raises(BadData, match=rf"raw\.jsonl:2: .*(prompt|{key})"):
+        run(tmp_path, [coded(1), row])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"text": 3}, {"code": None}, {"test_list": 5}, {"test_list": [5]}, {"split": "later"}, {"group": 7}],
+)
+def test_a_wrong_type_is_named_with_its_line(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(BadData, match=r"raw\.jsonl:2: not a row of the task codegen"):
+        run(tmp_path, [coded(1), coded(2, **wrong)])
+
+
+def test_too_long_is_dropped(tmp_path: Path) -> None:
+    rules = Processing(max_prompt_chars=150, max_target_chars=60)
+    rows = [coded(1), coded(2, text="word " * 50), coded(3, code="def add(n):\n    return n" + " + 1" * 20)]
+    assert dropped(run(tmp_path, rows, rules=rules)) == {"prompt too long": 1, "target too long": 1}
+
+
+def test_a_failing_reference_is_dropped_with_its_reason(tmp_path: Path) -> None:
+    wrong = FakeSandbox({"n + 2": Outcome(status="failed", results=(False,), detail="2 is not 3")})
+    done = run(tmp_path, [coded(1), coded(2)], sandbox=wrong)
+    assert [sample.source for sample in done.samples] == ["here:1"]
+    assert done.report["rules"][0]["examples"][0]["detail"] == "failed: 2 is not 3"
+    assert done.report["execution"] == {"run": 2, "passed": 1, "isolation": ["", "fake"]}
+
+
+def test_a_broken_sandbox_drops_nothing(tmp_path: Path) -> None:
+    broken = FakeSandbox({"n + 2": Outcome(status="infrastructure", detail="no namespace")})
+    with pytest.raises(BiloraError, match=r"here:2 \(no namespace\)"):
+        run(tmp_path, [coded(1), coded(2)], sandbox=broken)
+
+
+def test_code_then_setup_then_tests_are_run(tmp_path: Path) -> None:
+    sandbox = FakeSandbox()
+    run(tmp_path, [coded(1, test_setup_code="x = 1")], sandbox=sandbox)
+    (program,) = sandbox.seen
+    assert (program.code, program.setup, program.tests) == (
+        "def add(n):\n    return n + 1",
+        "x = 1",
+        ("assert add(0) == 1",),
+    )
+
+
+def test_a_paraphrase_is_no_duplicate_but_a_renaming_is(tmp_path: Path) -> None:
+    renamed = coded(1, code="def add(k):\n    return k + 1", source="renamed")
+    done = run(tmp_path, [coded(1), coded(1, text="Add one to it.", source="said anew"), renamed])
+    assert [sample.source for sample in done.samples] == ["here:1", "said anew"]
+
+
+def test_splits_are_compared_by_data_split_alone(tmp_path: Path) -> None:
+    assert len(run(tmp_path, [coded(1, split="train"), coded(1, split="test")]).samples) == 2
+
+
+def test_near_duplicates_of_told_code_are_dropped(tmp_path: Path) -> None:
+    twin = told(1, source="twin", docstring="Prepare all of the many variables.")
+    twin["code"] = twin["code"].replace("+ 8", "+ 80")
+    done = run(tmp_path, [told(1), told(2), twin], task="docstring")
+    assert [sample.source for sample in done.samples] == ["here:1", "here:2"]
+    assert dropped(done) == {"near-duplicate": 1}
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "other"),
+    [
+        ("codegen", coded(1), coded(1, code="def add(n):\n    return 1 + n")),
+        ("codegen", coded(1), coded(1, text="Another text.", code="def add(k):\n    return k + 1")),
+        (
+            "codegen",
+            coded(1, text=" ".join(NUMBERS) + " ten nine eight"),
+            coded(2, text="It is " + " ".join(NUMBERS) + " ten, as said"),
+        ),
+        ("docstring", told(1), told(1, docstring="Something else about these variables.")),
+        (
+            "docstring",
+            told(1, docstring=" ".join(NUMBERS) + " and so on"),
+            told(2, docstring="Count " + " ".join(NUMBERS) + " and stop"),
+        ),
+    ],
+    ids=["statement", "program", "statement words", "code", "docstring words"],
+)
+def test_the_curated_set_is_not_learnt(
+    tmp_path: Path, task: str, row: dict[str, Any], other: dict[str, Any]
+) -> None:
+    make = coded if task == "codegen" else told
+    done = run(tmp_path, [row, make(9)], task=task, curated=curated(other, task))
+    assert dropped(done) == {"repeats the curated set": 1}
+    assert [sample.source for sample in done.samples] == ["here:9"]
+
+
+def test_progress_counts_every_row_once(tmp_path: Path) -> None:
+    ticks: list[int] = []
+    rows = [coded(1), coded(2, test_list=[]), coded(3, text="word " * 999), coded(1)]
+    run(tmp_path, rows, progress=ticks.append)
+    assert sum(ticks) == 4
+
+
+def test_equal_rows_give_equal_reports(tmp_path: Path) -> None:
+    rows = [told(1), told(2), told(1), told(3, docstring="Short.")]
+    first, second = (run(tmp_path, rows, task="docstring") for _ in range(2))
+    assert (first.samples, first.report) == (second.samples, second.report)

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+
+from bilora.data.similarity import LIKENESS, PROGRAM, STATEMENT, Known, ngrams, program, statement
+from bilora.params import Processing
+from bilora.records import Sample
+
+CODE = "def f(values):\n    total = 0\n    for v in values:\n        total += v\n    return total"
+PROSE = [f"word{number}" for number in range(60)]
+
+
+def coded(text: str, code: str = CODE) -> Sample:
+    prompt = f"{text}\n\nSignature: def {len(code)}\nMust pass: assert {hash(code)}"
+    rest = {"source": "s", "group": "g", "licence": "MIT", "tests": ("assert True",)}
+    return Sample.create(task="codegen", prompt=prompt, target=code, **rest)
+
+
+def told(words: list[str]) -> Sample:
+    rest = {"source": "s", "group": "g", "licence": "MIT"}
+    return Sample.create(task="docstring", prompt=" ".join(words), target="x", **rest)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        CODE.replace("values", "xs").replace("total", "s").replace("v ", "item ").replace("+= v", "+= item"),
+        CODE.replace("def f(", "def add_up("),
+        CODE.replace("(values)", "(values: list[int]) -> int"),
+        "# sums\n" + CODE.replace("    ", "  ") + "  # done",
+    ],
+)
+def test_names_annotations_and_formatting_are_put_aside(other: str) -> None:
+    assert program(other) == program(CODE)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        CODE.replace("+=", "-="),
+        CODE.replace("= 0", "= 1"),
+        CODE.replace("total += v", "total += total"),
+        CODE.replace("return total", "return abs(total)"),
+    ],
+)
+def test_another_program_is_another(other: str) -> None:
+    assert program(other) != program(CODE)
+
+
+def test_names_of_classes_and_keywords_are_put_aside() -> None:
+    code = "class A:\n    def go(self, by):\n        return by\n\nx = A().go(by=1)"
+    assert program(code) == program(code.replace("A", "B").replace("by", "k"))
+
+
+def test_builtins_and_modules_keep_their_names() -> None:
+    assert program("import math\nx = math.floor(1)") != program("import cmath\nx = cmath.floor(1)")
+    assert program("x = min(1, 2)") != program("x = max(1, 2)")
+
+
+def test_what_does_not_parse_is_compared_as_text() -> None:
+    assert program("def (") == program("def (") != program("def )")
+
+
+def test_the_statement_ends_at_the_first_blank_line() -> None:
+    assert statement(coded("Add up, all VALUES!")) == "add up all values"
+
+
+def test_either_half_of_a_program_sample_repeats() -> None:
+    known = Known(Processing(), [coded("Add up.")])
+    assert known.repeated(coded("add up", "x = 1"))[0] == STATEMENT  # type: ignore[index]
+    assert known.repeated(coded("Sum."))[0] == PROGRAM  # type: ignore[index]
+    assert known.repeated(coded("Sum.", "x = 1")) is None
+
+
+def test_a_duplicate_agrees_in_both_halves() -> None:
+    known = Known(Processing())
+    first = coded("Add up.")
+    assert [known.met(one) for one in (first, coded("Sum."), coded("Add up.", "x = 1"))] == [None] * 3
+    assert known.met(coded("ADD UP")) is first
+
+
+@pytest.mark.parametrize(("changed", "like"), [(0, True), (2, True), (12, False)])
+def test_likeness_is_by_word_triples(changed: int, like: bool) -> None:
+    other = [*PROSE[: len(PROSE) - changed], *(f"new{number}" for number in range(changed))]
+    found = Known(Processing(), [told(PROSE)]).repeated(told(other))
+    assert (found is not None and found[0] == LIKENESS) is like
+
+
+def test_a_candidate_below_the_threshold_is_no_match() -> None:
+    known = Known(Processing(near_duplicate=0.99), [told(PROSE)])
+    assert known.repeated(told([*PROSE[:-1], "other"])) is None
+
+
+def test_short_texts_can_be_compared() -> None:
+    known = Known(Processing(), [told(["a"])])
+    assert known.repeated(told(["a"])) and not known.repeated(told(["b"]))
+
+
+def test_ngrams_are_runs_of_words() -> None:
+    assert ngrams("One two, three four", 3) == {"one two three", "two three four"}
+    assert ngrams("One two", 3) == set()

@@ -1,0 +1,66 @@
+"""docs/add-a-task.md is followed to the letter: its example is a working task."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bilora.params import TaskParams
+from bilora.records import Drop, Sample
+from bilora.tasks.task import Task
+
+ROOT = Path(__file__).resolve().parents[2]
+GUIDE = (ROOT / "docs" / "add-a-task.md").read_text(encoding="utf-8")
+CURATED = json.loads((ROOT / "benchmarking" / "eval_dataset.json").read_text(encoding="utf-8"))["samples"]
+
+
+def block(language: str) -> str:
+    """The guide's first block in a language; it ends at a fence that stands alone at a line's start."""
+    found = re.search(rf"^```{language}\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    space: dict[str, Any] = {"__name__": "bilora.tasks.naming"}
+    exec(compile(block("python"), "naming.py", "exec"), space)
+    made: Task = space["TASK"]
+    return made
+
+
+@pytest.fixture(scope="module")
+def samples(task: Task) -> list[Sample]:
+    made = [task.sample(row) for row in CURATED if row["task"] == "docstring"]
+    return [sample for sample in made if isinstance(sample, Sample)]
+
+
+def test_the_example_reads_real_functions(samples: list[Sample]) -> None:
+    assert len(samples) == 10
+
+
+def test_its_prompt_does_not_show_the_name(samples: list[Sample]) -> None:
+    for sample in samples:
+        assert sample.target.replace(" ", "_") not in sample.prompt
+
+
+def test_its_answer_and_extract_are_inverses(task: Task, samples: list[Sample]) -> None:
+    for sample in samples:
+        assert task.extract(task.answer(sample.target)) == sample.target
+
+
+@pytest.mark.parametrize(
+    "code", ["x = 1", "def run(x):\n    return x", "def add_up(x):\n    return add_up(x[1:])", "def ("]
+)
+def test_it_refuses_what_teaches_nothing(task: Task, code: str) -> None:
+    assert isinstance(task.sample({"code": code, "source": "s", "group": "g", "licence": "MIT"}), Drop)
+
+
+def test_its_numbers_are_valid_params() -> None:
+    entry = yaml.safe_load(block("yaml"))["tasks"]["naming"]
+    assert TaskParams.model_validate(entry).adapter.rank == 4

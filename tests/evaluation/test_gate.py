@@ -1,0 +1,283 @@
+"""The gate lets through what is better beyond doubt, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bilora.errors import BadData
+from bilora.evaluation.gate import EXIT_CODES, baseline_entry, gate, read_baseline, worst
+from bilora.evaluation.statistics import score_difference
+from bilora.records import Scored, Verdict
+
+Rows = list[Scored]
+Pairs = Callable[..., Rows]
+GOOD = [1.0, 1.0, 1.0, 0.0] * 50
+POOR = [1.0, 0.0, 0.0, 0.0] * 50
+
+
+def judge(rows: Rows, baseline: dict[str, Any] | None = None, **rest: Any) -> Verdict:
+    fields: dict[str, Any] = {
+        "adapter_sha256": "new",
+        "key": "k",
+        "margin": 0.05,
+        "min_samples": 100,
+        "seed": 1,
+        "draws": 2000,
+    }
+    metric = rows[0].scores[0].metric if rows else "pass_at_1"
+    return gate("codegen", metric, rows, baseline, **(fields | rest))
+
+
+def promoted(rows: Rows, **rest: Any) -> dict[str, Any]:
+    return baseline_entry("codegen", "pass_at_1", rows, **({"adapter_sha256": "old", "key": "k"} | rest))
+
+
+def test_clearly_better_than_the_base_passes_and_says_against_what(pairs: Pairs) -> None:
+    verdict = judge(pairs("codegen", "pass_at_1", GOOD, POOR))
+    assert (verdict.outcome, verdict.against, verdict.n) == ("pass", "base", 200)
+    assert verdict.delta == pytest.approx(0.5)
+    assert "no comparable baseline: measured against the base model" in verdict.reason
+
+
+def test_the_verdict_is_bound_to_the_bytes(pairs: Pairs) -> None:
+    assert judge(pairs("codegen", "pass_at_1", GOOD, POOR), adapter_sha256="abc").adapter_sha256 == "abc"
+
+
+def test_worse_than_the_base_is_regressed(pairs: Pairs) -> None:
+    assert judge(pairs("codegen", "pass_at_1", POOR, GOOD)).outcome == "regressed"
+
+
+def test_equal_to_the_base_does_not_ship(pairs: Pairs) -> None:
+    assert judge(pairs("codegen", "pass_at_1", GOOD, GOOD)).outcome == "inconclusive"
+
+
+def test_a_little_luck_is_not_enough(pairs: Pairs) -> None:
+    lucky = [1.0] * 3 + [0.0] * 197
+    assert judge(pairs("codegen", "pass_at_1", lucky, [0.0] * 200)).outcome == "inconclusive"
+
+
+@pytest.mark.parametrize("missing", [1, 50])
+def test_a_sample_without_its_pair_decides_nothing(pairs: Pairs, missing: int) -> None:
+    verdict = judge(pairs("codegen", "pass_at_1", GOOD, POOR)[:-missing])
+    assert verdict.outcome == "inconclusive"
+    assert f"{missing} of 200 samples lack one side" in verdict.reason
+
+
+@pytest.mark.parametrize(("unscored", "outcome"), [(4, "pass"), (5, "inconclusive")])
+def test_up_to_two_percent_may_be_unscored(pairs: Pairs, unscored: int, outcome: str) -> None:
+    new = [None] * unscored + GOOD[unscored:]
+    verdict = judge(pairs("codegen", "pass_at_1", new, POOR))
+    assert (verdict.outcome, verdict.unscored, verdict.n) == (outcome, unscored, 200 - unscored)
+
+
+def test_too_few_samples_never_pass(pairs: Pairs) -> None:
+    verdict = judge(pairs("codegen", "pass_at_1", [1.0] * 99, [0.0] * 99))
+    assert verdict.outcome == "inconclusive"
+    assert "99 scored samples; the gate wants 100" in verdict.reason
+
+
+def test_a_row_that_stands_twice_is_noticed(pairs: Pairs) -> None:
+    rows = pairs("codegen", "pass_at_1", GOOD, POOR)
+    verdict = judge([*rows, rows[0]])
+    assert verdict.outcome == "inconclusive"
+    assert "stand twice" in verdict.reason
+
+
+def test_zero_never_passes(pairs: Pairs) -> None:
+    verdict = judge(pairs("codegen", "pass_at_1", [0.0] * 200, [0.0] * 200))
+    assert verdict.outcome == "inconclusive"
+    assert "0 never passes" in verdict.reason
+
+
+def test_nan_counts_as_unscored(pairs: Pairs) -> None:
+    rows = pairs("codegen", "bleu", [0.5, 0.6] * 100, [0.1, 0.2] * 100)
+    nan = rows[0].scores[0].model_copy(update={"value": float("nan")})
+    verdict = judge([rows[0].model_copy(update={"scores": (nan,)}), *rows[1:]])
+    assert verdict.unscored == 1
+
+
+def test_no_rows_at_all_decide_nothing() -> None:
+    assert judge([]).outcome == "inconclusive"
+
+
+def test_the_curated_set_has_no_say(pairs: Pairs) -> None:
+    rows = pairs("codegen", "pass_at_1", GOOD, POOR, dataset="curated")
+    assert judge(rows).n == 0
+
+
+def test_a_test_sample_that_is_also_curated_counts_once(pairs: Pairs) -> None:
+    rows = pairs("codegen", "pass_at_1", GOOD, POOR)
+    curated = pairs("codegen", "pass_at_1", POOR, GOOD, dataset="curated")
+    assert judge([*rows, *curated]) == judge(rows)
+
+
+def test_other_systems_have_no_say(pairs: Pairs) -> None:
+    rows = pairs("codegen", "pass_at_1", GOOD, POOR)
+    strangers = [
+        row.model_copy(update={"completion": row.completion.model_copy(update={"system": "remote"})})
+        for row in rows[:200]
+    ]
+    assert judge([*rows, *strangers]) == judge(rows)
+
+
+@pytest.mark.parametrize(
+    ("isolation", "outcome"),
+    [
+        ("process+seccomp; split 3/3", "pass"),
+        ("process; split 3/3", "inconclusive"),
+        ("weak", "inconclusive"),
+    ],
+)
+def test_weak_isolation_never_promotes(pairs: Pairs, isolation: str, outcome: str) -> None:
+    verdict = judge(pairs("codegen", "pass_at_1", GOOD, POOR, evidence={"isolation": isolation}))
+    assert verdict.outcome == outcome
+    assert ("weak isolation" in verdict.reason) == (outcome == "inconclusive")
+
+
+def test_samples_of_one_group_are_no_independent_evidence(
+    row: Callable[..., Scored], sample: Callable[..., Any]
+) -> None:
+    rows = [
+        row(sample("codegen", number, group="same"), system, {"pass_at_1": value})
+        for number in range(200)
+        for system, value in (("codegen", 1.0), ("base", 0.0))
+    ]
+    assert judge(rows).outcome == "inconclusive"
+
+
+def test_as_good_as_the_promoted_adapter_passes(pairs: Pairs) -> None:
+    rows = pairs("codegen", "pass_at_1", GOOD, POOR)
+    verdict = judge(rows, promoted(rows))
+    assert (verdict.outcome, verdict.against, verdict.margin) == ("pass", "baseline", 0.05)
+
+
+def test_better_than_base_but_worse_than_the_promoted_is_regressed(pairs: Pairs) -> None:
+    best = pairs("codegen", "pass_at_1", [1.0] * 200, POOR)
+    verdict = judge(pairs("codegen", "pass_at_1", GOOD, POOR), promoted(best))
+    assert (verdict.outcome, verdict.against) == ("regressed", "baseline")
+
+
+def test_perhaps_worse_than_the_margin_does_not_ship(pairs: Pairs) -> None:
+    swapped = GOOD[2:] + GOOD[:2]  # the same rate on other samples: a wide interval around 0
+    verdict = judge(
+        pairs("codegen", "pass_at_1", GOOD, POOR), promoted(pairs("codegen", "pass_at_1", swapped, POOR))
+    )
+    assert (verdict.outcome, verdict.against) == ("inconclusive", "baseline")
+
+
+@pytest.mark.parametrize("change", [{"key": "other"}, {"metric": "bleu"}, {"scores": {"one": 1.0}}])
+def test_another_measure_is_no_baseline_and_the_reason_says_so(pairs: Pairs, change: dict[str, Any]) -> None:
+    best = promoted(pairs("codegen", "pass_at_1", [1.0] * 200, POOR)) | change
+    verdict = judge(pairs("codegen", "pass_at_1", GOOD, POOR), best)
+    assert (verdict.outcome, verdict.against) == ("pass", "base")
+    assert "no comparable baseline" in verdict.reason
+
+
+def test_an_unscored_sample_does_not_shake_off_the_baseline(pairs: Pairs) -> None:
+    best = promoted(pairs("codegen", "pass_at_1", [1.0] * 200, POOR))
+    verdict = judge(pairs("codegen", "pass_at_1", [None, *GOOD[1:]], POOR), best)
+    assert verdict.against == "baseline"
+
+
+def test_the_promoted_adapter_itself_passes_again(pairs: Pairs) -> None:
+    """Against itself it would be inconclusive for want of samples, and a second repro would fail."""
+    rows = pairs("codegen", "pass_at_1", GOOD[:60], POOR[:60])
+    verdict = judge(rows, promoted(rows, adapter_sha256="new"), min_samples=50)
+    assert verdict.outcome == "pass"
+    assert "these bytes are the promoted adapter" in verdict.reason
+
+
+def test_graded_metrics_are_judged_by_the_bootstrap(pairs: Pairs) -> None:
+    chance = random.Random(2)
+    old = [chance.random() * 0.5 for _ in range(200)]
+    new = [score + chance.random() * 0.1 for score in old]
+    assert judge(pairs("codegen", "bleu", new, old)).outcome == "pass"
+
+
+@pytest.mark.parametrize(("loss", "least", "most"), [(0.0, 0.90, 1.0), (0.05, 0.0, 0.06), (0.10, 0.0, 0.0)])
+def test_the_margin_lets_equals_through_and_stops_losses(loss: float, least: float, most: float) -> None:
+    """The gate's own bench: 500 pairs, 3 % of the answers turn right by chance, 3 % and `loss` turn wrong."""
+    shipped, trials = 0, 80
+    for trial in range(trials):
+        chance = random.Random(trial)
+        new, old = [], []
+        for _ in range(500):
+            luck = chance.random()
+            before = 1.0 if luck > 0.97 - loss else 0.0 if luck < 0.03 else float(chance.random() < 0.6)
+            old.append(before)
+            new.append(1.0 - before if luck > 0.97 - loss or luck < 0.03 else before)
+        shipped += score_difference(new, old, seed=1, draws=1000).low > -0.05
+    assert least <= shipped / trials <= most
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected"),
+    [
+        (["pass", "pass"], "pass"),
+        (["pass", "inconclusive"], "inconclusive"),
+        (["incomparable", "inconclusive"], "incomparable"),
+        (["inconclusive", "regressed", "pass"], "regressed"),
+        ([], "inconclusive"),
+    ],
+)
+def test_the_worst_outcome_decides(pairs: Pairs, outcomes: list[str], expected: str) -> None:
+    verdict = judge(pairs("codegen", "pass_at_1", GOOD, POOR))
+    assert worst(verdict.model_copy(update={"outcome": outcome}) for outcome in outcomes) == expected
+
+
+def test_nothing_scored_is_our_own_failure(pairs: Pairs) -> None:
+    verdict = judge(pairs("codegen", "pass_at_1", [None] * 200, POOR))
+    assert verdict.outcome == "inconclusive"
+    assert worst([verdict]) == "infrastructure"
+
+
+def test_every_outcome_has_its_own_exit_code() -> None:
+    assert [
+        EXIT_CODES[name] for name in ("pass", "regressed", "inconclusive", "incomparable", "infrastructure")
+    ] == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
+
+
+def test_an_absent_or_empty_baseline_has_no_tasks(tmp_path: Path) -> None:
+    path = tmp_path / "baseline.json"
+    assert read_baseline(path) == {}
+    path.write_text('{"schema": 1, "tasks": {}}')
+    assert read_baseline(path) == {}
+
+
+ENTRY = {"adapter_sha256": "a", "key": "k", "metric": "m", "scores": {"s": 0.5, "t": None}}
+
+
+def test_a_baseline_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "baseline.json"
+    path.write_text(json.dumps({"schema": 1, "tasks": {"codegen": ENTRY}}))
+    assert read_baseline(path) == {"codegen": ENTRY}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        [],
+        {"schema": 2, "tasks": {}},
+        {"schema": 1, "tasks": []},
+        {"schema": 1, "tasks": {"codegen": {}}},
+        {"schema": 1, "tasks": {"codegen": ENTRY | {"scores": {"s": 7}}}},
+        {"schema": 1, "tasks": {"codegen": ENTRY | {"scores": {"s": True}}}},
+    ],
+)
+def test_a_damaged_baseline_is_refused(tmp_path: Path, document: object) -> None:
+    path = tmp_path / "baseline.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(BadData):
+        read_baseline(path)

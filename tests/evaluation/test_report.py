@@ -1,0 +1,301 @@
+"""report.html: self-contained, and nothing that a model or user wrote can act in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from bilora.evaluation.charts import difference_bar, interval_bar, line_chart
+from bilora.evaluation.examples import SAMPLES
+from bilora.evaluation.report import MAX_CHARS, render, visible
+from bilora.records import Sample, Scored
+
+Results = dict[str, Any]
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "</pre></details></style><iframe src='http://example.org'>",
+    "{{ 7 * 7 }}{% raw %}",
+    "\x1b[31mred\x1b[0m\x00\x07\x9b",
+    "right\u202eleft\u2066\u200bzero",
+    "]]><!-- &lt; &amp;amp;",
+]
+VOID = {"meta", "link", "br"}
+TAGS = {
+    *("html", "head", "title", "style", "body", "main", "header", "footer", "section", "meta", "link"),
+    *("h1", "h2", "h3", "p", "div", "span", "a", "pre", "ul", "li", "dl", "dt", "dd", "details", "summary"),
+    *("table", "thead", "tbody", "tr", "th", "td", "figure", "figcaption"),
+    *("svg", "line", "rect", "circle", "polyline", "path", "text"),
+}
+
+
+class Page(HTMLParser):
+    """Reads a page, checks that its tags match, and collects what could act or load."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text: list[str] = []
+        self.feed(page)
+        self.close()
+        assert not self.open, f"left open: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+CURVES = {
+    "codegen": [
+        {
+            "step": step,
+            "loss": 5 / step,
+            "tokens_per_s": 900.0,
+            **({"pass_at_1": 0.5} if step % 10 == 0 else {}),
+        }
+        for step in range(1, 101)
+    ]
+}
+EXAMPLE = {"source": "installed:x==1:x.py:3", "detail": "line 1", "excerpt": "def :"}
+DROPS = {
+    "codegen": {
+        "data-process": {
+            "rows_in": 120,
+            "rows_out": 100,
+            "rules": [
+                {"rule": "not Python", "count": 5, "examples": [EXAMPLE]},
+                {"rule": "duplicate", "count": 15, "examples": [EXAMPLE | {"excerpt": "again"}] * 5},
+            ],
+        },
+        "data-split": {
+            "rows_in": 100,
+            "rows_out": 90,
+            "rules": [],
+            "splits": {"train": {"rows": 70, "groups": 9, "licence": {"MIT": 60, "BSD-3-Clause": 10}}},
+        },
+    }
+}
+RUNS = {"codegen": {"id": "run-1", "params": {"steps": 7}, "hardware": {"cpu": "two cores"}, "seed": 3}}
+
+
+def page(results: Results, **rest: Any) -> str:
+    fields: dict[str, Any] = {"drops": DROPS, "runs": RUNS, "curves": CURVES}
+    return render(results, **(fields | rest))
+
+
+def poison(value: Any, bad: str) -> Any:
+    """Put `bad` into every string that is content, leaving keys and enumerations alone."""
+    if isinstance(value, dict):
+        fixed = {"outcome", "finish", "dataset", "system", "sample_id", "metric", "headline", "metrics"}
+        return {key: inner if key in fixed else poison(inner, bad) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [poison(inner, bad) for inner in value]
+    return value + bad if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize("bad", HOSTILE)
+def test_text_never_becomes_markup(results: Results, bad: str) -> None:
+    hostile = page(
+        poison(results, bad),
+        drops=poison(DROPS, bad),
+        runs={"codegen": {bad: bad, "hardware": {bad: bad}}},
+        curves={"codegen": [{"step": 1, "loss": 2.0, bad: 1.0}]},
+    )
+    read = Page(hostile)
+    assert set(read.tags) <= TAGS
+    assert not [name for name, _ in read.attributes if name.startswith("on") or name == "src"]
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2066-\u2069]", hostile)
+
+
+def test_hostile_systems_and_tiers_never_become_markup(
+    results_of: Callable[..., Results], row: Callable[..., Scored], sample: Callable[..., Sample]
+) -> None:
+    bad = HOSTILE[1]
+    rows = [
+        row(sample("codegen", number, tier=bad), system, {"pass_at_1": 1.0, bad: 0.5})
+        for number in range(3)
+        for system in ("codegen", "base", bad, f"floor:{bad}")
+    ]
+    assert set(Page(page(results_of(rows={"codegen": rows}, notes={bad: bad}))).tags) <= TAGS
+
+
+def test_the_page_asks_the_network_for_nothing(results: Results) -> None:
+    html = page(results)
+    assert "://" not in html
+    links = [value for name, value in Page(html).attributes if name in ("href", "src", "action", "data")]
+    assert all(value is not None and value.startswith(("#", "data:,")) for value in links)
+    assert "url(" not in html
+    assert "@import" not in html
+
+
+def test_no_script_and_a_policy_that_forbids_it(results: Results) -> None:
+    html = page(results)
+    assert "<script" not in html
+    assert "default-src 'none'" in html
+
+
+def test_equal_results_give_equal_bytes(results: Results) -> None:
+    assert page(results) == page(json.loads(json.dumps(results, sort_keys=True)))
+
+
+def test_long_answers_are_cut_with_a_note(
+    results_of: Callable[..., Results], row: Callable[..., Scored], sample: Callable[..., Sample]
+) -> None:
+    rows = [
+        row(sample("codegen", 1), system, {"pass_at_1": 1.0}, text="x" * 1_000_000)
+        for system in ("codegen", "base")
+    ]
+    html = page(results_of(rows={"codegen": rows}))
+    assert f"cut here, {1_000_000 - MAX_CHARS:,} more characters" in html
+    assert len(html) < 200_000
+
+
+def test_every_task_has_its_banner_with_the_outcome(results: Results) -> None:
+    text = " ".join(Page(page(results)).text)
+    assert text.count("Passes") == 2
+    assert "Inconclusive" in text
+    assert "2 of 3 adapters pass the gate" in text
+
+
+def test_both_colour_schemes_and_a_phones_width_are_served(results: Results) -> None:
+    html = page(results)
+    assert "prefers-color-scheme: dark" in html
+    assert "width=device-width" in html
+
+
+def shown_kinds(html: str) -> list[str]:
+    return re.findall(r'<span class="tag soft">([^<]*)</span></summary>', html)
+
+
+def test_samples_of_every_kind_are_shown(
+    results_of: Callable[..., Results], pairs: Callable[..., list[Scored]]
+) -> None:
+    new = [1.0] * 40 + [0.0] * 2
+    old = [1.0] * 38 + [0.0, 0.0, 1.0, 0.0]
+    kinds = shown_kinds(page(results_of(rows={"codegen": pairs("codegen", "pass_at_1", new, old)})))
+    assert len(kinds) == SAMPLES
+    assert set(kinds) == {"both right", "only the adapter right", "only the base right", "both wrong"}
+    assert kinds.count("only the adapter right") == 2
+
+
+def test_graded_answers_are_not_called_right_or_wrong(
+    results_of: Callable[..., Results], pairs: Callable[..., list[Scored]]
+) -> None:
+    html = page(
+        results_of(
+            rows={"docstring": pairs("docstring", "bleu", [0.9, 0.1, 0.8, 0.3], [0.2, 0.7, 0.85, 0.4])}
+        )
+    )
+    assert sorted(shown_kinds(html)) == [
+        "both above the median",
+        "both below the median",
+        "only the adapter above the median",
+        "only the base above the median",
+    ]
+    assert "✓" not in html
+    assert "✗" not in html
+
+
+def test_which_assert_failed_is_told(results: Results) -> None:
+    assert "failed: assert add([1])" in page(results)
+
+
+def test_an_unscored_answer_is_neither_right_nor_wrong(
+    results_of: Callable[..., Results], pairs: Callable[..., list[Scored]]
+) -> None:
+    html = page(
+        results_of(rows={"codegen": pairs("codegen", "pass_at_1", [None], [None], reason="sandbox broke")})
+    )
+    assert html.count('class="tag unknown"') == 2
+    assert shown_kinds(html) == ["unscored"]
+
+
+def test_drop_rules_come_with_counts_and_three_examples(results: Results) -> None:
+    html = page(results)
+    assert html.index(">duplicate<") < html.index(">not Python<")
+    assert html.count("line 1\nagain") == 3
+
+
+def test_the_run_record_and_licences_are_shown(results: Results) -> None:
+    html = page(results)
+    for fact in ("run-1", "hardware · cpu", "MIT 60, BSD-3-Clause 10", "&#34;steps&#34;: 7"):
+        assert fact in html
+
+
+def test_a_page_without_drops_runs_and_curves_says_so(results: Results) -> None:
+    html = page(results, drops={}, runs={}, curves={})
+    for note in ("no drop report", "No run record", "No training curve"):
+        assert note in html
+
+
+def test_a_page_of_nothing_is_still_a_page(results_of: Callable[..., Results]) -> None:
+    html = page(results_of(rows={"codegen": []}, verdicts={}), drops={}, runs={}, curves={})
+    Page(html)
+    assert "Nothing was measured yet" in html
+    assert "No verdict" in html
+
+
+def test_a_run_of_the_adapter_alone_is_shown(
+    results_of: Callable[..., Results], pairs: Callable[..., list[Scored]]
+) -> None:
+    alone = [
+        row
+        for row in pairs("codegen", "pass_at_1", [1.0, 0.0], [0.0, 0.0])
+        if row.completion.system != "base"
+    ]
+    assert len(shown_kinds(page(results_of(rows={"codegen": alone})))) == 2
+
+
+def test_visible_keeps_plain_text() -> None:
+    text = "def f():\n\treturn 'ünïcödé 漢字 🙂'\r\n"
+    assert visible(text) == text.replace("\r\n", "\n")
+
+
+def test_a_curve_survives_what_is_no_number() -> None:
+    chart = line_chart([(1, float("nan")), (2, 3.0), (3, float("inf"))], label="loss")
+    assert "nan" not in chart
+    assert "inf" not in chart
+
+
+def test_a_long_curve_stays_small() -> None:
+    assert len(line_chart([(step, 1 / (step + 1)) for step in range(100_000)], label="loss")) < 20_000
+
+
+@pytest.mark.parametrize("points", [[], [(1, 1.0)], [(1, 0.0), (2, 0.0)], [(5, -1e-9), (5, 1e9)]])
+def test_odd_curves_are_drawn(points: list[tuple[float, float]]) -> None:
+    Page(str(line_chart(points, label="loss")))
+
+
+def test_bars_stay_on_their_track() -> None:
+    for bar in (interval_bar(0.0, 0.5, 2.0, 1.0), interval_bar(None, 0.0, None, 0.0)):
+        positions = [
+            float(value) for name, value in Page(str(bar)).attributes if name in ("x", "cx") and value
+        ]
+        assert all(0 <= position <= 120 for position in positions)
+
+
+def test_the_difference_bar_has_zero_in_the_middle_and_shows_the_margin() -> None:
+    bar = str(difference_bar(-0.02, 0.0, 0.02, 0.05))
+    assert 'cx="150.0"' in bar
+    assert 'class="margin"' in bar
+    assert 'class="margin"' not in str(difference_bar(0.1, 0.2, 0.3, 0.0))

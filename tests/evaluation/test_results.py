@@ -1,0 +1,218 @@
+"""results.json and the table: complete, comparable, and honest about what was not measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bilora.evaluation.results import comparability_key
+from bilora.evaluation.table import table
+from bilora.records import Drop, Sample, Scored
+from bilora.storage import dump_json
+from bilora.tasks.task import Task
+
+Results = dict[str, Any]
+
+
+def find(
+    results: Results, task: str, metric: str, *, dataset: str = "test", tier: str = ""
+) -> dict[str, Any]:
+    (row,) = [
+        row
+        for section in table(results)["sections"]
+        if section["dataset"] == dataset
+        for row in section["rows"]
+        if (row["task"], row["metric"], row["tier"]) == (task, metric, tier)
+    ]
+    return dict(row)
+
+
+def test_results_survive_the_file_and_give_the_same_table(results: Results) -> None:
+    assert table(json.loads(dump_json(results))) == table(results)
+
+
+def test_equal_rows_give_equal_bytes(results_of: Callable[..., Results]) -> None:
+    assert dump_json(results_of()) == dump_json(results_of())
+
+
+def test_every_row_is_kept(results: Results, benchmark_rows: dict[str, list[Scored]]) -> None:
+    kept = {name: len(task["rows"]) for name, task in results["tasks"].items()}
+    assert kept == {name: len(rows) for name, rows in benchmark_rows.items()}
+
+
+def test_a_task_that_nobody_planned_for_adds_its_own_rows(results: Results) -> None:
+    row = find(results, "haiku", "syllables")
+    assert row["label"] == "Write haiku · syllables"
+    assert row["cells"]["bilora"]["n"] == 60
+
+
+def test_adapters_share_one_column_and_floors_have_none(results: Results) -> None:
+    assert table(results)["columns"] == ["base", "bilora", "remote", "silent"]
+
+
+def test_floors_stand_beside_the_score(results: Results) -> None:
+    names = [floor["name"] for floor in find(results, "docstring", "bleu")["floors"]]
+    assert names == ["empty", "name"]
+
+
+def test_the_mean_is_of_the_rows(results: Results, benchmark_rows: dict[str, list[Scored]]) -> None:
+    values = [
+        row.scores[0].value
+        for row in benchmark_rows["codegen"]
+        if row.dataset == "test" and row.completion.system == "codegen"
+    ]
+    cell = find(results, "codegen", "pass_at_1")["cells"]["bilora"]
+    assert cell["mean"] == pytest.approx(sum(value for value in values if value is not None) / 60)
+    assert cell["low"] < cell["mean"] < cell["high"]
+
+
+def test_test_split_and_curated_set_are_apart(results: Results) -> None:
+    assert find(results, "codegen", "pass_at_1")["cells"]["base"]["n"] == 60
+    assert find(results, "codegen", "pass_at_1", dataset="curated")["cells"]["base"]["n"] == 10
+
+
+def test_a_task_with_tiers_is_shown_by_tier(results: Results) -> None:
+    counts = [
+        find(results, "codegen", "pass_at_1", tier=tier)["cells"]["base"]["n"]
+        for tier in ("one", "two", "three")
+    ]
+    assert counts == [20, 20, 20]
+
+
+def test_tiers_stand_in_the_order_of_their_length(
+    results_of: Callable[..., Results], row: Callable[..., Scored], sample: Callable[..., Sample]
+) -> None:
+    rows = [
+        row(sample("codegen", number, tier=tier, target="x" * length), "base", {"pass_at_1": 1.0})
+        for number, (tier, length) in enumerate([("three", 30), ("one", 10), ("two", 20)])
+    ]
+    built = results_of(rows={"codegen": rows})
+    assert [one["tier"] for one in built["tasks"]["codegen"]["summary"]["test"]["tiers"]] == [
+        "one",
+        "two",
+        "three",
+    ]
+
+
+def test_a_metric_never_run_says_why_and_shows_no_number(results: Results) -> None:
+    row = find(results, "codegen", "judge")
+    assert row["note"] == "no judge is configured"
+    assert {cell["text"] for cell in row["cells"].values()} == {"not run"}
+
+
+def test_a_metric_never_run_is_told_of_once(results: Results) -> None:
+    labels = [row["label"] for section in table(results)["sections"] for row in section["rows"]]
+    assert labels.count("Write code · quality") == 1
+
+
+def test_a_system_that_did_not_answer_says_why(results: Results) -> None:
+    cell = find(results, "codegen", "pass_at_1")["cells"]["silent"]
+    assert cell == {"text": "not run", "note": "did not answer within 60 s"}
+
+
+def test_unscored_is_counted_and_not_averaged(
+    results_of: Callable[..., Results], pairs: Callable[..., list[Scored]]
+) -> None:
+    rows = pairs("codegen", "pass_at_1", [1.0, None, 1.0], [None, None, None], reason="sandbox broke")
+    built = results_of(rows={"codegen": rows})
+    own, base = (find(built, "codegen", "pass_at_1")["cells"][column] for column in ("bilora", "base"))
+    assert (own["mean"], own["n"], own["unscored"]) == (1.0, 2, 1)
+    assert (base["text"], base["unscored"], base["note"]) == ("unscored", 3, "sandbox broke (3)")
+
+
+def test_a_judge_adds_its_row_on_a_scale_from_one_to_five(
+    results_of: Callable[..., Results], pairs: Callable[..., list[Scored]]
+) -> None:
+    rows = pairs("docstring", "judge", [0.5, 1.0], [0.0, 0.0])
+    built = results_of(rows={"docstring": rows}, not_run={})
+    cells = find(built, "docstring", "judge")["cells"]
+    assert (cells["bilora"]["text"], cells["base"]["text"]) == ("4.00 / 5", "1.00 / 5")
+
+
+def test_latency_leaves_out_floors_and_failed_calls(
+    results_of: Callable[..., Results], row: Callable[..., Scored], sample: Callable[..., Sample]
+) -> None:
+    one, two = sample("docstring", 1), sample("docstring", 2)
+    rows = [
+        row(one, "remote", {"bleu": 0.5}, latency_s=2.0),
+        row(two, "remote", {"bleu": None}, latency_s=60.0, finish="error"),
+        row(one, "floor:name", {"bleu": 0.1}),
+    ]
+    built = results_of(rows={"docstring": rows})
+    cells = find(built, "", "latency_s")["cells"]
+    assert (cells["remote"]["mean"], cells["remote"]["n"]) == (2.0, 1)
+    assert built["tasks"]["docstring"]["summary"]["test"]["systems"]["floor:name"]["latency_s"] is None
+
+
+def test_nothing_measured_is_still_a_result(results_of: Callable[..., Results]) -> None:
+    built = results_of(rows={"codegen": []}, verdicts={})
+    assert table(built)["sections"] == []
+
+
+def test_a_task_without_rows_shows_as_not_run(
+    results_of: Callable[..., Results], pairs: Callable[..., list[Scored]]
+) -> None:
+    built = results_of(rows={"codegen": pairs("codegen", "pass_at_1", GOOD, GOOD)})
+    assert find(built, "haiku", "syllables")["cells"]["base"]["text"] == "not run"
+
+
+GOOD = [1.0, 0.0, 1.0]
+
+
+def test_the_entry_holds_the_adapters_own_scores(results: Results) -> None:
+    entry = results["tasks"]["codegen"]["entry"]
+    assert (len(entry["scores"]), entry["key"], entry["metric"]) == (60, "key-codegen", "pass_at_1")
+
+
+class TestComparabilityKey:
+    def key(self, task: Task, samples: list[Sample], **rest: Any) -> str:
+        fields: dict[str, Any] = {"decoding": {"temperature": 0.0}, "judge": None, "isolation": "strict"}
+        return comparability_key(task, samples, **(fields | rest))
+
+    @pytest.fixture
+    def task(self) -> Task:
+        return Task(
+            name="codegen",
+            title="Write code",
+            system="You write Python functions.",
+            sample=lambda row: Drop(rule="unused"),
+            answer=str,
+            extract=str,
+            metrics=(),
+            example="",
+        )
+
+    def test_order_of_samples_does_not_matter(self, task: Task, sample: Callable[..., Sample]) -> None:
+        samples = [sample("codegen", number) for number in range(3)]
+        assert self.key(task, samples) == self.key(task, samples[::-1])
+
+    @pytest.mark.parametrize(
+        "change", [{"decoding": {"temperature": 0.7}}, {"judge": "some-judge"}, {"isolation": "weak"}]
+    )
+    def test_conditions_matter(
+        self, task: Task, sample: Callable[..., Sample], change: dict[str, Any]
+    ) -> None:
+        samples = [sample("codegen", 1)]
+        assert self.key(task, samples) != self.key(task, samples, **change)
+
+    def test_data_and_prompts_matter(self, task: Task, sample: Callable[..., Sample]) -> None:
+        one = sample("codegen", 1)
+        keys = {
+            self.key(task, [one]),
+            self.key(task, [sample("codegen", 2)]),
+            self.key(task, [one.model_copy(update={"tests": ()})]),
+            self.key(replace(task, system="Other words."), [one]),
+        }
+        assert len(keys) == 4
+
+
+def test_build_results_needs_no_judge_no_floor_no_endpoint(
+    pairs: Callable[..., list[Scored]], results_of: Callable[..., Results]
+) -> None:
+    built = results_of(rows={"codegen": pairs("codegen", "pass_at_1", GOOD, GOOD)}, not_run=None, notes=None)
+    assert table(built)["columns"] == ["base", "bilora"]
+    assert "judge" not in built["tasks"]["codegen"]["metrics"]

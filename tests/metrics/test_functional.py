@@ -1,0 +1,111 @@
+"""Scores from what the sandbox saw."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+
+from bilora.metrics import Functional
+from bilora.metrics.functional import pass_at_k
+from bilora.ports import Progress, Referees, silent
+from bilora.records import Outcome, Program, Sample, Score
+
+
+class StubSandbox:
+    def __init__(self, *outcomes: Outcome) -> None:
+        self.outcomes = outcomes
+        self.programs: list[Program] = []
+
+    def run_many(self, programs: Iterable[Program], *, progress: Progress = silent) -> Iterator[Outcome]:
+        self.programs = list(programs)
+        for outcome in self.outcomes:
+            progress(1)
+            yield outcome
+
+
+def sample(tests: tuple[str, ...] = ("assert f() == 1", "assert f() == 2")) -> Sample:
+    return Sample.create(
+        task="codegen",
+        prompt="p",
+        target="t",
+        tests=tests,
+        setup="import math",
+        source="s",
+        group="g",
+        licence="MIT",
+    )
+
+
+def score(outcome: Outcome, asked: Sample | None = None) -> tuple[Score, ...]:
+    pairs = [(asked or sample(), "code")]
+    (scores,) = Functional().score(pairs, Referees(sandbox=StubSandbox(outcome)), system="base")
+    return scores
+
+
+@pytest.mark.parametrize(
+    ("status", "results", "values"),
+    [
+        ("passed", (True, True), [1.0, 1.0]),
+        ("failed", (True, False), [0.0, 0.5]),
+        ("timeout", (False, None), [0.0, 0.0]),
+        ("crashed", (True, None), [0.0, 0.5]),
+        ("denied", (None, None), [0.0, 0.0]),
+        ("failed", (True, True), [0.0, 1.0]),
+        ("infrastructure", (None, None), [None, None]),
+    ],
+)
+def test_only_our_own_failure_is_unscored(
+    status: Any, results: tuple[bool | None, ...], values: list[float | None]
+) -> None:
+    scores = score(Outcome(status=status, results=results, detail="why"))
+    assert [one.value for one in scores] == values
+
+
+def test_scores_carry_reason_and_evidence() -> None:
+    outcome = Outcome(
+        status="failed", results=(False, False), detail="test 1 gave 3", isolation="process; split 2/2"
+    )
+    for one, name in zip(score(outcome), Functional().names, strict=True):
+        assert (one.metric, one.system, one.reason) == (name, "base", "test 1 gave 3")
+        assert one.evidence == {"status": "failed", "isolation": "process; split 2/2"}
+
+
+def test_a_sample_without_tests_is_unscored() -> None:
+    scores = score(Outcome(status="passed"), sample(tests=()))
+    assert [(one.value, one.reason) for one in scores] == [(None, "the sample has no tests")] * 2
+
+
+def test_the_answer_runs_with_its_samples_setup_and_tests() -> None:
+    sandbox = StubSandbox(Outcome(status="passed", results=(True, True)))
+    Functional().score([(sample(), "code")], Referees(sandbox=sandbox), system="base")
+    assert sandbox.programs == [Program(code="code", setup="import math", tests=sample().tests)]
+
+
+def test_a_sandbox_that_answers_too_little_is_an_error() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        Functional().score([(sample(), "code")], Referees(sandbox=StubSandbox()), system="base")
+
+
+def test_progress_is_passed_on() -> None:
+    counted: list[int] = []
+    sandbox = StubSandbox(Outcome(status="passed", results=(True, True)))
+    Functional().score(
+        [(sample(), "code")], Referees(sandbox=sandbox), system="base", progress=counted.append
+    )
+    assert counted == [1]
+
+
+@pytest.mark.parametrize(("n", "k"), [(5, 1), (5, 2), (5, 5), (6, 3)])
+def test_pass_at_k_is_the_share_of_draws_with_a_right_answer(n: int, k: int) -> None:
+    for c in range(n + 1):
+        draws = list(itertools.combinations([True] * c + [False] * (n - c), k))
+        assert pass_at_k(n, c, k) == pytest.approx(sum(map(any, draws)) / len(draws), abs=1e-12)
+
+
+@pytest.mark.parametrize(("n", "c", "k"), [(5, 6, 1), (5, -1, 1), (5, 2, 0), (5, 2, 6), (0, 0, 1)])
+def test_pass_at_k_refuses_what_cannot_be(n: int, c: int, k: int) -> None:
+    with pytest.raises(ValueError, match="pass@k"):
+        pass_at_k(n, c, k)

@@ -1,0 +1,136 @@
+"""Two small adapters as PEFT saves them, verdicts bound to their bytes, and the results they came from."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bilora.publishing.bundle import build_bundle
+from bilora.records import Verdict
+from bilora.storage import adapter_sha256
+
+BASE = "models/nano"
+TASKS = ("codegen", "docstring")
+HEADLINE = {"codegen": "pass_at_1", "docstring": "bleu"}
+
+
+def write_adapter(
+    folder: Path, fill: int, *, tensor: str = "base_model.model.lora_A.weight", **config: Any
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    document = {"base_model_name_or_path": BASE, "revision": None, "modules_to_save": None, "r": 8} | config
+    (folder / "adapter_config.json").write_text(json.dumps(document))
+    header = json.dumps({tensor: {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}}).encode()
+    (folder / "adapter_model.safetensors").write_bytes(
+        struct.pack("<Q", len(header)) + header + bytes([fill] * 4)
+    )
+
+
+def make_verdict(task: str, sha256: str, **rest: Any) -> Verdict:
+    fields: dict[str, Any] = {
+        "metric": HEADLINE[task],
+        "against": "base",
+        "n": 300,
+        "unscored": 0,
+        "low": 0.1,
+        "delta": 0.2,
+        "high": 0.3,
+        "margin": 0.0,
+        "outcome": "pass",
+        "reason": "Better than the base model.",
+    }
+    return Verdict(task=task, adapter_sha256=sha256, **(fields | rest))
+
+
+def make_results(verdicts: dict[str, Verdict], *, mean: float = 0.7) -> dict[str, Any]:
+    def measured(value: float) -> dict[str, Any]:
+        return {
+            "n": 300,
+            "unscored": 0,
+            "reasons": {},
+            "mean": value,
+            "low": value - 0.05,
+            "high": value + 0.05,
+        }
+
+    return {
+        "schema": 1,
+        "profile": "nano",
+        "tasks": {
+            task: {
+                "title": task.title(),
+                "headline": HEADLINE[task],
+                "metrics": [HEADLINE[task], "judge"],
+                "not_run": {"judge": "no judge is configured"},
+                "verdict": verdict.model_dump(mode="json"),
+                "entry": {
+                    "adapter_sha256": verdict.adapter_sha256,
+                    "key": "k",
+                    "metric": HEADLINE[task],
+                    "scores": {"one": mean, "two": None},
+                },
+                "summary": {
+                    "test": {
+                        "systems": {
+                            "base": {"metrics": {HEADLINE[task]: measured(0.2)}},
+                            task: {"metrics": {HEADLINE[task]: measured(mean)}},
+                        },
+                        "tiers": [],
+                    }
+                },
+            }
+            for task, verdict in verdicts.items()
+        },
+    }
+
+
+@dataclass(frozen=True)
+class Made:
+    """Everything a push needs."""
+
+    folders: dict[str, Path]
+    verdicts: dict[str, Verdict]
+    results: dict[str, Any]
+    files: dict[str, bytes]
+
+
+def bundle_of(
+    folders: dict[str, Path], verdicts: dict[str, Verdict], results: dict[str, Any]
+) -> dict[str, bytes]:
+    return build_bundle(folders, verdicts, results, base_id=BASE, base_revision=None, licence="mit")
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., Made]:
+    """Make adapters filled with one byte, and all that belongs to them."""
+
+    def made(fill: int = 1, **rest: Any) -> Made:
+        folders = {task: tmp_path / f"adapters-{fill}" / task for task in TASKS}
+        for folder in folders.values():
+            write_adapter(folder, fill)
+        verdicts = {task: make_verdict(task, adapter_sha256(folder)) for task, folder in folders.items()}
+        results = make_results(verdicts, **rest)
+        return Made(folders, verdicts, results, bundle_of(folders, verdicts, results))
+
+    return made
+
+
+@pytest.fixture
+def made(make: Callable[..., Made]) -> Made:
+    return make()
+
+
+@pytest.fixture
+def adapter_writer() -> Callable[..., None]:
+    return write_adapter
+
+
+@pytest.fixture
+def rebuild() -> Callable[..., dict[str, bytes]]:
+    return bundle_of

@@ -1,0 +1,152 @@
+"""The bundle: complete, reproducible, and without anything that does not belong in public."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard
+
+from bilora.errors import BadData, MissingStep
+from bilora.publishing.bundle import build_bundle, bundled_sha256
+from bilora.storage import adapter_sha256, sha256_bytes
+
+REVISION = "0" * 40
+
+
+def test_only_adapters_card_and_manifest_are_in_it(
+    made: Any, rebuild: Callable[..., dict[str, bytes]]
+) -> None:
+    (made.folders["codegen"] / "optimizer.pt").write_bytes(b"state")
+    files = rebuild(made.folders, made.verdicts, made.results)
+    assert sorted(files) == [
+        "README.md",
+        "codegen/adapter_config.json",
+        "codegen/adapter_model.safetensors",
+        "docstring/adapter_config.json",
+        "docstring/adapter_model.safetensors",
+        "manifest.json",
+    ]
+
+
+def test_equal_input_gives_equal_bytes(made: Any, rebuild: Callable[..., dict[str, bytes]]) -> None:
+    assert rebuild(made.folders, made.verdicts, made.results) == made.files
+
+
+def test_the_adapters_bytes_are_untouched(made: Any) -> None:
+    for task, folder in made.folders.items():
+        assert bundled_sha256(made.files, task) == adapter_sha256(folder)
+
+
+def test_the_manifest_names_every_other_file_by_its_hash(made: Any) -> None:
+    manifest = json.loads(made.files["manifest.json"])
+    others = {path: sha256_bytes(data) for path, data in made.files.items() if path != "manifest.json"}
+    assert manifest["files"] == others
+    assert manifest["base"] == {"id": "models/nano", "revision": None}
+    assert manifest["adapters"]["codegen"]["verdict"]["outcome"] == "pass"
+
+
+def test_the_same_adapters_judged_again_are_no_news(
+    made: Any, rebuild: Callable[..., dict[str, bytes]]
+) -> None:
+    """After a promotion the verdict is worded against another incumbent; what is published stays the same."""
+    again = {
+        task: verdict.model_copy(update={"against": "baseline", "low": -0.01, "reason": "Other words."})
+        for task, verdict in made.verdicts.items()
+    }
+    assert rebuild(made.folders, again, made.results) == made.files
+
+
+def test_an_untrained_adapter_names_the_stage(made: Any, rebuild: Callable[..., dict[str, bytes]]) -> None:
+    (made.folders["codegen"] / "adapter_model.safetensors").unlink()
+    with pytest.raises(MissingStep, match="dvc repro train"):
+        rebuild(made.folders, made.verdicts, made.results)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"base_model_name_or_path": "/" + "home/somebody/base"}, "made for base"),
+        ({"revision": "other"}, "made for base"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"auto_mapping": {"parent": "/" + "home/somebody/x.py"}}, "auto_mapping.parent"),
+        ({"layers": ["C:\\adapters"]}, "layers"),
+        ({"note": "~/adapters"}, "path of this machine"),
+    ],
+)
+def test_a_config_that_does_not_belong_in_public_is_refused(
+    made: Any,
+    rebuild: Callable[..., dict[str, bytes]],
+    adapter_writer: Callable[..., None],
+    config: dict[str, Any],
+    words: str,
+) -> None:
+    adapter_writer(made.folders["codegen"], 1, **config)
+    with pytest.raises(BadData, match=words):
+        rebuild(made.folders, made.verdicts, made.results)
+
+
+def test_a_bundle_of_nothing_is_refused(rebuild: Callable[..., dict[str, bytes]]) -> None:
+    with pytest.raises(BadData, match="none to publish"):
+        rebuild({}, {}, {"tasks": {}})
+
+
+def test_weights_that_are_no_lora_are_refused(
+    made: Any, rebuild: Callable[..., dict[str, bytes]], adapter_writer: Callable[..., None]
+) -> None:
+    adapter_writer(made.folders["codegen"], 1, tensor="base_model.model.lm_head.weight")
+    with pytest.raises(BadData, match="no LoRA weight"):
+        rebuild(made.folders, made.verdicts, made.results)
+
+
+@pytest.mark.parametrize("data", [b"", b"junk", b"\x02\0\0\0\0\0\0\0{}", b"\x02\0\0\0\0\0\0\0[]"])
+def test_a_broken_weights_file_is_refused(
+    made: Any, rebuild: Callable[..., dict[str, bytes]], data: bytes
+) -> None:
+    (made.folders["codegen"] / "adapter_model.safetensors").write_bytes(data)
+    with pytest.raises(BadData):
+        rebuild(made.folders, made.verdicts, made.results)
+
+
+def pinned(made: Any, adapter_writer: Callable[..., None], **rest: Any) -> dict[str, bytes]:
+    for folder in made.folders.values():
+        adapter_writer(folder, 1, base_model_name_or_path="org/base", revision=REVISION)
+    fields: dict[str, Any] = {"base_id": "org/base", "base_revision": REVISION, "licence": "mit"}
+    return build_bundle(made.folders, made.verdicts, made.results, **(fields | rest))
+
+
+def test_the_hub_reads_the_cards_front_matter(made: Any, adapter_writer: Callable[..., None]) -> None:
+    files = pinned(made, adapter_writer, datasets=["org/data"])
+    data = ModelCard(files["README.md"].decode()).data
+    assert (data.library_name, data.base_model, data.pipeline_tag) == ("peft", "org/base", "text-generation")
+    assert (data.license, data.datasets) == ("mit", ["org/data"])
+    assert data.to_dict()["base_model_relation"] == "adapter"
+
+
+def test_the_hub_reads_the_measured_results(made: Any) -> None:
+    data = ModelCard(made.files["README.md"].decode()).data
+    found = {result.metric_type: result.metric_value for result in data.eval_results or []}
+    assert found == {"pass_at_1": 0.7, "bleu": 0.7}
+
+
+def test_what_was_not_measured_is_not_on_the_card(
+    made: Any, rebuild: Callable[..., dict[str, bytes]]
+) -> None:
+    assert "judge" not in made.files["README.md"].decode()
+    for task in made.results["tasks"].values():
+        task["summary"] = {}
+    card = ModelCard(rebuild(made.folders, made.verdicts, made.results)["README.md"].decode())
+    assert "model-index" not in card.data.to_dict()
+
+
+def test_an_adapter_without_results_still_has_a_card(
+    made: Any, rebuild: Callable[..., dict[str, bytes]]
+) -> None:
+    card = rebuild(made.folders, {}, {"tasks": {}})["README.md"].decode()
+    assert "`codegen/`" in card
+
+
+def test_the_card_pins_the_base(made: Any, adapter_writer: Callable[..., None]) -> None:
+    assert f'revision="{REVISION}"' in pinned(made, adapter_writer)["README.md"].decode()

@@ -1,0 +1,133 @@
+"""Promotion: the baseline moves whole, once, and leaves a line in the history."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bilora.errors import BadData, NotPromotable
+from bilora.evaluation.gate import read_baseline
+from bilora.publishing import promote as module
+from bilora.publishing.promote import promote
+
+TIME = "2026-01-01T00:00:00Z"
+
+
+@pytest.fixture
+def baseline(tmp_path: Path) -> Path:
+    return tmp_path / "benchmarking" / "baseline.json"
+
+
+def run(results: Any, baseline: Path) -> bool:
+    return promote(results, baseline, baseline.with_name("history.jsonl"), created_utc=TIME)
+
+
+def history(baseline: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in baseline.with_name("history.jsonl").read_text().splitlines()]
+
+
+def test_the_gate_reads_what_was_promoted(made: Any, baseline: Path) -> None:
+    assert run(made.results, baseline)
+    assert read_baseline(baseline) == {name: task["entry"] for name, task in made.results["tasks"].items()}
+
+
+def test_the_history_says_what_replaced_what(make: Callable[..., Any], baseline: Path) -> None:
+    one, two = make(1), make(2)
+    run(one.results, baseline)
+    run(two.results, baseline)
+    first, second = history(baseline)
+    assert first["created_utc"] == TIME
+    assert first["tasks"]["codegen"]["replaced"] is None
+    assert second["tasks"]["codegen"]["replaced"] == one.verdicts["codegen"].adapter_sha256
+    assert second["tasks"]["codegen"]["adapter_sha256"] == two.verdicts["codegen"].adapter_sha256
+
+
+def test_the_same_again_is_no_news(made: Any, baseline: Path) -> None:
+    run(made.results, baseline)
+    before = baseline.stat().st_mtime_ns
+    assert not run(made.results, baseline)
+    assert baseline.stat().st_mtime_ns == before
+    assert len(history(baseline)) == 1
+
+
+def test_a_return_to_older_adapters_is_news(make: Callable[..., Any], baseline: Path) -> None:
+    one, two = make(1), make(2)
+    assert [run(made.results, baseline) for made in (one, two, one)] == [True, True, True]
+    assert len(history(baseline)) == 3
+
+
+def test_tasks_of_other_runs_stay(made: Any, baseline: Path) -> None:
+    baseline.parent.mkdir()
+    other = {"adapter_sha256": "x", "key": "k", "metric": "m", "scores": {}}
+    baseline.write_text(json.dumps({"schema": 1, "tasks": {"haiku": other}}))
+    run(made.results, baseline)
+    assert read_baseline(baseline)["haiku"] == other
+
+
+@pytest.mark.parametrize(
+    "change", [None, {"outcome": "regressed"}, {"outcome": "inconclusive"}, {"adapter_sha256": "other"}]
+)
+def test_without_a_passing_verdict_nothing_moves(
+    made: Any, baseline: Path, change: dict[str, str] | None
+) -> None:
+    task = made.results["tasks"]["docstring"]
+    task["verdict"] = change and task["verdict"] | change
+    with pytest.raises(NotPromotable, match="docstring"):
+        run(made.results, baseline)
+    assert not baseline.exists()
+
+
+def test_a_damaged_baseline_is_not_overwritten(made: Any, baseline: Path) -> None:
+    baseline.parent.mkdir()
+    baseline.write_text('{"schema": 9}')
+    with pytest.raises(BadData, match="schema"):
+        run(made.results, baseline)
+    assert baseline.read_text() == '{"schema": 9}'
+
+
+def test_a_kill_between_history_and_baseline_is_made_good_without_a_second_line(
+    made: Any, baseline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(path: Path, text: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "write_text", killed)
+        run(made.results, baseline)
+    assert run(made.results, baseline)
+    assert len(history(baseline)) == 1
+    assert read_baseline(baseline)
+
+
+def test_a_torn_line_does_not_block_the_next(made: Any, baseline: Path) -> None:
+    baseline.parent.mkdir()
+    baseline.with_name("history.jsonl").write_text('{"baseline_sha')
+    run(made.results, baseline)
+    torn, whole = baseline.with_name("history.jsonl").read_text().splitlines()
+    assert torn == '{"baseline_sha'
+    assert json.loads(whole)["created_utc"] == TIME
+
+
+def test_no_lock_file_is_left_beside_versioned_files(made: Any, baseline: Path) -> None:
+    run(made.results, baseline)
+    assert sorted(path.name for path in baseline.parent.iterdir()) == ["baseline.json", "history.jsonl"]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_promotions_at_once_take_turns(make: Callable[..., Any], baseline: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    made = [make(fill).results for fill in range(4)]
+    workers = [fork.Process(target=run, args=(results, baseline)) for results in made]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    lines = history(baseline)
+    assert len(lines) == 4
+    chain = [line["tasks"]["codegen"] for line in lines]
+    assert [link["replaced"] for link in chain] == [None, *(link["adapter_sha256"] for link in chain[:-1])]

@@ -1,0 +1,204 @@
+"""The sandbox as its callers meet it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bilora.records import Program
+from bilora.sandbox import ProcessSandbox, spawning
+
+ADD = "def add(a, b):\n    return a + b\n"
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[ProcessSandbox]:
+    with ProcessSandbox(workers=2, cpu_s=1, wall_s=3, memory_mb=256) as running:
+        yield running
+
+
+def test_a_right_answer_passes_with_the_layers_named(sandbox: ProcessSandbox) -> None:
+    outcome = sandbox.run(Program(code=ADD, tests=("assert add(1, 2) == 3", "assert add('a', 'b') == 'ab'")))
+    assert (outcome.status, outcome.results, outcome.detail) == ("passed", (True, True), "")
+    assert outcome.isolation.startswith("process+rlimits")
+    assert outcome.isolation.endswith("; split 2/2")
+
+
+def test_a_wrong_answer_fails_and_the_others_are_still_tried(sandbox: ProcessSandbox) -> None:
+    tests = ("assert add(1, 2) == 3", "assert add(1, 2) == 4", "assert add(2, 2) == 4")
+    outcome = sandbox.run(Program(code=ADD, tests=tests))
+    assert (outcome.status, outcome.results) == ("failed", (True, False, True))
+    assert outcome.detail == "test 2: assert add(1, 2) == 4 gave 3, not 4"
+
+
+def test_an_exception_is_named(sandbox: ProcessSandbox) -> None:
+    outcome = sandbox.run(Program(code=ADD, tests=("assert add(1, 'x') == 3",)))
+    assert outcome.status == "failed"
+    assert "raised TypeError: unsupported operand" in outcome.detail
+
+
+def test_a_detail_is_one_short_printable_line(sandbox: ProcessSandbox) -> None:
+    code = "def f():\n    raise ValueError('\\x1b[31m\\n\\ud800' * 500)"
+    detail = sandbox.run(Program(code=code, tests=("assert f() == 1",))).detail
+    assert len(detail) <= 300
+    assert detail.isprintable()
+
+
+def test_code_runs_before_setup_and_setup_before_tests(sandbox: ProcessSandbox) -> None:
+    program = Program(
+        code="trail = ['code']", setup="trail.append('setup')", tests=("assert trail == ['code', 'setup']",)
+    )
+    assert sandbox.run(program).status == "passed"
+
+
+def test_code_that_fails_leaves_every_test_unreached(sandbox: ProcessSandbox) -> None:
+    outcome = sandbox.run(Program(code="def (", tests=("assert 1 == 1", "assert 2 == 2")))
+    assert (outcome.status, outcome.results) == ("failed", (None, None))
+    assert outcome.detail.startswith("code raised SyntaxError")
+
+
+@pytest.mark.parametrize(("code", "status"), [("x = 1", "passed"), ("x = y", "failed")])
+def test_without_tests_running_is_what_counts(sandbox: ProcessSandbox, code: str, status: str) -> None:
+    assert sandbox.run(Program(code=code)).status == status
+
+
+def test_a_test_of_another_form_runs_inside_and_is_counted_so(sandbox: ProcessSandbox) -> None:
+    outcome = sandbox.run(Program(code=ADD, tests=("assert add(1, 2) > 2", "assert add(1, 1) == 2")))
+    assert outcome.status == "passed"
+    assert outcome.isolation.endswith("split 1/2")
+
+
+def test_a_false_assert_that_runs_inside_fails(sandbox: ProcessSandbox) -> None:
+    outcome = sandbox.run(Program(code=ADD, tests=("assert add(1, 2) > 5",)))
+    assert (outcome.status, outcome.results) == ("failed", (False,))
+
+
+def test_too_much_cpu_time_is_a_timeout_and_later_tests_are_unreached(sandbox: ProcessSandbox) -> None:
+    code = "def f():\n    while True:\n        pass"
+    outcome = sandbox.run(Program(code=code, tests=("assert f() == 1", "assert 1 == 1")))
+    assert (outcome.status, outcome.results) == ("timeout", (False, None))
+    assert "1 s of CPU time" in outcome.detail
+
+
+def test_the_first_thing_that_goes_wrong_is_what_is_told(sandbox: ProcessSandbox) -> None:
+    code = "import os\ndef f(n):\n    return n or os._exit(3)"
+    outcome = sandbox.run(Program(code=code, tests=("assert f(1) == 2", "assert f(0) == 0")))
+    assert (outcome.status, outcome.results) == ("failed", (False, False))
+    assert outcome.detail.startswith("test 1: ")
+
+
+def test_sleeping_is_a_timeout(sandbox: ProcessSandbox) -> None:
+    outcome = sandbox.run(Program(code="import time\ntime.sleep(10**6)"))
+    assert outcome.status == "timeout"
+    assert "not finished after 3 s" in outcome.detail
+
+
+def test_memory_is_limited(sandbox: ProcessSandbox) -> None:
+    outcome = sandbox.run(Program(code="x = bytearray(300 * 2**20)"))
+    assert outcome.detail == "code raised MemoryError"
+
+
+def test_the_working_folder_takes_no_file(sandbox: ProcessSandbox) -> None:
+    outcome = sandbox.run(Program(code="open('x', 'w')"))
+    assert outcome.detail.startswith("code raised PermissionError")
+
+
+def test_no_file_can_be_given_content(sandbox: ProcessSandbox) -> None:
+    code = "import os\nos.write(os.open('/tmp', os.O_TMPFILE | os.O_RDWR), b'x')"
+    assert "File too large" in sandbox.run(Program(code=code)).detail
+
+
+def test_the_working_folder_is_empty(sandbox: ProcessSandbox) -> None:
+    program = Program(code="import os\ndef f():\n    return os.listdir('.')", tests=("assert f() == []",))
+    assert sandbox.run(program).status == "passed"
+
+
+def test_no_secret_of_the_parent_is_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_very_secret")
+    code = "import os\ndef f():\n    return sorted(os.environ)"
+    with ProcessSandbox(workers=1) as fresh:
+        outcome = fresh.run(Program(code=code, tests=("assert f() == ['LANG', 'PYTHONHASHSEED']",)))
+    assert outcome.status == "passed", outcome.detail
+
+
+def test_no_descriptor_of_the_parent_is_open(sandbox: ProcessSandbox, tmp_path: Path) -> None:
+    code = "import os\ndef f():\n    return [n for n in range(4, 15) if os.path.exists(f'/dev/fd/{n}')]"
+    with (tmp_path / "secret").open("w") as held:
+        os.set_inheritable(held.fileno(), True)
+        with ProcessSandbox(workers=1) as fresh:
+            outcome = fresh.run(Program(code=code, tests=("assert f() == []",)))
+    assert outcome.status == "passed", outcome.detail
+
+
+def test_sets_are_ordered_alike_on_every_run() -> None:
+    code = "def f():\n    return list({'ash', 'birch', 'cedar', 'fir', 'oak', 'pine'})"
+    details = set()
+    for _ in range(2):
+        with ProcessSandbox(workers=1) as fresh:
+            details.add(fresh.run(Program(code=code, tests=("assert f() == []",))).detail)
+    assert len(details) == 1
+
+
+def test_outcomes_come_in_the_order_of_the_programs(sandbox: ProcessSandbox) -> None:
+    programs = [
+        Program(code=f"import time\ntime.sleep({n % 4 * 0.01})", tests=(f"assert {n} == -1",))
+        for n in range(40)
+    ]
+    details = [outcome.detail for outcome in sandbox.run_many(programs)]
+    assert details == [f"test 1: assert {n} == -1 gave {n}, not -1" for n in range(40)]
+
+
+def test_programs_are_taken_only_as_needed(sandbox: ProcessSandbox) -> None:
+    endless = (Program(code=f"x = {n}") for n in itertools.count())
+    outcomes = sandbox.run_many(endless)
+    assert next(outcomes).status == "passed"
+    outcomes.close()  # type: ignore[attr-defined]
+    assert int(next(endless).code.removeprefix("x = ")) < 100
+
+
+def test_progress_counts_every_program(sandbox: ProcessSandbox) -> None:
+    counted: list[int] = []
+    list(sandbox.run_many([Program(code="x = 1")] * 5, progress=counted.append))
+    assert sum(counted) == 5
+
+
+def kill_descendants_once(pid: int) -> int:
+    """Kill the sandbox processes below `pid`, as an out-of-memory killer might; return how many."""
+    killed = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            killed += kill_descendants_once(int(child))
+            if b"bare.py" in Path(f"/proc/{child}/cmdline").read_bytes():
+                os.kill(int(child), signal.SIGKILL)
+                killed += 1
+    return killed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the processes through /proc")
+def test_a_dead_zygote_is_started_again() -> None:
+    with ProcessSandbox(workers=1) as fresh:
+        fresh.run(Program(code="x = 1"))
+        assert kill_descendants_once(os.getpid()) >= 2
+        assert fresh.run(Program(code=ADD, tests=("assert add(1, 2) == 3",))).status == "passed"
+
+
+def test_a_sandbox_that_cannot_start_is_infrastructure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spawning, "_SCRIPT", "no such file")
+    with ProcessSandbox(workers=1) as fresh:
+        outcome = fresh.run(Program(code=ADD, tests=("assert add(1, 2) == 3",)))
+    assert (outcome.status, outcome.results) == ("infrastructure", (None,))
+    assert "failed twice" in outcome.detail
+
+
+def test_closing_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with ProcessSandbox(workers=1) as fresh:
+        fresh.run(Program(code="x = 1"))
+        assert list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import ast
+import gzip
+import itertools
+import json
+import textwrap
+from typing import Any
+
+import pytest
+from real_data import real_file
+
+from bilora.records import Drop, Row, Sample
+from bilora.tasks.docstring import TASK, documented, extract, sample
+from bilora.tasks.task import parse
+
+CODE = '''
+def load_table(path, strict=False):
+    """Read a table from a file.
+
+    Args:
+        path: where it lies.
+    """
+
+
+    # keep   this
+    rows = open(path).readlines()
+    if strict:
+        rows.remove("")
+    return rows
+'''
+DOC = "Read a table from a file.\n\n    Args:\n        path: where it lies.\n    "
+PLACE = {"source": "here:1", "group": "g", "licence": "MIT"}
+
+
+def result(code: str = CODE, docstring: str = DOC) -> Sample | Drop:
+    return sample({"code": code, "docstring": docstring, **PLACE})
+
+
+def made(code: str = CODE, docstring: str = DOC) -> Sample:
+    one = result(code, docstring)
+    assert isinstance(one, Sample), one
+    return one
+
+
+def rule(code: str = CODE, docstring: str = DOC) -> str:
+    one = result(code, docstring)
+    assert isinstance(one, Drop), one
+    return one.rule
+
+
+def shown(one: Sample) -> str:
+    return one.prompt.partition("```python\n")[2].removesuffix("\n```")
+
+
+def body(lines: str, head: str = "def load_table(path, strict=False):") -> str:
+    return head + "\n" + textwrap.indent(textwrap.dedent(lines).strip("\n"), "    ")
+
+
+def test_only_the_docstring_is_cut_out() -> None:
+    assert shown(made()) == CODE.strip("\n").replace(f'    """{DOC}"""\n\n\n', "")
+
+
+def test_code_without_its_docstring_stays_as_it_is() -> None:
+    bare = shown(made())
+    assert shown(made(code=bare)) == bare
+
+
+def test_the_target_is_the_summary_on_one_line() -> None:
+    assert made(docstring="Read a table\n    from a file.\n\n    More.").target == "Read a table from a file."
+
+
+@pytest.mark.parametrize(
+    "section", ["Args:\n  path: x", ":param path: x", "Parameters\n----------", ">>> f(1)"]
+)
+def test_a_section_ends_the_summary(section: str) -> None:
+    assert made(docstring=f"Read a table from a file.\n{section}").target == "Read a table from a file."
+
+
+def test_a_method_cut_out_of_its_class_is_dedented() -> None:
+    first, *others = CODE.strip("\n").split("\n")
+    cut = "\n".join([first, *(f"    {line}" if line else line for line in others)])
+    assert shown(made(code=cut)) == shown(made())
+
+
+@pytest.mark.parametrize(
+    ("docstring", "expected"),
+    [
+        ("Load it.", "fewer than 4 words"),
+        ("word " * 41, "more than 40 words"),
+        ("Read the table at http://example.org today.", "URL, markup or doctest"),
+        ("Read a <b>table</b> from the file.", "URL, markup or doctest"),
+        (".. deprecated:: 3.1 do not read tables", "URL, markup or doctest"),
+        (">>> load_table(1)\n2", "URL, markup or doctest"),
+        ("Read a table from files.\n\nTODO: more", "unfinished or generated"),
+        ("Automatically generated reader of the tables.", "unfinished or generated"),
+        ("'`Read a table of files.`'", "wrapped in quotes"),
+        ("See the other reader of tables.", "refers elsewhere"),
+        ("Same as read_csv but for tables.", "refers elsewhere"),
+        ("Lies eine Tabelle und die Zeilen der Datei.", "not English"),
+        ("Lit une table à partir du fichier.", "not English"),
+        ("[0, 1, 2, 3] ((4)) -> {5: 6} == 7 // 8", "not English"),
+        ("load_table(path, strict) reads all tables.", "a restated signature"),
+        ("Read a table of a file.\n\nArgs:\n    file: a file.", "parameters that the signature lacks"),
+        ("Read rows = open(path).readlines() if strict: rows.remove now.", "the code shows the docstring"),
+    ],
+)
+def test_faulty_docstrings_are_dropped(docstring: str, expected: str) -> None:
+    assert rule(docstring=docstring) == expected
+
+
+def test_a_short_summary_must_not_stand_in_a_comment() -> None:
+    assert (
+        rule(code=CODE.replace("keep   this", "read a table from a file")) == "the code shows the docstring"
+    )
+
+
+def test_a_signature_in_words_is_restated() -> None:
+    code = CODE.replace("load_table", "load_table_from_file")
+    assert rule(code=code, docstring="Load the table from a file.") == "a restated signature"
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("x = 1", "not a Python function"),
+        ("def f(:", "not a Python function"),
+        ('def f():\n    """Read a table."""', "nothing but a docstring"),
+        ('def f(): """Read a table."""; return 1', "nothing but a docstring"),
+        (body("a = 1\nb = 2\nc = 3", "def test_load(path):"), "a test"),
+        (body("a = 1\nb = 2\nc = 3", "def __load__(path):"), "a dunder method"),
+        (body("return self._table[0].rows", "def rows(self, path):"), "a trivial getter"),
+        (body("a = 1\n\n# a comment\nreturn a + 1"), "a body under 3 lines"),
+        (body("\n".join(f"a{n} = {n}" for n in range(500))), "more than 1200 code tokens"),
+    ],
+)
+def test_faulty_functions_are_dropped(code: str, expected: str) -> None:
+    assert rule(code=code) == expected
+
+
+def test_a_parameter_may_hide_in_keywords() -> None:
+    code = CODE.replace("strict=False", "**options")
+    assert made(code=code.replace("if strict", "if options"), docstring=DOC.replace("path:", "strict:"))
+
+
+@pytest.mark.parametrize(
+    "docstring",
+    [
+        "Do it.\n\nArgs:\n    a (int): first,\n        more: no name\n    *b: rest\nReturns:\n    c: no",
+        "Do it.\n\nParameters\n----------\na, b : int\n    first: no\n\nReturns\n-------\nc : int",
+        "Do it.\n\n:param int a: first\n:param b: second\n:returns: c",
+    ],
+)
+def test_documented_parameters_are_found(docstring: str) -> None:
+    assert documented(docstring) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "summary"),
+    [
+        ("  Read a\n table. \n\nMore.", "Read a table."),
+        ('"""Read a table."""', "Read a table."),
+        ('"""\nRead a table.\n\nMore.\n"""', "Read a table."),
+        ('"Read a table."', "Read a table."),
+        ("`a` or `b`", "`a` or `b`"),
+        ("", ""),
+    ],
+)
+def test_the_summary_is_found_in_an_answer(text: str, summary: str) -> None:
+    assert extract(text) == summary
+
+
+def real_samples(name: str) -> list[tuple[Row, Sample]]:
+    with gzip.open(real_file(name), "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in itertools.islice(lines, 0, None, 8)]
+    results = [(row, sample({**row, **PLACE})) for row in rows]
+    return [(row, one) for row, one in results if isinstance(one, Sample)]
+
+
+@pytest.mark.parametrize("name", ["docstrings/permissive-pairs.jsonl.gz", "codexglue/python-valid.jsonl.gz"])
+def test_real_rows_give_many_honest_samples(name: str) -> None:
+    pairs = real_samples(name)
+    assert len(pairs) > 100
+    for row, one in pairs:
+        assert TASK.extract(TASK.answer(one.target)) == one.target
+        tree = parse(shown(one))
+        function = tree.body[0] if tree else None
+        assert isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        assert ast.get_docstring(function) is None
+        assert "".join(one.target.split()) not in "".join(shown(one).split())
+        assert function.name == row["func_name"].rpartition(".")[2]
+
+
+def test_the_cut_agrees_with_codexglue_without_docstrings() -> None:
+    def tokens(code: str) -> list[str]:
+        return code.split()
+
+    pairs = real_samples("codexglue/python-valid.jsonl.gz")
+    assert all(tokens(shown(one)) == tokens(row["code_no_docstring"]) for row, one in pairs)
+
+
+@pytest.mark.parametrize(("floor", "text"), [("name", "load table ."), ("empty", ""), ("constant", None)])
+def test_floors_know_nothing_of_the_target(floor: str, text: str | None) -> None:
+    given: Any = TASK.floors[floor](made())
+    assert given == text if text is not None else len(given.split()) > 4
