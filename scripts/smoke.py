@@ -39,7 +39,10 @@ def main() -> int:
     if not whole or verdict not in {0, *GATE_SAID_NO}:
         print(f"smoke: the loop did not reach a verdict (exit {verdict})", file=sys.stderr)
         return 1
-    print("smoke: the loop ran to a verdict" + ("" if verdict == 0 else "; the gate refused, as it should for such a model"))
+    print(
+        "smoke: the loop ran to a verdict"
+        + ("" if verdict == 0 else "; the gate refused, as it should for such a model")
+    )
     return 0
 
 

@@ -101,9 +101,7 @@ class ExercisesSource(Slice):
     compositions: dict[Literal["one", "two", "three"], Annotated[int, Field(ge=0)]]
 
 
-AnySource = Annotated[
-    HubSource | FilesSource | InstalledSource | ExercisesSource, Field(discriminator="kind")
-]
+AnySource = Annotated[HubSource | FilesSource | InstalledSource | ExercisesSource, Field(discriminator="kind")]
 
 
 class Processing(Slice):

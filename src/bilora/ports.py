@@ -30,9 +30,7 @@ class Request:
 class Engine(Protocol):
     """Answers requests as one named system: the base, an adapter, or a remote model."""
 
-    def generate(
-        self, system: str, requests: Sequence[Request], *, progress: Progress = silent
-    ) -> list[Completion]:
+    def generate(self, system: str, requests: Sequence[Request], *, progress: Progress = silent) -> list[Completion]:
         """Answer every request as `system`, in the order given; an unknown system is an error."""
         ...
 
@@ -98,5 +96,3 @@ class Hub(Protocol):
     def publish(self, files: dict[str, bytes], *, message: str) -> str:
         """Replace what is published by `files` in one atomic step; return where it lies."""
         ...
-
-

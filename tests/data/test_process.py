@@ -163,9 +163,7 @@ def test_near_duplicates_of_told_code_are_dropped(tmp_path: Path) -> None:
     ],
     ids=["statement", "program", "statement words", "code", "docstring words"],
 )
-def test_the_curated_set_is_not_learnt(
-    tmp_path: Path, task: str, row: dict[str, Any], other: dict[str, Any]
-) -> None:
+def test_the_curated_set_is_not_learnt(tmp_path: Path, task: str, row: dict[str, Any], other: dict[str, Any]) -> None:
     make = coded if task == "codegen" else told
     done = run(tmp_path, [row, make(9)], task=task, curated=curated(other, task))
     assert dropped(done) == {"repeats the curated set": 1}

@@ -24,9 +24,7 @@ def made(number: int, **changes: Any) -> Sample:
     return Sample.create(task="codegen", **{**fields, **changes})
 
 
-def deal(
-    samples: list[Sample], train: int = 600, validation: int = 200, test: int = 200, seed: int = 1
-) -> Any:
+def deal(samples: list[Sample], train: int = 600, validation: int = 200, test: int = 200, seed: int = 1) -> Any:
     counts = Splitting(train=train, validation=validation, test=test)
     return split(samples, splitting=counts, seed=seed, rules=Processing())
 

@@ -145,9 +145,7 @@ def make_rows() -> dict[str, list[Scored]]:
         for system, high in (("docstring", 0.4), ("base", 0.15), ("floor:name", 0.1), ("floor:empty", 0.01)):
             value = round(chance.random() * high, 4)
             rows["docstring"].append(
-                make_row(
-                    sample, system, {"bleu": value}, text="Add numbers.", latency_s=0.1 + chance.random()
-                )
+                make_row(sample, system, {"bleu": value}, text="Add numbers.", latency_s=0.1 + chance.random())
             )
         sample = make_sample("haiku", number, tests=())
         for system, high in (("haiku", 0.8), ("base", 0.8)):
@@ -155,9 +153,7 @@ def make_rows() -> dict[str, list[Scored]]:
     for number in range(10):
         sample = make_sample("codegen", 1000 + number, source="curated", tier="")
         for system in ("codegen", "base"):
-            rows["codegen"].append(
-                make_row(sample, system, {"pass_at_1": float(number % 2)}, dataset="curated")
-            )
+            rows["codegen"].append(make_row(sample, system, {"pass_at_1": float(number % 2)}, dataset="curated"))
     return rows
 
 

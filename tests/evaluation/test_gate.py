@@ -165,9 +165,7 @@ def test_better_than_base_but_worse_than_the_promoted_is_regressed(pairs: Pairs)
 
 def test_perhaps_worse_than_the_margin_does_not_ship(pairs: Pairs) -> None:
     swapped = GOOD[2:] + GOOD[:2]  # the same rate on other samples: a wide interval around 0
-    verdict = judge(
-        pairs("codegen", "pass_at_1", GOOD, POOR), promoted(pairs("codegen", "pass_at_1", swapped, POOR))
-    )
+    verdict = judge(pairs("codegen", "pass_at_1", GOOD, POOR), promoted(pairs("codegen", "pass_at_1", swapped, POOR)))
     assert (verdict.outcome, verdict.against) == ("inconclusive", "baseline")
 
 
@@ -238,9 +236,7 @@ def test_nothing_scored_is_our_own_failure(pairs: Pairs) -> None:
 
 
 def test_every_outcome_has_its_own_exit_code() -> None:
-    assert [
-        EXIT_CODES[name] for name in ("pass", "regressed", "inconclusive", "incomparable", "infrastructure")
-    ] == [
+    assert [EXIT_CODES[name] for name in ("pass", "regressed", "inconclusive", "incomparable", "infrastructure")] == [
         0,
         1,
         2,

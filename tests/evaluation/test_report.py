@@ -162,8 +162,7 @@ def test_long_answers_are_cut_with_a_note(
     results_of: Callable[..., Results], row: Callable[..., Scored], sample: Callable[..., Sample]
 ) -> None:
     rows = [
-        row(sample("codegen", 1), system, {"pass_at_1": 1.0}, text="x" * 1_000_000)
-        for system in ("codegen", "base")
+        row(sample("codegen", 1), system, {"pass_at_1": 1.0}, text="x" * 1_000_000) for system in ("codegen", "base")
     ]
     html = page(results_of(rows={"codegen": rows}))
     assert f"cut here, {1_000_000 - MAX_CHARS:,} more characters" in html
@@ -201,11 +200,7 @@ def test_samples_of_every_kind_are_shown(
 def test_graded_answers_are_not_called_right_or_wrong(
     results_of: Callable[..., Results], pairs: Callable[..., list[Scored]]
 ) -> None:
-    html = page(
-        results_of(
-            rows={"docstring": pairs("docstring", "bleu", [0.9, 0.1, 0.8, 0.3], [0.2, 0.7, 0.85, 0.4])}
-        )
-    )
+    html = page(results_of(rows={"docstring": pairs("docstring", "bleu", [0.9, 0.1, 0.8, 0.3], [0.2, 0.7, 0.85, 0.4])}))
     assert sorted(shown_kinds(html)) == [
         "both above the median",
         "both below the median",
@@ -223,9 +218,7 @@ def test_which_assert_failed_is_told(results: Results) -> None:
 def test_an_unscored_answer_is_neither_right_nor_wrong(
     results_of: Callable[..., Results], pairs: Callable[..., list[Scored]]
 ) -> None:
-    html = page(
-        results_of(rows={"codegen": pairs("codegen", "pass_at_1", [None], [None], reason="sandbox broke")})
-    )
+    html = page(results_of(rows={"codegen": pairs("codegen", "pass_at_1", [None], [None], reason="sandbox broke")}))
     assert html.count('class="tag unknown"') == 2
     assert shown_kinds(html) == ["unscored"]
 
@@ -258,11 +251,7 @@ def test_a_page_of_nothing_is_still_a_page(results_of: Callable[..., Results]) -
 def test_a_run_of_the_adapter_alone_is_shown(
     results_of: Callable[..., Results], pairs: Callable[..., list[Scored]]
 ) -> None:
-    alone = [
-        row
-        for row in pairs("codegen", "pass_at_1", [1.0, 0.0], [0.0, 0.0])
-        if row.completion.system != "base"
-    ]
+    alone = [row for row in pairs("codegen", "pass_at_1", [1.0, 0.0], [0.0, 0.0]) if row.completion.system != "base"]
     assert len(shown_kinds(page(results_of(rows={"codegen": alone})))) == 2
 
 
@@ -288,9 +277,7 @@ def test_odd_curves_are_drawn(points: list[tuple[float, float]]) -> None:
 
 def test_bars_stay_on_their_track() -> None:
     for bar in (interval_bar(0.0, 0.5, 2.0, 1.0), interval_bar(None, 0.0, None, 0.0)):
-        positions = [
-            float(value) for name, value in Page(str(bar)).attributes if name in ("x", "cx") and value
-        ]
+        positions = [float(value) for name, value in Page(str(bar)).attributes if name in ("x", "cx") and value]
         assert all(0 <= position <= 120 for position in positions)
 
 

@@ -18,9 +18,7 @@ from bilora.tasks.task import Task
 Results = dict[str, Any]
 
 
-def find(
-    results: Results, task: str, metric: str, *, dataset: str = "test", tier: str = ""
-) -> dict[str, Any]:
+def find(results: Results, task: str, metric: str, *, dataset: str = "test", tier: str = "") -> dict[str, Any]:
     (row,) = [
         row
         for section in table(results)["sections"]
@@ -77,8 +75,7 @@ def test_test_split_and_curated_set_are_apart(results: Results) -> None:
 
 def test_a_task_with_tiers_is_shown_by_tier(results: Results) -> None:
     counts = [
-        find(results, "codegen", "pass_at_1", tier=tier)["cells"]["base"]["n"]
-        for tier in ("one", "two", "three")
+        find(results, "codegen", "pass_at_1", tier=tier)["cells"]["base"]["n"] for tier in ("one", "two", "three")
     ]
     assert counts == [20, 20, 20]
 
@@ -193,9 +190,7 @@ class TestComparabilityKey:
     @pytest.mark.parametrize(
         "change", [{"decoding": {"temperature": 0.7}}, {"judge": "some-judge"}, {"isolation": "weak"}]
     )
-    def test_conditions_matter(
-        self, task: Task, sample: Callable[..., Sample], change: dict[str, Any]
-    ) -> None:
+    def test_conditions_matter(self, task: Task, sample: Callable[..., Sample], change: dict[str, Any]) -> None:
         samples = [sample("codegen", 1)]
         assert self.key(task, samples) != self.key(task, samples, **change)
 

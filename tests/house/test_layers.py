@@ -80,9 +80,7 @@ def test_no_code_of_a_model_repository_is_trusted(module: Path) -> None:
         if isinstance(node, ast.Dict):
             pairs = zip(node.keys, node.values, strict=True)
             values += [
-                value
-                for key, value in pairs
-                if isinstance(key, ast.Constant) and key.value == "trust_remote_code"
+                value for key, value in pairs if isinstance(key, ast.Constant) and key.value == "trust_remote_code"
             ]
     assert all(isinstance(value, ast.Constant) and value.value is False for value in values)
 

@@ -31,9 +31,7 @@ def answer(text: str | None, finish: str = "stop") -> Reply:
             "object": "chat.completion",
             "created": 0,
             "model": "m",
-            "choices": [
-                {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
-            ],
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}],
             "usage": {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14},
         },
     )

@@ -66,9 +66,7 @@ class NoSandbox:
 
 
 def test_the_metric_scores_each_answer_against_its_target() -> None:
-    target = Sample.create(
-        task="docstring", prompt="p", target="Return the sum.", source="s", group="g", licence="MIT"
-    )
+    target = Sample.create(task="docstring", prompt="p", target="Return the sum.", source="s", group="g", licence="MIT")
     pairs = [(target, "Return the sum."), (target, "Something else")]
     rows = SmoothedBleu().score(pairs, Referees(sandbox=NoSandbox()), system="base")  # type: ignore[arg-type]
     assert [[one.metric for one in row] for row in rows] == [["bleu"], ["bleu"]]

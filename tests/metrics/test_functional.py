@@ -65,9 +65,7 @@ def test_only_our_own_failure_is_unscored(
 
 
 def test_scores_carry_reason_and_evidence() -> None:
-    outcome = Outcome(
-        status="failed", results=(False, False), detail="test 1 gave 3", isolation="process; split 2/2"
-    )
+    outcome = Outcome(status="failed", results=(False, False), detail="test 1 gave 3", isolation="process; split 2/2")
     for one, name in zip(score(outcome), Functional().names, strict=True):
         assert (one.metric, one.system, one.reason) == (name, "base", "test 1 gave 3")
         assert one.evidence == {"status": "failed", "isolation": "process; split 2/2"}
@@ -92,9 +90,7 @@ def test_a_sandbox_that_answers_too_little_is_an_error() -> None:
 def test_progress_is_passed_on() -> None:
     counted: list[int] = []
     sandbox = StubSandbox(Outcome(status="passed", results=(True, True)))
-    Functional().score(
-        [(sample(), "code")], Referees(sandbox=sandbox), system="base", progress=counted.append
-    )
+    Functional().score([(sample(), "code")], Referees(sandbox=sandbox), system="base", progress=counted.append)
     assert counted == [1]
 
 

@@ -35,9 +35,7 @@ class StubChat:
 
 
 def sample(prompt: str = "def f(): ...") -> Sample:
-    return Sample.create(
-        task="docstring", prompt=prompt, target="Return one.", source="s", group="g", licence="MIT"
-    )
+    return Sample.create(task="docstring", prompt=prompt, target="Return one.", source="s", group="g", licence="MIT")
 
 
 ANSWERS = {"base": "bad", "docstring": "good", "remote": "middling"}
@@ -131,9 +129,7 @@ def test_a_reply_outside_the_schema_is_unscored_with_a_reason(reply: str) -> Non
 
 def test_an_endpoint_that_does_not_answer_is_unscored_for_every_system() -> None:
     scores = EndpointJudge(StubChat(Unreachable("HTTP 503")), "judge-70b").rate(sample(), ANSWERS)
-    assert {(score.value, score.reason) for score in scores.values()} == {
-        (None, "the judge failed: HTTP 503")
-    }
+    assert {(score.value, score.reason) for score in scores.values()} == {(None, "the judge failed: HTTP 503")}
 
 
 def test_a_warm_cache_makes_no_call(tmp_path: Path) -> None:

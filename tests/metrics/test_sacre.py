@@ -33,9 +33,7 @@ def test_sentence_scores_are_the_librarys(answer: str, target: str) -> None:
 
 
 def test_a_perfect_answer_is_one() -> None:
-    assert [
-        one.value for one in score("Return the sum of all the numbers.", "Return the sum of all the numbers.")
-    ] == [
+    assert [one.value for one in score("Return the sum of all the numbers.", "Return the sum of all the numbers.")] == [
         1.0,
         1.0,
     ]

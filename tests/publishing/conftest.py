@@ -20,16 +20,12 @@ TASKS = ("codegen", "docstring")
 HEADLINE = {"codegen": "pass_at_1", "docstring": "bleu"}
 
 
-def write_adapter(
-    folder: Path, fill: int, *, tensor: str = "base_model.model.lora_A.weight", **config: Any
-) -> None:
+def write_adapter(folder: Path, fill: int, *, tensor: str = "base_model.model.lora_A.weight", **config: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     document = {"base_model_name_or_path": BASE, "revision": None, "modules_to_save": None, "r": 8} | config
     (folder / "adapter_config.json").write_text(json.dumps(document))
     header = json.dumps({tensor: {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}}).encode()
-    (folder / "adapter_model.safetensors").write_bytes(
-        struct.pack("<Q", len(header)) + header + bytes([fill] * 4)
-    )
+    (folder / "adapter_model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes([fill] * 4))
 
 
 def make_verdict(task: str, sha256: str, **rest: Any) -> Verdict:
@@ -100,9 +96,7 @@ class Made:
     files: dict[str, bytes]
 
 
-def bundle_of(
-    folders: dict[str, Path], verdicts: dict[str, Verdict], results: dict[str, Any]
-) -> dict[str, bytes]:
+def bundle_of(folders: dict[str, Path], verdicts: dict[str, Verdict], results: dict[str, Any]) -> dict[str, bytes]:
     return build_bundle(folders, verdicts, results, base_id=BASE, base_revision=None, licence="mit")
 
 

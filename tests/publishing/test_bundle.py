@@ -16,9 +16,7 @@ from bilora.storage import adapter_sha256, sha256_bytes
 REVISION = "0" * 40
 
 
-def test_only_adapters_card_and_manifest_are_in_it(
-    made: Any, rebuild: Callable[..., dict[str, bytes]]
-) -> None:
+def test_only_adapters_card_and_manifest_are_in_it(made: Any, rebuild: Callable[..., dict[str, bytes]]) -> None:
     (made.folders["codegen"] / "optimizer.pt").write_bytes(b"state")
     files = rebuild(made.folders, made.verdicts, made.results)
     assert sorted(files) == [
@@ -48,9 +46,7 @@ def test_the_manifest_names_every_other_file_by_its_hash(made: Any) -> None:
     assert manifest["adapters"]["codegen"]["verdict"]["outcome"] == "pass"
 
 
-def test_the_same_adapters_judged_again_are_no_news(
-    made: Any, rebuild: Callable[..., dict[str, bytes]]
-) -> None:
+def test_the_same_adapters_judged_again_are_no_news(made: Any, rebuild: Callable[..., dict[str, bytes]]) -> None:
     """After a promotion the verdict is worded against another incumbent; what is published stays the same."""
     again = {
         task: verdict.model_copy(update={"against": "baseline", "low": -0.01, "reason": "Other words."})
@@ -102,9 +98,7 @@ def test_weights_that_are_no_lora_are_refused(
 
 
 @pytest.mark.parametrize("data", [b"", b"junk", b"\x02\0\0\0\0\0\0\0{}", b"\x02\0\0\0\0\0\0\0[]"])
-def test_a_broken_weights_file_is_refused(
-    made: Any, rebuild: Callable[..., dict[str, bytes]], data: bytes
-) -> None:
+def test_a_broken_weights_file_is_refused(made: Any, rebuild: Callable[..., dict[str, bytes]], data: bytes) -> None:
     (made.folders["codegen"] / "adapter_model.safetensors").write_bytes(data)
     with pytest.raises(BadData):
         rebuild(made.folders, made.verdicts, made.results)
@@ -131,9 +125,7 @@ def test_the_hub_reads_the_measured_results(made: Any) -> None:
     assert found == {"pass_at_1": 0.7, "bleu": 0.7}
 
 
-def test_what_was_not_measured_is_not_on_the_card(
-    made: Any, rebuild: Callable[..., dict[str, bytes]]
-) -> None:
+def test_what_was_not_measured_is_not_on_the_card(made: Any, rebuild: Callable[..., dict[str, bytes]]) -> None:
     assert "judge" not in made.files["README.md"].decode()
     for task in made.results["tasks"].values():
         task["summary"] = {}
@@ -141,9 +133,7 @@ def test_what_was_not_measured_is_not_on_the_card(
     assert "model-index" not in card.data.to_dict()
 
 
-def test_an_adapter_without_results_still_has_a_card(
-    made: Any, rebuild: Callable[..., dict[str, bytes]]
-) -> None:
+def test_an_adapter_without_results_still_has_a_card(made: Any, rebuild: Callable[..., dict[str, bytes]]) -> None:
     card = rebuild(made.folders, {}, {"tasks": {}})["README.md"].decode()
     assert "`codegen/`" in card
 

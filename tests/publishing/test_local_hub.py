@@ -106,9 +106,7 @@ def publish_until_killed(root: Path, files: dict[str, bytes], step: int) -> int:
     def deadly(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal left
         changes = event in ("os.rename", "os.symlink", "os.mkdir", "os.chmod", "os.remove")
-        creates = (
-            event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_CREAT | os.O_WRONLY)
-        )
+        creates = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_CREAT | os.O_WRONLY)
         if (changes or creates) and str(root) in f"{arguments[0]}{arguments[1]}":
             left -= 1
             if left == 0:

@@ -72,9 +72,7 @@ def test_tasks_of_other_runs_stay(made: Any, baseline: Path) -> None:
 @pytest.mark.parametrize(
     "change", [None, {"outcome": "regressed"}, {"outcome": "inconclusive"}, {"adapter_sha256": "other"}]
 )
-def test_without_a_passing_verdict_nothing_moves(
-    made: Any, baseline: Path, change: dict[str, str] | None
-) -> None:
+def test_without_a_passing_verdict_nothing_moves(made: Any, baseline: Path, change: dict[str, str] | None) -> None:
     task = made.results["tasks"]["docstring"]
     task["verdict"] = change and task["verdict"] | change
     with pytest.raises(NotPromotable, match="docstring"):

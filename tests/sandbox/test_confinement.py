@@ -26,9 +26,7 @@ print(kill_children())
 
 @pytest.mark.skipif(sys.platform != "linux", reason="adopting orphans is Linux's")
 def test_a_daemon_that_left_its_session_is_still_killed() -> None:
-    ran = subprocess.run(
-        [sys.executable, "-c", KILLED], capture_output=True, text=True, timeout=60, check=True
-    )
+    ran = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, timeout=60, check=True)
     assert ran.stdout.strip() == "1"
 
 
@@ -45,9 +43,7 @@ except OSError as error:
 
 
 def test_each_layer_that_is_named_is_in_force() -> None:
-    ran = subprocess.run(
-        [sys.executable, "-c", LAYERS], capture_output=True, text=True, timeout=60, check=True
-    )
+    ran = subprocess.run([sys.executable, "-c", LAYERS], capture_output=True, text=True, timeout=60, check=True)
     assert ran.stdout.splitlines() == [
         "['rlimits', 'unprivileged']",
         f"True (2, 3) {300 * 2**20}",

@@ -20,9 +20,7 @@ def programs() -> list[Program]:
     if not MBPP.is_file():
         pytest.skip("the MBPP file is not on this machine")
     rows = [json.loads(line) for line in MBPP.read_text(encoding="utf-8").splitlines()]
-    return [
-        Program(code=row["code"], setup=row["test_setup_code"], tests=tuple(row["test_list"])) for row in rows
-    ]
+    return [Program(code=row["code"], setup=row["test_setup_code"], tests=tuple(row["test_list"])) for row in rows]
 
 
 class Emptied(ast.NodeTransformer):

@@ -147,8 +147,7 @@ def test_sets_are_ordered_alike_on_every_run() -> None:
 
 def test_outcomes_come_in_the_order_of_the_programs(sandbox: ProcessSandbox) -> None:
     programs = [
-        Program(code=f"import time\ntime.sleep({n % 4 * 0.01})", tests=(f"assert {n} == -1",))
-        for n in range(40)
+        Program(code=f"import time\ntime.sleep({n % 4 * 0.01})", tests=(f"assert {n} == -1",)) for n in range(40)
     ]
     details = [outcome.detail for outcome in sandbox.run_many(programs)]
     assert details == [f"test 1: assert {n} == -1 gave {n}, not -1" for n in range(40)]

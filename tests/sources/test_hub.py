@@ -17,9 +17,7 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 def source(where: Path | str, **rest: Any) -> HubDataset:
     splits = rest.pop("splits", {"train": "train", "test": "heldout"})
-    return HubDataset(
-        HubSource(kind="hub", id=str(where), revision=REVISION, splits=splits, licence="MIT", **rest)
-    )
+    return HubDataset(HubSource(kind="hub", id=str(where), revision=REVISION, splits=splits, licence="MIT", **rest))
 
 
 @pytest.fixture

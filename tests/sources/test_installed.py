@@ -114,9 +114,7 @@ def test_nothing_is_imported(rows: list[Row]) -> None:
 
 def test_the_limit_is_per_package_and_keeps_the_order(site: Path, rows: list[Row]) -> None:
     fewer = list(Installed(params(limit=2)).rows())
-    assert [row["group"] for row in fewer] == ["bilora-alpha"] * 2 + ["bilora-beta"] * 2 + [
-        "bilora-gamma"
-    ] * 2
+    assert [row["group"] for row in fewer] == ["bilora-alpha"] * 2 + ["bilora-beta"] * 2 + ["bilora-gamma"] * 2
     assert fewer == [row for row in rows if row in fewer]
 
 

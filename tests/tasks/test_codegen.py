@@ -33,9 +33,7 @@ def real_samples() -> list[Sample]:
 
 def test_the_prompt_says_what_which_and_one_test() -> None:
     assert made().prompt == (
-        "Write a function to double a number.\n\n"
-        "Signature: def double(n, by=2):\n"
-        "Must pass: assert double(2) == 4"
+        "Write a function to double a number.\n\nSignature: def double(n, by=2):\nMust pass: assert double(2) == 4"
     )
 
 

@@ -70,9 +70,7 @@ def test_the_target_is_the_summary_on_one_line() -> None:
     assert made(docstring="Read a table\n    from a file.\n\n    More.").target == "Read a table from a file."
 
 
-@pytest.mark.parametrize(
-    "section", ["Args:\n  path: x", ":param path: x", "Parameters\n----------", ">>> f(1)"]
-)
+@pytest.mark.parametrize("section", ["Args:\n  path: x", ":param path: x", "Parameters\n----------", ">>> f(1)"])
 def test_a_section_ends_the_summary(section: str) -> None:
     assert made(docstring=f"Read a table from a file.\n{section}").target == "Read a table from a file."
 
@@ -110,9 +108,7 @@ def test_faulty_docstrings_are_dropped(docstring: str, expected: str) -> None:
 
 
 def test_a_short_summary_must_not_stand_in_a_comment() -> None:
-    assert (
-        rule(code=CODE.replace("keep   this", "read a table from a file")) == "the code shows the docstring"
-    )
+    assert rule(code=CODE.replace("keep   this", "read a table from a file")) == "the code shows the docstring"
 
 
 def test_a_signature_in_words_is_restated() -> None:

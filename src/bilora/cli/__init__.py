@@ -54,13 +54,19 @@ def guarded(run: typer.Typer, arguments: list[str] | None = None) -> int:
         print(f"bilora: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("bilora: interrupted; nothing is half-written, and the same command goes on from here.", file=sys.stderr)
+        print(
+            "bilora: interrupted; nothing is half-written, and the same command goes on from here.",
+            file=sys.stderr,
+        )
         return INTERRUPTED
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
         where = f" ({error.filename})" if error.filename else ""
-        print(f"bilora: {error.strerror}{where}; nothing is half-written. Make room and run it again.", file=sys.stderr)
+        print(
+            f"bilora: {error.strerror}{where}; nothing is half-written. Make room and run it again.",
+            file=sys.stderr,
+        )
         return 1
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)

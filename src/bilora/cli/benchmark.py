@@ -116,10 +116,15 @@ def benchmark() -> None:
 
 def _evaluate_all(
     groq_api_key: Annotated[
-        str | None, typer.Option(envvar="GROQ_API_KEY", show_envvar=True, help="Key of the Groq endpoint, if params name one.")
+        str | None,
+        typer.Option(envvar="GROQ_API_KEY", show_envvar=True, help="Key of the Groq endpoint, if params name one."),
     ] = None,
-    max_samples: Annotated[int | None, typer.Option(min=1, help="Ask only the first N; such a run never passes.")] = None,
-    only_bilora: Annotated[bool, typer.Option("--only-bilora", help="Ask the adapters only; such a run never passes.")] = False,
+    max_samples: Annotated[
+        int | None, typer.Option(min=1, help="Ask only the first N; such a run never passes.")
+    ] = None,
+    only_bilora: Annotated[
+        bool, typer.Option("--only-bilora", help="Ask the adapters only; such a run never passes.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Print every answer.")] = False,
 ) -> None:
     """Measure all tasks now, without the pipeline's cache, and let the gate decide."""

@@ -25,7 +25,9 @@ def _entries(path: Path) -> dict[str, dict[str, Any]]:
     return read_baseline(path)
 
 
-def compare(new: NewFile = Path("benchmarking/results.json"), old: OldFile = Path("benchmarking/baseline.json")) -> None:
+def compare(
+    new: NewFile = Path("benchmarking/results.json"), old: OldFile = Path("benchmarking/baseline.json")
+) -> None:
     """Compare two measurements task by task, sample by sample; the exit code is the gate's."""
     from bilora.cli import wiring
     from bilora.evaluation.gate import EXIT_CODES
@@ -40,11 +42,17 @@ def compare(new: NewFile = Path("benchmarking/results.json"), old: OldFile = Pat
         if a is None or b is None:
             outcome, told = "incomparable", f"only {new if b is None else old} has it"
         elif (a["key"], a["metric"]) != (b["key"], b["metric"]):
-            outcome, told = "incomparable", "measured under other conditions (data, prompt, decoding, judge or isolation)"
+            outcome, told = (
+                "incomparable",
+                "measured under other conditions (data, prompt, decoding, judge or isolation)",
+            )
         else:
             both = [i for i in a["scores"] if a["scores"][i] is not None and b["scores"].get(i) is not None]
             if len(both) < max(2, params.benchmark.min_samples):
-                outcome, told = "inconclusive", f"{len(both)} common samples; {params.benchmark.min_samples} are wanted"
+                outcome, told = (
+                    "inconclusive",
+                    f"{len(both)} common samples; {params.benchmark.min_samples} are wanted",
+                )
             else:
                 difference = score_difference(
                     [a["scores"][i] for i in both],

@@ -57,9 +57,7 @@ def data_split(task: TaskName) -> None:
     from bilora.storage import read_records, write_json, write_records
 
     params, chosen, _ = wiring.load_named(task)
-    samples = read_records(
-        wiring.need(wiring.SAMPLES / f"{task}.jsonl", f"data-process@{task}"), Sample
-    )
+    samples = read_records(wiring.need(wiring.SAMPLES / f"{task}.jsonl", f"data-process@{task}"), Sample)
     dealt, report = split(list(samples), splitting=chosen.split, seed=params.seed, rules=params.processing)
     for name, members in dealt.items():
         write_records(wiring.SPLITS / task / f"{name}.jsonl", members)

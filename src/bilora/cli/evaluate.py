@@ -61,7 +61,9 @@ def answer_and_score(
 
 def evaluate(
     task: TaskName,
-    max_samples: Annotated[int | None, typer.Option(min=1, help="Ask only the first N; such a run never passes the gate.")] = None,
+    max_samples: Annotated[
+        int | None, typer.Option(min=1, help="Ask only the first N; such a run never passes the gate.")
+    ] = None,
 ) -> None:
     """Ask base, adapter and endpoints every question of one task and score the answers."""
     from bilora.cli import wiring

@@ -33,7 +33,10 @@ def plan() -> None:
     except OSError as error:
         raise Unreachable(f"The config of {params.base.id} could not be read ({str(error).splitlines()[0]}).") from None
     runs = _last_runs()
-    print(f"base {params.base.id}, {params.base.quantize or params.base.dtype} in training, {params.base.dtype} in answers")
+    print(
+        f"base {params.base.id}: {params.base.quantize or params.base.dtype} in training, "
+        f"{params.base.dtype} in answers"
+    )
     for name, task in params.tasks.items():
         planned = plan_task(config, params.base, task)
         print(

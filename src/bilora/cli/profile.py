@@ -23,7 +23,9 @@ def list_profiles() -> None:
 
 
 @app.command("use")
-def use(name: Annotated[str, typer.Argument(help="A file of profiles/, without its ending.", show_default=False)]) -> None:
+def use(
+    name: Annotated[str, typer.Argument(help="A file of profiles/, without its ending.", show_default=False)],
+) -> None:
     """Make a profile the params.yaml; params that no profile holds are kept beside it."""
     from bilora.cli import wiring
     from bilora.errors import BadData

@@ -129,7 +129,9 @@ def adapter(params: Params, task: str) -> Path:
     manifest, config = read_json(folder / "manifest.json"), read_json(folder / "adapter_config.json")
     made_for = (manifest.get("base_id"), manifest.get("base_revision"))
     if made_for != (params.base.id, base_revision(params.base)) or config["base_model_name_or_path"] != params.base.id:
-        raise BadData(folder, f"this adapter was made for {made_for[0]} at {made_for[1]}; run `dvc repro train@{task}`.")
+        raise BadData(
+            folder, f"this adapter was made for {made_for[0]} at {made_for[1]}; run `dvc repro train@{task}`."
+        )
     for name, digest in manifest["files"].items():
         if not (folder / name).is_file() or sha256_file(folder / name) != digest:
             raise BadData(folder / name, f"does not match its manifest; run `dvc repro -f train@{task}`.")
@@ -191,4 +193,3 @@ def quiet_libraries() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     datasets.disable_progress_bars()
-

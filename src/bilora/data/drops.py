@@ -22,9 +22,7 @@ class Drops:
         self._counts[rule] = self._counts.get(rule, 0) + 1
         examples = self._examples.setdefault(rule, [])
         if len(examples) < EXAMPLES:
-            examples.append(
-                {"source": source, "detail": detail[:EXCERPT_CHARS], "excerpt": excerpt[:EXCERPT_CHARS]}
-            )
+            examples.append({"source": source, "detail": detail[:EXCERPT_CHARS], "excerpt": excerpt[:EXCERPT_CHARS]})
 
     def add_sample(self, rule: str, sample: Sample, detail: str = "") -> None:
         """Note one refused sample."""
@@ -33,6 +31,4 @@ class Drops:
     def as_json(self) -> list[dict[str, Any]]:
         """Return one entry a rule, the most frequent first."""
         rules = sorted(self._counts, key=lambda rule: (-self._counts[rule], rule))
-        return [
-            {"rule": rule, "count": self._counts[rule], "examples": self._examples[rule]} for rule in rules
-        ]
+        return [{"rule": rule, "count": self._counts[rule], "examples": self._examples[rule]} for rule in rules]

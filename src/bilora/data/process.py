@@ -60,9 +60,7 @@ def process(
     return Processed(samples, report)
 
 
-def _read(
-    task: Task, raw: Path, rules: Processing, drops: Drops, progress: Progress
-) -> tuple[int, list[Sample]]:
+def _read(task: Task, raw: Path, rules: Processing, drops: Drops, progress: Progress) -> tuple[int, list[Sample]]:
     rows, samples = 0, []
     for number, row in read_rows(raw):
         rows += 1
@@ -129,9 +127,7 @@ def _deduplicate(samples: list[Sample], rules: Processing, drops: Drops) -> list
     return kept
 
 
-def _decontaminate(
-    samples: list[Sample], curated: Sequence[Sample], rules: Processing, drops: Drops
-) -> list[Sample]:
+def _decontaminate(samples: list[Sample], curated: Sequence[Sample], rules: Processing, drops: Drops) -> list[Sample]:
     """Drop what repeats the curated set: the same question by `Known`, or one n-gram of prose.
 
     Of a program sample the statement is prose, of others the target: short loops share any n-gram of code.

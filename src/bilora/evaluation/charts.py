@@ -84,9 +84,7 @@ def line_chart(points: Sequence[Point], *, label: str, dots: bool = False) -> Ma
         y = place((left, value))[1]
         drawn.append(Markup('<path class="grid" d="M{} {}H{}"/>').format(LEFT, y, WIDTH - RIGHT))
         drawn.append(
-            Markup('<text class="end" x="{}" y="{}">{}</text>').format(
-                LEFT - 6, round(y + 3.5, 1), f"{value:g}"
-            )
+            Markup('<text class="end" x="{}" y="{}">{}</text>').format(LEFT - 6, round(y + 3.5, 1), f"{value:g}")
         )
     for value in x_ticks:
         x = place((value, bottom))[0]

@@ -30,19 +30,14 @@ def choose(name: str, task: Mapping[str, Any]) -> list[dict[str, Any]]:
     for row in task["rows"]:
         if row["dataset"] == dataset and row["system"] in (name, "base"):
             answers.setdefault(row["sample_id"], {})[OWN if row["system"] == name else "base"] = row
-    values = [
-        value
-        for both in answers.values()
-        for row in both.values()
-        if (value := _value(row, task)) is not None
-    ]
+    values = [value for both in answers.values() for row in both.values() if (value := _value(row, task)) is not None]
     graded = any(value not in (0.0, 1.0) for value in values)
     bar = median(values) if graded else 0.5
     kinds: dict[str, list[str]] = {kind: [] for kind in KINDS}
     for sample_id in sorted(answers):
-        kinds[
-            _kind({system: _value(row, task) for system, row in answers[sample_id].items()}, bar, graded)
-        ].append(sample_id)
+        kinds[_kind({system: _value(row, task) for system, row in answers[sample_id].items()}, bar, graded)].append(
+            sample_id
+        )
     turns = sorted(
         (turn, order, sample_id, kind)
         for order, (kind, ids) in enumerate(kinds.items())

@@ -57,9 +57,7 @@ def headline_scores(rows: Iterable[Scored], system: str, metric: str) -> dict[st
     return found
 
 
-def _pair(
-    new: Mapping[str, float | None], old: Mapping[str, float | None], groups: Mapping[str, str]
-) -> _Pairs:
+def _pair(new: Mapping[str, float | None], old: Mapping[str, float | None], groups: Mapping[str, str]) -> _Pairs:
     faults = []
     if unpaired := len(new.keys() ^ old.keys()):
         faults.append(f"{unpaired} of {len(new.keys() | old.keys())} samples lack one side of the pair")
@@ -216,9 +214,7 @@ def worst(verdicts: Iterable[Verdict]) -> str:
     A task of which nothing could be scored is our side's failure, not the adapter's.
     """
     order = ("regressed", "infrastructure", "incomparable", "inconclusive", "pass")
-    outcomes = {
-        "infrastructure" if verdict.n == 0 and verdict.unscored else verdict.outcome for verdict in verdicts
-    }
+    outcomes = {"infrastructure" if verdict.n == 0 and verdict.unscored else verdict.outcome for verdict in verdicts}
     return next((outcome for outcome in order if outcome in outcomes), "inconclusive")
 
 

@@ -24,9 +24,7 @@ WORDS = {
     "incomparable": ("Incomparable", "measured under other conditions"),
     "none": ("No verdict", "the gate did not run"),
 }
-_ODD = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
-)
+_ODD = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
 
 def visible(value: Any) -> Any:
@@ -180,9 +178,7 @@ def _stages(reports: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _counted(counts: Mapping[str, int]) -> str:
-    return _listed(
-        [f"{name} {count}" for name, count in sorted(counts.items(), key=lambda one: (-one[1], one[0]))]
-    )
+    return _listed([f"{name} {count}" for name, count in sorted(counts.items(), key=lambda one: (-one[1], one[0]))])
 
 
 def _example(example: Mapping[str, str]) -> str:
@@ -205,9 +201,7 @@ def _charts(curve: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     names = dict.fromkeys([*CHARTS, *sorted({key for point in curve for key in point} - {"step", *CHARTS})])
     charts = []
     for name in names:
-        points = [
-            (float(point["step"]), float(point[name])) for point in curve if _is_number(point.get(name))
-        ]
+        points = [(float(point["step"]), float(point[name])) for point in curve if _is_number(point.get(name))]
         if points:
             label = CHARTS.get(name, name)
             drawing = line_chart(points, label=visible(label), dots=len(points) <= 30)

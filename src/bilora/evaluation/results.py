@@ -167,8 +167,7 @@ def _tiers(rows: Sequence[Scored]) -> list[str]:
 def _row(row: Scored) -> dict[str, Any]:
     answer = row.completion.model_dump(mode="json", exclude={"sample_id"})
     scores = {
-        score.metric: score.model_dump(mode="json", include={"value", "reason", "evidence"})
-        for score in row.scores
+        score.metric: score.model_dump(mode="json", include={"value", "reason", "evidence"}) for score in row.scores
     }
     return {
         "dataset": row.dataset,

@@ -31,7 +31,9 @@ def _floor(task: Task, name: str, samples: Sequence[Sample]) -> list[Completion]
     ]
 
 
-def _judged(task: Task, judge: Judge, answers: Mapping[str, Sequence[Completion]], samples: Sequence[Sample]) -> dict[tuple[str, str], Score]:
+def _judged(
+    task: Task, judge: Judge, answers: Mapping[str, Sequence[Completion]], samples: Sequence[Sample]
+) -> dict[tuple[str, str], Score]:
     """Rate all systems of each sample in one call; key: (system, sample id)."""
     rated: dict[tuple[str, str], Score] = {}
     for index, sample in enumerate(samples):

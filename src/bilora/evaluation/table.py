@@ -62,9 +62,7 @@ def table(results: Mapping[str, Any]) -> dict[str, Any]:
         if not any(dataset in task["summary"] for task in results["tasks"].values()):
             continue
         rows = [
-            row
-            for name, task in results["tasks"].items()
-            for row in _task_rows(name, task, dataset, columns, notes)
+            row for name, task in results["tasks"].items() for row in _task_rows(name, task, dataset, columns, notes)
         ]
         timed = results["latency_s"][dataset]
         cells = {column: _cell(LATENCY, timed.get(column), _why(column, notes)) for column in columns}

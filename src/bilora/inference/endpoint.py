@@ -37,9 +37,7 @@ class EndpointEngine:
     def __repr__(self) -> str:
         return f"EndpointEngine({self._endpoint.name!r}, {self._endpoint.base_url!r})"
 
-    def generate(
-        self, system: str, requests: Sequence[Request], *, progress: Progress = silent
-    ) -> list[Completion]:
+    def generate(self, system: str, requests: Sequence[Request], *, progress: Progress = silent) -> list[Completion]:
         """Answer every request, several at a time, in the order given.
 
         Raises:

@@ -66,9 +66,7 @@ class LocalEngine:
             reason = str(error).splitlines()[0][:200]
             raise BadData(folder, f"this adapter does not fit the base ({reason}).") from None
 
-    def generate(
-        self, system: str, requests: Sequence[Request], *, progress: Progress = silent
-    ) -> list[Completion]:
+    def generate(self, system: str, requests: Sequence[Request], *, progress: Progress = silent) -> list[Completion]:
         """Answer all requests as `system` (`base` or an adapter's name), longest prompts first."""
         from peft import PeftModel
 
@@ -97,7 +95,9 @@ class LocalEngine:
         began = time.perf_counter()
         padded = self._tokenizer.pad({"input_ids": encoded}, padding=True, return_tensors="pt").to(self._model.device)
         first = requests[0]
-        sampling = {"do_sample": True, "temperature": first.temperature} if first.temperature > 0 else {"do_sample": False}
+        sampling = (
+            {"do_sample": True, "temperature": first.temperature} if first.temperature > 0 else {"do_sample": False}
+        )
         if first.temperature > 0:
             torch.manual_seed(first.seed)
         with torch.inference_mode():

@@ -33,10 +33,7 @@ class Functional:
         """Run every answer with its sample's setup and tests."""
         programs = (Program(code=answer, setup=sample.setup, tests=sample.tests) for sample, answer in pairs)
         outcomes = referees.sandbox.run_many(programs, progress=progress)
-        return [
-            self._scores(sample, outcome, system)
-            for (sample, _), outcome in zip(pairs, outcomes, strict=True)
-        ]
+        return [self._scores(sample, outcome, system) for (sample, _), outcome in zip(pairs, outcomes, strict=True)]
 
     def _scores(self, sample: Sample, outcome: Outcome, system: str) -> tuple[Score, ...]:
         values: tuple[float | None, ...]
@@ -50,9 +47,7 @@ class Functional:
             values = (float(outcome.status == "passed"), passed / len(sample.tests))
         evidence = {"status": outcome.status, "isolation": outcome.isolation}
         return tuple(
-            Score(
-                sample_id=sample.id, system=system, metric=name, value=value, reason=reason, evidence=evidence
-            )
+            Score(sample_id=sample.id, system=system, metric=name, value=value, reason=reason, evidence=evidence)
             for name, value in zip(self.names, values, strict=True)
         )
 

@@ -40,9 +40,7 @@ class SacreMetrics:
                 result = scorers[name].sentence_score(answer, [sample.target])
                 evidence = {"signature": str(scorers[name].get_signature())}
                 value = min(1.0, max(0.0, result.score / 100))  # rounding may leave 100.00000000000004
-                row.append(
-                    Score(sample_id=sample.id, system=system, metric=name, value=value, evidence=evidence)
-                )
+                row.append(Score(sample_id=sample.id, system=system, metric=name, value=value, evidence=evidence))
             rows.append(tuple(row))
             progress(1)
         return rows

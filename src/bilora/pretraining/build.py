@@ -47,7 +47,12 @@ def build_base(recipe: Pretraining, out: Path, *, seed: int, work: Path, log: Ca
     log(f"{len(tokens):,} tokens in the corpus")
     done = pretrain(recipe, tokenizer, tokens, seed=seed, work=work, log=log)
     done.model.eval()
-    bits = bits_per_byte(done.model, tokenizer, _held_out_text(recipe.corpus.held_out, recipe.corpus.max_file_chars), recipe.sequence)
+    bits = bits_per_byte(
+        done.model,
+        tokenizer,
+        _held_out_text(recipe.corpus.held_out, recipe.corpus.max_file_chars),
+        recipe.sequence,
+    )
     done.model.to(torch.bfloat16).save_pretrained(out)
     tokenizer.save_pretrained(out)
     facts = {

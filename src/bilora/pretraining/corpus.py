@@ -37,8 +37,10 @@ WHOLE_FILE_SHARE = 0.15
 
 def licence_ids(distribution: metadata.Distribution) -> set[str]:
     """Return the SPDX ids that a distribution's metadata names."""
-    meta = distribution.metadata
-    classifiers = [line.rsplit("::", 1)[-1].strip() for line in meta.get_all("Classifier") or () if line.startswith("License")]
+    meta: Any = distribution.metadata
+    classifiers = [
+        line.rsplit("::", 1)[-1].strip() for line in meta.get_all("Classifier") or () if line.startswith("License")
+    ]
     stated = meta.get("License-Expression") or ""
     if not stated and len(meta.get("License") or "") <= 24:
         stated = meta.get("License") or ""
@@ -168,5 +170,10 @@ def build(params: CorpusParams, seed: int) -> tuple[list[Document], dict[str, An
             if rng.random() < CONTINUATION_SHARE and (chat := _continuation(row["code"], rng)):
                 documents.append(chat)
     rng.shuffle(documents)
-    manifest = {"packages": packages, "held_out": sorted(params.held_out), "exercises": made, "documents": len(documents)}
+    manifest = {
+        "packages": packages,
+        "held_out": sorted(params.held_out),
+        "exercises": made,
+        "documents": len(documents),
+    }
     return documents, manifest

@@ -114,9 +114,7 @@ def _check_config(path: Path, data: bytes, base_id: str, base_revision: str | No
         raise BadData(path, "`modules_to_save` is set; only LoRA weights are published.")
     for place, text in _strings(config):
         if PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute() or text.startswith("~"):
-            raise BadData(
-                path, f"`{place}` holds a path of this machine. Name the base by a relative path or hub id."
-            )
+            raise BadData(path, f"`{place}` holds a path of this machine. Name the base by a relative path or hub id.")
 
 
 def _strings(value: Any, place: str = "") -> Iterator[tuple[str, str]]:

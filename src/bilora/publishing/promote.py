@@ -36,14 +36,8 @@ def promote(results: Mapping[str, Any], baseline_path: Path, history_path: Path,
     entries = {}
     for name, task in sorted(results["tasks"].items()):
         verdict, entry = task["verdict"], task["entry"]
-        if (
-            not verdict
-            or verdict["outcome"] != "pass"
-            or verdict["adapter_sha256"] != entry["adapter_sha256"]
-        ):
-            raise NotPromotable(
-                f"{name} has no passing verdict for these bytes, so the baseline stays as it is."
-            )
+        if not verdict or verdict["outcome"] != "pass" or verdict["adapter_sha256"] != entry["adapter_sha256"]:
+            raise NotPromotable(f"{name} has no passing verdict for these bytes, so the baseline stays as it is.")
         entries[name] = entry
     with _alone(baseline_path.parent):
         document = _read(baseline_path)

@@ -56,9 +56,7 @@ def push(
     if reasons := refusals(files, verdicts):
         raise NotPromotable("Nothing was published. " + " · ".join(reasons))
     if not bundled_tasks(files):
-        raise NotPromotable(
-            "Nothing was published: the bundle holds no adapter. Run `dvc repro train` first."
-        )
+        raise NotPromotable("Nothing was published: the bundle holds no adapter. Run `dvc repro train` first.")
     digest = sha256_bytes(files[MANIFEST])
     before = hub.digest()
     location = hub.publish(files, message=message)

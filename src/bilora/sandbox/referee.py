@@ -72,9 +72,7 @@ class _Trial:
     def close(self, interruption: Exception | None, ending: dict[str, Any]) -> None:
         """Take account of how the hearing and the candidate's process ended."""
         status, limits = ending["status"], self._limits
-        stopped = os.WIFSIGNALED(status) and (
-            os.WTERMSIG(status) == signal.SIGXCPU or ending["cpu_s"] >= limits.cpu_s
-        )
+        stopped = os.WIFSIGNALED(status) and (os.WTERMSIG(status) == signal.SIGXCPU or ending["cpu_s"] >= limits.cpu_s)
         if not self._at:
             self._fail("infrastructure", "the candidate's process did not start")
         elif isinstance(interruption, TimeoutError):
@@ -142,7 +140,6 @@ def _ending(status: int) -> str:
 
 def _printable(text: str) -> str:
     shown = "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode()
-        for char in text[:_DETAIL_CHARS]
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[:_DETAIL_CHARS]
     )
     return shown if len(shown) <= _DETAIL_CHARS else shown[: _DETAIL_CHARS - 1] + "…"

@@ -46,10 +46,39 @@ ARGUMENTS: dict[Type, tuple[str, ...]] = {
     "n": ("n", "number", "x"),
     "flag": ("flag",),
 }
-LEXICON = (
-    "apple river stone cloud echo orange table under lamp ivory garden bird open moon silver ant "
-    "window use paper iron tree ocean level kayak noon radar civic bread winter sun engine"
-).split()
+LEXICON = [
+    "apple",
+    "river",
+    "stone",
+    "cloud",
+    "echo",
+    "orange",
+    "table",
+    "under",
+    "lamp",
+    "ivory",
+    "garden",
+    "bird",
+    "open",
+    "moon",
+    "silver",
+    "ant",
+    "window",
+    "use",
+    "paper",
+    "iron",
+    "tree",
+    "ocean",
+    "level",
+    "kayak",
+    "noon",
+    "radar",
+    "civic",
+    "bread",
+    "winter",
+    "sun",
+    "engine",
+]
 
 
 class Unusable(Exception):

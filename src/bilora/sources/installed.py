@@ -115,9 +115,7 @@ def licence(distribution: metadata.Distribution) -> str:
     own = (about.get("License") or "").strip()
     short = own if own and len(own) <= SHORT_LICENCE and "\n" not in own else None
     classified = [
-        line.rpartition(" :: ")[2]
-        for line in about.get_all("Classifier") or []
-        if line.startswith("License ::")
+        line.rpartition(" :: ")[2] for line in about.get_all("Classifier") or [] if line.startswith("License ::")
     ]
     return about.get("License-Expression") or short or (classified[0] if classified else "unknown")
 

@@ -68,7 +68,15 @@ class Operation:
 
 
 def _op(
-    name: str, takes: Type, gives: Type, kind: Kind, code: str, verbs: str, noun: str, whole: str = "", start: str = ""
+    name: str,
+    takes: Type,
+    gives: Type,
+    kind: Kind,
+    code: str,
+    verbs: str,
+    noun: str,
+    whole: str = "",
+    start: str = "",
 ) -> Operation:
     return Operation(name, takes, gives, kind, code, tuple(verbs.split("|")), noun, whole, start)
 

@@ -33,9 +33,7 @@ def signature(tree: ast.Module, test: str) -> str | None:
     if asked is None:
         return None
     called = {
-        node.func.id
-        for node in ast.walk(asked)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        node.func.id for node in ast.walk(asked) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name in called:

@@ -225,11 +225,7 @@ def _ngrams(sequence: list[str], n: int) -> Iterator[tuple[str, ...]]:
 
 
 def _is_text(node: ast.stmt) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _is_plain(value: ast.expr | None) -> bool:

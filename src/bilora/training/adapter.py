@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -71,11 +70,11 @@ def save(model: Any, folder: Path, base: Base, base_revision: str) -> None:
         if folder.exists():
             retired = folder.with_name(f".{folder.name}.old")
             shutil.rmtree(retired, ignore_errors=True)
-            os.replace(folder, retired)
-            os.replace(temporary, folder)
+            folder.replace(retired)
+            temporary.replace(folder)
             shutil.rmtree(retired)
         else:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(temporary, folder)
+            temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -38,7 +38,9 @@ def encode_sample(tokenizer: Any, task: Task, sample: Sample, stops: Sequence[in
     prompt = encode_prompt(tokenizer, messages)
     turns = [{"role": message.role, "content": message.content} for message in messages]
     turns.append({"role": "assistant", "content": task.answer(sample.target)})
-    whole: list[int] = tokenizer(tokenizer.apply_chat_template(turns, tokenize=False), add_special_tokens=False)["input_ids"]
+    whole: list[int] = tokenizer(tokenizer.apply_chat_template(turns, tokenize=False), add_special_tokens=False)[
+        "input_ids"
+    ]
     if whole[: len(prompt)] != prompt:
         raise PreflightFailed(
             "The chat template renders the prompt differently once an answer follows; choose another base."

@@ -27,7 +27,8 @@ class Preflight:
     def lines(self) -> list[str]:
         """Return the findings for a person."""
         share = self.trained_tokens / max(1, self.tokens)
-        head = f"{len(self.rows)} rows, {self.tokens:,} tokens a pass, {share:.0%} of them trained; {self.too_long} rows too long"
+        rows = f"{len(self.rows)} rows, {self.too_long} too long and left out"
+        head = f"{rows}; {self.tokens:,} tokens a pass, {share:.0%} of them trained"
         return [head, *self.masks]
 
 
@@ -62,7 +63,9 @@ def preflight(
         row = encode_sample(tokenizer, task, sample, stops)
         back = task.extract(tokenizer.decode(row.trained, skip_special_tokens=True))
         if back != task.extract(task.answer(sample.target)):
-            raise PreflightFailed(f"The answer of sample {sample.id} does not survive the tokenizer; it would teach noise.")
+            raise PreflightFailed(
+                f"The answer of sample {sample.id} does not survive the tokenizer; it would teach noise."
+            )
     return Preflight(
         rows=rows,
         too_long=too_long,

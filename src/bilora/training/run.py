@@ -43,7 +43,12 @@ class Trained:
 
 
 def measure(
-    engine: LocalEngine, system: str, task: Task, samples: Sequence[Sample], generation: Generation, referees: Referees
+    engine: LocalEngine,
+    system: str,
+    task: Task,
+    samples: Sequence[Sample],
+    generation: Generation,
+    referees: Referees,
 ) -> float:
     """Mean headline score of `system` on `samples`, exactly as the benchmark asks and scores.
 
@@ -136,7 +141,7 @@ def train(
         PreflightFailed: before the first step, when training would not teach what it should.
     """
     from datasets import Dataset
-    from transformers import EarlyStoppingCallback
+    from transformers import EarlyStoppingCallback, PrinterCallback
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
     tokenizer, generation = loaded.tokenizer, params.generation
@@ -146,7 +151,12 @@ def train(
     watched = preflight(tokenizer, task, held_out, stops, max_length=params.training.max_length)
     announce(checked)
     base_metric = measure(
-        LocalEngine(loaded, {}, batch_size=generation.batch_size), "base", task, held_out, generation, referees
+        LocalEngine(loaded, {}, batch_size=generation.batch_size),
+        "base",
+        task,
+        held_out,
+        generation,
+        referees,
     )
     model = attach(loaded.model, params.adapter, seed=seed)
 
@@ -169,7 +179,7 @@ def train(
         data_collator=DataCollatorForLanguageModeling(pad_token_id=tokenizer.pad_token_id),
         callbacks=[Watcher(watch), EarlyStoppingCallback(params.training.patience)],
     )
-    trainer.remove_callback(_printer())
+    trainer.remove_callback(PrinterCallback)
     resume = last_checkpoint(folder)
     began = time.monotonic()
     result = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
@@ -202,9 +212,3 @@ def _dataset(checked: Preflight, kind: Any) -> Any:
     return kind.from_list(
         [{"input_ids": row.input_ids, "labels": row.labels, "length": len(row.input_ids)} for row in checked.rows]
     )
-
-
-def _printer() -> type:
-    from transformers import PrinterCallback
-
-    return PrinterCallback

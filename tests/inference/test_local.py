@@ -1,0 +1,115 @@
+"""Every answer comes from the system that was named, in the order asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bilora.errors import BadData
+from bilora.inference.loading import base_revision, load_base
+from bilora.inference.local import LocalEngine
+from bilora.params import Adapter, Base
+from bilora.ports import Request
+from bilora.records import Message
+from bilora.training.adapter import attach, save
+
+ROOT = Path(__file__).resolve().parents[2]
+BASE = Base(id=str(ROOT / "models" / "smoke"))
+
+
+def ask(number: int, words: int = 3, **extra: Any) -> Request:
+    return Request(str(number), (Message(role="user", content="def f(x): " * words),), 12, **extra)
+
+
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folders = {}
+    for seed, (name, target) in enumerate({"left": "qkv_proj", "right": "gate_up_proj"}.items()):
+        model = attach(
+            load_base(BASE).model, Adapter(rank=4, alpha=64, dropout=0.0, target_modules=[target]), seed=seed
+        )
+        torch.manual_seed(seed)
+        for key, parameter in model.named_parameters():
+            if "lora_B" in key:
+                torch.nn.init.normal_(parameter, std=0.5)
+        folders[name] = tmp_path_factory.mktemp("adapters") / name
+        save(model, folders[name], BASE, base_revision(BASE))
+    return folders
+
+
+@pytest.fixture
+def engine(adapters: dict[str, Path]) -> Iterator[LocalEngine]:
+    yield LocalEngine(load_base(BASE), adapters, batch_size=4)
+
+
+def texts(engine: LocalEngine, system: str, count: int = 6) -> list[str]:
+    return [answer.text for answer in engine.generate(system, [ask(n, n + 1) for n in range(count)])]
+
+
+def test_each_system_answers_with_its_own_weights(engine: LocalEngine, adapters: dict[str, Path]) -> None:
+    alone = {
+        name: texts(LocalEngine(load_base(BASE), {name: path}, batch_size=4), name) for name, path in adapters.items()
+    }
+    alone["base"] = texts(LocalEngine(load_base(BASE), {}, batch_size=4), "base")
+    assert len({tuple(answers) for answers in alone.values()}) == 3
+    for name in ("left", "base", "right", "left", "right", "base"):
+        assert texts(engine, name) == alone[name]
+
+
+def test_answers_come_back_in_the_order_asked(engine: LocalEngine) -> None:
+    asked = [ask(n, words) for n, words in enumerate((2, 30, 1, 12, 5))]
+    answers = engine.generate("left", asked)
+    assert [answer.sample_id for answer in answers] == ["0", "1", "2", "3", "4"]
+    lengths = [answer.prompt_tokens for answer in answers]
+    assert sorted(range(5), key=lengths.__getitem__) == [2, 0, 4, 3, 1]
+
+
+def test_an_unknown_system_is_an_error_and_never_the_base(engine: LocalEngine) -> None:
+    with pytest.raises(BadData, match="no such model is loaded; loaded: base, left, right"):
+        engine.generate("centre", [ask(1)])
+
+
+def test_an_adapter_of_another_shape_does_not_load(tmp_path: Path, adapters: dict[str, Path]) -> None:
+    with pytest.raises(BadData, match="does not fit the base"):
+        LocalEngine(load_base(Base(id=str(ROOT / "models" / "nano"))), {"left": adapters["left"]}, batch_size=1)
+
+
+def test_greedy_answers_repeat(engine: LocalEngine) -> None:
+    assert texts(engine, "right") == texts(engine, "right")
+
+
+def test_sampled_answers_follow_their_seed(engine: LocalEngine) -> None:
+    def sampled(seed: int) -> str:
+        return engine.generate("base", [ask(1, temperature=1.5, seed=seed)])[0].text
+
+    assert sampled(1) == sampled(1)
+    assert len({sampled(seed) for seed in range(4)}) > 1
+
+
+def test_an_answer_that_does_not_end_says_length(engine: LocalEngine) -> None:
+    answers = engine.generate("right", [ask(n) for n in range(3)])
+    for answer in answers:
+        assert answer.output_tokens <= 12
+        assert (answer.finish == "length") == (
+            answer.output_tokens == 12 and "<|" not in answer.text
+        ) or answer.finish == "stop"
+
+
+def test_a_base_s_revision_changes_with_its_weights(tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(BASE.id, tmp_path / "copy")
+    copy = Base(id=str(tmp_path / "copy"))
+    assert base_revision(copy) == base_revision(BASE)
+    with (tmp_path / "copy" / "model.safetensors").open("ab") as weights:
+        weights.write(b"\0")
+    assert base_revision(copy) != base_revision(BASE)
+
+
+def test_an_absent_base_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(BadData, match="there is no model here"):
+        base_revision(Base(id=str(tmp_path)))

@@ -1,0 +1,97 @@
+"""What is held out never enters the corpus, licences are checked, and the same corpus comes out each time."""
+
+from __future__ import annotations
+
+import itertools
+from importlib import metadata
+from typing import Any
+
+import pytest
+
+from bilora.errors import BadData
+from bilora.params import CorpusParams
+from bilora.pretraining.corpus import build, licence_ids, source_files
+from bilora.pretraining.tokenizer import SPECIAL, train_tokenizer
+from bilora.pretraining.train import pack, rate, render
+from bilora.sources.exercises import exercises, split_of
+
+
+def recipe(**changes: Any) -> CorpusParams:
+    fields: dict[str, Any] = {
+        "packages": ["pluggy", "packaging", "attrs"],
+        "held_out": ["packaging"],
+        "licences": ["MIT", "Apache-2.0", "BSD-2-Clause"],
+        "exercises": 12,
+        "max_file_chars": 60_000,
+    }
+    return CorpusParams(**{**fields, **changes})
+
+
+def plain(documents: list[Any]) -> str:
+    return "\n".join(d if isinstance(d, str) else "\n".join(turn["content"] for turn in d) for d in documents)
+
+
+def test_a_held_out_package_never_enters_even_when_it_is_listed() -> None:
+    documents, manifest = build(recipe(), 1)
+    text = plain(documents)
+    assert {package["name"] for package in manifest["packages"]} == {"pluggy", "attrs"}
+    lines = {
+        line.strip()
+        for _, source in source_files(metadata.distribution("packaging"), 60_000)
+        for line in source.splitlines()
+        if len(line.strip()) > 60
+    }
+    assert lines and not [line for line in lines if line in text]
+
+
+def test_only_compositions_of_the_train_split_enter() -> None:
+    documents, manifest = build(recipe(packages=["pluggy"], exercises=111), 1)
+    text = plain(documents)
+    assert manifest["exercises"] > 111
+    held_out = [row for row in exercises("one", 111, 1) if row["split"] != "train"]
+    assert held_out and all(split_of(row["composition"]) != "train" for row in held_out)
+    assert not [row for row in held_out if row["text"] in text]
+
+
+def test_equal_seeds_give_equal_documents() -> None:
+    assert build(recipe(), 1) == build(recipe(), 1) != build(recipe(), 2)
+
+
+def test_a_licence_that_is_not_listed_stops_the_build() -> None:
+    with pytest.raises(BadData, match=r"pluggy: its licence \(MIT\) is not on the list"):
+        build(recipe(packages=["pluggy"], licences=["Apache-2.0"]), 1)
+
+
+def test_a_package_that_is_absent_stops_the_build() -> None:
+    with pytest.raises(BadData, match="not installed"):
+        build(recipe(packages=["no-such-package-here"]), 1)
+
+
+@pytest.mark.parametrize(
+    ("package", "expected"),
+    [
+        ("pluggy", {"MIT"}),
+        ("packaging", {"Apache-2.0", "BSD-2-Clause"}),
+        ("accelerate", {"Apache-2.0"}),
+        ("sympy", {"BSD"}),
+    ],
+)
+def test_licences_are_read_from_what_a_package_says(package: str, expected: set[str]) -> None:
+    assert licence_ids(metadata.distribution(package)) == expected
+
+
+def test_the_tokenizer_keeps_text_and_ends_every_document() -> None:
+    documents, _ = build(recipe(), 1)
+    tokenizer = train_tokenizer([d for d in documents if isinstance(d, str)], 700, 128)
+    text = next(d for d in documents if isinstance(d, str))
+    assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
+    assert tokenizer.convert_tokens_to_ids(list(SPECIAL)) == [0, 1, 2, 3]
+    tokens = pack(documents[:20], tokenizer)
+    assert (tokens == tokenizer.eos_token_id).sum() == 20
+    assert all(render(document, tokenizer).endswith("<|endoftext|>") for document in documents[:20])
+
+
+def test_the_rate_rises_stays_and_falls() -> None:
+    rates = [rate(step, 100, 0.1) for step in range(100)]
+    assert rates[0] == 0.1 and rates[9:70] == [1.0] * 61 and rates[-1] < 0.05
+    assert all(a >= b for a, b in itertools.pairwise(rates[70:]))

@@ -1,0 +1,100 @@
+"""params.yaml is read once; all its faults are told at once, each with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bilora.errors import ParamsError
+from bilora.params import read_params, read_pretraining
+from bilora.tasks import known_tasks
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def faults(tmp_path: Path) -> Callable[[Callable[[dict[str, Any]], None]], str]:
+    """Break a copy of params.yaml and return what reading it says."""
+
+    def read(change: Callable[[dict[str, Any]], None]) -> str:
+        document = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        change(document)
+        path = tmp_path / "params.yaml"
+        path.write_text(yaml.safe_dump(document), encoding="utf-8")
+        with pytest.raises(ParamsError) as caught:
+            read_params(path, known_tasks=known_tasks())
+        return str(caught.value)
+
+    return read
+
+
+@pytest.mark.parametrize("profile", sorted((ROOT / "profiles").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_profile_is_valid_and_says_its_name(profile: Path) -> None:
+    assert read_params(profile, known_tasks=known_tasks()).profile == profile.stem
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "models").glob("*/pretrain.yaml")), ids=lambda path: path.parent.name)
+def test_every_recipe_is_valid(recipe: Path) -> None:
+    assert read_pretraining(recipe).tokens > 0
+
+
+def test_an_unknown_key_is_a_fault_with_its_place(faults: Any) -> None:
+    said = faults(lambda document: document["tasks"]["codegen"]["adapter"].update(rnak=4))
+    assert "tasks.codegen.adapter.rnak" in said
+
+
+def test_a_wrong_type_is_a_fault_even_where_it_could_be_converted(faults: Any) -> None:
+    said = faults(lambda document: document["tasks"]["codegen"]["adapter"].update(rank="8"))
+    assert "tasks.codegen.adapter.rank" in said
+
+
+def test_all_faults_are_told_at_once(faults: Any) -> None:
+    def three(document: dict[str, Any]) -> None:
+        document["sead"] = 1
+        document["tasks"]["codegen"]["adapter"]["rank"] = 0
+        document["tasks"]["poetry"] = document["tasks"]["docstring"]
+
+    said = faults(three)
+    assert "3 faults" in said
+    assert all(place in said for place in ("sead", "tasks.codegen.adapter.rank", "tasks.poetry"))
+
+
+def test_an_unknown_task_names_the_known_ones(faults: Any) -> None:
+    said = faults(lambda document: document["tasks"].update(poetry=document["tasks"]["docstring"]))
+    assert "tasks.poetry" in said and "codegen" in said
+
+
+def test_a_hub_base_without_a_pinned_revision_is_refused(faults: Any) -> None:
+    said = faults(lambda document: document["base"].update(id="microsoft/Phi-3-mini-4k-instruct"))
+    assert "pin `revision`" in said
+
+
+def test_a_package_in_two_splits_is_refused(faults: Any) -> None:
+    said = faults(lambda document: document["tasks"]["docstring"]["source"]["train"].append("rich"))
+    assert "'rich' stands twice" in said
+
+
+def test_a_gate_that_can_never_pass_is_refused(faults: Any) -> None:
+    said = faults(lambda document: document["benchmark"].update(min_samples=10_000))
+    assert "no verdict could ever pass" in said
+
+
+def test_an_endpoint_may_not_take_a_task_s_name(faults: Any) -> None:
+    endpoint = {"name": "codegen", "base_url": "http://127.0.0.1:1/v1", "model": "m"}
+    assert "'codegen' is taken" in faults(lambda document: document.update(endpoints=[endpoint]))
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="bilora profile use"):
+        read_params(tmp_path / "params.yaml")
+
+
+def test_what_is_no_mapping_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("- a\n- b\n", encoding="utf-8")
+    with pytest.raises(ParamsError, match="must be a mapping"):
+        read_params(path)

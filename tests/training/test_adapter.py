@@ -1,0 +1,74 @@
+"""An adapter attaches where params say or not at all, and is saved as whole, ordered bytes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bilora.errors import PreflightFailed
+from bilora.inference.loading import load_base
+from bilora.params import Adapter, Base
+from bilora.storage import adapter_sha256, sha256_tree
+from bilora.training.adapter import attach, save
+
+ROOT = Path(__file__).resolve().parents[2]
+BASE = Base(id=str(ROOT / "models" / "smoke"))
+
+
+def spec(*targets: str) -> Adapter:
+    return Adapter(rank=4, alpha=8, dropout=0.1, target_modules=list(targets))
+
+
+def fresh(*targets: str) -> Any:
+    return attach(load_base(BASE).model, spec(*targets), seed=1)
+
+
+def test_a_target_that_matches_nothing_stops_the_run() -> None:
+    with pytest.raises(PreflightFailed, match=r"q_proj, v_proj match no layer.*qkv_proj"):
+        fresh("q_proj", "v_proj", "o_proj")
+
+
+def test_only_the_named_layers_are_trained() -> None:
+    trained = [name for name, parameter in fresh("qkv_proj", "o_proj").named_parameters() if parameter.requires_grad]
+    assert trained and all("lora_" in name and ("qkv_proj" in name or "o_proj" in name) for name in trained)
+
+
+def test_equal_seeds_are_equal_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        save(fresh("qkv_proj", "o_proj"), tmp_path / name, BASE, "r")
+    assert sha256_tree(tmp_path / "a") == sha256_tree(tmp_path / "b")
+
+
+def test_the_folder_is_standard_and_names_its_base(tmp_path: Path) -> None:
+    save(fresh("o_proj", "qkv_proj"), tmp_path / "a", BASE, "revision")
+    config = json.loads((tmp_path / "a" / "adapter_config.json").read_text(encoding="utf-8"))
+    manifest = json.loads((tmp_path / "a" / "manifest.json").read_text(encoding="utf-8"))
+    assert config["target_modules"] == ["o_proj", "qkv_proj"] and config["base_model_name_or_path"] == BASE.id
+    assert (manifest["base_id"], manifest["base_revision"]) == (BASE.id, "revision")
+    assert set(manifest["files"]) == {"adapter_config.json", "adapter_model.safetensors"}
+
+
+def test_saving_again_replaces_the_whole_folder(tmp_path: Path) -> None:
+    save(fresh("o_proj"), tmp_path / "a", BASE, "r")
+    old = adapter_sha256(tmp_path / "a")
+    (tmp_path / "a" / "stray").touch()
+    save(fresh("qkv_proj"), tmp_path / "a", BASE, "r")
+    assert adapter_sha256(tmp_path / "a") != old and not (tmp_path / "a" / "stray").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_failed_save_leaves_the_old_adapter(tmp_path: Path) -> None:
+    save(fresh("o_proj"), tmp_path / "a", BASE, "r")
+    before = sha256_tree(tmp_path)
+
+    class Full:
+        def save_pretrained(self, folder: str, **_: Any) -> None:
+            Path(folder).mkdir()
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError):
+        save(Full(), tmp_path / "a", BASE, "r")
+    assert sha256_tree(tmp_path) == before

@@ -1,0 +1,118 @@
+"""What is trained is the answer and its end token, and what is asked is what will be asked in use."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from real_data import real_file
+
+from bilora.errors import PreflightFailed
+from bilora.inference.loading import load_tokenizer, stop_ids
+from bilora.inference.local import encode_prompt
+from bilora.params import Base
+from bilora.records import Message, Sample
+from bilora.tasks import load_task
+from bilora.training.encode import IGNORED, encode_sample
+from bilora.training.preflight import preflight
+
+ROOT = Path(__file__).resolve().parents[2]
+TASKS = ("codegen", "docstring")
+
+
+def made(task: str) -> list[Sample]:
+    rows = json.loads((ROOT / "benchmarking" / "eval_dataset.json").read_text(encoding="utf-8"))["samples"]
+    found = [load_task(task).sample(row) for row in rows if row["task"] == task]
+    return [sample for sample in found if isinstance(sample, Sample)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return load_tokenizer(Base(id=str(ROOT / "models" / "nano")))
+
+
+@pytest.fixture(scope="module")
+def stops(tokenizer: Any, smoke_loaded: Any) -> list[int]:
+    return stop_ids(smoke_loaded.model, tokenizer)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_prompt_of_training_is_the_prompt_of_use(name: str, tokenizer: Any, stops: list[int]) -> None:
+    task = load_task(name)
+    for sample in made(name):
+        row = encode_sample(tokenizer, task, sample, stops)
+        asked = encode_prompt(tokenizer, task.messages(sample.prompt))
+        assert row.input_ids[: len(asked)] == asked
+        assert row.labels[: len(asked)] == [IGNORED] * len(asked)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_answer_and_its_end_token_are_all_that_is_trained(name: str, tokenizer: Any, stops: list[int]) -> None:
+    task = load_task(name)
+    for sample in made(name):
+        trained = encode_sample(tokenizer, task, sample, stops).trained
+        assert trained[-1] == tokenizer.convert_tokens_to_ids("<|end|>")
+        assert not set(trained[:-1]) & set(stops)
+        assert tokenizer.decode(trained[:-1]) == task.answer(sample.target)
+
+
+def test_too_long_rows_are_dropped_whole_and_counted(tokenizer: Any, stops: list[int]) -> None:
+    task, samples = load_task("docstring"), made("docstring")
+    lengths = sorted(len(encode_sample(tokenizer, task, sample, stops).input_ids) for sample in samples)
+    checked = preflight(tokenizer, task, samples, stops, max_length=lengths[-2])
+    assert checked.too_long == 1 and len(checked.rows) == len(samples) - 1
+    assert all(row.trained[-1] in stops for row in checked.rows)
+
+
+def test_mostly_too_long_rows_stop_the_run(tokenizer: Any, stops: list[int]) -> None:
+    with pytest.raises(PreflightFailed, match="max_length"):
+        preflight(tokenizer, load_task("docstring"), made("docstring"), stops, max_length=20)
+
+
+def test_no_rows_stop_the_run(tokenizer: Any, stops: list[int]) -> None:
+    with pytest.raises(PreflightFailed, match="no training sample"):
+        preflight(tokenizer, load_task("docstring"), [], stops, max_length=512)
+
+
+def test_a_template_without_an_end_token_stops_the_run(tokenizer: Any) -> None:
+    with pytest.raises(PreflightFailed, match="never stop"):
+        encode_sample(tokenizer, load_task("docstring"), made("docstring")[0], [10**9])
+
+
+def test_the_masks_shown_are_what_is_trained(tokenizer: Any, stops: list[int]) -> None:
+    checked = preflight(tokenizer, load_task("docstring"), made("docstring"), stops, max_length=512)
+    assert len(checked.masks) == 3 and all("<|end|>" in mask.split("| trained")[1] for mask in checked.masks)
+
+
+@pytest.fixture(scope="module")
+def phi3(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("phi3")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_bytes(real_file(f"phi3-tokenizer/{name}").read_bytes())
+    (folder / "config.json").write_text('{"model_type": "phi3"}', encoding="utf-8")
+    return load_tokenizer(Base(id=str(folder)))
+
+
+def test_phi3_s_tokenizer_passes_its_vectors(phi3: Any) -> None:
+    texts = real_file("phi3-tokenizer/vectors.inp").read_text(encoding="utf-8").split("\n__ggml_vocab_test__\n")
+    expected = real_file("phi3-tokenizer/vectors.out").read_text(encoding="utf-8").split("\n")[:47]
+    assert len(texts) == len(expected) == 47
+    for text, line in zip(texts, expected, strict=True):
+        assert phi3(text, add_special_tokens=False)["input_ids"] == [int(token) for token in line.split()], text
+
+
+def test_phi3_s_chat_has_its_golden_ids(phi3: Any) -> None:
+    chat = (
+        Message(role="system", content="You write Python."),
+        Message(role="user", content="Add two numbers."),
+    )
+    assert encode_prompt(phi3, chat) == GOLDEN
+
+
+def test_phi3_pads_with_the_unknown_token(phi3: Any) -> None:
+    assert (phi3.pad_token, phi3.padding_side) == ("<unk>", "left")
+
+
+GOLDEN = [32006, 887, 2436, 5132, 29889, 32007, 32010, 3462, 1023, 3694, 29889, 32007, 32001]

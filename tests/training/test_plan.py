@@ -1,0 +1,24 @@
+"""The plan counts what training will really hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import AutoConfig
+
+from bilora.inference.loading import load_base
+from bilora.params import Base, read_params
+from bilora.training.adapter import attach
+from bilora.training.plan import plan_task
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_counts_are_those_of_the_model() -> None:
+    base = Base(id=str(ROOT / "models" / "smoke"))
+    task = read_params(ROOT / "profiles" / "smoke.yaml").tasks["docstring"]
+    planned = plan_task(AutoConfig.from_pretrained(base.id), base, task)
+    model = load_base(base).model
+    assert planned.base_parameters == sum(parameter.numel() for parameter in model.parameters())
+    attached = attach(model, task.adapter, seed=1)
+    assert planned.trainable_parameters == sum(p.numel() for p in attached.parameters() if p.requires_grad)
