@@ -38,12 +38,10 @@ def plan_task(config: Any, base: Base, task: TaskParams) -> Plan:
     copies of the logits, which is what a step without recomputation holds.
     """
     import torch
-    from accelerate import init_empty_weights
     from transformers import AutoModelForCausalLM
 
-    with init_empty_weights():
+    with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-        model.tie_weights()
     shapes = [
         module.weight.shape
         for name, module in model.named_modules()
