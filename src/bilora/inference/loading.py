@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bilora.errors import BadData, Unreachable
+from bilora.inference.allocator import keep_freed_memory
 from bilora.params import Base
 from bilora.storage import sha256_json, sha256_tree
 
@@ -64,6 +65,8 @@ def load_base(base: Base, *, training: bool = False) -> Loaded:
     from transformers import AutoModelForCausalLM
 
     cuda = torch.cuda.is_available()
+    if not cuda:
+        keep_freed_memory()
     dtype = getattr(torch, base.dtype)
     extra: dict[str, Any] = {}
     mode: str = base.dtype
