@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import Shell, copied_checkout, shell_in
+from checkout import Shell, copied_checkout, shell_in
 
 from bilora.storage import adapter_sha256, sha256_file
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import copied_checkout, shell_in
+from checkout import copied_checkout, shell_in
 
 from bilora.storage import adapter_sha256
 

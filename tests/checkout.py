@@ -1,0 +1,50 @@
+"""A copy of the checkout to run commands in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+Shell = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def shell_in(folder: Path) -> Shell:
+    """Return a runner of commands in `folder`, with the folder's own sources first on the path."""
+    environment = {
+        **{key: value for key, value in os.environ.items() if not key.endswith(("_TOKEN", "_API_KEY"))},
+        "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]]),
+        "PYTHONPATH": str(folder / "src"),
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+    def run(*command: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env={**environment, **extra},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert not check or done.returncode == 0, f"{command}: {done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done
+
+    return run
+
+
+def copied_checkout(folder: Path) -> Path:
+    """Copy the checkout into `folder` with the smoke profile in use."""
+    from smoke import copy_checkout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    copy_checkout(folder)
+    return folder
