@@ -46,39 +46,11 @@ ARGUMENTS: dict[Type, tuple[str, ...]] = {
     "n": ("n", "number", "x"),
     "flag": ("flag",),
 }
-LEXICON = [
-    "apple",
-    "river",
-    "stone",
-    "cloud",
-    "echo",
-    "orange",
-    "table",
-    "under",
-    "lamp",
-    "ivory",
-    "garden",
-    "bird",
-    "open",
-    "moon",
-    "silver",
-    "ant",
-    "window",
-    "use",
-    "paper",
-    "iron",
-    "tree",
-    "ocean",
-    "level",
-    "kayak",
-    "noon",
-    "radar",
-    "civic",
-    "bread",
-    "winter",
-    "sun",
-    "engine",
-]
+LEXICON = (
+    "apple", "river", "stone", "cloud", "echo", "orange", "table", "under", "lamp", "ivory", "garden", "bird",
+    "open", "moon", "silver", "ant", "window", "use", "paper", "iron", "tree", "ocean", "level", "kayak", "noon",
+    "radar", "civic", "bread", "winter", "sun", "engine",
+)  # fmt: skip
 
 
 class Unusable(Exception):
