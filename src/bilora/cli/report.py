@@ -17,9 +17,8 @@ def write_report(results: Mapping[str, Any]) -> None:
     for name, task in results["tasks"].items():
         reports = {f"data-{stage}": wiring.REPORTS / stage / f"{name}.json" for stage in ("process", "split")}
         drops[name] = {stage: read_json(path) for stage, path in reports.items() if path.is_file()}
-        curve = wiring.TRAIN_PLOTS / f"{name}.json"
-        if curve.is_file():
-            curves[name] = read_json(curve)
+        drawn = [folder / f"{name}.json" for folder in (wiring.TRAIN_PLOTS, wiring.VALIDATION_PLOTS)]
+        curves[name] = [point for path in drawn if path.is_file() for point in read_json(path)]
         if run := find_run(wiring.RUNS, task["adapter_sha256"]):
             runs[name] = run
     write_text(wiring.REPORT, render(results, drops=drops, runs=runs, curves=curves))

@@ -97,7 +97,9 @@ def train(task: TaskName) -> None:
             resumed=done.resumed_from,
         )
     )
-    write_json(wiring.TRAIN_PLOTS / f"{task}.json", curve)
+    # DVC draws a file only if all its rows have the same fields.
+    write_json(wiring.TRAIN_PLOTS / f"{task}.json", [row for row in curve if "loss" in row])
+    write_json(wiring.VALIDATION_PLOTS / f"{task}.json", [row for row in curve if "metric" in row])
     write_json(wiring.TRAIN_METRICS / f"{task}.json", metrics)
     collect()
     name = task_type.headline
