@@ -76,13 +76,7 @@ def _finish(results: dict[str, Any]) -> int:
     from bilora.storage import write_json
 
     write_json(wiring.RESULTS, results)
-    write_json(
-        wiring.BENCHMARK_METRICS,
-        {
-            name: {system: numbers["metrics"] for system, numbers in _means(task).items()}
-            for name, task in results["tasks"].items()
-        },
-    )
+    write_json(wiring.BENCHMARK_METRICS, {name: _means(task) for name, task in results["tasks"].items()})
     write_report(results)
     print_table(results)
     print_verdicts(results)
@@ -93,7 +87,7 @@ def _finish(results: dict[str, Any]) -> int:
 def _means(task: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     systems = task["summary"]["test"]["systems"]
     return {
-        system: {"metrics": {name: found["mean"] for name, found in numbers["metrics"].items() if found}}
+        system: {name: found["mean"] for name, found in numbers["metrics"].items() if found}
         for system, numbers in systems.items()
     }
 

@@ -30,13 +30,14 @@ def compare(
 ) -> None:
     """Compare two measurements task by task, sample by sample; the exit code is the gate's."""
     from bilora.cli import wiring
-    from bilora.evaluation.gate import EXIT_CODES
+    from bilora.evaluation.gate import EXIT_CODES, SEVERITY, outcome_of
+    from bilora.evaluation.gate import told as told_difference
     from bilora.evaluation.statistics import score_difference
 
     params = wiring.load_params()
     left, right = _entries(new), _entries(old)
-    order = ("regressed", "incomparable", "inconclusive", "pass")
-    outcomes = set()
+    outcomes: set[str] = set()
+    outcome: str
     for name in sorted(left.keys() | right.keys()):
         a, b = left.get(name), right.get(name)
         if a is None or b is None:
@@ -61,16 +62,13 @@ def compare(
                     draws=params.benchmark.draws,
                 )
                 margin = params.tasks[name].margin if name in params.tasks else 0.0
-                outcome = "regressed" if difference.high < 0 else "pass" if difference.low > -margin else "inconclusive"
-                told = (
-                    f"{a['metric']} {difference.mean:+.3f}, 95 % [{difference.low:+.3f}, {difference.high:+.3f}], "
-                    f"n {len(both)}, margin {margin:g}"
-                )
+                outcome = outcome_of(difference, margin)
+                told = f"{a['metric']} {told_difference(difference)}, n {len(both)}, margin {margin:g}"
         outcomes.add(outcome)
         print(f"{outcome:13} {name}: {told}")
     if not outcomes:
         print("incomparable  neither file has a task yet")
-    worst = next((outcome for outcome in order if outcome in outcomes), "incomparable")
+    worst = next((outcome for outcome in SEVERITY if outcome in outcomes), "incomparable")
     raise typer.Exit(EXIT_CODES[worst])
 
 

@@ -29,6 +29,9 @@ EXIT_CODES: Mapping[str, int] = {
     "infrastructure": 4,
 }
 
+SEVERITY = ("regressed", "infrastructure", "incomparable", "inconclusive", "pass")
+"""The outcomes, the one that decides the exit code first."""
+
 Outcome = Literal["pass", "regressed", "inconclusive", "incomparable"]
 
 
@@ -91,7 +94,8 @@ def _weak(score: Score) -> bool:
     return layers == "process" or layers.startswith("weak")
 
 
-def _judge(gain: Interval, margin: float) -> Outcome:
+def outcome_of(gain: Interval, margin: float) -> Outcome:
+    """Read a paired difference: surely worse, surely not worse by more than `margin`, or neither."""
     if gain.high < 0:
         return "regressed"
     return "pass" if gain.low > -margin else "inconclusive"
@@ -158,9 +162,9 @@ def gate(
         return verdict("inconclusive", "All samples share one group, so they are no independent evidence.")
 
     over_base = pairs.difference(seed, draws)
-    on_base = _judge(over_base, 0.0)
+    on_base = outcome_of(over_base, 0.0)
     if on_base == "regressed":
-        return verdict("regressed", f"Worse than the base model ({_told(over_base)}).", gain=over_base)
+        return verdict("regressed", f"Worse than the base model ({told(over_base)}).", gain=over_base)
 
     promoted, why_not = _comparable(baseline, mine.keys(), headline, key, adapter_sha256)
     over_promoted = None
@@ -169,25 +173,26 @@ def gate(
         if against.faults:
             return verdict("inconclusive", f"Against the promoted adapter: {'; '.join(against.faults)}.")
         over_promoted = against.difference(seed, draws)
-        if (outcome := _judge(over_promoted, margin)) != "pass":
+        if (outcome := outcome_of(over_promoted, margin)) != "pass":
             word = "Worse than" if outcome == "regressed" else f"Not shown to be within {margin:g} of"
-            reason = f"{word} the promoted adapter ({_told(over_promoted)})."
+            reason = f"{word} the promoted adapter ({told(over_promoted)})."
             return verdict(outcome, reason, "baseline", over_promoted, margin)
 
     if sum(pairs.new) == 0:
         return verdict("inconclusive", f"{headline} is 0, and 0 never passes.", gain=over_base)
     if on_base == "inconclusive":
-        return verdict(on_base, f"Not shown to beat the base model ({_told(over_base)}).", gain=over_base)
+        return verdict(on_base, f"Not shown to beat the base model ({told(over_base)}).", gain=over_base)
     if over_promoted is not None:
         reason = (
-            f"Not worse than the promoted adapter ({_told(over_promoted)}, margin {margin:g}) "
-            f"and better than the base model ({_told(over_base)})."
+            f"Not worse than the promoted adapter ({told(over_promoted)}, margin {margin:g}) "
+            f"and better than the base model ({told(over_base)})."
         )
         return verdict("pass", reason, "baseline", over_promoted, margin)
-    return verdict("pass", f"Better than the base model ({_told(over_base)}); {why_not}.", gain=over_base)
+    return verdict("pass", f"Better than the base model ({told(over_base)}); {why_not}.", gain=over_base)
 
 
-def _told(gain: Interval) -> str:
+def told(gain: Interval) -> str:
+    """Write a difference with its interval."""
     return f"{gain.mean:+.3f}, 95 % [{gain.low:+.3f}, {gain.high:+.3f}]"
 
 
@@ -213,9 +218,8 @@ def worst(verdicts: Iterable[Verdict]) -> str:
 
     A task of which nothing could be scored is our side's failure, not the adapter's.
     """
-    order = ("regressed", "infrastructure", "incomparable", "inconclusive", "pass")
     outcomes = {"infrastructure" if verdict.n == 0 and verdict.unscored else verdict.outcome for verdict in verdicts}
-    return next((outcome for outcome in order if outcome in outcomes), "inconclusive")
+    return next((outcome for outcome in SEVERITY if outcome in outcomes), "inconclusive")
 
 
 def baseline_entry(
