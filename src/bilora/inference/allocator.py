@@ -13,8 +13,8 @@ TOP_PAD_BYTES = 256 * 2**20
 def keep_freed_memory() -> bool:
     """Tell glibc never to hand freed memory back to the kernel; return whether it listened.
 
-    Otherwise every buffer over 32 MB is mapped, zeroed page by page and unmapped again, which took a
-    third of a training step of the embedded base.
+    Otherwise every large buffer is mapped, zeroed page by page and unmapped again at each step of
+    training, which costs a small model on CPU a good part of the step.
     """
     if sys.platform != "linux":
         return False
