@@ -15,9 +15,9 @@ sys.path.insert(0, str(ROOT / "scripts"))
 Shell = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def shell_in(folder: Path) -> Shell:
-    """Return a runner of commands in `folder`, with the folder's own sources first on the path."""
-    environment = {
+def environment_of(folder: Path) -> dict[str, str]:
+    """The environment of commands in a checkout: its own sources first, and no secrets."""
+    return {
         **{key: value for key, value in os.environ.items() if not key.endswith(("_TOKEN", "_API_KEY"))},
         "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]]),
         "PYTHONPATH": str(folder / "src"),
@@ -25,11 +25,15 @@ def shell_in(folder: Path) -> Shell:
         "PYTHONDONTWRITEBYTECODE": "1",
     }
 
+
+def shell_in(folder: Path) -> Shell:
+    """Return a runner of commands in `folder`."""
+
     def run(*command: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             command,
             cwd=folder,
-            env={**environment, **extra},
+            env={**environment_of(folder), **extra},
             capture_output=True,
             text=True,
             check=False,

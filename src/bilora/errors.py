@@ -7,6 +7,7 @@ BiloraError
 ├── MissingStep      an input is absent: run the named stage                       exit 3
 ├── PreflightFailed  training would not teach what it should: nothing was trained  exit 4
 ├── NotPromotable    the verdict does not cover these adapters                     exit 5
+├── WeakSandbox      this machine cannot confine model-written code: ask for weak   exit 4
 └── Unreachable      a hub, judge or endpoint did not answer: try again            exit 6
 """
 
@@ -72,6 +73,12 @@ class NotPromotable(BiloraError):
     """These adapters have no passing verdict bound to their bytes."""
 
     exit_code = 5
+
+
+class WeakSandbox(BiloraError):
+    """Model-written code would run without a filter on system calls."""
+
+    exit_code = 4
 
 
 class Unreachable(BiloraError):

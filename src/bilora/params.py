@@ -203,7 +203,7 @@ class CorpusParams(Slice):
     packages: Annotated[list[str], Field(min_length=1)]
     held_out: list[str]
     licences: Annotated[list[str], Field(min_length=1)]
-    exercises: Annotated[int, Field(ge=0)]
+    exercises: dict[Literal["one", "two", "three"], Annotated[int, Field(ge=0)]]
     max_file_chars: Count
 
 
@@ -233,6 +233,12 @@ class Pretraining(Slice):
     compile: bool
 
 
+class SandboxParams(Slice):
+    """Where model-written code runs. `allow_weak`: also where system calls cannot be filtered; never promotes."""
+
+    allow_weak: bool = False
+
+
 class Params(Slice):
     """The whole of params.yaml."""
 
@@ -241,6 +247,7 @@ class Params(Slice):
     base: Base
     tasks: Annotated[dict[str, TaskParams], Field(min_length=1)]
     processing: Processing = Processing()
+    sandbox: SandboxParams = SandboxParams()
     benchmark: Benchmark
     endpoints: list[Endpoint] = []
     judge: Endpoint | None = None

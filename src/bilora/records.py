@@ -63,20 +63,6 @@ class Drop(Record):
     detail: str = ""
 
 
-class AdapterSpec(Record):
-    """Where an adapter lies and what it was made for."""
-
-    task: str
-    base_id: str
-    base_revision: str
-    rank: int
-    alpha: int
-    dropout: float
-    target_modules: tuple[str, ...]
-    path: str
-    sha256: str
-
-
 class Completion(Record):
     """One answer of one system. Times in seconds, counts in tokens."""
 

@@ -129,8 +129,8 @@ def test_other_systems_have_no_say(pairs: Pairs) -> None:
 @pytest.mark.parametrize(
     ("isolation", "outcome"),
     [
-        ("process+seccomp; split 3/3", "pass"),
-        ("process; split 3/3", "inconclusive"),
+        ("strict: seccomp-1a2b3c4d; split 3/3", "pass"),
+        ("weak: rlimits; split 3/3", "inconclusive"),
         ("weak", "inconclusive"),
     ],
 )

@@ -10,10 +10,11 @@ import pytest
 
 from bilora.errors import BadData
 from bilora.params import CorpusParams
-from bilora.pretraining.corpus import build, licence_ids, source_files
+from bilora.pretraining.corpus import build, licence_ids, source_texts
 from bilora.pretraining.tokenizer import SPECIAL, train_tokenizer
 from bilora.pretraining.train import pack, rate, render
-from bilora.sources.exercises import exercises, split_of
+from bilora.sources.exercises import exercises
+from bilora.sources.installed import licence, modules
 
 
 def recipe(**changes: Any) -> CorpusParams:
@@ -21,7 +22,7 @@ def recipe(**changes: Any) -> CorpusParams:
         "packages": ["pluggy", "packaging", "attrs"],
         "held_out": ["packaging"],
         "licences": ["MIT", "Apache-2.0", "BSD-2-Clause"],
-        "exercises": 12,
+        "exercises": {"one": 12},
         "max_file_chars": 60_000,
     }
     return CorpusParams(**{**fields, **changes})
@@ -37,7 +38,7 @@ def test_a_held_out_package_never_enters_even_when_it_is_listed() -> None:
     assert {package["name"] for package in manifest["packages"]} == {"pluggy", "attrs"}
     lines = {
         line.strip()
-        for _, source in source_files(metadata.distribution("packaging"), 60_000)
+        for source in source_texts(modules("packaging", "test"), 60_000)
         for line in source.splitlines()
         if len(line.strip()) > 60
     }
@@ -45,12 +46,11 @@ def test_a_held_out_package_never_enters_even_when_it_is_listed() -> None:
 
 
 def test_only_compositions_of_the_train_split_enter() -> None:
-    documents, manifest = build(recipe(packages=["pluggy"], exercises=111), 1)
+    documents, manifest = build(recipe(packages=["pluggy"], exercises={"one": 400}), 1)
     text = plain(documents)
-    assert manifest["exercises"] > 111
+    assert manifest["exercises"] == {"one": 400}
     held_out = [row for row in exercises("one", 111, 1) if row["split"] != "train"]
-    assert held_out and all(split_of(row["composition"]) != "train" for row in held_out)
-    assert not [row for row in held_out if row["text"] in text]
+    assert held_out and not [row for row in held_out if row["text"] in text]
 
 
 def test_equal_seeds_give_equal_documents() -> None:
@@ -77,7 +77,7 @@ def test_a_package_that_is_absent_stops_the_build() -> None:
     ],
 )
 def test_licences_are_read_from_what_a_package_says(package: str, expected: set[str]) -> None:
-    assert licence_ids(metadata.distribution(package)) == expected
+    assert licence_ids(licence(metadata.distribution(package))) == expected
 
 
 def test_the_tokenizer_keeps_text_and_ends_every_document() -> None:

@@ -18,6 +18,7 @@ from bilora.cli import (
     profile,
     push_adapters,
     report,
+    sandbox,
     train,
 )
 from bilora.errors import BiloraError
@@ -42,8 +43,10 @@ app.command("plan")(plan.plan)
 app.command("doctor")(doctor.doctor)
 app.command("pretrain")(pretrain.pretrain)
 app.add_typer(profile.app, name="profile")
+app.add_typer(sandbox.app, name="sandbox")
 
 INTERRUPTED = 130
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
 
 
 def guarded(run: typer.Typer, arguments: list[str] | None = None) -> int:
@@ -54,13 +57,9 @@ def guarded(run: typer.Typer, arguments: list[str] | None = None) -> int:
         print(f"bilora: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print(
-            "bilora: interrupted; nothing is half-written, and the same command goes on from here.",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
+        return _interrupted()
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno not in NO_ROOM:
             raise
         where = f" ({error.filename})" if error.filename else ""
         print(
@@ -69,8 +68,15 @@ def guarded(run: typer.Typer, arguments: list[str] | None = None) -> int:
         )
         return 1
     except SystemExit as leaving:
+        if leaving.code == INTERRUPTED:  # Typer's word for Ctrl-C
+            return _interrupted()
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     return 0
+
+
+def _interrupted() -> int:
+    print("bilora: interrupted; nothing is half-written, and the same command goes on from here.", file=sys.stderr)
+    return INTERRUPTED
 
 
 def main() -> None:

@@ -28,6 +28,9 @@ def judge_rows(params: Params, rows: Mapping[str, Sequence[Scored]], *, keys: Ma
 
     tasks = {name: load_task(name) for name in params.tasks}
     baseline = read_baseline(wiring.BASELINE)
+    # A key may have been there when the answers were made and be gone by now: the rows know.
+    answered = {row.completion.system for found in rows.values() for row in found}
+    judged = any(score.metric == "judge" for found in rows.values() for row in found for score in row.scores)
     _, left_out = wiring.endpoints(params, keys)
     _, no_judge = wiring.judge(params, keys)
     hashes, comparable, verdicts = {}, {}, {}
@@ -61,8 +64,8 @@ def judge_rows(params: Params, rows: Mapping[str, Sequence[Scored]], *, keys: Ma
         verdicts=verdicts,
         seed=params.seed,
         draws=params.benchmark.draws,
-        not_run={"judge": no_judge} if no_judge else {},
-        notes=left_out,
+        not_run={"judge": no_judge} if no_judge and not judged else {},
+        notes={name: reason for name, reason in left_out.items() if name not in answered},
     )
 
 

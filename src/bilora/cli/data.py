@@ -33,7 +33,7 @@ def data_process(task: TaskName) -> None:
     raw = wiring.need(wiring.RAW / f"{task}.jsonl", f"data-download@{task}")
     with raw.open("rb") as lines:
         total = sum(1 for _ in lines)
-    with wiring.sandbox() as sandbox, bar(f"data-process {task}", total) as tick:
+    with wiring.sandbox(params) as sandbox, bar(f"data-process {task}", total) as tick:
         done = process(
             chosen,
             raw,

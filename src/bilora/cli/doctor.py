@@ -83,13 +83,15 @@ def _sandbox() -> str:
 
     good = Program(code="def f(x):\n    return x + 1\n", tests=("assert f(1) == 2",))
     bad = Program(code="import os\nos._exit(0)\n", tests=("assert f(1) == 2",))
-    with wiring.sandbox() as sandbox:
+    with wiring.sandbox(wiring.load_params()) as sandbox:
+        layers = sandbox.layers()
         passed, forged = sandbox.run_many([good, bad])
     if passed.status != "passed":
         raise Fault(f"a correct program came back as {passed.status} ({passed.detail}); is /tmp writable?")
     if forged.status == "passed":
         raise Fault("an exit was taken for success; do not trust any pass rate from this machine")
-    return passed.isolation
+    off = "".join(f"; {name} is off: {why}" for name, why in layers.off.items())
+    return f"{layers}, each seen to deny{off}"
 
 
 def _disk() -> str:

@@ -46,7 +46,7 @@ def answer_and_score(
     engines: dict[str, Engine] = {task: local} if only_bilora else {"base": local, task: local, **remote}
     judge, _ = wiring.judge(params, keys or {})
     total = len(engines) * sum(map(len, datasets.values()))
-    with wiring.sandbox() as sandbox, bar(f"evaluate {task}", total, "answers") as tick:
+    with wiring.sandbox(params) as sandbox, bar(f"evaluate {task}", total, "answers") as tick:
         return evaluate(
             task_type,
             datasets,

@@ -53,7 +53,7 @@ def train(task: TaskName) -> None:
         run.append(row)
 
     print(f"train {task}: {loaded.mode}, base {params.base.id} at {revision[:12]}")
-    with bar(f"train {task}", chosen.training.steps, "steps") as shown, wiring.sandbox() as sandbox:
+    with bar(f"train {task}", chosen.training.steps, "steps") as shown, wiring.sandbox(params) as sandbox:
         done = train_adapter(
             task_type,
             params=chosen,

@@ -82,11 +82,11 @@ def source(params: TaskParams, seed: int) -> Source:
             return HubDataset(chosen)
 
 
-def sandbox() -> AbstractContextManager[ProcessSandbox]:
+def sandbox(params: Params) -> AbstractContextManager[ProcessSandbox]:
     """Build the sandbox with a worker a core."""
     from bilora.sandbox import ProcessSandbox
 
-    return ProcessSandbox(workers=os.cpu_count() or 1)
+    return ProcessSandbox(workers=os.cpu_count() or 1, allow_weak=params.sandbox.allow_weak)
 
 
 def curated(params: Params, task: Task) -> list[Sample]:

@@ -89,9 +89,9 @@ def _faults(test: Sequence[Scored], metric: str) -> list[str]:
 
 
 def _weak(score: Score) -> bool:
-    """Whether the answer ran in a process of its own and nothing more, so that a pass could be forged."""
-    layers = score.evidence.get("isolation", "").partition(";")[0]
-    return layers == "process" or layers.startswith("weak")
+    """Whether the answer ran where the kernel did not filter its system calls."""
+    isolation = score.evidence.get("isolation", "")
+    return bool(isolation) and not isolation.startswith("strict")
 
 
 def outcome_of(gain: Interval, margin: float) -> Outcome:

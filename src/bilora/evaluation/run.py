@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from bilora.params import Generation
-from bilora.ports import Engine, Judge, Progress, Referees, Request, silent
+from bilora.ports import Engine, Judge, Progress, Referees, silent
 from bilora.records import Completion, Sample, Score, Scored
 from bilora.tasks.task import Task
 
@@ -68,10 +68,7 @@ def evaluate(
     """
     rows: list[Scored] = []
     for dataset, samples in datasets.items():
-        requests = [
-            Request(s.id, task.messages(s.prompt), generation.max_new_tokens, generation.temperature, seed)
-            for s in samples
-        ]
+        requests = task.requests(samples, generation, seed)
         answers: dict[str, list[Completion]] = {
             system: engine.generate(system, requests, progress=progress) for system, engine in engines.items()
         }

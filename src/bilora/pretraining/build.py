@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from bilora.params import Pretraining
 from bilora.pretraining.corpus import build as build_corpus
-from bilora.pretraining.corpus import source_files
+from bilora.pretraining.corpus import source_texts
 from bilora.pretraining.tokenizer import train_tokenizer
 from bilora.pretraining.train import bits_per_byte, pack, pretrain
+from bilora.sources.installed import modules
 from bilora.storage import sha256_bytes, write_json, write_text
 
 HELD_OUT_CHARS = 60_000
@@ -22,7 +22,7 @@ def _held_out_text(names: list[str], limit: int) -> str:
     """The beginning of every held-out package, in equal shares."""
     parts = []
     for name in sorted(names, key=str.lower):
-        text = "\n".join(text for _, text in source_files(metadata.distribution(name), limit))
+        text = "\n".join(source_texts(modules(name, "test"), limit))
         parts.append(text[:HELD_OUT_CHARS])
     return "\n".join(parts)
 

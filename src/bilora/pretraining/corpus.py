@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import itertools
 import random
+import re
 import warnings
 from collections.abc import Iterator
-from importlib import metadata
-from pathlib import PurePosixPath
 from typing import Any
 
 from bilora.errors import BadData
 from bilora.params import CorpusParams
-from bilora.sources.exercises import TIERS, exercises
+from bilora.sources.exercises import Tier, exercises
+from bilora.sources.installed import Module, modules, read
 
-LICENCE_NAMES = {
+SPDX = {
     "apache": "Apache-2.0",
     "apache 2.0": "Apache-2.0",
     "apache 2.0 license": "Apache-2.0",
@@ -29,39 +30,23 @@ LICENCE_NAMES = {
     "bsd license": "BSD",
     "mit license": "MIT",
 }
-SKIPPED_FOLDERS = {"tests", "test", "testing", "_vendor", "vendor", "vendored", "third_party", "benchmarks"}
 CONTINUATION_SHARE = 0.10
 CHARS_PER_FUNCTION = (60, 1600)
 WHOLE_FILE_SHARE = 0.15
 
 
-def licence_ids(distribution: metadata.Distribution) -> set[str]:
-    """Return the SPDX ids that a distribution's metadata names."""
-    meta: Any = distribution.metadata
-    classifiers = [
-        line.rsplit("::", 1)[-1].strip() for line in meta.get_all("Classifier") or () if line.startswith("License")
-    ]
-    stated = meta.get("License-Expression") or ""
-    if not stated and len(meta.get("License") or "") <= 24:
-        stated = meta.get("License") or ""
-    names = stated.replace("(", " ").replace(")", " ") if stated else " AND ".join(classifiers)
-    for joint in (" OR ", " WITH "):
-        names = names.replace(joint, " AND ")
-    return {LICENCE_NAMES.get(name.strip().lower(), name.strip()) for name in names.split(" AND ") if name.strip()}
+def licence_ids(terms: str) -> set[str]:
+    """Return the SPDX ids in the licence that a package states; every alternative counts."""
+    names = re.split(r" (?:AND|OR|WITH) ", terms.replace("(", " ").replace(")", " "))
+    return {SPDX.get(name.strip().lower(), name.strip()) for name in names if name.strip()}
 
 
-def source_files(distribution: metadata.Distribution, limit: int) -> Iterator[tuple[str, str]]:
-    """Yield (path, text) of a distribution's own source files of 200 to `limit` characters, in order."""
-    for entry in sorted(distribution.files or (), key=str):
-        path = PurePosixPath(entry)
-        if path.suffix != ".py" or SKIPPED_FOLDERS.intersection(path.parts) or ".." in path.parts:
-            continue
-        try:
-            text = entry.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            continue
-        if 200 < len(text) <= limit:
-            yield str(entry), text
+def source_texts(files: list[Module], limit: int) -> Iterator[str]:
+    """Yield the text of each file of 200 to `limit` characters."""
+    for module in files:
+        text = read(module)
+        if text is not None and 200 < len(text) <= limit:
+            yield text
 
 
 def _functions(text: str) -> Iterator[tuple[str, str, str]]:
@@ -115,6 +100,14 @@ def _exercise_text(row: dict[str, Any], rng: random.Random) -> str:
     return f'{prefix}{signature}\n    """{row["text"]}"""\n{rest}\n\n{tests}\n'
 
 
+def _exercises(wanted: dict[Tier, int], seed: int) -> Iterator[dict[str, Any]]:
+    """Yield so many exercises of each tier: other phrasings and tests of the same compositions once all had a turn."""
+    for tier, count in wanted.items():
+        rounds = itertools.count(seed)
+        rows = (row for number in rounds for row in exercises(tier, None, number, only="train"))
+        yield from itertools.islice(rows, count)
+
+
 Document = str | list[dict[str, str]]
 """Plain text, or a chat that the template renders."""
 
@@ -135,15 +128,12 @@ def build(params: CorpusParams, seed: int) -> tuple[list[Document], dict[str, An
         return not (digest in seen or seen.add(digest))  # type: ignore[func-returns-value]
 
     for name in sorted(set(params.packages) - set(params.held_out), key=str.lower):
-        try:
-            distribution = metadata.distribution(name)
-        except metadata.PackageNotFoundError:
-            raise BadData(name, "the package is not installed; `pip install` it or take it off the list.") from None
-        licences = licence_ids(distribution)
+        own = modules(name, "train")
+        licences = licence_ids(own[0].licence) if own else set()
         if not licences or not licences <= set(params.licences):
             raise BadData(name, f"its licence ({', '.join(sorted(licences)) or 'unknown'}) is not on the list.")
         files = functions = size = 0
-        for _, text in source_files(distribution, params.max_file_chars):
+        for text in source_texts(own, params.max_file_chars):
             if not fresh(text):
                 continue
             files, size = files + 1, size + len(text.encode())
@@ -159,21 +149,18 @@ def build(params: CorpusParams, seed: int) -> tuple[list[Document], dict[str, An
                 if rng.random() < CONTINUATION_SHARE and (chat := _continuation(bare, rng)):
                     documents.append(chat)
         packages.append(
-            {"name": name, "version": distribution.version, "licences": sorted(licences),
+            {"name": name, "version": own[0].version, "licences": sorted(licences),
              "files": files, "functions": functions, "bytes": size}
         )  # fmt: skip
-    made = 0
-    for tier in TIERS:
-        for row in exercises(tier, params.exercises, seed, only="train"):
-            made += 1
-            documents.append(_exercise_text(row, rng))
-            if rng.random() < CONTINUATION_SHARE and (chat := _continuation(row["code"], rng)):
-                documents.append(chat)
+    for row in _exercises(params.exercises, seed):
+        documents.append(_exercise_text(row, rng))
+        if rng.random() < CONTINUATION_SHARE and (chat := _continuation(row["code"], rng)):
+            documents.append(chat)
     rng.shuffle(documents)
     manifest = {
         "packages": packages,
         "held_out": sorted(params.held_out),
-        "exercises": made,
+        "exercises": params.exercises,
         "documents": len(documents),
     }
     return documents, manifest

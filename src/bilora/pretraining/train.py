@@ -76,14 +76,19 @@ def rate(step: int, steps: int, warmup: float) -> float:
     return min(1.0, (step + 1) / rise, max(0.02, (steps - step) / fall))
 
 
-def _optimizer(model: Any, recipe: Pretraining) -> torch.optim.Optimizer:
-    matrices = [p for p in model.parameters() if p.dim() >= 2]
-    vectors = [p for p in model.parameters() if p.dim() < 2]
-    groups = [
-        {"params": matrices, "weight_decay": recipe.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+def _optimizers(model: Any, recipe: Pretraining) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the layers, AdamW for embeddings and norms.
+
+    Muon's step (Jordan et al. 2024) is scaled to AdamW's root mean square (Liu et al. 2025,
+    arXiv:2502.16982), so one learning rate serves both.
+    """
+    layers = [p for name, p in model.named_parameters() if p.dim() == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.dim() < 2 or "embed" in name]
+    decay, rate = recipe.weight_decay, recipe.learning_rate
+    return [
+        torch.optim.Muon(layers, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=rate, weight_decay=0.0, betas=(0.9, 0.95), fused=True),
     ]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95), fused=True)
 
 
 def pretrain(
@@ -96,7 +101,7 @@ def pretrain(
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = new_model(recipe.architecture, tokenizer, seed).to(device)
-    optimizer = _optimizer(model, recipe)
+    optimizers = _optimizers(model, recipe)
     width, batch = recipe.sequence, recipe.batch_size
     windows = tokens[: len(tokens) // width * width].reshape(-1, width)
     per_epoch = len(windows) // batch
@@ -106,7 +111,8 @@ def pretrain(
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location=device)
         model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         first, spent = state["step"], state["seconds"]
     compiled = torch.compile(model) if recipe.compile else model
     began, mean = time.monotonic() - spent, math.nan
@@ -116,14 +122,15 @@ def pretrain(
         rows = windows[order[place * batch : (place + 1) * batch]].astype(np.int64)
         ids = torch.from_numpy(rows).to(device)
         factor = rate(step, steps, recipe.warmup)
-        for group in optimizer.param_groups:
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = recipe.learning_rate * factor
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             loss = compiled(input_ids=ids, labels=ids, use_cache=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.step()
+        model.zero_grad(set_to_none=True)
         value = loss.item()
         mean = value if math.isnan(mean) else 0.98 * mean + 0.02 * value
         if (step + 1) % 20 == 0 or step + 1 == steps:
@@ -132,8 +139,12 @@ def pretrain(
             left = (steps - step - 1) * width * batch / speed
             log(f"step {step + 1}/{steps}  loss {mean:.3f}  {speed:,.0f} tokens/s  {left / 60:.0f} min left")
         if (step + 1) % recipe.save_every == 0:
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1,
-                     "seconds": time.monotonic() - began}  # fmt: skip
+            state = {
+                "model": model.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+                "step": step + 1,
+                "seconds": time.monotonic() - began,
+            }
             temporary = checkpoint.with_suffix(".tmp")
             torch.save(state, temporary)
             temporary.replace(checkpoint)

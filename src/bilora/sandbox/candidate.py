@@ -14,30 +14,29 @@ import sys
 import types
 from typing import Any, NoReturn
 
-from bilora.sandbox.confinement import Limits, confine
+from bilora.sandbox.confinement import Layers, Limits, confine
 from bilora.sandbox.values import Unspeakable, encode
 from bilora.sandbox.wire import MAX_BYTES, Channel
 
-_SOCKET = 3
+_NULL, _SOCKET = 1, 3
+"""Standard output is the null device already; the zygote's end of its channel gives way to it."""
 
 
-def live(descriptor: int, folder: str, limits: Limits) -> NoReturn:
+def live(descriptor: int, limits: Limits, layers: Layers) -> NoReturn:
     """Confine this freshly forked process, then run what the referee sends, until it is killed."""
-    channel = _isolate(descriptor, folder)
-    channel.send({"layers": confine(limits)})
+    channel = _isolate(descriptor)
     module = types.ModuleType("candidate")
     sys.modules["candidate"] = module
+    confine(limits, layers)
+    channel.send("confined")
     while True:
         _answer(channel, json.loads(channel.receive()), module.__dict__)
 
 
-def _isolate(descriptor: int, folder: str) -> Channel:
+def _isolate(descriptor: int) -> Channel:
     os.setsid()
-    os.chdir(folder)
     os.dup2(descriptor, _SOCKET)
-    null = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
-        os.dup2(null, standard)
+    os.dup2(_NULL, 0)
     os.closerange(_SOCKET + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(ignored, signal.SIG_IGN)

@@ -1,19 +1,28 @@
-"""What a candidate's process is denied. Each further layer is one more entry of `_LAYERS`."""
+"""What a candidate's process is denied, layer by layer. A layer counts only if a self-test saw it deny."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import errno
+import json
 import math
 import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from bilora.sandbox import landlock, seccomp
+from bilora.sandbox.kernel import (
+    PR_SET_CHILD_SUBREAPER,
+    PR_SET_DUMPABLE,
+    PR_SET_NO_NEW_PRIVS,
+    PR_SET_PDEATHSIG,
+    prctl,
+)
 
 _NOBODY = 65534
-_SET_PDEATHSIG, _SET_DUMPABLE, _SET_CHILD_SUBREAPER, _SET_NO_NEW_PRIVS = 1, 4, 36, 38
 
 
 @dataclass(frozen=True)
@@ -25,31 +34,109 @@ class Limits:
     memory_mb: int
 
 
-def confine(limits: Limits) -> list[str]:
-    """Shut the calling process in, for ever, and return the names of the layers now in force."""
-    return [name for name, layer in _LAYERS.items() if layer(limits)]
+@dataclass(frozen=True)
+class Layers:
+    """The layers that were seen to deny, in the order of installation, and why each other one is off."""
+
+    on: tuple[str, ...]
+    off: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def level(self) -> str:
+        """`strict` where the kernel filters every system call; else `weak`, from which nothing is promoted."""
+        return "strict" if any(name.startswith("seccomp") for name in self.on) else "weak"
+
+    def __str__(self) -> str:
+        return f"{self.level}: {'+'.join(self.on) or 'process'}"
+
+
+@dataclass(frozen=True)
+class _Layer:
+    name: Callable[[], str]
+    install: Callable[[Limits], None]
+    denied: Callable[[], bool]
+
+
+def confine(limits: Limits, layers: Layers) -> None:
+    """Shut the calling process in, for ever, behind the layers that are on.
+
+    Raises:
+        OSError: a layer that worked in the self-test did not.
+    """
+    for kind, layer in _CANDIDATE.items():
+        if kind not in layers.off:
+            layer.install(limits)
+
+
+def probe(limits: Limits) -> Layers:
+    """Shut a child in, one layer after the other, and let each be tried before the next hides it."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(reading)
+            _report(limits, writing)
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as pipe:  # noqa: PTH123 - a descriptor, not a path
+        told = [json.loads(line) for line in pipe]
+    os.waitpid(pid, 0)
+    off = {kind: why for kind, _, why in told if why}
+    off |= {kind: "its self-test ended the process" for kind in _CANDIDATE if kind not in {kind for kind, _, _ in told}}
+    return Layers(tuple(name for _, name, why in told if not why), off)
+
+
+def _report(limits: Limits, writing: int) -> None:
+    for kind, layer in _CANDIDATE.items():
+        name, why = kind, ""
+        try:
+            name = layer.name()
+            layer.install(limits)
+            if not layer.denied():
+                why = "it was installed and denied nothing"
+        except OSError as error:
+            why = str(error)
+        os.write(writing, json.dumps([kind, name, why]).encode() + b"\n")
+
+
+def become_nobody() -> None:
+    """Give up root, and whatever a program could gain by executing another, for ever.
+
+    Raises:
+        OSError: refused, as in some containers.
+    """
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+    if sys.platform == "linux":
+        prctl(PR_SET_NO_NEW_PRIVS, 1)
 
 
 def guard() -> None:
     """Let nobody read the calling process's memory, and let orphans below it become its children."""
-    _prctl(_SET_DUMPABLE, 0)
-    _prctl(_SET_CHILD_SUBREAPER, 1)
+    if sys.platform == "linux":
+        prctl(PR_SET_DUMPABLE, 0)
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def kill_children() -> int:
-    """Kill and reap every child of the calling process, adopted ones too; return how many there were."""
-    killed: set[int] = set()
+    """Kill and reap every child of the calling process, adopted ones too; return how many were still running."""
+    running, shot = 0, False
     while True:
         try:
             pid, _ = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return len(killed)
-        if pid == 0:
-            for child in _children():
-                killed.add(child)
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGKILL)
-            os.sched_yield()
+            return running
+        if pid > 0:
+            running += shot
+            continue
+        for child in [-1] if os.getpid() == 1 else _children():  # the first of its namespace may mean everyone by -1
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        shot = True
+        os.sched_yield()
 
 
 def _children() -> list[int]:
@@ -64,7 +151,7 @@ def _children() -> list[int]:
     return found
 
 
-def _rlimits(limits: Limits) -> bool:
+def _rlimits(limits: Limits) -> None:
     cpu = max(1, math.ceil(limits.cpu_s))
     memory = limits.memory_mb * 2**20
     wanted = {
@@ -78,30 +165,39 @@ def _rlimits(limits: Limits) -> bool:
     try:
         for kind, limit in wanted.items():
             resource.setrlimit(kind, limit)
-    except (ValueError, OSError):
-        return False
-    return True
+    except ValueError as error:
+        raise OSError(errno.EINVAL, str(error)) from None
 
 
-def _unprivileged(_: Limits) -> bool:
-    """Root is exempt from RLIMIT_NPROC and may signal everyone, so root becomes nobody first."""
-    if os.geteuid() == 0:
-        try:
-            os.setgroups([])
-            os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-            os.setresuid(_NOBODY, _NOBODY, _NOBODY)
-        except (OSError, AttributeError):  # refused in some containers; absent outside Linux
-            return False
-    _prctl(_SET_NO_NEW_PRIVS, 1)
-    _prctl(_SET_DUMPABLE, 0)
-    _prctl(_SET_PDEATHSIG, signal.SIGKILL)
-    return True
+def _no_child() -> bool:
+    try:
+        pid = os.fork()
+    except OSError as error:
+        return error.errno == errno.EAGAIN
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return False
 
 
-def _prctl(option: int, value: int) -> None:
+def _unprivileged(_: Limits) -> None:
+    become_nobody()
     if sys.platform == "linux":
-        _LIBC.prctl(option, value, 0, 0, 0)
+        prctl(PR_SET_DUMPABLE, 0)
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-_LIBC = ctypes.CDLL(None)
-_LAYERS: dict[str, Callable[[Limits], bool]] = {"rlimits": _rlimits, "unprivileged": _unprivileged}
+def _no_way_back() -> bool:
+    try:
+        os.setuid(0)
+    except OSError:
+        return os.geteuid() != 0
+    return False
+
+
+_CANDIDATE: dict[str, _Layer] = {
+    "unprivileged": _Layer(lambda: "unprivileged", _unprivileged, _no_way_back),
+    "rlimits": _Layer(lambda: "rlimits", _rlimits, _no_child),
+    "landlock": _Layer(landlock.name, lambda _: landlock.install(), landlock.denied),
+    "seccomp": _Layer(seccomp.name, lambda _: seccomp.install(), seccomp.denied),
+}

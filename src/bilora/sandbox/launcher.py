@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import queue
 import signal
 import subprocess
-import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self
 
+from bilora.errors import WeakSandbox
 from bilora.ports import Progress, silent
 from bilora.records import Outcome, Program
-from bilora.sandbox.confinement import Limits
+from bilora.sandbox.confinement import Layers, Limits
 from bilora.sandbox.spawning import spawn
 from bilora.sandbox.wire import Channel, Closed
 
@@ -26,22 +28,34 @@ _WINDOW = 16
 
 
 class ProcessSandbox:
-    """Runs every program in a process of its own, under resource limits, judged from outside.
+    """Runs every program in a process of its own, confined by the kernel and judged from outside.
 
     Implements `ports.Sandbox`. No more than `workers` programs run at once. `cpu_s` bounds a
     program's processor time and `wall_s` its whole stay, in seconds; `memory_mb` its address space.
+    A program that ran out of `wall_s` with processor time to spare is tried once more, alone.
+
     A test that compares with a literal is judged without its expected value ever entering the
     program's process; `Outcome.isolation` says for how many tests this was so, and what else held.
+    Where the kernel cannot filter system calls that level is `weak`: it has to be asked for by
+    `allow_weak`, and the gate promotes nothing from it.
     """
 
-    def __init__(self, workers: int, cpu_s: float = 10, wall_s: float = 20, memory_mb: int = 1024) -> None:
+    def __init__(
+        self,
+        workers: int,
+        cpu_s: float = 10,
+        wall_s: float = 20,
+        memory_mb: int = 1024,
+        *,
+        allow_weak: bool = False,
+    ) -> None:
         self._workers = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
-        self._folder = tempfile.TemporaryDirectory(prefix="bilora-sandbox-")
         limits = Limits(cpu_s=cpu_s, wall_s=wall_s, memory_mb=memory_mb)
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for _ in range(workers):
-            self._idle.put(_Worker(limits, self._folder.name))
+            self._idle.put(_Worker(limits, allow_weak))
+        self._alone = threading.Lock()
 
     def run(self, program: Program) -> Outcome:
         """Run one program."""
@@ -64,12 +78,11 @@ class ProcessSandbox:
                 future.cancel()
 
     def close(self) -> None:
-        """Stop all workers and remove what lay on disk."""
+        """Stop all workers."""
         self._pool.shutdown(cancel_futures=True)
         with contextlib.suppress(queue.Empty):
             while True:
                 self._idle.get_nowait().stop()
-        self._folder.cleanup()
 
     def __enter__(self) -> Self:
         return self
@@ -77,20 +90,40 @@ class ProcessSandbox:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def layers(self) -> Layers:
+        """Start a worker if none runs yet, and say which layers hold here and why others do not."""
+        worker = self._idle.get()
+        try:
+            return worker.layers()
+        finally:
+            self._idle.put(worker)
+
     def _run(self, program: Program) -> Outcome:
         worker = self._idle.get()
         try:
-            return worker.run(program)
+            outcome, starved = worker.run(program), worker.starved
         finally:
             self._idle.put(worker)
+        if starved:
+            with self._alone:
+                workers = [self._idle.get() for _ in range(self._workers)]
+                try:
+                    return workers[0].run(program)
+                finally:
+                    for worker in workers:
+                        self._idle.put(worker)
+        return outcome
 
 
 class _Worker:
     """One referee with its zygote, started when first needed and again whenever one of them has died."""
 
-    def __init__(self, limits: Limits, folder: str) -> None:
+    def __init__(self, limits: Limits, allow_weak: bool) -> None:
         self._limits = limits
-        self._folder = folder
+        self._allow_weak = allow_weak
+        self._layers = Layers(())
+        self.starved = False
+        """Whether the last program ran out of wall time with processor time to spare."""
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
 
@@ -120,12 +153,28 @@ class _Worker:
             self._process.wait()
             self._process = None
 
+    def layers(self) -> Layers:
+        if self._channel is None:
+            self._start()
+        return self._layers
+
     def _try(self, program: Program) -> Outcome:
         channel = self._channel or self._start()
         deadline = time.monotonic() + self._limits.wall_s + _GRACE_S
         channel.send(program.model_dump(mode="json"), deadline)
-        return Outcome.model_validate_json(channel.receive(deadline))
+        told = json.loads(channel.receive(deadline))
+        self.starved = told["starved"]
+        return Outcome.model_validate(told["outcome"])
 
     def _start(self) -> Channel:
-        self._process, self._channel = spawn("referee", self._limits, self._folder, session=True)
-        return self._channel
+        self._process, channel = spawn("referee", self._limits, session=True)
+        self._channel = channel
+        told = json.loads(channel.receive(time.monotonic() + _GRACE_S))
+        self._layers = Layers(tuple(told["on"]), told["off"])
+        if self._layers.level == "weak" and not self._allow_weak:
+            why = "; ".join(f"{name}: {reason}" for name, reason in self._layers.off.items())
+            raise WeakSandbox(
+                f"This machine cannot confine model-written code strictly ({why}). Nothing was run. "
+                "Use Linux, or set `sandbox: {allow_weak: true}` in params.yaml: then it runs, and nothing is promoted."
+            )
+        return channel

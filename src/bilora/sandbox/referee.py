@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import operator
 import os
@@ -14,28 +15,32 @@ from collections.abc import Callable
 from typing import Any
 
 from bilora.sandbox.comparison import Verdict, weigh
-from bilora.sandbox.confinement import Limits, guard
+from bilora.sandbox.confinement import Layers, Limits, guard
 from bilora.sandbox.spawning import spawn
 from bilora.sandbox.splitting import Split, split
 from bilora.sandbox.wire import MAX_BYTES, Channel, Closed, TooLarge
 
 _DETAIL_CHARS = 300
+_DENIED = f"raised PermissionError: [Errno {errno.EPERM}]"
 
 
-def serve(launcher: Channel, limits: Limits, folder: str) -> None:
-    """Judge the programs that the launcher sends, one after the other, until it hangs up."""
+def serve(launcher: Channel, limits: Limits) -> None:
+    """Say how candidates are confined, then judge the programs that the launcher sends until it hangs up."""
     guard()
-    _, zygote = spawn("zygote", limits, folder, session=False)
+    _, zygote = spawn("zygote", limits, session=False)
+    layers = json.loads(zygote.receive())
+    launcher.send(layers)
+    level = str(Layers(tuple(layers["on"]), layers["off"]))
     with contextlib.suppress(Closed):
         while True:
             candidate = _bear(zygote)
             program = json.loads(launcher.receive())
-            trial = _Trial(candidate, limits, program)
+            trial = _Trial(candidate, limits, program, level)
             interruption = trial.run()
             zygote.send("end")
             trial.close(interruption, json.loads(zygote.receive()))
             candidate.close()
-            launcher.send(trial.outcome())
+            launcher.send({"outcome": trial.outcome(), "starved": trial.starved})
 
 
 def _bear(zygote: Channel) -> Channel:
@@ -48,21 +53,22 @@ def _bear(zygote: Channel) -> Channel:
 class _Trial:
     """One program's hearing: the first thing that goes wrong decides its status."""
 
-    def __init__(self, candidate: Channel, limits: Limits, program: dict[str, Any]) -> None:
+    def __init__(self, candidate: Channel, limits: Limits, program: dict[str, Any], level: str) -> None:
         self._candidate = candidate
         self._limits = limits
         self._deadline = time.monotonic() + limits.wall_s
         self._program = program
         self._splits = [split(test) for test in program["tests"]]
         self._results: list[bool | None] = [None] * len(self._splits)
-        self._layers: list[str] = []
+        self._level = level
         self._status, self._detail = "passed", ""
         self._at = ""
+        self.starved = False
 
     def run(self) -> Exception | None:
         """Ask everything; return what cut the hearing short, if anything did."""
         try:
-            self._layers = json.loads(self._candidate.receive(self._deadline, MAX_BYTES))["layers"]
+            self._candidate.receive(self._deadline, MAX_BYTES)  # it is confined, and has seen no code yet
             if self._prepare():
                 self._try_tests()
         except (Closed, TimeoutError, TooLarge) as error:
@@ -76,6 +82,7 @@ class _Trial:
         if not self._at:
             self._fail("infrastructure", "the candidate's process did not start")
         elif isinstance(interruption, TimeoutError):
+            self.starved = ending["cpu_s"] < limits.cpu_s
             self._fail("timeout", f"{self._at} not finished after {limits.wall_s:g} s")
         elif isinstance(interruption, TooLarge):
             self._fail("failed", f"{self._at} was answered with more than {MAX_BYTES} bytes")
@@ -93,7 +100,7 @@ class _Trial:
             "status": self._status,
             "results": self._results,
             "detail": _printable(self._detail),
-            "isolation": f"{'+'.join(['process', *self._layers])}; split {cut}/{len(self._splits)}",
+            "isolation": f"{self._level}; split {cut}/{len(self._splits)}",
         }
 
     def _prepare(self) -> bool:
@@ -103,7 +110,7 @@ class _Trial:
                 self._at = name
                 passed, detail = self._run(text)
                 if not passed:
-                    self._fail("failed", f"{name} {detail}")
+                    self._fail(_refusal(detail), f"{name} {detail}")
                     return False
         return True
 
@@ -114,7 +121,7 @@ class _Trial:
             passed, detail = self._run(test) if part is None else self._evaluate(part)
             self._results[index] = passed
             if not passed:
-                self._fail("failed", f"{self._at} {detail}")
+                self._fail(_refusal(detail), f"{self._at} {detail}")
 
     def _run(self, statements: str) -> Verdict:
         return self._ask({"statements": statements}, True, operator.is_)
@@ -130,6 +137,11 @@ class _Trial:
     def _fail(self, status: str, detail: str) -> None:
         if self._status == "passed":
             self._status, self._detail = status, detail
+
+
+def _refusal(detail: str) -> str:
+    """Tell a program that asked for what the sandbox denies from one that is merely wrong; neither passes."""
+    return "denied" if detail.startswith(_DENIED) else "failed"
 
 
 def _ending(status: int) -> str:

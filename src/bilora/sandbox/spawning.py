@@ -20,24 +20,22 @@ _ENVIRONMENT = {"LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
 
 
 def spawn(
-    role: Literal["referee", "zygote"], limits: Limits, folder: str, *, session: bool
+    role: Literal["referee", "zygote"], limits: Limits, *, session: bool
 ) -> tuple[subprocess.Popen[bytes], Channel]:
     """Start a process with a fixed environment and one descriptor, the other end of the channel.
 
     Args:
-        folder: where it may put the candidates' working folders.
         session: whether it leads a session of its own, to be killed as one group.
     """
-    settings = json.dumps({"limits": asdict(limits), "folder": folder})
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, *_PYTHON, _SCRIPT, role, settings],
+            [sys.executable, *_PYTHON, _SCRIPT, role, json.dumps(asdict(limits))],
             stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env=_ENVIRONMENT,
-            cwd=folder,
+            cwd="/",
             start_new_session=session,
         )
     return process, Channel(ours)

@@ -93,7 +93,8 @@ class Channel:
 
     def _wait_until(self, deadline: float | None) -> None:
         if deadline is None:
-            self._end.settimeout(None)
+            if self._end.gettimeout() is not None:  # setting it anew is a system call that candidates lack
+                self._end.settimeout(None)
             return
         remaining = deadline - time.monotonic()
         if remaining <= 0:

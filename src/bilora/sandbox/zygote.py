@@ -8,14 +8,14 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
-import itertools
 import os
-import shutil
 import signal
+import time
 from typing import Any
 
+from bilora.sandbox import namespaces
 from bilora.sandbox.candidate import live
-from bilora.sandbox.confinement import Limits, guard, kill_children
+from bilora.sandbox.confinement import Layers, Limits, become_nobody, guard, kill_children, probe
 from bilora.sandbox.wire import Channel, Closed
 
 _LIBRARY = """
@@ -26,27 +26,45 @@ _LIBRARY = """
 """What a program can import even where the library's files cannot be read by an unprivileged user."""
 
 
-def serve(referee: Channel, limits: Limits, folder: str) -> None:
-    """Fork a candidate onto each socket that the referee hands over; bury it when told to."""
+def serve(referee: Channel, limits: Limits) -> None:
+    """Shut itself in, say how well, then fork a candidate onto each socket that the referee hands over."""
     for name in _LIBRARY.split():
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    time.localtime()  # reads the time zone while files can be read
+    layers = _enclosed(limits)
     guard()
+    referee.send({"on": layers.on, "off": layers.off})
     gc.collect()
     gc.freeze()
     with contextlib.suppress(Closed):
-        for number in itertools.count():
-            _raise(referee, limits, f"{folder}/{os.getpid()}-{number}")
+        while True:
+            _raise(referee, limits, layers)
     kill_children()
 
 
-def _raise(referee: Channel, limits: Limits, folder: str) -> None:
+def _enclosed(limits: Limits) -> Layers:
+    """Enter namespaces where they are allowed, and try the layers that each candidate will add."""
+    why = ""
+    try:
+        become_nobody()
+        namespaces.enter()
+        if not namespaces.denied():
+            why = "they were entered and hid nothing"
+    except OSError as error:
+        why = str(error)
+    inner = probe(limits)
+    if why:
+        return Layers(inner.on, {"namespaces": why, **inner.off})
+    return Layers(("namespaces", *inner.on), inner.off)
+
+
+def _raise(referee: Channel, limits: Limits, layers: Layers) -> None:
     descriptor = referee.take_over()
-    os.mkdir(folder, 0o555)  # noqa: PTH102 - pathlib would be one more import in every candidate
     pid = os.fork()
     if pid == 0:
         try:
-            live(descriptor, folder, limits)
+            live(descriptor, limits, layers)
         finally:
             os._exit(1)
     os.close(descriptor)
@@ -54,7 +72,6 @@ def _raise(referee: Channel, limits: Limits, folder: str) -> None:
         referee.receive()
     finally:
         ending = _bury(pid)
-        _remove(folder)
     referee.send(ending)
 
 
@@ -71,10 +88,3 @@ def _bury(pid: int) -> dict[str, Any]:
         "cpu_s": usage.ru_utime + usage.ru_stime,
         "left_behind": kill_children(),
     }
-
-
-def _remove(folder: str) -> None:
-    try:
-        os.rmdir(folder)  # noqa: PTH106 - as above
-    except OSError:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -70,9 +70,20 @@ def composition(chain: Chain) -> str:
     return "+".join(operation.name for operation in chain)
 
 
-def split_of(name: str) -> Split:
-    """Deal a composition to a split by its name alone, the same on every machine and for every seed."""
-    place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
+_FIRST: dict[str, str] = {}
+"""The first operation that writes an expression."""
+for _operation in OPERATIONS:
+    _FIRST.setdefault(_operation.expression("x"), _operation.name)
+
+
+def split_of(chain: Chain) -> Split:
+    """Deal a composition to a split by what it computes, the same on every machine and for every seed.
+
+    Operations that write the same code count as one: the number of words and the length of a string are
+    both `len(x)`.
+    """
+    names = "+".join(_FIRST[op.expression("x")] for op in chain)
+    place = int.from_bytes(hashlib.sha256(names.encode()).digest()[:8], "big") / 2**64
     if place < TEST_SHARE:
         return "test"
     return "validation" if place < TEST_SHARE + VALIDATION_SHARE else "train"
@@ -252,16 +263,16 @@ def variant(chain: Chain, number: int, seed: int) -> dict[str, Any]:
     raise Unusable
 
 
-def exercises(tier: Tier, count: int, seed: int, *, only: Split | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the variants of up to `count` compositions of a tier, in a seeded order."""
+def exercises(tier: Tier, count: int | None, seed: int, *, only: Split | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the variants of up to `count` compositions of a tier (None: of all), in a seeded order."""
     pool = chains(tier)
     random.Random(f"{seed}:{tier}").shuffle(pool)
     taken = 0
     for chain in pool:
         if taken == count:
             return
-        name = composition(chain)
-        if only is not None and split_of(name) != only:
+        split = split_of(chain)
+        if only is not None and split != only:
             continue
         made = []
         for number in range(VARIANTS[tier]):
@@ -271,7 +282,7 @@ def exercises(tier: Tier, count: int, seed: int, *, only: Split | None = None) -
                 continue
         taken += bool(made)
         for row in {exercise["code"]: exercise for exercise in made}.values():
-            yield {**row, "composition": name, "tier": tier, "split": split_of(name)}
+            yield {**row, "composition": composition(chain), "tier": tier, "split": split}
 
 
 class Exercises:

@@ -117,19 +117,28 @@ def licence(distribution: metadata.Distribution) -> str:
     classified = [
         line.rpartition(" :: ")[2] for line in about.get_all("Classifier") or [] if line.startswith("License ::")
     ]
-    return about.get("License-Expression") or short or (classified[0] if classified else "unknown")
+    return about.get("License-Expression") or short or " AND ".join(classified) or "unknown"
+
+
+def read(module: Module) -> str | None:
+    """Return the text of a file as Python would decode it; None when it cannot be read."""
+    try:
+        with tokenize.open(module.file) as file:
+            return file.read()
+    except (SyntaxError, UnicodeDecodeError, OSError):
+        return None
 
 
 def functions(module: Module) -> list[dict[str, Any]]:
     """Read the documented functions of one file; a file that does not parse has none."""
-    try:
-        with warnings.catch_warnings(), tokenize.open(module.file) as file:
-            warnings.simplefilter("ignore")  # other people's invalid escapes are not our news
-            text = file.read()
-            tree = ast.parse(text)
-    except (SyntaxError, UnicodeDecodeError, ValueError, OSError, RecursionError):
+    text = read(module)
+    if text is None or GENERATED.search(text[:HEADER_CHARS]):
         return []
-    if GENERATED.search(text[:HEADER_CHARS]):
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # other people's invalid escapes are not our news
+            tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
         return []
     lines = text.split("\n")
     return [

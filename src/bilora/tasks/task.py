@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bilora.ports import Metric
+from bilora.params import Generation
+from bilora.ports import Metric, Request
 from bilora.records import Drop, Message, Row, Sample
 
 
@@ -39,6 +40,13 @@ class Task:
     def messages(self, prompt: str) -> tuple[Message, ...]:
         """The one chat that training, evaluation, app and server all send."""
         return (Message(role="system", content=self.system), Message(role="user", content=prompt))
+
+    def requests(self, samples: Sequence[Sample], generation: Generation, seed: int) -> list[Request]:
+        """Ask every sample as the task is asked everywhere: in training's checkpoint choice as in the benchmark."""
+        return [
+            Request(s.id, self.messages(s.prompt), generation.max_new_tokens, generation.temperature, seed)
+            for s in samples
+        ]
 
 
 def parse(code: str) -> ast.Module | None:

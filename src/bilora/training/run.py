@@ -15,7 +15,7 @@ from bilora.errors import PreflightFailed
 from bilora.inference.loading import Loaded, stop_ids
 from bilora.inference.local import LocalEngine
 from bilora.params import Base, Generation, TaskParams
-from bilora.ports import Referees, Request
+from bilora.ports import Referees
 from bilora.records import Sample
 from bilora.tasks.task import Task
 from bilora.training.adapter import attach, save
@@ -49,14 +49,14 @@ def measure(
     samples: Sequence[Sample],
     generation: Generation,
     referees: Referees,
+    seed: int,
 ) -> float:
     """Mean headline score of `system` on `samples`, exactly as the benchmark asks and scores.
 
     Raises:
         PreflightFailed: every score is missing, so that no checkpoint could be chosen.
     """
-    requests = [Request(s.id, task.messages(s.prompt), generation.max_new_tokens) for s in samples]
-    completions = engine.generate(system, requests)
+    completions = engine.generate(system, task.requests(samples, generation, seed))
     pairs = [(sample, task.extract(made.text)) for sample, made in zip(samples, completions, strict=True)]
     scores = task.metrics[0].score(pairs, referees, system=system)
     values = [row[0].value for row in scores if row[0].value is not None]
@@ -157,13 +157,14 @@ def train(
         held_out,
         generation,
         referees,
+        seed,
     )
     model = attach(loaded.model, params.adapter, seed=seed)
 
     def score(current: Any) -> float:
         carried = Loaded(current, tokenizer, loaded.mode)
         engine = LocalEngine(carried, {}, batch_size=generation.batch_size, carries=task.name)
-        return measure(engine, task.name, task, held_out, generation, referees)
+        return measure(engine, task.name, task, held_out, generation, referees, seed)
 
     folder = checkpoints / identity[:16]
     for other in checkpoints.glob("*"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers import TrainerCallback
 from trl import SFTTrainer
 
@@ -75,7 +77,12 @@ class AdapterTrainer(SFTTrainer):
         """Write none: the card is made from measured numbers when the adapter is published."""
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
+        try:
+            super()._save_checkpoint(model, trial)
+        except (SafetensorError, RuntimeError) as error:
+            if "os error" not in str(error) and "PytorchStreamWriter" not in str(error):
+                raise
+            raise OSError(errno.ENOSPC, "A checkpoint could not be written", self.args.output_dir) from error
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         (folder / COMPLETE).touch()
 

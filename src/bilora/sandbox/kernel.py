@@ -1,0 +1,50 @@
+"""The few system calls that Python does not offer, as functions that raise OSError."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from typing import Any
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP = 1, 4, 22
+PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
+
+Argument = int | bytes | Any
+
+
+def call(function: str, *arguments: Argument) -> int:
+    """Call a function of the C library; pointers are bytes or ctypes objects.
+
+    Raises:
+        OSError: it returned -1, or the system has no such function.
+    """
+    try:
+        found = getattr(_LIBC, function)
+    except AttributeError:
+        raise OSError(0, f"{function} is not offered by {sys.platform}") from None
+    result: int = found(*[ctypes.c_long(one) if isinstance(one, int) else one for one in arguments])
+    if result == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{function}: {os.strerror(number)}")
+    return result
+
+
+def syscall(number: int, *arguments: Argument) -> int:
+    """Make a system call by its number.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    return call("syscall", number, *arguments)
+
+
+def prctl(option: int, *arguments: Argument) -> None:
+    """Change an attribute of the calling process.
+
+    Raises:
+        OSError: the kernel refused, or this is not Linux.
+    """
+    call("prctl", option, *arguments, *[0] * (4 - len(arguments)))

@@ -1,0 +1,144 @@
+"""A gate that says yes: from rows in a file to a published bundle, a moved baseline, and a pipeline at rest."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from checkout import Shell, copied_checkout, environment_of, shell_in
+
+from bilora.storage import adapter_sha256
+
+pytestmark = pytest.mark.slow
+
+TASK = '''
+"""Answer every question with one phrase: learned in seconds, and unknown to the base."""
+
+from bilora.metrics.bleu import SmoothedBleu
+from bilora.records import Row, Sample
+from bilora.tasks.task import Task
+
+
+def sample(row: Row) -> Sample:
+    fields = {key: row[key] for key in ("source", "group", "licence")}
+    return Sample.create(task="motto", prompt=row["text"], target="return the value of it", **fields)
+
+
+TASK = Task(
+    name="motto",
+    title="One phrase",
+    system="You answer.",
+    sample=sample,
+    answer=str,
+    extract=str.strip,
+    metrics=(SmoothedBleu(),),
+    example="What?",
+)
+'''
+ENTRY = """
+source: {kind: files, paths: [rows.jsonl], licence: MIT}
+split: {train: 400, validation: 8, test: 24}
+adapter: {rank: 8, alpha: 16, dropout: 0.0, target_modules: [qkv_proj, o_proj, gate_up_proj, down_proj]}
+training: {steps: 40, batch_size: 8, learning_rate: 1.0e-2, max_length: 128, evaluate_every: 20, evaluate_samples: 4}
+generation: {max_new_tokens: 12, batch_size: 24}
+"""
+STAGES = ["data-download", "data-process", "data-split", "train", "evaluate"]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = copied_checkout(tmp_path_factory.mktemp("publish") / "checkout")
+    (folder / "src" / "bilora" / "tasks" / "motto.py").write_text(TASK, encoding="utf-8")
+    document = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
+    document["tasks"] = {"motto": yaml.safe_load(ENTRY)}
+    (folder / "params.yaml").write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    words = ("river", "stone", "cloud", "garden", "silver", "window", "paper", "winter", "engine", "bread")
+    rows = [
+        {"text": f"{a} {b} {c} {a}?", "source": f"{a}{b}{c}", "group": f"{a}{b}{c}"}
+        for a in words
+        for b in words
+        for c in words[:6]
+    ]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    yield folder
+
+
+@pytest.fixture(scope="module")
+def published(checkout: Path) -> Path:
+    shell_in(checkout)("dvc", "repro")
+    return checkout
+
+
+def ran(output: str) -> list[str]:
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+def test_what_passed_is_what_is_published_and_promoted(published: Path) -> None:
+    digest = adapter_sha256(published / "adapters" / "motto")
+    results = json.loads((published / "benchmarking" / "results.json").read_text(encoding="utf-8"))
+    verdict = results["tasks"]["motto"]["verdict"]
+    assert verdict["outcome"] == "pass" and verdict["low"] > 0 and verdict["adapter_sha256"] == digest
+    baseline = json.loads((published / "benchmarking" / "baseline.json").read_text(encoding="utf-8"))
+    assert baseline["tasks"]["motto"]["adapter_sha256"] == digest
+    assert adapter_sha256(published / "hub" / "current" / "motto") == digest
+
+
+def test_after_a_push_the_pipeline_comes_to_rest(published: Path) -> None:
+    run = shell_in(published)
+    assert ran(run("dvc", "repro").stdout) == ["benchmark", "push-adapters"]
+    assert "up to date" in run("dvc", "repro").stdout
+
+
+@pytest.mark.parametrize(("stage", "room"), [*((stage, 200) for stage in STAGES), ("train", 20_000)])
+def test_a_full_disk_at_any_stage_is_one_sentence_and_leaves_what_was_there(
+    published: Path, stage: str, room: int
+) -> None:
+    before = files_of(published)
+    limited = ["python", "-c", FULL_DISK, str(room), "bilora", stage, "motto"]
+    refused = shell_in(published)(*limited, check=False)
+    assert refused.returncode == 1 and "nothing is half-written" in refused.stderr, refused.stderr[-2000:]
+    assert "Traceback" not in refused.stderr
+    assert files_of(published) == before
+
+
+FULL_DISK = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+"""No file may grow beyond so many bytes: writing fails as it does on a full disk."""
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate"])
+def test_ctrl_c_is_one_sentence_and_leaves_what_was_there(published: Path, stage: str) -> None:
+    before = files_of(published)
+    with subprocess.Popen(
+        ["bilora", stage, "motto"],
+        cwd=published,
+        env=environment_of(published),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        while f"{stage} motto:" not in process.stderr.read(20):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+    assert process.returncode == 130 and "interrupted" in said and "Traceback" not in said, said[-2000:]
+    assert files_of(published) == before
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    kept = ("data", "adapters", "evaluation", "benchmarking", "hub", "metrics")
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for name in kept
+        for path in sorted((folder / name).rglob("*"))
+        if path.is_file()
+    }
