@@ -91,9 +91,13 @@ class Score(Record):
 
 
 class Scored(Record):
-    """One line of an evaluation: what was asked, what came back, what it was worth."""
+    """One line of an evaluation: what was asked, what came back, what it was worth.
+
+    `adapter_sha256` names the adapter that this evaluation measured, on the rows of all systems.
+    """
 
     task: str
+    adapter_sha256: str
     dataset: Literal["test", "curated"]
     sample: Sample
     completion: Completion
@@ -109,8 +113,24 @@ class Interval(Record):
     high: float
 
 
+class Check(Record):
+    """One comparison the gate made: a metric's paired difference to `against`, and what follows from it.
+
+    To the base the headline must be above 0; to the promoted adapters (`baseline`, `champion`) every
+    metric must be above -`margin`.
+    """
+
+    against: Literal["base", "baseline", "champion"]
+    metric: str
+    low: float
+    delta: float
+    high: float
+    margin: float
+    outcome: Literal["pass", "regressed", "inconclusive"]
+
+
 class Verdict(Record):
-    """The gate's word on one task's adapter, bound to its bytes."""
+    """The gate's word on one task's adapter, bound to its bytes. `low` to `margin` are the deciding check's."""
 
     task: str
     metric: str
@@ -124,6 +144,7 @@ class Verdict(Record):
     outcome: Literal["pass", "regressed", "inconclusive", "incomparable"]
     reason: str
     adapter_sha256: str
+    checks: tuple[Check, ...] = ()
 
 
 class RunRecord(Record):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from checkout import Shell, copied_checkout, environment_of, shell_in
+from checkout import copied_checkout, environment_of, shell_in
 
 from bilora.storage import adapter_sha256
 

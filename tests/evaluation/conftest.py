@@ -79,10 +79,12 @@ def make_row(
     latency_s: float = 0.5,
     evidence: dict[str, str] | None = None,
     finish: Literal["stop", "length", "error"] = "stop",
+    adapter_sha256: str = SHA,
 ) -> Scored:
     floor = system.startswith("floor:")
     return Scored(
         task=sample.task,
+        adapter_sha256=adapter_sha256,
         dataset=dataset,
         sample=sample,
         completion=Completion(
@@ -163,7 +165,7 @@ def make_results(**overrides: Any) -> dict[str, Any]:
     verdicts = {
         name: gate(
             name,
-            task.headline,
+            task.metric_names,
             rows.get(name, []),
             None,
             adapter_sha256=SHA,

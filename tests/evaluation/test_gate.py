@@ -11,31 +11,35 @@ from typing import Any
 import pytest
 
 from bilora.errors import BadData
-from bilora.evaluation.gate import EXIT_CODES, baseline_entry, gate, read_baseline, worst
+from bilora.evaluation.baseline import baseline_entry, read_baseline
+from bilora.evaluation.gate import EXIT_CODES, _with_doubt_shared, gate, worst
 from bilora.evaluation.statistics import score_difference
-from bilora.records import Scored, Verdict
+from bilora.records import Check, Scored, Verdict
 
 Rows = list[Scored]
 Pairs = Callable[..., Rows]
+SHA = "a" * 64
 GOOD = [1.0, 1.0, 1.0, 0.0] * 50
 POOR = [1.0, 0.0, 0.0, 0.0] * 50
 
 
 def judge(rows: Rows, baseline: dict[str, Any] | None = None, **rest: Any) -> Verdict:
     fields: dict[str, Any] = {
-        "adapter_sha256": "new",
+        "adapter_sha256": SHA,
         "key": "k",
         "margin": 0.05,
         "min_samples": 100,
         "seed": 1,
         "draws": 2000,
     }
-    metric = rows[0].scores[0].metric if rows else "pass_at_1"
-    return gate("codegen", metric, rows, baseline, **(fields | rest))
+    metrics = [score.metric for score in rows[0].scores] if rows else ["pass_at_1"]
+    return gate("codegen", metrics, rows, baseline, **(fields | rest))
 
 
 def promoted(rows: Rows, **rest: Any) -> dict[str, Any]:
-    return baseline_entry("codegen", "pass_at_1", rows, **({"adapter_sha256": "old", "key": "k"} | rest))
+    metrics = [score.metric for score in rows[0].scores]
+    entry = baseline_entry("codegen", metrics, rows, **({"adapter_sha256": "old", "key": "k"} | rest))
+    return {"current": entry, "champion": entry}
 
 
 def test_clearly_better_than_the_base_passes_and_says_against_what(pairs: Pairs) -> None:
@@ -46,7 +50,14 @@ def test_clearly_better_than_the_base_passes_and_says_against_what(pairs: Pairs)
 
 
 def test_the_verdict_is_bound_to_the_bytes(pairs: Pairs) -> None:
-    assert judge(pairs("codegen", "pass_at_1", GOOD, POOR), adapter_sha256="abc").adapter_sha256 == "abc"
+    rows = pairs("codegen", "pass_at_1", GOOD, POOR, adapter_sha256="abc")
+    assert judge(rows, adapter_sha256="abc").adapter_sha256 == "abc"
+
+
+def test_rows_of_other_bytes_decide_nothing(pairs: Pairs) -> None:
+    rows = pairs("codegen", "pass_at_1", GOOD, POOR)
+    verdict = judge([*rows[:-1], rows[-1].model_copy(update={"adapter_sha256": "stale"})])
+    assert verdict.outcome == "inconclusive" and "1 rows were measured with other adapter bytes" in verdict.reason
 
 
 def test_worse_than_the_base_is_regressed(pairs: Pairs) -> None:
@@ -169,12 +180,60 @@ def test_perhaps_worse_than_the_margin_does_not_ship(pairs: Pairs) -> None:
     assert (verdict.outcome, verdict.against) == ("inconclusive", "baseline")
 
 
-@pytest.mark.parametrize("change", [{"key": "other"}, {"metric": "bleu"}, {"scores": {"one": 1.0}}])
-def test_another_measure_is_no_baseline_and_the_reason_says_so(pairs: Pairs, change: dict[str, Any]) -> None:
-    best = promoted(pairs("codegen", "pass_at_1", [1.0] * 200, POOR)) | change
-    verdict = judge(pairs("codegen", "pass_at_1", GOOD, POOR), best)
-    assert (verdict.outcome, verdict.against) == ("pass", "base")
-    assert "no comparable baseline" in verdict.reason
+@pytest.mark.parametrize(
+    "change", [{"key": "other"}, {"scores": {"bleu": {"one": 1.0}}}, {"scores": {"pass_at_1": {"one": 1.0}}}]
+)
+@pytest.mark.parametrize("place", ["current", "champion"])
+def test_what_was_measured_otherwise_is_incomparable(pairs: Pairs, change: dict[str, Any], place: str) -> None:
+    standing = promoted(pairs("codegen", "pass_at_1", GOOD, POOR))
+    standing[place] = standing[place] | change | {"adapter_sha256": place}
+    verdict = judge(pairs("codegen", "pass_at_1", GOOD, POOR), standing)
+    assert verdict.outcome == "incomparable" and "bilora baseline forget" in verdict.reason
+
+
+def test_worse_than_the_base_is_regressed_whatever_was_promoted(pairs: Pairs) -> None:
+    standing = promoted(pairs("codegen", "pass_at_1", GOOD, POOR), key="other")
+    assert judge(pairs("codegen", "pass_at_1", POOR, GOOD), standing).outcome == "regressed"
+
+
+def test_small_steps_down_end_at_the_champion(pairs: Pairs) -> None:
+    best, less, least = ([1.0] * good + [0.0] * (200 - good) for good in (160, 156, 148))
+    standing = promoted(pairs("codegen", "pass_at_1", less, POOR))
+    assert judge(pairs("codegen", "pass_at_1", least, [0.0] * 200), standing).outcome != "pass"
+    standing["current"] = standing["current"] | {"scores": {"pass_at_1": dict.fromkeys(ids(pairs), 0.0)}}
+    champion = promoted(pairs("codegen", "pass_at_1", best, POOR), adapter_sha256="best")["champion"]
+    verdict = judge(pairs("codegen", "pass_at_1", least, [0.0] * 200), standing | {"champion": champion})
+    assert verdict.against == "champion" and verdict.outcome in ("regressed", "inconclusive")
+
+
+def ids(pairs: Pairs) -> list[str]:
+    return [row.sample.id for row in pairs("codegen", "pass_at_1", GOOD, POOR)[:200]]
+
+
+def test_another_metric_that_got_worse_stops_it_too(row: Callable[..., Scored], sample: Callable[..., Any]) -> None:
+    def rows(rate: float) -> Rows:
+        return [
+            row(sample("codegen", n, group=f"g{n}"), system, {"pass_at_1": value, "test_pass_rate": value * rate})
+            for n in range(200)
+            for system, value in (("codegen", GOOD[n]), ("base", POOR[n]))
+        ]
+
+    verdict = judge(rows(0.5), promoted(rows(1.0)))
+    assert (verdict.outcome, verdict.against, verdict.metric) == ("regressed", "baseline", "test_pass_rate")
+    assert [(check.against, check.metric) for check in verdict.checks] == [
+        ("base", "pass_at_1"),
+        ("baseline", "pass_at_1"),
+        ("baseline", "test_pass_rate"),
+    ]
+
+
+def test_among_many_looks_an_unlucky_one_is_no_regression() -> None:
+    unlucky = Check(
+        against="baseline", metric="m", low=-0.04, delta=-0.0201, high=-0.0002, margin=0.05, outcome="regressed"
+    )
+    fine = unlucky.model_copy(update={"low": -0.02, "delta": 0.0, "high": 0.02, "outcome": "pass"})
+    assert [check.outcome for check in _with_doubt_shared([unlucky])] == ["regressed"]
+    assert {check.outcome for check in _with_doubt_shared([unlucky, *[fine] * 9])} == {"pass"}
 
 
 def test_an_unscored_sample_does_not_shake_off_the_baseline(pairs: Pairs) -> None:
@@ -186,7 +245,7 @@ def test_an_unscored_sample_does_not_shake_off_the_baseline(pairs: Pairs) -> Non
 def test_the_promoted_adapter_itself_passes_again(pairs: Pairs) -> None:
     """Against itself it would be inconclusive for want of samples, and a second repro would fail."""
     rows = pairs("codegen", "pass_at_1", GOOD[:60], POOR[:60])
-    verdict = judge(rows, promoted(rows, adapter_sha256="new"), min_samples=50)
+    verdict = judge(rows, promoted(rows, adapter_sha256=SHA), min_samples=50)
     assert verdict.outcome == "pass"
     assert "these bytes are the promoted adapter" in verdict.reason
 
@@ -248,28 +307,31 @@ def test_every_outcome_has_its_own_exit_code() -> None:
 def test_an_absent_or_empty_baseline_has_no_tasks(tmp_path: Path) -> None:
     path = tmp_path / "baseline.json"
     assert read_baseline(path) == {}
-    path.write_text('{"schema": 1, "tasks": {}}')
+    path.write_text('{"schema": 2, "tasks": {}}')
     assert read_baseline(path) == {}
 
 
-ENTRY = {"adapter_sha256": "a", "key": "k", "metric": "m", "scores": {"s": 0.5, "t": None}}
+ENTRY = {"adapter_sha256": "a", "key": "k", "metric": "m", "scores": {"m": {"s": 0.5, "t": None}}}
+STANDING = {"current": ENTRY, "champion": ENTRY}
 
 
 def test_a_baseline_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "baseline.json"
-    path.write_text(json.dumps({"schema": 1, "tasks": {"codegen": ENTRY}}))
-    assert read_baseline(path) == {"codegen": ENTRY}
+    path.write_text(json.dumps({"schema": 2, "tasks": {"codegen": STANDING}}))
+    assert read_baseline(path) == {"codegen": STANDING}
 
 
 @pytest.mark.parametrize(
     "document",
     [
         [],
-        {"schema": 2, "tasks": {}},
-        {"schema": 1, "tasks": []},
-        {"schema": 1, "tasks": {"codegen": {}}},
-        {"schema": 1, "tasks": {"codegen": ENTRY | {"scores": {"s": 7}}}},
-        {"schema": 1, "tasks": {"codegen": ENTRY | {"scores": {"s": True}}}},
+        {"schema": 1, "tasks": {}},
+        {"schema": 2, "tasks": []},
+        {"schema": 2, "tasks": {"codegen": {}}},
+        {"schema": 2, "tasks": {"codegen": {"current": ENTRY}}},
+        {"schema": 2, "tasks": {"codegen": STANDING | {"champion": ENTRY | {"scores": {"m": {"s": 7}}}}}},
+        {"schema": 2, "tasks": {"codegen": STANDING | {"current": ENTRY | {"scores": {"m": {"s": True}}}}}},
+        {"schema": 2, "tasks": {"codegen": STANDING | {"current": ENTRY | {"scores": {"s": 0.5}}}}},
     ],
 )
 def test_a_damaged_baseline_is_refused(tmp_path: Path, document: object) -> None:

@@ -69,7 +69,7 @@ def make_results(verdicts: dict[str, Verdict], *, mean: float = 0.7) -> dict[str
                     "adapter_sha256": verdict.adapter_sha256,
                     "key": "k",
                     "metric": HEADLINE[task],
-                    "scores": {"one": mean, "two": None},
+                    "scores": {HEADLINE[task]: {"one": mean, "two": None}},
                 },
                 "summary": {
                     "test": {

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from bilora.errors import BadData, NotPromotable
-from bilora.evaluation.gate import read_baseline
+from bilora.evaluation.baseline import read_baseline
 from bilora.publishing import promote as module
-from bilora.publishing.promote import promote
+from bilora.publishing.promote import forget, promote
 
 TIME = "2026-01-01T00:00:00Z"
 
@@ -33,7 +33,37 @@ def history(baseline: Path) -> list[dict[str, Any]]:
 
 def test_the_gate_reads_what_was_promoted(made: Any, baseline: Path) -> None:
     assert run(made.results, baseline)
-    assert read_baseline(baseline) == {name: task["entry"] for name, task in made.results["tasks"].items()}
+    entries = {name: task["entry"] for name, task in made.results["tasks"].items()}
+    assert read_baseline(baseline) == {name: {"current": one, "champion": one} for name, one in entries.items()}
+
+
+def test_the_best_one_ever_stays_champion(make: Callable[..., Any], baseline: Path) -> None:
+    best, worse, better = make(1, mean=0.7), make(2, mean=0.6), make(3, mean=0.8)
+    champions = []
+    for made in (best, worse, better):
+        run(made.results, baseline)
+        standing = read_baseline(baseline)["codegen"]
+        assert standing["current"] == made.results["tasks"]["codegen"]["entry"]
+        champions.append(standing["champion"]["adapter_sha256"])
+    shas = [made.verdicts["codegen"].adapter_sha256 for made in (best, worse, better)]
+    assert champions == [shas[0], shas[0], shas[2]]
+
+
+def test_a_champion_of_other_conditions_abdicates(make: Callable[..., Any], baseline: Path) -> None:
+    best, other = make(1, mean=0.9), make(2, mean=0.5)
+    run(best.results, baseline)
+    other.results["tasks"]["codegen"]["entry"]["key"] = "other"
+    run(other.results, baseline)
+    assert read_baseline(baseline)["codegen"]["champion"] == other.results["tasks"]["codegen"]["entry"]
+
+
+def test_forgetting_a_task_leaves_the_others_and_a_line(made: Any, baseline: Path) -> None:
+    run(made.results, baseline)
+    forget("codegen", baseline, baseline.with_name("history.jsonl"), created_utc=TIME)
+    assert set(read_baseline(baseline)) == {"docstring"}
+    assert history(baseline)[-1]["forgotten"] == {"codegen": made.verdicts["codegen"].adapter_sha256}
+    with pytest.raises(BadData, match="no entry of 'codegen'"):
+        forget("codegen", baseline, baseline.with_name("history.jsonl"), created_utc=TIME)
 
 
 def test_the_history_says_what_replaced_what(make: Callable[..., Any], baseline: Path) -> None:
@@ -64,9 +94,9 @@ def test_a_return_to_older_adapters_is_news(make: Callable[..., Any], baseline: 
 def test_tasks_of_other_runs_stay(made: Any, baseline: Path) -> None:
     baseline.parent.mkdir()
     other = {"adapter_sha256": "x", "key": "k", "metric": "m", "scores": {}}
-    baseline.write_text(json.dumps({"schema": 1, "tasks": {"haiku": other}}))
+    baseline.write_text(json.dumps({"schema": 2, "tasks": {"haiku": {"current": other, "champion": other}}}))
     run(made.results, baseline)
-    assert read_baseline(baseline)["haiku"] == other
+    assert read_baseline(baseline)["haiku"]["current"] == other
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import sys
 import typer
 
 from bilora.cli import (
+    baseline,
     benchmark,
     compare,
     data,
@@ -44,6 +45,7 @@ app.command("doctor")(doctor.doctor)
 app.command("pretrain")(pretrain.pretrain)
 app.add_typer(profile.app, name="profile")
 app.add_typer(sandbox.app, name="sandbox")
+app.add_typer(baseline.app, name="baseline")
 
 INTERRUPTED = 130
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)

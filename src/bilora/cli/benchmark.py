@@ -13,15 +13,16 @@ if TYPE_CHECKING:
 
 
 def _isolation(rows: Sequence[Scored]) -> str:
-    # What follows the semicolon tells how this answer's asserts were split, not how it was confined.
-    found = {score.evidence.get("isolation", "").partition(";")[0] for row in rows for score in row.scores}
+    # The level alone: which further layers a machine offers changes no honest program's outcome.
+    found = {score.evidence.get("isolation", "").partition(":")[0] for row in rows for score in row.scores}
     return ", ".join(sorted(level for level in found if level))
 
 
 def judge_rows(params: Params, rows: Mapping[str, Sequence[Scored]], *, keys: Mapping[str, str]) -> dict[str, Any]:
     """Turn scored rows into results with a verdict a task."""
     from bilora.cli import wiring
-    from bilora.evaluation.gate import gate, read_baseline
+    from bilora.evaluation.baseline import read_baseline
+    from bilora.evaluation.gate import gate
     from bilora.evaluation.results import build_results, comparability_key
     from bilora.storage import adapter_sha256
     from bilora.tasks import load_task
@@ -45,7 +46,7 @@ def judge_rows(params: Params, rows: Mapping[str, Sequence[Scored]], *, keys: Ma
         )
         verdicts[name] = gate(
             name,
-            task.headline,
+            task.metric_names,
             rows[name],
             baseline.get(name),
             adapter_sha256=hashes[name],
@@ -95,18 +96,25 @@ def _means(task: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
+def evaluation_rows(params: Params) -> dict[str, list[Scored]]:
+    """Read what the evaluate stages wrote."""
+    from bilora.cli import wiring
+    from bilora.records import Scored
+    from bilora.storage import read_records
+
+    return {
+        name: list(read_records(wiring.need(wiring.EVALUATION / f"{name}.jsonl", f"evaluate@{name}"), Scored))
+        for name in params.tasks
+    }
+
+
 def benchmark() -> None:
     """Gather all numbers, write results and report, and fail unless the gate passes every adapter."""
     from bilora.cli import wiring
     from bilora.cli.train import collect
-    from bilora.records import Scored
-    from bilora.storage import read_records
 
     params = wiring.load_params()
-    rows = {
-        name: list(read_records(wiring.need(wiring.EVALUATION / f"{name}.jsonl", f"evaluate@{name}"), Scored))
-        for name in params.tasks
-    }
+    rows = evaluation_rows(params)
     collect()
     raise typer.Exit(_finish(judge_rows(params, rows, keys={})))
 

@@ -13,7 +13,7 @@ OldFile = Annotated[Path, typer.Argument(help="What to compare with: results.jso
 
 def _entries(path: Path) -> dict[str, dict[str, Any]]:
     from bilora.errors import BadData
-    from bilora.evaluation.gate import read_baseline
+    from bilora.evaluation.baseline import CURRENT, read_baseline
     from bilora.storage import read_json
 
     document = read_json(path)
@@ -22,7 +22,7 @@ def _entries(path: Path) -> dict[str, dict[str, Any]]:
         raise BadData(path, "is neither results.json nor a baseline.json.")
     if all(isinstance(task, dict) and "entry" in task for task in tasks.values()) and tasks:
         return {name: task["entry"] for name, task in tasks.items()}
-    return read_baseline(path)
+    return {name: standing[CURRENT] for name, standing in read_baseline(path).items()}
 
 
 def compare(
@@ -48,7 +48,8 @@ def compare(
                 "measured under other conditions (data, prompt, decoding, judge or isolation)",
             )
         else:
-            both = [i for i in a["scores"] if a["scores"][i] is not None and b["scores"].get(i) is not None]
+            mine, theirs = a["scores"][a["metric"]], b["scores"][b["metric"]]
+            both = [i for i in mine if mine[i] is not None and theirs.get(i) is not None]
             if len(both) < max(2, params.benchmark.min_samples):
                 outcome, told = (
                     "inconclusive",
@@ -56,8 +57,8 @@ def compare(
                 )
             else:
                 difference = score_difference(
-                    [a["scores"][i] for i in both],
-                    [b["scores"][i] for i in both],
+                    [mine[i] for i in both],
+                    [theirs[i] for i in both],
                     seed=params.seed,
                     draws=params.benchmark.draws,
                 )

@@ -30,6 +30,7 @@ def answer_and_score(
     from bilora.inference.local import LocalEngine
     from bilora.ports import Referees
     from bilora.records import Sample
+    from bilora.storage import adapter_sha256
 
     params, chosen, task_type = wiring.load_named(task)
     folder = wiring.adapter(params, task)
@@ -51,6 +52,7 @@ def answer_and_score(
             task_type,
             datasets,
             engines,
+            adapter_sha256=adapter_sha256(folder),
             generation=chosen.generation,
             seed=params.seed,
             referees=Referees(sandbox=sandbox),

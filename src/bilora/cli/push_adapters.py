@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 def push_adapters() -> None:
     """Publish the adapters if the last verdict covers exactly these bytes, then promote them to baseline."""
     from bilora.cli import wiring
+    from bilora.cli.benchmark import evaluation_rows, judge_rows
+    from bilora.errors import NotPromotable
     from bilora.publishing.bundle import build_bundle
     from bilora.publishing.promote import promote
     from bilora.publishing.push import push
@@ -16,6 +18,16 @@ def push_adapters() -> None:
 
     params = wiring.load_params()
     results = read_json(wiring.need(wiring.RESULTS, "benchmark"))
+    again = judge_rows(params, evaluation_rows(params), keys={})
+    for name, task in results["tasks"].items():
+        if task["entry"] != again["tasks"].get(name, {}).get("entry"):
+            raise NotPromotable(
+                f"Nothing was published. {name}: {wiring.RESULTS} is not what {wiring.EVALUATION}/{name}.jsonl gives; "
+                "run `dvc repro benchmark`."
+            )
+        # What is written may have been edited; what the rows say now decides as well.
+        if task["verdict"] and again["tasks"][name]["verdict"]["outcome"] != "pass":
+            task["verdict"] = again["tasks"][name]["verdict"]
     verdicts = {
         name: Verdict.model_validate(task["verdict"]) for name, task in results["tasks"].items() if task["verdict"]
     }

@@ -1,24 +1,22 @@
 """May this adapter ship? A verdict is evidence, bound to the adapter's bytes; nothing is averaged away.
 
-An adapter passes when it is better than the frozen base beyond doubt and, where an adapter was
-promoted before under equal conditions, not worse than that one by more than the margin.
+An adapter passes when its headline is better than the frozen base's beyond doubt and, where adapters
+were promoted before under equal conditions, no metric is worse by more than the margin than that of
+the last one, nor than that of the best one ever. The best one stands still, so quality cannot creep
+down by steps that are each too small to see.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from bilora.errors import BadData
-from bilora.evaluation.statistics import score_difference
-from bilora.records import Interval, Score, Scored, Verdict
-from bilora.storage import read_json
+from bilora.evaluation.baseline import CHAMPION, CURRENT, Scores, scores_of
+from bilora.evaluation.statistics import chance_of_no_loss, holm, score_difference
+from bilora.records import Check, Interval, Score, Scored, Verdict
 
-BASELINE_SCHEMA = 1
 MAX_UNSCORED = 0.02
 
 EXIT_CODES: Mapping[str, int] = {
@@ -33,6 +31,11 @@ SEVERITY = ("regressed", "infrastructure", "incomparable", "inconclusive", "pass
 """The outcomes, the one that decides the exit code first."""
 
 Outcome = Literal["pass", "regressed", "inconclusive", "incomparable"]
+STANDING: tuple[tuple[Literal["baseline", "champion"], str, str], ...] = (
+    ("baseline", CURRENT, "the promoted adapter"),
+    ("champion", CHAMPION, "the best adapter ever promoted"),
+)
+"""Who else an adapter is measured against: the name in a check, the key in baseline.json, the words for it."""
 
 
 @dataclass(frozen=True)
@@ -49,18 +52,7 @@ class _Pairs:
         return score_difference(self.new, self.old, seed=seed, draws=draws, clusters=self.groups)
 
 
-def headline_scores(rows: Iterable[Scored], system: str, metric: str) -> dict[str, float | None]:
-    """Score of every test sample that `system` answered; None where it is unscored."""
-    found: dict[str, float | None] = {}
-    for row in rows:
-        if row.dataset == "test" and row.completion.system == system:
-            values = [score.value for score in row.scores if score.metric == metric]
-            value = values[0] if values else None
-            found[row.sample.id] = value if value is not None and math.isfinite(value) else None
-    return found
-
-
-def _pair(new: Mapping[str, float | None], old: Mapping[str, float | None], groups: Mapping[str, str]) -> _Pairs:
+def _pair(new: Scores, old: Scores, groups: Mapping[str, str]) -> _Pairs:
     faults = []
     if unpaired := len(new.keys() ^ old.keys()):
         faults.append(f"{unpaired} of {len(new.keys() | old.keys())} samples lack one side of the pair")
@@ -78,8 +70,10 @@ def _pair(new: Mapping[str, float | None], old: Mapping[str, float | None], grou
     )
 
 
-def _faults(test: Sequence[Scored], metric: str) -> list[str]:
+def _faults(test: Sequence[Scored], metric: str, adapter_sha256: str) -> list[str]:
     faults = []
+    if strangers := sum(row.adapter_sha256 != adapter_sha256 for row in test):
+        faults.append(f"{strangers} rows were measured with other adapter bytes; run `dvc repro evaluate`")
     answered = Counter((row.completion.system, row.sample.id) for row in test)
     if repeated := sum(count - 1 for count in answered.values()):
         faults.append(f"{repeated} rows stand twice")
@@ -94,8 +88,8 @@ def _weak(score: Score) -> bool:
     return bool(isolation) and not isolation.startswith("strict")
 
 
-def outcome_of(gain: Interval, margin: float) -> Outcome:
-    """Read a paired difference: surely worse, surely not worse by more than `margin`, or neither."""
+def outcome_of(gain: Interval, margin: float) -> Literal["pass", "regressed", "inconclusive"]:
+    """Read a paired difference by itself: surely worse, surely not worse by more than `margin`, or neither."""
     if gain.high < 0:
         return "regressed"
     return "pass" if gain.low > -margin else "inconclusive"
@@ -103,9 +97,9 @@ def outcome_of(gain: Interval, margin: float) -> Outcome:
 
 def gate(
     task: str,
-    headline: str,
+    metrics: Sequence[str],
     rows: Sequence[Scored],
-    baseline: Mapping[str, Any] | None,
+    standing: Mapping[str, Any] | None,
     *,
     adapter_sha256: str,
     key: str,
@@ -118,99 +112,139 @@ def gate(
 
     Args:
         task: the task's name, which is also the adapter's system name in `rows`.
-        headline: the metric that decides.
+        metrics: all that may not get worse; the first is the headline, which must beat the base.
         rows: all systems' rows; only "test" rows of the adapter and the base are looked at.
-        baseline: the promoted entry of this task (see `baseline_entry`), or None.
+        standing: baseline.json's entries of this task, `current` and `champion`, or None.
         adapter_sha256: of the bytes that gave these rows; the verdict holds for no others.
-        key: comparability key of this run; a baseline with another key is not compared with.
-        margin: how much worse than the baseline is still called equal, in score units.
+        key: comparability key of this run.
+        margin: how much worse than a promoted adapter is still called equal, in score units.
         min_samples: fewer scored pairs decide nothing.
         seed, draws: of the bootstrap.
     """
+    headline = metrics[0]
     test = [row for row in rows if row.dataset == "test" and row.completion.system in (task, "base")]
     groups = {row.sample.id: row.sample.group for row in test}
-    mine = headline_scores(test, task, headline)
-    pairs = _pair(mine, headline_scores(test, "base", headline), groups)
+    pairs = _pair(scores_of(test, task, headline), scores_of(test, "base", headline), groups)
+    checks: list[Check] = []
 
-    def verdict(
-        outcome: Outcome,
-        reason: str,
-        against: str = "base",
-        gain: Interval | None = None,
-        allowed: float = 0.0,
-    ) -> Verdict:
+    def verdict(outcome: Outcome, reason: str, decided: Check | None = None) -> Verdict:
         return Verdict(
             task=task,
-            metric=headline,
-            against=against,
+            metric=decided.metric if decided else headline,
+            against=decided.against if decided else "base",
             n=len(pairs.new),
             unscored=pairs.unscored,
-            low=gain.low if gain else None,
-            delta=gain.mean if gain else None,
-            high=gain.high if gain else None,
-            margin=allowed,
+            low=decided.low if decided else None,
+            delta=decided.delta if decided else None,
+            high=decided.high if decided else None,
+            margin=decided.margin if decided else 0.0,
             outcome=outcome,
             reason=reason,
             adapter_sha256=adapter_sha256,
+            checks=tuple(checks),
         )
 
-    if faults := [*_faults(test, headline), *pairs.faults]:
+    if faults := [*_faults(test, headline, adapter_sha256), *pairs.faults]:
         return verdict("inconclusive", f"{'; '.join(faults)}.")
     if len(pairs.new) < max(min_samples, 2):
         return verdict("inconclusive", f"{len(pairs.new)} scored samples; the gate wants {min_samples}.")
     if len(set(pairs.groups)) < 2:
         return verdict("inconclusive", "All samples share one group, so they are no independent evidence.")
 
-    over_base = pairs.difference(seed, draws)
-    on_base = outcome_of(over_base, 0.0)
-    if on_base == "regressed":
-        return verdict("regressed", f"Worse than the base model ({told(over_base)}).", gain=over_base)
+    checks.append(_check("base", headline, pairs.difference(seed, draws), 0.0))
+    rivals, why_not = _rivals(standing, metrics, scores_of(test, task, headline).keys(), key, adapter_sha256)
+    for against, metric, scores in rivals or ():
+        pair = _pair(scores_of(test, task, metric), scores, groups)
+        if pair.faults:
+            return verdict("inconclusive", f"{metric}, {_words(against)}: {'; '.join(pair.faults)}.")
+        checks.append(_check(against, metric, pair.difference(seed, draws), margin))
+    checks[:] = _with_doubt_shared(checks)
 
-    promoted, why_not = _comparable(baseline, mine.keys(), headline, key, adapter_sha256)
-    over_promoted = None
-    if promoted is not None:
-        against = _pair(mine, promoted, groups)
-        if against.faults:
-            return verdict("inconclusive", f"Against the promoted adapter: {'; '.join(against.faults)}.")
-        over_promoted = against.difference(seed, draws)
-        if (outcome := outcome_of(over_promoted, margin)) != "pass":
-            word = "Worse than" if outcome == "regressed" else f"Not shown to be within {margin:g} of"
-            reason = f"{word} the promoted adapter ({told(over_promoted)})."
-            return verdict(outcome, reason, "baseline", over_promoted, margin)
-
+    for check in checks:
+        if check.outcome == "regressed":
+            return verdict("regressed", f"{check.metric} is worse than {_words(check.against)} ({told(check)}).", check)
+    if rivals is None:
+        return verdict("incomparable", why_not)
     if sum(pairs.new) == 0:
-        return verdict("inconclusive", f"{headline} is 0, and 0 never passes.", gain=over_base)
-    if on_base == "inconclusive":
-        return verdict(on_base, f"Not shown to beat the base model ({told(over_base)}).", gain=over_base)
-    if over_promoted is not None:
-        reason = (
-            f"Not worse than the promoted adapter ({told(over_promoted)}, margin {margin:g}) "
-            f"and better than the base model ({told(over_base)})."
-        )
-        return verdict("pass", reason, "baseline", over_promoted, margin)
-    return verdict("pass", f"Better than the base model ({told(over_base)}); {why_not}.", gain=over_base)
+        return verdict("inconclusive", f"{headline} is 0, and 0 never passes.", checks[0])
+    for check in checks:
+        if check.outcome == "inconclusive":
+            wanted = "beat" if check.margin == 0 else f"be within {check.margin:g} of"
+            reason = f"{check.metric} is not shown to {wanted} {_words(check.against)} ({told(check)})."
+            return verdict("inconclusive", reason, check)
+    if len(checks) == 1:
+        return verdict("pass", f"Better than the base model ({told(checks[0])}); {why_not}.", checks[0])
+    reason = (
+        f"Better than the base model ({told(checks[0])}), and in no metric worse than the promoted adapter "
+        f"({told(checks[1])}, margin {margin:g}) or the best ever promoted."
+    )
+    return verdict("pass", reason, checks[1])
 
 
-def told(gain: Interval) -> str:
+def _check(against: Literal["base", "baseline", "champion"], metric: str, gain: Interval, margin: float) -> Check:
+    return Check(
+        against=against,
+        metric=metric,
+        low=gain.low,
+        delta=gain.mean,
+        high=gain.high,
+        margin=margin,
+        outcome=outcome_of(gain, margin),
+    )
+
+
+def _with_doubt_shared(checks: Sequence[Check]) -> list[Check]:
+    """Call regressed only what Holm's correction over all checks rejects: of many looks one is unlucky by chance."""
+    worse = holm([chance_of_no_loss(Interval(low=c.low, mean=c.delta, high=c.high)) for c in checks])
+    return [
+        check.model_copy(update={"outcome": "regressed" if rejected else _undecided(check)})
+        for check, rejected in zip(checks, worse, strict=True)
+    ]
+
+
+def _undecided(check: Check) -> str:
+    return "pass" if check.low > -check.margin else "inconclusive"
+
+
+def _words(against: str) -> str:
+    return next((words for name, _, words in STANDING if name == against), "the base model")
+
+
+def told(gain: Interval | Check) -> str:
     """Write a difference with its interval."""
-    return f"{gain.mean:+.3f}, 95 % [{gain.low:+.3f}, {gain.high:+.3f}]"
+    mean = gain.delta if isinstance(gain, Check) else gain.mean
+    return f"{mean:+.3f}, 95 % [{gain.low:+.3f}, {gain.high:+.3f}]"
 
 
-def _comparable(
-    baseline: Mapping[str, Any] | None, ids: Set[str], headline: str, key: str, adapter_sha256: str
-) -> tuple[dict[str, float | None] | None, str]:
-    """Return the promoted adapter's scores, or None and why they are not compared with."""
-    if baseline is None:
-        return None, "no comparable baseline: measured against the base model"
-    if baseline["adapter_sha256"] == adapter_sha256:
-        return None, "these bytes are the promoted adapter: measured against the base model"
-    scores: dict[str, float | None] = baseline["scores"]
-    if baseline["key"] != key or baseline["metric"] != headline or scores.keys() != ids:
-        return None, (
-            "no comparable baseline: measured against the base model "
-            "(the promoted adapter was measured under other conditions)"
-        )
-    return scores, ""
+_Rival = tuple[Literal["baseline", "champion"], str, Scores]
+
+
+def _rivals(
+    standing: Mapping[str, Any] | None, metrics: Sequence[str], ids: Set[str], key: str, adapter_sha256: str
+) -> tuple[list[_Rival] | None, str]:
+    """Return whom and by what the adapter is measured beside the base, and why not, where there is nobody.
+
+    None: somebody was promoted, but under other conditions, so that nothing can be said.
+    """
+    if standing is None:
+        return [], "no comparable baseline: measured against the base model"
+    if standing[CURRENT]["adapter_sha256"] == adapter_sha256:
+        return [], "these bytes are the promoted adapter: measured against the base model"
+    rivals: list[_Rival] = []
+    seen = {adapter_sha256}
+    for against, place, words in STANDING:
+        entry = standing[place]
+        if entry["adapter_sha256"] in seen:
+            continue
+        seen.add(entry["adapter_sha256"])
+        if entry["key"] != key or any(entry["scores"].get(metric, {}).keys() != ids for metric in metrics):
+            return None, (
+                f"{words[0].upper()}{words[1:]} was measured under other conditions (data, prompt, decoding, harness, "
+                "judge or isolation), so nothing can be said against it. Restore them, or run "
+                "`bilora baseline forget TASK` to be judged against the base model alone."
+            )
+        rivals += [(against, metric, entry["scores"][metric]) for metric in metrics]
+    return rivals, ""
 
 
 def worst(verdicts: Iterable[Verdict]) -> str:
@@ -220,47 +254,3 @@ def worst(verdicts: Iterable[Verdict]) -> str:
     """
     outcomes = {"infrastructure" if verdict.n == 0 and verdict.unscored else verdict.outcome for verdict in verdicts}
     return next((outcome for outcome in SEVERITY if outcome in outcomes), "inconclusive")
-
-
-def baseline_entry(
-    task: str, headline: str, rows: Iterable[Scored], *, adapter_sha256: str, key: str
-) -> dict[str, Any]:
-    """Make what later adapters of this task are compared with: the headline score of each test sample."""
-    scores = headline_scores(rows, task, headline)
-    return {
-        "adapter_sha256": adapter_sha256,
-        "key": key,
-        "metric": headline,
-        "scores": dict(sorted(scores.items())),
-    }
-
-
-def read_baseline(path: Path) -> dict[str, dict[str, Any]]:
-    """Read benchmarking/baseline.json: the promoted entry of each task; an absent file has none.
-
-    Raises:
-        BadData: the file is not of this schema.
-    """
-    if not path.exists():
-        return {}
-    document = read_json(path)
-    if not isinstance(document, dict) or document.get("schema") != BASELINE_SCHEMA:
-        raise BadData(path, f"not a baseline of schema {BASELINE_SCHEMA}; restore it from version control.")
-    tasks = document.get("tasks")
-    if not isinstance(tasks, dict):
-        raise BadData(path, "`tasks` must be a mapping.")
-    for name, entry in tasks.items():
-        if (
-            not isinstance(entry, dict)
-            or not all(isinstance(entry.get(field), str) for field in ("adapter_sha256", "key", "metric"))
-            or not isinstance(entry.get("scores"), dict)
-            or not all(_is_score(value) for value in entry["scores"].values())
-        ):
-            raise BadData(path, f"the entry of {name!r} is malformed; restore it from version control.")
-    return tasks
-
-
-def _is_score(value: object) -> bool:
-    if value is None:
-        return True
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0.0 <= value <= 1.0

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bilora.evaluation.gate import baseline_entry
+from bilora.evaluation.baseline import baseline_entry
 from bilora.evaluation.run import FLOOR
 from bilora.evaluation.statistics import bootstrap_mean, score_interval
 from bilora.records import Sample, Scored, Verdict
@@ -121,7 +121,7 @@ def _task(
     seed: int,
     draws: int,
 ) -> dict[str, Any]:
-    promised = [name for metric in task.metrics for name in metric.names]
+    promised = task.metric_names
     scored = sorted({score.metric for row in rows for score in row.scores})
     metrics = list(dict.fromkeys([*promised, *scored, *not_run]))
     summary: dict[str, Any] = {}
@@ -148,7 +148,7 @@ def _task(
         "key": key,
         "adapter_sha256": adapter_sha256,
         "verdict": verdict.model_dump(mode="json") if verdict else None,
-        "entry": baseline_entry(task.name, task.headline, rows, adapter_sha256=adapter_sha256, key=key),
+        "entry": baseline_entry(task.name, promised, rows, adapter_sha256=adapter_sha256, key=key),
         "summary": summary,
         "samples": {row.sample.id: row.sample.model_dump(mode="json") for row in rows},
         "rows": [_row(row) for row in rows],

@@ -52,6 +52,7 @@ def evaluate(
     datasets: Mapping[Dataset, Sequence[Sample]],
     engines: Mapping[str, Engine],
     *,
+    adapter_sha256: str,
     generation: Generation,
     seed: int,
     referees: Referees,
@@ -63,6 +64,7 @@ def evaluate(
     Args:
         datasets: the held-out test samples and the curated ones.
         engines: who answers as which system.
+        adapter_sha256: of the adapter that is being measured.
         judge: rates the curated set only; its calls cost money.
         progress: called with the number of answers just made.
     """
@@ -75,12 +77,13 @@ def evaluate(
         answers |= {FLOOR + name: _floor(task, name, samples) for name in task.floors}
         ratings = _judged(task, judge, answers, samples) if judge and dataset == "curated" else {}
         for system, made in answers.items():
-            rows += _scored(task, dataset, samples, made, system, referees, ratings)
+            rows += _scored(task, adapter_sha256, dataset, samples, made, system, referees, ratings)
     return rows
 
 
 def _scored(
     task: Task,
+    adapter_sha256: str,
     dataset: Dataset,
     samples: Sequence[Sample],
     made: Sequence[Completion],
@@ -100,6 +103,7 @@ def _scored(
         rows.append(
             Scored(
                 task=task.name,
+                adapter_sha256=adapter_sha256,
                 dataset=dataset,
                 sample=sample,
                 completion=made[index],

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.stats import t
+from scipy.stats import norm, t
 
 from bilora.records import Interval
 
@@ -136,6 +136,24 @@ def paired_difference(
         raise ValueError(f"{len(new)} new scores cannot be paired with {len(old)} old ones")
     difference = np.asarray(new, dtype=np.float64) - np.asarray(old, dtype=np.float64)
     return bootstrap_mean(difference.tolist(), seed=seed, draws=draws, clusters=clusters)
+
+
+def holm(p_values: Sequence[float], alpha: float = 0.025) -> list[bool]:
+    """Which hypotheses are rejected when the chance of rejecting any true one is held at `alpha` (Holm 1979)."""
+    rejected = [False] * len(p_values)
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        if p_values[place] > alpha / (len(p_values) - rank):
+            break
+        rejected[place] = True
+    return rejected
+
+
+def chance_of_no_loss(difference: Interval) -> float:
+    """One-sided p-value of "not worse", read off a 95 % interval by the normal distribution."""
+    spread = (difference.high - difference.low) / (2 * Z)
+    if spread == 0:
+        return float(difference.mean >= 0)
+    return float(norm.cdf(difference.mean / spread))
 
 
 def binary(scores: Sequence[float]) -> bool:

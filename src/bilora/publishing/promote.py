@@ -13,7 +13,7 @@ from typing import Any
 from bilora.errors import BadData, NotPromotable
 from bilora.storage import dump_json, read_json, sha256_bytes, write_text
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def promote(results: Mapping[str, Any], baseline_path: Path, history_path: Path, *, created_utc: str) -> bool:
@@ -42,7 +42,8 @@ def promote(results: Mapping[str, Any], baseline_path: Path, history_path: Path,
     with _alone(baseline_path.parent):
         document = _read(baseline_path)
         old = document["tasks"]
-        text = dump_json({**document, "tasks": {**old, **entries}}, indent=2) + "\n"
+        moved = {name: _standing(entry, old.get(name)) for name, entry in entries.items()}
+        text = dump_json({**document, "tasks": {**old, **moved}}, indent=2) + "\n"
         if baseline_path.exists() and baseline_path.read_text(encoding="utf-8") == text:
             return False
         digest = sha256_bytes(text.encode())
@@ -57,16 +58,53 @@ def promote(results: Mapping[str, Any], baseline_path: Path, history_path: Path,
                         name: {
                             "adapter_sha256": entry["adapter_sha256"],
                             "key": entry["key"],
-                            "replaced": old.get(name, {}).get("adapter_sha256"),
+                            "replaced": old.get(name, {}).get("current", {}).get("adapter_sha256"),
+                            "champion": moved[name]["champion"]["adapter_sha256"],
                             "verdict": results["tasks"][name]["verdict"],
                         }
                         for name, entry in entries.items()
-                        if entry != old.get(name)
+                        if moved[name] != old.get(name)
                     },
                 },
             )
         write_text(baseline_path, text)
     return True
+
+
+def forget(task: str, baseline_path: Path, history_path: Path, *, created_utc: str) -> None:
+    """Take a task's entries out of baseline.json, and say so in the history.
+
+    Raises:
+        BadData: the baseline has no such task, or is not of this schema.
+    """
+    with _alone(baseline_path.parent):
+        document = _read(baseline_path)
+        tasks = dict(document["tasks"])
+        if task not in tasks:
+            raise BadData(baseline_path, f"has no entry of {task!r}; nothing was changed.")
+        forgotten = tasks.pop(task)["current"]["adapter_sha256"]
+        text = dump_json({**document, "tasks": tasks}, indent=2) + "\n"
+        _append(
+            history_path,
+            {
+                "baseline_sha256": sha256_bytes(text.encode()),
+                "created_utc": created_utc,
+                "forgotten": {task: forgotten},
+            },
+        )
+        write_text(baseline_path, text)
+
+
+def _standing(entry: dict[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Put the newcomer in; the champion stays unless it was beaten or was measured under other conditions."""
+    champion = before["champion"] if before else entry
+    beaten = champion["key"] != entry["key"] or _headline(entry) > _headline(champion)
+    return {"current": entry, "champion": entry if beaten else champion}
+
+
+def _headline(entry: Mapping[str, Any]) -> float:
+    known = [value for value in entry["scores"][entry["metric"]].values() if value is not None]
+    return sum(known) / len(known) if known else 0.0
 
 
 @contextlib.contextmanager

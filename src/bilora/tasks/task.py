@@ -33,6 +33,11 @@ class Task:
     floors: Mapping[str, Callable[[Sample], str]] = field(default_factory=dict)
 
     @property
+    def metric_names(self) -> tuple[str, ...]:
+        """All that is measured of an answer, the headline first."""
+        return tuple(name for metric in self.metrics for name in metric.names)
+
+    @property
     def headline(self) -> str:
         """The metric that decides checkpoints and the gate."""
         return self.metrics[0].names[0]

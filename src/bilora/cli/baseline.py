@@ -1,0 +1,38 @@
+"""The verbs baseline show and baseline forget."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import typer
+
+from bilora.cli.data import TaskName
+
+app = typer.Typer(help="The adapters that new ones are measured against.", no_args_is_help=True)
+
+
+@app.command("show")
+def show() -> None:
+    """Print the promoted adapter and the best ever promoted one of each task."""
+    from bilora.cli import wiring
+    from bilora.evaluation.baseline import CHAMPION, CURRENT, read_baseline
+
+    standing = read_baseline(wiring.BASELINE)
+    if not standing:
+        print("no adapter has been promoted; new ones are measured against the base model")
+    for name, entries in standing.items():
+        for place in (CURRENT, CHAMPION):
+            entry = entries[place]
+            known = [value for value in entry["scores"][entry["metric"]].values() if value is not None]
+            mean = sum(known) / len(known) if known else float("nan")
+            print(f"{name} {place}: {entry['adapter_sha256'][:12]}, {entry['metric']} {mean:.3f}, n {len(known)}")
+
+
+@app.command("forget")
+def forget(task: TaskName) -> None:
+    """Drop a task's entries, so that its next adapter is measured against the base model alone."""
+    from bilora.cli import wiring
+    from bilora.publishing.promote import forget as drop
+
+    drop(task, wiring.BASELINE, wiring.HISTORY, created_utc=datetime.now(UTC).isoformat(timespec="seconds"))
+    print(f"baseline forget {task}: done, and noted in {wiring.HISTORY}")
