@@ -147,6 +147,31 @@ class Verdict(Record):
     checks: tuple[Check, ...] = ()
 
 
+class JudgeCheck(Record):
+    """How a judge did where the right grade is known; in points of its scale from 1 to 5.
+
+    `gap`: a right answer above a wrong one. `uplift`: what a plea for five points gains. `flips`:
+    share of samples in which another order changes the winner. None where nothing could be scored.
+    """
+
+    model: str
+    scored: int
+    unscored: int
+    gap: float | None
+    uplift: float | None
+    flips: float | None
+    faults: tuple[str, ...]
+
+    def told(self) -> str:
+        """Say it in one sentence."""
+        if self.gap is None or self.uplift is None or self.flips is None:
+            numbers = "nothing was scored"
+        else:
+            numbers = f"gap {self.gap:.2f} points, plea {self.uplift:+.2f}, order flips {self.flips:.0%}"
+        verdict = "; ".join(self.faults) or "sound"
+        return f"{self.model}, {self.scored} samples scored, {self.unscored} not: {numbers}; {verdict}."
+
+
 class RunRecord(Record):
     """What made an adapter: enough to make it again, or to see why it came out differently."""
 

@@ -14,6 +14,7 @@ from bilora.cli import (
     data,
     doctor,
     evaluate,
+    judge,
     plan,
     pretrain,
     profile,
@@ -46,6 +47,7 @@ app.command("pretrain")(pretrain.pretrain)
 app.add_typer(profile.app, name="profile")
 app.add_typer(sandbox.app, name="sandbox")
 app.add_typer(baseline.app, name="baseline")
+app.add_typer(judge.app, name="judge")
 
 INTERRUPTED = 130
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)

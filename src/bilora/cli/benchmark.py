@@ -67,6 +67,7 @@ def judge_rows(params: Params, rows: Mapping[str, Sequence[Scored]], *, keys: Ma
         draws=params.benchmark.draws,
         not_run={"judge": no_judge} if no_judge and not judged else {},
         notes={name: reason for name, reason in left_out.items() if name not in answered},
+        judge=wiring.judge_remarks(params) if judged else (),
     )
 
 

@@ -35,6 +35,7 @@ BASELINE = Path("benchmarking/baseline.json")
 HISTORY = Path("benchmarking/history.jsonl")
 BENCHMARK_METRICS = Path("metrics/benchmark.json")
 REPORT = Path("report.html")
+JUDGE_CHECK = Path("benchmarking/judge_check.json")
 LOCK = Path("requirements.txt")
 PROFILES = Path("profiles")
 
@@ -173,6 +174,26 @@ def judge(params: Params, given: Mapping[str, str]) -> tuple[Judge | None, str]:
 
     engine = EndpointEngine(params.judge, key)
     return EndpointJudge(engine.chat, model=params.judge.model, cache=Path(".cache/judge")), ""
+
+
+def judge_remarks(params: Params) -> list[str]:
+    """Say what has to be known of the judge to read its grades."""
+    from bilora.metrics.judged import family
+    from bilora.records import JudgeCheck
+
+    if params.judge is None:
+        return []
+    model = params.judge.model
+    contestants = [params.base.id, *(endpoint.model for endpoint in params.endpoints)]
+    remarks = [
+        f"The judge {model} is of one family with the contestant {one}, and may favour it."
+        for one in contestants
+        if family(one) == family(model)
+    ]
+    check = JudgeCheck.model_validate(read_json(JUDGE_CHECK)) if JUDGE_CHECK.exists() else None
+    if check is None or check.model != model:
+        return [*remarks, f"The judge {model} was not checked; `bilora judge check` does."]
+    return [*remarks, f"Judge check: {check.told()}"]
 
 
 def hub(params: Params) -> Hub:

@@ -75,6 +75,7 @@ def render(
         profile=results["profile"],
         own=OWN,
         tasks=tasks,
+        remarks=results["judge"],
         passed=sum(task["outcome"] == "pass" for task in tasks),
         table=_drawn(table(results)),
     )

@@ -75,6 +75,7 @@ def build_results(
     draws: int = 10_000,
     not_run: Mapping[str, str] | None = None,
     notes: Mapping[str, str] | None = None,
+    judge: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Gather one benchmark run as plain data.
 
@@ -86,6 +87,7 @@ def build_results(
         verdicts: the gate's word, by task.
         not_run: metrics that were not run at all, with the reason ("no judge is configured").
         notes: remarks on systems, such as an endpoint that did not answer.
+        judge: remarks on the judge, such as how it did when it was checked.
     """
     return {
         "schema": SCHEMA,
@@ -93,6 +95,7 @@ def build_results(
         "harness": HARNESS,
         "seed": seed,
         "notes": dict(notes or {}),
+        "judge": list(judge),
         "latency_s": _pooled_latency(rows, seed, draws),
         "tasks": {
             name: _task(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,16 @@ RUBRIC = (
     "unclear. 3: mostly right, with a real gap or error. 2: mostly wrong or hardly useful. 1: wrong, empty "
     "or off the subject. Reply with one integer from 1 to 5 for each letter."
 )
+
+
+def family(model: str) -> str:
+    """Return the name that models of one maker's line share: the first letters of the id's last part.
+
+    >>> family("meta-llama/Llama-3.3-70B") == family("llama-3.1-8b-instant")
+    True
+    """
+    match = re.match(r"[a-z]+", model.rpartition("/")[2].lower())
+    return match[0] if match else model.lower()
 
 
 class Chat(Protocol):

@@ -1,0 +1,41 @@
+"""The verb judge check."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="The model that grades answers.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Keep `check` a verb of its own while it is the only one."""
+
+
+@app.command("check")
+def check(
+    samples: Annotated[int, typer.Option(min=2, help="How many samples to try it on; two calls each.")] = 40,
+) -> None:
+    """Try the judge of params.yaml where the right grade is known; exit 1 if it cannot be believed."""
+    from bilora.cli import wiring
+    from bilora.cli.progress import bar
+    from bilora.errors import BadData
+    from bilora.evaluation.judge_check import check_judge
+    from bilora.params import PARAMS_FILE
+    from bilora.storage import write_json
+
+    params = wiring.load_params()
+    judge, why_not = wiring.judge(params, {})
+    if judge is None or params.judge is None:
+        raise BadData(PARAMS_FILE, f"{why_not}, so there is none to check.")
+    task = next(iter(sorted(name for name in params.tasks if name == "docstring") or sorted(params.tasks)))
+    chosen = wiring.split(task, "test")[:samples]
+    if len(chosen) < 2:
+        raise BadData(wiring.SPLITS / task, "a judge is checked with at least two test samples.")
+    with bar("judge check", 2 * len(chosen), "calls") as tick:
+        found = check_judge(judge, chosen, params.judge.model, progress=tick)
+    write_json(wiring.JUDGE_CHECK, found.model_dump(mode="json"))
+    print(f"judge check: {found.told()}")
+    raise typer.Exit(1 if found.faults else 0)
