@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from checkout import ROOT, copied_checkout, shell_in
+from loopback import Server, serving
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +18,16 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shell_in(folder)("dvc", "repro", "evaluate")
     shell_in(folder)("bilora", "benchmark", check=False)
     return folder
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A loopback server for engines and judges."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    with serving() as state:
+        yield state
 
 
 @pytest.fixture(scope="session")

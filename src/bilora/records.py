@@ -64,7 +64,7 @@ class Drop(Record):
 
 
 class Completion(Record):
-    """One answer of one system. Times in seconds, counts in tokens."""
+    """One answer of one system. Times in seconds, counts in tokens. `reason` says why there is none."""
 
     sample_id: str
     system: str
@@ -73,6 +73,7 @@ class Completion(Record):
     output_tokens: int
     latency_s: float
     finish: Literal["stop", "length", "error"]
+    reason: str = ""
 
 
 class Score(Record):

@@ -25,10 +25,11 @@ HOSTILE = [
     "right\u202eleft\u2066\u200bzero",
     "]]><!-- &lt; &amp;amp;",
 ]
-VOID = {"meta", "link", "br"}
+VOID = {"meta", "link", "br", "input"}
 TAGS = {
     *("html", "head", "title", "style", "body", "main", "header", "footer", "section", "meta", "link"),
     *("h1", "h2", "h3", "p", "div", "span", "a", "pre", "ul", "li", "dl", "dt", "dd", "details", "summary"),
+    *("fieldset", "legend", "label", "input"),
     *("table", "thead", "tbody", "tr", "th", "td", "figure", "figcaption"),
     *("svg", "line", "rect", "circle", "polyline", "path", "text"),
 }

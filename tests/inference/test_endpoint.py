@@ -2,112 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
+from loopback import Reply, Server, answer
 
 from bilora.errors import BiloraError, Unreachable
-from bilora.inference.endpoint import EndpointEngine
+from bilora.inference.endpoint import EndpointEngine, seconds
 from bilora.params import Endpoint
 from bilora.ports import Request
 from bilora.records import Message
 
 KEY = "sk-very-secret-key"
-Reply = tuple[int, dict[str, str], Any]
 
 
-def answer(text: str | None, finish: str = "stop") -> Reply:
-    return (
-        200,
-        {},
-        {
-            "id": "1",
-            "object": "chat.completion",
-            "created": 0,
-            "model": "m",
-            "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}],
-            "usage": {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14},
-        },
-    )
-
-
-@dataclass
-class Server:
-    """Replies with `respond(body, number of the request)`, and keeps what was asked."""
-
-    url: str = ""
-    respond: Callable[[dict[str, Any], int], Reply] = lambda body, number: answer("hello")
-    bodies: list[dict[str, Any]] = field(default_factory=list)
-    headers: list[dict[str, str]] = field(default_factory=list)
-    paths: list[str] = field(default_factory=list)
-    busy: int = 0
-    most_busy: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-    state = Server()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with state.lock:
-                state.bodies.append(body)
-                state.headers.append({key.lower(): value for key, value in self.headers.items()})
-                number = len(state.bodies)
-                state.busy += 1
-                state.most_busy = max(state.most_busy, state.busy)
-            reply = state.respond(body, number)
-            with state.lock:
-                state.busy -= 1
-            self.send(*reply)
-
-        def do_GET(self) -> None:
-            state.paths.append(self.path)
-            self.send(200, {}, {"object": "list", "data": [{"id": name, "object": "model"} for name in "ba"]})
-
-        def send(self, status: int, headers: dict[str, str], body: Any) -> None:
-            data = body if isinstance(body, bytes) else json.dumps(body).encode()
-            self.send_response(status)
-            for key, value in {"Content-Type": "application/json", **headers}.items():
-                self.send_header(key, value)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    class Quiet(ThreadingHTTPServer):
-        def handle_error(self, *_: Any) -> None:
-            """A client that gave up waiting is part of a test, not news."""
-
-    http = Quiet(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    state.url = f"http://127.0.0.1:{http.server_port}/v1"
-    yield state
-    http.shutdown()
-    http.server_close()
-    thread.join()
-
-
-def engine(server: Server, *, retries: int = 1, **changes: Any) -> EndpointEngine:
+def engine(server: Server, *, retries: int = 1, cache: Path | None = None, **changes: Any) -> EndpointEngine:
     settings = {"name": "remote", "base_url": server.url, "model": "m-7b", "timeout_s": 5.0, **changes}
-    return EndpointEngine(Endpoint(**settings), KEY, retries=retries)
+    return EndpointEngine(Endpoint(**settings), KEY, retries=retries, cache=cache)
 
 
 def requests(count: int = 1) -> list[Request]:
@@ -306,3 +220,55 @@ def test_the_models_on_offer_are_listed(server: Server) -> None:
 def test_models_of_an_unknown_host_are_unreachable(server: Server) -> None:
     with engine(server, retries=0, base_url="http://host.invalid/v1") as remote, pytest.raises(Unreachable):
         remote.models()
+
+
+def test_an_answer_is_paid_for_once(server: Server, tmp_path: Path) -> None:
+    first = engine(server, cache=tmp_path).generate("remote", requests(3))
+    again = engine(server, cache=tmp_path).generate("remote", requests(4))
+    assert again[:3] == first and len(server.bodies) == 4
+    engine(server, cache=tmp_path, model="other").generate("remote", requests(1))
+    assert len(server.bodies) == 5
+
+
+def test_a_failure_is_asked_again(server: Server, tmp_path: Path) -> None:
+    server.respond = lambda body, number: (500, {}, {}) if number == 1 else answer("hello")
+    made = [engine(server, cache=tmp_path, retries=0).generate("remote", requests())[0] for _ in range(2)]
+    assert [(one.finish, one.reason) for one in made] == [("error", "InternalServerError, HTTP 500"), ("stop", "")]
+
+
+def test_a_spent_budget_leaves_the_rest_unanswered(server: Server, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"budget_tokens": 28, "concurrency": 1, "cache": tmp_path}
+    made = engine(server, **settings).generate("remote", requests(4))
+    assert [one.finish for one in made] == ["stop", "stop", "error", "error"]
+    assert made[3].reason == "the budget of 28 tokens is spent" and len(server.bodies) == 2
+    more = engine(server, **settings).generate("remote", requests(4))
+    assert [one.finish for one in more] == ["stop"] * 4 and len(server.bodies) == 4
+
+
+def test_a_server_that_counts_is_given_its_pause(server: Server) -> None:
+    limited = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "300ms"}
+    asked: list[float] = []
+
+    def respond(body: dict[str, Any], number: int) -> Reply:
+        asked.append(time.monotonic())
+        status, _, content = answer("hello")
+        return status, limited if number == 1 else {}, content
+
+    server.respond = respond
+    engine(server, concurrency=1).generate("remote", requests(2))
+    assert asked[1] - asked[0] >= 0.29
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("7.66s", 7.66), ("2m59.5s", 179.5), ("250ms", 0.25), ("3", 3.0), ("1h", 3600.0), ("?", 0.0)]
+)
+def test_durations_are_read(text: str, expected: float) -> None:
+    assert seconds(text) == pytest.approx(expected)
+
+
+def test_a_preset_knows_address_and_key() -> None:
+    groq = Endpoint(name="g", preset="groq", model="m")
+    assert (groq.base_url, groq.key_env) == ("https://api.groq.com/openai/v1", "GROQ_API_KEY")
+    assert Endpoint(name="g", preset="vllm", model="m", base_url="http://box:1/v1").base_url == "http://box:1/v1"
+    with pytest.raises(ValueError, match="needs a base_url or a preset"):
+        Endpoint(name="g", model="m")

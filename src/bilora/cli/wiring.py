@@ -158,7 +158,7 @@ def endpoints(params: Params, given: Mapping[str, str]) -> tuple[dict[str, Engin
         if endpoint.key_env is not None and key is None:
             left_out[endpoint.name] = f"{endpoint.key_env} is not set"
         else:
-            engines[endpoint.name] = EndpointEngine(endpoint, key)
+            engines[endpoint.name] = EndpointEngine(endpoint, key, cache=Path(".cache/answers"))
     return engines, left_out
 
 

@@ -7,9 +7,10 @@ from statistics import median
 from typing import Any
 
 from bilora.evaluation.results import OWN
+from bilora.evaluation.run import FLOOR
 from bilora.evaluation.table import scale_of
 
-SAMPLES = 10
+SAMPLES = 30
 KINDS = (
     "both right",
     "only the adapter right",
@@ -28,16 +29,18 @@ def choose(name: str, task: Mapping[str, Any]) -> list[dict[str, Any]]:
     dataset = "test" if "test" in task["summary"] else "curated"
     answers: dict[str, dict[str, Any]] = {}
     for row in task["rows"]:
-        if row["dataset"] == dataset and row["system"] in (name, "base"):
-            answers.setdefault(row["sample_id"], {})[OWN if row["system"] == name else "base"] = row
-    values = [value for both in answers.values() for row in both.values() if (value := _value(row, task)) is not None]
+        if row["dataset"] == dataset and not row["system"].startswith(FLOOR):
+            answers.setdefault(row["sample_id"], {})[OWN if row["system"] == name else row["system"]] = row
+    sides = {
+        sample_id: {system: _value(row, task) for system, row in rows.items() if system in ("base", OWN)}
+        for sample_id, rows in answers.items()
+    }
+    values = [value for side in sides.values() for value in side.values() if value is not None]
     graded = any(value not in (0.0, 1.0) for value in values)
     bar = median(values) if graded else 0.5
     kinds: dict[str, list[str]] = {kind: [] for kind in KINDS}
     for sample_id in sorted(answers):
-        kinds[_kind({system: _value(row, task) for system, row in answers[sample_id].items()}, bar, graded)].append(
-            sample_id
-        )
+        kinds[_kind(sides[sample_id], bar, graded)].append(sample_id)
     turns = sorted(
         (turn, order, sample_id, kind)
         for order, (kind, ids) in enumerate(kinds.items())
@@ -49,7 +52,7 @@ def choose(name: str, task: Mapping[str, Any]) -> list[dict[str, Any]]:
             "sample": task["samples"][sample_id],
             "answers": [
                 _answer(system, answers[sample_id][system], task, graded)
-                for system in ("base", OWN)
+                for system in ("base", OWN, *sorted(answers[sample_id].keys() - {"base", OWN}))
                 if system in answers[sample_id]
             ],
         }
@@ -81,7 +84,15 @@ def _answer(system: str, row: Mapping[str, Any], task: Mapping[str, Any], graded
             continue
         scale = scale_of(metric)
         text = "unscored" if score["value"] is None else scale.text(score["value"])
-        scores.append({"label": scale.label, "text": text, "reason": score["reason"]})
+        evidence = score["evidence"]
+        scores.append(
+            {
+                "label": scale.label,
+                "text": text,
+                "reason": score["reason"],
+                "evidence": " · ".join(filter(None, (evidence.get("judge"), evidence.get("isolation")))),
+            }
+        )
     facts = [f"{row['output_tokens']} tokens", f"{row['latency_s']:.2f} s"]
     if row["finish"] != "stop":
         facts.append({"length": "cut off by the token limit", "error": "no answer came back"}[row["finish"]])

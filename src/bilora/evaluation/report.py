@@ -116,7 +116,8 @@ def _task(
         "provenance": _provenance(task),
         "stages": _stages(drops),
         "charts": _charts(curve),
-        "samples": choose(name, task),
+        "samples": (samples := choose(name, task)),
+        "kinds": list(dict.fromkeys(one["kind"] for one in samples)),
         "run": _run(run),
     }
 

@@ -97,7 +97,8 @@ def _scored(
     for index, (sample, answer) in enumerate(pairs):
         scores = [score for column in by_metric for score in column[index]]
         if made[index].finish == "error":
-            scores = [score.model_copy(update={"value": None, "reason": "no answer came"}) for score in scores]
+            reason = f"no answer came: {made[index].reason or 'the system gave no reason'}"
+            scores = [score.model_copy(update={"value": None, "reason": reason}) for score in scores]
         if rating := ratings.get((system, sample.id)):
             scores.append(rating)
         rows.append(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from bilora.errors import BiloraError, Unreachable
 from bilora.params import Endpoint
 from bilora.ports import Progress, Request, silent
 from bilora.records import Completion, Message
+from bilora.storage import read_json, sha256_json, write_json
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -27,12 +32,21 @@ class EndpointEngine:
     Implements `ports.Engine`. A request that still fails after `retries` repetitions (which wait as
     long as Retry-After asks) is a completion with finish `error` and no text. The key is sent to the
     endpoint and shown nowhere.
+
+    Answers are kept in `cache`, one file a question, so that none is paid for twice and an
+    interrupted evaluation goes on where it was; failures are not kept. Once `budget_tokens` are spent
+    the rest is left unanswered.
     """
 
-    def __init__(self, endpoint: Endpoint, api_key: str | None, *, retries: int = 4) -> None:
+    def __init__(self, endpoint: Endpoint, api_key: str | None, *, retries: int = 4, cache: Path | None = None) -> None:
         self._endpoint = endpoint
         self._key = api_key or _NO_KEY
         self._retries = retries
+        self._cache = cache
+        self._budget = endpoint.budget_tokens
+        self._spent = 0
+        self._closed_until = 0.0
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"EndpointEngine({self._endpoint.name!r}, {self._endpoint.base_url!r})"
@@ -67,7 +81,8 @@ class EndpointEngine:
         from openai import OpenAIError
 
         try:
-            answer = self._client.chat.completions.create(
+            self._wait_for_turn()
+            raw = self._client.chat.completions.with_raw_response.create(
                 model=self._endpoint.model,
                 messages=_wire(messages),
                 temperature=0.0,
@@ -78,7 +93,8 @@ class EndpointEngine:
                     "json_schema": {"name": "reply", "strict": True, "schema": dict(schema)},
                 },
             )
-            return answer.choices[0].message.content or ""
+            self._heed(raw.headers)
+            return raw.parse().choices[0].message.content or ""
         except (OpenAIError, LookupError, TypeError, AttributeError, ValueError) as error:
             raise self._unreachable(error) from None
 
@@ -124,9 +140,34 @@ class EndpointEngine:
         )
 
     def _complete(self, client: OpenAI, request: Request) -> Completion:
+        kept = self._kept(request)
+        if kept is not None and kept.is_file():
+            return Completion.model_validate(read_json(kept))
+        with self._lock:
+            if self._budget is not None and self._spent >= self._budget:
+                return self._failed(request, f"the budget of {self._budget} tokens is spent")
+        made = self._ask(client, request)
+        with self._lock:
+            self._spent += made.prompt_tokens + made.output_tokens
+        if kept is not None and made.finish != "error":
+            write_json(kept, made.model_dump(mode="json"))
+        return made
+
+    def _kept(self, request: Request) -> Path | None:
+        """Where the answer to exactly this question lies once it has been paid for."""
+        if self._cache is None:
+            return None
+        question = [
+            self._endpoint.name, self._endpoint.base_url, self._endpoint.model, request.sample_id,
+            _wire(request.messages), request.max_new_tokens, request.temperature, request.seed,
+        ]  # fmt: skip
+        return self._cache / f"{sha256_json(question)}.json"
+
+    def _ask(self, client: OpenAI, request: Request) -> Completion:
         from openai import OpenAIError
 
         try:
+            self._wait_for_turn()
             raw = client.chat.completions.with_raw_response.create(
                 model=self._endpoint.model,
                 messages=_wire(request.messages),
@@ -134,6 +175,7 @@ class EndpointEngine:
                 seed=request.seed,
                 max_tokens=request.max_new_tokens,
             )
+            self._heed(raw.headers)
             answer = raw.parse()
             choice, usage = answer.choices[0], answer.usage
             finish = _finish(choice.finish_reason)
@@ -145,26 +187,55 @@ class EndpointEngine:
                 output_tokens=usage.completion_tokens if usage else 0,
                 latency_s=raw.elapsed.total_seconds(),  # of the try that succeeded, without the waits before
                 finish=finish,
+                reason="" if finish != "error" else f"it ended by {choice.finish_reason}",
             )
-        except (OpenAIError, LookupError, TypeError, AttributeError, ValueError):
-            return Completion(
-                sample_id=request.sample_id,
-                system=self._endpoint.name,
-                text="",
-                prompt_tokens=0,
-                output_tokens=0,
-                latency_s=0.0,
-                finish="error",
-            )
+        except (OpenAIError, LookupError, TypeError, AttributeError, ValueError) as error:
+            return self._failed(request, _kind(error))
+
+    def _failed(self, request: Request, reason: str) -> Completion:
+        return Completion(
+            sample_id=request.sample_id,
+            system=self._endpoint.name,
+            text="",
+            prompt_tokens=0,
+            output_tokens=0,
+            latency_s=0.0,
+            finish="error",
+            reason=reason,
+        )
+
+    def _heed(self, headers: Mapping[str, str]) -> None:
+        """Remember until when a server that counts asks for no more requests."""
+        for unit in ("requests", "tokens"):
+            if headers.get(f"x-ratelimit-remaining-{unit}") == "0":
+                pause = min(seconds(headers.get(f"x-ratelimit-reset-{unit}", "")), self._endpoint.timeout_s)
+                with self._lock:
+                    self._closed_until = max(self._closed_until, time.monotonic() + pause)
+
+    def _wait_for_turn(self) -> None:
+        while (pause := self._closed_until - time.monotonic()) > 0:
+            time.sleep(pause)
 
     def _unreachable(self, error: Exception) -> Unreachable:
         """Name the kind of failure only: a server's own words may repeat the key."""
-        status = getattr(error, "status_code", None)
-        kind = type(error).__name__ + (f", HTTP {status}" if status else "")
         return Unreachable(
-            f"Endpoint {self._endpoint.name!r} gave no usable answer ({kind}). "
+            f"Endpoint {self._endpoint.name!r} gave no usable answer ({_kind(error)}). "
             f"Check its base_url, model and key, then try again."
         )
+
+
+def seconds(duration: str) -> float:
+    """Read a duration as rate-limit headers give it ("7.66s", "2m59.5s", "250ms", "3"); 0 if it is none."""
+    if re.fullmatch(r"\d+(\.\d+)?", duration):
+        return float(duration)
+    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+    return sum(float(number) * units[unit] for number, unit in re.findall(r"(\d+(?:\.\d+)?)(ms|h|m|s)", duration))
+
+
+def _kind(error: Exception) -> str:
+    """Name a failure without the server's own words, which may repeat the key."""
+    status = getattr(error, "status_code", None)
+    return type(error).__name__ + (f", HTTP {status}" if status else "")
 
 
 def _wire(messages: Sequence[Message]) -> Any:

@@ -1,0 +1,96 @@
+"""A server on loopback that speaks as an OpenAI-compatible one, well or badly."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Reply = tuple[int, dict[str, str], Any]
+
+
+def answer(text: str | None, finish: str = "stop") -> Reply:
+    return (
+        200,
+        {},
+        {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 0,
+            "model": "m",
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}],
+            "usage": {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14},
+        },
+    )
+
+
+@dataclass
+class Server:
+    """Replies with `respond(body, number of the request)`, and keeps what was asked."""
+
+    url: str = ""
+    respond: Callable[[dict[str, Any], int], Reply] = lambda body, number: answer("hello")
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    busy: int = 0
+    most_busy: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[Server]:
+    """Serve until the end of the block."""
+    state = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            with state.lock:
+                state.bodies.append(body)
+                state.headers.append({key.lower(): value for key, value in self.headers.items()})
+                number = len(state.bodies)
+                state.busy += 1
+                state.most_busy = max(state.most_busy, state.busy)
+            reply = state.respond(body, number)
+            with state.lock:
+                state.busy -= 1
+            self.send(*reply)
+
+        def do_GET(self) -> None:
+            state.paths.append(self.path)
+            self.send(200, {}, {"object": "list", "data": [{"id": name, "object": "model"} for name in "ba"]})
+
+        def send(self, status: int, headers: dict[str, str], body: Any) -> None:
+            data = body if isinstance(body, bytes) else json.dumps(body).encode()
+            self.send_response(status)
+            for key, value in {"Content-Type": "application/json", **headers}.items():
+                self.send_header(key, value)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    class Quiet(ThreadingHTTPServer):
+        def handle_error(self, *_: Any) -> None:
+            """A client that gave up waiting is part of a test, not news."""
+
+    http = Quiet(("127.0.0.1", 0), Handler)
+    http.daemon_threads = True
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    state.url = f"http://127.0.0.1:{http.server_port}/v1"
+    try:
+        yield state
+    finally:
+        http.shutdown()
+        http.server_close()
+        thread.join()
