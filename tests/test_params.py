@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from bilora.errors import ParamsError
-from bilora.params import read_params, read_pretraining
+from bilora.params import read_params
+from bilora.pretraining.recipe import read_pretraining
 from bilora.tasks import known_tasks
 
 ROOT = Path(__file__).resolve().parents[1]

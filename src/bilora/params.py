@@ -226,42 +226,6 @@ class Tracking(Slice):
     sinks: list[Literal["mlflow", "trackio", "wandb", "dvclive"]] = []
 
 
-class CorpusParams(Slice):
-    """What the embedded base reads. Packages named by any task as validation or test never enter."""
-
-    packages: Annotated[list[str], Field(min_length=1)]
-    held_out: list[str]
-    licences: Annotated[list[str], Field(min_length=1)]
-    exercises: dict[Literal["one", "two", "three"], Annotated[int, Field(ge=0)]]
-    max_file_chars: Count
-
-
-class Architecture(Slice):
-    """Shape of the embedded Phi-3 model."""
-
-    vocabulary: Count
-    hidden: Count
-    intermediate: Count
-    layers: Count
-    heads: Count
-    context: Count
-
-
-class Pretraining(Slice):
-    """How the embedded base is made; not part of the pipeline."""
-
-    corpus: CorpusParams
-    architecture: Architecture
-    tokens: Count
-    sequence: Count
-    batch_size: Count
-    learning_rate: Annotated[float, Field(gt=0.0)]
-    warmup: Fraction
-    weight_decay: Annotated[float, Field(ge=0.0)]
-    save_every: Count
-    compile: bool
-
-
 class SandboxParams(Slice):
     """Where model-written code runs. `allow_weak`: also where system calls cannot be filtered; never promotes."""
 
@@ -299,7 +263,12 @@ def _place(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location if part not in kinds) or "(top level)"
 
 
-def _parse(path: Path, kind: type[T], document: Any, extra: list[str]) -> T:
+def parse_document(path: Path, kind: type[T], document: Any, extra: list[str]) -> T:
+    """Turn a parsed file into its type.
+
+    Raises:
+        ParamsError: with `extra` and every fault of its own, each with its place.
+    """
     if not isinstance(document, dict):
         raise ParamsError(path, ["(top level): must be a mapping"])
     faults = list(extra)
@@ -313,7 +282,12 @@ def _parse(path: Path, kind: type[T], document: Any, extra: list[str]) -> T:
     return parsed
 
 
-def _load_yaml(path: Path) -> Any:
+def load_yaml(path: Path) -> Any:
+    """Read a YAML file.
+
+    Raises:
+        ParamsError: it is absent, or no YAML.
+    """
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -328,7 +302,7 @@ def read_params(path: Path = PARAMS_FILE, *, known_tasks: list[str] | None = Non
     Raises:
         ParamsError: with every fault and its place.
     """
-    document = _load_yaml(path)
+    document = load_yaml(path)
     unknown = []
     if known_tasks is not None and isinstance(document, dict) and isinstance(document.get("tasks"), dict):
         unknown = [
@@ -336,13 +310,4 @@ def read_params(path: Path = PARAMS_FILE, *, known_tasks: list[str] | None = Non
             for name in document["tasks"]
             if name not in known_tasks
         ]
-    return _parse(path, Params, document, unknown)
-
-
-def read_pretraining(path: Path) -> Pretraining:
-    """Read the recipe of an embedded base.
-
-    Raises:
-        ParamsError: with every fault and its place.
-    """
-    return _parse(path, Pretraining, _load_yaml(path), [])
+    return parse_document(path, Params, document, unknown)

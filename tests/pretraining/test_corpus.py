@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from bilora.errors import BadData
-from bilora.params import CorpusParams
 from bilora.pretraining.corpus import build, licence_ids, source_texts
+from bilora.pretraining.recipe import CorpusParams
 from bilora.pretraining.tokenizer import SPECIAL, train_tokenizer
 from bilora.pretraining.train import pack, rate, render
 from bilora.sources.exercises import exercises

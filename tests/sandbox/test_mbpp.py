@@ -5,21 +5,18 @@ from __future__ import annotations
 import ast
 import json
 import warnings
-from pathlib import Path
 
 import pytest
+from real_data import real_file
 
-from bilora.records import Program
+from bilora.records import Outcome, Program
 from bilora.sandbox import ProcessSandbox
-
-MBPP = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "mbpp" / "mbpp.jsonl"
+from bilora.sandbox.splitting import split
 
 
 @pytest.fixture(scope="module")
 def programs() -> list[Program]:
-    if not MBPP.is_file():
-        pytest.skip("the MBPP file is not on this machine")
-    rows = [json.loads(line) for line in MBPP.read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in real_file("mbpp/mbpp.jsonl").read_text(encoding="utf-8").splitlines()]
     return [Program(code=row["code"], setup=row["test_setup_code"], tests=tuple(row["test_list"])) for row in rows]
 
 
@@ -35,17 +32,59 @@ def emptied_code(code: str) -> str:
         return ast.unparse(Emptied().visit(ast.parse(code)))
 
 
-def test_every_reference_passes(programs: list[Program]) -> None:
+@pytest.fixture(scope="module")
+def outcomes(programs: list[Program]) -> list[Outcome]:
     with ProcessSandbox(workers=2, cpu_s=30, wall_s=120) as sandbox:
-        outcomes = list(sandbox.run_many(programs))
-    assert len(outcomes) == 974
-    assert [outcome for outcome in outcomes if outcome.status != "passed"] == []
+        return list(sandbox.run_many(programs))
 
 
-def test_almost_every_test_is_split(programs: list[Program]) -> None:
+def test_every_reference_passes(outcomes: list[Outcome]) -> None:
+    assert len(outcomes) == 974 and [one for one in outcomes if one.status != "passed"] == []
+
+
+def test_the_official_test_split_passes(outcomes: list[Outcome]) -> None:
+    assert [one.status for one in outcomes[10:510]] == ["passed"] * 500
+
+
+def test_the_sanitized_references_pass() -> None:
+    rows = json.loads(real_file("mbpp/sanitized-mbpp.json").read_text(encoding="utf-8"))
+    programs = [
+        Program(code="\n".join([*row["test_imports"], row["code"]]), tests=tuple(row["test_list"])) for row in rows
+    ]
+    with ProcessSandbox(workers=2, cpu_s=30, wall_s=120) as sandbox:
+        assert [one.status for one in sandbox.run_many(programs)] == ["passed"] * 427
+
+
+def test_only_the_asserts_on_object_sizes_run_in_the_candidate_s_process(
+    programs: list[Program], outcomes: list[Outcome]
+) -> None:
+    asserts = [test for program in programs for test in program.tests]
+    whole = [test for test in asserts if split(test) is None]
+    assert (len(asserts), len(whole)) == (2922, 3) and all("getsizeof" in test for test in whole)
+    assert sum(one.isolation.endswith("split 0/3") for one in outcomes) == 1
+
+
+def constant_code(program: Program) -> str | None:
+    """A program whose function always gives what the first test wants."""
+    try:
+        (comparison,) = [ast.parse(program.tests[0]).body[0].test]  # type: ignore[attr-defined]
+        name, value = comparison.left.func.id, ast.unparse(comparison.comparators[0])
+    except AttributeError:
+        return None
+    if f"def {name}(" not in program.code:
+        return None
+    return f"def {name}(*arguments):\n    return {value}"
+
+
+def test_one_constant_answer_fails(programs: list[Program]) -> None:
+    varied = [program for program in programs[::5] if len({test.rpartition("==")[2] for test in program.tests}) > 1]
+    constant = [
+        program.model_copy(update={"code": code}) for program in varied if (code := constant_code(program)) is not None
+    ]
     with ProcessSandbox(workers=2) as sandbox:
-        outcomes = list(sandbox.run_many([program for program in programs if "getsizeof" in program.code]))
-    assert {outcome.isolation.rpartition(" ")[2] for outcome in outcomes} == {"0/3"}
+        outcomes = list(sandbox.run_many(constant))
+    assert len(outcomes) >= 100 and {one.status for one in outcomes} == {"failed"}
+    assert all(one.results[0] for one in outcomes), "each gives what its first test wants"
 
 
 def test_functions_that_do_nothing_fail(programs: list[Program]) -> None:

@@ -55,6 +55,7 @@ def judge_rows(params: Params, rows: Mapping[str, Sequence[Scored]], *, keys: Ma
             min_samples=params.benchmark.min_samples,
             seed=params.seed,
             draws=params.benchmark.draws,
+            promised=("judge",) if params.judge and not no_judge else (),
         )
     return build_results(
         rows,

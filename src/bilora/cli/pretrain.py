@@ -15,8 +15,8 @@ def pretrain(
 ) -> None:
     """Make an embedded base model from a recipe: hours on CPU, minutes on a GPU; resumes when interrupted."""
     from bilora.cli import wiring
-    from bilora.params import read_pretraining
     from bilora.pretraining.build import build_base
+    from bilora.pretraining.recipe import read_pretraining
 
     chosen = read_pretraining(recipe)
     wiring.quiet_libraries()

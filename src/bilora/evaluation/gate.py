@@ -82,6 +82,15 @@ def _faults(test: Sequence[Scored], metric: str, adapter_sha256: str) -> list[st
     return faults
 
 
+def _lost(rows: Sequence[Scored], metric: str) -> str:
+    """Say how much of a promised metric is missing, if it is too much."""
+    found = [score.value for row in rows for score in row.scores if score.metric == metric]
+    unscored = sum(value is None for value in found)
+    if not found:
+        return f"{metric} was configured and scored nothing"
+    return f"{unscored} of {len(found)} grades by {metric} are missing" if unscored > MAX_UNSCORED * len(found) else ""
+
+
 def _weak(score: Score) -> bool:
     """Whether the answer ran where the kernel did not filter its system calls."""
     isolation = score.evidence.get("isolation", "")
@@ -107,6 +116,7 @@ def gate(
     min_samples: int,
     seed: int,
     draws: int = 10_000,
+    promised: Sequence[str] = (),
 ) -> Verdict:
     """Judge one task's adapter on the held-out split.
 
@@ -120,6 +130,8 @@ def gate(
         margin: how much worse than a promoted adapter is still called equal, in score units.
         min_samples: fewer scored pairs decide nothing.
         seed, draws: of the bootstrap.
+        promised: metrics outside the test split, such as the judge's, that this run was to measure. They
+            do not decide, but a run that lost them is not whole.
     """
     headline = metrics[0]
     test = [row for row in rows if row.dataset == "test" and row.completion.system in (task, "base")]
@@ -144,7 +156,8 @@ def gate(
             checks=tuple(checks),
         )
 
-    if faults := [*_faults(test, headline, adapter_sha256), *pairs.faults]:
+    lost = [fault for metric in promised if (fault := _lost(rows, metric))]
+    if faults := [*_faults(test, headline, adapter_sha256), *pairs.faults, *lost]:
         return verdict("inconclusive", f"{'; '.join(faults)}.")
     if len(pairs.new) < max(min_samples, 2):
         return verdict("inconclusive", f"{len(pairs.new)} scored samples; the gate wants {min_samples}.")

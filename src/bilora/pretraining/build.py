@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bilora.params import Pretraining
 from bilora.pretraining.corpus import build as build_corpus
 from bilora.pretraining.corpus import source_texts
+from bilora.pretraining.recipe import Pretraining
 from bilora.pretraining.tokenizer import train_tokenizer
 from bilora.pretraining.train import bits_per_byte, pack, pretrain
 from bilora.sources.installed import modules

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bilora.errors import BadData
-from bilora.params import CorpusParams
+from bilora.pretraining.recipe import CorpusParams
 from bilora.sources.exercises import Tier, exercises
 from bilora.sources.installed import Module, modules, read
 

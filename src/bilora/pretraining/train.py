@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from bilora.params import Architecture, Pretraining
 from bilora.pretraining.corpus import Document
+from bilora.pretraining.recipe import Architecture, Pretraining
 
 LogLine = Callable[[str], None]
 

@@ -1,0 +1,55 @@
+"""The recipe of an embedded base, as types; read by `bilora pretrain`, and by nothing in the pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bilora.params import Count, Fraction, Slice, load_yaml, parse_document
+
+
+class CorpusParams(Slice):
+    """What the embedded base reads. Packages named by any task as validation or test never enter."""
+
+    packages: Annotated[list[str], Field(min_length=1)]
+    held_out: list[str]
+    licences: Annotated[list[str], Field(min_length=1)]
+    exercises: dict[Literal["one", "two", "three"], Annotated[int, Field(ge=0)]]
+    max_file_chars: Count
+
+
+class Architecture(Slice):
+    """Shape of the embedded Phi-3 model."""
+
+    vocabulary: Count
+    hidden: Count
+    intermediate: Count
+    layers: Count
+    heads: Count
+    context: Count
+
+
+class Pretraining(Slice):
+    """How the embedded base is made; not part of the pipeline."""
+
+    corpus: CorpusParams
+    architecture: Architecture
+    tokens: Count
+    sequence: Count
+    batch_size: Count
+    learning_rate: Annotated[float, Field(gt=0.0)]
+    warmup: Fraction
+    weight_decay: Annotated[float, Field(ge=0.0)]
+    save_every: Count
+    compile: bool
+
+
+def read_pretraining(path: Path) -> Pretraining:
+    """Read the recipe of an embedded base.
+
+    Raises:
+        ParamsError: with every fault and its place.
+    """
+    return parse_document(path, Pretraining, load_yaml(path), [])
