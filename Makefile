@@ -5,7 +5,7 @@ export PATH := $(BIN):$(PATH)
 export TOKENIZERS_PARALLELISM := false
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test lint smoke install
+.PHONY: demo test test-browser lint smoke install
 .DEFAULT_GOAL := demo
 
 install: .venv/installed
@@ -22,8 +22,15 @@ demo: install
 	@dvc repro
 	@bilora report
 
+# One worker a core, each with one thread: torch's threads and the workers would only wait for each other.
 test: install
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+# The page in a real browser; elsewhere these tests are skipped.
+test-browser: install
+	@command -v chromium >/dev/null || { apt-get update -q && apt-get install -qy chromium; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[browser]"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/app
 
 lint: install
 	ruff check . && ruff format --check . && mypy && lint-imports

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +32,14 @@ class Engine(Protocol):
 
     def generate(self, system: str, requests: Sequence[Request], *, progress: Progress = silent) -> list[Completion]:
         """Answer every request as `system`, in the order given; an unknown system is an error."""
+        ...
+
+
+class Streamer(Protocol):
+    """Answers one request piece by piece."""
+
+    def stream(self, system: str, request: Request) -> Generator[str, None, Completion]:
+        """Yield text as it is made; the generator's value is the whole answer. Closing it stops the work."""
         ...
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 Role = Literal["system", "user", "assistant"]
 Split = Literal["train", "validation", "test", "prompt"]
@@ -214,3 +214,72 @@ class Outcome(Record):
     results: tuple[bool | None, ...] = ()
     detail: str = ""
     isolation: str = ""
+
+
+EventId = Annotated[str, Field(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
+"""A ULID (github.com/ulid/spec): sorts by the time it was made at, in milliseconds."""
+UtcTime = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)$")]
+
+
+class Rating(Record):
+    """What one person said of one answer.
+
+    `completion` is the assistant's turn as it was generated, `edited` the answer it should have been.
+    `adapter_sha256` is None if the base itself answered. `session` is a salted hash, never a name.
+    `supersedes` names the rating of the same generation that this one replaces. Only with `consent` does
+    a rating leave the machine; `redactions` counts what was blackened on the way.
+    """
+
+    event_id: EventId
+    generation_id: str = Field(pattern=r"^[\x21-\x7e]{1,200}$")
+    session: str
+    task: str
+    prompt: str
+    completion: str
+    adapter_sha256: str | None
+    base_revision: str
+    decoding: dict[str, bool | int | FiniteFloat] = Field(default_factory=dict)
+    rating: Literal["up", "down"]
+    tags: tuple[str, ...] = ()
+    edited: str | None = None
+    comment: str = ""
+    consent: bool
+    redactions: int = 0
+    app_version: str
+    created_utc: UtcTime
+    supersedes: EventId | None = None
+
+
+class Tombstone(Record):
+    """A rating that was deleted: it and the earlier ones of its generation are to be nowhere."""
+
+    event_id: EventId
+    created_utc: UtcTime
+
+
+class Pair(Record):
+    """A training row in TRL's conversational form. `ratings` are the events it was made from."""
+
+    task: str
+    prompt: tuple[Message, ...]
+    ratings: tuple[EventId, ...]
+
+
+class SftPair(Pair):
+    """For supervised fine-tuning: the answer a person wrote."""
+
+    completion: tuple[Message, ...]
+
+
+class DpoPair(Pair):
+    """For direct preference optimisation (Rafailov et al. 2023): a person's answer above the model's."""
+
+    chosen: tuple[Message, ...]
+    rejected: tuple[Message, ...]
+
+
+class KtoPair(Pair):
+    """For Kahneman-Tversky optimisation (Ethayarajh et al. 2024): the model's answer and its thumb."""
+
+    completion: tuple[Message, ...]
+    label: bool

@@ -14,7 +14,7 @@ from checkout import copied_checkout, environment_of, shell_in
 
 from bilora.storage import adapter_sha256
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("publish")]
 
 TASK = '''
 """Answer every question with one phrase: learned in seconds, and unknown to the base."""

@@ -14,7 +14,9 @@ from bilora.cli import (
     data,
     doctor,
     evaluate,
+    feedback,
     judge,
+    page,
     plan,
     pretrain,
     profile,
@@ -44,10 +46,12 @@ app.command("compare")(compare.compare)
 app.command("plan")(plan.plan)
 app.command("doctor")(doctor.doctor)
 app.command("pretrain")(pretrain.pretrain)
+app.command("app")(page.app)
 app.add_typer(profile.app, name="profile")
 app.add_typer(sandbox.app, name="sandbox")
 app.add_typer(baseline.app, name="baseline")
 app.add_typer(judge.app, name="judge")
+app.add_typer(feedback.app, name="feedback")
 
 INTERRUPTED = 130
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)

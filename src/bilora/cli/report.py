@@ -35,4 +35,4 @@ def report() -> None:
     print_table(results)
     print_verdicts(results)
     print(f"report: {wiring.REPORT.resolve().as_uri()}")
-    print("next: open the report · `bilora profile list` shows other profiles · docs/add-a-task.md adds a task")
+    print("next: open the report · `bilora app` asks the adapters · `bilora profile list` shows other profiles")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bilora.errors import BadData, MissingStep, ParamsError
+from bilora.errors import BadData, MissingStep, ParamsError, Unreachable
 from bilora.params import PARAMS_FILE, Endpoint, Params, TaskParams, read_params
 from bilora.storage import read_json, read_records
 
@@ -36,6 +37,9 @@ HISTORY = Path("benchmarking/history.jsonl")
 BENCHMARK_METRICS = Path("metrics/benchmark.json")
 REPORT = Path("report.html")
 JUDGE_CHECK = Path("benchmarking/judge_check.json")
+FEEDBACK = Path("data/feedback")
+OUTBOX = FEEDBACK / "outbox.sqlite3"
+SHARDS = FEEDBACK / "shards"
 LOCK = Path("requirements.txt")
 PROFILES = Path("profiles")
 
@@ -140,6 +144,43 @@ def adapter(params: Params, task: str) -> Path:
     return folder
 
 
+def bundle(place: str, params: Params) -> dict[str, Path]:
+    """Return the adapters' folders of a published bundle: a folder, or a hub id with `@` and a commit.
+
+    Raises:
+        BadData: it is no bundle, was made for another base, or its bytes are not those of its manifest.
+        Unreachable: the hub did not give it.
+    """
+    from bilora.storage import sha256_file
+
+    folder = Path(place)
+    if not folder.is_dir():
+        folder = _from_hub(place)
+    manifest = read_json(folder / "manifest.json") if (folder / "manifest.json").is_file() else {}
+    adapters = manifest.get("adapters") if isinstance(manifest, dict) else None
+    if not isinstance(adapters, dict):
+        raise BadData(folder, "this is no bundle: name a folder with a manifest.json, or a hub id@commit.")
+    if manifest["base"]["id"] != params.base.id:
+        raise BadData(folder, f"its adapters were made for {manifest['base']['id']}, not for {params.base.id}.")
+    for file, digest in manifest["files"].items():
+        if not (folder / file).is_file() or sha256_file(folder / file) != digest:
+            raise BadData(folder / file, "does not match the bundle's manifest; fetch it again.")
+    return {name: folder / name for name in adapters if name in params.tasks}
+
+
+def _from_hub(place: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    name, _, revision = place.partition("@")
+    if not revision:
+        raise BadData(place, "is no folder here, and a hub id needs a pinned commit: owner/name@commit.")
+    try:
+        return Path(snapshot_download(name, revision=revision))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise Unreachable(f"The bundle {place} could not be fetched ({type(error).__name__}).") from None
+
+
 def secret(endpoint: Endpoint, given: Mapping[str, str]) -> str | None:
     """Return an endpoint's key: the one given at the door, else the environment's; None if it has or needs none."""
     if endpoint.key_env is None:
@@ -209,9 +250,11 @@ def quiet_libraries() -> None:
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    import datasets
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    datasets.disable_progress_bars()
+    with contextlib.suppress(ImportError):  # the page does without it
+        import datasets
+
+        datasets.disable_progress_bars()

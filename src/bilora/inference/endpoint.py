@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cached_property
 from pathlib import Path
@@ -97,6 +97,47 @@ class EndpointEngine:
             return raw.parse().choices[0].message.content or ""
         except (OpenAIError, LookupError, TypeError, AttributeError, ValueError) as error:
             raise self._unreachable(error) from None
+
+    def stream(self, system: str, request: Request) -> Generator[str, None, Completion]:
+        """Answer one request piece by piece as the server's model `system`; the generator's value is the answer.
+
+        Closing the generator closes the connection.
+
+        Raises:
+            Unreachable: the server did not answer, or broke off.
+        """
+        from openai import OpenAIError
+
+        began, pieces, finish, counts = time.perf_counter(), [], "stop", (0, 0)
+        try:
+            with self._client.chat.completions.create(
+                model=system,
+                messages=_wire(request.messages),
+                temperature=request.temperature,
+                seed=request.seed,
+                max_tokens=request.max_new_tokens,
+                stream=True,
+                stream_options={"include_usage": True},
+            ) as events:
+                for event in events:
+                    if event.usage:
+                        counts = (event.usage.prompt_tokens, event.usage.completion_tokens)
+                    for choice in event.choices:
+                        finish = choice.finish_reason or finish
+                        if choice.delta.content:
+                            pieces.append(choice.delta.content)
+                            yield choice.delta.content
+        except (OpenAIError, LookupError, TypeError, AttributeError, ValueError) as error:
+            raise self._unreachable(error) from None
+        return Completion(
+            sample_id=request.sample_id,
+            system=system,
+            text="".join(pieces),
+            prompt_tokens=counts[0],
+            output_tokens=counts[1],
+            latency_s=time.perf_counter() - began,
+            finish=_finish(finish),
+        )
 
     def models(self) -> tuple[str, ...]:
         """Ids of the models that the endpoint offers now, sorted.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +48,7 @@ class LocalEngine:
         self._batch_size = batch_size
         self._adapters = tuple(adapters)
         self._carries = carries
+        self._turn = threading.Lock()
         self._model = loaded.model
         for name, folder in adapters.items():
             self._attach(name, folder)
@@ -68,28 +72,59 @@ class LocalEngine:
 
     def generate(self, system: str, requests: Sequence[Request], *, progress: Progress = silent) -> list[Completion]:
         """Answer all requests as `system` (`base` or an adapter's name), longest prompts first."""
+        encoded = [encode_prompt(self._tokenizer, request.messages) for request in requests]
+        order = sorted(range(len(requests)), key=lambda index: (-len(encoded[index]), index))
+        answers: dict[int, Completion] = {}
+        with self._answering_as(system):
+            for start in range(0, len(order), self._batch_size):
+                batch = order[start : start + self._batch_size]
+                made = self._batch(system, [requests[i] for i in batch], [encoded[i] for i in batch])
+                answers.update(zip(batch, made, strict=True))
+                progress(len(batch))
+        return [answers[index] for index in range(len(requests))]
+
+    def stream(self, system: str, request: Request) -> Generator[str, None, Completion]:
+        """Answer one request piece by piece; the generator's value is the whole answer.
+
+        Closing the generator stops the model within one token. Other calls wait until it has ended.
+        """
+        import torch
+        from transformers import TextIteratorStreamer
+
+        closed = threading.Event()
+
+        def was_closed(ids: Any, _: Any, **__: Any) -> Any:
+            return torch.full((ids.shape[0],), closed.is_set(), device=ids.device)
+
+        ids = encode_prompt(self._tokenizer, request.messages)
+        pieces = TextIteratorStreamer(self._tokenizer, skip_prompt=True, skip_special_tokens=True)
+        with self._answering_as(system), ThreadPoolExecutor(1, thread_name_prefix="stream") as worker:
+            made = worker.submit(self._batch, system, [request], [ids], streamer=pieces, stopping_criteria=[was_closed])
+            made.add_done_callback(lambda _: pieces.end())  # also when it failed, or the reader would wait for ever
+            try:
+                yield from filter(None, pieces)
+            finally:
+                closed.set()
+            return made.result()[0]
+
+    @contextmanager
+    def _answering_as(self, system: str) -> Iterator[None]:
+        """Switch the model, for one caller at a time: the adapter in use is the model's state."""
         from peft import PeftModel
 
         known = (BASE, *self._adapters, *([self._carries] if self._carries else []))
         if system not in known:
             raise BadData(system, f"no such model is loaded; loaded: {', '.join(known)}.")
-        encoded = [encode_prompt(self._tokenizer, request.messages) for request in requests]
-        order = sorted(range(len(requests)), key=lambda index: (-len(encoded[index]), index))
-        answers: dict[int, Completion] = {}
-        if system in self._adapters:
-            self._model.set_adapter(system, inference_mode=True)
-        for start in range(0, len(order), self._batch_size):
-            batch = order[start : start + self._batch_size]
-            if isinstance(self._model, PeftModel) and system == BASE:
-                with self._model.disable_adapter():
-                    made = self._batch(system, [requests[i] for i in batch], [encoded[i] for i in batch])
-            else:
-                made = self._batch(system, [requests[i] for i in batch], [encoded[i] for i in batch])
-            answers.update(zip(batch, made, strict=True))
-            progress(len(batch))
-        return [answers[index] for index in range(len(requests))]
+        with self._turn:
+            if system in self._adapters:
+                self._model.set_adapter(system, inference_mode=True)
+            bare = isinstance(self._model, PeftModel) and system == BASE
+            with self._model.disable_adapter() if bare else nullcontext():
+                yield
 
-    def _batch(self, system: str, requests: list[Request], encoded: list[list[int]]) -> list[Completion]:
+    def _batch(
+        self, system: str, requests: list[Request], encoded: list[list[int]], **watched: Any
+    ) -> list[Completion]:
         import torch
 
         began = time.perf_counter()
@@ -107,6 +142,7 @@ class LocalEngine:
                 eos_token_id=self._stop,
                 pad_token_id=self._tokenizer.pad_token_id,
                 **sampling,
+                **watched,
             )
         seconds = time.perf_counter() - began
         width = padded["input_ids"].shape[1]

@@ -96,4 +96,5 @@ TASK = Task(
         "Signature: def sum_even(numbers):\n"
         "Must pass: assert sum_even([1, 2, 4]) == 6"
     ),
+    language="python",
 )

@@ -31,6 +31,7 @@ SECTION = re.compile(
     r"\s*(:\w+.*:|@\w+|>>>|(args|arguments|parameters|params|returns?|yields?|raises|examples?|notes?)\s*:?\s*$)",
     re.I,
 )
+FENCE = re.compile(r"```(?:python)?\n(.*?)\n?```", re.DOTALL)
 TRIPLE = re.compile(r"""^[rRuU]?(\"{3}|'{3})|(\"{3}|'{3})$""")
 URL = re.compile(r"https?://|www\.|ftp://")
 MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|^\.\. |::\s*$|>>>")
@@ -143,7 +144,7 @@ def sample(row: Row) -> Sample | Drop:
         return Drop(rule=rule, detail=target)
     return Sample.create(
         task=TASK.name,
-        prompt=f"Summarize in one sentence what this function does.\n```python\n{bare}\n```",
+        prompt=question(bare),
         target=target,
         source=row["source"],
         group=row["group"],
@@ -151,6 +152,36 @@ def sample(row: Row) -> Sample | Drop:
         tier=row.get("tier", ""),
         split=row.get("split"),
     )
+
+
+def question(code: str) -> str:
+    """Write the prompt for a function without docstring."""
+    return f"Summarize in one sentence what this function does.\n```python\n{code}\n```"
+
+
+def ask(typed: str) -> str:
+    """Make the prompt of a function that somebody typed, whose docstring is left out; of other text, the text."""
+    bare = _bare(typed)
+    return question(bare) if bare else typed.strip()
+
+
+def apply(typed: str, summary: str) -> str:
+    """Return the typed function with `summary` as its docstring, in place of any it had; other text as it is."""
+    bare = _bare(typed)
+    function = _function(bare) if bare else None
+    if bare is None or function is None:
+        return typed
+    lines = bare.split("\n")
+    first = function.body[0]
+    place = min([first.lineno, *(one.lineno for one in getattr(first, "decorator_list", []))]) - 1
+    quoted = summary.replace("\\", "\\\\").replace('"', '\\"')
+    return "\n".join((*lines[:place], f'{" " * first.col_offset}"""{quoted}"""', *lines[place:]))
+
+
+def _bare(typed: str) -> str | None:
+    fenced = FENCE.search(typed)
+    found = read(fenced[1] if fenced else typed)
+    return without_docstring(*found) if found else None
 
 
 def _function(code: str) -> Function | None:
@@ -273,4 +304,6 @@ TASK = Task(
         "constant": lambda _: "Return the value of the given object as a new instance .",
         "empty": lambda _: "",
     },
+    ask=ask,
+    apply=apply,
 )

@@ -19,7 +19,8 @@ class Task:
     `sample` turns a raw row into a sample or says which rule refused it. `answer` renders a
     reference as the assistant's turn, `extract` reads an assistant's turn back:
     `extract(answer(target)) == target` for every sample. The first name of `metrics[0]` is the headline.
-    `floors` are trivial answers any useful model must beat.
+    `floors` are trivial answers any useful model must beat. For people at a page: `ask` makes the
+    prompt of what they typed, `apply` puts an answer into it, and `language` is what answers are written in.
     """
 
     name: str
@@ -31,6 +32,9 @@ class Task:
     metrics: tuple[Metric, ...]
     example: str
     floors: Mapping[str, Callable[[Sample], str]] = field(default_factory=dict)
+    ask: Callable[[str], str] = str.strip
+    apply: Callable[[str, str], str] | None = None
+    language: str | None = None
 
     @property
     def metric_names(self) -> tuple[str, ...]:

@@ -1,0 +1,103 @@
+"""What was asked and answered on one page, kept across Streamlit's reruns."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+
+from bilora.ports import Request, Streamer
+from bilora.records import Completion
+from bilora.tasks.task import Task
+
+MAX_CHARS = 20_000
+"""A longer text is not sent: no adapter here reads so much."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """Who answers: an engine, the adapters it has, and which bytes they are (task name → sha256, "" if unknown)."""
+
+    engine: Streamer
+    adapters: Mapping[str, str]
+    base: str
+    base_revision: str
+    place: str
+
+
+@dataclass
+class Answer:
+    """One system's answer, growing while it is written. `made` is there when it was written to its end."""
+
+    id: str
+    system: str
+    adapter_sha256: str
+    text: str = ""
+    made: Completion | None = None
+    fault: str = ""
+    rated: bool = False
+
+    @property
+    def state(self) -> str:
+        """How it ended, or that it did not."""
+        if self.fault:
+            return self.fault
+        if self.made is None:
+            return "stopped by you"
+        return "" if self.made.finish == "stop" else "cut off at the token limit"
+
+    @property
+    def facts(self) -> str:
+        """Tokens, seconds and version, as known."""
+        parts = []
+        if self.made:
+            seconds = max(self.made.latency_s, 1e-9)
+            parts += [f"{self.made.output_tokens} tokens", f"{seconds:.2f} s"]
+            parts.append(f"{self.made.output_tokens / seconds:.0f} tokens/s")
+        if self.adapter_sha256:
+            parts.append(f"adapter {self.adapter_sha256[:12]}")
+        return " · ".join([*parts, *([self.state] if self.state else [])])
+
+
+@dataclass
+class Turn:
+    """One question and everybody's answers to it."""
+
+    task: str
+    typed: str
+    prompt: str
+    max_new_tokens: int
+    answers: list[Answer] = field(default_factory=list)
+
+
+def problem(typed: str) -> str:
+    """Say why a text cannot be asked; empty if it can."""
+    if not typed.strip():
+        return "Type something first, or take the example."
+    if len(typed) > MAX_CHARS:
+        return f"This text has {len(typed):,} characters; at most {MAX_CHARS:,} can be asked about."
+    if "\0" in typed:
+        return "This text holds binary data. Paste source code or a sentence."
+    return ""
+
+
+def answering(engine: Streamer, task: Task, turn: Turn, answer: Answer) -> Generator[str, None, None]:
+    """Yield the answer's whole text so far after every piece, and keep it in `answer` all the while."""
+    request = Request(answer.id, task.messages(turn.prompt), turn.max_new_tokens)
+    stream = engine.stream(answer.system, request)
+    try:
+        while True:
+            answer.text += next(stream)
+            yield task.extract(answer.text)
+    except StopIteration as end:
+        answer.made = end.value
+    finally:
+        stream.close()
+
+
+def difference(typed: str, written: str) -> str:
+    """Return the unified diff from what was typed to what came of it."""
+    lines = difflib.unified_diff(
+        typed.strip("\n").splitlines(), written.splitlines(), "before", "after", lineterm="", n=100
+    )
+    return "\n".join(lines)

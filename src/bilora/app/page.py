@@ -1,0 +1,146 @@
+"""The Streamlit page: ask an adapter, watch it answer, compare it with the base, say what you think."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import streamlit as st
+
+from bilora.app.conversation import Answer, Offer, Turn, answering, difference, problem
+from bilora.errors import BiloraError
+from bilora.tasks.task import Task
+
+Rate = Callable[[Turn, Answer, dict[str, Any]], None]
+"""Stores a rating durably, or raises."""
+
+ADAPTER, BASE, BOTH = "adapter", "base", "side by side"
+WHY = ("wrong", "incomplete", "hard to read", "too long")
+CONSENT = "My rating, with prompt and answer, may be kept and used to train the adapters (docs/feedback.md)."
+
+
+def show(offer: Offer, tasks: Mapping[str, Task], limits: Mapping[str, int], rate: Rate) -> None:
+    """Draw the page once; Streamlit calls it anew after every action.
+
+    Args:
+        offer: who answers.
+        tasks: the tasks that the page offers, by name.
+        limits: the longest answer of each task, in tokens.
+        rate: where ratings go.
+    """
+    history: list[Turn] = st.session_state.setdefault("history", [])
+    st.title("BiLoRA")
+    st.caption(f"{offer.base}, {offer.place}. Answers are made by small adapters; check them before you use them.")
+    task = tasks[_choose_task(tasks)]
+    available = [ADAPTER, BASE, BOTH] if task.name in offer.adapters else [BASE]
+    if task.name not in offer.adapters:
+        st.info("There is no adapter for this task here; the base answers alone. `make demo` trains one.")
+    with st.form(f"ask-{task.name}", border=False):
+        typed = st.text_area(
+            "Your function" if task.apply else "What should the code do?",
+            key=f"typed-{task.name}",
+            height=220,
+            placeholder=task.example,
+        )
+        who = st.radio("Answered by", available, horizontal=True)
+        asked = st.form_submit_button("Ask", type="primary")
+    st.button("Use the example", on_click=_take_example, args=(task,))
+    if asked:
+        if trouble := problem(typed):
+            st.warning(trouble)
+        else:
+            turn = Turn(task.name, typed, task.ask(typed), limits[task.name])
+            history.append(turn)
+            _ask(offer, task, turn, [task.name, "base"] if who == BOTH else [task.name if who == ADAPTER else "base"])
+            st.rerun()
+    for number, turn in reversed(list(enumerate(history))):
+        _show_turn(tasks[turn.task], turn, rate, newest=number == len(history) - 1)
+
+
+def _choose_task(tasks: Mapping[str, Task]) -> str:
+    return str(
+        st.segmented_control(
+            "Task", list(tasks), format_func=lambda name: tasks[name].title, default=next(iter(tasks)), required=True
+        )
+        or next(iter(tasks))
+    )
+
+
+def _take_example(task: Task) -> None:
+    st.session_state[f"typed-{task.name}"] = task.example
+
+
+def _ask(offer: Offer, task: Task, turn: Turn, systems: list[str]) -> None:
+    """Stream every answer in turn. A click on Stop ends this run of the script, which closes the stream."""
+    st.button("Stop")
+    for column, system in zip(st.columns(len(systems)), systems, strict=True):
+        sha256 = offer.adapters.get(system, "") if system != "base" else ""
+        answer = Answer(secrets.token_hex(13), system, sha256)
+        turn.answers.append(answer)
+        with column:
+            st.subheader(system, anchor=False)
+            box = st.empty()
+            box.caption("thinking …")
+            try:
+                for text in answering(offer.engine, task, turn, answer):
+                    box.code(text or " ", language=task.language, wrap_lines=True)
+            except BiloraError as error:
+                answer.fault = str(error)
+
+
+def _show_turn(task: Task, turn: Turn, rate: Rate, *, newest: bool) -> None:
+    title = " ".join(turn.typed.split())[:80].replace("`", "'")
+    with st.expander(f"`{title}`", expanded=newest):
+        st.code(turn.typed, language="python" if task.apply else None, wrap_lines=True)
+        for column, answer in zip(st.columns(max(1, len(turn.answers))), turn.answers, strict=False):
+            with column:
+                _show_answer(task, turn, answer, rate)
+
+
+def _show_answer(task: Task, turn: Turn, answer: Answer, rate: Rate) -> None:
+    st.subheader(answer.system, anchor=False)
+    if answer.fault:
+        st.error(answer.fault)
+        return
+    text = task.extract(answer.text)
+    st.code(text or "(no answer)", language=task.language, wrap_lines=True)
+    result = text
+    if task.apply and text:
+        result = task.apply(turn.typed, text)
+        if changes := difference(turn.typed, result):
+            st.code(changes, language="diff", wrap_lines=True)
+    st.caption(answer.facts)
+    st.download_button("Download", result, f"{turn.task}.py", "text/x-python", key=f"download-{answer.id}")
+    if answer.rated:
+        st.success("Thank you, your rating is kept.")
+    elif text:
+        _rating(turn, answer, text, rate)
+
+
+def _rating(turn: Turn, answer: Answer, text: str, rate: Rate) -> None:
+    with st.form(f"rate-{answer.id}"):
+        thumb = st.feedback("thumbs", key=f"thumb-{answer.id}")
+        why = st.multiselect("What is wrong with it?", WHY, key=f"why-{answer.id}")
+        edited = st.text_area("How it should read", text, key=f"edit-{answer.id}")
+        comment = st.text_input("Anything else", key=f"comment-{answer.id}", max_chars=2000)
+        consent = st.checkbox(CONSENT, key=f"consent-{answer.id}")
+        if not st.form_submit_button("Rate"):
+            return
+    if thumb is None:
+        st.warning("Choose a thumb first.")
+        return
+    given = {
+        "rating": "up" if thumb else "down",
+        "tags": tuple(why),
+        "edited": edited if edited.strip() != text.strip() else None,
+        "comment": comment,
+        "consent": consent,
+    }
+    try:
+        rate(turn, answer, given)
+    except (BiloraError, OSError) as error:
+        st.error(f"Your rating could not be kept ({error}); nothing was lost on this page, try again.")
+        return
+    answer.rated = True
+    st.rerun()

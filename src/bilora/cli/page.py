@@ -1,0 +1,131 @@
+"""The verb app, and the documented door hf_space/app.py."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from bilora.app.conversation import Answer, Offer, Turn
+    from bilora.params import Params
+
+DOOR = Path("hf_space/app.py")
+ENDPOINT, ENDPOINT_KEY, BUNDLE = "BILORA_ENDPOINT", "BILORA_ENDPOINT_KEY", "BILORA_BUNDLE"
+
+
+def app(port: Annotated[int, typer.Option(help="Port on this machine.")] = 8501) -> None:
+    """Open the page on which the adapters are tried and rated."""
+    from bilora.cli import wiring
+
+    wiring.need(DOOR, "doctor")
+    command = [sys.executable, "-m", "streamlit", "run", str(DOOR), "--server.port", str(port)]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+def page() -> None:
+    """Draw the page. Streamlit runs this anew after every action; what is slow is kept between the runs."""
+    import streamlit as st
+
+    from bilora.app.page import show
+    from bilora.cli import wiring
+    from bilora.errors import BiloraError
+    from bilora.tasks import load_task
+
+    st.set_page_config(page_title="BiLoRA", layout="wide")
+    try:
+        params = wiring.load_params()
+        tasks = {name: load_task(name) for name in params.tasks}
+        with st.spinner("Loading the model …"):
+            offer = st.cache_resource(show_spinner=False)(_offer)(params.model_dump_json(), _fingerprint(params))
+    except BiloraError as error:
+        st.error(str(error))
+        return
+    limits = {name: one.generation.max_new_tokens for name, one in params.tasks.items()}
+    show(offer, tasks, limits, lambda turn, answer, given: _rate(offer, turn, answer, given))
+
+
+def _fingerprint(params: Params) -> str:
+    """Change when other adapters lie there, so that the page serves the new ones."""
+    from bilora.cli import wiring
+
+    marks = [wiring.ADAPTERS / name / "manifest.json" for name in params.tasks]
+    return " ".join([str(mark.stat().st_mtime_ns) if mark.exists() else "-" for mark in marks] + [
+        os.environ.get(name, "") for name in (ENDPOINT, BUNDLE)
+    ])  # fmt: skip
+
+
+def _offer(params_json: str, _: str) -> Offer:
+    from bilora.app.conversation import Offer
+    from bilora.cli import wiring
+    from bilora.inference.loading import base_revision, load_base
+    from bilora.inference.local import LocalEngine
+    from bilora.params import Params
+    from bilora.storage import adapter_sha256
+
+    params = Params.model_validate_json(params_json)
+    if url := os.environ.get(ENDPOINT):
+        return _remote(url, params)
+    if bundle := os.environ.get(BUNDLE):
+        folders = wiring.bundle(bundle, params)
+    else:
+        folders = {name: wiring.adapter(params, name) for name in params.tasks if (wiring.ADAPTERS / name).exists()}
+    wiring.quiet_libraries()
+    return Offer(
+        engine=LocalEngine(load_base(params.base), folders, batch_size=1),
+        adapters={name: adapter_sha256(folder) for name, folder in folders.items()},
+        base=params.base.id,
+        base_revision=base_revision(params.base),
+        place="in this process",
+    )
+
+
+def _remote(url: str, params: Params) -> Offer:
+    from bilora.app.conversation import Offer
+    from bilora.inference.endpoint import EndpointEngine
+    from bilora.params import Endpoint
+
+    engine = EndpointEngine(Endpoint(name="endpoint", base_url=url, model="base"), os.environ.get(ENDPOINT_KEY))
+    return Offer(
+        engine=engine,
+        adapters={name: "" for name in engine.models() if name in params.tasks},
+        base="a remote model",
+        base_revision="",
+        place=f"at {url}",
+    )
+
+
+def _rate(offer: Offer, turn: Turn, answer: Answer, given: dict[str, Any]) -> None:
+    """Keep a rating; when this returns it is on the disk."""
+    from datetime import UTC, datetime
+    from importlib.metadata import version
+
+    import streamlit as st
+
+    from bilora.cli import wiring
+    from bilora.feedback.events import new_event_id
+    from bilora.feedback.outbox import Outbox
+    from bilora.records import Rating
+
+    session = st.session_state.setdefault("session", secrets.token_hex(8))  # of this page only, and of nobody else
+    rating = Rating(
+        event_id=new_event_id(),
+        generation_id=answer.id,
+        session=session,
+        task=turn.task,
+        prompt=turn.prompt,
+        completion=answer.text,
+        adapter_sha256=answer.adapter_sha256 or None,
+        base_revision=offer.base_revision,
+        decoding={"temperature": 0.0, "max_new_tokens": turn.max_new_tokens},
+        app_version=version("bilora"),
+        created_utc=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        **given,
+    )
+    with Outbox(wiring.OUTBOX) as outbox:
+        outbox.add(rating)

@@ -1,0 +1,31 @@
+"""Names of events: ULIDs, made without asking anyone (github.com/ulid/spec)."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from pydantic import TypeAdapter, ValidationError
+
+from bilora.records import EventId
+
+ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+"""Crockford's base 32: no I, L, O or U, which people misread."""
+LENGTH = 26
+RANDOM_BITS = 80
+
+
+def new_event_id(now_ms: int | None = None) -> str:
+    """Return a fresh ULID: 48 bits of time in milliseconds since 1970, then 80 random bits."""
+    moment = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    number = (moment << RANDOM_BITS) | secrets.randbits(RANDOM_BITS)
+    return "".join(ALPHABET[number >> shift & 31] for shift in range(5 * (LENGTH - 1), -1, -5))
+
+
+def is_event_id(text: str) -> bool:
+    """Whether a text has the form of an event id."""
+    try:
+        TypeAdapter(EventId).validate_python(text)
+    except ValidationError:
+        return False
+    return True

@@ -1,0 +1,109 @@
+"""Shards: files of JSON lines that never change, named by the hash of their bytes, one day each.
+
+    feedback/dt=2026-01-31/SHA256.jsonl     ratings
+    deleted/dt=2026-01-31/SHA256.jsonl      tombstones
+
+Equal content has one name, so writing it again changes nothing. What belongs together is resolved on reading.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from pydantic import ValidationError
+
+from bilora.errors import BadData
+from bilora.feedback.folders import alone, sync
+from bilora.records import Rating, Tombstone
+from bilora.storage import atomic, dump_json, sha256_bytes
+
+Event = TypeVar("Event", Rating, Tombstone)
+SUBFOLDERS = {Rating: "feedback", Tombstone: "deleted"}
+
+
+class Target(Protocol):
+    """Where shards lie: a folder, or a data set repository."""
+
+    def names(self, subfolder: str) -> list[str]:
+        """Return the names of the shards in a sub-folder, sorted."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """Return a shard's bytes."""
+        ...
+
+    def put(self, name: str, data: bytes) -> None:
+        """Return once the shard is durably there; the same again changes nothing."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Return once the shard is gone; one that is not there is gone."""
+        ...
+
+
+class FolderTarget:
+    """Shards in a folder; implements `Target`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def names(self, subfolder: str) -> list[str]:
+        """Return the names of the shards in a sub-folder, sorted."""
+        found = self._path.glob(f"{subfolder}/dt=*/*.jsonl")
+        return sorted(path.relative_to(self._path).as_posix() for path in found)
+
+    def read(self, name: str) -> bytes:
+        """Return a shard's bytes."""
+        return (self._path / name).read_bytes()
+
+    def put(self, name: str, data: bytes) -> None:
+        """Return once the shard is durably there; the same again changes nothing."""
+        path = self._path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with alone(self._path):
+            for left in self._path.glob("*/dt=*/.*.tmp"):  # of a put that was killed; the lock is ours
+                left.unlink()
+            with atomic(path) as temporary:
+                temporary.write_bytes(data)
+        for folder in (path.parent, path.parent.parent, self._path):
+            sync(folder)
+
+    def remove(self, name: str) -> None:
+        """Return once the shard is gone; one that is not there is gone."""
+        path = self._path / name
+        path.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            sync(path.parent)
+
+
+def shard(events: Sequence[Event]) -> tuple[str, bytes]:
+    """Return the name and bytes of the shard that holds these events, which are of one kind and day."""
+    lines = [dump_json(event.model_dump(mode="json")) + "\n" for event in events]
+    data = "".join(lines).encode("utf-8", errors="backslashreplace")
+    subfolder, day = SUBFOLDERS[type(events[0])], events[0].created_utc[:10]
+    return f"{subfolder}/dt={day}/{sha256_bytes(data)}.jsonl", data
+
+
+def read_shards(target: Target, kind: type[Event]) -> dict[str, list[Event]]:
+    """Read all shards of one kind, by name.
+
+    Raises:
+        BadData: a shard is not what its name says, or a line does not hold a `kind`.
+    """
+    return {name: _parse(name, target.read(name), kind) for name in target.names(SUBFOLDERS[kind])}
+
+
+def _parse(name: str, data: bytes, kind: type[Event]) -> list[Event]:
+    if Path(name).stem != sha256_bytes(data):
+        raise BadData(name, "is not what its name says; restore it from a copy, or move it away.")
+    events = []
+    for number, line in enumerate(data.splitlines(), start=1):
+        try:
+            events.append(kind.model_validate(json.loads(line)))
+        except (ValidationError, ValueError) as error:
+            first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+            raise BadData(name, f"not a {kind.__name__}: {first}.", number) from None
+    return events

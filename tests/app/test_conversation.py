@@ -1,0 +1,89 @@
+"""What the page keeps of an answer, also of one that was stopped or failed."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import pytest
+
+from bilora.app.conversation import MAX_CHARS, Answer, Turn, answering, difference, problem
+from bilora.errors import Unreachable
+from bilora.ports import Request
+from bilora.records import Completion
+from bilora.tasks.codegen import TASK
+
+
+class Engine:
+    def __init__(self, *pieces: str, error: Exception | None = None) -> None:
+        self.pieces, self.error = pieces, error
+        self.asked: list[tuple[str, Request]] = []
+        self.closed = False
+
+    def stream(self, system: str, request: Request) -> Generator[str, None, Completion]:
+        self.asked.append((system, request))
+        try:
+            yield from self.pieces
+            if self.error:
+                raise self.error
+        finally:
+            self.closed = True
+        return Completion(
+            sample_id=request.sample_id, system=system, text="".join(self.pieces),
+            prompt_tokens=5, output_tokens=8, latency_s=2.0, finish="stop",
+        )  # fmt: skip
+
+
+@pytest.fixture
+def turn() -> Turn:
+    return Turn("codegen", " Add. ", TASK.ask(" Add. "), 64)
+
+
+@pytest.fixture
+def answer() -> Answer:
+    return Answer("g1", "codegen", "a" * 64)
+
+
+def test_the_answer_grows_and_is_asked_as_everywhere(turn: Turn, answer: Answer) -> None:
+    engine = Engine("```python\n", "def f():\n", "    pass\n```")
+    assert list(answering(engine, TASK, turn, answer)) == ["", "def f():", "def f():\n    pass"]
+    assert answer.made is not None and answer.state == ""
+    assert answer.facts == "8 tokens · 2.00 s · 4 tokens/s · adapter aaaaaaaaaaaa"
+    ((system, request),) = engine.asked
+    assert system == "codegen" and request.messages == TASK.messages("Add.") and request.max_new_tokens == 64
+
+
+def test_what_was_stopped_is_kept_and_the_stream_closed(turn: Turn, answer: Answer) -> None:
+    engine = Engine("one ", "two ", "three")
+    stream = answering(engine, TASK, turn, answer)
+    next(stream)
+    stream.close()
+    assert (answer.text, answer.made, answer.state, engine.closed) == ("one ", None, "stopped by you", True)
+
+
+def test_a_failure_keeps_what_came_before(turn: Turn, answer: Answer) -> None:
+    with pytest.raises(Unreachable):
+        list(answering(Engine("half", error=Unreachable("gone")), TASK, turn, answer))
+    assert answer.text == "half" and answer.made is None
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("", "Type something"),
+        ("  \n", "Type something"),
+        ("x" * (MAX_CHARS + 1), "20,001 characters"),
+        ("a\0b", "binary"),
+    ],
+)
+def test_what_cannot_be_asked_is_told(typed: str, said: str) -> None:
+    assert said in problem(typed)
+
+
+def test_what_can_be_asked_is_no_problem() -> None:
+    assert problem("x" * MAX_CHARS) == ""
+
+
+def test_the_difference_shows_the_new_line() -> None:
+    shown = difference("def f():\n    return 1", 'def f():\n    """One."""\n    return 1')
+    assert '+    """One."""' in shown and "-" not in shown.splitlines()[3]
+    assert difference("same", "same") == ""

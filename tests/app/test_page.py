@@ -1,0 +1,95 @@
+"""The page itself, run by Streamlit's own test driver on the smoke base."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkout import ROOT
+from streamlit.testing.v1 import AppTest
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("measured")]
+WAIT_S = 120
+
+
+@pytest.fixture
+def page(measured: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[AppTest]:
+    """The page in a checkout whose adapters are made, with a feedback folder of its own."""
+    for name in ("BILORA_ENDPOINT", "BILORA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(measured)
+    monkeypatch.setattr("bilora.cli.wiring.OUTBOX", tmp_path / "outbox.sqlite3")
+    yield AppTest.from_file(str(ROOT / "hf_space" / "app.py"), default_timeout=WAIT_S).run()
+
+
+def button(page: AppTest, label: str) -> Any:
+    return next(one for one in page.button if one.label == label)
+
+
+def ask(page: AppTest, text: str, who: str = "adapter") -> AppTest:
+    page.text_area[0].set_value(text)
+    page.radio[0].set_value(who)
+    return button(page, "Ask").click().run()
+
+
+def shown(page: AppTest) -> str:
+    return "\n".join(one.value for one in page.code)
+
+
+def test_the_example_is_answered_by_adapter_and_base(page: AppTest) -> None:
+    button(page, "Use the example").click().run()
+    ask(page, page.text_area[0].value, "side by side")
+    assert not page.exception and not page.error
+    assert [one.value for one in page.subheader] == ["codegen", "base"]
+    captions = [one.value for one in page.caption if "tokens/s" in one.value]
+    assert len(captions) == 2 and "adapter " in captions[0] and "adapter " not in captions[1]
+
+
+def test_markup_stays_text_and_history_stays(page: AppTest) -> None:
+    ask(page, "<script>alert(1)</script> & `x` **y**")
+    ask(page, "second")
+    assert "<script>alert(1)</script>" in shown(page) and len(page.expander) == 2
+    assert not any("<script>" in one.value for one in page.markdown)
+
+
+@pytest.mark.parametrize(("text", "said"), [("", "Type something"), ("x" * 100_000, "100,000 characters")])
+def test_what_cannot_be_asked_is_one_sentence(page: AppTest, text: str, said: str) -> None:
+    ask(page, text)
+    assert said in page.warning[0].value and not page.exception and not page.expander
+
+
+def test_a_rating_is_kept_once_and_names_the_bytes(page: AppTest, tmp_path: Path) -> None:
+    ask(page, "add two numbers")
+    button(page, "Rate").click().run()
+    assert "Choose a thumb" in page.warning[0].value
+    page.feedback[0].set_value(1)
+    button(page, "Rate").click().run()
+    assert "your rating is kept" in page.success[0].value
+    page.run().run()
+    assert not [one for one in page.button if one.label == "Rate"]
+    with sqlite3.connect(tmp_path / "outbox.sqlite3") as kept:
+        tables = [name for (name,) in kept.execute("select name from sqlite_master where type = 'table'")]
+        text = str([kept.execute(f"select * from {table}").fetchall() for table in tables])
+    assert text.count("add two numbers") == 1
+
+
+def test_a_dead_endpoint_is_one_sentence(monkeypatch: pytest.MonkeyPatch, measured: Path) -> None:
+    monkeypatch.chdir(measured)
+    monkeypatch.setenv("BILORA_ENDPOINT", "http://127.0.0.1:9/v1")
+    page = AppTest.from_file(str(ROOT / "hf_space" / "app.py"), default_timeout=WAIT_S).run()
+    assert "gave no usable answer" in page.error[0].value and not page.exception
+
+
+def test_a_bundle_of_another_base_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, measured: Path, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(measured)
+    monkeypatch.setenv("BILORA_BUNDLE", str(tmp_path))
+    page = AppTest.from_file(str(ROOT / "hf_space" / "app.py"), default_timeout=WAIT_S).run()
+    assert "this is no bundle" in page.error[0].value
+    (tmp_path / "manifest.json").write_text('{"adapters": {}, "base": {"id": "other"}, "files": {}}')
+    page = AppTest.from_file(str(ROOT / "hf_space" / "app.py"), default_timeout=WAIT_S).run()
+    assert "made for other, not for models/smoke" in page.error[0].value

@@ -1,0 +1,23 @@
+"""Writers and exporters die by SIGKILL at random moments; the bench of a thousand kills, in small."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_killed_processes_lose_and_double_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "bench/outbox.py", "--kills", "60", "--timed", "0"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "lost 0, doubled 0" in done.stdout
+    assert int(done.stdout.split("acknowledged ")[1].split(",")[0]) > 50

@@ -1,0 +1,235 @@
+"""Export: consented, scrubbed, once; deletions reach what was exported before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bilora.errors import BadData
+from bilora.feedback import export as module
+from bilora.feedback.compact import compact
+from bilora.feedback.export import Exported, export
+from bilora.feedback.outbox import Outbox
+from bilora.feedback.shards import FolderTarget, read_shards
+from bilora.records import Rating, Tombstone
+from bilora.storage import sha256_bytes
+
+NOW = "2026-02-01T09:00:00+00:00"
+
+Make = Callable[..., Rating]
+
+
+class Broken(Exception):
+    """The fault that the tests let happen."""
+
+
+class Failing(FolderTarget):
+    """A folder that fails before or after its change number `step`."""
+
+    def __init__(self, path: Path, step: int, *, after: bool) -> None:
+        super().__init__(path)
+        self._left, self._after = step, after
+
+    def _change(self, change: Callable[[], None]) -> None:
+        self._left -= 1
+        if self._left == 0 and not self._after:
+            raise Broken
+        change()
+        if self._left == 0:
+            raise Broken
+
+    def put(self, name: str, data: bytes) -> None:
+        self._change(lambda: FolderTarget.put(self, name, data))
+
+    def remove(self, name: str) -> None:
+        self._change(lambda: FolderTarget.remove(self, name))
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    paths = sorted(folder.glob("feedback/dt=*/*.jsonl"))
+    return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+
+
+def events(folder: Path) -> list[str]:
+    return sorted(row["event_id"] for row in lines(folder))
+
+
+def test_shards_are_named_by_day_and_content(tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make) -> None:
+    for day in ("2026-01-30", "2026-01-31"):
+        outbox.add(make(created_utc=f"{day}T12:00:00Z"))
+    assert export(outbox, target) == Exported(ratings=2, shards=2, deletions=0, rewritten=0)
+    names = target.names("feedback")
+    assert [name.split("/")[1] for name in names] == ["dt=2026-01-30", "dt=2026-01-31"]
+    for name in names:
+        assert Path(name).stem == sha256_bytes((tmp_path / "shards" / name).read_bytes())
+
+
+def test_a_second_export_has_nothing_to_do(outbox: Outbox, target: FolderTarget, make: Make) -> None:
+    outbox.add(make())
+    export(outbox, target)
+    names = target.names("feedback")
+    assert export(outbox, target) == Exported(0, 0, 0, 0)
+    assert target.names("feedback") == names
+
+
+def test_nothing_leaves_without_consent(tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make) -> None:
+    outbox.add(make(consent=False))
+    export(outbox, target)
+    assert target.names("feedback") == []
+
+
+def test_what_leaves_is_scrubbed_and_what_stays_is_not(outbox: Outbox, target: FolderTarget, make: Make) -> None:
+    one = make(comment="ask me@example.org")
+    outbox.add(one)
+    export(outbox, target)
+    (exported,) = compact(target).ratings
+    assert (exported.comment, exported.redactions) == ("ask [EMAIL]", 1)
+    assert outbox.standing(one.generation_id) == one
+
+
+@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_repeated_export_neither_loses_nor_doubles(
+    tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make, step: int, after: bool
+) -> None:
+    """More ratings come in between, so that a batch drawn anew would have other bytes."""
+    ratings = [make(created_utc=f"2026-01-{day}T12:00:00Z") for day in (30, 31, 31)]
+    for one in ratings:
+        outbox.add(one)
+    with pytest.raises(Broken):
+        export(outbox, Failing(tmp_path / "shards", step, after=after))
+    ratings += [make(created_utc=f"2026-01-{day}T13:00:00Z") for day in (30, 31)]
+    for one in ratings[3:]:
+        outbox.add(one)
+    export(outbox, target)
+    assert events(tmp_path / "shards") == [one.event_id for one in ratings]
+
+
+def test_a_mark_that_was_not_taken_is_repeated(
+    tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise Broken
+
+    one, two = make(), make()
+    outbox.add(one)
+    with monkeypatch.context() as patch, pytest.raises(Broken):
+        patch.setattr(outbox, "mark_exported", refuse)
+        export(outbox, target)
+    outbox.add(two)
+    export(outbox, target)
+    assert events(tmp_path / "shards") == [one.event_id, two.event_id]
+
+
+def test_a_deletion_reaches_the_shards(tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make) -> None:
+    ratings = [make(comment=f"comment {number}") for number in range(3)]
+    for one in ratings:
+        outbox.add(one)
+    export(outbox, target)
+    outbox.delete(ratings[1].event_id, created_utc=NOW)
+    assert export(outbox, target) == Exported(ratings=0, shards=0, deletions=1, rewritten=1)
+    assert events(tmp_path / "shards") == [ratings[0].event_id, ratings[2].event_id]
+    stones = read_shards(target, Tombstone)
+    assert [stone.event_id for members in stones.values() for stone in members] == [ratings[1].event_id]
+    everything = b"".join(path.read_bytes() for path in (tmp_path / "shards").rglob("*") if path.is_file())
+    assert b"comment 1" not in everything
+    assert export(outbox, target) == Exported(0, 0, 0, 0)
+
+
+def test_the_last_rating_of_a_shard_takes_it_along(outbox: Outbox, target: FolderTarget, make: Make) -> None:
+    one = make()
+    outbox.add(one)
+    export(outbox, target)
+    outbox.delete(one.event_id, created_utc=NOW)
+    export(outbox, target)
+    assert target.names("feedback") == []
+
+
+def test_a_deletion_takes_earlier_versions_that_only_the_shards_know(
+    tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make
+) -> None:
+    first = make(generation_id="g")
+    outbox.add(first)
+    export(outbox, target)
+    second = make(generation_id="g", supersedes=first.event_id)
+    third = make(generation_id="g", supersedes=second.event_id)
+    outbox.add(second)
+    outbox.add(third)
+    export(outbox, target)
+    with Outbox(tmp_path / "after-a-wipe.sqlite3") as fresh:
+        fresh.delete(third.event_id, created_utc=NOW)
+        export(fresh, target)
+    assert events(tmp_path / "shards") == []
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize("after", [False, True])
+def test_an_interrupted_deletion_is_finished(
+    tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make, step: int, after: bool
+) -> None:
+    ratings = [make() for _ in range(3)]
+    for one in ratings:
+        outbox.add(one)
+    export(outbox, target)
+    outbox.delete(ratings[0].event_id, created_utc=NOW)
+    with pytest.raises(Broken):
+        export(outbox, Failing(tmp_path / "shards", step, after=after))
+    export(outbox, target)
+    assert events(tmp_path / "shards") == [one.event_id for one in ratings[1:]]
+
+
+def test_a_rating_deleted_after_its_shard_was_written_but_not_marked(
+    tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make
+) -> None:
+    one, two = make(), make()
+    outbox.add(one)
+    outbox.add(two)
+    with pytest.raises(Broken):
+        export(outbox, Failing(tmp_path / "shards", 1, after=True))
+    outbox.delete(one.event_id, created_utc=NOW)
+    export(outbox, target)
+    assert events(tmp_path / "shards") == [two.event_id]
+
+
+def test_a_rating_deleted_while_its_shard_is_written(
+    tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = make()
+
+    def meanwhile(rating: Rating) -> Rating:
+        outbox.delete(one.event_id, created_utc=NOW)
+        return rating
+
+    outbox.add(one)
+    monkeypatch.setattr(module, "scrubbed", meanwhile)
+    export(outbox, target)
+    export(outbox, target)
+    assert events(tmp_path / "shards") == []
+    assert outbox.tombstones() == []
+
+
+def test_litter_of_a_killed_export_is_swept(tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make) -> None:
+    litter = tmp_path / "shards" / "feedback" / "dt=2026-01-01" / ".x.jsonl.abc.tmp"
+    litter.parent.mkdir(parents=True)
+    litter.write_text("half a rating")
+    outbox.add(make())
+    export(outbox, target)
+    assert not litter.exists()
+
+
+def test_a_damaged_shard_is_named_and_not_rewritten(
+    tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make
+) -> None:
+    one = make()
+    outbox.add(one)
+    export(outbox, target)
+    (name,) = target.names("feedback")
+    (tmp_path / "shards" / name).write_text("{}\n")
+    outbox.delete(one.event_id, created_utc=NOW)
+    with pytest.raises(BadData, match=Path(name).stem):
+        export(outbox, target)
+    assert len(outbox.tombstones()) == 1

@@ -1,0 +1,255 @@
+"""The outbox: what it acknowledged it has, once, whoever writes beside it and whatever the disk does."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bilora.errors import BadData
+from bilora.feedback.events import is_event_id, new_event_id
+from bilora.feedback.outbox import Outbox, OutboxFault
+from bilora.records import Rating
+
+NOW = "2026-02-01T09:00:00+00:00"
+FORKING = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+"""The children below run nothing but Python and end at once."""
+
+Make = Callable[..., Rating]
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Start `work` in a child; a fault in it is its exit code 1."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except BaseException as error:
+            os.write(2, f"child: {error!r}\n".encode())
+            os._exit(1)
+        os._exit(0)
+    return child
+
+
+def succeeded(child: int) -> bool:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_event_ids_have_the_ulids_form_and_order() -> None:
+    early, late = new_event_id(1_469_918_176_385), new_event_id(1_469_918_176_386)
+    assert early.startswith("01ARYZ6S41")  # the specification's example
+    assert early < late
+    assert is_event_id(early) and not is_event_id(early.lower()) and not is_event_id(early[1:])
+
+
+def test_a_rating_is_kept_as_it_was(outbox: Outbox, make: Make) -> None:
+    one = make(comment='quotes " and \x00 and ü and \ud800', tags=("a", "b"), edited="x")
+    assert outbox.add(one)
+    assert outbox.standing(one.generation_id) == one
+
+
+def test_what_was_acknowledged_is_there_for_others_at_once(tmp_path: Path, outbox: Outbox, make: Make) -> None:
+    one = make()
+    outbox.add(one)
+    with Outbox(tmp_path / "outbox.sqlite3") as other:
+        assert other.standing(one.generation_id) == one
+
+
+def test_acknowledged_means_synced(tmp_path: Path, outbox: Outbox) -> None:
+    assert outbox._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    assert outbox._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert (tmp_path / "outbox.sqlite3").stat().st_mode & 0o077 == 0
+
+
+def test_a_rerun_stores_nothing(outbox: Outbox, make: Make) -> None:
+    one = make()
+    assert [outbox.add(one), outbox.add(one)] == [True, False]
+    assert outbox.counts()["standing"] == 1
+
+
+def test_a_double_click_stores_nothing(outbox: Outbox, make: Make) -> None:
+    first, second = make(generation_id="g"), make(generation_id="g", rating="down")
+    assert [outbox.add(first), outbox.add(second)] == [True, False]
+    assert outbox.standing("g") == first
+
+
+def test_a_change_of_mind_replaces_what_stands(outbox: Outbox, make: Make) -> None:
+    first = make(generation_id="g")
+    second = make(generation_id="g", rating="down", supersedes=first.event_id)
+    late = make(generation_id="g", supersedes=first.event_id)
+    assert [outbox.add(one) for one in (first, second, second, first, late)] == [True, True, False, False, False]
+    assert outbox.standing("g") == second
+    assert (outbox.counts()["standing"], outbox.counts()["superseded"]) == (1, 1)
+
+
+def test_a_change_of_mind_outlives_a_wiped_disk(outbox: Outbox, make: Make) -> None:
+    assert outbox.add(make(supersedes=new_event_id()))
+
+
+def test_another_answers_rating_cannot_be_superseded(outbox: Outbox, make: Make) -> None:
+    one = make()
+    outbox.add(one)
+    with pytest.raises(BadData, match="another answer"):
+        outbox.add(make(supersedes=one.event_id, consent=False))
+    assert outbox.standing(one.generation_id) == one
+
+
+def test_a_deleted_rating_is_gone_to_the_last_byte(tmp_path: Path, outbox: Outbox, make: Make) -> None:
+    outbox.add(make(comment="filler"))
+    first = make(generation_id="g", comment="unwanted-1")
+    second = make(generation_id="g", comment="unwanted-2", supersedes=first.event_id)
+    outbox.add(first)
+    outbox.add(second)
+    assert outbox.delete(second.event_id, created_utc=NOW)
+    assert outbox.standing("g") is None
+    files = b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
+    assert b"filler" in files and b"unwanted" not in files
+    assert [stone.event_id for stone in outbox.tombstones()] == sorted([first.event_id, second.event_id])
+
+
+def test_a_rerun_does_not_bring_a_deleted_rating_back(outbox: Outbox, make: Make) -> None:
+    one = make()
+    outbox.add(one)
+    outbox.delete(one.event_id, created_utc=NOW)
+    assert not outbox.add(one)
+    assert outbox.add(make(generation_id=one.generation_id))  # but its author may rate anew
+
+
+def test_an_unknown_event_leaves_a_tombstone_too(outbox: Outbox) -> None:
+    event = new_event_id()
+    assert not outbox.delete(event, created_utc=NOW)
+    assert [stone.event_id for stone in outbox.tombstones()] == [event]
+
+
+def test_only_an_event_id_can_be_deleted(outbox: Outbox) -> None:
+    with pytest.raises(BadData, match="no event id"):
+        outbox.delete("all", created_utc=NOW)
+
+
+def test_withdrawn_consent_takes_the_earlier_rating_back(outbox: Outbox, make: Make) -> None:
+    first = make(generation_id="g")
+    outbox.add(first)
+    outbox.add(make(generation_id="g", consent=False, supersedes=first.event_id))
+    assert [stone.event_id for stone in outbox.tombstones()] == [first.event_id]
+    assert outbox.claim() == []
+
+
+def test_only_standing_ratings_with_consent_are_claimed(outbox: Outbox, make: Make) -> None:
+    first, private = make(generation_id="g"), make(consent=False)
+    second = make(generation_id="g", supersedes=first.event_id)
+    for one in (first, private, second):
+        outbox.add(one)
+    assert outbox.claim() == [second]
+    assert outbox.counts() | {"superseded": 1} == {
+        "standing": 2, "exported": 0, "waiting": 1, "private": 1, "superseded": 1, "deleted": 0, "deletions_waiting": 0,
+    }  # fmt: skip
+
+
+def test_a_claim_is_the_same_until_it_is_exported(outbox: Outbox, make: Make) -> None:
+    one, two, three = make(), make(), make()
+    outbox.add(one)
+    outbox.add(two)
+    assert outbox.claim() == [one, two]
+    outbox.add(three)
+    assert outbox.claim() == [one, two]
+    outbox.mark_exported([one.event_id, two.event_id])
+    assert outbox.claim() == [three]
+    outbox.mark_exported([three.event_id])
+    assert outbox.claim() == []
+
+
+def test_a_claim_is_of_one_day_and_bounded(outbox: Outbox, make: Make) -> None:
+    days = [make(created_utc=f"2026-01-{day}T00:00:00Z") for day in (30, 31, 31, 31)]
+    for one in days:
+        outbox.add(one)
+    sizes = []
+    while batch := outbox.claim(limit=2):
+        outbox.mark_exported([one.event_id for one in batch])
+        sizes.append([one.created_utc[8:10] for one in batch])
+    assert sizes == [["30"], ["31", "31"], ["31"]]
+
+
+@FORKING
+def test_four_writers_at_once_lose_and_double_nothing(tmp_path: Path, make: Make) -> None:
+    """All four open a file that is not there yet; two of each generation compete."""
+    path = tmp_path / "new" / "outbox.sqlite3"
+    ratings = [[make(generation_id=f"g{number}-{writer // 2}") for number in range(40)] for writer in range(4)]
+
+    def write(mine: list[Rating]) -> None:
+        with Outbox(path) as outbox:
+            for one in mine:
+                outbox.add(one)
+
+    children = [in_child(lambda mine=mine: write(mine)) for mine in ratings]
+    assert all([succeeded(child) for child in children])
+    with Outbox(path) as outbox:
+        assert (outbox.counts()["standing"], outbox.counts()["superseded"]) == (80, 0)
+
+
+def test_threads_share_an_outbox(outbox: Outbox, make: Make) -> None:
+    ratings = [[make() for _ in range(15)] for _ in range(4)]
+    threads = [threading.Thread(target=lambda mine=mine: [outbox.add(one) for one in mine]) for mine in ratings]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outbox.counts()["standing"] == 60
+
+
+def test_a_writer_that_does_not_let_go_is_named(tmp_path: Path, outbox: Outbox, make: Make) -> None:
+    one = make()
+    with Outbox(tmp_path / "outbox.sqlite3", patience_s=0.05) as other:
+        outbox._db.execute("BEGIN IMMEDIATE")
+        with pytest.raises(OutboxFault, match="locked; nothing was changed"):
+            other.add(one)
+        outbox._db.execute("ROLLBACK")
+        assert other.add(one)
+
+
+@FORKING
+def test_a_full_disk_is_told_and_leaves_nothing_half_stored(tmp_path: Path, make: Make) -> None:
+    path = tmp_path / "outbox.sqlite3"
+    ratings = [make(prompt="x" * 3000) for _ in range(100)]
+
+    def fill() -> None:
+        with Outbox(path) as outbox:
+            soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, hard))
+            stored = []
+            with pytest.raises(OutboxFault, match="Make room"):
+                for one in ratings:
+                    outbox.add(one)
+                    stored.append(one.event_id)
+            assert 5 < len(stored) < 95
+            assert outbox.counts()["standing"] == len(stored)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            assert outbox.add(ratings[len(stored)])
+            (tmp_path / "stored").write_text(str(len(stored) + 1))
+
+    assert succeeded(in_child(fill))
+    with Outbox(path) as outbox:
+        kept = [one.event_id for one in outbox.claim()]
+    assert kept == [one.event_id for one in ratings[: int((tmp_path / "stored").read_text())]]
+
+
+def test_a_file_that_is_no_outbox_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite3"
+    path.write_bytes(b"somebody's letter " * 100)
+    with pytest.raises(BadData, match="no sound outbox"):
+        Outbox(path)
+    assert path.read_bytes() == b"somebody's letter " * 100
+
+
+def test_an_outbox_of_the_future_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite3"
+    Outbox(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 9")
+    db.close()
+    with pytest.raises(BadData, match="version 9"):
+        Outbox(path)

@@ -1,0 +1,167 @@
+"""From ratings to rows: TRL's formats, the task's chat, and a count for everything left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from bilora.feedback.pairs import Pairs, prompt_hash, training_pairs
+from bilora.records import Rating
+from bilora.tasks import load_task
+
+ADAPTER = "a" * 64
+TASKS = {name: load_task(name) for name in ("codegen", "docstring")}
+ONE, TWO, THREE = (f"def f():\n    return {number}" for number in (1, 2, 3))
+
+Make = Callable[..., Rating]
+
+
+def fenced(code: str) -> str:
+    return f"```python\n{code}\n```"
+
+
+def run(ratings: Iterable[Rating], held_out: Iterable[str] = ()) -> Pairs:
+    hashes = frozenset(map(prompt_hash, held_out))
+    return training_pairs(ratings, TASKS, adapters=frozenset({ADAPTER}), held_out=hashes)
+
+
+def content(turns: Any) -> list[tuple[str, str]]:
+    return [(turn.role, turn.content) for turn in turns]
+
+
+def test_the_chat_is_the_tasks_own(make: Make) -> None:
+    one = make(prompt="Add.")
+    (row,) = run([one]).kto
+    assert row.prompt == TASKS["codegen"].messages("Add.")
+
+
+@pytest.mark.parametrize(("thumb", "label"), [("up", True), ("down", False)])
+def test_a_thumb_is_a_kto_row(make: Make, thumb: str, label: bool) -> None:
+    one = make(rating=thumb, completion=fenced(ONE))
+    made = run([one])
+    (row,) = made.kto
+    assert (row.label, content(row.completion)) == (label, [("assistant", fenced(ONE))])
+    assert row.ratings == (one.event_id,)
+    assert (made.sft, made.dpo) == ((), ())
+
+
+def test_an_edit_is_the_answer_to_learn_and_to_prefer(make: Make) -> None:
+    made = run([make(completion=fenced(ONE), edited=TWO)])
+    (sft,), (dpo,) = made.sft, made.dpo
+    assert content(sft.completion) == content(dpo.chosen) == [("assistant", fenced(TWO))]
+    assert content(dpo.rejected) == [("assistant", fenced(ONE))]
+    assert sft.prompt == dpo.prompt
+
+
+@pytest.mark.parametrize("edited", [TWO, fenced(TWO), f"Here you are:\n{fenced(TWO)}\nGood luck!"])
+def test_an_edit_becomes_the_tasks_form_of_an_answer(make: Make, edited: str) -> None:
+    (sft,) = run([make(edited=edited)]).sft
+    assert content(sft.completion) == [("assistant", fenced(TWO))]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"task": "haiku"}, "unknown task"),
+        ({"adapter_sha256": "c" * 64}, "unknown adapter"),
+        ({"adapter_sha256": None}, "unknown adapter"),
+        ({"prompt": "  add\nTWO numbers!"}, "held-out prompt"),
+        ({"redactions": 1}, "text blackened"),
+        ({"completion": " \n"}, "empty answer"),
+    ],
+)
+def test_what_may_not_be_learnt_is_refused_by_its_reason(make: Make, fields: dict[str, Any], reason: str) -> None:
+    made = run([make(edited=TWO, **fields)], held_out=["Add two numbers."])
+    assert made.refused == {reason: 1}
+    assert (made.sft, made.dpo, made.kto) == ((), (), ())
+
+
+def votes(make: Make, thumbs: str, **rest: Any) -> list[Rating]:
+    return [make(prompt="same", rating="up" if thumb == "+" else "down", **rest) for thumb in thumbs]
+
+
+@pytest.mark.parametrize(
+    ("thumbs", "labels", "left_out"),
+    [
+        ("++", [True], {"same answer, same thumb": 1}),
+        ("+-", [], {"as many up as down": 2}),
+        ("+--", [False], {"outvoted": 1, "same answer, same thumb": 1}),
+        ("++--", [], {"as many up as down": 4}),
+    ],
+)
+def test_thumbs_on_one_answer_vote(make: Make, thumbs: str, labels: list[bool], left_out: dict[str, int]) -> None:
+    made = run(votes(make, thumbs))
+    assert [row.label for row in made.kto] == labels
+    assert made.thumbs == left_out
+
+
+def test_one_session_has_one_vote_its_latest(make: Make) -> None:
+    made = run([*votes(make, "+++-", session="loud"), *votes(make, "-")])
+    assert [row.label for row in made.kto] == [False]
+    assert made.thumbs == {"same session again": 3, "same answer, same thumb": 1}
+
+
+def test_other_answers_to_the_same_prompt_are_no_conflict(make: Make) -> None:
+    made = run([*votes(make, "+", completion=ONE), *votes(make, "-", completion=TWO)])
+    assert [row.label for row in made.kto] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("edited", "reason"),
+    [("", "empty edit"), ("```python\n```", "empty edit"), (ONE, "edit changes nothing")],
+)
+def test_an_edit_that_says_nothing_leaves_the_thumb(make: Make, edited: str, reason: str) -> None:
+    made = run([make(completion=fenced(ONE), edited=edited)])
+    assert made.edits == {reason: 1}
+    assert (len(made.sft), len(made.dpo), len(made.kto)) == (0, 0, 1)
+
+
+def test_the_same_edit_twice_is_one_row_of_two_ratings(make: Make) -> None:
+    ratings = [make(prompt="same", completion=fenced(ONE), edited=edited) for edited in (TWO, fenced(TWO))]
+    made = run(ratings)
+    assert made.sft[0].ratings == made.dpo[0].ratings == tuple(one.event_id for one in ratings)
+    assert (len(made.sft), len(made.dpo), made.edits) == (1, 1, {"same edit again": 1})
+
+
+def test_two_answers_with_the_same_edit_are_two_preferences(make: Make) -> None:
+    made = run([make(prompt="same", completion=fenced(was), edited=THREE) for was in (ONE, TWO)])
+    assert (len(made.sft), len(made.dpo)) == (1, 2)
+
+
+def test_edits_there_and_back_cancel_out(make: Make) -> None:
+    made = run([make(prompt="same", completion=was, edited=now) for was, now in ((ONE, TWO), (TWO, ONE))])
+    assert (made.sft, made.dpo, made.edits) == ((), (), {"edited back by another": 2})
+
+
+def test_every_rating_is_accounted_for(make: Make) -> None:
+    ratings = [
+        *votes(make, "++-+-", completion=ONE),
+        *votes(make, "+-", completion=TWO),
+        *votes(make, "-+", session="again"),
+        *(make(prompt="edit", edited=edited) for edited in (ONE, TWO, TWO, THREE, "")),
+        make(task="haiku", edited=TWO),
+        make(task="docstring", completion="Return it.", edited='"""Return one."""'),
+    ]
+    made = run(ratings)
+    assert sum(made.refused.values()) + sum(made.thumbs.values()) + len(made.kto) == len(ratings)
+    edited = [one for one in ratings if one.edited is not None and one.task in TASKS]
+    assert sum(made.edits.values()) + len(made.sft) == len(edited)
+
+
+def test_the_order_of_ratings_does_not_matter(make: Make) -> None:
+    ratings = [*votes(make, "+-+"), make(edited=TWO), make(edited=THREE)]
+    assert run(ratings) == run(reversed(ratings))
+
+
+def test_rows_have_trls_columns(make: Make) -> None:
+    """As trl.data_utils.is_conversational asks: turns are lists of objects with a role and a content."""
+    made = run([make(edited=TWO)])
+    columns = {"sft": {"completion"}, "dpo": {"chosen", "rejected"}, "kto": {"completion", "label"}}
+    for kind, own in columns.items():
+        (row,) = getattr(made, kind)
+        written = row.model_dump(mode="json")
+        assert written.keys() - {"task", "ratings"} == own | {"prompt"}
+        for turns in (written["prompt"], *(written[name] for name in own - {"label"})):
+            assert isinstance(turns, list) and all(turn.keys() == {"role", "content"} for turn in turns)

@@ -1,0 +1,116 @@
+"""Answers piece by piece: the same as in one go, stoppable, and never of two minds."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loopback import Server
+
+from bilora.errors import BadData, Unreachable
+from bilora.inference.endpoint import EndpointEngine
+from bilora.inference.local import LocalEngine
+from bilora.params import Endpoint
+from bilora.ports import Request
+from bilora.records import Completion, Message
+
+
+def request(text: str = "Write a function that adds.", tokens: int = 24) -> Request:
+    return Request("s", (Message(role="user", content=text),), tokens)
+
+
+def drained(stream: Generator[str, None, Completion]) -> tuple[str, Completion]:
+    pieces = []
+    while True:
+        try:
+            pieces.append(next(stream))
+        except StopIteration as end:
+            return "".join(pieces), end.value
+
+
+@pytest.fixture(scope="module")
+def engine(smoke_loaded: Any) -> LocalEngine:
+    return LocalEngine(smoke_loaded, {}, batch_size=4)
+
+
+def test_the_pieces_are_the_answer(engine: LocalEngine) -> None:
+    (whole,) = engine.generate("base", [request()])
+    text, made = drained(engine.stream("base", request()))
+    assert (text, made.text, made.output_tokens, made.finish) == (
+        whole.text,
+        whole.text,
+        whole.output_tokens,
+        whole.finish,
+    )
+
+
+def test_closing_ends_the_work_and_frees_the_model(engine: LocalEngine) -> None:
+    stream = engine.stream("base", request(tokens=400))
+    next(stream)
+    stream.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("stream")]
+    assert engine.generate("base", [request(tokens=2)])[0].output_tokens == 2
+
+
+def test_an_unknown_model_is_refused_before_anything_is_made(engine: LocalEngine) -> None:
+    with pytest.raises(BadData, match="no such model"):
+        next(engine.stream("poetry", request()))
+    assert engine.generate("base", [request(tokens=2)])
+
+
+def test_a_failure_in_the_model_reaches_the_reader(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(engine._model, "generate", broken)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        list(engine.stream("base", request()))
+
+
+def events(*lines: str) -> bytes:
+    return "".join(f"data: {line}\n\n" for line in (*lines, "[DONE]")).encode()
+
+
+CHUNK = '{{"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "m", "choices": [{0}]{1}}}'
+SAID = '{{"index": 0, "delta": {{"content": "{0}"}}, "finish_reason": {1}}}'
+
+
+def remote(server: Server) -> EndpointEngine:
+    return EndpointEngine(Endpoint(name="r", base_url=server.url, model="m", timeout_s=2), "key", retries=0)
+
+
+def test_a_server_s_events_are_pieces(server: Server) -> None:
+    usage = ', "usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}'
+    body = events(
+        CHUNK.format(SAID.format("Hello", "null"), ""),
+        CHUNK.format(SAID.format(" there", '"length"'), ""),
+        CHUNK.format("", usage),
+    )
+    server.respond = lambda asked, number: (200, {"Content-Type": "text/event-stream"}, body)
+    text, made = drained(remote(server).stream("codegen", request()))
+    assert (text, made.text, made.finish, made.output_tokens) == ("Hello there", "Hello there", "length", 2)
+    assert server.bodies[0]["model"] == "codegen" and server.bodies[0]["stream"] is True
+
+
+def test_a_server_that_fails_is_one_sentence(server: Server) -> None:
+    server.respond = lambda asked, number: (500, {}, {})
+    with pytest.raises(Unreachable, match="HTTP 500"):
+        list(remote(server).stream("codegen", request()))
+
+
+def test_two_readers_take_turns(engine: LocalEngine, tmp_path: Path) -> None:
+    expected = engine.generate("base", [request("one"), request("two")])
+    found: dict[str, str] = {}
+
+    def read(text: str) -> None:
+        found[text] = drained(engine.stream("base", request(text)))[0]
+
+    threads = [threading.Thread(target=read, args=(text,)) for text in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert [found["one"], found["two"]] == [made.text for made in expected]

@@ -1,0 +1,44 @@
+"""What a person types becomes the prompt that was trained on, and an answer goes back into it."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from bilora.tasks import docstring
+from bilora.tasks.docstring import TASK
+
+BARE = "def f(a):\n    b = a + 1\n    return b"
+TYPED = [
+    BARE,
+    f"\n{BARE}\n",
+    f"```python\n{BARE}\n```",
+    'def f(a):\n    """Old words."""\n    b = a + 1\n    return b',
+    TASK.example.replace(TASK.example.partition("\n")[2], f"```python\n{BARE}\n```"),
+]
+
+
+@pytest.mark.parametrize("typed", TYPED)
+def test_a_function_is_asked_about_as_in_training(typed: str) -> None:
+    assert docstring.ask(typed) == docstring.question(BARE)
+
+
+@pytest.mark.parametrize("typed", TYPED)
+def test_an_answer_becomes_the_docstring_and_nothing_else_changes(typed: str) -> None:
+    written = docstring.apply(typed, "Add one.")
+    assert written.replace('    """Add one."""\n', "") == BARE
+    assert ast.get_docstring(ast.parse(written).body[0]) == "Add one."  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("summary", ['say """no"""', "a \\ b", 'ends in "'])
+def test_no_answer_breaks_the_code(summary: str) -> None:
+    ast.parse(docstring.apply(BARE, summary))
+
+
+def test_other_text_is_asked_as_it_is() -> None:
+    assert docstring.ask(" what is this? ") == "what is this?" and docstring.apply("what?", "That.") == "what?"
+
+
+def test_the_example_is_a_prompt_already() -> None:
+    assert TASK.ask(TASK.example) == TASK.example
