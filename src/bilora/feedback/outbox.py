@@ -89,6 +89,7 @@ class Outbox:
             if mode != "wal":
                 raise BadData(self._path, "lies on a file system without shared memory; put it on a local disk.")
             db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA secure_delete = ON")
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
                 db.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;")

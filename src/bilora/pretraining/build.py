@@ -103,8 +103,8 @@ here to be fine-tuned and measured, not to be used alone.
 | bits per byte on held-out packages | {facts["held_out_bits_per_byte"]:.3f} |
 | machine | {facts["machine"]}, torch {facts["torch"]} |
 
-Made by `bilora pretrain models/nano/pretrain.yaml`. The corpus: source files and documented
-functions of the packages below, functions followed by their summary, {corpus["exercises"]:,} generated exercises
+Made by `bilora pretrain` from the recipe `pretrain.yaml` beside this file. The corpus: source files and documented
+functions of the packages below, functions followed by their summary, {sum(corpus["exercises"].values()):,} generated exercises
 of the train split in plain-function form, and short chats that hand over the beginning of some code and
 get the rest. Left out: {", ".join(corpus["held_out"])}, and every exercise composition of the validation and test splits.
 

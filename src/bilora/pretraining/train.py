@@ -107,15 +107,15 @@ def pretrain(
     per_epoch = len(windows) // batch
     steps = max(1, recipe.tokens // (width * batch))
     checkpoint = work / "checkpoint.pt"
-    first, spent = 0, 0.0
+    first, spent, mean = 0, 0.0, math.nan
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location=device)
         model.load_state_dict(state["model"])
         for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
-        first, spent = state["step"], state["seconds"]
+        first, spent, mean = state["step"], state["seconds"], state["loss"]
     compiled = torch.compile(model) if recipe.compile else model
-    began, mean = time.monotonic() - spent, math.nan
+    began = time.monotonic() - spent
     for step in range(first, steps):
         epoch, place = divmod(step, per_epoch)
         order = np.random.default_rng(seed + epoch).permutation(len(windows))
@@ -144,6 +144,7 @@ def pretrain(
                 "optimizers": [optimizer.state_dict() for optimizer in optimizers],
                 "step": step + 1,
                 "seconds": time.monotonic() - began,
+                "loss": mean,
             }
             temporary = checkpoint.with_suffix(".tmp")
             torch.save(state, temporary)
