@@ -63,6 +63,7 @@ def write(path: Path, say: Callable[[str], None], name: str, seed: int) -> None:
                 say(f"? {one.generation_id} {one.event_id} -")  # from here on it may be there or not
                 outbox.delete(one.event_id, created_utc=f"{DAYS[-1]}T13:00:00+00:00")
                 say(f"- {one.generation_id} {one.event_id} -")
+                outbox.add(one)  # a late rerun
             time.sleep(PAUSE_S)
 
 

@@ -75,7 +75,7 @@ def test_both_answers_come_and_a_rating_is_kept_once(page: Any, measured: Path) 
     page.get_by_role("button", name="Rate").nth(1).wait_for(timeout=WAIT_MS)
     page.get_by_test_id("stFeedback").first.get_by_role("button").first.click()
     page.get_by_label("How it should read").first.fill("def sum_even(numbers):\n    return 0")
-    page.get_by_text("may be kept and used").first.click()
+    page.get_by_text("may be stored in the project").first.click()
     page.get_by_role("button", name="Rate").first.click()
     page.get_by_text("your rating is kept").wait_for(timeout=WAIT_MS)
     status = subprocess.run(

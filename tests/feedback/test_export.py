@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from bilora.errors import BadData
 from bilora.feedback import export as module
 from bilora.feedback.compact import compact
 from bilora.feedback.export import Exported, export
+from bilora.feedback.folders import alone
 from bilora.feedback.outbox import Outbox
 from bilora.feedback.shards import FolderTarget, read_shards
 from bilora.records import Rating, Tombstone
@@ -212,6 +214,29 @@ def test_a_rating_deleted_while_its_shard_is_written(
     assert outbox.tombstones() == []
 
 
+def test_exporters_take_turns(tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make) -> None:
+    outbox.add(make())
+    thread = threading.Thread(target=export, args=(outbox, target))
+    with outbox.exporting():
+        thread.start()
+        thread.join(0.05)
+        assert thread.is_alive()
+        assert outbox.add(make())  # rating goes on
+    thread.join()
+    assert len(events(tmp_path / "shards")) == 2
+
+
+def test_writers_of_a_folder_take_turns(tmp_path: Path) -> None:
+    """One sweeps what the other is writing, if both are let in."""
+    (tmp_path / "shards").mkdir()
+    thread = threading.Thread(target=FolderTarget(tmp_path / "shards").put, args=("feedback/dt=x/x.jsonl", b"x"))
+    with alone(tmp_path / "shards"):
+        thread.start()
+        thread.join(0.05)
+        assert thread.is_alive()
+    thread.join()
+
+
 def test_litter_of_a_killed_export_is_swept(tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make) -> None:
     litter = tmp_path / "shards" / "feedback" / "dt=2026-01-01" / ".x.jsonl.abc.tmp"
     litter.parent.mkdir(parents=True)
@@ -228,7 +253,8 @@ def test_a_damaged_shard_is_named_and_not_rewritten(
     outbox.add(one)
     export(outbox, target)
     (name,) = target.names("feedback")
-    (tmp_path / "shards" / name).write_text("{}\n")
+    path = tmp_path / "shards" / name
+    path.write_text(path.read_text().replace('"up"', '"down"'))
     outbox.delete(one.event_id, created_utc=NOW)
     with pytest.raises(BadData, match=Path(name).stem):
         export(outbox, target)

@@ -43,7 +43,7 @@ def succeeded(child: int) -> bool:
 def test_event_ids_have_the_ulids_form_and_order() -> None:
     early, late = new_event_id(1_469_918_176_385), new_event_id(1_469_918_176_386)
     assert early.startswith("01ARYZ6S41")  # the specification's example
-    assert early < late
+    assert early < late < new_event_id()
     assert is_event_id(early) and not is_event_id(early.lower()) and not is_event_id(early[1:])
 
 
@@ -97,6 +97,7 @@ def test_another_answers_rating_cannot_be_superseded(outbox: Outbox, make: Make)
     with pytest.raises(BadData, match="another answer"):
         outbox.add(make(supersedes=one.event_id, consent=False))
     assert outbox.standing(one.generation_id) == one
+    assert outbox.add(make())  # nothing is left open
 
 
 def test_a_deleted_rating_is_gone_to_the_last_byte(tmp_path: Path, outbox: Outbox, make: Make) -> None:
@@ -123,6 +124,7 @@ def test_a_rerun_does_not_bring_a_deleted_rating_back(outbox: Outbox, make: Make
 def test_an_unknown_event_leaves_a_tombstone_too(outbox: Outbox) -> None:
     event = new_event_id()
     assert not outbox.delete(event, created_utc=NOW)
+    assert not outbox.delete(event, created_utc=NOW)  # a second time changes nothing
     assert [stone.event_id for stone in outbox.tombstones()] == [event]
 
 
@@ -191,14 +193,14 @@ def test_four_writers_at_once_lose_and_double_nothing(tmp_path: Path, make: Make
         assert (outbox.counts()["standing"], outbox.counts()["superseded"]) == (80, 0)
 
 
-def test_threads_share_an_outbox(outbox: Outbox, make: Make) -> None:
-    ratings = [[make() for _ in range(15)] for _ in range(4)]
-    threads = [threading.Thread(target=lambda mine=mine: [outbox.add(one) for one in mine]) for mine in ratings]
-    for thread in threads:
+def test_threads_that_share_an_outbox_take_turns(outbox: Outbox, make: Make) -> None:
+    thread = threading.Thread(target=outbox.add, args=(make(),))
+    with outbox._writing():
         thread.start()
-    for thread in threads:
-        thread.join()
-    assert outbox.counts()["standing"] == 60
+        thread.join(0.05)
+        assert thread.is_alive()
+    thread.join()
+    assert outbox.counts()["standing"] == 1
 
 
 def test_a_writer_that_does_not_let_go_is_named(tmp_path: Path, outbox: Outbox, make: Make) -> None:

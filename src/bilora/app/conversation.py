@@ -27,7 +27,10 @@ class Offer:
 
 @dataclass
 class Answer:
-    """One system's answer, growing while it is written. `made` is there when it was written to its end."""
+    """One system's answer, growing while it is written. `made` is there when it was written to its end.
+
+    `rating` is the event id of the rating it was given, or empty.
+    """
 
     id: str
     system: str
@@ -35,7 +38,7 @@ class Answer:
     text: str = ""
     made: Completion | None = None
     fault: str = ""
-    rated: bool = False
+    rating: str = ""
 
     @property
     def state(self) -> str:

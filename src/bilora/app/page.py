@@ -12,12 +12,15 @@ from bilora.app.conversation import Answer, Offer, Turn, answering, difference, 
 from bilora.errors import BiloraError
 from bilora.tasks.task import Task
 
-Rate = Callable[[Turn, Answer, dict[str, Any]], None]
-"""Stores a rating durably, or raises."""
+Rate = Callable[[Turn, Answer, dict[str, Any]], str]
+"""Stores a rating durably and returns its id, or raises."""
 
 ADAPTER, BASE, BOTH = "adapter", "base", "side by side"
 WHY = ("wrong", "incomplete", "hard to read", "too long")
-CONSENT = "My rating, with prompt and answer, may be kept and used to train the adapters (docs/feedback.md)."
+CONSENT = (
+    "My question, the answer and my rating may be stored in the project's collection of ratings and used to "
+    "train and measure its adapters."
+)
 
 
 def show(offer: Offer, tasks: Mapping[str, Task], limits: Mapping[str, int], rate: Rate) -> None:
@@ -112,8 +115,8 @@ def _show_answer(task: Task, turn: Turn, answer: Answer, rate: Rate) -> None:
             st.code(changes, language="diff", wrap_lines=True)
     st.caption(answer.facts)
     st.download_button("Download", result, f"{turn.task}.py", "text/x-python", key=f"download-{answer.id}")
-    if answer.rated:
-        st.success("Thank you, your rating is kept.")
+    if answer.rating:
+        st.success(f"Thank you, your rating is kept as {answer.rating}. By this id it can be deleted.")
     elif text:
         _rating(turn, answer, text, rate)
 
@@ -138,9 +141,8 @@ def _rating(turn: Turn, answer: Answer, text: str, rate: Rate) -> None:
         "consent": consent,
     }
     try:
-        rate(turn, answer, given)
+        answer.rating = rate(turn, answer, given)
     except (BiloraError, OSError) as error:
         st.error(f"Your rating could not be kept ({error}); nothing was lost on this page, try again.")
         return
-    answer.rated = True
     st.rerun()

@@ -100,8 +100,8 @@ def _remote(url: str, params: Params) -> Offer:
     )
 
 
-def _rate(offer: Offer, turn: Turn, answer: Answer, given: dict[str, Any]) -> None:
-    """Keep a rating; when this returns it is on the disk."""
+def _rate(offer: Offer, turn: Turn, answer: Answer, given: dict[str, Any]) -> str:
+    """Keep a rating; when this returns its id, it is on the disk."""
     from datetime import UTC, datetime
     from importlib.metadata import version
 
@@ -129,3 +129,5 @@ def _rate(offer: Offer, turn: Turn, answer: Answer, given: dict[str, Any]) -> No
     )
     with Outbox(wiring.OUTBOX) as outbox:
         outbox.add(rating)
+        stands = outbox.standing(answer.id)
+    return stands.event_id if stands else rating.event_id

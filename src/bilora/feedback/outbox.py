@@ -149,7 +149,7 @@ class Outbox:
                 (day,) = db.execute(f"SELECT min(day) FROM ratings WHERE {waiting}").fetchone()
                 if day is None:
                     return []
-                (batch,) = db.execute("SELECT coalesce(max(batch), 0) + 1 FROM ratings WHERE batch IS NOT NULL").fetchone()
+                (batch,) = db.execute("SELECT coalesce(max(batch), 0) + 1 FROM ratings").fetchone()
                 db.execute(
                     "UPDATE ratings SET batch = ? WHERE event_id IN (SELECT event_id FROM ratings "
                     f"WHERE {waiting} AND day = ? ORDER BY event_id LIMIT ?)",

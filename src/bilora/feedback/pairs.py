@@ -87,7 +87,7 @@ def _kto(ratings: Iterable[Rating], tasks: Mapping[str, Task]) -> tuple[tuple[Kt
     answers: defaultdict[Key, dict[str, Rating]] = defaultdict(dict)
     for rating in ratings:
         votes = answers[rating.task, rating.prompt, rating.completion]
-        pass
+        left_out["same session again"] += rating.session in votes
         votes[rating.session] = rating  # its latest word
     rows = []
     for votes in answers.values():

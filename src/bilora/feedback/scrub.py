@@ -21,7 +21,7 @@ TOKEN = re.compile(
     r"|sk-(?=[\w-]{0,200}\d)[\w-]{20,}|[spr]k_(?:live|test)_[A-Za-z0-9]{16,}"
     r"|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|xox[abeprs]-[A-Za-z0-9-]{10,}"
     r"|(?:AKIA|ASIA)[A-Z0-9]{16}(?!\w)"
-    r"|eyJ[\w-]{10,2000}\.[\w-]{10,2000}\.[\w-]{10,}"  # JSON web token
+    r"|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}"  # JSON web token
     r")"
 )
 HEADER = re.compile(
