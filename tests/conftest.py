@@ -37,11 +37,3 @@ def smoke_loaded() -> Any:
     from bilora.params import Base
 
     return load_base(Base(id=str(ROOT / "models" / "smoke")))
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests on one worker, so that what its fixtures made is made once."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.as_posix()))

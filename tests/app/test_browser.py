@@ -21,7 +21,6 @@ from checkout import environment_of
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("measured"),
     pytest.mark.skipif(
         CHROMIUM is None or find_spec("playwright") is None,
         reason="Chromium or Playwright is not installed; `make test-browser` installs both",

@@ -11,7 +11,7 @@ import pytest
 from checkout import ROOT
 from streamlit.testing.v1 import AppTest
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("measured")]
+pytestmark = pytest.mark.slow
 WAIT_S = 120
 
 

@@ -13,7 +13,7 @@ from checkout import Shell, copied_checkout, shell_in
 
 from bilora.storage import adapter_sha256, sha256_file
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("measured")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from checkout import copied_checkout, environment_of, shell_in
 
 from bilora.storage import adapter_sha256
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("publish")]
+pytestmark = pytest.mark.slow
 
 TASK = '''
 """Answer every question with one phrase: learned in seconds, and unknown to the base."""
@@ -84,7 +84,7 @@ def test_what_passed_is_what_is_published_and_promoted(published: Path) -> None:
     verdict = results["tasks"]["motto"]["verdict"]
     assert verdict["outcome"] == "pass" and verdict["low"] > 0 and verdict["adapter_sha256"] == digest
     baseline = json.loads((published / "benchmarking" / "baseline.json").read_text(encoding="utf-8"))
-    assert baseline["tasks"]["motto"]["adapter_sha256"] == digest
+    assert baseline["tasks"]["motto"]["current"]["adapter_sha256"] == digest
     assert adapter_sha256(published / "hub" / "current" / "motto") == digest
 
 

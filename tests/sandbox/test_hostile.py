@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import resource
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import descendants, orphans
 
 from bilora.records import Outcome, Program
 from bilora.sandbox import ProcessSandbox
@@ -228,10 +230,6 @@ def refused():
 """
 
 
-def processes() -> set[str]:
-    return {entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit()}
-
-
 @pytest.fixture(scope="module")
 def secret(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("planted") / "secret"
@@ -276,11 +274,11 @@ def outcomes() -> Iterator[dict[str, Outcome]]:
     programs = []
     for code in HOSTILE.values():
         programs += [Program(code=textwrap.dedent(code), tests=(TEST,)), CONTROL]
-    before, used = processes(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = {*descendants(os.getpid()), *orphans()}
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with ProcessSandbox(workers=4, cpu_s=1, wall_s=2.5, memory_mb=512) as sandbox:
         ran = list(sandbox.run_many(programs))
-    left = [Path("/proc", number, "comm") for number in processes() - before]
-    assert not [path for path in left if path.is_file() and b"bare.py" in path.with_name("cmdline").read_bytes()]
+    assert {*descendants(os.getpid()), *orphans()} <= before
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - used < 50 * 1024
     names = [name for hostile in HOSTILE for name in (hostile, f"control after {hostile}")]
     yield dict(zip(names, ran, strict=True))

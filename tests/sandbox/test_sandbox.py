@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from processes import descendants
 
 from bilora.errors import WeakSandbox
 from bilora.records import Outcome, Program
@@ -167,17 +168,6 @@ def test_progress_counts_every_program(sandbox: ProcessSandbox) -> None:
     counted: list[int] = []
     list(sandbox.run_many([Program(code="x = 1")] * 5, progress=counted.append))
     assert sum(counted) == 5
-
-
-def descendants(pid: int) -> list[int]:
-    """The sandbox's own processes below `pid`, the deepest first."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            found += descendants(child)
-            if b"bare.py" in Path(f"/proc/{child}/cmdline").read_bytes():
-                found.append(child)
-    return found
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes through /proc")

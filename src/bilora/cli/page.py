@@ -60,7 +60,7 @@ def _fingerprint(params: Params) -> str:
     ])  # fmt: skip
 
 
-def _offer(params_json: str, _: str) -> Offer:
+def _offer(params_json: str, fingerprint: str) -> Offer:  # a name with a leading underscore would not be hashed
     from bilora.app.conversation import Offer
     from bilora.cli import wiring
     from bilora.inference.loading import base_revision, load_base
