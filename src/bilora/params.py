@@ -6,25 +6,15 @@ Numbers live here, behaviour in code. Unknown keys are faults, and all faults ar
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from bilora.errors import ParamsError
+from bilora.documents import Count, Fraction, Slice, load_yaml, parse_document
 
-T = TypeVar("T", bound=BaseModel)
 PARAMS_FILE = Path("params.yaml")
 
-Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
-Count = Annotated[int, Field(ge=1)]
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
-
-
-class Slice(BaseModel):
-    """Base of all sections: closed, immutable, strict about types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Base(Slice):
@@ -164,13 +154,34 @@ class TaskParams(Slice):
     margin: Fraction = 0.05
 
 
+class PassAtK(Slice):
+    """Of `answers` drawn at `temperature` to each of the first `samples` test samples: is one of any k right?"""
+
+    samples: Count
+    answers: Count
+    temperature: Annotated[float, Field(gt=0.0)]
+    k: Annotated[list[Count], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _enough_answers(self) -> PassAtK:
+        if max(self.k) > self.answers:
+            raise ValueError(f"k = {max(self.k)} is above answers = {self.answers}")
+        return self
+
+
 class Benchmark(Slice):
-    """The gate: how many samples it wants, how the intervals are drawn."""
+    """The gate: how many samples it wants, how the intervals are drawn.
+
+    Reported and never gated: `hidden_tests`, how many test samples are also asked without the test that
+    their prompt shows, and `pass_at_k`; both for tasks whose answers are run.
+    """
 
     eval_dataset: str = "benchmarking/eval_dataset.json"
     samples: Count
     min_samples: Count
     draws: Annotated[int, Field(ge=1000)] = 10_000
+    hidden_tests: Annotated[int, Field(ge=0)] = 0
+    pass_at_k: PassAtK | None = None
 
 
 PRESETS: dict[str, tuple[str, str | None]] = {
@@ -223,7 +234,7 @@ class LocalHub(Slice):
 class Tracking(Slice):
     """Where runs are told besides the files: names of trainer integrations."""
 
-    sinks: list[Literal["mlflow", "trackio", "wandb", "dvclive"]] = []
+    sinks: list[Literal["mlflow", "trackio", "wandb", "dvclive"]] = Field(default_factory=list)
 
 
 class SandboxParams(Slice):
@@ -242,7 +253,7 @@ class Params(Slice):
     processing: Processing = Processing()
     sandbox: SandboxParams = SandboxParams()
     benchmark: Benchmark
-    endpoints: list[Endpoint] = []
+    endpoints: list[Endpoint] = Field(default_factory=list)
     judge: Endpoint | None = None
     hub: LocalHub
     tracking: Tracking = Tracking()
@@ -256,44 +267,6 @@ class Params(Slice):
         for clash in sorted(taken.intersection(names)):
             raise ValueError(f"endpoint name {clash!r} is taken")
         return self
-
-
-def _place(location: tuple[int | str, ...]) -> str:
-    kinds = {"hub", "files", "installed", "exercises", "local"}
-    return ".".join(str(part) for part in location if part not in kinds) or "(top level)"
-
-
-def parse_document(path: Path, kind: type[T], document: Any, extra: list[str]) -> T:
-    """Turn a parsed file into its type.
-
-    Raises:
-        ParamsError: with `extra` and every fault of its own, each with its place.
-    """
-    if not isinstance(document, dict):
-        raise ParamsError(path, ["(top level): must be a mapping"])
-    faults = list(extra)
-    try:
-        parsed = kind.model_validate(document)
-    except ValidationError as error:
-        faults += [f"{_place(fault['loc'])}: {fault['msg']}" for fault in error.errors()]
-        raise ParamsError(path, faults) from None
-    if faults:
-        raise ParamsError(path, faults)
-    return parsed
-
-
-def load_yaml(path: Path) -> Any:
-    """Read a YAML file.
-
-    Raises:
-        ParamsError: it is absent, or no YAML.
-    """
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ParamsError(path, ["the file does not exist; `bilora profile use nano` writes one"]) from None
-    except yaml.YAMLError as error:
-        raise ParamsError(path, [f"not YAML: {error}"]) from None
 
 
 def read_params(path: Path = PARAMS_FILE, *, known_tasks: list[str] | None = None) -> Params:

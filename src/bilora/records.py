@@ -91,6 +91,10 @@ class Score(Record):
     evidence: dict[str, str] = Field(default_factory=dict)
 
 
+Dataset = Literal["test", "curated", "hidden", "sampled"]
+"""The held-out split, the curated samples, the split without the tests shown, and several answers to one sample."""
+
+
 class Scored(Record):
     """One line of an evaluation: what was asked, what came back, what it was worth.
 
@@ -99,7 +103,7 @@ class Scored(Record):
 
     task: str
     adapter_sha256: str
-    dataset: Literal["test", "curated"]
+    dataset: Dataset
     sample: Sample
     completion: Completion
     answer: str

@@ -12,7 +12,7 @@ import pytest
 from bilora.evaluation.gate import gate
 from bilora.evaluation.results import build_results
 from bilora.ports import Progress, Referees, silent
-from bilora.records import Completion, Drop, Sample, Score, Scored
+from bilora.records import Completion, Dataset, Drop, Sample, Score, Scored
 from bilora.tasks.task import Task
 
 SHA = "a" * 64
@@ -73,7 +73,7 @@ def make_row(
     system: str,
     scores: dict[str, float | None],
     *,
-    dataset: Literal["test", "curated"] = "test",
+    dataset: Dataset = "test",
     text: str = "def add(items):\n    return items",
     reason: str = "",
     latency_s: float = 0.5,

@@ -7,7 +7,7 @@ import pytest
 from real_data import real_file
 
 from bilora.records import Drop, Sample
-from bilora.tasks.codegen import TASK, extract, sample, tidy
+from bilora.tasks.codegen import TASK, extract, hide_tests, sample, tidy
 
 ROW = {
     "text": "Write a function to double a number.",
@@ -108,3 +108,15 @@ def test_no_indentation_by_tabs_is_left() -> None:
 
 def test_the_headline_is_the_pass_rate() -> None:
     assert TASK.headline == "pass_at_1"
+
+
+def test_hiding_tests_takes_them_from_the_prompt_alone() -> None:
+    hidden = hide_tests(made())
+    assert hidden.prompt == "Write a function to double a number.\n\nSignature: def double(n, by=2):"
+    assert (hidden.tests, hidden.target, hidden.group) == (made().tests, made().target, made().group)
+    assert hidden.id != made().id
+
+
+@pytest.mark.parametrize(("code", "whole"), [("def f(): pass", True), ("def f(", False), ("", False)])
+def test_only_python_is_well_formed(code: str, whole: bool) -> None:
+    assert TASK.well_formed(code) is whole

@@ -66,6 +66,7 @@ def judge_rows(params: Params, rows: Mapping[str, Sequence[Scored]], *, keys: Ma
         verdicts=verdicts,
         seed=params.seed,
         draws=params.benchmark.draws,
+        k=params.benchmark.pass_at_k.k if params.benchmark.pass_at_k else (),
         not_run={"judge": no_judge} if no_judge and not judged else {},
         notes={name: reason for name, reason in left_out.items() if name not in answered},
         judge=wiring.judge_remarks(params) if judged else (),

@@ -25,20 +25,17 @@ def answer_and_score(
     """Ask every system about one task's test split and curated samples."""
     from bilora.cli import wiring
     from bilora.cli.progress import bar
-    from bilora.evaluation.run import Dataset, evaluate
+    from bilora.evaluation.run import evaluate, rounds
     from bilora.inference.loading import load_base
     from bilora.inference.local import LocalEngine
     from bilora.ports import Referees
-    from bilora.records import Sample
     from bilora.storage import adapter_sha256
 
     params, chosen, task_type = wiring.load_named(task)
     folder = wiring.adapter(params, task)
     limit = max_samples or params.benchmark.samples
-    datasets: dict[Dataset, list[Sample]] = {
-        "test": wiring.split(task, "test")[:limit],
-        "curated": wiring.curated(params, task_type)[:limit],
-    }
+    test, curated = wiring.split(task, "test")[:limit], wiring.curated(params, task_type)[:limit]
+    datasets = rounds(task_type, test, curated, params.benchmark)
     wiring.quiet_libraries()
     local = LocalEngine(load_base(params.base), {task: folder}, batch_size=chosen.generation.batch_size)
     remote, left_out = wiring.endpoints(params, keys or {})
@@ -46,7 +43,7 @@ def answer_and_score(
         print(f"evaluate {task}: {name} is left out: {reason}")
     engines: dict[str, Engine] = {task: local} if only_bilora else {"base": local, task: local, **remote}
     judge, _ = wiring.judge(params, keys or {})
-    total = len(engines) * sum(map(len, datasets.values()))
+    total = len(engines) * sum(len(questions.asked) for questions in datasets.values())
     with wiring.sandbox(params) as sandbox, bar(f"evaluate {task}", total, "answers") as tick:
         return evaluate(
             task_type,

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
-from bilora.evaluation.results import OWN
 from bilora.evaluation.run import FLOOR
+from bilora.evaluation.summary import OWN
 from bilora.evaluation.table import scale_of
 
 SAMPLES = 30

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from bilora.evaluation.charts import difference_bar, interval_bar, line_chart
 from bilora.evaluation.examples import choose
-from bilora.evaluation.results import OWN
+from bilora.evaluation.summary import OWN
 from bilora.evaluation.table import scale_of, table
 from bilora.storage import dump_json
 

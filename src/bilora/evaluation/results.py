@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from bilora.evaluation.baseline import baseline_entry
-from bilora.evaluation.run import FLOOR
-from bilora.evaluation.statistics import bootstrap_mean, score_interval
+from bilora.evaluation.summary import DATASETS, FORM, Summary
 from bilora.records import Sample, Scored, Verdict
 from bilora.storage import sha256_json
 from bilora.tasks.task import Task
@@ -18,10 +14,6 @@ from bilora.tasks.task import Task
 SCHEMA = 1
 HARNESS = "1"
 """Raised whenever the same answers would score differently; older baselines then stop comparing."""
-
-OWN = "bilora"
-"""The column of all adapters together."""
-DATASETS = {"test": "Held-out test split", "curated": "Curated evaluation set"}
 
 
 def comparability_key(
@@ -73,6 +65,7 @@ def build_results(
     verdicts: Mapping[str, Verdict],
     seed: int,
     draws: int = 10_000,
+    k: Sequence[int] = (),
     not_run: Mapping[str, str] | None = None,
     notes: Mapping[str, str] | None = None,
     judge: Sequence[str] = (),
@@ -85,10 +78,12 @@ def build_results(
         keys: comparability key by task.
         adapters: sha256 of the adapter that answered, by task.
         verdicts: the gate's word, by task.
+        k: of pass@k, where several answers a sample were drawn.
         not_run: metrics that were not run at all, with the reason ("no judge is configured").
         notes: remarks on systems, such as an endpoint that did not answer.
         judge: remarks on the judge, such as how it did when it was checked.
     """
+    summary = Summary(seed, draws, k)
     return {
         "schema": SCHEMA,
         "profile": profile,
@@ -96,7 +91,7 @@ def build_results(
         "seed": seed,
         "notes": dict(notes or {}),
         "judge": list(judge),
-        "latency_s": _pooled_latency(rows, seed, draws),
+        "latency_s": summary.pooled_latency(rows),
         "tasks": {
             name: _task(
                 task,
@@ -105,8 +100,7 @@ def build_results(
                 adapter_sha256=adapters.get(name, ""),
                 verdict=verdicts.get(name),
                 not_run=dict(not_run or {}),
-                seed=seed,
-                draws=draws,
+                summary=summary,
             )
             for name, task in sorted(tasks.items())
         },
@@ -121,50 +115,29 @@ def _task(
     adapter_sha256: str,
     verdict: Verdict | None,
     not_run: dict[str, str],
-    seed: int,
-    draws: int,
+    summary: Summary,
 ) -> dict[str, Any]:
     promised = task.metric_names
     scored = sorted({score.metric for row in rows for score in row.scores})
-    metrics = list(dict.fromkeys([*promised, *scored, *not_run]))
-    summary: dict[str, Any] = {}
-    for dataset in DATASETS:
-        here = [row for row in rows if row.dataset == dataset]
-        if here:
-            summary[dataset] = {
-                "systems": _systems(here, metrics, seed, draws),
-                "tiers": [
-                    {
-                        "tier": tier,
-                        "systems": _systems(
-                            [row for row in here if row.sample.tier == tier], [task.headline], seed, draws
-                        ),
-                    }
-                    for tier in _tiers(here)
-                ],
-            }
+    told = {
+        dataset: summary.dataset(task, dataset, here, list(dict.fromkeys([*promised, *scored])))
+        for dataset in DATASETS
+        if (here := [row for row in rows if row.dataset == dataset])
+    }
+    derived = [f"pass_at_{k}" for k in summary.k if "sampled" in told] + [name for name in FORM if "test" in told]
     return {
         "title": task.title,
         "headline": task.headline,
-        "metrics": metrics,
+        "metrics": list(dict.fromkeys([*promised, *scored, *derived, *not_run])),
         "not_run": not_run,
         "key": key,
         "adapter_sha256": adapter_sha256,
         "verdict": verdict.model_dump(mode="json") if verdict else None,
         "entry": baseline_entry(task.name, promised, rows, adapter_sha256=adapter_sha256, key=key),
-        "summary": summary,
+        "summary": told,
         "samples": {row.sample.id: row.sample.model_dump(mode="json") for row in rows},
         "rows": [_row(row) for row in rows],
     }
-
-
-def _tiers(rows: Sequence[Scored]) -> list[str]:
-    """Difficulty classes in the order of their references' mean length, for their names sort badly."""
-    lengths: dict[str, list[int]] = {}
-    for row in rows:
-        if row.sample.tier:
-            lengths.setdefault(row.sample.tier, []).append(len(row.sample.target))
-    return sorted(lengths, key=lambda tier: (sum(lengths[tier]) / len(lengths[tier]), tier))
 
 
 def _row(row: Scored) -> dict[str, Any]:
@@ -178,72 +151,4 @@ def _row(row: Scored) -> dict[str, Any]:
         **answer,
         "answer": row.answer,
         "scores": scores,
-    }
-
-
-def _systems(rows: Sequence[Scored], metrics: Sequence[str], seed: int, draws: int) -> dict[str, Any]:
-    systems = sorted({row.completion.system for row in rows})
-    return {
-        system: _system([row for row in rows if row.completion.system == system], metrics, seed, draws)
-        for system in systems
-    }
-
-
-def _system(rows: Sequence[Scored], metrics: Sequence[str], seed: int, draws: int) -> dict[str, Any]:
-    measured = {metric: _metric(rows, metric, seed, draws) for metric in metrics}
-    return {
-        "n": len(rows),
-        "errors": sum(row.completion.finish == "error" for row in rows),
-        "cut": sum(row.completion.finish == "length" for row in rows),
-        "metrics": {metric: found for metric, found in measured.items() if found is not None},
-        "latency_s": _latency([row for row in rows if row.completion.finish != "error"], seed, draws),
-    }
-
-
-def _metric(rows: Sequence[Scored], metric: str, seed: int, draws: int) -> dict[str, Any] | None:
-    scores = [(row, score) for row in rows for score in row.scores if score.metric == metric]
-    if not scores:
-        return None
-    known = [(row, score.value) for row, score in scores if score.value is not None]
-    values = [value for _, value in known]
-    interval = score_interval(values, seed=seed, draws=draws, clusters=[row.sample.group for row, _ in known])
-    reasons = Counter(score.reason or "no reason given" for _, score in scores if score.value is None)
-    return {
-        "n": len(values),
-        "unscored": len(scores) - len(values),
-        "reasons": dict(sorted(reasons.items())),
-        "mean": sum(values) / len(values) if values else None,
-        "low": interval.low if interval else None,
-        "high": interval.high if interval else None,
-    }
-
-
-def _pooled_latency(rows: Mapping[str, Sequence[Scored]], seed: int, draws: int) -> dict[str, Any]:
-    """Latency of each column over all tasks, by data set."""
-    columns: dict[str, dict[str, list[Scored]]] = {dataset: {} for dataset in DATASETS}
-    for task, found in rows.items():
-        for row in found:
-            system = OWN if row.completion.system == task else row.completion.system
-            if row.completion.finish != "error" and not system.startswith(FLOOR):
-                columns[row.dataset].setdefault(system, []).append(row)
-    return {
-        dataset: {system: _latency(found, seed, draws) for system, found in systems.items()}
-        for dataset, systems in columns.items()
-    }
-
-
-def _latency(rows: Sequence[Scored], seed: int, draws: int) -> dict[str, Any] | None:
-    seconds = [row.completion.latency_s for row in rows]
-    if not seconds or all(row.completion.system.startswith(FLOOR) for row in rows):
-        return None
-    interval = bootstrap_mean(seconds, seed=seed, draws=draws) if len(seconds) > 1 else None
-    tokens = sum(row.completion.output_tokens for row in rows)
-    return {
-        "n": len(seconds),
-        "mean": float(np.mean(seconds)),
-        "low": max(0.0, interval.low) if interval else None,
-        "high": interval.high if interval else None,
-        "median": float(np.median(seconds)),
-        "p95": float(np.quantile(seconds, 0.95)),
-        "tokens_per_s": tokens / sum(seconds) if sum(seconds) > 0 else None,
     }

@@ -3,17 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from dataclasses import dataclass
 
-from bilora.params import Generation
-from bilora.ports import Engine, Judge, Progress, Referees, silent
-from bilora.records import Completion, Sample, Score, Scored
+from bilora.params import Benchmark, Generation
+from bilora.ports import Engine, Judge, Progress, Referees, Request, silent
+from bilora.records import Completion, Dataset, Sample, Score, Scored
 from bilora.tasks.task import Task
 
 FLOOR = "floor:"
 """Prefix of the systems that answer without a model."""
 
-Dataset = Literal["test", "curated"]
+
+@dataclass(frozen=True)
+class Round:
+    """Questions to every system: each sample is asked `answers` times, at `temperature` or as the task is."""
+
+    samples: Sequence[Sample]
+    answers: int = 1
+    temperature: float | None = None
+
+    @property
+    def asked(self) -> list[Sample]:
+        """One sample an answer."""
+        return [*self.samples] * self.answers
+
+    def requests(self, task: Task, generation: Generation, seed: int) -> list[Request]:
+        """One request an answer; every further answer to a sample has a seed of its own."""
+        if self.temperature is not None:
+            generation = generation.model_copy(update={"temperature": self.temperature})
+        return [
+            request for turn in range(self.answers) for request in task.requests(self.samples, generation, seed + turn)
+        ]
+
+
+def rounds(task: Task, test: Sequence[Sample], curated: Sequence[Sample], settings: Benchmark) -> dict[Dataset, Round]:
+    """Return all that one task is asked; only "test" decides, the others tell more."""
+    found: dict[Dataset, Round] = {"test": Round(test), "curated": Round(curated)}
+    if task.hide_tests and settings.hidden_tests:
+        found["hidden"] = Round([task.hide_tests(sample) for sample in test[: settings.hidden_tests]])
+    if settings.pass_at_k and "pass_at_1" in task.metric_names:
+        many = settings.pass_at_k
+        found["sampled"] = Round(test[: many.samples], many.answers, many.temperature)
+    return found
 
 
 def _floor(task: Task, name: str, samples: Sequence[Sample]) -> list[Completion]:
@@ -49,7 +80,7 @@ def _judged(
 
 def evaluate(
     task: Task,
-    datasets: Mapping[Dataset, Sequence[Sample]],
+    datasets: Mapping[Dataset, Round],
     engines: Mapping[str, Engine],
     *,
     adapter_sha256: str,
@@ -62,15 +93,15 @@ def evaluate(
     """Return one row a system and sample, systems in the order of `engines`, then the task's floors.
 
     Args:
-        datasets: the held-out test samples and the curated ones.
+        datasets: what is asked; see `rounds`.
         engines: who answers as which system.
         adapter_sha256: of the adapter that is being measured.
         judge: rates the curated set only; its calls cost money.
         progress: called with the number of answers just made.
     """
     rows: list[Scored] = []
-    for dataset, samples in datasets.items():
-        requests = task.requests(samples, generation, seed)
+    for dataset, questions in datasets.items():
+        samples, requests = questions.asked, questions.requests(task, generation, seed)
         answers: dict[str, list[Completion]] = {
             system: engine.generate(system, requests, progress=progress) for system, engine in engines.items()
         }

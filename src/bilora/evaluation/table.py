@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bilora.evaluation.results import DATASETS, OWN
 from bilora.evaluation.run import FLOOR
+from bilora.evaluation.summary import DATASETS, OWN
 
 Cell = dict[str, Any]
 
@@ -32,11 +32,12 @@ class Scale:
 
 
 SCALES: Mapping[str, Scale] = {
-    "pass_at_1": Scale("pass rate", unit=" %"),
     "test_pass_rate": Scale("tests passed", unit=" %"),
     "bleu": Scale("BLEU"),
     "sacrebleu": Scale("sacreBLEU"),
     "chrf": Scale("chrF"),
+    "well_formed": Scale("well-formed answers", unit=" %"),
+    "stopped": Scale("answers that ended by themselves", unit=" %"),
     "judge": Scale("quality", factor=4.0, offset=1.0, unit=" / 5", digits=2),
 }
 LATENCY = Scale("Average latency", factor=1.0, unit=" s", digits=2)
@@ -44,6 +45,8 @@ LATENCY = Scale("Average latency", factor=1.0, unit=" s", digits=2)
 
 def scale_of(metric: str) -> Scale:
     """How to write a metric; one that nobody named here is shown times 100."""
+    if metric.startswith("pass_at_"):
+        return Scale(f"pass@{metric.removeprefix('pass_at_')}", unit=" %")
     return SCALES.get(metric) or Scale(metric.replace("_", " "))
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bilora.params import Count, Fraction, Slice, load_yaml, parse_document
+from bilora.documents import Count, Fraction, Slice, load_yaml, parse_document
 
 
 class CorpusParams(Slice):

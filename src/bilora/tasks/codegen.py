@@ -60,7 +60,7 @@ def sample(row: Row) -> Sample | Drop:
         return Drop(rule="first test calls no function of the code", detail=tests[0])
     return Sample.create(
         task=TASK.name,
-        prompt=f"{text}\n\nSignature: {head}\nMust pass: {tests[0]}",
+        prompt=f"{text}\n\nSignature: {head}{_shown(tests[0])}",
         target=target,
         tests=tests,
         setup=row.get("test_setup_code", "").replace("\r\n", "\n").strip(),
@@ -70,6 +70,21 @@ def sample(row: Row) -> Sample | Drop:
         tier=row.get("tier", ""),
         split=row.get("split"),
     )
+
+
+def _shown(test: str) -> str:
+    return f"\nMust pass: {test}"
+
+
+def hide_tests(shown: Sample) -> Sample:
+    """Ask for the same function without the test that the prompt shows."""
+    rest = shown.model_dump(exclude={"id", "prompt"})
+    return Sample.create(prompt=shown.prompt.removesuffix(_shown(shown.tests[0])), **rest)
+
+
+def well_formed(code: str) -> bool:
+    """Whether the answer is a Python program at all."""
+    return bool(code) and parse(code) is not None
 
 
 def answer(target: str) -> str:
@@ -96,5 +111,7 @@ TASK = Task(
         "Signature: def sum_even(numbers):\n"
         "Must pass: assert sum_even([1, 2, 4]) == 6"
     ),
+    well_formed=well_formed,
+    hide_tests=hide_tests,
     language="python",
 )

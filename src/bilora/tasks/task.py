@@ -19,8 +19,10 @@ class Task:
     `sample` turns a raw row into a sample or says which rule refused it. `answer` renders a
     reference as the assistant's turn, `extract` reads an assistant's turn back:
     `extract(answer(target)) == target` for every sample. The first name of `metrics[0]` is the headline.
-    `floors` are trivial answers any useful model must beat. For people at a page: `ask` makes the
-    prompt of what they typed, `apply` puts an answer into it, and `language` is what answers are written in.
+    `floors` are trivial answers any useful model must beat. `well_formed` says whether an extracted answer
+    has the form of one, right or wrong. `hide_tests` makes the sample that shows none of its tests.
+    For people at a page: `ask` makes the prompt of what they typed, `apply` puts an answer into it, and
+    `language` is what answers are written in.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Task:
     metrics: tuple[Metric, ...]
     example: str
     floors: Mapping[str, Callable[[Sample], str]] = field(default_factory=dict)
+    well_formed: Callable[[str], bool] = bool
+    hide_tests: Callable[[Sample], Sample] | None = None
     ask: Callable[[str], str] = str.strip
     apply: Callable[[str, str], str] | None = None
     language: str | None = None

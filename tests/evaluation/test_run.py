@@ -1,0 +1,92 @@
+"""What is asked, of whom, and how often."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from bilora.evaluation.run import evaluate, rounds
+from bilora.params import Benchmark, Generation, PassAtK
+from bilora.ports import Progress, Referees, Request, silent
+from bilora.records import Completion, Sample, Scored
+from bilora.sandbox import ProcessSandbox
+from bilora.tasks.codegen import TASK as CODEGEN
+from bilora.tasks.docstring import TASK as DOCSTRING
+
+GENERATION = Generation(max_new_tokens=8, batch_size=4)
+SETTINGS = Benchmark(
+    samples=5, min_samples=1, hidden_tests=2, pass_at_k=PassAtK(samples=3, answers=2, temperature=0.7, k=[1, 2])
+)
+
+
+class Recorder:
+    """Answers every request with the same text and remembers what it was asked."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.asked: list[Request] = []
+
+    def generate(self, system: str, requests: Sequence[Request], *, progress: Progress = silent) -> list[Completion]:
+        self.asked += requests
+        return [
+            Completion(
+                sample_id=request.sample_id,
+                system=system,
+                text=self.text,
+                prompt_tokens=1,
+                output_tokens=1,
+                latency_s=0.1,
+                finish="stop",
+            )
+            for request in requests
+        ]
+
+
+def questions(sample: Callable[..., Sample]) -> list[Sample]:
+    shown = [sample("codegen", number) for number in range(5)]
+    return [
+        Sample.create(**one.model_dump(exclude={"id", "prompt"}), prompt=f"{one.prompt}\nMust pass: {one.tests[0]}")
+        for one in shown
+    ]
+
+
+def asked(sample: Callable[..., Sample]) -> tuple[list[Scored], list[Request]]:
+    test, engine = questions(sample), Recorder("def add(items):\n    return [item + 1 for item in items]")
+    with ProcessSandbox(workers=1) as sandbox:
+        rows = evaluate(
+            CODEGEN,
+            rounds(CODEGEN, test, test[:1], SETTINGS),
+            {"base": engine},
+            adapter_sha256="a" * 64,
+            generation=GENERATION,
+            seed=7,
+            referees=Referees(sandbox=sandbox),
+        )
+    return rows, engine.asked
+
+
+def test_every_round_is_asked_as_often_as_params_say(sample: Callable[..., Sample]) -> None:
+    rows, requests = asked(sample)
+    counts = {name: sum(row.dataset == name for row in rows) for name in ("test", "curated", "hidden", "sampled")}
+    assert counts == {"test": 5, "curated": 1, "hidden": 2, "sampled": 6}
+    assert len(requests) == 14
+
+
+def test_hidden_means_that_no_prompt_shows_a_test_and_all_are_run(sample: Callable[..., Sample]) -> None:
+    rows, requests = asked(sample)
+    hidden = [row for row in rows if row.dataset == "hidden"]
+    assert not any("assert" in row.sample.prompt for row in hidden)
+    assert [row.sample.tests for row in hidden] == [one.tests for one in questions(sample)[:2]]
+    assert not any("assert" in message.content for request in requests[6:8] for message in request.messages)
+
+
+def test_further_answers_are_drawn_with_seeds_of_their_own(sample: Callable[..., Sample]) -> None:
+    _, requests = asked(sample)
+    assert {(request.temperature, request.seed) for request in requests[:8]} == {(0.0, 7)}
+    assert [(request.temperature, request.seed) for request in requests[8:]] == [(0.7, 7)] * 3 + [(0.7, 8)] * 3
+
+
+def test_a_task_whose_answers_are_not_run_is_asked_once(sample: Callable[..., Sample]) -> None:
+    test = [sample("docstring", number, tests=()) for number in range(5)]
+    assert list(rounds(DOCSTRING, test, [], SETTINGS)) == ["test", "curated"]
+    assert list(rounds(replace(CODEGEN, hide_tests=None), test, [], SETTINGS)) == ["test", "curated", "sampled"]

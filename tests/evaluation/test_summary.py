@@ -1,0 +1,72 @@
+"""Derived numbers: pass@k of several answers, and the form of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bilora.evaluation.table import table
+from bilora.records import Sample, Scored
+
+Row = Callable[..., Scored]
+MakeSample = Callable[..., Sample]
+ResultsOf = Callable[..., dict[str, Any]]
+
+
+def summary(built: dict[str, Any], dataset: str) -> dict[str, Any]:
+    found: dict[str, Any] = built["tasks"]["codegen"]["summary"][dataset]["systems"]["codegen"]["metrics"]
+    return found
+
+
+def drawn(row: Row, sample: MakeSample, *answers: tuple[float | None, ...]) -> list[Scored]:
+    return [
+        row(sample("codegen", number), "codegen", {"pass_at_1": value}, dataset="sampled", reason="the sandbox broke")
+        for number, values in enumerate(answers)
+        for value in values
+    ]
+
+
+def test_pass_at_k_is_the_mean_of_the_samples_estimates(results_of: ResultsOf, row: Row, sample: MakeSample) -> None:
+    rows = drawn(row, sample, (1.0, 0.0, 0.0, 0.0), (0.0,) * 4)
+    found = summary(results_of(rows={"codegen": rows}, k=[1, 2]), "sampled")
+    assert list(found) == ["pass_at_1", "pass_at_2"]
+    assert found["pass_at_1"]["mean"] == pytest.approx((1 / 4 + 0) / 2)
+    assert found["pass_at_2"]["mean"] == pytest.approx((1 - 3 / 6 + 0) / 2)
+
+
+def test_a_sample_with_an_answer_that_was_not_scored_is_unscored(
+    results_of: ResultsOf, row: Row, sample: MakeSample
+) -> None:
+    rows = drawn(row, sample, (1.0, None), (1.0, 1.0))
+    found = summary(results_of(rows={"codegen": rows}, k=[2]), "sampled")["pass_at_2"]
+    assert (found["n"], found["unscored"], found["mean"]) == (1, 1, 1.0)
+    assert found["reasons"] == {"the sandbox broke": 1}
+
+
+def test_form_counts_whole_answers_and_leaves_out_what_never_came(
+    results_of: ResultsOf, row: Row, sample: MakeSample
+) -> None:
+    rows = [
+        row(sample("codegen", number), "codegen", {"pass_at_1": 0.0}, **answer)
+        for number, answer in enumerate(
+            [{"text": "def f(): pass"}, {"text": ""}, {"text": "def f", "finish": "length"}, {"finish": "error"}]
+        )
+    ]
+    found = summary(results_of(rows={"codegen": rows}), "test")
+    assert (found["well_formed"]["mean"], found["well_formed"]["n"]) == (pytest.approx(2 / 3), 3)
+    assert (found["stopped"]["mean"], found["stopped"]["unscored"]) == (pytest.approx(2 / 3), 1)
+
+
+def test_each_data_set_has_its_own_table(results_of: ResultsOf, row: Row, sample: MakeSample) -> None:
+    hidden = [row(sample("codegen", 1), "codegen", {"pass_at_1": 1.0}, dataset="hidden")]
+    built = results_of(rows={"codegen": [*drawn(row, sample, (1.0, 0.0)), *hidden]}, k=[1, 2])
+    labels = {
+        section["title"]: [
+            line["label"] for line in section["rows"] if "mean" in line["cells"]["bilora"] and not line["tier"]
+        ]
+        for section in table(built)["sections"]
+    }
+    assert labels["Held-out test split, tests hidden"][0] == "Write code · pass@1"
+    assert labels["Held-out test split, several answers a sample"][:2] == ["Write code · pass@1", "Write code · pass@2"]
