@@ -12,17 +12,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
+UNWANTED = ("_TOKEN", "_API_KEY", "PYTHONDONTWRITEBYTECODE")
+"""Secrets, and what would have every command compile its libraries anew."""
+
 Shell = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def environment_of(folder: Path) -> dict[str, str]:
     """The environment of commands in a checkout: its own sources first, and no secrets."""
     return {
-        **{key: value for key, value in os.environ.items() if not key.endswith(("_TOKEN", "_API_KEY"))},
+        **{key: value for key, value in os.environ.items() if not key.endswith(UNWANTED)},
         "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]]),
         "PYTHONPATH": str(folder / "src"),
         "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONDONTWRITEBYTECODE": "1",
     }
 
 
