@@ -148,6 +148,15 @@ def test_sets_are_ordered_alike_on_every_run() -> None:
     assert len(details) == 1
 
 
+def test_random_starts_alike_in_every_program() -> None:
+    draw = Program(code="import random\ndef draw(): return random.random()", tests=("assert draw() == 0",))
+    seen = set()
+    for _ in range(2):
+        with ProcessSandbox(workers=1) as fresh:
+            seen |= {outcome.detail for outcome in fresh.run_many([draw] * 2)}
+    assert len(seen) == 1 and "gave 0.8" in seen.pop()
+
+
 def test_outcomes_come_in_the_order_of_the_programs(sandbox: ProcessSandbox) -> None:
     programs = [
         Program(code=f"import time\ntime.sleep({n % 4 * 0.01})", tests=(f"assert {n} == -1",)) for n in range(40)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import hashlib
 import os
 import platform
@@ -37,7 +38,6 @@ ALLOWED = {"x86_64": _X86_64, "aarch64": _AARCH64}
 """By machine: name and number of each call."""
 
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-_X32_BIT = 0x40000000
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, |JGE|K, BPF_RET|K
 _NUMBER, _ARCHITECTURE = 0, 4  # offsets into struct seccomp_data
 _ALLOW, _KILL, _REFUSE = 0x7FFF0000, 0x80000000, 0x00050000 | errno.EPERM
@@ -48,6 +48,7 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
 
 
+@functools.cache
 def program(machine: str) -> bytes:
     """Assemble the filter for a machine.
 
@@ -56,22 +57,33 @@ def program(machine: str) -> bytes:
     """
     if machine not in ALLOWED:
         raise OSError(errno.ENOTSUP, f"no table of system calls for {machine}")
-
-    def step(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
-        return struct.pack("HBBI", code, yes, no, value)
-
-    numbers = sorted(ALLOWED[machine].values())
+    numbers = set(ALLOWED[machine].values())
+    flips = [number for number in range(max(numbers) + 2) if (number in numbers) != (number - 1 in numbers)]
     steps = [
-        step(_LOAD, _ARCHITECTURE),
-        step(_EQUAL, _AUDIT_ARCH[machine], yes=1),
-        step(_RETURN, _KILL),
-        step(_LOAD, _NUMBER),
-        step(_AT_LEAST, _X32_BIT, yes=len(numbers)),
-        *(step(_EQUAL, number, yes=len(numbers) - place) for place, number in enumerate(numbers)),
-        step(_RETURN, _REFUSE),
-        step(_RETURN, _ALLOW),
+        _step(_LOAD, _ARCHITECTURE),
+        _step(_EQUAL, _AUDIT_ARCH[machine], yes=1),
+        _step(_RETURN, _KILL),
+        _step(_LOAD, _NUMBER),
+        *_search(flips, False),
     ]
     return b"".join(steps)
+
+
+def _step(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
+    return struct.pack("HBBI", code, yes, no, value)
+
+
+def _search(flips: list[int], allowed: bool) -> list[bytes]:
+    """Find by halves where a number lies among those at which the answer changes; below the first it is `allowed`.
+
+    On installing a filter the kernel follows it for every system call that it has, so its depth is what costs.
+    """
+    if not flips:
+        return [_step(_RETURN, _ALLOW if allowed else _REFUSE)]
+    middle = len(flips) // 2
+    below = _search(flips[:middle], allowed)
+    above = _search(flips[middle + 1 :], allowed != (middle % 2 == 0))
+    return [_step(_AT_LEAST, flips[middle], yes=len(below)), *below, *above]
 
 
 def name() -> str:

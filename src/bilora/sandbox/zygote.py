@@ -28,9 +28,7 @@ _LIBRARY = """
 
 def serve(referee: Channel, limits: Limits) -> None:
     """Shut itself in, say how well, then fork a candidate onto each socket that the referee hands over."""
-    for name in _LIBRARY.split():
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
+    _load_library()
     time.localtime()  # reads the time zone while files can be read
     layers = _enclosed(limits)
     guard()
@@ -41,6 +39,22 @@ def serve(referee: Channel, limits: Limits) -> None:
         while True:
             _raise(referee, limits, layers)
     kill_children()
+
+
+def _load_library() -> None:
+    """Import what programs may use, and keep it from hooking into fork.
+
+    A hook would run anew in every candidate: threading's takes as long as the fork itself, and random's
+    would let the same program come out differently from run to run.
+    """
+    register, os.register_at_fork = os.register_at_fork, lambda **_: None
+    try:
+        for name in _LIBRARY.split():
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
+    finally:
+        os.register_at_fork = register
+    importlib.import_module("random").seed(0)
 
 
 def _enclosed(limits: Limits) -> Layers:
