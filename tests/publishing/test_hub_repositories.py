@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -98,31 +99,27 @@ def test_a_fault_at_any_request_leaves_each_repository_old_or_new_and_the_next_p
     if start == "another version there":
         push(target, old.files, old.verdicts)
     begun = {key: list(repo.commits) for key, repo in hub.repos.items()}
-    push(target, new.files, new.verdicts)
-    total = len(hub.requests)
-    before = {"models/owner/name": [{}, old.files], **{key: [{}, it] for key, it in wanted(old.files).items()}}
-    seen = set()
-    number = 0
-    while not number or number < total:
-        number += 1
-        hub.repos = {key: Repo("model", key[7:], False, list(held)) for key, held in begun.items()}
-        hub.lfs.clear() if not begun else None
+    uploaded = dict(hub.lfs)
+    outcomes = set()
+    for number in itertools.count(1):
+        hub.repos = {key: Repo("model", key.removeprefix("models/"), False, list(had)) for key, had in begun.items()}
+        hub.lfs = dict(uploaded)
         hub.requests.clear()
         hub.fault = lambda at, _, number=number: fault if (at == number if only_once else at >= number) else None
         try:
             push(target, new.files, new.verdicts)
-            seen.add("published")
+            outcomes.add("published")
         except Unreachable:
-            seen.add("refused")
-        total = len(hub.requests) if only_once and number == 1 else total
+            outcomes.add("refused")
+        if len(hub.requests) < number:
+            break  # the push is over before its request of this number
         hub.fault = lambda at, request: None
         for key, files in wanted(new.files).items():
-            assert hub.files(key) in ([files, before[key][-1]] if begun else [files, {}]), (number, key)
+            assert hub.files(key) in (files, wanted(old.files)[key] if begun else {}), (number, key)
         push(target, new.files, new.verdicts)
         assert serves(hub, new), number
+        assert [len(repo.commits) for repo in hub.repos.values()] == [3 if begun else 2] * 3, number
         made = commits(hub)
         assert not push(target, new.files, new.verdicts).changed and commits(hub) == made, number
-        assert all(repo.commits[-1].title == "Publish adapters" for repo in hub.repos.values())
-        assert [len(repo.commits) for repo in hub.repos.values()] == [3 if begun else 2] * 3, number
-    assert "published" in seen or not only_once
-    assert "refused" in seen
+    assert number > 20 and "published" in outcomes
+    assert "refused" in outcomes or only_once

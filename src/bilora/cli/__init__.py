@@ -12,6 +12,7 @@ from bilora.cli import (
     benchmark,
     compare,
     data,
+    deploy,
     doctor,
     evaluate,
     feedback,
@@ -46,6 +47,7 @@ app.command("push-adapters")(push_adapters.push_adapters)
 app.command("push", hidden=True)(push_adapters.push_adapters)  # the same, in a word
 app.command("promote")(promote.promote)
 app.command("rollback")(rollback.rollback)
+app.command("deploy")(deploy.deploy)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
 app.command("plan")(plan.plan)
