@@ -12,29 +12,17 @@ import contextlib
 import hashlib
 import json
 import re
-import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from typing import Any
+from urllib.parse import unquote
 
-TOKEN = "hf_loopback"
+from faulty_server import Fault, Reply, serving
+
+TOKEN, IDENTITY = "hf_loopback", "identity-of-a-ci"
 LFS_SUFFIXES = (".safetensors",)
-HANG_S = 5.0
-"""The longest that a request is kept waiting."""
-
 Files = dict[str, bytes]
-Reply = tuple[int, dict[str, str], bytes]
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What happens to a request instead: a status without acting, or silence before or after acting."""
-
-    kind: Literal["status", "drop", "drop-after", "hang"]
-    code: int = 503
 
 
 @dataclass(frozen=True)
@@ -275,6 +263,12 @@ class Hub:
             raise Refused(401, "Unauthorized")
         return reply({"type": "user", "name": "owner", "orgs": []})
 
+    def exchange(self, bearer: str | None, body: bytes) -> Reply:
+        asked = json.loads(body)
+        if asked["subject_token"] != IDENTITY or not asked["resource"].startswith("spaces/"):
+            raise Refused(401, "Untrusted")
+        return reply({"access_token": TOKEN, "token_type": "bearer", "expires_in": 3600})
+
     # A Space is its last commit, once it is built; until then its last but one that started.
 
     def running(self, name: str) -> Files | None:
@@ -309,6 +303,7 @@ ROUTES = (
     ("POST", "/api/repos/create", "create"),
     ("POST", "/api/validate-yaml", "yaml"),
     ("GET", "/api/whoami-v2", "whoami"),
+    ("POST", "/oauth/token", "exchange"),
     ("GET", f"/api/spaces/{NAME}/runtime", "runtime"),
     ("GET", f"/api/{KIND}/{NAME}", "info"),
     ("GET", f"/api/{KIND}/{NAME}/revision/([^/]+)", "info"),
@@ -334,73 +329,17 @@ def reply(body: Any, status: int = 200) -> Reply:
 def serving_hub() -> Iterator[Hub]:
     """Serve a hub until the end of the block."""
     hub = Hub()
-    over = threading.Event()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1  # an answer in one packet: in two, the second waits 40 ms for the first's receipt
+    def fault(method: str, path: str, bearer: str | None) -> Fault | None:
+        with hub.lock:
+            hub.requests.append(f"{method} {path}")
+            hub.bearers.update({bearer} - {None})
+            return hub.fault(len(hub.requests), hub.requests[-1])
 
-        def do(self) -> None:
-            body = self.body()
-            path = urlsplit(self.path).path
-            bearer = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
-            with hub.lock:
-                hub.requests.append(f"{self.command} {path}")
-                hub.bearers.update({bearer} - {None})
-                fault = hub.fault(len(hub.requests), hub.requests[-1])
-            if fault and fault.kind == "hang":
-                over.wait(HANG_S)
-            if fault and fault.kind in ("drop", "hang"):
-                return self.drop()
-            if fault and fault.kind == "status":
-                return self.send(fault.code, {}, b'{"error": "fault"}')
-            with hub.lock:
-                answer = hub.answer(self.command, path, bearer, body)
-            return self.drop() if fault else self.send(*answer)
+    def answer(method: str, path: str, bearer: str | None, body: bytes) -> Reply:
+        with hub.lock:
+            return hub.answer(method, path, bearer, body)
 
-        do_GET = do_HEAD = do_POST = do_PUT = do
-
-        def body(self) -> bytes:
-            if self.headers.get("Transfer-Encoding") != "chunked":
-                return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            pieces = []
-            while size := int(self.rfile.readline(), 16):
-                pieces.append(self.rfile.read(size))
-                self.rfile.readline()
-            self.rfile.readline()
-            return b"".join(pieces)
-
-        def drop(self) -> None:
-            self.close_connection = True
-            with contextlib.suppress(OSError):
-                self.connection.shutdown(socket.SHUT_RDWR)
-
-        def send(self, status: int, headers: dict[str, str], body: bytes) -> None:
-            self.send_response(status)
-            for key, value in headers.items():
-                self.send_header(key, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    class Quiet(ThreadingHTTPServer):
-        def handle_error(self, *_: Any) -> None:
-            """A client that gave up waiting is part of a test, not news."""
-
-    http = Quiet(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    hub.url = f"http://127.0.0.1:{http.server_port}"
-    hub.cdn_url = f"http://localhost:{http.server_port}"
-    try:
+    with serving(fault, answer) as port:
+        hub.url, hub.cdn_url = f"http://127.0.0.1:{port}", f"http://localhost:{port}"
         yield hub
-    finally:
-        over.set()
-        http.shutdown()
-        http.server_close()
-        thread.join()

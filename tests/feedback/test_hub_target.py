@@ -7,7 +7,8 @@ import itertools
 from collections.abc import Callable
 
 import pytest
-from loopback_hub import TOKEN, Fault, Hub
+from faulty_server import Fault
+from loopback_hub import TOKEN, Hub
 
 from bilora.errors import Unreachable
 from bilora.feedback.compact import compact

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 
 import pytest
-from loopback_hub import TOKEN, Fault, Hub
+from faulty_server import Fault
+from loopback_hub import TOKEN, Hub
 
 from bilora.errors import BadData, Unreachable
 from bilora.hub.client import connect

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from checkout import ROOT
-from loopback_hub import TOKEN, Fault, Hub
+from faulty_server import Fault
+from loopback_hub import TOKEN, Hub
 
 from bilora.errors import BadData, Unreachable
 from bilora.hub.client import connect

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from loopback_hub import TOKEN, Fault, Hub, Repo
+from faulty_server import Fault
+from loopback_hub import TOKEN, Hub, Repo
 
 from bilora.errors import Unreachable
 from bilora.hub.client import connect

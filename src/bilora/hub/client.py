@@ -14,6 +14,7 @@ from bilora.errors import Unreachable
 
 TIMEOUT_S = 60.0
 """How long the hub may be silent. Its client waits for ever where it is not told otherwise."""
+TIMEOUTS = ("connect", "read", "write", "pool")
 FAULTS = (OSError, httpx2.HTTPError, ValueError, RuntimeError)
 """What the client raises: its errors and the network's, a broken answer, an upload that failed."""
 
@@ -40,9 +41,6 @@ def connect(token: str | None, *, endpoint: str | None = None, timeout_s: float 
     set_client_factory(client)
     disable_progress_bars()
     return HfApi(endpoint=endpoint, token=token or False, library_name="bilora")
-
-
-TIMEOUTS = ("connect", "read", "write", "pool")
 
 
 def status(error: BaseException) -> int | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bilora.errors import BadData, MissingStep, Unreachable
+from bilora.errors import BadData, Unreachable
 from bilora.hub.repository import Repository
 from bilora.storage import sha256_bytes, sha256_json
 
@@ -53,13 +53,12 @@ def release(root: Path, bundle: str, adapters: Mapping[str, str]) -> Release:
         adapters: SHA-256 of each adapter in it.
 
     Raises:
-        MissingStep: a part of the checkout is absent.
-        BadData: the Dockerfile has no line for the bundle or for the release.
+        BadData: a part of the checkout is absent, or the Dockerfile has no line for the bundle or for the release.
     """
     files: dict[str, bytes] = {}
     for name in TAKEN:
         if not (root / name).exists():
-            raise MissingStep(root / name, "data-download")
+            raise BadData(root / name, "is absent; deploy from a whole checkout.")
         paths = [root / name] if (root / name).is_file() else sorted((root / name).rglob("*"))
         for path in paths:
             place = path.relative_to(root).as_posix()
