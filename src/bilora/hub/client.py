@@ -15,7 +15,7 @@ from bilora.errors import Unreachable
 TIMEOUT_S = 60.0
 """How long the hub may be silent. Its client waits for ever where it is not told otherwise."""
 TIMEOUTS = ("connect", "read", "write", "pool")
-FAULTS = (OSError, httpx2.HTTPError, ValueError, RuntimeError)
+FAULTS = (OSError, httpx2.HTTPError, ValueError, KeyError, RuntimeError)
 """What the client raises: its errors and the network's, a broken answer, an upload that failed."""
 
 
