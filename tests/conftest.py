@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from checkout import ROOT, copied_checkout, shell_in
 from loopback import Server, serving
+from loopback_hub import Hub, serving_hub
 
 
 @pytest.fixture(scope="session")
@@ -21,13 +23,32 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A loopback server for engines and judges."""
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked on loopback is asked there."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture
+def server(no_proxy: None) -> Iterator[Server]:
+    """A loopback server for engines and judges."""
     with serving() as state:
         yield state
+
+
+@pytest.fixture
+def hub(no_proxy: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A loopback hub for huggingface_hub, whose pauses between tries are left out."""
+    import huggingface_hub.utils._http as transport
+    from huggingface_hub import close_session, constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(transport, "time", SimpleNamespace(sleep=lambda seconds: None))
+    with serving_hub() as state:
+        yield state
+        close_session()
 
 
 @pytest.fixture(scope="session")

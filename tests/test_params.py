@@ -99,3 +99,18 @@ def test_what_is_no_mapping_is_one_sentence(tmp_path: Path) -> None:
     path.write_text("- a\n- b\n", encoding="utf-8")
     with pytest.raises(ParamsError, match="must be a mapping"):
         read_params(path)
+
+
+@pytest.mark.parametrize(
+    ("hub", "place"),
+    [
+        ({"kind": "hub", "id": "no-owner"}, "hub.id"),
+        ({"kind": "hub", "id": "owner/name", "private": "yes"}, "hub.private"),
+        ({"kind": "url", "url": "bucket/x"}, "hub.url"),
+        ({"kind": "url"}, "hub.url"),
+        ({"kind": "local", "path": "hub", "id": "owner/name"}, "hub.id"),
+        ({"kind": "elsewhere"}, "hub"),
+    ],
+)
+def test_a_hub_that_is_none_is_named_by_its_place(faults: Any, hub: dict[str, Any], place: str) -> None:
+    assert f"\n  {place}: " in faults(lambda document: document.update(hub=hub))

@@ -23,8 +23,13 @@ class Slice(BaseModel):
 
 
 def _place(location: tuple[int | str, ...]) -> str:
-    kinds = {"hub", "files", "installed", "exercises", "local"}
-    return ".".join(str(part) for part in location if part not in kinds) or "(top level)"
+    kinds = {"hub", "files", "installed", "exercises", "local", "url"}
+    told = [  # a union adds the kind that was chosen, which is no place
+        str(part)
+        for before, part in zip((None, *location), location, strict=False)
+        if before not in {"source", "hub"} or part not in kinds
+    ]
+    return ".".join(told) or "(top level)"
 
 
 def parse_document(path: Path, kind: type[T], document: Any, extra: list[str]) -> T:

@@ -231,6 +231,27 @@ class LocalHub(Slice):
     path: str
 
 
+class HubRepository(Slice):
+    """Publish on the Hugging Face hub: the bundle as `id`, and each adapter alone as `id-TASK`.
+
+    `private` holds for repositories that the first push creates.
+    """
+
+    kind: Literal["hub"]
+    id: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+    private: bool = False
+
+
+class UrlHub(Slice):
+    """Publish to any store that fsspec can write to, such as s3://bucket/folder."""
+
+    kind: Literal["url"]
+    url: Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*://")]
+
+
+AnyHub = Annotated[LocalHub | HubRepository | UrlHub, Field(discriminator="kind")]
+
+
 class Tracking(Slice):
     """Where runs are told besides the files: names of trainer integrations."""
 
@@ -255,7 +276,7 @@ class Params(Slice):
     benchmark: Benchmark
     endpoints: list[Endpoint] = Field(default_factory=list)
     judge: Endpoint | None = None
-    hub: LocalHub
+    hub: AnyHub
     tracking: Tracking = Tracking()
 
     @model_validator(mode="after")

@@ -94,6 +94,14 @@ class Source(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Published:
+    """Where a bundle lies, pinned to just this version, and whether anything had to change for it."""
+
+    location: str
+    changed: bool
+
+
 class Hub(Protocol):
     """Where bundles are published."""
 
@@ -101,6 +109,14 @@ class Hub(Protocol):
         """Return the manifest digest of what is published now, or None."""
         ...
 
-    def publish(self, files: dict[str, bytes], *, message: str) -> str:
-        """Replace what is published by `files` in one atomic step; return where it lies."""
+    def publish(self, files: dict[str, bytes], *, message: str) -> Published:
+        """Replace what is published by `files` in one atomic step; equal bytes again change nothing."""
+        ...
+
+    def versions(self) -> list[str]:
+        """Return what was published, the newest first; the first is what is served."""
+        ...
+
+    def read(self, version: str) -> dict[str, bytes]:
+        """Return the files of a version, as they lie there."""
         ...

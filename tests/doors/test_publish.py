@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
+import socket
 import subprocess
+import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from checkout import copied_checkout, environment_of, shell_in
+from checkout import Shell, copied_checkout, environment_of, shell_in
+from loopback_hub import TOKEN, Hub
 
 from bilora.storage import adapter_sha256
 
@@ -92,6 +98,69 @@ def test_after_a_push_the_pipeline_comes_to_rest(published: Path) -> None:
     run = shell_in(published)
     assert ran(run("dvc", "repro").stdout) == ["benchmark", "push-adapters"]
     assert "up to date" in run("dvc", "repro").stdout
+
+
+@pytest.fixture
+def on_the_hub(published: Path, hub: Hub) -> Iterator[Shell]:
+    """A shell in the checkout with the loopback hub in params.yaml; params and baseline are put back."""
+    paths = [published / name for name in ("params.yaml", "benchmarking/baseline.json", "benchmarking/history.jsonl")]
+    before = [path.read_bytes() for path in paths]
+    document = yaml.safe_load(paths[0].read_text(encoding="utf-8"))
+    document["hub"] = {"kind": "hub", "id": "owner/name"}
+    paths[0].write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    around = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0", "HF_TOKEN": TOKEN}
+    plain = shell_in(published)
+    yield lambda *command, **rest: plain(*command, **{**around, **rest})
+    for path, data in zip(paths, before, strict=True):
+        path.write_bytes(data)
+
+
+def test_published_on_the_hub_taken_back_and_deployed(published: Path, hub: Hub, on_the_hub: Shell) -> None:
+    digest = adapter_sha256(published / "adapters" / "motto")
+    assert "published in owner/name@" in on_the_hub("bilora", "push-adapters").stdout
+    assert "already published in owner/name@" in on_the_hub("bilora", "push").stdout
+    assert hub.files("models/owner/name")["motto/README.md"] == hub.files("models/owner/name-motto")["README.md"]
+    assert "says so already" in on_the_hub("bilora", "promote").stdout
+    refused = on_the_hub("bilora", "rollback", check=False)
+    assert refused.returncode == 2 and "nothing else was published before" in refused.stderr
+    assert "runs release" in on_the_hub("bilora", "deploy", "owner/page").stdout
+    dockerfile = hub.files("spaces/owner/page")["Dockerfile"].decode()
+    assert f"ENV BILORA_BUNDLE=owner/name@{hub.repo('models/owner/name').commits[-1].oid}\n" in dockerfile
+    manifest = json.loads(hub.files("models/owner/name")["manifest.json"])
+    assert manifest["adapters"]["motto"]["sha256"] == digest
+    assert hub.bearers == {TOKEN}
+    written = [path for path in published.rglob("*") if path.is_file() and published / "tests" not in path.parents]
+    assert not any(TOKEN.encode() in path.read_bytes() for path in written)
+
+
+def test_without_a_token_the_folder_is_used_and_said(published: Path, hub: Hub, on_the_hub: Shell) -> None:
+    said = on_the_hub("bilora", "push-adapters", HF_TOKEN="").stdout
+    assert "HF_TOKEN is not set: hub/ is used in place of owner/name" in said
+    assert not hub.requests
+    refused = on_the_hub("bilora", "deploy", "owner/page", HF_TOKEN="", check=False)
+    assert refused.returncode == 6 and "HF_TOKEN is not set" in refused.stderr
+
+
+def test_the_space_says_which_adapters_it_serves(published: Path) -> None:
+    """Streamlit's own server with the door of the Space, on a published bundle."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", "hf_space/serve.py", "--server.port", str(port)]
+    around = {"BILORA_BUNDLE": "hub/current", "BILORA_RELEASE": "abc"}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, cwd=published, env={**environment_of(published), **around}, **quiet) as process:  # type: ignore[call-overload]
+        told = None
+        for _ in range(240):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://localhost:{port}/health") as answer:
+                told = json.load(answer)
+                break
+            time.sleep(0.25)
+        with urllib.request.urlopen(f"http://localhost:{port}/") as page:
+            assert page.status == 200 and b"<title>" in page.read()
+        process.terminate()
+    assert told is not None and told["status"] == "ready" and told["release"] == "abc"
+    assert told["adapters"] == {"motto": adapter_sha256(published / "adapters" / "motto")}
 
 
 @pytest.mark.parametrize(("stage", "room"), [*((stage, 200) for stage in STAGES), ("train", 20_000)])

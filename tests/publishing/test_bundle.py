@@ -7,10 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from huggingface_hub import ModelCard
+import yaml
+from huggingface_hub import ModelCard, parse_eval_result_entries
 
 from bilora.errors import BadData, MissingStep
-from bilora.publishing.bundle import build_bundle, bundled_sha256
+from bilora.params import HubSource
+from bilora.publishing.bundle import build_bundle, bundled_sha256, thin
 from bilora.storage import adapter_sha256, sha256_bytes
 
 REVISION = "0" * 40
@@ -21,8 +23,10 @@ def test_only_adapters_card_and_manifest_are_in_it(made: Any, rebuild: Callable[
     files = rebuild(made.folders, made.verdicts, made.results)
     assert sorted(files) == [
         "README.md",
+        "codegen/README.md",
         "codegen/adapter_config.json",
         "codegen/adapter_model.safetensors",
+        "docstring/README.md",
         "docstring/adapter_config.json",
         "docstring/adapter_model.safetensors",
         "manifest.json",
@@ -104,6 +108,11 @@ def test_a_broken_weights_file_is_refused(made: Any, rebuild: Callable[..., dict
         rebuild(made.folders, made.verdicts, made.results)
 
 
+DATA = HubSource(
+    kind="hub", id="org/data", revision="1" * 40, config="full", splits={"test": "test"}, licence="CC-BY-4.0"
+)
+
+
 def pinned(made: Any, adapter_writer: Callable[..., None], **rest: Any) -> dict[str, bytes]:
     for folder in made.folders.values():
         adapter_writer(folder, 1, base_model_name_or_path="org/base", revision=REVISION)
@@ -112,7 +121,7 @@ def pinned(made: Any, adapter_writer: Callable[..., None], **rest: Any) -> dict[
 
 
 def test_the_hub_reads_the_cards_front_matter(made: Any, adapter_writer: Callable[..., None]) -> None:
-    files = pinned(made, adapter_writer, datasets=["org/data"])
+    files = pinned(made, adapter_writer, datasets={"codegen": DATA})
     data = ModelCard(files["README.md"].decode()).data
     assert (data.library_name, data.base_model, data.pipeline_tag) == ("peft", "org/base", "text-generation")
     assert (data.license, data.datasets) == ("mit", ["org/data"])
@@ -140,3 +149,52 @@ def test_an_adapter_without_results_still_has_a_card(made: Any, rebuild: Callabl
 
 def test_the_card_pins_the_base(made: Any, adapter_writer: Callable[..., None]) -> None:
     assert f'revision="{REVISION}"' in pinned(made, adapter_writer)["README.md"].decode()
+
+
+def test_the_hub_reads_the_results_of_its_own_data_sets(made: Any, adapter_writer: Callable[..., None]) -> None:
+    files = pinned(made, adapter_writer, datasets={"codegen": DATA})
+    (entry,) = parse_eval_result_entries(yaml.safe_load(files[".eval_results/codegen.yaml"]))
+    assert (entry.dataset_id, entry.task_id, entry.value) == ("org/data", "full", 0.7)
+    assert entry.dataset_revision == "1" * 40 and "pass_at_1, 300" in (entry.notes or "")
+    assert ".eval_results/docstring.yaml" not in files  # its samples are no data set of the hub
+    results = {one.metric_type: one for one in ModelCard(files["README.md"].decode()).data.eval_results or []}
+    assert (results["pass_at_1"].dataset_type, results["pass_at_1"].dataset_revision) == ("org/data", "1" * 40)
+
+
+def test_an_adapter_alone_is_the_same_bytes_at_the_root(made: Any, adapter_writer: Callable[..., None]) -> None:
+    files = pinned(made, adapter_writer, datasets={"codegen": DATA}, repository="owner/name")
+    alone = thin(files, "codegen")
+    assert sorted(alone) == [
+        ".eval_results/codegen.yaml",
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "manifest.json",
+    ]
+    assert alone["adapter_model.safetensors"] == files["codegen/adapter_model.safetensors"]
+    manifest = json.loads(alone["manifest.json"])
+    assert manifest["adapters"]["codegen"] == json.loads(files["manifest.json"])["adapters"]["codegen"] | {"path": "."}
+    assert manifest["files"] == {name: sha256_bytes(data) for name, data in alone.items() if name != "manifest.json"}
+    card = ModelCard(alone["README.md"].decode())
+    assert [one.metric_type for one in card.data.eval_results or []] == ["pass_at_1"]
+    assert 'from_pretrained(base, "owner/name-codegen")' in card.text
+
+
+def test_a_base_without_a_hub_id_travels_along_and_is_not_named_as_one(made: Any) -> None:
+    files = build_bundle(
+        made.folders,
+        made.verdicts,
+        made.results,
+        base_id="models/nano",
+        base_revision=None,
+        licence="mit",
+        repository="owner/name",
+        base={"config.json": b"{}"},
+    )
+    assert files["base/config.json"] == b"{}"
+    assert json.loads(files["manifest.json"])["base"]["path"] == "base"
+    for name in ("README.md", "codegen/README.md"):
+        card = ModelCard(files[name].decode())
+        assert "base_model" not in card.data.to_dict() and "models/nano" not in card.content
+        assert 'from_pretrained("owner/name", subfolder="base")' in card.text
+    assert not any(name.startswith("base/") for name in thin(files, "codegen"))

@@ -39,7 +39,7 @@ def test_nothing_is_published_at_first(tmp_path: Path) -> None:
 
 def test_what_is_published_is_served(tmp_path: Path) -> None:
     hub = LocalHub(tmp_path)
-    location = hub.publish(A, message="first")
+    location = hub.publish(A, message="first").location
     assert served(tmp_path) == A
     assert hub.digest() == sha256_bytes(b"A")
     assert Path(location).resolve() == (tmp_path / "current").resolve()
@@ -64,7 +64,7 @@ def test_a_rollback_serves_the_old_bytes(tmp_path: Path) -> None:
 
 def test_a_damaged_version_is_mended_by_publishing_it_again(tmp_path: Path) -> None:
     hub = LocalHub(tmp_path)
-    location = Path(hub.publish(A, message=""))
+    location = Path(hub.publish(A, message="").location)
     (location / "codegen/adapter.bin").write_bytes(b"bad")
     (location / "stray.txt").write_bytes(b"?")
     hub.publish(A, message="")

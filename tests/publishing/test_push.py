@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bilora.errors import NotPromotable, Unreachable
+from bilora.ports import Published
 from bilora.publishing.local_hub import LocalHub
 from bilora.publishing.push import push
 from bilora.storage import sha256_bytes
@@ -24,9 +25,15 @@ class ForgetfulHub:
     def digest(self) -> str | None:
         return None
 
-    def publish(self, files: dict[str, bytes], *, message: str) -> str:
+    def publish(self, files: dict[str, bytes], *, message: str) -> Published:
         self.taken.append(files)
-        return "nowhere"
+        return Published("nowhere", True)
+
+    def versions(self) -> list[str]:
+        return []
+
+    def read(self, version: str) -> dict[str, bytes]:
+        raise AssertionError(version)
 
 
 def test_passing_adapters_are_published(tmp_path: Path, made: Any) -> None:

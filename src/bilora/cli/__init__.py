@@ -12,6 +12,7 @@ from bilora.cli import (
     benchmark,
     compare,
     data,
+    deploy,
     doctor,
     evaluate,
     feedback,
@@ -20,8 +21,10 @@ from bilora.cli import (
     plan,
     pretrain,
     profile,
+    promote,
     push_adapters,
     report,
+    rollback,
     sandbox,
     train,
 )
@@ -41,6 +44,10 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("benchmark")(benchmark.benchmark)
 app.command("push-adapters")(push_adapters.push_adapters)
+app.command("push", hidden=True)(push_adapters.push_adapters)  # the same, in a word
+app.command("promote")(promote.promote)
+app.command("rollback")(rollback.rollback)
+app.command("deploy")(deploy.deploy)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
 app.command("plan")(plan.plan)

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from bilora.feedback.shards import Target
     from bilora.params import Params
     from bilora.tasks.task import Task
 
 app = typer.Typer(help="What users said of the answers: ratings, on their way to training.", no_args_is_help=True)
 
-To = Annotated[Path | None, typer.Option("--to", help="Folder for the shards. [default: data/feedback/shards]")]
-From = Annotated[Path | None, typer.Option("--from", help="Folder of shards. [default: data/feedback/shards]")]
+DATASET = "hf://datasets/"
+WHERE = f"Folder of shards, or {DATASET}OWNER/NAME on the hub. [default: data/feedback/shards]"
+To = Annotated[str | None, typer.Option("--to", help=WHERE)]
+From = Annotated[str | None, typer.Option("--from", help=WHERE)]
 EventName = Annotated[str, typer.Argument(help="The event id of a rating.", show_default=False)]
 
 
@@ -47,12 +50,11 @@ def export(to: To = None) -> None:
     from bilora.cli import wiring
     from bilora.feedback.export import export as run
     from bilora.feedback.outbox import Outbox
-    from bilora.feedback.shards import FolderTarget
 
-    folder = to or wiring.SHARDS
+    place = to or str(wiring.SHARDS)
     with Outbox(wiring.OUTBOX) as outbox:
-        done = run(outbox, FolderTarget(folder))
-    print(f"feedback export: {done.ratings} ratings in {done.shards} new shards of {folder}")
+        done = run(outbox, _target(place))
+    print(f"feedback export: {done.ratings} ratings in {done.shards} new shards of {place}")
     if done.deletions:
         print(f"  {done.deletions} deletions; {done.rewritten} shards rewritten without them")
 
@@ -76,15 +78,14 @@ def pairs(source: From = None) -> None:
     from bilora.errors import BadData
     from bilora.feedback.compact import compact
     from bilora.feedback.pairs import training_pairs
-    from bilora.feedback.shards import FolderTarget
     from bilora.storage import write_json
     from bilora.tasks import load_task
 
-    folder = source or wiring.SHARDS
-    if not folder.is_dir():
-        raise BadData(folder, "there are no shards; `bilora feedback export` writes them.")
+    place = source or str(wiring.SHARDS)
+    if not place.startswith(DATASET) and not Path(place).is_dir():
+        raise BadData(place, "there are no shards; `bilora feedback export` writes them.")
     params = wiring.load_params()
-    read = compact(FolderTarget(folder))
+    read = compact(_target(place))
     tasks = {name: load_task(name) for name in params.tasks}
     asked = {name: task for name, task in tasks.items() if any(rating.task == name for rating in read.ratings)}
     made = training_pairs(read.ratings, tasks, adapters=_known_adapters(params), held_out=_held_out(params, asked))
@@ -101,6 +102,23 @@ def pairs(source: From = None) -> None:
     )
     _tell(read.counts, {kind: len(members) for kind, members in rows.items()}, reasons)
     print(f"  in {wiring.FEEDBACK}/all_feedback.json and training_pairs.json")
+
+
+def _target(place: str) -> Target:
+    from bilora.cli import wiring
+    from bilora.errors import BadData
+    from bilora.feedback.hub_target import HubTarget
+    from bilora.feedback.shards import FolderTarget
+
+    if not place.startswith(DATASET):
+        return FolderTarget(Path(place))
+    from bilora.hub.client import connect
+    from bilora.hub.repository import Repository
+
+    name = place.removeprefix(DATASET)
+    if name.count("/") != 1:
+        raise BadData(place, f"a data set is named {DATASET}OWNER/NAME.")
+    return HubTarget(Repository(connect(wiring.hub_token()), name, "dataset", private=True))
 
 
 def _tell(counts: Mapping[str, int], rows: Mapping[str, int], reasons: Mapping[str, Mapping[str, int]]) -> None:

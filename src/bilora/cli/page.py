@@ -42,12 +42,19 @@ def page() -> None:
         params = wiring.load_params()
         tasks = {name: load_task(name) for name in params.tasks}
         with st.spinner("Loading the model …"):
-            offer = st.cache_resource(show_spinner=False)(_offer)(params.model_dump_json(), _fingerprint(params))
+            offer = current_offer(params)
     except BiloraError as error:
         st.error(str(error))
         return
     limits = {name: one.generation.max_new_tokens for name, one in params.tasks.items()}
     show(offer, tasks, limits, lambda turn, answer, given: _rate(offer, turn, answer, given))
+
+
+def current_offer(params: Params) -> Offer:
+    """Return who answers, loaded once in this process and again when other adapters lie there."""
+    import streamlit as st
+
+    return st.cache_resource(show_spinner=False)(_offer)(params.model_dump_json(), _fingerprint(params))
 
 
 def _fingerprint(params: Params) -> str:

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 
 def push_adapters() -> None:
     """Publish the adapters if the last verdict covers exactly these bytes, then promote them to baseline."""
-    from bilora.cli import wiring
+    from bilora.cli import hubs, wiring
     from bilora.cli.benchmark import evaluation_rows, judge_rows
     from bilora.errors import NotPromotable
+    from bilora.params import HubSource
     from bilora.publishing.bundle import build_bundle
     from bilora.publishing.promote import promote
     from bilora.publishing.push import push
@@ -32,6 +33,7 @@ def push_adapters() -> None:
         name: Verdict.model_validate(task["verdict"]) for name, task in results["tasks"].items() if task["verdict"]
     }
     adapters = {name: wiring.adapter(params, name) for name in params.tasks}
+    hub, repository = hubs.hub(params)
     files = build_bundle(
         adapters,
         verdicts,
@@ -39,8 +41,12 @@ def push_adapters() -> None:
         base_id=params.base.id,
         base_revision=params.base.revision,
         licence="mit",
+        datasets={name: one.source for name, one in params.tasks.items() if isinstance(one.source, HubSource)},
+        repository=repository,
+        base=hubs.carried_base(params),
     )
-    done = push(wiring.hub(params), files, verdicts)
+    hubs.say_where(params, repository)
+    done = push(hub, files, verdicts)
     print(f"push-adapters: {'published' if done.changed else 'already published'} in {done.location}")
     now = datetime.now(UTC).isoformat(timespec="seconds")
     if promote(results, wiring.BASELINE, wiring.HISTORY, created_utc=now):

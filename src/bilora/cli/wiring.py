@@ -14,7 +14,7 @@ from bilora.params import PARAMS_FILE, Endpoint, Params, TaskParams, read_params
 from bilora.storage import read_json, read_records
 
 if TYPE_CHECKING:
-    from bilora.ports import Engine, Hub, Judge, Source
+    from bilora.ports import Engine, Judge, Source
     from bilora.records import Sample
     from bilora.sandbox import ProcessSandbox
     from bilora.tasks.task import Task
@@ -237,11 +237,23 @@ def judge_remarks(params: Params) -> list[str]:
     return [*remarks, f"Judge check: {check.told()}"]
 
 
-def hub(params: Params) -> Hub:
-    """Build the hub that params name."""
-    from bilora.publishing.local_hub import LocalHub
+def hub_token() -> str | None:
+    """Return HF_TOKEN, or what a CI's identity is exchanged for where HF_OIDC_RESOURCE asks for that; else None.
 
-    return LocalHub(Path(params.hub.path))
+    Raises:
+        Unreachable: the exchange was asked for and failed.
+    """
+    if os.environ.get("HF_TOKEN") or not os.environ.get("HF_OIDC_RESOURCE"):
+        return os.environ.get("HF_TOKEN") or None
+    from huggingface_hub import get_token
+    from huggingface_hub.errors import OIDCError
+
+    from bilora.hub.client import FAULTS, why
+
+    try:
+        return get_token()
+    except (OIDCError, *FAULTS) as error:
+        raise Unreachable(f"The hub gave no token for HF_OIDC_RESOURCE ({why(error)}); set HF_TOKEN instead.") from None
 
 
 def quiet_libraries() -> None:

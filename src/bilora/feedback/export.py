@@ -35,7 +35,7 @@ def export(outbox: Outbox, target: Target) -> Exported:
     the next export finishes the work.
 
     Raises:
-        OSError: the target did not take it; it still waits.
+        OSError, Unreachable: the target did not take it; it still waits.
         OutboxFault: the outbox did not take a mark; the next export repeats the shard.
         BadData: a deletion could not be carried out, because a shard is damaged.
     """

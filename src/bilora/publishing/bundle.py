@@ -1,18 +1,26 @@
-"""What is published: one folder an adapter, a card, and a manifest that names every byte."""
+"""What is published: one folder an adapter, cards, and a manifest that names every byte.
+
+README.md  manifest.json  .eval_results/TASK.yaml
+TASK/adapter_config.json  TASK/adapter_model.safetensors  TASK/README.md
+base/…                    the base, if it has no hub id by which others could get it
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from bilora.errors import BadData, MissingStep
-from bilora.publishing.card import CARD, write_card
+from bilora.params import HubSource
+from bilora.publishing.card import CARD, About, eval_results, write_adapter_card, write_card
 from bilora.records import Verdict
 from bilora.storage import ADAPTER_FILES, dump_json, sha256_bytes, sha256_json
 
 MANIFEST = "manifest.json"
+BASE = "base"
+EVAL_RESULTS = ".eval_results/{task}.yaml"
 SCHEMA = 1
 
 
@@ -24,8 +32,10 @@ def build_bundle(
     base_id: str,
     base_revision: str | None,
     licence: str,
-    datasets: Sequence[str] = (),
+    datasets: Mapping[str, HubSource] | None = None,
     name: str = "bilora",
+    repository: str | None = None,
+    base: Mapping[str, bytes] | None = None,
 ) -> dict[str, bytes]:
     """Gather what is published as POSIX path to bytes; equal input gives equal bytes.
 
@@ -38,8 +48,10 @@ def build_bundle(
         results: the content of results.json, for the card.
         base_id, base_revision: as in params.yaml; each adapter_config.json must say the same.
         licence: of the adapters, as an SPDX id in lower case.
-        datasets: hub ids of the data sets, if any.
+        datasets: of the tasks whose samples come from the hub.
         name: how the card calls the bundle.
+        repository: the hub id under which the bundle will be found, if it goes there.
+        base: the files of a base that no hub id names; it travels with its adapters.
 
     Raises:
         MissingStep: an adapter has not been trained.
@@ -56,19 +68,16 @@ def build_bundle(
             files[f"{task}/{part}"] = (folder / part).read_bytes()
         _check_config(folder / ADAPTER_FILES[0], files[f"{task}/{ADAPTER_FILES[0]}"], base_id, base_revision)
         _check_weights(folder / ADAPTER_FILES[1], files[f"{task}/{ADAPTER_FILES[1]}"])
-    card = write_card(
-        sorted(adapters),
-        results,
-        base_id=base_id,
-        base_revision=base_revision,
-        licence=licence,
-        datasets=datasets,
-        name=name,
-    )
-    files[CARD] = card.encode()
+    files |= {f"{BASE}/{path}": data for path, data in (base or {}).items()}
+    about = About(base_id, base_revision, licence, datasets or {}, name, repository, BASE if base else None)
+    files[CARD] = write_card(sorted(adapters), results, about).encode()
+    for task in sorted(adapters):
+        files[f"{task}/{CARD}"] = write_adapter_card(task, results, about).encode()
+        if text := eval_results(task, results, about):
+            files[EVAL_RESULTS.format(task=task)] = text.encode()
     manifest = {
         "schema": SCHEMA,
-        "base": {"id": base_id, "revision": base_revision},
+        "base": {"id": base_id, "revision": base_revision} | ({"path": BASE} if base else {}),
         "adapters": {
             task: {
                 "path": task,
@@ -91,6 +100,38 @@ def bundled_sha256(files: Mapping[str, bytes], task: str) -> str:
 def bundled_tasks(files: Mapping[str, bytes]) -> list[str]:
     """Names of the adapters that a bundle's manifest lists, sorted."""
     return sorted(json.loads(files[MANIFEST])["adapters"])
+
+
+def thin(files: Mapping[str, bytes], task: str) -> dict[str, bytes]:
+    """Return a bundle's one adapter as a repository of its own: the same bytes, at the root.
+
+    It depends on nothing but the bundle, so an old bundle gives its old thin repositories again.
+    """
+    manifest = json.loads(files[MANIFEST])
+    own = {name.removeprefix(f"{task}/"): data for name, data in files.items() if name.startswith(f"{task}/")}
+    results = EVAL_RESULTS.format(task=task)
+    own |= {results: files[results]} if results in files else {}
+    alone = {
+        "schema": manifest["schema"],
+        "base": {key: value for key, value in manifest["base"].items() if key != "path"},
+        "adapters": {task: {**manifest["adapters"][task], "path": "."}},
+        "files": {path: sha256_bytes(data) for path, data in sorted(own.items())},
+    }
+    return {**own, MANIFEST: (dump_json(alone, indent=2) + "\n").encode()}
+
+
+def check_paths(place: Path | str, files: Mapping[str, bytes]) -> None:
+    """Refuse what no store may take.
+
+    Raises:
+        BadData: there is no manifest, or a path would leave the store's folder.
+    """
+    if MANIFEST not in files:
+        raise BadData(place, f"a bundle without {MANIFEST} cannot be published.")
+    for name in files:
+        parts = PurePosixPath(name).parts
+        if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name:
+            raise BadData(place, f"the bundle names {name!r}, which is no path inside it.")
 
 
 def _lasting(verdict: Verdict) -> dict[str, Any]:

@@ -1,50 +1,136 @@
-"""The model card: front matter that the Hub understands, then what a reader needs. Only measured numbers."""
+"""The model cards: front matter that the Hub understands, then what a reader needs. Only measured numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
+from bilora.params import HubSource
+
 CARD = "README.md"
 DATASET = "bilora-{task}-test"
+WARNING = "Code that the model writes may be wrong or harmful: run it only where it can do no damage."
+MEASURED = (
+    "Mean of scores between 0 and 1, with its 95 % interval and the number of scored samples. "
+    "An adapter is published only if it is better than its base beyond doubt."
+)
 
 
-def write_card(
-    tasks: Sequence[str],
-    results: Mapping[str, Any],
-    *,
-    base_id: str,
-    base_revision: str | None,
-    licence: str,
-    datasets: Sequence[str],
-    name: str,
-) -> str:
+@dataclass(frozen=True)
+class About:
+    """What all cards of a bundle say; the fields are those of `build_bundle`, `base_path` the base's folder in it."""
+
+    base_id: str
+    base_revision: str | None
+    licence: str
+    datasets: Mapping[str, HubSource]
+    name: str
+    repository: str | None = None
+    base_path: str | None = None
+
+    @property
+    def bundle(self) -> str:
+        """Where a reader finds the bundle."""
+        return self.repository or "path/to/this/bundle"
+
+    @property
+    def base(self) -> str:
+        """The base as a reader knows it."""
+        pinned = f" at revision `{self.base_revision}`" if self.base_revision else ""
+        return f"the base in `{self.bundle}/{self.base_path}`" if self.base_path else f"`{self.base_id}`{pinned}"
+
+    @property
+    def load_base(self) -> str:
+        """The line of Python that loads the base."""
+        rest = f', revision="{self.base_revision}"' if self.base_revision else ""
+        where = f'"{self.bundle}", subfolder="{self.base_path}"' if self.base_path else f'"{self.base_id}"{rest}'
+        return f"base = AutoModelForCausalLM.from_pretrained({where})"
+
+
+def write_card(tasks: Sequence[str], results: Mapping[str, Any], about: About) -> str:
     """Write the card of a bundle; latency stays out, for it differs from run to run.
 
     Args:
         tasks: the bundled adapters.
         results: the content of results.json; a metric without a mean is left out, not shown as 0.
-        base_id, base_revision, licence, datasets, name: see `build_bundle`.
     """
+    measured = {task: results["tasks"][task] for task in tasks if task in results["tasks"]}
+    starts = ["model = PeftModel.from_pretrained(base, ", *["model.load_adapter("] * (len(tasks) - 1)]
+    lines = [
+        f"# {about.name}",
+        "",
+        f"{len(tasks)} LoRA adapter{'s' if len(tasks) != 1 else ''} for {about.base}, "
+        "one folder a task. `manifest.json` holds the SHA-256 of every file and each adapter's verdict.",
+        "",
+        "| Folder | Task |",
+        "|---|---|",
+        *(f"| `{task}/` | {measured[task]['title'] if task in measured else task} |" for task in tasks),
+        "",
+        *_table(measured),
+        *_use(
+            about,
+            *(
+                f'{start}"{about.bundle}", "{task}", subfolder="{task}")'
+                for start, task in zip(starts, tasks, strict=True)
+            ),
+        ),
+    ]
+    return _front(tasks, measured, about) + "\n".join(lines)
+
+
+def write_adapter_card(task: str, results: Mapping[str, Any], about: About) -> str:
+    """Write the card of one adapter, for its folder in the bundle and for its own repository."""
+    measured = {task: results["tasks"][task]} if task in results["tasks"] else {}
+    title = measured[task]["title"] if measured else task
+    place = f"{about.repository}-{task}" if about.repository else f"path/to/this/bundle/{task}"
+    lines = [
+        f"# {about.name}: {title}",
+        "",
+        f"A LoRA adapter for {about.base}. `manifest.json` holds the SHA-256 of every file and the adapter's verdict.",
+        "",
+        *_table(measured),
+        *_use(about, f'model = PeftModel.from_pretrained(base, "{place}")'),
+    ]
+    return _front([task], measured, about) + "\n".join(lines)
+
+
+def eval_results(task: str, results: Mapping[str, Any], about: About) -> str | None:
+    """Return `.eval_results/TASK.yaml` with the headline; None if its samples are no data set of the hub.
+
+    Source: huggingface.co/docs/hub/eval-results
+    """
+    source, found = about.datasets.get(task), results["tasks"].get(task)
+    if source is None or found is None or found["headline"] not in (means := _means(found, task)):
+        return None
+    headline = means[found["headline"]]
+    entry = {
+        "dataset": {"id": source.id, "task_id": source.config or "default"}
+        | ({"revision": source.revision} if source.revision else {}),
+        "value": round(headline["mean"], 6),
+        "notes": f"{found['headline']}, {headline['n']} held-out samples, LoRA adapter",
+    }
+    return yaml.safe_dump([entry], sort_keys=False, allow_unicode=True)
+
+
+def _front(tasks: Sequence[str], measured: Mapping[str, Mapping[str, Any]], about: About) -> str:
+    """A base that is no model of the hub is not named: the Hub would look for a stranger's of that name."""
+    named = {"base_model": about.base_id, "base_model_relation": "adapter"} if about.base_path is None else {}
     front: dict[str, Any] = {
         "library_name": "peft",
-        "base_model": base_id,
-        "base_model_relation": "adapter",
+        **named,
         "pipeline_tag": "text-generation",
-        "license": licence,
+        "license": about.licence,
         "language": ["en"],
         "tags": ["lora", "bilora"],
     }
-    if datasets:
-        front["datasets"] = list(datasets)
-    measured = {task: results["tasks"][task] for task in tasks if task in results["tasks"]}
-    index = [entry for task, found in measured.items() if (entry := _index(task, found))]
-    if index:
-        front["model-index"] = [{"name": name, "results": index}]
-    header = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=1000)
-    return f"---\n{header}---\n\n{_body(tasks, measured, base_id, base_revision, name)}"
+    if datasets := sorted({about.datasets[task].id for task in tasks if task in about.datasets}):
+        front["datasets"] = datasets
+    if index := [entry for task, found in measured.items() if (entry := _index(task, found, about))]:
+        front["model-index"] = [{"name": about.name, "results": index}]
+    return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=1000)}---\n\n"
 
 
 def _means(task: Mapping[str, Any], system: str) -> dict[str, Mapping[str, Any]]:
@@ -55,46 +141,32 @@ def _means(task: Mapping[str, Any], system: str) -> dict[str, Mapping[str, Any]]
     return {metric: found[metric] for metric in order if found.get(metric, {}).get("mean") is not None}
 
 
-def _index(name: str, task: Mapping[str, Any]) -> dict[str, Any] | None:
+def _index(name: str, task: Mapping[str, Any], about: About) -> dict[str, Any] | None:
     metrics = [
         {"type": metric, "name": metric, "value": round(found["mean"], 6)}
         for metric, found in _means(task, name).items()
     ]
     if not metrics:
         return None
+    source = about.datasets.get(name)
+    pinned = {"revision": source.revision} if source and source.revision else {}
     return {
         "task": {"type": "text-generation", "name": task["title"]},
         "dataset": {
-            "type": DATASET.format(task=name),
+            "type": source.id if source else DATASET.format(task=name),
             "name": f"{task['title']}, held-out split",
             "split": "test",
+            **pinned,
         },
         "metrics": metrics,
     }
 
 
-def _body(
-    tasks: Sequence[str],
-    measured: Mapping[str, Mapping[str, Any]],
-    base_id: str,
-    base_revision: str | None,
-    name: str,
-) -> str:
-    pinned = f" at revision `{base_revision}`" if base_revision else ""
+def _table(measured: Mapping[str, Mapping[str, Any]]) -> list[str]:
     lines = [
-        f"# {name}",
-        "",
-        f"{len(tasks)} LoRA adapter{'s' if len(tasks) != 1 else ''} for `{base_id}`{pinned}, "
-        "one folder a task. `manifest.json` holds the SHA-256 of every file and each adapter's verdict.",
-        "",
-        "| Folder | Task |",
-        "|---|---|",
-        *(f"| `{task}/` | {measured[task]['title'] if task in measured else task} |" for task in tasks),
-        "",
         "## Measured on held-out samples",
         "",
-        "Mean of scores between 0 and 1, with its 95 % interval and the number of scored samples. "
-        "An adapter is published only if it is better than its base beyond doubt.",
+        MEASURED,
         "",
         "| Task | Metric | Base | This adapter | Samples |",
         "|---|---|---|---|---|",
@@ -104,30 +176,12 @@ def _body(
         for metric, own in _means(found, task).items():
             old = _with_interval(base[metric]) if metric in base else "not run"
             lines.append(f"| {found['title']} | `{metric}` | {old} | {_with_interval(own)} | {own['n']} |")
-    revision = f', revision="{base_revision}"' if base_revision else ""
-    lines += [
-        "",
-        "## Use",
-        "",
-        "```python",
-        "from peft import PeftModel",
-        "from transformers import AutoModelForCausalLM",
-        "",
-        f'base = AutoModelForCausalLM.from_pretrained("{base_id}"{revision})',
-        *(
-            f'{start}"path/to/this/bundle", "{task}", subfolder="{task}")'
-            for start, task in zip(
-                ["model = PeftModel.from_pretrained(base, ", *["model.load_adapter("] * (len(tasks) - 1)],
-                tasks,
-                strict=True,
-            )
-        ),
-        "```",
-        "",
-        "Code that the model writes may be wrong or harmful: run it only where it can do no damage.",
-        "",
-    ]
-    return "\n".join(lines)
+    return [*lines, ""]
+
+
+def _use(about: About, *load: str) -> list[str]:
+    imports = ["from peft import PeftModel", "from transformers import AutoModelForCausalLM", ""]
+    return ["## Use", "", "```python", *imports, about.load_base, *load, "```", "", WARNING, ""]
 
 
 def _with_interval(found: Mapping[str, Any]) -> str:

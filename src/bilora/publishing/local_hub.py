@@ -8,10 +8,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from bilora.errors import BadData
-from bilora.publishing.bundle import MANIFEST
+from bilora.ports import Published
+from bilora.publishing.bundle import MANIFEST, check_paths
 from bilora.storage import atomic, read_json, sha256_bytes, sha256_tree, write_json
 
 
@@ -19,7 +20,7 @@ class LocalHub:
     """Publishes into a folder; implements `ports.Hub`.
 
     `versions/DIGEST/` holds the files, the link `current` leads to what is served, and
-    `current.json` says the same for readers that cannot follow links. The link decides:
+    `current.json` says the same for readers that cannot follow links, and what was served before. The link decides:
     it is replaced by one rename, after the version is complete on disk.
     """
 
@@ -31,30 +32,47 @@ class LocalHub:
         manifest = self._path / "current" / MANIFEST
         return sha256_bytes(manifest.read_bytes()) if manifest.is_file() else None
 
-    def publish(self, files: dict[str, bytes], *, message: str) -> str:
+    def versions(self) -> list[str]:
+        """Return the digests of what was served, the newest first."""
+        told, link = _told(self._path / "current.json"), self._path / "current"
+        served = [link.readlink().name] if link.is_symlink() else []
+        return told if told[:1] == served else served + told
+
+    def read(self, version: str) -> dict[str, bytes]:
+        """Return the files of a version.
+
+        Raises:
+            BadData: there is no such version.
+        """
+        folder = self._path / "versions" / version
+        if not version.isalnum() or not folder.is_dir():
+            raise BadData(self._path, f"has no version {version}.")
+        return {name: (folder / name).read_bytes() for name in sha256_tree(folder)}
+
+    def publish(self, files: dict[str, bytes], *, message: str) -> Published:
         """Serve `files` from now on; equal bytes again change nothing.
 
         Raises:
             BadData: there is no manifest, or a path would leave the folder.
         """
-        if MANIFEST not in files:
-            raise BadData(self._path, f"a bundle without {MANIFEST} cannot be published.")
-        for name in files:
-            parts = PurePosixPath(name).parts
-            if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name:
-                raise BadData(self._path, f"the bundle names {name!r}, which is no path inside it.")
+        check_paths(self._path, files)
         digest = sha256_bytes(files[MANIFEST])
         version = self._path / "versions" / digest
+        changed = True
         with self._lock():
+            before = self.versions()
             if not version.is_dir():
                 self._store(version, files)
             elif sha256_tree(version) != {name: sha256_bytes(data) for name, data in sorted(files.items())}:
                 _repair(version, files)
+            else:
+                changed = before[:1] != [digest]
             self._point(f"versions/{digest}")
-            if _pointed(self._path / "current.json") != digest:
-                pointer = {"digest": digest, "path": f"versions/{digest}", "message": message}
+            if _told(self._path / "current.json")[:1] != [digest]:
+                before = before[1:] if before[:1] == [digest] else before
+                pointer = {"digest": digest, "path": f"versions/{digest}", "message": message, "before": before}
                 write_json(self._path / "current.json", pointer)
-        return str(version)
+        return Published(str(version), changed)
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
@@ -100,11 +118,13 @@ def _repair(version: Path, files: Mapping[str, bytes]) -> None:
         (version / name).unlink()
 
 
-def _pointed(path: Path) -> str | None:
+def _told(path: Path) -> list[str]:
+    """Return the digests that the pointer names, the newest first."""
     try:
-        return str(read_json(path)["digest"])
-    except (BadData, KeyError, TypeError):
-        return None
+        pointer = read_json(path)
+        return [str(pointer["digest"]), *map(str, pointer.get("before", []))]
+    except (BadData, KeyError, TypeError, AttributeError):
+        return []
 
 
 def _sync(folder: Path) -> None:

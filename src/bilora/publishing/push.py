@@ -57,9 +57,24 @@ def push(
         raise NotPromotable("Nothing was published. " + " · ".join(reasons))
     if not bundled_tasks(files):
         raise NotPromotable("Nothing was published: the bundle holds no adapter. Run `dvc repro train` first.")
+    return serve(hub, files, message=message)
+
+
+def served(hub: Hub) -> dict[str, str]:
+    """Return the adapters that are published now, task to SHA-256 of their bytes as they lie there."""
+    versions = hub.versions()
+    files = hub.read(versions[0]) if versions else {}
+    return {task: bundled_sha256(files, task) for task in bundled_tasks(files)} if MANIFEST in files else {}
+
+
+def serve(hub: Hub, files: dict[str, bytes], *, message: str) -> PushResult:
+    """Publish without asking for verdicts, and make sure that the hub serves it.
+
+    Raises:
+        Unreachable: the hub does not serve what was handed to it.
+    """
     digest = sha256_bytes(files[MANIFEST])
-    before = hub.digest()
-    location = hub.publish(files, message=message)
+    published = hub.publish(files, message=message)
     if hub.digest() != digest:
-        raise Unreachable(f"{location} does not serve what was published. Push again.")
-    return PushResult(location=location, digest=digest, changed=before != digest)
+        raise Unreachable(f"{published.location} does not serve what was published. Push again.")
+    return PushResult(location=published.location, digest=digest, changed=published.changed)

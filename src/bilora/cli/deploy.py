@@ -1,0 +1,65 @@
+"""The verb deploy."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PAUSE_S = 5.0
+
+SpaceId = Annotated[str, typer.Argument(metavar="OWNER/SPACE", help="The Space, made if it is not there.")]
+Bundle = Annotated[
+    str | None, typer.Option(help="owner/name or owner/name@commit. [default: what `hub` in params.yaml serves now]")
+]
+Minutes = Annotated[float, typer.Option(min=0.01, help="How long the Space may take to build and to load.")]
+
+
+def deploy(space: SpaceId, bundle: Bundle = None, minutes: Minutes = 20.0) -> None:
+    """Put the page into a Space, pinned to a published bundle; roll it back unless it reports these adapters."""
+    from bilora.cli import wiring
+    from bilora.errors import BadData, Unreachable
+    from bilora.hub.client import connect
+    from bilora.hub.repository import Repository
+    from bilora.hub.space import RunningSpace
+    from bilora.params import HubRepository
+    from bilora.publishing.bundle import MANIFEST
+    from bilora.publishing.deploy import deploy as run
+    from bilora.publishing.deploy import release
+    from bilora.publishing.rollback import check_proof
+
+    params = wiring.load_params()
+    if bundle is None:
+        if not isinstance(params.hub, HubRepository):
+            raise BadData("--bundle", "name the bundle that the Space shall serve: owner/name or owner/name@commit.")
+        bundle = params.hub.id
+    if (token := wiring.hub_token()) is None:
+        raise Unreachable("HF_TOKEN is not set, so nothing can be deployed.")
+    api = connect(token)
+    name, _, commit = bundle.partition("@")
+    published = Repository(api, name)
+    if not (revision := commit or published.head()):
+        raise BadData(name, "there is no such bundle; `bilora push-adapters` publishes one.")
+    files = published.read(revision, published.names(revision))
+    check_proof(f"{name}@{revision}", files)
+    manifest = json.loads(files[MANIFEST])
+    if manifest["base"]["id"] != params.base.id:
+        raise BadData(name, f"was made for {manifest['base']['id']}, but params.yaml names {params.base.id}.")
+    adapters = {task: one["sha256"] for task, one in manifest["adapters"].items() if task in params.tasks}
+    new = release(Path(), f"{name}@{revision}", adapters)
+    running = RunningSpace(api, space)
+    print(
+        f"deploy: release {new.sha256[:12]} with {', '.join(adapters)} of {name}@{revision[:12]}; waiting for {space}"
+    )
+    changed = run(
+        Repository(api, space, "space"),
+        new,
+        running.health,
+        running.broken,
+        patience=max(1, round(minutes * 60 / PAUSE_S)),
+        wait=lambda: time.sleep(PAUSE_S),
+    )
+    print(f"deploy: {space} {'runs' if changed else 'already ran'} release {new.sha256[:12]}")

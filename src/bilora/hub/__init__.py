@@ -1,0 +1,1 @@
+"""The Hugging Face hub: the one room that speaks to it in order to write."""

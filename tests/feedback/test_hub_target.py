@@ -1,0 +1,100 @@
+"""Export to a data set repository: whatever the hub does meanwhile, every rating is there once."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable
+
+import pytest
+from faulty_server import Fault
+from loopback_hub import TOKEN, Hub
+
+from bilora.errors import Unreachable
+from bilora.feedback.compact import compact
+from bilora.feedback.export import Exported, export
+from bilora.feedback.hub_target import HubTarget
+from bilora.feedback.outbox import Outbox
+from bilora.hub.client import connect
+from bilora.hub.repository import Repository
+from bilora.records import Rating
+
+Make = Callable[..., Rating]
+KEY = "datasets/owner/ratings"
+HOURS = 7 * 24
+
+
+@pytest.fixture
+def ratings(hub: Hub) -> HubTarget:
+    api = connect(TOKEN, endpoint=hub.url, timeout_s=0.2)
+    return HubTarget(Repository(api, "owner/ratings", "dataset", private=True))
+
+
+def exported(hub: Hub, target: HubTarget) -> list[str]:
+    hub.fault = lambda number, request: None
+    return sorted(rating.event_id for rating in compact(target).ratings)
+
+
+def test_ratings_lie_in_a_private_data_set(hub: Hub, outbox: Outbox, ratings: HubTarget, make: Make) -> None:
+    one, two = make(), make(created_utc="2026-02-01T12:00:00Z")
+    outbox.add(one)
+    outbox.add(two)
+    assert export(outbox, ratings) == Exported(ratings=2, shards=2, deletions=0, rewritten=0)
+    assert export(outbox, ratings) == Exported(0, 0, 0, 0)
+    assert exported(hub, ratings) == [one.event_id, two.event_id]
+    assert hub.repo(KEY).private
+
+
+def test_a_deletion_reaches_the_data_set(hub: Hub, outbox: Outbox, ratings: HubTarget, make: Make) -> None:
+    one, two = make(comment="first"), make()
+    outbox.add(one)
+    outbox.add(two)
+    export(outbox, ratings)
+    outbox.delete(one.event_id, created_utc="2026-02-01T09:00:00+00:00")
+    export(outbox, ratings)
+    assert exported(hub, ratings) == [two.event_id]
+    assert not any(b"first" in data for data in hub.files(KEY).values())
+
+
+@pytest.mark.parametrize("only_once", [True, False], ids=["once", "from then on"])
+@pytest.mark.parametrize(
+    "fault",
+    [*(Fault("status", code) for code in (409, 412, 429, 500)), Fault("drop-after")],
+    ids=["409", "412", "429", "500", "answer lost"],
+)
+def test_a_fault_at_any_request_neither_loses_nor_doubles(
+    hub: Hub, outbox: Outbox, ratings: HubTarget, make: Make, fault: Fault, only_once: bool
+) -> None:
+    """A new rating comes before every try, so that a batch drawn anew would have other bytes."""
+    added = []
+    for number in itertools.count(1):
+        added.append(make())
+        outbox.add(added[-1])
+        start = len(hub.requests)
+        hub.fault = lambda at, _, last=start + number: fault if (at == last if only_once else at >= last) else None
+        with contextlib.suppress(Unreachable):
+            export(outbox, ratings)
+        if len(hub.requests) - start < number:
+            break
+    export(outbox, ratings)
+    assert exported(hub, ratings) == [rating.event_id for rating in added]
+    rows = [line for name, data in hub.files(KEY).items() if name.startswith("feedback/") for line in data.splitlines()]
+    assert len(rows) == len(added) > 4
+
+
+def test_seven_days_without_a_hub_lose_nothing(hub: Hub, outbox: Outbox, ratings: HubTarget, make: Make) -> None:
+    """A rating and an export an hour; what the hub says instead of yes changes with the hour."""
+    kinds = itertools.cycle([*(Fault("status", code) for code in (409, 412, 429, 500, 503)), Fault("drop")])
+    added, refused = [], 0
+    for hour in range(HOURS):
+        fault = Fault("hang") if hour == HOURS // 2 else next(kinds)
+        hub.fault = lambda number, request, fault=fault: fault
+        added.append(make(created_utc=f"2026-01-{1 + hour // 24:02}T{hour % 24:02}:00:00+00:00"))
+        outbox.add(added[-1])
+        with pytest.raises(Unreachable):
+            export(outbox, ratings)
+        refused += 1
+    hub.fault = lambda number, request: None
+    done = export(outbox, ratings)
+    assert refused == HOURS and done.ratings == HOURS and done.shards >= 7
+    assert exported(hub, ratings) == [rating.event_id for rating in added]

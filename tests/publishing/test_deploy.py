@@ -1,0 +1,156 @@
+"""Deployment: a release counts only by the Space's own word, and else the Space is as it was."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkout import ROOT
+from faulty_server import Fault
+from loopback_hub import TOKEN, Hub
+
+from bilora.errors import BadData, Unreachable
+from bilora.hub.client import connect
+from bilora.hub.repository import Repository
+from bilora.hub.space import RunningSpace
+from bilora.publishing.deploy import Release, deploy, release
+from bilora.publishing.hub_repositories import HubRepositories
+from bilora.publishing.push import push
+
+SPACE = "spaces/owner/page"
+Deploy = Callable[..., bool]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout with the real hf_space and little else."""
+    root = tmp_path / "checkout"
+    shutil.copytree(ROOT / "hf_space", root / "hf_space", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in (".streamlit/config.toml", "models/base.safetensors", "src/page.py", "pyproject.toml", "params.yaml"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    (root / "src" / "__pycache__").mkdir()
+    (root / "src" / "__pycache__" / "page.pyc").write_bytes(b"?")
+    return root
+
+
+@pytest.fixture
+def run(hub: Hub) -> Deploy:
+    api = connect(TOKEN, endpoint=hub.url)
+
+    def deployed(new: Release, patience: int = 6) -> bool:
+        space, running = Repository(api, "owner/page", "space"), RunningSpace(api, "owner/page")
+        return deploy(space, new, running.health, running.broken, patience=patience, wait=lambda: None)
+
+    return deployed
+
+
+@pytest.fixture
+def bundle(hub: Hub, made: Any) -> tuple[str, dict[str, str]]:
+    api = connect(TOKEN, endpoint=hub.url)
+    done = push(HubRepositories(lambda name: Repository(api, name), "owner/name"), made.files, made.verdicts)
+    return done.location, {task: verdict.adapter_sha256 for task, verdict in made.verdicts.items()}
+
+
+def test_a_space_that_reports_the_release_is_deployed(
+    hub: Hub, run: Deploy, checkout: Path, bundle: tuple[str, dict[str, str]]
+) -> None:
+    new = release(checkout, *bundle)
+    assert run(new)
+    files = hub.files(SPACE)
+    assert files == new.files and "src/__pycache__/page.pyc" not in files
+    assert {"Dockerfile", "README.md", "hf_space/serve.py", "models/base.safetensors"} <= set(files)
+    assert f"ENV BILORA_BUNDLE={bundle[0]}\n" in files["Dockerfile"].decode()
+    assert not run(new) and len(hub.titles(SPACE)) == 2
+
+
+def changed(checkout: Path, words: str) -> None:
+    (checkout / "src" / "page.py").write_text(words)
+
+
+def test_a_release_that_does_not_start_is_rolled_back(
+    hub: Hub, run: Deploy, checkout: Path, bundle: tuple[str, dict[str, str]]
+) -> None:
+    first = release(checkout, *bundle)
+    run(first)
+    hub.healthy = lambda files: files["src/page.py"] != b"broken"
+    changed(checkout, "broken")
+    with pytest.raises(Unreachable, match=r"BUILD_ERROR.*rolled back"):
+        run(release(checkout, *bundle))
+    assert hub.files(SPACE) == first.files and hub.titles(SPACE)[-1].startswith("Roll back from")
+    changed(checkout, "mended")
+    assert run(release(checkout, *bundle))
+
+
+def test_the_old_container_s_word_is_not_taken_for_the_new_one_s(
+    hub: Hub, run: Deploy, checkout: Path, bundle: tuple[str, dict[str, str]]
+) -> None:
+    """It serves the same adapters, and goes on answering while the new one is built."""
+    first = release(checkout, *bundle)
+    run(first)
+    hub.healthy = lambda files: files["src/page.py"] != b"broken"
+    hub.lag = 3
+    changed(checkout, "broken")
+    with pytest.raises(Unreachable, match="rolled back"):
+        run(release(checkout, *bundle))
+    assert hub.files(SPACE) == first.files
+
+
+def test_a_space_that_serves_other_adapters_is_rolled_back(
+    hub: Hub, run: Deploy, checkout: Path, bundle: tuple[str, dict[str, str]]
+) -> None:
+    first = release(checkout, *bundle)
+    run(first)
+    changed(checkout, "another")
+    with pytest.raises(Unreachable, match=r"did not report release .* rolled back"):
+        run(release(checkout, bundle[0], {**bundle[1], "codegen": "f" * 64}))
+    assert hub.files(SPACE) == first.files
+
+
+def test_a_stage_from_before_the_commit_is_not_believed(
+    hub: Hub, run: Deploy, checkout: Path, bundle: tuple[str, dict[str, str]]
+) -> None:
+    """The hub may still say that the last release is broken when the next one is on its way."""
+    stages = iter(["BUILD_ERROR", "BUILD_ERROR", "BUILDING"])
+    hub.stage = lambda: next(stages, None)
+    hub.lag = 3
+    assert run(release(checkout, *bundle))
+
+
+def test_a_first_release_that_fails_has_nothing_to_go_back_to(
+    hub: Hub, run: Deploy, checkout: Path, bundle: tuple[str, dict[str, str]]
+) -> None:
+    hub.healthy = lambda files: False
+    with pytest.raises(Unreachable, match="no release before it"):
+        run(release(checkout, *bundle))
+    with pytest.raises(Unreachable, match="holds this release already"):
+        run(release(checkout, *bundle))
+
+
+@pytest.mark.parametrize("kind", ["status", "drop-after"])
+def test_a_hub_that_fails_meanwhile_leaves_the_space_old_or_new(
+    hub: Hub, run: Deploy, checkout: Path, bundle: tuple[str, dict[str, str]], kind: Any
+) -> None:
+    first = release(checkout, *bundle)
+    run(first)
+    for step in range(1, 40, 3):
+        changed(checkout, f"version {step}")
+        new, before, start = release(checkout, *bundle), hub.files(SPACE), len(hub.requests)
+        hub.fault = lambda at, _, last=start + step: Fault(kind) if at >= last else None
+        try:
+            run(new, patience=2)
+        except Unreachable:
+            assert hub.files(SPACE) in (before, new.files)
+        hub.fault = lambda at, request: None
+        run(new)
+        assert hub.files(SPACE) == new.files
+
+
+def test_a_dockerfile_without_its_lines_is_named(checkout: Path) -> None:
+    path = checkout / "hf_space" / "Dockerfile"
+    path.write_text(path.read_text().replace("ENV BILORA_RELEASE=\n", ""))
+    with pytest.raises(BadData, match="ENV BILORA_RELEASE="):
+        release(checkout, "owner/name@0", {})

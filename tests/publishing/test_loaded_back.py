@@ -1,0 +1,101 @@
+"""A stranger loads what was published, with nothing of ours installed, and gets the same logits."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkout import ROOT
+from loopback_hub import TOKEN, Hub
+
+from bilora.hub.client import connect
+from bilora.hub.repository import Repository
+from bilora.publishing.bundle import build_bundle
+from bilora.publishing.hub_repositories import HubRepositories
+from bilora.publishing.push import serve
+
+pytestmark = pytest.mark.slow
+IDS = [[5, 9, 13, 21, 34, 55]]
+STRANGER = """
+import sys
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+ids, out = torch.tensor([[5, 9, 13, 21, 34, 55]]), {}
+for name, place, folder in (
+    ("sub-folder", "owner/name", "codegen"), ("root", "owner/name-codegen", None), ("other", "owner/name", "docstring")
+):
+    base = AutoModelForCausalLM.from_pretrained("owner/name", subfolder="base", dtype=torch.float32)
+    model = PeftModel.from_pretrained(base, place, **({"subfolder": folder} if folder else {})).eval()
+    out[name] = model(ids).logits.detach()
+torch.save(out, sys.argv[1])
+"""
+
+
+def make_adapter(folder: Path, seed: int) -> Any:
+    """Save an adapter with random weights as training does; return its logits."""
+    import torch
+
+    from bilora.inference.loading import load_base
+    from bilora.params import Adapter, Base
+    from bilora.training.adapter import attach, save
+
+    model = attach(
+        load_base(Base(id=str(ROOT / "models" / "smoke"))).model,
+        Adapter(rank=4, alpha=8, dropout=0.0, target_modules=["qkv_proj", "down_proj"]),
+        seed=seed,
+    )
+    torch.manual_seed(seed)
+    for name, weights in model.named_parameters():
+        if ".lora_B." in name:
+            torch.nn.init.normal_(weights, std=0.1)
+    save(model, folder, Base(id="models/smoke"), "r")
+    with torch.no_grad():
+        return model.eval()(torch.tensor(IDS)).logits
+
+
+def test_sub_folder_and_root_give_the_logits_that_were_trained(hub: Hub, tmp_path: Path) -> None:
+    import torch
+
+    folders = {task: tmp_path / "adapters" / task for task in ("codegen", "docstring")}
+    expected = {task: make_adapter(folder, seed) for seed, (task, folder) in enumerate(folders.items())}
+    smoke = ROOT / "models" / "smoke"
+    files = build_bundle(
+        folders,
+        {},
+        {"tasks": {}},
+        base_id="models/smoke",
+        base_revision=None,
+        licence="mit",
+        repository="owner/name",
+        base={path.name: path.read_bytes() for path in smoke.iterdir()},
+    )
+    api = connect(TOKEN, endpoint=hub.url)
+    serve(HubRepositories(lambda name: Repository(api, name), "owner/name"), files, message="m")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "PYTHONPATH"))}
+    clean = {
+        "HF_ENDPOINT": hub.url,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HOME": str(tmp_path / "cache"),
+        "HF_HUB_OFFLINE": "0",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", STRANGER, str(tmp_path / "logits.pt")],
+        cwd=tmp_path,
+        env={**kept, **clean},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = torch.load(tmp_path / "logits.pt", weights_only=True)
+    assert torch.equal(found["sub-folder"], expected["codegen"])
+    assert torch.equal(found["root"], expected["codegen"])
+    assert torch.equal(found["other"], expected["docstring"])
+    assert not torch.equal(expected["codegen"], expected["docstring"])

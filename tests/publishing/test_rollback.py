@@ -1,0 +1,104 @@
+"""Going back: the very bytes of before, on every kind of hub, and nothing that was never proven."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loopback_hub import TOKEN
+from loopback_hub import Hub as Loopback
+
+from bilora.errors import BadData, NotPromotable
+from bilora.hub.client import connect
+from bilora.hub.repository import Repository
+from bilora.ports import Hub
+from bilora.publishing.hub_repositories import HubRepositories
+from bilora.publishing.local_hub import LocalHub
+from bilora.publishing.push import push, serve, served
+from bilora.publishing.rollback import rollback
+from bilora.publishing.url_hub import UrlHub
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture(params=["folder", "file://", "memory://", "hub"])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Hub:
+    match request.param:
+        case "folder":
+            return LocalHub(tmp_path / "hub")
+        case "hub":
+            loopback: Loopback = request.getfixturevalue("hub")
+            api = connect(TOKEN, endpoint=loopback.url)
+            return HubRepositories(lambda name: Repository(api, name), "owner/name")
+        case scheme:
+            return UrlHub(f"{scheme}{tmp_path}/hub")
+
+
+def now(target: Hub) -> dict[str, bytes]:
+    return target.read(target.versions()[0])
+
+
+def test_back_and_forth(target: Hub, make: Make) -> None:
+    one, two = make(1), make(2)
+    assert target.digest() is None and target.versions() == [] and served(target) == {}
+    push(target, one.files, one.verdicts)
+    first = target.versions()[0]
+    assert push(target, two.files, two.verdicts).changed
+    assert not push(target, two.files, two.verdicts).changed
+    for expected in (one, two, one):
+        assert rollback(target).changed
+        assert now(target) == expected.files
+    assert not rollback(target, first).changed
+    assert served(target) == {task: verdict.adapter_sha256 for task, verdict in one.verdicts.items()}
+
+
+def test_by_the_start_of_its_name(target: Hub, make: Make) -> None:
+    for made in (one := make(1), make(2), make(3)):
+        push(target, made.files, made.verdicts)
+    first = target.versions()[2]
+    rollback(target, first[:12])
+    assert now(target) == one.files
+
+
+def test_without_an_earlier_version_nothing_happens(target: Hub, made: Any) -> None:
+    push(target, made.files, made.verdicts)
+    with pytest.raises(BadData, match="nothing else was published before"):
+        rollback(target)
+    with pytest.raises(BadData, match="has no "):
+        rollback(target, "0" * 40)
+    assert now(target) == made.files
+
+
+def test_bytes_that_are_not_what_they_were_are_not_served(target: Hub, make: Make) -> None:
+    one, two = make(1), make(2)
+    serve(target, {**one.files, "codegen/adapter_model.safetensors": b"other"}, message="by hand")
+    push(target, two.files, two.verdicts)
+    with pytest.raises(BadData, match="not those of its manifest"):
+        rollback(target)
+    assert now(target) == two.files
+
+
+def test_what_never_passed_is_not_served(target: Hub, make: Make, rebuild: Callable[..., dict[str, bytes]]) -> None:
+    one, two = make(1), make(2)
+    serve(target, rebuild(one.folders, {}, one.results), message="by hand")
+    push(target, two.files, two.verdicts)
+    with pytest.raises(NotPromotable, match="no passing verdict"):
+        rollback(target)
+    assert now(target) == two.files
+
+
+def test_a_folder_hub_of_before_the_history_serves_and_goes_on(tmp_path: Path, make: Make) -> None:
+    one, two = make(1), make(2)
+    hub = LocalHub(tmp_path / "hub")
+    push(hub, one.files, one.verdicts)
+    (tmp_path / "hub" / "current.json").write_text(f'{{"digest": "{hub.digest()}"}}')
+    push(hub, two.files, two.verdicts)
+    rollback(hub)
+    assert now(hub) == one.files
+
+
+def test_a_store_that_cannot_be_written_to_says_so() -> None:
+    with pytest.raises(BadData, match="cannot be written to"):
+        UrlHub("nosuchstore://bucket/x")
