@@ -1,0 +1,81 @@
+"""Two adapters and a later version of one, and what each of them says when asked alone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from checkout import ROOT
+from lora import made_adapter
+
+from bilora.inference.loading import load_base, stop_ids
+from bilora.inference.local import encode_prompt
+from bilora.params import Base
+from bilora.ports import Request
+from bilora.records import Message
+
+SMOKE = Base(id=str(ROOT / "models" / "smoke"))
+TOKENS = 6
+WORDS = "def return list sum of the a numbers string every in x y if not for sort text first last = ( ) :".split()
+
+
+def prompts(count: int) -> list[str]:
+    """Prompts of 1 to 50 words."""
+    chance = random.Random(6)
+    return [" ".join(chance.choices(WORDS, k=chance.randint(1, 50))) for _ in range(count)]
+
+
+def ask(text: str, tokens: int = TOKENS, **extra: Any) -> Request:
+    """A question."""
+    return Request(text, (Message(role="user", content=text),), tokens, **extra)
+
+
+def alone(model: Any, tokenizer: Any, request: Request) -> str:
+    """The greedy answer by one whole forward pass a token: no batch, no cache."""
+    ids, stops = encode_prompt(tokenizer, request.messages), stop_ids(model, tokenizer)
+    new: list[int] = []
+    with torch.inference_mode():
+        while len(new) < request.max_new_tokens:
+            token = int(model(input_ids=torch.tensor([ids + new])).logits[0, -1].argmax())
+            if token in stops:
+                break
+            new.append(token)
+    text: str = tokenizer.decode(new, skip_special_tokens=True)
+    return text
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Where the adapters lie, and the answer of each version (`base`, `codegen`, `docstring`, `codegen2`) to a text."""
+
+    folders: dict[str, Path]
+    says: Callable[[str, str], str]
+
+
+def made_cast(folder: Path) -> Cast:
+    """Make the adapters below `folder`, and the reference: a model of each version, its adapter merged into the weights by PEFT, asked alone."""
+    from peft import PeftModel
+
+    targets = {
+        "codegen": ["qkv_proj", "o_proj"], "docstring": ["gate_up_proj", "down_proj"], "codegen2": ["qkv_proj", "o_proj"]
+    }  # fmt: skip
+    folders = {
+        name: made_adapter(folder / name, SMOKE, leaves, seed=seed, rank=4 + seed)
+        for seed, (name, leaves) in enumerate(targets.items())
+    }
+    tokenizer = load_base(SMOKE).tokenizer
+    models = {"base": load_base(SMOKE).model}
+    for name, path in folders.items():
+        models[name] = PeftModel.from_pretrained(load_base(SMOKE).model, str(path)).merge_and_unload().eval()
+    known: dict[tuple[str, str], str] = {}
+
+    def says(version: str, text: str) -> str:
+        if (version, text) not in known:
+            known[version, text] = alone(models[version], tokenizer, ask(text))
+        return known[version, text]
+
+    return Cast(folders, says)
