@@ -20,7 +20,7 @@ from bilora.records import Message
 
 SMOKE = Base(id=str(ROOT / "models" / "smoke"))
 TOKENS = 6
-WORDS = "def return list sum of the a numbers string every in x y if not for sort text first last = ( ) :".split()
+WORDS = """def return list sum of the a numbers string every in x y if not for sort text first last = ( ) :""".split()
 
 
 def prompts(count: int) -> list[str]:
@@ -57,12 +57,11 @@ class Cast:
 
 
 def made_cast(folder: Path) -> Cast:
-    """Make the adapters below `folder`, and the reference: a model of each version, its adapter merged into the weights by PEFT, asked alone."""
+    """Make the adapters, and the reference: a model of each version with its adapter merged into its weights."""
     from peft import PeftModel
 
-    targets = {
-        "codegen": ["qkv_proj", "o_proj"], "docstring": ["gate_up_proj", "down_proj"], "codegen2": ["qkv_proj", "o_proj"]
-    }  # fmt: skip
+    attention, mlp = ["qkv_proj", "o_proj"], ["gate_up_proj", "down_proj"]
+    targets = {"codegen": attention, "docstring": mlp, "codegen2": attention}
     folders = {
         name: made_adapter(folder / name, SMOKE, leaves, seed=seed, rank=4 + seed)
         for seed, (name, leaves) in enumerate(targets.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from bilora.records import Completion, Message, Outcome, Program, Row, Sample, Score
@@ -81,6 +82,15 @@ class Job(Protocol):
         """Length of the prompt in tokens."""
         ...
 
+    @property
+    def sha256(self) -> str:
+        """Which adapter answers; empty for the base."""
+        ...
+
+    def allow(self, tokens: int) -> None:
+        """Set how long the answer may become; only before it is submitted."""
+        ...
+
     def cancel(self) -> None:
         """End it at the next token; its listener is told nothing more. May be called at any time and often."""
         ...
@@ -102,8 +112,19 @@ class BatchEngine(Protocol):
         """Return how many requests are being answered, and how many wait."""
         ...
 
-    def prepare(self, system: str, request: Request, listener: Listener) -> Job:
-        """Read the prompt and bind it to the system; an unknown system is an error."""
+    def put(self, name: str, folder: Path) -> None:
+        """Serve an adapter, or another version of it; what has begun ends with the version it began with."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """Serve an adapter no longer; what has begun is finished."""
+        ...
+
+    def prepare(self, system: str, request: Request, listener: Listener, *, streamed: bool) -> Job:
+        """Read the prompt and bind it to the system; an unknown system is an error.
+
+        Only if `streamed` are pieces told; else the whole answer alone is.
+        """
         ...
 
     def submit(self, jobs: Sequence[Job]) -> None:

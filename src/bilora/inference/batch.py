@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from bilora.inference.lora import Adapter, AdapterRows
@@ -48,6 +48,15 @@ class Row:
     def prompt_tokens(self) -> int:
         """Length of the prompt in tokens."""
         return len(self.prompt)
+
+    @property
+    def sha256(self) -> str:
+        """Which adapter answers; empty for the base."""
+        return self.adapter.sha256 if self.adapter else ""
+
+    def allow(self, tokens: int) -> None:
+        """Set how long the answer may become; only before it is submitted."""
+        self.request = replace(self.request, max_new_tokens=tokens)
 
     def cancel(self) -> None:
         """End it at the next token."""

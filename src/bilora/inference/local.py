@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -141,7 +142,7 @@ class LocalEngine:
         """Answer requests to any systems in shared batches, in the order given."""
         told: SimpleQueue[tuple[int, Any]] = SimpleQueue()
         jobs = [
-            self.prepare(system, request, lambda outcome, place=place: told.put((place, outcome)), streamed=False)
+            self.prepare(system, request, partial(_place, told, place), streamed=False)
             for place, (system, request) in enumerate(asked)
         ]
         answers: dict[int, Completion] = {}
@@ -178,3 +179,7 @@ class LocalEngine:
                         raise fault
         finally:
             job.cancel()
+
+
+def _place(told: SimpleQueue[tuple[int, Any]], place: int, outcome: Any) -> None:
+    told.put((place, outcome))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from bilora.errors import Busy
@@ -97,7 +98,7 @@ class Loop:
                 if not joining and not self._batch.rows:
                     self._thread = None
                     return
-            self._guarded(lambda new=joining: self._advance(new), joining)
+            self._guarded(partial(self._advance, joining), joining)
 
     def _next(self) -> list[Row]:
         """Take from the lines in turn what has room in the batch and in one pass over prompts."""

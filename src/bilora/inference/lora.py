@@ -41,7 +41,7 @@ class Adapter:
 
 @dataclass(frozen=True)
 class _Layer:
-    """What one module adds: x A' B', where `foreign`, shape (rows, 1, r), blanks the columns of other rows' adapters."""
+    """What one module adds: x A' B', where `foreign`, shape (rows, 1, r), blanks other adapters' columns."""
 
     a: torch.Tensor
     b: torch.Tensor

@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +28,7 @@ def as_faster(weight: torch.Tensor, rows: int) -> Iterator[None]:
     """
     import torch
 
-    if weight.device.type != "cpu" or rows > MOST_ROWS or not torch.backends.mkldnn.is_available():
+    if weight.device.type != "cpu" or rows > MOST_ROWS:
         yield
         return
     shape = (weight.shape[0], weight.shape[1])
@@ -41,7 +42,7 @@ def as_faster(weight: torch.Tensor, rows: int) -> Iterator[None]:
 @contextmanager
 def _onednn(enabled: bool) -> Iterator[None]:
     """Switch it for the whole process: another thread may meanwhile multiply more slowly, but not wrongly."""
-    from torch.backends import mkldnn
+    mkldnn: Any = import_module("torch.backends.mkldnn")
 
     before, *_ = mkldnn.set_flags(_enabled=enabled, _fp32_precision=None)
     try:

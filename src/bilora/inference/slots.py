@@ -40,7 +40,8 @@ class Slots:
         seen = columns[None, :] <= self._at[:, None]
         if window is not None:
             seen &= columns[None, :] > self._at[:, None] - window
-        return seen[:, None, None, :]
+        mask: torch.Tensor = seen[:, None, None, :]
+        return mask
 
     def join(self, lengths: list[int]) -> None:
         """Take the rows of the coming forward pass, of these lengths and padded on the right, as new ones."""
