@@ -108,13 +108,12 @@ def main() -> None:
     print(f"{options.shape}, {base.mode}, {torch.get_num_threads()} threads, {options.rounds} rounds")
     for name, found in seconds.items():
         made = 8 if "1 token" in name else 8 * options.tokens
-        print(f"  {name:34s} {middle[name]:7.3f} s [{min(found):.3f}, {max(found):.3f}]  {made / middle[name]:7.1f} tokens/s")  # fmt: skip
+        print(f"  {name:34s} {middle[name]:7.3f} s [{min(found):.3f}, {max(found):.3f}]", end="")
+        print(f"  {made / middle[name]:7.1f} tokens/s")
     three, one = middle["8 rows, three systems"], max(middle["8 rows, codegen"], middle["8 rows, docstring"])
     base_ratio = statistics.median(
         without / having
-        for having, without in zip(
-            seconds["8 rows, base"], seconds["8 rows, base, no adapters loaded"], strict=True
-        )
+        for having, without in zip(seconds["8 rows, base"], seconds["8 rows, base, no adapters loaded"], strict=True)
     )
     switch = (middle["8 x 1 token, adapters in turn"] - middle["8 x 1 token, same adapter"]) / 8
     print(f"  three systems / one adapter (the slower): {one / three:.2f}    (wanted: at least 0.9)")

@@ -42,7 +42,7 @@ from bilora.tasks import load_task
 PORT = 8765
 TOKENS = 8
 PROMPTS = 40
-WORDS = "write a function that takes list of numbers text and returns the sum sorted first last even odd".split()
+WORDS = ("write", "a", "function", "that", "takes", "list", "of", "numbers", "text", "and", "returns", "the", "sum")
 VERSIONS = {"codegen": ATTENTION, "docstring": MLP, "codegen2": ATTENTION}
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -111,7 +111,9 @@ def server(place: Path) -> Iterator[int]:
         process.wait(90)
 
 
-def ask(connection: HTTPConnection, model: str, text: str, *, stream: bool, leave: bool = False) -> tuple[int, str, str]:
+def ask(
+    connection: HTTPConnection, model: str, text: str, *, stream: bool, leave: bool = False
+) -> tuple[int, str, str]:
     """Return status, the adapter's mark and the answer."""
     body = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": TOKENS, "stream": stream}
     connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
@@ -122,9 +124,10 @@ def ask(connection: HTTPConnection, model: str, text: str, *, stream: bool, leav
     data = response.read()
     if response.status != 200:
         return response.status, "", ""
-    events = [json.loads(line[6:]) for line in data.decode().splitlines() if line.startswith("data: {")] if stream else [json.loads(data)]  # fmt: skip
-    parts = [choice.get("delta", choice.get("message"))["content"] for one in events for choice in one["choices"] if choice.get("delta", choice.get("message")).get("content")]  # fmt: skip
-    return 200, events[0]["system_fingerprint"].partition("-")[2], "".join(parts)
+    lines = data.decode().splitlines() if stream else [f"data: {data.decode()}"]
+    events = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+    said = [choice.get("delta") or choice.get("message") or {} for one in events for choice in one["choices"]]
+    return 200, events[0]["system_fingerprint"].partition("-")[2], "".join(one.get("content") or "" for one in said)
 
 
 def exact(place: Path, folders: dict[str, Path], said: dict[tuple[str, str], str], count: int) -> int:
@@ -186,7 +189,8 @@ def load(pid: int, clients: int, seconds: float) -> int:
         while time.monotonic() < end:
             began = time.perf_counter()
             try:
-                found = str(ask(connection, chance.choice(("base", "codegen", "docstring")), chance.choice(texts), stream=chance.random() < 0.5)[0])  # fmt: skip
+                model, text = chance.choice(("base", "codegen", "docstring")), chance.choice(texts)
+                found = str(ask(connection, model, text, stream=chance.random() < 0.5)[0])
             except (OSError, HTTPException) as fault:
                 connection.close()
                 found = type(fault).__name__
@@ -213,7 +217,7 @@ def load(pid: int, clients: int, seconds: float) -> int:
     print(f"{clients} clients, {seconds:.0f} s: replies {dict(status)}, {len(waits) / seconds:.1f} answers a second")
     print(f"  seconds to the whole answer: p50 {steps[49]:.2f}, p95 {steps[94]:.2f}, p99 {steps[98]:.2f}")
     half = len(memory) // 2
-    print(f"  memory in MiB: after 5 s {memory[min(5, half)]:.0f}, halfway {memory[half]:.0f}, at the end {memory[-1]:.0f}")
+    print(f"  MiB: after 5 s {memory[min(5, half)]:.0f}, halfway {memory[half]:.0f}, at the end {memory[-1]:.0f}")
     return sum(count for name, count in status.items() if name not in ("200", "429"))
 
 

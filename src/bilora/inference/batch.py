@@ -94,7 +94,7 @@ class TorchBatch:
         padded = [row.prompt + [0] * (width - len(row.prompt)) for row in rows]  # on the right, where nobody looks
         ends = sorted({length - 1 for length in lengths})
         for row in rows:
-            row.chance = generator(row.request)
+            row.chance = generator(row.request, row.prompt)
             if row.streamed or row.request.stop:
                 row.writer = Writer(self._tokenizer, row.request.stop)
         self.rows += rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,18 @@ COLDEST = 1e-6
 """A lower temperature is no number any more in 32 bit; at this one the likeliest token always comes."""
 
 
-def generator(request: Request) -> torch.Generator | None:
-    """Return a row's own source of chance, so that its answer does not depend on the rows around it."""
+def generator(request: Request, prompt: Sequence[int]) -> torch.Generator | None:
+    """Return a row's own source of chance, so that its answer does not depend on the rows around it.
+
+    The prompt's tokens count too: a benchmark asks all its questions with one seed, and their chances are
+    not to be the same. None if the request is greedy.
+    """
     import torch
 
-    return torch.Generator().manual_seed(request.seed) if request.temperature > 0 else None
+    if request.temperature <= 0:
+        return None
+    digest = hashlib.sha256(repr((request.seed, list(prompt))).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
 def choose(logits: torch.Tensor, rows: Sequence[tuple[Request, torch.Generator | None]]) -> list[int]:
