@@ -48,12 +48,30 @@ def alone(model: Any, tokenizer: Any, request: Request) -> str:
     return text
 
 
+def follows(model: Any, tokenizer: Any, request: Request, new: list[int]) -> bool:
+    """Whether `new` are the tokens that `alone` makes: each the likeliest after those before it, and no one missing."""
+    ids, stops = encode_prompt(tokenizer, request.messages), stop_ids(model, tokenizer)
+    with torch.inference_mode():
+        likeliest = model(input_ids=torch.tensor([ids + new])).logits[0, len(ids) - 1 : -1].argmax(-1).tolist()
+    ended = new[-1] in stops or len(new) == request.max_new_tokens
+    return likeliest == new and ended and not stops_inside(new, stops)
+
+
+def stops_inside(new: list[int], stops: list[int]) -> bool:
+    """Whether an answer went on after its end."""
+    return any(token in stops for token in new[:-1])
+
+
 @dataclass(frozen=True)
 class Cast:
-    """Where the adapters lie, and the answer of each version (`base`, `codegen`, `docstring`, `codegen2`) to a text."""
+    """Where the adapters of the versions lie (`codegen`, `docstring`, `codegen2`; and `base`), and what each says.
+
+    `says` gives a version's answer to a text, `would_say` tells whether these tokens are that answer.
+    """
 
     folders: dict[str, Path]
     says: Callable[[str, str], str]
+    would_say: Callable[[str, str, list[int]], bool]
 
 
 def made_cast(folder: Path) -> Cast:
@@ -77,4 +95,7 @@ def made_cast(folder: Path) -> Cast:
             known[version, text] = alone(models[version], tokenizer, ask(text))
         return known[version, text]
 
-    return Cast(folders, says)
+    def would_say(version: str, text: str, new: list[int]) -> bool:
+        return follows(models[version], tokenizer, ask(text), new)
+
+    return Cast(folders, says, would_say)

@@ -22,7 +22,7 @@ from bilora.ports import Piece, Request
 from bilora.records import Completion
 from bilora.storage import read_json, write_json
 
-LONG = 400
+LONG = 200
 
 
 def listening(engine: LocalEngine, system: str, request: Request) -> tuple[Any, SimpleQueue[Any]]:
@@ -156,6 +156,8 @@ def test_a_full_queue_takes_all_of_a_request_or_nothing(another_smoke: Loaded) -
     with pytest.raises(Busy, match="1 requests wait already"):
         engine.submit(pair)
     assert engine.load() == (1, 1)
+    with pytest.raises(BadData, match="4 answers at once never fit here; ask for 3 at most"):
+        engine.submit([*pair, *pair])
     engine.submit(pair[:1])
     for job in (running, first, *pair):
         job.cancel()

@@ -19,8 +19,10 @@ from bilora.storage import adapter_sha256
 SYSTEMS = ("base", "codegen", "docstring")
 
 
-def answered(engine: LocalEngine, system: str, text: str, *, stop_after: int | None = None) -> tuple[str, str] | None:
-    """Return the sha256 that answered and the answer, streamed; None if it was cancelled after some pieces."""
+def answered(
+    engine: LocalEngine, system: str, text: str, *, stop_after: int | None = None
+) -> tuple[str, list[int]] | None:
+    """Return the sha256 that answered and the tokens, streamed; None if it was cancelled after some pieces."""
     told: SimpleQueue[Any] = SimpleQueue()
     job = engine.prepare(system, ask(text), told.put)
     engine.submit([job])
@@ -29,7 +31,8 @@ def answered(engine: LocalEngine, system: str, text: str, *, stop_after: int | N
         outcome = told.get(timeout=60)
         if isinstance(outcome, Completion):
             assert "".join(pieces) == outcome.text
-            return job.adapter.sha256 if job.adapter else "", outcome.text
+            assert outcome.text == engine._tokenizer.decode(job.new, skip_special_tokens=True)
+            return job.sha256, job.new
         assert isinstance(outcome, Piece), outcome
         pieces.append(outcome.text)
         if stop_after is not None and len(pieces) > stop_after:
@@ -41,7 +44,7 @@ def differing(engine: LocalEngine, cast: Cast, asked: list[tuple[str, str]], *, 
     """Ask everything from eight threads at once, with cancels; return how many answers are not their version's own."""
     versions = {adapter_sha256(folder): name for name, folder in cast.folders.items()} | {"": "base"}
 
-    def one(place: int) -> tuple[str, str, str]:
+    def one(place: int) -> tuple[str, str, list[int]]:
         system, text = asked[place]
         if place == reload_at:
             engine.put("codegen", cast.folders["codegen2"])
@@ -56,7 +59,7 @@ def differing(engine: LocalEngine, cast: Cast, asked: list[tuple[str, str]], *, 
     assert all(version.startswith(system) for (system, _), (version, _, _) in zip(asked, made, strict=True))
     if reload_at is not None:
         assert {version for version, _, _ in made} == {*SYSTEMS, "codegen2"}
-    return sum(cast.says(version, text) != answer for version, text, answer in made)
+    return sum(not cast.would_say(version, text, new) for version, text, new in made)
 
 
 def shuffled(count: int) -> list[tuple[str, str]]:

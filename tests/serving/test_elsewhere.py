@@ -36,8 +36,8 @@ def test_the_rank_setting_holds_the_largest_adapter(tmp_path: Path, rank: int, s
 
 
 def test_without_adapters_there_is_no_lora(cast: Cast) -> None:
-    assert "lora" not in vllm_files(Bundle(HUB, {}), host="h", port=1)["vllm.sh"]
-    assert "lora" not in ray_files(Bundle(HUB, {}), adapters_at="s3://b/c")["ray.yaml"]
+    assert "--enable-lora" not in vllm_files(Bundle(HUB, {}), host="h", port=1)["vllm.sh"]
+    assert "enable_lora" not in ray_files(Bundle(HUB, {}), adapters_at="s3://b/c")["ray.yaml"]
 
 
 def test_ray_finds_the_adapters_where_they_were_put(cast: Cast) -> None:

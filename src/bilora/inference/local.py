@@ -7,7 +7,7 @@ from collections.abc import Generator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, cast
 
 from bilora.errors import BadData, UnknownModel
 from bilora.inference.batch import Row, TorchBatch
@@ -132,7 +132,7 @@ class LocalEngine:
         Raises:
             Busy: they do not fit into the queue.
         """
-        self._loop.submit([job for job in jobs if isinstance(job, Row)])
+        self._loop.submit(cast("Sequence[Row]", jobs))
 
     def generate(self, system: str, requests: Sequence[Request], *, progress: Progress = silent) -> list[Completion]:
         """Answer all requests as `system` (`base` or an adapter's name), longest prompts first."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
-from bilora.errors import Busy
+from bilora.errors import BadData, Busy
 from bilora.inference.batch import Row
 from bilora.records import Completion
 
@@ -55,22 +56,27 @@ class Loop:
         self._max_waiting = max_waiting
         self._lock = threading.Lock()
         self._lines: OrderedDict[str, deque[Row]] = OrderedDict()
+        self._taken = 0  # from the lines into the batch
         self._thread: threading.Thread | None = None
 
     def load(self) -> tuple[int, int]:
         """Return how many rows are being answered, and how many wait."""
         with self._lock:
-            return len(self._batch.rows), self._waiting()
+            return self._taken, self._waiting()
 
     def submit(self, rows: Sequence[Row]) -> None:
         """Queue all of the rows, or none.
 
         Raises:
-            Busy: they do not fit into the queue.
+            Busy: they do not fit into the batch and the queue now.
+            BadData: they never do.
         """
         with self._lock:
             self._forget_cancelled()
-            if self._max_waiting is not None and self._waiting() + len(rows) > self._max_waiting:
+            room = math.inf if self._max_waiting is None else self._batch.capacity + self._max_waiting
+            if len(rows) > room:
+                raise BadData("n", f"{len(rows)} answers at once never fit here; ask for {room} at most.")
+            if self._taken + self._waiting() + len(rows) > room:
                 raise Busy(f"{self._waiting()} requests wait already. Ask again in a moment.")
             for row in rows:
                 self._lines.setdefault(row.system, deque()).append(row)
@@ -95,7 +101,7 @@ class Loop:
             with self._lock:
                 self._forget_cancelled()
                 joining = self._next()
-                if not joining and not self._batch.rows:
+                if not self._taken:
                     self._thread = None
                     return
             self._guarded(partial(self._advance, joining), joining)
@@ -104,12 +110,13 @@ class Loop:
         """Take from the lines in turn what has room in the batch and in one pass over prompts."""
         chosen: list[Row] = []
         longest = 0
-        while self._lines and len(self._batch.rows) + len(chosen) < self._batch.capacity:
+        while self._lines and self._taken < self._batch.capacity:
             system, line = next(iter(self._lines.items()))
             longest = max(longest, line[0].prompt_tokens)
             if chosen and longest * (len(chosen) + 1) > PROMPT_TOKENS:
                 break
             chosen.append(line.popleft())
+            self._taken += 1
             self._lines.move_to_end(system)
             if not line:
                 del self._lines[system]
@@ -122,6 +129,7 @@ class Loop:
             work()
         except Exception as fault:
             self._batch.clear()
+            self._taken = 0
             for row in rows:
                 self._tell(row, fault)
 
@@ -135,12 +143,16 @@ class Loop:
 
     def _end_cancelled(self) -> None:
         for row in [row for row in self._batch.rows if row.cancelled]:
-            self._batch.leave(row)
+            self._leave(row)
 
     def _end_finished(self) -> None:
         for row in [row for row in self._batch.rows if row.finish is not None]:
-            self._batch.leave(row)
+            self._leave(row)
             self._tell(row, self._batch.completion(row))
+
+    def _leave(self, row: Row) -> None:
+        self._batch.leave(row)
+        self._taken -= 1
 
     def _tell(self, row: Row, outcome: Completion | Exception) -> None:
         if not row.cancelled and not row.told:

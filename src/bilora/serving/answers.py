@@ -85,7 +85,7 @@ async def asked(
             404, f"The model {model[:80]!r} is not served here; there are {known}.", "model_not_found", param="model"
         ) from None
     except BadData as fault:
-        raise ApiError(400, str(fault), "invalid_prompt") from None
+        raise ApiError(400, str(fault), "invalid_value") from None
     except Busy as busy:
         raise ApiError(
             429, str(busy), "queue_full", kind="rate_limit_error", headers={"Retry-After": str(RETRY_AFTER_S)}
