@@ -1,6 +1,6 @@
 """Ask a running server much and at once: is every answer its own adapter's, and what does it cost?
 
-    python bench/server.py [--requests 10000] [--clients 200] [--seconds 60] [--base models/nano]
+    python bench/server.py [--requests 10000] [--clients 200] [--seconds 60] [--base models/nano] [--seed 0]
 
 First `--requests` are asked from 16 connections in random order, streamed or not, some broken off, while
 `codegen` is replaced again and again; each answer is compared with what transformers says alone, the
@@ -130,7 +130,7 @@ def ask(
     return 200, events[0]["system_fingerprint"].partition("-")[2], "".join(one.get("content") or "" for one in said)
 
 
-def exact(place: Path, folders: dict[str, Path], said: dict[tuple[str, str], str], count: int) -> int:
+def exact(place: Path, folders: dict[str, Path], said: dict[tuple[str, str], str], count: int, seed: int) -> int:
     """Ask `count` times; return how many answers differ."""
     tally: Counter[str] = Counter()
     left = iter(range(count))
@@ -164,7 +164,7 @@ def exact(place: Path, folders: dict[str, Path], said: dict[tuple[str, str], str
             shutil.rmtree(old)
 
     replacing = threading.Thread(target=replace)
-    clients = [threading.Thread(target=client, args=(seed,)) for seed in range(16)]
+    clients = [threading.Thread(target=client, args=(seed * 16 + number,)) for number in range(16)]
     began = time.perf_counter()
     for thread in (replacing, *clients):
         thread.start()
@@ -227,6 +227,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--base", default="models/nano")
     options = parser.parse_args()
     os.chdir(ROOT)
@@ -236,7 +237,7 @@ def main() -> None:
         folders = checkout(place, base)
         said = alone(base, folders)
         with server(place) as pid:
-            wrong = exact(place, folders, said, options.requests) if options.requests else 0
+            wrong = exact(place, folders, said, options.requests, options.seed) if options.requests else 0
             wrong += load(pid, options.clients, options.seconds) if options.seconds else 0
     raise SystemExit(1 if wrong else 0)
 
