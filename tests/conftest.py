@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cast import Cast, made_cast
 from checkout import ROOT, copied_checkout, shell_in
 from loopback import Server, serving
 from loopback_hub import Hub, serving_hub
@@ -58,3 +59,9 @@ def smoke_loaded() -> Any:
     from bilora.params import Base
 
     return load_base(Base(id=str(ROOT / "models" / "smoke")))
+
+
+@pytest.fixture(scope="session")
+def cast(tmp_path_factory: pytest.TempPathFactory) -> Cast:
+    """Adapters of the smoke base, and what each says when asked alone."""
+    return made_cast(tmp_path_factory.mktemp("cast"))

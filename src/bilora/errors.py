@@ -4,6 +4,8 @@ BiloraError
 ├── ParamsError      params.yaml is wrong: fix the file (all faults at once)      exit 2
 ├── UnknownTask      no file in bilora/tasks has this name                         exit 2
 ├── BadData          a row or file is malformed: file and line are named           exit 2
+│   └── UnknownModel no such system is loaded: those that are, are named           exit 2
+├── Busy             too many requests wait already: ask again later               exit 6
 ├── MissingStep      an input is absent: run the named stage                       exit 3
 ├── PreflightFailed  training would not teach what it should: nothing was trained  exit 4
 ├── NotPromotable    the verdict does not cover these adapters                     exit 5
@@ -52,6 +54,19 @@ class BadData(BiloraError):
     def __init__(self, path: Path | str, problem: str, line: int | None = None) -> None:
         place = f"{path}:{line}" if line is not None else str(path)
         super().__init__(f"{place}: {problem}")
+
+
+class UnknownModel(BadData):
+    """A system is named that the engine has not loaded."""
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        super().__init__(name, f"no such model is loaded; loaded: {', '.join(known)}.")
+
+
+class Busy(BiloraError):
+    """An engine's queue is full."""
+
+    exit_code = 6
 
 
 class MissingStep(BiloraError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from bilora.records import Completion, Message, Outcome, Program, Row, Sample, Score
@@ -18,13 +19,43 @@ def silent(_: int) -> None:
 
 @dataclass(frozen=True)
 class Request:
-    """One question to an engine; greedy when `temperature` is 0."""
+    """One question to an engine; greedy when `temperature` is 0.
+
+    The answer ends before the first of the `stop` strings. `logprobs`: how many of the likeliest tokens
+    each `Token` of the answer is told with; None for no tokens at all. `text`, if given, is continued as
+    it stands, and there are no `messages`.
+    """
 
     sample_id: str
     messages: tuple[Message, ...]
     max_new_tokens: int
     temperature: float = 0.0
     seed: int = 0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token of an answer, its natural-log probability, and the likeliest tokens in its place with theirs."""
+
+    text: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one step added to an answer: text that may be empty, and the tokens, if the request wants them."""
+
+    text: str
+    tokens: tuple[Token, ...] = ()
+
+
+Listener = Callable[["Piece | Completion | Exception"], None]
+"""Told every piece of an answer, then once the whole answer or what went wrong. Must return at once."""
 
 
 class Engine(Protocol):
@@ -40,6 +71,64 @@ class Streamer(Protocol):
 
     def stream(self, system: str, request: Request) -> Generator[str, None, Completion]:
         """Yield text as it is made; the generator's value is the whole answer. Closing it stops the work."""
+        ...
+
+
+class Job(Protocol):
+    """A request that an engine has accepted for one system, bound to that system's version of this moment."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Length of the prompt in tokens."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """Which adapter answers; empty for the base."""
+        ...
+
+    def allow(self, tokens: int) -> None:
+        """Set how long the answer may become; only before it is submitted."""
+        ...
+
+    def cancel(self) -> None:
+        """End it at the next token; its listener is told nothing more. May be called at any time and often."""
+        ...
+
+
+class BatchEngine(Protocol):
+    """Answers many callers' requests in one batch that they join and leave at any token: what a server needs."""
+
+    @property
+    def context(self) -> int:
+        """How many tokens prompt and answer may have together."""
+        ...
+
+    def models(self) -> dict[str, str]:
+        """Return the systems that answer now, each with its adapter's sha256; empty for the base."""
+        ...
+
+    def load(self) -> tuple[int, int]:
+        """Return how many requests are being answered, and how many wait."""
+        ...
+
+    def put(self, name: str, folder: Path) -> None:
+        """Serve an adapter, or another version of it; what has begun ends with the version it began with."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """Serve an adapter no longer; what has begun is finished."""
+        ...
+
+    def prepare(self, system: str, request: Request, listener: Listener, *, streamed: bool) -> Job:
+        """Read the prompt and bind it to the system; an unknown system is an error.
+
+        Only if `streamed` are pieces told; else the whole answer alone is.
+        """
+        ...
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Queue all of these jobs, or none and raise Busy."""
         ...
 
 

@@ -64,7 +64,10 @@ class Drop(Record):
 
 
 class Completion(Record):
-    """One answer of one system. Times in seconds, counts in tokens. `reason` says why there is none."""
+    """One answer of one system. Times in seconds, counts in tokens. `reason` says why there is none.
+
+    `first_token_s` runs from asking to the first token, and is None where nobody saw it come.
+    """
 
     sample_id: str
     system: str
@@ -74,6 +77,7 @@ class Completion(Record):
     latency_s: float
     finish: Literal["stop", "length", "error"]
     reason: str = ""
+    first_token_s: float | None = None
 
 
 class Score(Record):

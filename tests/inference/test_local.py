@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from lora import made_adapter
 
 from bilora.errors import BadData
 from bilora.inference.loading import base_revision, load_base
 from bilora.inference.local import LocalEngine
-from bilora.params import Adapter, Base
+from bilora.params import Base
 from bilora.ports import Request
 from bilora.records import Message
-from bilora.training.adapter import attach, save
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = Base(id=str(ROOT / "models" / "smoke"))
@@ -27,18 +26,12 @@ def ask(number: int, words: int = 3, **extra: Any) -> Request:
 
 @pytest.fixture(scope="module")
 def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folders = {}
-    for seed, (name, target) in enumerate({"left": "qkv_proj", "right": "gate_up_proj"}.items()):
-        model = attach(
-            load_base(BASE).model, Adapter(rank=4, alpha=64, dropout=0.0, target_modules=[target]), seed=seed
-        )
-        torch.manual_seed(seed)
-        for key, parameter in model.named_parameters():
-            if "lora_B" in key:
-                torch.nn.init.normal_(parameter, std=0.5)
-        folders[name] = tmp_path_factory.mktemp("adapters") / name
-        save(model, folders[name], BASE, base_revision(BASE))
-    return folders
+    folder = tmp_path_factory.mktemp("adapters")
+    targets = {"left": "qkv_proj", "right": "gate_up_proj"}
+    return {
+        name: made_adapter(folder / name, BASE, [target], seed=seed)
+        for seed, (name, target) in enumerate(targets.items())
+    }
 
 
 @pytest.fixture

@@ -51,7 +51,10 @@ def test_closing_ends_the_work_and_frees_the_model(engine: LocalEngine) -> None:
     stream = engine.stream("base", request(tokens=400))
     next(stream)
     stream.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("stream")]
+    for thread in threading.enumerate():
+        if thread.name == "batch":
+            thread.join(5)
+    assert engine.load() == (0, 0)
     assert engine.generate("base", [request(tokens=2)])[0].output_tokens == 2
 
 
@@ -65,9 +68,13 @@ def test_a_failure_in_the_model_reaches_the_reader(engine: LocalEngine, monkeypa
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(engine._model, "generate", broken)
-    with pytest.raises(RuntimeError, match="out of memory"):
-        list(engine.stream("base", request()))
+    with monkeypatch.context() as during:
+        during.setattr(engine._model, "forward", broken)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            list(engine.stream("base", request()))
+        with pytest.raises(RuntimeError, match="out of memory"):
+            engine.generate("base", [request(), request("again")])
+    assert engine.generate("base", [request(tokens=2)])[0].output_tokens == 2
 
 
 def events(*lines: str) -> bytes:

@@ -26,6 +26,7 @@ from bilora.cli import (
     report,
     rollback,
     sandbox,
+    serve,
     train,
 )
 from bilora.errors import BiloraError
@@ -54,6 +55,7 @@ app.command("plan")(plan.plan)
 app.command("doctor")(doctor.doctor)
 app.command("pretrain")(pretrain.pretrain)
 app.command("app")(page.app)
+app.command("serve")(serve.serve)
 app.add_typer(profile.app, name="profile")
 app.add_typer(sandbox.app, name="sandbox")
 app.add_typer(baseline.app, name="baseline")

@@ -168,6 +168,21 @@ def bundle(place: str, params: Params) -> dict[str, Path]:
     return {name: folder / name for name in adapters if name in params.tasks}
 
 
+def served(params: Params, place: str | None) -> dict[str, Path]:
+    """Return the folders of the adapters to serve: those of a bundle, else all that were trained here."""
+    if place is not None:
+        return bundle(place, params)
+    return {name: adapter(params, name) for name in params.tasks if (ADAPTERS / name).exists()}
+
+
+def served_mark(params: Params, place: str | None) -> str:
+    """Return what changes when other adapters lie there; a bundle from the hub is pinned and never changes."""
+    folders = [ADAPTERS / name for name in params.tasks] if place is None else [Path(place)]
+    marks = [folder / "manifest.json" for folder in folders]
+    found = [mark.stat() if mark.exists() else None for mark in marks]
+    return " ".join(f"{one.st_ino}.{one.st_mtime_ns}.{one.st_size}" if one else "-" for one in found)
+
+
 def _from_hub(place: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError

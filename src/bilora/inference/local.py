@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from collections.abc import Generator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, cast
 
-from bilora.errors import BadData
+from bilora.errors import BadData, UnknownModel
+from bilora.inference.batch import Row, TorchBatch
 from bilora.inference.loading import Loaded, stop_ids
-from bilora.ports import Progress, Request, silent
+from bilora.inference.loop import Loop
+from bilora.inference.lora import Adapter, AdapterRows, read_adapter
+from bilora.ports import Job, Listener, Piece, Progress, Request, silent
 from bilora.records import Completion
 
 BASE = "base"
@@ -30,139 +32,154 @@ def encode_prompt(tokenizer: Any, messages: Sequence[Any]) -> list[int]:
 
 
 class LocalEngine:
-    """transformers + PEFT, adapters preloaded and switched per batch; greedy answers are deterministic on CPU."""
+    """transformers and LoRA in one batch that all callers share; its rows may each have another adapter or none.
+
+    Implements `ports.Engine`, `ports.Streamer` and `ports.BatchEngine`; any thread may call. Greedy answers
+    are deterministic on CPU; sampled ones follow their request's seed, whatever the batch around them.
+    """
 
     def __init__(
-        self, loaded: Loaded, adapters: Mapping[str, Path], *, batch_size: int, carries: str | None = None
+        self,
+        loaded: Loaded,
+        adapters: Mapping[str, Path],
+        *,
+        batch_size: int,
+        carries: str | None = None,
+        max_waiting: int | None = None,
     ) -> None:
-        """Attach every adapter of `adapters` (task name → PEFT folder) to the loaded base.
+        """Put every adapter of `adapters` (task name → PEFT folder) beside the loaded base.
 
         Args:
+            batch_size: so many rows are answered at a time.
             carries: name under which an adapter that the model already has, and that is in training,
                 answers; its trainable state is left as it is.
+            max_waiting: so many more may wait; None for any number.
 
         Raises:
-            BadData: an adapter does not fit the base.
+            BadData: an adapter, or the model itself, cannot be served.
         """
-        self._tokenizer = loaded.tokenizer
-        self._batch_size = batch_size
-        self._adapters = tuple(adapters)
-        self._carries = carries
-        self._turn = threading.Lock()
-        self._model = loaded.model
-        for name, folder in adapters.items():
-            self._attach(name, folder)
+        model = loaded.model.get_base_model() if hasattr(loaded.model, "get_base_model") else loaded.model
         if carries is None:
-            self._model.eval()
-        self._stop = stop_ids(self._model, self._tokenizer)
-
-    def _attach(self, name: str, folder: Path) -> None:
-        from peft import PeftModel
-
+            model.eval()
+        self._model = model
+        self._tokenizer = loaded.tokenizer
+        self._carries = carries
+        self._reading = threading.Lock()
+        self._rows = AdapterRows(model)
+        self._adapters: dict[str, Adapter] = {}
+        for name, folder in adapters.items():
+            self.put(name, folder)
         try:
-            if isinstance(self._model, PeftModel):
-                self._model.load_adapter(str(folder), adapter_name=name, is_trainable=False, use_safetensors=True)
+            batch = TorchBatch(model, self._tokenizer, self._rows, stop_ids(model, self._tokenizer), rows=batch_size)
+        except ValueError as error:
+            raise BadData(str(model.config.name_or_path), f"{error}.") from None
+        self._loop = Loop(batch, max_waiting=max_waiting)
+
+    @property
+    def context(self) -> int:
+        """How many tokens prompt and answer may have together."""
+        config = self._model.config
+        rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type")
+        if rope in ("dynamic", "longrope"):  # past its original context it turns by the longest row of the batch
+            return int(config.original_max_position_embeddings or config.max_position_embeddings)
+        return int(config.max_position_embeddings)
+
+    def models(self) -> dict[str, str]:
+        """Return the systems that answer now, each with its adapter's sha256; empty for the base."""
+        carried = {self._carries: ""} if self._carries else {}
+        return {BASE: "", **carried, **{name: adapter.sha256 for name, adapter in self._adapters.items()}}
+
+    def put(self, name: str, folder: Path) -> None:
+        """Load an adapter, or another version of it: later requests have the new one, earlier ones keep the old.
+
+        Raises:
+            BadData: it does not fit the base; what was served before still is.
+        """
+        if name in (BASE, self._carries):
+            raise BadData(folder, f"an adapter cannot be called {name!r}; rename its task.")
+        adapter = read_adapter(name, folder, self._model)
+        self._adapters = {**self._adapters, name: adapter}
+
+    def drop(self, name: str) -> None:
+        """Serve an adapter no longer; answers that have begun are finished."""
+        self._adapters = {key: adapter for key, adapter in self._adapters.items() if key != name}
+
+    def load(self) -> tuple[int, int]:
+        """Return how many requests are being answered, and how many wait."""
+        return self._loop.load()
+
+    def prepare(self, system: str, request: Request, listener: Listener, *, streamed: bool = True) -> Row:
+        """Read the prompt and bind it to this moment's version of `system`.
+
+        Raises:
+            UnknownModel: no such system is loaded; it is never answered by the base instead.
+        """
+        adapters = self._adapters
+        if system not in adapters and system not in (BASE, self._carries):
+            raise UnknownModel(system, tuple(self.models()))
+        with self._reading:  # a tokenizer is not made for two threads at once
+            if request.text is not None:
+                prompt: list[int] = self._tokenizer(request.text)["input_ids"]
             else:
-                self._model = PeftModel.from_pretrained(
-                    self._model, str(folder), adapter_name=name, is_trainable=False, use_safetensors=True
-                )
-        except (RuntimeError, ValueError, OSError) as error:
-            reason = str(error).splitlines()[0][:200]
-            raise BadData(folder, f"this adapter does not fit the base ({reason}).") from None
+                prompt = encode_prompt(self._tokenizer, request.messages)
+        if not prompt:
+            raise BadData("prompt", "it is empty; give at least one token.")
+        return Row(system, adapters.get(system), request, prompt, listener, streamed)
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Queue all of these jobs, or none.
+
+        Raises:
+            Busy: they do not fit into the queue.
+        """
+        self._loop.submit(cast("Sequence[Row]", jobs))
 
     def generate(self, system: str, requests: Sequence[Request], *, progress: Progress = silent) -> list[Completion]:
         """Answer all requests as `system` (`base` or an adapter's name), longest prompts first."""
-        encoded = [encode_prompt(self._tokenizer, request.messages) for request in requests]
-        order = sorted(range(len(requests)), key=lambda index: (-len(encoded[index]), index))
+        return self.generate_mixed([(system, request) for request in requests], progress=progress)
+
+    def generate_mixed(self, asked: Sequence[tuple[str, Request]], *, progress: Progress = silent) -> list[Completion]:
+        """Answer requests to any systems in shared batches, in the order given."""
+        told: SimpleQueue[tuple[int, Any]] = SimpleQueue()
+        jobs = [
+            self.prepare(system, request, partial(_place, told, place), streamed=False)
+            for place, (system, request) in enumerate(asked)
+        ]
         answers: dict[int, Completion] = {}
-        with self._answering_as(system):
-            for start in range(0, len(order), self._batch_size):
-                batch = order[start : start + self._batch_size]
-                made = self._batch(system, [requests[i] for i in batch], [encoded[i] for i in batch])
-                answers.update(zip(batch, made, strict=True))
-                progress(len(batch))
-        return [answers[index] for index in range(len(requests))]
+        try:
+            self.submit(sorted(jobs, key=lambda job: -job.prompt_tokens))
+            while len(answers) < len(jobs):
+                place, outcome = told.get()
+                if isinstance(outcome, Exception):
+                    raise outcome
+                answers[place] = outcome
+                progress(1)
+        finally:
+            for job in jobs:
+                job.cancel()
+        return [answers[place] for place in range(len(jobs))]
 
     def stream(self, system: str, request: Request) -> Generator[str, None, Completion]:
         """Answer one request piece by piece; the generator's value is the whole answer.
 
-        Closing the generator stops the model within one token. Other calls wait until it has ended.
+        Closing the generator frees its row at the next token.
         """
-        import torch
-        from transformers import TextIteratorStreamer
+        told: SimpleQueue[Piece | Completion | Exception] = SimpleQueue()
+        job = self.prepare(system, request, told.put)
+        try:
+            self.submit([job])
+            while True:
+                match told.get():
+                    case Piece() as piece:
+                        if piece.text:
+                            yield piece.text
+                    case Completion() as made:
+                        return made
+                    case Exception() as fault:
+                        raise fault
+        finally:
+            job.cancel()
 
-        closed = threading.Event()
 
-        def was_closed(ids: Any, _: Any, **__: Any) -> Any:
-            return torch.full((ids.shape[0],), closed.is_set(), device=ids.device)
-
-        ids = encode_prompt(self._tokenizer, request.messages)
-        pieces = TextIteratorStreamer(self._tokenizer, skip_prompt=True, skip_special_tokens=True)
-        with self._answering_as(system), ThreadPoolExecutor(1, thread_name_prefix="stream") as worker:
-            made = worker.submit(self._batch, system, [request], [ids], streamer=pieces, stopping_criteria=[was_closed])
-            made.add_done_callback(lambda _: pieces.end())  # also when it failed, or the reader would wait for ever
-            try:
-                yield from filter(None, pieces)
-            finally:
-                closed.set()
-            return made.result()[0]
-
-    @contextmanager
-    def _answering_as(self, system: str) -> Iterator[None]:
-        """Switch the model, for one caller at a time: the adapter in use is the model's state."""
-        from peft import PeftModel
-
-        known = (BASE, *self._adapters, *([self._carries] if self._carries else []))
-        if system not in known:
-            raise BadData(system, f"no such model is loaded; loaded: {', '.join(known)}.")
-        with self._turn:
-            if system in self._adapters:
-                self._model.set_adapter(system, inference_mode=True)
-            bare = isinstance(self._model, PeftModel) and system == BASE
-            with self._model.disable_adapter() if bare else nullcontext():
-                yield
-
-    def _batch(
-        self, system: str, requests: list[Request], encoded: list[list[int]], **watched: Any
-    ) -> list[Completion]:
-        import torch
-
-        began = time.perf_counter()
-        padded = self._tokenizer.pad({"input_ids": encoded}, padding=True, return_tensors="pt").to(self._model.device)
-        first = requests[0]
-        sampling = (
-            {"do_sample": True, "temperature": first.temperature} if first.temperature > 0 else {"do_sample": False}
-        )
-        if first.temperature > 0:
-            torch.manual_seed(first.seed)
-        with torch.inference_mode():
-            out = self._model.generate(
-                **padded,
-                max_new_tokens=max(request.max_new_tokens for request in requests),
-                eos_token_id=self._stop,
-                pad_token_id=self._tokenizer.pad_token_id,
-                **sampling,
-                **watched,
-            )
-        seconds = time.perf_counter() - began
-        width = padded["input_ids"].shape[1]
-        return [
-            self._completion(system, request, ids, row[width:].tolist(), seconds / len(requests))
-            for request, ids, row in zip(requests, encoded, out, strict=True)
-        ]
-
-    def _completion(
-        self, system: str, request: Request, prompt: list[int], new: list[int], seconds: float
-    ) -> Completion:
-        end = next((place for place, token in enumerate(new) if token in self._stop), None)
-        kept = new[:end][: request.max_new_tokens]
-        stopped = end is not None and end <= request.max_new_tokens
-        return Completion(
-            sample_id=request.sample_id,
-            system=system,
-            text=self._tokenizer.decode(kept, skip_special_tokens=True),
-            prompt_tokens=len(prompt),
-            output_tokens=len(kept) + (1 if stopped else 0),
-            latency_s=seconds,
-            finish="stop" if stopped else "length",
-        )
+def _place(told: SimpleQueue[tuple[int, Any]], place: int, outcome: Any) -> None:
+    told.put((place, outcome))

@@ -1,0 +1,155 @@
+"""The verb serve."""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from bilora.params import Params
+    from bilora.serving.app import Served
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class Elsewhere(StrEnum):
+    """Whose server is to serve the same bundle."""
+
+    VLLM = "vllm"
+    RAY = "ray"
+
+
+def serve(
+    bundle: Annotated[
+        str | None, typer.Option(help="A published bundle: a folder, or a hub id@commit. Default: adapters/.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    api_key_env: Annotated[
+        str | None, typer.Option(help="Name of the environment variable with the key that clients have to send.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="So many requests are answered at a time.")] = 16,
+    queue: Annotated[int, typer.Option(min=1, help="So many more may wait; then the reply is 429.")] = 256,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer in tokens.")] = None,
+    max_body: Annotated[int, typer.Option(min=1, help="Largest request in bytes.")] = 2**20,
+    drain_seconds: Annotated[int, typer.Option(min=0, help="Time that running answers get at the end.")] = 60,
+    print_: Annotated[
+        Elsewhere | None, typer.Option("--print", help="Write how vLLM or Ray Serve serves this bundle, and leave.")
+    ] = None,
+    into: Annotated[Path, typer.Option(help="Folder for the files of --print.")] = Path("launch"),
+    adapters_at: Annotated[
+        str | None, typer.Option(help="With --print ray: URI of the adapters, for all machines.")
+    ] = None,
+) -> None:
+    """Serve the base and every adapter over OpenAI's API, all from one copy of the base."""
+    from bilora.cli import wiring
+
+    params = wiring.load_params()
+    if print_ is not None:
+        _write_launch(params, bundle, print_, into, host=host, port=port, adapters_at=adapters_at)
+        return
+    if adapters_at is not None:
+        raise typer.BadParameter("--adapters-at goes with --print ray.")
+    served = _served(
+        params, bundle, key=_key(api_key_env), batch=batch, queue=queue, max_tokens=max_tokens, max_body=max_body
+    )
+    print(f"serve: {', '.join(served.engine.models())} at http://{host}:{port}/v1")
+    if host not in LOOPBACK and served.key is None:
+        print("serve: anybody who reaches this address may ask; --api-key-env demands a key.", file=sys.stderr)
+    _run(served, host=host, port=port, drain_seconds=drain_seconds)
+
+
+def _key(name: str | None) -> str | None:
+    from bilora.errors import BiloraError
+
+    if name is None:
+        return None
+    key = os.environ.get(name, "").strip()
+    if not key:
+        raise BiloraError(f"The environment variable {name} is empty or not set. Put the clients' key into it.")
+    return key
+
+
+def _served(
+    params: Params,
+    bundle: str | None,
+    *,
+    key: str | None,
+    batch: int,
+    queue: int,
+    max_tokens: int | None,
+    max_body: int,
+) -> Served:
+    from bilora.cli import wiring
+    from bilora.inference.loading import base_revision, load_base
+    from bilora.inference.local import LocalEngine
+    from bilora.serving.app import Served
+    from bilora.serving.reload import Reloader
+    from bilora.tasks import load_task
+
+    mark = wiring.served_mark(params, bundle)
+    folders = wiring.served(params, bundle)
+    wiring.quiet_libraries()
+    engine = LocalEngine(load_base(params.base), folders, batch_size=batch, max_waiting=queue)
+    reloader = Reloader(
+        engine, seen=mark, mark=lambda: wiring.served_mark(params, bundle), find=lambda: wiring.served(params, bundle)
+    )
+    return Served(
+        engine=engine,
+        base_id=params.base.id,
+        base_revision=base_revision(params.base),
+        system_prompts={name: load_task(name).system for name in params.tasks},
+        key=key,
+        max_body=max_body,
+        max_tokens=max_tokens,
+        look=reloader.look,
+    )
+
+
+def _run(served: Served, *, host: str, port: int, drain_seconds: int) -> None:
+    import contextlib
+
+    import uvicorn
+
+    from bilora.serving.app import build
+
+    config = uvicorn.Config(
+        build(served),
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=drain_seconds,
+    )
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how it is ended; what ran was finished
+        uvicorn.Server(config).run()
+
+
+def _write_launch(
+    params: Params, bundle: str | None, target: Elsewhere, into: Path, *, host: str, port: int, adapters_at: str | None
+) -> None:
+    from bilora.cli import wiring
+    from bilora.serving.elsewhere import Bundle, ray_files, ray_line, vllm_files, vllm_line
+    from bilora.storage import atomic
+
+    found = Bundle(params.base, {name: folder.resolve() for name, folder in wiring.served(params, bundle).items()})
+    if target is Elsewhere.VLLM:
+        files, line = vllm_files(found, host=host, port=port), vllm_line(found, host=host, port=port)
+    elif adapters_at is None:
+        raise typer.BadParameter("Ray loads adapters on any machine: name their common place by --adapters-at URI.")
+    else:
+        files, line = ray_files(found, adapters_at=adapters_at), ray_line(into)
+    into.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        with atomic(into / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        if name.endswith(".sh"):
+            (into / name).chmod(0o755)
+    print(line)
+    print(f"serve: {', '.join(str(into / name) for name in files)} written.", file=sys.stderr)

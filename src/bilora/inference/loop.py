@@ -1,0 +1,160 @@
+"""One thread turns the batch, token by token, for everybody who asks."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+from bilora.errors import BadData, Busy
+from bilora.inference.batch import Row
+from bilora.records import Completion
+
+PROMPT_TOKENS = 4096
+"""So many prompt tokens, padding counted, are read between two steps at most: running answers have to wait."""
+
+
+class Batch(Protocol):
+    """What the loop turns. Another engine (llama.cpp) is another one of these."""
+
+    capacity: int
+    rows: list[Row]
+
+    def join(self, rows: Sequence[Row]) -> None:
+        """Begin new rows' answers: each has its first token afterwards."""
+        ...
+
+    def step(self) -> None:
+        """Give every row its next token."""
+        ...
+
+    def leave(self, row: Row) -> None:
+        """Take a row out."""
+        ...
+
+    def clear(self) -> None:
+        """Take all rows out after a fault."""
+        ...
+
+    def completion(self, row: Row) -> Completion:
+        """Return a finished row's answer."""
+        ...
+
+
+class Loop:
+    """Lets waiting rows join between two tokens, and finished or cancelled ones leave.
+
+    Systems take turns: each of them waits in a line of its own, so a flood for one adapter does not hold up
+    the others. The thread lives only while there is work; there is nothing to close.
+    """
+
+    def __init__(self, batch: Batch, *, max_waiting: int | None = None) -> None:
+        self._batch = batch
+        self._max_waiting = max_waiting
+        self._lock = threading.Lock()
+        self._lines: OrderedDict[str, deque[Row]] = OrderedDict()
+        self._taken = 0  # from the lines into the batch
+        self._thread: threading.Thread | None = None
+
+    def load(self) -> tuple[int, int]:
+        """Return how many rows are being answered, and how many wait."""
+        with self._lock:
+            return self._taken, self._waiting()
+
+    def submit(self, rows: Sequence[Row]) -> None:
+        """Queue all of the rows, or none.
+
+        Raises:
+            Busy: they do not fit into the batch and the queue now.
+            BadData: they never do.
+        """
+        with self._lock:
+            self._forget_cancelled()
+            room = math.inf if self._max_waiting is None else self._batch.capacity + self._max_waiting
+            if len(rows) > room:
+                raise BadData("n", f"{len(rows)} answers at once never fit here; ask for {room} at most.")
+            if self._taken + self._waiting() + len(rows) > room:
+                raise Busy(f"{self._waiting()} requests wait already. Ask again in a moment.")
+            for row in rows:
+                self._lines.setdefault(row.system, deque()).append(row)
+            if self._thread is None and self._lines:
+                self._thread = threading.Thread(target=self._turn, name="batch")
+                self._thread.start()
+
+    def _waiting(self) -> int:
+        return sum(map(len, self._lines.values()))
+
+    def _forget_cancelled(self) -> None:
+        for system, line in list(self._lines.items()):
+            left = deque(row for row in line if not row.cancelled)
+            if left:
+                self._lines[system] = left
+            else:
+                del self._lines[system]
+
+    def _turn(self) -> None:
+        while True:
+            self._guarded(self._end_cancelled)
+            with self._lock:
+                self._forget_cancelled()
+                joining = self._next()
+                if not self._taken:
+                    self._thread = None
+                    return
+            self._guarded(partial(self._advance, joining), joining)
+
+    def _next(self) -> list[Row]:
+        """Take from the lines in turn what has room in the batch and in one pass over prompts."""
+        chosen: list[Row] = []
+        longest = 0
+        while self._lines and self._taken < self._batch.capacity:
+            system, line = next(iter(self._lines.items()))
+            longest = max(longest, line[0].prompt_tokens)
+            if chosen and longest * (len(chosen) + 1) > PROMPT_TOKENS:
+                break
+            chosen.append(line.popleft())
+            self._taken += 1
+            self._lines.move_to_end(system)
+            if not line:
+                del self._lines[system]
+        return chosen
+
+    def _guarded(self, work: Callable[[], None], joining: Sequence[Row] = ()) -> None:
+        """Do it; a fault of the model or the machine is told to those it hit, and the others go on."""
+        rows = [*self._batch.rows, *joining]
+        try:
+            work()
+        except Exception as fault:
+            self._batch.clear()
+            self._taken = 0
+            for row in rows:
+                self._tell(row, fault)
+
+    def _advance(self, joining: Sequence[Row]) -> None:
+        if joining:
+            self._batch.join(joining)
+            self._end_finished()
+        if self._batch.rows:
+            self._batch.step()
+            self._end_finished()
+
+    def _end_cancelled(self) -> None:
+        for row in [row for row in self._batch.rows if row.cancelled]:
+            self._leave(row)
+
+    def _end_finished(self) -> None:
+        for row in [row for row in self._batch.rows if row.finish is not None]:
+            self._leave(row)
+            self._tell(row, self._batch.completion(row))
+
+    def _leave(self, row: Row) -> None:
+        self._batch.leave(row)
+        self._taken -= 1
+
+    def _tell(self, row: Row, outcome: Completion | Exception) -> None:
+        if not row.cancelled and not row.told:
+            row.told = True
+            row.listener(outcome)

@@ -1,0 +1,108 @@
+"""What every request passes before it is looked at: an id, the key, and a limit on its size."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from bilora.serving.replies import ApiError
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+GUARDED = "/v1/"
+"""What wants the key; /health and /metrics tell nothing of what was asked."""
+GIVEN_ID = re.compile(r"[\w.-]{1,128}", re.ASCII)
+
+Replied = Callable[[str, int], None]
+"""Told the path and the status of each reply."""
+
+
+class Door:
+    """An ASGI layer around the app. The key is compared in constant time and kept only as its hash."""
+
+    def __init__(
+        self, app: ASGIApp, *, key: str | None, max_body: int, paths: frozenset[str], replied: Replied
+    ) -> None:
+        self._app = app
+        self._key = hashlib.sha256(key.encode()).digest() if key else None
+        self._max_body = max_body
+        self._paths = paths
+        self._replied = replied
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it here."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        given = headers.get(b"x-request-id", "")
+        identity = given if GIVEN_ID.fullmatch(given) else secrets.token_hex(16)
+        path = scope["path"] if scope["path"] in self._paths else "other"
+
+        async def reply(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], (b"x-request-id", identity.encode())]}
+                self._replied(path, message["status"])
+            await send(message)
+
+        try:
+            if scope["path"].startswith(GUARDED):
+                self._check_key(headers.get(b"authorization", ""))
+            body = await self._body(headers, receive)
+        except ApiError as error:
+            await _refuse(error, reply)
+            return
+        if body is not None:
+            await self._app(scope, _replayed(body, receive), reply)
+
+    def _check_key(self, authorization: str) -> None:
+        if self._key is None:
+            return
+        scheme, _, key = authorization.partition(" ")
+        offered = hashlib.sha256(key.strip().encode("latin-1")).digest()
+        if not hmac.compare_digest(offered, self._key) or scheme.lower() != "bearer":
+            raise ApiError(
+                401, "The key is missing or wrong. Send it as `Authorization: Bearer KEY`.", "invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )  # fmt: skip
+
+    async def _body(self, headers: dict[bytes, str], receive: Receive) -> bytes | None:
+        """Read the whole body; None if the client left while it was read."""
+        too_large = ApiError(413, f"A request has at most {self._max_body:,} bytes here.", "request_too_large")
+        length = headers.get(b"content-length", "")
+        if length.isdigit() and int(length) > self._max_body:
+            raise too_large
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            body += message.get("body", b"")
+            if len(body) > self._max_body:
+                raise too_large
+            if not message.get("more_body"):
+                return bytes(body)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """Give the body in one message, then what else comes from the client: that it has gone."""
+    given: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Any:
+        return given.pop() if given else await receive()
+
+    return again
+
+
+async def _refuse(error: ApiError, send: Send) -> None:
+    body = json.dumps(error.body).encode()
+    headers = {"content-type": "application/json", "content-length": str(len(body)), **error.headers}
+    pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": error.status, "headers": pairs})
+    await send({"type": "http.response.body", "body": body})

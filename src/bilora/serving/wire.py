@@ -1,0 +1,193 @@
+"""What is asked over HTTP: the requests of OpenAI's API, as far as they are honoured.
+
+A field that would change the answer and cannot be honoured is refused, never ignored; it is accepted with
+the value that changes nothing, for clients send such values.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+
+from bilora.ports import Request
+from bilora.records import Message
+
+MAX_CHOICES = 16
+MAX_STOPS = 4
+DEFAULT_LEGACY_TOKENS = 16
+"""What OpenAI's legacy completions make when nothing is said."""
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("half a surrogate pair is no text") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63, strict=True)]
+Stop = Annotated[Text, Field(min_length=1)]
+Choices = Annotated[int, Field(ge=1, le=MAX_CHOICES, strict=True)]
+
+
+class Closed(BaseModel):
+    """An object whose unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class TextPart(Closed):
+    """A part of a message's content; there are no others than text."""
+
+    type: Literal["text"]
+    text: Text
+
+
+class ChatMessage(Closed):
+    """One turn."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Text | Annotated[list[TextPart], Field(min_length=1)]
+    name: None = None
+
+    def message(self) -> Message:
+        """Return it as the models know it."""
+        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return Message(role="system" if self.role == "developer" else self.role, content=content)
+
+
+class StreamOptions(Closed):
+    """What a stream tells besides the answer."""
+
+    include_usage: bool = False
+    include_obfuscation: Literal[False] | None = None
+
+
+class Asked(Closed):
+    """What both kinds of request have. Without `temperature` the answer is greedy, as it is in the benchmark."""
+
+    model: Annotated[str, Field(min_length=1, max_length=200)]
+    max_tokens: Count | None = None
+    temperature: Annotated[FiniteFloat, Field(ge=0.0, le=2.0)] | None = None
+    top_p: Annotated[FiniteFloat, Field(gt=0.0, le=1.0)] | None = None
+    n: Choices | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS)] | None = None
+    seed: Seed | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: str | None = None
+    frequency_penalty: Literal[0] | None = None
+    presence_penalty: Literal[0] | None = None
+    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
+
+    @model_validator(mode="after")
+    def _options_of_a_stream(self) -> Asked:
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options: only a request with stream: true has them")
+        return self
+
+    @property
+    def choices(self) -> int:
+        """How many answers a prompt is to have."""
+        return self.n or 1
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether the stream's last chunk tells the usage."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The strings that end an answer."""
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+    def _requests(self, identity: str, limit: int | None, likeliest: int | None, **prompt: Any) -> list[Request]:
+        first = secrets.randbits(62) if self.seed is None else self.seed
+        return [
+            Request(
+                sample_id=f"{identity}-{choice}",
+                max_new_tokens=limit or 0,
+                temperature=self.temperature or 0.0,
+                seed=(first + choice + 2**63) % 2**64 - 2**63,
+                top_p=1.0 if self.top_p is None else self.top_p,
+                stop=self.stops,
+                logprobs=likeliest,
+                **prompt,
+            )
+            for choice in range(self.choices)
+        ]
+
+
+class ChatRequest(Asked):
+    """POST /v1/chat/completions."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=1000)]
+    max_completion_tokens: Count | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20, strict=True)] | None = None
+    response_format: dict[Literal["type"], Literal["text"]] | None = None
+    tools: Annotated[list[Any], Field(max_length=0)] | None = None
+    tool_choice: Literal["none", "auto"] | None = None
+    store: Literal[False] | None = None
+    metadata: dict[str, str] | None = None
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> ChatRequest:
+        if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
+            raise ValueError("max_tokens and max_completion_tokens differ; give one")
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs: true")
+        return self
+
+    @property
+    def told(self) -> bool:
+        """Whether the answer's tokens are to be told."""
+        return bool(self.logprobs)
+
+    def requests(self, identity: str, system_prompt: str | None) -> list[Request]:
+        """Return one request a choice; `max_new_tokens` is 0 where no limit was asked for.
+
+        Args:
+            system_prompt: what the model was trained with, put first if the chat has none of its own.
+        """
+        messages = [message.message() for message in self.messages]
+        if system_prompt is not None and all(message.role != "system" for message in messages):
+            messages.insert(0, Message(role="system", content=system_prompt))
+        likeliest = (self.top_logprobs or 0) if self.logprobs else None
+        limit = self.max_completion_tokens or self.max_tokens
+        return self._requests(identity, limit, likeliest, messages=tuple(messages))
+
+
+class CompletionRequest(Asked):
+    """POST /v1/completions, the legacy one: text is continued as it stands, without the chat's tokens."""
+
+    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_CHOICES)]
+    logprobs: Annotated[int, Field(ge=0, le=5, strict=True)] | None = None
+    echo: Literal[False] | None = None
+    suffix: None = None
+    best_of: Literal[1] | None = None
+
+    @property
+    def told(self) -> bool:
+        """Whether the answer's tokens are to be told."""
+        return self.logprobs is not None
+
+    @property
+    def prompts(self) -> Sequence[str]:
+        """The texts to be continued."""
+        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
+
+    def requests(self, identity: str, system_prompt: str | None) -> list[Request]:
+        """Return the requests, a prompt's choices side by side; `system_prompt` is no matter of raw text."""
+        limit = self.max_tokens or DEFAULT_LEGACY_TOKENS
+        return [
+            request
+            for place, text in enumerate(self.prompts)
+            for request in self._requests(f"{identity}-{place}", limit, self.logprobs, messages=(), text=text)
+        ]

@@ -1,0 +1,26 @@
+"""An engine whose batch everybody shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from cast import SMOKE, Cast
+
+from bilora.inference.loading import Loaded, load_base
+from bilora.inference.local import LocalEngine
+
+
+@pytest.fixture(scope="session")
+def another_smoke() -> Loaded:
+    """The smoke base once more, for engines that put adapters beside it."""
+    return load_base(SMOKE)
+
+
+@pytest.fixture
+def mixed(cast: Cast, another_smoke: Loaded) -> Iterator[LocalEngine]:
+    """An engine with both adapters; nothing is left running."""
+    folders = {name: cast.folders[name] for name in ("codegen", "docstring")}
+    engine = LocalEngine(another_smoke, folders, batch_size=8)
+    yield engine
+    assert engine.load() == (0, 0)

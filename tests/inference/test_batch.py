@@ -1,0 +1,258 @@
+"""What a row of the batch may ask for, and what happens to it when something goes wrong."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+import torch
+from cast import SMOKE, Cast, alone, ask, prompts
+from lora import made_adapter
+from safetensors.torch import load_file, save_file
+
+from bilora.errors import BadData, Busy, UnknownModel
+from bilora.inference.batch import TorchBatch
+from bilora.inference.loading import Loaded, load_base
+from bilora.inference.local import LocalEngine, encode_prompt
+from bilora.inference.writing import Writer
+from bilora.ports import Piece, Request
+from bilora.records import Completion
+from bilora.storage import read_json, write_json
+
+LONG = 200
+
+
+def listening(engine: LocalEngine, system: str, request: Request) -> tuple[Any, SimpleQueue[Any]]:
+    told: SimpleQueue[Any] = SimpleQueue()
+    return engine.prepare(system, request, told.put), told
+
+
+def pieces_of(told: SimpleQueue[Any]) -> tuple[list[Piece], Completion]:
+    pieces = []
+    while isinstance(outcome := told.get(timeout=30), Piece):
+        pieces.append(outcome)
+    assert isinstance(outcome, Completion), outcome
+    return pieces, outcome
+
+
+def unstoppable(engine: LocalEngine) -> Request:
+    """A question whose answer is long."""
+    asked = [ask(text, LONG) for text in prompts(16)]
+    longest = max(engine.generate("base", asked), key=lambda made: made.output_tokens)
+    assert longest.output_tokens == LONG
+    return ask(longest.sample_id, LONG)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("start", [1, 3, 7])
+@pytest.mark.parametrize("length", [1, 2, 6])
+def test_an_answer_ends_before_the_first_stop_string(
+    mixed: LocalEngine, streamed: bool, start: int, length: int
+) -> None:
+    (whole,) = mixed.generate("base", [ask("write", 30)])
+    stop = whole.text[start : start + length]
+    request = ask("write", 30, stop=(stop, "never in the text"))
+    if streamed:
+        job, told = listening(mixed, "base", request)
+        mixed.submit([job])
+        pieces, made = pieces_of(told)
+        assert "".join(piece.text for piece in pieces) == made.text
+    else:
+        (made,) = mixed.generate("base", [request])
+    assert made.text == whole.text[: whole.text.index(stop)]
+    assert made.finish == "stop" and made.output_tokens < whole.output_tokens
+
+
+def test_text_that_might_have_become_a_stop_string_is_not_lost(mixed: LocalEngine) -> None:
+    (whole,) = mixed.generate("base", [ask("write", 12)])
+    (made,) = mixed.generate("base", [ask("write", 12, stop=(whole.text[-3:] + "§",))])
+    assert (made.text, made.finish) == (whole.text, whole.finish)
+
+
+def test_characters_come_whole(another_smoke: Loaded) -> None:
+    text = "naïve 🙂 漢字 e\N{COMBINING ACUTE ACCENT} end"
+    ids = another_smoke.tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert len(ids) > len(text)
+    writer = Writer(another_smoke.tokenizer)
+    pieces = [writer.add(token) for token in ids]
+    assert "".join(pieces) + writer.end() == text
+    assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in pieces)
+    cut = Writer(another_smoke.tokenizer)
+    shown = "".join(cut.add(token) for token in ids[:4]) + cut.end()
+    assert shown == another_smoke.tokenizer.decode(ids[:4])
+
+
+def test_likelihoods_are_those_of_the_model(mixed: LocalEngine, another_smoke: Loaded) -> None:
+    request = ask("sort", logprobs=3)
+    job, told = listening(mixed, "base", request)
+    mixed.submit([job])
+    pieces, made = pieces_of(told)
+    tokens = [token for piece in pieces for token in piece.tokens]
+    assert "".join(token.text for token in tokens) == made.text
+    ids = encode_prompt(another_smoke.tokenizer, request.messages)
+    for token in tokens:
+        with torch.inference_mode():
+            logs = another_smoke.model(input_ids=torch.tensor([ids])).logits[0, -1].log_softmax(-1)
+        best = logs.topk(3)
+        assert token.logprob == pytest.approx(float(best.values[0]), abs=1e-4)
+        assert [log for _, log in token.top] == pytest.approx(best.values.tolist(), abs=1e-4)
+        assert token.top[0] == (token.text, token.logprob)
+        ids.append(int(best.indices[0]))
+
+
+def test_time_to_the_first_token_and_usage_are_told(mixed: LocalEngine) -> None:
+    job, told = listening(mixed, "codegen", ask("sum"))
+    mixed.submit([job])
+    _, made = pieces_of(told)
+    assert made.prompt_tokens == job.prompt_tokens == len(encode_prompt(mixed._tokenizer, ask("sum").messages))
+    assert made.first_token_s is not None and 0 < made.first_token_s < made.latency_s
+
+
+def test_a_cancelled_row_is_gone_at_the_next_token(mixed: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, told = listening(mixed, "base", unstoppable(mixed))
+    other, others = listening(mixed, "codegen", ask("sum", 40))
+    steps: list[list[str]] = []
+    step = TorchBatch.step
+
+    def watched(self: TorchBatch) -> None:
+        steps.append([row.system for row in self.rows if row.cancelled])
+        step(self)
+
+    monkeypatch.setattr(TorchBatch, "step", watched)
+    mixed.submit([job, other])
+    assert isinstance(told.get(timeout=30), Piece)
+    job.cancel()
+    pieces_of(others)
+    assert sum(map(len, steps)) <= 1
+    while not told.empty():
+        assert isinstance(told.get(), Piece)
+
+
+def test_a_cancelled_request_that_waits_is_never_begun(mixed: LocalEngine) -> None:
+    request = unstoppable(mixed)
+    busy = [listening(mixed, "base", request) for _ in range(8)]
+    waiting, told = listening(mixed, "base", ask("sum"))
+    mixed.submit([job for job, _ in busy] + [waiting])
+    waiting.cancel()
+    for job, _ in busy:
+        job.cancel()
+    while mixed.load() != (0, 0):
+        time.sleep(0.01)
+    assert told.empty()
+
+
+def test_a_full_queue_takes_all_of_a_request_or_nothing(another_smoke: Loaded) -> None:
+    request = unstoppable(LocalEngine(another_smoke, {}, batch_size=16))
+    engine = LocalEngine(another_smoke, {}, batch_size=1, max_waiting=2)
+    running, told = listening(engine, "base", request)
+    engine.submit([running])
+    told.get(timeout=30)
+    first, _ = listening(engine, "base", ask("one"))
+    engine.submit([first])
+    pair = [listening(engine, "base", ask("two"))[0] for _ in range(2)]
+    with pytest.raises(Busy, match="1 requests wait already"):
+        engine.submit(pair)
+    assert engine.load() == (1, 1)
+    with pytest.raises(BadData, match="4 answers at once never fit here; ask for 3 at most"):
+        engine.submit([*pair, *pair])
+    engine.submit(pair[:1])
+    for job in (running, first, *pair):
+        job.cancel()
+    while engine.load() != (0, 0):
+        time.sleep(0.01)
+
+
+def test_a_flood_for_one_adapter_does_not_hold_up_the_other(cast: Cast, another_smoke: Loaded) -> None:
+    folders = {name: cast.folders[name] for name in ("codegen", "docstring")}
+    engine = LocalEngine(another_smoke, folders, batch_size=2)
+    ended: list[str] = []
+    flood = [engine.prepare("codegen", ask(text), lambda told: ended.append("codegen")) for text in prompts(30)]
+    told: SimpleQueue[Any] = SimpleQueue()
+    late = engine.prepare("docstring", ask("sum"), told.put)
+    engine.submit([*flood, late])
+    pieces_of(told)
+    assert engine.load()[1] > 20
+    for job in flood:
+        job.cancel()
+    while engine.load() != (0, 0):
+        time.sleep(0.01)
+
+
+def test_an_adapter_that_is_dropped_finishes_what_it_began(mixed: LocalEngine, cast: Cast) -> None:
+    job, told = listening(mixed, "codegen", ask("sum of numbers"))
+    mixed.drop("codegen")
+    mixed.submit([job])
+    assert pieces_of(told)[1].text == cast.says("codegen", "sum of numbers")
+    with pytest.raises(UnknownModel, match="loaded: base, docstring"):
+        mixed.generate("codegen", [ask("sum")])
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"use_dora": True}, "use_dora"), ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"rank_pattern": {"o_proj": 2}}, "rank_pattern"), ({"bias": "all"}, "bias"),
+        ({"peft_type": "IA3"}, "peft_type"), ({"kasa_config": {"a": 1}}, "kasa_config"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_what_is_not_plain_lora_is_refused_by_name(
+    mixed: LocalEngine, cast: Cast, tmp_path: Path, change: dict[str, Any], word: str
+) -> None:
+    config = read_json(cast.folders["codegen"] / "adapter_config.json") | change
+    write_json(tmp_path / "adapter_config.json", config)
+    save_file(load_file(cast.folders["codegen"] / "adapter_model.safetensors"), tmp_path / "adapter_model.safetensors")
+    with pytest.raises(BadData, match=f"only plain LoRA is served.*{word}"):
+        mixed.put("codegen", tmp_path)
+    assert mixed.generate("codegen", [ask("sum")])[0].text == cast.says("codegen", "sum")
+
+
+def test_weights_that_are_no_numbers_are_refused(mixed: LocalEngine, cast: Cast, tmp_path: Path) -> None:
+    write_json(tmp_path / "adapter_config.json", read_json(cast.folders["codegen"] / "adapter_config.json"))
+    tensors = load_file(cast.folders["codegen"] / "adapter_model.safetensors")
+    next(iter(tensors.values()))[0, 0] = torch.nan
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(BadData, match="not finite"):
+        mixed.put("codegen", tmp_path)
+
+
+def test_rslora_s_scale_is_honoured(another_smoke: Loaded, tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    folder = made_adapter(tmp_path / "one", SMOKE, ["qkv_proj"], seed=9)
+    write_json(folder / "adapter_config.json", read_json(folder / "adapter_config.json") | {"use_rslora": True})
+    merged = PeftModel.from_pretrained(load_base(SMOKE).model, str(folder)).merge_and_unload().eval()
+    (made,) = LocalEngine(another_smoke, {"one": folder}, batch_size=1).generate("one", [ask("sum")])
+    assert made.text == alone(merged, another_smoke.tokenizer, ask("sum"))
+
+
+def kinds_of_attention() -> dict[str, Any]:
+    from transformers import Phi3Config, Qwen2Config
+
+    sizes: dict[str, Any] = {
+        "vocab_size": 2048, "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "num_hidden_layers": 4, "max_position_embeddings": 256, "pad_token_id": 0,
+        "bos_token_id": 1, "eos_token_id": 3,
+    }  # fmt: skip
+    return {
+        "grouped": Phi3Config(**sizes),
+        "window": Phi3Config(**sizes, sliding_window=9),
+        "both": Qwen2Config(**sizes, use_sliding_window=True, sliding_window=9, max_window_layers=2),
+    }
+
+
+@pytest.mark.parametrize("kind", ["grouped", "window", "both"])
+def test_every_kind_of_attention_is_the_models_own(kind: str, another_smoke: Loaded) -> None:
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(3)
+    model = AutoModelForCausalLM.from_config(kinds_of_attention()[kind], attn_implementation="sdpa").eval()
+    for parameter in model.parameters():
+        parameter.data *= 4  # far from the ties of a fresh model
+    engine = LocalEngine(Loaded(model, another_smoke.tokenizer, ""), {}, batch_size=4)
+    requests = [ask(text, 20) for text in prompts(10)]
+    answers = [made.text for made in engine.generate("base", requests)]
+    assert answers == [alone(model, another_smoke.tokenizer, request) for request in requests]

@@ -1,0 +1,131 @@
+"""No answer ever comes from another adapter's weights, whatever else is asked at the same time."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+from cast import Cast, ask, prompts
+
+from bilora.inference.local import LocalEngine
+from bilora.inference.lora import AdapterRows
+from bilora.ports import Piece
+from bilora.records import Completion
+from bilora.storage import adapter_sha256
+
+SYSTEMS = ("base", "codegen", "docstring")
+
+
+def answered(
+    engine: LocalEngine, system: str, text: str, *, stop_after: int | None = None
+) -> tuple[str, list[int]] | None:
+    """Return the sha256 that answered and the tokens, streamed; None if it was cancelled after some pieces."""
+    told: SimpleQueue[Any] = SimpleQueue()
+    job = engine.prepare(system, ask(text), told.put)
+    engine.submit([job])
+    pieces: list[str] = []
+    while True:
+        outcome = told.get(timeout=60)
+        if isinstance(outcome, Completion):
+            assert "".join(pieces) == outcome.text
+            assert outcome.text == engine._tokenizer.decode(job.new, skip_special_tokens=True)
+            return job.sha256, job.new
+        assert isinstance(outcome, Piece), outcome
+        pieces.append(outcome.text)
+        if stop_after is not None and len(pieces) > stop_after:
+            job.cancel()
+            return None
+
+
+def differing(engine: LocalEngine, cast: Cast, asked: list[tuple[str, str]], *, reload_at: int | None = None) -> int:
+    """Ask everything from eight threads at once, with cancels; return how many answers are not their version's own."""
+    versions = {adapter_sha256(folder): name for name, folder in cast.folders.items()} | {"": "base"}
+
+    def one(place: int) -> tuple[str, str, list[int]]:
+        system, text = asked[place]
+        if place == reload_at:
+            engine.put("codegen", cast.folders["codegen2"])
+        if place % 7 == 0:
+            answered(engine, system, text, stop_after=place % 3)
+        found = answered(engine, system, text)
+        assert found is not None
+        return versions[found[0]], text, found[1]
+
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(one, range(len(asked))))
+    assert all(version.startswith(system) for (system, _), (version, _, _) in zip(asked, made, strict=True))
+    if reload_at is not None:
+        assert {version for version, _, _ in made} == {*SYSTEMS, "codegen2"}
+    return sum(not cast.would_say(version, text, new) for version, text, new in made)
+
+
+def shuffled(count: int) -> list[tuple[str, str]]:
+    asked = [(system, text) for system in SYSTEMS for text in prompts(count)]
+    random.Random(1).shuffle(asked)
+    return asked
+
+
+def test_the_systems_do_answer_differently(cast: Cast) -> None:
+    texts = prompts(20)
+    said = {version: [cast.says(version, text) for text in texts] for version in ("base", *cast.folders)}
+    for version in said:
+        for other in said:
+            same = sum(a == b for a, b in zip(said[version], said[other], strict=True))
+            assert version == other or same <= 2
+
+
+def test_every_answer_is_its_own_adapters(mixed: LocalEngine, cast: Cast) -> None:
+    asked = shuffled(200)
+    asked += random.Random(2).choices(asked, k=60)
+    assert differing(mixed, cast, asked, reload_at=300) == 0
+
+
+def test_a_benchmark_s_mixed_batches_are_exact(mixed: LocalEngine, cast: Cast) -> None:
+    asked = shuffled(40)
+    answers = mixed.generate_mixed([(system, ask(text)) for system, text in asked])
+    assert [made.text for made in answers] == [cast.says(system, text) for system, text in asked]
+
+
+def test_one_adapter_for_the_whole_model_would_be_seen(
+    mixed: LocalEngine, cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The classic bug put back: every request sets the model's adapter, and the whole batch has it."""
+    current: list[Any] = [None]
+    prepare, layers = LocalEngine.prepare, AdapterRows._layers
+
+    def prepare_and_set(self: LocalEngine, *given: Any, **named: Any) -> Any:
+        job = prepare(self, *given, **named)
+        current[0] = job.adapter
+        return job
+
+    monkeypatch.setattr(LocalEngine, "prepare", prepare_and_set)
+    monkeypatch.setattr(AdapterRows, "_layers", lambda self, adapters: layers(self, [current[0]] * len(adapters)))
+    assert differing(mixed, cast, shuffled(30)) > 20
+
+
+def test_columns_of_other_adapters_that_are_not_blanked_would_be_seen(
+    mixed: LocalEngine, cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    def nothing(adapters: Any, mix: Any, ranks: tuple[int, ...], device: Any) -> Any:
+        return torch.zeros(len(adapters), 1, sum(ranks), dtype=torch.bool)
+
+    monkeypatch.setattr("bilora.inference.lora._foreign", nothing)
+    assert differing(mixed, cast, shuffled(30)) > 20
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.5])
+@pytest.mark.parametrize("top_p", [1.0, 0.8])
+def test_a_seed_gives_the_same_answer_in_any_company(mixed: LocalEngine, temperature: float, top_p: float) -> None:
+    asked = [
+        (system, ask(text, temperature=temperature, top_p=top_p, seed=seed))
+        for seed, (system, text) in enumerate(shuffled(8))
+    ]
+    single = [mixed.generate(system, [request])[0].text for system, request in asked]
+    together = [made.text for made in mixed.generate_mixed(asked)]
+    assert single == together
+    assert len(set(single)) > len(single) // 2

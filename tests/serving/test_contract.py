@@ -1,0 +1,388 @@
+"""OpenAI's contract, asked with OpenAI's client."""
+
+from __future__ import annotations
+
+import json
+from http.client import HTTPConnection, HTTPResponse
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from cast import TOKENS, Cast, ask
+from openai import APIStatusError, AuthenticationError, NotFoundError, OpenAI
+from serving_running import KEY, Running
+
+from bilora.storage import adapter_sha256
+
+MODELS = ["base", "codegen", "docstring"]
+TEXT = "sum of numbers in the list"
+CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": TEXT}], "max_tokens": TOKENS}
+
+
+def raw(running: Running, method: str, path: str, body: Any = None, **headers: str) -> tuple[HTTPResponse, Any]:
+    """Ask past the client: what it would not send, and what it does not show."""
+    connection = HTTPConnection(urlsplit(running.url).netloc, timeout=30)
+    data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+    given = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}", **headers}
+    connection.request(method, path, data, {name.replace("_", "-"): value for name, value in given.items() if value})
+    response = connection.getresponse()
+    text = response.read()
+    connection.close()
+    return response, json.loads(text) if text[:1] in (b"{", b"[") else text
+
+
+def refused(running: Running, path: str, body: Any) -> dict[str, Any]:
+    response, answer = raw(running, "POST", path, body)
+    assert response.status == 400, answer
+    assert set(answer) == {"error"} and set(answer["error"]) == {"message", "type", "param", "code"}
+    error: dict[str, Any] = answer["error"]
+    return error
+
+
+def streamed(client: OpenAI, **asked: Any) -> list[Any]:
+    return list(client.chat.completions.create(stream=True, **asked))
+
+
+def test_models_are_the_base_and_its_adapters(client: OpenAI, cast: Cast) -> None:
+    found = {model.id: model for model in client.models.list()}
+    assert list(found) == MODELS
+    assert [found[name].to_dict()["parent"] for name in MODELS] == [None, "base", "base"]
+    assert found["codegen"].to_dict()["sha256"] == adapter_sha256(cast.folders["codegen"])
+    assert client.models.retrieve("docstring").id == "docstring"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_chat_is_answered_by_the_model_that_was_named(client: OpenAI, cast: Cast, model: str) -> None:
+    made = client.chat.completions.create(model=model, **CHAT)
+    assert made.choices[0].message.content == cast.says(model, TEXT)
+    assert (made.model, made.object, made.choices[0].message.role) == (model, "chat.completion", "assistant")
+    assert made.usage is not None and made.usage.completion_tokens <= TOKENS
+    assert made.usage.total_tokens == made.usage.prompt_tokens + made.usage.completion_tokens
+    version = made.system_fingerprint or ""
+    assert model == "base" or version.endswith(adapter_sha256(cast.folders[model])[:12])
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("include_usage", [True, False])
+def test_a_stream_says_the_same(client: OpenAI, cast: Cast, model: str, include_usage: bool) -> None:
+    chunks = streamed(client, model=model, stream_options={"include_usage": include_usage}, **CHAT)
+    texts = [choice.delta.content or "" for chunk in chunks for choice in chunk.choices]
+    assert "".join(texts) == cast.says(model, TEXT)
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert len({chunk.id for chunk in chunks}) == 1
+    finishes = [choice.finish_reason for chunk in chunks for choice in chunk.choices if choice.finish_reason]
+    assert finishes == [client.chat.completions.create(model=model, **CHAT).choices[0].finish_reason]
+    usages = [chunk.usage for chunk in chunks if chunk.usage]
+    assert len(usages) == int(include_usage)
+    if include_usage:
+        assert chunks[-1].choices == [] and usages[0].total_tokens > TOKENS
+
+
+def test_a_stream_ends_in_done(running: Running) -> None:
+    response, text = raw(running, "POST", "/v1/chat/completions", {"model": "base", "stream": True, **CHAT})
+    assert response.getheader("Content-Type", "").startswith("text/event-stream")
+    lines = [line for line in text.decode().split("\n\n") if line]
+    assert lines[-1] == "data: [DONE]" and all(line.startswith("data: ") for line in lines)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("stream", [True, False])
+def test_legacy_completions_continue_the_text(client: OpenAI, running: Running, model: str, stream: bool) -> None:
+    prompt = "def add(a, b):"
+    request = ask("x", 9)
+    expected = running.engine.generate(model, [type(request)("x", (), 9, text=prompt)])[0]
+    if stream:
+        parts = client.completions.create(model=model, prompt=prompt, max_tokens=9, stream=True)
+        assert "".join(part.choices[0].text for part in parts if part.choices) == expected.text
+    else:
+        made = client.completions.create(model=model, prompt=prompt, max_tokens=9)
+        assert (made.choices[0].text, made.object) == (expected.text, "text_completion")
+        assert made.usage is not None and made.usage.prompt_tokens == expected.prompt_tokens
+
+
+def test_several_prompts_have_several_choices(client: OpenAI) -> None:
+    one, two = (client.completions.create(model="base", prompt=text, max_tokens=5) for text in ("def", "return"))
+    both = client.completions.create(model="base", prompt=["def", "return"], max_tokens=5)
+    assert [choice.text for choice in both.choices] == [one.choices[0].text, two.choices[0].text]
+    assert both.usage is not None and one.usage is not None and two.usage is not None
+    assert both.usage.prompt_tokens == one.usage.prompt_tokens + two.usage.prompt_tokens
+    assert client.completions.create(model="base", prompt="def").usage.completion_tokens <= 16
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_n_answers_have_seeds_of_their_own(client: OpenAI, n: int, stream: bool) -> None:
+    asked = {**CHAT, "model": "codegen", "n": n, "seed": 7, "temperature": 1.5, "max_tokens": 12}
+    made = client.chat.completions.create(**asked)
+    texts = [choice.message.content for choice in made.choices]
+    assert len(set(texts)) == n and [choice.index for choice in made.choices] == list(range(n))
+    if stream:
+        found = [""] * n
+        for chunk in streamed(client, **asked):
+            for choice in chunk.choices:
+                found[choice.index] += choice.delta.content or ""
+        assert found == texts
+    alone = client.chat.completions.create(**{**asked, "n": 1})
+    assert alone.choices[0].message.content == texts[0]
+    assert made.usage is not None and alone.usage is not None
+    assert made.usage.prompt_tokens == alone.usage.prompt_tokens
+
+
+def test_a_seed_repeats_and_no_seed_does_not(client: OpenAI) -> None:
+    def said(**extra: Any) -> str | None:
+        made = client.chat.completions.create(model="base", temperature=2.0, **{**CHAT, "max_tokens": 20}, **extra)
+        return made.choices[0].message.content
+
+    assert said(seed=-5) == said(seed=-5)
+    assert len({said() for _ in range(3)}) > 1
+
+
+@pytest.mark.parametrize("temperature", [0, 1e-30, 0.5, 2])
+@pytest.mark.parametrize("top_p", [1e-9, 0.5, 1])
+def test_any_temperature_and_nucleus_give_an_answer(
+    client: OpenAI, cast: Cast, temperature: float, top_p: float
+) -> None:
+    made = client.chat.completions.create(model="base", temperature=temperature, top_p=top_p, seed=1, **CHAT)
+    if temperature < 0.1 or top_p < 0.1:
+        assert made.choices[0].message.content == cast.says("base", TEXT)
+    assert made.choices[0].finish_reason in ("stop", "length")
+
+
+@pytest.mark.parametrize("as_list", [True, False])
+@pytest.mark.parametrize("stream", [True, False])
+def test_stop_strings_end_the_answer(client: OpenAI, cast: Cast, as_list: bool, stream: bool) -> None:
+    whole = cast.says("docstring", TEXT)
+    stop = whole[2:5]
+    asked: dict[str, Any] = {**CHAT, "model": "docstring", "stop": [stop, "zzz"] if as_list else stop}
+    if stream:
+        chunks = streamed(client, **asked)
+        text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+        finish = chunks[-1].choices[0].finish_reason
+    else:
+        choice = client.chat.completions.create(**asked).choices[0]
+        text, finish = choice.message.content or "", choice.finish_reason
+    assert (text, finish) == (whole[: whole.index(stop)], "stop")
+
+
+@pytest.mark.parametrize("limit", ["max_tokens", "max_completion_tokens"])
+@pytest.mark.parametrize("tokens", [1, 2, 5])
+def test_both_limits_are_kept(client: OpenAI, limit: str, tokens: int) -> None:
+    made = client.chat.completions.create(model="codegen", messages=CHAT["messages"], **{limit: tokens})
+    assert made.usage is not None and made.usage.completion_tokens <= tokens
+    assert made.usage.completion_tokens == tokens or made.choices[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("top", [0, 3, 20])
+def test_chat_logprobs(client: OpenAI, top: int, stream: bool) -> None:
+    asked: dict[str, Any] = {**CHAT, "model": "base", "logprobs": True, "top_logprobs": top}
+    if stream:
+        found = [
+            one
+            for chunk in streamed(client, **asked)
+            for choice in chunk.choices
+            if choice.logprobs
+            for one in choice.logprobs.content or ()
+        ]
+    else:
+        logprobs = client.chat.completions.create(**asked).choices[0].logprobs
+        assert logprobs is not None
+        found = logprobs.content or []
+    made = client.chat.completions.create(model="base", **CHAT)
+    assert "".join(one.token for one in found) == made.choices[0].message.content
+    assert all(one.logprob <= 0 and len(one.top_logprobs) == top for one in found)
+    assert all(one.top_logprobs[0].token == one.token for one in found if top)
+    assert all(bytes(one.bytes).decode() == one.token for one in found if one.bytes)
+
+
+@pytest.mark.parametrize("count", [0, 2, 5])
+def test_legacy_logprobs(client: OpenAI, count: int) -> None:
+    choice = client.completions.create(model="base", prompt="def add", max_tokens=6, logprobs=count).choices[0]
+    told = choice.logprobs
+    assert told is not None and told.tokens and told.text_offset is not None
+    assert "".join(told.tokens) == choice.text
+    assert [choice.text[place:].startswith(token) for place, token in zip(told.text_offset, told.tokens, strict=True)]
+    assert all(len(one) <= count for one in told.top_logprobs or ())
+
+
+def test_no_logprobs_unless_asked(client: OpenAI) -> None:
+    assert client.chat.completions.create(model="base", **CHAT).choices[0].logprobs is None
+
+
+@pytest.mark.parametrize("cuts", [(0,), (0, 9), (0, 3, 12)], ids=len)
+def test_text_may_come_in_parts(client: OpenAI, cast: Cast, cuts: tuple[int, ...]) -> None:
+    content: Any = [{"type": "text", "text": TEXT[a:b]} for a, b in zip(cuts, (*cuts[1:], None), strict=True)]
+    made = client.chat.completions.create(
+        model="base", messages=[{"role": "user", "content": content}], max_tokens=TOKENS
+    )
+    assert made.choices[0].message.content == cast.says("base", TEXT)
+
+
+def test_developer_is_system(client: OpenAI) -> None:
+    said = []
+    for role in ("system", "developer"):
+        messages: Any = [{"role": role, "content": "You sort."}, *CHAT["messages"]]
+        said.append(client.chat.completions.create(model="base", messages=messages, max_tokens=9).choices[0].message)
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("model", ["gpt-4o", "Base", "codegen2", "../base", "кодген"])
+def test_an_unknown_model_is_not_found_and_never_the_base(
+    running: Running, model: str, stream: bool, path: str
+) -> None:
+    said = {"messages": CHAT["messages"]} if "chat" in path else {"prompt": TEXT}
+    response, answer = raw(running, "POST", path, {"model": model, "stream": stream, **said})
+    assert (response.status, answer["error"]["code"], answer["error"]["param"]) == (404, "model_not_found", "model")
+
+
+def test_the_client_knows_these_errors(client: OpenAI, running: Running) -> None:
+    with pytest.raises(NotFoundError):
+        client.chat.completions.create(model="nobody", **CHAT)
+    with pytest.raises(NotFoundError):
+        client.models.retrieve("nobody")
+    with pytest.raises(AuthenticationError):
+        running.client("sk-wrong").models.list()
+    with pytest.raises(APIStatusError) as refusal:
+        client.chat.completions.create(model="base", **{**CHAT, "max_tokens": 100_000})
+    assert refusal.value.code == "context_length_exceeded"
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/base", "/v1/chat/completions", "/v1/completions", "/v1/x"])
+@pytest.mark.parametrize("given", ["", "Bearer", "Bearer ", f"Basic {KEY}", f"Bearer {KEY}x", "Bearer ключ", KEY])
+def test_without_the_key_nothing_is_told(running: Running, path: str, given: str) -> None:
+    header = given.encode().decode("latin-1")
+    method = "POST" if path.endswith("completions") else "GET"
+    response, answer = raw(running, method, path, None, Authorization=header)
+    assert (response.status, answer["error"]["code"]) == (401, "invalid_api_key")
+    assert KEY not in json.dumps(answer)
+    assert response.getheader("WWW-Authenticate") == "Bearer"
+
+
+WRONG: dict[str, dict[str, Any]] = {
+    "no messages": {"messages": []},
+    "null messages": {"messages": None},
+    "a role of nobody": {"messages": [{"role": "king", "content": "x"}]},
+    "a tool's turn": {"messages": [{"role": "tool", "content": "x"}]},
+    "no content": {"messages": [{"role": "user", "content": None}]},
+    "an image": {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+    "half a surrogate": {"messages": [{"role": "user", "content": "\ud800"}]},
+    "hot": {"temperature": 2.1},
+    "cold": {"temperature": -0.1},
+    "temperature in words": {"temperature": "warm"},
+    "temperature none": {"temperature": float("nan")},
+    "an empty nucleus": {"top_p": 0},
+    "a nucleus too large": {"top_p": 1.1},
+    "no choices": {"n": 0},
+    "too many choices": {"n": 17},
+    "half a choice": {"n": 1.5},
+    "no tokens": {"max_tokens": 0},
+    "fewer tokens than none": {"max_tokens": -1},
+    "two limits": {"max_tokens": 3, "max_completion_tokens": 4},
+    "too many stops": {"stop": list("abcde")},
+    "an empty stop": {"stop": ""},
+    "a seed too large": {"seed": 2**63},
+    "a seed in words": {"seed": "one"},
+    "top without logprobs": {"top_logprobs": 2},
+    "too many logprobs": {"logprobs": True, "top_logprobs": 21},
+    "options without a stream": {"stream_options": {"include_usage": True}},
+    "tools": {"tools": [{"type": "function", "function": {"name": "f"}}]},
+    "json wanted": {"response_format": {"type": "json_object"}},
+    "a penalty": {"presence_penalty": 0.5},
+    "another penalty": {"frequency_penalty": -1},
+    "a bias": {"logit_bias": {"5": 10}},
+    "an unknown field": {"top_k": 5},
+    "more than the context": {"max_tokens": 5000},
+    "no model": {"model": None},
+    "an empty model": {"model": ""},
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_cannot_be_honoured_is_refused(running: Running, name: str) -> None:
+    error = refused(running, "/v1/chat/completions", {"model": "base", **CHAT, **WRONG[name]})
+    assert error["type"] == "invalid_request_error" and error["message"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b"[" * 5000],
+    ids=["none", "open", "list", "null", "text", "bytes", "deep"],
+)
+def test_a_body_that_is_no_request_is_refused(running: Running, body: bytes) -> None:
+    response, answer = raw(running, "POST", "/v1/chat/completions", body)
+    assert response.status == 400 and answer["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"prompt": []}, {"prompt": [1, 2]}, {"prompt": ["a"] * 17}, {"echo": True}, {"best_of": 2}, {"suffix": "x"},
+     {"logprobs": 6}, {"prompt": None}, {"prompt": ""}],
+    ids=["none", "tokens", "many", "echo", "best", "suffix", "logprobs", "null", "empty"],
+)  # fmt: skip
+def test_legacy_requests_are_checked_too(running: Running, wrong: dict[str, Any]) -> None:
+    assert refused(running, "/v1/completions", {"model": "base", "prompt": "x", **wrong})["message"]
+
+
+def test_values_that_change_nothing_are_accepted(client: OpenAI, cast: Cast) -> None:
+    made = client.chat.completions.create(
+        model="base", **CHAT, presence_penalty=0, frequency_penalty=0.0, logit_bias={}, tools=[], user="u",
+        response_format={"type": "text"}, n=1, stop=None, seed=None, temperature=None, stream=False, store=False,
+    )  # fmt: skip
+    assert made.choices[0].message.content == cast.says("base", TEXT)
+
+
+def test_a_prompt_longer_than_the_context_is_refused(running: Running) -> None:
+    long = {"model": "base", "messages": [{"role": "user", "content": "x y " * 3000}]}
+    assert refused(running, "/v1/chat/completions", long)["code"] == "context_length_exceeded"
+
+
+def test_an_answer_without_a_limit_ends_with_the_context(client: OpenAI, running: Running) -> None:
+    made = client.chat.completions.create(model="codegen", messages=[{"role": "user", "content": "x y " * 200}])
+    assert made.usage is not None and made.usage.total_tokens <= running.engine.context
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_body_that_is_too_large_is_refused(running: Running, told: bool) -> None:
+    headers = {} if told else {"Transfer_Encoding": "chunked"}
+    connection = HTTPConnection(urlsplit(running.url).netloc, timeout=30)
+    given = {"Authorization": f"Bearer {KEY}", **{k.replace("_", "-"): v for k, v in headers.items()}}
+    chunks = (b"x" * 50_000 for _ in range(3))
+    connection.request("POST", "/v1/completions", b"x" * 150_000 if told else chunks, given, encode_chunked=not told)
+    response = connection.getresponse()
+    assert response.status == 413 and json.loads(response.read())["error"]["code"] == "request_too_large"
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/v1/completions", 405), ("GET", "/v2", 404), ("POST", "/health", 405)]
+)
+def test_other_paths_and_methods_are_errors_of_the_same_form(
+    running: Running, method: str, path: str, status: int
+) -> None:
+    response, answer = raw(running, method, path)
+    assert response.status == status and answer["error"]["message"]
+
+
+@pytest.mark.parametrize("given", ["mine-1", "", "a b", "x" * 200])
+def test_every_reply_has_a_request_id(running: Running, given: str) -> None:
+    response, _ = raw(running, "GET", "/v1/models", None, X_Request_ID=given)
+    found = response.getheader("X-Request-ID", "")
+    assert found == given if given == "mine-1" else len(found) == 32
+
+
+def test_health_names_the_adapters_bytes(running: Running, cast: Cast) -> None:
+    response, answer = raw(running, "GET", "/health", None, Authorization="")
+    assert response.status == 200 and answer["status"] == "ok"
+    assert answer["adapters"] == {name: adapter_sha256(cast.folders[name]) for name in ("codegen", "docstring")}
+
+
+def test_metrics_count_and_tell_no_text(running: Running, client: OpenAI) -> None:
+    client.chat.completions.create(model="codegen", **CHAT)
+    _, page = raw(running, "GET", "/metrics", None, Authorization="")
+    text = page.decode()
+    assert 'bilora_tokens_total{kind="answer",model="codegen"}' in text
+    assert 'bilora_replies_total{path="/v1/chat/completions",status="200"}' in text
+    assert "bilora_running 0.0" in text and "bilora_waiting 0.0" in text
+    assert KEY not in text and TEXT not in text and "gpt-4o" not in text

@@ -1,0 +1,226 @@
+"""What a server does under load, at its end, when clients leave, and when other adapters arrive."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from cast import TOKENS, Cast, ask, prompts
+from openai import APIStatusError, InternalServerError, OpenAI, RateLimitError
+from serving_running import Running, made_engine, serving
+
+from bilora.inference.batch import TorchBatch
+from bilora.inference.local import LocalEngine
+from bilora.serving.app import Served
+from bilora.serving.reload import Reloader
+from bilora.storage import adapter_sha256, read_json, write_json
+
+LONG = 200
+
+
+def plain(engine: LocalEngine, **options: object) -> Served:
+    return Served(engine=engine, base_id="b", base_revision="r", **options)  # type: ignore[arg-type]
+
+
+def say(client: OpenAI, model: str, text: str) -> str:
+    made = client.chat.completions.create(
+        model=model, messages=[{"role": "user", "content": text}], max_tokens=TOKENS, seed=1
+    )
+    return made.choices[0].message.content or ""
+
+
+def endless(engine: LocalEngine) -> str:
+    """A text whose answer from the base fills all tokens."""
+    longest = max(
+        engine.generate("base", [ask(text, LONG) for text in prompts(16)]), key=lambda made: made.output_tokens
+    )
+    assert longest.output_tokens == LONG
+    return longest.sample_id
+
+
+def body_of(text: str, *, stream: bool) -> bytes:
+    asked = {"model": "base", "messages": [{"role": "user", "content": text}], "max_tokens": LONG, "stream": stream}
+    return json.dumps(asked).encode()
+
+
+def posted(running: Running, body: bytes) -> socket.socket:
+    """Send a request and leave the reply unread."""
+    place = urlsplit(running.url)
+    connection = socket.create_connection((place.hostname, place.port))
+    head = ["POST /v1/chat/completions HTTP/1.1", "Host: x", "Content-Type: application/json"]
+    connection.sendall("\r\n".join([*head, f"Content-Length: {len(body)}", "", ""]).encode() + body)
+    return connection
+
+
+def until(condition: object, seconds: float = 20.0) -> None:
+    assert callable(condition)
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.002)
+    assert condition()
+
+
+def test_many_clients_each_get_their_own_adapters_answer(cast: Cast) -> None:
+    asked = [(system, text) for text in prompts(20) for system in ("base", "codegen", "docstring")]
+    with serving(plain(made_engine(cast))) as running, running.client() as client, ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda one: say(client, *one), asked))
+    assert answers == [cast.says(*one) for one in asked]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_who_leaves_frees_the_row_within_a_token(cast: Cast, stream: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = made_engine(cast)
+    text = endless(engine)
+    cancelled: list[int] = []
+    step = TorchBatch.step
+
+    def watched(self: TorchBatch) -> None:
+        cancelled.append(sum(row.cancelled for row in self.rows))
+        step(self)
+
+    monkeypatch.setattr(TorchBatch, "step", watched)
+    with serving(plain(engine)) as running:
+        connection = posted(running, body_of(text, stream=stream))
+        until(lambda: len(cancelled) > 3)
+        connection.close()
+        until(lambda: engine.load() == (0, 0))
+    assert len(cancelled) < LONG - 30
+    assert sum(cancelled) <= 1
+
+
+def test_a_full_queue_says_when_to_come_back(cast: Cast) -> None:
+    engine = made_engine(cast, batch_size=1, max_waiting=1)
+    body = body_of(endless(made_engine(cast)), stream=True)
+    with serving(plain(engine)) as running:
+        held = [posted(running, body)]
+        until(lambda: engine.load() == (1, 0))
+        held.append(posted(running, body))
+        until(lambda: engine.load() == (1, 1))
+        with pytest.raises(RateLimitError) as refusal:
+            say(running.client(), "codegen", "sum")
+        assert int(refusal.value.response.headers["Retry-After"]) >= 1
+        for connection in held:
+            connection.close()
+        assert running.idle()
+        assert say(running.client(), "codegen", "sum") == cast.says("codegen", "sum")
+
+
+def test_the_end_waits_for_running_answers(cast: Cast) -> None:
+    engine = made_engine(cast)
+    text = endless(engine)
+    (whole,) = engine.generate("base", [ask(text, LONG)])
+    with serving(plain(engine)) as running:
+        client = running.client()
+        chunks = client.chat.completions.create(
+            model="base", messages=[{"role": "user", "content": text}], max_tokens=LONG, stream=True
+        )
+        said = [next(iter(chunks)).choices[0].delta.content or ""]
+        running.server.should_exit = True
+        said += [choice.delta.content or "" for chunk in chunks for choice in chunk.choices]
+    assert "".join(said) == whole.text
+
+
+def test_a_new_version_is_taken_up_and_no_request_is_dropped_or_mixed(cast: Cast, tmp_path: Path) -> None:
+    place = tmp_path / "codegen"
+    shutil.copytree(cast.folders["codegen"], place)
+    engine = made_engine(cast)
+
+    def mark() -> str:
+        return str((place / "manifest.json").stat().st_mtime_ns)
+
+    reloader = Reloader(
+        engine, seen=mark(), mark=mark, find=lambda: {"codegen": place, "docstring": cast.folders["docstring"]}
+    )
+    versions = {adapter_sha256(cast.folders[name])[:12]: name for name in ("codegen", "codegen2")}
+    found: list[tuple[str, str, str]] = []
+    text, other = prompts(2)
+
+    def keep_asking(ended: threading.Event) -> None:
+        client = running.client()
+        while not ended.is_set():
+            made = client.chat.completions.create(
+                model="codegen", messages=[{"role": "user", "content": text}], max_tokens=TOKENS
+            )
+            version = versions[(made.system_fingerprint or "").rpartition("-")[2]]
+            found.append((version, text, made.choices[0].message.content or ""))
+
+    with serving(plain(engine, look=reloader.look, look_every_s=0.02)) as running, ThreadPoolExecutor(4) as pool:
+        ended = threading.Event()
+        asking = [pool.submit(keep_asking, ended) for _ in range(4)]
+        until(lambda: len(found) > 10)
+        for name in ("adapter_config.json", "adapter_model.safetensors", "manifest.json"):
+            shutil.copy(cast.folders["codegen2"] / name, place / name)
+        until(lambda: sum(version == "codegen2" for version, *_ in found) > 10)
+        ended.set()
+        for one in asking:
+            one.result()
+        assert say(running.client(), "docstring", other) == cast.says("docstring", other)
+    assert all(cast.says(version, text) == answer for version, text, answer in found)
+    assert {version for version, *_ in found} == {"codegen", "codegen2"}
+
+
+def test_a_version_that_does_not_fit_changes_nothing(
+    cast: Cast, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = made_engine(cast)
+    before = engine.models()
+    broken = tmp_path / "codegen"
+    shutil.copytree(cast.folders["codegen"], broken)
+    write_json(broken / "adapter_config.json", read_json(broken / "adapter_config.json") | {"use_dora": True})
+    reloader = Reloader(engine, seen="", mark=lambda: "new", find=lambda: {"codegen": broken})
+    assert (reloader.look(), reloader.look()) == (0, 0)
+    assert engine.models() == before
+    assert [record.message for record in caplog.records if "use_dora" in record.message] != []
+    assert len(caplog.records) == 1
+
+
+def test_an_adapter_that_is_no_longer_named_is_not_found(cast: Cast) -> None:
+    engine = made_engine(cast)
+    reloader = Reloader(engine, seen="", mark=lambda: "new", find=lambda: {"docstring": cast.folders["docstring"]})
+    with serving(plain(engine)) as running:
+        assert reloader.look() == 1
+        with pytest.raises(APIStatusError) as refusal:
+            say(running.client(), "codegen", "sum")
+        assert refusal.value.status_code == 404
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_fault_of_the_model_is_an_error_object_and_the_server_goes_on(
+    cast: Cast, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("out of memory at sk-secret")
+
+    with serving(plain(made_engine(cast))) as running:
+        client = running.client()
+        with monkeypatch.context() as during, pytest.raises(Exception) as fault:
+            during.setattr(TorchBatch, "step", broken)
+            list(
+                client.chat.completions.create(
+                    model="base", messages=[{"role": "user", "content": "sum"}], max_tokens=9, stream=stream
+                )
+            )
+        assert isinstance(fault.value, InternalServerError) or stream
+        assert "sk-secret" not in str(fault.value) and "model failed" in str(fault.value)
+        assert say(client, "base", "sum") == cast.says("base", "sum")
+
+
+def test_an_adapters_own_system_prompt_goes_before_a_chat_without_one(cast: Cast) -> None:
+    engine = made_engine(cast)
+    with serving(plain(engine, system_prompts={"codegen": "You sort."})) as running:
+        client = running.client()
+
+        def said(model: str, *messages: dict[str, str]) -> str | None:
+            made = client.chat.completions.create(model=model, messages=list(messages), max_tokens=9)  # type: ignore[arg-type]
+            return made.choices[0].message.content
+
+        own, user = {"role": "system", "content": "You sort."}, {"role": "user", "content": "sum of the list"}
+        assert said("codegen", user) == said("codegen", own, user) != said("codegen", {**own, "content": "x"}, user)
+        assert said("base", user) != said("base", own, user)
