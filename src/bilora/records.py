@@ -66,7 +66,8 @@ class Drop(Record):
 class Completion(Record):
     """One answer of one system. Times in seconds, counts in tokens. `reason` says why there is none.
 
-    `first_token_s` runs from asking to the first token, and is None where nobody saw it come.
+    `first_token_s` runs from asking to the first token, in a benchmark's batch from the row's turn; None
+    where nobody saw it come.
     """
 
     sample_id: str

@@ -70,3 +70,23 @@ def test_each_data_set_has_its_own_table(results_of: ResultsOf, row: Row, sample
     }
     assert labels["Held-out test split, tests hidden"][0] == "Write code · pass@1"
     assert labels["Held-out test split, several answers a sample"][:2] == ["Write code · pass@1", "Write code · pass@2"]
+
+
+def test_the_first_token_s_time_is_a_median_of_those_that_were_seen(
+    results_of: ResultsOf, row: Row, sample: MakeSample
+) -> None:
+    seen: list[float | None] = [0.1, 0.3, 0.9, None]
+    rows = []
+    for number, first in enumerate(seen):
+        one = row(sample("codegen", number), "codegen", {"pass_at_1": 0.0})
+        rows.append(one.model_copy(update={"completion": one.completion.model_copy(update={"first_token_s": first})}))
+    built = results_of(rows={"codegen": rows})
+    assert built["tasks"]["codegen"]["summary"]["test"]["systems"]["codegen"]["latency_s"]["first_token_s"] == 0.3
+    (cell,) = [
+        line["cells"]["bilora"]
+        for section in table(built)["sections"]
+        if section["dataset"] == "test"
+        for line in section["rows"]
+        if line["metric"] == "latency_s"
+    ]
+    assert cell["note"].endswith("first token 0.30 s")

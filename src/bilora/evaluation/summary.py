@@ -106,6 +106,7 @@ class Summary:
             return None
         interval = bootstrap_mean(seconds, seed=self.seed, draws=self.draws) if len(seconds) > 1 else None
         tokens = sum(row.completion.output_tokens for row in rows)
+        first = [row.completion.first_token_s for row in rows if row.completion.first_token_s is not None]
         return {
             "n": len(seconds),
             "mean": float(np.mean(seconds)),
@@ -113,6 +114,7 @@ class Summary:
             "high": interval.high if interval else None,
             "median": float(np.median(seconds)),
             "p95": float(np.quantile(seconds, 0.95)),
+            "first_token_s": float(np.median(first)) if first else None,
             "tokens_per_s": tokens / sum(seconds) if sum(seconds) > 0 else None,
         }
 

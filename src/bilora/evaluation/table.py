@@ -170,4 +170,6 @@ def _spread(found: Mapping[str, Any]) -> str:
     if "median" not in found:
         return ""
     speed = "" if found["tokens_per_s"] is None else f", {found['tokens_per_s']:.0f} tokens/s"
+    if found["first_token_s"] is not None:
+        speed += f", first token {found['first_token_s']:.2f} s"
     return f"median {LATENCY.text(found['median'])}, p95 {LATENCY.text(found['p95'])}{speed}"

@@ -94,6 +94,8 @@ class TorchBatch:
         padded = [row.prompt + [0] * (width - len(row.prompt)) for row in rows]  # on the right, where nobody looks
         ends = sorted({length - 1 for length in lengths})
         for row in rows:
+            if not row.streamed:  # nobody waits for this one: its clock starts when it is its turn
+                row.asked_at = began
             row.chance = generator(row.request, row.prompt)
             if row.streamed or row.request.stop:
                 row.writer = Writer(self._tokenizer, row.request.stop)
