@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from bilora.errors import BadData, MissingStep, ParamsError, Unreachable
 from bilora.params import PARAMS_FILE, Endpoint, Params, TaskParams, read_params
-from bilora.storage import read_json, read_records
+from bilora.storage import read_json, read_record, read_records
 
 if TYPE_CHECKING:
     from bilora.ports import Engine, Hub, Judge, Source
-    from bilora.records import Sample
+    from bilora.records import DpoPair, KtoPair, RatedPairs, Sample
     from bilora.sandbox import ProcessSandbox
     from bilora.tasks.task import Task
 
@@ -40,6 +40,7 @@ JUDGE_CHECK = Path("benchmarking/judge_check.json")
 FEEDBACK = Path("data/feedback")
 OUTBOX = FEEDBACK / "outbox.sqlite3"
 SHARDS = FEEDBACK / "shards"
+RATED_PAIRS = FEEDBACK / "training_pairs.json"
 LOCK = Path("requirements.txt")
 PROFILES = Path("profiles")
 
@@ -120,6 +121,23 @@ def split(task: str, name: str) -> list[Sample]:
     from bilora.records import Sample
 
     return list(read_records(need(SPLITS / task / f"{name}.jsonl", f"data-split@{task}"), Sample))
+
+
+def rated_pairs() -> RatedPairs:
+    """Read what `bilora feedback pairs` wrote last; nothing was rated if it is not there."""
+    from bilora.records import RatedPairs
+
+    return read_record(RATED_PAIRS, RatedPairs) if RATED_PAIRS.exists() else RatedPairs()
+
+
+def preferences(params: TaskParams, task: str) -> list[KtoPair] | list[DpoPair]:
+    """Read the rows of a task's second phase."""
+    from bilora.records import DpoPair, KtoPair
+
+    path = need(SPLITS / task / "preference.jsonl", f"data-split@{task}")
+    if params.split.preference == "kto":
+        return list(read_records(path, KtoPair))
+    return list(read_records(path, DpoPair)) if params.split.preference else []
 
 
 def adapter(params: Params, task: str) -> Path:
