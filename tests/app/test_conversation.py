@@ -40,7 +40,7 @@ def turn() -> Turn:
 
 @pytest.fixture
 def answer() -> Answer:
-    return Answer("g1", "codegen", "a" * 64)
+    return Answer("g1", "codegen", "a" * 64, "b" * 40)
 
 
 def test_the_answer_grows_and_is_asked_as_everywhere(turn: Turn, answer: Answer) -> None:

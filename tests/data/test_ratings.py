@@ -15,7 +15,8 @@ TASK = load_task("codegen")
 EVENT = "01KGE3H900SVCYXAW440G165C0"
 HELD = Sample.create(
     task="codegen", prompt="Add two numbers.\n\nMust pass: assert add(1, 2) == 3",
-    target="def add(a, b):\n    return a + b", tests=("assert add(1, 2) == 3",), source="held", group="h", licence="MIT",
+    target="def add(a, b):\n    return a + b", tests=("assert add(1, 2) == 3",),
+    source="held", group="h", licence="MIT",
 )  # fmt: skip
 DOUBLE = "def double(x):\n    return 2 * x"
 

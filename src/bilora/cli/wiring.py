@@ -152,7 +152,10 @@ def adapter(params: Params, task: str) -> Path:
     folder = need(ADAPTERS / task, f"train@{task}")
     manifest, config = read_json(folder / "manifest.json"), read_json(folder / "adapter_config.json")
     made_for = (manifest.get("base_id"), manifest.get("base_revision"))
-    if made_for != (params.base.id, base_revision(params.base)) or config["base_model_name_or_path"] != params.base.id:
+    if (
+        made_for != (params.base.id, base_revision(params.base))
+        or config.get("base_model_name_or_path") != params.base.id
+    ):
         raise BadData(
             folder, f"this adapter was made for {made_for[0]} at {made_for[1]}; run `dvc repro train@{task}`."
         )
@@ -176,10 +179,10 @@ def bundle(place: str, params: Params) -> dict[str, Path]:
         folder = _from_hub(place)
     manifest = read_json(folder / "manifest.json") if (folder / "manifest.json").is_file() else {}
     adapters = manifest.get("adapters") if isinstance(manifest, dict) else None
-    if not isinstance(adapters, dict):
+    if not (isinstance(adapters, dict) and isinstance(manifest.get("base"), dict) and "files" in manifest):
         raise BadData(folder, "this is no bundle: name a folder with a manifest.json, or a hub id@commit.")
-    if manifest["base"]["id"] != params.base.id:
-        raise BadData(folder, f"its adapters were made for {manifest['base']['id']}, not for {params.base.id}.")
+    if (made_for := manifest["base"].get("id")) != params.base.id:
+        raise BadData(folder, f"its adapters were made for {made_for}, not for {params.base.id}.")
     for file, digest in manifest["files"].items():
         if not (folder / file).is_file() or sha256_file(folder / file) != digest:
             raise BadData(folder / file, "does not match the bundle's manifest; fetch it again.")
