@@ -20,8 +20,8 @@ from checkout import change_task, environment_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")
-WAIT_MS = 15_000
-LONG = 300
+WAIT_MS = 60_000
+LONG = 400
 """Tokens of an answer: enough of them to watch it grow and to stop it."""
 
 

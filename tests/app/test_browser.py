@@ -29,7 +29,7 @@ def picture(page: Any, name: str) -> None:
         seen = page.viewport_size
         page.set_viewport_size(
             seen | {"height": 2000}
-        )  # the page scrolls inside itself, so that full_page sees no more
+        )  # the page scrolls inside itself
         page.screenshot(path=Path(PICTURES) / f"{name}.png")
         page.set_viewport_size(seen)
 
@@ -90,7 +90,7 @@ def test_stop_keeps_what_was_written_and_the_page_goes_on(page: Any) -> None:
     take_example(page)
     button(page, "Ask").click()
     until(lambda: page.get_by_test_id("stCode").count() > 0)
-    button(page, "Stop").click()
+    button(page, "Stop").click(force=True)  # not waiting until the page stands still: then it would be over
     page.get_by_text("stopped by you").wait_for()
     assert page.get_by_test_id("stCode").last.inner_text().strip()
     ask(page, "Add two numbers.")
