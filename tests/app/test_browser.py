@@ -27,9 +27,7 @@ PICTURES = os.environ.get("BILORA_PICTURES")
 def picture(page: Any, name: str) -> None:
     if PICTURES:
         seen = page.viewport_size
-        page.set_viewport_size(
-            seen | {"height": 2000}
-        )  # the page scrolls inside itself
+        page.set_viewport_size(seen | {"height": 2000})  # the page scrolls inside itself
         page.screenshot(path=Path(PICTURES) / f"{name}.png")
         page.set_viewport_size(seen)
 
