@@ -80,7 +80,10 @@ def main() -> int:
             page = browser.new_page()
             page.set_default_timeout(WAIT_MS)
             page.goto(url)
-            page.get_by_role("button", name="Use the example").wait_for()
+            ready, fault = page.get_by_role("button", name="Use the example"), page.get_by_test_id("stAlert")
+            ready.or_(fault).first.wait_for()
+            if not ready.count():
+                raise SystemExit(f"bench: {fault.inner_text()}")
             drawn = time.perf_counter() - began
             print(f"start to healthy {healthy:.1f} s, to the first page with its model {drawn:.1f} s (and a browser)")
             first = visited(page, url).evaluate(FIRST_TOKEN)
