@@ -8,6 +8,9 @@ import sys
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -54,3 +57,11 @@ def copied_checkout(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     copy_checkout(folder)
     return folder
+
+
+def change_task(folder: Path, name: str, change: Callable[[Any], object]) -> None:
+    """Change one task's entry in a checkout's params.yaml."""
+    path = folder / "params.yaml"
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    change(document["tasks"][name])
+    path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")

@@ -114,3 +114,18 @@ def test_what_is_no_mapping_is_one_sentence(tmp_path: Path) -> None:
 )
 def test_a_hub_that_is_none_is_named_by_its_place(faults: Any, hub: dict[str, Any], place: str) -> None:
     assert f"\n  {place}: " in faults(lambda document: document.update(hub=hub))
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "said"),
+    [
+        ("split", {"preference": "kto"}, "training.preference does not say how"),
+        ("training", {"preference": {"learning_rate": 1e-4, "steps": 5, "batch_size": 4}}, "set split.preference"),
+        ("split", {"feedback": "all"}, "tasks.codegen.split.feedback"),
+        ("split", {"preference": "ppo"}, "tasks.codegen.split.preference"),
+        ("training", {"preference": {"learning_rate": 1e-4, "steps": 5, "batch_size": 1}}, "batch_size"),
+    ],
+    ids=["rows alone", "numbers alone", "another mix", "another method", "one row"],
+)
+def test_training_on_ratings_is_asked_for_wholly_or_not(faults: Any, section: str, value: Any, said: str) -> None:
+    assert said in faults(lambda document: document["tasks"]["codegen"][section].update(value))

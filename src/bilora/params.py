@@ -104,11 +104,17 @@ class Processing(Slice):
 
 
 class Splitting(Slice):
-    """data-split: at most so many samples a split; groups without an official split are dealt by hash."""
+    """data-split: at most so many samples a split; groups without an official split are dealt by hash.
+
+    `feedback: mix` adds the answers that people edited to the training split. `preference` deals the
+    rows of a second phase: thumbs (`kto`), or edits above the answers they mend (`dpo`).
+    """
 
     train: Count
     validation: Count
     test: Count
+    feedback: Literal["mix"] | None = None
+    preference: Literal["kto", "dpo"] | None = None
 
 
 class Adapter(Slice):
@@ -118,6 +124,19 @@ class Adapter(Slice):
     alpha: Count
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)]
     target_modules: Annotated[list[str], Field(min_length=1)]
+
+
+class Preference(Slice):
+    """The second phase: `beta` holds the adapter near what it was, `steps` are optimiser steps of `batch_size` rows.
+
+    With fewer than `min_rows` rows nothing is trained. One row alone has no other to be compared with.
+    """
+
+    beta: Annotated[float, Field(gt=0.0)] = 0.1
+    learning_rate: Annotated[float, Field(gt=0.0)]
+    steps: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    min_rows: Annotated[int, Field(ge=2)] = 16
 
 
 class Training(Slice):
@@ -133,6 +152,7 @@ class Training(Slice):
     evaluate_every: Count
     evaluate_samples: Count
     patience: Count = 3
+    preference: Preference | None = None
 
 
 class Generation(Slice):
@@ -152,6 +172,14 @@ class TaskParams(Slice):
     training: Training
     generation: Generation
     margin: Fraction = 0.05
+
+    @model_validator(mode="after")
+    def _both_halves(self) -> TaskParams:
+        if self.split.preference and not self.training.preference:
+            raise ValueError("split.preference deals rows, but training.preference does not say how to train on them")
+        if self.training.preference and not self.split.preference:
+            raise ValueError("training.preference has no rows: set split.preference to kto or dpo")
+        return self
 
 
 class PassAtK(Slice):

@@ -292,3 +292,12 @@ class KtoPair(Pair):
 
     completion: tuple[Message, ...]
     label: bool
+
+
+class RatedPairs(Record):
+    """What ratings gave: training rows by their kind, and by reason how many ratings gave none."""
+
+    left_out: dict[str, dict[str, int]] = Field(default_factory=dict)
+    sft: tuple[SftPair, ...] = ()
+    dpo: tuple[DpoPair, ...] = ()
+    kto: tuple[KtoPair, ...] = ()

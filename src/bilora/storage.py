@@ -119,12 +119,25 @@ def read_records(path: Path, kind: type[R]) -> Iterator[R]:
         BadData: a line does not hold a `kind`; file, line and field are named.
     """
     for number, row in read_rows(path):
-        try:
-            yield kind.model_validate(row)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise BadData(path, f"not a {kind.__name__}: {place}: {first['msg']}.", number) from None
+        yield _parsed(path, kind, row, number)
+
+
+def read_record(path: Path, kind: type[R]) -> R:
+    """Read a JSON file that holds one record.
+
+    Raises:
+        BadData: it is absent, or holds no `kind`; the field is named.
+    """
+    return _parsed(path, kind, read_json(path))
+
+
+def _parsed(path: Path, kind: type[R], value: Any, line: int | None = None) -> R:
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise BadData(path, f"not a {kind.__name__}: {place}: {first['msg']}.", line) from None
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -1,98 +1,191 @@
-"""The page in a real browser: asked, watched, stopped, rated; and no request leaves its server."""
+"""The page in a real browser: asked, watched, stopped, rated; by mouse and by keyboard, wide and narrow."""
 
 from __future__ import annotations
 
 import contextlib
-import shutil
-import socket
-import subprocess
-import sys
+import os
+import sqlite3
 import time
-import urllib.request
-from collections.abc import Iterator
-from importlib.util import find_spec
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-from checkout import environment_of
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None or find_spec("playwright") is None,
-        reason="Chromium or Playwright is not installed; `make test-browser` installs both",
-    ),
-]
-QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")
-WAIT_MS = 60_000
+from bilora.app.conversation import MAX_CHARS
+
+pytestmark = pytest.mark.slow
+CODE, FUNCTION = "What should the code do?", "Your function"
+HOSTILE = "<img src=x onerror='window.hit=1'><script>window.hit=1</script> `</code>` [a](javascript:window.hit=1) $x$"
+FOCUSED = """(e => e.getAttribute('aria-label') || e.labels?.[0]?.innerText || e.innerText || '')
+(document.activeElement)"""
+PICTURES = os.environ.get("BILORA_PICTURES")
+"""A folder for pictures of the page, to be looked at."""
 
 
-@pytest.fixture(scope="module")
-def url(measured: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "hf_space/app.py", "--server.port", str(port)]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, cwd=measured, env=environment_of(measured), **quiet) as process:  # type: ignore[call-overload]
-        for _ in range(120):
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://localhost:{port}/_stcore/health"):
-                break
-            time.sleep(0.25)
-        yield f"http://localhost:{port}"
-        process.terminate()
+def picture(page: Any, name: str) -> None:
+    if PICTURES:
+        seen = page.viewport_size
+        page.set_viewport_size(seen | {"height": 2000})  # the page scrolls inside itself
+        page.screenshot(path=Path(PICTURES) / f"{name}.png")
+        page.set_viewport_size(seen)
 
 
-@pytest.fixture
-def page(url: str) -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
-        opened = browser.new_page()
-        asked: list[str] = []
-        opened.on("request", lambda request: asked.append(request.url))
-        opened.goto(url)
-        opened.get_by_role("button", name="Use the example").wait_for(timeout=WAIT_MS)
-        yield opened
-        browser.close()
-    foreign = {urlsplit(one).netloc for one in asked if one.startswith(("http", "ws"))} - {urlsplit(url).netloc}
-    assert not foreign
+def button(page: Any, name: str) -> Any:
+    return page.get_by_role("button", name=name, exact=True)
 
 
-def ask_example(page: Any, who: str) -> None:
-    page.get_by_role("button", name="Use the example").click()
+def take_example(page: Any) -> None:
+    from playwright.sync_api import expect
+
+    button(page, "Use the example").click()
+    expect(page.get_by_role("textbox").first).not_to_have_value("")
+
+
+def ask(page: Any, text: str, who: str = "adapter") -> None:
+    page.get_by_label(CODE).fill(text)
     page.get_by_text(who, exact=True).click()
-    page.get_by_role("button", name="Ask", exact=True).click()
+    button(page, "Ask").click()
 
 
-def test_both_answers_come_and_a_rating_is_kept_once(page: Any, measured: Path) -> None:
-    ask_example(page, "side by side")
-    page.get_by_role("button", name="Rate").nth(1).wait_for(timeout=WAIT_MS)
-    page.get_by_test_id("stFeedback").first.get_by_role("button").first.click()
-    page.get_by_label("How it should read").first.fill("def sum_even(numbers):\n    return 0")
+def answered(page: Any, count: int = 1) -> None:
+    button(page, "Rate").nth(count - 1).wait_for()
+
+
+def kept(site: Path) -> list[bytes]:
+    """What the page's outbox holds, oldest first."""
+    path = site / "data" / "feedback" / "outbox.sqlite3"
+    if not path.exists():
+        return []
+    with contextlib.closing(sqlite3.connect(path)) as outbox:
+        return [body for (body,) in outbox.execute("select body from ratings order by event_id")]
+
+
+def until(true: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_both_are_asked_and_their_answers_grow_while_one_watches(page: Any) -> None:
+    take_example(page)
+    page.get_by_text("side by side", exact=True).click()
+    button(page, "Ask").click()
+    button(page, "Stop").wait_for()
+    seen: list[int] = []
+    until(lambda: (seen.append(len(page.inner_text("body"))), button(page, "Rate").count() == 2)[1])
+    grown = [after for before, after in pairwise(seen) if after > before]
+    assert len(grown) >= 5, seen
+    assert [one.inner_text() for one in page.get_by_role("heading", level=3).all()] == ["codegen", "base"]
+    assert page.get_by_text("tokens/s").count() == 2
+    assert page.get_by_text("adapter ").filter(has_text="tokens/s").count() == 1
+    picture(page, "compared")
+
+
+def test_stop_keeps_what_was_written_and_the_page_goes_on(page: Any) -> None:
+    take_example(page)
+    button(page, "Ask").click()
+    until(lambda: page.get_by_test_id("stCode").count() > 0)
+    button(page, "Stop").click(force=True)  # not waiting until the page stands still: then it would be over
+    page.get_by_text("stopped by you").wait_for()
+    assert page.get_by_test_id("stCode").last.inner_text().strip()
+    ask(page, "Add two numbers.")
+    until(lambda: page.get_by_test_id("stExpander").filter(has_text="Add two numbers.").count() > 0)
+    answered(page)
+    assert page.get_by_text("stopped by you").count() == 1
+
+
+def test_an_edited_answer_is_rated_once_however_often_one_clicks(page: Any, site: Path) -> None:
+    before = len(kept(site))
+    ask(page, "Add the numbers of a list.", "side by side")
+    answered(page, 2)
+    page.get_by_role("radio", name="Thumbs down").first.click()
+    page.get_by_text("Correct it, or say why").first.click()
+    page.get_by_label("How it should read").first.fill("def total(numbers):\n    return sum(numbers)")
     page.get_by_text("may be stored in the project").first.click()
-    page.get_by_role("button", name="Rate").first.click()
-    page.get_by_text("your rating is kept").wait_for(timeout=WAIT_MS)
-    status = subprocess.run(
-        ["bilora", "feedback", "status"], cwd=measured, env=environment_of(measured),
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    assert "1" in status, status
+    picture(page, "rating")
+    button(page, "Rate").first.dblclick()
+    page.get_by_text("your rating is kept").wait_for()
+    assert button(page, "Rate").count() == 1
+    page.wait_for_timeout(500)
+    rows = kept(site)
+    assert len(rows) == before + 1 and b"return sum(numbers)" in rows[-1]
+    picture(page, "rated")
+
+
+def test_a_function_is_explained_and_the_change_is_shown(page: Any) -> None:
+    page.get_by_text("Explain code", exact=True).click()
+    page.get_by_label(FUNCTION).wait_for()
+    take_example(page)
+    button(page, "Ask").click()
+    page.get_by_test_id("stCode").filter(has_text="+++ after").wait_for()
+    picture(page, "explained")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x" * 100_000, f"at most {MAX_CHARS:,} can be asked about"),
+        ("\0\1\2", "holds binary data"),
+        ("", "Type something"),
+    ],
+    ids=["100,000 characters", "binary", "nothing"],
+)
+def test_what_cannot_be_asked_is_one_sentence_and_the_history_stays(page: Any, text: str, said: str) -> None:
+    ask(page, "Add two numbers.")
+    answered(page)
+    ask(page, text)
+    page.get_by_text(said).wait_for()
+    answered(page)
+    assert button(page, "Rate").count() == 1 and page.get_by_test_id("stException").count() == 0
+
+
+def test_what_is_typed_is_shown_and_never_run(page: Any) -> None:
+    ask(page, HOSTILE)
+    answered(page)
+    page.get_by_text("Correct it, or say why").click()
+    page.get_by_label("How it should read").fill(HOSTILE)
+    page.get_by_label("Anything else").fill(HOSTILE)
+    page.get_by_role("radio", name="Thumbs up").click()
+    button(page, "Rate").click()
+    page.get_by_text("your rating is kept").wait_for()
+    assert page.evaluate("window.hit") is None
+    assert page.locator("img[src='x'], a[href^='javascript']").count() == 0
+    assert page.get_by_test_id("stCode").first.inner_text().strip() == HOSTILE
+
+
+def tab_to(page: Any, wanted: str) -> None:
+    """Press Tab until what has the focus is called `wanted`."""
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate(FOCUSED).strip() == wanted:
+            return
+    raise AssertionError(f"{wanted!r} cannot be reached with Tab")
+
+
+def test_the_keyboard_is_enough(page: Any, site: Path) -> None:
+    before = len(kept(site))
+    tab_to(page, CODE)
+    page.keyboard.type("add two numbers")
+    page.keyboard.press("Control+Enter")
+    answered(page)
+    tab_to(page, "Thumbs up")
+    page.keyboard.press("Enter")
+    tab_to(page, "Rate")
+    page.keyboard.press("Enter")
+    page.get_by_text("your rating is kept").wait_for()
+    assert len(kept(site)) == before + 1
 
 
 def test_it_fits_a_phone(page: Any) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
-    ask_example(page, "adapter")
-    page.get_by_role("button", name="Rate").first.wait_for(timeout=WAIT_MS)
+    take_example(page)
+    page.get_by_text("side by side", exact=True).click()
+    button(page, "Ask").click()
+    answered(page, 2)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-
-
-def test_the_keyboard_is_enough(page: Any) -> None:
-    page.get_by_label("What should the code do?").focus()
-    page.keyboard.type("add two numbers")
-    page.keyboard.press("Control+Enter")
-    page.get_by_role("button", name="Rate").first.wait_for(timeout=WAIT_MS)
+    for one in page.get_by_test_id("stCode").all():
+        assert one.bounding_box()["width"] <= 390
+    picture(page, "phone")

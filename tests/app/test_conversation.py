@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 import pytest
 
-from bilora.app.conversation import MAX_CHARS, Answer, Turn, answering, difference, problem
+from bilora.app.conversation import MAX_CHARS, Answer, Turn, answering, difference, plain, problem
 from bilora.errors import Unreachable
 from bilora.ports import Request
 from bilora.records import Completion
@@ -40,7 +40,7 @@ def turn() -> Turn:
 
 @pytest.fixture
 def answer() -> Answer:
-    return Answer("g1", "codegen", "a" * 64)
+    return Answer("g1", "codegen", "a" * 64, "b" * 40)
 
 
 def test_the_answer_grows_and_is_asked_as_everywhere(turn: Turn, answer: Answer) -> None:
@@ -87,3 +87,9 @@ def test_the_difference_shows_the_new_line() -> None:
     shown = difference("def f():\n    return 1", 'def f():\n    """One."""\n    return 1')
     assert '+    """One."""' in shown and "-" not in shown.splitlines()[3]
     assert difference("same", "same") == ""
+
+
+def test_a_server_s_words_are_no_markup() -> None:
+    drawn = plain("![x](http://elsewhere/x.png) <b>`$y$`</b> and plain words, with a comma.")
+    assert drawn.startswith("\\!\\[x\\]\\(http://elsewhere/x.png\\) \\<b\\>\\`\\$y\\$\\`")
+    assert drawn.endswith("and plain words, with a comma.")

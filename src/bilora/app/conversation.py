@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 
@@ -35,6 +36,7 @@ class Answer:
     id: str
     system: str
     adapter_sha256: str
+    base_revision: str
     text: str = ""
     made: Completion | None = None
     fault: str = ""
@@ -82,6 +84,11 @@ def problem(typed: str) -> str:
     if "\0" in typed:
         return "This text holds binary data. Paste source code or a sentence."
     return ""
+
+
+def plain(text: str) -> str:
+    """Escape what Markdown would make of a text: a server's or a file's words are shown, never drawn."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|<>~$])", r"\\\1", text)
 
 
 def answering(engine: Streamer, task: Task, turn: Turn, answer: Answer) -> Generator[str, None, None]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from bilora.app.conversation import Answer, Offer, Turn, answering, difference, problem
+from bilora.app.conversation import Answer, Offer, Turn, answering, difference, plain, problem
 from bilora.errors import BiloraError
 from bilora.tasks.task import Task
 
@@ -17,6 +17,7 @@ Rate = Callable[[Turn, Answer, dict[str, Any]], str]
 
 ADAPTER, BASE, BOTH = "adapter", "base", "side by side"
 WHY = ("wrong", "incomplete", "hard to read", "too long")
+STYLE = "<style>.stMainBlockContainer {padding-top: 3rem; max-width: 80rem}</style>"
 CONSENT = (
     "My question, the answer and my rating may be stored in the project's collection of ratings and used to "
     "train and measure its adapters."
@@ -33,9 +34,12 @@ def show(offer: Offer, tasks: Mapping[str, Task], limits: Mapping[str, int], rat
         rate: where ratings go.
     """
     history: list[Turn] = st.session_state.setdefault("history", [])
-    st.title("BiLoRA")
+    st.html(STYLE)
+    st.title("BiLoRA", anchor=False)
     st.caption(f"{offer.base}, {offer.place}. Answers are made by small adapters; check them before you use them.")
-    task = tasks[_choose_task(tasks)]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        task = tasks[_choose_task(tasks)]
+        st.button("Use the example", on_click=_take_example, args=(task,))
     available = [ADAPTER, BASE, BOTH] if task.name in offer.adapters else [BASE]
     if task.name not in offer.adapters:
         st.info("There is no adapter for this task here; the base answers alone. `make demo` trains one.")
@@ -43,12 +47,11 @@ def show(offer: Offer, tasks: Mapping[str, Task], limits: Mapping[str, int], rat
         typed = st.text_area(
             "Your function" if task.apply else "What should the code do?",
             key=f"typed-{task.name}",
-            height=220,
+            height=180,
             placeholder=task.example,
         )
         who = st.radio("Answered by", available, horizontal=True)
         asked = st.form_submit_button("Ask", type="primary")
-    st.button("Use the example", on_click=_take_example, args=(task,))
     if asked:
         if trouble := problem(typed):
             st.warning(trouble)
@@ -57,8 +60,20 @@ def show(offer: Offer, tasks: Mapping[str, Task], limits: Mapping[str, int], rat
             history.append(turn)
             _ask(offer, task, turn, [task.name, "base"] if who == BOTH else [task.name if who == ADAPTER else "base"])
             st.rerun()
+    show_history(tasks, rate)
+
+
+def show_fault(error: BiloraError) -> None:
+    """Say in a sentence why nobody can be asked now."""
+    st.error(plain(str(error)))
+
+
+def show_history(tasks: Mapping[str, Task], rate: Rate) -> None:
+    """Draw what was asked so far, the newest first; it needs no engine."""
+    history: list[Turn] = st.session_state.get("history", [])
     for number, turn in reversed(list(enumerate(history))):
-        _show_turn(tasks[turn.task], turn, rate, newest=number == len(history) - 1)
+        if turn.task in tasks:
+            _show_turn(tasks[turn.task], turn, rate, newest=number == len(history) - 1)
 
 
 def _choose_task(tasks: Mapping[str, Task]) -> str:
@@ -79,7 +94,7 @@ def _ask(offer: Offer, task: Task, turn: Turn, systems: list[str]) -> None:
     st.button("Stop")
     for column, system in zip(st.columns(len(systems)), systems, strict=True):
         sha256 = offer.adapters.get(system, "") if system != "base" else ""
-        answer = Answer(secrets.token_hex(13), system, sha256)
+        answer = Answer(secrets.token_hex(13), system, sha256, offer.base_revision)
         turn.answers.append(answer)
         with column:
             st.subheader(system, anchor=False)
@@ -104,7 +119,7 @@ def _show_turn(task: Task, turn: Turn, rate: Rate, *, newest: bool) -> None:
 def _show_answer(task: Task, turn: Turn, answer: Answer, rate: Rate) -> None:
     st.subheader(answer.system, anchor=False)
     if answer.fault:
-        st.error(answer.fault)
+        st.error(plain(answer.fault))
         return
     text = task.extract(answer.text)
     st.code(text or "(no answer)", language=task.language, wrap_lines=True)
@@ -124,9 +139,10 @@ def _show_answer(task: Task, turn: Turn, answer: Answer, rate: Rate) -> None:
 def _rating(turn: Turn, answer: Answer, text: str, rate: Rate) -> None:
     with st.form(f"rate-{answer.id}"):
         thumb = st.feedback("thumbs", key=f"thumb-{answer.id}")
-        why = st.multiselect("What is wrong with it?", WHY, key=f"why-{answer.id}")
-        edited = st.text_area("How it should read", text, key=f"edit-{answer.id}")
-        comment = st.text_input("Anything else", key=f"comment-{answer.id}", max_chars=2000)
+        with st.expander("Correct it, or say why"):
+            edited = st.text_area("How it should read", text, key=f"edit-{answer.id}", height=160)
+            why = st.multiselect("What is wrong with it?", WHY, key=f"why-{answer.id}")
+            comment = st.text_input("Anything else", key=f"comment-{answer.id}", max_chars=2000)
         consent = st.checkbox(CONSENT, key=f"consent-{answer.id}")
         if not st.form_submit_button("Rate"):
             return
@@ -143,6 +159,6 @@ def _rating(turn: Turn, answer: Answer, text: str, rate: Rate) -> None:
     try:
         answer.rating = rate(turn, answer, given)
     except (BiloraError, OSError) as error:
-        st.error(f"Your rating could not be kept ({error}); nothing was lost on this page, try again.")
+        st.error(plain(f"Your rating could not be kept ({error}); nothing was lost on this page, try again."))
         return
     st.rerun()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from bilora.params import Splitting
 
 TaskName = Annotated[str, typer.Argument(help="A task of params.yaml.", show_default=False)]
 
@@ -50,17 +54,43 @@ def data_process(task: TaskName) -> None:
 
 
 def data_split(task: TaskName) -> None:
-    """Deal one task's samples to train, validation and test."""
+    """Deal one task's samples to train, validation and test, and what was rated to training."""
     from bilora.cli import wiring
+    from bilora.data.ratings import from_ratings
     from bilora.data.split import split
     from bilora.records import Sample
     from bilora.storage import read_records, write_json, write_records
 
-    params, chosen, _ = wiring.load_named(task)
+    params, chosen, task_type = wiring.load_named(task)
     samples = read_records(wiring.need(wiring.SAMPLES / f"{task}.jsonl", f"data-process@{task}"), Sample)
     dealt, report = split(list(samples), splitting=chosen.split, seed=params.seed, rules=params.processing)
+    rated = from_ratings(
+        task_type,
+        wiring.rated_pairs(),
+        splitting=chosen.split,
+        trained=dealt["train"],
+        held_out=[*dealt["validation"], *dealt["test"], *wiring.curated(params, task_type)],
+        rules=params.processing,
+    )
+    dealt["train"] += rated.samples
     for name, members in dealt.items():
         write_records(wiring.SPLITS / task / f"{name}.jsonl", members)
-    write_json(wiring.REPORTS / "split" / f"{task}.json", report)
+    write_records(wiring.SPLITS / task / "preference.jsonl", rated.preferences)
+    asked = chosen.split.feedback or chosen.split.preference
+    write_json(wiring.REPORTS / "split" / f"{task}.json", report | ({"feedback": rated.report} if asked else {}))
     counts = ", ".join(f"{len(members)} {name}" for name, members in dealt.items())
     print(f"data-split {task}: {counts}; {len(report['pairs'])} repeats across splits removed")
+    if asked:
+        _tell(rated.report, chosen.split)
+
+
+def _tell(report: Mapping[str, Any], splitting: Splitting) -> None:
+    from bilora.cli import wiring
+
+    joined = [f"{report['samples']} edited answers among them"] if splitting.feedback else []
+    joined += [f"{report['preferences']} rows for {splitting.preference}"] if splitting.preference else []
+    print(f"  of the ratings: {', '.join(joined)}")
+    for rule in report["rules"]:
+        print(f"  {rule['count']:6} left out: {rule['rule']}")
+    if not wiring.RATED_PAIRS.exists():
+        print(f"  {wiring.RATED_PAIRS} is not there; `bilora feedback pairs` writes it.")

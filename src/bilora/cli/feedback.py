@@ -78,6 +78,7 @@ def pairs(source: From = None) -> None:
     from bilora.errors import BadData
     from bilora.feedback.compact import compact
     from bilora.feedback.pairs import training_pairs
+    from bilora.records import RatedPairs
     from bilora.storage import write_json
     from bilora.tasks import load_task
 
@@ -89,18 +90,14 @@ def pairs(source: From = None) -> None:
     tasks = {name: load_task(name) for name in params.tasks}
     asked = {name: task for name, task in tasks.items() if any(rating.task == name for rating in read.ratings)}
     made = training_pairs(read.ratings, tasks, adapters=_known_adapters(params), held_out=_held_out(params, asked))
-    rows = {"sft": made.sft, "dpo": made.dpo, "kto": made.kto}
     reasons = {"refused": made.refused, "thumbs": made.thumbs, "edits": made.edits}
+    written = RatedPairs(left_out=reasons, sft=made.sft, dpo=made.dpo, kto=made.kto)
     write_json(
         wiring.FEEDBACK / "all_feedback.json",
         {"counts": read.counts, "ratings": [rating.model_dump(mode="json") for rating in read.ratings]},
     )
-    write_json(
-        wiring.FEEDBACK / "training_pairs.json",
-        {"left_out": reasons}
-        | {kind: [row.model_dump(mode="json") for row in members] for kind, members in rows.items()},
-    )
-    _tell(read.counts, {kind: len(members) for kind, members in rows.items()}, reasons)
+    write_json(wiring.RATED_PAIRS, written.model_dump(mode="json"))
+    _tell(read.counts, {"sft": len(made.sft), "dpo": len(made.dpo), "kto": len(made.kto)}, reasons)
     print(f"  in {wiring.FEEDBACK}/all_feedback.json and training_pairs.json")
 
 

@@ -14,6 +14,7 @@ import typer
 if TYPE_CHECKING:
     from bilora.app.conversation import Answer, Offer, Turn
     from bilora.params import Params
+    from bilora.tasks.task import Task
 
 DOOR = Path("hf_space/app.py")
 ENDPOINT, ENDPOINT_KEY, BUNDLE = "BILORA_ENDPOINT", "BILORA_ENDPOINT_KEY", "BILORA_BUNDLE"
@@ -32,22 +33,24 @@ def page() -> None:
     """Draw the page. Streamlit runs this anew after every action; what is slow is kept between the runs."""
     import streamlit as st
 
-    from bilora.app.page import show
+    from bilora.app.page import show, show_fault, show_history
     from bilora.cli import wiring
     from bilora.errors import BiloraError
     from bilora.tasks import load_task
 
     st.set_page_config(page_title="BiLoRA", layout="wide")
+    tasks: dict[str, Task] = {}
     try:
         params = wiring.load_params()
         tasks = {name: load_task(name) for name in params.tasks}
         with st.spinner("Loading the model …"):
             offer = current_offer(params)
     except BiloraError as error:
-        st.error(str(error))
+        show_fault(error)
+        show_history(tasks, _rate)
         return
     limits = {name: one.generation.max_new_tokens for name, one in params.tasks.items()}
-    show(offer, tasks, limits, lambda turn, answer, given: _rate(offer, turn, answer, given))
+    show(offer, tasks, limits, _rate)
 
 
 def current_offer(params: Params) -> Offer:
@@ -97,7 +100,8 @@ def _remote(url: str, params: Params) -> Offer:
     from bilora.inference.endpoint import EndpointEngine
     from bilora.params import Endpoint
 
-    engine = EndpointEngine(Endpoint(name="endpoint", base_url=url, model="base"), os.environ.get(ENDPOINT_KEY))
+    settings = Endpoint(name="endpoint", base_url=url, model="base")
+    engine = EndpointEngine(settings, os.environ.get(ENDPOINT_KEY), retries=1)  # a person is waiting
     return Offer(
         engine=engine,
         adapters={name: "" for name in engine.models() if name in params.tasks},
@@ -107,7 +111,7 @@ def _remote(url: str, params: Params) -> Offer:
     )
 
 
-def _rate(offer: Offer, turn: Turn, answer: Answer, given: dict[str, Any]) -> str:
+def _rate(turn: Turn, answer: Answer, given: dict[str, Any]) -> str:
     """Keep a rating; when this returns its id, it is on the disk."""
     from datetime import UTC, datetime
     from importlib.metadata import version
@@ -128,7 +132,7 @@ def _rate(offer: Offer, turn: Turn, answer: Answer, given: dict[str, Any]) -> st
         prompt=turn.prompt,
         completion=answer.text,
         adapter_sha256=answer.adapter_sha256 or None,
-        base_revision=offer.base_revision,
+        base_revision=answer.base_revision,
         decoding={"temperature": 0.0, "max_new_tokens": turn.max_new_tokens},
         app_version=version("bilora"),
         created_utc=datetime.now(UTC).isoformat(timespec="milliseconds"),

@@ -17,6 +17,7 @@ def train(task: TaskName) -> None:
     """Train one task's adapter, or go on where an interrupted run stopped."""
     from bilora.cli import wiring
     from bilora.cli.progress import bar
+    from bilora.data.ratings import GROUP
     from bilora.inference.loading import base_revision, load_base
     from bilora.ports import Referees
     from bilora.records import RunRecord
@@ -27,6 +28,7 @@ def train(task: TaskName) -> None:
 
     params, chosen, task_type = wiring.load_named(task)
     samples = {name: wiring.split(task, name) for name in ("train", "validation")}
+    preferences = wiring.preferences(chosen, task)
     wiring.quiet_libraries()
     loaded = load_base(params.base, training=True)
     revision = base_revision(params.base)
@@ -37,12 +39,17 @@ def train(task: TaskName) -> None:
             "task": chosen.model_dump(include={"adapter", "training", "generation"}),
         },
         "base_revision": revision,
-        "data": sha256_json({name: [s.id for s in members] for name, members in samples.items()}),
+        "data": sha256_json(
+            {name: [s.id for s in members] for name, members in samples.items()}
+            | ({"preference": [row.model_dump() for row in preferences]} if preferences else {})
+        ),
         "lock": sha256_file(wiring.need(wiring.LOCK, "doctor")),
         "template": sha256_json(loaded.tokenizer.chat_template),
         "mode": loaded.mode,
         "chat": [m.model_dump() for m in task_type.messages("")],
     }
+    if second := chosen.training.preference:
+        decisive["params"]["second_phase"] = chosen.split.preference
     identity = sha256_json(decisive)
     started = datetime.now(UTC)
     run = RunFolder(wiring.RUNS, f"{started:%Y%m%dT%H%M%SZ}-{task}-{identity[:8]}")
@@ -53,7 +60,8 @@ def train(task: TaskName) -> None:
         run.append(row)
 
     print(f"train {task}: {loaded.mode}, base {params.base.id} at {revision[:12]}")
-    with bar(f"train {task}", chosen.training.steps, "steps") as shown, wiring.sandbox(params) as sandbox:
+    steps = chosen.training.steps + (second.steps if second else 0)
+    with bar(f"train {task}", steps, "steps") as shown, wiring.sandbox(params) as sandbox:
         done = train_adapter(
             task_type,
             params=chosen,
@@ -62,6 +70,7 @@ def train(task: TaskName) -> None:
             loaded=loaded,
             train_samples=samples["train"],
             validation_samples=samples["validation"],
+            preferences=preferences,
             referees=Referees(sandbox=sandbox),
             seed=params.seed,
             identity=identity,
@@ -71,7 +80,9 @@ def train(task: TaskName) -> None:
             watch=_watcher(shown, record),
             announce=lambda checked: print("\n".join(f"  {line}" for line in checked.lines())),
         )
-    metrics = {key: float(value) for key, value in vars(done).items()}
+    metrics = done.metrics()
+    if chosen.split.feedback:
+        metrics["feedback_rows"] = float(sum(sample.group == GROUP for sample in samples["train"]))
     run.finish(
         RunRecord(
             id=run.path.name,
@@ -108,8 +119,14 @@ def train(task: TaskName) -> None:
         f"(best of {done.steps} steps: {done.best_step}), {done.tokens_per_s:,.0f} tokens/s, "
         f"{done.duration_s:.0f} s; {run.path}"
     )
-    if done.best_metric <= done.base_metric:
-        print(f"train {task}: no checkpoint beats the base on validation; the gate will not let this adapter ship.")
+    if done.second:
+        print(
+            f"train {task}: {chosen.split.preference} on {done.second.rows} rated rows "
+            f"({done.second.too_long} too long and left out): {name} on validation {done.metric:.3f}, "
+            f"margin {done.second.margin:+.3f}, {done.second.duration_s:.0f} s"
+        )
+    if done.metric <= done.base_metric:
+        print(f"train {task}: it does not beat the base on validation; the gate will not let this adapter ship.")
 
 
 def _watcher(shown: Bar, record: Callable[[dict[str, Any]], None]) -> Watch:
@@ -118,6 +135,9 @@ def _watcher(shown: Bar, record: Callable[[dict[str, Any]], None]) -> Watch:
         if step.loss is not None:
             shown(1)
             shown.postfix(f"loss {step.loss:.3f}, {step.tokens_per_s or 0:,.0f} tokens/s")
+        elif step.preference_loss is not None:
+            shown(1)
+            shown.postfix(f"second phase, loss {step.preference_loss:.3f}")
         else:
             shown.note(f"step {step.step}: validation {step.metric:.3f}, loss {step.validation_loss:.3f}")
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from bilora.errors import BadData, MissingStep, ParamsError, Unreachable
 from bilora.params import PARAMS_FILE, Endpoint, Params, TaskParams, read_params
-from bilora.storage import read_json, read_records
+from bilora.storage import read_json, read_record, read_records
 
 if TYPE_CHECKING:
     from bilora.ports import Engine, Judge, Source
-    from bilora.records import Sample
+    from bilora.records import DpoPair, KtoPair, RatedPairs, Sample
     from bilora.sandbox import ProcessSandbox
     from bilora.tasks.task import Task
 
@@ -40,6 +40,7 @@ JUDGE_CHECK = Path("benchmarking/judge_check.json")
 FEEDBACK = Path("data/feedback")
 OUTBOX = FEEDBACK / "outbox.sqlite3"
 SHARDS = FEEDBACK / "shards"
+RATED_PAIRS = FEEDBACK / "training_pairs.json"
 LOCK = Path("requirements.txt")
 PROFILES = Path("profiles")
 
@@ -122,6 +123,23 @@ def split(task: str, name: str) -> list[Sample]:
     return list(read_records(need(SPLITS / task / f"{name}.jsonl", f"data-split@{task}"), Sample))
 
 
+def rated_pairs() -> RatedPairs:
+    """Read what `bilora feedback pairs` wrote last; nothing was rated if it is not there."""
+    from bilora.records import RatedPairs
+
+    return read_record(RATED_PAIRS, RatedPairs) if RATED_PAIRS.exists() else RatedPairs()
+
+
+def preferences(params: TaskParams, task: str) -> list[KtoPair] | list[DpoPair]:
+    """Read the rows of a task's second phase."""
+    from bilora.records import DpoPair, KtoPair
+
+    path = need(SPLITS / task / "preference.jsonl", f"data-split@{task}")
+    if params.split.preference == "kto":
+        return list(read_records(path, KtoPair))
+    return list(read_records(path, DpoPair)) if params.split.preference else []
+
+
 def adapter(params: Params, task: str) -> Path:
     """Return the adapter's folder if it was made for this base.
 
@@ -134,7 +152,10 @@ def adapter(params: Params, task: str) -> Path:
     folder = need(ADAPTERS / task, f"train@{task}")
     manifest, config = read_json(folder / "manifest.json"), read_json(folder / "adapter_config.json")
     made_for = (manifest.get("base_id"), manifest.get("base_revision"))
-    if made_for != (params.base.id, base_revision(params.base)) or config["base_model_name_or_path"] != params.base.id:
+    if (
+        made_for != (params.base.id, base_revision(params.base))
+        or config.get("base_model_name_or_path") != params.base.id
+    ):
         raise BadData(
             folder, f"this adapter was made for {made_for[0]} at {made_for[1]}; run `dvc repro train@{task}`."
         )
@@ -158,10 +179,10 @@ def bundle(place: str, params: Params) -> dict[str, Path]:
         folder = _from_hub(place)
     manifest = read_json(folder / "manifest.json") if (folder / "manifest.json").is_file() else {}
     adapters = manifest.get("adapters") if isinstance(manifest, dict) else None
-    if not isinstance(adapters, dict):
+    if not (isinstance(adapters, dict) and isinstance(manifest.get("base"), dict) and "files" in manifest):
         raise BadData(folder, "this is no bundle: name a folder with a manifest.json, or a hub id@commit.")
-    if manifest["base"]["id"] != params.base.id:
-        raise BadData(folder, f"its adapters were made for {manifest['base']['id']}, not for {params.base.id}.")
+    if (made_for := manifest["base"].get("id")) != params.base.id:
+        raise BadData(folder, f"its adapters were made for {made_for}, not for {params.base.id}.")
     for file, digest in manifest["files"].items():
         if not (folder / file).is_file() or sha256_file(folder / file) != digest:
             raise BadData(folder / file, "does not match the bundle's manifest; fetch it again.")

@@ -99,8 +99,8 @@ class _Mark:
     shingles: frozenset[int] = frozenset()
 
 
-def _mark(sample: Sample) -> _Mark:
-    if sample.tests:
+def _mark(sample: Sample, *, as_program: bool = False) -> _Mark:
+    if sample.tests or as_program:
         asked, answered = statement(sample), program(sample.target)
         return _Mark(exact={STATEMENT: asked, PROGRAM: answered, REPETITION: f"{answered} {asked}"})
     sequence = words(sample.prompt)
@@ -122,14 +122,16 @@ class Known:
             self._add(sample, _mark(sample))
 
     def repeated(self, sample: Sample) -> tuple[str, Sample] | None:
-        """Return by which rule, and whom, a sample repeats: for programs either half is enough."""
-        mark = _mark(sample)
-        if not sample.tests:
-            like = self._like(mark)
-            return (LIKENESS, like) if like else None
-        for rule, value in mark.exact.items():
-            if twin := self._exact.get((rule, value)):
-                return rule, twin
+        """Return by which rule, and whom, a sample repeats: for programs either half is enough.
+
+        A sample without tests, as a rating gives it, is a program too where the known ones are.
+        """
+        if not sample.tests and (like := self._like(_mark(sample))):
+            return LIKENESS, like
+        if sample.tests or self._exact:
+            for rule, value in _mark(sample, as_program=True).exact.items():
+                if twin := self._exact.get((rule, value)):
+                    return rule, twin
         return None
 
     def met(self, sample: Sample) -> Sample | None:

@@ -45,6 +45,14 @@ def attach(model: Any, adapter: Adapter, *, seed: int) -> Any:
     return attached
 
 
+def restore(model: Any, folder: Path) -> None:
+    """Give an attached model the weights that `save` wrote."""
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    set_peft_model_state_dict(model, load_file(folder / KEPT[1]))
+
+
 def save(model: Any, folder: Path, base: Base, base_revision: str) -> None:
     """Write the PEFT folder with a manifest of its hashes, whole or not at all.
 

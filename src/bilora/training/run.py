@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import random
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,19 @@ from bilora.inference.loading import Loaded, stop_ids
 from bilora.inference.local import LocalEngine
 from bilora.params import Base, Generation, TaskParams
 from bilora.ports import Referees
-from bilora.records import Sample
+from bilora.records import DpoPair, KtoPair, Sample
+from bilora.storage import read_json, write_json
 from bilora.tasks.task import Task
-from bilora.training.adapter import attach, save
+from bilora.training.adapter import attach, restore, save
+from bilora.training.arguments import supervised
+from bilora.training.preference import Preferred, Rows, encode_rows, prefer
 from bilora.training.preflight import Preflight, preflight
-from bilora.training.trainer import AdapterTrainer, Watch, Watcher, last_checkpoint
+from bilora.training.trainer import AdapterTrainer, Step, Watch, Watcher, last_checkpoint
 
 
 @dataclass(frozen=True)
 class Trained:
-    """How a run went. `best_metric` is the chosen checkpoint's on the validation sample."""
+    """How a run went. `best_metric` is the chosen checkpoint's on the validation sample, before any second phase."""
 
     steps: int
     best_step: int
@@ -40,6 +42,18 @@ class Trained:
     rows: int
     too_long: int
     trainable_parameters: int
+    second: Preferred | None = None
+
+    @property
+    def metric(self) -> float:
+        """The finished adapter's on the validation sample."""
+        return self.second.metric if self.second else self.best_metric
+
+    def metrics(self) -> dict[str, float]:
+        """Return every number under one name each; the second phase's begin with `preference_`."""
+        own = {name: float(value) for name, value in vars(self).items() if name != "second"}
+        second = vars(self.second) if self.second else {}
+        return own | {f"preference_{name}": float(value) for name, value in second.items()}
 
 
 def measure(
@@ -70,50 +84,6 @@ def _pick(samples: Sequence[Sample], count: int, seed: int) -> list[Sample]:
     return random.Random(seed).sample(ordered, min(count, len(ordered)))
 
 
-def _arguments(task_params: TaskParams, seed: int, output: Path, sinks: Sequence[str]) -> Any:
-    import torch
-    from trl import SFTConfig
-
-    training, cuda = task_params.training, torch.cuda.is_available()
-    bf16 = cuda and torch.cuda.is_bf16_supported()
-    return SFTConfig(
-        output_dir=str(output),
-        max_steps=training.steps,
-        per_device_train_batch_size=training.batch_size,
-        per_device_eval_batch_size=training.batch_size,
-        gradient_accumulation_steps=training.accumulation,
-        learning_rate=training.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=math.ceil(training.steps * training.warmup),
-        weight_decay=0.0,
-        max_grad_norm=training.clip,
-        optim="adamw_torch_fused",
-        bf16=bf16,
-        fp16=cuda and not bf16,
-        activation_checkpointing=False,
-        max_length=None,
-        packing=False,
-        train_sampling_strategy="group_by_length",
-        dataset_kwargs={"skip_prepare_dataset": True},
-        eval_strategy="steps",
-        eval_steps=training.evaluate_every,
-        save_strategy="steps",
-        save_steps=training.evaluate_every,
-        save_total_limit=2,
-        load_best_model_at_end=True,
-        metric_for_best_model="eval_choice",
-        greater_is_better=True,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        seed=seed,
-        data_seed=seed,
-        use_cpu=not cuda,
-        dataloader_pin_memory=cuda,
-        disable_tqdm=True,
-        report_to=list(sinks) or "none",
-    )
-
-
 def train(
     task: Task,
     *,
@@ -123,6 +93,7 @@ def train(
     loaded: Loaded,
     train_samples: Sequence[Sample],
     validation_samples: Sequence[Sample],
+    preferences: Sequence[KtoPair] | Sequence[DpoPair] = (),
     referees: Referees,
     seed: int,
     identity: str,
@@ -134,21 +105,24 @@ def train(
 ) -> Trained:
     """Train, keep the best checkpoint by the task's own metric, save it to `destination`.
 
+    Where params ask for it, a second phase on `preferences` goes on from that checkpoint; its adapter
+    is then the one that is saved, whatever the validation sample says of it.
+
     An interrupted run of the same `identity` (hash of everything that decides the outcome) goes on
-    from its last whole checkpoint; checkpoints of any other identity are never used.
+    from its last whole checkpoint, or with the second phase if the first was done; checkpoints of any
+    other identity are never used.
 
     Raises:
         PreflightFailed: before the first step, when training would not teach what it should.
     """
-    from datasets import Dataset
-    from transformers import EarlyStoppingCallback, PrinterCallback
-    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
-
     tokenizer, generation = loaded.tokenizer, params.generation
     stops = stop_ids(loaded.model, tokenizer)
     checked = preflight(tokenizer, task, train_samples, stops, max_length=params.training.max_length)
     held_out = _pick(validation_samples, params.training.evaluate_samples, seed)
     watched = preflight(tokenizer, task, held_out, stops, max_length=params.training.max_length)
+    kind, rows = params.split.preference, None
+    if kind:
+        rows = encode_rows(tokenizer, task.name, kind, preferences, stops, params.training, seed=seed)
     announce(checked)
     base_metric = measure(
         LocalEngine(loaded, {}, batch_size=generation.batch_size),
@@ -170,10 +144,46 @@ def train(
     for other in checkpoints.glob("*"):
         if other != folder:
             shutil.rmtree(other)
+    first, account = folder / "first", folder / "first.json"
+    if first.exists():  # it is renamed into place after the account of it
+        restore(model, first)
+        outcome = Trained(**read_json(account))
+    else:
+        outcome = _supervised(
+            model, tokenizer, params, checked, watched, score, base_metric, seed, folder, sinks, watch
+        )
+        if rows:
+            write_json(account, asdict(outcome))
+            save(model, first, base, base_revision)
+    if rows:
+        outcome = replace(outcome, second=_second(model, tokenizer, rows, params, score, seed, folder, sinks, watch))
+    save(model, destination, base, base_revision)
+    shutil.rmtree(checkpoints)
+    return outcome
+
+
+def _supervised(
+    model: Any,
+    tokenizer: Any,
+    params: TaskParams,
+    checked: Preflight,
+    watched: Preflight,
+    score: Callable[[Any], float],
+    base_metric: float,
+    seed: int,
+    folder: Path,
+    sinks: Sequence[str],
+    watch: Watch,
+) -> Trained:
+    """Run the first phase; leave the model with the best checkpoint's adapter."""
+    from datasets import Dataset
+    from transformers import EarlyStoppingCallback, PrinterCallback
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
     trainer = AdapterTrainer(
         measure=score,
         model=model,
-        args=_arguments(params, seed, folder, sinks),
+        args=supervised(params.training, seed=seed, output=folder, sinks=sinks),
         processing_class=tokenizer,
         train_dataset=_dataset(checked, Dataset),
         eval_dataset=_dataset(watched, Dataset),
@@ -185,12 +195,11 @@ def train(
     began = time.monotonic()
     result = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     duration = time.monotonic() - began
-    save(trainer.model, destination, base, base_revision)
     best = Path(trainer.state.best_model_checkpoint or "")
     tokens = int(getattr(trainer, "_total_train_tokens", 0))
     looks = [row for row in trainer.state.log_history if "eval_metric" in row]
     chosen = max(looks, key=lambda row: row["eval_choice"])
-    outcome = Trained(
+    return Trained(
         steps=trainer.state.global_step,
         best_step=int(best.name.partition("-")[2] or trainer.state.global_step),
         best_metric=chosen["eval_metric"],
@@ -203,10 +212,34 @@ def train(
         resumed_from=int(resume.name.partition("-")[2]) if resume else 0,
         rows=len(checked.rows),
         too_long=checked.too_long,
-        trainable_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
     )
-    shutil.rmtree(checkpoints)
-    return outcome
+
+
+def _second(
+    model: Any,
+    tokenizer: Any,
+    rows: Rows,
+    params: TaskParams,
+    score: Callable[[Any], float],
+    seed: int,
+    folder: Path,
+    sinks: Sequence[str],
+    watch: Watch,
+) -> Preferred:
+    """Run the second phase and look at the validation sample once."""
+    done = prefer(
+        model,
+        tokenizer,
+        rows,
+        params.training,
+        seed=seed,
+        output=folder,
+        sinks=sinks,
+        told=lambda step, loss: watch(Step(step, None, None, preference_loss=loss)),
+    )
+    model.eval()
+    return replace(done, metric=score(model))
 
 
 def _dataset(checked: Preflight, kind: Any) -> Any:

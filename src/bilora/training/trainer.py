@@ -23,13 +23,14 @@ Measure = Callable[[Any], float]
 
 @dataclass(frozen=True)
 class Step:
-    """What a watcher is told: one optimiser step, or one look at the validation set."""
+    """What a watcher is told: one optimiser step of the first or second phase, or one look at the validation set."""
 
     step: int
     loss: float | None
     tokens_per_s: float | None
     validation_loss: float | None = None
     metric: float | None = None
+    preference_loss: float | None = None
 
     def row(self) -> dict[str, float | int]:
         """Return the fields that are known."""

@@ -1,0 +1,95 @@
+"""What was rated becomes rows of a task's split; what would give a held-out question away stays out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from bilora.data.drops import Drops
+from bilora.data.similarity import Known, words
+from bilora.params import Processing, Splitting
+from bilora.records import DpoPair, KtoPair, RatedPairs, Sample, SftPair
+from bilora.tasks.task import Task, parse
+
+GROUP = "feedback"
+"""Group of the samples that people wrote; reports and run records count them by it."""
+HELD_OUT = "held-out question"
+
+Row = TypeVar("Row", SftPair, KtoPair, DpoPair)
+
+
+@dataclass(frozen=True)
+class Rated:
+    """Samples for the training split, rows for the second phase, and the report as JSON."""
+
+    samples: list[Sample]
+    preferences: list[KtoPair] | list[DpoPair]
+    report: dict[str, Any]
+
+
+def from_ratings(
+    task: Task,
+    pairs: RatedPairs,
+    *,
+    splitting: Splitting,
+    trained: Sequence[Sample],
+    held_out: Sequence[Sample],
+    rules: Processing,
+) -> Rated:
+    """Take of one task's pairs what `splitting` asks for, each row checked as any other sample is.
+
+    Args:
+        trained: the training split as it is; an edit that says the same adds nothing.
+        held_out: every question that measures. `bilora feedback pairs` has left them out already,
+            but they may have been dealt anew since.
+    """
+    drops, known = Drops(), Known(rules, held_out)
+    asked = {" ".join(words(sample.prompt)) for sample in held_out}
+
+    def kept(rows: Iterable[Row]) -> Iterator[tuple[Sample, Row]]:
+        for row in rows:
+            if row.task != task.name:
+                continue
+            sample = _sample(task, row)
+            repeated = known.repeated(sample)
+            if " ".join(words(sample.prompt)) in asked:
+                drops.add_sample(HELD_OUT, sample)
+            elif repeated:
+                drops.add_sample(HELD_OUT, sample, f"{repeated[0]}: {repeated[1].source}")
+            elif len(sample.prompt) > rules.max_prompt_chars:
+                drops.add_sample("prompt too long", sample, f"{len(sample.prompt)} characters")
+            elif len(sample.target) > rules.max_target_chars:
+                drops.add_sample("target too long", sample, f"{len(sample.target)} characters")
+            elif task.language == "python" and not isinstance(row, KtoPair) and parse(sample.target) is None:
+                drops.add_sample("edit is no Python", sample)
+            else:
+                yield sample, row
+
+    samples: dict[str, Sample] = {}
+    present = {sample.id for sample in trained}
+    for sample, _ in kept(pairs.sft if splitting.feedback else ()):
+        if sample.id in present:
+            drops.add_sample("already a training sample", sample)
+        else:
+            samples[sample.id] = sample
+    preferences: list[Any] = []
+    if splitting.preference:
+        rows: tuple[Any, ...] = pairs.kto if splitting.preference == "kto" else pairs.dpo
+        preferences = [row.model_copy(update={"prompt": task.messages(sample.prompt)}) for sample, row in kept(rows)]
+    report = {"samples": len(samples), "preferences": len(preferences), "rules": drops.as_json()}
+    return Rated(list(samples.values()), preferences, report)
+
+
+def _sample(task: Task, row: SftPair | KtoPair | DpoPair) -> Sample:
+    """Read a row as the question it asks and the answer it praises or judges."""
+    (turn,) = row.chosen if isinstance(row, DpoPair) else row.completion
+    return Sample.create(
+        task=task.name,
+        prompt=row.prompt[-1].content,
+        target=task.extract(turn.content),
+        source=f"{GROUP}:{row.ratings[0]}",
+        group=GROUP,
+        licence="given with consent",
+        split="train",
+    )

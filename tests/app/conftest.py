@@ -1,0 +1,80 @@
+"""A page that runs, and a browser in front of it; where no Chromium is installed its tests are skipped."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from checkout import change_task, environment_of
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")
+WAIT_MS = 60_000
+LONG = 400
+"""Tokens of an answer: enough of them to watch it grow and to stop it."""
+
+
+@pytest.fixture(scope="module")
+def site(measured: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout of this module's own, whose adapters are made and give long answers."""
+    folder = tmp_path_factory.mktemp("site") / "checkout"
+    shutil.copytree(measured, folder, symlinks=True)
+    change_task(folder, "codegen", lambda task: task["generation"].update(max_new_tokens=LONG))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def url(site: Path) -> Iterator[str]:
+    """Where the page of that checkout answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", "hf_space/app.py", "--server.port", str(port)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, cwd=site, env=environment_of(site), **quiet) as process:  # type: ignore[call-overload]
+        for _ in range(120):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://localhost:{port}/_stcore/health"):
+                break
+            time.sleep(0.25)
+        yield f"http://localhost:{port}"
+        process.terminate()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium, driven by Playwright."""
+    if CHROMIUM is None or find_spec("playwright") is None:
+        pytest.skip("Chromium or Playwright is not installed; `make test-browser` installs both")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Any, url: str) -> Iterator[Any]:
+    """The page as a new visitor sees it; whatever the test does, it asks no server but its own."""
+    opened = browser.new_page(viewport={"width": 1200, "height": 900})
+    opened.set_default_timeout(WAIT_MS)
+    asked: list[str] = []
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.on("websocket", lambda socket: asked.append(socket.url))
+    opened.goto(url)
+    opened.get_by_role("button", name="Use the example").wait_for()
+    yield opened
+    opened.close()
+    reached = {urlsplit(one).netloc for one in asked if one.startswith(("http", "ws"))}
+    assert reached == {urlsplit(url).netloc}

@@ -1,0 +1,132 @@
+"""What goes wrong around the page is a sentence on it, and what was answered before stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkout import ROOT
+from loopback import Reply, Server
+from streamlit.testing.v1 import AppTest
+
+pytestmark = pytest.mark.slow
+WAIT_S = 120
+CHUNK = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "m"}
+
+
+@pytest.fixture
+def place(measured: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder with what the page reads, to be damaged."""
+    for name in ("BILORA_ENDPOINT", "BILORA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("adapters", "models/smoke"):
+        shutil.copytree(measured / name, tmp_path / name)
+    shutil.copyfile(measured / "params.yaml", tmp_path / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def endpoint(server: Server, place: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """A server that answers the page, until a test changes its mind."""
+    server.respond = lambda body, number: streamed("hello")
+    monkeypatch.setenv("BILORA_ENDPOINT", server.url)
+    return server
+
+
+def streamed(text: str) -> Reply:
+    said = CHUNK | {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": "stop"}]}
+    return 200, {"Content-Type": "text/event-stream"}, f"data: {json.dumps(said)}\n\ndata: [DONE]\n\n".encode()
+
+
+def broken(text: str) -> Reply:
+    """The beginning of an answer, then the connection ends inside a chunk."""
+    _, headers, body = streamed(text)
+    first = body.split(b"data: [DONE]")[0]
+    headers |= {"Transfer-Encoding": "chunked", "Connection": "close"}
+    return 200, headers, f"{len(first):x}\r\n".encode() + first + b"\r\nff\r\ndata"
+
+
+def opened() -> AppTest:
+    return AppTest.from_file(str(ROOT / "hf_space" / "app.py"), default_timeout=WAIT_S).run()
+
+
+def button(page: AppTest, label: str) -> Any:
+    return next(one for one in page.button if one.label == label)
+
+
+def ask(page: AppTest, text: str) -> AppTest:
+    page.text_area[0].set_value(text)
+    return button(page, "Ask").click().run()
+
+
+def titles(page: AppTest) -> list[str]:
+    return [one.label for one in page.expander if one.label.startswith("`")]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [(500, {}, {"error": {"message": "![x](http://elsewhere/x.png)"}}), broken("half")],
+    ids=["refuses", "breaks off"],
+)
+def test_an_endpoint_that_dies_is_a_sentence_and_the_history_stays(endpoint: Server, reply: Reply) -> None:
+    page = ask(opened(), "first")
+    assert [one.value for one in page.code][:2] == ["first", "hello"]
+    endpoint.respond = lambda body, number: reply
+    ask(page, "second")
+    assert not page.exception and titles(page) == ["`second`", "`first`"]
+    assert "gave no usable answer" in page.error[0].value and "![" not in page.error[0].value
+    endpoint.respond = lambda body, number: streamed("again")
+    ask(page, "third")
+    assert not page.exception and "again" in [one.value for one in page.code] and len(titles(page)) == 3
+
+
+def test_an_adapter_that_is_damaged_meanwhile_is_a_sentence_and_can_still_be_rated(place: Path) -> None:
+    page = ask(opened(), "add two numbers")
+    weights, manifest = (
+        place / "adapters" / "codegen" / name for name in ("adapter_model.safetensors", "manifest.json")
+    )
+    weights.write_bytes(b"nothing")
+    os.utime(manifest, (1, 1))
+    page.run()
+    assert not page.exception and "does not match its manifest" in page.error[0].value.replace("\\", "")
+    assert titles(page) == ["`add two numbers`"]
+    page.feedback[0].set_value(1)
+    button(page, "Rate").click().run()
+    assert "your rating is kept" in page.success[0].value
+
+
+def test_without_an_adapter_the_base_answers_and_the_page_says_so(place: Path) -> None:
+    shutil.rmtree(place / "adapters" / "codegen")
+    page = opened()
+    assert "no adapter for this task" in page.info[0].value and page.radio[0].options == ["base"]
+    ask(page, "add two numbers")
+    assert not page.exception and [one.value for one in page.subheader] == ["base"]
+
+
+@pytest.mark.parametrize(
+    ("manifest", "said"),
+    [
+        ("[]", "this is no bundle"),
+        ('{"adapters": {}}', "this is no bundle"),
+        ('{"adapters": {}, "base": {}, "files": {}}', "made for None, not for models/smoke"),
+        (
+            '{"adapters": {"codegen": {}}, "base": {"id": "models/smoke"}, "files": {"codegen/x": "0"}}',
+            "fetch it again",
+        ),
+        ("{", "not JSON"),
+    ],
+    ids=["a list", "half a manifest", "no base", "a missing file", "no JSON"],
+)
+def test_a_bundle_that_cannot_be_served_is_a_sentence(
+    place: Path, monkeypatch: pytest.MonkeyPatch, manifest: str, said: str
+) -> None:
+    (place / "bundle").mkdir()
+    (place / "bundle" / "manifest.json").write_text(manifest)
+    monkeypatch.setenv("BILORA_BUNDLE", "bundle")
+    page = opened()
+    assert not page.exception and said in page.error[0].value.replace("\\", "")

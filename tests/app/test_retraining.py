@@ -1,0 +1,73 @@
+"""What people say in a browser ends in a retrained adapter, a verdict on it, and a page that serves it."""
+
+from __future__ import annotations
+
+import json
+import resource
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkout import change_task, shell_in
+
+from bilora.storage import adapter_sha256
+
+pytestmark = pytest.mark.slow
+CPU_S = 60
+SMOKE_TOKENS = 16
+
+
+def rate(page: Any, prompt: str, thumb: str, edit: str = "") -> None:
+    page.get_by_label("What should the code do?").fill(prompt)
+    page.get_by_role("button", name="Ask", exact=True).click()
+    turn = page.get_by_test_id("stExpander").filter(has_text=prompt).first
+    turn.get_by_role("radio", name=thumb).click()
+    if edit:
+        turn.get_by_text("Correct it, or say why").click()
+        turn.get_by_label("How it should read").fill(edit)
+    turn.get_by_text("may be stored in the project").click()
+    turn.get_by_role("button", name="Rate", exact=True).click()
+    turn.get_by_text("your rating is kept").wait_for()
+
+
+def test_ratings_end_in_a_retrained_adapter_and_a_verdict(page: Any, site: Path) -> None:
+    began, run = resource.getrusage(resource.RUSAGE_CHILDREN), shell_in(site)
+
+    def repro() -> list[str]:
+        said = run("prlimit", f"--cpu={CPU_S}", "dvc", "repro", "evaluate").stdout
+        return [line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")]
+
+    def on(task: Any) -> None:
+        task["generation"]["max_new_tokens"] = SMOKE_TOKENS
+        task["split"] |= {"feedback": "mix", "preference": "kto"}
+        task["training"]["preference"] = {"learning_rate": 1e-3, "steps": 4, "batch_size": 2, "min_rows": 2}
+
+    before = {name: adapter_sha256(site / "adapters" / name) for name in ("codegen", "docstring")}
+    rate(page, "Double a number, please.", "Thumbs down", "def double(number):\n    return 2 * number")
+    rate(page, "Greet the person named.", "Thumbs up")
+    run("bilora", "feedback", "export")
+    assert "1 SFT, 1 DPO, 2 KTO" in run("bilora", "feedback", "pairs").stdout
+
+    change_task(site, "codegen", on)
+    assert repro() == ["data-split@codegen", "data-split@docstring", "train@codegen", "evaluate@codegen"]
+    after = {name: adapter_sha256(site / "adapters" / name) for name in before}
+    assert after["docstring"] == before["docstring"] and after["codegen"] != before["codegen"]
+    assert repro() == []
+
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in (site / "runs").glob("*/run.json")]
+    (made,) = [record for record in records if record["adapter_sha256"] == after["codegen"]]
+    assert (made["metrics"]["feedback_rows"], made["metrics"]["preference_rows"]) == (1, 2)
+    assert made["params"]["second_phase"] == "kto"
+    report = json.loads((site / "data" / "reports" / "split" / "codegen.json").read_text(encoding="utf-8"))
+    assert report["feedback"] == {"samples": 1, "preferences": 2, "rules": []}
+
+    run("prlimit", f"--cpu={CPU_S}", "bilora", "benchmark", check=False)
+    results = json.loads((site / "benchmarking" / "results.json").read_text(encoding="utf-8"))
+    verdict = results["tasks"]["codegen"]["verdict"]
+    assert verdict["adapter_sha256"] == after["codegen"] and verdict["n"] == 24
+
+    page.get_by_label("What should the code do?").fill("Once more.")
+    page.get_by_role("button", name="Ask", exact=True).click()
+    page.get_by_text(f"adapter {after['codegen'][:12]}").wait_for()
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert spent.ru_utime + spent.ru_stime - began.ru_utime - began.ru_stime < CPU_S

@@ -1,0 +1,125 @@
+"""What was rated joins training only where it was asked for, and never tells a held-out question."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bilora.data.ratings import GROUP, Rated, from_ratings
+from bilora.params import Processing, Splitting
+from bilora.records import DpoPair, KtoPair, Message, RatedPairs, Sample, SftPair
+from bilora.tasks import load_task
+
+TASK = load_task("codegen")
+EVENT = "01KGE3H900SVCYXAW440G165C0"
+HELD = Sample.create(
+    task="codegen", prompt="Add two numbers.\n\nMust pass: assert add(1, 2) == 3",
+    target="def add(a, b):\n    return a + b", tests=("assert add(1, 2) == 3",),
+    source="held", group="h", licence="MIT",
+)  # fmt: skip
+DOUBLE = "def double(x):\n    return 2 * x"
+
+
+def said(text: str) -> tuple[Message, ...]:
+    return (Message(role="assistant", content=TASK.answer(text)),)
+
+
+def edit(prompt: str = "Double a number.", answer: str = DOUBLE, task: str = "codegen") -> SftPair:
+    return SftPair(task=task, prompt=TASK.messages(prompt), completion=said(answer), ratings=(EVENT,))
+
+
+def thumb(prompt: str = "Double a number.", answer: str = "def double(", *, label: bool = False) -> KtoPair:
+    return KtoPair(task="codegen", prompt=TASK.messages(prompt), completion=said(answer), label=label, ratings=(EVENT,))
+
+
+def above(prompt: str = "Double a number.", answer: str = DOUBLE) -> DpoPair:
+    rejected = said("def double(")
+    return DpoPair(
+        task="codegen", prompt=TASK.messages(prompt), chosen=said(answer), rejected=rejected, ratings=(EVENT,)
+    )
+
+
+def deal(pairs: RatedPairs, *, trained: Any = (), **asked: Any) -> Rated:
+    splitting = Splitting(train=9, validation=9, test=9, **asked)
+    return from_ratings(
+        TASK, pairs, splitting=splitting, trained=trained, held_out=[HELD], rules=Processing(max_prompt_chars=200)
+    )
+
+
+ALL = RatedPairs(sft=(edit(),), kto=(thumb(),), dpo=(above(),))
+
+
+@pytest.mark.parametrize(
+    ("asked", "samples", "preferences"),
+    [
+        ({}, 0, []),
+        ({"feedback": "mix"}, 1, []),
+        ({"preference": "kto"}, 0, [KtoPair]),
+        ({"feedback": "mix", "preference": "dpo"}, 1, [DpoPair]),
+    ],
+    ids=["neither", "mix", "kto", "mix and dpo"],
+)
+def test_only_what_is_asked_for_is_dealt(asked: dict[str, str], samples: int, preferences: list[type]) -> None:
+    made = deal(ALL, **asked)
+    assert (len(made.samples), [type(row) for row in made.preferences]) == (samples, preferences)
+    assert made.report == {"samples": samples, "preferences": len(preferences), "rules": []}
+
+
+def test_an_edit_is_a_sample_that_asks_and_answers_as_the_page_did() -> None:
+    (sample,) = deal(ALL, feedback="mix").samples
+    assert TASK.messages(sample.prompt) == edit().prompt and TASK.answer(sample.target) == edit().completion[0].content
+    assert (sample.group, sample.source, sample.split) == (GROUP, f"feedback:{EVENT}", "train")
+
+
+def test_another_task_s_ratings_are_not_seen() -> None:
+    assert not deal(RatedPairs(sft=(edit(task="docstring"),)), feedback="mix").samples
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer"),
+    [
+        ("add TWO\nnumbers. Must pass: assert add(1, 2) == 3", DOUBLE),
+        ("Add two numbers!\n\nSignature: def plus(x, y):", DOUBLE),
+        ("Sum up a pair.", "def plus(x, y):\n    return x + y"),
+    ],
+    ids=["the same words", "the same statement", "the same program"],
+)
+@pytest.mark.parametrize("row", [edit, above, thumb])
+def test_a_held_out_question_stays_out(row: Any, prompt: str, answer: str) -> None:
+    made = row(prompt, answer)
+    kind = {edit: "sft", above: "dpo", thumb: "kto"}[row]
+    asked: Any = {"feedback": "mix"} if kind == "sft" else {"preference": kind}
+    dealt = deal(RatedPairs(**{kind: (made,)}), **asked)
+    assert not dealt.samples and not dealt.preferences
+    assert [(rule["rule"], rule["count"]) for rule in dealt.report["rules"]] == [("held-out question", 1)]
+
+
+@pytest.mark.parametrize(
+    ("row", "rule"),
+    [
+        (edit("Double it. " * 20), "prompt too long"),
+        (edit(answer="x = 1\n" * 400), "target too long"),
+        (edit(answer="def double(x: return"), "edit is no Python"),
+    ],
+    ids=["prompt", "target", "syntax"],
+)
+def test_an_edit_is_checked_as_any_sample_is(row: SftPair, rule: str) -> None:
+    made = deal(RatedPairs(sft=(row,)), feedback="mix")
+    assert not made.samples and made.report["rules"][0]["rule"] == rule
+
+
+def test_an_answer_that_was_rated_may_be_no_python() -> None:
+    assert len(deal(ALL, preference="kto").preferences) == 1
+
+
+def test_what_is_trained_already_adds_nothing() -> None:
+    (sample,) = deal(ALL, feedback="mix").samples
+    again = deal(ALL, trained=[sample], feedback="mix")
+    assert not again.samples and again.report["rules"][0]["rule"] == "already a training sample"
+
+
+def test_the_second_phase_asks_in_the_chat_of_today() -> None:
+    old = thumb().model_copy(update={"prompt": (Message(role="system", content="Old."), thumb().prompt[-1])})
+    (row,) = deal(RatedPairs(kto=(old,)), preference="kto").preferences
+    assert row.prompt == TASK.messages("Double a number.")
