@@ -6,11 +6,12 @@ Numbers live here, behaviour in code. Unknown keys are faults, and all faults ar
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from bilora.documents import Count, Fraction, Slice, load_yaml, parse_document
+from bilora.outside import AnyHub, Endpoint
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -210,74 +211,6 @@ class Benchmark(Slice):
     draws: Annotated[int, Field(ge=1000)] = 10_000
     hidden_tests: Annotated[int, Field(ge=0)] = 0
     pass_at_k: PassAtK | None = None
-
-
-PRESETS: dict[str, tuple[str, str | None]] = {
-    "groq": ("https://api.groq.com/openai/v1", "GROQ_API_KEY"),
-    "openai": ("https://api.openai.com/v1", "OPENAI_API_KEY"),
-    "ollama": ("http://localhost:11434/v1", None),
-    "vllm": ("http://localhost:8000/v1", None),
-}
-"""Where well-known servers answer, and the environment variable of their key."""
-
-
-class Endpoint(Slice):
-    """An OpenAI-compatible server to compare with. The key is read from the environment, never from here.
-
-    `preset` fills in `base_url` and `key_env`. `budget_tokens` bounds what one evaluation of one task
-    may cost, prompts and answers together.
-    """
-
-    name: str
-    preset: Literal["groq", "openai", "ollama", "vllm"] | None = None
-    base_url: str = ""
-    model: str
-    key_env: str | None = None
-    concurrency: Count = 4
-    timeout_s: Annotated[float, Field(gt=0.0)] = 60.0
-    budget_tokens: Count | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _preset(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("preset") in PRESETS:
-            url, key = PRESETS[given["preset"]]
-            return {"base_url": url, "key_env": key, **given}
-        return given
-
-    @model_validator(mode="after")
-    def _somewhere(self) -> Endpoint:
-        if not self.base_url:
-            raise ValueError(f"endpoint {self.name!r} needs a base_url or a preset ({', '.join(PRESETS)})")
-        return self
-
-
-class LocalHub(Slice):
-    """Publish into a folder."""
-
-    kind: Literal["local"]
-    path: str
-
-
-class HubRepository(Slice):
-    """Publish on the Hugging Face hub: the bundle as `id`, and each adapter alone as `id-TASK`.
-
-    `private` holds for repositories that the first push creates.
-    """
-
-    kind: Literal["hub"]
-    id: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
-    private: bool = False
-
-
-class UrlHub(Slice):
-    """Publish to any store that fsspec can write to, such as s3://bucket/folder."""
-
-    kind: Literal["url"]
-    url: Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*://")]
-
-
-AnyHub = Annotated[LocalHub | HubRepository | UrlHub, Field(discriminator="kind")]
 
 
 class Tracking(Slice):

@@ -12,7 +12,7 @@ from loopback import Reply, Server, answer
 
 from bilora.errors import BiloraError, Unreachable
 from bilora.inference.endpoint import EndpointEngine, seconds
-from bilora.params import Endpoint
+from bilora.outside import Endpoint
 from bilora.ports import Request
 from bilora.records import Message
 

@@ -13,7 +13,7 @@ from loopback import Server
 from bilora.errors import BadData, Unreachable
 from bilora.inference.endpoint import EndpointEngine
 from bilora.inference.local import LocalEngine
-from bilora.params import Endpoint
+from bilora.outside import Endpoint
 from bilora.ports import Request
 from bilora.records import Completion, Message
 

@@ -14,7 +14,7 @@ from loopback import Reply, Server, answer
 from bilora.errors import Unreachable
 from bilora.inference.endpoint import EndpointEngine
 from bilora.metrics import EndpointJudge
-from bilora.params import Endpoint
+from bilora.outside import Endpoint
 from bilora.records import Message, Sample
 
 SYSTEMS = ("base", "docstring", "remote")

@@ -25,7 +25,7 @@ def deploy(space: SpaceId, bundle: Bundle = None, minutes: Minutes = 20.0) -> No
     from bilora.hub.client import connect
     from bilora.hub.repository import Repository
     from bilora.hub.space import RunningSpace
-    from bilora.params import HubRepository
+    from bilora.outside import HubRepository
     from bilora.publishing.bundle import MANIFEST
     from bilora.publishing.deploy import deploy as run
     from bilora.publishing.deploy import release

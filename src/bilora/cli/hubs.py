@@ -21,7 +21,7 @@ def hub(params: Params) -> tuple[Hub, str | None]:
 
     Without a token, what was meant for the Hugging Face hub goes into the folder hub/ instead.
     """
-    from bilora import params as kinds
+    from bilora import outside as kinds
     from bilora.hub.client import connect
     from bilora.hub.repository import Repository
     from bilora.publishing.hub_repositories import HubRepositories
@@ -59,7 +59,7 @@ def carried_base(params: Params) -> dict[str, bytes]:
 
 def say_where(params: Params, repository: str | None) -> None:
     """Say so if what params mean for the hub goes elsewhere."""
-    from bilora.params import HubRepository
+    from bilora.outside import HubRepository
 
     if repository is None and isinstance(params.hub, HubRepository):
         print(f"HF_TOKEN is not set: {HUB}/ is used in place of {params.hub.id}.")

@@ -98,7 +98,7 @@ def _offer(params_json: str, fingerprint: str) -> Offer:  # a name with a leadin
 def _remote(url: str, params: Params) -> Offer:
     from bilora.app.conversation import Offer
     from bilora.inference.endpoint import EndpointEngine
-    from bilora.params import Endpoint
+    from bilora.outside import Endpoint
 
     settings = Endpoint(name="endpoint", base_url=url, model="base")
     engine = EndpointEngine(settings, os.environ.get(ENDPOINT_KEY), retries=1)  # a person is waiting

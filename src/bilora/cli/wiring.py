@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bilora.errors import BadData, MissingStep, ParamsError, Unreachable
-from bilora.params import PARAMS_FILE, Endpoint, Params, TaskParams, read_params
+from bilora.outside import Endpoint
+from bilora.params import PARAMS_FILE, Params, TaskParams, read_params
 from bilora.storage import read_json, read_record, read_records
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from bilora.errors import BiloraError, Unreachable
-from bilora.params import Endpoint
+from bilora.outside import Endpoint
 from bilora.ports import Progress, Request, silent
 from bilora.records import Completion, Message
 from bilora.storage import read_json, sha256_json, write_json
