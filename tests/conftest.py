@@ -1,7 +1,8 @@
-"""What several rooms' tests share: the smoke base, and one loop run to the gate."""
+"""What several rooms' tests share: the smoke base, adapters for it, and one loop run to the gate."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,20 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = copied_checkout(tmp_path_factory.mktemp("loop") / "checkout")
     shell_in(folder)("dvc", "repro", "evaluate")
     shell_in(folder)("bilora", "benchmark", check=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def adapted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout on the smoke profile with adapters that nobody trained. Tests leave it as they found it."""
+    from lora import made_adapter
+
+    from bilora.params import Base
+
+    folder = copied_checkout(tmp_path_factory.mktemp("adapted") / "checkout")
+    with contextlib.chdir(folder):  # params.yaml names the base by its place in the checkout
+        for seed, (name, targets) in enumerate({"codegen": "qkv_proj", "docstring": "down_proj"}.items()):
+            made_adapter(Path("adapters") / name, Base(id="models/smoke"), [targets], seed=seed)
     return folder
 
 

@@ -19,13 +19,13 @@ CHUNK = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "m
 
 
 @pytest.fixture
-def place(measured: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def place(adapted: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A folder with what the page reads, to be damaged."""
     for name in ("BILORA_ENDPOINT", "BILORA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
     for name in ("adapters", "models/smoke"):
-        shutil.copytree(measured / name, tmp_path / name)
-    shutil.copyfile(measured / "params.yaml", tmp_path / "params.yaml")
+        shutil.copytree(adapted / name, tmp_path / name)
+    shutil.copyfile(adapted / "params.yaml", tmp_path / "params.yaml")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -16,11 +16,11 @@ WAIT_S = 120
 
 
 @pytest.fixture
-def page(measured: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[AppTest]:
+def page(adapted: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[AppTest]:
     """The page in a checkout whose adapters are made, with a feedback folder of its own."""
     for name in ("BILORA_ENDPOINT", "BILORA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(measured)
+    monkeypatch.chdir(adapted)
     monkeypatch.setattr("bilora.cli.wiring.OUTBOX", tmp_path / "outbox.sqlite3")
     yield AppTest.from_file(str(ROOT / "hf_space" / "app.py"), default_timeout=WAIT_S).run()
 
@@ -80,17 +80,17 @@ def test_a_rating_is_kept_once_and_names_the_bytes(page: AppTest, tmp_path: Path
     assert text.count("add two numbers") == 1
 
 
-def test_a_dead_endpoint_is_one_sentence(monkeypatch: pytest.MonkeyPatch, measured: Path) -> None:
-    monkeypatch.chdir(measured)
+def test_a_dead_endpoint_is_one_sentence(monkeypatch: pytest.MonkeyPatch, adapted: Path) -> None:
+    monkeypatch.chdir(adapted)
     monkeypatch.setenv("BILORA_ENDPOINT", "http://127.0.0.1:9/v1")
     page = AppTest.from_file(str(ROOT / "hf_space" / "app.py"), default_timeout=WAIT_S).run()
     assert "gave no usable answer" in page.error[0].value and not page.exception
 
 
 def test_a_bundle_of_another_base_is_one_sentence(
-    monkeypatch: pytest.MonkeyPatch, measured: Path, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, adapted: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(measured)
+    monkeypatch.chdir(adapted)
     monkeypatch.setenv("BILORA_BUNDLE", str(tmp_path))
     page = AppTest.from_file(str(ROOT / "hf_space" / "app.py"), default_timeout=WAIT_S).run()
     assert "this is no bundle" in page.error[0].value
