@@ -22,7 +22,7 @@ install: .venv/installed
 	@touch $@
 
 demo: install
-	@dvc repro
+	@$(BIN)/python scripts/demo.py
 	@bilora report
 
 # One worker a core, each with one thread: torch's threads and the workers would only wait for each other.
