@@ -1,4 +1,4 @@
-"""`dvc repro`. What was never made before is made for all tasks at once, on a base small enough: cores are few and idle.
+"""`dvc repro`; what was never made before is made for all tasks at once, if the base is small enough for that.
 
 DVC runs one stage after the other; started twice, it runs stages of different tasks side by side.
 """
