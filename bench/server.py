@@ -30,8 +30,8 @@ from typing import Any
 
 import torch
 import yaml
+from random_adapters import ATTENTION, MLP, random_adapter
 
-from adapters import ATTENTION, MLP, random_adapter
 from bilora.inference.loading import base_revision, load_base, stop_ids
 from bilora.inference.local import encode_prompt
 from bilora.params import Base
