@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from random_adapters import ATTENTION, MLP, random_adapter
 
-from adapters import ATTENTION, MLP, random_adapter
 from bilora.inference.loading import Loaded, load_base
 from bilora.inference.local import LocalEngine
 from bilora.params import Base

@@ -30,8 +30,8 @@ from typing import Any
 
 import torch
 import yaml
+from random_adapters import ATTENTION, MLP, random_adapter
 
-from adapters import ATTENTION, MLP, random_adapter
 from bilora.inference.loading import base_revision, load_base, stop_ids
 from bilora.inference.local import encode_prompt
 from bilora.params import Base
@@ -236,6 +236,7 @@ def main() -> None:
         place = Path(folder)
         folders = checkout(place, base)
         said = alone(base, folders)
+        print(f"{len(said)} answers are known", flush=True)
         with server(place) as pid:
             wrong = exact(place, folders, said, options.requests, options.seed) if options.requests else 0
             wrong += load(pid, options.clients, options.seconds) if options.seconds else 0

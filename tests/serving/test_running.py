@@ -154,11 +154,13 @@ def test_a_new_version_is_taken_up_and_no_request_is_dropped_or_mixed(cast: Cast
     with serving(plain(engine, look=reloader.look, look_every_s=0.02)) as running, ThreadPoolExecutor(4) as pool:
         ended = threading.Event()
         asking = [pool.submit(keep_asking, ended) for _ in range(4)]
-        until(lambda: len(found) > 10)
-        for name in ("adapter_config.json", "adapter_model.safetensors", "manifest.json"):
-            shutil.copy(cast.folders["codegen2"] / name, place / name)
-        until(lambda: sum(version == "codegen2" for version, *_ in found) > 10)
-        ended.set()
+        try:
+            until(lambda: len(found) > 10)
+            for name in ("adapter_config.json", "adapter_model.safetensors", "manifest.json"):
+                shutil.copy(cast.folders["codegen2"] / name, place / name)
+            until(lambda: sum(version == "codegen2" for version, *_ in found) > 10)
+        finally:
+            ended.set()
         for one in asking:
             one.result()
         assert say(running.client(), "docstring", other) == cast.says("docstring", other)

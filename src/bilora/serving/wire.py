@@ -72,7 +72,7 @@ class StreamOptions(Closed):
 class Asked(Closed):
     """What both kinds of request have. Without `temperature` the answer is greedy, as it is in the benchmark."""
 
-    model: Annotated[str, Field(min_length=1, max_length=200)]
+    model: Annotated[str, Field(min_length=1, max_length=200, examples=["base"])]
     max_tokens: Count | None = None
     temperature: Annotated[FiniteFloat, Field(ge=0.0, le=2.0)] | None = None
     top_p: Annotated[FiniteFloat, Field(gt=0.0, le=1.0)] | None = None
