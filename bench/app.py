@@ -72,7 +72,7 @@ def main() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    print(f"{os.cpu_count()} cores, of which {os.getloadavg()[0]:.1f} were busy with other work over the last minute")
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before")
     url, began = f"http://localhost:{port}", time.perf_counter()
     process, healthy = started(given.python, port)
     try:
