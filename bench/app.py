@@ -25,7 +25,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 WAIT_MS = 120_000
 FIRST_TOKEN = """ask => new Promise(done => {
-    const shown = () => [...document.querySelectorAll('[data-testid="stCode"]')].some(e => e.innerText.trim());
+    const shown = () => [...document.querySelectorAll('[data-testid="stText"]')].some(e => /[^…\\s]/.test(e.innerText));
     let began = 0;
     const watch = new MutationObserver(() => {
         if (shown()) { watch.disconnect(); done((performance.now() - began) / 1000); }
@@ -72,6 +72,7 @@ def main() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before")
     url, began = f"http://localhost:{port}", time.perf_counter()
     process, healthy = started(given.python, port)
     try:

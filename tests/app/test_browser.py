@@ -87,7 +87,7 @@ def test_both_are_asked_and_their_answers_grow_while_one_watches(page: Any) -> N
 def test_stop_keeps_what_was_written_and_the_page_goes_on(page: Any) -> None:
     take_example(page)
     button(page, "Ask").click()
-    until(lambda: page.get_by_test_id("stCode").count() > 0)
+    until(lambda: page.get_by_test_id("stText").count() > 0)
     button(page, "Stop").click(force=True)  # not waiting until the page stands still: then it would be over
     page.get_by_text("stopped by you").wait_for()
     assert page.get_by_test_id("stCode").last.inner_text().strip()

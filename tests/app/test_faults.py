@@ -112,7 +112,8 @@ def test_without_an_adapter_the_base_answers_and_the_page_says_so(place: Path) -
     ("manifest", "said"),
     [
         ("[]", "this is no bundle"),
-        ('{"adapters": {}}', "this is no bundle"),
+        ('{"adapters": {}, "base": {"id": "models/smoke"}}', "this is no bundle"),
+        ('{"adapters": {}, "base": "models/smoke", "files": {}}', "this is no bundle"),
         ('{"adapters": {}, "base": {}, "files": {}}', "made for None, not for models/smoke"),
         (
             '{"adapters": {"codegen": {}}, "base": {"id": "models/smoke"}, "files": {"codegen/x": "0"}}',
@@ -120,7 +121,7 @@ def test_without_an_adapter_the_base_answers_and_the_page_says_so(place: Path) -
         ),
         ("{", "not JSON"),
     ],
-    ids=["a list", "half a manifest", "no base", "a missing file", "no JSON"],
+    ids=["a list", "no files", "half a base", "no base", "a missing file", "no JSON"],
 )
 def test_a_bundle_that_cannot_be_served_is_a_sentence(
     place: Path, monkeypatch: pytest.MonkeyPatch, manifest: str, said: str

@@ -102,7 +102,7 @@ def _ask(offer: Offer, task: Task, turn: Turn, systems: list[str]) -> None:
             box.caption("thinking …")
             try:
                 for text in answering(offer.engine, task, turn, answer):
-                    box.code(text or " ", language=task.language, wrap_lines=True)
+                    box.text(text or "…")  # a highlighter would have to be loaded first, and run at every token
             except BiloraError as error:
                 answer.fault = str(error)
 
