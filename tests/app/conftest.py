@@ -1,4 +1,4 @@
-"""A page that runs, and a browser in front of it; where no Chromium is installed its tests are skipped."""
+"""A page that runs, and a browser in front of it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from checkout import change_task, environment_of
+from chromium import CHROMIUM
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")
 WAIT_MS = 60_000
 LONG = 400
@@ -54,8 +53,6 @@ def url(site: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Debian's Chromium, driven by Playwright."""
-    if CHROMIUM is None or find_spec("playwright") is None:
-        pytest.skip("Chromium or Playwright is not installed; `make test-browser` installs both")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:

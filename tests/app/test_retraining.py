@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from checkout import change_task, shell_in
+from chromium import NEEDED
 
 from bilora.storage import adapter_sha256
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, NEEDED]
 CPU_S = 300
 SMOKE_TOKENS = 16
 

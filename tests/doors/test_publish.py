@@ -193,6 +193,7 @@ def test_ctrl_c_is_one_sentence_and_leaves_what_was_there(published: Path, stage
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heeding_ctrl_c,
     ) as process:
         assert process.stderr is not None
         while f"{stage} motto:" not in process.stderr.read(20):
@@ -201,6 +202,11 @@ def test_ctrl_c_is_one_sentence_and_leaves_what_was_there(published: Path, stage
         said = process.stderr.read()
     assert process.returncode == 130 and "interrupted" in said and "Traceback" not in said, said[-2000:]
     assert files_of(published) == before
+
+
+def heeding_ctrl_c() -> None:
+    """Undo what a job in the background starts with: it ignores Ctrl-C, and so does all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
