@@ -50,7 +50,13 @@ def main() -> int:
     new = [task for task in params.tasks if not (wiring.EVALUATION / f"{task}.jsonl").exists()]
     if params.base.local and len(new) > 1 and (failed := side_by_side(new)):
         return failed
-    return subprocess.run(["dvc", "repro"], check=False).returncode
+    bar = wiring.BASELINE.read_bytes()
+    code = subprocess.run(["dvc", "repro"], check=False).returncode
+    if code == 0 and wiring.BASELINE.read_bytes() != bar:
+        # The benchmark depends on the bar that a promotion moves: settle it now, not at the next start.
+        print("promoted; the verdict is made again against the new bar", flush=True)
+        code = subprocess.run(["dvc", "repro"], stdout=subprocess.DEVNULL, check=False).returncode
+    return code
 
 
 if __name__ == "__main__":

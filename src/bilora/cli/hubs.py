@@ -22,21 +22,23 @@ def hub(params: Params) -> tuple[Hub, str | None]:
     Without a token, what was meant for the Hugging Face hub goes into the folder hub/ instead.
     """
     from bilora import outside as kinds
-    from bilora.hub.client import connect
-    from bilora.hub.repository import Repository
-    from bilora.publishing.hub_repositories import HubRepositories
     from bilora.publishing.local_hub import LocalHub
-    from bilora.publishing.url_hub import UrlHub
 
     match params.hub:
         case kinds.HubRepository(id=repo_id, private=private):
             if (token := wiring.hub_token()) is None:
                 return LocalHub(HUB), None
+            from bilora.hub.client import connect
+            from bilora.hub.repository import Repository
+            from bilora.publishing.hub_repositories import HubRepositories
+
             api = connect(token)
             return HubRepositories(lambda name: Repository(api, name, private=private), repo_id), repo_id
         case kinds.LocalHub() as chosen:
             return LocalHub(Path(chosen.path)), None
         case kinds.UrlHub() as chosen:
+            from bilora.publishing.url_hub import UrlHub
+
             return UrlHub(chosen.url), None
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.stats import norm, t
+from scipy.special import ndtr, stdtrit  # the functions of scipy.stats that are used here; it takes a second to import
 
 from bilora.records import Interval
 
@@ -96,7 +96,7 @@ def bootstrap_mean(
     means = _resampled_means(sums, sizes, np.random.default_rng(seed), draws)
     mean = float(values.mean())
     low, high = np.quantile(means, (0.025, 0.975))
-    stretch = math.sqrt(k / (k - 1)) * float(t.ppf(0.975, k - 1)) / Z
+    stretch = math.sqrt(k / (k - 1)) * float(stdtrit(k - 1, 0.975)) / Z
     return Interval(
         low=min(mean, mean - stretch * (mean - float(low))),
         mean=mean,
@@ -153,7 +153,7 @@ def chance_of_no_loss(difference: Interval) -> float:
     spread = (difference.high - difference.low) / (2 * Z)
     if spread == 0:
         return float(difference.mean >= 0)
-    return float(norm.cdf(difference.mean / spread))
+    return float(ndtr(difference.mean / spread))
 
 
 def binary(scores: Sequence[float]) -> bool:
