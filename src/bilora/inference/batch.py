@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bilora.inference.lora import Adapter, AdapterRows
 from bilora.inference.onednn import as_faster
-from bilora.inference.sampling import choose, generator, likelihoods
+from bilora.inference.sampling import choose, generator, likelihoods, penalise
 from bilora.inference.slots import Slots
 from bilora.inference.writing import Writer
 from bilora.ports import Listener, Piece, Request, Token
@@ -168,7 +168,8 @@ class TorchBatch:
         return torch.tensor(values, device=self._widest.device)
 
     def _extend(self, rows: Sequence[Row], logits: torch.Tensor, began: float) -> None:
-        tokens = choose(logits, [(row.request, row.chance) for row in rows])
+        weighed = penalise(logits, [(row.request, row.new) for row in rows])
+        tokens = choose(weighed, [(row.request, row.chance) for row in rows])
         now = time.perf_counter()
         for row, token, scores in zip(rows, tokens, logits, strict=True):
             row.charged_s += (now - began) / len(rows)
