@@ -18,7 +18,7 @@ from bilora.storage import sha256_bytes, write_json, write_text
 HELD_OUT_CHARS = 60_000
 
 
-def _held_out_text(names: list[str], limit: int) -> str:
+def held_out_text(names: list[str], limit: int) -> str:
     """The beginning of every held-out package, in equal shares."""
     parts = []
     for name in sorted(names, key=str.lower):
@@ -50,7 +50,7 @@ def build_base(recipe: Pretraining, out: Path, *, seed: int, work: Path, log: Ca
     bits = bits_per_byte(
         done.model,
         tokenizer,
-        _held_out_text(recipe.corpus.held_out, recipe.corpus.max_file_chars),
+        held_out_text(recipe.corpus.held_out, recipe.corpus.max_file_chars),
         recipe.sequence,
     )
     done.model.to(torch.bfloat16).save_pretrained(out)

@@ -49,7 +49,7 @@ def source_texts(files: list[Module], limit: int) -> Iterator[str]:
             yield text
 
 
-def _functions(text: str) -> Iterator[tuple[str, str, str]]:
+def documented_functions(text: str) -> Iterator[tuple[str, str, str]]:
     """Yield (source, source without docstring, summary) of each documented function."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -87,7 +87,7 @@ def _continuation(text: str, rng: random.Random) -> list[dict[str, str]] | None:
     ]
 
 
-def _exercise_text(row: dict[str, Any], rng: random.Random) -> str:
+def exercise_text(row: dict[str, Any], rng: random.Random) -> str:
     tests = "\n".join(row["test_list"][: rng.randint(1, 3)])
     code: str = row["code"]
     if rng.random() < 0.5:
@@ -139,7 +139,7 @@ def build(params: CorpusParams, seed: int) -> tuple[list[Document], dict[str, An
             files, size = files + 1, size + len(text.encode())
             if rng.random() < WHOLE_FILE_SHARE:
                 documents.append(text[:6000])
-            for source, bare, summary in _functions(text):
+            for source, bare, summary in documented_functions(text):
                 if not fresh(bare):
                     continue
                 functions += 1
@@ -153,7 +153,7 @@ def build(params: CorpusParams, seed: int) -> tuple[list[Document], dict[str, An
              "files": files, "functions": functions, "bytes": size}
         )  # fmt: skip
     for row in _exercises(params.exercises, seed):
-        documents.append(_exercise_text(row, rng))
+        documents.append(exercise_text(row, rng))
         if rng.random() < CONTINUATION_SHARE and (chat := _continuation(row["code"], rng)):
             documents.append(chat)
     rng.shuffle(documents)

@@ -1,0 +1,175 @@
+"""What a recipe of the embedded base gives: bits per byte on text that it never read.
+
+    python bench/pretraining.py RECIPE --shipped             # the model folder's own numbers, beside xz and a 5-gram
+    python bench/pretraining.py RECIPE --tokens 1200000 same layers=6 hidden=320,intermediate=880 ...
+
+Each variant is the recipe with these values changed, trained from scratch on so many tokens. Measured are
+the held-out packages; the summary of each documented function there, after the function; and the code of
+exercises whose compositions were never seen, after their statement. Bytes that are only read are not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import lzma
+import math
+import random
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from bilora.cli import wiring
+from bilora.pretraining.build import held_out_text
+from bilora.pretraining.corpus import build, documented_functions, source_texts
+from bilora.pretraining.recipe import Pretraining, read_pretraining
+from bilora.pretraining.tokenizer import train_tokenizer
+from bilora.pretraining.train import bits_per_byte, pack, pretrain
+from bilora.sources.exercises import exercises
+from bilora.sources.installed import modules
+
+SEED = 42
+PAIRS = 300
+ORDER = 5
+Pair = tuple[str, str]
+
+
+def summaries(recipe: Pretraining) -> list[Pair]:
+    """Documented functions of the held-out packages, and their summaries."""
+    found = [
+        (f"{bare}\n\n# Summary:", f" {summary}\n")
+        for name in sorted(recipe.corpus.held_out, key=str.lower)
+        for text in source_texts(modules(name, "test"), recipe.corpus.max_file_chars)
+        for _, bare, summary in documented_functions(text)
+    ]
+    return random.Random(SEED).sample(found, PAIRS)
+
+
+def programs() -> list[Pair]:
+    """Statements of exercises of unseen compositions, and their code."""
+    rows = itertools.chain.from_iterable(
+        itertools.islice(exercises(tier, None, SEED, only="validation"), PAIRS // 2) for tier in ("two", "three")
+    )
+    return [(f"# {row['text']}\n", f"{row['code']}\n") for row in rows]
+
+
+def after(model: Any, tokenizer: Any, pairs: Sequence[Pair]) -> float:
+    """Mean bits a byte of the second texts, each read after its first."""
+    import torch
+
+    bits = size = 0.0
+    for first, second in pairs:
+        known = tokenizer(first, add_special_tokens=False)["input_ids"]
+        asked = tokenizer(second, add_special_tokens=False)["input_ids"]
+        ids = torch.tensor([known + asked])[:, -model.config.max_position_embeddings :]
+        labels = ids.clone()
+        labels[:, : ids.shape[1] - len(asked)] = -100
+        with torch.inference_mode():
+            bits += model(input_ids=ids, labels=labels, use_cache=False).loss.item() * len(asked) / math.log(2)
+        size += len(second.encode())
+    return bits / size
+
+
+def ngram_bits(known: bytes, text: bytes) -> float:
+    """Bits a byte of `text` by a byte 5-gram counted on `known`; Witten & Bell 1991, interpolated down to uniform."""
+    chance = np.full(len(text), 1 / 256)
+    for order in range(1, ORDER + 1):
+        seen, times = np.unique(_grams(known, order), return_counts=True)
+        histories, first, kinds = np.unique(seen >> 8, return_index=True, return_counts=True)
+        totals = np.add.reduceat(times, first)
+        asked = _grams(text, order)
+        count = _looked_up(seen, times, asked)
+        total, kind = (_looked_up(histories, values, asked >> 8) for values in (totals, kinds))
+        place = slice(order - 1, None)
+        mixed = (count + kind * chance[place]) / np.maximum(total + kind, 1)
+        chance[place] = np.where(total > 0, mixed, chance[place])
+    return float(-np.log2(chance).mean())
+
+
+def _grams(text: bytes, order: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    data = np.frombuffer(text, dtype=np.uint8).astype(np.uint64)
+    codes = np.zeros(len(data) - order + 1, dtype=np.uint64)
+    for place in range(order):
+        codes = codes << np.uint64(8) | data[place : len(data) - order + 1 + place]
+    return codes
+
+
+def _looked_up(keys: Any, values: Any, asked: Any) -> Any:
+    place = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
+    return np.where(keys[place] == asked, values[place], 0)
+
+
+def changed(recipe: Pretraining, variant: str, tokens: int) -> Pretraining:
+    """Return the recipe with a variant's values, read as YAML; a key may be the recipe's or its architecture's."""
+    data = recipe.model_dump() | {"tokens": tokens}
+    for change in filter(None, variant.split(",")) if variant != "same" else ():
+        key, _, value = change.partition("=")
+        place = data["architecture"] if key in data["architecture"] else data
+        if key not in place:
+            raise SystemExit(f"{key!r} is neither in the recipe nor in its architecture.")
+        place[key] = yaml.safe_load(value)
+    return Pretraining.model_validate(data)
+
+
+def trials(recipe: Pretraining, variants: Sequence[str], tokens: int) -> Iterator[str]:
+    """Yield a row of the table for each variant."""
+    yield "| variant | parameters | tokens/s | packages | summaries | exercises |\n|---|---:|---:|---:|---:|---:|"
+    documents, _ = build(recipe.corpus, SEED)
+    held_out = held_out_text(recipe.corpus.held_out, recipe.corpus.max_file_chars)
+    pairs = summaries(recipe), programs()
+    for variant in variants:
+        own = changed(recipe, variant, tokens)
+        shape = own.architecture
+        tokenizer = train_tokenizer((one for one in documents if isinstance(one, str)), shape.vocabulary, shape.context)
+        packed = pack(documents, tokenizer)
+        with tempfile.TemporaryDirectory() as work:
+            done = pretrain(own, tokenizer, packed, seed=SEED, work=Path(work), log=lambda _: None)
+        model = done.model.eval()
+        bits = [bits_per_byte(model, tokenizer, held_out, own.sequence), *(after(model, tokenizer, p) for p in pairs)]
+        size = sum(parameter.numel() for parameter in model.parameters())
+        yield (
+            f"| {variant} | {size:,} | {done.tokens / done.seconds:,.0f} | "
+            + " | ".join(f"{b:.3f}" for b in bits)
+            + " |"
+        )
+
+
+def shipped(recipe: Pretraining, folder: Path) -> Iterator[str]:
+    """Yield the shipped model's numbers, and a compressor's and a 5-gram's on the same bytes."""
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    text = held_out_text(recipe.corpus.held_out, recipe.corpus.max_file_chars)
+    documents, _ = build(recipe.corpus, SEED)
+    known = "\n".join(one for one in documents if isinstance(one, str)).encode()
+    data = text.encode()
+    yield f"held-out packages, {len(data):,} bytes; bits a byte:"
+    yield f"  {folder.name:8} {bits_per_byte(model, tokenizer, text, recipe.sequence):.3f}"
+    yield f"  {ORDER}-gram   {ngram_bits(known, data):.3f}  of bytes, counted on the {len(known):,} bytes of the corpus"
+    yield f"  xz -9    {len(lzma.compress(data, preset=9)) * 8 / len(data):.3f}"
+    yield f"summaries {after(model, tokenizer, summaries(recipe)):.3f}"
+    yield f"exercises {after(model, tokenizer, programs()):.3f}"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("variants", nargs="*")
+    parser.add_argument("--tokens", type=int, default=1_200_000)
+    parser.add_argument("--shipped", action="store_true")
+    chosen = parser.parse_args()
+    wiring.quiet_libraries()
+    recipe = read_pretraining(chosen.recipe)
+    lines = shipped(recipe, chosen.recipe.parent) if chosen.shipped else trials(recipe, chosen.variants, chosen.tokens)
+    for line in lines:
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
