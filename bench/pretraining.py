@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("variants", nargs="*")
     parser.add_argument("--tokens", type=int, default=1_200_000)
     parser.add_argument("--shipped", action="store_true")
-    chosen = parser.parse_args()
+    chosen = parser.parse_intermixed_args()
     wiring.quiet_libraries()
     recipe = read_pretraining(chosen.recipe)
     lines = shipped(recipe, chosen.recipe.parent) if chosen.shipped else trials(recipe, chosen.variants, chosen.tokens)

@@ -10,10 +10,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 GATE_SAID_NO = {1, 2}
+SMOKE = ROOT / "profiles" / "smoke.yaml"
 
 
-def copy_checkout(destination: Path) -> None:
-    """Copy what git tracks, or would, into a repository of its own, with the smoke profile in use."""
+def copy_checkout(destination: Path, params: Path = SMOKE) -> None:
+    """Copy what git tracks, or would, into a repository of its own, with these params in use."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, capture_output=True, check=True,
@@ -22,7 +23,7 @@ def copy_checkout(destination: Path) -> None:
         if (ROOT / name).is_file():
             (destination / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, destination / name)
-    shutil.copyfile(ROOT / "profiles" / "smoke.yaml", destination / "params.yaml")
+    shutil.copyfile(params, destination / "params.yaml")
     # What was promoted here says nothing of this profile.
     (destination / "benchmarking" / "baseline.json").write_text('{"schema": 2, "tasks": {}}\n', encoding="utf-8")
     who = ["-c", "user.name=smoke", "-c", "user.email=smoke@localhost", "-c", "commit.gpgsign=false"]
