@@ -49,7 +49,7 @@ def loaded(shape: str) -> Loaded:
 def endless(engine: LocalEngine) -> LocalEngine:
     """Let every answer have all its tokens, so that all rounds make equally many."""
     batch: Any = engine._loop._batch
-    batch._stops = frozenset()
+    batch._answers.stops = frozenset()
     return engine
 
 
