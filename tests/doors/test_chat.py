@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import pty
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ import yaml
 from checkout import ROOT, environment_of
 from lora import made_adapter
 
+from bilora.cli import app, guarded
 from bilora.params import Base
 
 pytestmark = pytest.mark.slow
@@ -49,17 +53,27 @@ def environment(place: Path) -> dict[str, str]:
     return {**environment_of(place), "PYTHONPATH": search, "OMP_NUM_THREADS": "1"}
 
 
-def bilora(place: Path, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*BILORA, *arguments],
-        cwd=place,
-        env=environment(place),
-        input=typed,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+@dataclass
+class Done:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def bilora(place: Path, *arguments: str, typed: str = "") -> Done:
+    """Run a command in this process, whose libraries are loaded already."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.chdir(place),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(sys, "stdin", io.StringIO(typed))
+        code = guarded(app, list(arguments))
+    return Done(code, out.getvalue(), err.getvalue())
 
 
 def answers(place: Path, *arguments: str, typed: str = "") -> str:
@@ -116,6 +130,7 @@ def test_a_chat_says_what_it_does_not_do(place: Path) -> None:
 
 
 def test_ctrl_c_ends_an_answer_and_not_the_chat(place: Path) -> None:
+    """A person's terminal, so it is a process of its own."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [*BILORA, "chat", "--max-tokens", "400", "--temperature", "2"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import random
@@ -22,8 +23,8 @@ from safetensors.torch import load_file, save_file
 
 from bilora.errors import BadData, BiloraError
 from bilora.inference import llama_library, llamacpp, room
-from bilora.inference.llama_library import Lora, Model
-from bilora.inference.llamacpp import LlamaEngine
+from bilora.inference.llama_library import Context
+from bilora.inference.llamacpp import LlamaBatch, LlamaEngine
 from bilora.inference.loading import load_base
 from bilora.inference.local import LocalEngine
 from bilora.params import Base, Quantization
@@ -80,22 +81,26 @@ def test_a_prompt_s_cache_without_the_adapter_in_its_key_would_be_seen(
     engine: LlamaEngine, cast: Cast, monkeypatch: pytest.MonkeyPatch, keyed: bool
 ) -> None:
     """The bug of well-known servers: what equal prompts left is used again, whichever adapter made it."""
-    left: dict[int, tuple[list[int], Lora | None]] = {}
-    forget, logits = Model.forget, Model.logits
+    batch: Any = engine._loop._batch
+    one, own = batch._base, {row: adapter.context for row, adapter in engine._adapters.items()}
+    left: list[tuple[list[int], str]] = [([], "")]
+    logits = Context.logits
 
-    def reusing(self: Model, tokens: Sequence[tuple[int, int, int]], last: int, lora: Lora | None) -> Any:
+    def reusing(self: Context, tokens: Sequence[tuple[int, int, int]], last: int) -> Any:
         ids, (_, first, row) = [token for token, _, _ in tokens], tokens[0]
+        system, context = batch.rows[-1].system, one
+        use_only(context, own.get(system))
         if first == 0:
-            (before, maker), known = left.get(row, ([], None)), 0
-            usable = len(ids) - 1 if maker is lora or not keyed else 0
+            (before, maker), known = left[0], 0
+            usable = len(ids) - 1 if maker == system or not keyed else 0
             while known < usable and before[known : known + 1] == ids[known : known + 1]:
                 known += 1
-            self._llama.llama_memory_seq_rm(self._cells, row, known, -1)
-            left[row], tokens = (ids, lora), tokens[known:]
-        return logits(self, tokens, last, lora)
+            context._llama.llama_memory_seq_rm(context._cells, row, known, -1)
+            left[0], tokens = (ids, system), tokens[known:]
+        return logits(context, tokens, last)
 
-    monkeypatch.setattr(Model, "forget", lambda self, row=None: None if row is not None else forget(self))
-    monkeypatch.setattr(Model, "logits", reusing)
+    monkeypatch.setattr(Context, "forget", lambda self, row: None)
+    monkeypatch.setattr(Context, "logits", reusing)
     wrong = 0
     for text in prompts(10):
         for system in ("base", *TWO):
@@ -104,25 +109,36 @@ def test_a_prompt_s_cache_without_the_adapter_in_its_key_would_be_seen(
     assert wrong == 0 if keyed else wrong > 5
 
 
+def use_only(context: Context, adapters: Context | None) -> None:
+    """Put the context under another context's LoRA, or under none: what one context for all would do."""
+    llama, alive = context._llama, context._model._alive
+    lora = next((lora for handle, lora in alive.values() if adapters and handle is adapters._handle), None)
+    if lora is None:
+        llama.llama_set_adapters_lora(context._handle, None, 0, None)
+    else:
+        handles = (llama.llama_adapter_lora_p_ctypes * 1)(lora)
+        llama.llama_set_adapters_lora(context._handle, handles, 1, (ctypes.c_float * 1)(1.0))
+
+
 def test_one_adapter_for_the_whole_batch_would_be_seen(
     engine: LlamaEngine, cast: Cast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def first_for_all(rows: Any) -> Any:
-        return [(rows[0].adapter.lora if rows[0].adapter else None, list(rows))]
-
-    monkeypatch.setattr(llamacpp, "_by_adapter", first_for_all)
+    batch: Any = engine._loop._batch
+    monkeypatch.setattr(LlamaBatch, "_context", lambda self, row: batch._base)
     assert differing(engine, cast, shuffled(30)) > 20
 
 
 def test_versions_that_come_and_go_leave_nothing_behind(engine: LlamaEngine, cast: Cast) -> None:
-    model: Model = engine._loop._batch._model  # type: ignore[attr-defined]
+    batch: Any = engine._loop._batch
     for turn, text in enumerate(prompts(30)):
         version = ("codegen", "codegen2")[turn % 2]
         engine.put("codegen", cast.folders[version])
-        gc.collect()
         (made,) = engine.generate("codegen", [ask(text)])
         assert made.text == cast.says(version, text)
-        assert model._retired.qsize() == 0
+    gc.collect()
+    (made,) = engine.generate("base", [ask("sum")])
+    assert made.text == cast.says("base", "sum")
+    assert len(batch._base._model._alive) == 3
 
 
 @pytest.mark.parametrize("top_p", [1.0, 0.8])
@@ -176,7 +192,7 @@ def test_a_failed_pass_is_told_and_forgotten(engine: LlamaEngine, cast: Cast, mo
         raise RuntimeError("llama.cpp failed with code -3")
 
     with monkeypatch.context() as during:
-        during.setattr(Model, "_decode", failing)
+        during.setattr(Context, "_decode", failing)
         with pytest.raises(RuntimeError, match="code -3"):
             engine.generate("base", [ask("sum"), ask("list")])
     assert engine.generate("codegen", [ask("sum")])[0].text == cast.says("codegen", "sum")
@@ -371,15 +387,27 @@ def test_a_container_s_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert room.free_memory() == 8_000_000 * 1024
 
 
-def test_less_memory_means_fewer_rows(library: Any, cast: Cast, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert engine_of(cast, kept)._loop._batch.capacity == 8
-    monkeypatch.setattr(llamacpp, "free_memory", lambda: 2**22)
+def test_with_little_memory_rows_wait_for_their_share_of_it(
+    library: Any, cast: Cast, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llamacpp, "_spare_bytes", lambda weights: 0)
     made = engine_of(cast, kept)
-    assert made._loop._batch.capacity == 3
-    asked = [(system, ask(text)) for system in ("base", *TWO) for text in prompts(4)]
-    assert [one.text for one in made.generate_mixed(asked)] == [
-        cast.says(system, ask_.sample_id) for system, ask_ in asked
-    ]
+    batch: Any = made._loop._batch
+    assert batch._cells == made.context
+    most: list[int] = []
+    step = LlamaBatch.step
+
+    def watched(self: LlamaBatch) -> None:
+        for adapter in {row.adapter for row in self.rows}:
+            most.append(sum(row.prompt_tokens + 200 for row in self.rows if row.adapter is adapter))
+        step(self)
+
+    monkeypatch.setattr(LlamaBatch, "step", watched)
+    asked = [(system, ask(text, 200)) for system in ("base", *TWO) for text in prompts(6)]
+    few = [one.text for one in made.generate_mixed(asked)]
+    assert made.context // 2 < max(most) <= made.context
+    monkeypatch.undo()
+    assert few == [one.text for one in engine_of(cast, kept).generate_mixed(asked)]
 
 
 def test_without_the_extra_one_sentence_says_what_to_do(

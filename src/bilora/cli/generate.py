@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from bilora.params import Params
-    from bilora.ports import Request
     from bilora.records import Completion, Message
 
 Model = Annotated[str, typer.Option("--model", "-m", help="Who answers: base or a task's adapter.")]

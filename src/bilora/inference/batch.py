@@ -36,6 +36,10 @@ class TorchBatch:
         self.capacity = rows
         self.rows: list[Row[Adapter]] = []
 
+    def fits(self, row: Row[Adapter], joining: Sequence[Row[Adapter]]) -> bool:
+        """Whether there is room besides the capacity: slots grow as they are needed."""
+        return True
+
     def join(self, rows: Sequence[Row[Adapter]]) -> None:
         """Read the prompts of new rows, in one pass, and begin their answers."""
         import torch

@@ -1,8 +1,9 @@
-"""llama.cpp through its low-level functions: one model, one cache of keys and values, any number of LoRAs."""
+"""llama.cpp through its low-level functions: one model, and a context of its own for each adapter."""
 
 from __future__ import annotations
 
 import ctypes
+import itertools
 import threading
 import weakref
 from collections.abc import Sequence
@@ -68,67 +69,88 @@ def _heard(llama_cpp: Any) -> Any:
     return heard
 
 
-@dataclass(eq=False)
-class Lora:
-    """An adapter in the library's memory, and the scale with which it counts besides its own alpha / rank."""
-
-    handle: Any
-    scale: float = 1.0
-
-
 class Model:
-    """A GGUF file in memory, and the keys and values of `rows` answers of up to `context` tokens each.
+    """A GGUF file in memory, and a context for the base and for each adapter version that is loaded.
 
-    Row i's tokens are sequence i of the cache. Which LoRA counts is said at every pass. `logits` and `forget`
-    are for one thread; `lora` may be called from any.
+    A context has keys and values, and graphs, of its own. So no cache can be read under another adapter than
+    filled it, and a switch is nothing but the next pass of another context.
     """
 
-    def __init__(self, path: Path, *, rows: int, context: int, threads: int, wide: bool) -> None:
-        """Load `path`; `wide` keeps keys and values in 32 bit instead of 16.
+    def __init__(self, path: Path, *, rows: int, cells: int, threads: int, wide: bool) -> None:
+        """Load `path`.
+
+        Args:
+            rows: how many answers one context may work on.
+            cells: for how many tokens, of all its answers together, one context has room.
+            wide: keep keys and values in 32 bit instead of 16.
 
         Raises:
-            BiloraError: the file or the cache does not come into memory.
+            BiloraError: the file does not come into memory.
         """
-        llama = library()
-        self._llama = llama
-        self._lock = threading.Lock()  # the library goes through all of a model's LoRAs at each change of them
-        self._retired: SimpleQueue[Any] = SimpleQueue()
-        self._using: Lora | None = None
-        model = llama.llama_model_load_from_file(str(path).encode(), llama.llama_model_default_params())
-        if not model:
+        llama = self.library = library()
+        self.lock = threading.Lock()  # the library goes through all of a model's LoRAs when it plans a graph
+        self.retired: SimpleQueue[int] = SimpleQueue()
+        self._handle = llama.llama_model_load_from_file(str(path).encode(), llama.llama_model_default_params())
+        if not self._handle:
             raise BiloraError(f"llama.cpp cannot load {path} ({said.error}). Delete the file to have it made anew.")
-        settings = llama.llama_context_default_params()
-        settings.n_ctx, settings.n_seq_max, settings.kv_unified = rows * context, rows, True
-        settings.n_batch = settings.n_ubatch = max(PASS_TOKENS, rows)
+        self._alive: dict[int, tuple[Any, Any]] = {}
+        weakref.finalize(self, _free, llama, self._handle, self._alive)
+        self._settings = settings = llama.llama_context_default_params()
+        settings.n_ctx, settings.n_seq_max, settings.kv_unified = cells, rows, True
+        settings.n_batch = settings.n_ubatch = PASS_TOKENS
         settings.n_threads = settings.n_threads_batch = threads
         if wide:
             settings.type_k = settings.type_v = llama.GGML_TYPE_F32
             settings.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED  # it computes in 16 bit
-        made = llama.llama_init_from_model(model, settings)
-        if not made:
-            llama.llama_model_free(model)
-            raise BiloraError(f"llama.cpp has no room for {rows} answers of {context} tokens ({said.error}).")
-        self._context, self._model = made, model
-        self._cells = llama.llama_get_memory(made)
-        self._vocabulary: int = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))
-        weakref.finalize(self, _free, llama, made, model)
+        self.vocabulary: int = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(self._handle))
+        self._count = itertools.count()
 
-    def lora(self, path: Path) -> Lora:
-        """Load an adapter's GGUF file; it leaves the memory some passes after the last one that refers to it.
+    def context(self, adapter: Path | None = None) -> Context:
+        """Make a context under an adapter's GGUF file, or under none; its memory is let go after it is.
 
         Raises:
-            BiloraError: it does not fit this model; the reason is the library's.
+            BiloraError: the adapter does not fit this model, or there is no memory; the reason is the library's.
         """
-        with self._lock:
-            handle = self._llama.llama_adapter_lora_init(self._model, str(path).encode())
-        if not handle:
-            raise BiloraError(said.error)
-        made = Lora(handle)
-        weakref.finalize(made, self._retired.put, handle).atexit = False
+        llama = self.library
+        with self.lock:
+            self.let_go()
+            lora = llama.llama_adapter_lora_init(self._handle, str(adapter).encode()) if adapter else None
+            if adapter and not lora:
+                raise BiloraError(said.error)
+            handle = llama.llama_init_from_model(self._handle, self._settings)
+            if not handle:
+                if lora:
+                    llama.llama_adapter_lora_free(lora)
+                raise BiloraError(f"llama.cpp made no context of {self._settings.n_ctx} tokens ({said.error}).")
+            if lora:
+                handles = (llama.llama_adapter_lora_p_ctypes * 1)(lora)
+                llama.llama_set_adapters_lora(handle, handles, 1, (ctypes.c_float * 1)(1.0))
+            number = next(self._count)
+            self._alive[number] = handle, lora
+        made = Context(self, handle)
+        weakref.finalize(made, self.retired.put, number).atexit = False  # by whom and when is not known: no lock here
         return made
 
-    def logits(self, tokens: Sequence[tuple[int, int, int]], last: int, lora: Lora | None) -> torch.Tensor:
-        """Put tokens through the model under `lora`, or under none; return the scores after the `last` of them.
+    def let_go(self) -> None:
+        """Free the contexts that nobody refers to any more. The caller has the lock."""
+        while not self.retired.empty():
+            handle, lora = self._alive.pop(self.retired.get())
+            self.library.llama_free(handle)
+            if lora:
+                self.library.llama_adapter_lora_free(lora)
+
+
+class Context:
+    """One adapter's, or the base's, own keys and values: row i's tokens are sequence i. For one thread at a time."""
+
+    def __init__(self, model: Model, handle: Any) -> None:
+        self._model = model
+        self._llama = model.library
+        self._handle = handle
+        self._cells = self._llama.llama_get_memory(handle)
+
+    def logits(self, tokens: Sequence[tuple[int, int, int]], last: int) -> torch.Tensor:
+        """Put tokens through the model; return the scores after the `last` of them.
 
         Args:
             tokens: (id, place in its row, row) each, in order.
@@ -138,39 +160,19 @@ class Model:
         """
         import torch
 
-        with self._lock:
-            self._use(lora)
+        with self._model.lock:
+            self._model.let_go()
             for start in range(0, len(tokens), PASS_TOKENS):
                 chunk = tokens[start : start + PASS_TOKENS]
-                wanted = last if start + PASS_TOKENS >= len(tokens) else 0
-                self._decode(chunk, wanted)
+                self._decode(chunk, last if start + PASS_TOKENS >= len(tokens) else 0)
         places = range(len(chunk) - last, len(chunk))
-        found = [self._llama.llama_get_logits_ith(self._context, place) for place in places]
-        size = ctypes.c_float * self._vocabulary
-        return torch.stack([torch.frombuffer(size.from_address(_address(one)), dtype=torch.float32) for one in found])
+        found = [self._llama.llama_get_logits_ith(self._handle, place) for place in places]
+        kind = ctypes.c_float * self._model.vocabulary
+        return torch.stack([torch.frombuffer(kind.from_address(_address(one)), dtype=torch.float32) for one in found])
 
-    def forget(self, row: int | None = None) -> None:
-        """Empty a row's cache; None empties all of it."""
-        if row is None:
-            self._llama.llama_memory_clear(self._cells, True)
-        else:
-            self._llama.llama_memory_seq_rm(self._cells, row, -1, -1)
-
-    def _use(self, lora: Lora | None) -> None:
-        """Make `lora` the only one that counts in the next pass."""
-        llama = self._llama
-        if not self._retired.empty():
-            # A freed LoRA's address may come again with the next one: none may be in use, nor in a kept graph.
-            llama.llama_set_adapters_lora(self._context, None, 0, None)
-            while not self._retired.empty():
-                llama.llama_adapter_lora_free(self._retired.get())
-            self._using = None
-        if lora is None:
-            llama.llama_set_adapters_lora(self._context, None, 0, None)
-        else:
-            handles = (llama.llama_adapter_lora_p_ctypes * 1)(lora.handle)
-            llama.llama_set_adapters_lora(self._context, handles, 1, (ctypes.c_float * 1)(lora.scale))
-        self._using = lora  # while it counts it is not freed
+    def forget(self, row: int) -> None:
+        """Empty a row's sequence."""
+        self._llama.llama_memory_seq_rm(self._cells, row, -1, -1)
 
     def _decode(self, tokens: Sequence[tuple[int, int, int]], wanted: int) -> None:
         count = len(tokens)
@@ -184,7 +186,7 @@ class Model:
             seq_id=(each * count)(*(ctypes.cast(ctypes.byref(rows, 4 * place), each) for place in range(count))),
             logits=(ctypes.c_int8 * count)(*([0] * (count - wanted) + [1] * wanted)),
         )
-        code = self._llama.llama_decode(self._context, batch)
+        code = self._llama.llama_decode(self._handle, batch)
         if code:
             raise RuntimeError(f"llama.cpp failed with code {code} ({said.error})")
 
@@ -223,7 +225,8 @@ def _address(pointer: Any) -> int:
     return address
 
 
-def _free(llama: Any, context: Any, model: Any) -> None:
+def _free(llama: Any, model: Any, alive: dict[int, tuple[Any, Any]]) -> None:
     """Let go of everything; a model's LoRAs go with it."""
-    llama.llama_free(context)
+    for handle, _ in alive.values():
+        llama.llama_free(handle)
     llama.llama_model_free(model)

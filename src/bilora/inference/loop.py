@@ -23,6 +23,10 @@ class Batch(Protocol):
     capacity: int
     rows: list[Row[Any]]
 
+    def fits(self, row: Row[Any], joining: Sequence[Row[Any]]) -> bool:
+        """Whether there is room for the row beside those that are there and `joining`; alone it always fits."""
+        ...
+
     def join(self, rows: Sequence[Row[Any]]) -> None:
         """Begin new rows' answers: each has its first token afterwards."""
         ...
@@ -109,9 +113,16 @@ class Loop:
     def _next(self) -> list[Row[Any]]:
         """Take from the lines in turn what has room in the batch and in one pass over prompts."""
         chosen: list[Row[Any]] = []
+        full: set[str] = set()
         longest = 0
-        while self._lines and self._taken < self._batch.capacity:
-            system, line = next(iter(self._lines.items()))
+        while self._taken < self._batch.capacity:
+            system = next((one for one in self._lines if one not in full), None)
+            if system is None:
+                break
+            line = self._lines[system]
+            if not self._batch.fits(line[0], chosen):
+                full.add(system)
+                continue
             longest = max(longest, line[0].prompt_tokens)
             if chosen and longest * (len(chosen) + 1) > PROMPT_TOKENS:
                 break
