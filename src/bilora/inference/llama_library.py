@@ -26,7 +26,7 @@ MOST_ROWS = 256
 """llama.cpp keeps apart no more sequences than this."""
 QUANTIZING_BYTES = 2**30
 """So much of a tensor is held in memory while it is quantised."""
-ERROR = 3
+ERROR = 4
 """ggml's log level of errors."""
 
 
