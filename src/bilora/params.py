@@ -157,11 +157,12 @@ class Training(Slice):
 
 
 class Generation(Slice):
-    """How systems answer. Greedy unless `temperature` is above 0."""
+    """How systems answer. Greedy unless `temperature` is above 0; `frequency_penalty` keeps them from repeating."""
 
     max_new_tokens: Count
     batch_size: Count
     temperature: Annotated[float, Field(ge=0.0)] = 0.0
+    frequency_penalty: Annotated[float, Field(ge=-2.0, le=2.0)] = 0.0
 
 
 class TaskParams(Slice):

@@ -33,7 +33,8 @@ class Request:
 
     The answer ends before the first of the `stop` strings. `logprobs`: how many of the likeliest tokens
     each `Token` of the answer is told with; None for no tokens at all. `text`, if given, is continued as
-    it stands, and there are no `messages`.
+    it stands, and there are no `messages`. The penalties are taken off the logits of tokens that the answer
+    holds already, as OpenAI's API defines them: once for each time, and once for all.
     """
 
     sample_id: str
@@ -42,6 +43,8 @@ class Request:
     temperature: float = 0.0
     seed: int = 0
     top_p: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
     text: str | None = None

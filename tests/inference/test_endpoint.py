@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,12 @@ def test_the_settings_and_the_key_are_sent(server: Server) -> None:
     assert server.headers[0]["authorization"] == f"Bearer {KEY}"
 
 
+def test_a_penalty_is_sent_where_there_is_one(server: Server) -> None:
+    with engine(server) as remote:
+        remote.generate("remote", [replace(one, frequency_penalty=0.5) for one in requests()])
+    assert [body["frequency_penalty"] for body in server.bodies] == [0.5]
+
+
 def test_nothing_meant_for_another_service_is_sent(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_ADMIN_KEY"):
         monkeypatch.setenv(name, "meant-for-openai")
@@ -98,7 +105,10 @@ def test_order_is_kept_whatever_comes_back_first(server: Server) -> None:
 @pytest.mark.parametrize("concurrency", [1, 3])
 def test_no_more_requests_are_open_than_allowed(server: Server, concurrency: int) -> None:
     def slow(body: dict[str, Any], number: int) -> Reply:
-        time.sleep(0.05)
+        deadline = time.monotonic() + 5
+        while server.most_busy < concurrency and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.05)  # for one more than allowed to come
         return answer("hello")
 
     server.respond = slow

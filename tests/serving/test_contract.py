@@ -137,6 +137,14 @@ def test_a_seed_repeats_and_no_seed_does_not(client: OpenAI) -> None:
     assert len({said() for _ in range(3)}) > 1
 
 
+@pytest.mark.parametrize("penalty", ["frequency_penalty", "presence_penalty"])
+def test_penalties_change_the_answer(client: OpenAI, running: Running, penalty: str) -> None:
+    asked = client.chat.completions.create(model="base", **{**CHAT, "max_tokens": 40}, **{penalty: 2.0})
+    (made,) = running.engine.generate("base", [ask(TEXT, 40, **{penalty: 2.0})])
+    assert asked.choices[0].message.content == made.text
+    assert not made.text.startswith(running.engine.generate("base", [ask(TEXT, 40)])[0].text)
+
+
 @pytest.mark.parametrize("temperature", [0, 1e-30, 0.5, 2])
 @pytest.mark.parametrize("top_p", [1e-9, 0.5, 1])
 def test_any_temperature_and_nucleus_give_an_answer(
@@ -289,8 +297,8 @@ WRONG: dict[str, dict[str, Any]] = {
     "options without a stream": {"stream_options": {"include_usage": True}},
     "tools": {"tools": [{"type": "function", "function": {"name": "f"}}]},
     "json wanted": {"response_format": {"type": "json_object"}},
-    "a penalty": {"presence_penalty": 0.5},
-    "another penalty": {"frequency_penalty": -1},
+    "a penalty": {"presence_penalty": 2.1},
+    "another penalty": {"frequency_penalty": -2.1},
     "a bias": {"logit_bias": {"5": 10}},
     "an unknown field": {"top_k": 5},
     "more than the context": {"max_tokens": 5000},

@@ -4,11 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import huggingface_hub
 import pyarrow
 import pyarrow.parquet
 import pytest
+from loopback_hub import TOKEN, Hub
 
 from bilora.errors import BadData, Unreachable
+from bilora.hub.client import connect
+from bilora.hub.repository import Repository
 from bilora.params import HubSource
 from bilora.sources.hub import HubDataset
 
@@ -66,6 +70,20 @@ def test_the_pinned_revision_is_asked_for_and_no_code_is_run(monkeypatch: pytest
     monkeypatch.setattr(datasets, "load_dataset", load)
     list(source("owner/name", config="python", splits={"train": "train"}).rows())
     assert asked == {"name": "owner/name", "config": "python", "split": "train", "revision": REVISION}
+
+
+def test_unpinned_data_is_refused_and_the_newest_commit_named(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    unpinned = HubDataset(
+        HubSource(kind="hub", id="owner/name", revision=None, splits={"train": "train"}, licence="MIT")
+    )
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
+    with pytest.raises(BadData, match="the commit that the data set's page on the hub shows"):
+        list(unpinned.rows())
+    newest = Repository(connect(TOKEN, endpoint=hub.url), "owner/name", kind="dataset").replace(
+        {"a": b"a"}, message="m"
+    )
+    with pytest.raises(BadData, match=newest.revision):
+        list(unpinned.rows())
 
 
 def test_silence_of_the_hub_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bilora.cli.generate import Bundle, MaxTokens, Model, Seed, Temperature, TopP, longest, printed
+from bilora.cli.generate import Bundle, MaxTokens, Model, Seed, Temperature, TopP, longest, penalty, printed
 
 if TYPE_CHECKING:
     from bilora.inference.engine import BatchedEngine
@@ -104,7 +104,8 @@ class Conversation:
         system = self.systems.get(self.model)
         before = (Message(role="system", content=system),) if system else ()
         limit = longest(self.params, self.model, self.max_tokens)
-        return Request("chat", (*before, *self.said, question), limit, **self.settings)
+        turns = (*before, *self.said, question)
+        return Request("chat", turns, limit, frequency_penalty=penalty(self.params, self.model), **self.settings)
 
     def _note(self, text: str) -> None:
         print(f"chat: {text}", file=sys.stderr)

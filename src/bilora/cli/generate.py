@@ -56,7 +56,14 @@ def generate(
         messages = task.messages(task.ask(typed))
     engine = answering(params, {name: folder for name, folder in folders.items() if name == model}, batch_size=1)
     request = Request(
-        "generate", messages, longest(params, model, max_tokens), temperature, seed, top_p, tuple(stop or ())
+        "generate",
+        messages,
+        longest(params, model, max_tokens),
+        temperature,
+        seed,
+        top_p,
+        frequency_penalty=penalty(params, model),
+        stop=tuple(stop or ()),
     )
     made = printed(engine.stream(model, request))
     if made.finish == "length":
@@ -67,6 +74,11 @@ def longest(params: Params, model: str, wanted: int | None) -> int:
     """Return how long an answer may become: as wanted, else as the task's own are, the base's as the longest of all."""
     own = {name: task.generation.max_new_tokens for name, task in params.tasks.items()}
     return wanted or own.get(model) or max(own.values())
+
+
+def penalty(params: Params, model: str) -> float:
+    """Return what keeps an adapter's answers from repeating themselves; the base's are left as they come."""
+    return params.tasks[model].generation.frequency_penalty if model in params.tasks else 0.0
 
 
 def printed(stream: Generator[str, None, Completion]) -> Completion:

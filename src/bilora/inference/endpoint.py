@@ -113,9 +113,7 @@ class EndpointEngine:
             with self._client.chat.completions.create(
                 model=system,
                 messages=_wire(request.messages),
-                temperature=request.temperature,
-                seed=request.seed,
-                max_tokens=request.max_new_tokens,
+                **_decoding(request),
                 stream=True,
                 stream_options={"include_usage": True},
             ) as events:
@@ -200,7 +198,7 @@ class EndpointEngine:
             return None
         question = [
             self._endpoint.name, self._endpoint.base_url, self._endpoint.model, request.sample_id,
-            _wire(request.messages), request.max_new_tokens, request.temperature, request.seed,
+            _wire(request.messages), _decoding(request),
         ]  # fmt: skip
         return self._cache / f"{sha256_json(question)}.json"
 
@@ -212,9 +210,7 @@ class EndpointEngine:
             raw = client.chat.completions.with_raw_response.create(
                 model=self._endpoint.model,
                 messages=_wire(request.messages),
-                temperature=request.temperature,
-                seed=request.seed,
-                max_tokens=request.max_new_tokens,
+                **_decoding(request),
             )
             self._heed(raw.headers)
             answer = raw.parse()
@@ -281,6 +277,16 @@ def _kind(error: Exception) -> str:
 
 def _wire(messages: Sequence[Message]) -> Any:
     return [message.model_dump() for message in messages]
+
+
+def _decoding(request: Request) -> dict[str, Any]:
+    penalty = {"frequency_penalty": request.frequency_penalty} if request.frequency_penalty else {}  # not all know it
+    return {
+        "temperature": request.temperature,
+        "seed": request.seed,
+        "max_tokens": request.max_new_tokens,
+        **penalty,
+    }
 
 
 def _finish(reason: str | None) -> Literal["stop", "length", "error"]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
-from bilora.inference.sampling import choose, generator, likelihoods
+from bilora.inference.sampling import choose, generator, likelihoods, penalise
 from bilora.inference.writing import Writer
 from bilora.ports import Listener, Piece, Request, Token
 from bilora.records import Completion
@@ -95,7 +95,8 @@ class Answers:
             logits: shape (rows, vocabulary), 32 bit.
             began: when the pass that made them began, on `time.perf_counter`.
         """
-        tokens = choose(logits, [(row.request, row.chance) for row in rows])
+        weighed = penalise(logits, [(row.request, row.new) for row in rows])
+        tokens = choose(weighed, [(row.request, row.chance) for row in rows])
         now = time.perf_counter()
         for row, token, scores in zip(rows, tokens, logits, strict=True):
             row.charged_s += (now - began) / len(rows)

@@ -29,6 +29,25 @@ def generator(request: Request, prompt: Sequence[int]) -> torch.Generator | None
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
+def penalise(logits: torch.Tensor, rows: Sequence[tuple[Request, Sequence[int]]]) -> torch.Tensor:
+    """Return logits without what the requests' penalties take off the tokens that their answers hold so far.
+
+    Args:
+        logits: shape (rows, vocabulary); left as they are.
+        rows: each with its answer's tokens.
+    """
+    import torch
+
+    penalised = [index for index, (asked, _) in enumerate(rows) if asked.frequency_penalty or asked.presence_penalty]
+    if penalised:
+        logits = logits.clone()
+    for index in penalised:
+        request, answer = rows[index]
+        counts = torch.bincount(torch.tensor(answer, dtype=torch.long), minlength=logits.shape[-1]).to(logits)
+        logits[index] -= request.frequency_penalty * counts + request.presence_penalty * (counts > 0)
+    return logits
+
+
 def choose(logits: torch.Tensor, rows: Sequence[tuple[Request, torch.Generator | None]]) -> list[int]:
     """Return one token a row: the likeliest at temperature 0, else one drawn from the nucleus.
 

@@ -33,6 +33,7 @@ Text = Annotated[str, AfterValidator(_encodable)]
 Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63, strict=True)]
 Stop = Annotated[Text, Field(min_length=1)]
+Penalty = Annotated[FiniteFloat, Field(ge=-2.0, le=2.0)]
 Choices = Annotated[int, Field(ge=1, le=MAX_CHOICES, strict=True)]
 
 
@@ -82,8 +83,8 @@ class Asked(Closed):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = None
-    frequency_penalty: Literal[0] | None = None
-    presence_penalty: Literal[0] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
 
     @model_validator(mode="after")
@@ -117,6 +118,8 @@ class Asked(Closed):
                 seed=(first + choice + 2**63) % 2**64 - 2**63,
                 top_p=1.0 if self.top_p is None else self.top_p,
                 stop=self.stops,
+                frequency_penalty=self.frequency_penalty or 0.0,
+                presence_penalty=self.presence_penalty or 0.0,
                 logprobs=likeliest,
                 **prompt,
             )

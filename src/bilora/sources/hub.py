@@ -27,10 +27,8 @@ class HubDataset:
             BadData: its revision is not pinned, or it has no such configuration or split.
         """
         if self._params.revision is None:
-            raise BadData(
-                self._params.id,
-                "`revision` is not pinned; put the commit that the data set's page on the hub shows into params.yaml.",
-            )
+            commit = self._newest() or "the commit that the data set's page on the hub shows"
+            raise BadData(self._params.id, f"`revision` is not pinned; put {commit} into params.yaml.")
         for row in itertools.islice(self._all(), self._params.limit):
             progress(1)
             yield row
@@ -43,6 +41,16 @@ class HubDataset:
                     **labelled(row, name=name, number=number, licence=self._params.licence),
                     "split": split,
                 }
+
+    def _newest(self) -> str | None:
+        """Return the hub's newest commit of this data set, if the hub says it."""
+        import httpx2
+        from huggingface_hub import HfApi
+
+        try:
+            return HfApi().dataset_info(self._params.id, timeout=10).sha
+        except (OSError, ValueError, httpx2.HTTPError):
+            return None
 
     def _load(self, split: str) -> Any:
         import datasets

@@ -57,7 +57,14 @@ class Task:
     def requests(self, samples: Sequence[Sample], generation: Generation, seed: int) -> list[Request]:
         """Ask every sample as the task is asked everywhere: in training's checkpoint choice as in the benchmark."""
         return [
-            Request(s.id, self.messages(s.prompt), generation.max_new_tokens, generation.temperature, seed)
+            Request(
+                s.id,
+                self.messages(s.prompt),
+                generation.max_new_tokens,
+                generation.temperature,
+                seed,
+                frequency_penalty=generation.frequency_penalty,
+            )
             for s in samples
         ]
 
