@@ -16,6 +16,7 @@ import argparse
 import multiprocessing
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -264,6 +265,7 @@ def measure(options: Any, place: Path) -> None:
                 if turn:  # the first round warms up
                     speeds.setdefault((name, system), []).append((options.tokens - 1) / (end - first))
                     firsts.setdefault((name, system), []).append(first - began)
+        print(f"  round {turn} of {options.rounds} is over", file=sys.stderr, flush=True)
         for name in options.engines:
             switches.setdefault(name, []).append(say(name, "switch"))
     speed = bandwidth()
