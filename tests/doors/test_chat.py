@@ -118,6 +118,8 @@ def test_a_conversation_goes_on_under_another_adapter(place: Path) -> None:
     own = len(alone["codegen"])
     assert asked[:own] == asked[-own:] == alone["codegen"]
     assert asked[own:-own] != alone["docstring"]  # what was said before counts
+    stayed = answers(place, "chat", "-m", "codegen", "--max-tokens", "8", typed="sum of a list\nsum of a list\n")
+    assert asked[own:-own] != stayed.splitlines()[own:]
 
 
 def test_a_chat_says_what_it_does_not_do(place: Path) -> None:
