@@ -1,9 +1,9 @@
 """How much it costs that the rows of a batch have different adapters.
 
-    python bench/engines.py [--shape nano|half-billion] [--rounds 7] [--tokens 48]
+    python bench/engines.py [--shape nano|half-billion] [--engines torch llamacpp] [--rounds 7] [--tokens 48]
 
 Rounds are interleaved, so that a machine that slows down slows all of them; printed are medians and ratios.
-`half-billion` has Qwen2.5-0.5B's shapes with random weights in bf16.
+`half-billion` has Qwen2.5-0.5B's sizes with random weights in bf16. One answer at a time: bench/inference.py.
 """
 
 from __future__ import annotations
@@ -14,42 +14,37 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
-from random_adapters import ATTENTION, MLP, random_adapter
+from random_bases import ATTENTION, MLP, adapter_for, random_base
 
-from bilora.inference.loading import Loaded, load_base
-from bilora.inference.local import LocalEngine
-from bilora.params import Base
+from bilora.inference.engine import BatchedEngine
+from bilora.params import Base, Quantization
 from bilora.ports import Request
 from bilora.records import Message
 
-NANO = Base(id="models/nano")
 PROMPT = "Write a function that takes a list of numbers and returns the sum of the even ones. " * 3
 SYSTEMS = ("base", "codegen", "docstring")
 
 
-def loaded(shape: str) -> Loaded:
-    """The base in memory."""
-    nano = load_base(NANO)
-    if shape == "nano":
-        return nano
-    from transformers import AutoModelForCausalLM, Qwen2Config
+def engines(name: str, base: Base, folders: dict[str, Path], place: Path, quantization: Quantization) -> list[Any]:
+    """The engine without adapters and with them."""
+    if name == "llamacpp":
+        from bilora.inference.llamacpp import LlamaEngine
 
-    config = Qwen2Config(
-        hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14,
-        num_key_value_heads=2, vocab_size=151_936, max_position_embeddings=4096, tie_word_embeddings=True,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation="sdpa").eval()
-    return Loaded(model, nano.tokenizer, "random")
+        return [LlamaEngine(base, quantization, put, batch_size=8, cache=place) for put in ({}, folders)]
+    from bilora.inference.loading import load_base
+    from bilora.inference.local import LocalEngine
+
+    loaded = load_base(base)
+    return [LocalEngine(loaded, put, batch_size=8) for put in ({}, folders)]
 
 
-def endless(engine: LocalEngine) -> LocalEngine:
+def endless(engine: BatchedEngine[Any]) -> BatchedEngine[Any]:
     """Let every answer have all its tokens, so that all rounds make equally many."""
     batch: Any = engine._loop._batch
-    batch._stops = frozenset()
+    batch._answers.stops = frozenset()
     return engine
 
 
@@ -57,18 +52,27 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=["nano", "half-billion"], default="nano")
+    parser.add_argument("--engines", choices=["torch", "llamacpp"], nargs="+", default=["torch"])
+    parser.add_argument("--quantization", choices=get_args(Quantization), default="q4_k_m")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--tokens", type=int, default=48)
     options = parser.parse_args()
 
-    base = loaded(options.shape)
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary)
+        base = random_base(options.shape, place / "base")
         kinds = {"codegen": ATTENTION, "docstring": MLP}
         folders = {
-            name: random_adapter(base.model, Path(place) / name, NANO, "random", kind, seed=seed)
-            for seed, (name, kind) in enumerate(kinds.items())
+            name: adapter_for(base, place / name, kind, seed=seed) for seed, (name, kind) in enumerate(kinds.items())
         }
-        bare, engine = endless(LocalEngine(base, {}, batch_size=8)), endless(LocalEngine(base, folders, batch_size=8))
+        for name in options.engines:
+            bare, engine = map(endless, engines(name, base, folders, place / "gguf", options.quantization))
+            print(f"{options.shape}, {name}, {torch.get_num_threads()} threads, {options.rounds} rounds")
+            measure(engine, bare, options)
+
+
+def measure(engine: BatchedEngine[Any], bare: BatchedEngine[Any], options: Any) -> None:
+    """Run the rounds of one engine and print them."""
     request = Request("r", (Message(role="user", content=PROMPT),), options.tokens)
     mixed = [(SYSTEMS[place % 3], request) for place in range(8)]
     token = Request("r", (Message(role="user", content="x"),), 1)
@@ -105,7 +109,6 @@ def main() -> None:
             seconds[name].append(time.perf_counter() - began)
     middle = {name: statistics.median(found) for name, found in seconds.items()}
 
-    print(f"{options.shape}, {base.mode}, {torch.get_num_threads()} threads, {options.rounds} rounds")
     for name, found in seconds.items():
         made = 8 if "1 token" in name else 8 * options.tokens
         print(f"  {name:34s} {middle[name]:7.3f} s [{min(found):.3f}, {max(found):.3f}]", end="")

@@ -32,8 +32,8 @@ import torch
 import yaml
 from random_adapters import ATTENTION, MLP, random_adapter
 
+from bilora.inference.engine import encode_prompt
 from bilora.inference.loading import base_revision, load_base, stop_ids
-from bilora.inference.local import encode_prompt
 from bilora.params import Base
 from bilora.records import Message
 from bilora.storage import adapter_sha256

@@ -12,8 +12,8 @@ import torch
 from checkout import ROOT
 from lora import made_adapter
 
+from bilora.inference.engine import encode_prompt
 from bilora.inference.loading import load_base, stop_ids
-from bilora.inference.local import encode_prompt
 from bilora.params import Base
 from bilora.ports import Request
 from bilora.records import Message

@@ -53,6 +53,23 @@ def test_a_wrong_type_is_a_fault_even_where_it_could_be_converted(faults: Any) -
     assert "tasks.codegen.adapter.rank" in said
 
 
+@pytest.mark.parametrize(
+    ("inference", "sentence"),
+    [
+        ({"engine": "ollama"}, "inference.engine"),
+        ({"engine": "llamacpp", "quantization": "q3"}, "inference.quantization"),
+        ({"engine": "llamacpp"}, "engine llamacpp wants quantization: f32, f16, q8_0 or q4_k_m"),
+        ({"quantization": "q8_0"}, "quantization is for engine llamacpp"),
+    ],
+    ids=str,
+)
+def test_an_engine_that_does_not_exist_is_told_beside_the_other_faults(
+    faults: Any, inference: dict[str, str], sentence: str
+) -> None:
+    said = faults(lambda document: document.update(inference=inference, sead=1))
+    assert sentence in said and "sead" in said
+
+
 def test_all_faults_are_told_at_once(faults: Any) -> None:
     def three(document: dict[str, Any]) -> None:
         document["sead"] = 1

@@ -214,6 +214,27 @@ class Benchmark(Slice):
     pass_at_k: PassAtK | None = None
 
 
+Quantization = Literal["f32", "f16", "q8_0", "q4_k_m"]
+
+
+class Inference(Slice):
+    """Who answers in chat, generate, serve and on the page; what is trained and measured is asked through torch.
+
+    `quantization` is how llama.cpp keeps the base; torch keeps it in `base.dtype`.
+    """
+
+    engine: Literal["torch", "llamacpp"] = "torch"
+    quantization: Quantization | None = None
+
+    @model_validator(mode="after")
+    def _of_one_engine(self) -> Inference:
+        if self.engine == "llamacpp" and self.quantization is None:
+            raise ValueError("engine llamacpp wants quantization: f32, f16, q8_0 or q4_k_m")
+        if self.engine == "torch" and self.quantization is not None:
+            raise ValueError("quantization is for engine llamacpp; torch answers in base.dtype")
+        return self
+
+
 class Tracking(Slice):
     """Where runs are told besides the files: names of trainer integrations."""
 
@@ -239,6 +260,7 @@ class Params(Slice):
     endpoints: list[Endpoint] = Field(default_factory=list)
     judge: Endpoint | None = None
     hub: AnyHub
+    inference: Inference = Inference()
     tracking: Tracking = Tracking()
 
     @model_validator(mode="after")

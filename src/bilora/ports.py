@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +16,15 @@ Progress = Callable[[int], None]
 
 def silent(_: int) -> None:
     """The progress that nobody watches."""
+
+
+Bars = Callable[[str, int], AbstractContextManager[Progress]]
+"""Shows a long work, of this title and so many items, while its block runs."""
+
+
+def unseen(title: str, total: int) -> AbstractContextManager[Progress]:
+    """The bar that nobody watches."""
+    return nullcontext(silent)
 
 
 @dataclass(frozen=True)

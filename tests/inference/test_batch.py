@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from bilora.errors import BadData, Busy, UnknownModel
 from bilora.inference.batch import TorchBatch
+from bilora.inference.engine import encode_prompt
 from bilora.inference.loading import Loaded, load_base
-from bilora.inference.local import LocalEngine, encode_prompt
+from bilora.inference.local import LocalEngine
 from bilora.inference.writing import Writer
 from bilora.ports import Piece, Request
 from bilora.records import Completion

@@ -10,12 +10,14 @@ import typer
 from bilora.cli import (
     baseline,
     benchmark,
+    chat,
     compare,
     data,
     deploy,
     doctor,
     evaluate,
     feedback,
+    generate,
     judge,
     page,
     plan,
@@ -56,6 +58,8 @@ app.command("doctor")(doctor.doctor)
 app.command("pretrain")(pretrain.pretrain)
 app.command("app")(page.app)
 app.command("serve")(serve.serve)
+app.command("chat")(chat.chat)
+app.command("generate")(generate.generate)
 app.add_typer(profile.app, name="profile")
 app.add_typer(sandbox.app, name="sandbox")
 app.add_typer(baseline.app, name="baseline")

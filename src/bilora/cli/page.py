@@ -73,8 +73,8 @@ def _fingerprint(params: Params) -> str:
 def _offer(params_json: str, fingerprint: str) -> Offer:  # a name with a leading underscore would not be hashed
     from bilora.app.conversation import Offer
     from bilora.cli import wiring
-    from bilora.inference.loading import base_revision, load_base
-    from bilora.inference.local import LocalEngine
+    from bilora.cli.engines import answering
+    from bilora.inference.loading import base_revision
     from bilora.params import Params
     from bilora.storage import adapter_sha256
 
@@ -85,9 +85,8 @@ def _offer(params_json: str, fingerprint: str) -> Offer:  # a name with a leadin
         folders = wiring.bundle(bundle, params)
     else:
         folders = {name: wiring.adapter(params, name) for name in params.tasks if (wiring.ADAPTERS / name).exists()}
-    wiring.quiet_libraries()
     return Offer(
-        engine=LocalEngine(load_base(params.base), folders, batch_size=1),
+        engine=answering(params, folders, batch_size=1),
         adapters={name: adapter_sha256(folder) for name, folder in folders.items()},
         base=params.base.id,
         base_revision=base_revision(params.base),

@@ -86,16 +86,15 @@ def _served(
     max_body: int,
 ) -> Served:
     from bilora.cli import wiring
-    from bilora.inference.loading import base_revision, load_base
-    from bilora.inference.local import LocalEngine
+    from bilora.cli.engines import answering
+    from bilora.inference.loading import base_revision
     from bilora.serving.app import Served
     from bilora.serving.reload import Reloader
     from bilora.tasks import load_task
 
     mark = wiring.served_mark(params, bundle)
     folders = wiring.served(params, bundle)
-    wiring.quiet_libraries()
-    engine = LocalEngine(load_base(params.base), folders, batch_size=batch, max_waiting=queue)
+    engine = answering(params, folders, batch_size=batch, max_waiting=queue)
     reloader = Reloader(
         engine, seen=mark, mark=lambda: wiring.served_mark(params, bundle), find=lambda: wiring.served(params, bundle)
     )

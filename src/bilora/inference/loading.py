@@ -110,7 +110,12 @@ def _unreachable(base: Base, error: OSError) -> Unreachable | BadData:
 
 def stop_ids(model: Any, tokenizer: Any) -> list[int]:
     """Return the ids that end an answer: those of the generation config and the chat's own end tokens."""
-    configured = model.generation_config.eos_token_id
+    return end_ids(model.generation_config, tokenizer)
+
+
+def end_ids(generation: Any, tokenizer: Any) -> list[int]:
+    """Return what `stop_ids` does for a base that is not in memory, from its generation config."""
+    configured = generation.eos_token_id
     ids = set(configured if isinstance(configured, list) else [configured] if configured is not None else [])
     vocabulary = tokenizer.get_vocab()
     ids.update(vocabulary[token] for token in ("<|end|>", "<|assistant|>", "<|endoftext|>") if token in vocabulary)

@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Generator, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, cast
+from typing import Any
 
-from bilora.errors import BadData, UnknownModel
-from bilora.inference.batch import Row, TorchBatch
+from bilora.errors import BadData
+from bilora.inference.batch import TorchBatch
+from bilora.inference.engine import BatchedEngine
 from bilora.inference.loading import Loaded, stop_ids
-from bilora.inference.loop import Loop
 from bilora.inference.lora import Adapter, AdapterRows, read_adapter
-from bilora.ports import Job, Listener, Piece, Progress, Request, silent
-from bilora.records import Completion
-
-BASE = "base"
+from bilora.inference.rows import Answers
 
 
-def encode_prompt(tokenizer: Any, messages: Sequence[Any]) -> list[int]:
-    """Return the token ids of a chat up to where the assistant speaks.
-
-    Training, evaluation and serving all come through here, so they cannot disagree.
-    """
-    turns = [{"role": message.role, "content": message.content} for message in messages]
-    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids
-
-
-class LocalEngine:
-    """transformers and LoRA in one batch that all callers share; its rows may each have another adapter or none.
-
-    Implements `ports.Engine`, `ports.Streamer` and `ports.BatchEngine`; any thread may call. Greedy answers
-    are deterministic on CPU; sampled ones follow their request's seed, whatever the batch around them.
-    """
+class LocalEngine(BatchedEngine[Adapter]):
+    """transformers and LoRA: a mixed batch costs one pass a token, whichever adapters its rows have."""
 
     def __init__(
         self,
@@ -62,124 +41,24 @@ class LocalEngine:
         if carries is None:
             model.eval()
         self._model = model
-        self._tokenizer = loaded.tokenizer
-        self._carries = carries
-        self._reading = threading.Lock()
-        self._rows = AdapterRows(model)
-        self._adapters: dict[str, Adapter] = {}
-        for name, folder in adapters.items():
-            self.put(name, folder)
+        answers = Answers(loaded.tokenizer, stop_ids(model, loaded.tokenizer))
         try:
-            batch = TorchBatch(model, self._tokenizer, self._rows, stop_ids(model, self._tokenizer), rows=batch_size)
+            batch = TorchBatch(model, answers, AdapterRows(model), rows=batch_size)
         except ValueError as error:
             raise BadData(str(model.config.name_or_path), f"{error}.") from None
-        self._loop = Loop(batch, max_waiting=max_waiting)
-
-    @property
-    def context(self) -> int:
-        """How many tokens prompt and answer may have together."""
-        config = self._model.config
-        rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type")
-        if rope in ("dynamic", "longrope"):  # past its original context it turns by the longest row of the batch
-            return int(config.original_max_position_embeddings or config.max_position_embeddings)
-        return int(config.max_position_embeddings)
-
-    def models(self) -> dict[str, str]:
-        """Return the systems that answer now, each with its adapter's sha256; empty for the base."""
-        carried = {self._carries: ""} if self._carries else {}
-        return {BASE: "", **carried, **{name: adapter.sha256 for name, adapter in self._adapters.items()}}
-
-    def put(self, name: str, folder: Path) -> None:
-        """Load an adapter, or another version of it: later requests have the new one, earlier ones keep the old.
-
-        Raises:
-            BadData: it does not fit the base; what was served before still is.
-        """
-        if name in (BASE, self._carries):
-            raise BadData(folder, f"an adapter cannot be called {name!r}; rename its task.")
-        adapter = read_adapter(name, folder, self._model)
-        self._adapters = {**self._adapters, name: adapter}
-
-    def drop(self, name: str) -> None:
-        """Serve an adapter no longer; answers that have begun are finished."""
-        self._adapters = {key: adapter for key, adapter in self._adapters.items() if key != name}
-
-    def load(self) -> tuple[int, int]:
-        """Return how many requests are being answered, and how many wait."""
-        return self._loop.load()
-
-    def prepare(self, system: str, request: Request, listener: Listener, *, streamed: bool = True) -> Row:
-        """Read the prompt and bind it to this moment's version of `system`.
-
-        Raises:
-            UnknownModel: no such system is loaded; it is never answered by the base instead.
-        """
-        adapters = self._adapters
-        if system not in adapters and system not in (BASE, self._carries):
-            raise UnknownModel(system, tuple(self.models()))
-        with self._reading:  # a tokenizer is not made for two threads at once
-            if request.text is not None:
-                prompt: list[int] = self._tokenizer(request.text)["input_ids"]
-            else:
-                prompt = encode_prompt(self._tokenizer, request.messages)
-        if not prompt:
-            raise BadData("prompt", "it is empty; give at least one token.")
-        return Row(system, adapters.get(system), request, prompt, listener, streamed)
-
-    def submit(self, jobs: Sequence[Job]) -> None:
-        """Queue all of these jobs, or none.
-
-        Raises:
-            Busy: they do not fit into the queue.
-        """
-        self._loop.submit(cast("Sequence[Row]", jobs))
-
-    def generate(self, system: str, requests: Sequence[Request], *, progress: Progress = silent) -> list[Completion]:
-        """Answer all requests as `system` (`base` or an adapter's name), longest prompts first."""
-        return self.generate_mixed([(system, request) for request in requests], progress=progress)
-
-    def generate_mixed(self, asked: Sequence[tuple[str, Request]], *, progress: Progress = silent) -> list[Completion]:
-        """Answer requests to any systems in shared batches, in the order given."""
-        told: SimpleQueue[tuple[int, Any]] = SimpleQueue()
-        jobs = [
-            self.prepare(system, request, partial(_place, told, place), streamed=False)
-            for place, (system, request) in enumerate(asked)
-        ]
-        answers: dict[int, Completion] = {}
-        try:
-            self.submit(sorted(jobs, key=lambda job: -job.prompt_tokens))
-            while len(answers) < len(jobs):
-                place, outcome = told.get()
-                if isinstance(outcome, Exception):
-                    raise outcome
-                answers[place] = outcome
-                progress(1)
-        finally:
-            for job in jobs:
-                job.cancel()
-        return [answers[place] for place in range(len(jobs))]
-
-    def stream(self, system: str, request: Request) -> Generator[str, None, Completion]:
-        """Answer one request piece by piece; the generator's value is the whole answer.
-
-        Closing the generator frees its row at the next token.
-        """
-        told: SimpleQueue[Piece | Completion | Exception] = SimpleQueue()
-        job = self.prepare(system, request, told.put)
-        try:
-            self.submit([job])
-            while True:
-                match told.get():
-                    case Piece() as piece:
-                        if piece.text:
-                            yield piece.text
-                    case Completion() as made:
-                        return made
-                    case Exception() as fault:
-                        raise fault
-        finally:
-            job.cancel()
+        super().__init__(
+            loaded.tokenizer,
+            batch,
+            lambda name, folder: read_adapter(name, folder, model),
+            adapters,
+            context=_context(model.config),
+            carries=carries,
+            max_waiting=max_waiting,
+        )
 
 
-def _place(told: SimpleQueue[tuple[int, Any]], place: int, outcome: Any) -> None:
-    told.put((place, outcome))
+def _context(config: Any) -> int:
+    rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type")
+    if rope in ("dynamic", "longrope"):  # past its original context it turns by the longest row of the batch
+        return int(config.original_max_position_embeddings or config.max_position_embeddings)
+    return int(config.max_position_embeddings)

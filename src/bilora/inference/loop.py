@@ -7,10 +7,10 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from bilora.errors import BadData, Busy
-from bilora.inference.batch import Row
+from bilora.inference.rows import Row
 from bilora.records import Completion
 
 PROMPT_TOKENS = 4096
@@ -18,12 +18,16 @@ PROMPT_TOKENS = 4096
 
 
 class Batch(Protocol):
-    """What the loop turns. Another engine (llama.cpp) is another one of these."""
+    """What the loop turns. Each engine has one of its own."""
 
     capacity: int
-    rows: list[Row]
+    rows: list[Row[Any]]
 
-    def join(self, rows: Sequence[Row]) -> None:
+    def fits(self, row: Row[Any], joining: Sequence[Row[Any]]) -> bool:
+        """Whether there is room for the row beside those that are there and `joining`; alone it always fits."""
+        ...
+
+    def join(self, rows: Sequence[Row[Any]]) -> None:
         """Begin new rows' answers: each has its first token afterwards."""
         ...
 
@@ -31,7 +35,7 @@ class Batch(Protocol):
         """Give every row its next token."""
         ...
 
-    def leave(self, row: Row) -> None:
+    def leave(self, row: Row[Any]) -> None:
         """Take a row out."""
         ...
 
@@ -39,7 +43,7 @@ class Batch(Protocol):
         """Take all rows out after a fault."""
         ...
 
-    def completion(self, row: Row) -> Completion:
+    def completion(self, row: Row[Any]) -> Completion:
         """Return a finished row's answer."""
         ...
 
@@ -55,7 +59,7 @@ class Loop:
         self._batch = batch
         self._max_waiting = max_waiting
         self._lock = threading.Lock()
-        self._lines: OrderedDict[str, deque[Row]] = OrderedDict()
+        self._lines: OrderedDict[str, deque[Row[Any]]] = OrderedDict()
         self._taken = 0  # from the lines into the batch
         self._thread: threading.Thread | None = None
 
@@ -64,7 +68,7 @@ class Loop:
         with self._lock:
             return self._taken, self._waiting()
 
-    def submit(self, rows: Sequence[Row]) -> None:
+    def submit(self, rows: Sequence[Row[Any]]) -> None:
         """Queue all of the rows, or none.
 
         Raises:
@@ -106,12 +110,19 @@ class Loop:
                     return
             self._guarded(partial(self._advance, joining), joining)
 
-    def _next(self) -> list[Row]:
+    def _next(self) -> list[Row[Any]]:
         """Take from the lines in turn what has room in the batch and in one pass over prompts."""
-        chosen: list[Row] = []
+        chosen: list[Row[Any]] = []
+        full: set[str] = set()
         longest = 0
-        while self._lines and self._taken < self._batch.capacity:
-            system, line = next(iter(self._lines.items()))
+        while self._taken < self._batch.capacity:
+            system = next((one for one in self._lines if one not in full), None)
+            if system is None:
+                break
+            line = self._lines[system]
+            if not self._batch.fits(line[0], chosen):
+                full.add(system)
+                continue
             longest = max(longest, line[0].prompt_tokens)
             if chosen and longest * (len(chosen) + 1) > PROMPT_TOKENS:
                 break
@@ -122,7 +133,7 @@ class Loop:
                 del self._lines[system]
         return chosen
 
-    def _guarded(self, work: Callable[[], None], joining: Sequence[Row] = ()) -> None:
+    def _guarded(self, work: Callable[[], None], joining: Sequence[Row[Any]] = ()) -> None:
         """Do it; a fault of the model or the machine is told to those it hit, and the others go on."""
         rows = [*self._batch.rows, *joining]
         try:
@@ -133,7 +144,7 @@ class Loop:
             for row in rows:
                 self._tell(row, fault)
 
-    def _advance(self, joining: Sequence[Row]) -> None:
+    def _advance(self, joining: Sequence[Row[Any]]) -> None:
         if joining:
             self._batch.join(joining)
             self._end_finished()
@@ -150,11 +161,11 @@ class Loop:
             self._leave(row)
             self._tell(row, self._batch.completion(row))
 
-    def _leave(self, row: Row) -> None:
+    def _leave(self, row: Row[Any]) -> None:
         self._batch.leave(row)
         self._taken -= 1
 
-    def _tell(self, row: Row, outcome: Completion | Exception) -> None:
+    def _tell(self, row: Row[Any], outcome: Completion | Exception) -> None:
         if not row.cancelled and not row.told:
             row.told = True
             row.listener(outcome)

@@ -55,6 +55,15 @@ class _Now(threading.local):
     layers: dict[str, _Layer] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Plain:
+    """A plain LoRA as it lies in its folder: A, shape (r, in), and B, shape (out, r), by module, and the scale."""
+
+    sha256: str
+    scale: float
+    layers: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
+
+
 def read_adapter(name: str, folder: Path, model: Any) -> Adapter:
     """Read a PEFT folder for `model`, in the model's own precision and on its device.
 
@@ -62,6 +71,26 @@ def read_adapter(name: str, folder: Path, model: Any) -> Adapter:
 
     Raises:
         BadData: it is no plain LoRA, does not fit the model, or holds numbers that are not finite.
+        MissingStep: one of its two files is absent.
+    """
+    plain = read_plain(folder)
+    modules = dict(model.named_modules())
+    layers = {}
+    for key, (a, b) in plain.layers.items():
+        module = modules.get(key)
+        shape = (getattr(module, "in_features", None), getattr(module, "out_features", None))
+        if (a.shape[1], b.shape[0]) != shape:
+            raise unfit(folder, key)
+        device = module.weight.device  # type: ignore[union-attr]
+        layers[key] = a.to(device, model.dtype), (b.float() * plain.scale).to(device, model.dtype)
+    return Adapter(name, plain.sha256, layers)
+
+
+def read_plain(folder: Path) -> Plain:
+    """Read a PEFT folder for any engine.
+
+    Raises:
+        BadData: it is no plain LoRA, or holds numbers that are not finite.
         MissingStep: one of its two files is absent.
     """
     from safetensors import SafetensorError
@@ -76,13 +105,21 @@ def read_adapter(name: str, folder: Path, model: Any) -> Adapter:
         raise BadData(folder, f"its weights cannot be read ({str(error).splitlines()[0][:200]}).") from None
     if adapter_sha256(folder) != sha256:
         raise BadData(folder, "was written to while it was read; try again.")
-    scale = config["lora_alpha"] / (math.sqrt(config["r"]) if config.get("use_rslora") else config["r"])
-    modules = dict(model.named_modules())
     layers = {}
     for key in sorted({_module(folder, key) for key in tensors}):
-        pair = (tensors.get(f"{PREFIX}{key}.lora_A.weight"), tensors.get(f"{PREFIX}{key}.lora_B.weight"))
-        layers[key] = _fitted(folder, key, pair, modules.get(key), scale, model.dtype)
-    return Adapter(name, sha256, layers)
+        a, b = tensors.get(f"{PREFIX}{key}.lora_A.weight"), tensors.get(f"{PREFIX}{key}.lora_B.weight")
+        if a is None or b is None or a.shape[0] != b.shape[1]:
+            raise unfit(folder, key)
+        if not (a.isfinite().all() and b.isfinite().all()):
+            raise BadData(folder, f"{key} holds numbers that are not finite; train it again.")
+        layers[key] = (a, b)
+    scale = config["lora_alpha"] / (math.sqrt(config["r"]) if config.get("use_rslora") else config["r"])
+    return Plain(sha256, scale, layers)
+
+
+def unfit(folder: Path, key: str) -> BadData:
+    """Return what is raised when a base has no such module of that shape."""
+    return BadData(folder, f"this adapter does not fit the base ({key} has another shape there, or is absent).")
 
 
 def _refuse_other_kinds(folder: Path, config: dict[str, Any]) -> None:
@@ -101,19 +138,6 @@ def _module(folder: Path, key: str) -> str:
     if not key.startswith(PREFIX) or not dot or part not in ("A.weight", "B.weight"):
         raise BadData(folder, f"only plain LoRA is served; it holds {key}.")
     return name
-
-
-def _fitted(
-    folder: Path, key: str, pair: tuple[Any, Any], module: Any, scale: float, dtype: torch.dtype
-) -> tuple[torch.Tensor, torch.Tensor]:
-    a, b = pair
-    shape = (getattr(module, "in_features", None), getattr(module, "out_features", None))
-    if a is None or b is None or (a.shape[1], b.shape[0]) != shape or a.shape[0] != b.shape[1]:
-        raise BadData(folder, f"this adapter does not fit the base ({key} has another shape there, or is absent).")
-    if not (a.isfinite().all() and b.isfinite().all()):
-        raise BadData(folder, f"{key} holds numbers that are not finite; train it again.")
-    device = module.weight.device
-    return a.to(device, dtype), (b.float() * scale).to(device, dtype)
 
 
 class AdapterRows:

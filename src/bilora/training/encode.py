@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bilora.errors import PreflightFailed
-from bilora.inference.local import encode_prompt
+from bilora.inference.engine import encode_prompt
 from bilora.records import Message, Sample
 from bilora.tasks.task import Task
 

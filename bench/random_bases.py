@@ -1,0 +1,103 @@
+"""Bases of any size with random weights, and adapters for them, written without ever being in memory as a whole."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from bilora.params import Base
+from bilora.storage import write_json
+
+NANO = Base(id="models/nano")
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
+ATTENTION, MLP = ["qkv_proj", "o_proj"], ["gate_up_proj", "down_proj"]
+SHAPES: dict[str, dict[str, Any]] = {
+    "half-billion": {  # Qwen2.5-0.5B's sizes
+        "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14,
+        "num_key_value_heads": 2, "vocab_size": 151_936, "max_position_embeddings": 2048, "tie_word_embeddings": True,
+    },
+    "phi3-mini": {
+        "hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "num_key_value_heads": 32, "vocab_size": 32_064, "max_position_embeddings": 4096, "sliding_window": 2047,
+        "tie_word_embeddings": False,
+    },
+}  # fmt: skip
+
+
+def random_base(shape: str, folder: Path) -> Base:
+    """Write a base of Phi-3's architecture and this shape in bf16, a layer a file, unless it lies there already."""
+    if shape == "nano":
+        return NANO
+    from transformers import Phi3Config
+
+    base = Base(id=str(folder), dtype="bfloat16")
+    if (folder / "config.json").exists():
+        return base
+    sizes = SHAPES[shape]
+    config = Phi3Config(**sizes, bos_token_id=1, eos_token_id=3, pad_token_id=0, dtype="bfloat16")
+    torch.manual_seed(0)
+    pieces = [{"model.embed_tokens": (config.vocab_size, config.hidden_size), "model.norm": (config.hidden_size,)}]
+    if not config.tie_word_embeddings:
+        pieces.append({"lm_head": (config.vocab_size, config.hidden_size)})
+    pieces += [layer(config, number) for number in range(config.num_hidden_layers)]
+    folder.mkdir(parents=True, exist_ok=True)
+    places = {}
+    for number, piece in enumerate(pieces, start=1):
+        name = f"model-{number:05d}-of-{len(pieces):05d}.safetensors"
+        tensors = {f"{key}.weight": weight(size) for key, size in piece.items()}
+        save_file(tensors, folder / name, metadata={"format": "pt"})
+        places |= dict.fromkeys(tensors, name)
+    write_json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": places})
+    for name in TOKENIZER:
+        shutil.copy(Path(NANO.id) / name, folder / name)
+    config.architectures = ["Phi3ForCausalLM"]
+    config.save_pretrained(folder)
+    return base
+
+
+def layer(config: Any, number: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of one layer's weights."""
+    hidden, inner = config.hidden_size, config.intermediate_size
+    head = hidden // config.num_attention_heads
+    shapes = {
+        "input_layernorm": (hidden,),
+        "self_attn.qkv_proj": (hidden + 2 * config.num_key_value_heads * head, hidden),
+        "self_attn.o_proj": (hidden, hidden),
+        "post_attention_layernorm": (hidden,),
+        "mlp.gate_up_proj": (2 * inner, hidden),
+        "mlp.down_proj": (hidden, inner),
+    }
+    return {f"model.layers.{number}.{name}": size for name, size in shapes.items()}
+
+
+def weight(size: tuple[int, ...]) -> torch.Tensor:
+    """Random values; ones for a norm."""
+    if len(size) == 1:
+        return torch.ones(size, dtype=torch.bfloat16)
+    return torch.empty(size, dtype=torch.bfloat16).normal_(std=0.02)
+
+
+def adapter_for(base: Base, folder: Path, targets: list[str], *, seed: int, rank: int = 16) -> Path:
+    """Write an adapter of random weights for the layers of these names."""
+    from peft import LoraConfig
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(base.id)
+    torch.manual_seed(seed)
+    tensors = {}
+    for number in range(config.num_hidden_layers):
+        for name, size in layer(config, number).items():
+            if name.rpartition(".")[2] in targets:
+                stem = f"base_model.model.{name}"
+                tensors[f"{stem}.lora_A.weight"] = torch.empty(rank, size[1]).normal_(std=0.02)
+                tensors[f"{stem}.lora_B.weight"] = torch.empty(size[0], rank).normal_(std=0.02)
+    folder.mkdir(parents=True)
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, task_type="CAUSAL_LM")
+    lora.base_model_name_or_path = base.id
+    lora.save_pretrained(str(folder))
+    return folder

@@ -1,0 +1,111 @@
+"""The verb chat."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bilora.cli.generate import Bundle, MaxTokens, Model, Seed, Temperature, TopP, longest, penalty, printed
+
+if TYPE_CHECKING:
+    from bilora.inference.engine import BatchedEngine
+    from bilora.params import Params
+    from bilora.ports import Request
+    from bilora.records import Message
+
+HELP = "/adapter NAME switches, /new forgets what was said, /quit leaves."
+
+
+def chat(
+    model: Model = "base",
+    bundle: Bundle = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
+    seed: Seed = 0,
+) -> None:
+    """Talk with the base and every adapter; `/adapter NAME` switches within the conversation."""
+    from bilora.cli import wiring
+    from bilora.cli.engines import answering
+    from bilora.errors import UnknownModel
+    from bilora.inference.engine import BASE
+    from bilora.tasks import load_task
+
+    params = wiring.load_params()
+    folders = wiring.served(params, bundle)
+    if model not in (BASE, *folders):
+        raise UnknownModel(model, (BASE, *folders))
+    engine = answering(params, folders, batch_size=1)
+    settings = {"temperature": temperature, "top_p": top_p, "seed": seed}
+    systems = {name: load_task(name).system for name in folders}
+    talk = Conversation(engine, params, systems, settings, model, max_tokens)
+    print(f"chat: {', '.join(engine.models())}. {HELP}", file=sys.stderr)
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401 (input() then edits lines and remembers them)
+    with contextlib.suppress(EOFError):
+        while (typed := input(f"{talk.model}> " if sys.stdin.isatty() else "").strip()) != "/quit":
+            talk.hear(typed)
+
+
+@dataclass
+class Conversation:
+    """What was said, and who answers next. A switch keeps what was said: only the system message is the new one's."""
+
+    engine: BatchedEngine[Any]
+    params: Params
+    systems: Mapping[str, str]
+    settings: Mapping[str, Any]
+    model: str
+    max_tokens: int | None
+    said: list[Message] = field(default_factory=list)
+
+    def hear(self, typed: str) -> None:
+        """Do what a line asks for."""
+        word, _, name = typed.partition(" ")
+        if word == "/adapter":
+            self._switch(name.strip())
+        elif word == "/new":
+            self.said.clear()
+        elif word.startswith("/") and word[1:].isalpha():
+            self._note(f"there is no {word}. {HELP}")
+        elif typed:
+            self._answer(typed)
+
+    def _switch(self, name: str) -> None:
+        known = self.engine.models()
+        if name in known:
+            self.model = name
+        else:
+            self._note(f"{f'there is no {name}; ' if name else ''}{self.model} answers, of {', '.join(known)}.")
+
+    def _answer(self, typed: str) -> None:
+        from bilora.records import Message
+
+        question = Message(role="user", content=typed)
+        request = self._request(question)
+        prompt = self.engine.prepare(self.model, request, lambda _: None, streamed=False).prompt_tokens
+        if prompt + request.max_new_tokens > self.engine.context:
+            self._note(f"this has {prompt} tokens, too many to answer within {self.engine.context}; /new begins anew.")
+            return
+        try:
+            made = printed(self.engine.stream(self.model, request))
+        except KeyboardInterrupt:  # this answer was enough; what it said is not kept
+            self._note("stopped; neither question nor answer is kept.")
+            return
+        self.said += [question, Message(role="assistant", content=made.text)]
+
+    def _request(self, question: Message) -> Request:
+        from bilora.ports import Request
+        from bilora.records import Message
+
+        system = self.systems.get(self.model)
+        before = (Message(role="system", content=system),) if system else ()
+        limit = longest(self.params, self.model, self.max_tokens)
+        turns = (*before, *self.said, question)
+        return Request("chat", turns, limit, frequency_penalty=penalty(self.params, self.model), **self.settings)
+
+    def _note(self, text: str) -> None:
+        print(f"chat: {text}", file=sys.stderr)

@@ -1,0 +1,39 @@
+"""The engine that params name for chat, generate, serve and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bilora.inference.engine import BatchedEngine
+    from bilora.params import Params
+    from bilora.ports import Progress
+
+
+def answering(
+    params: Params, adapters: Mapping[str, Path], *, batch_size: int, max_waiting: int | None = None
+) -> BatchedEngine[Any]:
+    """Bring the base and these adapters (task name → folder) into memory; llama.cpp's files are made if not there."""
+    from bilora.cli import wiring
+
+    wiring.quiet_libraries()
+    chosen = params.inference
+    if chosen.quantization is None:
+        from bilora.inference.loading import load_base
+        from bilora.inference.local import LocalEngine
+
+        return LocalEngine(load_base(params.base), adapters, batch_size=batch_size, max_waiting=max_waiting)
+    from bilora.inference.llamacpp import LlamaEngine
+
+    return LlamaEngine(
+        params.base, chosen.quantization, adapters, batch_size=batch_size, max_waiting=max_waiting, shown=_tensors
+    )
+
+
+def _tensors(title: str, total: int) -> AbstractContextManager[Progress]:
+    from bilora.cli.progress import bar
+
+    return bar(title, total, "tensors")

@@ -1,0 +1,94 @@
+"""The verb generate."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from bilora.params import Params
+    from bilora.records import Completion, Message
+
+Model = Annotated[str, typer.Option("--model", "-m", help="Who answers: base or a task's adapter.")]
+Bundle = Annotated[
+    str | None, typer.Option(help="A published bundle: a folder, or a hub id@commit. Default: adapters/.")
+]
+MaxTokens = Annotated[int | None, typer.Option(min=1, help="Longest answer in tokens. Default: the task's own.")]
+Temperature = Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")]
+TopP = Annotated[float, typer.Option(min=0.0, max=1.0, help="Draw from the likeliest tokens of this total chance.")]
+Seed = Annotated[int, typer.Option(help="Of the draws, where the temperature is above 0.")]
+
+
+def generate(
+    prompt: Annotated[str | None, typer.Argument(help="The question; read from standard input if absent.")] = None,
+    model: Model = "base",
+    bundle: Bundle = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
+    seed: Seed = 0,
+    stop: Annotated[list[str] | None, typer.Option(help="End the answer before this text; may be repeated.")] = None,
+) -> None:
+    """Answer one question and print the answer as it is made."""
+    from bilora.cli import wiring
+    from bilora.cli.engines import answering
+    from bilora.errors import BadData, UnknownModel
+    from bilora.inference.engine import BASE
+    from bilora.ports import Request
+    from bilora.records import Message
+    from bilora.tasks import load_task
+
+    params = wiring.load_params()
+    folders = wiring.served(params, bundle)
+    if model not in (BASE, *folders):
+        raise UnknownModel(model, (BASE, *folders))
+    typed = sys.stdin.read() if prompt is None else prompt
+    if not typed.strip():
+        raise BadData("prompt", "it is empty; give it as an argument or on standard input.")
+    if model == BASE:
+        messages: tuple[Message, ...] = (Message(role="user", content=typed.strip()),)
+    else:
+        task = load_task(model)
+        messages = task.messages(task.ask(typed))
+    engine = answering(params, {name: folder for name, folder in folders.items() if name == model}, batch_size=1)
+    request = Request(
+        "generate",
+        messages,
+        longest(params, model, max_tokens),
+        temperature,
+        seed,
+        top_p,
+        frequency_penalty=penalty(params, model),
+        stop=tuple(stop or ()),
+    )
+    made = printed(engine.stream(model, request))
+    if made.finish == "length":
+        print(f"generate: cut off after {made.output_tokens} tokens; --max-tokens allows more.", file=sys.stderr)
+
+
+def longest(params: Params, model: str, wanted: int | None) -> int:
+    """Return how long an answer may become: as wanted, else as the task's own are, the base's as the longest of all."""
+    own = {name: task.generation.max_new_tokens for name, task in params.tasks.items()}
+    return wanted or own.get(model) or max(own.values())
+
+
+def penalty(params: Params, model: str) -> float:
+    """Return what keeps an adapter's answers from repeating themselves; the base's are left as they come."""
+    return params.tasks[model].generation.frequency_penalty if model in params.tasks else 0.0
+
+
+def printed(stream: Generator[str, None, Completion]) -> Completion:
+    """Print an answer as it comes; closing the stream, as Ctrl-C does, ends the work."""
+    try:
+        while True:
+            print(next(stream), end="", flush=True)
+    except StopIteration as end:
+        made: Completion = end.value
+        return made
+    finally:
+        stream.close()
+        print(flush=True)

@@ -1,0 +1,174 @@
+"""What every local engine shares: systems by name, one batch for all callers, whole answers or pieces."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Generic, cast
+
+from bilora.errors import BadData, UnknownModel
+from bilora.inference.loop import Batch, Loop
+from bilora.inference.rows import Row, V
+from bilora.ports import Job, Listener, Piece, Progress, Request, silent
+from bilora.records import Completion
+
+BASE = "base"
+
+
+def encode_prompt(tokenizer: Any, messages: Sequence[Any]) -> list[int]:
+    """Return the token ids of a chat up to where the assistant speaks.
+
+    Training, evaluation and serving all come through here, so they cannot disagree.
+    """
+    turns = [{"role": message.role, "content": message.content} for message in messages]
+    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+class BatchedEngine(Generic[V]):
+    """A base and its adapters in one batch that all callers share; its rows may each have another adapter or none.
+
+    Implements `ports.Engine`, `ports.Streamer` and `ports.BatchEngine`; any thread may call. Greedy answers
+    are deterministic on CPU; sampled ones follow their request's seed, whatever the batch around them.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        batch: Batch,
+        read: Callable[[str, Path], V],
+        adapters: Mapping[str, Path],
+        *,
+        context: int,
+        carries: str | None = None,
+        max_waiting: int | None = None,
+    ) -> None:
+        """Put every adapter of `adapters` (task name → PEFT folder) beside the base that `batch` asks.
+
+        Args:
+            read: loads one version of an adapter for that base, from its name and its folder.
+            context: how many tokens prompt and answer may have together.
+            carries: name under which an adapter that the base already has answers.
+            max_waiting: so many requests may wait besides those in the batch; None for any number.
+
+        Raises:
+            BadData: an adapter cannot be served.
+        """
+        self._tokenizer = tokenizer
+        self._read = read
+        self._context = context
+        self._carries = carries
+        self._reading = threading.Lock()
+        self._adapters: dict[str, V] = {}
+        for name, folder in adapters.items():
+            self.put(name, folder)
+        self._loop = Loop(batch, max_waiting=max_waiting)
+
+    @property
+    def context(self) -> int:
+        """How many tokens prompt and answer may have together."""
+        return self._context
+
+    def models(self) -> dict[str, str]:
+        """Return the systems that answer now, each with its adapter's sha256; empty for the base."""
+        carried = {self._carries: ""} if self._carries else {}
+        return {BASE: "", **carried, **{name: adapter.sha256 for name, adapter in self._adapters.items()}}
+
+    def put(self, name: str, folder: Path) -> None:
+        """Load an adapter, or another version of it: later requests have the new one, earlier ones keep the old.
+
+        Raises:
+            BadData: it does not fit the base; what was served before still is.
+        """
+        if name in (BASE, self._carries):
+            raise BadData(folder, f"an adapter cannot be called {name!r}; rename its task.")
+        adapter = self._read(name, folder)
+        self._adapters = {**self._adapters, name: adapter}
+
+    def drop(self, name: str) -> None:
+        """Serve an adapter no longer; answers that have begun are finished."""
+        self._adapters = {key: adapter for key, adapter in self._adapters.items() if key != name}
+
+    def load(self) -> tuple[int, int]:
+        """Return how many requests are being answered, and how many wait."""
+        return self._loop.load()
+
+    def prepare(self, system: str, request: Request, listener: Listener, *, streamed: bool = True) -> Row[V]:
+        """Read the prompt and bind it to this moment's version of `system`.
+
+        Raises:
+            UnknownModel: no such system is loaded; it is never answered by the base instead.
+        """
+        adapters = self._adapters
+        if system not in adapters and system not in (BASE, self._carries):
+            raise UnknownModel(system, tuple(self.models()))
+        with self._reading:  # a tokenizer is not made for two threads at once
+            if request.text is not None:
+                prompt: list[int] = self._tokenizer(request.text)["input_ids"]
+            else:
+                prompt = encode_prompt(self._tokenizer, request.messages)
+        if not prompt:
+            raise BadData("prompt", "it is empty; give at least one token.")
+        return Row(system, adapters.get(system), request, prompt, listener, streamed)
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Queue all of these jobs, or none.
+
+        Raises:
+            Busy: they do not fit into the queue.
+        """
+        self._loop.submit(cast("Sequence[Row[V]]", jobs))
+
+    def generate(self, system: str, requests: Sequence[Request], *, progress: Progress = silent) -> list[Completion]:
+        """Answer all requests as `system` (`base` or an adapter's name), longest prompts first."""
+        return self.generate_mixed([(system, request) for request in requests], progress=progress)
+
+    def generate_mixed(self, asked: Sequence[tuple[str, Request]], *, progress: Progress = silent) -> list[Completion]:
+        """Answer requests to any systems in shared batches, in the order given."""
+        told: SimpleQueue[tuple[int, Any]] = SimpleQueue()
+        jobs = [
+            self.prepare(system, request, partial(_place, told, place), streamed=False)
+            for place, (system, request) in enumerate(asked)
+        ]
+        answers: dict[int, Completion] = {}
+        try:
+            self.submit(sorted(jobs, key=lambda job: -job.prompt_tokens))
+            while len(answers) < len(jobs):
+                place, outcome = told.get()
+                if isinstance(outcome, Exception):
+                    raise outcome
+                answers[place] = outcome
+                progress(1)
+        finally:
+            for job in jobs:
+                job.cancel()
+        return [answers[place] for place in range(len(jobs))]
+
+    def stream(self, system: str, request: Request) -> Generator[str, None, Completion]:
+        """Answer one request piece by piece; the generator's value is the whole answer.
+
+        Closing the generator frees its row at the next token.
+        """
+        told: SimpleQueue[Piece | Completion | Exception] = SimpleQueue()
+        job = self.prepare(system, request, told.put)
+        try:
+            self.submit([job])
+            while True:
+                match told.get():
+                    case Piece() as piece:
+                        if piece.text:
+                            yield piece.text
+                    case Completion() as made:
+                        return made
+                    case Exception() as fault:
+                        raise fault
+        finally:
+            job.cancel()
+
+
+def _place(told: SimpleQueue[tuple[int, Any]], place: int, outcome: Any) -> None:
+    told.put((place, outcome))

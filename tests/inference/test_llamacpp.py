@@ -1,0 +1,423 @@
+"""llama.cpp answers as torch does, from files that are made once."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import random
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+import torch
+from cast import SMOKE, Cast, alone, ask, prompts
+from crowd import differing, shuffled
+from lora import made_adapter
+from safetensors.torch import load_file, save_file
+
+from bilora.errors import BadData, BiloraError
+from bilora.inference import llama_library, llamacpp, room
+from bilora.inference.llama_library import Context
+from bilora.inference.llamacpp import LlamaBatch, LlamaEngine
+from bilora.inference.loading import load_base
+from bilora.inference.local import LocalEngine
+from bilora.params import Base, Quantization
+from bilora.ports import Piece, Progress, Request, Token
+from bilora.records import Completion
+from bilora.storage import read_json, write_json
+
+TWO = ("codegen", "docstring")
+
+
+@pytest.fixture(scope="module")
+def library() -> Any:
+    """What is installed by the extra."""
+    return pytest.importorskip("llama_cpp", reason='llama.cpp is not installed: pip install "bilora[llamacpp]"')
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where this module's converted files lie."""
+    return tmp_path_factory.mktemp("gguf")
+
+
+def engine_of(cast: Cast, kept: Path, quantization: Quantization = "f32", **extra: Any) -> LlamaEngine:
+    folders = {name: cast.folders[name] for name in TWO}
+    return LlamaEngine(SMOKE, quantization, folders, batch_size=8, cache=kept, **extra)
+
+
+@pytest.fixture
+def engine(library: Any, cast: Cast, kept: Path) -> Iterator[LlamaEngine]:
+    """An engine in 32 bit with both adapters; nothing is left running."""
+    made = engine_of(cast, kept)
+    yield made
+    assert made.load() == (0, 0)
+
+
+def streamed(engine: LlamaEngine | LocalEngine, system: str, request: Request) -> tuple[list[Token], Completion]:
+    told: SimpleQueue[Any] = SimpleQueue()
+    engine.submit([engine.prepare(system, request, told.put, streamed=True)])
+    tokens: list[Token] = []
+    while isinstance(outcome := told.get(timeout=60), Piece):
+        tokens += outcome.tokens
+    assert isinstance(outcome, Completion), outcome
+    return tokens, outcome
+
+
+def test_every_answer_is_its_own_adapters(engine: LlamaEngine, cast: Cast) -> None:
+    asked = shuffled(200)
+    asked += random.Random(2).choices(asked, k=60)
+    assert differing(engine, cast, asked, reload_at=300) == 0
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+def test_a_prompt_s_cache_without_the_adapter_in_its_key_would_be_seen(
+    engine: LlamaEngine, cast: Cast, monkeypatch: pytest.MonkeyPatch, keyed: bool
+) -> None:
+    """The bug of well-known servers: what equal prompts left is used again, whichever adapter made it."""
+    batch: Any = engine._loop._batch
+    one, own = batch._base, {row: adapter.context for row, adapter in engine._adapters.items()}
+    left: list[tuple[list[int], str]] = [([], "")]
+    logits = Context.logits
+
+    def reusing(self: Context, tokens: Sequence[tuple[int, int, int]], last: int) -> Any:
+        ids, (_, first, row) = [token for token, _, _ in tokens], tokens[0]
+        system, context = batch.rows[-1].system, one
+        use_only(context, own.get(system))
+        if first == 0:
+            (before, maker), known = left[0], 0
+            usable = len(ids) - 1 if maker == system or not keyed else 0
+            while known < usable and before[known : known + 1] == ids[known : known + 1]:
+                known += 1
+            context._llama.llama_memory_seq_rm(context._cells, row, known, -1)
+            left[0], tokens = (ids, system), tokens[known:]
+        return logits(context, tokens, last)
+
+    monkeypatch.setattr(Context, "forget", lambda self, row: None)
+    monkeypatch.setattr(Context, "logits", reusing)
+    wrong = 0
+    for text in prompts(10):
+        for system in ("base", *TWO):
+            (made,) = engine.generate(system, [ask(text)])
+            wrong += made.text != cast.says(system, text)
+    assert wrong == 0 if keyed else wrong > 5
+
+
+def use_only(context: Context, adapters: Context | None) -> None:
+    """Put the context under another context's LoRA, or under none: what one context for all would do."""
+    llama, alive = context._llama, context._model._alive
+    lora = next((lora for handle, lora in alive.values() if adapters and handle is adapters._handle), None)
+    if lora is None:
+        llama.llama_set_adapters_lora(context._handle, None, 0, None)
+    else:
+        handles = (llama.llama_adapter_lora_p_ctypes * 1)(lora)
+        llama.llama_set_adapters_lora(context._handle, handles, 1, (ctypes.c_float * 1)(1.0))
+
+
+def test_one_adapter_for_the_whole_batch_would_be_seen(
+    engine: LlamaEngine, cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch: Any = engine._loop._batch
+    monkeypatch.setattr(LlamaBatch, "_context", lambda self, row: batch._base)
+    assert differing(engine, cast, shuffled(30)) > 20
+
+
+def test_versions_that_come_and_go_leave_nothing_behind(engine: LlamaEngine, cast: Cast) -> None:
+    batch: Any = engine._loop._batch
+    for turn, text in enumerate(prompts(30)):
+        version = ("codegen", "codegen2")[turn % 2]
+        engine.put("codegen", cast.folders[version])
+        (made,) = engine.generate("codegen", [ask(text)])
+        assert made.text == cast.says(version, text)
+    gc.collect()
+    (made,) = engine.generate("base", [ask("sum")])
+    assert made.text == cast.says("base", "sum")
+    assert len(batch._base._model._alive) == 3
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.8])
+def test_a_seed_gives_the_answer_that_torch_gives(engine: LlamaEngine, cast: Cast, top_p: float) -> None:
+    asked = [
+        (system, ask(text, temperature=0.9, top_p=top_p, seed=seed)) for seed, (system, text) in enumerate(shuffled(12))
+    ]
+    local = LocalEngine(load_base(SMOKE), {name: cast.folders[name] for name in TWO}, batch_size=8)
+    expected = [made.text for made in local.generate_mixed(asked)]
+    assert (
+        sum(text != cast.says(system, one.sample_id) for text, (system, one) in zip(expected, asked, strict=True)) > 20
+    )
+    assert [made.text for made in engine.generate_mixed(asked)] == expected
+    assert [engine.generate(system, [request])[0].text for system, request in asked] == expected
+
+
+def test_stop_strings_likelihoods_and_counts_are_torch_s(engine: LlamaEngine, another_smoke: Any) -> None:
+    local = LocalEngine(another_smoke, {}, batch_size=1)
+    (whole,) = local.generate("base", [ask("write", 30)])
+    request = ask("write", 30, stop=(whole.text[7:10],), logprobs=3)
+    (tokens, made), (expected, reference) = streamed(engine, "base", request), streamed(local, "base", request)
+    unlike = {"latency_s", "first_token_s"}
+    assert made.model_dump(exclude=unlike) == reference.model_dump(exclude=unlike)
+    assert made.finish == "stop" and made.first_token_s is not None and 0 < made.first_token_s < made.latency_s
+    assert [token.text for token in tokens] == [token.text for token in expected]
+    assert [token.logprob for token in tokens] == pytest.approx([token.logprob for token in expected], abs=1e-4)
+    assert [[log for _, log in token.top] for token in tokens] == [
+        pytest.approx([log for _, log in token.top], abs=1e-4) for token in expected
+    ]
+
+
+def test_a_prompt_longer_than_one_pass_is_read_whole(
+    engine: LlamaEngine, cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llama_library, "PASS_TOKENS", 16)
+    texts = prompts(20)
+    assert [made.text for made in engine.generate("codegen", [ask(text) for text in texts])] == [
+        cast.says("codegen", text) for text in texts
+    ]
+
+
+def test_an_answer_ends_where_the_context_does(engine: LlamaEngine) -> None:
+    text = "sum " * 200
+    room_left = engine.context - engine.prepare("base", ask(text), print).prompt_tokens
+    assert 0 < room_left < engine.context
+    (made,) = engine.generate("base", [ask(text, 10 * engine.context, temperature=3.0)])
+    assert made.output_tokens <= room_left
+    with pytest.raises(BadData, match=f"tokens; {engine.context - 1} are read at most"):
+        engine.generate("base", [ask(text * 9)])
+
+
+def test_a_failed_pass_is_told_and_forgotten(engine: LlamaEngine, cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: Any) -> None:
+        raise RuntimeError("llama.cpp failed with code -3")
+
+    with monkeypatch.context() as during:
+        during.setattr(Context, "_decode", failing)
+        with pytest.raises(RuntimeError, match="code -3"):
+            engine.generate("base", [ask("sum"), ask("list")])
+    assert engine.generate("codegen", [ask("sum")])[0].text == cast.says("codegen", "sum")
+
+
+# Conversion
+
+
+@pytest.mark.parametrize(("quantization", "near"), [("f16", 0.02), ("q8_0", 0.2), ("q4_k_m", 1.0)])
+def test_a_quantised_base_answers_nearly_alike(
+    library: Any, cast: Cast, kept: Path, quantization: Quantization, near: float
+) -> None:
+    quantised, exact = engine_of(cast, kept, quantization), engine_of(cast, kept)
+    for system in ("base", *TWO):
+        (few, _), (many, _) = (streamed(one, system, ask("sum", 1, logprobs=1)) for one in (quantised, exact))
+        assert few[0].logprob == pytest.approx(many[0].logprob, abs=near)
+    size = {path.name.split("-")[2]: path.stat().st_size for path in kept.glob("base-*")}
+    assert size[quantization] < size["f32"]
+
+
+class Seen:
+    """A bar that remembers."""
+
+    def __init__(self, fail_after: float = float("inf")) -> None:
+        self.titles: list[str] = []
+        self.done = self.total = 0
+        self._fail_after = fail_after
+
+    def __call__(self, title: str, total: int) -> AbstractContextManager[Progress]:
+        self.titles.append(title)
+        self.total = total
+        return nullcontext(self._count)
+
+    def _count(self, count: int) -> None:
+        self.done += count
+        if self.done > self._fail_after:
+            raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("quantization", ["f32", "q4_k_m"])
+def test_files_are_made_once_and_progress_is_told(
+    library: Any, cast: Cast, tmp_path: Path, quantization: Quantization
+) -> None:
+    first, second = Seen(), Seen()
+    engine_of(cast, tmp_path, quantization, shown=first)
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert first.titles == [f"Converting {SMOKE.id} to {quantization}"] and first.done == first.total
+    engine_of(cast, tmp_path, quantization, shown=second)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == files
+    assert len(files) == 3 and second.titles == []
+
+
+@pytest.mark.parametrize("quantization", ["f32", "q8_0"])
+def test_an_interrupted_conversion_leaves_nothing(
+    library: Any, cast: Cast, tmp_path: Path, quantization: Quantization
+) -> None:
+    with pytest.raises(OSError, match="No space"):
+        engine_of(cast, tmp_path, quantization, shown=Seen(fail_after=5))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_base_is_another_file(library: Any, cast: Cast, tmp_path: Path) -> None:
+    other = tmp_path / "models" / "other"
+    shutil.copytree(SMOKE.id, other)
+    tensors = load_file(other / "model.safetensors")
+    tensors["model.norm.weight"] = tensors["model.norm.weight"] * 1.5
+    save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
+    for base in (SMOKE, Base(id=str(other))):
+        LlamaEngine(base, "f32", {}, batch_size=1, cache=tmp_path / "kept")
+    assert len(list((tmp_path / "kept").iterdir())) == 2
+
+
+def phi3(folder: Path, **config: Any) -> Base:
+    """A base with random weights, far from ties, and the smoke base's tokenizer."""
+    from transformers import Phi3Config, Phi3ForCausalLM
+
+    shutil.copytree(SMOKE.id, folder)
+    sizes: dict[str, Any] = {
+        "vocab_size": 2048, "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "num_hidden_layers": 3, "max_position_embeddings": 256, "pad_token_id": 0,
+        "bos_token_id": 1, "eos_token_id": 3,
+    }  # fmt: skip
+    torch.manual_seed(3)
+    model = Phi3ForCausalLM(Phi3Config(**sizes | config))
+    for parameter in model.parameters():
+        parameter.data *= 4
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="200KB")
+    return Base(id=str(folder))
+
+
+@pytest.mark.parametrize(
+    "config", [{"sliding_window": 150}, {"tie_word_embeddings": True}, {"rope_theta": 500.0}], ids=str
+)
+def test_phi3_s_other_forms_are_converted_too(library: Any, tmp_path: Path, config: dict[str, Any]) -> None:
+    base = phi3(tmp_path / "models", **config)
+    assert len(list(Path(base.id).glob("*.safetensors"))) > 2
+    adapter = made_adapter(tmp_path / "one", base, ["o_proj", "down_proj"], seed=4)
+    engine = LlamaEngine(base, "f32", {"one": adapter}, batch_size=4, cache=tmp_path / "kept")
+    local = LocalEngine(load_base(base), {"one": adapter}, batch_size=4)
+    requests = [ask(text, 20) for text in prompts(8)]
+    for system in ("base", "one"):
+        expected = [made.text for made in local.generate(system, requests)]
+        assert [made.text for made in engine.generate(system, requests)] == expected
+    assert engine.context == config.get("sliding_window", 256)
+
+
+def test_rslora_s_scale_is_honoured(library: Any, kept: Path, tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    folder = made_adapter(tmp_path / "one", SMOKE, ["qkv_proj"], seed=9)
+    write_json(folder / "adapter_config.json", read_json(folder / "adapter_config.json") | {"use_rslora": True})
+    merged = PeftModel.from_pretrained(load_base(SMOKE).model, str(folder)).merge_and_unload().eval()
+    made = LlamaEngine(SMOKE, "f32", {"one": folder}, batch_size=1, cache=kept).generate("one", [ask("sum")])
+    assert made[0].text == alone(merged, load_base(SMOKE).tokenizer, ask("sum"))
+
+
+LONG = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 16, "long_factor": [2.0] * 16}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"model_type": "qwen2"}, "plain Phi-3 only, this is qwen2"),
+        ({"rope_parameters": LONG}, "with longrope positions"),
+    ],
+)
+def test_what_the_two_engines_would_compute_otherwise_is_refused(
+    library: Any, tmp_path: Path, change: dict[str, Any], sentence: str
+) -> None:
+    base = tmp_path / "models"
+    shutil.copytree(SMOKE.id, base)
+    config = json.loads((base / "config.json").read_text()) | change
+    (base / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BadData, match=sentence):
+        LlamaEngine(Base(id=str(base)), "f32", {}, batch_size=1, cache=tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
+
+
+def test_an_adapter_of_another_base_is_refused(engine: LlamaEngine, cast: Cast, tmp_path: Path) -> None:
+    base = phi3(tmp_path / "models", hidden_size=128)
+    other = made_adapter(tmp_path / "one", base, ["o_proj"], seed=4)
+    with pytest.raises(BadData, match="does not fit the base"):
+        engine.put("codegen", other)
+    assert engine.generate("codegen", [ask("sum")])[0].text == cast.says("codegen", "sum")
+
+
+def test_an_adapter_beyond_16_bit_is_refused(library: Any, cast: Cast, kept: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "large"
+    shutil.copytree(cast.folders["codegen"], folder)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    save_file({name: tensor * 1e6 for name, tensor in tensors.items()}, folder / "adapter_model.safetensors")
+    with pytest.raises(BadData, match="too large for 16 bit"):
+        LlamaEngine(SMOKE, "q8_0", {"codegen": folder}, batch_size=1, cache=kept)
+
+
+# Room
+
+
+@pytest.fixture
+def little_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine with 1 MiB left."""
+    (tmp_path / "meminfo").write_text("MemTotal: 16000000 kB\nMemAvailable: 1024 kB\n")
+    monkeypatch.setattr(room, "MEMINFO", tmp_path / "meminfo")
+
+
+def test_too_little_memory_is_said_before_anything_is_made(
+    library: Any, cast: Cast, tmp_path: Path, little_memory: None
+) -> None:
+    with pytest.raises(BiloraError, match=r"needs 0\.0 GiB of memory and 0\.0 GiB are free\. End other programs"):
+        engine_of(cast, tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
+
+
+def test_too_little_disk_is_said_before_anything_is_made(
+    library: Any, cast: Cast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(9, 9, 0))  # type: ignore[attr-defined]
+    with pytest.raises(BiloraError, match=r"on the disk of .* Make room"):
+        engine_of(cast, tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
+
+
+def test_a_container_s_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text("MemAvailable: 8000000 kB\n")
+    for name, text in {"memory.max": "5000", "memory.current": "4000", "memory.stat": "inactive_file 300\n"}.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(room, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(room, "CGROUP", tmp_path)
+    assert room.free_memory() == 1300
+    (tmp_path / "memory.max").write_text("max\n")
+    assert room.free_memory() == 8_000_000 * 1024
+
+
+def test_with_little_memory_rows_wait_for_their_share_of_it(
+    library: Any, cast: Cast, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llamacpp, "_spare_bytes", lambda weights: 0)
+    made = engine_of(cast, kept)
+    batch: Any = made._loop._batch
+    assert batch._cells == made.context
+    most: list[int] = []
+    step = LlamaBatch.step
+
+    def watched(self: LlamaBatch) -> None:
+        for adapter in {row.adapter for row in self.rows}:
+            most.append(sum(row.prompt_tokens + 200 for row in self.rows if row.adapter is adapter))
+        step(self)
+
+    monkeypatch.setattr(LlamaBatch, "step", watched)
+    asked = [(system, ask(text, 200)) for system in ("base", *TWO) for text in prompts(6)]
+    few = [one.text for one in made.generate_mixed(asked)]
+    assert made.context // 2 < max(most) <= made.context
+    monkeypatch.undo()
+    assert few == [one.text for one in engine_of(cast, kept).generate_mixed(asked)]
+
+
+def test_without_the_extra_one_sentence_says_what_to_do(
+    cast: Cast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "llama_cpp", None)
+    llama_library.library.cache_clear()
+    with pytest.raises(BiloraError, match=r'pip install "bilora\[llamacpp\]"'):
+        engine_of(cast, tmp_path)
+    llama_library.library.cache_clear()
