@@ -68,7 +68,7 @@ def means(data: str, rows: Iterable[Scored]) -> Iterator[tuple[str, float]]:
 def foreign(task: str, path: Path) -> list[Sample]:
     """Return the rows of a file as the task's samples; for MBPP its official test split."""
     source = FilesSource(
-        kind="files", paths=[str(path)], licence="per row", splits="mbpp" if task == "codegen" else None
+        kind="files", paths=[str(path)], licence="per row", splits="mbpp" if task == "codegen" else "row"
     )
     read = [load_task(task).sample(row) for row in Files(source).rows()]
     samples = [one for one in read if isinstance(one, Sample) and one.split in (None, "test")]
