@@ -27,6 +27,7 @@ PICTURES = os.environ.get("BILORA_PICTURES")
 
 def picture(page: Any, name: str) -> None:
     if PICTURES:
+        until(lambda: page.get_by_test_id("stSkeleton").count() == 0)  # stands for what the browser still loads
         seen = page.viewport_size
         page.set_viewport_size(seen | {"height": 2000})  # the page scrolls inside itself
         page.screenshot(path=Path(PICTURES) / f"{name}.png")
