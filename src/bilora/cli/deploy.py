@@ -27,6 +27,7 @@ def deploy(space: SpaceId, bundle: Bundle = None, minutes: Minutes = 20.0) -> No
     from bilora.hub.space import RunningSpace
     from bilora.outside import HubRepository
     from bilora.publishing.bundle import MANIFEST
+    from bilora.publishing.card import CARD
     from bilora.publishing.deploy import deploy as run
     from bilora.publishing.deploy import release
     from bilora.publishing.rollback import check_proof
@@ -49,7 +50,7 @@ def deploy(space: SpaceId, bundle: Bundle = None, minutes: Minutes = 20.0) -> No
     if manifest["base"]["id"] != params.base.id:
         raise BadData(name, f"was made for {manifest['base']['id']}, but params.yaml names {params.base.id}.")
     adapters = {task: one["sha256"] for task, one in manifest["adapters"].items() if task in params.tasks}
-    new = release(Path(), f"{name}@{revision}", adapters)
+    new = release(Path(), f"{name}@{revision}", adapters, files[CARD])
     running = RunningSpace(api, space)
     print(
         f"deploy: release {new.sha256[:12]} with {', '.join(adapters)} of {name}@{revision[:12]}; waiting for {space}"
