@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import NEEDED
+from chromium import BROWSER
 
 from bilora.app.conversation import MAX_CHARS
 
-pytestmark = [pytest.mark.slow, NEEDED]
+pytestmark = [pytest.mark.slow, *BROWSER]
 CODE, FUNCTION = "What should the code do?", "Your function"
 HOSTILE = "<img src=x onerror='window.hit=1'><script>window.hit=1</script> `</code>` [a](javascript:window.hit=1) $x$"
 FOCUSED = """(e => e.getAttribute('aria-label') || e.labels?.[0]?.innerText || e.innerText || '')
@@ -27,6 +27,7 @@ PICTURES = os.environ.get("BILORA_PICTURES")
 
 def picture(page: Any, name: str) -> None:
     if PICTURES:
+        until(lambda: page.get_by_test_id("stSkeleton").count() == 0)  # stands for what the browser still loads
         seen = page.viewport_size
         page.set_viewport_size(seen | {"height": 2000})  # the page scrolls inside itself
         page.screenshot(path=Path(PICTURES) / f"{name}.png")

@@ -13,6 +13,8 @@ from checkout import ROOT
 from loopback import Reply, Server
 from streamlit.testing.v1 import AppTest
 
+from bilora.storage import sha256_tree
+
 pytestmark = pytest.mark.slow
 WAIT_S = 120
 CHUNK = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "m"}
@@ -116,12 +118,16 @@ def test_without_an_adapter_the_base_answers_and_the_page_says_so(place: Path) -
         ('{"adapters": {}, "base": "models/smoke", "files": {}}', "this is no bundle"),
         ('{"adapters": {}, "base": {}, "files": {}}', "made for None, not for models/smoke"),
         (
-            '{"adapters": {"codegen": {}}, "base": {"id": "models/smoke"}, "files": {"codegen/x": "0"}}',
-            "fetch it again",
+            '{"adapters": {}, "base": {"id": "models/smoke", "revision": "0a"}, "files": {}}',
+            "made for models/smoke at 0a, not for models/smoke.",
+        ),
+        (
+            '{"adapters": {}, "base": {"id": "models/smoke", "path": "base"}, "files": {"base/config.json": "0"}}',
+            "another version of models/smoke than the one here",
         ),
         ("{", "not JSON"),
     ],
-    ids=["a list", "no files", "half a base", "no base", "a missing file", "no JSON"],
+    ids=["a list", "no files", "half a base", "no base", "another revision", "other bytes", "no JSON"],
 )
 def test_a_bundle_that_cannot_be_served_is_a_sentence(
     place: Path, monkeypatch: pytest.MonkeyPatch, manifest: str, said: str
@@ -131,3 +137,14 @@ def test_a_bundle_that_cannot_be_served_is_a_sentence(
     monkeypatch.setenv("BILORA_BUNDLE", "bundle")
     page = opened()
     assert not page.exception and said in page.error[0].value.replace("\\", "")
+
+
+def test_a_bundle_that_lost_a_file_is_a_sentence(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its base is the right one, by the digests that its manifest holds."""
+    base = {f"base/{name}": digest for name, digest in sha256_tree(place / "models" / "smoke").items()}
+    told = {"adapters": {}, "base": {"id": "models/smoke", "revision": None, "path": "base"}, "files": base}
+    (place / "bundle").mkdir()
+    (place / "bundle" / "manifest.json").write_text(json.dumps(told))
+    monkeypatch.setenv("BILORA_BUNDLE", "bundle")
+    page = opened()
+    assert not page.exception and "fetch it again" in page.error[0].value.replace("\\", "")

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from checkout import change_task, shell_in
-from chromium import NEEDED
+from chromium import BROWSER
 
 from bilora.storage import adapter_sha256
 
-pytestmark = [pytest.mark.slow, NEEDED]
+pytestmark = [pytest.mark.slow, *BROWSER]
 CPU_S = 300
 SMOKE_TOKENS = 16
 

@@ -59,8 +59,8 @@ def test_a_deletion_reaches_the_data_set(hub: Hub, outbox: Outbox, ratings: HubT
 @pytest.mark.parametrize("only_once", [True, False], ids=["once", "from then on"])
 @pytest.mark.parametrize(
     "fault",
-    [*(Fault("status", code) for code in (409, 412, 429, 500)), Fault("drop-after")],
-    ids=["409", "412", "429", "500", "answer lost"],
+    [*(Fault("status", code) for code in (409, 412, 429, 500, 503)), Fault("drop-after"), Fault("hang")],
+    ids=["409", "412", "429", "500", "503", "answer lost", "silence"],
 )
 def test_a_fault_at_any_request_neither_loses_nor_doubles(
     hub: Hub, outbox: Outbox, ratings: HubTarget, make: Make, fault: Fault, only_once: bool

@@ -74,6 +74,12 @@ def test_who_comes_second_overwrites_nothing(hub: Hub, repository: Repository) -
     assert hub.files(KEY) == B
 
 
+def test_a_commit_whose_answer_was_lost_is_found_there(hub: Hub, repository: Repository) -> None:
+    hub.fault = lambda number, request: Fault("drop-after") if "/commit/" in request else None
+    assert repository.replace(A, message="m").changed
+    assert hub.files(KEY) == A and hub.titles(KEY) == ["initial commit", "m"]
+
+
 def test_a_race_with_an_equal_push_is_won_by_both(hub: Hub, repository: Repository) -> None:
     repository.replace(A, message="m")
 

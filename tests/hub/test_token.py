@@ -26,6 +26,13 @@ def test_it_is_the_environment_s(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hub_token() == "hf_x"
 
 
+def test_one_that_is_set_is_taken_before_any_exchange(monkeypatch: pytest.MonkeyPatch, hub: Hub) -> None:
+    """A workflow passes both, where the hub may not trust it yet."""
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
+    monkeypatch.setenv("HF_OIDC_RESOURCE", "spaces/owner/page")
+    assert hub_token() == "hf_x" and not hub.requests
+
+
 def test_a_ci_s_identity_is_exchanged_for_one(monkeypatch: pytest.MonkeyPatch, hub: Hub) -> None:
     monkeypatch.setenv("HF_OIDC_RESOURCE", "spaces/owner/page")
     monkeypatch.setenv("HF_OIDC_ID_TOKEN", IDENTITY)

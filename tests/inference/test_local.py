@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,14 @@ def test_an_unknown_system_is_an_error_and_never_the_base(engine: LocalEngine) -
 def test_an_adapter_of_another_shape_does_not_load(tmp_path: Path, adapters: dict[str, Path]) -> None:
     with pytest.raises(BadData, match="does not fit the base"):
         LocalEngine(load_base(Base(id=str(ROOT / "models" / "nano"))), {"left": adapters["left"]}, batch_size=1)
+
+
+def test_a_file_that_is_written_over_disturbs_no_answer(tmp_path: Path, adapters: dict[str, Path]) -> None:
+    folder = shutil.copytree(adapters["left"], tmp_path / "left")
+    engine = LocalEngine(load_base(BASE), {"left": folder}, batch_size=4)
+    before = texts(engine, "left")
+    (folder / "adapter_model.safetensors").write_bytes(b"nothing")
+    assert texts(engine, "left") == before
 
 
 def test_greedy_answers_repeat(engine: LocalEngine) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from checkout import ROOT
 from faulty_server import Fault
+from huggingface_hub import SpaceCard
 from loopback_hub import TOKEN, Hub
 
 from bilora.errors import BadData, Unreachable
@@ -22,6 +23,9 @@ from bilora.publishing.push import push
 
 SPACE = "spaces/owner/page"
 Deploy = Callable[..., bool]
+Bundle = tuple[str, dict[str, str], bytes]
+"""Where it is, the SHA-256 of its adapters, its card."""
+CARD = b"---\nbase_model: owner/base\ndatasets:\n- owner/rows\n---\n# B\n"
 
 
 @pytest.fixture
@@ -49,15 +53,14 @@ def run(hub: Hub) -> Deploy:
 
 
 @pytest.fixture
-def bundle(hub: Hub, made: Any) -> tuple[str, dict[str, str]]:
+def bundle(hub: Hub, made: Any) -> Bundle:
     api = connect(TOKEN, endpoint=hub.url)
     done = push(HubRepositories(lambda name: Repository(api, name), "owner/name"), made.files, made.verdicts)
-    return done.location, {task: verdict.adapter_sha256 for task, verdict in made.verdicts.items()}
+    adapters = {task: verdict.adapter_sha256 for task, verdict in made.verdicts.items()}
+    return done.location, adapters, made.files["README.md"]
 
 
-def test_a_space_that_reports_the_release_is_deployed(
-    hub: Hub, run: Deploy, checkout: Path, bundle: tuple[str, dict[str, str]]
-) -> None:
+def test_a_space_that_reports_the_release_is_deployed(hub: Hub, run: Deploy, checkout: Path, bundle: Bundle) -> None:
     new = release(checkout, *bundle)
     assert run(new)
     files = hub.files(SPACE)
@@ -71,9 +74,7 @@ def changed(checkout: Path, words: str) -> None:
     (checkout / "src" / "page.py").write_text(words)
 
 
-def test_a_release_that_does_not_start_is_rolled_back(
-    hub: Hub, run: Deploy, checkout: Path, bundle: tuple[str, dict[str, str]]
-) -> None:
+def test_a_release_that_does_not_start_is_rolled_back(hub: Hub, run: Deploy, checkout: Path, bundle: Bundle) -> None:
     first = release(checkout, *bundle)
     run(first)
     hub.healthy = lambda files: files["src/page.py"] != b"broken"
@@ -86,7 +87,7 @@ def test_a_release_that_does_not_start_is_rolled_back(
 
 
 def test_the_old_container_s_word_is_not_taken_for_the_new_one_s(
-    hub: Hub, run: Deploy, checkout: Path, bundle: tuple[str, dict[str, str]]
+    hub: Hub, run: Deploy, checkout: Path, bundle: Bundle
 ) -> None:
     """It serves the same adapters, and goes on answering while the new one is built."""
     first = release(checkout, *bundle)
@@ -100,19 +101,17 @@ def test_the_old_container_s_word_is_not_taken_for_the_new_one_s(
 
 
 def test_a_space_that_serves_other_adapters_is_rolled_back(
-    hub: Hub, run: Deploy, checkout: Path, bundle: tuple[str, dict[str, str]]
+    hub: Hub, run: Deploy, checkout: Path, bundle: Bundle
 ) -> None:
     first = release(checkout, *bundle)
     run(first)
     changed(checkout, "another")
     with pytest.raises(Unreachable, match=r"did not report release .* rolled back"):
-        run(release(checkout, bundle[0], {**bundle[1], "codegen": "f" * 64}))
+        run(release(checkout, bundle[0], {**bundle[1], "codegen": "f" * 64}, bundle[2]))
     assert hub.files(SPACE) == first.files
 
 
-def test_a_stage_from_before_the_commit_is_not_believed(
-    hub: Hub, run: Deploy, checkout: Path, bundle: tuple[str, dict[str, str]]
-) -> None:
+def test_a_stage_from_before_the_commit_is_not_believed(hub: Hub, run: Deploy, checkout: Path, bundle: Bundle) -> None:
     """The hub may still say that the last release is broken when the next one is on its way."""
     stages = iter(["BUILD_ERROR", "BUILD_ERROR", "BUILDING"])
     hub.stage = lambda: next(stages, None)
@@ -121,7 +120,7 @@ def test_a_stage_from_before_the_commit_is_not_believed(
 
 
 def test_a_first_release_that_fails_has_nothing_to_go_back_to(
-    hub: Hub, run: Deploy, checkout: Path, bundle: tuple[str, dict[str, str]]
+    hub: Hub, run: Deploy, checkout: Path, bundle: Bundle
 ) -> None:
     hub.healthy = lambda files: False
     with pytest.raises(Unreachable, match="no release before it"):
@@ -132,7 +131,7 @@ def test_a_first_release_that_fails_has_nothing_to_go_back_to(
 
 @pytest.mark.parametrize("kind", ["status", "drop-after"])
 def test_a_hub_that_fails_meanwhile_leaves_the_space_old_or_new(
-    hub: Hub, run: Deploy, checkout: Path, bundle: tuple[str, dict[str, str]], kind: Any
+    hub: Hub, run: Deploy, checkout: Path, bundle: Bundle, kind: Any
 ) -> None:
     first = release(checkout, *bundle)
     run(first)
@@ -149,8 +148,16 @@ def test_a_hub_that_fails_meanwhile_leaves_the_space_old_or_new(
         assert hub.files(SPACE) == new.files
 
 
+def test_the_space_names_what_it_shows(checkout: Path) -> None:
+    told = SpaceCard(release(checkout, "owner/name@0", {}, CARD).files["README.md"].decode())
+    assert (told.data.models, told.data.datasets) == (["owner/name", "owner/base"], ["owner/rows"])
+    assert (told.data.sdk, told.text) == ("docker", SpaceCard((ROOT / "hf_space" / "README.md").read_text()).text)
+    alone = SpaceCard(release(checkout, "owner/name@0", {}, b"---\ntags: []\n---\n").files["README.md"].decode())
+    assert (alone.data.models, alone.data.datasets) == (["owner/name"], None)
+
+
 def test_a_dockerfile_without_its_lines_is_named(checkout: Path) -> None:
     path = checkout / "hf_space" / "Dockerfile"
     path.write_text(path.read_text().replace("ENV BILORA_RELEASE=\n", ""))
     with pytest.raises(BadData, match="ENV BILORA_RELEASE="):
-        release(checkout, "owner/name@0", {})
+        release(checkout, "owner/name@0", {}, CARD)

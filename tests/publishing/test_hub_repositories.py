@@ -117,6 +117,7 @@ def test_a_fault_at_any_request_leaves_each_repository_old_or_new_and_the_next_p
         hub.fault = lambda at, request: None
         for key, files in wanted(new.files).items():
             assert hub.files(key) in (files, wanted(old.files)[key] if begun else {}), (number, key)
+        assert serves(hub, new) or hub.files("models/owner/name") != new.files, number  # the bundle comes last
         push(target, new.files, new.verdicts)
         assert serves(hub, new), number
         assert [len(repo.commits) for repo in hub.repos.values()] == [3 if begun else 2] * 3, number

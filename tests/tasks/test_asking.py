@@ -15,7 +15,7 @@ TYPED = [
     f"\n{BARE}\n",
     f"```python\n{BARE}\n```",
     'def f(a):\n    """Old words."""\n    b = a + 1\n    return b',
-    TASK.example.replace(TASK.example.partition("\n")[2], f"```python\n{BARE}\n```"),
+    f"What does this do?\n```python\n{BARE}\n```",
 ]
 
 
@@ -40,5 +40,5 @@ def test_other_text_is_asked_as_it_is() -> None:
     assert docstring.ask(" what is this? ") == "what is this?" and docstring.apply("what?", "That.") == "what?"
 
 
-def test_the_example_is_a_prompt_already() -> None:
-    assert TASK.ask(TASK.example) == TASK.example
+def test_the_example_is_a_function_as_one_types_it() -> None:
+    assert TASK.ask(TASK.example) == docstring.question(TASK.example)

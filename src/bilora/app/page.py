@@ -17,7 +17,12 @@ Rate = Callable[[Turn, Answer, dict[str, Any]], str]
 
 ADAPTER, BASE, BOTH = "adapter", "base", "side by side"
 WHY = ("wrong", "incomplete", "hard to read", "too long")
-STYLE = "<style>.stMainBlockContainer {padding-top: 3rem; max-width: 80rem}</style>"
+TITLE_CHARS = 80
+STYLE = """<style>
+.stMainBlockContainer {padding-top: 3rem; max-width: 80rem}
+.stExpander summary code {font: inherit; color: inherit; background: none; padding: 0}
+</style>"""
+"""A question's title is set as code, so that Markdown draws nothing of it, and looks like plain text."""
 CONSENT = (
     "My question, the answer and my rating may be stored in the project's collection of ratings and used to "
     "train and measure its adapters."
@@ -108,7 +113,8 @@ def _ask(offer: Offer, task: Task, turn: Turn, systems: list[str]) -> None:
 
 
 def _show_turn(task: Task, turn: Turn, rate: Rate, *, newest: bool) -> None:
-    title = " ".join(turn.typed.split())[:80].replace("`", "'")
+    title = " ".join(turn.typed.split()).replace("`", "'")
+    title = title if len(title) <= TITLE_CHARS else f"{title[: TITLE_CHARS - 1].rstrip()}…"
     with st.expander(f"`{title}`", expanded=newest):
         st.code(turn.typed, language="python" if task.apply else None, wrap_lines=True)
         for column, answer in zip(st.columns(max(1, len(turn.answers))), turn.answers, strict=False):

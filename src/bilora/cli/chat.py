@@ -28,14 +28,14 @@ def chat(
     seed: Seed = 0,
 ) -> None:
     """Talk with the base and every adapter; `/adapter NAME` switches within the conversation."""
-    from bilora.cli import wiring
+    from bilora.cli import served, wiring
     from bilora.cli.engines import answering
     from bilora.errors import UnknownModel
     from bilora.inference.engine import BASE
     from bilora.tasks import load_task
 
     params = wiring.load_params()
-    folders = wiring.served(params, bundle)
+    folders = served.folders(params, bundle)
     if model not in (BASE, *folders):
         raise UnknownModel(model, (BASE, *folders))
     engine = answering(params, folders, batch_size=1)

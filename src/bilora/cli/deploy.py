@@ -20,13 +20,14 @@ Minutes = Annotated[float, typer.Option(min=0.01, help="How long the Space may t
 
 def deploy(space: SpaceId, bundle: Bundle = None, minutes: Minutes = 20.0) -> None:
     """Put the page into a Space, pinned to a published bundle; roll it back unless it reports these adapters."""
-    from bilora.cli import wiring
+    from bilora.cli import served, wiring
     from bilora.errors import BadData, Unreachable
     from bilora.hub.client import connect
     from bilora.hub.repository import Repository
     from bilora.hub.space import RunningSpace
     from bilora.outside import HubRepository
     from bilora.publishing.bundle import MANIFEST
+    from bilora.publishing.card import CARD
     from bilora.publishing.deploy import deploy as run
     from bilora.publishing.deploy import release
     from bilora.publishing.rollback import check_proof
@@ -46,10 +47,9 @@ def deploy(space: SpaceId, bundle: Bundle = None, minutes: Minutes = 20.0) -> No
     files = published.read(revision, published.names(revision))
     check_proof(f"{name}@{revision}", files)
     manifest = json.loads(files[MANIFEST])
-    if manifest["base"]["id"] != params.base.id:
-        raise BadData(name, f"was made for {manifest['base']['id']}, but params.yaml names {params.base.id}.")
+    served.check_base(name, manifest, params)
     adapters = {task: one["sha256"] for task, one in manifest["adapters"].items() if task in params.tasks}
-    new = release(Path(), f"{name}@{revision}", adapters)
+    new = release(Path(), f"{name}@{revision}", adapters, files[CARD])
     running = RunningSpace(api, space)
     print(
         f"deploy: release {new.sha256[:12]} with {', '.join(adapters)} of {name}@{revision[:12]}; waiting for {space}"

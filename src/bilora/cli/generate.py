@@ -34,7 +34,7 @@ def generate(
     stop: Annotated[list[str] | None, typer.Option(help="End the answer before this text; may be repeated.")] = None,
 ) -> None:
     """Answer one question and print the answer as it is made."""
-    from bilora.cli import wiring
+    from bilora.cli import served, wiring
     from bilora.cli.engines import answering
     from bilora.errors import BadData, UnknownModel
     from bilora.inference.engine import BASE
@@ -43,7 +43,7 @@ def generate(
     from bilora.tasks import load_task
 
     params = wiring.load_params()
-    folders = wiring.served(params, bundle)
+    folders = served.folders(params, bundle)
     if model not in (BASE, *folders):
         raise UnknownModel(model, (BASE, *folders))
     typed = sys.stdin.read() if prompt is None else prompt

@@ -72,7 +72,7 @@ def _fingerprint(params: Params) -> str:
 
 def _offer(params_json: str, fingerprint: str) -> Offer:  # a name with a leading underscore would not be hashed
     from bilora.app.conversation import Offer
-    from bilora.cli import wiring
+    from bilora.cli import served
     from bilora.cli.engines import answering
     from bilora.inference.loading import base_revision
     from bilora.params import Params
@@ -81,10 +81,7 @@ def _offer(params_json: str, fingerprint: str) -> Offer:  # a name with a leadin
     params = Params.model_validate_json(params_json)
     if url := os.environ.get(ENDPOINT):
         return _remote(url, params)
-    if bundle := os.environ.get(BUNDLE):
-        folders = wiring.bundle(bundle, params)
-    else:
-        folders = {name: wiring.adapter(params, name) for name in params.tasks if (wiring.ADAPTERS / name).exists()}
+    folders = served.folders(params, os.environ.get(BUNDLE) or None)
     return Offer(
         engine=answering(params, folders, batch_size=1),
         adapters={name: adapter_sha256(folder) for name, folder in folders.items()},

@@ -85,18 +85,18 @@ def _served(
     max_tokens: int | None,
     max_body: int,
 ) -> Served:
-    from bilora.cli import wiring
+    from bilora.cli import served
     from bilora.cli.engines import answering
     from bilora.inference.loading import base_revision
     from bilora.serving.app import Served
     from bilora.serving.reload import Reloader
     from bilora.tasks import load_task
 
-    mark = wiring.served_mark(params, bundle)
-    folders = wiring.served(params, bundle)
+    mark = served.mark(params, bundle)
+    folders = served.folders(params, bundle)
     engine = answering(params, folders, batch_size=batch, max_waiting=queue)
     reloader = Reloader(
-        engine, seen=mark, mark=lambda: wiring.served_mark(params, bundle), find=lambda: wiring.served(params, bundle)
+        engine, seen=mark, mark=lambda: served.mark(params, bundle), find=lambda: served.folders(params, bundle)
     )
     return Served(
         engine=engine,
@@ -133,11 +133,11 @@ def _run(served: Served, *, host: str, port: int, drain_seconds: int) -> None:
 def _write_launch(
     params: Params, bundle: str | None, target: Elsewhere, into: Path, *, host: str, port: int, adapters_at: str | None
 ) -> None:
-    from bilora.cli import wiring
+    from bilora.cli import served
     from bilora.serving.elsewhere import Bundle, ray_files, ray_line, vllm_files, vllm_line
     from bilora.storage import atomic
 
-    found = Bundle(params.base, {name: folder.resolve() for name, folder in wiring.served(params, bundle).items()})
+    found = Bundle(params.base, {name: folder.resolve() for name, folder in served.folders(params, bundle).items()})
     if target is Elsewhere.VLLM:
         files, line = vllm_files(found, host=host, port=port), vllm_line(found, host=host, port=port)
     elif adapters_at is None:

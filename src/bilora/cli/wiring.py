@@ -166,58 +166,6 @@ def adapter(params: Params, task: str) -> Path:
     return folder
 
 
-def bundle(place: str, params: Params) -> dict[str, Path]:
-    """Return the adapters' folders of a published bundle: a folder, or a hub id with `@` and a commit.
-
-    Raises:
-        BadData: it is no bundle, was made for another base, or its bytes are not those of its manifest.
-        Unreachable: the hub did not give it.
-    """
-    from bilora.storage import sha256_file
-
-    folder = Path(place)
-    if not folder.is_dir():
-        folder = _from_hub(place)
-    manifest = read_json(folder / "manifest.json") if (folder / "manifest.json").is_file() else {}
-    adapters = manifest.get("adapters") if isinstance(manifest, dict) else None
-    if not (isinstance(adapters, dict) and isinstance(manifest.get("base"), dict) and "files" in manifest):
-        raise BadData(folder, "this is no bundle: name a folder with a manifest.json, or a hub id@commit.")
-    if (made_for := manifest["base"].get("id")) != params.base.id:
-        raise BadData(folder, f"its adapters were made for {made_for}, not for {params.base.id}.")
-    for file, digest in manifest["files"].items():
-        if not (folder / file).is_file() or sha256_file(folder / file) != digest:
-            raise BadData(folder / file, "does not match the bundle's manifest; fetch it again.")
-    return {name: folder / name for name in adapters if name in params.tasks}
-
-
-def served(params: Params, place: str | None) -> dict[str, Path]:
-    """Return the folders of the adapters to serve: those of a bundle, else all that were trained here."""
-    if place is not None:
-        return bundle(place, params)
-    return {name: adapter(params, name) for name in params.tasks if (ADAPTERS / name).exists()}
-
-
-def served_mark(params: Params, place: str | None) -> str:
-    """Return what changes when other adapters lie there; a bundle from the hub is pinned and never changes."""
-    folders = [ADAPTERS / name for name in params.tasks] if place is None else [Path(place)]
-    marks = [folder / "manifest.json" for folder in folders]
-    found = [mark.stat() if mark.exists() else None for mark in marks]
-    return " ".join(f"{one.st_ino}.{one.st_mtime_ns}.{one.st_size}" if one else "-" for one in found)
-
-
-def _from_hub(place: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    name, _, revision = place.partition("@")
-    if not revision:
-        raise BadData(place, "is no folder here, and a hub id needs a pinned commit: owner/name@commit.")
-    try:
-        return Path(snapshot_download(name, revision=revision))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise Unreachable(f"The bundle {place} could not be fetched ({type(error).__name__}).") from None
-
-
 def secret(endpoint: Endpoint, given: Mapping[str, str]) -> str | None:
     """Return an endpoint's key: the one given at the door, else the environment's; None if it has or needs none."""
     if endpoint.key_env is None:

@@ -14,7 +14,7 @@ from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundE
 from huggingface_hub.hf_api import RepoFile
 
 from bilora.errors import BadData, Unreachable
-from bilora.hub.client import FAULTS, TIMEOUT_S, status, unreachable, why
+from bilora.hub.client import FAULTS, status, unreachable, why
 from bilora.storage import sha256_bytes
 
 Kind = Literal["model", "dataset", "space"]
@@ -169,13 +169,13 @@ class Repository:
 
     def _head(self) -> str | None:
         try:
-            info = self._api.repo_info(self.id, repo_type=self._kind, revision=MAIN, timeout=TIMEOUT_S)
+            info = self._api.repo_info(self.id, repo_type=self._kind, revision=MAIN)
         except RepositoryNotFoundError:
             return None
         return str(info.sha)
 
     def _state(self, revision: str) -> State:
-        info = self._api.repo_info(self.id, repo_type=self._kind, revision=revision, timeout=TIMEOUT_S)
+        info = self._api.repo_info(self.id, repo_type=self._kind, revision=revision)
         tree = self._api.list_repo_tree(self.id, recursive=True, revision=info.sha, repo_type=self._kind)
         files = {one.path: one for one in tree if isinstance(one, RepoFile) and one.path not in KEPT}
         return State(str(info.sha), files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,12 @@ def base_revision(base: Base) -> str:
     folder = Path(base.id)
     if not (folder / "config.json").is_file():
         raise BadData(folder, "there is no model here; `base.id` must name a model folder or a hub id.")
-    kept = {name: digest for name, digest in sha256_tree(folder).items() if name.endswith((".safetensors", ".json"))}
-    return sha256_json(kept)[:40]
+    return folder_revision(sha256_tree(folder))
+
+
+def folder_revision(digests: Mapping[str, str]) -> str:
+    """Name a model folder by the SHA-256 of its files: of its weights, configuration and tokenizer only."""
+    return sha256_json({name: one for name, one in digests.items() if name.endswith((".safetensors", ".json"))})[:40]
 
 
 def load_tokenizer(base: Base) -> Any:

@@ -94,13 +94,14 @@ def read_plain(folder: Path) -> Plain:
         MissingStep: one of its two files is absent.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     sha256 = adapter_sha256(folder)
     config = read_json(folder / ADAPTER_FILES[0])
     _refuse_other_kinds(folder, config)
     try:
-        tensors = load_file(folder / ADAPTER_FILES[1])
+        # Not mapped: whoever wrote over the file in place would end this process by SIGBUS.
+        tensors = load((folder / ADAPTER_FILES[1]).read_bytes())
     except (SafetensorError, OSError) as error:
         raise BadData(folder, f"its weights cannot be read ({str(error).splitlines()[0][:200]}).") from None
     if adapter_sha256(folder) != sha256:

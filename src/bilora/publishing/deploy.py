@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from bilora.errors import BadData, Unreachable
 from bilora.hub.repository import Repository
 from bilora.storage import sha256_bytes, sha256_json
@@ -44,13 +46,14 @@ class Release:
         )
 
 
-def release(root: Path, bundle: str, adapters: Mapping[str, str]) -> Release:
+def release(root: Path, bundle: str, adapters: Mapping[str, str], card: bytes) -> Release:
     """Gather the Space from a checkout, pinned to a bundle.
 
     Args:
         root: of the checkout.
         bundle: `owner/name@commit`.
         adapters: SHA-256 of each adapter in it.
+        card: its model card, which names its base and its data sets.
 
     Raises:
         BadData: a part of the checkout is absent, or the Dockerfile has no line for the bundle or for the release.
@@ -64,6 +67,7 @@ def release(root: Path, bundle: str, adapters: Mapping[str, str]) -> Release:
             place = path.relative_to(root).as_posix()
             if path.is_file() and not any(part.endswith(LEFT) for part in path.relative_to(root).parts):
                 files[AT_THE_ROOT.get(place, place)] = path.read_bytes()
+    files[CARD] = _linked(files[CARD], bundle, card)
     files[DOCKERFILE] = _set(files[DOCKERFILE], BUNDLE, bundle)
     sha256 = sha256_json({name: sha256_bytes(data) for name, data in files.items()})
     files[DOCKERFILE] = _set(files[DOCKERFILE], RELEASE, sha256)
@@ -112,6 +116,15 @@ def deploy(
         raise Unreachable(f"{space.id} did not start: {reason}. There was no release before it to go back to.")
     space.replace(old, message=f"Roll back from {new.sha256[:12]}")
     raise Unreachable(f"{space.id} did not start: {reason}. It was rolled back to what it was before.")
+
+
+def _linked(space: bytes, bundle: str, card: bytes) -> bytes:
+    """Name in the Space's front matter what it shows, so that the hub's pages lead to each other."""
+    _, front, text = space.decode().split("---\n", 2)
+    told = yaml.safe_load(card.decode().split("---\n", 2)[1])
+    models = [bundle.partition("@")[0], *([told["base_model"]] if "base_model" in told else [])]
+    links = {"models": models, **({"datasets": told["datasets"]} if "datasets" in told else {})}
+    return f"---\n{front}{yaml.safe_dump(links, sort_keys=False)}---\n{text}".encode()
 
 
 def _set(dockerfile: bytes, name: str, value: str) -> bytes:

@@ -294,11 +294,7 @@ TASK = Task(
     answer=answer,
     extract=extract,
     metrics=(SmoothedBleu(), SacreMetrics()),
-    example=(
-        "Summarize in one sentence what this function does.\n"
-        "```python\ndef area(radius):\n    if radius < 0:\n        raise ValueError(radius)\n"
-        "    return 3.14159 * radius * radius\n```"
-    ),
+    example="def area(radius):\n    if radius < 0:\n        raise ValueError(radius)\n    return 3.14159 * radius**2",
     floors={
         "name": _name_of,
         "constant": lambda _: "Return the value of the given object as a new instance .",
