@@ -8,6 +8,7 @@ import pytest
 
 from bilora.app.conversation import MAX_CHARS, Answer, Turn, answering, difference, plain, problem
 from bilora.errors import Unreachable
+from bilora.params import Generation
 from bilora.ports import Request
 from bilora.records import Completion
 from bilora.tasks.codegen import TASK
@@ -35,7 +36,9 @@ class Engine:
 
 @pytest.fixture
 def turn() -> Turn:
-    return Turn("codegen", " Add. ", TASK.ask(" Add. "), 64)
+    return Turn(
+        "codegen", " Add. ", TASK.ask(" Add. "), Generation(max_new_tokens=64, batch_size=1, frequency_penalty=0.5)
+    )
 
 
 @pytest.fixture
@@ -49,7 +52,8 @@ def test_the_answer_grows_and_is_asked_as_everywhere(turn: Turn, answer: Answer)
     assert answer.made is not None and answer.state == ""
     assert answer.facts == "8 tokens · 2.00 s · 4 tokens/s · adapter aaaaaaaaaaaa"
     ((system, request),) = engine.asked
-    assert system == "codegen" and request.messages == TASK.messages("Add.") and request.max_new_tokens == 64
+    assert system == "codegen" and request.messages == TASK.messages("Add.")
+    assert (request.max_new_tokens, request.temperature, request.frequency_penalty) == (64, 0.0, 0.5)
 
 
 def test_what_was_stopped_is_kept_and_the_stream_closed(turn: Turn, answer: Answer) -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -226,3 +227,16 @@ def test_an_adapters_own_system_prompt_goes_before_a_chat_without_one(cast: Cast
         own, user = {"role": "system", "content": "You sort."}, {"role": "user", "content": "sum of the list"}
         assert said("codegen", user) == said("codegen", own, user) != said("codegen", {**own, "content": "x"}, user)
         assert said("base", user) != said("base", own, user)
+
+
+def test_an_adapter_is_asked_with_the_penalty_it_was_measured_with(cast: Cast) -> None:
+    with serving(plain(made_engine(cast), penalties={"codegen": 2.0})) as running:
+        client = running.client()
+
+        def said(model: str, **extra: Any) -> str | None:
+            user = [{"role": "user", "content": "sum of the list"}]
+            made = client.chat.completions.create(model=model, messages=user, max_tokens=40, **extra)
+            return made.choices[0].message.content
+
+        assert said("codegen") == said("codegen", frequency_penalty=2) != said("codegen", frequency_penalty=0)
+        assert said("base") == said("base", frequency_penalty=0)

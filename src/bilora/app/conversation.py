@@ -7,6 +7,7 @@ import re
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 
+from bilora.params import Generation
 from bilora.ports import Request, Streamer
 from bilora.records import Completion
 from bilora.tasks.task import Task
@@ -71,7 +72,7 @@ class Turn:
     task: str
     typed: str
     prompt: str
-    max_new_tokens: int
+    generation: Generation
     answers: list[Answer] = field(default_factory=list)
 
 
@@ -93,7 +94,14 @@ def plain(text: str) -> str:
 
 def answering(engine: Streamer, task: Task, turn: Turn, answer: Answer) -> Generator[str, None, None]:
     """Yield the answer's whole text so far after every piece, and keep it in `answer` all the while."""
-    request = Request(answer.id, task.messages(turn.prompt), turn.max_new_tokens)
+    how = turn.generation
+    request = Request(
+        answer.id,
+        task.messages(turn.prompt),
+        how.max_new_tokens,
+        how.temperature,
+        frequency_penalty=how.frequency_penalty,
+    )
     stream = engine.stream(answer.system, request)
     try:
         while True:

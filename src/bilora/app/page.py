@@ -10,6 +10,7 @@ import streamlit as st
 
 from bilora.app.conversation import Answer, Offer, Turn, answering, difference, plain, problem
 from bilora.errors import BiloraError
+from bilora.params import Generation
 from bilora.tasks.task import Task
 
 Rate = Callable[[Turn, Answer, dict[str, Any]], str]
@@ -29,13 +30,13 @@ CONSENT = (
 )
 
 
-def show(offer: Offer, tasks: Mapping[str, Task], limits: Mapping[str, int], rate: Rate) -> None:
+def show(offer: Offer, tasks: Mapping[str, Task], generation: Mapping[str, Generation], rate: Rate) -> None:
     """Draw the page once; Streamlit calls it anew after every action.
 
     Args:
         offer: who answers.
         tasks: the tasks that the page offers, by name.
-        limits: the longest answer of each task, in tokens.
+        generation: how each task's questions are answered.
         rate: where ratings go.
     """
     history: list[Turn] = st.session_state.setdefault("history", [])
@@ -61,7 +62,7 @@ def show(offer: Offer, tasks: Mapping[str, Task], limits: Mapping[str, int], rat
         if trouble := problem(typed):
             st.warning(trouble)
         else:
-            turn = Turn(task.name, typed, task.ask(typed), limits[task.name])
+            turn = Turn(task.name, typed, task.ask(typed), generation[task.name])
             history.append(turn)
             _ask(offer, task, turn, [task.name, "base"] if who == BOTH else [task.name if who == ADAPTER else "base"])
             st.rerun()

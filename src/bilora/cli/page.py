@@ -49,8 +49,7 @@ def page() -> None:
         show_fault(error)
         show_history(tasks, _rate)
         return
-    limits = {name: one.generation.max_new_tokens for name, one in params.tasks.items()}
-    show(offer, tasks, limits, _rate)
+    show(offer, tasks, {name: one.generation for name, one in params.tasks.items()}, _rate)
 
 
 def current_offer(params: Params) -> Offer:
@@ -129,7 +128,7 @@ def _rate(turn: Turn, answer: Answer, given: dict[str, Any]) -> str:
         completion=answer.text,
         adapter_sha256=answer.adapter_sha256 or None,
         base_revision=answer.base_revision,
-        decoding={"temperature": 0.0, "max_new_tokens": turn.max_new_tokens},
+        decoding=turn.generation.model_dump(exclude={"batch_size"}),
         app_version=version("bilora"),
         created_utc=datetime.now(UTC).isoformat(timespec="milliseconds"),
         **given,

@@ -103,6 +103,7 @@ def _served(
         base_id=params.base.id,
         base_revision=base_revision(params.base),
         system_prompts={name: load_task(name).system for name in params.tasks},
+        penalties={name: one.generation.frequency_penalty for name, one in params.tasks.items()},
         key=key,
         max_body=max_body,
         max_tokens=max_tokens,

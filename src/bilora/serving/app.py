@@ -34,6 +34,7 @@ class Served:
     """What one server is.
 
     `system_prompts`: what each adapter was trained with; a chat without a system message gets it.
+    `penalties`: the frequency penalty that each adapter was measured with; a request that names none gets it.
     `look` takes up new adapter versions and returns how many, called every `look_every_s` seconds.
     `key` is what clients have to send, None for nothing; `base_id` and `base_revision` are told, as is
     `created`, when the server began.
@@ -43,6 +44,7 @@ class Served:
     base_id: str
     base_revision: str
     system_prompts: Mapping[str, str] = field(default_factory=dict)
+    penalties: Mapping[str, float] = field(default_factory=dict)
     key: str | None = field(default=None, repr=False)
     max_body: int = 2**20
     max_tokens: int | None = None
@@ -142,7 +144,7 @@ async def _answer(
 ) -> Response:
     began = time.perf_counter()
     identity = prefix + uuid.uuid4().hex
-    requests = body.requests(identity, served.system_prompts.get(body.model))
+    requests = body.requests(identity, served.system_prompts.get(body.model), served.penalties.get(body.model, 0.0))
     streamed = bool(body.stream)
     answers = await asked(
         served.engine, body.model, requests, most_tokens=served.max_tokens, streamed=streamed or body.told

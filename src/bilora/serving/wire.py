@@ -108,7 +108,9 @@ class Asked(Closed):
         """The strings that end an answer."""
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
-    def _requests(self, identity: str, limit: int | None, likeliest: int | None, **prompt: Any) -> list[Request]:
+    def _requests(
+        self, identity: str, limit: int | None, likeliest: int | None, penalty: float, **prompt: Any
+    ) -> list[Request]:
         first = secrets.randbits(62) if self.seed is None else self.seed
         return [
             Request(
@@ -118,7 +120,7 @@ class Asked(Closed):
                 seed=(first + choice + 2**63) % 2**64 - 2**63,
                 top_p=1.0 if self.top_p is None else self.top_p,
                 stop=self.stops,
-                frequency_penalty=self.frequency_penalty or 0.0,
+                frequency_penalty=penalty if self.frequency_penalty is None else self.frequency_penalty,
                 presence_penalty=self.presence_penalty or 0.0,
                 logprobs=likeliest,
                 **prompt,
@@ -153,18 +155,19 @@ class ChatRequest(Asked):
         """Whether the answer's tokens are to be told."""
         return bool(self.logprobs)
 
-    def requests(self, identity: str, system_prompt: str | None) -> list[Request]:
+    def requests(self, identity: str, system_prompt: str | None, penalty: float) -> list[Request]:
         """Return one request a choice; `max_new_tokens` is 0 where no limit was asked for.
 
         Args:
             system_prompt: what the model was trained with, put first if the chat has none of its own.
+            penalty: the frequency penalty if the request names none.
         """
         messages = [message.message() for message in self.messages]
         if system_prompt is not None and all(message.role != "system" for message in messages):
             messages.insert(0, Message(role="system", content=system_prompt))
         likeliest = (self.top_logprobs or 0) if self.logprobs else None
         limit = self.max_completion_tokens or self.max_tokens
-        return self._requests(identity, limit, likeliest, messages=tuple(messages))
+        return self._requests(identity, limit, likeliest, penalty, messages=tuple(messages))
 
 
 class CompletionRequest(Asked):
@@ -186,11 +189,11 @@ class CompletionRequest(Asked):
         """The texts to be continued."""
         return [self.prompt] if isinstance(self.prompt, str) else self.prompt
 
-    def requests(self, identity: str, system_prompt: str | None) -> list[Request]:
+    def requests(self, identity: str, system_prompt: str | None, penalty: float) -> list[Request]:
         """Return the requests, a prompt's choices side by side; `system_prompt` is no matter of raw text."""
         limit = self.max_tokens or DEFAULT_LEGACY_TOKENS
         return [
             request
             for place, text in enumerate(self.prompts)
-            for request in self._requests(f"{identity}-{place}", limit, self.logprobs, messages=(), text=text)
+            for request in self._requests(f"{identity}-{place}", limit, self.logprobs, penalty, messages=(), text=text)
         ]
