@@ -1,7 +1,8 @@
-"""The sandbox's own processes, found through /proc."""
+"""Processes: the sandbox's own, found through /proc, and how a test starts one."""
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 
@@ -27,3 +28,8 @@ def orphans() -> set[int]:
         except OSError:
             continue  # it has ended meanwhile
     return found
+
+
+def heeding_ctrl_c() -> None:
+    """Undo what a job in the background starts with: it ignores Ctrl-C, and so does all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

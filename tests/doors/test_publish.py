@@ -17,6 +17,7 @@ import pytest
 import yaml
 from checkout import Shell, copied_checkout, environment_of, shell_in
 from loopback_hub import TOKEN, Hub
+from processes import heeding_ctrl_c
 
 from bilora.storage import adapter_sha256
 
@@ -202,11 +203,6 @@ def test_ctrl_c_is_one_sentence_and_leaves_what_was_there(published: Path, stage
         said = process.stderr.read()
     assert process.returncode == 130 and "interrupted" in said and "Traceback" not in said, said[-2000:]
     assert files_of(published) == before
-
-
-def heeding_ctrl_c() -> None:
-    """Undo what a job in the background starts with: it ignores Ctrl-C, and so does all that it starts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
