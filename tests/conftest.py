@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,11 @@ from cast import Cast, made_cast
 from checkout import ROOT, copied_checkout, shell_in
 from loopback import Server, serving
 from loopback_hub import Hub, serving_hub
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than the cores (`-n auto`): many tests wait for a process, a socket, or a time-out."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="session")

@@ -135,7 +135,7 @@ def test_a_hub_that_fails_meanwhile_leaves_the_space_old_or_new(
 ) -> None:
     first = release(checkout, *bundle)
     run(first)
-    for step in range(1, 40, 3):
+    for step in range(1, 40, 5):
         changed(checkout, f"version {step}")
         new, before, start = release(checkout, *bundle), hub.files(SPACE), len(hub.requests)
         hub.fault = lambda at, _, last=start + step: Fault(kind) if at >= last else None

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 def train(task: TaskName) -> None:
     """Train one task's adapter, or go on where an interrupted run stopped."""
     from bilora.cli import wiring
+
+    params, chosen, task_type = wiring.load_named(task)
+    samples = {name: wiring.split(task, name) for name in ("train", "validation")}
+    preferences = wiring.preferences(chosen, task)
+    wiring.quiet_libraries()
+
+    # These take seconds to import; what is wrong with the params is said before.
     from bilora.cli.progress import bar
     from bilora.data.ratings import GROUP
     from bilora.inference.loading import base_revision, load_base
@@ -26,10 +33,6 @@ def train(task: TaskName) -> None:
     from bilora.tracking.runs import RunFolder
     from bilora.training.run import train as train_adapter
 
-    params, chosen, task_type = wiring.load_named(task)
-    samples = {name: wiring.split(task, name) for name in ("train", "validation")}
-    preferences = wiring.preferences(chosen, task)
-    wiring.quiet_libraries()
     loaded = load_base(params.base, training=True)
     revision = base_revision(params.base)
     decisive: dict[str, Any] = {
