@@ -23,7 +23,7 @@ def test_nothing_that_can_be_asked_is_a_server_error(running: Running, tmp_path:
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", "openapi.json", "--url", running.url),
             *("--header", f"Authorization: Bearer {KEY}", "--phases", "fuzzing", "--checks", "not_a_server_error"),
-            *("--max-examples", "8", "--workers", "8", "--seed", "1"),
+            *("--max-examples", "15", "--workers", "8", "--seed", "1"),
         ],
         cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240,
     )  # fmt: skip
