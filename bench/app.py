@@ -24,6 +24,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 WAIT_MS = 120_000
+AT_REST = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 FIRST_TOKEN = """ask => new Promise(done => {
     const shown = () => [...document.querySelectorAll('[data-testid="stText"]')].some(e => /[^…\\s]/.test(e.innerText));
     let began = 0;
@@ -56,6 +57,7 @@ def waited(page: Any, url: str) -> float:
     page.goto(url)
     page.get_by_role("button", name="Use the example").click()
     page.wait_for_function("document.querySelector('textarea')?.value")
+    page.locator(AT_REST).wait_for()  # nobody clicks while the example is still being drawn
     seconds: float = page.get_by_role("button", name="Ask", exact=True).evaluate(FIRST_TOKEN)
     page.get_by_role("button", name="Rate", exact=True).wait_for()  # or the next visitor would wait for this answer
     return seconds
