@@ -9,16 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import PreTrainedTokenizerFast
 
+from bilora.errors import BadData
 from bilora.inference.loading import load_base
 from bilora.inference.local import LocalEngine
 from bilora.params import Base
 from bilora.ports import Request
 from bilora.pretraining.build import build_base
+from bilora.pretraining.corpus import source_texts
 from bilora.pretraining.recipe import Pretraining, read_pretraining
+from bilora.pretraining.speed import flops_per_token
 from bilora.pretraining.tokenizer import train_tokenizer
-from bilora.pretraining.train import Pretrained, pretrain
+from bilora.pretraining.train import Pretrained, new_model, pretrain
 from bilora.records import Message
+from bilora.sources.exercises import exercises
+from bilora.sources.installed import modules
 from bilora.storage import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,6 +48,53 @@ def test_the_folder_is_a_base_with_its_card_and_manifest(recipe: Pretraining, tm
     (made,) = engine.generate("base", [Request("s", (Message(role="user", content="hi"),), 4)])
     assert 1 <= made.output_tokens <= 4
     assert any("tokens in the corpus" in line for line in said)
+    assert sum("bits a byte on held-out packages" in line for line in said) == 3
+    assert sum("MFU" in line for line in said) == 1 and 0 < facts["mfu"] < 1.5
+
+
+def test_nothing_held_out_is_among_the_tokens_that_are_trained_on(recipe: Pretraining, tmp_path: Path) -> None:
+    corpus = recipe.corpus.model_copy(
+        update={"packages": ["attrs", "packaging"], "held_out": ["packaging"], "exercises": {"one": 200}}
+    )
+    build_base(
+        recipe.model_copy(update={"corpus": corpus}), tmp_path / "base", seed=1, work=tmp_path, log=lambda _: None
+    )
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(tmp_path / "base")
+    text = tokenizer.decode(np.load(tmp_path / "tokens.npy"))
+
+    def long_lines(package: str) -> set[str]:
+        texts = source_texts(modules(package, "test"), corpus.max_file_chars)
+        return {line for text in texts for line in text.splitlines() if len(line) > 60}
+
+    assert sum(line in text for line in long_lines("attrs")) > 20
+    assert not [line for line in long_lines("packaging") if line in text]
+    rows = list(exercises("one", None, 1))
+    asked = {split: {row["text"] for row in rows if row["split"] == split} for split in ("train", "validation", "test")}
+    assert any(question in text for question in asked["train"])
+    assert not [question for question in asked["validation"] | asked["test"] if question in text]
+
+
+def test_a_checkpoint_of_another_recipe_is_refused_and_more_tokens_are_not_another(
+    recipe: Pretraining, tmp_path: Path
+) -> None:
+    tokenizer = train_tokenizer(["def f():\n    return 1\n"] * 20, 400, 64)
+    tokens = np.random.default_rng(1).integers(0, 300, 8 * 256 * 4).astype(np.uint16)
+
+    def trained(own: Pretraining) -> Pretrained:
+        return pretrain(own, tokenizer, tokens, seed=1, work=tmp_path, log=lambda _: None)
+
+    trained(recipe)
+    assert trained(recipe.model_copy(update={"tokens": recipe.tokens * 2})).tokens == recipe.tokens * 2
+    with pytest.raises(BadData, match="another recipe, corpus or seed"):
+        trained(recipe.model_copy(update={"weight_decay": 0.5}))
+
+
+def test_a_token_needs_six_operations_a_weight_and_its_attention(recipe: Pretraining) -> None:
+    tokenizer = train_tokenizer(["def f():\n    return 1\n"] * 20, 400, 64)
+    model = new_model(recipe.architecture, tokenizer, 1)
+    matrices = sum(p.numel() for p in model.parameters() if p.dim() == 2)  # the tied embedding once: it is the head
+    attention = 6 * recipe.architecture.layers * recipe.architecture.hidden * 128
+    assert flops_per_token(model, 128) == 6 * matrices + attention
 
 
 @pytest.mark.parametrize("killed_at", [2, 4], ids=["between steps", "after the last"])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import pytest
+from distributions import distribution
 
 from bilora.errors import BadData
 from bilora.pretraining.corpus import build, licence_ids, source_texts
@@ -43,6 +45,20 @@ def test_a_held_out_package_never_enters_even_when_it_is_listed() -> None:
         if len(line.strip()) > 60
     }
     assert lines and not [line for line in lines if line in text]
+
+
+def test_what_was_copied_from_a_held_out_package_does_not_enter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_out = next(iter(modules("packaging", "test"))).file.parent / "utils.py"
+    own = (
+        'def mine(x):\n    """Give back what came in."""\n    y = x  # nothing else is done to it here\n    return y\n'
+    )
+    distribution(tmp_path, "copycat", {"copycat/a.py": held_out.read_text() + "\n\n" + own, "copycat/b.py": own * 9})
+    monkeypatch.syspath_prepend(tmp_path)
+    documents, manifest = build(recipe(packages=["copycat"], exercises={}), 1)
+    assert manifest["packages"][0]["functions"] == 1  # its own, once
+    assert not [text for text in documents if "canonicalize" in str(text) and "Summary" in str(text)]
 
 
 def test_only_compositions_of_the_train_split_enter() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from distributions import distribution
 
 from bilora.errors import BadData
 from bilora.params import InstalledSource
@@ -34,16 +35,6 @@ if True:
     async def later():
         """Come later."""
 '''
-
-
-def distribution(folder: Path, name: str, files: dict[str, str], headers: str = "License: MIT") -> None:
-    about = folder / f"{name.replace('-', '_')}-1.0.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0+cpu\n{headers}\n")
-    for path, text in files.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(text)
-    (about / "RECORD").write_text("".join(f"{path},,\n" for path in reversed(files)))
 
 
 @pytest.fixture(scope="module")

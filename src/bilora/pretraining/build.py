@@ -16,22 +16,25 @@ from bilora.sources.installed import modules
 from bilora.storage import sha256_bytes, write_json, write_text
 
 HELD_OUT_CHARS = 60_000
+MEANWHILE_CHARS = 8_000
 
 
-def held_out_text(names: list[str], limit: int) -> str:
+def held_out_text(names: list[str], limit: int, chars: int = HELD_OUT_CHARS) -> str:
     """The beginning of every held-out package, in equal shares."""
     parts = []
     for name in sorted(names, key=str.lower):
         text = "\n".join(source_texts(modules(name, "test"), limit))
-        parts.append(text[:HELD_OUT_CHARS])
+        parts.append(text[:chars])
     return "\n".join(parts)
 
 
 def build_base(recipe: Pretraining, out: Path, *, seed: int, work: Path, log: Callable[[str], None]) -> dict[str, Any]:
     """Make the model folder `out` (weights in bf16 safetensors, tokenizer, card, manifest).
 
-    An interrupted run goes on from `work`; corpus and tokenizer are made again, and come out alike.
+    `work` holds the packed tokens (`tokens.npy`, read as training needs them) and the checkpoint that an
+    interrupted run goes on from; corpus and tokenizer are made again, and come out alike.
     """
+    import numpy as np
     import torch
 
     work.mkdir(parents=True, exist_ok=True)
@@ -43,16 +46,20 @@ def build_base(recipe: Pretraining, out: Path, *, seed: int, work: Path, log: Ca
         recipe.architecture.vocabulary,
         recipe.architecture.context,
     )
-    tokens = pack(documents, tokenizer)
+    np.save(work / "tokens.npy", pack(documents, tokenizer))
+    tokens = np.load(work / "tokens.npy", mmap_mode="r")
     log(f"{len(tokens):,} tokens in the corpus")
-    done = pretrain(recipe, tokenizer, tokens, seed=seed, work=work, log=log)
+
+    def held_out_bits(model: Any, chars: int) -> float:
+        text = held_out_text(recipe.corpus.held_out, recipe.corpus.max_file_chars, chars)
+        return bits_per_byte(model, tokenizer, text, recipe.sequence)
+
+    done = pretrain(
+        recipe, tokenizer, tokens, seed=seed, work=work, log=log,
+        measure=lambda model: held_out_bits(model, MEANWHILE_CHARS),
+    )  # fmt: skip
     done.model.eval()
-    bits = bits_per_byte(
-        done.model,
-        tokenizer,
-        held_out_text(recipe.corpus.held_out, recipe.corpus.max_file_chars),
-        recipe.sequence,
-    )
+    bits = held_out_bits(done.model, HELD_OUT_CHARS)
     done.model.to(torch.bfloat16).save_pretrained(out)
     tokenizer.save_pretrained(out)
     facts = {
@@ -62,6 +69,7 @@ def build_base(recipe: Pretraining, out: Path, *, seed: int, work: Path, log: Ca
         "tokens_seen": done.tokens,
         "seconds": round(done.seconds),
         "tokens_per_s": round(done.tokens / done.seconds),
+        "mfu": round(done.mfu, 3),
         "final_loss": round(done.loss, 4),
         "held_out_bits_per_byte": round(bits, 4),
         "seed": seed,
@@ -98,7 +106,7 @@ here to be fine-tuned and measured, not to be used alone.
 |---|---|
 | parameters | {facts["parameters"]:,} (hidden {shape["hidden"]}, {shape["layers"]} layers, {shape["heads"]} heads, vocabulary {shape["vocabulary"]:,}, context {shape["context"]}) |
 | corpus | {facts["corpus_tokens"]:,} tokens, sha256 `{facts["corpus_sha256"][:16]}…` |
-| tokens seen | {facts["tokens_seen"]:,} in {facts["seconds"] / 60:.0f} minutes, {facts["tokens_per_s"]:,} tokens/s |
+| tokens seen | {facts["tokens_seen"]:,} in {facts["seconds"] / 60:.0f} minutes, {facts["tokens_per_s"]:,} tokens/s, {facts["mfu"]:.0%} of what a large matrix product reaches there |
 | final training loss | {facts["final_loss"]:.3f} |
 | bits per byte on held-out packages | {facts["held_out_bits_per_byte"]:.3f} |
 | machine | {facts["machine"]}, torch {facts["torch"]} |

@@ -127,6 +127,11 @@ def build(params: CorpusParams, seed: int) -> tuple[list[Document], dict[str, An
         digest = hashlib.sha256(" ".join(text.split()).encode("utf-8", "replace")).digest()
         return not (digest in seen or seen.add(digest))  # type: ignore[func-returns-value]
 
+    for name in params.held_out:  # what others copied from them must not enter either
+        for text in source_texts(modules(name, "test"), params.max_file_chars):
+            fresh(text)
+            for _, bare, _ in documented_functions(text):
+                fresh(bare)
     for name in sorted(set(params.packages) - set(params.held_out), key=str.lower):
         own = modules(name, "train")
         licences = licence_ids(own[0].licence) if own else set()

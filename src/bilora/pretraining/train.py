@@ -12,20 +12,24 @@ from typing import Any
 import numpy as np
 import torch
 
+from bilora.errors import BadData
 from bilora.pretraining.corpus import Document
 from bilora.pretraining.recipe import Architecture, Pretraining
+from bilora.pretraining.speed import flops_per_token, peak_flops
+from bilora.storage import sha256_bytes, sha256_json
 
 LogLine = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What came out and how it went."""
+    """What came out and how it went; `mfu` is the share of the peak that was measured at the start."""
 
     model: Any
     tokens: int
     seconds: float
     loss: float
+    mfu: float
 
 
 def render(document: Document, tokenizer: Any) -> str:
@@ -91,13 +95,29 @@ def _optimizers(model: Any, recipe: Pretraining) -> list[torch.optim.Optimizer]:
     ]
 
 
+def identity(recipe: Pretraining, tokens: np.ndarray[Any, Any], seed: int) -> str:
+    """What a checkpoint belongs to; the token count is not part of it, so that a run can be prolonged."""
+    return sha256_json([recipe.model_dump(exclude={"tokens", "save_every"}), sha256_bytes(tokens.tobytes()), seed])
+
+
 def pretrain(
-    recipe: Pretraining, tokenizer: Any, tokens: np.ndarray[Any, Any], *, seed: int, work: Path, log: LogLine
+    recipe: Pretraining,
+    tokenizer: Any,
+    tokens: np.ndarray[Any, Any],
+    *,
+    seed: int,
+    work: Path,
+    log: LogLine,
+    measure: Callable[[Any], float] | None = None,
 ) -> Pretrained:
     """Train from scratch, or go on from `work/checkpoint.pt` if it is there.
 
     Batches are drawn from fixed windows of the packed run, reshuffled every epoch by seed, so a
-    resumed run sees the same batches as an uninterrupted one.
+    resumed run sees the same batches as an uninterrupted one. `measure` gives the bits a byte that are
+    logged with each checkpoint.
+
+    Raises:
+        BadData: the checkpoint was made from another recipe, corpus or seed.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = new_model(recipe.architecture, tokenizer, seed).to(device)
@@ -106,15 +126,18 @@ def pretrain(
     windows = tokens[: len(tokens) // width * width].reshape(-1, width)
     per_epoch = len(windows) // batch
     steps = max(1, recipe.tokens // (width * batch))
-    checkpoint = work / "checkpoint.pt"
+    checkpoint, own = work / "checkpoint.pt", identity(recipe, tokens, seed)
     first, spent, mean = 0, 0.0, math.nan
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location=device)
+        if state.get("identity") != own:
+            raise BadData(checkpoint, "was made from another recipe, corpus or seed; move it away to begin anew.")
         model.load_state_dict(state["model"])
         for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
         first, spent, mean = state["step"], state["seconds"], state["loss"]
     compiled = torch.compile(model) if recipe.compile else model
+    needed = flops_per_token(model, width) / peak_flops(device)
     began = time.monotonic() - spent
     for step in range(first, steps):
         epoch, place = divmod(step, per_epoch)
@@ -137,9 +160,13 @@ def pretrain(
             seconds = time.monotonic() - began
             speed = (step + 1) * width * batch / seconds
             left = (steps - step - 1) * width * batch / speed
-            log(f"step {step + 1}/{steps}  loss {mean:.3f}  {speed:,.0f} tokens/s  {left / 60:.0f} min left")
+            log(
+                f"step {step + 1}/{steps}  loss {mean:.3f}  {speed:,.0f} tokens/s  "
+                f"MFU {speed * needed:.0%}  {left / 60:.0f} min left"
+            )
         if (step + 1) % recipe.save_every == 0:
             state = {
+                "identity": own,
                 "model": model.state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer in optimizers],
                 "step": step + 1,
@@ -149,7 +176,12 @@ def pretrain(
             temporary = checkpoint.with_suffix(".tmp")
             torch.save(state, temporary)
             temporary.replace(checkpoint)
-    return Pretrained(model, steps * width * batch, time.monotonic() - began, mean)
+            if measure is not None:
+                model.eval()
+                log(f"step {step + 1}/{steps}  {measure(model):.3f} bits a byte on held-out packages")
+                model.train()
+    seconds = time.monotonic() - began
+    return Pretrained(model, steps * width * batch, seconds, mean, steps * width * batch / seconds * needed)
 
 
 @torch.inference_mode()
