@@ -60,16 +60,17 @@ class Ready:
 def peft(asked: Asked) -> Ready:
     """transformers and PEFT as they come: adapters in 32 bit, one of them active."""
     from peft import PeftModel
+    from transformers import AutoModelForCausalLM
 
-    from bilora.inference.loading import load_base
+    from bilora.inference.loading import load_tokenizer
 
-    loaded = load_base(asked.base)
+    base = AutoModelForCausalLM.from_pretrained(asked.base.id, dtype=torch.bfloat16)
     (first, folder), *others = asked.folders.items()
-    model = PeftModel.from_pretrained(loaded.model, str(folder), adapter_name=first)
+    model = PeftModel.from_pretrained(base, str(folder), adapter_name=first)
     for name, folder in others:
         model.load_adapter(str(folder), adapter_name=name)
     model.eval()
-    ids = torch.tensor([prompt_ids(loaded.tokenizer, asked.prompt)])
+    ids = torch.tensor([prompt_ids(load_tokenizer(asked.base), asked.prompt)])
     settings = {"max_new_tokens": asked.tokens, "min_new_tokens": asked.tokens, "do_sample": False, "pad_token_id": 0}
 
     class Stamps:

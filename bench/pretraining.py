@@ -115,10 +115,10 @@ def changed(recipe: Pretraining, variant: str, tokens: int) -> Pretraining:
     return Pretraining.model_validate(data)
 
 
-def trials(recipe: Pretraining, variants: Sequence[str], tokens: int) -> Iterator[str]:
+def trials(recipe: Pretraining, variants: Sequence[str], tokens: int, packages: Path | None) -> Iterator[str]:
     """Yield a row of the table for each variant."""
     yield "| variant | parameters | tokens/s | packages | summaries | exercises |\n|---|---:|---:|---:|---:|---:|"
-    documents, _ = build(recipe.corpus, SEED)
+    documents, _ = build(recipe.corpus, SEED, packages)
     held_out = held_out_text(recipe.corpus.held_out, recipe.corpus.max_file_chars)
     pairs = summaries(recipe), programs()
     for variant in variants:
@@ -138,14 +138,14 @@ def trials(recipe: Pretraining, variants: Sequence[str], tokens: int) -> Iterato
         )
 
 
-def shipped(recipe: Pretraining, folder: Path) -> Iterator[str]:
+def shipped(recipe: Pretraining, folder: Path, packages: Path | None) -> Iterator[str]:
     """Yield the shipped model's numbers, and a compressor's and a 5-gram's on the same bytes."""
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     text = held_out_text(recipe.corpus.held_out, recipe.corpus.max_file_chars)
-    documents, _ = build(recipe.corpus, SEED)
+    documents, _ = build(recipe.corpus, SEED, packages)
     known = "\n".join(one for one in documents if isinstance(one, str)).encode()
     data = text.encode()
     yield f"held-out packages, {len(data):,} bytes; bits a byte:"
@@ -163,10 +163,14 @@ def main() -> None:
     parser.add_argument("variants", nargs="*")
     parser.add_argument("--tokens", type=int, default=1_200_000)
     parser.add_argument("--shipped", action="store_true")
+    parser.add_argument("--packages", type=Path, help="folder of the corpus's packages, as for bilora pretrain")
     chosen = parser.parse_intermixed_args()
     wiring.quiet_libraries()
     recipe = read_pretraining(chosen.recipe)
-    lines = shipped(recipe, chosen.recipe.parent) if chosen.shipped else trials(recipe, chosen.variants, chosen.tokens)
+    if chosen.shipped:
+        lines = shipped(recipe, chosen.recipe.parent, chosen.packages)
+    else:
+        lines = trials(recipe, chosen.variants, chosen.tokens, chosen.packages)
     for line in lines:
         print(line, flush=True)
 

@@ -25,7 +25,7 @@ from bilora.pretraining.train import Pretrained, new_model, pretrain
 from bilora.records import Message
 from bilora.sources.exercises import exercises
 from bilora.sources.installed import modules
-from bilora.storage import read_json
+from bilora.storage import read_json, sha256_tree
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,6 +50,30 @@ def test_the_folder_is_a_base_with_its_card_and_manifest(recipe: Pretraining, tm
     assert any("tokens in the corpus" in line for line in said)
     assert sum("bits a byte on held-out packages" in line for line in said) == 3
     assert sum("MFU" in line for line in said) == 1 and 0 < facts["mfu"] < 1.5
+
+
+def test_what_was_read_is_not_read_again_until_the_corpus_is_another(
+    recipe: Pretraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(name: str, *, seed: int = 1, **changes: Any) -> dict[str, str]:
+        said.clear()
+        own = recipe.model_copy(update={"tokens": 8 * 256, **changes})
+        build_base(own, tmp_path / name, seed=seed, work=tmp_path / "work", log=said.append)
+        (tmp_path / "work" / "checkpoint.pt").unlink()
+        digests = sha256_tree(tmp_path / name)
+        return {file: digests[file] for file in digests if file not in ("manifest.json", "README.md")}  # the times
+
+    said: list[str] = []
+    first = made("first")
+    assert "reading the corpus" in said
+    assert made("again") == first and "reading the corpus" not in said
+    made("longer", tokens=8 * 256 * 2)
+    assert "reading the corpus" not in said
+    made("other seed", seed=2)
+    assert "reading the corpus" in said
+    monkeypatch.setattr("bilora.pretraining.build.versions", lambda *_: {"pluggy": "0"})
+    made("other version", seed=2)
+    assert "reading the corpus" in said
 
 
 def test_nothing_held_out_is_among_the_tokens_that_are_trained_on(recipe: Pretraining, tmp_path: Path) -> None:

@@ -108,6 +108,6 @@ def test_the_tokenizer_keeps_text_and_ends_every_document() -> None:
 
 
 def test_the_rate_rises_stays_and_falls() -> None:
-    rates = [rate(step, 100, 0.1) for step in range(100)]
+    rates = [rate(step, 100, 10) for step in range(100)]
     assert rates[0] == 0.1 and rates[9:70] == [1.0] * 61 and rates[-1] < 0.05
     assert all(a >= b for a, b in itertools.pairwise(rates[70:]))

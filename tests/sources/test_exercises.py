@@ -16,6 +16,7 @@ from bilora.sources.exercises import (
     Exercises,
     Unusable,
     _bound,
+    _small,
     _tests,
     chains,
     composition,
@@ -118,3 +119,8 @@ def test_tiers_are_chains_of_their_length_and_there_are_tens_of_thousands() -> N
 def test_phrasings_and_styles_vary(rows: list[dict[str, Any]]) -> None:
     openings = {tuple(row["text"].split()[:4]) for row in rows}
     assert len(openings) >= 5 and {row["style"] for row in rows} == set(STYLES) and VARIANTS["one"] > 1
+
+
+@pytest.mark.parametrize("value", [[1] * 10_001, "a" * 10_001, 10**7 + 1, [10**8]], ids=["list", "text", "n", "item"])
+def test_what_a_next_step_would_never_end_with_is_not_handed_on(value: Any) -> None:
+    assert not _small(value) and _small([1] * 10_000) and _small(10**7)

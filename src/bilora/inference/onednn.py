@@ -28,7 +28,7 @@ def as_faster(weight: torch.Tensor, rows: int) -> Iterator[None]:
     """
     import torch
 
-    if weight.device.type != "cpu" or rows > MOST_ROWS:
+    if weight.device.type != "cpu" or weight.is_mkldnn or rows > MOST_ROWS:  # packed weights choose for themselves
         yield
         return
     shape = (weight.shape[0], weight.shape[1])

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import platform
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bilora.pretraining.corpus import build as build_corpus
-from bilora.pretraining.corpus import source_texts
+from bilora.pretraining.corpus import source_texts, versions
 from bilora.pretraining.recipe import Pretraining
 from bilora.pretraining.tokenizer import train_tokenizer
 from bilora.pretraining.train import bits_per_byte, pack, pretrain
 from bilora.sources.installed import modules
-from bilora.storage import sha256_bytes, write_json, write_text
+from bilora.storage import read_json, sha256_bytes, sha256_json, write_json, write_text
 
 HELD_OUT_CHARS = 60_000
 MEANWHILE_CHARS = 8_000
+TOKENIZER = "tokenizer"
 
 
 def held_out_text(names: list[str], limit: int, chars: int = HELD_OUT_CHARS) -> str:
@@ -28,26 +30,19 @@ def held_out_text(names: list[str], limit: int, chars: int = HELD_OUT_CHARS) -> 
     return "\n".join(parts)
 
 
-def build_base(recipe: Pretraining, out: Path, *, seed: int, work: Path, log: Callable[[str], None]) -> dict[str, Any]:
+def build_base(
+    recipe: Pretraining, out: Path, *, seed: int, work: Path, log: Callable[[str], None], packages: Path | None = None
+) -> dict[str, Any]:
     """Make the model folder `out` (weights in bf16 safetensors, tokenizer, card, manifest).
 
-    `work` holds the packed tokens (`tokens.npy`, read as training needs them) and the checkpoint that an
-    interrupted run goes on from; corpus and tokenizer are made again, and come out alike.
+    The corpus's packages are looked for in the folder `packages` first, and then in this environment. `work` holds
+    the packed tokens and the tokenizer, used again while recipe, seed and versions are the same, and the checkpoint
+    that an interrupted run goes on from.
     """
-    import numpy as np
     import torch
 
     work.mkdir(parents=True, exist_ok=True)
-    log("reading the corpus")
-    documents, manifest = build_corpus(recipe.corpus, seed)
-    log(f"{len(documents):,} documents; learning {recipe.architecture.vocabulary:,} tokens")
-    tokenizer = train_tokenizer(
-        (document for document in documents if isinstance(document, str)),
-        recipe.architecture.vocabulary,
-        recipe.architecture.context,
-    )
-    np.save(work / "tokens.npy", pack(documents, tokenizer))
-    tokens = np.load(work / "tokens.npy", mmap_mode="r")
+    tokenizer, tokens, manifest = _corpus(recipe, seed, work, packages, log)
     log(f"{len(tokens):,} tokens in the corpus")
 
     def held_out_bits(model: Any, chars: int) -> float:
@@ -61,7 +56,7 @@ def build_base(recipe: Pretraining, out: Path, *, seed: int, work: Path, log: Ca
     done.model.eval()
     bits = held_out_bits(done.model, HELD_OUT_CHARS)
     done.model.to(torch.bfloat16).save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    shutil.copytree(work / TOKENIZER, out, dirs_exist_ok=True)  # loaded and saved again it would tell where it lay
     facts = {
         "parameters": sum(p.numel() for p in done.model.parameters()),
         "corpus_tokens": len(tokens),
@@ -82,6 +77,30 @@ def build_base(recipe: Pretraining, out: Path, *, seed: int, work: Path, log: Ca
     write_json(out / "manifest.json", facts)
     write_text(out / "README.md", _card(facts))
     return facts
+
+
+def _corpus(
+    recipe: Pretraining, seed: int, work: Path, packages: Path | None, log: Callable[[str], None]
+) -> tuple[Any, Any, dict[str, Any]]:
+    """Return tokenizer, packed tokens (mapped, read as training needs them) and the corpus's manifest."""
+    import numpy as np
+    from transformers import PreTrainedTokenizerFast
+
+    shape, done = recipe.architecture, work / "corpus.json"
+    named = [recipe.corpus.model_dump(), shape.vocabulary, shape.context, seed, versions(recipe.corpus, packages)]
+    key = sha256_json(named)
+    if not done.exists() or read_json(done)["key"] != key:
+        done.unlink(missing_ok=True)
+        log("reading the corpus")
+        documents, manifest = build_corpus(recipe.corpus, seed, packages)
+        log(f"{len(documents):,} documents; learning {shape.vocabulary:,} tokens")
+        plain = (document for document in documents if isinstance(document, str))
+        learned = train_tokenizer(plain, shape.vocabulary, shape.context)
+        learned.save_pretrained(work / TOKENIZER)
+        np.save(work / "tokens.npy", pack(documents, learned))
+        write_json(done, {"key": key, "manifest": manifest})
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(work / TOKENIZER)
+    return tokenizer, np.load(work / "tokens.npy", mmap_mode="r"), read_json(done)["manifest"]
 
 
 def _card(facts: dict[str, Any]) -> str:

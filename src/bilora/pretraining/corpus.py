@@ -15,24 +15,32 @@ import random
 import re
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 from bilora.errors import BadData
 from bilora.pretraining.recipe import CorpusParams
 from bilora.sources.exercises import Tier, exercises
-from bilora.sources.installed import Module, modules, read
+from bilora.sources.installed import Module, generated, modules, read
 
 SPDX = {
     "apache": "Apache-2.0",
     "apache 2.0": "Apache-2.0",
     "apache 2.0 license": "Apache-2.0",
+    "apache license 2.0": "Apache-2.0",
+    "apache license, version 2.0": "Apache-2.0",
     "apache software license": "Apache-2.0",
+    "bsd 3-clause": "BSD-3-Clause",
     "bsd license": "BSD",
     "mit license": "MIT",
+    "python software foundation license": "PSF-2.0",
 }
 CONTINUATION_SHARE = 0.10
-CHARS_PER_FUNCTION = (60, 1600)
-WHOLE_FILE_SHARE = 0.15
+CHARS_PER_FUNCTION = (60, 1200)
+WHOLE_FILE_SHARE = 0.05
+DOCSTRING_FIRST_SHARE = 0.15
 
 
 def licence_ids(terms: str) -> set[str]:
@@ -42,10 +50,10 @@ def licence_ids(terms: str) -> set[str]:
 
 
 def source_texts(files: list[Module], limit: int) -> Iterator[str]:
-    """Yield the text of each file of 200 to `limit` characters."""
+    """Yield the text of each file of 200 to `limit` characters that a person wrote."""
     for module in files:
         text = read(module)
-        if text is not None and 200 < len(text) <= limit:
+        if text is not None and 200 < len(text) <= limit and not generated(text):
             yield text
 
 
@@ -100,20 +108,41 @@ def exercise_text(row: dict[str, Any], rng: random.Random) -> str:
     return f'{prefix}{signature}\n    """{row["text"]}"""\n{rest}\n\n{tests}\n'
 
 
-def _exercises(wanted: dict[Tier, int], seed: int) -> Iterator[dict[str, Any]]:
-    """Yield so many exercises of each tier: other phrasings and tests of the same compositions once all had a turn."""
-    for tier, count in wanted.items():
-        rounds = itertools.count(seed)
-        rows = (row for number in rounds for row in exercises(tier, None, number, only="train"))
-        yield from itertools.islice(rows, count)
+def _exercises(tier: Tier, count: int, seed: int) -> list[dict[str, Any]]:
+    """Make so many exercises: other phrasings and tests of the same compositions once all had a turn."""
+    rows = (row for number in itertools.count(seed) for row in exercises(tier, None, number, only="train"))
+    return list(itertools.islice(rows, count))
 
 
 Document = str | list[dict[str, str]]
 """Plain text, or a chat that the template renders."""
 
 
-def build(params: CorpusParams, seed: int) -> tuple[list[Document], dict[str, Any]]:
+def versions(params: CorpusParams, folder: Path | None = None) -> dict[str, str]:
+    """Return the version of each package that would be read.
+
+    Raises:
+        BadData: as `build` does.
+    """
+    return {name: _permitted(name, params, folder)[0].version for name in _named(params)}
+
+
+def _named(params: CorpusParams) -> list[str]:
+    return sorted(set(params.packages) - set(params.held_out), key=str.lower)
+
+
+def _permitted(name: str, params: CorpusParams, folder: Path | None) -> list[Module]:
+    own = modules(name, "train", folder)
+    licences = licence_ids(own[0].licence) if own else set()
+    if not licences or not licences <= set(params.licences):
+        raise BadData(name, f"its licence ({', '.join(sorted(licences)) or 'unknown'}) is not on the list.")
+    return own
+
+
+def build(params: CorpusParams, seed: int, folder: Path | None = None) -> tuple[list[Document], dict[str, Any]]:
     """Return all documents in training order and the manifest of what went in.
+
+    Packages are looked for in `folder` first, where one is given, and then in this environment.
 
     Raises:
         BadData: a package is not installed, or its licence is not on the list.
@@ -127,16 +156,15 @@ def build(params: CorpusParams, seed: int) -> tuple[list[Document], dict[str, An
         digest = hashlib.sha256(" ".join(text.split()).encode("utf-8", "replace")).digest()
         return not (digest in seen or seen.add(digest))  # type: ignore[func-returns-value]
 
+    own_files = {name: _permitted(name, params, folder) for name in _named(params)}
+    pool = ProcessPoolExecutor(mp_context=get_context("spawn"))
+    made = [pool.submit(_exercises, tier, count, seed) for tier, count in params.exercises.items()]
     for name in params.held_out:  # what others copied from them must not enter either
         for text in source_texts(modules(name, "test"), params.max_file_chars):
             fresh(text)
             for _, bare, _ in documented_functions(text):
                 fresh(bare)
-    for name in sorted(set(params.packages) - set(params.held_out), key=str.lower):
-        own = modules(name, "train")
-        licences = licence_ids(own[0].licence) if own else set()
-        if not licences or not licences <= set(params.licences):
-            raise BadData(name, f"its licence ({', '.join(sorted(licences)) or 'unknown'}) is not on the list.")
+    for name, own in own_files.items():
         files = functions = size = 0
         for text in source_texts(own, params.max_file_chars):
             if not fresh(text):
@@ -149,15 +177,16 @@ def build(params: CorpusParams, seed: int) -> tuple[list[Document], dict[str, An
                     continue
                 functions += 1
                 documents.append(f"{bare}\n\n# Summary: {summary}\n")
-                if rng.random() < 0.3:
+                if rng.random() < DOCSTRING_FIRST_SHARE:
                     documents.append(source)
                 if rng.random() < CONTINUATION_SHARE and (chat := _continuation(bare, rng)):
                     documents.append(chat)
         packages.append(
-            {"name": name, "version": own[0].version, "licences": sorted(licences),
+            {"name": name, "version": own[0].version, "licences": sorted(licence_ids(own[0].licence)),
              "files": files, "functions": functions, "bytes": size}
         )  # fmt: skip
-    for row in _exercises(params.exercises, seed):
+    pool.shutdown()
+    for row in itertools.chain.from_iterable(one.result() for one in made):
         documents.append(exercise_text(row, rng))
         if rng.random() < CONTINUATION_SHARE and (chat := _continuation(row["code"], rng)):
             documents.append(chat)

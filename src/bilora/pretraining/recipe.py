@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bilora.documents import Count, Fraction, Slice, load_yaml, parse_document
+from bilora.documents import Count, Slice, load_yaml, parse_document
 
 
 class CorpusParams(Slice):
@@ -40,7 +40,7 @@ class Pretraining(Slice):
     sequence: Count
     batch_size: Count
     learning_rate: Annotated[float, Field(gt=0.0)]
-    warmup: Fraction
+    warmup_steps: Count
     weight_decay: Annotated[float, Field(ge=0.0)]
     save_every: Count
     compile: bool

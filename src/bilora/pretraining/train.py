@@ -14,6 +14,7 @@ import torch
 
 from bilora.errors import BadData
 from bilora.pretraining.corpus import Document
+from bilora.pretraining.muon import Muon
 from bilora.pretraining.recipe import Architecture, Pretraining
 from bilora.pretraining.speed import flops_per_token, peak_flops
 from bilora.storage import sha256_bytes, sha256_json
@@ -73,24 +74,19 @@ def new_model(shape: Architecture, tokenizer: Any, seed: int) -> Any:
     return model
 
 
-def rate(step: int, steps: int, warmup: float) -> float:
-    """Learning-rate factor: linear warm-up, constant, then linear decay over the last 30 %."""
-    rise = max(1, int(steps * warmup))
+def rate(step: int, steps: int, warmup: int) -> float:
+    """Learning-rate factor: `warmup` steps of linear rise, constant, then linear decay over the last 30 %."""
     fall = max(1, int(steps * 0.3))
-    return min(1.0, (step + 1) / rise, max(0.02, (steps - step) / fall))
+    return min(1.0, (step + 1) / warmup, max(0.02, (steps - step) / fall))
 
 
 def _optimizers(model: Any, recipe: Pretraining) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the layers, AdamW for embeddings and norms.
-
-    Muon's step (Jordan et al. 2024) is scaled to AdamW's root mean square (Liu et al. 2025,
-    arXiv:2502.16982), so one learning rate serves both.
-    """
+    """Muon for the matrices of the layers, AdamW for embeddings and norms."""
     layers = [p for name, p in model.named_parameters() if p.dim() == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.dim() < 2 or "embed" in name]
     decay, rate = recipe.weight_decay, recipe.learning_rate
     return [
-        torch.optim.Muon(layers, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
+        Muon(layers, lr=rate, weight_decay=decay),
         torch.optim.AdamW(others, lr=rate, weight_decay=0.0, betas=(0.9, 0.95), fused=True),
     ]
 
@@ -144,7 +140,7 @@ def pretrain(
         order = np.random.default_rng(seed + epoch).permutation(len(windows))
         rows = windows[order[place * batch : (place + 1) * batch]].astype(np.int64)
         ids = torch.from_numpy(rows).to(device)
-        factor = rate(step, steps, recipe.warmup)
+        factor = rate(step, steps, recipe.warmup_steps)
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = recipe.learning_rate * factor
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):

@@ -28,6 +28,7 @@ STYLES = ("steps", "loops", "nested", "helper")
 TESTS = 4
 LONGEST_LITERAL = 90
 LARGEST_NUMBER = 10**7
+LONGEST_VALUE = 10**4
 TEST_SHARE, VALIDATION_SHARE = 0.10, 0.05
 
 NOUNS: dict[Type, str] = {
@@ -200,10 +201,14 @@ def _load(code: str, name: str) -> Callable[[Any], Any]:
 
 def _small(value: Any) -> bool:
     match value:
-        case bool() | str():
+        case bool():
             return True
         case int():
             return abs(value) <= LARGEST_NUMBER
+        case _ if len(value) > LONGEST_VALUE:
+            return False
+        case str():
+            return True
         case dict():
             return all(_small(item) for pair in value.items() for item in pair)
         case _:
@@ -221,7 +226,7 @@ def _tests(chain: list[Operation], name: str, argument: str, rng: random.Random)
     tests, answers = [], set()
     for number in range(TESTS):
         value = EDGES[chain[0].takes] if number == TESTS - 1 else _value(chain[0].takes, rng)
-        # Intermediate values are looked at first: a divisor list of a huge product would never end.
+        # Intermediate values are looked at first: the product of the numbers up to a huge one would never end.
         if not all(_small(step(value)) for step in steps):
             raise Unusable
         answer = reference(value)

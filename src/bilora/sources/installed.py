@@ -79,14 +79,17 @@ class Installed:
         return [row for row in rows if row["source"] in kept]
 
 
-def modules(package: str, split: Split) -> list[Module]:
+def modules(package: str, split: Split, folder: Path | None = None) -> list[Module]:
     """List a distribution's own Python files, sorted, without tests, vendored and versioned ones.
+
+    It is looked for in `folder` (as `pip install --target` fills one) and then in this environment.
 
     Raises:
         BadData: it is not installed, or does not say what it consists of.
     """
+    beside = metadata.distributions(name=package, path=[str(folder)]) if folder else ()
     try:
-        distribution = metadata.distribution(package)
+        distribution = next(iter(beside), None) or metadata.distribution(package)
     except metadata.PackageNotFoundError:
         raise BadData(f"package {package}", f"is not installed; run `pip install {package}`.") from None
     if not distribution.files:
@@ -129,10 +132,15 @@ def read(module: Module) -> str | None:
         return None
 
 
+def generated(text: str) -> bool:
+    """Say whether the head of a file tells that a program wrote it."""
+    return GENERATED.search(text[:HEADER_CHARS]) is not None
+
+
 def functions(module: Module) -> list[dict[str, Any]]:
     """Read the documented functions of one file; a file that does not parse has none."""
     text = read(module)
-    if text is None or GENERATED.search(text[:HEADER_CHARS]):
+    if text is None or generated(text):
         return []
     try:
         with warnings.catch_warnings():

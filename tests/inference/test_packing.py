@@ -1,0 +1,69 @@
+"""Packed layers compute what plain ones do, hold the weights once, and are there only where they are faster."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import Linear
+
+from bilora.inference import packing
+from bilora.inference.loading import load_base
+from bilora.inference.lora import AdapterRows, read_adapter
+from bilora.inference.packing import FEW_ROWS, PackedLinear, pack
+from bilora.params import Base
+from tests.cast import SMOKE, Cast
+
+SMOKE_16 = Base(id=SMOKE.id, dtype="bfloat16")
+
+
+@pytest.fixture
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "_faster", lambda _: True)
+
+
+@pytest.mark.parametrize("rows", [1, FEW_ROWS, FEW_ROWS + 1, 200])
+@pytest.mark.parametrize("bias", [True, False])
+def test_it_multiplies_as_the_plain_layer_does(rows: int, bias: bool) -> None:
+    torch.manual_seed(0)
+    plain = Linear(96, packing.BLOCK + 40, bias=bias, dtype=torch.bfloat16)
+    given = torch.randn(1, rows, 96).bfloat16()
+    with torch.inference_mode():
+        exact = torch.nn.functional.linear(given.double(), plain.weight.double(), plain.bias.double() if bias else None)
+        made = PackedLinear(plain)(given)
+    assert made.shape == exact.shape and made.dtype == torch.bfloat16
+    torch.testing.assert_close(made.double(), exact, rtol=2**-7, atol=2**-7)
+
+
+@pytest.mark.usefixtures("always")
+def test_a_packed_base_with_an_adapter_scores_as_the_plain_one(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = torch.arange(3, 43)[None]
+    scores = []
+    for packed in (False, True):
+        loaded = load_base(SMOKE_16, training=False) if packed else _plain(monkeypatch)
+        assert loaded.mode.endswith("packed for oneDNN") is packed
+        adapters = AdapterRows(loaded.model)
+        adapter = read_adapter("codegen", cast.folders["codegen"], loaded.model)
+        with torch.inference_mode(), adapters.rows([adapter]):
+            scores.append(loaded.model(ids).logits.float())
+    torch.testing.assert_close(scores[1], scores[0], rtol=0.05, atol=0.1)
+
+
+def _plain(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    with monkeypatch.context() as patched:
+        patched.setattr(packing, "_faster", lambda _: False)
+        return load_base(SMOKE_16)
+
+
+@pytest.mark.usefixtures("always")
+def test_the_plain_weights_are_let_go_and_a_tied_head_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = _plain(monkeypatch).model
+    layer, head = model.model.layers[0].mlp.down_proj, model.lm_head
+    assert pack(model)
+    assert not hasattr(layer, "weight") and isinstance(model.model.layers[0].mlp.down_proj, PackedLinear)
+    assert model.lm_head is head and type(head) is Linear
+
+
+def test_what_is_not_faster_or_not_16_bit_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not any(isinstance(one, PackedLinear) for one in _plain(monkeypatch).model.modules())
+    monkeypatch.setattr(packing, "_faster", lambda _: True)
+    assert not pack(load_base(SMOKE).model)
