@@ -1,11 +1,12 @@
 """What the profile's adapters reach over several seeds, on their own test splits and on data made by others.
 
-    python bench/adapters.py [--seeds 1 2 3] [--mbpp mbpp.jsonl] [--codexglue python-valid.jsonl.gz]
+    python bench/adapters.py [--seeds 1 2 3] [--mbpp mbpp.jsonl] [--codexglue python-valid.jsonl.gz] [--card CARD]
 
 Each seed gets a copy of the checkout, the pipeline up to the evaluation, and, where files are given, a second
 evaluation of the same adapters: MBPP's official test split with its tests shown and hidden, and those rows of
 CodeXGLUE that the task's rules take and the base's context holds. Printed: the median over the seeds, the
-lowest and the highest. Nothing is chosen by these numbers.
+lowest and the highest; with --card they are also put at the end of the base's card. Nothing is chosen by these
+numbers.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 CONTEXT, CHARS_PER_TOKEN = 900, 2.5
 """A prompt of fewer characters than their product leaves room for an answer in the base's 1,024 tokens."""
-Numbers = dict[str, float]
+SECTION = "## What adapters on it reach"
+Numbers = dict[str, tuple[int, float]]
+"""Of each line of the table: over how many rows, which may differ from seed to seed, and the mean."""
 
 
 def run(folder: Path, *command: str) -> None:
@@ -43,7 +46,7 @@ def run(folder: Path, *command: str) -> None:
     subprocess.run(command, cwd=folder, env={**os.environ, **own}, stdout=sys.stderr, check=True)
 
 
-def means(data: str, rows: Iterable[Scored]) -> Iterator[tuple[str, float]]:
+def means(data: str, rows: Iterable[Scored]) -> Iterator[tuple[str, tuple[int, float]]]:
     """Yield the name and value of each mean: the headline by data set, tier and system, and who ended by itself."""
     rows = list(rows)
     headline = load_task(rows[0].task).headline
@@ -62,7 +65,7 @@ def means(data: str, rows: Iterable[Scored]) -> Iterator[tuple[str, float]]:
         if system == "adapter":
             found[where, "stopped", system].append(row.completion.finish == "stop")
     for (where, metric, system), values in found.items():
-        yield f"| {where} | {metric} | {system} | {len(values)} |", 100 * statistics.fmean(values)
+        yield f"| {where} | {metric} | {system} |", (len(values), 100 * statistics.fmean(values))
 
 
 def foreign(task: str, path: Path) -> list[Sample]:
@@ -101,8 +104,16 @@ def table(seeds: Sequence[Numbers]) -> Iterator[str]:
     """Yield the lines of the table."""
     yield "| data | metric | system | rows | median | lowest | highest |\n|---|---|---|---:|---:|---:|---:|"
     for name in seeds[0]:
-        values = [numbers[name] for numbers in seeds]
-        yield f"{name} {statistics.median(values):.1f} | {min(values):.1f} | {max(values):.1f} |"
+        counts, values = zip(*(numbers[name] for numbers in seeds if name in numbers), strict=True)
+        rows = " to ".join(map(str, sorted({min(counts), max(counts)})))
+        yield f"{name} {rows} | {statistics.median(values):.1f} | {min(values):.1f} | {max(values):.1f} |"
+
+
+def put_into(card: Path, lines: Sequence[str], seeds: Sequence[int]) -> None:
+    """Write the table as the card's last section, in place of an earlier one."""
+    text = card.read_text(encoding="utf-8").partition(f"\n{SECTION}\n")[0]
+    said = f"`python bench/adapters.py`, seeds {', '.join(map(str, seeds))}; percent, BLEU as CodeXGLUE counts it."
+    card.write_text("\n".join((text, SECTION, said, "", *lines, "")), encoding="utf-8")
 
 
 def main() -> None:
@@ -113,6 +124,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--mbpp", type=Path)
     parser.add_argument("--codexglue", type=Path)
+    parser.add_argument("--card", type=Path)
     chosen = parser.parse_args()
     files = {"codegen": chosen.mbpp, "docstring": chosen.codexglue}
     given = {task: path.resolve() for task, path in files.items() if path}
@@ -121,8 +133,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="bilora-seed-") as name:
             copy_checkout(Path(name), ROOT / "params.yaml")
             found.append(measured(Path(name), seed, given))
-    for line in table(found):
-        print(line)
+            print(f"seed {seed}", *table(found[-1:]), sep="\n", file=sys.stderr)  # what is measured is not lost
+    lines = "\n".join(table(found)).splitlines()
+    print(*lines, sep="\n")
+    if chosen.card:
+        put_into(chosen.card, lines, chosen.seeds)
 
 
 if __name__ == "__main__":

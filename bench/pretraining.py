@@ -1,16 +1,18 @@
 """What a recipe of the embedded base gives: bits per byte on text that it never read.
 
     python bench/pretraining.py RECIPE --shipped             # the model folder's own numbers, beside xz and a 5-gram
-    python bench/pretraining.py RECIPE --tokens 1200000 same layers=6 hidden=320,intermediate=880 ...
+    python bench/pretraining.py RECIPE --tokens 1200000 same layers=6 fill_ins=0.1 hidden=320,intermediate=880 ...
 
-Each variant is the recipe with these values changed, trained from scratch on so many tokens. Measured are
-the held-out packages; the summary of each documented function there, after the function; and the code of
-exercises whose compositions were never seen, after their statement. Bytes that are only read are not counted.
+Each variant is the recipe with these values changed, trained from scratch on as many tokens as cost the operations
+that --tokens cost the recipe itself. Measured are the held-out packages; the summary of each documented function
+there, after the function; and the code of exercises whose compositions were never seen, after their statement.
+Bytes that are only read are not counted.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import lzma
 import math
@@ -24,17 +26,20 @@ import numpy as np
 import yaml
 
 from bilora.cli import wiring
+from bilora.data.similarity import ngrams
 from bilora.pretraining.build import held_out_text
-from bilora.pretraining.corpus import build, documented_functions, source_texts
-from bilora.pretraining.recipe import Pretraining, read_pretraining
+from bilora.pretraining.corpus import Document, build, documented_functions, source_texts
+from bilora.pretraining.recipe import CorpusParams, Pretraining, read_pretraining
+from bilora.pretraining.speed import flops_per_token
 from bilora.pretraining.tokenizer import train_tokenizer
-from bilora.pretraining.train import bits_per_byte, pack, pretrain
+from bilora.pretraining.train import bits_per_byte, new_model, pack, pretrain
 from bilora.sources.exercises import exercises
 from bilora.sources.installed import modules
 
 SEED = 42
 PAIRS = 300
 ORDER = 5
+RUN = 13
 Pair = tuple[str, str]
 
 
@@ -74,6 +79,21 @@ def after(model: Any, tokenizer: Any, pairs: Sequence[Pair]) -> float:
     return bits / size
 
 
+def copied(recipe: Pretraining, documents: Sequence[Document]) -> str:
+    """Say how many documented functions of the held-out packages share more than half of their runs of words."""
+    held_out = [
+        own
+        for name in recipe.corpus.held_out
+        for text in source_texts(modules(name, "test"), recipe.corpus.max_file_chars)
+        for _, bare, _ in documented_functions(text)
+        if (own := ngrams(bare, RUN))
+    ]
+    asked = frozenset[str]().union(*held_out)
+    read = {gram for text in documents if isinstance(text, str) for gram in ngrams(text, RUN) & asked}
+    near = sum(len(own & read) > len(own) / 2 for own in held_out)
+    return f"{near} of {len(held_out):,} held-out functions share over half of their {RUN}-grams with what was read"
+
+
 def ngram_bits(known: bytes, text: bytes) -> float:
     """Bits a byte of `text` by a byte 5-gram counted on `known`; Witten & Bell 1991, interpolated down to uniform."""
     chance = np.full(len(text), 1 / 256)
@@ -104,35 +124,44 @@ def _looked_up(keys: Any, values: Any, asked: Any) -> Any:
 
 
 def changed(recipe: Pretraining, variant: str, tokens: int) -> Pretraining:
-    """Return the recipe with a variant's values, read as YAML; a key may be the recipe's or its architecture's."""
+    """Return the recipe with a variant's values, read as YAML, each put where the recipe has its name."""
     data = recipe.model_dump() | {"tokens": tokens}
+    places = [data["architecture"], data["corpus"]["shares"], data["corpus"]["exercises"], data]
     for change in filter(None, variant.split(",")) if variant != "same" else ():
         key, _, value = change.partition("=")
-        place = data["architecture"] if key in data["architecture"] else data
-        if key not in place:
-            raise SystemExit(f"{key!r} is neither in the recipe nor in its architecture.")
+        place = next((one for one in places if key in one), None)
+        if place is None:
+            raise SystemExit(f"{key!r} is none of {', '.join(sorted(itertools.chain(*places)))}.")
         place[key] = yaml.safe_load(value)
     return Pretraining.model_validate(data)
 
 
 def trials(recipe: Pretraining, variants: Sequence[str], tokens: int, packages: Path | None) -> Iterator[str]:
     """Yield a row of the table for each variant."""
-    yield "| variant | parameters | tokens/s | packages | summaries | exercises |\n|---|---:|---:|---:|---:|---:|"
-    documents, _ = build(recipe.corpus, SEED, packages)
+    yield "| variant | parameters | tokens | tokens/s | packages | summaries | exercises |"
+    yield "|---|---:|---:|---:|---:|---:|---:|"
+
+    @functools.lru_cache(maxsize=1)
+    def corpus(json: str) -> list[Document]:
+        return build(CorpusParams.model_validate_json(json), SEED, packages)[0]
+
     held_out = held_out_text(recipe.corpus.held_out, recipe.corpus.max_file_chars)
     pairs = summaries(recipe), programs()
     for variant in variants:
         own = changed(recipe, variant, tokens)
         shape = own.architecture
+        documents = corpus(own.corpus.model_dump_json())
         tokenizer = train_tokenizer((one for one in documents if isinstance(one, str)), shape.vocabulary, shape.context)
         packed = pack(documents, tokenizer)
+        costs = [flops_per_token(new_model(one, tokenizer, SEED), own.sequence) for one in (recipe.architecture, shape)]
+        own = own.model_copy(update={"tokens": round(own.tokens * costs[0] / costs[1])})
         with tempfile.TemporaryDirectory() as work:
             done = pretrain(own, tokenizer, packed, seed=SEED, work=Path(work), log=lambda _: None)
         model = done.model.eval()
         bits = [bits_per_byte(model, tokenizer, held_out, own.sequence), *(after(model, tokenizer, p) for p in pairs)]
         size = sum(parameter.numel() for parameter in model.parameters())
         yield (
-            f"| {variant} | {size:,} | {done.tokens / done.seconds:,.0f} | "
+            f"| {variant} | {size:,} | {done.tokens:,} | {done.tokens / done.seconds:,.0f} | "
             + " | ".join(f"{b:.3f}" for b in bits)
             + " |"
         )
@@ -152,6 +181,7 @@ def shipped(recipe: Pretraining, folder: Path, packages: Path | None) -> Iterato
     yield f"  {folder.name:8} {bits_per_byte(model, tokenizer, text, recipe.sequence):.3f}"
     yield f"  {ORDER}-gram   {ngram_bits(known, data):.3f}  of bytes, counted on the {len(known):,} bytes of the corpus"
     yield f"  xz -9    {len(lzma.compress(data, preset=9)) * 8 / len(data):.3f}"
+    yield copied(recipe, documents)
     yield f"summaries {after(model, tokenizer, summaries(recipe)):.3f}"
     yield f"exercises {after(model, tokenizer, programs()):.3f}"
 

@@ -14,6 +14,7 @@ from cast import Cast, made_cast
 from checkout import ROOT, copied_checkout, shell_in
 from loopback import Server, serving
 from loopback_hub import Hub, serving_hub
+from real_data import real_file
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -80,6 +81,19 @@ def smoke_loaded() -> Any:
     from bilora.params import Base
 
     return load_base(Base(id=str(ROOT / "models" / "smoke")))
+
+
+@pytest.fixture(scope="session")
+def phi3(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Phi-3's own tokenizer."""
+    from bilora.inference.loading import load_tokenizer
+    from bilora.params import Base
+
+    folder = tmp_path_factory.mktemp("phi3")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_bytes(real_file(f"phi3-tokenizer/{name}").read_bytes())
+    (folder / "config.json").write_text('{"model_type": "phi3"}', encoding="utf-8")
+    return load_tokenizer(Base(id=str(folder)))
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ def answered(
 ) -> tuple[str, list[int]] | None:
     """Return the sha256 that answered and the tokens, streamed; None if it was cancelled after some pieces."""
     told: SimpleQueue[Any] = SimpleQueue()
-    job = engine.prepare(system, ask(text), told.put)
+    [job] = engine.prepare([(system, ask(text), told.put)])
     engine.submit([job])
     pieces: list[str] = []
     while True:

@@ -71,6 +71,10 @@ Listener = Callable[["Piece | Completion | Exception"], None]
 """Told every piece of an answer, then once the whole answer or what went wrong. Must return at once."""
 
 
+Asked = tuple[str, Request, Listener]
+"""One of a system's answers that somebody wants: the system's name, the question, and who is told."""
+
+
 class Engine(Protocol):
     """Answers requests as one named system: the base, an adapter, or a remote model."""
 
@@ -133,8 +137,8 @@ class BatchEngine(Protocol):
         """Serve an adapter no longer; what has begun is finished."""
         ...
 
-    def prepare(self, system: str, request: Request, listener: Listener, *, streamed: bool) -> Job:
-        """Read the prompt and bind it to the system; an unknown system is an error.
+    def prepare(self, asked: Sequence[Asked], *, streamed: bool) -> Sequence[Job]:
+        """Read the prompts and bind all of them to the versions of one moment; an unknown system is an error.
 
         Only if `streamed` are pieces told; else the whole answer alone is.
         """

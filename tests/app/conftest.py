@@ -19,7 +19,7 @@ from checkout import change_task, environment_of
 from chromium import CHROMIUM
 
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")
-WAIT_MS = 60_000
+WAIT_MS = 180_000
 LONG = 400
 """Tokens of an answer: enough of them to watch it grow and to stop it."""
 

@@ -55,6 +55,11 @@ def answered(page: Any, count: int = 1) -> None:
     button(page, "Rate").nth(count - 1).wait_for()
 
 
+def shows(what: Any, count: int) -> None:
+    """Wait until the page shows so many of them: it is drawn piece by piece."""
+    until(lambda: what.count() == count)
+
+
 def kept(site: Path) -> list[bytes]:
     """What the page's outbox holds, oldest first."""
     path = site / "data" / "feedback" / "outbox.sqlite3"
@@ -64,7 +69,7 @@ def kept(site: Path) -> list[bytes]:
         return [body for (body,) in outbox.execute("select body from ratings order by event_id")]
 
 
-def until(true: Callable[[], bool], seconds: float = 30) -> None:
+def until(true: Callable[[], bool], seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline
@@ -96,7 +101,7 @@ def test_stop_keeps_what_was_written_and_the_page_goes_on(page: Any) -> None:
     ask(page, "Add two numbers.")
     until(lambda: page.get_by_test_id("stExpander").filter(has_text="Add two numbers.").count() > 0)
     answered(page)
-    assert page.get_by_text("stopped by you").count() == 1
+    shows(page.get_by_text("stopped by you"), 1)
 
 
 def test_an_edited_answer_is_rated_once_however_often_one_clicks(page: Any, site: Path) -> None:
@@ -111,7 +116,7 @@ def test_an_edited_answer_is_rated_once_however_often_one_clicks(page: Any, site
     picture(page, "rating")
     button(form, "Rate").dblclick()
     page.get_by_text("your rating is kept").wait_for()
-    assert button(page, "Rate").count() == 1
+    shows(button(page, "Rate"), 1)
     page.wait_for_timeout(500)
     rows = kept(site)
     assert len(rows) == before + 1 and b"return sum(numbers)" in rows[-1]
@@ -142,7 +147,8 @@ def test_what_cannot_be_asked_is_one_sentence_and_the_history_stays(page: Any, t
     ask(page, text)
     page.get_by_text(said).wait_for()
     answered(page)
-    assert button(page, "Rate").count() == 1 and page.get_by_test_id("stException").count() == 0
+    shows(button(page, "Rate"), 1)
+    assert page.get_by_test_id("stException").count() == 0
 
 
 def test_what_is_typed_is_shown_and_never_run(page: Any) -> None:

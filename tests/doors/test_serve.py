@@ -114,3 +114,17 @@ def test_the_launch_line_is_printed_and_written(place: Path) -> None:
     without = bilora(place, "serve", "--print", "ray")
     assert without.returncode == 2 and "--adapters-at" in without.stderr
     assert bilora(place, "serve", "--print", "ray", "--adapters-at", "s3://b/c").stdout == "serve run launch/ray.yaml\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--print", "vllm", "--batch", "4"], "--batch: of no use with --print vllm"),
+        (["--print", "ray", "--adapters-at", "s3://b", "--port", "9"], "--port: of no use with --print ray"),
+        (["--adapters-at", "s3://b", "--into", "x"], "--adapters-at, --into: of no use without --print"),
+    ],
+)
+def test_an_option_that_would_change_nothing_is_refused(place: Path, given: list[str], said: str) -> None:
+    done = bilora(place, "serve", *given)
+    assert done.returncode == 2
+    assert said in " ".join(done.stderr.replace("│", " ").split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from queue import SimpleQueue
@@ -14,10 +15,13 @@ from lora import made_adapter
 from safetensors.torch import load_file, save_file
 
 from bilora.errors import BadData, Busy, UnknownModel
+from bilora.inference import local
 from bilora.inference.batch import TorchBatch
 from bilora.inference.engine import encode_prompt
 from bilora.inference.loading import Loaded, load_base
 from bilora.inference.local import LocalEngine
+from bilora.inference.rows import Answers
+from bilora.inference.slots import GRAIN, Slots
 from bilora.inference.writing import Writer
 from bilora.ports import Piece, Request
 from bilora.records import Completion
@@ -28,7 +32,8 @@ LONG = 200
 
 def listening(engine: LocalEngine, system: str, request: Request) -> tuple[Any, SimpleQueue[Any]]:
     told: SimpleQueue[Any] = SimpleQueue()
-    return engine.prepare(system, request, told.put), told
+    [row] = engine.prepare([(system, request, told.put)])
+    return row, told
 
 
 def pieces_of(told: SimpleQueue[Any]) -> tuple[list[Piece], Completion]:
@@ -166,13 +171,27 @@ def test_a_full_queue_takes_all_of_a_request_or_nothing(another_smoke: Loaded) -
         time.sleep(0.01)
 
 
+def test_a_machine_without_another_thread_is_busy_and_the_next_request_tries_again(
+    mixed: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    lost, unheard = listening(mixed, "base", ask("one"))
+    with monkeypatch.context() as during, pytest.raises(Busy, match="another thread"):
+        during.setattr(threading.Thread, "start", none_left)
+        mixed.submit([lost])
+    assert mixed.generate("base", [ask("two")])[0].text
+    assert unheard.empty()
+
+
 def test_a_flood_for_one_adapter_does_not_hold_up_the_other(cast: Cast, another_smoke: Loaded) -> None:
     folders = {name: cast.folders[name] for name in ("codegen", "docstring")}
     engine = LocalEngine(another_smoke, folders, batch_size=2)
     ended: list[str] = []
-    flood = [engine.prepare("codegen", ask(text), lambda told: ended.append("codegen")) for text in prompts(30)]
+    flood = engine.prepare([("codegen", ask(text), lambda told: ended.append("codegen")) for text in prompts(30)])
     told: SimpleQueue[Any] = SimpleQueue()
-    late = engine.prepare("docstring", ask("sum"), told.put)
+    [late] = engine.prepare([("docstring", ask("sum"), told.put)])
     engine.submit([*flood, late])
     pieces_of(told)
     assert engine.load()[1] > 20
@@ -257,3 +276,92 @@ def test_every_kind_of_attention_is_the_models_own(kind: str, another_smoke: Loa
     requests = [ask(text, 20) for text in prompts(10)]
     answers = [made.text for made in engine.generate("base", requests)]
     assert answers == [alone(model, another_smoke.tokenizer, request) for request in requests]
+
+
+def test_rows_share_a_room_that_they_never_outgrow_and_a_long_one_gets_its_turn(
+    cast: Cast, another_smoke: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_cells", lambda _: 400)
+    folders = {name: cast.folders[name] for name in ("codegen", "docstring")}
+    engine = LocalEngine(another_smoke, folders, batch_size=16)
+    seen: list[tuple[int, int]] = []
+    step = TorchBatch.step
+
+    def watched(self: TorchBatch) -> None:
+        seen.append((len(self.rows), max(row.most_tokens for row in self.rows)))
+        step(self)
+
+    monkeypatch.setattr(TorchBatch, "step", watched)
+    texts = prompts(60)
+    ended: SimpleQueue[str] = SimpleQueue()
+    flood = [("codegen", ask(text, 2 + i % 7), lambda told: ended.put("short")) for i, text in enumerate(texts)]
+    long = ("docstring", ask("sum " * 150, 100), lambda told: ended.put("long"))
+    engine.submit(engine.prepare([*flood[:20], long, *flood[20:]], streamed=False))
+    order = [ended.get(timeout=60) for _ in range(61)]
+    assert order.index("long") < 20
+    assert max(rows for rows, _ in seen) > 3
+    assert all(rows == 1 or rows * longest <= 400 for rows, longest in seen)
+    assert [made.text for made in engine.generate("codegen", [ask(text) for text in texts])] == [
+        cast.says("codegen", text) for text in texts
+    ]
+
+
+def test_room_is_made_for_the_rows_that_are_there_not_for_those_that_were() -> None:
+    slots = Slots(16)
+
+    def read(*lengths: int) -> None:
+        new = torch.ones(len(lengths), 1, max(lengths), 1)
+        slots.join(list(lengths))
+        slots.update(new, new, 0)
+        slots.joined()
+
+    def room() -> int:
+        rows, _, columns, _ = slots._layers[0][0].shape
+        return int(rows * columns)
+
+    read(*[GRAIN] * 16)
+    for _ in range(15):
+        slots.leave(0)
+    read(100 * GRAIN)
+    assert room() <= 2.5 * 2 * 100 * GRAIN
+    slots.leave(1)
+    read(*[GRAIN] * 15)
+    assert room() <= 2.5 * 16 * GRAIN
+    assert float(slots._layers[0][0][:16, :, :GRAIN].sum()) == 16 * GRAIN
+
+
+def test_an_answer_ends_where_the_context_does(mixed: LocalEngine) -> None:
+    text = "sum " * 100
+    [job] = mixed.prepare([("base", ask(text), print)])
+    left = mixed.context - job.prompt_tokens
+    assert 0 < left < mixed.context
+    (made,) = mixed.generate("base", [ask(text, 10 * mixed.context, temperature=3.0)])
+    assert made.output_tokens <= left
+    with pytest.raises(BadData, match=f"tokens; {mixed.context - 1} are read at most"):
+        mixed.generate("base", [ask(text * 50)])
+
+
+def test_what_is_asked_together_is_answered_by_one_version(
+    mixed: LocalEngine, cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = LocalEngine._read_prompt
+
+    def reloading(self: LocalEngine, request: Request) -> list[int]:
+        self.put("codegen", cast.folders["codegen2"])
+        return read(self, request)
+
+    before = mixed.models()["codegen"]
+    with monkeypatch.context() as during:
+        during.setattr(LocalEngine, "_read_prompt", reloading)
+        jobs = mixed.prepare([("codegen", ask(text), print) for text in ("sum", "sort", "sum")])
+    assert {job.sha256 for job in jobs} == {before} != {mixed.models()["codegen"]}
+    assert jobs[0].prompt == jobs[2].prompt != jobs[1].prompt
+
+
+def test_tokens_are_spelled_as_they_read_within_a_text(phi3: Any) -> None:
+    text = "return a + b  # naïve\n"
+    ids = phi3(text, add_special_tokens=False)["input_ids"]
+    assert "".join(phi3.decode([one]) for one in ids) != text
+    answers = Answers(phi3, [])
+    assert "".join(answers._spelled(one) for one in ids).lstrip(" ") == text
+    assert [answers._spelled(one) for one in ids][1:4] == [" a", " +", " b"]

@@ -42,9 +42,9 @@ def test_one_adapter_for_the_whole_model_would_be_seen(
     prepare, layers = LocalEngine.prepare, AdapterRows._layers
 
     def prepare_and_set(self: LocalEngine, *given: Any, **named: Any) -> Any:
-        job = prepare(self, *given, **named)
-        current[0] = job.adapter
-        return job
+        jobs = prepare(self, *given, **named)
+        current[0] = jobs[-1].adapter
+        return jobs
 
     monkeypatch.setattr(LocalEngine, "prepare", prepare_and_set)
     monkeypatch.setattr(AdapterRows, "_layers", lambda self, adapters: layers(self, [current[0]] * len(adapters)))

@@ -62,7 +62,7 @@ def engine(library: Any, cast: Cast, kept: Path) -> Iterator[LlamaEngine]:
 
 def streamed(engine: LlamaEngine | LocalEngine, system: str, request: Request) -> tuple[list[Token], Completion]:
     told: SimpleQueue[Any] = SimpleQueue()
-    engine.submit([engine.prepare(system, request, told.put, streamed=True)])
+    engine.submit(engine.prepare([(system, request, told.put)]))
     tokens: list[Token] = []
     while isinstance(outcome := told.get(timeout=60), Piece):
         tokens += outcome.tokens
@@ -182,7 +182,8 @@ def test_a_prompt_longer_than_one_pass_is_read_whole(
 
 def test_an_answer_ends_where_the_context_does(engine: LlamaEngine) -> None:
     text = "sum " * 200
-    room_left = engine.context - engine.prepare("base", ask(text), print).prompt_tokens
+    [job] = engine.prepare([("base", ask(text), print)])
+    room_left = engine.context - job.prompt_tokens
     assert 0 < room_left < engine.context
     (made,) = engine.generate("base", [ask(text, 10 * engine.context, temperature=3.0)])
     assert made.output_tokens <= room_left

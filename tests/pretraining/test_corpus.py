@@ -25,6 +25,7 @@ def recipe(**changes: Any) -> CorpusParams:
         "held_out": ["packaging"],
         "licences": ["MIT", "Apache-2.0", "BSD-2-Clause"],
         "exercises": {"one": 12},
+        "shares": {"whole_files": 0.05, "docstring_first": 0.15, "continuations": 0.1, "fill_ins": 0.0},
         "max_file_chars": 60_000,
     }
     return CorpusParams(**{**fields, **changes})
@@ -67,6 +68,32 @@ def test_only_compositions_of_the_train_split_enter() -> None:
     assert manifest["exercises"] == {"one": 400}
     held_out = [row for row in exercises("one", 111, 1) if row["split"] != "train"]
     assert held_out and not [row for row in held_out if row["text"] in text]
+
+
+@pytest.mark.parametrize("form", ["whole_files", "docstring_first", "continuations", "fill_ins"])
+def test_a_share_says_how_much_of_a_form_there_is(form: str) -> None:
+    shares = dict.fromkeys(recipe().shares.model_dump(), 0.0)
+    none, some = (
+        build(recipe(packages=["attrs"], exercises={}, shares={**shares, form: share}), 1) for share in (0.0, 1.0)
+    )
+    files, functions = (some[1]["packages"][0][name] for name in ("files", "functions"))
+    assert len(none[0]) == functions == none[1]["packages"][0]["functions"]
+    more = len(some[0]) - functions
+    whole = {"whole_files": files, "docstring_first": functions}
+    assert more == whole[form] if form in whole else functions / 2 < more <= functions  # the rest is too short or long
+
+
+def test_the_missing_line_of_a_fill_in_is_its_answer() -> None:
+    shares = {**dict.fromkeys(recipe().shares.model_dump(), 0.0), "fill_ins": 1.0}
+    documents, _ = build(recipe(packages=["attrs"], exercises={}, shares=shares), 1)
+    functions = {text.partition("\n\n# Summary:")[0] for text in documents if isinstance(text, str)}
+    asked = [chat for chat in documents if not isinstance(chat, str)]
+    assert asked
+    for question, answer in asked:
+        code = question["content"].removeprefix("Write the missing line.\n```python\n").removesuffix("\n```")
+        line = answer["content"].removeprefix("```python\n").removesuffix("\n```")
+        before, _, after = code.partition("# a line is missing here")
+        assert f"{before.rstrip(' ')}{line}{after}" in functions
 
 
 def test_equal_seeds_give_equal_documents() -> None:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from cast import TOKENS, Cast, ask
-from openai import APIStatusError, AuthenticationError, NotFoundError, OpenAI
+from openai import APIStatusError, AuthenticationError, BadRequestError, NotFoundError, OpenAI
 from serving_running import KEY, Running
 
 from bilora.storage import adapter_sha256
@@ -209,7 +209,8 @@ def test_legacy_logprobs(client: OpenAI, count: int) -> None:
     told = choice.logprobs
     assert told is not None and told.tokens and told.text_offset is not None
     assert "".join(told.tokens) == choice.text
-    assert [choice.text[place:].startswith(token) for place, token in zip(told.text_offset, told.tokens, strict=True)]
+    pairs = zip(told.text_offset, told.tokens, strict=True)
+    assert all(choice.text[place:].startswith(token) for place, token in pairs)
     assert all(len(one) <= count for one in told.top_logprobs or ())
 
 
@@ -341,6 +342,18 @@ def test_values_that_change_nothing_are_accepted(client: OpenAI, cast: Cast) -> 
     assert made.choices[0].message.content == cast.says("base", TEXT)
 
 
+@pytest.mark.parametrize("form", ["object", "dump"])
+def test_a_reply_goes_back_as_a_turn(client: OpenAI, form: str) -> None:
+    said = client.chat.completions.create(model="codegen", **CHAT).choices[0].message
+    turn: Any = said if form == "object" else said.model_dump()
+    turns = [*CHAT["messages"], turn, {"role": "user", "content": "And now?"}]
+    plain = [*CHAT["messages"], {"role": "assistant", "content": said.content}, {"role": "user", "content": "And now?"}]
+    one, two = (
+        client.chat.completions.create(model="codegen", messages=messages, max_tokens=9) for messages in (turns, plain)
+    )
+    assert one.choices[0].message.content == two.choices[0].message.content
+
+
 def test_a_prompt_longer_than_the_context_is_refused(running: Running) -> None:
     long = {"model": "base", "messages": [{"role": "user", "content": "x y " * 3000}]}
     assert refused(running, "/v1/chat/completions", long)["code"] == "context_length_exceeded"
@@ -394,3 +407,25 @@ def test_metrics_count_and_tell_no_text(running: Running, client: OpenAI) -> Non
     assert 'bilora_replies_total{path="/v1/chat/completions",status="200"}' in text
     assert "bilora_running 0.0" in text and "bilora_waiting 0.0" in text
     assert KEY not in text and TEXT not in text and "gpt-4o" not in text
+
+
+def test_a_stream_s_tokens_have_the_places_that_they_have_in_the_whole(client: OpenAI) -> None:
+    asked: dict[str, Any] = {"model": "base", "prompt": "def add", "max_tokens": 12, "logprobs": 0}
+    text = client.completions.create(**asked).choices[0].text
+    asked["stop"] = [one + "§" for one in (text[3:5], text[4:7], text[6:9])]  # text is held back that may begin one
+    whole = client.completions.create(**asked).choices[0].logprobs
+    chunks = [chunk.choices[0] for chunk in client.completions.create(**asked, stream=True)]
+    told = [chunk.logprobs for chunk in chunks if chunk.logprobs]
+    assert any(one.logprobs and one.logprobs.tokens and not one.text for one in chunks)
+    assert whole is not None
+    assert [place for one in told for place in one.text_offset or ()] == whole.text_offset
+
+
+def test_a_message_has_a_thousand_parts_at_most(client: OpenAI) -> None:
+    def said(count: int) -> None:
+        parts = [{"type": "text", "text": ""}] * count
+        client.chat.completions.create(model="base", messages=[{"role": "user", "content": parts}], max_tokens=1)  # type: ignore
+
+    said(1000)
+    with pytest.raises(BadRequestError):
+        said(1001)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import pytest
 from cast import TOKENS, Cast, ask, prompts
@@ -137,7 +138,11 @@ def test_a_new_version_is_taken_up_and_no_request_is_dropped_or_mixed(cast: Cast
         return str((place / "manifest.json").stat().st_mtime_ns)
 
     reloader = Reloader(
-        engine, seen=mark(), mark=mark, find=lambda: {"codegen": place, "docstring": cast.folders["docstring"]}
+        engine,
+        seen=mark(),
+        mark=mark,
+        find=lambda: {"codegen": place, "docstring": cast.folders["docstring"]},
+        retire=False,
     )
     versions = {adapter_sha256(cast.folders[name])[:12]: name for name in ("codegen", "codegen2")}
     found: list[tuple[str, str, str]] = []
@@ -177,18 +182,50 @@ def test_a_version_that_does_not_fit_changes_nothing(
     broken = tmp_path / "codegen"
     shutil.copytree(cast.folders["codegen"], broken)
     write_json(broken / "adapter_config.json", read_json(broken / "adapter_config.json") | {"use_dora": True})
-    reloader = Reloader(engine, seen="", mark=lambda: "new", find=lambda: {"codegen": broken})
+    reloader = Reloader(engine, seen="", mark=lambda: "new", find=lambda: {"codegen": broken}, retire=True)
     assert (reloader.look(), reloader.look()) == (0, 0)
     assert engine.models() == before
     assert [record.message for record in caplog.records if "use_dora" in record.message] != []
     assert len(caplog.records) == 1
 
 
-def test_an_adapter_that_is_no_longer_named_is_not_found(cast: Cast) -> None:
+@pytest.mark.parametrize("place", ["mark", "find"])
+def test_a_fault_that_nobody_foresaw_does_not_end_the_watch(
+    cast: Cast, place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine, told = made_engine(cast), iter([KeyError("r")])
+
+    def found() -> dict[str, Path]:
+        return {"codegen": cast.folders["codegen2"], "docstring": cast.folders["docstring"]}
+
+    def failing_once(then: Any) -> Any:
+        for fault in told:
+            raise fault
+        return then()
+
+    marks = iter(["first", "second", "third"])
+    reloader = Reloader(
+        engine,
+        seen="",
+        mark=lambda: failing_once(lambda: next(marks)) if place == "mark" else next(marks),
+        find=lambda: failing_once(found) if place == "find" else found(),
+        retire=False,
+    )
+    assert (reloader.look(), reloader.look()) == (0, 1)
+    assert "still are" in caplog.text and "KeyError" in caplog.text
+    assert engine.models()["codegen"] == adapter_sha256(cast.folders["codegen2"])
+
+
+@pytest.mark.parametrize("retire", [True, False], ids=["bundle", "trained here"])
+def test_an_adapter_that_a_bundle_no_longer_names_is_not_found(cast: Cast, retire: bool) -> None:
     engine = made_engine(cast)
-    reloader = Reloader(engine, seen="", mark=lambda: "new", find=lambda: {"docstring": cast.folders["docstring"]})
+    found = {"docstring": cast.folders["docstring"]}
+    reloader = Reloader(engine, seen="", mark=lambda: "new", find=lambda: found, retire=retire)
     with serving(plain(engine)) as running:
-        assert reloader.look() == 1
+        assert reloader.look() == retire
+        if not retire:  # its folder is away while it is trained anew
+            assert say(running.client(), "codegen", "sum") == cast.says("codegen", "sum")
+            return
         with pytest.raises(APIStatusError) as refusal:
             say(running.client(), "codegen", "sum")
         assert refusal.value.status_code == 404
@@ -196,7 +233,7 @@ def test_an_adapter_that_is_no_longer_named_is_not_found(cast: Cast) -> None:
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_fault_of_the_model_is_an_error_object_and_the_server_goes_on(
-    cast: Cast, stream: bool, monkeypatch: pytest.MonkeyPatch
+    cast: Cast, stream: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("out of memory at sk-secret")
@@ -212,7 +249,18 @@ def test_a_fault_of_the_model_is_an_error_object_and_the_server_goes_on(
             )
         assert isinstance(fault.value, InternalServerError) or stream
         assert "sk-secret" not in str(fault.value) and "model failed" in str(fault.value)
+        assert "1 answers are lost" in caplog.text and "RuntimeError" in caplog.text
+        with urlopen(f"{running.url}/metrics") as reply:
+            told = reply.read().decode()
+        assert ('bilora_streams_broken_total{model="base"} 1.0' in told) == stream
         assert say(client, "base", "sum") == cast.says("base", "sum")
+
+
+def test_a_legacy_request_without_a_number_of_tokens_gets_sixteen_or_what_there_is(cast: Cast) -> None:
+    for most, made in ((None, 16), (8, 8), (64, 16)):
+        with serving(plain(made_engine(cast), max_tokens=most)) as running:
+            usage = running.client().completions.create(model="base", prompt=endless(made_engine(cast))).usage
+            assert usage is not None and usage.completion_tokens == made
 
 
 def test_an_adapters_own_system_prompt_goes_before_a_chat_without_one(cast: Cast) -> None:

@@ -86,15 +86,6 @@ def test_the_masks_shown_are_what_is_trained(tokenizer: Any, stops: list[int]) -
     assert len(checked.masks) == 3 and all("<|end|>" in mask.split("| trained")[1] for mask in checked.masks)
 
 
-@pytest.fixture(scope="module")
-def phi3(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder = tmp_path_factory.mktemp("phi3")
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        (folder / name).write_bytes(real_file(f"phi3-tokenizer/{name}").read_bytes())
-    (folder / "config.json").write_text('{"model_type": "phi3"}', encoding="utf-8")
-    return load_tokenizer(Base(id=str(folder)))
-
-
 def test_phi3_s_tokenizer_passes_its_vectors(phi3: Any) -> None:
     texts = real_file("phi3-tokenizer/vectors.inp").read_text(encoding="utf-8").split("\n__ggml_vocab_test__\n")
     expected = real_file("phi3-tokenizer/vectors.out").read_text(encoding="utf-8").split("\n")[:47]

@@ -86,7 +86,8 @@ class Conversation:
 
         question = Message(role="user", content=typed)
         request = self._request(question)
-        prompt = self.engine.prepare(self.model, request, lambda _: None, streamed=False).prompt_tokens
+        [job] = self.engine.prepare([(self.model, request, lambda _: None)], streamed=False)
+        prompt = job.prompt_tokens
         if prompt + request.max_new_tokens > self.engine.context:
             self._note(f"this has {prompt} tokens, too many to answer within {self.engine.context}; /new begins anew.")
             return

@@ -75,15 +75,14 @@ def _offer(params_json: str, fingerprint: str) -> Offer:  # a name with a leadin
     from bilora.cli.engines import answering
     from bilora.inference.loading import base_revision
     from bilora.params import Params
-    from bilora.storage import adapter_sha256
 
     params = Params.model_validate_json(params_json)
     if url := os.environ.get(ENDPOINT):
         return _remote(url, params)
-    folders = served.folders(params, os.environ.get(BUNDLE) or None)
+    engine = answering(params, served.folders(params, os.environ.get(BUNDLE) or None), batch_size=1)
     return Offer(
-        engine=answering(params, folders, batch_size=1),
-        adapters={name: adapter_sha256(folder) for name, folder in folders.items()},
+        engine=engine,
+        adapters={name: sha256 for name, sha256 in engine.models().items() if sha256},
         base=params.base.id,
         base_revision=base_revision(params.base),
         place="in this process",

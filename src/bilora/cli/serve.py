@@ -24,7 +24,12 @@ class Elsewhere(StrEnum):
     RAY = "ray"
 
 
+HERE = frozenset({"api_key_env", "batch", "queue", "max_tokens", "max_body", "drain_seconds"})
+"""What only the server here has an option for."""
+
+
 def serve(
+    context: typer.Context,
     bundle: Annotated[
         str | None, typer.Option(help="A published bundle: a folder, or a hub id@commit. Default: adapters/.")
     ] = None,
@@ -49,12 +54,11 @@ def serve(
     """Serve the base and every adapter over OpenAI's API, all from one copy of the base."""
     from bilora.cli import wiring
 
+    _refuse_idle(context, print_)
     params = wiring.load_params()
     if print_ is not None:
         _write_launch(params, bundle, print_, into, host=host, port=port, adapters_at=adapters_at)
         return
-    if adapters_at is not None:
-        raise typer.BadParameter("--adapters-at goes with --print ray.")
     served = _served(
         params, bundle, key=_key(api_key_env), batch=batch, queue=queue, max_tokens=max_tokens, max_body=max_body
     )
@@ -62,6 +66,19 @@ def serve(
     if host not in LOOPBACK and served.key is None:
         print("serve: anybody who reaches this address may ask; --api-key-env demands a key.", file=sys.stderr)
     _run(served, host=host, port=port, drain_seconds=drain_seconds)
+
+
+def _refuse_idle(context: typer.Context, print_: Elsewhere | None) -> None:
+    """Refuse options that would change nothing."""
+    idle = {
+        None: {"into", "adapters_at"},
+        Elsewhere.VLLM: {*HERE, "adapters_at"},
+        Elsewhere.RAY: {*HERE, "host", "port"},
+    }[print_]
+    given = {name for name in idle if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"}
+    if given:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(given))
+        raise typer.BadParameter(f"{names}: of no use {f'with --print {print_}' if print_ else 'without --print'}.")
 
 
 def _key(name: str | None) -> str | None:
@@ -96,7 +113,11 @@ def _served(
     folders = served.folders(params, bundle)
     engine = answering(params, folders, batch_size=batch, max_waiting=queue)
     reloader = Reloader(
-        engine, seen=mark, mark=lambda: served.mark(params, bundle), find=lambda: served.folders(params, bundle)
+        engine,
+        seen=mark,
+        mark=lambda: served.mark(params, bundle),
+        find=lambda: served.folders(params, bundle),
+        retire=bundle is not None,
     )
     return Served(
         engine=engine,

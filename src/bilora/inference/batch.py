@@ -19,16 +19,20 @@ if TYPE_CHECKING:
 class TorchBatch:
     """Rows of one model, each at its own place in its own answer.
 
-    Implements `loop.Batch`. Used by one thread at a time.
+    Implements `loop.Batch`. Used by one thread at a time. All rows share one room: as many tokens each as
+    the longest may come to, `cells` in all.
     """
 
-    def __init__(self, model: Any, answers: Answers, adapters: AdapterRows, *, rows: int) -> None:
+    apart = False
+
+    def __init__(self, model: Any, answers: Answers, adapters: AdapterRows, *, rows: int, cells: int) -> None:
         from torch.nn import Linear
 
         self._model = model
         self._answers = answers
         self._adapters = adapters
         self._slots = Slots(rows)
+        self._cells = cells
         self._windows = _windows(model.config)
         self._widest = max(
             (one.weight for one in model.modules() if isinstance(one, Linear)), key=lambda weight: weight.numel()
@@ -37,8 +41,9 @@ class TorchBatch:
         self.rows: list[Row[Adapter]] = []
 
     def fits(self, row: Row[Adapter], joining: Sequence[Row[Adapter]]) -> bool:
-        """Whether there is room besides the capacity: slots grow as they are needed."""
-        return True
+        """Whether all could come to the length of the longest beside each other; alone a row always fits."""
+        rows = [*self.rows, *joining, row]
+        return len(rows) == 1 or len(rows) * max(one.most_tokens for one in rows) <= self._cells
 
     def join(self, rows: Sequence[Row[Adapter]]) -> None:
         """Read the prompts of new rows, in one pass, and begin their answers."""

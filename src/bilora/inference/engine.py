@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -12,7 +13,7 @@ from typing import Any, Generic, cast
 from bilora.errors import BadData, UnknownModel
 from bilora.inference.loop import Batch, Loop
 from bilora.inference.rows import Row, V
-from bilora.ports import Job, Listener, Piece, Progress, Request, silent
+from bilora.ports import Asked, Job, Piece, Progress, Request, silent
 from bilora.records import Completion
 
 BASE = "base"
@@ -97,15 +98,29 @@ class BatchedEngine(Generic[V]):
         """Return how many requests are being answered, and how many wait."""
         return self._loop.load()
 
-    def prepare(self, system: str, request: Request, listener: Listener, *, streamed: bool = True) -> Row[V]:
-        """Read the prompt and bind it to this moment's version of `system`.
+    def prepare(self, asked: Sequence[Asked], *, streamed: bool = True) -> list[Row[V]]:
+        """Read the prompts and bind them to this moment's versions of their systems, all to the same moment's.
+
+        An answer that the context would end is as long as that lets it be.
 
         Raises:
             UnknownModel: no such system is loaded; it is never answered by the base instead.
+            BadData: a prompt is empty.
         """
         adapters = self._adapters
-        if system not in adapters and system not in (BASE, self._carries):
-            raise UnknownModel(system, tuple(self.models()))
+        rows: list[Row[V]] = []
+        read: dict[Any, list[int]] = {}
+        for system, request, listener in asked:
+            if system not in adapters and system not in (BASE, self._carries):
+                raise UnknownModel(system, tuple(self.models()))
+            text = request.messages if request.text is None else request.text
+            prompt = read[text] = read.get(text) or self._read_prompt(request)
+            room = max(1, self._context - len(prompt))
+            request = replace(request, max_new_tokens=min(request.max_new_tokens, room))
+            rows.append(Row(system, adapters.get(system), request, prompt, listener, streamed))
+        return rows
+
+    def _read_prompt(self, request: Request) -> list[int]:
         with self._reading:  # a tokenizer is not made for two threads at once
             if request.text is not None:
                 prompt: list[int] = self._tokenizer(request.text)["input_ids"]
@@ -113,14 +128,18 @@ class BatchedEngine(Generic[V]):
                 prompt = encode_prompt(self._tokenizer, request.messages)
         if not prompt:
             raise BadData("prompt", "it is empty; give at least one token.")
-        return Row(system, adapters.get(system), request, prompt, listener, streamed)
+        return prompt
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Queue all of these jobs, or none.
 
         Raises:
+            BadData: a prompt leaves no room for an answer in the context.
             Busy: they do not fit into the queue.
         """
+        for job in jobs:
+            if job.prompt_tokens >= self._context:
+                raise BadData("prompt", f"it has {job.prompt_tokens} tokens; {self._context - 1} are read at most.")
         self._loop.submit(cast("Sequence[Row[V]]", jobs))
 
     def generate(self, system: str, requests: Sequence[Request], *, progress: Progress = silent) -> list[Completion]:
@@ -130,10 +149,10 @@ class BatchedEngine(Generic[V]):
     def generate_mixed(self, asked: Sequence[tuple[str, Request]], *, progress: Progress = silent) -> list[Completion]:
         """Answer requests to any systems in shared batches, in the order given."""
         told: SimpleQueue[tuple[int, Any]] = SimpleQueue()
-        jobs = [
-            self.prepare(system, request, partial(_place, told, place), streamed=False)
-            for place, (system, request) in enumerate(asked)
-        ]
+        jobs = self.prepare(
+            [(system, request, partial(_place, told, place)) for place, (system, request) in enumerate(asked)],
+            streamed=False,
+        )
         answers: dict[int, Completion] = {}
         try:
             self.submit(sorted(jobs, key=lambda job: -job.prompt_tokens))
@@ -154,7 +173,7 @@ class BatchedEngine(Generic[V]):
         Closing the generator frees its row at the next token.
         """
         told: SimpleQueue[Piece | Completion | Exception] = SimpleQueue()
-        job = self.prepare(system, request, told.put)
+        [job] = self.prepare([(system, request, told.put)])
         try:
             self.submit([job])
             while True:

@@ -14,10 +14,10 @@ from bilora.inference.engine import BatchedEngine
 from bilora.inference.llama_library import MOST_ROWS, Context, Model, library
 from bilora.inference.loading import end_ids, load_tokenizer
 from bilora.inference.lora import read_plain, unfit
-from bilora.inference.room import free_memory, need_memory
+from bilora.inference.room import free_memory, need_memory, token_bytes
 from bilora.inference.rows import Answers, Row
 from bilora.params import Base, Quantization
-from bilora.ports import Bars, Job, Listener, Request, unseen
+from bilora.ports import Bars, unseen
 from bilora.records import Completion
 
 CACHE = Path(".cache/gguf")
@@ -40,6 +40,8 @@ class LlamaBatch:
     emptied when it leaves: no answer is continued from what another one left.
     """
 
+    apart = True
+
     def __init__(self, base: Context, answers: Answers, *, rows: int, cells: int) -> None:
         self._base = base
         self._answers = answers
@@ -52,7 +54,7 @@ class LlamaBatch:
     def fits(self, row: Row[LlamaAdapter], joining: Sequence[Row[LlamaAdapter]]) -> bool:
         """Whether the row's context can hold it to its end beside those that are there and those that join too."""
         beside = [one for one in (*self.rows, *joining) if one.adapter is row.adapter]
-        return sum(map(_tokens, beside)) + _tokens(row) <= self._cells
+        return sum(one.most_tokens for one in beside) + row.most_tokens <= self._cells
 
     def join(self, rows: Sequence[Row[LlamaAdapter]]) -> None:
         """Read the prompts of new rows, one after the other, and begin their answers."""
@@ -127,7 +129,7 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
         weights = read_weights(base)
         wide = quantization == "f32"
         context = _context(weights.config)
-        size, token = weights.bytes_as(quantization), _token_bytes(weights.config, wide=wide)
+        size, token = weights.bytes_as(quantization), token_bytes(weights.config, 4 if wide else 2)
         systems = 1 + len(adapters)
         need_memory(
             size + systems * context * token, f"Answering from {base.id} in {quantization}", _remedy(quantization)
@@ -144,7 +146,7 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
                 if header is None or header.shape != (b.shape[0], a.shape[1]):
                     raise unfit(folder, module)
             converted = adapter_gguf(plain, folder, cache, wide=wide)
-            need_memory(context * token, f"Another adapter beside {base.id}", "End other programs.")
+            need_memory(cells * token, f"Another adapter beside {base.id}", "End other programs.")
             try:
                 return LlamaAdapter(name, plain.sha256, model.context(converted))
             except BiloraError as error:
@@ -166,39 +168,10 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
             max_waiting=max_waiting,
         )
 
-    def prepare(self, system: str, request: Request, listener: Listener, *, streamed: bool = True) -> Row[LlamaAdapter]:
-        """Do as every engine; an answer that the context would end is as long as that lets it be."""
-        row = super().prepare(system, request, listener, streamed=streamed)
-        row.allow(min(request.max_new_tokens, max(1, self.context - row.prompt_tokens)))
-        return row
-
-    def submit(self, jobs: Sequence[Job]) -> None:
-        """Queue all of these jobs, or none.
-
-        Raises:
-            BadData: a prompt is too long for its share of the cache.
-            Busy: they do not fit into the queue.
-        """
-        for job in jobs:
-            if job.prompt_tokens >= self.context:
-                raise BadData("prompt", f"it has {job.prompt_tokens} tokens; {self.context - 1} are read at most.")
-        super().submit(jobs)
-
-
-def _tokens(row: Row[LlamaAdapter]) -> int:
-    """Return how many tokens a row may come to."""
-    return row.prompt_tokens + row.request.max_new_tokens
-
 
 def _context(config: Any) -> int:
     """Return how many tokens transformers and llama.cpp treat alike: the latter keeps no sliding window for Phi-3."""
     return min(int(config.max_position_embeddings), int(config.sliding_window or config.max_position_embeddings))
-
-
-def _token_bytes(config: Any, *, wide: bool) -> int:
-    """Return how large the keys and values of one token are."""
-    head = config.hidden_size // config.num_attention_heads
-    return int(2 * config.num_hidden_layers * config.num_key_value_heads * head * (4 if wide else 2))
 
 
 def _spare_bytes(weights: int) -> int:

@@ -11,6 +11,7 @@ from bilora.inference.batch import TorchBatch
 from bilora.inference.engine import BatchedEngine
 from bilora.inference.loading import Loaded, stop_ids
 from bilora.inference.lora import Adapter, AdapterRows, read_adapter
+from bilora.inference.room import free_memory, token_bytes
 from bilora.inference.rows import Answers
 
 
@@ -43,7 +44,7 @@ class LocalEngine(BatchedEngine[Adapter]):
         self._model = model
         answers = Answers(loaded.tokenizer, stop_ids(model, loaded.tokenizer))
         try:
-            batch = TorchBatch(model, answers, AdapterRows(model), rows=batch_size)
+            batch = TorchBatch(model, answers, AdapterRows(model), rows=batch_size, cells=_cells(model))
         except ValueError as error:
             raise BadData(str(model.config.name_or_path), f"{error}.") from None
         super().__init__(
@@ -55,6 +56,17 @@ class LocalEngine(BatchedEngine[Adapter]):
             carries=carries,
             max_waiting=max_waiting,
         )
+
+
+def _cells(model: Any) -> int:
+    """Return for how many tokens there is room: a quarter of the memory, for `Slots` may make 2.5 times the room."""
+    import torch
+
+    free = free_memory()
+    if model.device.type == "cuda":
+        kept = torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(model.device)
+        free = torch.cuda.mem_get_info(model.device)[0] + kept
+    return 2**63 if free is None else free // 4 // token_bytes(model.config, model.dtype.itemsize)
 
 
 def _context(config: Any) -> int:

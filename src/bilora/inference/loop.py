@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections import OrderedDict, deque
@@ -13,6 +14,8 @@ from bilora.errors import BadData, Busy
 from bilora.inference.rows import Row
 from bilora.records import Completion
 
+LOG = logging.getLogger(__name__)
+
 PROMPT_TOKENS = 4096
 """So many prompt tokens, padding counted, are read between two steps at most: running answers have to wait."""
 
@@ -22,6 +25,8 @@ class Batch(Protocol):
 
     capacity: int
     rows: list[Row[Any]]
+    apart: bool
+    """Whether each adapter's rows have a room of their own, so that others may pass one that waits for it."""
 
     def fits(self, row: Row[Any], joining: Sequence[Row[Any]]) -> bool:
         """Whether there is room for the row beside those that are there and `joining`; alone it always fits."""
@@ -85,8 +90,13 @@ class Loop:
             for row in rows:
                 self._lines.setdefault(row.system, deque()).append(row)
             if self._thread is None and self._lines:
-                self._thread = threading.Thread(target=self._turn, name="batch")
-                self._thread.start()
+                thread = threading.Thread(target=self._turn, name="batch")
+                try:
+                    thread.start()
+                except RuntimeError:  # the machine has no thread left; the next request tries again
+                    self._lines.clear()
+                    raise Busy("The machine has no room for another thread. Ask again in a moment.") from None
+                self._thread = thread
 
     def _waiting(self) -> int:
         return sum(map(len, self._lines.values()))
@@ -121,6 +131,8 @@ class Loop:
                 break
             line = self._lines[system]
             if not self._batch.fits(line[0], chosen):
+                if not self._batch.apart:  # it is next: were others to pass, it might wait for ever
+                    break
                 full.add(system)
                 continue
             longest = max(longest, line[0].prompt_tokens)
@@ -134,11 +146,12 @@ class Loop:
         return chosen
 
     def _guarded(self, work: Callable[[], None], joining: Sequence[Row[Any]] = ()) -> None:
-        """Do it; a fault of the model or the machine is told to those it hit, and the others go on."""
+        """Do it; a fault of the model or the machine ends the batch's answers, and those that wait go on."""
         rows = [*self._batch.rows, *joining]
         try:
             work()
         except Exception as fault:
+            LOG.exception("The model failed; %d answers are lost.", len(rows))
             self._batch.clear()
             self._taken = 0
             for row in rows:

@@ -167,11 +167,6 @@ class AdapterRows:
         finally:
             self._now.layers = {}
 
-    def forget(self, adapter: Adapter) -> None:
-        """Let go of the stacks that hold an adapter which was replaced."""
-        for mix in [mix for mix in self._stacks if adapter in mix]:
-            self._stacks.pop(mix, None)
-
     def _layers(self, adapters: Sequence[Adapter | None]) -> dict[str, _Layer]:
         present = {adapter for adapter in adapters if adapter is not None}
         mix = tuple(sorted(present, key=lambda adapter: (adapter.name, adapter.sha256, id(adapter))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from bilora.errors import BiloraError
 
@@ -29,6 +30,13 @@ def free_memory() -> int | None:
         return min(free, limit - used + int(counts["inactive_file"]))
     except (OSError, KeyError, ValueError):
         return free
+
+
+def token_bytes(config: Any, number: int) -> int:
+    """Return how large the keys and values of one token are, in a model of numbers of `number` bytes each."""
+    heads = config.num_attention_heads
+    head = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return int(2 * config.num_hidden_layers * (getattr(config, "num_key_value_heads", None) or heads) * head * number)
 
 
 def need_memory(size: int, work: str, remedy: str) -> None:

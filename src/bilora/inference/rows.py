@@ -59,6 +59,11 @@ class Row(Generic[V]):
         return len(self.prompt)
 
     @property
+    def most_tokens(self) -> int:
+        """How many tokens prompt and answer may come to."""
+        return len(self.prompt) + self.request.max_new_tokens
+
+    @property
     def sha256(self) -> str:
         """Which adapter answers; empty for the base."""
         return self.adapter.sha256 if self.adapter else ""
@@ -78,6 +83,7 @@ class Answers:
     def __init__(self, tokenizer: Any, stops: Iterable[int]) -> None:
         self._tokenizer = tokenizer
         self.stops = frozenset(stops)
+        self._anchor: list[int] = tokenizer(".", add_special_tokens=False)["input_ids"][-1:]
 
     def begin(self, rows: Sequence[Row[Any]], began: float) -> None:
         """Make rows ready for their first token; the pass over their prompts began at `began`."""
@@ -141,5 +147,7 @@ class Answers:
             row.listener(Piece(text, tokens))
 
     def _spelled(self, token: int) -> str:
-        text: str = self._tokenizer.decode([token])
-        return text
+        """Return a token as it reads within a text: at the beginning of one, some decoders leave its space out."""
+        before: str = self._tokenizer.decode(self._anchor)
+        text: str = self._tokenizer.decode([*self._anchor, token])
+        return text.removeprefix(before)

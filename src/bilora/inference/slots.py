@@ -79,12 +79,13 @@ class Slots:
         """Store the pass's keys and values; return all that the pass may look at."""
         new = keys.shape[2]
         first = len(self.lengths) - self._joining
-        kept = self._room(layer, keys, new if self._joining else max(self.lengths) + 1)
+        width = max(self.lengths) + (0 if self._joining else 1)
+        kept = self._room(layer, keys, width)
         if self._joining:
             for tensor, given in zip(kept, (keys, values), strict=True):
                 tensor[first : first + self._joining, :, :new] = given
             return keys, values
-        count, width = len(self.lengths), max(self.lengths) + 1
+        count = len(self.lengths)
         places = (self._at.new_tensor(range(count)), slice(None), self._at)
         kept[0][places] = keys[:, :, 0]
         kept[1][places] = values[:, :, 0]
@@ -103,17 +104,23 @@ class Slots:
         return query_length, 0
 
     def _room(self, layer: int, like: Any, columns: int) -> list[Any]:
+        """Return the layer's keys and values, with room for the rows that are there and for so many columns.
+
+        New room is made for no more than these need, and a step more of what was too small: at most
+        2.5 times as much, whatever rows were there before.
+        """
         rows, old = len(self.lengths), self._layers.get(layer)
         if old is not None:
-            if old[0].shape[0] >= rows and old[0].shape[2] >= columns:
+            had, _, wide, _ = old[0].shape
+            if had >= rows and wide >= columns:
                 return old
-            rows, columns = max(rows, old[0].shape[0]), max(columns, old[0].shape[2])
-            rows = rows if rows == old[0].shape[0] else min(2 * rows, self._rows)
-            columns = columns if columns == old[0].shape[2] else columns * 5 // 4
+            rows = rows if rows <= had else min(2 * rows, self._rows)
+            columns = columns if columns <= wide else columns * 5 // 4
         shape = (rows, like.shape[1], -(-columns // GRAIN) * GRAIN, like.shape[3])
         made = [like.new_zeros(shape), like.new_zeros(shape)]  # finite, for what is masked is still multiplied
         if old is not None:
             for tensor, before in zip(made, old, strict=True):
-                tensor[: before.shape[0], :, : before.shape[2]] = before
+                kept = before[:rows, :, : shape[2]]
+                tensor[: kept.shape[0], :, : kept.shape[2]] = kept
         self._layers[layer] = made
         return made

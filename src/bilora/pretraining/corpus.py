@@ -1,9 +1,9 @@
 """What the embedded base reads: documents from installed packages and generated exercises.
 
-Four forms of document, all plain text but the last: whole source files; documented functions;
-functions followed by their summary in a comment; and a few chats in which a person hands over the
-beginning of some code and gets the rest, so that the chat tokens mean something before any adapter
-is trained. Held-out packages and held-out compositions never enter.
+Every documented function is read followed by its summary in a comment. By the recipe's shares there are also
+whole source files, functions with their docstring in its place, and chats in which a person hands over some code
+and gets the rest of it, or a line that is missing: so the chat tokens mean something before any adapter is trained.
+Held-out packages and held-out compositions never enter.
 """
 
 from __future__ import annotations
@@ -37,10 +37,7 @@ SPDX = {
     "mit license": "MIT",
     "python software foundation license": "PSF-2.0",
 }
-CONTINUATION_SHARE = 0.10
 CHARS_PER_FUNCTION = (60, 1200)
-WHOLE_FILE_SHARE = 0.05
-DOCSTRING_FIRST_SHARE = 0.15
 
 
 def licence_ids(terms: str) -> set[str]:
@@ -92,6 +89,21 @@ def _continuation(text: str, rng: random.Random) -> list[dict[str, str]] | None:
     return [
         {"role": "user", "content": f"Continue this Python code.\n```python\n{head}\n```"},
         {"role": "assistant", "content": f"```python\n{rest}\n```"},
+    ]
+
+
+def _fill_in(text: str, rng: random.Random) -> list[dict[str, str]] | None:
+    lines = text.splitlines()
+    inside = [place for place, line in enumerate(lines) if place and line.strip()]
+    if len(inside) < 3 or len(lines) > 40:
+        return None
+    place = rng.choice(inside)
+    missing = lines[place]
+    lines[place] = f"{missing[: len(missing) - len(missing.lstrip())]}# a line is missing here"
+    code = "\n".join(lines)
+    return [
+        {"role": "user", "content": f"Write the missing line.\n```python\n{code}\n```"},
+        {"role": "assistant", "content": f"```python\n{missing}\n```"},
     ]
 
 
@@ -147,7 +159,7 @@ def build(params: CorpusParams, seed: int, folder: Path | None = None) -> tuple[
     Raises:
         BadData: a package is not installed, or its licence is not on the list.
     """
-    rng = random.Random(seed)
+    rng, shares = random.Random(seed), params.shares
     documents: list[Document] = []
     packages: list[dict[str, Any]] = []
     seen: set[bytes] = set()
@@ -155,6 +167,11 @@ def build(params: CorpusParams, seed: int, folder: Path | None = None) -> tuple[
     def fresh(text: str) -> bool:
         digest = hashlib.sha256(" ".join(text.split()).encode("utf-8", "replace")).digest()
         return not (digest in seen or seen.add(digest))  # type: ignore[func-returns-value]
+
+    def chats(code: str) -> Iterator[Document]:
+        for share, form in ((shares.continuations, _continuation), (shares.fill_ins, _fill_in)):
+            if share and rng.random() < share and (chat := form(code, rng)):
+                yield chat
 
     own_files = {name: _permitted(name, params, folder) for name in _named(params)}
     pool = ProcessPoolExecutor(mp_context=get_context("spawn"))
@@ -170,17 +187,16 @@ def build(params: CorpusParams, seed: int, folder: Path | None = None) -> tuple[
             if not fresh(text):
                 continue
             files, size = files + 1, size + len(text.encode())
-            if rng.random() < WHOLE_FILE_SHARE:
+            if rng.random() < shares.whole_files:
                 documents.append(text[:6000])
             for source, bare, summary in documented_functions(text):
                 if not fresh(bare):
                     continue
                 functions += 1
                 documents.append(f"{bare}\n\n# Summary: {summary}\n")
-                if rng.random() < DOCSTRING_FIRST_SHARE:
+                if rng.random() < shares.docstring_first:
                     documents.append(source)
-                if rng.random() < CONTINUATION_SHARE and (chat := _continuation(bare, rng)):
-                    documents.append(chat)
+                documents.extend(chats(bare))
         packages.append(
             {"name": name, "version": own[0].version, "licences": sorted(licence_ids(own[0].licence)),
              "files": files, "functions": functions, "bytes": size}
@@ -188,8 +204,7 @@ def build(params: CorpusParams, seed: int, folder: Path | None = None) -> tuple[
     pool.shutdown()
     for row in itertools.chain.from_iterable(one.result() for one in made):
         documents.append(exercise_text(row, rng))
-        if rng.random() < CONTINUATION_SHARE and (chat := _continuation(row["code"], rng)):
-            documents.append(chat)
+        documents.extend(chats(row["code"]))
     rng.shuffle(documents)
     manifest = {
         "packages": packages,

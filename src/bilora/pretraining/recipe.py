@@ -9,6 +9,17 @@ from pydantic import Field
 
 from bilora.documents import Count, Slice, load_yaml, parse_document
 
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Shares(Slice):
+    """How many of the documented functions, or of the files, become a document of each further form."""
+
+    whole_files: Share
+    docstring_first: Share
+    continuations: Share
+    fill_ins: Share
+
 
 class CorpusParams(Slice):
     """What the embedded base reads. Packages named by any task as validation or test never enter."""
@@ -17,6 +28,7 @@ class CorpusParams(Slice):
     held_out: list[str]
     licences: Annotated[list[str], Field(min_length=1)]
     exercises: dict[Literal["one", "two", "three"], Annotated[int, Field(ge=0)]]
+    shares: Shares
     max_file_chars: Count
 
 

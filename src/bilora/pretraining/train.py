@@ -92,8 +92,12 @@ def _optimizers(model: Any, recipe: Pretraining) -> list[torch.optim.Optimizer]:
 
 
 def identity(recipe: Pretraining, tokens: np.ndarray[Any, Any], seed: int) -> str:
-    """What a checkpoint belongs to; the token count is not part of it, so that a run can be prolonged."""
-    return sha256_json([recipe.model_dump(exclude={"tokens", "save_every"}), sha256_bytes(tokens.tobytes()), seed])
+    """What a checkpoint belongs to; the token count is not part of it, so that a run can be prolonged.
+
+    The corpus is there as the tokens that were made of it.
+    """
+    own = recipe.model_dump(exclude={"corpus", "tokens", "save_every"})
+    return sha256_json([own, sha256_bytes(tokens.tobytes()), seed])
 
 
 def pretrain(
@@ -135,6 +139,7 @@ def pretrain(
     compiled = torch.compile(model) if recipe.compile else model
     needed = flops_per_token(model, width) / peak_flops(device)
     began = time.monotonic() - spent
+    logged, since = first, time.monotonic()
     for step in range(first, steps):
         epoch, place = divmod(step, per_epoch)
         order = np.random.default_rng(seed + epoch).permutation(len(windows))
@@ -153,9 +158,10 @@ def pretrain(
         value = loss.item()
         mean = value if math.isnan(mean) else 0.98 * mean + 0.02 * value
         if (step + 1) % 20 == 0 or step + 1 == steps:
-            seconds = time.monotonic() - began
-            speed = (step + 1) * width * batch / seconds
+            now = time.monotonic()
+            speed = (step + 1 - logged) * width * batch / (now - since)
             left = (steps - step - 1) * width * batch / speed
+            logged, since = step + 1, now
             log(
                 f"step {step + 1}/{steps}  loss {mean:.3f}  {speed:,.0f} tokens/s  "
                 f"MFU {speed * needed:.0%}  {left / 60:.0f} min left"

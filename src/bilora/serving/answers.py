@@ -21,7 +21,7 @@ RETRY_AFTER_S = 1
 class Answers:
     """The answers to one HTTP request, which may want several."""
 
-    jobs: list[Job]
+    jobs: Sequence[Job]
     told: asyncio.Queue[tuple[int, Any]]
     made: dict[int, Completion] = field(default_factory=dict)
 
@@ -53,12 +53,19 @@ class Answers:
 
 
 async def asked(
-    engine: BatchEngine, model: str, requests: Sequence[Request], *, most_tokens: int | None, streamed: bool
+    engine: BatchEngine,
+    model: str,
+    requests: Sequence[Request],
+    *,
+    most_tokens: int | None,
+    default_tokens: int | None,
+    streamed: bool,
 ) -> Answers:
     """Queue the requests.
 
     Args:
         most_tokens: what one answer may have at most; None for as many as the context holds.
+        default_tokens: what one has that asks for no number of them; None for as many as it may have.
         streamed: whether pieces are wanted, not only whole answers.
 
     Raises:
@@ -70,14 +77,16 @@ async def asked(
         with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody listens
             loop.call_soon_threadsafe(told.put_nowait, (index, outcome))
 
-    def prepared() -> list[Job]:
-        return [
-            _limited(engine, most_tokens, model, request, partial(tell, index), streamed)
-            for index, request in enumerate(requests)
-        ]
-
+    most = max(request.max_new_tokens for request in requests)
+    if most_tokens is not None and most > most_tokens:
+        raise ApiError(
+            400, f"An answer has at most {most_tokens} tokens here; {most} were asked for.", "too_many_tokens"
+        )
+    wanted = [(model, request, partial(tell, index)) for index, request in enumerate(requests)]
     try:
-        jobs = await asyncio.to_thread(prepared)
+        jobs = await asyncio.to_thread(engine.prepare, wanted, streamed=streamed)
+        for request, job in zip(requests, jobs, strict=True):
+            _limit(job, request.max_new_tokens, engine.context, (most_tokens, default_tokens))
         engine.submit(jobs)
     except UnknownModel:
         known = ", ".join(engine.models())
@@ -93,18 +102,13 @@ async def asked(
     return Answers(jobs, told)
 
 
-def _limited(engine: BatchEngine, most: int | None, model: str, request: Request, tell: Any, streamed: bool) -> Job:
-    wanted = request.max_new_tokens
-    if most is not None and wanted > most:
-        raise ApiError(400, f"An answer has at most {most} tokens here; {wanted} were asked for.", "too_many_tokens")
-    job = engine.prepare(model, request, tell, streamed=streamed)
-    room = engine.context - job.prompt_tokens
+def _limit(job: Job, wanted: int, context: int, bounds: Sequence[int | None]) -> None:
+    room = context - job.prompt_tokens
     if room < max(wanted, 1):
         raise ApiError(
             400,
-            f"Prompt and answer have at most {engine.context} tokens together; the prompt has {job.prompt_tokens}, "
+            f"Prompt and answer have at most {context} tokens together; the prompt has {job.prompt_tokens}, "
             f"and {wanted or 'at least one'} more were asked for. Shorten the prompt or ask for fewer.",
             "context_length_exceeded",
         )
-    job.allow(wanted or (room if most is None else min(room, most)))
-    return job
+    job.allow(wanted or min(room, *(bound for bound in bounds if bound is not None), room))

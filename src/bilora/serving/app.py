@@ -147,7 +147,12 @@ async def _answer(
     requests = body.requests(identity, served.system_prompts.get(body.model), served.penalties.get(body.model, 0.0))
     streamed = bool(body.stream)
     answers = await asked(
-        served.engine, body.model, requests, most_tokens=served.max_tokens, streamed=streamed or body.told
+        served.engine,
+        body.model,
+        requests,
+        most_tokens=served.max_tokens,
+        default_tokens=body.default_tokens,
+        streamed=streamed or body.told,
     )
     fingerprint = "-".join(filter(None, (served.base_revision[:12], answers.jobs[0].sha256[:12])))
     reply = Reply(identity, body.model, fingerprint, chat=isinstance(body, ChatRequest))
@@ -203,13 +208,14 @@ async def _events(
             async for index, outcome in outcomes:
                 if isinstance(outcome, Piece):
                     yield event({**reply.chunk(index, outcome, told=body.told, offset=offsets[index]), **extra})
-                    offsets[index] += len(outcome.text)
+                    offsets[index] += sum(len(token.text) for token in outcome.tokens)
                 else:
                     meters.answered(outcome, time.perf_counter() - began)
                     yield event({**reply.closing(index, outcome), **extra})
         if body.include_usage:
             yield event(reply.usage(answers.completions()))
     except ApiError as error:
+        meters.broke_off(reply.model)
         yield event(error.body)
     finally:
         answers.cancel()

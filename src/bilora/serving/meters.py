@@ -26,6 +26,10 @@ class Meters:
             "bilora_answer_seconds", "From asking to the end of the answer", ["model"],
             buckets=SECONDS, registry=self._registry,
         )  # fmt: skip
+        self._broken = Counter(
+            "bilora_streams_broken", "Streams that the model failed at, after their status was sent", ["model"],
+            registry=self._registry,
+        )  # fmt: skip
         self._reloads = Counter("bilora_reloads", "Adapter versions taken up", registry=self._registry)
         running = Gauge("bilora_running", "Requests that are being answered", registry=self._registry)
         running.set_function(lambda: engine.load()[0])
@@ -46,6 +50,10 @@ class Meters:
         self._whole.labels(made.system).observe(seconds)
         if made.first_token_s is not None:
             self._first.labels(made.system).observe(made.first_token_s)
+
+    def broke_off(self, model: str) -> None:
+        """Count a stream that ended in an error; `model` is one that is served."""
+        self._broken.labels(model).inc()
 
     def reloaded(self, count: int) -> None:
         """Count adapter versions that were taken up."""

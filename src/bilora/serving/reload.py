@@ -27,6 +27,7 @@ class Reloader:
         seen: str,
         mark: Callable[[], str],
         find: Callable[[], Mapping[str, Path]],
+        retire: bool,
     ) -> None:
         """Watch on behalf of `engine`.
 
@@ -34,21 +35,26 @@ class Reloader:
             seen: the mark of what it has loaded.
             mark: changes when the adapters do; cheap, for it is called every second.
             find: returns the folders of the adapters that are to be served, their bytes checked.
+            retire: serve no longer what `find` names no longer. A bundle's manifest says what is in it, while
+                DVC takes an adapter's folder away for as long as it trains the next version.
         """
         self._engine = engine
         self._mark = mark
         self._find = find
         self._seen = seen
+        self._retire = retire
 
     def look(self) -> int:
         """Take up what has changed; return how many adapters did."""
-        mark = self._mark()
-        if mark == self._seen:
-            return 0
+        mark = self._seen
         try:
+            mark = self._mark()
+            if mark == self._seen:
+                return 0
             return self._take_up(self._find())
-        except (BiloraError, OSError) as fault:
-            LOG.warning("The new adapters are not served, the old ones still are: %s", fault)
+        except Exception as fault:  # whatever it was, the next version may be better
+            known = isinstance(fault, BiloraError | OSError)
+            LOG.warning("The new adapters are not served, the old ones still are: %s", fault, exc_info=not known)
             return 0
         finally:
             self._seen = mark
@@ -58,7 +64,8 @@ class Reloader:
         changed = {name: folder for name, folder in folders.items() if served.get(name) != adapter_sha256(folder)}
         for name, folder in changed.items():
             self._engine.put(name, folder)
-        gone = served.keys() - folders.keys()
+        gone = served.keys() - folders.keys() if self._retire else ()
         for name in gone:
+            LOG.warning("The adapter %s is in the bundle no longer and not served any more.", name)
             self._engine.drop(name)
         return len(changed) + len(gone)

@@ -63,7 +63,7 @@ class Reply:
         return self._chunk(index, {"delta": {"role": "assistant", "content": ""}}, None, None)
 
     def chunk(self, index: int, piece: Piece, *, told: bool, offset: int) -> dict[str, Any]:
-        """Return the chunk of a piece that begins `offset` characters into the answer."""
+        """Return the chunk of a piece whose tokens begin `offset` characters into the answer."""
         said = {"delta": {"content": piece.text}} if self.chat else {"text": piece.text}
         return self._chunk(index, said, self._likely(piece.tokens, offset) if told else None, None)
 
@@ -103,7 +103,7 @@ class Reply:
         return {
             "tokens": [token.text for token in tokens],
             "token_logprobs": [token.logprob for token in tokens],
-            "top_logprobs": [dict(token.top) for token in tokens],
+            "top_logprobs": [dict(reversed(token.top)) for token in tokens],  # the likeliest of equal spellings
             "text_offset": offsets,
         }
 

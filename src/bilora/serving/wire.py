@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
@@ -17,8 +17,6 @@ from bilora.records import Message
 
 MAX_CHOICES = 16
 MAX_STOPS = 4
-DEFAULT_LEGACY_TOKENS = 16
-"""What OpenAI's legacy completions make when nothing is said."""
 
 
 def _encodable(text: str) -> str:
@@ -54,8 +52,14 @@ class ChatMessage(Closed):
     """One turn."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | Annotated[list[TextPart], Field(min_length=1)]
+    content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=1000)]
     name: None = None
+    # A reply that is sent back as a turn carries these fields; they say nothing here.
+    refusal: None = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: Annotated[list[Any], Field(max_length=0)] | None = None
+    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
 
     def message(self) -> Message:
         """Return it as the models know it."""
@@ -72,6 +76,9 @@ class StreamOptions(Closed):
 
 class Asked(Closed):
     """What both kinds of request have. Without `temperature` the answer is greedy, as it is in the benchmark."""
+
+    default_tokens: ClassVar[int | None] = None
+    """What an answer has whose request says no number; None for as many as there may be."""
 
     model: Annotated[str, Field(min_length=1, max_length=200, examples=["base"])]
     max_tokens: Count | None = None
@@ -173,6 +180,8 @@ class ChatRequest(Asked):
 class CompletionRequest(Asked):
     """POST /v1/completions, the legacy one: text is continued as it stands, without the chat's tokens."""
 
+    default_tokens: ClassVar[int | None] = 16
+
     prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_CHOICES)]
     logprobs: Annotated[int, Field(ge=0, le=5, strict=True)] | None = None
     echo: Literal[False] | None = None
@@ -191,9 +200,10 @@ class CompletionRequest(Asked):
 
     def requests(self, identity: str, system_prompt: str | None, penalty: float) -> list[Request]:
         """Return the requests, a prompt's choices side by side; `system_prompt` is no matter of raw text."""
-        limit = self.max_tokens or DEFAULT_LEGACY_TOKENS
         return [
             request
             for place, text in enumerate(self.prompts)
-            for request in self._requests(f"{identity}-{place}", limit, self.logprobs, penalty, messages=(), text=text)
+            for request in self._requests(
+                f"{identity}-{place}", self.max_tokens, self.logprobs, penalty, messages=(), text=text
+            )
         ]
