@@ -92,6 +92,10 @@ def guarded(run: typer.Typer, arguments: list[str] | None = None) -> int:
         if leaving.code == INTERRUPTED:  # Typer's word for Ctrl-C
             return _interrupted()
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except RuntimeError as error:
+        if not isinstance(error.__cause__, KeyboardInterrupt):  # Python 3.11's word for Ctrl-C while a class is made
+            raise
+        return _interrupted()
     return 0
 
 

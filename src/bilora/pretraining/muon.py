@@ -1,7 +1,7 @@
-"""Muon (Jordan et al. 2024) in the precision that the machine multiplies fastest.
+"""Muon (Jordan et al. 2024) in the precision that it is told.
 
-torch.optim.Muon iterates in bf16 wherever it runs, which a CPU without 16-bit units emulates. Here it is 32 bit on a
-CPU, with all matrices of one shape side by side; bench/muon.py tells what that gains.
+torch.optim.Muon iterates in bf16 wherever it runs, which a CPU without 16-bit units emulates. Here all matrices of one
+shape are iterated side by side, in 32 bit where that is faster; bench/muon.py tells what that gains.
 """
 
 from __future__ import annotations
@@ -27,8 +27,11 @@ class Muon(Optimizer):
     It is scaled to AdamW's root mean square (Liu et al. 2025, arXiv:2502.16982), so one learning rate serves both.
     """
 
-    def __init__(self, params: Iterable[Parameter], *, lr: float, weight_decay: float) -> None:
+    def __init__(
+        self, params: Iterable[Parameter], *, lr: float, weight_decay: float, precision: torch.dtype = torch.float32
+    ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+        self._precision = precision
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -38,7 +41,7 @@ class Muon(Optimizer):
             for one in group["params"]:
                 shapes[one.shape].append(one)
             for shape, alike in shapes.items():
-                steps = orthogonal(torch.stack([self._momentum(one) for one in alike]))
+                steps = orthogonal(torch.stack([self._momentum(one) for one in alike]).to(self._precision))
                 for one, step in zip(alike, steps, strict=True):
                     one.mul_(1 - group["lr"] * group["weight_decay"])
                     one.add_(step, alpha=-0.2 * group["lr"] * math.sqrt(max(shape)))
@@ -51,13 +54,15 @@ class Muon(Optimizer):
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """Bring the singular values of each matrix, shape (count, rows, columns), near one by Newton-Schulz iteration."""
+    """Bring the singular values of each matrix, shape (count, rows, columns), near one by Newton-Schulz iteration.
+
+    It iterates in the type that it is given.
+    """
     a, b, c = COEFFICIENTS
     tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.to(torch.bfloat16 if matrices.is_cuda else torch.float32)
-    x = x.mT if tall else x
+    x = matrices.mT if tall else matrices
     x = x / x.flatten(1).norm(dim=1).clamp(min=1e-7)[:, None, None]
     for _ in range(ITERATIONS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x.mT if tall else x).to(matrices.dtype)
+    return x.mT if tall else x

@@ -56,6 +56,8 @@ class Pretraining(Slice):
     weight_decay: Annotated[float, Field(ge=0.0)]
     save_every: Count
     compile: bool
+    precision: Literal["float32", "bfloat16"]
+    """Of the products in training; weights, gradients and optimizer state are 32 bit either way."""
 
 
 def read_pretraining(path: Path) -> Pretraining:

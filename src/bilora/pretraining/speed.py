@@ -21,9 +21,9 @@ def flops_per_token(model: Any, width: int) -> float:
     return float(6 * (weights + head + attention))
 
 
-def peak_flops(device: str) -> float:
-    """The most floating-point operations a second that a large matrix product reaches here, in training's type."""
-    kind, size = (torch.bfloat16, 8192) if device == "cuda" else (torch.float32, 1536)
+def peak_flops(device: str, kind: torch.dtype) -> float:
+    """The most floating-point operations a second that a large matrix product of this type reaches here."""
+    size = 8192 if device == "cuda" else 1536
     left, right = (torch.rand(size, size, device=device, dtype=kind) for _ in range(2))
     best = 0.0
     for _ in range(6):

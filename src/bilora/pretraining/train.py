@@ -86,7 +86,7 @@ def _optimizers(model: Any, recipe: Pretraining) -> list[torch.optim.Optimizer]:
     others = [p for name, p in model.named_parameters() if p.dim() < 2 or "embed" in name]
     decay, rate = recipe.weight_decay, recipe.learning_rate
     return [
-        Muon(layers, lr=rate, weight_decay=decay),
+        Muon(layers, lr=rate, weight_decay=decay, precision=getattr(torch, recipe.precision)),
         torch.optim.AdamW(others, lr=rate, weight_decay=0.0, betas=(0.9, 0.95), fused=True),
     ]
 
@@ -137,7 +137,7 @@ def pretrain(
             optimizer.load_state_dict(kept)
         first, spent, mean = state["step"], state["seconds"], state["loss"]
     compiled = torch.compile(model) if recipe.compile else model
-    needed = flops_per_token(model, width) / peak_flops(device)
+    needed = flops_per_token(model, width) / peak_flops(device, getattr(torch, recipe.precision))
     began = time.monotonic() - spent
     logged, since = first, time.monotonic()
     for step in range(first, steps):
@@ -148,7 +148,7 @@ def pretrain(
         factor = rate(step, steps, recipe.warmup_steps)
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = recipe.learning_rate * factor
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        with torch.autocast(device, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
             loss = compiled(input_ids=ids, labels=ids, use_cache=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
