@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 from checkout import Shell, copied_checkout, environment_of, shell_in
 from loopback_hub import TOKEN, Hub
 from processes import heeding_ctrl_c
 
+from bilora.cli import guarded
 from bilora.storage import adapter_sha256
 
 pytestmark = pytest.mark.slow
@@ -182,6 +184,17 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
 os.execvp(sys.argv[2], sys.argv[2:])
 """
 """No file may grow beyond so many bytes: writing fails as it does on a full disk."""
+
+
+def test_ctrl_c_while_a_module_makes_a_class_is_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
+    class Pressed:
+        def __set_name__(self, owner: type, name: str) -> None:
+            raise KeyboardInterrupt
+
+    app = typer.Typer()
+    app.command()(lambda: type("Made", (), {"field": Pressed()}))
+    assert guarded(app, []) == 130
+    assert "interrupted" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("stage", ["train", "evaluate"])
