@@ -141,7 +141,11 @@ class Preference(Slice):
 
 
 class Training(Slice):
-    """How one adapter is trained. Lengths in tokens, `steps` in optimiser steps."""
+    """How one adapter is trained. Lengths in tokens, `steps` in optimiser steps.
+
+    `hidden_tests` is the share of training rows that are asked without the test that the task's prompts show,
+    as people ask.
+    """
 
     steps: Count
     batch_size: Count
@@ -153,6 +157,7 @@ class Training(Slice):
     evaluate_every: Count
     evaluate_samples: Count
     patience: Count = 3
+    hidden_tests: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     preference: Preference | None = None
 
 

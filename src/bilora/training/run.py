@@ -84,6 +84,18 @@ def _pick(samples: Sequence[Sample], count: int, seed: int) -> list[Sample]:
     return random.Random(seed).sample(ordered, min(count, len(ordered)))
 
 
+def partly_hidden(task: Task, samples: Sequence[Sample], share: float, seed: int) -> list[Sample]:
+    """Ask a share of the samples without the test that the others show.
+
+    Raises:
+        PreflightFailed: the task's prompts show no tests.
+    """
+    if share and task.hide_tests is None:
+        raise PreflightFailed(f"{task.name} shows no tests; take training.hidden_tests out of its part of params.yaml.")
+    chosen = {sample.id for sample in _pick(samples, round(share * len(samples)), seed)}
+    return [task.hide_tests(one) if task.hide_tests and one.id in chosen else one for one in samples]
+
+
 def train(
     task: Task,
     *,
@@ -117,7 +129,8 @@ def train(
     """
     tokenizer, generation = loaded.tokenizer, params.generation
     stops = stop_ids(loaded.model, tokenizer)
-    checked = preflight(tokenizer, task, train_samples, stops, max_length=params.training.max_length)
+    asked = partly_hidden(task, train_samples, params.training.hidden_tests, seed)
+    checked = preflight(tokenizer, task, asked, stops, max_length=params.training.max_length)
     held_out = _pick(validation_samples, params.training.evaluate_samples, seed)
     watched = preflight(tokenizer, task, held_out, stops, max_length=params.training.max_length)
     kind, rows = params.split.preference, None
