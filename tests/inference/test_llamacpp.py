@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from queue import SimpleQueue
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from lora import made_adapter
 from safetensors.torch import load_file, save_file
 
 from bilora.errors import BadData, BiloraError
-from bilora.inference import llama_library, llamacpp, room
+from bilora.inference import llama_library, llama_trial, llamacpp, room
 from bilora.inference.llama_library import Context
 from bilora.inference.llamacpp import LlamaBatch, LlamaEngine
 from bilora.inference.loading import load_base
@@ -246,7 +247,24 @@ def test_files_are_made_once_and_progress_is_told(
     assert first.titles == [f"Converting {SMOKE.id} to {quantization}"] and first.done == first.total
     engine_of(cast, tmp_path, quantization, shown=second)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == files
-    assert len(files) == 3 and second.titles == []
+    assert len(list(tmp_path.glob("*.gguf"))) == 3 and second.titles == []
+
+
+def test_a_build_that_dies_on_weights_laid_out_anew_gets_them_as_they_are(
+    library: Any, cast: Cast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_amx = SimpleNamespace(__file__=library.__file__, llama_print_system_info=lambda: b"AMX_INT8 = 1")
+    monkeypatch.setattr(llama_trial, "library", lambda: with_amx)
+    monkeypatch.setattr(llama_trial, "TRIAL", "import os; 'HF_TOKEN' in os.environ or os.abort()")
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    engine = engine_of(cast, tmp_path, "q8_0")
+    assert "crashes on AMX" in engine.mode and engine.generate("codegen", [ask("hello")])[0].output_tokens
+    monkeypatch.setattr(llama_trial, "TRIAL", "raise SystemExit")
+    assert "crashes on AMX" in engine_of(cast, tmp_path, "q8_0").mode
+    (kept,) = tmp_path.glob("trial-*")
+    write_json(kept, {"build": "an older one", "survived": False})
+    assert "crashes on AMX" not in engine_of(cast, tmp_path, "q8_0").mode
+    assert read_json(kept)["survived"]
 
 
 @pytest.mark.parametrize("quantization", ["f32", "q8_0"])

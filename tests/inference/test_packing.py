@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch.nn import Linear
@@ -9,7 +11,7 @@ from torch.nn import Linear
 from bilora.inference import packing
 from bilora.inference.loading import load_base
 from bilora.inference.lora import AdapterRows, read_adapter
-from bilora.inference.packing import FEW_ROWS, PackedLinear, pack
+from bilora.inference.packing import ALL_ROWS, FEW_ROWS, PackedLinear, pack
 from bilora.params import Base
 from tests.cast import SMOKE, Cast
 
@@ -18,18 +20,19 @@ SMOKE_16 = Base(id=SMOKE.id, dtype="bfloat16")
 
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "_faster", lambda _: True)
+    monkeypatch.setattr(packing, "_few", lambda _: FEW_ROWS)
 
 
+@pytest.mark.parametrize("few", [FEW_ROWS, ALL_ROWS])
 @pytest.mark.parametrize("rows", [1, FEW_ROWS, FEW_ROWS + 1, 200])
 @pytest.mark.parametrize("bias", [True, False])
-def test_it_multiplies_as_the_plain_layer_does(rows: int, bias: bool) -> None:
+def test_it_multiplies_as_the_plain_layer_does(rows: int, bias: bool, few: int) -> None:
     torch.manual_seed(0)
     plain = Linear(96, packing.BLOCK + 40, bias=bias, dtype=torch.bfloat16)
     given = torch.randn(1, rows, 96).bfloat16()
     with torch.inference_mode():
         exact = torch.nn.functional.linear(given.double(), plain.weight.double(), plain.bias.double() if bias else None)
-        made = PackedLinear(plain)(given)
+        made = PackedLinear(plain, few)(given)
     assert made.shape == exact.shape and made.dtype == torch.bfloat16
     torch.testing.assert_close(made.double(), exact, rtol=2**-7, atol=2**-7)
 
@@ -50,7 +53,7 @@ def test_a_packed_base_with_an_adapter_scores_as_the_plain_one(cast: Cast, monke
 
 def _plain(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     with monkeypatch.context() as patched:
-        patched.setattr(packing, "_faster", lambda _: False)
+        patched.setattr(packing, "_few", lambda _: 0)
         return load_base(SMOKE_16)
 
 
@@ -65,5 +68,24 @@ def test_the_plain_weights_are_let_go_and_a_tied_head_stays(monkeypatch: pytest.
 
 def test_what_is_not_faster_or_not_16_bit_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(isinstance(one, PackedLinear) for one in _plain(monkeypatch).model.modules())
-    monkeypatch.setattr(packing, "_faster", lambda _: True)
+    monkeypatch.setattr(packing, "_few", lambda _: FEW_ROWS)
     assert not pack(load_base(SMOKE).model)
+
+
+def test_a_trial_decides_and_looks_at_more_than_a_cache_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = [Linear(8, size, bias=False, dtype=torch.bfloat16) for size in (16, 64, 32)]
+    looked: list[tuple[int, ...]] = []
+
+    def seconds(tried: Sequence[Linear]) -> float:
+        looked.append(tuple(one.out_features for one in tried))
+        return costs[getattr(tried[0], "few", 0)]
+
+    monkeypatch.setattr(packing, "_seconds", seconds)
+    monkeypatch.setattr(packing, "TRIAL_BYTES", 64 * 8 * 2 + 1)
+    for costs, best in (
+        ({0: 1.0, FEW_ROWS: 0.9, ALL_ROWS: 0.95}, 0),
+        ({0: 1.0, FEW_ROWS: 0.5, ALL_ROWS: 0.6}, FEW_ROWS),
+        ({0: 1.0, FEW_ROWS: 0.5, ALL_ROWS: 0.4}, ALL_ROWS),
+    ):
+        assert packing._few(layers) == best
+    assert set(looked) == {(64, 32)}

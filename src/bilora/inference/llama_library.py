@@ -76,13 +76,14 @@ class Model:
     filled it, and a switch is nothing but the next pass of another context.
     """
 
-    def __init__(self, path: Path, *, rows: int, cells: int, threads: int, wide: bool) -> None:
+    def __init__(self, path: Path, *, rows: int, cells: int, threads: int, wide: bool, laid_out: bool) -> None:
         """Load `path`.
 
         Args:
             rows: how many answers one context may work on.
             cells: for how many tokens, of all its answers together, one context has room.
             wide: keep keys and values in 32 bit instead of 16.
+            laid_out: lay weights out anew for this CPU, where the library can.
 
         Raises:
             BiloraError: the file does not come into memory.
@@ -90,7 +91,9 @@ class Model:
         llama = self.library = library()
         self.lock = threading.Lock()  # the library goes through all of a model's LoRAs when it plans a graph
         self.retired: SimpleQueue[int] = SimpleQueue()
-        self._handle = llama.llama_model_load_from_file(str(path).encode(), llama.llama_model_default_params())
+        how = llama.llama_model_default_params()
+        how.use_extra_bufts = laid_out
+        self._handle = llama.llama_model_load_from_file(str(path).encode(), how)
         if not self._handle:
             raise BiloraError(f"llama.cpp cannot load {path} ({said.error}). Delete the file to have it made anew.")
         self._alive: dict[int, tuple[Any, Any]] = {}

@@ -12,6 +12,7 @@ from bilora.errors import BadData, BiloraError
 from bilora.inference.conversion import adapter_gguf, base_gguf, read_weights
 from bilora.inference.engine import BatchedEngine
 from bilora.inference.llama_library import MOST_ROWS, Context, Model, library
+from bilora.inference.llama_trial import survives
 from bilora.inference.loading import end_ids, load_tokenizer
 from bilora.inference.lora import read_plain, unfit
 from bilora.inference.room import free_memory, need_memory, token_bytes
@@ -22,6 +23,9 @@ from bilora.records import Completion
 
 CACHE = Path(".cache/gguf")
 """Where converted files are kept, below the checkout; it may be deleted at any time."""
+
+
+SLOW = "; without AMX, on which this build of llama.cpp crashes: docs/performance.md says how to compile it anew"
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +141,8 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
         file = base_gguf(base, weights, quantization, cache, shown)
         rows = min(batch_size, MOST_ROWS)
         cells = max(context, min(rows * context, _spare_bytes(size) // systems // token))
-        model = Model(file, rows=rows, cells=cells, threads=torch.get_num_threads(), wide=wide)
+        laid_out = quantization == "f32" or survives(file)  # 32-bit weights stay as they lie
+        model = Model(file, rows=rows, cells=cells, threads=torch.get_num_threads(), wide=wide, laid_out=laid_out)
 
         def read(name: str, folder: Path) -> LlamaAdapter:
             plain = read_plain(folder)
@@ -157,7 +162,7 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
             generation = GenerationConfig.from_pretrained(weights.folder)
         except OSError:  # it is optional
             generation = GenerationConfig.from_model_config(weights.config)
-        self.mode = f"llama.cpp, {quantization}, {cells} tokens at a time for each adapter"
+        self.mode = f"llama.cpp, {quantization}, {cells} tokens at a time for each adapter" + ("" if laid_out else SLOW)
         answers = Answers(tokenizer, end_ids(generation, tokenizer))
         super().__init__(
             tokenizer,
