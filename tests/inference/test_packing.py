@@ -72,7 +72,17 @@ def test_what_is_not_faster_or_not_16_bit_is_left_alone(monkeypatch: pytest.Monk
     assert not pack(load_base(SMOKE).model)
 
 
-def test_a_trial_decides_and_looks_at_more_than_a_cache_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("costs", "best"),
+    [
+        ({0: 1.0, FEW_ROWS: 0.9, ALL_ROWS: 0.95}, 0),
+        ({0: 1.0, FEW_ROWS: 0.5, ALL_ROWS: 0.6}, FEW_ROWS),
+        ({0: 1.0, FEW_ROWS: 0.5, ALL_ROWS: 0.4}, ALL_ROWS),
+    ],
+)
+def test_a_trial_decides_and_looks_at_more_than_a_cache_holds(
+    costs: dict[int, float], best: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     layers = [Linear(8, size, bias=False, dtype=torch.bfloat16) for size in (16, 64, 32)]
     looked: list[tuple[int, ...]] = []
 
@@ -82,10 +92,5 @@ def test_a_trial_decides_and_looks_at_more_than_a_cache_holds(monkeypatch: pytes
 
     monkeypatch.setattr(packing, "_seconds", seconds)
     monkeypatch.setattr(packing, "TRIAL_BYTES", 64 * 8 * 2 + 1)
-    for costs, best in (
-        ({0: 1.0, FEW_ROWS: 0.9, ALL_ROWS: 0.95}, 0),
-        ({0: 1.0, FEW_ROWS: 0.5, ALL_ROWS: 0.6}, FEW_ROWS),
-        ({0: 1.0, FEW_ROWS: 0.5, ALL_ROWS: 0.4}, ALL_ROWS),
-    ):
-        assert packing._few(layers) == best
+    assert packing._few(layers) == best
     assert set(looked) == {(64, 32)}
