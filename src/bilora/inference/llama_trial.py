@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from bilora.inference.llama_library import Model, library
+from bilora.ports import Bars
 from bilora.storage import read_json, sha256_json, write_json
 
 TOKENS = 64
@@ -20,10 +21,10 @@ TOKENS = 64
 TRIAL = "import sys; from bilora.inference.llama_trial import answer; answer(sys.argv[1])"
 
 
-def survives(path: Path) -> bool:
+def survives(path: Path, shown: Bars) -> bool:
     """Whether the model in the GGUF file `path` can be multiplied from weights laid out for this CPU.
 
-    It is tried once for a build of the library; what came out is kept beside the file.
+    It is tried once for a build of the library, which `shown` shows; what came out is kept beside the file.
     """
     llama = library()
     if b"AMX_INT8 = 1" not in llama.llama_print_system_info():
@@ -34,7 +35,9 @@ def survives(path: Path) -> bool:
     if not kept.exists() or read_json(kept)["build"] != build:
         command = [sys.executable, "-c", TRIAL, str(path)]
         alone = {"PYTHONPATH": os.pathsep.join(sys.path)}  # and no key of this process
-        tried = subprocess.run(command, env=alone, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        with shown("Trying llama.cpp on this CPU", 1) as progress:
+            tried = subprocess.run(command, env=alone, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+            progress(1)
         write_json(kept, {"build": build, "survived": tried.returncode == 0})
     return bool(read_json(kept)["survived"])
 

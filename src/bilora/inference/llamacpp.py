@@ -141,7 +141,7 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
         file = base_gguf(base, weights, quantization, cache, shown)
         rows = min(batch_size, MOST_ROWS)
         cells = max(context, min(rows * context, _spare_bytes(size) // systems // token))
-        laid_out = quantization == "f32" or survives(file)  # 32-bit weights stay as they lie
+        laid_out = quantization == "f32" or survives(file, shown)  # 32-bit weights stay as they lie
         model = Model(file, rows=rows, cells=cells, threads=torch.get_num_threads(), wide=wide, laid_out=laid_out)
 
         def read(name: str, folder: Path) -> LlamaAdapter:
