@@ -23,6 +23,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from tokenizers import Tokenizer
+
 from bilora.cli import wiring
 from bilora.params import FilesSource
 from bilora.records import Sample, Scored
@@ -32,8 +34,8 @@ from bilora.tasks import load_task
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
-CONTEXT, CHARS_PER_TOKEN = 900, 2.5
-"""A prompt of fewer characters than their product leaves room for an answer in the base's 1,024 tokens."""
+PROMPT_TOKENS = 850
+"""A prompt of so many leaves room for an answer in the base's 1,024 tokens."""
 SECTION = "## What adapters on it reach"
 Numbers = dict[str, tuple[int, float]]
 """Of each line of the table: over how many rows, which may differ from seed to seed, and the mean."""
@@ -75,7 +77,8 @@ def foreign(task: str, path: Path) -> list[Sample]:
     )
     read = [load_task(task).sample(row) for row in Files(source).rows()]
     samples = [one for one in read if isinstance(one, Sample) and one.split in (None, "test")]
-    kept = [one for one in samples if len(one.prompt) < CONTEXT * CHARS_PER_TOKEN]
+    tokenizer = Tokenizer.from_file(str(ROOT / "models/nano/tokenizer.json"))
+    kept = [one for one in samples if len(tokenizer.encode(one.prompt).ids) <= PROMPT_TOKENS]
     print(f"{path.name}: {len(kept)} of {len(read)} rows are asked", file=sys.stderr)
     return kept
 

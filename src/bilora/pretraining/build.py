@@ -68,7 +68,7 @@ def build_base(
         "final_loss": round(done.loss, 4),
         "held_out_bits_per_byte": round(bits, 4),
         "seed": seed,
-        "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads"
+        "machine": f"{platform.system()} {platform.machine()}, OMP_NUM_THREADS={torch.get_num_threads()}"
         + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", CPU"),
         "torch": torch.__version__,
         "recipe": recipe.model_dump(),
