@@ -337,7 +337,7 @@ def test_an_answer_ends_where_the_context_does(mixed: LocalEngine) -> None:
     assert 0 < left < mixed.context
     (made,) = mixed.generate("base", [ask(text, 10 * mixed.context, temperature=3.0)])
     assert made.output_tokens <= left
-    with pytest.raises(BadData, match=f"tokens; {mixed.context - 1} are read at most"):
+    with pytest.raises(BadData, match=f"the prompt has [0-9]+ tokens; {mixed.context - 1} are read at most"):
         mixed.generate("base", [ask(text * 50)])
 
 

@@ -137,10 +137,12 @@ class BatchedEngine(Generic[V]):
             BadData: a prompt leaves no room for an answer in the context.
             Busy: they do not fit into the queue.
         """
-        for job in jobs:
-            if job.prompt_tokens >= self._context:
-                raise BadData("prompt", f"it has {job.prompt_tokens} tokens; {self._context - 1} are read at most.")
-        self._loop.submit(cast("Sequence[Row[V]]", jobs))
+        rows = cast("Sequence[Row[V]]", jobs)
+        for row in rows:
+            if row.prompt_tokens >= self._context:
+                problem = f"the prompt has {row.prompt_tokens} tokens; {self._context - 1} are read at most."
+                raise BadData(row.request.sample_id, problem)
+        self._loop.submit(rows)
 
     def generate(self, system: str, requests: Sequence[Request], *, progress: Progress = silent) -> list[Completion]:
         """Answer all requests as `system` (`base` or an adapter's name), longest prompts first."""
