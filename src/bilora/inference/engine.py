@@ -12,6 +12,7 @@ from typing import Any, Generic, cast
 
 from bilora.errors import BadData, UnknownModel
 from bilora.inference.loop import Batch, Loop
+from bilora.inference.openmp import rest
 from bilora.inference.rows import Row, V
 from bilora.ports import Asked, Job, Piece, Progress, Request, silent
 from bilora.records import Completion
@@ -68,6 +69,7 @@ class BatchedEngine(Generic[V]):
         for name, folder in adapters.items():
             self.put(name, folder)
         self._loop = Loop(batch, max_waiting=max_waiting)
+        rest()
 
     @property
     def context(self) -> int:
@@ -88,6 +90,7 @@ class BatchedEngine(Generic[V]):
         if name in (BASE, self._carries):
             raise BadData(folder, f"an adapter cannot be called {name!r}; rename its task.")
         adapter = self._read(name, folder)
+        rest()
         self._adapters = {**self._adapters, name: adapter}
 
     def drop(self, name: str) -> None:
@@ -142,6 +145,7 @@ class BatchedEngine(Generic[V]):
             if row.prompt_tokens >= self._context:
                 problem = f"the prompt has {row.prompt_tokens} tokens; {self._context - 1} are read at most."
                 raise BadData(row.request.sample_id, problem)
+        rest()
         self._loop.submit(rows)
 
     def generate(self, system: str, requests: Sequence[Request], *, progress: Progress = silent) -> list[Completion]:
