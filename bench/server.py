@@ -116,6 +116,7 @@ def ask(
 ) -> tuple[int, str, str]:
     """Return status, the adapter's mark and the answer."""
     body = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": TOKENS, "stream": stream}
+    body["frequency_penalty"] = 0  # the reference has none, docstring's own settings do
     connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
     response = connection.getresponse()
     if leave:
@@ -133,6 +134,7 @@ def ask(
 def exact(place: Path, folders: dict[str, Path], said: dict[tuple[str, str], str], count: int, seed: int) -> int:
     """Ask `count` times; return how many answers differ."""
     tally: Counter[str] = Counter()
+    wrong: Counter[tuple[str, str, str]] = Counter()
     left = iter(range(count))
     lock, ended, texts = threading.Lock(), threading.Event(), prompts()
 
@@ -150,6 +152,8 @@ def exact(place: Path, folders: dict[str, Path], said: dict[tuple[str, str], str
             with lock:
                 tally["equal" if right else f"status {status}" if status != 200 else "DIFFERENT"] += 1
                 tally[f"by {model} {mark or 'base'}"] += 1
+                if not right:
+                    wrong[model, said.get((mark, text), ""), answer] += 1
 
     def replace() -> None:
         turn = 0
@@ -174,6 +178,8 @@ def exact(place: Path, folders: dict[str, Path], said: dict[tuple[str, str], str
     replacing.join()
     seconds = time.perf_counter() - began
     print(f"{count} requests in {seconds:.0f} s ({count / seconds:.0f} a second): {dict(sorted(tally.items()))}")
+    for (model, expected, answer), times in wrong.items():
+        print(f"  {model}, {times} times: {answer!r} instead of {expected!r}")
     return count - tally["equal"]
 
 
