@@ -32,14 +32,16 @@ def survives(path: Path, shown: Bars) -> bool:
     files = sorted(Path(llama.__file__).parent.glob("lib/*"))
     build = sha256_json([[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files])
     kept = path.with_name(f"trial-{path.stem}.json")
-    if not kept.exists() or read_json(kept)["build"] != build:
+    found = read_json(kept) if kept.exists() else {"build": ""}
+    if found["build"] != build:
         command = [sys.executable, "-c", TRIAL, str(path)]
         alone = {"PYTHONPATH": os.pathsep.join(sys.path)}  # and no key of this process
         with shown("Trying llama.cpp on this CPU", 1) as progress:
             tried = subprocess.run(command, env=alone, stdin=subprocess.DEVNULL, capture_output=True, check=False)
             progress(1)
-        write_json(kept, {"build": build, "survived": tried.returncode == 0})
-    return bool(read_json(kept)["survived"])
+        found = {"build": build, "survived": tried.returncode == 0}
+        write_json(kept, found)
+    return bool(found["survived"])
 
 
 def answer(path: str) -> None:

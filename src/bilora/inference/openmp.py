@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
+from functools import cache
 
 SOFT = 1
 """`omp_pause_soft` of OpenMP 5.0: what can be made again is let go."""
@@ -15,8 +17,13 @@ def rest() -> None:
     libgomp's threads no longer spin for the moment that they wait for each other but sleep, and a small model
     needs twice as long for a token: `bench/openmp.py`.
     """
+    _pause()(SOFT)
+
+
+@cache
+def _pause() -> Callable[[int], object]:
     try:
-        pause = ctypes.CDLL(None).omp_pause_resource_all
+        found: Callable[[int], object] = ctypes.CDLL(None).omp_pause_resource_all
     except (AttributeError, OSError, TypeError):  # no OpenMP, an older one, or no way to ask for it on this system
-        return
-    pause(SOFT)
+        return lambda _: None
+    return found
