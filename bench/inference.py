@@ -29,6 +29,7 @@ import torch
 from random_bases import ATTENTION, MLP, SHAPES, adapter_for, random_base
 
 from bilora.params import Base, Quantization
+from bilora.pretraining.speed import peak_flops
 
 SYSTEMS = ("base", "codegen", "docstring")
 SWITCHES = 20
@@ -270,7 +271,8 @@ def measure(options: Any, place: Path) -> None:
         for name in options.engines:
             switches.setdefault(name, []).append(say(name, "switch"))
     speed = bandwidth()
-    print(f"  memory is read at {speed / 1e9:.1f} GB/s")
+    products = " and ".join(f"{peak_flops('cpu', kind) / 1e9:.0f}" for kind in (torch.float32, torch.bfloat16))
+    print(f"  memory is read at {speed / 1e9:.1f} GB/s; products reach {products} GFLOP/s in 32 bit and in bf16")
     print("  engine      system     tokens/s  [least, most]     first token  of its base  of peft  of the floor")
     for (name, system), found in speeds.items():
         middle = statistics.median(found)
