@@ -86,10 +86,13 @@ class InstalledSource(Slice):
 
 
 class ExercisesSource(Slice):
-    """Generated programming exercises: how many compositions of each tier."""
+    """Generated programming exercises: how many compositions of each tier, and the ways their code may be written."""
 
     kind: Literal["exercises"]
     compositions: dict[Literal["one", "two", "three"], Annotated[int, Field(ge=0)]]
+    styles: list[Literal["steps", "loops", "nested", "helper"]] = Field(
+        default=["steps", "loops", "nested", "helper"], min_length=1
+    )
 
 
 AnySource = Annotated[HubSource | FilesSource | InstalledSource | ExercisesSource, Field(discriminator="kind")]

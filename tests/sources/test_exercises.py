@@ -121,6 +121,13 @@ def test_phrasings_and_styles_vary(rows: list[dict[str, Any]]) -> None:
     assert len(openings) >= 5 and {row["style"] for row in rows} == set(STYLES) and VARIANTS["one"] > 1
 
 
+@pytest.mark.parametrize(("style", "functions"), [("helper", 2), ("steps", 1)])
+def test_a_source_writes_only_the_styles_that_it_is_asked_for(style: Any, functions: int) -> None:
+    source = ExercisesSource(kind="exercises", compositions={"two": 40}, styles=[style])
+    codes = [str(row["code"]) for row in Exercises(source, 42).rows()]
+    assert {code.count("def ") for code in codes} == {functions} and all("    result = " in code for code in codes)
+
+
 @pytest.mark.parametrize("value", [[1] * 10_001, "a" * 10_001, 10**7 + 1, [10**8]], ids=["list", "text", "n", "item"])
 def test_what_a_next_step_would_never_end_with_is_not_handed_on(value: Any) -> None:
     assert not _small(value) and _small([1] * 10_000) and _small(10**7)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 from bilora.params import ExercisesSource
@@ -242,8 +242,8 @@ def _tests(chain: list[Operation], name: str, argument: str, rng: random.Random)
     return tests
 
 
-def variant(chain: Chain, number: int, seed: int) -> dict[str, Any]:
-    """Make one exercise of a composition: `text`, `code`, `test_list` and its style.
+def variant(chain: Chain, number: int, seed: int, styles: Sequence[str] = STYLES) -> dict[str, Any]:
+    """Make one exercise of a composition: `text`, `code`, `test_list` and its style, one of `styles`.
 
     Raises:
         Unusable: no choice of inputs gave usable tests.
@@ -262,13 +262,15 @@ def variant(chain: Chain, number: int, seed: int) -> dict[str, Any]:
             tests = _tests(operations, function, argument, rng)
         except (Unusable, ValueError, TypeError, ZeroDivisionError):
             continue
-        style = rng.choice(STYLES if len(chain) > 1 else STYLES[:3])
+        style = rng.choice([one for one in styles if one != "helper" or len(chain) > 1] or styles)
         code = render(operations, style, function, argument)
         return {"text": _phrase(operations, rng), "code": code, "test_list": tests, "style": style}
     raise Unusable
 
 
-def exercises(tier: Tier, count: int | None, seed: int, *, only: Split | None = None) -> Iterator[dict[str, Any]]:
+def exercises(
+    tier: Tier, count: int | None, seed: int, *, only: Split | None = None, styles: Sequence[str] = STYLES
+) -> Iterator[dict[str, Any]]:
     """Yield the variants of up to `count` compositions of a tier (None: of all), in a seeded order."""
     pool = chains(tier)
     random.Random(f"{seed}:{tier}").shuffle(pool)
@@ -282,7 +284,7 @@ def exercises(tier: Tier, count: int | None, seed: int, *, only: Split | None = 
         made = []
         for number in range(VARIANTS[tier]):
             try:
-                made.append(variant(chain, number, seed))
+                made.append(variant(chain, number, seed, styles))
             except Unusable:
                 continue
         taken += bool(made)
@@ -300,7 +302,8 @@ class Exercises:
     def rows(self, *, progress: Progress = silent) -> Iterator[Row]:
         """Yield MBPP-format rows."""
         for tier in TIERS:
-            for row in exercises(tier, self._params.compositions.get(tier, 0), self._seed):
+            count = self._params.compositions.get(tier, 0)
+            for row in exercises(tier, count, self._seed, styles=self._params.styles):
                 progress(1)
                 yield {
                     "text": row["text"],
