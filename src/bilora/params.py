@@ -6,7 +6,7 @@ Numbers live here, behaviour in code. Unknown keys are faults, and all faults ar
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,8 @@ from bilora.outside import AnyHub, Endpoint
 PARAMS_FILE = Path("params.yaml")
 
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+Style = Literal["steps", "loops", "nested", "helper"]
+"""A way to write an exercise's code: a step a line, plain loops, one expression, a function for the first step."""
 
 
 class Base(Slice):
@@ -90,9 +92,7 @@ class ExercisesSource(Slice):
 
     kind: Literal["exercises"]
     compositions: dict[Literal["one", "two", "three"], Annotated[int, Field(ge=0)]]
-    styles: list[Literal["steps", "loops", "nested", "helper"]] = Field(
-        default=["steps", "loops", "nested", "helper"], min_length=1
-    )
+    styles: list[Style] = Field(default=list(get_args(Style)), min_length=1)
 
 
 AnySource = Annotated[HubSource | FilesSource | InstalledSource | ExercisesSource, Field(discriminator="kind")]

@@ -12,9 +12,9 @@ import hashlib
 import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from bilora.params import ExercisesSource
+from bilora.params import ExercisesSource, Style
 from bilora.ports import Progress, silent
 from bilora.records import Row, Split
 from bilora.sources.operations import OPERATIONS, Operation, Type
@@ -24,7 +24,7 @@ Chain = tuple[Operation, ...]
 
 TIERS: dict[Tier, int] = {"one": 1, "two": 2, "three": 3}
 VARIANTS: dict[Tier, int] = {"one": 8, "two": 2, "three": 1}
-STYLES = ("steps", "loops", "nested", "helper")
+STYLES: tuple[Style, ...] = get_args(Style)
 TESTS = 4
 LONGEST_LITERAL = 90
 LARGEST_NUMBER = 10**7
@@ -110,7 +110,7 @@ def _indent(lines: list[str]) -> list[str]:
     return [f"    {line}" for line in lines]
 
 
-def render(chain: list[Operation], style: str, name: str, argument: str) -> str:
+def render(chain: list[Operation], style: Style, name: str, argument: str) -> str:
     """Write the chain as a function `name(argument)` in one of STYLES."""
     before: list[str] = []
     if style == "nested":
@@ -242,7 +242,7 @@ def _tests(chain: list[Operation], name: str, argument: str, rng: random.Random)
     return tests
 
 
-def variant(chain: Chain, number: int, seed: int, styles: Sequence[str] = STYLES) -> dict[str, Any]:
+def variant(chain: Chain, number: int, seed: int, styles: Sequence[Style] = STYLES) -> dict[str, Any]:
     """Make one exercise of a composition: `text`, `code`, `test_list` and its style, one of `styles`.
 
     Raises:
@@ -269,7 +269,7 @@ def variant(chain: Chain, number: int, seed: int, styles: Sequence[str] = STYLES
 
 
 def exercises(
-    tier: Tier, count: int | None, seed: int, *, only: Split | None = None, styles: Sequence[str] = STYLES
+    tier: Tier, count: int | None, seed: int, *, only: Split | None = None, styles: Sequence[Style] = STYLES
 ) -> Iterator[dict[str, Any]]:
     """Yield the variants of up to `count` compositions of a tier (None: of all), in a seeded order."""
     pool = chains(tier)
