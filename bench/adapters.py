@@ -66,7 +66,7 @@ def means(data: str, rows: Iterable[Scored]) -> Iterator[tuple[str, tuple[int, f
             found[f"{where}, {row.sample.tier}", headline, system].append(value)
         if system == "adapter":
             found[where, "stopped", system].append(row.completion.finish == "stop")
-    for (where, metric, system), values in found.items():
+    for (where, metric, system), values in sorted(found.items(), key=lambda item: item[0][:2]):
         yield f"| {where} | {metric} | {system} |", (len(values), 100 * statistics.fmean(values))
 
 

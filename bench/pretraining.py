@@ -40,6 +40,7 @@ SEED = 42
 PAIRS = 300
 ORDER = 5
 RUN = 13
+UNSEEN = 5000
 Pair = tuple[str, str]
 
 
@@ -92,6 +93,19 @@ def copied(recipe: Pretraining, documents: Sequence[Document]) -> str:
     read = {gram for text in documents if isinstance(text, str) for gram in ngrams(text, RUN) & asked}
     near = sum(len(own & read) > len(own) / 2 for own in held_out)
     return f"{near} of {len(held_out):,} held-out functions share over half of their {RUN}-grams with what was read"
+
+
+def leaked(recipe: Pretraining, documents: Sequence[Document]) -> str:
+    """Say how many statements of unseen compositions, worded as the corpus words its own, stand in the documents."""
+    marks = ' #"'  # of a comment or a docstring
+    read = {line.strip(marks) for text in documents if isinstance(text, str) for line in text.splitlines()}
+    unseen = [
+        row["text"].strip(marks)
+        for tier in recipe.corpus.exercises
+        for split in ("validation", "test")
+        for row in itertools.islice(exercises(tier, None, SEED, only=split), UNSEEN)
+    ]
+    return f"{sum(text in read for text in unseen)} of {len(unseen):,} statements of unseen compositions were read"
 
 
 def ngram_bits(known: bytes, text: bytes) -> float:
@@ -182,6 +196,7 @@ def shipped(recipe: Pretraining, folder: Path, packages: Path | None) -> Iterato
     yield f"  {ORDER}-gram   {ngram_bits(known, data):.3f}  of bytes, counted on the {len(known):,} bytes of the corpus"
     yield f"  xz -9    {len(lzma.compress(data, preset=9)) * 8 / len(data):.3f}"
     yield copied(recipe, documents)
+    yield leaked(recipe, documents)
     yield f"summaries {after(model, tokenizer, summaries(recipe)):.3f}"
     yield f"exercises {after(model, tokenizer, programs()):.3f}"
 
