@@ -18,6 +18,7 @@ import lzma
 import math
 import random
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,12 @@ import yaml
 
 from bilora.cli import wiring
 from bilora.data.similarity import ngrams
-from bilora.pretraining.build import held_out_text
 from bilora.pretraining.corpus import Document, build, documented_functions, source_texts
 from bilora.pretraining.recipe import CorpusParams, Pretraining, read_pretraining
+from bilora.pretraining.shards import held_out_texts, pack
 from bilora.pretraining.speed import flops_per_token
 from bilora.pretraining.tokenizer import train_tokenizer
-from bilora.pretraining.train import bits_per_byte, new_model, pack, pretrain
+from bilora.pretraining.train import bits_per_byte, new_model, pretrain
 from bilora.sources.exercises import exercises
 from bilora.sources.installed import modules
 
@@ -96,16 +97,17 @@ def copied(recipe: Pretraining, documents: Sequence[Document]) -> str:
 
 
 def leaked(recipe: Pretraining, documents: Sequence[Document]) -> str:
-    """Say how many statements of unseen compositions, worded as the corpus words its own, stand in the documents."""
+    """Say how many exercises of unseen compositions, written as the corpus writes its own, stand in the documents."""
     marks = ' #"'  # of a comment or a docstring
-    read = {line.strip(marks) for text in documents if isinstance(text, str) for line in text.splitlines()}
-    unseen = [
-        row["text"].strip(marks)
-        for tier in recipe.corpus.exercises
-        for split in ("validation", "test")
-        for row in itertools.islice(exercises(tier, None, SEED, only=split), UNSEEN)
-    ]
-    return f"{sum(text in read for text in unseen)} of {len(unseen):,} statements of unseen compositions were read"
+    unseen: dict[str, list[set[str]]] = defaultdict(list)
+    for tier, split in itertools.product(recipe.corpus.exercises, ("validation", "test")):
+        for row in itertools.islice(exercises(tier, None, SEED, only=split), UNSEEN):
+            unseen[row["text"].strip(marks)].append(set(row["code"].splitlines()))
+    read = 0
+    for text in documents:
+        lines = set(text.splitlines()) if isinstance(text, str) else set()
+        read += any(code <= lines for line in lines for code in unseen.get(line.strip(marks), ()))
+    return f"{read} of {sum(map(len, unseen.values())):,} exercises of unseen compositions were read"
 
 
 def ngram_bits(known: bytes, text: bytes) -> float:
@@ -159,7 +161,7 @@ def trials(recipe: Pretraining, variants: Sequence[str], tokens: int, packages: 
     def corpus(json: str) -> list[Document]:
         return build(CorpusParams.model_validate_json(json), SEED, packages)[0]
 
-    held_out = held_out_text(recipe.corpus.held_out, recipe.corpus.max_file_chars)
+    held_out = "\n".join(held_out_texts(recipe.corpus.held_out, recipe.corpus.max_file_chars))
     pairs = summaries(recipe), programs()
     for variant in variants:
         own = changed(recipe, variant, tokens)
@@ -187,7 +189,7 @@ def shipped(recipe: Pretraining, folder: Path, packages: Path | None) -> Iterato
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-    text = held_out_text(recipe.corpus.held_out, recipe.corpus.max_file_chars)
+    text = "\n".join(held_out_texts(recipe.corpus.held_out, recipe.corpus.max_file_chars))
     documents, _ = build(recipe.corpus, SEED, packages)
     known = "\n".join(one for one in documents if isinstance(one, str)).encode()
     data = text.encode()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from distributions import distribution
 from transformers import PreTrainedTokenizerFast
 
 from bilora.errors import BadData
@@ -19,6 +22,7 @@ from bilora.ports import Request
 from bilora.pretraining.build import build_base
 from bilora.pretraining.corpus import source_texts
 from bilora.pretraining.recipe import Pretraining, read_pretraining
+from bilora.pretraining.shards import make, read
 from bilora.pretraining.speed import flops_per_token
 from bilora.pretraining.tokenizer import train_tokenizer
 from bilora.pretraining.train import Pretrained, new_model, pretrain
@@ -38,9 +42,16 @@ def recipe() -> Pretraining:
     return smoke.model_copy(update={"corpus": corpus, "architecture": shape, "tokens": 8 * 256 * 3, "save_every": 1})
 
 
+def built(
+    recipe: Pretraining, out: Path, *, work: Path, seed: int = 1, log: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
+    shards = make(recipe, work, seed=seed, packages=None, log=log)
+    return build_base(recipe, shards, out, seed=seed, work=work, log=log)
+
+
 def test_the_folder_is_a_base_with_its_card_and_manifest(recipe: Pretraining, tmp_path: Path) -> None:
     said: list[str] = []
-    facts = build_base(recipe, tmp_path / "base", seed=1, work=tmp_path / "work", log=said.append)
+    facts = built(recipe, tmp_path / "base", work=tmp_path / "work", log=said.append)
     assert read_json(tmp_path / "base" / "manifest.json") == facts
     card = (tmp_path / "base" / "README.md").read_text(encoding="utf-8")
     assert "| pluggy | " in card and "20 generated exercises" in card and f"{facts['parameters']:,}" in card
@@ -58,7 +69,7 @@ def test_what_was_read_is_not_read_again_until_the_corpus_is_another(
     def made(name: str, *, seed: int = 1, **changes: Any) -> dict[str, str]:
         said.clear()
         own = recipe.model_copy(update={"tokens": 8 * 256, **changes})
-        build_base(own, tmp_path / name, seed=seed, work=tmp_path / "work", log=said.append)
+        built(own, tmp_path / name, seed=seed, work=tmp_path / "work", log=said.append)
         (tmp_path / "work" / "checkpoint.pt").unlink()
         digests = sha256_tree(tmp_path / name)
         return {file: digests[file] for file in digests if file not in ("manifest.json", "README.md")}  # the times
@@ -71,18 +82,51 @@ def test_what_was_read_is_not_read_again_until_the_corpus_is_another(
     assert "reading the corpus" not in said
     made("other seed", seed=2)
     assert "reading the corpus" in said
-    monkeypatch.setattr("bilora.pretraining.build.versions", lambda *_: {"pluggy": "0"})
+    monkeypatch.setattr("bilora.pretraining.shards.versions", lambda *_: {"pluggy": "0"})
     made("other version", seed=2)
     assert "reading the corpus" in said
+
+
+def test_a_corpus_that_was_made_elsewhere_gives_the_same_base_without_its_packages(
+    recipe: Pretraining, tmp_path: Path
+) -> None:
+    text = 'def mine(x):\n    """Give back what came in."""\n    return x\n' * 9
+    distribution(tmp_path, "theirs", {"theirs.py": text})
+    own = recipe.model_copy(update={"corpus": recipe.corpus.model_copy(update={"packages": ["pluggy", "theirs"]})})
+    here = make(own, tmp_path / "here", seed=1, packages=tmp_path, log=lambda _: None)
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    shutil.rmtree(tmp_path / "theirs-1.0.dist-info")
+    with pytest.raises(BadData, match="theirs: is not installed"):
+        make(own, tmp_path / "there", seed=1, packages=None, log=lambda _: None)
+    there = read(own, tmp_path / "there", seed=1)
+    for name, shards in (("first", here), ("second", there)):
+        (tmp_path / name).mkdir()
+        build_base(own, shards, tmp_path / name, seed=1, work=tmp_path / name, log=lambda _: None)
+    first, second = (sha256_tree(tmp_path / name) for name in ("first", "second"))
+    assert first["model.safetensors"] == second["model.safetensors"]
+    assert first["tokenizer.json"] == second["tokenizer.json"]
+
+
+def test_a_corpus_of_another_recipe_or_half_a_corpus_is_refused(recipe: Pretraining, tmp_path: Path) -> None:
+    make(recipe, tmp_path, seed=1, packages=None, log=lambda _: None)
+    other = recipe.corpus.model_copy(update={"max_file_chars": 50_000})
+    for own, seed in ((recipe.model_copy(update={"corpus": other}), 1), (recipe, 2)):
+        with pytest.raises(BadData, match="another recipe or seed"):
+            read(own, tmp_path, seed=seed)
+    tokens = tmp_path / "tokens.npy"
+    tokens.write_bytes(tokens.read_bytes()[:-200])
+    with pytest.raises(BadData, match=r"tokens\.npy: is not the whole file"):
+        read(recipe, tmp_path, seed=1)
+    tokens.unlink()
+    with pytest.raises(BadData, match=r"tokens\.npy: is not the whole file"):
+        read(recipe, tmp_path, seed=1)
 
 
 def test_nothing_held_out_is_among_the_tokens_that_are_trained_on(recipe: Pretraining, tmp_path: Path) -> None:
     corpus = recipe.corpus.model_copy(
         update={"packages": ["attrs", "packaging"], "held_out": ["packaging"], "exercises": {"one": 200}}
     )
-    build_base(
-        recipe.model_copy(update={"corpus": corpus}), tmp_path / "base", seed=1, work=tmp_path, log=lambda _: None
-    )
+    built(recipe.model_copy(update={"corpus": corpus}), tmp_path / "base", work=tmp_path)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(tmp_path / "base")
     text = tokenizer.decode(np.load(tmp_path / "tokens.npy"))
 

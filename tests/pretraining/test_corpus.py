@@ -13,8 +13,9 @@ from distributions import distribution
 from bilora.errors import BadData
 from bilora.pretraining.corpus import build, licence_ids, source_texts
 from bilora.pretraining.recipe import CorpusParams
+from bilora.pretraining.shards import pack, render
 from bilora.pretraining.tokenizer import SPECIAL, train_tokenizer
-from bilora.pretraining.train import pack, rate, render
+from bilora.pretraining.train import rate
 from bilora.sources.exercises import exercises
 from bilora.sources.installed import licence, modules
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from bilora.ports import Progress
 
 
 def pretrain(
@@ -16,20 +21,48 @@ def pretrain(
         Path | None, typer.Option(help="Where `pip install --target` put packages of the corpus; else those here.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of initialisation, corpus order and batches.")] = 42,
+    corpus: Annotated[
+        Path | None, typer.Option(help="Train on the corpus that --corpus-only made in this folder, here or elsewhere.")
+    ] = None,
+    corpus_only: Annotated[
+        bool, typer.Option("--corpus-only", help="Make the corpus, in the folder --corpus if given, and stop.")
+    ] = False,
 ) -> None:
     """Make an embedded base model from a recipe: hours on CPU, minutes on a GPU; resumes when interrupted."""
     from bilora.cli import wiring
+    from bilora.pretraining import shards
     from bilora.pretraining.build import build_base
     from bilora.pretraining.recipe import read_pretraining
+    from bilora.pretraining.train import CHECKPOINT
 
+    ready_made = corpus is not None and not corpus_only
+    if ready_made and packages:
+        raise typer.BadParameter("--packages is of no use with a --corpus that is read as it is.")
     chosen = read_pretraining(recipe)
     wiring.quiet_libraries()
     work = wiring.CHECKPOINTS / "pretrain" / recipe.parent.name
-    facts = build_base(
-        chosen, out or recipe.parent, seed=seed, work=work, log=lambda line: print(line, flush=True), packages=packages
-    )
-    shutil.rmtree(work)
+    folder = corpus or work
+    log = functools.partial(print, flush=True)
+    if ready_made:
+        own = shards.read(chosen, folder, seed=seed)
+    else:
+        own = shards.make(chosen, folder, seed=seed, packages=packages, log=log, bars=_sources)
+    if corpus_only:
+        print(f"pretrain: {len(own.tokens):,} tokens in {folder}")
+        return
+    work.mkdir(parents=True, exist_ok=True)
+    facts = build_base(chosen, own, out or recipe.parent, seed=seed, work=work, log=log)
+    if ready_made:  # and whoever made it may want it again
+        (work / CHECKPOINT).unlink(missing_ok=True)
+    else:
+        shutil.rmtree(work)
     print(
         f"pretrain: {facts['parameters']:,} parameters, loss {facts['final_loss']}, "
         f"{facts['held_out_bits_per_byte']} bits per byte on held-out packages"
     )
+
+
+def _sources(title: str, total: int) -> AbstractContextManager[Progress]:
+    from bilora.cli.progress import bar
+
+    return bar(title, total, "sources")

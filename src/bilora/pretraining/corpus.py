@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bilora.errors import BadData
+from bilora.ports import Progress, silent
 from bilora.pretraining.recipe import CorpusParams
 from bilora.sources.exercises import Tier, exercises
 from bilora.sources.installed import Module, generated, modules, read
@@ -151,7 +152,14 @@ def _permitted(name: str, params: CorpusParams, folder: Path | None) -> list[Mod
     return own
 
 
-def build(params: CorpusParams, seed: int, folder: Path | None = None) -> tuple[list[Document], dict[str, Any]]:
+def sources(params: CorpusParams) -> int:
+    """Return how many times `build` tells its progress: for each package and each tier of exercises."""
+    return len(_named(params)) + len(params.exercises)
+
+
+def build(
+    params: CorpusParams, seed: int, folder: Path | None = None, *, progress: Progress = silent
+) -> tuple[list[Document], dict[str, Any]]:
     """Return all documents in training order and the manifest of what went in.
 
     Packages are looked for in `folder` first, where one is given, and then in this environment.
@@ -201,10 +209,13 @@ def build(params: CorpusParams, seed: int, folder: Path | None = None) -> tuple[
             {"name": name, "version": own[0].version, "licences": sorted(licence_ids(own[0].licence)),
              "files": files, "functions": functions, "bytes": size}
         )  # fmt: skip
+        progress(1)
+    for one in made:
+        for row in one.result():
+            documents.append(exercise_text(row, rng))
+            documents.extend(chats(row["code"]))
+        progress(1)
     pool.shutdown()
-    for row in itertools.chain.from_iterable(one.result() for one in made):
-        documents.append(exercise_text(row, rng))
-        documents.extend(chats(row["code"]))
     rng.shuffle(documents)
     manifest = {
         "packages": packages,

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from bilora.errors import BadData
-from bilora.pretraining.corpus import Document
 from bilora.pretraining.muon import Muon
 from bilora.pretraining.recipe import Architecture, Pretraining
 from bilora.pretraining.speed import flops_per_token, peak_flops
 from bilora.storage import sha256_bytes, sha256_json
 
 LogLine = Callable[[str], None]
+CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True)
@@ -31,21 +31,6 @@ class Pretrained:
     seconds: float
     loss: float
     mfu: float
-
-
-def render(document: Document, tokenizer: Any) -> str:
-    """Return the text of one document, ending in the end-of-text token."""
-    if isinstance(document, str):
-        return document + "<|endoftext|>"
-    text: str = tokenizer.apply_chat_template(document, tokenize=False)
-    return text
-
-
-def pack(documents: list[Document], tokenizer: Any) -> np.ndarray[Any, np.dtype[np.uint16]]:
-    """Return all documents as one run of token ids, shape (tokens,)."""
-    texts = [render(document, tokenizer) for document in documents]
-    ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    return np.fromiter((token for row in ids for token in row), dtype=np.uint16)
 
 
 def new_model(shape: Architecture, tokenizer: Any, seed: int) -> Any:
@@ -110,7 +95,7 @@ def pretrain(
     log: LogLine,
     measure: Callable[[Any], float] | None = None,
 ) -> Pretrained:
-    """Train from scratch, or go on from `work/checkpoint.pt` if it is there.
+    """Train from scratch, or go on from the checkpoint in `work` if it is there.
 
     Batches are drawn from fixed windows of the packed run, reshuffled every epoch by seed, so a
     resumed run sees the same batches as an uninterrupted one. `measure` gives the bits a byte that are
@@ -126,7 +111,7 @@ def pretrain(
     windows = tokens[: len(tokens) // width * width].reshape(-1, width)
     per_epoch = len(windows) // batch
     steps = max(1, recipe.tokens // (width * batch))
-    checkpoint, own = work / "checkpoint.pt", identity(recipe, tokens, seed)
+    checkpoint, own = work / CHECKPOINT, identity(recipe, tokens, seed)
     first, spent, mean = 0, 0.0, math.nan
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location=device)
