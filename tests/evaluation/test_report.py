@@ -287,3 +287,8 @@ def test_the_difference_bar_has_zero_in_the_middle_and_shows_the_margin() -> Non
     assert 'cx="150.0"' in bar
     assert 'class="margin"' in bar
     assert 'class="margin"' not in str(difference_bar(0.1, 0.2, 0.3, 0.0))
+
+
+def test_the_difference_bar_reaches_no_further_than_a_difference_of_scores_can() -> None:
+    ends = re.findall(r">([-+][\d.]+)</text>", str(difference_bar(0.89, 0.93, 0.96, 0.0)))
+    assert ends == ["-1", "+1"]

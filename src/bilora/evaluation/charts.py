@@ -34,7 +34,7 @@ def interval_bar(low: float | None, mean: float, high: float | None, top: float)
 
 def difference_bar(low: float, delta: float, high: float, margin: float) -> Markup:
     """Draw a difference and its interval around 0; a dashed line marks how much loss is allowed."""
-    reach = _above(max(abs(low), abs(high), margin, 1e-9) * 1.1)
+    reach = min(1.0, _above(max(abs(low), abs(high), margin, 1e-9) * 1.1))  # scores lie in [0, 1]
 
     def at(value: float) -> float:
         return round(150 + 140 * value / reach, 2)
