@@ -9,7 +9,7 @@ import pytest
 import yaml
 from checkout import ROOT, Shell, shell_in
 
-from bilora.storage import sha256_file
+from bilora.storage import read_json, sha256_file
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +37,8 @@ def test_a_base_is_made_in_one_go_and_the_corpus_apart_gives_the_same(place: Pat
     assert not (place / "checkpoints/pretrain/tiny").exists()
 
     made = pretrain("--corpus", "corpus", "--corpus-only")
-    assert "tokens in corpus" in made.stdout and "step" not in made.stdout
+    sha256 = read_json(place / "tiny/manifest.json")["corpus_sha256"]
+    assert f"sha256 {sha256[:16]}…, in corpus" in made.stdout and "step" not in made.stdout
     again = pretrain("--corpus", "corpus", "--out", "again")
     assert "reading the corpus" not in again.stdout
     assert sha256_file(place / "again/model.safetensors") == sha256_file(place / "tiny/model.safetensors")
@@ -45,7 +46,7 @@ def test_a_base_is_made_in_one_go_and_the_corpus_apart_gives_the_same(place: Pat
 
 def test_a_corpus_that_was_made_apart_stays(place: Path, pretrain: Shell) -> None:
     own = "checkpoints/pretrain/tiny"
-    assert f"tokens in {own}" in pretrain("--corpus-only").stdout
+    assert f"in {own}\n" in pretrain("--corpus-only").stdout
     pretrain("--corpus", own)
     assert (place / own / "tokens.npy").exists() and not (place / own / "checkpoint.pt").exists()
 

@@ -30,6 +30,7 @@ from bilora.records import Message
 from bilora.sources.exercises import exercises
 from bilora.sources.installed import modules
 from bilora.storage import read_json, sha256_tree
+from bilora.tracking.provenance import hardware
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,6 +56,7 @@ def test_the_folder_is_a_base_with_its_card_and_manifest(recipe: Pretraining, tm
     assert read_json(tmp_path / "base" / "manifest.json") == facts
     card = (tmp_path / "base" / "README.md").read_text(encoding="utf-8")
     assert "| pluggy | " in card and "20 generated exercises" in card and f"{facts['parameters']:,}" in card
+    assert f"{hardware()['processor']} (" in card and "OMP_NUM_THREADS=" in card
     engine = LocalEngine(load_base(Base(id=str(tmp_path / "base"))), {}, batch_size=1)
     (made,) = engine.generate("base", [Request("s", (Message(role="user", content="hi"),), 4)])
     assert 1 <= made.output_tokens <= 4

@@ -48,7 +48,7 @@ def pretrain(
     else:
         own = shards.make(chosen, folder, seed=seed, packages=packages, log=log, bars=_sources)
     if corpus_only:
-        print(f"pretrain: {len(own.tokens):,} tokens in {folder}")
+        print(f"pretrain: {len(own.tokens):,} tokens, sha256 {own.sha256[:16]}…, in {folder}")
         return
     work.mkdir(parents=True, exist_ok=True)
     facts = build_base(chosen, own, out or recipe.parent, seed=seed, work=work, log=log)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from bilora.pretraining.recipe import Pretraining
 from bilora.pretraining.shards import Shards
 from bilora.pretraining.train import bits_per_byte, pretrain
 from bilora.storage import write_json, write_text
+from bilora.tracking.provenance import hardware
 
 MEANWHILE_CHARS = 8_000
 
@@ -50,8 +50,7 @@ def build_base(
         "final_loss": round(done.loss, 4),
         "held_out_bits_per_byte": round(bits, 4),
         "seed": seed,
-        "machine": f"{platform.system()} {platform.machine()}, OMP_NUM_THREADS={torch.get_num_threads()}"
-        + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", CPU"),
+        "machine": _machine(),
         "torch": torch.__version__,
         "recipe": recipe.model_dump(),
         "corpus": shards.manifest,
@@ -59,6 +58,17 @@ def build_base(
     write_json(out / "manifest.json", facts)
     write_text(out / "README.md", _card(facts))
     return facts
+
+
+def _machine() -> str:
+    """Name all that decides in which order numbers are summed, so on which machines the same bytes come out."""
+    import torch
+
+    own, can = hardware(), torch.cpu.get_capabilities()
+    units = [name for name in ("amx_bf16", "avx512_bf16") if can.get(name)]
+    processor = f"{own['processor']} ({', '.join(units) or 'no 16-bit units'})"
+    device = "CPU" if own["gpu"] == "none" else own["gpu"]
+    return f"{own['system']}, {processor}, OMP_NUM_THREADS={torch.get_num_threads()}, {device}"
 
 
 def _card(facts: dict[str, Any]) -> str:
