@@ -11,7 +11,7 @@ import pytest
 from distributions import distribution
 
 from bilora.errors import BadData
-from bilora.pretraining.corpus import build, licence_ids, source_texts
+from bilora.pretraining.corpus import build, licence_ids, source_texts, sources
 from bilora.pretraining.recipe import CorpusParams
 from bilora.pretraining.shards import pack, render
 from bilora.pretraining.tokenizer import SPECIAL, train_tokenizer
@@ -99,6 +99,12 @@ def test_the_missing_line_of_a_fill_in_is_its_answer() -> None:
 
 def test_equal_seeds_give_equal_documents() -> None:
     assert build(recipe(), 1) == build(recipe(), 1) != build(recipe(), 2)
+
+
+def test_progress_is_told_for_every_source() -> None:
+    params, told = recipe(exercises={"one": 3, "two": 3}), list[int]()
+    build(params, 1, progress=told.append)
+    assert sum(told) == sources(params) == 4  # pluggy, attrs, and two tiers; packaging is held out
 
 
 def test_a_licence_that_is_not_listed_stops_the_build() -> None:
