@@ -118,9 +118,7 @@ def read(recipe: Pretraining, folder: Path, *, seed: int) -> Shards:
     except (OSError, ValueError):
         whole = False
     if not whole:
-        raise BadData(
-            path, f"is not the whole file that {FACTS} tells of; copy the folder again, or delete it to make it anew."
-        )
+        raise BadData(path, f"is not the whole file that {FACTS} tells of; copy the folder again or delete it.")
     tokenizer = PreTrainedTokenizerFast.from_pretrained(saved)
     return Shards(tokens, facts["sha256"], tokenizer, saved, facts["held_out"], facts["manifest"])
 
