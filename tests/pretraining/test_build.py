@@ -102,7 +102,6 @@ def test_a_corpus_that_was_made_elsewhere_gives_the_same_base_without_its_packag
         make(own, tmp_path / "there", seed=1, packages=None, log=lambda _: None)
     there = read(own, tmp_path / "there", seed=1)
     for name, shards in (("first", here), ("second", there)):
-        (tmp_path / name).mkdir()
         build_base(own, shards, tmp_path / name, seed=1, work=tmp_path / name, log=lambda _: None)
     first, second = (sha256_tree(tmp_path / name) for name in ("first", "second"))
     assert first["model.safetensors"] == second["model.safetensors"]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bilora.inference.engine import BatchedEngine
     from bilora.params import Params
-    from bilora.ports import Progress
 
 
 def answering(
@@ -26,14 +25,10 @@ def answering(
         from bilora.inference.local import LocalEngine
 
         return LocalEngine(load_base(params.base), adapters, batch_size=batch_size, max_waiting=max_waiting)
+    from bilora.cli.progress import bar
     from bilora.inference.llamacpp import LlamaEngine
 
+    shown = functools.partial(bar, unit="tensors")
     return LlamaEngine(
-        params.base, chosen.quantization, adapters, batch_size=batch_size, max_waiting=max_waiting, shown=_tensors
+        params.base, chosen.quantization, adapters, batch_size=batch_size, max_waiting=max_waiting, shown=shown
     )
-
-
-def _tensors(title: str, total: int) -> AbstractContextManager[Progress]:
-    from bilora.cli.progress import bar
-
-    return bar(title, total, "tensors")

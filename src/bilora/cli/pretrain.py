@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import functools
 import shutil
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from bilora.ports import Progress
 
 
 def pretrain(
@@ -30,6 +26,7 @@ def pretrain(
 ) -> None:
     """Make an embedded base model from a recipe: hours on CPU, minutes on a GPU; resumes when interrupted."""
     from bilora.cli import wiring
+    from bilora.cli.progress import bar
     from bilora.pretraining import shards
     from bilora.pretraining.build import build_base
     from bilora.pretraining.recipe import read_pretraining
@@ -46,11 +43,11 @@ def pretrain(
     if ready_made:
         own = shards.read(chosen, folder, seed=seed)
     else:
-        own = shards.make(chosen, folder, seed=seed, packages=packages, log=log, bars=_sources)
+        bars = functools.partial(bar, unit="sources")
+        own = shards.make(chosen, folder, seed=seed, packages=packages, log=log, bars=bars)
     if corpus_only:
         print(f"pretrain: {len(own.tokens):,} tokens, sha256 {own.sha256[:16]}…, in {folder}")
         return
-    work.mkdir(parents=True, exist_ok=True)
     facts = build_base(chosen, own, out or recipe.parent, seed=seed, work=work, log=log)
     if ready_made:  # and whoever made it may want it again
         (work / CHECKPOINT).unlink(missing_ok=True)
@@ -60,9 +57,3 @@ def pretrain(
         f"pretrain: {facts['parameters']:,} parameters, loss {facts['final_loss']}, "
         f"{facts['held_out_bits_per_byte']} bits per byte on held-out packages"
     )
-
-
-def _sources(title: str, total: int) -> AbstractContextManager[Progress]:
-    from bilora.cli.progress import bar
-
-    return bar(title, total, "sources")

@@ -25,6 +25,7 @@ def build_base(
     """
     import torch
 
+    work.mkdir(parents=True, exist_ok=True)
     log(f"{len(shards.tokens):,} tokens in the corpus")
 
     def held_out_bits(model: Any, chars: int | None = None) -> float:

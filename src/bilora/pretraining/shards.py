@@ -31,7 +31,8 @@ FACTS = "corpus.json"
 class Shards:
     """A corpus, ready to train on: `tokens` has shape (tokens,) and is mapped, so read as training needs it.
 
-    The tokenizer lies in the folder `saved`; `held_out` has the beginning of each held-out package.
+    `sha256` is of their bytes. The tokenizer lies in the folder `saved`; `held_out` has the beginning of each held-out
+    package.
     """
 
     tokens: np.ndarray[Any, np.dtype[np.uint16]]
