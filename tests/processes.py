@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from pathlib import Path
 
 
 def descendants(pid: int) -> list[int]:
     """The sandbox's own processes below `pid`, the deepest first."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            found += descendants(child)
-            if b"bare.py" in Path(f"/proc/{child}/cmdline").read_bytes():
-                found.append(child)
-    return found
+    running = _running()
+
+    def below(parent: int) -> list[int]:
+        found = []
+        for child in sorted(child for child, (its_parent, _) in running.items() if its_parent == parent):
+            found += [*below(child), child]
+        return found
+
+    return [found for found in below(pid) if running[found][1]]
 
 
 def orphans() -> set[int]:
     """The sandbox's own processes that nobody looks after any more."""
-    found = set()
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and b"bare.py" in (entry / "cmdline").read_bytes():
-                parent = int((entry / "stat").read_bytes().rpartition(b")")[2].split()[1])
-                found |= {int(entry.name)} if parent == 1 else set()
-        except OSError:
-            continue  # it has ended meanwhile
+    return {pid for pid, (parent, own) in _running().items() if own and parent == 1}
+
+
+def _running() -> dict[int, tuple[int, bool]]:
+    """Of every process: its parent, and whether it is the sandbox's own."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            parent = int((entry / "stat").read_bytes().rpartition(b")")[2].split()[1])
+            found[int(entry.name)] = (parent, b"bare.py" in (entry / "cmdline").read_bytes())
     return found
 
 
