@@ -49,7 +49,10 @@ def run(folder: Path, *command: str) -> None:
 
 
 def means(data: str, rows: Iterable[Scored]) -> Iterator[tuple[str, tuple[int, float]]]:
-    """Yield the name and value of each mean: the headline by data set, tier and system, and who ended by itself."""
+    """Yield the name and value of each mean: the headline by data set, tier and system, and who ended by itself.
+
+    Last, where there are floors, how far above the best of them the adapter stands.
+    """
     rows = list(rows)
     headline = load_task(rows[0].task).headline
     found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
@@ -66,8 +69,12 @@ def means(data: str, rows: Iterable[Scored]) -> Iterator[tuple[str, tuple[int, f
             found[f"{where}, {row.sample.tier}", headline, system].append(value)
         if system == "adapter":
             found[where, "stopped", system].append(row.completion.finish == "stop")
-    for (where, metric, system), values in sorted(found.items(), key=lambda item: item[0][:2]):
-        yield f"| {where} | {metric} | {system} |", (len(values), 100 * statistics.fmean(values))
+    percent = {name: 100 * statistics.fmean(values) for name, values in found.items()}
+    for name in sorted(found, key=lambda name: name[:2]):
+        yield f"| {' | '.join(name)} |", (len(found[name]), percent[name])
+    if floors := [value for (where, _, system), value in percent.items() if where == data and "floor:" in system]:
+        own = data, headline, "adapter"
+        yield f"| {data} | {headline} | adapter less the best floor |", (len(found[own]), percent[own] - max(floors))
 
 
 def foreign(task: str, path: Path) -> list[Sample]:
