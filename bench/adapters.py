@@ -26,6 +26,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from bilora.cli import wiring
+from bilora.evaluation.run import FLOOR
 from bilora.params import FilesSource
 from bilora.records import Sample, Scored
 from bilora.sources.files import Files
@@ -72,7 +73,7 @@ def means(data: str, rows: Iterable[Scored]) -> Iterator[tuple[str, tuple[int, f
     percent = {name: 100 * statistics.fmean(values) for name, values in found.items()}
     for name in sorted(found, key=lambda name: name[:2]):
         yield f"| {' | '.join(name)} |", (len(found[name]), percent[name])
-    if floors := [value for (where, _, system), value in percent.items() if where == data and "floor:" in system]:
+    if floors := [value for (where, _, system), value in percent.items() if where == data and system.startswith(FLOOR)]:
         own = data, headline, "adapter"
         yield f"| {data} | {headline} | adapter less the best floor |", (len(found[own]), percent[own] - max(floors))
 

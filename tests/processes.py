@@ -12,10 +12,8 @@ def descendants(pid: int) -> list[int]:
     running = _running()
 
     def below(parent: int) -> list[int]:
-        found = []
-        for child in sorted(child for child, (its_parent, _) in running.items() if its_parent == parent):
-            found += [*below(child), child]
-        return found
+        children = [pid for pid, (its_parent, _) in running.items() if its_parent == parent]
+        return [found for child in children for found in (*below(child), child)]
 
     return [found for found in below(pid) if running[found][1]]
 
@@ -26,13 +24,14 @@ def orphans() -> set[int]:
 
 
 def _running() -> dict[int, tuple[int, bool]]:
-    """Of every process: its parent, and whether it is the sandbox's own."""
-    found = {}
+    """Of every process, in the order they were started: its parent, and whether it is the sandbox's own."""
+    found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended meanwhile
-            parent = int((entry / "stat").read_bytes().rpartition(b")")[2].split()[1])
-            found[int(entry.name)] = (parent, b"bare.py" in (entry / "cmdline").read_bytes())
-    return found
+            fields = (entry / "stat").read_bytes().rpartition(b")")[2].split()  # from the third on: man 5 proc
+            own = b"bare.py" in (entry / "cmdline").read_bytes()
+            found.append((int(fields[19]), int(entry.name), int(fields[1]), own))
+    return {pid: (parent, own) for _, pid, parent, own in sorted(found)}
 
 
 def heeding_ctrl_c() -> None:
