@@ -217,12 +217,24 @@ class Program(Record):
 
 
 class Outcome(Record):
-    """What the sandbox saw. `results` holds one entry a test: passed, failed, or None if never reached."""
+    """What the sandbox saw.
 
-    status: Literal["passed", "failed", "timeout", "denied", "crashed", "infrastructure"]
+    `results` holds one entry per test: passed, failed, or None if never reached. `asserts` counts the executed
+    asserts that call a name which the code defines, `outside` those of them that were decided apart from the
+    code's process. Only if these are equal, and not 0, is the status `passed`: `passed-in-process` means that the
+    code could have had a say, `untested` that nothing was asserted of it, and `missing-module` that it needs a
+    module which the sandbox does not offer.
+    """
+
+    status: Literal[
+        "passed", "passed-in-process", "failed", "untested", "timeout", "denied", "missing-module", "crashed",
+        "infrastructure",
+    ]  # fmt: skip
     results: tuple[bool | None, ...] = ()
     detail: str = ""
     isolation: str = ""
+    asserts: int = 0
+    outside: int = 0
 
 
 EventId = Annotated[str, Field(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]

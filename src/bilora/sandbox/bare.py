@@ -1,6 +1,6 @@
 """What one of the sandbox's own processes runs: this package and the standard library, nothing else.
 
-`python bare.py (referee|zygote) LIMITS`, with a socket to whoever started it as standard input.
+`python bare.py (referee|zygote) LIMITS [KIND]`, with a socket to the process that started it as standard input.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ def main() -> None:
     from bilora.sandbox.confinement import Limits
     from bilora.sandbox.wire import Channel
 
-    limits, role = json.loads(sys.argv.pop()), sys.argv.pop()
+    role, limits, *kind = sys.argv[1:]
     part = importlib.import_module(f"bilora.sandbox.{role}")
-    part.serve(Channel(socket.socket(fileno=0)), Limits(**limits))
+    part.serve(Channel(socket.socket(fileno=0)), Limits(**json.loads(limits)), *kind)
 
 
 if __name__ == "__main__":

@@ -1,65 +1,83 @@
-"""The process in which model-written code runs: confined first, then told what to run.
+"""The process in which model-written code runs: confined first, then sent what to run.
 
-Nothing that it answers is trusted. It is told one expression at a time, and never what is expected.
+Nothing that it answers is trusted. It is sent one question at a time, and never what is expected.
 """
 
 from __future__ import annotations
 
+import builtins
 import json
-import os
-import resource
-import signal
-import socket
 import sys
 import types
 from typing import Any, NoReturn
 
 from bilora.sandbox.confinement import Layers, Limits, confine
+from bilora.sandbox.isolation import isolated
+from bilora.sandbox.objects import Objects, raised
 from bilora.sandbox.values import Unspeakable, encode
 from bilora.sandbox.wire import MAX_BYTES, Channel
-
-_NULL, _SOCKET = 1, 3
-"""Standard output is the null device already; the zygote's end of its channel gives way to it."""
 
 
 def live(descriptor: int, limits: Limits, layers: Layers) -> NoReturn:
     """Confine this freshly forked process, then run what the referee sends, until it is killed."""
-    channel = _isolate(descriptor)
+    channel = isolated(descriptor)
     module = types.ModuleType("candidate")
     sys.modules["candidate"] = module
     confine(limits, layers)
     channel.send("confined")
+    candidate = _Candidate(channel, module.__dict__)
     while True:
-        _answer(channel, json.loads(channel.receive()), module.__dict__)
+        candidate.answer(json.loads(channel.receive()))
 
 
-def _isolate(descriptor: int) -> Channel:
-    os.setsid()
-    os.dup2(descriptor, _SOCKET)
-    os.dup2(_NULL, 0)
-    os.closerange(_SOCKET + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(ignored, signal.SIG_IGN)
-    return Channel(socket.socket(fileno=_SOCKET))
+class _Candidate:
+    def __init__(self, channel: Channel, namespace: dict[str, Any]) -> None:
+        self._channel = channel
+        self._namespace = namespace
+        self._objects = Objects(namespace, self._call_back)
+        self._id = ""
 
+    def answer(self, question: dict[str, Any]) -> None:
+        """Answer one question. A reply bears the id of the last question, for calls back come in between."""
+        self._id = question["id"]
+        try:
+            reply = self._answered(question)
+            if len(json.dumps(reply)) > MAX_BYTES:
+                raise Unspeakable("a value larger than the referee reads")
+        except Unspeakable as error:
+            reply = {"failure": f"gave {error}"}
+        except BaseException as error:
+            text = _described(error)
+            reply = {"failure": f"raised {text}"}
+            if "operation" in question:
+                reply |= raised(error, text)
+        self._channel.send({"id": self._id, **reply})
 
-def _answer(channel: Channel, question: dict[str, str], namespace: dict[str, Any]) -> None:
-    reply: dict[str, Any] = {"id": question["id"]}
-    try:
+    def _answered(self, question: dict[str, Any]) -> dict[str, Any]:
         if "expression" in question:
             code = compile(question["expression"], "<test>", "eval", dont_inherit=True)
-            reply["value"] = encode(eval(code, namespace))
-        else:
+            return {"value": encode(eval(code, self._namespace))}
+        if "statements" in question:
             code = compile(question["statements"], "<code>", "exec", dont_inherit=True)
-            exec(code, namespace)
-            reply["value"] = True
-        if len(json.dumps(reply)) > MAX_BYTES:
-            raise Unspeakable("a value larger than the referee reads")
-    except Unspeakable as error:
-        reply = {"id": question["id"], "failure": f"gave {error}"}
-    except BaseException as error:
-        reply = {"id": question["id"], "failure": f"raised {_described(error)}"}
-    channel.send(reply)
+            exec(code, self._namespace)
+            return {"value": True}
+        if "names" in question:
+            return {"value": [self._objects.describe(name) for name in question["names"]]}
+        return self._objects.perform(question["operation"], question["arguments"], question["keywords"])
+
+    def _call_back(self, number: int, arguments: tuple[Any, ...]) -> Any:
+        """Call a function of the test; it may ask further questions before it returns."""
+        tagged = [self._objects.write(one) for one in arguments]
+        self._channel.send({"id": self._id, "callback": [number, tagged]})
+        while True:
+            question = json.loads(self._channel.receive())
+            self._id = question["id"]
+            if "returned" in question:
+                return self._objects.read(question["returned"])
+            if "raising" in question:
+                name, text = question["raising"]
+                raise getattr(builtins, name, Exception)(text)
+            self.answer(question)
 
 
 def _described(error: BaseException) -> str:

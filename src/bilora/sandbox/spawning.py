@@ -20,17 +20,18 @@ _ENVIRONMENT = {"LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
 
 
 def spawn(
-    role: Literal["referee", "zygote"], limits: Limits, *, session: bool
+    role: Literal["referee", "zygote"], limits: Limits, *kind: str, session: bool
 ) -> tuple[subprocess.Popen[bytes], Channel]:
     """Start a process with a fixed environment and one descriptor, the other end of the channel.
 
     Args:
+        kind: of a zygote.
         session: whether it leads a session of its own, to be killed as one group.
     """
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, *_PYTHON, _SCRIPT, role, json.dumps(asdict(limits))],
+            [sys.executable, *_PYTHON, _SCRIPT, role, json.dumps(asdict(limits)), *kind],
             stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -15,6 +15,9 @@ _CALLABLE = (
 )
 """Builtins that turn plain data into plain data."""
 
+_MIXING = ("max", "min", "sum")
+"""Of these, those whose arguments meet each other."""
+
 _NAMESPACE = {"__builtins__": {name: getattr(builtins, name) for name in _CALLABLE}}
 _PLAIN = (
     *(ast.Constant, ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Load, ast.Call, ast.keyword, ast.Name),
@@ -24,11 +27,15 @@ _PLAIN = (
 
 @dataclass(frozen=True)
 class Split:
-    """`check(value of expression, expected)` decides; only `expression` travels to the candidate."""
+    """`check(value of expression, expected)` decides; only `expression` travels to the candidate.
+
+    `names` are all names in it, whatever they stand for.
+    """
 
     expression: str
     expected: Any
     check: Callable[[Any, Any], bool]
+    names: frozenset[str]
 
 
 def split(test: str) -> Split | None:
@@ -49,13 +56,14 @@ def split(test: str) -> Split | None:
     sides = (comparison.left, comparison.comparators[0])
     for expression, expected in (sides, sides[::-1]):
         check = _check(comparison.ops[0], expected)
-        if check is None or not _is_plain(expected):
+        if check is None or not _is_plain(expected) or not _is_data(expression):
             continue
         try:
             value = eval(ast.unparse(expected), dict(_NAMESPACE))
         except Exception:  # the assert fails by itself; the candidate's process will say how
             return None
-        return Split(ast.unparse(expression), value, check)
+        names = frozenset(node.id for node in ast.walk(expression) if isinstance(node, ast.Name))
+        return Split(ast.unparse(expression), value, check, names)
     return None
 
 
@@ -65,6 +73,25 @@ def _check(comparison: ast.cmpop, expected: ast.expr) -> Callable[[Any, Any], bo
     if isinstance(comparison, ast.Is) and isinstance(expected, ast.Constant):
         return operator.is_ if any(expected.value is one for one in (None, True, False)) else None
     return None
+
+
+def _is_data(expression: ast.expr) -> bool:
+    """Whether an expression only asks the program and puts what it gives in another form.
+
+    A comparison or a calculation with what it gives could hold the expected value, and is not left to its process:
+    `f(1) == 2`, though it gives a truth value. The arguments of its own functions may be anything.
+    """
+    match expression:
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=keywords) if name in _CALLABLE:
+            return (len(arguments) == 1 or name not in _MIXING) and all(map(_is_data, [*arguments, *(one.value for one in keywords)]))
+        case ast.Call(func=function):
+            return _is_data(function)
+        case ast.Attribute(value=value) | ast.Subscript(value=value) | ast.Starred(value=value):
+            return _is_data(value)
+        case ast.List(elts=items) | ast.Tuple(elts=items):
+            return all(map(_is_data, items))
+        case _:
+            return isinstance(expression, ast.Name | ast.Constant)
 
 
 def _is_plain(expression: ast.expr) -> bool:

@@ -1,7 +1,13 @@
-"""Plain values as bounded, tagged JSON: data only, so a forged reply is no more than a wrong answer."""
+"""Values as bounded, tagged JSON: data only, so a forged reply is no more than a wrong answer."""
 
 from __future__ import annotations
 
+import array
+import collections
+import datetime
+import decimal
+import fractions
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +19,11 @@ MAX_BITS = 200_000
 class Unspeakable(Exception):
     """The value, or the claim to be one, is not plain data within the bounds."""
 
+
+Foreign = Callable[[Any, Any], Any]
+"""Writes an object that is no plain data, given the plain value that it extends or None; returns what is sent."""
+Readers = dict[str, Callable[[Any], Any]]
+"""By tag: how to rebuild what a `Foreign` wrote."""
 
 _COLLECTIONS: dict[type, str] = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset"}
 _SCALARS: dict[type, tuple[str, Callable[[Any], str]]] = {
@@ -33,28 +44,74 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "bytes": bytes.fromhex,
 }
 
+# The standard library's own value types, by identity of the type: what a class of the program overrides has no say.
+# Each is taken apart into plain data and put together again, so that Python's own `==` decides.
+_Parts = Callable[[Any], Any]
+_EXACT: dict[type, tuple[str, _Parts]] = {
+    fractions.Fraction: ("fraction", lambda value: [value.numerator, value.denominator]),
+    decimal.Decimal: ("decimal", str),
+    type({}.keys()): ("set", list),
+    type({}.items()): ("set", list),
+    types.MappingProxyType: ("mapping", dict),
+    collections.UserDict: ("mapping", lambda value: dict(value.data)),
+    collections.ChainMap: ("mapping", dict),
+    collections.OrderedDict: ("ordered", dict),
+    collections.Counter: ("counter", dict),
+    collections.defaultdict: ("mapping", dict),
+    collections.UserList: ("list", lambda value: list(value.data)),
+    collections.UserString: ("text", lambda value: str(value.data)),
+    collections.deque: ("deque", lambda value: [list(value), value.maxlen]),
+    memoryview: ("bytes", lambda value: value.tobytes().hex()),
+    array.array: ("array", lambda value: [value.typecode, list(value)]),
+    datetime.date: ("date", lambda value: value.isoformat()),
+    datetime.time: ("time", lambda value: value.isoformat()),
+    datetime.datetime: ("datetime", lambda value: value.isoformat()),
+    datetime.timedelta: ("timedelta", lambda value: [value.days, value.seconds, value.microseconds]),
+}
+_RAW = ("decimal", "text", "bytes", "date", "time", "datetime")
+"""Tags whose payload is text that is sent as it is."""
 
-def encode(value: Any) -> Any:
+_EXACT_READERS: dict[str, Callable[[Any], Any]] = {
+    "fraction": lambda parts: fractions.Fraction(*parts),
+    "decimal": decimal.Decimal,
+    "mapping": dict,
+    "ordered": collections.OrderedDict,
+    "counter": collections.Counter,
+    "text": str,
+    "deque": lambda parts: collections.deque(*parts),
+    "array": lambda parts: array.array(*parts),
+    "date": datetime.date.fromisoformat,
+    "time": datetime.time.fromisoformat,
+    "datetime": datetime.datetime.fromisoformat,
+    "timedelta": lambda parts: datetime.timedelta(*parts),
+}
+
+
+def encode(value: Any, foreign: Foreign | None = None) -> Any:
     """Turn a value into JSON-ready data.
 
-    An instance of a subclass (a named tuple, a Counter) is sent as the builtin value it carries, so
-    no method that it overrides, `__eq__` above all, has a say.
+    An instance of a subclass (a named tuple, an enumeration of integers) is sent as the builtin value that it
+    extends, so no method that it overrides, `__eq__` above all, has a say. The standard library's own value
+    types are sent as what Python calls equal to them.
+
+    Args:
+        foreign: writes what is no plain data; without it such an object is refused.
 
     Raises:
-        Unspeakable: another type stands in it, or it is too large, too deep or cyclic.
+        Unspeakable: another type occurs in it, or it is too large, too deep or cyclic.
     """
-    return _Encoder().encode(value, 0)
+    return _Encoder(foreign).encode(value, 0)
 
 
-def decode(tagged: Any) -> Any:
+def decode(tagged: Any, readers: Readers | None = None) -> Any:
     """Rebuild the value that `encode` described, trusting nothing about `tagged`.
 
     Raises:
         Unspeakable: `tagged` is not something that `encode` would write.
     """
     try:
-        return _Decoder().decode(tagged, 0)
-    except (ValueError, TypeError, OverflowError, KeyError, RecursionError) as error:
+        return _Decoder(readers or {}).decode(tagged, 0)
+    except (ValueError, TypeError, OverflowError, KeyError, ArithmeticError, RecursionError) as error:
         raise Unspeakable(f"a malformed reply ({type(error).__name__})") from None
 
 
@@ -77,32 +134,60 @@ class _Counter:
 
 
 class _Encoder(_Counter):
+    def __init__(self, foreign: Foreign | None) -> None:
+        super().__init__()
+        self._foreign = foreign
+
     def encode(self, value: Any, depth: int) -> Any:
         self.visit(depth)
         if value is None or value is True or value is False:
             return value
-        for kind in type(value).__mro__:
-            if kind is str:
-                return str.__str__(value)
-            if kind in _SCALARS:
-                tag, write = _SCALARS[kind]
-                return [tag, write(value)]
-            if kind is complex:
-                exact = complex.__pos__(value)
-                return ["complex", [exact.real.hex(), exact.imag.hex()]]
-            if kind in _COLLECTIONS:
-                items: Any = kind.__iter__(value)  # type: ignore[attr-defined]
-                return [_COLLECTIONS[kind], [self.encode(item, depth + 1) for item in items]]
-            if kind is dict:
-                pairs = dict.items(value)
-                return [
-                    "dict",
-                    [[self.encode(key, depth + 1), self.encode(item, depth + 1)] for key, item in pairs],
-                ]
-        raise Unspeakable(f"an object of type {type(value).__name__}")
+        kind = type(value)
+        if kind is str:
+            return value
+        if kind in _EXACT:
+            return self._exact(value, depth)
+        for base in kind.__mro__:
+            if base is str or base in _SCALARS or base is complex or base in _COLLECTIONS or base is dict:
+                plain = self._plain(value, base, depth)
+                return self._foreign(value, plain) if self._foreign and base is not kind else plain
+        if self._foreign:
+            return self._foreign(value, None)
+        raise Unspeakable(f"an object of type {kind.__name__}")
+
+    def _plain(self, value: Any, base: type, depth: int) -> Any:
+        """Write the builtin value of type `base` that `value` is, by that type's own methods."""
+        if base is str:
+            return str.__str__(value)
+        if base in _SCALARS:
+            tag, write = _SCALARS[base]
+            return [tag, write(value)]
+        if base is complex:
+            exact = complex.__pos__(value)
+            return ["complex", [exact.real.hex(), exact.imag.hex()]]
+        if base is dict:
+            return ["dict", self._pairs(dict.items(value), depth)]
+        items: Any = base.__iter__(value)  # type: ignore[attr-defined]
+        return [_COLLECTIONS[base], [self.encode(item, depth + 1) for item in items]]
+
+    def _exact(self, value: Any, depth: int) -> Any:
+        tag, parts = _EXACT[type(value)]
+        payload = parts(value)
+        if tag in _RAW:
+            return [tag, payload]
+        if isinstance(payload, dict):
+            return [tag, self._pairs(payload.items(), depth)]
+        return [tag, [self.encode(item, depth + 1) for item in payload]]
+
+    def _pairs(self, pairs: Any, depth: int) -> list[Any]:
+        return [[self.encode(key, depth + 1), self.encode(item, depth + 1)] for key, item in pairs]
 
 
 class _Decoder(_Counter):
+    def __init__(self, readers: Readers) -> None:
+        super().__init__()
+        self._readers = readers
+
     def decode(self, tagged: Any, depth: int) -> Any:
         self.visit(depth)
         if tagged is None or isinstance(tagged, bool | str):
@@ -113,6 +198,18 @@ class _Decoder(_Counter):
         if tag == "complex":
             real, imaginary = payload
             return complex(float.fromhex(real), float.fromhex(imaginary))
-        if tag == "dict":
-            return {self.decode(key, depth + 1): self.decode(item, depth + 1) for key, item in payload}
-        return _BUILDERS[tag]([self.decode(item, depth + 1) for item in payload])
+        if tag in ("dict", "mapping", "ordered", "counter"):
+            pairs = {self.decode(key, depth + 1): self.decode(item, depth + 1) for key, item in payload}
+            return pairs if tag == "dict" else _EXACT_READERS[tag](pairs)
+        if tag in self._readers:
+            return self._readers[tag](payload)
+        if tag in _RAW:
+            return _EXACT_READERS[tag](_text(payload))
+        parts = [self.decode(item, depth + 1) for item in payload]
+        return _BUILDERS[tag](parts) if tag in _BUILDERS else _EXACT_READERS[tag](parts)
+
+
+def _text(payload: Any) -> str:
+    if not isinstance(payload, str) or len(payload) > MAX_BITS:
+        raise ValueError("not a text of bounded length")
+    return payload

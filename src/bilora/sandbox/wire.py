@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
+import sys
 import time
 from typing import Any
 
 MAX_BYTES = 4_000_000
 """The longest frame that is accepted from a candidate."""
+
+_CREDENTIALS = struct.Struct("3i")
+"""Process, user and group, as unix(7) sends them along with a message."""
 
 
 class Closed(Exception):
@@ -32,7 +37,15 @@ class Channel:
             Closed: nobody reads any more.
             TimeoutError: the deadline passed.
         """
-        data = json.dumps(message).encode()
+        self.forward(json.dumps(message).encode(), deadline)
+
+    def forward(self, data: bytes, deadline: float | None = None) -> None:
+        """Send one message that is JSON already, unread.
+
+        Raises:
+            Closed: nobody reads any more.
+            TimeoutError: the deadline passed.
+        """
         self._wait_until(deadline)
         try:
             self._end.sendall(len(data).to_bytes(4, "big") + data)
@@ -73,6 +86,23 @@ class Channel:
         if not descriptors:
             raise Closed
         return descriptors[0]
+
+    def peer(self) -> int | None:
+        """Wait for the other end's first message, leave it unread, and return its process id as it is known here.
+
+        None where the system does not say.
+        """
+        if sys.platform != "linux":
+            return None
+        self._end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        try:
+            _, extra, _, _ = self._end.recvmsg(1, socket.CMSG_SPACE(_CREDENTIALS.size), socket.MSG_PEEK)
+        except OSError as error:
+            raise _translated(error) from None
+        finally:
+            self._end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
+        pids = [_CREDENTIALS.unpack(data)[0] for _, kind, data in extra if kind == socket.SCM_CREDENTIALS]
+        return pids[0] if pids and pids[0] else None
 
     def close(self) -> None:
         """Close this end."""

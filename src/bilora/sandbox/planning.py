@@ -1,0 +1,61 @@
+"""How each test of a program is decided: cut in two here, or run as a whole by the tester."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bilora.sandbox import assertions
+from bilora.sandbox.splitting import Split, split
+
+
+@dataclass(frozen=True)
+class Step:
+    """One test. With `part` the referee decides it by itself; `counts` is whether that says anything."""
+
+    test: str
+    part: Split | None = None
+    counts: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All tests of a program, and what the tester has to know to run those that are not cut."""
+
+    steps: tuple[Step, ...]
+    names: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    called: tuple[str, ...] = ()
+    candidate: str = ""
+
+
+def plan(code: str, setup: str, tests: Sequence[str]) -> Plan:
+    """Decide how each test is tried.
+
+    A test is cut only if the part that the program computes uses no name that the tests themselves bind, for
+    the program's process does not have those.
+    """
+    parts = [split(test) for test in tests]
+    whole = [test for test, part in zip(tests, parts, strict=True) if part is None]
+    bound = assertions.names(whole).binds if whole else frozenset()
+    prepared = assertions.names([setup]).binds if setup.strip() else frozenset()
+    steps = tuple(
+        Step(test, part, bool(assertions.of_the_program(part.names, prepared, code)))
+        if part and not part.names & bound
+        else Step(test)
+        for test, part in zip(tests, parts, strict=True)
+    )
+    if all(step.part for step in steps):
+        return Plan(steps)
+    sources = [setup, *tests]
+    everything = assertions.names(sources)
+    names = assertions.of_the_program(everything.uses, everything.binds, code)
+    modules = assertions.used_as_modules(sources, names)
+    trees = [tree for source in tests if (tree := assertions.parsed(source))]
+    return Plan(
+        steps,
+        tuple(sorted(names - modules)),
+        tuple(sorted(modules)),
+        tuple(sorted(assertions.called(trees))),
+        assertions.only_function(code) or "",
+    )

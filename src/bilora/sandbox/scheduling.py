@@ -1,0 +1,16 @@
+"""How long a process was ready to run and had to wait for a core: what tells a sleeper from a victim of a busy machine."""
+
+from __future__ import annotations
+
+
+def waiting_s(pid: int = 0) -> float | None:
+    """Return the seconds that a process (0: the calling one) has waited for a core, or None where nobody counts.
+
+    Source: the second field of /proc/PID/schedstat, in nanoseconds (kernel documentation, sched-stats).
+    """
+    try:
+        with open(f"/proc/{pid or 'self'}/schedstat", "rb") as stat:  # noqa: PTH123 - pathlib is not loaded here
+            ran, waited, _ = map(int, stat.read().split())
+    except (OSError, ValueError):
+        return None
+    return waited / 1e9 if ran else None

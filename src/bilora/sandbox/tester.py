@@ -1,0 +1,237 @@
+"""The process that runs a test: as confined as the program, and apart from it.
+
+The program's names stand in the test for calls of the program's process; what comes back is data, and what the
+test expects never goes there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import sys
+import types
+import unittest
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from bilora.sandbox import assertions
+from bilora.sandbox.confinement import Layers, Limits, confine
+from bilora.sandbox.isolation import isolated
+from bilora.sandbox.remote import Program, Remote, Undecidable
+from bilora.sandbox.values import Unspeakable
+from bilora.sandbox.wire import Channel
+
+_SHOWN_CHARS = 100
+_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "Eq": lambda a, b: a == b,
+    "NotEq": lambda a, b: a != b,
+    "Lt": lambda a, b: a < b,
+    "LtE": lambda a, b: a <= b,
+    "Gt": lambda a, b: a > b,
+    "GtE": lambda a, b: a >= b,
+    "Is": lambda a, b: _same(a, b),
+    "IsNot": lambda a, b: not _same(a, b),
+    "In": lambda a, b: a in b,
+    "NotIn": lambda a, b: a not in b,
+}
+
+Began = tuple[int, bool]
+"""How many operations the program had done when an assert began, and whether all before were without its word."""
+
+
+def live(descriptor: int, limits: Limits, layers: Layers) -> NoReturn:
+    """Confine this freshly forked process, then run what the referee sends, until it is killed."""
+    channel = isolated(descriptor)
+    confine(limits, layers)
+    channel.send("confined")
+    tester = _Tester(channel)
+    while True:
+        message = json.loads(channel.receive())
+        channel.send({"done": tester.begin(**message) if "setup" in message else tester.run(**message)})
+
+
+class _Recorder:
+    """Counts the asserts that say something of the program, and those of them that were decided here."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self.counted = self.outside = 0
+        self.fault = ""
+
+    def begin(self) -> Began:
+        """Note where an assert begins; nested ones end before it."""
+        before = self._program.operations, self._program.trusted
+        self._program.trusted = True
+        return before
+
+    def compare(self, began: Began, kind: str, left: Any, right: Any, text: str, mentions: bool) -> bool:
+        """Decide an assert that compares two values."""
+        holds = bool(_OPERATORS[kind](left, right))
+        other = f", not {_shown(right)}" if kind in ("Eq", "Is") else ""
+        return self._decided(began, holds, mentions, lambda: f"assert {text} gave {_shown(left)}{other}")
+
+    def decide(self, began: Began, value: Any, text: str, mentions: bool) -> bool:
+        """Decide any other assert."""
+        return self._decided(began, bool(value), mentions, lambda: f"assert {text} gave {_shown(value)}")
+
+    def expected(self, began: Began, value: Any, mentions: bool) -> Any:
+        """Note that what a test expects has happened, else an exception would have been raised before."""
+        self._decided((began[0] - 1, began[1]) if mentions else began, True, mentions, str)
+        return value
+
+    def _decided(self, began: Began, holds: bool, mentions: bool, told: Callable[[], str]) -> bool:
+        operations, trusted = began
+        program = self._program
+        if program.operations > max(operations, 0) or (mentions and program.operations):
+            self.counted += 1
+            self.outside += program.trusted
+        program.trusted = trusted and program.trusted
+        if not holds and not self.fault:
+            self.fault = told()
+        return holds
+
+
+class _Tester:
+    """The tests of one program, which share one namespace, as in a file."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._program = Program(self._exchange)
+        self._recorder = _Recorder(self._program)
+        self._module = types.ModuleType("__main__")
+        self._names: dict[str, Any] = self._module.__dict__
+        self._subject = assertions.Subject(())
+        self._fresh: list[str] = []
+        self._candidate = ""
+        self._waiting: list[tuple[int, Any]] = []
+
+    def begin(self, setup: str, names: list[str], modules: list[str], candidate: str) -> dict[str, Any]:
+        """Bind the program's names, then run the setup.
+
+        Args:
+            names: what the tests use and only the program can have.
+            modules: what the tests use as a module of the standard library.
+            candidate: the function that a `check` without a call is for.
+        """
+        sys.modules["__main__"] = self._module
+        unittest.main = lambda *_, **__: None  # type: ignore[assignment]  # test cases are run one by one
+        plain_run = asyncio.run
+        asyncio.run = lambda main, **options: (  # type: ignore[assignment]
+            main._program.perform("await", main) if isinstance(main, Remote) else plain_run(main, **options)
+        )
+        self._names.update(
+            {
+                assertions.BEGIN: self._recorder.begin,
+                assertions.COMPARE: self._recorder.compare,
+                assertions.DECIDE: self._recorder.decide,
+                assertions.EXPECTED: self._recorder.expected,
+            }
+        )
+        self._candidate = candidate
+
+        def start() -> None:
+            for module in modules:
+                self._names[module] = __import__(module)
+            found, self._fresh = self._program.bind(sorted({*names, *filter(None, [candidate])}))
+            self._names.update(found)
+            if "candidate" in names and "candidate" not in found and candidate in found:
+                self._names["candidate"] = found[candidate]
+            self._subject = assertions.Subject(found)
+            self._execute(setup)
+
+        return self._attempt(start)
+
+    def run(self, test: str, called: list[str]) -> dict[str, Any]:
+        """Run one test; what it defines for a test runner, and nobody in `called` calls, is run as well."""
+
+        def run() -> None:
+            tree = self._execute(test)
+            for node in assertions.entry_points(tree):
+                if node.name not in called:
+                    self._run_entry(node.name)
+
+        return self._attempt(run)
+
+    def _execute(self, source: str) -> Any:
+        tree = assertions.parsed(source)
+        if tree is None:
+            compile(source, "<test>", "exec", dont_inherit=True)  # raises what is wrong with it
+            raise ValueError("it cannot be parsed")
+        code = compile(assertions.instrumented(tree, self._subject, self._fresh), "<test>", "exec", dont_inherit=True)
+        exec(code, self._names)
+        return assertions.parsed(source)
+
+    def _run_entry(self, name: str) -> None:
+        entry = self._names[name]
+        if isinstance(entry, type):
+            _run_case(entry)
+        elif name == assertions.CHECK:
+            if self._candidate not in self._names:
+                raise NameError("check(candidate) is not called, and the program defines no function")
+            entry(self._names[self._candidate])
+        else:
+            entry()
+
+    def _attempt(self, deed: Callable[[], Any]) -> dict[str, Any]:
+        """Do something that may fail in any way, and report how it went and what was counted meanwhile."""
+        recorder = self._recorder
+        counted, outside, recorder.fault = recorder.counted, recorder.outside, ""
+        inside, detail = "", ""
+        try:
+            deed()
+        except Undecidable as error:
+            inside = str(error)
+        except (Unspeakable, AssertionError) as error:
+            detail = recorder.fault or (str(error) if isinstance(error, Unspeakable) else _described(error))
+        except BaseException as error:
+            detail = _described(error)
+        detail = detail or recorder.fault
+        return {
+            "passed": not detail and not inside,
+            "detail": detail,
+            "inside": inside,
+            "counted": recorder.counted - counted,
+            "outside": recorder.outside - outside,
+        }
+
+    def _exchange(self, question: dict[str, Any]) -> dict[str, Any]:
+        nonce = secrets.token_hex(16)
+        self._channel.send({"ask": {"id": nonce, **question}})
+        reply = json.loads(self._channel.receive())
+        if not isinstance(reply, dict) or reply.get("id") != nonce:
+            raise Unspeakable("was answered out of turn")
+        return reply
+
+
+def _run_case(case: type[unittest.TestCase]) -> None:
+    """Run the methods of a test case; the first fault is raised."""
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
+    for _, trace in (*result.failures, *result.errors):
+        raise AssertionError(trace.strip().splitlines()[-1])
+
+
+def _same(a: Any, b: Any) -> bool:
+    if any(one is None or one is ... or isinstance(one, bool | type) for one in (a, b)):
+        return a is b
+    if isinstance(a, Remote) and isinstance(b, Remote) and a._number == b._number:
+        return True
+    raise Undecidable("the test asks whether two objects are one")
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)[:_SHOWN_CHARS]
+    except BaseException:
+        return f"a value of type {type(value).__name__} too long to show"
+
+
+def _described(error: BaseException) -> str:
+    text = getattr(error, "shown_as", None)
+    if text is None:
+        try:
+            text = f"{type(error).__name__}: {error}".removesuffix(": ")
+        except BaseException:
+            text = "an exception that cannot be shown"
+    return f"raised {text[:500]}"
