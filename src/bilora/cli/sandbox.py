@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +12,10 @@ import typer
 
 app = typer.Typer(help="Run code where it can do no harm.", no_args_is_help=True)
 
-PASSED, NOT_PASSED, INFRASTRUCTURE = 0, 1, 4
+STDIN = "-"
+PASSED, NOT_PASSED, UNPROVEN, INFRASTRUCTURE = 0, 10, 11, 13
+EXIT_CODES = {"passed": PASSED, "passed-in-process": UNPROVEN, "infrastructure": INFRASTRUCTURE}
+MOST_CPU_S, MOST_MEMORY_MB = 86_400, 2**20
 
 
 @app.callback()
@@ -20,53 +25,93 @@ def _group() -> None:
 
 @app.command("run")
 def run(
-    file: Annotated[Path, typer.Argument(help="Python source of the program.")],
+    file: Annotated[str, typer.Argument(help="Python source of the program; - reads standard input.")],
     tests: Annotated[
-        Path | None, typer.Option(help="File with asserts, each a statement of its own; run after the program.")
+        Path | None,
+        typer.Option(help="File with tests, run after the program: asserts, check(candidate), test_… or unittest."),
     ] = None,
     setup: Annotated[Path | None, typer.Option(help="Python source run between program and tests.")] = None,
-    cpu_s: Annotated[float, typer.Option(min=0.1, help="Processor time it may use, in seconds.")] = 10,
-    memory_mb: Annotated[int, typer.Option(min=64, help="Address space it may use, in MiB.")] = 1024,
+    cpu_s: Annotated[
+        float, typer.Option(min=0.1, max=MOST_CPU_S, help="Processor time it may use, in seconds.")
+    ] = 10,
+    memory_mb: Annotated[int, typer.Option(min=64, max=MOST_MEMORY_MB, help="Address space it may use, in MiB.")] = 1024,
     allow_weak: Annotated[bool, typer.Option(help="Run even where system calls cannot be filtered.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
-    """Run one program, with tests if given; exit 0 if all pass, 1 if not, 4 if the sandbox itself failed."""
+    """Run one program, with tests if given.
+
+    Exit 0 if all tests pass, or if there are none and the program runs; 10 if not; 11 if they pass only where the
+    program could have had a say; 2 if the tests assert nothing; 13 if the sandbox itself failed.
+    """
+    from bilora.errors import BadData
     from bilora.records import Program
     from bilora.sandbox import ProcessSandbox
 
-    program = Program(code=_read(file), setup=_read(setup) if setup else "", tests=_statements(tests) if tests else ())
+    if not math.isfinite(cpu_s):
+        raise typer.BadParameter("--cpu-s wants a number of seconds.")
+    statements = _statements(tests) if tests else ()
+    program = Program(code=_source(file), setup=_source(str(setup)) if setup else "", tests=statements)
     with ProcessSandbox(
         workers=1, cpu_s=cpu_s, wall_s=2 * cpu_s + 1, memory_mb=memory_mb, allow_weak=allow_weak
     ) as sandbox:
         outcome = sandbox.run(program)
     if as_json:
         print(json.dumps(outcome.model_dump(mode="json"), indent=2))
+    elif outcome.status == "untested" and tests is None:
+        print(f"ran to its end; there was no test ({outcome.isolation})")
     else:
         held = sum(result is True for result in outcome.results)
         print(f"{outcome.status}: {held} of {len(outcome.results)} tests ({outcome.isolation})")
         if outcome.detail:
             print(outcome.detail)
-    raise typer.Exit({"passed": PASSED, "infrastructure": INFRASTRUCTURE}.get(outcome.status, NOT_PASSED))
+    if outcome.status == "untested":
+        if tests is None:
+            return
+        raise BadData(tests, f"no assert calls a name that {file} defines, so nothing was tested.")
+    raise typer.Exit(EXIT_CODES.get(outcome.status, NOT_PASSED))
 
 
-def _read(path: Path) -> str:
+def _source(name: str) -> str:
+    """Read Python source as Python itself does: by its byte order mark, its coding line, else as UTF-8."""
+    import io
+    import tokenize
+
     from bilora.errors import BadData
 
     try:
-        return path.read_text(encoding="utf-8")
+        data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
     except FileNotFoundError:
-        raise BadData(path, "the file does not exist.") from None
-    except UnicodeDecodeError as error:
-        raise BadData(path, f"is not UTF-8 ({error.reason} at byte {error.start}).") from None
+        raise BadData(name, "the file does not exist.") from None
+    except IsADirectoryError:
+        raise BadData(name, "is a folder; name a file with Python source.") from None
+    place = "standard input" if name == STDIN else name
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+        return data.decode(encoding)
+    except (SyntaxError, UnicodeDecodeError, LookupError) as error:
+        reason = f"{error.reason} at byte {error.start}" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise BadData(place, f"is not Python source in UTF-8 or in the encoding that it names ({reason}).") from None
 
 
 def _statements(path: Path) -> tuple[str, ...]:
+    """Return the statements of a test file, one test each.
+
+    Raises:
+        BadData: it is not Python, or asserts nothing.
+    """
     import ast
 
     from bilora.errors import BadData
+    from bilora.sandbox.assertions import silent_test
 
-    source = _read(path)
+    source = _source(str(path))
     try:
-        return tuple(ast.unparse(statement) for statement in ast.parse(source).body)
-    except SyntaxError as error:
-        raise BadData(path, f"is not Python ({error.msg}).", error.lineno) from None
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise BadData(path, f"is not Python ({getattr(error, 'msg', error)}).", getattr(error, "lineno", None)) from None
+    found = {ast.unparse(statement): statement.lineno for statement in tree.body}
+    silent = silent_test(tuple(found))
+    if silent is not None or not found:
+        quoted = f"`{' '.join(silent.split())[:80]}` " if silent else "the file "
+        raise BadData(path, f"{quoted}asserts nothing; write `assert NAME(…) == …`.", found.get(silent or ""))
+    return tuple(ast.unparse(statement) for statement in tree.body)

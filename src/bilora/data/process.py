@@ -89,6 +89,14 @@ def _excerpt(row: dict[str, Any]) -> str:
     return str(row.get("code") or next(iter(row.values())))
 
 
+_REFUSALS = {
+    "untested": "no test calls the reference",
+    "passed-in-process": "tests that cannot be decided outside the reference's process",
+    "missing-module": "needs a module that the sandbox does not offer",
+}
+"""Rules for references that are not shown to be wrong, but not shown to be right either, by outcome."""
+
+
 def _execute(
     samples: list[Sample], sandbox: Sandbox, drops: Drops, progress: Progress
 ) -> tuple[list[Sample], dict[str, Any]]:
@@ -103,10 +111,11 @@ def _execute(
                 f"The sandbox could not try the reference of {sample.source} ({outcome.detail}): "
                 "nothing was dropped or written; mend the sandbox (docs/sandbox.md) and run again."
             )
-        isolation.add(outcome.isolation)
+        isolation.add(outcome.isolation.partition(";")[0])
         if outcome.status != "passed":
             failed.add(id(sample))
-            drops.add_sample("reference fails its tests", sample, f"{outcome.status}: {outcome.detail}")
+            rule = _REFUSALS.get(outcome.status, "reference fails its tests")
+            drops.add_sample(rule, sample, f"{outcome.status}: {outcome.detail}")
     counts = {"run": len(tested), "passed": len(tested) - len(failed), "isolation": sorted(isolation)}
     return [sample for sample in samples if id(sample) not in failed], counts
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bilora.evaluation.baseline import baseline_entry
-from bilora.evaluation.summary import DATASETS, FORM, Summary
+from bilora.evaluation.summary import DATASETS, FORM, OUTCOMES, Summary
 from bilora.records import Sample, Scored, Verdict
 from bilora.storage import sha256_json
 from bilora.tasks.task import Task
@@ -125,6 +125,7 @@ def _task(
         if (here := [row for row in rows if row.dataset == dataset])
     }
     derived = [f"pass_at_{k}" for k in summary.k if "sampled" in told] + [name for name in FORM if "test" in told]
+    derived += [name for name in OUTCOMES if any("status" in score.evidence for row in rows for score in row.scores)]
     return {
         "title": task.title,
         "headline": task.headline,

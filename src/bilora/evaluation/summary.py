@@ -24,7 +24,9 @@ DATASETS = {
     "curated": "Curated evaluation set",
 }
 FORM = ("well_formed", "stopped")
-"""Told of the answers to the test split: do they have the form of one, and did the system end them itself?"""
+"""Reported of the answers to the test split: do they have the form of one, and did the system end them itself?"""
+OUTCOMES = {"passed_in_process": "passed-in-process", "missing_module": "missing-module"}
+"""Reported of answers that are run: how many had one of these outcomes of the sandbox, each 0 in the headline."""
 
 Row = tuple[str, float | None, str]
 """A cluster's name, a value or None, and why it is None."""
@@ -60,6 +62,8 @@ class Summary:
         measured = self._metrics(dataset, rows, metrics)
         if dataset == "test" and not rows[0].completion.system.startswith(FLOOR):
             measured |= {name: self._mean(_form(task, rows, name)) for name in FORM}
+            if outcomes := [found for row in rows if (found := _outcome(row))]:
+                measured |= {name: self._mean(_shares(outcomes, status)) for name, status in OUTCOMES.items()}
         return {
             "n": len(rows),
             "errors": sum(row.completion.finish == "error" for row in rows),
@@ -138,6 +142,20 @@ def _tiers(rows: Sequence[Scored]) -> list[str]:
 def _scores(rows: Sequence[Scored], metric: str) -> list[Row]:
     return [
         (row.sample.group, score.value, score.reason) for row in rows for score in row.scores if score.metric == metric
+    ]
+
+
+def _outcome(row: Scored) -> tuple[str, str] | None:
+    """Return a row's group and the sandbox's outcome, if its answer was run."""
+    status = next((score.evidence["status"] for score in row.scores if "status" in score.evidence), None)
+    ran = status is not None and row.completion.finish != "error"
+    return (row.sample.group, status) if ran and status else None
+
+
+def _shares(outcomes: Sequence[tuple[str, str]], status: str) -> list[Row]:
+    return [
+        (group, None, "the sandbox failed") if found == "infrastructure" else (group, float(found == status), "")
+        for group, found in outcomes
     ]
 
 

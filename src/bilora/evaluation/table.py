@@ -38,6 +38,8 @@ SCALES: Mapping[str, Scale] = {
     "chrf": Scale("chrF"),
     "well_formed": Scale("well-formed answers", unit=" %"),
     "stopped": Scale("answers that ended by themselves", unit=" %"),
+    "passed_in_process": Scale("passed in the answer's own process only", unit=" %"),
+    "missing_module": Scale("needed a module that the sandbox lacks", unit=" %"),
     "judge": Scale("quality", factor=4.0, offset=1.0, unit=" / 5", digits=2),
 }
 LATENCY = Scale("Average latency", factor=1.0, unit=" s", digits=2)

@@ -14,7 +14,8 @@ from bilora.records import Outcome, Program, Sample, Score
 class Functional:
     """`pass_at_1`: 1.0 if all tests of the sample pass, else 0.0. `test_pass_rate`: the share that pass.
 
-    A sandbox that failed, or a sample without tests, leaves both unscored.
+    A sandbox that failed, or a sample without tests, leaves both unscored. What passed only where the answer
+    could have had a say, or without an assert that calls it, proves nothing: both are 0.
     """
 
     @property
@@ -43,7 +44,8 @@ class Functional:
         elif not sample.tests:
             values, reason = (None, None), "the sample has no tests"
         else:
-            passed = sum(result is True for result in outcome.results)
+            proved = outcome.status not in ("passed-in-process", "untested")
+            passed = proved * sum(result is True for result in outcome.results)
             values = (float(outcome.status == "passed"), passed / len(sample.tests))
         evidence = {"status": outcome.status, "isolation": outcome.isolation}
         return tuple(

@@ -17,8 +17,6 @@ BEGIN, COMPARE, DECIDE, EXPECTED = "_bilora_begin", "_bilora_compare", "_bilora_
 """Names under which an instrumented test finds its recorder; see `instrumented`."""
 
 _UNITTEST = re.compile(r"assert[A-Z]\w*|fail[A-Z]\w*")
-_PREPARES = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign,
-             ast.AnnAssign, ast.AugAssign, ast.Pass, ast.Global, ast.Delete)  # fmt: skip
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -193,32 +191,35 @@ def called(trees: Iterable[ast.AST]) -> set[str]:
 
 
 def silent_test(tests: Sequence[str]) -> str | None:
-    """Return the first test that asserts nothing, or None if each asserts something or prepares those that do.
+    """Return the first test that looks like one and asserts nothing, or the first of all if none asserts anything.
 
-    A definition that nobody calls, a bare comparison, a `print`, an assert of a tuple and a comment assert
-    nothing. What does not parse is not this rule's business.
+    That is a bare comparison, a comparison that is printed, an assert of a tuple or of a constant, and a function
+    with asserts that nobody calls. What does not parse is not this rule's business.
     """
     trees = [(test, tree) for test in tests if (tree := parsed(test)) is not None]
     calls = called(tree for _, tree in trees)
     asserting = False
     for test, tree in trees:
-        runs = [node for node in tree.body if not isinstance(node, Function | ast.ClassDef)]
-        runs += [node for node in entry_points(tree)]
-        runs += [node for node in tree.body if isinstance(node, Function | ast.ClassDef) and node.name in calls]
-        if any(asserts(node) for node in runs) or _calls_asserting(tree, [other for _, other in trees]):
-            asserting = True
-        elif asserts(tree) or not tree.body or not all(isinstance(node, _PREPARES) for node in tree.body):
-            return test
-    return None if asserting else next((test for test, _ in trees), None)
+        entries = {id(node) for node in entry_points(tree)}
+        for node in tree.body:
+            if isinstance(node, Function | ast.ClassDef):
+                runs = id(node) in entries or node.name in calls
+                if asserts(node) and not runs:
+                    return test
+                asserting |= runs and asserts(node)
+            elif _pretends(node):
+                return test
+            else:
+                asserting |= asserts(node)
+    return None if asserting else next(iter(tests), None)
 
 
-def _calls_asserting(tree: ast.Module, others: Iterable[ast.Module]) -> bool:
-    """Whether the top level calls a function, defined in any of the tests, that asserts something."""
-    top = called(node for node in tree.body if not isinstance(node, Function | ast.ClassDef))
-    defined = {
-        node.name for other in others for node in other.body if isinstance(node, Function | ast.ClassDef) and asserts(node)
-    }
-    return bool(top & defined)
+def _pretends(node: ast.stmt) -> bool:
+    """Whether a statement compares or asserts without any effect."""
+    if isinstance(node, ast.Assert):
+        return constant_truth(node.test) is True
+    compares = isinstance(node, ast.Expr) and any(isinstance(one, ast.Compare) for one in ast.walk(node.value))
+    return compares and not asserts(node)
 
 
 def instrumented(tree: ast.Module, subject: Subject, fresh: Iterable[str] = ()) -> ast.Module:

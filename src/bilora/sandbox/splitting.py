@@ -83,7 +83,10 @@ def _is_data(expression: ast.expr) -> bool:
     """
     match expression:
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=keywords) if name in _CALLABLE:
-            return (len(arguments) == 1 or name not in _MIXING) and all(map(_is_data, [*arguments, *(one.value for one in keywords)]))
+            mixed = name in _MIXING and len(arguments) > 1
+            if mixed and any(isinstance(node, ast.Call) for one in arguments for node in ast.walk(one)):
+                return False
+            return all(map(_is_data, [*arguments, *(one.value for one in keywords)]))
         case ast.Call(func=function):
             return _is_data(function)
         case ast.Attribute(value=value) | ast.Subscript(value=value) | ast.Starred(value=value):
