@@ -22,7 +22,9 @@ from bilora.sandbox.seccomp import ALLOWED
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's filters are Linux's")
 
 TEST = "assert answer(6) == 42"
-CONTROL = Program(code="def answer(n):\n    return n * 7", tests=(TEST,))
+CHECK = "def check(candidate):\n    for n in (6,):\n        assert candidate(n) == 7 * n\n\ncheck(answer)"
+FORMS = {"assert": TEST, "check": CHECK}
+CONTROL = Program(code="def answer(n):\n    return n * 7", tests=(TEST, CHECK))
 
 HOSTILE = {
     "exit at import": "import sys\nsys.exit(0)",
@@ -278,7 +280,7 @@ def descendants_and_orphans() -> set[int]:
 def outcomes() -> Iterator[dict[str, Outcome]]:
     programs = []
     for code in HOSTILE.values():
-        programs += [Program(code=textwrap.dedent(code), tests=(TEST,)), CONTROL]
+        programs += [Program(code=textwrap.dedent(code), tests=(test,)) for test in FORMS.values()] + [CONTROL]
     before = descendants_and_orphans()
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with ProcessSandbox(workers=4, cpu_s=1, wall_s=2.5, memory_mb=512) as sandbox:
@@ -288,18 +290,20 @@ def outcomes() -> Iterator[dict[str, Outcome]]:
         assert time.monotonic() < until, left
         time.sleep(0.1)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - used < 50 * 1024
-    names = [name for hostile in HOSTILE for name in (hostile, f"control after {hostile}")]
+    names = [name for hostile in HOSTILE for name in (*(f"{hostile}, {form}" for form in FORMS), f"after {hostile}")]
     yield dict(zip(names, ran, strict=True))
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_program_does_not_pass(outcomes: dict[str, Outcome], name: str) -> None:
-    assert outcomes[name].status in ("failed", "timeout", "crashed", "denied"), outcomes[name]
+def test_a_hostile_program_does_not_pass(outcomes: dict[str, Outcome], name: str, form: str) -> None:
+    outcome = outcomes[f"{name}, {form}"]
+    assert outcome.status in ("failed", "timeout", "crashed", "denied"), outcome
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_the_program_after_a_hostile_one_is_judged_as_ever(outcomes: dict[str, Outcome], name: str) -> None:
-    assert outcomes[f"control after {name}"].status == "passed", outcomes[f"control after {name}"]
+    assert outcomes[f"after {name}"].status == "passed", outcomes[f"after {name}"]
 
 
 @pytest.mark.parametrize(

@@ -31,10 +31,10 @@ def run(
         typer.Option(help="File with tests, run after the program: asserts, check(candidate), test_… or unittest."),
     ] = None,
     setup: Annotated[Path | None, typer.Option(help="Python source run between program and tests.")] = None,
-    cpu_s: Annotated[
-        float, typer.Option(min=0.1, max=MOST_CPU_S, help="Processor time it may use, in seconds.")
-    ] = 10,
-    memory_mb: Annotated[int, typer.Option(min=64, max=MOST_MEMORY_MB, help="Address space it may use, in MiB.")] = 1024,
+    cpu_s: Annotated[float, typer.Option(min=0.1, max=MOST_CPU_S, help="Processor time it may use, in seconds.")] = 10,
+    memory_mb: Annotated[
+        int, typer.Option(min=64, max=MOST_MEMORY_MB, help="Address space it may use, in MiB.")
+    ] = 1024,
     allow_weak: Annotated[bool, typer.Option(help="Run even where system calls cannot be filtered.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
@@ -108,7 +108,9 @@ def _statements(path: Path) -> tuple[str, ...]:
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise BadData(path, f"is not Python ({getattr(error, 'msg', error)}).", getattr(error, "lineno", None)) from None
+        raise BadData(
+            path, f"is not Python ({getattr(error, 'msg', error)}).", getattr(error, "lineno", None)
+        ) from None
     found = {ast.unparse(statement): statement.lineno for statement in tree.body}
     silent = silent_test(tuple(found))
     if silent is not None or not found:

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+CANDIDATE = "candidate"
+"""What a test may call the function under test, whatever its name is."""
 CHECK = "check"
 """The function of HumanEval's form: its one argument is the function to be tested (Chen et al. 2021)."""
 
@@ -171,13 +173,13 @@ def asserts(tree: ast.AST) -> bool:
 def entry_points(tree: ast.Module) -> Iterator[Function | ast.ClassDef]:
     """Yield the definitions that a test runner calls by itself: `check`, `test…` and test cases of unittest."""
     for node in tree.body:
-        if isinstance(node, Function):
-            if node.name == CHECK and len(node.args.posonlyargs + node.args.args) == 1:
+        if isinstance(node, ast.ClassDef):
+            if any("TestCase" in ast.dump(base) for base in node.bases):
                 yield node
-            elif node.name.startswith("test"):
+        elif isinstance(node, Function):
+            takes_candidate = len(node.args.posonlyargs + node.args.args) == 1
+            if node.name.startswith("test") or (node.name == CHECK and takes_candidate):
                 yield node
-        elif isinstance(node, ast.ClassDef) and any("TestCase" in ast.dump(base) for base in node.bases):
-            yield node
 
 
 def called(trees: Iterable[ast.AST]) -> set[str]:
@@ -242,7 +244,7 @@ class Subject:
     """Names that hold what the program gave, followed through assignments until nothing is added."""
 
     def __init__(self, roots: Iterable[str]) -> None:
-        self._names = {*roots, "candidate"}
+        self._names = {*roots, CANDIDATE}
         self._parameters: dict[str, list[str]] = {}
 
     def follow(self, tree: ast.AST) -> None:
@@ -266,8 +268,10 @@ class Subject:
         match node:
             case ast.Assign(targets=targets, value=value) if self.mentioned(value):
                 self._bind(*targets)
-            case ast.AnnAssign(target=target, value=value) | ast.AugAssign(target=target, value=value) | ast.NamedExpr(
-                target=target, value=value
+            case (
+                ast.AnnAssign(target=target, value=value)
+                | ast.AugAssign(target=target, value=value)
+                | ast.NamedExpr(target=target, value=value)
             ) if self.mentioned(value):
                 self._bind(target)
             case ast.For(target=target, iter=iterated) | ast.comprehension(target=target, iter=iterated) if (
@@ -276,6 +280,8 @@ class Subject:
                 self._bind(target)
             case ast.withitem(context_expr=context, optional_vars=ast.expr() as target) if self.mentioned(context):
                 self._bind(target)
+            case ast.Try(body=body, handlers=handlers) if any(self.mentioned(one) for one in body):
+                self._names.update(handler.name for handler in handlers if handler.name)
             case ast.FunctionDef(name=name, body=body) | ast.AsyncFunctionDef(name=name, body=body) if any(
                 self.mentioned(one) for one in body
             ):
@@ -330,7 +336,10 @@ class _Instrument(ast.NodeTransformer):
         return [node, ast.Expr(_call(EXPECTED, _call(BEGIN), ast.Constant(None), subject))] if expecting else node
 
     def visit_Try(self, node: ast.Try) -> ast.AST:
-        expects, subject = _expects_exception(node), ast.Constant(any(self._subject.mentioned(one) for one in node.body))
+        expects, subject = (
+            _expects_exception(node),
+            ast.Constant(any(self._subject.mentioned(one) for one in node.body)),
+        )
         self.generic_visit(node)
         if expects:
             for handler in node.handlers:

@@ -23,7 +23,8 @@ MUTABLE = (list, dict, set, bytearray, collections.deque)
 OPERATIONS: dict[str, Callable[..., Any]] = {
     **{name: getattr(operator, f"__{name}__") for name in (
         "eq", "ne", "lt", "le", "gt", "ge", "contains", "add", "sub", "mul", "truediv", "floordiv", "mod", "pow",
-        "matmul", "and", "or", "xor", "lshift", "rshift", "getitem", "setitem", "delitem", "neg", "pos", "abs", "invert",
+        "matmul", "and", "or", "xor", "lshift", "rshift", "getitem", "setitem", "delitem", "neg", "pos", "abs",
+        "invert",
     )},
     **{function.__name__: function for function in (
         getattr, setattr, delattr, iter, next, len, bool, str, repr, hash, int, float, complex, bytes, format, round,
@@ -78,7 +79,8 @@ class Objects:
         """
         arguments = [self.read(one) for one in tagged]
         named = {key: self.read(one) for key, one in keywords.items()}
-        everything = {**dict(enumerate(arguments)), **named}
+        everything: dict[int | str, Any] = dict(enumerate(arguments))
+        everything.update(named)
         mutable = {key: value for key, value in everything.items() if isinstance(value, MUTABLE)}
         before = {key: self.write(value) for key, value in mutable.items()}
         result = self._namespace[arguments[0]] if name == "name" else OPERATIONS[name](*arguments, **named)

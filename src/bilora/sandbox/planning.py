@@ -38,6 +38,8 @@ def plan(code: str, setup: str, tests: Sequence[str]) -> Plan:
     parts = [split(test) for test in tests]
     whole = [test for test, part in zip(tests, parts, strict=True) if part is None]
     bound = assertions.names(whole).binds if whole else frozenset()
+    if assertions.CANDIDATE not in assertions.defined_names(code):
+        bound |= {assertions.CANDIDATE}  # the tester knows which function is meant
     prepared = assertions.names([setup]).binds if setup.strip() else frozenset()
     steps = tuple(
         Step(test, part, bool(assertions.of_the_program(part.names, prepared, code)))

@@ -232,8 +232,9 @@ class _Trial:
                     "candidate": self._plan.candidate,
                 },
             )
-            if not begun["passed"]:
-                self._inside = True
+            if begun["detail"]:
+                return False, begun["detail"]
+            self._inside = bool(begun["inside"])
         if not self._inside:
             report = self._instruct(self._tester, {"test": step.test, "called": self._plan.called})
             if not report["inside"]:

@@ -7,6 +7,8 @@ test expects) is noticed, so that such an assert is told from one that was decid
 from __future__ import annotations
 
 import builtins
+import re
+import types
 from collections.abc import Callable, Generator
 from typing import Any, NoReturn, Protocol
 
@@ -184,6 +186,15 @@ def _kept(old: Any, new: Any) -> Any:
     return new
 
 
+_TYPES: tuple[Any, ...] = (
+    *(types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, types.GeneratorType),
+    *(types.CoroutineType, types.AsyncGeneratorType, map, filter, zip, enumerate, reversed),
+    *(type(iter([])), type(iter(())), type(iter("")), type(iter(b"")), type(iter(set())), type(iter({}))),
+    *(type(iter(range(1))), type({}.values()), type(re.compile("")), slice, property, classmethod, staticmethod),
+)
+_KINDS: dict[str, type] = {kind.__name__: kind for kind in _TYPES}
+
+
 class Remote:
     """One object of the program. What is done to it happens there, and what comes of it comes back as data."""
 
@@ -194,6 +205,11 @@ class Remote:
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> NoReturn:
         raise Undecidable("a class of the test extends one of the program")
+
+    @property  # type: ignore[misc]  # as in unittest.mock: `isinstance` asks it
+    def __class__(self) -> type:
+        """The type that it says it is, where Python has one of that name that is no plain data: for `isinstance`."""
+        return _KINDS.get(self._kind, Remote)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_bilora") or name in ("__wrapped__", "__signature__"):
@@ -234,37 +250,34 @@ def _reflected(operation: str) -> Callable[..., Any]:
     return method
 
 
-_BINARY = "add sub mul truediv floordiv mod pow matmul and or xor lshift rshift divmod".split()  # noqa: SIM905
-_DECIDING = [*"lt le gt ge contains".split(), *_BINARY]  # noqa: SIM905
-_PLAIN = "call getitem setitem delitem iter next len bool str hash int float complex bytes index enter exit reversed neg pos abs invert format round".split()  # noqa: SIM905,E501
-for _name in _DECIDING:
-    setattr(Remote, f"__{_name}__", _forward(_name, decides=True))
-for _name in _PLAIN:
-    setattr(Remote, f"__{_name}__", _forward(_name, decides=False))
-for _name in _BINARY:
-    setattr(Remote, f"__r{_name}__", _reflected(_name))
-
-
 def _equal(operation: str, unequal: bool) -> Callable[..., Any]:
     """Compare two objects there; to plain data none of them is equal, whatever its class says."""
     method = _forward(operation, decides=True)
     return lambda self, other: method(self, other) if isinstance(other, Remote) else unequal
 
 
-def _instance_of(kind: Remote, value: Any) -> Any:
-    kind._program.trusted = False
-    return kind._program.perform("isinstance", value, kind)
-
-
-def _subclass_of(kind: Remote, value: Any) -> Any:
-    kind._program.trusted = False
-    return kind._program.perform("issubclass", value, kind)
-
-
-Remote.__eq__ = _equal("eq", False)  # type: ignore[method-assign]
-Remote.__ne__ = _equal("ne", True)  # type: ignore[method-assign]
-Remote.__instancecheck__ = _instance_of  # type: ignore[attr-defined]
-Remote.__subclasscheck__ = _subclass_of  # type: ignore[attr-defined]
+_BINARY = (
+    *("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "divmod"),
+    *("and", "or", "xor", "lshift", "rshift"),
+)
+_DECIDING = (*_BINARY, "lt", "le", "gt", "ge", "contains")
+"""Here an object meets a value that the test may expect."""
+_TELLING = (
+    *("call", "getitem", "setitem", "delitem", "iter", "next", "reversed", "len", "bool", "str", "hash", "int"),
+    *("float", "complex", "bytes", "index", "enter", "exit", "neg", "pos", "abs", "invert", "format", "round"),
+)
+"""These give away nothing, and what they give is data."""
+_METHODS: dict[str, Callable[..., Any]] = {
+    **{name: _forward(name, decides=True) for name in _DECIDING},
+    **{name: _forward(name, decides=False) for name in _TELLING},
+    **{f"r{name}": _reflected(name) for name in _BINARY},
+    "eq": _equal("eq", False),
+    "ne": _equal("ne", True),
+    "instancecheck": _reflected("isinstance"),
+    "subclasscheck": _reflected("issubclass"),
+}
+for _name, _method in _METHODS.items():
+    setattr(Remote, f"__{_name}__", _method)
 
 
 def _extension(kind: type) -> type:
@@ -281,5 +294,3 @@ def _extension(kind: type) -> type:
 _EXTENSIONS: dict[type, type] = {
     kind: _extension(kind) for kind in (int, float, complex, str, bytes, list, tuple, set, frozenset, dict)
 }
-
-

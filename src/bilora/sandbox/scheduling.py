@@ -1,4 +1,4 @@
-"""How long a process was ready to run and had to wait for a core: what tells a sleeper from a victim of a busy machine."""
+"""How long a process was ready to run and waited for a core, which a process that sleeps does not."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ test expects never goes there.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import secrets
 import sys
@@ -117,7 +118,7 @@ class _Tester:
         sys.modules["__main__"] = self._module
         unittest.main = lambda *_, **__: None  # type: ignore[assignment]  # test cases are run one by one
         plain_run = asyncio.run
-        asyncio.run = lambda main, **options: (  # type: ignore[assignment]
+        asyncio.run = lambda main, **options: (
             main._program.perform("await", main) if isinstance(main, Remote) else plain_run(main, **options)
         )
         self._names.update(
@@ -135,12 +136,16 @@ class _Tester:
                 self._names[module] = __import__(module)
             found, self._fresh = self._program.bind(sorted({*names, *filter(None, [candidate])}))
             self._names.update(found)
-            if "candidate" in names and "candidate" not in found and candidate in found:
-                self._names["candidate"] = found[candidate]
+            if assertions.CANDIDATE not in found and candidate in found:
+                self._names[assertions.CANDIDATE] = found[candidate]
             self._subject = assertions.Subject(found)
-            self._execute(setup)
 
-        return self._attempt(start)
+        begun = self._attempt(start)
+        if begun["passed"]:
+            # The setup ran beside the program before; what keeps it from running here is no fault of the program's.
+            prepared = self._attempt(lambda: self._execute(setup))
+            begun["inside"] = prepared["inside"] or prepared["detail"]
+        return begun
 
     def run(self, test: str, called: list[str]) -> dict[str, Any]:
         """Run one test; what it defines for a test runner, and nobody in `called` calls, is run as well."""
@@ -166,12 +171,12 @@ class _Tester:
         entry = self._names[name]
         if isinstance(entry, type):
             _run_case(entry)
-        elif name == assertions.CHECK:
-            if self._candidate not in self._names:
-                raise NameError("check(candidate) is not called, and the program defines no function")
-            entry(self._names[self._candidate])
-        else:
-            entry()
+            return
+        if name == assertions.CHECK and self._candidate not in self._names:
+            raise NameError("check(candidate) is not called, and the program defines no function")
+        result = entry(self._names[self._candidate]) if name == assertions.CHECK else entry()
+        if inspect.iscoroutine(result):
+            asyncio.run(result)
 
     def _attempt(self, deed: Callable[[], Any]) -> dict[str, Any]:
         """Do something that may fail in any way, and report how it went and what was counted meanwhile."""

@@ -45,7 +45,9 @@ Every module of the standard library that is of use to code which only computes;
 system is refused as ever: `threading` can be imported, and starts no thread. A process forks more slowly the
 more it has loaded, so only the common modules are loaded for programs that name none of the others.
 """
-_MODULES = "|".join(sorted({re.escape(part) for name in _FURTHER.split() for part in name.split(".")} - {*_COMMON.split(), "os"}))
+_MODULES = "|".join(
+    sorted({re.escape(part) for name in _FURTHER.split() for part in name.split(".")} - {*_COMMON.split(), "os"})
+)
 _RARER = re.compile(
     rf"(?:\bimport\b|\bfrom\b|__import__\(|import_module\().*?\b(?:{_MODULES})\b"
     r"|\basync\b|\bcodecs\b|\.(?:en|de)code\(\s*['\"](?!utf-?8|ascii|latin)"
@@ -112,9 +114,7 @@ def _enclosed(limits: Limits) -> Layers:
     return Layers(("namespaces", *inner.on), inner.off)
 
 
-def _raise(
-    referee: Channel, live: Callable[[int, Limits, Layers], NoReturn], limits: Limits, layers: Layers
-) -> None:
+def _raise(referee: Channel, live: Callable[[int, Limits, Layers], NoReturn], limits: Limits, layers: Layers) -> None:
     descriptor = referee.take_over()
     pid = os.fork()
     if pid == 0:
