@@ -84,6 +84,7 @@ def test_only_compositions_of_the_train_split_enter() -> None:
         ("two", "9282ee6533a282e500ec561e251ce0b72ea8b5212964a115f77ec7f253449ffe"),
         ("three", "e14a89d738e58a64c9470bbae82eaf2238b183122148ab2af464425dbdaa7cd8"),
     ],
+    ids=["one", "two", "three"],
 )
 def test_the_exercises_that_the_shipped_base_read_are_made_the_same_again(tier: Any, digest: str) -> None:
     own = read_pretraining(ROOT / "models" / "nano" / "pretrain.yaml").corpus

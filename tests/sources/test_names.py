@@ -156,10 +156,10 @@ def test_equal_seeds_draw_equal_names() -> None:
 
 
 def test_a_name_that_ends_like_a_module_imports_nothing() -> None:
-    chain = next(one for one in chains("one") if one[0].name == "upper" or one[0].name == "uppercase")
-    assert "import" not in render(_bound(chain, [2]), "steps", "some_words", "polymath")
-    product = next(one for one in chains("one") if one[0].name == "product")
-    assert render(_bound(product, [2]), "steps", "some_words", "polymath").startswith("import math\n")
+    named = {chain[0].name: _bound(chain, [2]) for chain in chains("one")}
+    assert "polymath.upper()" in (code := render(named["uppercase"], "steps", "some_words", "polymath"))
+    assert "import" not in code
+    assert render(named["product"], "steps", "some_words", "polymath").startswith("import math\n")
 
 
 def test_the_former_names_come_from_the_operations_and_repeat() -> None:
