@@ -56,10 +56,12 @@ def summaries(recipe: Pretraining) -> list[Pair]:
     return random.Random(SEED).sample(found, PAIRS)
 
 
-def programs() -> list[Pair]:
-    """Statements of exercises of unseen compositions, and their code."""
+def programs(recipe: Pretraining) -> list[Pair]:
+    """Statements of exercises of unseen compositions, and their code, named as the recipe names its own."""
+    names = recipe.corpus.exercise_names
     rows = itertools.chain.from_iterable(
-        itertools.islice(exercises(tier, None, SEED, only="validation"), PAIRS // 2) for tier in ("two", "three")
+        itertools.islice(exercises(tier, None, SEED, only="validation", names=names), PAIRS // 2)
+        for tier in ("two", "three")
     )
     return [(f"# {row['text']}\n", f"{row['code']}\n") for row in rows]
 
@@ -99,9 +101,10 @@ def copied(recipe: Pretraining, documents: Sequence[Document]) -> str:
 def leaked(recipe: Pretraining, documents: Sequence[Document]) -> str:
     """Say how many exercises of unseen compositions, written as the corpus writes its own, stand in the documents."""
     marks = ' #"'  # of a comment or a docstring
+    names = recipe.corpus.exercise_names
     unseen: dict[str, list[set[str]]] = defaultdict(list)
     for tier, split in itertools.product(recipe.corpus.exercises, ("validation", "test")):
-        for row in itertools.islice(exercises(tier, None, SEED, only=split), UNSEEN):
+        for row in itertools.islice(exercises(tier, None, SEED, only=split, names=names), UNSEEN):
             unseen[row["text"].strip(marks)].append(set(row["code"].splitlines()))
     read = 0
     for text in documents:
@@ -162,7 +165,7 @@ def trials(recipe: Pretraining, variants: Sequence[str], tokens: int, packages: 
         return build(CorpusParams.model_validate_json(json), SEED, packages)[0]
 
     held_out = "\n".join(held_out_texts(recipe.corpus.held_out, recipe.corpus.max_file_chars))
-    pairs = summaries(recipe), programs()
+    pairs = summaries(recipe), programs(recipe)
     for variant in variants:
         own = changed(recipe, variant, tokens)
         shape = own.architecture
@@ -200,7 +203,7 @@ def shipped(recipe: Pretraining, folder: Path, packages: Path | None) -> Iterato
     yield copied(recipe, documents)
     yield leaked(recipe, documents)
     yield f"summaries {after(model, tokenizer, summaries(recipe)):.3f}"
-    yield f"exercises {after(model, tokenizer, programs()):.3f}"
+    yield f"exercises {after(model, tokenizer, programs(recipe)):.3f}"
 
 
 def main() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,17 @@ import pytest
 from distributions import distribution
 
 from bilora.errors import BadData
+from bilora.pretraining.corpus import _exercises as exercises_of_a_recipe
 from bilora.pretraining.corpus import build, licence_ids, source_texts, sources
-from bilora.pretraining.recipe import CorpusParams
+from bilora.pretraining.recipe import CorpusParams, read_pretraining
 from bilora.pretraining.shards import pack, render
 from bilora.pretraining.tokenizer import SPECIAL, train_tokenizer
 from bilora.pretraining.train import rate
 from bilora.sources.exercises import exercises
 from bilora.sources.installed import licence, modules
+from bilora.sources.names import words_of
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def recipe(**changes: Any) -> CorpusParams:
@@ -67,8 +73,41 @@ def test_only_compositions_of_the_train_split_enter() -> None:
     documents, manifest = build(recipe(packages=["pluggy"], exercises={"one": 400}), 1)
     text = plain(documents)
     assert manifest["exercises"] == {"one": 400}
-    held_out = [row for row in exercises("one", 111, 1) if row["split"] != "train"]
+    held_out = [row for row in exercises("one", 111, 1, names="operations") if row["split"] != "train"]
     assert held_out and not [row for row in held_out if row["text"] in text]
+
+
+@pytest.mark.parametrize(
+    ("tier", "digest"),
+    [
+        ("one", "f9028141ef794c583d60b8ebd27622faf59efd361732858ab8d3905f58cb3c90"),
+        ("two", "9282ee6533a282e500ec561e251ce0b72ea8b5212964a115f77ec7f253449ffe"),
+        ("three", "e14a89d738e58a64c9470bbae82eaf2238b183122148ab2af464425dbdaa7cd8"),
+    ],
+    ids=["one", "two", "three"],
+)
+def test_the_exercises_that_the_shipped_base_read_are_made_the_same_again(tier: Any, digest: str) -> None:
+    own = read_pretraining(ROOT / "models" / "nano" / "pretrain.yaml").corpus
+    rows = exercises_of_a_recipe(tier, 500, 42, own.exercise_names)
+    assert sha256("".join(json.dumps(row, sort_keys=True) for row in rows).encode()).hexdigest() == digest
+
+
+@pytest.mark.parametrize("base", ["nano", "smoke"])
+def test_the_shipped_bases_read_exercises_named_after_their_operations(base: str) -> None:
+    assert read_pretraining(ROOT / "models" / base / "pretrain.yaml").corpus.exercise_names == "operations"
+
+
+def test_a_recipe_may_name_exercises_by_words_of_the_train_split() -> None:
+    def functions(names: Any) -> set[str]:
+        rows = exercises_of_a_recipe("two", 300, 1, names)
+        return {row["test_list"][0].removeprefix("assert ").partition("(")[0] for row in rows}
+
+    words = {word for name in functions("words") for word in name.split("_")}
+    assert len(words) > 300 and words <= set(words_of("train"))
+    documents, _ = build(recipe(packages=["pluggy"], exercises={"two": 300}, exercise_names="words"), 1)
+    text = plain(documents)
+    assert all(f"def {name}(" in text for name in functions("words"))
+    assert not any(f"def {name}(" in text for name in functions("operations"))
 
 
 @pytest.mark.parametrize("form", ["whole_files", "docstring_first", "continuations", "fill_ins"])

@@ -25,6 +25,7 @@ from bilora.ports import Progress, silent
 from bilora.pretraining.recipe import CorpusParams
 from bilora.sources.exercises import Tier, exercises
 from bilora.sources.installed import Module, generated, modules, read
+from bilora.sources.names import Names
 
 SPDX = {
     "apache": "Apache-2.0",
@@ -121,9 +122,9 @@ def exercise_text(row: dict[str, Any], rng: random.Random) -> str:
     return f'{prefix}{signature}\n    """{row["text"]}"""\n{rest}\n\n{tests}\n'
 
 
-def _exercises(tier: Tier, count: int, seed: int) -> list[dict[str, Any]]:
-    """Make so many exercises: other phrasings and tests of the same compositions once all had a turn."""
-    rows = (row for number in itertools.count(seed) for row in exercises(tier, None, number, only="train"))
+def _exercises(tier: Tier, count: int, seed: int, names: Names) -> list[dict[str, Any]]:
+    """Make `count` exercises: other phrasings and tests of the same compositions once all had a turn."""
+    rows = (row for number in itertools.count(seed) for row in exercises(tier, None, number, only="train", names=names))
     return list(itertools.islice(rows, count))
 
 
@@ -183,7 +184,9 @@ def build(
 
     own_files = {name: _permitted(name, params, folder) for name in _named(params)}
     pool = ProcessPoolExecutor(mp_context=get_context("spawn"))
-    made = [pool.submit(_exercises, tier, count, seed) for tier, count in params.exercises.items()]
+    made = [
+        pool.submit(_exercises, tier, count, seed, params.exercise_names) for tier, count in params.exercises.items()
+    ]
     for name in params.held_out:  # what others copied from them must not enter either
         for text in source_texts(modules(name, "test"), params.max_file_chars):
             fresh(text)

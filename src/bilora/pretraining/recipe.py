@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bilora.documents import Count, Slice, load_yaml, parse_document
+from bilora.sources.names import Names
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -22,12 +23,17 @@ class Shares(Slice):
 
 
 class CorpusParams(Slice):
-    """What the embedded base reads. Packages named by any task as validation or test never enter."""
+    """What the embedded base reads. Packages named by any task as validation or test never enter.
+
+    `exercise_names: operations` is how the exercises of the bases in models/ are named. `words` names them as the
+    tasks name theirs, with words of the train split.
+    """
 
     packages: Annotated[list[str], Field(min_length=1)]
     held_out: list[str]
     licences: Annotated[list[str], Field(min_length=1)]
     exercises: dict[Literal["one", "two", "three"], Annotated[int, Field(ge=0)]]
+    exercise_names: Names = "operations"
     shares: Shares
     max_file_chars: Count
 

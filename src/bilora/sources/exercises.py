@@ -2,21 +2,24 @@
 
 A composition is a chain of one to three operations. It is the unit of the split: every composition
 belongs to train, validation or test for good, so no tested one is ever trained on, here or in
-pre-training. Each variant of a composition has its own phrasing, code style, constants and tests;
-its answer is computed by running its code, and all code styles must agree.
+pre-training. The words in the names of functions and parameters are split as well (names.py).
+Each variant of a composition has its own phrasing, code style, names, constants and tests; its
+answer is computed by running its code, and all code styles must agree.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import random
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, get_args
 
 from bilora.params import ExercisesSource, Style
 from bilora.ports import Progress, silent
 from bilora.records import Row, Split
+from bilora.sources.dealing import deal
+from bilora.sources.names import Names, after_operations, by_words
 from bilora.sources.operations import OPERATIONS, Operation, Type
 
 Tier = Literal["one", "two", "three"]
@@ -38,14 +41,6 @@ NOUNS: dict[Type, str] = {
     "counts": "a dictionary from words to numbers",
     "n": "a number",
     "flag": "a truth value",
-}
-ARGUMENTS: dict[Type, tuple[str, ...]] = {
-    "numbers": ("numbers", "nums", "values"),
-    "words": ("words", "strings", "items"),
-    "text": ("text", "s", "string"),
-    "counts": ("counts", "mapping", "data"),
-    "n": ("n", "number", "x"),
-    "flag": ("flag",),
 }
 LEXICON = (
     "apple", "river", "stone", "cloud", "echo", "orange", "table", "under", "lamp", "ivory", "garden", "bird",
@@ -84,10 +79,7 @@ def split_of(chain: Chain) -> Split:
     both `len(x)`.
     """
     names = "+".join(_FIRST[op.expression("x")] for op in chain)
-    place = int.from_bytes(hashlib.sha256(names.encode()).digest()[:8], "big") / 2**64
-    if place < TEST_SHARE:
-        return "test"
-    return "validation" if place < TEST_SHARE + VALIDATION_SHARE else "train"
+    return deal(names, test=TEST_SHARE, validation=VALIDATION_SHARE)
 
 
 def _constant(operation: Operation, text: str, k: int) -> str:
@@ -143,7 +135,7 @@ def render(chain: list[Operation], style: Style, name: str, argument: str) -> st
         body.append("return result")
     lines = [*before, f"def {name}({argument}):", *_indent(body)]
     text = "\n".join(lines)
-    imports = [f"import {module}" for module in ("itertools", "math") if f"{module}." in text]
+    imports = [f"import {module}" for module in ("itertools", "math") if re.search(rf"\b{module}\.", text)]
     return "\n".join([*imports, *([""] if imports else []), text])
 
 
@@ -242,22 +234,21 @@ def _tests(chain: list[Operation], name: str, argument: str, rng: random.Random)
     return tests
 
 
-def variant(chain: Chain, number: int, seed: int, styles: Sequence[Style] = STYLES) -> dict[str, Any]:
+def variant(
+    chain: Chain, number: int, seed: int, styles: Sequence[Style] = STYLES, names: Names = "words"
+) -> dict[str, Any]:
     """Make one exercise of a composition: `text`, `code`, `test_list` and its style, one of `styles`.
 
     Raises:
         Unusable: no choice of inputs gave usable tests.
     """
-    name = composition(chain)
-    rng = random.Random(f"{seed}:{name}:{number}")
+    rng = random.Random(f"{seed}:{composition(chain)}:{number}")
     for _ in range(8):
         operations = _bound(chain, [rng.randint(2, 6) for _ in chain])
-        generic = rng.random() < 0.3
-        function = rng.choice(("solve", "compute", "process")) if generic else "_".join(
-            operation.name for operation in rng.sample(operations, k=min(2, len(operations)))
-        )  # fmt: skip
-        function = "get_" + function if function in {op.name for op in chain} or "." in function else function
-        argument = rng.choice(ARGUMENTS[chain[0].takes])
+        if names == "words":
+            function, argument = by_words(split_of(chain), rng)
+        else:
+            function, argument = after_operations(operations, rng)
         try:
             tests = _tests(operations, function, argument, rng)
         except (Unusable, ValueError, TypeError, ZeroDivisionError):
@@ -269,7 +260,13 @@ def variant(chain: Chain, number: int, seed: int, styles: Sequence[Style] = STYL
 
 
 def exercises(
-    tier: Tier, count: int | None, seed: int, *, only: Split | None = None, styles: Sequence[Style] = STYLES
+    tier: Tier,
+    count: int | None,
+    seed: int,
+    *,
+    only: Split | None = None,
+    styles: Sequence[Style] = STYLES,
+    names: Names = "words",
 ) -> Iterator[dict[str, Any]]:
     """Yield the variants of up to `count` compositions of a tier (None: of all), in a seeded order."""
     pool = chains(tier)
@@ -284,7 +281,7 @@ def exercises(
         made = []
         for number in range(VARIANTS[tier]):
             try:
-                made.append(variant(chain, number, seed, styles))
+                made.append(variant(chain, number, seed, styles, names))
             except Unusable:
                 continue
         taken += bool(made)
