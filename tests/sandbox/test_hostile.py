@@ -321,6 +321,32 @@ def test_the_program_after_a_hostile_one_is_judged_as_ever(outcomes: dict[str, O
         ("'\\ud800\\0é'", "'\\ud800\\0é'"),
         ("float('inf')", "float('inf')"),
         ("list(range(10**5))", "sorted(10**5 * [0])[:0]"),
+        ("__import__('fractions').Fraction(1, 2)", "0.5"),
+        ("__import__('fractions').Fraction(6, 2)", "3"),
+        ("__import__('decimal').Decimal('2.50')", "2.5"),
+        ("__import__('decimal').Decimal('0.1')", "0.1"),
+        ("__import__('decimal').Decimal('NaN')", "0"),
+        ("{1: 2}.keys()", "{1}"),
+        ("{1: 2}.items()", "{(1, 2)}"),
+        ("{1: 2}.values()", "[2]"),
+        ("__import__('collections').OrderedDict(b=1, a=2)", "{'a': 2, 'b': 1}"),
+        ("__import__('collections').defaultdict(int, a=1)", "{'a': 1}"),
+        ("__import__('collections').ChainMap({'a': 1}, {'a': 2, 'b': 3})", "{'a': 1, 'b': 3}"),
+        ("__import__('collections').UserDict(a=1)", "{'a': 1}"),
+        ("__import__('types').MappingProxyType({'a': 1})", "{'a': 1}"),
+        ("__import__('collections').UserList([1, 2])", "[1, 2]"),
+        ("__import__('collections').UserString('ab')", "'ab'"),
+        ("__import__('collections').deque([1, 2])", "[1, 2]"),
+        ("__import__('array').array('i', [1, 2])", "[1, 2]"),
+        ("memoryview(b'ab')", "b'ab'"),
+        ("bytearray(b'ab')", "b'ab'"),
+        ("range(3)", "[0, 1, 2]"),
+        ("map(int, '12')", "[1, 2]"),
+        ("__import__('enum').IntEnum('E', 'a b').b", "2"),
+        ("__import__('enum').Enum('E', 'a b').b", "2"),
+        ("__import__('datetime').date(2020, 1, 2)", "'2020-01-02'"),
+        ("[{1: 2}.keys(), __import__('fractions').Fraction(1, 4)]", "[{1}, 0.25]"),
+        ("int", "int"),
     ],
 )
 def test_values_compare_as_python_compares_them(returned: str, expected: str) -> None:
@@ -328,6 +354,36 @@ def test_values_compare_as_python_compares_them(returned: str, expected: str) ->
     with ProcessSandbox(workers=1) as sandbox:
         outcome = sandbox.run(program)
     assert outcome.status == ("passed" if eval(f"({returned}) == {expected}") else "failed"), outcome.detail
+
+
+@pytest.mark.parametrize(
+    ("returned", "expected"),
+    [
+        ("collections.OrderedDict(b=1, a=2)", "collections.OrderedDict(a=2, b=1)"),
+        ("collections.Counter(a=1, b=0)", "collections.Counter('a')"),
+        ("collections.deque([1], maxlen=3)", "collections.deque([1])"),
+        ("collections.deque([1, 2])", "collections.deque([2, 1])"),
+        ("array.array('i', [1])", "array.array('d', [1.0])"),
+        ("fractions.Fraction(1, 3)", "fractions.Fraction(2, 6)"),
+        ("decimal.Decimal('1.10')", "decimal.Decimal('1.1')"),
+        ("datetime.date(2020, 1, 2)", "datetime.date(2020, 1, 2)"),
+        ("datetime.datetime(2020, 1, 2, 3)", "datetime.datetime(2020, 1, 2, 4)"),
+        ("datetime.timedelta(days=1)", "datetime.timedelta(hours=24)"),
+        ("datetime.time(1, 2)", "datetime.time(1, 2)"),
+        ("range(0, 4, 2)", "range(0, 3, 2)"),
+        ("[int, len, ValueError]", "[int, len, ValueError]"),
+        ("(range(2), None)", "(range(2), None)"),
+    ],
+)
+def test_values_of_the_library_are_compared_with_their_like(returned: str, expected: str) -> None:
+    modules = "import array, collections, datetime, decimal, fractions"
+    program = Program(code=f"{modules}\ndef f():\n    return {returned}", tests=(modules, f"assert f() == {expected}"))
+    with ProcessSandbox(workers=1) as sandbox:
+        outcome = sandbox.run(program)
+    names = {name: __import__(name) for name in modules.removeprefix("import ").split(", ")}
+    right = eval(f"({returned}) == ({expected})", names)
+    assert outcome.status == ("passed" if right else "failed"), outcome.detail
+    assert outcome.outside == outcome.asserts == 1
 
 
 def test_printing_much_and_then_answering_passes() -> None:
