@@ -243,7 +243,7 @@ def test_an_answer_is_paid_for_once(server: Server, tmp_path: Path) -> None:
 def test_a_failure_is_asked_again(server: Server, tmp_path: Path) -> None:
     server.respond = lambda body, number: (500, {}, {}) if number == 1 else answer("hello")
     made = [engine(server, cache=tmp_path, retries=0).generate("remote", requests())[0] for _ in range(2)]
-    assert [(one.finish, one.reason) for one in made] == [("error", "InternalServerError, HTTP 500"), ("stop", "")]
+    assert [(one.finish, one.reason) for one in made] == [("error", "HTTP 500: the server failed"), ("stop", "")]
 
 
 def test_a_spent_budget_leaves_the_rest_unanswered(server: Server, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_the_schema_allows_one_grade_for_each_candidate_and_nothing_else() -> No
         "[5]",
         '{"A": 6}',
         '{"A": 0}',
-        '{"A": "5"}',
+        '{"A": "five"}',
         '{"A": 4.5}',
         '{"A": true}',
         '{"A": null}',
