@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterator
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from bilora.redaction import one_line
 
@@ -48,6 +50,12 @@ def connection_fault(error: BaseException) -> str | None:
     if any("Connect" in type(cause).__name__ or "Network" in type(cause).__name__ for cause in causes):
         return "the connection failed"
     return None
+
+
+def uses_proxy(url: str) -> bool:
+    """Tell whether the environment sends requests to this address through a proxy."""
+    parts, proxies = urlsplit(url), getproxies()
+    return bool((proxies.get(parts.scheme) or proxies.get("all")) and not proxy_bypass(parts.hostname or ""))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

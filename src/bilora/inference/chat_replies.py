@@ -102,11 +102,19 @@ class Reply:
 
 
 def read_reply(body: bytes, content_type: str) -> Reply:
-    """Read a whole reply.
+    """Read a whole reply; one that is streamed unasked is read to its end.
 
     Raises:
         UnusableReply: it holds no answer.
     """
+    if "event-stream" in content_type or body.lstrip().startswith(b"data:"):
+        events = read_stream([body], "text/event-stream")
+        while True:
+            try:
+                next(events)
+            except StopIteration as end:
+                streamed: Reply = end.value
+                return streamed
     document = _document(body, content_type)
     choices = document.get("choices")
     if not isinstance(choices, list) or not choices:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from bilora.api_keys import clean_key
 from bilora.errors import BiloraError, Unreachable
-from bilora.inference.chat_replies import Reply, UnusableReply, read_document, read_reply, read_stream
+from bilora.inference.chat_replies import Finish, Reply, UnusableReply, read_document, read_reply, read_stream
 from bilora.inference.endpoint_errors import RequestFailed, offered_models, status_reason
 from bilora.inference.request_parameters import (
     Adapted,
@@ -25,7 +25,7 @@ from bilora.inference.request_parameters import (
     find_refusals,
     holds_for_others,
 )
-from bilora.network import connection_fault
+from bilora.network import connection_fault, uses_proxy
 from bilora.outside import Endpoint
 from bilora.ports import Progress, Request, silent
 from bilora.records import Completion, Message
@@ -125,7 +125,7 @@ class EndpointEngine:
             reply, _ = self._adapted(asked, self._send)
         except RequestFailed as fault:
             raise self._unreachable(fault) from None
-        finish, reason = reply.outcome()
+        finish, reason = self._outcome(reply)
         if not reason and finish == "length" and "}" not in reply.text:
             reason = f"the reply was cut off at {_JUDGE_TOKENS} tokens"
         if reason:
@@ -173,7 +173,7 @@ class EndpointEngine:
         wanted = self._endpoint.model
         if not known or any(wanted in (name, name.rpartition("/")[2], name.partition(":")[0]) for name in known):
             return None
-        return f"the server does not list the model {wanted!r}; {offered_models(known)}"
+        return f"the server does not list the model {wanted!r}; {offered_models(known, self._key)}"
 
     def close(self) -> None:
         """Close open connections."""
@@ -245,7 +245,7 @@ class EndpointEngine:
     def _completion(
         self, request: Request, system: str, reply: Reply, adapted: Adapted, latency_s: float
     ) -> Completion:
-        finish, reason = reply.outcome()
+        finish, reason = self._outcome(reply)
         return Completion(
             sample_id=request.sample_id,
             system=system,
@@ -257,6 +257,10 @@ class EndpointEngine:
             reason=reason,
             remark="; ".join(adapted.remarks),
         )
+
+    def _outcome(self, reply: Reply) -> tuple[Finish, str]:
+        finish, reason = reply.outcome()
+        return finish, one_line(reason, key=self._key or "")
 
     def _kept(self, request: Request, sent: Mapping[str, Any]) -> Path | None:
         """Where the answer to exactly this question, asked exactly so, lies once it has been paid for."""
@@ -342,7 +346,8 @@ class EndpointEngine:
             )
             raise RequestFailed(reason, status=error.status_code, document=document) from None
         except (APIConnectionError, httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL, ssl.SSLError) as error:
-            raise RequestFailed(connection_fault(error) or "the connection failed") from None
+            way = " (by way of the environment's proxy)" if uses_proxy(self._endpoint.base_url) else ""
+            raise RequestFailed(f"{connection_fault(error) or 'the connection failed'}{way}") from None
         except UnicodeEncodeError:
             raise RequestFailed("the question holds half of a surrogate pair, which cannot be sent") from None
         except (OpenAIError, ValueError, TypeError):

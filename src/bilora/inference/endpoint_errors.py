@@ -49,7 +49,7 @@ def status_reason(
     words = one_line(error_message(document), key=key or "")
     said = f' (the server says: "{words}")' if words else ""
     if _model_is_gone(status, document):
-        cause = f"the server has no model {model!r}; {offered_models(offered())}"
+        cause = f"the server has no model {model!r}; {offered_models(offered(), key)}"
     elif refused:
         cause = f"the server refuses {', '.join(refused)}"
     else:
@@ -57,11 +57,11 @@ def status_reason(
     return f"HTTP {status}: {cause}{said}"
 
 
-def offered_models(models: Sequence[str]) -> str:
-    """List a server's models, bounded in number and length."""
+def offered_models(models: Sequence[str], key: str | None) -> str:
+    """List a server's models, bounded in number and length, without the key."""
     if not models:
         return "it lists none"
-    shown = ", ".join(one_line(name, limit=80) for name in models[:MODELS_SHOWN])
+    shown = ", ".join(one_line(name, key=key or "", limit=80) for name in models[:MODELS_SHOWN])
     more = len(models) - MODELS_SHOWN
     return f"it offers {shown}" + (f" and {more} more" if more > 0 else "")
 

@@ -36,7 +36,9 @@ SPELLINGS = {
 }
 """How an error message may write a parameter, where that is not its name alone."""
 
-OFFER = re.compile(r"\b(?:allowed|supported|valid|expected|available|accepted|known|use|try)\b[^.;]*", re.I)
+OFFER = re.compile(
+    r"(?<!not )(?<!longer )\b(?:allowed|supported|valid|expected|available|accepted|known|use|try)\b[^.;]*", re.I
+)
 """The part of a message that says what would be taken."""
 NO_SYSTEM = re.compile(
     r"(?:system|developer)[\"'`]? (?:role|message|prompt|instruction)|[\"'`]system[\"'`]|roles? must alternate", re.I

@@ -83,14 +83,16 @@ class EndpointJudge:
         letters = _letters(sample, answers)
         messages = self._messages(sample, {letter: answers[system] for letter, system in letters.items()})
         schema = _schema(list(letters))
-        shared, reason = {"judge": self.model}, ""
+        shared, reason, remark = {"judge": self.model}, "", ""
         ratings: dict[str, int] = {}
         try:
-            ratings, remark = self._ratings(messages, schema)
-            shared |= {"remark": remark} if remark else {}
+            reply, remark = self._reply(messages, schema)
+            ratings = _parse(reply, schema["required"])
         except (BiloraError, ValueError) as error:
             reason = f"{FAILED}{error}"
             shared["fault"] = ENDPOINT_FAULT if isinstance(error, Unreachable) else REPLY_FAULT
+        if remark:
+            shared["remark"] = remark
         scores = {}
         for letter, system in letters.items():
             evidence, value, why = {**shared, "letter": letter}, None, reason
@@ -109,8 +111,8 @@ class EndpointJudge:
             )
         return {system: scores[system] for system in answers}
 
-    def _ratings(self, messages: Sequence[Message], schema: dict[str, Any]) -> tuple[dict[str, int], str]:
-        """Return the ratings by letter, as far as there are some, and how the judge was asked otherwise than wanted."""
+    def _reply(self, messages: Sequence[Message], schema: dict[str, Any]) -> tuple[str, str]:
+        """Return the judge's reply, and how it was asked otherwise than wanted; keep one that rates all answers."""
         question = {
             "model": self.model,
             "messages": [message.model_dump() for message in messages],
@@ -120,13 +122,12 @@ class EndpointJudge:
         kept = None if self.cache is None else self.cache / f"{sha256_json(question)}.json"
         if kept is not None and kept.is_file():
             before = read_json(kept)
-            return _parse(before["reply"], schema["required"]), before.get("remark", "")
-        reply = self.chat(messages, schema=schema, seed=self.seed)
-        ratings, remark = _parse(reply, schema["required"]), "; ".join(self.remarks())
-        if kept is not None and len(ratings) == len(schema["required"]):
+            return before["reply"], before.get("remark", "")
+        reply, remark = self.chat(messages, schema=schema, seed=self.seed), "; ".join(self.remarks())
+        if kept is not None and _rates_all(reply, schema["required"]):
             kind = {"model": self.model, "sample": messages[-1].content}
             write_json(kept, {**kind, "reply": reply, **({"remark": remark} if remark else {})})
-        return ratings, remark
+        return reply, remark
 
     def _messages(self, sample: Sample, candidates: dict[str, str]) -> tuple[Message, ...]:
         material = {"request": sample.prompt, "reference": sample.target, "candidates": candidates}
@@ -179,6 +180,13 @@ def _parse(reply: str, letters: list[str]) -> dict[str, int]:
     if other := sorted(set(rated[0]) - set(letters)):
         raise ValueError(f"its reply rates {', '.join(other)}, but the answers are {', '.join(letters)}")
     return {letter: _rating(rated[0][letter]) for letter in letters if letter in rated[0]}
+
+
+def _rates_all(reply: str, letters: list[str]) -> bool:
+    try:
+        return len(_parse(reply, letters)) == len(letters)
+    except ValueError:
+        return False
 
 
 def _rating(given: Any) -> int:
