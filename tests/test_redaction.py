@@ -20,7 +20,7 @@ KEY = "my-own.Key_" + "4711" + "abcdefg"
         f"unknown user {KEY[:12]}…",
         f"...{KEY[-9:]}",
         "Basic " + base64.b64encode(KEY.encode()).decode(),
-        f"{KEY[:10]}\u200b{KEY[10:]}",
+        "\u200b".join(KEY),
     ],
 )
 def test_the_key_is_shown_in_no_form(words: str) -> None:

@@ -475,6 +475,7 @@ def test_a_key_is_stripped_before_it_is_sent(server: Server) -> None:
 
 @pytest.mark.parametrize("tail", ["/", "//", "/chat/completions", "/chat/completions/", " "])
 def test_a_base_url_may_end_as_it_was_copied(server: Server, tail: str) -> None:
+    assert Endpoint(name="remote", base_url=server.url + tail, model="m").base_url == server.url
     with engine(server, base_url=server.url + tail) as remote:
         assert remote.generate("remote", requests())[0].text == "hello"
 

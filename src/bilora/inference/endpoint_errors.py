@@ -60,7 +60,7 @@ def status_reason(
 def offered_models(models: Sequence[str], key: str | None) -> str:
     """List a server's models, bounded in number and length, without the key."""
     if not models:
-        return "it lists none"
+        return "it lists no models"
     shown = ", ".join(one_line(name, key=key or "", limit=80) for name in models[:MODELS_SHOWN])
     more = len(models) - MODELS_SHOWN
     return f"it offers {shown}" + (f" and {more} more" if more > 0 else "")
