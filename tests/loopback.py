@@ -38,6 +38,7 @@ class Server:
     headers: list[dict[str, str]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     models: Sequence[str] = ("b", "a")
+    no_models: Reply | None = None
     busy: int = 0
     most_busy: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -66,6 +67,8 @@ def serving() -> Iterator[Server]:
 
         def do_GET(self) -> None:
             state.paths.append(self.path)
+            if state.no_models:
+                return self.send(*state.no_models)
             self.send(200, {}, {"object": "list", "data": [{"id": name, "object": "model"} for name in state.models]})
 
         def send(self, status: int, headers: dict[str, str], body: Any) -> None:

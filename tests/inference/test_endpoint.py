@@ -14,7 +14,8 @@ import pytest
 from loopback import Reply, Server, answer
 
 from bilora.errors import BadData, BiloraError, Unreachable
-from bilora.inference.endpoint import EndpointEngine, seconds
+from bilora.inference.chat_client import seconds
+from bilora.inference.endpoint import EndpointEngine
 from bilora.outside import Endpoint
 from bilora.ports import Request
 from bilora.records import Message
@@ -498,6 +499,23 @@ def test_a_model_that_is_not_listed_is_told(server: Server, model: str, listed: 
         assert said is None or said == "the server does not list the model 'c'; it offers a, b"
         remote.missing_model()
     assert server.paths == ["/v1/models"]
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [
+        (404, {}, {"error": {"message": "model not found", "code": "model_not_found"}}),
+        (200, {"Content-Type": "text/html"}, b"<html>"),
+        (200, {}, {"data": "none"}),
+        (200, {}, {"data": [None, 3, {}, {"id": 5}]}),
+    ],
+)
+def test_a_server_without_a_list_of_models_is_no_hindrance(server: Server, listing: Reply) -> None:
+    server.no_models = listing
+    server.respond = lambda body, number: (404, {}, {"error": {"message": "model not found"}})
+    with engine(server) as remote:
+        assert remote.missing_model() is None
+        assert "the server has no model 'm-7b'; it lists no models" in remote.generate("remote", requests())[0].reason
 
 
 def test_a_long_list_of_models_is_cut(server: Server) -> None:

@@ -42,13 +42,13 @@ def status_reason(
     Args:
         key: hidden wherever the server repeats it.
         document: the error reply's content.
-        model: the one that was asked for.
+        model: the one that was asked for; empty if none was.
         offered: asks for the models that the server has; called only where the model is the cause.
         refused: names of the parameters that the reply refuses.
     """
     words = one_line(error_message(document), key=key or "")
     said = f' (the server says: "{words}")' if words else ""
-    if _model_is_gone(status, document):
+    if model and _model_is_gone(status, document):
         cause = f"the server has no model {model!r}; {offered_models(offered(), key)}"
     elif refused:
         cause = f"the server refuses {', '.join(refused)}"
