@@ -227,9 +227,10 @@ class ChatClient:
                 default_headers=foreign,
             )
         except (OpenAIError, httpx2.InvalidURL, ImportError, OSError, ValueError) as error:
+            words = one_line((isinstance(error, OSError) and error.strerror) or str(error), key=self._key or "")
             raise RequestFailed(
                 "no connection can be set up; look at base_url and at the environment's proxy and certificate "
-                f"variables ({one_line(str(error), key=self._key or '')})"
+                f"variables ({words})"
             ) from None
 
 
