@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -37,6 +37,8 @@ class Server:
     bodies: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
+    models: Sequence[str] = ("b", "a")
+    no_models: Reply | None = None
     busy: int = 0
     most_busy: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -65,7 +67,9 @@ def serving() -> Iterator[Server]:
 
         def do_GET(self) -> None:
             state.paths.append(self.path)
-            self.send(200, {}, {"object": "list", "data": [{"id": name, "object": "model"} for name in "ba"]})
+            if state.no_models:
+                return self.send(*state.no_models)
+            self.send(200, {}, {"object": "list", "data": [{"id": name, "object": "model"} for name in state.models]})
 
         def send(self, status: int, headers: dict[str, str], body: Any) -> None:
             data = body if isinstance(body, bytes) else json.dumps(body).encode()

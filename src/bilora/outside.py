@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from bilora.documents import Count, Slice
 
@@ -45,7 +46,15 @@ class Endpoint(Slice):
     def _somewhere(self) -> Endpoint:
         if not self.base_url:
             raise ValueError(f"endpoint {self.name!r} needs a base_url or a preset ({', '.join(PRESETS)})")
+        if not re.match(r"https?://[^/\s]", self.base_url):
+            raise ValueError(f"endpoint {self.name!r}: base_url begins with http:// or https:// and names a host")
         return self
+
+    @field_validator("base_url")
+    @classmethod
+    def _without_path_of_a_call(cls, url: str) -> str:
+        """Accept the address of the calls themselves, as it is often copied."""
+        return re.sub(r"(?:/chat/completions|/completions|/models)?/*$", "", url.strip())
 
 
 class LocalHub(Slice):

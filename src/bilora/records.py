@@ -66,6 +66,8 @@ class Drop(Record):
 class Completion(Record):
     """One answer of one system. Times in seconds, counts in tokens. `reason` says why there is none.
 
+    The counts are None where a server gives none. `remark` says in which respects the server was asked
+    otherwise than the request wants, because it refuses that: such an answer may not be greedy.
     `first_token_s` runs from asking to the first token, in a benchmark's batch from the row's turn; None
     where nobody saw it come.
     """
@@ -73,11 +75,12 @@ class Completion(Record):
     sample_id: str
     system: str
     text: str
-    prompt_tokens: int
-    output_tokens: int
+    prompt_tokens: int | None
+    output_tokens: int | None
     latency_s: float
     finish: Literal["stop", "length", "error"]
     reason: str = ""
+    remark: str = ""
     first_token_s: float | None = None
 
 
@@ -162,6 +165,8 @@ class JudgeCheck(Record):
 
     `gap`: a right answer above a wrong one. `uplift`: what a plea for five points gains. `flips`:
     share of samples in which another order changes the winner. None where nothing could be scored.
+    `unreachable`: nothing was scored because of the endpoint, so it says nothing about the judge. `remark`
+    says in which respects the judge was asked otherwise than wanted.
     """
 
     model: str
@@ -171,6 +176,8 @@ class JudgeCheck(Record):
     uplift: float | None
     flips: float | None
     faults: tuple[str, ...]
+    unreachable: bool = False
+    remark: str = ""
 
     def told(self) -> str:
         """Say it in one sentence."""
@@ -179,6 +186,8 @@ class JudgeCheck(Record):
         else:
             numbers = f"gap {self.gap:.2f} points, plea {self.uplift:+.2f}, order flips {self.flips:.0%}"
         verdict = "; ".join(self.faults) or "sound"
+        if self.remark:
+            verdict += f"; asked {self.remark}"
         return f"{self.model}, {self.scored} samples scored, {self.unscored} not: {numbers}; {verdict}."
 
 

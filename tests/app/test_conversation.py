@@ -56,6 +56,14 @@ def test_the_answer_grows_and_is_asked_as_everywhere(turn: Turn, answer: Answer)
     assert (request.max_new_tokens, request.temperature, request.frequency_penalty) == (64, 0.0, 0.5)
 
 
+def test_unknown_counts_are_left_out_and_a_withheld_answer_says_why(answer: Answer) -> None:
+    answer.made = Completion(
+        sample_id="g1", system="codegen", text="", prompt_tokens=None, output_tokens=None, latency_s=2.0,
+        finish="error", reason="the server withheld the answer",
+    )  # fmt: skip
+    assert answer.facts == "2.00 s · adapter aaaaaaaaaaaa · the server withheld the answer"
+
+
 def test_what_was_stopped_is_kept_and_the_stream_closed(turn: Turn, answer: Answer) -> None:
     engine = Engine("one ", "two ", "three")
     stream = answering(engine, TASK, turn, answer)

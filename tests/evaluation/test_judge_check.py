@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bilora.evaluation.judge_check import PLEA, check_judge
-from bilora.metrics.judged import family
+from bilora.metrics.judged import ENDPOINT_FAULT, FAILED, REPLY_FAULT, family
 from bilora.records import Sample, Score
 
 Grade = Callable[[Sample, str, int], float | None]
@@ -59,6 +59,53 @@ def test_a_judge_that_can_be_had_is_named(samples: list[Sample], grade: Grade, f
     found = check_judge(Judge(grade), samples, "m")
     assert any(fault in one for one in found.faults), found.faults
     assert found.scored + found.unscored == len(samples)
+
+
+class Silent:
+    """Fails every call for one reason, the endpoint's or the judge's."""
+
+    def __init__(self, fault: str, reason: str) -> None:
+        self.fault, self.reason, self.calls = fault, reason, 0
+
+    def rate(self, sample: Sample, answers: dict[str, str]) -> dict[str, Score]:
+        self.calls += 1
+        return {
+            name: Score(
+                sample_id=sample.id, system=name, metric="judge", value=None,
+                reason=f"{FAILED}{self.reason}", evidence={"fault": self.fault},
+            )
+            for name in answers
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize(("fault", "unreachable", "calls"), [(ENDPOINT_FAULT, True, 6), (REPLY_FAULT, False, 20)])
+def test_the_commonest_reason_is_told_and_a_dead_endpoint_left_alone(
+    samples: list[Sample], fault: str, unreachable: bool, calls: int
+) -> None:
+    judge = Silent(fault, "HTTP 429: too many requests.")
+    found = check_judge(judge, samples, "m")
+    assert (judge.calls, found.unreachable, found.unscored) == (calls, unreachable, 10)
+    assert f"most often ({calls} of {calls} calls): HTTP 429: too many requests." in found.told()
+    assert not found.told().endswith("..")
+
+
+def test_a_judge_that_answers_later_was_reached(samples: list[Sample]) -> None:
+    class Late(Silent):
+        def rate(self, sample: Sample, answers: dict[str, str]) -> dict[str, Score]:
+            failed = super().rate(sample, answers)
+            return failed if self.calls < 6 else Judge(sound).rate(sample, answers)
+
+    found = check_judge(Late(ENDPOINT_FAULT, "no reply came in time"), samples, "m")
+    assert (found.scored, found.unreachable) == (7, False) and "(5 of 20 calls): no reply" in found.told()
+
+
+def test_how_the_judge_was_asked_is_told(samples: list[Sample]) -> None:
+    class Remarked(Judge):
+        def rate(self, sample: Sample, answers: dict[str, str]) -> dict[str, Score]:
+            remark = {"evidence": {"remark": "without seed"}}
+            return {name: score.model_copy(update=remark) for name, score in super().rate(sample, answers).items()}
+
+    assert check_judge(Remarked(sound), samples, "m").told().endswith("; sound; asked without seed.")
 
 
 def test_one_sample_is_no_check(samples: list[Sample]) -> None:

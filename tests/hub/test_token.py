@@ -9,7 +9,7 @@ from faulty_server import Fault
 from loopback_hub import IDENTITY, TOKEN, Hub
 
 from bilora.cli.wiring import hub_token
-from bilora.errors import Unreachable
+from bilora.errors import BadData, Unreachable
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +24,23 @@ def test_it_is_the_environment_s(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hub_token() is None
     monkeypatch.setenv("HF_TOKEN", "hf_x")
     assert hub_token() == "hf_x"
+
+
+def test_it_is_stripped_and_a_blank_one_is_none(monkeypatch: pytest.MonkeyPatch, hub: Hub) -> None:
+    monkeypatch.setenv("HF_TOKEN", " hf_x\r\n")
+    assert hub_token() == "hf_x"
+    monkeypatch.setenv("HF_TOKEN", "\n")
+    assert hub_token() is None
+    monkeypatch.setenv("HF_OIDC_RESOURCE", "spaces/owner/page")
+    monkeypatch.setenv("HF_OIDC_ID_TOKEN", IDENTITY)
+    assert hub_token() == TOKEN
+
+
+def test_one_that_cannot_be_sent_is_refused_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_one\nhf_two")
+    with pytest.raises(BadData, match=r"^HF_TOKEN: .*Copy it again") as caught:
+        hub_token()
+    assert "hf_" not in str(caught.value)
 
 
 def test_one_that_is_set_is_taken_before_any_exchange(monkeypatch: pytest.MonkeyPatch, hub: Hub) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,9 @@ from typing import Any
 import pytest
 from loopback import Reply, Server, answer
 
-from bilora.errors import BiloraError, Unreachable
-from bilora.inference.endpoint import EndpointEngine, seconds
+from bilora.errors import BadData, BiloraError, Unreachable
+from bilora.inference.chat_client import seconds
+from bilora.inference.endpoint import EndpointEngine
 from bilora.outside import Endpoint
 from bilora.ports import Request
 from bilora.records import Message
@@ -243,7 +246,7 @@ def test_an_answer_is_paid_for_once(server: Server, tmp_path: Path) -> None:
 def test_a_failure_is_asked_again(server: Server, tmp_path: Path) -> None:
     server.respond = lambda body, number: (500, {}, {}) if number == 1 else answer("hello")
     made = [engine(server, cache=tmp_path, retries=0).generate("remote", requests())[0] for _ in range(2)]
-    assert [(one.finish, one.reason) for one in made] == [("error", "InternalServerError, HTTP 500"), ("stop", "")]
+    assert [(one.finish, one.reason) for one in made] == [("error", "HTTP 500: the server failed"), ("stop", "")]
 
 
 def test_a_spent_budget_leaves_the_rest_unanswered(server: Server, tmp_path: Path) -> None:
@@ -282,3 +285,274 @@ def test_a_preset_knows_address_and_key() -> None:
     assert Endpoint(name="g", preset="vllm", model="m", base_url="http://box:1/v1").base_url == "http://box:1/v1"
     with pytest.raises(ValueError, match="needs a base_url or a preset"):
         Endpoint(name="g", model="m")
+
+
+def said(message: str, **more: Any) -> dict[str, Any]:
+    return {"error": {"message": message, **more}}
+
+
+def refusing(**refused: str) -> Any:
+    """Respond as a server that refuses these parameters, each in these words, and names one at a time."""
+
+    def respond(body: dict[str, Any], number: int) -> Reply:
+        for name, words in refused.items():
+            if name in body:
+                return 400, {}, {"error": {"message": words, "param": None}}
+        return answer("hello")
+
+    return respond
+
+
+def test_what_a_server_refuses_is_learned_once(server: Server) -> None:
+    server.respond = refusing(seed="Unknown field `seed`", max_tokens="max_tokens is called max_completion_tokens here")
+    with engine(server, concurrency=1) as remote:
+        made = remote.generate("remote", requests(5))
+    assert [(one.text, one.finish, one.remark) for one in made] == [("hello", "stop", "without seed")] * 5
+    assert [sorted({"seed", "max_tokens", "max_completion_tokens"} & set(body)) for body in server.bodies] == [
+        ["max_tokens", "seed"],
+        ["max_tokens"],
+        *[["max_completion_tokens"]] * 5,
+    ]
+    assert all(body["model"] == "m-7b" and len(body["messages"]) == 2 for body in server.bodies)
+
+
+def test_requests_side_by_side_learn_together(server: Server) -> None:
+    server.respond = refusing(seed="no seed, please", temperature="temperature is fixed", max_tokens="max_tokens?")
+    with engine(server, concurrency=4) as remote:
+        made = remote.generate("remote", requests(24))
+    assert {one.finish for one in made} == {"stop"}
+    assert len(server.bodies) <= 24 + 4 * 3
+
+
+def test_a_temperature_that_may_not_be_zero_is_remarked(server: Server) -> None:
+    server.respond = lambda body, number: (
+        (422, {}, {"detail": [{"loc": ["body", "temperature"], "msg": "must be above 0"}]})
+        if body.get("temperature") == 0
+        else answer("hello")
+    )
+    greedy, drawn = replace(requests()[0], temperature=0.0), requests(2)[1]
+    with engine(server, concurrency=1) as remote:
+        made = remote.generate("remote", [greedy, drawn])
+    assert [one.remark for one in made] == ["not at temperature 0, so the answers are drawn, not greedy", ""]
+    assert [body.get("temperature") for body in server.bodies] == [0.0, None, 0.5]
+
+
+def test_nothing_is_learned_from_a_request_that_fails_all_the_same(server: Server) -> None:
+    server.respond = lambda body, number: (
+        (400, {}, {"error": {"message": "cannot read a question on seed and temperature"}})
+        if "question 0" in str(body)
+        else answer("hello")
+    )
+    with engine(server, concurrency=1) as remote:
+        made = remote.generate("remote", requests(2))
+    assert [(one.finish, one.remark) for one in made] == [("error", ""), ("stop", "")]
+    assert (server.bodies[-1]["seed"], server.bodies[-1]["temperature"]) == (9, 0.5)
+    assert len(server.bodies) <= 5
+
+
+def test_a_server_that_is_never_content_is_asked_a_bounded_number_of_times(server: Server) -> None:
+    server.respond = lambda body, number: (
+        400,
+        {},
+        {"error": {"message": f"no {', '.join(body)}", "param": sorted(body)[-1]}},
+    )
+    with engine(server) as remote:
+        (made,) = remote.generate("remote", requests())
+    assert made.finish == "error" and made.reason.startswith("HTTP 400: ")
+    assert 2 <= len(server.bodies) <= 10
+
+
+def test_an_answer_asked_otherwise_is_another_file(server: Server, tmp_path: Path) -> None:
+    server.respond = refusing(seed="seed is unknown")
+    (first,) = engine(server, cache=tmp_path).generate("remote", requests())
+    assert first.remark == "without seed" and len(server.bodies) == 2
+    (again,) = engine(server, cache=tmp_path).generate("remote", requests())
+    assert again == first and len(server.bodies) == 3  # the refusal, which costs nothing
+    server.respond = lambda body, number: answer("with a seed")
+    (newer,) = engine(server, cache=tmp_path).generate("remote", requests())
+    assert (newer.text, newer.remark) == ("with a seed", "")
+
+
+def test_an_unknown_ending_keeps_its_answer(server: Server) -> None:
+    server.respond = lambda body, number: answer("hello", "</s>")
+    with engine(server) as remote:
+        (made,) = remote.generate("remote", requests())
+    assert (made.text, made.finish, made.reason) == ("hello", "stop", "")
+
+
+def test_tokens_that_nobody_counted_are_unknown_and_cost_their_bytes(server: Server) -> None:
+    def uncounted(body: dict[str, Any], number: int) -> Reply:
+        status, headers, content = answer("four")
+        return status, headers, {**content, "usage": None}
+
+    server.respond = uncounted
+    made = engine(server, budget_tokens=40, concurrency=1).generate("remote", requests(4))
+    assert (made[0].prompt_tokens, made[0].output_tokens) == (None, None)
+    assert [one.finish for one in made] == ["stop", "stop", "error", "error"]  # 17 + 4 bytes each
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        ((401, {}, said("no entry")), 'HTTP 401: the key is refused; look at A_KEY (the server says: "no entry")'),
+        ((403, {}, {"message": "not yours"}), "HTTP 403: this key may not do that"),
+        ((404, {}, said("model 'm-7b' not found")), "HTTP 404: the server has no model 'm-7b'; it offers a, b"),
+        ((400, {}, said("gone", code="model_decommissioned")), "HTTP 400: the server has no model"),
+        ((404, {"Content-Type": "text/html"}, b"<h1>Not here</h1>"), "base_url usually ends in /v1"),
+        ((404, {"Content-Type": "text/plain"}, b"404 page not found"), "nothing answers at http://"),
+        ((405, {}, {"detail": "Method Not Allowed"}), "nothing answers at http://"),
+        ((429, {"Retry-After": "0"}, {"error": "later"}), "HTTP 429: too many requests"),
+        ((503, {"Retry-After": "0"}, b""), "HTTP 503: the server failed"),
+        ((400, {}, said("bad", param="messages")), "HTTP 400: the server refused the request"),
+        ((200, {"Content-Type": "text/html"}, b"<html>sign in</html>"), "the reply is a web page"),
+        ((200, {}, b""), "the reply is empty"),
+        ((200, {}, said("warming up")), 'replied with an error (the server says: "warming up")'),
+    ],
+)  # fmt: skip
+def test_a_failure_says_its_cause_in_plain_words(server: Server, reply: Reply, reason: str) -> None:
+    server.respond = lambda body, number: reply
+    with engine(server, retries=0, key_env="A_KEY") as remote:
+        (made,) = remote.generate("remote", requests())
+    assert made.finish == "error" and reason in made.reason
+    assert not re.search(r"[A-Z]\w+Error|NoneType", made.reason)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://host.invalid/v1", "the host's name is unknown"),
+        ("http://127.0.0.1:1/v1", "the connection was refused: no server listens there"),
+        ("http://127.0.0.1:port/v1", "look at base_url"),
+    ],
+)
+def test_no_connection_says_why(no_proxy: None, url: str, reason: str) -> None:
+    with EndpointEngine(Endpoint(name="remote", base_url=url, model="m"), None, retries=0) as remote:
+        (made,) = remote.generate("remote", requests())
+    assert reason in made.reason
+
+
+def test_a_secure_address_of_an_open_server_is_told(server: Server) -> None:
+    with engine(server, retries=0, base_url=server.url.replace("http:", "https:")) as remote:
+        (made,) = remote.generate("remote", requests())
+    assert made.reason == "no secure connection came about; the address may have to begin with http://"
+
+
+def test_a_slow_server_is_told(server: Server) -> None:
+    released = threading.Event()
+    server.respond = lambda body, number: (released.wait(5), answer("too late"))[1]
+    with engine(server, retries=0, timeout_s=0.2) as remote:
+        (made,) = remote.generate("remote", requests())
+    released.set()
+    assert made.reason == "no reply came in time"
+
+
+def test_the_environment_s_proxy_is_used_and_named(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://user:pass-word-1@127.0.0.1:1")
+    with engine(server, retries=0, base_url="http://host.invalid/v1") as remote:
+        (made,) = remote.generate("remote", requests())
+    assert made.reason.endswith("(by way of the environment's proxy)") and "pass-word" not in made.reason
+    monkeypatch.setenv("HTTP_PROXY", "nonsense://127.0.0.1")
+    with engine(server, retries=0) as remote:
+        (made,) = remote.generate("remote", requests())
+    assert "proxy" in made.reason
+
+
+@pytest.mark.parametrize("form", ["{key}", "Bearer {key}", "…{key}…", "{start}********"])
+def test_a_server_that_repeats_the_key_is_not_quoted_on_it(server: Server, form: str) -> None:
+    words = form.format(key=KEY, start=KEY[:10]) + "\n\x1b[2Jwrong"
+    server.respond = lambda body, number: (401, {}, {"error": {"message": words}})
+    with engine(server) as remote:
+        (made,) = remote.generate("remote", requests())
+    assert KEY[:10] not in made.reason and made.reason.isprintable() and "wrong" in made.reason
+
+
+def test_a_key_is_stripped_before_it_is_sent(server: Server) -> None:
+    with EndpointEngine(Endpoint(name="remote", base_url=server.url, model="m"), "\n a-key\n") as remote:
+        remote.generate("remote", requests())
+    assert server.headers[0]["authorization"] == "Bearer a-key"
+    with pytest.raises(BadData, match="Copy it again"):
+        EndpointEngine(Endpoint(name="remote", base_url=server.url, model="m"), "a\tkey")
+
+
+@pytest.mark.parametrize("tail", ["/", "//", "/chat/completions", "/chat/completions/", " "])
+def test_a_base_url_may_end_as_it_was_copied(server: Server, tail: str) -> None:
+    assert Endpoint(name="remote", base_url=server.url + tail, model="m").base_url == server.url
+    with engine(server, base_url=server.url + tail) as remote:
+        assert remote.generate("remote", requests())[0].text == "hello"
+
+
+@pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://box/v1", "http://", "//box/v1"])
+def test_what_is_no_address_is_refused_with_the_params(url: str) -> None:
+    with pytest.raises(ValueError, match="base_url begins with http"):
+        Endpoint(name="g", model="m", base_url=url)
+
+
+@pytest.mark.parametrize(
+    ("model", "listed", "missing"),
+    [("a", "ab", False), ("c", "ab", True), ("c", "", False), ("c", ["org/c"], False), ("c", ["c:latest"], False)],
+)
+def test_a_model_that_is_not_listed_is_told(server: Server, model: str, listed: Sequence[str], missing: bool) -> None:
+    server.models = listed
+    with engine(server, model=model) as remote:
+        said = remote.missing_model()
+        assert (said is not None) == missing
+        assert said is None or said == "the server does not list the model 'c'; it offers a, b"
+        remote.missing_model()
+    assert server.paths == ["/v1/models"]
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [
+        (404, {}, {"error": {"message": "model not found", "code": "model_not_found"}}),
+        (200, {"Content-Type": "text/html"}, b"<html>"),
+        (200, {}, {"data": "none"}),
+        (200, {}, {"data": [None, 3, {}, {"id": 5}]}),
+    ],
+)
+def test_a_server_without_a_list_of_models_is_no_hindrance(server: Server, listing: Reply) -> None:
+    server.no_models = listing
+    server.respond = lambda body, number: (404, {}, {"error": {"message": "model not found"}})
+    with engine(server) as remote:
+        assert remote.missing_model() is None
+        assert "the server has no model 'm-7b'; it lists no models" in remote.generate("remote", requests())[0].reason
+
+
+def test_a_long_list_of_models_is_cut(server: Server) -> None:
+    server.models = [f"model-{number:02}" for number in range(30)]
+    server.respond = lambda body, number: (404, {}, {"error": {"message": "model not found"}})
+    with engine(server) as remote:
+        made = remote.generate("remote", requests(3))
+    assert "model-07 and 22 more" in made[0].reason and "model-08" not in made[0].reason
+    assert server.paths == ["/v1/models"]
+
+
+def test_chat_goes_on_without_what_is_refused(server: Server) -> None:
+    server.respond = refusing(response_format="json mode is off", temperature="temperature is 1 here")
+    with engine(server) as remote:
+        assert remote.chat([Message(role="user", content="rate")], schema=SCHEMA, seed=3) == "hello"
+        assert remote.remarks == (
+            "with the JSON schema in the prompt only",
+            "not at temperature 0, so the answers are drawn, not greedy",
+        )
+    last = server.bodies[-1]
+    assert "response_format" not in last and "temperature" not in last
+    assert '"additionalProperties": false' in last["messages"][0]["content"]
+
+
+@pytest.mark.parametrize(
+    ("message", "finish", "reason"),
+    [
+        ({"content": None, "reasoning_content": "hm"}, "stop", "only reasoning came"),
+        ({"content": '{"A": 3'}, "length", "cut off at 1024 tokens"),
+        ({"content": "no"}, "content_filter", "withheld the answer"),
+    ],
+)
+def test_a_judge_without_an_answer_was_reached_all_the_same(
+    server: Server, message: dict[str, Any], finish: str, reason: str
+) -> None:
+    reply = {"choices": [{"index": 0, "message": message, "finish_reason": finish}]}
+    server.respond = lambda body, number: (200, {}, reply)
+    with engine(server) as remote, pytest.raises(BiloraError, match=reason) as caught:
+        remote.chat([Message(role="user", content="rate")], schema=SCHEMA, seed=0)
+    assert not isinstance(caught.value, Unreachable)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loopback import Server
+from loopback import Reply, Server, answer
 
 from bilora.errors import BadData, Unreachable
 from bilora.inference.endpoint import EndpointEngine
@@ -105,6 +105,49 @@ def test_a_server_s_events_are_pieces(server: Server) -> None:
 def test_a_server_that_fails_is_one_sentence(server: Server) -> None:
     server.respond = lambda asked, number: (500, {}, {})
     with pytest.raises(Unreachable, match="HTTP 500"):
+        list(remote(server).stream("codegen", request()))
+
+
+STREAM = {"Content-Type": "text/event-stream"}
+
+
+def test_a_server_that_does_not_stream_is_asked_for_a_whole_answer(server: Server) -> None:
+    def respond(asked: dict[str, Any], number: int) -> Reply:
+        for name in ("stream_options", "stream"):
+            if name in asked:
+                return 400, {}, {"error": {"message": f"unsupported: {name}"}}
+        return answer("whole")
+
+    server.respond = respond
+    text, made = drained(remote(server).stream("codegen", request()))
+    assert (text, made.text, made.finish, made.output_tokens) == ("whole", "whole", "stop", 3)
+    assert len(server.bodies) == 3
+
+
+def test_a_refusal_inside_a_stream_is_a_refusal(server: Server) -> None:
+    def respond(asked: dict[str, Any], number: int) -> Reply:
+        if "seed" in asked:
+            return 200, STREAM, events('{"error": {"message": "seed?", "param": "seed"}}')
+        return 200, STREAM, events(CHUNK.format(SAID.format("Hello", '"eos"'), ""))
+
+    server.respond = respond
+    text, made = drained(remote(server).stream("codegen", request()))
+    assert (text, made.finish, made.remark, made.output_tokens) == ("Hello", "stop", "without seed", None)
+
+
+def test_an_error_after_the_first_words_is_one_sentence(server: Server) -> None:
+    body = events(CHUNK.format(SAID.format("Hel", "null"), ""), '{"error": {"message": "out of memory"}}')
+    server.respond = lambda asked, number: (200, STREAM, body)
+    stream = remote(server).stream("codegen", request())
+    assert next(stream) == "Hel"
+    with pytest.raises(Unreachable, match='the server says: "out of memory"'):
+        next(stream)
+
+
+def test_a_stream_that_is_cut_off_is_one_sentence(server: Server) -> None:
+    body = events(CHUNK.format(SAID.format("Hel", "null"), ""))[:-20]
+    server.respond = lambda asked, number: (200, {**STREAM, "Content-Encoding": "gzip"}, body)
+    with pytest.raises(Unreachable, match=r"^Endpoint 'r' gave no usable answer: [a-z ]+\.$"):
         list(remote(server).stream("codegen", request()))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from loopback import Reply, Server, answer
 
-from bilora.errors import Unreachable
+from bilora.errors import BiloraError, Unreachable
 from bilora.inference.endpoint import EndpointEngine
 from bilora.metrics import EndpointJudge
 from bilora.outside import Endpoint
@@ -113,7 +113,7 @@ def test_the_schema_allows_one_grade_for_each_candidate_and_nothing_else() -> No
         "[5]",
         '{"A": 6}',
         '{"A": 0}',
-        '{"A": "5"}',
+        '{"A": "five"}',
         '{"A": 4.5}',
         '{"A": true}',
         '{"A": null}',
@@ -129,6 +129,77 @@ def test_a_reply_outside_the_schema_is_unscored_with_a_reason(reply: str) -> Non
     assert score.value is None
     assert score.reason.startswith("the judge failed: ")
     assert "raw" not in score.evidence
+
+
+PAIR = {"base": "x", "remote": "y"}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        '```json\n{"A": 2, "B": 4}\n```',
+        'Here you are:\n\n~~~\n{ "B": 4,\n"A": 2 }\n~~~\nI hope that helps {or not}.',
+        '<thinking>B may be {"A": 5, "B": 5}</thinking>{"A": 2, "B": 4}',
+        'so {"A": 1, "B": 1}, no ...</think>\n{"A": 2, "B": 4}',
+        '{"A": "2", "B": 4.0}',
+        '{"A": 2, "B": 4, "explanation": "B is better"}',
+        'first {"A": 2, "B": 4} and once more {"A": 2, "B": 4}',
+        '{"note": 1} {"A": 2, "B": " 4.0 "}',
+    ],
+)
+def test_ratings_are_read_out_of_what_surrounds_them(reply: str) -> None:
+    scores = EndpointJudge(StubChat(reply), "judge-70b").rate(sample(), PAIR).values()
+    assert {score.evidence["letter"]: score.value for score in scores} == {"A": 0.25, "B": 0.75}
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        ("  ", "its reply is empty"),
+        ("A is better than B.", "its reply is not JSON"),
+        ('<think>it is {"A": 3, "B": 3}', "its reply is not JSON"),
+        ('{"C": 3, "D": 2}', "its reply rates none of the answers A, B"),
+        ('{"A": 3, "B": 2, "C": 1}', "its reply rates C, but the answers are A, B"),
+        ('x {"A": 3, "B": 2} y {"A": 5, "B": 2}', "its reply rates the answers more than once, and differently"),
+        ('{"A": 3, "B": "4/5"}', "a rating is not a whole number from 1 to 5"),
+        ('{"A": 3, "B": NaN}', "a rating is not a whole number from 1 to 5"),
+        ('{"A": 3, "B": [4]}', "a rating is not a whole number from 1 to 5"),
+        ('{"A": 3, "B": "٤"}', "a rating is not a whole number from 1 to 5"),
+    ],
+)
+def test_a_reply_without_clear_ratings_says_why(reply: str, reason: str) -> None:
+    scores = EndpointJudge(StubChat(reply), "judge-70b").rate(sample(), PAIR).values()
+    assert {(score.value, score.reason, score.evidence["fault"]) for score in scores} == {
+        (None, f"the judge failed: {reason}", "reply")
+    }
+
+
+def test_a_letter_that_is_missing_is_unscored_alone_and_asked_again(tmp_path: Path) -> None:
+    chat = StubChat('{"B": 4}')
+    for _ in range(2):
+        scores = EndpointJudge(chat, "judge-70b", cache=tmp_path).rate(sample(), PAIR).values()
+        found = {score.evidence["letter"]: (score.value, score.reason) for score in scores}
+        assert found == {"A": (None, "the judge failed: its reply does not rate this answer"), "B": (0.75, "")}
+    assert len(chat.calls) == 2
+
+
+def test_hostile_replies_cost_little() -> None:
+    began = time.perf_counter()
+    for reply in ("{" * 100_000, "<think>" * 50_000, '{"A":' * 20_000, "{}" * 100_000):
+        EndpointJudge(StubChat(reply), "judge-70b").rate(sample(), PAIR)
+    assert time.perf_counter() - began < 5
+
+
+def test_how_the_judge_was_asked_is_evidence_also_from_the_cache(tmp_path: Path) -> None:
+    for chat in (StubChat(grades=GRADES), StubChat(Unreachable("offline"))):
+        judge = EndpointJudge(chat, "judge-70b", cache=tmp_path, remarks=lambda: ("without seed", "not greedy"))
+        assert judge.rate(sample(), ANSWERS)["base"].evidence["remark"] == "without seed; not greedy"
+
+
+def test_an_endpoint_s_fault_is_told_from_the_judge_s() -> None:
+    for error, fault in ((Unreachable("HTTP 503"), "endpoint"), (BiloraError("only reasoning"), "reply")):
+        scores = EndpointJudge(StubChat(error), "judge-70b").rate(sample(), ANSWERS)
+        assert {score.evidence["fault"] for score in scores.values()} == {fault}
 
 
 def test_an_endpoint_that_does_not_answer_is_unscored_for_every_system() -> None:

@@ -50,6 +50,8 @@ class Answer:
             return self.fault
         if self.made is None:
             return "stopped by you"
+        if self.made.finish == "error":
+            return self.made.reason
         return "" if self.made.finish == "stop" else "cut off at the token limit"
 
     @property
@@ -58,8 +60,9 @@ class Answer:
         parts = []
         if self.made:
             seconds = max(self.made.latency_s, 1e-9)
-            parts += [f"{self.made.output_tokens} tokens", f"{seconds:.2f} s"]
-            parts.append(f"{self.made.output_tokens / seconds:.0f} tokens/s")
+            tokens = self.made.output_tokens
+            parts += [*([] if tokens is None else [f"{tokens} tokens"]), f"{seconds:.2f} s"]
+            parts += [] if tokens is None else [f"{tokens / seconds:.0f} tokens/s"]
         if self.adapter_sha256:
             parts.append(f"adapter {self.adapter_sha256[:12]}")
         return " · ".join([*parts, *([self.state] if self.state else [])])

@@ -23,6 +23,7 @@ def judge_rows(params: Params, rows: Mapping[str, Sequence[Scored]], *, keys: Ma
     from bilora.cli import wiring
     from bilora.evaluation.baseline import read_baseline
     from bilora.evaluation.gate import gate
+    from bilora.evaluation.notes import answer_notes
     from bilora.evaluation.results import build_results, comparability_key
     from bilora.storage import adapter_sha256
     from bilora.tasks import load_task
@@ -68,7 +69,8 @@ def judge_rows(params: Params, rows: Mapping[str, Sequence[Scored]], *, keys: Ma
         draws=params.benchmark.draws,
         k=params.benchmark.pass_at_k.k if params.benchmark.pass_at_k else (),
         not_run={"judge": no_judge} if no_judge and not judged else {},
-        notes={name: reason for name, reason in left_out.items() if name not in answered},
+        notes={name: reason for name, reason in left_out.items() if name not in answered}
+        | answer_notes(row for found in rows.values() for row in found),
         judge=wiring.judge_remarks(params) if judged else (),
     )
 

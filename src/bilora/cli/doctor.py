@@ -110,7 +110,13 @@ def _device() -> str:
 
 
 def _keys() -> str:
-    return ", ".join(f"{name} {'set' if os.environ.get(name) else 'not set'}" for name in KEYS)
+    from bilora.cli import wiring
+    from bilora.errors import BadData
+
+    try:
+        return ", ".join(f"{name} {'set' if wiring.environment_key(name) else 'not set'}" for name in KEYS)
+    except BadData as error:
+        raise Fault(str(error)) from None
 
 
 CHECKS: dict[str, Check] = {

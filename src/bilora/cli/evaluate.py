@@ -25,6 +25,7 @@ def answer_and_score(
     """Ask every system about one task's test split and curated samples."""
     from bilora.cli import wiring
     from bilora.cli.progress import bar
+    from bilora.evaluation.notes import answer_notes, grade_note
     from bilora.evaluation.run import evaluate, rounds
     from bilora.inference.loading import load_base
     from bilora.inference.local import LocalEngine
@@ -41,11 +42,14 @@ def answer_and_score(
     remote, left_out = wiring.endpoints(params, keys or {})
     for name, reason in left_out.items():
         print(f"evaluate {task}: {name} is left out: {reason}")
+    asked = [] if only_bilora else [one for one in params.endpoints if one.name in remote]
+    for name, note in wiring.missing_models(asked, keys or {}).items():
+        print(f"evaluate {task}: {name}: {note}; it is asked all the same")
     engines: dict[str, Engine] = {task: local} if only_bilora else {"base": local, task: local, **remote}
     judge, _ = wiring.judge(params, keys or {})
     total = len(engines) * sum(len(questions.asked) for questions in datasets.values())
     with wiring.sandbox(params) as sandbox, bar(f"evaluate {task}", total, "answers") as tick:
-        return evaluate(
+        rows = evaluate(
             task_type,
             datasets,
             engines,
@@ -56,6 +60,11 @@ def answer_and_score(
             judge=judge,
             progress=tick,
         )
+    for name, note in answer_notes(rows).items():
+        print(f"evaluate {task}: {name}: {note}")
+    if note := grade_note(rows):
+        print(f"evaluate {task}: {note}")
+    return rows
 
 
 def evaluate(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
+
+INCONCLUSIVE, UNREACHABLE = 11, 6  # exit codes
 
 app = typer.Typer(help="The model that grades answers.", no_args_is_help=True)
 
@@ -18,7 +21,10 @@ def _group() -> None:
 def check(
     samples: Annotated[int, typer.Option(min=2, help="How many samples to try it on; two calls each.")] = 40,
 ) -> None:
-    """Try the judge of params.yaml where the right grade is known; exit 1 if it cannot be believed."""
+    """Try the judge of params.yaml where the right grade is known.
+
+    Exit code 11 says that it cannot be believed, 6 that its endpoint gave no reply at all.
+    """
     from bilora.cli import wiring
     from bilora.cli.progress import bar
     from bilora.errors import BadData
@@ -34,8 +40,12 @@ def check(
     chosen = wiring.split(task, "test")[:samples]
     if len(chosen) < 2:
         raise BadData(wiring.SPLITS / task, "a judge is checked with at least two test samples.")
+    if missing := wiring.missing_models([params.judge], {}):
+        print(f"judge check: {missing[params.judge.name]}.", file=sys.stderr)
     with bar("judge check", 2 * len(chosen), "calls") as tick:
         found = check_judge(judge, chosen, params.judge.model, progress=tick)
     write_json(wiring.JUDGE_CHECK, found.model_dump(mode="json"))
     print(f"judge check: {found.told()}")
-    raise typer.Exit(1 if found.faults else 0)
+    if found.unreachable:
+        raise typer.Exit(UNREACHABLE)
+    raise typer.Exit(INCONCLUSIVE if found.faults else 0)

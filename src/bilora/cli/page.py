@@ -91,11 +91,16 @@ def _offer(params_json: str, fingerprint: str) -> Offer:  # a name with a leadin
 
 def _remote(url: str, params: Params) -> Offer:
     from bilora.app.conversation import Offer
+    from bilora.cli import wiring
+    from bilora.errors import BadData
     from bilora.inference.endpoint import EndpointEngine
     from bilora.outside import Endpoint
 
-    settings = Endpoint(name="endpoint", base_url=url, model="base")
-    engine = EndpointEngine(settings, os.environ.get(ENDPOINT_KEY), retries=1)  # a person is waiting
+    try:
+        settings = Endpoint(name="endpoint", base_url=url, model="base")
+    except ValueError:
+        raise BadData(ENDPOINT, "is no address; it begins with http:// or https://.") from None
+    engine = EndpointEngine(settings, wiring.environment_key(ENDPOINT_KEY), retries=1)  # a person is waiting
     return Offer(
         engine=engine,
         adapters={name: "" for name in engine.models() if name in params.tasks},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -82,12 +81,12 @@ def _refuse_idle(context: typer.Context, print_: Elsewhere | None) -> None:
 
 
 def _key(name: str | None) -> str | None:
+    from bilora.cli import wiring
     from bilora.errors import BiloraError
 
     if name is None:
         return None
-    key = os.environ.get(name, "").strip()
-    if not key:
+    if (key := wiring.environment_key(name)) is None:
         raise BiloraError(f"The environment variable {name} is empty or not set. Put the clients' key into it.")
     return key
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bilora.api_keys import clean_key
 from bilora.errors import BadData, MissingStep, ParamsError, Unreachable
 from bilora.outside import Endpoint
 from bilora.params import PARAMS_FILE, Params, TaskParams, read_params
@@ -167,10 +168,23 @@ def adapter(params: Params, task: str) -> Path:
 
 
 def secret(endpoint: Endpoint, given: Mapping[str, str]) -> str | None:
-    """Return an endpoint's key: the one given at the door, else the environment's; None if it has or needs none."""
+    """Return an endpoint's key: the one that the command was given, else the environment's; None if there is none.
+
+    Raises:
+        BadData: it cannot be sent.
+    """
     if endpoint.key_env is None:
         return None
-    return given.get(endpoint.key_env) or os.environ.get(endpoint.key_env) or None
+    return clean_key(given.get(endpoint.key_env), endpoint.key_env) or environment_key(endpoint.key_env)
+
+
+def environment_key(name: str) -> str | None:
+    """Return the key that an environment variable holds; None if it is not set, or blank.
+
+    Raises:
+        BadData: it cannot be sent.
+    """
+    return clean_key(os.environ.get(name), name)
 
 
 def endpoints(params: Params, given: Mapping[str, str]) -> tuple[dict[str, Engine], dict[str, str]]:
@@ -199,7 +213,22 @@ def judge(params: Params, given: Mapping[str, str]) -> tuple[Judge | None, str]:
     from bilora.metrics.judged import EndpointJudge
 
     engine = EndpointEngine(params.judge, key)
-    return EndpointJudge(engine.chat, model=params.judge.model, cache=Path(".cache/judge")), ""
+    made = EndpointJudge(
+        engine.chat, model=params.judge.model, cache=Path(".cache/judge"), remarks=lambda: engine.remarks
+    )
+    return made, ""
+
+
+def missing_models(endpoints: Sequence[Endpoint], given: Mapping[str, str]) -> dict[str, str]:
+    """Ask endpoints for their models; return by name what to say of those that list models, but not theirs."""
+    from bilora.inference.endpoint import EndpointEngine
+
+    found = {}
+    for endpoint in endpoints:
+        with EndpointEngine(endpoint, secret(endpoint, given)) as engine:
+            if missing := engine.missing_model():
+                found[endpoint.name] = missing
+    return found
 
 
 def judge_remarks(params: Params) -> list[str]:
@@ -226,10 +255,12 @@ def hub_token() -> str | None:
     """Return HF_TOKEN, or what a CI's identity is exchanged for where HF_OIDC_RESOURCE asks for that; else None.
 
     Raises:
+        BadData: the token cannot be sent.
         Unreachable: the exchange was asked for and failed.
     """
-    if os.environ.get("HF_TOKEN") or not os.environ.get("HF_OIDC_RESOURCE"):
-        return os.environ.get("HF_TOKEN") or None
+    token = environment_key("HF_TOKEN")
+    if token or not os.environ.get("HF_OIDC_RESOURCE"):
+        return token
     from huggingface_hub import get_token
     from huggingface_hub.errors import OIDCError
 

@@ -93,7 +93,8 @@ def _answer(system: str, row: Mapping[str, Any], task: Mapping[str, Any], graded
                 "evidence": " · ".join(filter(None, (evidence.get("judge"), evidence.get("isolation")))),
             }
         )
-    facts = [f"{row['output_tokens']} tokens", f"{row['latency_s']:.2f} s"]
+    tokens = row["output_tokens"]
+    facts = [*([] if tokens is None else [f"{tokens} tokens"]), f"{row['latency_s']:.2f} s"]
     if row["finish"] != "stop":
         facts.append({"length": "cut off by the token limit", "error": "no answer came back"}[row["finish"]])
     value = _value(row, task)

@@ -109,7 +109,10 @@ class Summary:
         if not seconds or all(row.completion.system.startswith(FLOOR) for row in rows):
             return None
         interval = bootstrap_mean(seconds, seed=self.seed, draws=self.draws) if len(seconds) > 1 else None
-        tokens = sum(row.completion.output_tokens for row in rows)
+        counted = [
+            (one.output_tokens, one.latency_s) for row in rows if (one := row.completion).output_tokens is not None
+        ]
+        during = sum(latency_s for _, latency_s in counted)
         first = [row.completion.first_token_s for row in rows if row.completion.first_token_s is not None]
         return {
             "n": len(seconds),
@@ -119,7 +122,7 @@ class Summary:
             "median": float(np.median(seconds)),
             "p95": float(np.quantile(seconds, 0.95)),
             "first_token_s": float(np.median(first)) if first else None,
-            "tokens_per_s": tokens / sum(seconds) if sum(seconds) > 0 else None,
+            "tokens_per_s": sum(tokens for tokens, _ in counted) / during if during > 0 else None,
         }
 
 

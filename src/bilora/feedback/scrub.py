@@ -11,29 +11,10 @@ import re
 from collections.abc import Callable
 
 from bilora.records import Rating
+from bilora.redaction import redact_keys
 
-SECRET, EMAIL, ADDRESS, PHONE = "[SECRET]", "[EMAIL]", "[IP]", "[PHONE]"
+EMAIL, ADDRESS, PHONE = "[EMAIL]", "[IP]", "[PHONE]"
 
-KEY_BLOCK = re.compile(r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,30}PRIVATE KEY-----|\Z)", re.S)
-TOKEN = re.compile(
-    r"(?<![\w-])(?:"
-    r"hf_[A-Za-z0-9]{20,}|gsk_[A-Za-z0-9]{20,}|npm_[A-Za-z0-9]{30,}|pypi-[\w-]{30,}|AIza[\w-]{30,}"
-    r"|sk-(?=[\w-]{0,200}\d)[\w-]{20,}|[spr]k_(?:live|test)_[A-Za-z0-9]{16,}"
-    r"|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|xox[abeprs]-[A-Za-z0-9-]{10,}"
-    r"|(?:AKIA|ASIA)[A-Z0-9]{16}(?!\w)"
-    r"|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}"  # JSON web token
-    r")"
-)
-HEADER = re.compile(
-    r"(?i)(\bauthorization[\"']?\s{0,3}[:=]\s{0,3}[\"']?(?:(?:bearer|basic|token)\s{1,3})?"
-    r"|\bbearer\s{1,3}(?=[^\s\"']{0,200}\d))([A-Za-z0-9._~+/=-]{12,})"
-)
-NAMES = r"(?:password|passwd|secret|api_?key|secret_access_key|access_?token|auth_?token|token)"
-QUOTED = re.compile(
-    rf"(?i)({NAMES}[\"']?\s{{0,3}}[:=]\s{{0,3}}[\"'])(?=[^\s\"']{{0,200}}\d)([^\s\"']{{8,200}})(?=[\"'])"
-)
-VARIABLE = re.compile(rf"(?m)^((?:export )?[A-Z_]{{0,40}}(?:{NAMES.upper()})[A-Z_]{{0,40}}=)([^\s\"']{{8,}})")
-IN_URL = re.compile(r"(://[^\s:/@]{1,100}:)([^\s:/@]{1,200})(?=@)")
 MAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,5}[A-Za-z]{2,24}\b")
 BYTE = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
 IPV4 = re.compile(rf"(?<![\w.])(?:{BYTE}\.){{3}}{BYTE}(?!\w|\.\d)")
@@ -50,21 +31,18 @@ OWN_MACHINE = ("127.", "0.0.0.0", "255.255.")
 
 def scrub(text: str) -> tuple[str, int]:
     """Return the text with placeholders, and how many; a second time changes nothing."""
-    count = 0
+    text, count = redact_keys(text)
 
     def put(placeholder: str, keep: Callable[[str], bool] = lambda _: False) -> Callable[[re.Match[str]], str]:
         def replace(found: re.Match[str]) -> str:
             nonlocal count
-            before, secret = found.groups() if found.re.groups else ("", found[0])
-            if keep(secret) or secret.startswith(SECRET):
+            if keep(found[0]):
                 return found[0]
             count += 1
-            return f"{before}{placeholder}"
+            return placeholder
 
         return replace
 
-    for pattern in (KEY_BLOCK, TOKEN, HEADER, QUOTED, VARIABLE, IN_URL):
-        text = pattern.sub(put(SECRET), text)
     text = MAIL.sub(put(EMAIL), text)
     text = IPV4.sub(put(ADDRESS, keep=lambda address: address.startswith(OWN_MACHINE)), text)
     return NUMBER.sub(put(PHONE), text), count

@@ -11,6 +11,7 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 from huggingface_hub.utils._http import default_client_factory
 
 from bilora.errors import Unreachable
+from bilora.network import connection_fault
 
 TIMEOUT_S = 60.0
 """How long the hub may be silent. Its client waits for ever where it is not told otherwise."""
@@ -60,10 +61,11 @@ def why(error: BaseException) -> str:
         return f"HTTP {code}: the token may not do this, or there is none; look at HF_TOKEN"
     if code is not None:
         return f"HTTP {code}"
-    causes = [error]
-    while causes[-1].__cause__ is not None:
-        causes.append(causes[-1].__cause__)
-    return type(causes[-1]).__name__
+    if fault := connection_fault(error):
+        return fault
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return "a part of it failed" if isinstance(error, RuntimeError) else "its answer cannot be read"
 
 
 def unreachable(place: str, error: BaseException) -> Unreachable:

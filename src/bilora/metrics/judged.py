@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from bilora.errors import BiloraError
+from bilora.errors import BiloraError, Unreachable
 from bilora.records import Message, Sample, Score
 from bilora.storage import read_json, sha256_json, write_json
 
@@ -24,6 +25,13 @@ RUBRIC = (
     "unclear. 3: mostly right, with a real gap or error. 2: mostly wrong or hardly useful. 1: wrong, empty "
     "or off the subject. Reply with one integer from 1 to 5 for each letter."
 )
+
+
+THINKING = re.compile(r"<(think|thinking|reasoning)>.*?(?:</\1>|\Z)|\A(?:(?!<think).)*?</think(?:ing)?>", re.S | re.I)
+"""What a model writes before it answers; some templates leave out the opening mark."""
+MAX_OBJECTS = 1_000
+FAILED = "the judge failed: "
+ENDPOINT_FAULT, REPLY_FAULT = "endpoint", "reply"
 
 
 def family(model: str) -> str:
@@ -53,7 +61,8 @@ class EndpointJudge:
     """Implements `ports.Judge` over any chat endpoint.
 
     `model` names the judge in the evidence and in the cache's keys. Valid replies are kept in
-    `cache`, one file a question, so that a repeated evaluation makes no call; failures are not kept.
+    `cache`, one file per question, so that a repeated evaluation makes no call; failures are not kept.
+    `remarks` returns in which respects the last question was asked otherwise than wanted, for the evidence.
     """
 
     chat: Chat = field(repr=False)
@@ -61,39 +70,49 @@ class EndpointJudge:
     cache: Path | None = None
     rubric: str = RUBRIC
     seed: int = 0
+    remarks: Callable[[], Sequence[str]] = field(default=tuple, repr=False)
 
     def rate(self, sample: Sample, answers: dict[str, str]) -> dict[str, Score]:
         """Rate all systems' answers to one sample in one call: 1 is 0.0, 5 is 1.0.
 
-        The systems appear under letters, in an order drawn from the sample's id.
+        The systems appear under letters, in an order drawn from the sample's id. Where there is no grade, the
+        evidence says under `fault` whether the endpoint or the judge's reply is the cause.
         """
         if not answers:
             return {}
         letters = _letters(sample, answers)
         messages = self._messages(sample, {letter: answers[system] for letter, system in letters.items()})
         schema = _schema(list(letters))
+        shared, reason, remark = {"judge": self.model}, "", ""
+        ratings: dict[str, int] = {}
         try:
-            ratings, reason = self._ratings(messages, schema), ""
+            reply, remark = self._reply(messages, schema)
+            ratings = _parse(reply, schema["required"])
         except (BiloraError, ValueError) as error:
-            ratings, reason = None, f"the judge failed: {error}"
+            reason = f"{FAILED}{error}"
+            shared["fault"] = ENDPOINT_FAULT if isinstance(error, Unreachable) else REPLY_FAULT
+        if remark:
+            shared["remark"] = remark
         scores = {}
         for letter, system in letters.items():
-            evidence = {"judge": self.model, "letter": letter}
-            value = None
-            if ratings is not None:
+            evidence, value, why = {**shared, "letter": letter}, None, reason
+            if letter in ratings:
                 value = (ratings[letter] - 1) / 4
                 evidence["raw"] = str(ratings[letter])
+            elif not reason:
+                why, evidence["fault"] = f"{FAILED}its reply does not rate this answer", REPLY_FAULT
             scores[system] = Score(
                 sample_id=sample.id,
                 system=system,
                 metric="judge",
                 value=value,
-                reason=reason,
+                reason=why,
                 evidence=evidence,
             )
         return {system: scores[system] for system in answers}
 
-    def _ratings(self, messages: Sequence[Message], schema: dict[str, Any]) -> dict[str, int]:
+    def _reply(self, messages: Sequence[Message], schema: dict[str, Any]) -> tuple[str, str]:
+        """Return the judge's reply, and how it was asked otherwise than wanted; keep one that rates all answers."""
         question = {
             "model": self.model,
             "messages": [message.model_dump() for message in messages],
@@ -102,12 +121,13 @@ class EndpointJudge:
         }
         kept = None if self.cache is None else self.cache / f"{sha256_json(question)}.json"
         if kept is not None and kept.is_file():
-            return _parse(read_json(kept)["reply"], schema["required"])
-        reply = self.chat(messages, schema=schema, seed=self.seed)
-        ratings = _parse(reply, schema["required"])
-        if kept is not None:
-            write_json(kept, {"model": self.model, "sample": messages[-1].content, "reply": reply})
-        return ratings
+            before = read_json(kept)
+            return before["reply"], before.get("remark", "")
+        reply, remark = self.chat(messages, schema=schema, seed=self.seed), "; ".join(self.remarks())
+        if kept is not None and _rates_all(reply, schema["required"]):
+            kind = {"model": self.model, "sample": messages[-1].content}
+            write_json(kept, {**kind, "reply": reply, **({"remark": remark} if remark else {})})
+        return reply, remark
 
     def _messages(self, sample: Sample, candidates: dict[str, str]) -> tuple[Message, ...]:
         material = {"request": sample.prompt, "reference": sample.target, "candidates": candidates}
@@ -135,15 +155,65 @@ def _schema(letters: list[str]) -> dict[str, Any]:
     }
 
 
-def _parse(reply: Any, letters: list[str]) -> dict[str, int]:
-    """Read a reply that must be exactly what the schema says, whether or not the endpoint enforced it."""
+def _parse(reply: str, letters: list[str]) -> dict[str, int]:
+    """Read the ratings out of a reply, whether or not the endpoint enforced the schema; a letter may be missing.
+
+    The JSON may be fenced, follow the model's thinking, or stand in prose, beside remarks of the judge.
+
+    Raises:
+        ValueError: it rates none of the answers, others too, or each of them more than once.
+    """
+    if not reply.strip():
+        raise ValueError("its reply is empty")
+    found = list(_objects(reply))
+    if not found:
+        raise ValueError("its reply is not JSON")
+    rated = [
+        {key: one[key] for key in one if key in letters or key in string.ascii_uppercase}
+        for one in found
+        if set(one) & set(letters)
+    ]
+    if not rated:
+        raise ValueError(f"its reply rates none of the answers {', '.join(letters)}")
+    if any(one != rated[0] for one in rated):
+        raise ValueError("its reply rates the answers more than once, and differently")
+    if other := sorted(set(rated[0]) - set(letters)):
+        raise ValueError(f"its reply rates {', '.join(other)}, but the answers are {', '.join(letters)}")
+    return {letter: _rating(rated[0][letter]) for letter in letters if letter in rated[0]}
+
+
+def _rates_all(reply: str, letters: list[str]) -> bool:
     try:
-        ratings = json.loads(reply)
-    except (TypeError, ValueError, RecursionError):
-        raise ValueError("its reply is not JSON") from None
-    if not isinstance(ratings, dict) or sorted(ratings) != sorted(letters):
-        raise ValueError("its reply does not rate exactly the answers shown")
-    for rating in ratings.values():
-        if type(rating) is not int or not 1 <= rating <= 5:
-            raise ValueError("a rating is not an integer from 1 to 5")
-    return ratings
+        return len(_parse(reply, letters)) == len(letters)
+    except ValueError:
+        return False
+
+
+def _rating(given: Any) -> int:
+    """Return 1 to 5, also where it is written as "3" or 3.0."""
+    if isinstance(given, str) and re.fullmatch(r"\s*[1-5](?:\.0+)?\s*", given, re.ASCII):
+        given = float(given)
+    if isinstance(given, bool) or not isinstance(given, int | float) or given not in (1, 2, 3, 4, 5):
+        raise ValueError("a rating is not a whole number from 1 to 5")
+    return int(given)
+
+
+def _objects(reply: str) -> Iterator[dict[str, Any]]:
+    """Yield the outermost JSON objects of a reply, in their order: the whole of it, or what stands in its text."""
+    with contextlib.suppress(ValueError, RecursionError):
+        whole = json.loads(reply)
+        if isinstance(whole, dict):
+            yield whole
+        return
+    text = THINKING.sub(" ", reply)
+    decoder, start = json.JSONDecoder(), text.find("{")
+    for _ in range(MAX_OBJECTS):
+        if start < 0:
+            return
+        try:
+            value, end = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            end = start + 1
+        else:
+            yield value
+        start = text.find("{", end)

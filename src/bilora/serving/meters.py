@@ -45,8 +45,8 @@ class Meters:
 
     def answered(self, made: Completion, seconds: float) -> None:
         """Count an answer that took `seconds` for the one who asked."""
-        self._tokens.labels(made.system, "prompt").inc(made.prompt_tokens)
-        self._tokens.labels(made.system, "answer").inc(made.output_tokens)
+        self._tokens.labels(made.system, "prompt").inc(made.prompt_tokens or 0)
+        self._tokens.labels(made.system, "answer").inc(made.output_tokens or 0)
         self._whole.labels(made.system).observe(seconds)
         if made.first_token_s is not None:
             self._first.labels(made.system).observe(made.first_token_s)

@@ -110,8 +110,8 @@ class Reply:
 
 def usage(made: Sequence[Completion]) -> dict[str, int]:
     """Return the tokens that were read, each prompt once, and made."""
-    prompts = {one.sample_id.rpartition("-")[0]: one.prompt_tokens for one in made}
-    read, written = sum(prompts.values()), sum(one.output_tokens for one in made)
+    prompts = {one.sample_id.rpartition("-")[0]: one.prompt_tokens or 0 for one in made}
+    read, written = sum(prompts.values()), sum(one.output_tokens or 0 for one in made)
     return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 

@@ -1,0 +1,28 @@
+"""Read keys as people paste them."""
+
+from __future__ import annotations
+
+from bilora.errors import BadData
+
+AROUND = "\ufeff\u200b"
+"""Invisible, and no white space to Python: a byte order mark, and what web pages put between words."""
+
+
+def clean_key(given: str | None, name: str) -> str | None:
+    """Return a key without the white space around it; None if nothing is left.
+
+    Args:
+        given: the key as it was read.
+        name: of the environment variable or option, for the message.
+
+    Raises:
+        BadData: no HTTP header can carry it: white space, control characters or letters outside ASCII.
+    """
+    key = (given or "").strip().strip(AROUND).strip()
+    if not key:
+        return None
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise BadData(
+            name, "this key has white space, a control character or a letter outside ASCII in it. Copy it again."
+        )
+    return key

@@ -1,0 +1,223 @@
+"""Read what a server of the chat completions API replies, in any of the forms that are in use."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Finish = Literal["stop", "length", "error"]
+
+AT_THE_LIMIT = re.compile(r"length|max\w*token|limit|context_window|truncat|incomplete")
+WITHHELD = re.compile(r"filter|safety|recitation|blocklist|prohibited|spii")
+BROKEN_OFF = re.compile(r"error|abort|cancel|fail|time_?out|insufficient")
+ONLY_REASONING = "only reasoning came, no answer"
+
+
+class UnusableReply(Exception):
+    """A reply that holds no answer, in one phrase; `document` is the server's error object, if it sent one."""
+
+    def __init__(self, reason: str, document: object = None) -> None:
+        super().__init__(reason)
+        self.document = document
+
+
+@dataclass
+class Reply:
+    """One answer as it comes in. Token counts are None where the server gives none."""
+
+    pieces: list[str] = field(default_factory=list)
+    finish_reason: str = ""
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoned: bool = False
+    called_a_tool: bool = False
+    refusal: str = ""
+
+    @property
+    def text(self) -> str:
+        """The answer; what the model said in refusing, if it said nothing else."""
+        return "".join(self.pieces) or self.refusal
+
+    def outcome(self) -> tuple[Finish, str]:
+        """Return how the answer ended, and why there is none.
+
+        An ending that nobody here knows is an ending all the same: the text before it counts.
+        """
+        ending = self.finish_reason.lower()
+        if WITHHELD.search(ending):
+            return "error", f"the server withheld the answer ({self.finish_reason})"
+        if BROKEN_OFF.search(ending):
+            return "error", f"the server broke off the answer ({self.finish_reason})"
+        finish: Finish = "length" if AT_THE_LIMIT.search(ending) else "stop"
+        if self.text.strip() or not (self.reasoned or self.called_a_tool):
+            return finish, ""
+        if self.called_a_tool:
+            return "error", "the model called a tool and gave no answer"
+        return ("length" if finish == "length" else "error"), ONLY_REASONING
+
+    def add(self, choice: Any, part: Literal["message", "delta"]) -> str:
+        """Take up a choice of a whole reply or of a chunk; return the text that it added."""
+        if not isinstance(choice, dict):
+            raise UnusableReply("a choice of the reply is not an object")
+        if isinstance(ending := choice.get("finish_reason"), str) and ending:
+            self.finish_reason = ending[:80]
+        said = choice.get(part)
+        if said is None and part == "message" and "text" not in choice:
+            raise UnusableReply("the reply's choice has no message")
+        if not isinstance(said, dict):
+            said = {"content": choice.get("text") if said is None else said}
+        for name in ("reasoning_content", "reasoning", "thinking"):
+            self.reasoned |= bool(said.get(name))
+        self.called_a_tool |= bool(said.get("tool_calls") or said.get("function_call"))
+        if isinstance(refusal := said.get("refusal"), str):
+            self.refusal += _encodable(refusal)
+        text = _encodable(self._text(said.get("content")))
+        if text:
+            self.pieces.append(text)
+        return text
+
+    def count(self, usage: Any) -> None:
+        """Take up the token counts, if they are counts."""
+        if isinstance(usage, dict):
+            self.prompt_tokens = _count(usage.get("prompt_tokens"), self.prompt_tokens)
+            self.output_tokens = _count(usage.get("completion_tokens"), self.output_tokens)
+
+    def _text(self, content: Any) -> str:
+        """Return the text of a content: a text, parts of text, or nothing. Parts of other kinds are left out."""
+        if content is None:
+            return ""
+        if isinstance(content, str):
+            return content
+        if isinstance(content, list):
+            return "".join(map(self._text, content))
+        if not isinstance(content, dict):
+            raise UnusableReply("the reply's content is no text")
+        if "thinking" in content or "reasoning" in str(content.get("type")):
+            self.reasoned = True
+            return ""
+        return content["text"] if isinstance(content.get("text"), str) else ""
+
+
+def read_reply(body: bytes, content_type: str) -> Reply:
+    """Read a whole reply; one that is streamed unasked is read to its end.
+
+    Raises:
+        UnusableReply: it holds no answer.
+    """
+    if "event-stream" in content_type or body.lstrip().startswith(b"data:"):
+        events = read_stream([body], "text/event-stream")
+        while True:
+            try:
+                next(events)
+            except StopIteration as end:
+                streamed: Reply = end.value
+                return streamed
+    document = _document(body, content_type)
+    choices = document.get("choices")
+    if not isinstance(choices, list) or not choices:
+        raise UnusableReply("the reply has no choices")
+    reply = Reply()
+    reply.add(choices[0], "message")
+    reply.count(document.get("usage"))
+    return reply
+
+
+def read_stream(chunks: Iterable[bytes], content_type: str) -> Generator[str, None, Reply]:
+    """Yield the text of server-sent events as it comes; the generator's value is the whole reply.
+
+    The first piece is empty and comes with the first event, so that who waits for it learns of an error
+    in its place. A server that does not stream sends a whole reply, which is read as one piece.
+
+    Raises:
+        UnusableReply: it holds no answer, or an error object.
+    """
+    if "json" in content_type and "ndjson" not in content_type and "lines" not in content_type:
+        reply = read_reply(b"".join(chunks), content_type)
+        yield ""
+        yield reply.text
+        return reply
+    reply, events, failing = Reply(), 0, False
+    other: list[bytes] = []
+    for line in _lines(chunks):
+        if line.startswith(b"event:"):
+            failing = line.removeprefix(b"event:").strip() == b"error"
+            continue
+        data = line.removeprefix(b"data:").strip()
+        if data == b"[DONE]":
+            break
+        if not data.startswith(b"{"):
+            if line and events == 0 and sum(map(len, other)) < 1000:
+                other.append(line)
+            continue
+        document = _document(data, "application/json")
+        if failing:
+            raise UnusableReply("the server replied with an error", document)
+        if events == 0:
+            yield ""
+        events += 1
+        reply.count(document.get("usage"))
+        choices = document.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict) and choice.get("index") in (0, None):
+                part: Literal["message", "delta"] = "message" if "message" in choice else "delta"
+                if text := reply.add(choice, part):
+                    yield text
+    if events == 0:
+        _document(b"\n".join(other), content_type)
+        raise UnusableReply("the stream holds no answer")
+    if not reply.pieces and reply.refusal:
+        yield reply.refusal
+    return reply
+
+
+def read_document(body: bytes, content_type: str) -> object:
+    """Return an error reply's content: what its JSON says, else its text; empty for a web page."""
+    text = body.decode("utf-8", "replace")
+    if _is_web_page(text, content_type):
+        return ""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _document(body: bytes, content_type: str) -> dict[str, Any]:
+    text = body.decode("utf-8", "replace").strip().removeprefix("\ufeff")
+    if not text:
+        raise UnusableReply("the reply is empty")
+    if _is_web_page(text, content_type):
+        raise UnusableReply("the reply is a web page, not JSON; base_url may be wrong, it usually ends in /v1")
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        raise UnusableReply("the reply is not JSON") from None
+    if not isinstance(document, dict):
+        raise UnusableReply("the reply is JSON, but no object")
+    if document.get("error"):
+        raise UnusableReply("the server replied with an error", document)
+    return document
+
+
+def _is_web_page(text: str, content_type: str) -> bool:
+    return "html" in content_type or text.lstrip("\ufeff \t\r\n")[:1] == "<"
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Split at line feeds alone: a text in JSON may hold any other of Unicode's line ends."""
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from (line.strip() for line in whole)
+    yield rest.strip()
+
+
+def _count(given: Any, before: int | None) -> int | None:
+    return given if type(given) is int and given >= 0 else before
+
+
+def _encodable(text: str) -> str:
+    """Replace lone surrogates, which no file can hold."""
+    return text.encode("utf-8", "replace").decode()

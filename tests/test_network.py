@@ -1,0 +1,59 @@
+"""Why a connection came to nothing, in words."""
+
+from __future__ import annotations
+
+import ssl
+
+import httpx2
+import pytest
+
+from bilora.network import connection_fault, uses_proxy
+
+
+def caused(error: Exception, *causes: Exception) -> Exception:
+    for one, cause in zip((error, *causes), causes, strict=False):
+        one.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (httpx2.ReadTimeout("x"), "no reply came in time"),
+        (caused(httpx2.ConnectError("x"), TimeoutError()), "no reply came in time"),
+        (httpx2.ProxyError("x"), "the proxy that the environment names"),
+        (httpx2.UnsupportedProtocol("x"), "does not begin with http"),
+        (httpx2.LocalProtocolError("x"), "the request cannot be sent"),
+        (httpx2.RemoteProtocolError("x"), "the connection broke off"),
+        (httpx2.TooManyRedirects("x"), "from one address to another"),
+        (caused(httpx2.ReadError("x"), ConnectionResetError()), "the connection broke off"),
+        (caused(RuntimeError("x"), httpx2.ConnectError("x"), ConnectionRefusedError()), "no server listens there"),
+        (httpx2.ConnectError("x"), "the connection failed"),
+    ],
+)
+def test_a_fault_is_told_by_its_first_cause(error: Exception, words: str) -> None:
+    found = connection_fault(error)
+    assert found is not None and words in found and "Error" not in found
+
+
+def test_a_certificate_is_told_with_its_fault() -> None:
+    fault = ssl.SSLCertVerificationError(1, "x")
+    fault.verify_message = "self-signed certificate"
+    told = "the server's certificate is not trusted (self-signed certificate)"
+    assert connection_fault(caused(httpx2.ConnectError("x"), fault)) == told
+
+
+def test_what_is_no_fault_of_the_connection_is_told_elsewhere() -> None:
+    assert connection_fault(KeyError("x")) is None
+    looped = ValueError("x")
+    looped.__cause__ = looped
+    assert connection_fault(looped) is None
+
+
+@pytest.mark.usefixtures("no_proxy")
+def test_a_proxy_is_the_environment_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not uses_proxy("http://box/v1")
+    monkeypatch.setenv("http_proxy", "http://proxy:1")
+    monkeypatch.setenv("no_proxy", "localhost")
+    assert uses_proxy("http://box/v1")
+    assert not uses_proxy("https://box/v1") and not uses_proxy("http://localhost:8000/v1")
