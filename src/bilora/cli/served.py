@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bilora.cli import wiring
-from bilora.errors import BadData, Unreachable
+from bilora.errors import BadData, OtherBase, Unreachable
 from bilora.storage import read_json
 
 if TYPE_CHECKING:
     from bilora.params import Params
 
 
-def folders(params: Params, place: str | None) -> dict[str, Path]:
-    """Return the folders of the adapters to serve: those of a bundle, else all that were trained here."""
+def folders(params: Params, place: str | None, *, asked: str | None = None) -> dict[str, Path]:
+    """Return the folders of the adapters to serve: those of a bundle, else all that were trained here for this base.
+
+    Adapters of another base or chat template are left out and reported, so that the base and the others answer.
+
+    Args:
+        asked: the one that is to answer; if it is for another base, that is an error.
+    """
     if place is not None:
         return bundle(place, params)
-    return {name: wiring.adapter(params, name) for name in params.tasks if (wiring.ADAPTERS / name).exists()}
+    fitting = {}
+    for name in params.tasks:
+        if (wiring.ADAPTERS / name).exists():
+            try:
+                fitting[name] = wiring.adapter(params, name)
+            except OtherBase as fault:
+                if name == asked:
+                    raise
+                print(f"left out: {fault}", file=sys.stderr)
+    return fitting
 
 
 def mark(params: Params, place: str | None) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Generic, cast
 
-from bilora.bases.prompt import encode_prompt
+from bilora.bases.prompt import encode_prompt, template_remarks
 from bilora.errors import BadData, UnknownModel
 from bilora.inference.loop import Batch, Loop
 from bilora.inference.openmp import rest
@@ -70,6 +70,10 @@ class BatchedEngine(Generic[V]):
         """Return the systems that answer now, each with its adapter's sha256; empty for the base."""
         carried = {self._carries: ""} if self._carries else {}
         return {BASE: "", **carried, **{name: adapter.sha256 for name, adapter in self._adapters.items()}}
+
+    def remarks(self) -> list[str]:
+        """Return in sentences what a user must know of the base's chat template; of most there is nothing."""
+        return template_remarks(self._tokenizer)
 
     def put(self, name: str, folder: Path) -> None:
         """Load an adapter, or another version of it: later requests have the new one, earlier ones keep the old.
