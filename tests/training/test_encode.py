@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from real_data import real_file
 
-from bilora.errors import PreflightFailed
 from bilora.bases.prompt import encode_prompt
+from bilora.errors import PreflightFailed
 from bilora.inference.loading import load_tokenizer, stop_ids
 from bilora.params import Base
 from bilora.records import Message, Sample

@@ -49,9 +49,10 @@ class ControlTokens:
         """Return the control tokens in a text, as they are written."""
         return re.findall(self._pattern, text)
 
-    def count(self, ids: Iterable[int]) -> int:
-        """Return how many of these ids are control tokens, the unknown token left out."""
-        return sum(number in self.ids for number in ids)
+    def explain(self, ids: Iterable[int], text: str) -> bool:
+        """Whether every control token among `ids` is one that is written in `text`, in that order."""
+        written = iter([self._ids[token] for token in self.found(text)])
+        return all(number in written for number in ids if number in self.ids)
 
     @cached_property
     def renamed(self) -> Any:
@@ -76,7 +77,9 @@ class ControlTokens:
             model["unk_token"] = self._names.get(model["unk_token"], model["unk_token"])
         renamed = Tokenizer.from_str(json.dumps(document))
         if any(renamed.token_to_id(self._names[text]) != number for text, number in self._ids.items()):
-            raise BadData(self._tokenizer.name_or_path, "its tokenizer numbers added tokens by no order; choose another.")
+            raise BadData(
+                self._tokenizer.name_or_path, "its tokenizer numbers added tokens by no order; choose another."
+            )
         return renamed
 
 

@@ -117,7 +117,7 @@ class _Encoder:
         rendered, named = self._render_both(turns, answered=answered)
         if named == self.control.named(rendered):
             ids: list[int] = self._tokenizer(rendered, add_special_tokens=False)["input_ids"]
-            if self.control.count(ids) <= len(self.control.found(rendered)):  # a normalizer may have made more
+            if self.control.explain(ids, rendered):  # a normalizer may have made one of text
                 return ids
         ids = self.control.renamed.encode(named, add_special_tokens=False).ids
         return ids
@@ -136,7 +136,8 @@ class _Encoder:
         remarks = []
         if not self._has_system_role:
             remarks.append(
-                f"The chat template of {self._base} has no system role: the system text is put before the first question."
+                f"The chat template of {self._base} has no system role: "
+                "the system text is put before the first question."
             )
         if self._turns_are_text():
             remarks.append(
@@ -158,13 +159,14 @@ class _Encoder:
 
     @cached_property
     def _has_system_role(self) -> bool:
-        """Whether the template takes a system message and renders its text; True if it takes no question either."""
+        """Whether the template takes a system message and its text matters; True if it takes no question either."""
         question = {"role": "user", "content": "?"}
-        text = "bilora system text"
+        chats = [[{"role": "system", "content": text}, question] for text in ("Be brief.", "Explain it.")]
         try:
-            return text in self._render([{"role": "system", "content": text}, question], answered=False)
+            one, other = (self._render(chat, answered=False) for chat in chats)
         except BadData:
             return not self._renders([question])
+        return one != other
 
     def _with_system_role(self, turns: Sequence[Turn]) -> Sequence[Turn]:
         """Put the system text before the first question, if the template has no system role.
@@ -218,7 +220,9 @@ class _Encoder:
 
     def _render(self, turns: Sequence[Turn], *, answered: bool) -> str:
         try:
-            return str(self._tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=not answered))
+            return str(
+                self._tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=not answered)
+            )
         except Exception as error:  # a template is a program: it may raise anything
             raise BadData(self._base, _why(error)) from None
 

@@ -24,7 +24,7 @@ class Loaded:
 
 
 IDENTITY = (".safetensors", ".json", ".jinja", ".model", "merges.txt", "vocab.txt")
-"""Ends of the names of a model folder's files that decide how it answers: weights, configuration, tokenizer, template."""
+"""Endings of a model folder's files that decide how it answers: its weights, configuration, tokenizer, templates."""
 
 
 def base_revision(base: Base) -> str:
