@@ -311,7 +311,10 @@ def test_a_template_that_wants_a_system_message_loads(tmp_path: Path) -> None:
 
 
 def test_an_answer_without_a_stop_token_stops_the_training() -> None:
-    template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    template = (
+        "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
     with pytest.raises(PreflightFailed, match="never stop"):
         encode_answer(smoke(template), chat("Why?"), "So.<|end|>", [6])
 
