@@ -233,6 +233,13 @@ def test_a_word_that_was_added_is_still_one_token_of_text() -> None:
     assert ids.count(tokenizer.convert_tokens_to_ids("<turn>")) == 2
 
 
+@pytest.mark.parametrize("mark", ["<tool>", "[CALL]", "<|fim|>"])
+def test_a_mark_in_brackets_is_control_though_it_is_not_special(mark: str) -> None:
+    tokenizer = made(byte_level(), AddedToken(mark), template=mark + "{{ messages[0].content }}" + mark)
+    ids = encode_prompt(tokenizer, [Message(role="user", content=f"a {mark} b")])
+    assert ids.count(tokenizer.convert_tokens_to_ids(mark)) == 2 and tokenizer.decode(ids).count(mark) == 3
+
+
 REFUSING = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
 DROPPING = "".join((
     "{% for m in messages if m.role != 'system' %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}",

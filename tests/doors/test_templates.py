@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from lora import made_adapter
 
 from bilora.cli import app, guarded
 from bilora.params import Base
+from bilora.storage import sha256_tree
 
 pytestmark = pytest.mark.slow
 TEMPLATE = (ROOT / "models" / "smoke" / "chat_template.jinja").read_text(encoding="utf-8")
@@ -60,6 +62,16 @@ def test_an_adapter_of_another_template_is_refused_and_told_why(place: Path, ver
     code, _, err = bilora(place, *verb, typed="hi\n")
     assert code == 2 and "was made for models/smoke with another chat_template.jinja; run `dvc repro" in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_a_bundle_of_another_template_is_refused_and_told_why(place: Path) -> None:
+    base = {f"base/{name}": digest for name, digest in sha256_tree(place / "models" / "smoke").items()}
+    told = {"adapters": {}, "base": {"id": "models/smoke", "revision": None, "path": "base"}, "files": base}
+    (place / "bundle").mkdir()
+    (place / "bundle" / "manifest.json").write_text(json.dumps(told), encoding="utf-8")
+    write(place, REFUSING + TEMPLATE)
+    code, _, err = bilora(place, "generate", "hi", "--bundle", "bundle")
+    assert code == 2 and "another version of models/smoke than the one here (other: chat_template.jinja)" in err
 
 
 def test_the_base_answers_while_an_adapter_of_another_template_is_left_out(place: Path) -> None:

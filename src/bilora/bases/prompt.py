@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Any
 
 from bilora.bases.control_tokens import ControlTokens
@@ -198,10 +198,9 @@ class _Encoder:
         used = "".join(sorted(self.control.marks & said))
         if not used:
             return rendered, self.control.named(rendered)
-        unused = [char for char in map(chr, PRIVATE_USE) if char not in said]
-        if len(unused) < len(used):
+        stand_ins = "".join(islice((char for char in map(chr, PRIVATE_USE) if char not in said), len(used)))
+        if len(stand_ins) < len(used):
             raise BadData("messages", "they hold every private character of Unicode; leave some out.")
-        stand_ins = "".join(unused[: len(used)])
         disguise, undo = str.maketrans(used, stand_ins), str.maketrans(stand_ins, used)
         disguised = self._render(
             [{**turn, "content": turn["content"].translate(disguise)} for turn in turns], answered=answered

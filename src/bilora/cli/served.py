@@ -74,7 +74,7 @@ def check_base(place: Path | str, manifest: Mapping[str, Any], params: Params) -
     Raises:
         BadData: it is for another.
     """
-    from bilora.inference.loading import base_revision, folder_revision
+    from bilora.inference.loading import base_files, base_revision, changed_files, folder_revision
 
     told, base = manifest["base"], params.base
     if (told.get("id"), told.get("revision")) != (base.id, base.revision):
@@ -85,9 +85,9 @@ def check_base(place: Path | str, manifest: Mapping[str, Any], params: Params) -
     folder = f"{told.get('path')}/"
     carried = {name.removeprefix(folder): one for name, one in manifest["files"].items() if name.startswith(folder)}
     if base.local and folder_revision(carried) != base_revision(base):
-        raise BadData(
-            place, f"its adapters were made for another version of {base.id} than the one here; take a newer bundle."
-        )
+        version = f"another version of {base.id} than the one here"
+        which = f" (other: {changed_files(carried, base_files(base))})" if carried else ""
+        raise BadData(place, f"its adapters were made for {version}{which}; take a newer bundle.")
 
 
 def _from_hub(place: str) -> Path:

@@ -148,7 +148,7 @@ def adapter(params: Params, task: str) -> Path:
         OtherBase: the adapter belongs to another base, or to this one with other files.
         BadData: its bytes are not those of its manifest.
     """
-    from bilora.inference.loading import base_files, base_revision
+    from bilora.inference.loading import base_files, base_revision, changed_files
     from bilora.storage import sha256_file
 
     folder = need(ADAPTERS / task, f"train@{task}")
@@ -156,9 +156,8 @@ def adapter(params: Params, task: str) -> Path:
     base = params.base
     made_for = (manifest.get("base_id"), manifest.get("base_revision"))
     if made_for != (base.id, base_revision(base)) or config.get("base_model_name_or_path") != base.id:
-        then, now = manifest.get("base_files") or {}, base_files(base)
-        changed = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
-        version = f"with another {', '.join(changed)}" if then and made_for[0] == base.id else f"at {made_for[1]}"
+        then = manifest.get("base_files") if made_for[0] == base.id else None
+        version = f"with another {changed_files(then, base_files(base))}" if then else f"at {made_for[1]}"
         problem = f"this adapter was made for {made_for[0]} {version}; run `dvc repro train@{task}`."
         raise OtherBase(folder, problem)
     for name, digest in manifest["files"].items():

@@ -51,6 +51,12 @@ def folder_revision(digests: Mapping[str, str]) -> str:
     return sha256_json({name: digest for name, digest in digests.items() if name.endswith(IDENTITY)})[:40]
 
 
+def changed_files(then: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Return the names of the files that decide how a base answers and whose SHA-256 differs, for a person."""
+    names = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
+    return ", ".join(name for name in names if name.endswith(IDENTITY))
+
+
 def load_tokenizer(base: Base) -> Any:
     """Load the base's tokenizer, padding on the left for generation.
 
