@@ -32,7 +32,7 @@ import torch
 import yaml
 from random_adapters import ATTENTION, MLP, random_adapter
 
-from bilora.inference.engine import encode_prompt
+from bilora.bases.prompt import encode_prompt
 from bilora.inference.loading import base_revision, load_base, stop_ids
 from bilora.params import Base
 from bilora.records import Message

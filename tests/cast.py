@@ -12,7 +12,7 @@ import torch
 from checkout import ROOT
 from lora import made_adapter
 
-from bilora.inference.engine import encode_prompt
+from bilora.bases.prompt import encode_prompt
 from bilora.inference.loading import load_base, stop_ids
 from bilora.params import Base
 from bilora.ports import Request

@@ -4,7 +4,8 @@ BiloraError
 ├── ParamsError      params.yaml is wrong: fix the file (all faults at once)      exit 2
 ├── UnknownTask      no file in bilora/tasks has this name                         exit 2
 ├── BadData          a row or file is malformed: file and line are named           exit 2
-│   └── UnknownModel no such system is loaded: those that are, are named           exit 2
+│   ├── UnknownModel no such system is loaded: those that are, are named           exit 2
+│   └── OtherBase    an adapter was made for another base or chat template         exit 2
 ├── Busy             too many requests wait already: ask again later               exit 6
 ├── MissingStep      an input is absent: run the named stage                       exit 3
 ├── PreflightFailed  training would not teach what it should: nothing was trained  exit 4
@@ -61,6 +62,10 @@ class UnknownModel(BadData):
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
         super().__init__(name, f"no such model is loaded; loaded: {', '.join(known)}.")
+
+
+class OtherBase(BadData):
+    """An adapter was trained on another base, or under another chat template."""
 
 
 class Busy(BiloraError):

@@ -14,10 +14,10 @@ from cast import SMOKE, Cast, alone, ask, prompts
 from lora import made_adapter
 from safetensors.torch import load_file, save_file
 
+from bilora.bases.prompt import encode_prompt
 from bilora.errors import BadData, Busy, UnknownModel
 from bilora.inference import local
 from bilora.inference.batch import TorchBatch
-from bilora.inference.engine import encode_prompt
 from bilora.inference.loading import Loaded, load_base
 from bilora.inference.local import LocalEngine
 from bilora.inference.rows import Answers

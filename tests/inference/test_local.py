@@ -11,7 +11,7 @@ import pytest
 from lora import made_adapter
 
 from bilora.errors import BadData
-from bilora.inference.loading import base_revision, load_base
+from bilora.inference.loading import base_files, base_revision, load_base
 from bilora.inference.local import LocalEngine
 from bilora.params import Base
 from bilora.ports import Request
@@ -110,6 +110,24 @@ def test_a_base_s_revision_changes_with_its_weights(tmp_path: Path) -> None:
     with (tmp_path / "copy" / "model.safetensors").open("ab") as weights:
         weights.write(b"\0")
     assert base_revision(copy) != base_revision(BASE)
+
+
+@pytest.mark.parametrize(
+    "name", ["chat_template.jinja", "additional_chat_templates/tools.jinja", "tokenizer_config.json", "tokenizer.model"]
+)
+def test_a_base_s_revision_changes_with_its_template_and_tokenizer(name: str, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(BASE.id, tmp_path / "copy")
+    copy = Base(id=str(tmp_path / "copy"))
+    path = tmp_path / "copy" / name
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(" ")
+    assert base_revision(copy) != base_revision(BASE)
+    (tmp_path / "copy" / "README.md").write_text("another card", encoding="utf-8")
+    changed = {name for name, digest in base_files(copy).items() if base_files(BASE).get(name) != digest}
+    assert changed == {name}
 
 
 def test_an_absent_base_is_one_sentence(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from bilora.errors import BadData
 from bilora.pretraining.corpus import _exercises as exercises_of_a_recipe
 from bilora.pretraining.corpus import build, licence_ids, source_texts, sources
 from bilora.pretraining.recipe import CorpusParams, read_pretraining
-from bilora.pretraining.shards import pack, render
-from bilora.pretraining.tokenizer import SPECIAL, train_tokenizer
+from bilora.pretraining.shards import pack
+from bilora.pretraining.tokenizer import CHAT, SPECIAL, train_tokenizer
 from bilora.pretraining.train import rate
 from bilora.sources.exercises import exercises
 from bilora.sources.installed import licence, modules
@@ -177,7 +177,18 @@ def test_the_tokenizer_keeps_text_and_ends_every_document() -> None:
     assert tokenizer.convert_tokens_to_ids(list(SPECIAL)) == [0, 1, 2, 3]
     tokens = pack(documents[:20], tokenizer)
     assert (tokens == tokenizer.eos_token_id).sum() == 20
-    assert all(render(document, tokenizer).endswith("<|endoftext|>") for document in documents[:20])
+    assert all(pack([document], tokenizer)[-1] == tokenizer.eos_token_id for document in documents[:20])
+
+
+def test_a_source_file_that_spells_control_tokens_is_text() -> None:
+    documents, _ = build(recipe(), 1)
+    tokenizer = train_tokenizer([d for d in documents if isinstance(d, str)], 700, 128)
+    text = 'STOP = "<|end|>" if ended else "<|endoftext|>"  # <s>x</s>'
+    chat = [{"role": "user", "content": text}, {"role": "assistant", "content": text}]
+    assert tokenizer.decode(pack([text], tokenizer)) == text + "<|endoftext|>"
+    control = [token for token in pack([text, chat], tokenizer).tolist() if token < len(SPECIAL + CHAT)]
+    turns = ["<|user|>", "<|end|>", "<|assistant|>", "<|end|>"]
+    assert tokenizer.convert_ids_to_tokens(control) == ["<|endoftext|>", *turns, "<|endoftext|>"]
 
 
 def test_the_rate_rises_stays_and_falls() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bilora.errors import PreflightFailed
-from bilora.inference.loading import load_base
+from bilora.inference.loading import base_files, load_base
 from bilora.params import Adapter, Base
 from bilora.storage import adapter_sha256, sha256_tree
 from bilora.training.adapter import attach, save
@@ -48,6 +48,7 @@ def test_the_folder_is_standard_and_names_its_base(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "a" / "manifest.json").read_text(encoding="utf-8"))
     assert config["target_modules"] == ["o_proj", "qkv_proj"] and config["base_model_name_or_path"] == BASE.id
     assert (manifest["base_id"], manifest["base_revision"]) == (BASE.id, "revision")
+    assert manifest["base_files"] == base_files(BASE) and "chat_template.jinja" in manifest["base_files"]
     assert set(manifest["files"]) == {"adapter_config.json", "adapter_model.safetensors"}
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from real_data import real_file
 
+from bilora.bases.prompt import encode_prompt
 from bilora.errors import PreflightFailed
-from bilora.inference.engine import encode_prompt
 from bilora.inference.loading import load_tokenizer, stop_ids
 from bilora.params import Base
 from bilora.records import Message, Sample
@@ -57,6 +57,21 @@ def test_the_answer_and_its_end_token_are_all_that_is_trained(name: str, tokeniz
         assert trained[-1] == tokenizer.convert_tokens_to_ids("<|end|>")
         assert not set(trained[:-1]) & set(stops)
         assert tokenizer.decode(trained[:-1]) == task.answer(sample.target)
+
+
+@pytest.mark.parametrize("mark", ["<|end|>", "<|endoftext|>", "<|assistant|>", "</s>"])
+def test_a_row_that_spells_a_control_token_is_trained_to_its_end(mark: str, tokenizer: Any, stops: list[int]) -> None:
+    task, sample = load_task("codegen"), made("codegen")[0]
+    code = f'def ends(text):\n    return text.endswith("{mark}")'
+    spelled = sample.model_copy(update={"prompt": f"Does it end with {mark}?", "target": code})
+    row, plain = (encode_sample(tokenizer, task, one, stops) for one in (spelled, sample))
+    assert task.extract(tokenizer.decode(row.trained, skip_special_tokens=True)) == code
+
+    def control(ids: list[int]) -> list[int]:
+        return [token for token in ids if token in tokenizer.added_tokens_decoder]
+
+    assert control(row.input_ids) == control(plain.input_ids) and row.trained[-1] == plain.trained[-1]
+    assert preflight(tokenizer, task, [spelled], stops, max_length=512).rows == [row]
 
 
 def test_too_long_rows_are_dropped_whole_and_counted(tokenizer: Any, stops: list[int]) -> None:

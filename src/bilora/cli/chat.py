@@ -35,7 +35,7 @@ def chat(
     from bilora.tasks import load_task
 
     params = wiring.load_params()
-    folders = served.folders(params, bundle)
+    folders = served.folders(params, bundle, asked=model)
     if model not in (BASE, *folders):
         raise UnknownModel(model, (BASE, *folders))
     engine = answering(params, folders, batch_size=1)

@@ -66,13 +66,16 @@ def _params() -> str:
 
 
 def _base() -> str:
+    from bilora.bases.prompt import template_remarks
     from bilora.cli import wiring
     from bilora.errors import BiloraError
-    from bilora.inference.loading import base_revision
+    from bilora.inference.loading import base_revision, load_tokenizer
 
-    params = wiring.load_params()
+    base = wiring.load_params().base
     try:
-        return f"{params.base.id} at {base_revision(params.base)[:12]}"
+        found = f"{base.id} at {base_revision(base)[:12]}"
+        remarks = template_remarks(load_tokenizer(base)) if base.local else []  # others may have to be fetched
+        return " ".join([f"{found}." if remarks else found, *remarks])
     except BiloraError as error:
         raise Fault(str(error)) from None
 

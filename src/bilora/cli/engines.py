@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,19 @@ if TYPE_CHECKING:
 def answering(
     params: Params, adapters: Mapping[str, Path], *, batch_size: int, max_waiting: int | None = None
 ) -> BatchedEngine[Any]:
-    """Bring the base and these adapters (task name → folder) into memory; llama.cpp's files are made if not there."""
+    """Bring the base and these adapters (task name → folder) into memory; llama.cpp's files are made if not there.
+
+    What a user must know of the base's chat template is printed.
+    """
+    engine = _engine(params, adapters, batch_size, max_waiting)
+    for remark in engine.remarks():
+        print(remark, file=sys.stderr)
+    return engine
+
+
+def _engine(
+    params: Params, adapters: Mapping[str, Path], batch_size: int, max_waiting: int | None
+) -> BatchedEngine[Any]:
     from bilora.cli import wiring
 
     wiring.quiet_libraries()

@@ -39,6 +39,8 @@ def answer_and_score(
     datasets = rounds(task_type, test, curated, params.benchmark)
     wiring.quiet_libraries()
     local = LocalEngine(load_base(params.base), {task: folder}, batch_size=chosen.generation.batch_size)
+    for remark in local.remarks():
+        print(f"evaluate {task}: {remark}")
     remote, left_out = wiring.endpoints(params, keys or {})
     for name, reason in left_out.items():
         print(f"evaluate {task}: {name} is left out: {reason}")

@@ -43,7 +43,7 @@ def generate(
     from bilora.tasks import load_task
 
     params = wiring.load_params()
-    folders = served.folders(params, bundle)
+    folders = served.folders(params, bundle, asked=model)
     if model not in (BASE, *folders):
         raise UnknownModel(model, (BASE, *folders))
     typed = sys.stdin.read() if prompt is None else prompt

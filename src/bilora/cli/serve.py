@@ -103,25 +103,32 @@ def _served(
 ) -> Served:
     from bilora.cli import served
     from bilora.cli.engines import answering
+    from bilora.errors import BadData
     from bilora.inference.loading import base_revision
     from bilora.serving.app import Served
     from bilora.serving.reload import Reloader
     from bilora.tasks import load_task
 
-    mark = served.mark(params, bundle)
+    mark, revision = served.mark(params, bundle), base_revision(params.base)
     folders = served.folders(params, bundle)
+
+    def find() -> dict[str, Path]:
+        if base_revision(params.base) != revision:  # its template and weights were read when the server started
+            raise BadData(params.base.id, "its files have changed; start the server again to serve what fits them.")
+        return served.folders(params, bundle)
+
     engine = answering(params, folders, batch_size=batch, max_waiting=queue)
     reloader = Reloader(
         engine,
         seen=mark,
         mark=lambda: served.mark(params, bundle),
-        find=lambda: served.folders(params, bundle),
+        find=find,
         retire=bundle is not None,
     )
     return Served(
         engine=engine,
         base_id=params.base.id,
-        base_revision=base_revision(params.base),
+        base_revision=revision,
         system_prompts={name: load_task(name).system for name in params.tasks},
         penalties={name: one.generation.frequency_penalty for name, one in params.tasks.items()},
         key=key,

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bilora.cli import wiring
-from bilora.errors import BadData, Unreachable
+from bilora.errors import BadData, OtherBase, Unreachable
 from bilora.storage import read_json
 
 if TYPE_CHECKING:
     from bilora.params import Params
 
 
-def folders(params: Params, place: str | None) -> dict[str, Path]:
-    """Return the folders of the adapters to serve: those of a bundle, else all that were trained here."""
+def folders(params: Params, place: str | None, *, asked: str | None = None) -> dict[str, Path]:
+    """Return the folders of the adapters to serve: those of a bundle, else all that were trained here for this base.
+
+    Adapters of another base or chat template are left out and reported, so that the base and the others answer.
+
+    Args:
+        asked: the one that is to answer; if it is for another base, that is an error.
+    """
     if place is not None:
         return bundle(place, params)
-    return {name: wiring.adapter(params, name) for name in params.tasks if (wiring.ADAPTERS / name).exists()}
+    fitting = {}
+    for name in params.tasks:
+        if (wiring.ADAPTERS / name).exists():
+            try:
+                fitting[name] = wiring.adapter(params, name)
+            except OtherBase as fault:
+                if name == asked:
+                    raise
+                print(f"left out: {fault}", file=sys.stderr)
+    return fitting
 
 
 def mark(params: Params, place: str | None) -> str:
@@ -58,7 +74,7 @@ def check_base(place: Path | str, manifest: Mapping[str, Any], params: Params) -
     Raises:
         BadData: it is for another.
     """
-    from bilora.inference.loading import base_revision, folder_revision
+    from bilora.inference.loading import base_files, base_revision, changed_files, folder_revision
 
     told, base = manifest["base"], params.base
     if (told.get("id"), told.get("revision")) != (base.id, base.revision):
@@ -69,9 +85,9 @@ def check_base(place: Path | str, manifest: Mapping[str, Any], params: Params) -
     folder = f"{told.get('path')}/"
     carried = {name.removeprefix(folder): one for name, one in manifest["files"].items() if name.startswith(folder)}
     if base.local and folder_revision(carried) != base_revision(base):
-        raise BadData(
-            place, f"its adapters were made for another version of {base.id} than the one here; take a newer bundle."
-        )
+        version = f"another version of {base.id} than the one here"
+        which = f" (other: {changed_files(carried, base_files(base))})" if carried else ""
+        raise BadData(place, f"its adapters were made for {version}{which}; take a newer bundle.")
 
 
 def _from_hub(place: str) -> Path:

@@ -23,6 +23,7 @@ def train(task: TaskName) -> None:
     wiring.quiet_libraries()
 
     # These take seconds to import; what is wrong with the params is said before.
+    from bilora.bases.prompt import template_remarks
     from bilora.cli.progress import bar
     from bilora.data.ratings import GROUP
     from bilora.inference.loading import base_revision, load_base
@@ -63,6 +64,8 @@ def train(task: TaskName) -> None:
         run.append(row)
 
     print(f"train {task}: {loaded.mode}, base {params.base.id} at {revision[:12]}")
+    for remark in template_remarks(loaded.tokenizer):
+        print(f"train {task}: {remark}")
     steps = chosen.training.steps + (second.steps if second else 0)
     with bar(f"train {task}", steps, "steps") as shown, wiring.sandbox(params) as sandbox:
         done = train_adapter(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bilora.api_keys import clean_key
-from bilora.errors import BadData, MissingStep, ParamsError, Unreachable
+from bilora.errors import BadData, MissingStep, OtherBase, ParamsError, Unreachable
 from bilora.outside import Endpoint
 from bilora.params import PARAMS_FILE, Params, TaskParams, read_params
 from bilora.storage import read_json, read_record, read_records
@@ -146,21 +146,21 @@ def adapter(params: Params, task: str) -> Path:
     """Return the adapter's folder if it was made for this base.
 
     Raises:
-        BadData: the adapter belongs to another base, or its bytes are not those of its manifest.
+        OtherBase: the adapter belongs to another base, or to this one with other files.
+        BadData: its bytes are not those of its manifest.
     """
-    from bilora.inference.loading import base_revision
+    from bilora.inference.loading import base_files, base_revision, changed_files
     from bilora.storage import sha256_file
 
     folder = need(ADAPTERS / task, f"train@{task}")
     manifest, config = read_json(folder / "manifest.json"), read_json(folder / "adapter_config.json")
+    base = params.base
     made_for = (manifest.get("base_id"), manifest.get("base_revision"))
-    if (
-        made_for != (params.base.id, base_revision(params.base))
-        or config.get("base_model_name_or_path") != params.base.id
-    ):
-        raise BadData(
-            folder, f"this adapter was made for {made_for[0]} at {made_for[1]}; run `dvc repro train@{task}`."
-        )
+    if made_for != (base.id, base_revision(base)) or config.get("base_model_name_or_path") != base.id:
+        then = manifest.get("base_files") if made_for[0] == base.id else None
+        version = f"with another {changed_files(then, base_files(base))}" if then else f"at {made_for[1]}"
+        problem = f"this adapter was made for {made_for[0]} {version}; run `dvc repro train@{task}`."
+        raise OtherBase(folder, problem)
     for name, digest in manifest["files"].items():
         if not (folder / name).is_file() or sha256_file(folder / name) != digest:
             raise BadData(folder / name, f"does not match its manifest; run `dvc repro -f train@{task}`.")

@@ -10,6 +10,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Generic, cast
 
+from bilora.bases.prompt import encode_prompt, template_remarks
 from bilora.errors import BadData, UnknownModel
 from bilora.inference.loop import Batch, Loop
 from bilora.inference.openmp import rest
@@ -18,17 +19,6 @@ from bilora.ports import Asked, Job, Piece, Progress, Request, silent
 from bilora.records import Completion
 
 BASE = "base"
-
-
-def encode_prompt(tokenizer: Any, messages: Sequence[Any]) -> list[int]:
-    """Return the token ids of a chat up to where the assistant speaks.
-
-    Training, evaluation and serving all come through here, so they cannot disagree.
-    """
-    turns = [{"role": message.role, "content": message.content} for message in messages]
-    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids
 
 
 class BatchedEngine(Generic[V]):
@@ -80,6 +70,10 @@ class BatchedEngine(Generic[V]):
         """Return the systems that answer now, each with its adapter's sha256; empty for the base."""
         carried = {self._carries: ""} if self._carries else {}
         return {BASE: "", **carried, **{name: adapter.sha256 for name, adapter in self._adapters.items()}}
+
+    def remarks(self) -> list[str]:
+        """Return in sentences what a user must know of the base's chat template; of most there is nothing."""
+        return template_remarks(self._tokenizer)
 
     def put(self, name: str, folder: Path) -> None:
         """Load an adapter, or another version of it: later requests have the new one, earlier ones keep the old.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bilora.bases.prompt import check_template
 from bilora.errors import BadData, Unreachable
 from bilora.inference.allocator import keep_freed_memory
 from bilora.params import Base
@@ -22,19 +23,38 @@ class Loaded:
     mode: str
 
 
+IDENTITY = (".safetensors", ".json", ".jinja", ".model", "merges.txt", "vocab.txt")
+"""Endings of a model folder's files that decide how it answers: its weights, configuration, tokenizer, templates."""
+
+
 def base_revision(base: Base) -> str:
-    """Return what pins the base: the hub commit, or the hash of the folder's weights and tokenizer."""
+    """Return what pins the base: the hub commit, or the hash of the folder's files that decide how it answers."""
+    return base.revision or folder_revision(base_files(base))
+
+
+def base_files(base: Base) -> dict[str, str]:
+    """Return the SHA-256 of each file that decides how the base answers; of none if a hub commit pins them.
+
+    Raises:
+        BadData: there is no model in the folder.
+    """
     if base.revision is not None:
-        return base.revision
+        return {}
     folder = Path(base.id)
     if not (folder / "config.json").is_file():
         raise BadData(folder, "there is no model here; `base.id` must name a model folder or a hub id.")
-    return folder_revision(sha256_tree(folder))
+    return {name: digest for name, digest in sha256_tree(folder).items() if name.endswith(IDENTITY)}
 
 
 def folder_revision(digests: Mapping[str, str]) -> str:
-    """Name a model folder by the SHA-256 of its files: of its weights, configuration and tokenizer only."""
-    return sha256_json({name: one for name, one in digests.items() if name.endswith((".safetensors", ".json"))})[:40]
+    """Name a model folder by the SHA-256 of its files, of those that decide how it answers only."""
+    return sha256_json({name: digest for name, digest in digests.items() if name.endswith(IDENTITY)})[:40]
+
+
+def changed_files(then: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Return the names of the files that decide how a base answers and whose SHA-256 differs, for a person."""
+    names = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
+    return ", ".join(name for name in names if name.endswith(IDENTITY))
 
 
 def load_tokenizer(base: Base) -> Any:
@@ -56,6 +76,7 @@ def load_tokenizer(base: Base) -> Any:
     if tokenizer.unk_token is not None:
         tokenizer.pad_token = tokenizer.unk_token
     tokenizer.padding_side = "left"
+    check_template(tokenizer)
     return tokenizer
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from bilora.bases.prompt import encode_chat, encode_texts
 from bilora.errors import BadData
 from bilora.ports import Bars, unseen
 from bilora.pretraining.corpus import Document, build, source_texts, sources, versions
@@ -43,19 +44,14 @@ class Shards:
     manifest: dict[str, Any]
 
 
-def render(document: Document, tokenizer: Any) -> str:
-    """Return the text of one document, ending in the end-of-text token."""
-    if isinstance(document, str):
-        return document + "<|endoftext|>"
-    text: str = tokenizer.apply_chat_template(document, tokenize=False)
-    return text
-
-
 def pack(documents: list[Document], tokenizer: Any) -> np.ndarray[Any, np.dtype[np.uint16]]:
-    """Return all documents as one run of token ids, shape (tokens,)."""
-    texts = [render(document, tokenizer) for document in documents]
-    ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    return np.fromiter((token for row in ids for token in row), dtype=np.uint16)
+    """Return all documents as one run of token ids, shape (tokens,), each ending in the end-of-text token."""
+    texts = iter(encode_texts(tokenizer, [document for document in documents if isinstance(document, str)]))
+    rows = (
+        [*next(texts), tokenizer.eos_token_id] if isinstance(document, str) else encode_chat(tokenizer, document)
+        for document in documents
+    )
+    return np.fromiter((token for row in rows for token in row), dtype=np.uint16)
 
 
 def held_out_texts(names: list[str], limit: int) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bilora.errors import PreflightFailed
+from bilora.inference.loading import base_files
 from bilora.params import Adapter, Base
 from bilora.storage import read_json, sha256_tree, write_json
 
@@ -54,7 +55,7 @@ def restore(model: Any, folder: Path) -> None:
 
 
 def save(model: Any, folder: Path, base: Base, base_revision: str) -> None:
-    """Write the PEFT folder with a manifest of its hashes, whole or not at all.
+    """Write the PEFT folder with a manifest of its hashes and its base's, whole or not at all.
 
     The config names the base by its public id and revision, and lists target modules in order, so
     equal adapters are equal bytes.
@@ -73,7 +74,12 @@ def save(model: Any, folder: Path, base: Base, base_revision: str) -> None:
             "target_modules": sorted(config["target_modules"]),
         }
         write_json(temporary / KEPT[0], config)
-        manifest = {"base_id": base.id, "base_revision": base_revision, "files": sha256_tree(temporary)}
+        manifest = {
+            "base_id": base.id,
+            "base_revision": base_revision,
+            "base_files": base_files(base),
+            "files": sha256_tree(temporary),
+        }
         write_json(temporary / "manifest.json", manifest)
         if folder.exists():
             retired = folder.with_name(f".{folder.name}.old")

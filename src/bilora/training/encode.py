@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bilora.errors import PreflightFailed
-from bilora.inference.engine import encode_prompt
-from bilora.records import Message, Sample
+from bilora.bases.prompt import encode_answer
+from bilora.records import Sample
 from bilora.tasks.task import Task
 
 IGNORED = -100
@@ -29,29 +28,10 @@ class Encoded:
 
 
 def encode_sample(tokenizer: Any, task: Task, sample: Sample, stops: Sequence[int]) -> Encoded:
-    """Encode one sample as `encode_answer` does."""
-    return encode_answer(tokenizer, task.messages(sample.prompt), task.answer(sample.target), stops)
-
-
-def encode_answer(tokenizer: Any, messages: Sequence[Message], answer: str, stops: Sequence[int]) -> Encoded:
-    """Encode an answer to a chat; its last trained token is the one that ends the assistant's turn.
+    """Encode one sample; its last trained token is the one that ends the assistant's turn.
 
     Raises:
-        PreflightFailed: the chat template does not extend the prompt, or closes a turn without a stop token.
+        BadData, PreflightFailed: as `encode_answer` does.
     """
-    prompt = encode_prompt(tokenizer, messages)
-    turns = [{"role": message.role, "content": message.content} for message in messages]
-    turns.append({"role": "assistant", "content": answer})
-    whole: list[int] = tokenizer(tokenizer.apply_chat_template(turns, tokenize=False), add_special_tokens=False)[
-        "input_ids"
-    ]
-    if whole[: len(prompt)] != prompt:
-        raise PreflightFailed(
-            "The chat template renders the prompt differently once an answer follows; choose another base."
-        )
-    learnt = whole[len(prompt) :]
-    end = next((place for place, token in enumerate(learnt) if token in stops), None)
-    if end is None:
-        raise PreflightFailed("The chat template ends no answer with a stop token; the adapter would never stop.")
-    learnt = learnt[: end + 1]
-    return Encoded(prompt + learnt, [IGNORED] * len(prompt) + learnt)
+    prompt, answer = encode_answer(tokenizer, task.messages(sample.prompt), task.answer(sample.target), stops)
+    return Encoded(prompt + answer, [IGNORED] * len(prompt) + answer)

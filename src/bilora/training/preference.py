@@ -15,11 +15,11 @@ from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
 from trl import DPOTrainer, KTOTrainer
 
+from bilora.bases.prompt import encode_answer
 from bilora.errors import PreflightFailed
 from bilora.params import Training
 from bilora.records import DpoPair, KtoPair
 from bilora.training.arguments import preference as arguments
-from bilora.training.encode import encode_answer
 
 REFERENCE = "ref"
 """Under this name TRL keeps a frozen copy of the adapter beside the one in training."""
@@ -74,9 +74,8 @@ def encode_rows(
     for pair in pairs:
         texts = [pair.completion] if isinstance(pair, KtoPair) else [pair.chosen, pair.rejected]
         encoded = [encode_answer(tokenizer, pair.prompt, turns[0].content, stops) for turns in texts]
-        if max(len(one.input_ids) for one in encoded) <= training.max_length:
-            answers = [one.trained for one in encoded]
-            prompt = encoded[0].input_ids[: -len(answers[0])]
+        prompt, answers = encoded[0][0], [answer for _, answer in encoded]
+        if len(prompt) + max(map(len, answers)) <= training.max_length:
             own: dict[str, Any] = (
                 {"completion_ids": answers[0], "label": pair.label}
                 if isinstance(pair, KtoPair)
