@@ -90,3 +90,25 @@ def test_the_first_token_s_time_is_a_median_of_those_that_were_seen(
         if line["metric"] == "latency_s"
     ]
     assert cell["note"].endswith("first token 0.30 s")
+
+
+def test_what_the_sandbox_could_not_decide_has_columns_of_its_own(
+    results_of: ResultsOf, row: Row, sample: MakeSample
+) -> None:
+    statuses = ["passed", "passed-in-process", "missing-module", "passed-in-process", "infrastructure"]
+    rows = [
+        row(sample("codegen", number), "codegen", {"pass_at_1": float(status == "passed")}, evidence={"status": status})
+        for number, status in enumerate(statuses)
+    ]
+    built = results_of(rows={"codegen": rows})
+    found = summary(built, "test")
+    assert (found["passed_in_process"]["mean"], found["passed_in_process"]["unscored"]) == (0.5, 1)
+    assert found["missing_module"]["mean"] == 0.25
+    labels = {line["label"] for line in table(built)["sections"][0]["rows"]}
+    assert "Write code · passed in the answer's own process only" in labels
+
+
+def test_answers_that_are_not_run_have_no_such_columns(results_of: ResultsOf, row: Row, sample: MakeSample) -> None:
+    rows = [row(sample("docstring", 1), "docstring", {"bleu": 0.5})]
+    built = results_of(rows={"docstring": rows})
+    assert "passed_in_process" not in built["tasks"]["docstring"]["metrics"]

@@ -54,6 +54,9 @@ def score(outcome: Outcome, asked: Sample | None = None) -> tuple[Score, ...]:
         ("crashed", (True, None), [0.0, 0.5]),
         ("denied", (None, None), [0.0, 0.0]),
         ("failed", (True, True), [0.0, 1.0]),
+        ("missing-module", (None, None), [0.0, 0.0]),
+        ("passed-in-process", (True, True), [0.0, 0.0]),
+        ("untested", (True, True), [0.0, 0.0]),
         ("infrastructure", (None, None), [None, None]),
     ],
 )
