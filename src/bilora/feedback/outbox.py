@@ -1,55 +1,67 @@
 """The outbox: where a rating is safe the moment it is acknowledged, until it has been exported.
 
 SQLite in WAL mode with `synchronous=FULL`: a commit is on the disk, and a process that dies at any
-moment leaves the last commit (sqlite.org/wal.html). One row an event; of each generation at most one
-event stands, the others were superseded. A row's `batch` is the shard it will go to, and never
-changes, so that an export that died is repeated with the same bytes.
+moment leaves the last commit (sqlite.org/wal.html). One row per event; of each generation at most one
+event stands, the others were superseded. A delivery's `batch` is the shard of its destination that the
+rating goes to, and never changes, so that an export that died is repeated with the same bytes.
+
+Destinations are known by their one name (`shards.Target.name`). A folder beside the outbox is stored by its
+name relative to the outbox, so that both can be moved together.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from bilora.errors import BadData, BiloraError
+from bilora.feedback import schema
 from bilora.feedback.events import is_event_id
 from bilora.feedback.folders import alone, sync
+from bilora.feedback.places import UNRECORDED
 from bilora.records import Rating, Tombstone
 from bilora.storage import dump_json
 
-VERSION = 1
 RETRY_S = 0.001
 SHARD_RATINGS = 1000
-"""Most ratings a shard; a rating is some kilobytes, so a shard stays below the hub's LFS threshold."""
+"""Most ratings per shard; a rating is some kilobytes, so a shard stays below the hub's LFS threshold."""
+DEFAULT_FOLDER = "shards"
+"""The default destination, beside the outbox."""
 
-TABLES = """
-CREATE TABLE ratings (
-    event_id TEXT PRIMARY KEY,
-    generation_id TEXT NOT NULL,
-    day TEXT NOT NULL,
-    consent INTEGER NOT NULL,
-    standing INTEGER NOT NULL DEFAULT 1,
-    batch INTEGER,
-    exported INTEGER NOT NULL DEFAULT 0,
-    body BLOB NOT NULL
-);
-CREATE UNIQUE INDEX one_stands ON ratings (generation_id) WHERE standing;
-CREATE INDEX generations ON ratings (generation_id);
-CREATE INDEX unclaimed ON ratings (day) WHERE standing AND consent AND batch IS NULL;
-CREATE INDEX batches ON ratings (batch, exported) WHERE batch IS NOT NULL;
-CREATE TABLE tombstones (
-    event_id TEXT PRIMARY KEY,
-    created_utc TEXT NOT NULL,
-    exported INTEGER NOT NULL DEFAULT 0
-);
-"""
+
+@dataclass(frozen=True)
+class Destination:
+    """A place that ratings were exported to: how many it got, and what is still to be done there.
+
+    Args:
+        name: a folder, or a dataset on the hub.
+        delivered: ratings that stand, and that it got.
+        waiting: ratings that stand, with consent, that it did not get yet.
+        assumed: delivered ratings of which only version 1 knew where they went, so that this is a guess.
+        outstanding: deleted or withdrawn ratings that it got, or may have got, and has not erased.
+    """
+
+    name: str
+    delivered: int
+    waiting: int
+    assumed: int
+    outstanding: tuple[str, ...]
+
+
+CLAIMED = "FROM deliveries JOIN ratings USING (event_id) WHERE destination = ? AND NOT delivered"
+UNCLAIMED = (
+    "FROM ratings r WHERE standing AND consent AND NOT EXISTS "
+    "(SELECT 1 FROM deliveries v WHERE v.destination = ? AND v.event_id = r.event_id)"
+)
 
 
 class OutboxFault(BiloraError):
@@ -92,9 +104,13 @@ class Outbox:
             db.execute("PRAGMA secure_delete = ON")
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
-                db.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
-            elif version != VERSION:
-                raise BadData(self._path, f"is an outbox of version {version}; this BiLoRA reads {VERSION}.")
+                schema.create(db)
+            elif version == 1:
+                schema.migrate(db, self._stored(os.path.realpath(self._path.parent / DEFAULT_FOLDER)))
+            elif version != schema.VERSION:
+                raise BadData(
+                    self._path, f"is an outbox of version {version}; this BiLoRA reads 1 to {schema.VERSION}."
+                )
         except BaseException:
             db.close()
             raise
@@ -105,7 +121,8 @@ class Outbox:
 
         Nothing is stored, and the answer is False, if there is nothing to do: the event is known or was
         deleted, or its generation is rated already and this one does not supersede what stands.
-        A rating without consent that supersedes one takes the earlier ones back everywhere.
+        A rating without consent that supersedes one withdraws the earlier ones: they are deleted here, and
+        their erasure is outstanding at every destination that got them.
 
         Raises:
             BadData: it supersedes a rating of another generation.
@@ -136,38 +153,59 @@ class Outbox:
             body = self._stands(self._db, "body", generation_id)
         return None if body is None else _rating(body)
 
-    def claim(self, limit: int = SHARD_RATINGS) -> list[Rating]:
-        """Return the ratings of the next shard: of one day, with consent, sorted by event; [] if none waits.
+    def claim(self, destination: str, limit: int = SHARD_RATINGS) -> list[Rating]:
+        """Return the ratings of a destination's next shard, of one day and sorted by event; [] if none waits.
 
         What is claimed stays together: until `mark_exported`, the same ratings are returned again,
-        whoever asks, less those that were deleted since.
+        to every caller, less those that were deleted since.
         """
+        if not self._has_waiting(destination):
+            return []  # most of the time, and without the write lock
         with self._writing() as db:
-            (batch,) = db.execute("SELECT min(batch) FROM ratings WHERE batch IS NOT NULL AND NOT exported").fetchone()
+            place = self._add_destination(db, destination)
+            (batch,) = db.execute(f"SELECT min(batch) {CLAIMED}", (place,)).fetchone()
             if batch is None:
-                waiting = "standing AND consent AND batch IS NULL"
-                (day,) = db.execute(f"SELECT min(day) FROM ratings WHERE {waiting}").fetchone()
+                (day,) = db.execute(f"SELECT min(day) {UNCLAIMED}", (place,)).fetchone()
                 if day is None:
                     return []
-                (batch,) = db.execute("SELECT coalesce(max(batch), 0) + 1 FROM ratings").fetchone()
+                (last,) = db.execute("SELECT max(batch) FROM deliveries WHERE destination = ?", (place,)).fetchone()
+                batch = (last or 0) + 1
                 db.execute(
-                    "UPDATE ratings SET batch = ? WHERE event_id IN (SELECT event_id FROM ratings "
-                    f"WHERE {waiting} AND day = ? ORDER BY event_id LIMIT ?)",
-                    (batch, day, limit),
+                    "INSERT INTO deliveries (destination, event_id, batch) "
+                    f"SELECT ?, event_id, ? {UNCLAIMED} AND day = ? ORDER BY event_id LIMIT ?",
+                    (place, batch, place, day, limit),
                 )
-            found = db.execute("SELECT body FROM ratings WHERE batch = ? ORDER BY event_id", (batch,)).fetchall()
+            found = db.execute(
+                "SELECT body FROM deliveries JOIN ratings USING (event_id) "
+                "WHERE destination = ? AND batch = ? ORDER BY event_id",
+                (place, batch),
+            ).fetchall()
         return [_rating(body) for (body,) in found]
 
-    def mark_exported(self, event_ids: Sequence[str]) -> None:
-        """Note that these claimed ratings lie durably in a shard."""
+    def is_behind(self, destination: str) -> bool:
+        """Whether a destination did not get all ratings and deletions yet."""
+        return bool(self.unerased(destination)) or self._has_waiting(destination)
+
+    def _has_waiting(self, destination: str) -> bool:
+        with self._held():
+            place = self._place(self._db, destination)
+            query = f"SELECT EXISTS (SELECT 1 {CLAIMED}) OR EXISTS (SELECT 1 {UNCLAIMED})"
+            return bool(self._db.execute(query, (place, place)).fetchone()[0])
+
+    def mark_exported(self, destination: str, event_ids: Sequence[str]) -> None:
+        """Record that these claimed ratings are durably in a shard of the destination."""
         with self._writing() as db:
-            db.executemany("UPDATE ratings SET exported = 1 WHERE event_id = ?", [(event,) for event in event_ids])
+            place = self._add_destination(db, destination)
+            db.executemany(
+                "UPDATE deliveries SET delivered = 1 WHERE destination = ? AND event_id = ?",
+                [(place, event) for event in event_ids],
+            )
 
     def delete(self, event_id: str, *, created_utc: str) -> bool:
         """Erase a rating and all others of its generation; return whether it was here.
 
         A tombstone stays, also for an event that is not here (its disk may have been wiped), so that
-        the next export erases it from the shards, and a late repetition does not bring it back.
+        the next export to each destination erases it there, and a late repetition does not bring it back.
 
         Raises:
             BadData: `event_id` is no event id.
@@ -183,29 +221,117 @@ class Outbox:
         return generation_id is not None
 
     def tombstones(self) -> list[Tombstone]:
-        """Return the deletions that the shards do not know yet, sorted."""
+        """Return all deletions, sorted."""
+        return self._tombstones("1", ())
+
+    def unerased(self, destination: str) -> list[Tombstone]:
+        """Return the deletions that a destination does not know yet, sorted.
+
+        That is more than what is outstanding there: also a destination that never got a rating learns of
+        its deletion, so that a copy which another machine adds later is not read.
+        """
+        with self._held():
+            place = self._place(self._db, destination)
+        erased = "SELECT 1 FROM erasures e WHERE e.destination = ? AND e.event_id = tombstones.event_id"
+        return self._tombstones(f"NOT EXISTS ({erased})", (place,))
+
+    def _tombstones(self, condition: str, values: tuple[int | None, ...]) -> list[Tombstone]:
         with self._held():
             found = self._db.execute(
-                "SELECT event_id, created_utc FROM tombstones WHERE NOT exported ORDER BY event_id"
+                f"SELECT event_id, created_utc FROM tombstones WHERE {condition} ORDER BY event_id", values
             ).fetchall()
         return [Tombstone(event_id=event, created_utc=created) for event, created in found]
 
-    def mark_erased(self, event_ids: Sequence[str]) -> None:
-        """Note that the shards know these deletions, and no longer hold the ratings."""
+    def mark_erased(self, destination: str, event_ids: Sequence[str]) -> None:
+        """Record that a destination knows these deletions, and no longer holds the ratings."""
         with self._writing() as db:
-            db.executemany("UPDATE tombstones SET exported = 1 WHERE event_id = ?", [(event,) for event in event_ids])
+            place = self._add_destination(db, destination)
+            db.executemany(
+                "INSERT OR IGNORE INTO erasures (destination, event_id) VALUES (?, ?)",
+                [(place, event) for event in event_ids],
+            )
 
-    def counts(self) -> dict[str, int]:
-        """Count what is here: `standing` ratings, of which `exported`, `waiting` or kept here (`private`)."""
+    def destinations(self) -> list[Destination]:
+        """Return every destination that was exported to, sorted by name, and what is still to be done there."""
+        with self._held():
+            rows = self._db.execute(
+                "SELECT id, name, count(v.delivered AND r.standing OR NULL), count(v.assumed AND v.delivered OR NULL) "
+                "FROM destinations d LEFT JOIN deliveries v ON v.destination = d.id LEFT JOIN ratings r "
+                "ON r.event_id = v.event_id AND r.standing GROUP BY id"
+            ).fetchall()
+            (standing,) = self._db.execute("SELECT count(*) FROM ratings WHERE standing AND consent").fetchone()
+            outstanding: dict[int, list[str]] = {}
+            for place, event in self._db.execute("SELECT destination, event_id FROM outstanding ORDER BY event_id"):
+                outstanding.setdefault(place, []).append(event)
+        found = [
+            Destination(
+                name=self._named(name),
+                delivered=delivered,
+                waiting=0 if name == UNRECORDED else standing - delivered,
+                assumed=assumed,
+                outstanding=tuple(outstanding.get(place, ())),
+            )
+            for place, name, delivered, assumed in rows
+        ]
+        return sorted(found, key=lambda one: one.name)
+
+    def holders(self, event_id: str) -> list[str]:
+        """Return the destinations that got a deleted rating or an earlier version, and have not erased it; sorted."""
+        with self._held():
+            found = self._db.execute(
+                "SELECT DISTINCT name FROM outstanding JOIN destinations ON id = destination WHERE event_id = :event "
+                "OR generation_id = (SELECT generation_id FROM tombstones WHERE event_id = :event)",
+                {"event": event_id},
+            ).fetchall()
+        return sorted(self._named(name) for (name,) in found)
+
+    def received(self, destination: str) -> tuple[int, int]:
+        """Return how many ratings a destination got, deleted ones included, and for how many that is assumed."""
         with self._held():
             row = self._db.execute(
-                "SELECT coalesce(sum(standing), 0), coalesce(sum(standing AND exported), 0), "
-                "coalesce(sum(standing AND consent AND NOT exported), 0), "
+                "SELECT count(*), coalesce(sum(assumed), 0) FROM deliveries WHERE delivered AND destination = ?",
+                (self._place(self._db, destination),),
+            ).fetchone()
+        return int(row[0]), int(row[1])
+
+    def disprove(self, destination: str) -> None:
+        """Record that what version 1 exported is not at this destination: it went to one that was not recorded."""
+        with self._writing() as db:
+            db.execute("DELETE FROM erasures WHERE destination = ?", (self._place(db, destination),))
+            db.execute("UPDATE destinations SET name = ? WHERE name = ?", (UNRECORDED, self._stored(destination)))
+
+    def forget(self, destination: str) -> bool:
+        """Forget a destination that is gone for good, with all that it held; return whether it was known."""
+        with self._writing() as db:
+            place = self._place(db, destination)
+            for table, column in (("deliveries", "destination"), ("erasures", "destination"), ("destinations", "id")):
+                db.execute(f"DELETE FROM {table} WHERE {column} = ?", (place,))
+        return place is not None
+
+    def counts(self) -> dict[str, int]:
+        """Count what is here: `standing` ratings, `exported` to any destination, `waiting` or kept here (`private`).
+
+        `deletions_waiting` are the deletions that are outstanding at some destination, and those of ratings
+        that this outbox does not know, until some destination has erased them.
+        """
+        with self._held():
+            row = self._db.execute(
+                "SELECT coalesce(sum(standing), 0), coalesce(sum(standing AND sent), 0), "
+                "coalesce(sum(standing AND consent AND NOT sent), 0), "
                 "coalesce(sum(standing AND NOT consent), 0), coalesce(sum(NOT standing), 0), "
-                "(SELECT count(*) FROM tombstones), (SELECT count(*) FROM tombstones WHERE NOT exported) FROM ratings"
+                "(SELECT count(*) FROM tombstones), "
+                "(SELECT count(*) FROM tombstones t WHERE event_id IN (SELECT event_id FROM outstanding) "
+                "OR NOT known AND NOT EXISTS (SELECT 1 FROM erasures e WHERE e.event_id = t.event_id)) "
+                "FROM (SELECT standing, consent, EXISTS (SELECT 1 FROM deliveries v WHERE v.event_id = r.event_id "
+                "AND v.delivered) AS sent FROM ratings r)"
             ).fetchone()
         names = ("standing", "exported", "waiting", "private", "superseded", "deleted", "deletions_waiting")
         return dict(zip(names, row, strict=True))
+
+    def unknown_deletions(self) -> int:
+        """Count the deletions of ratings that this outbox does not know, so that any place may hold them."""
+        with self._held():
+            return int(self._db.execute("SELECT count(*) FROM tombstones WHERE NOT known").fetchone()[0])
 
     @contextlib.contextmanager
     def exporting(self) -> Iterator[None]:
@@ -239,9 +365,36 @@ class Outbox:
     @staticmethod
     def _bury(db: sqlite3.Connection, event_ids: set[str], generation_id: str | None, created_utc: str) -> None:
         found = db.execute("SELECT event_id FROM ratings WHERE generation_id = ?", (generation_id,)).fetchall()
-        for event in sorted(event_ids.union(event for (event,) in found)):
+        known = {event for (event,) in found}
+        for event in sorted(event_ids | known):
             db.execute("DELETE FROM ratings WHERE event_id = ?", (event,))
-            db.execute("INSERT OR IGNORE INTO tombstones (event_id, created_utc) VALUES (?, ?)", (event, created_utc))
+            db.execute(
+                "INSERT OR IGNORE INTO tombstones (event_id, created_utc, generation_id, known) VALUES (?, ?, ?, ?)",
+                (event, created_utc, generation_id, event in known),
+            )
+
+    def _stored(self, destination: str) -> str:
+        """Name a folder beside the outbox relative to it, and anything else as it is."""
+        folder = Path(os.path.realpath(self._path.parent))
+        if not Path(destination).is_relative_to(folder):
+            return destination
+        return Path(destination).relative_to(folder).as_posix()
+
+    def _named(self, stored: str) -> str:
+        """Undo `_stored`."""
+        if stored == UNRECORDED or "://" in stored:
+            return stored
+        return str(Path(os.path.realpath(self._path.parent)) / stored)
+
+    def _place(self, db: sqlite3.Connection, destination: str) -> int | None:
+        row = db.execute("SELECT id FROM destinations WHERE name = ?", (self._stored(destination),)).fetchone()
+        return int(row[0]) if row else None
+
+    def _add_destination(self, db: sqlite3.Connection, destination: str) -> int:
+        db.execute("INSERT OR IGNORE INTO destinations (name) VALUES (?)", (self._stored(destination),))
+        place = self._place(db, destination)
+        assert place is not None
+        return place
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
