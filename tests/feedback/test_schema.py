@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from old_outbox import outbox_of_version_1
 
 from bilora.feedback import schema
 from bilora.feedback.compact import compact, deletions
@@ -16,53 +17,9 @@ from bilora.feedback.outbox import Outbox
 from bilora.feedback.places import UNRECORDED
 from bilora.feedback.shards import FolderTarget, shard
 from bilora.records import Rating, Tombstone
-from bilora.storage import dump_json
 
 NOW = "2026-02-01T09:00:00+00:00"
 Make = Callable[..., Rating]
-
-VERSION_1 = """
-CREATE TABLE ratings (
-    event_id TEXT PRIMARY KEY, generation_id TEXT NOT NULL, day TEXT NOT NULL, consent INTEGER NOT NULL,
-    standing INTEGER NOT NULL DEFAULT 1, batch INTEGER, exported INTEGER NOT NULL DEFAULT 0, body BLOB NOT NULL
-);
-CREATE UNIQUE INDEX one_stands ON ratings (generation_id) WHERE standing;
-CREATE INDEX generations ON ratings (generation_id);
-CREATE INDEX unclaimed ON ratings (day) WHERE standing AND consent AND batch IS NULL;
-CREATE INDEX batches ON ratings (batch, exported) WHERE batch IS NOT NULL;
-CREATE TABLE tombstones (event_id TEXT PRIMARY KEY, created_utc TEXT NOT NULL, exported INTEGER NOT NULL DEFAULT 0);
-PRAGMA user_version = 1;
-"""
-
-
-def old(
-    path: Path,
-    *,
-    exported: Sequence[Rating] = (),
-    claimed: Sequence[Rating] = (),
-    waiting: Sequence[Rating] = (),
-    told: Sequence[str] = (),
-    untold: Sequence[str] = (),
-) -> None:
-    """Write an outbox as version 1 did."""
-    path.parent.mkdir(exist_ok=True)
-    with sqlite3.connect(path) as db:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.executescript(VERSION_1)
-        for batch, sent, ratings in ((1, 1, exported), (2, 0, claimed), (None, 0, waiting)):
-            db.executemany(
-                "INSERT INTO ratings VALUES (?, ?, ?, ?, 1, ?, ?, ?)",
-                [
-                    (
-                        one.event_id, one.generation_id, one.created_utc[:10], one.consent, batch, sent,
-                        dump_json(one.model_dump(mode="json")).encode(),
-                    )
-                    for one in ratings
-                ],
-            )  # fmt: skip
-        db.executemany("INSERT INTO tombstones VALUES (?, ?, 1)", [(event, NOW) for event in told])
-        db.executemany("INSERT INTO tombstones VALUES (?, ?, 0)", [(event, NOW) for event in untold])
-    db.close()
 
 
 @pytest.fixture
@@ -78,7 +35,7 @@ def default(path: Path) -> FolderTarget:
 def test_nothing_is_lost_and_what_is_new_works(path: Path, default: FolderTarget, make: Make) -> None:
     done, half, new = make(), make(), make()
     gone, going = new_event_id(), new_event_id()
-    old(
+    outbox_of_version_1(
         path,
         exported=[done],
         claimed=[half],
@@ -106,7 +63,7 @@ def test_a_second_destination_gets_everything_and_no_deletion_is_forgotten(
     tmp_path: Path, path: Path, default: FolderTarget, make: Make
 ) -> None:
     done, gone = make(), make()
-    old(path, exported=[done], told=[gone.event_id])
+    outbox_of_version_1(path, exported=[done], told=[gone.event_id])
     default.put(*shard([done]))
     team = FolderTarget(tmp_path / "team")
     team.put(*shard([gone, done]))  # version 1 had exported there too, and did not record it
@@ -121,7 +78,7 @@ def test_where_the_default_holds_no_rating_the_destination_is_said_to_be_unrecor
     path: Path, default: FolderTarget, make: Make
 ) -> None:
     done, gone = make(), new_event_id()
-    old(path, exported=[done], told=[gone])
+    outbox_of_version_1(path, exported=[done], told=[gone])
     default.put(*shard([Tombstone(event_id=gone, created_utc=NOW)]))
     with Outbox(path) as outbox:
         assert export(outbox, default).ratings == 1
@@ -135,14 +92,14 @@ def test_where_the_default_holds_no_rating_the_destination_is_said_to_be_unrecor
 
 
 def test_an_outbox_that_exported_nothing_has_no_destination(path: Path, make: Make) -> None:
-    old(path, waiting=[make()])
+    outbox_of_version_1(path, waiting=[make()])
     with Outbox(path) as outbox:
         assert outbox.destinations() == [] and outbox.counts()["waiting"] == 1
 
 
 def test_a_migration_that_fails_changes_nothing(path: Path, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     done = make()
-    old(path, exported=[done])
+    outbox_of_version_1(path, exported=[done])
     with monkeypatch.context() as patch, pytest.raises(Exception, match="syntax"):
         patch.setattr(schema, "MOVE_TO_DESTINATIONS", schema.MOVE_TO_DESTINATIONS + "NONSENSE;\n")
         Outbox(path)
@@ -164,7 +121,7 @@ def test_a_migrated_outbox_has_the_tables_of_a_new_one(tmp_path: Path, path: Pat
         db.close()
         return found
 
-    old(path)
+    outbox_of_version_1(path)
     Outbox(path).close()
     Outbox(tmp_path / "new.sqlite3").close()
     assert tables(path) == tables(tmp_path / "new.sqlite3")
