@@ -147,6 +147,6 @@ def test_what_is_withdrawn_after_the_split_is_not_trained_on(measured: Path, tmp
     assert "trained on" not in run("bilora", "feedback", "status").stdout
     assert "2 left out: rating deleted or withdrawn" in run("bilora", "data-split", "codegen").stdout
     rows = [path.read_text() for path in (folder / "data" / "splits" / "codegen").glob("*.jsonl")]
-    assert withdrawn not in "".join(rows) and "three" not in "".join(rows)
+    assert withdrawn not in "".join(rows) and "def three" not in "".join(rows)
     said, again = trained()
     assert "rows left out, whose" not in said and again == read

@@ -31,7 +31,7 @@ def target(place: str) -> Target:
             raise BadData(place, f"{nearest} is a file; name a folder.")
         return FolderTarget(Path(place))
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils._validators import validate_repo_id
 
     from bilora.feedback.hub_target import HubTarget
     from bilora.hub.client import connect

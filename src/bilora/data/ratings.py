@@ -19,7 +19,6 @@ WITHDRAWN = "rating deleted or withdrawn"
 INCOMPLETE = "edit would lose a part of itself"
 
 Row = TypeVar("Row", SftPair, KtoPair, DpoPair)
-Preference = TypeVar("Preference", KtoPair, DpoPair)
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def from_ratings(
             if row.task != task.name:
                 continue
             sample = _sample(task, row)
-            if gone := withdrawn.intersection(row.ratings):
+            if gone := withdrawn & set(row.ratings):
                 # Without an excerpt: the report must not keep what was deleted.
                 drops.add(WITHDRAWN, source=sample.source, detail=", ".join(sorted(gone)))
                 continue
@@ -100,13 +99,11 @@ def ratings_of(samples: Iterable[Sample], preferences: Iterable[KtoPair | DpoPai
 
 
 def without_withdrawn(
-    samples: Sequence[Sample], preferences: Sequence[Preference], withdrawn: Set[str]
-) -> tuple[list[Sample], list[Preference]]:
+    samples: Sequence[Sample], preferences: list[KtoPair] | list[DpoPair], withdrawn: Set[str]
+) -> tuple[list[Sample], list[KtoPair] | list[DpoPair]]:
     """Leave out the training rows that were made from a rating withdrawn since the split was made."""
-    return (
-        [sample for sample in samples if withdrawn.isdisjoint(_events(sample))],
-        [row for row in preferences if withdrawn.isdisjoint(row.ratings)],
-    )
+    rows: list[Any] = [row for row in preferences if withdrawn.isdisjoint(row.ratings)]
+    return [sample for sample in samples if withdrawn.isdisjoint(_events(sample))], rows
 
 
 def _events(sample: Sample) -> list[str]:

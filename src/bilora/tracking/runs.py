@@ -60,7 +60,7 @@ def trained_on_withdrawn(root: Path, withdrawn: Set[str]) -> list[TrainedOnWithd
         record: dict[str, Any] = read_json(path)
         read, metrics = record.get("ratings"), record.get("metrics", {})
         unknown = read is None and any(metrics.get(name) for name in RATED_ROWS)
-        hit = tuple(sorted(withdrawn.intersection(read or ())))
+        hit = tuple(sorted(withdrawn & set(read or ())))
         if hit or unknown:
             found.append(TrainedOnWithdrawn(record["task"], record["adapter_sha256"], path.parent.name, hit))
     return found
