@@ -12,8 +12,9 @@ from checkout import ROOT
 from streamlit.testing.v1 import AppTest
 
 from bilora.feedback.compact import compact
+from bilora.feedback.database import OutboxFault
 from bilora.feedback.export import export
-from bilora.feedback.outbox import Outbox, OutboxFault
+from bilora.feedback.outbox import Outbox
 from bilora.feedback.shards import FolderTarget
 
 pytestmark = pytest.mark.slow
@@ -103,11 +104,12 @@ def test_a_rating_can_be_changed_and_its_consent_taken_back(page: AppTest, tmp_p
 
         page.feedback[0].set_value(0)
         edit = next(one for one in page.text_area if one.label == "How it should read")
-        edit.set_value("  return a + b")
+        indented = f"    {edit.value}"
+        edit.set_value(indented)
         change(page)
         second = outbox.standing(first.generation_id)
         assert second is not None and f"kept as {second.event_id}" in page.success[0].value
-        assert (second.supersedes, second.rating, second.edited) == (first.event_id, "down", "  return a + b")
+        assert (second.supersedes, second.rating, second.edited) == (first.event_id, "down", indented)
         assert second.consent and second.session == first.session
         export(outbox, target)
         assert [one.event_id for one in compact(target).ratings] == [second.event_id]
@@ -115,7 +117,7 @@ def test_a_rating_can_be_changed_and_its_consent_taken_back(page: AppTest, tmp_p
         page.checkbox[0].set_value(False)
         change(page)
         third = outbox.standing(first.generation_id)
-        assert third is not None and not third.consent and third.edited == "  return a + b"
+        assert third is not None and not third.consent and third.edited == indented
         assert outbox.holders(second.event_id) == [target.name]
         export(outbox, target)
         assert compact(target).ratings == () and outbox.holders(second.event_id) == []

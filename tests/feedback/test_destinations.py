@@ -11,8 +11,9 @@ import pytest
 
 from bilora.errors import BadData
 from bilora.feedback.compact import compact, deletions
+from bilora.feedback.deliveries import Destination
 from bilora.feedback.export import export
-from bilora.feedback.outbox import Destination, Outbox
+from bilora.feedback.outbox import Outbox
 from bilora.feedback.shards import FolderTarget
 from bilora.records import Rating
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from bilora.errors import BadData
+from bilora.feedback.database import OutboxFault
 from bilora.feedback.events import is_event_id, new_event_id
-from bilora.feedback.outbox import Outbox, OutboxFault
+from bilora.feedback.outbox import Outbox
 from bilora.records import Rating
 
 PLACE = "/somewhere"

@@ -13,7 +13,8 @@ from bilora.cli.destinations import export_command, forget_command, shown, targe
 from bilora.feedback.places import DATASET, UNRECORDED
 
 if TYPE_CHECKING:
-    from bilora.feedback.outbox import Destination, Outbox
+    from bilora.feedback.deliveries import Destination
+    from bilora.feedback.outbox import Outbox
     from bilora.params import Params
     from bilora.tasks.task import Task
 
