@@ -30,8 +30,8 @@ def outbox_of_version_1(
     exported: Sequence[Rating] = (),
     claimed: Sequence[Rating] = (),
     waiting: Sequence[Rating] = (),
-    told: Sequence[str] = (),
-    untold: Sequence[str] = (),
+    erased: Sequence[str] = (),
+    unerased: Sequence[str] = (),
 ) -> None:
     """Write an outbox as version 1 did."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,6 +49,6 @@ def outbox_of_version_1(
                     for one in ratings
                 ],
             )  # fmt: skip
-        db.executemany("INSERT INTO tombstones VALUES (?, ?, 1)", [(event, NOW) for event in told])
-        db.executemany("INSERT INTO tombstones VALUES (?, ?, 0)", [(event, NOW) for event in untold])
+        db.executemany("INSERT INTO tombstones VALUES (?, ?, 1)", [(event, NOW) for event in erased])
+        db.executemany("INSERT INTO tombstones VALUES (?, ?, 0)", [(event, NOW) for event in unerased])
     db.close()

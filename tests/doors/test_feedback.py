@@ -159,7 +159,7 @@ def test_a_place_that_vanished_is_said_and_given_up_only_when_asked(run: Callabl
 
 def test_an_outbox_from_before_places_were_recorded_says_what_is_not_known(run: Callable[..., str]) -> None:
     one, gone = rating(1), rating(2)
-    outbox_of_version_1(OUTBOX, exported=[one], told=[gone.event_id])
+    outbox_of_version_1(OUTBOX, exported=[one], erased=[gone.event_id])
     FolderTarget(SHARDS).put(*shard([one]))
     said = run("status")
     assert "data/feedback/shards: 1 delivered, 0 waiting, 0 erasures outstanding" in said

@@ -109,7 +109,7 @@ def test_consent_given_again_reaches_every_destination(outbox: Outbox, places: l
     assert held(places[0]) == held(places[1]) == {ratings[-1].event_id}
 
 
-def test_what_was_never_delivered_needs_no_erasure_and_its_deletion_is_told_all_the_same(
+def test_what_was_never_delivered_needs_no_erasure_and_its_deletion_is_exported_all_the_same(
     outbox: Outbox, places: list[FolderTarget], make: Make
 ) -> None:
     one, other = make(), make()
@@ -193,7 +193,7 @@ def test_a_destination_that_vanished_is_refused_and_its_deletions_stay_outstandi
     assert outbox.holders(one.event_id) == [] and held(places[0]) == set()
 
 
-def test_a_destination_that_is_forgotten_begins_anew(
+def test_a_destination_that_is_forgotten_starts_empty(
     tmp_path: Path, outbox: Outbox, places: list[FolderTarget], make: Make
 ) -> None:
     one, other = make(), make()

@@ -40,8 +40,8 @@ def test_nothing_is_lost_and_what_is_new_works(path: Path, default: FolderTarget
         exported=[done],
         claimed=[half],
         waiting=[new, private := make(consent=False)],
-        told=[gone],
-        untold=[going],
+        erased=[gone],
+        unerased=[going],
     )
     default.put(*shard([done]))
     default.put(*shard([Tombstone(event_id=gone, created_utc=NOW)]))
@@ -63,7 +63,7 @@ def test_a_second_destination_gets_everything_and_no_deletion_is_forgotten(
     tmp_path: Path, path: Path, default: FolderTarget, make: Make
 ) -> None:
     done, gone = make(), make()
-    outbox_of_version_1(path, exported=[done], told=[gone.event_id])
+    outbox_of_version_1(path, exported=[done], erased=[gone.event_id])
     default.put(*shard([done]))
     team = FolderTarget(tmp_path / "team")
     team.put(*shard([gone, done]))  # version 1 had exported there too, and did not record it
@@ -78,7 +78,7 @@ def test_where_the_default_holds_no_rating_the_destination_is_said_to_be_unrecor
     path: Path, default: FolderTarget, make: Make
 ) -> None:
     done, gone = make(), new_event_id()
-    outbox_of_version_1(path, exported=[done], told=[gone])
+    outbox_of_version_1(path, exported=[done], erased=[gone])
     default.put(*shard([Tombstone(event_id=gone, created_utc=NOW)]))
     with Outbox(path) as outbox:
         assert export(outbox, default).ratings == 1

@@ -146,7 +146,7 @@ def forget(place: Place) -> None:
     with Outbox(wiring.OUTBOX) as outbox:
         if not outbox.forget(name):
             raise BadData(place, "nothing was exported there; `bilora feedback status` names the destinations.")
-    print(f"feedback forget: {place} is no destination any more; an export to it would begin anew")
+    print(f"feedback forget: {place} is no destination any more; an export to it would start from nothing")
 
 
 @app.command("pairs")
