@@ -3,13 +3,14 @@
     python bench/outbox.py [--kills 1000] [--writers 4] [--seed 1]
 
 Writers rate, click twice, change their mind and delete; each says what was acknowledged, and how long it
-took. Afterwards the shards are read line by line: every acknowledged rating must stand in them exactly
-once, every acknowledged deletion not at all. Leaves with 1 if not.
+took. Afterwards the shards are read line by line: in each of two destinations every
+acknowledged rating must be there exactly once, every acknowledged deletion not at all. Leaves with 1 if not.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import random
 import signal
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bilora.feedback.compact import compact
@@ -33,6 +34,8 @@ PAUSE_S = 0.002
 """Rest between ratings under kills: so short that most kills fall into a transaction."""
 PACE_S = 0.05
 """Mean rest of a writer whose acknowledgements are timed: four make 80 ratings a second."""
+PLACES = ("shards", "second")
+"""Destinations that are exported to in turn; each is judged, and the worst counts."""
 DAYS = ("2026-01-30", "2026-01-31", "2026-02-01")
 
 
@@ -67,11 +70,11 @@ def write(path: Path, say: Callable[[str], None], name: str, seed: int) -> None:
             time.sleep(PAUSE_S)
 
 
-def export_forever(path: Path, shards: Path, rest_s: float = PAUSE_S) -> None:
-    """Export again and again until killed."""
+def export_forever(path: Path, places: Sequence[Path], rest_s: float = PAUSE_S) -> None:
+    """Export to each place in turn, again and again until killed."""
     with Outbox(path) as outbox:
-        while True:
-            export(outbox, FolderTarget(shards))
+        for place in itertools.cycle(places):
+            export(outbox, FolderTarget(place))
             time.sleep(rest_s)
 
 
@@ -91,7 +94,8 @@ def fork(work: Callable[[], None]) -> int:
 def ordeal(folder: Path, kills: int, writers: int, seed: int) -> list[list[str]]:
     """Kill and replace processes at random; return what they said, in words."""
     chance = random.Random(seed)
-    path, shards, log = folder / "outbox.sqlite3", folder / "shards", folder / "said"
+    path, log = folder / "outbox.sqlite3", folder / "said"
+    places = [folder / name for name in PLACES]
     said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def say(line: str) -> None:
@@ -99,7 +103,7 @@ def ordeal(folder: Path, kills: int, writers: int, seed: int) -> list[list[str]]
 
     def start(place: int, life: int) -> int:
         if place == writers:
-            return fork(lambda: export_forever(path, shards))
+            return fork(lambda: export_forever(path, places))
         return fork(lambda: write(path, say, f"{place}-{life}", seed * 1_000_003 + life))
 
     children = [start(place, 0) for place in range(writers + 1)]
@@ -116,7 +120,8 @@ def ordeal(folder: Path, kills: int, writers: int, seed: int) -> list[list[str]]
         os.waitpid(child, 0)
     os.close(said)
     with Outbox(path) as outbox:
-        export(outbox, FolderTarget(shards))
+        for one in places:
+            export(outbox, FolderTarget(one))
     return [line.split() for line in log.read_text().splitlines()]
 
 
@@ -166,7 +171,7 @@ def undisturbed(folder: Path, writers: int, ratings: int) -> list[float]:
     def say(line: str) -> None:
         os.write(said, f"{line}\n".encode())
 
-    exporter = fork(lambda: export_forever(path, folder / f"{writers}.shards", rest_s=1.0))
+    exporter = fork(lambda: export_forever(path, [folder / f"{writers}.shards"], rest_s=1.0))
     children = [fork(lambda place=place: timed(path, say, str(place), ratings // writers)) for place in range(writers)]
     for child in children:
         os.waitpid(child, 0)
@@ -187,8 +192,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bilora-outbox-") as name:
         folder = Path(name)
         said = ordeal(folder, given.kills, given.writers, given.seed)
-        found = judge(said, folder / "shards")
-        print(f"{given.kills} kills, {given.writers} writers and an exporter at once")
+        first, *others = [judge(said, folder / place) for place in PLACES]
+        found = first | {key: max(one[key] for one in (first, *others)) for key in ("lost", "doubled", "undeleted")}
+        print(f"{given.kills} kills, {given.writers} writers and an exporter to {len(PLACES)} places at once")
         print(", ".join(f"{key} {value}" for key, value in found.items()))
         print(f"acknowledgement under kills: {quantiles([float(w[3]) for w in said if w[3] != '-'])}")
         for writers in (1, given.writers) if given.timed else ():

@@ -14,6 +14,9 @@ Split = Literal["train", "validation", "test", "prompt"]
 Row = Mapping[str, Any]
 """A raw row as a source delivers it; each task's `sample` gives it meaning."""
 
+EventId = Annotated[str, Field(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
+"""A ULID (github.com/ulid/spec): sorts by the time it was made at, in milliseconds."""
+
 
 class Record(BaseModel):
     """Base of all domain types: immutable, unknown fields refused."""
@@ -192,7 +195,10 @@ class JudgeCheck(Record):
 
 
 class RunRecord(Record):
-    """What made an adapter: enough to make it again, or to see why it came out differently."""
+    """What made an adapter: enough to make it again, or to see why it came out differently.
+
+    `ratings` are the events whose rows its training read; None in records from before they were recorded.
+    """
 
     id: str
     task: str
@@ -214,6 +220,7 @@ class RunRecord(Record):
     tokens_per_s: float
     peak_memory_bytes: int
     metrics: dict[str, float]
+    ratings: tuple[EventId, ...] | None = None
     resumed: int = 0
 
 
@@ -246,8 +253,6 @@ class Outcome(Record):
     outside: int = 0
 
 
-EventId = Annotated[str, Field(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
-"""A ULID (github.com/ulid/spec): sorts by the time it was made at, in milliseconds."""
 UtcTime = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)$")]
 
 

@@ -11,6 +11,12 @@ import pytest
 from checkout import ROOT
 from streamlit.testing.v1 import AppTest
 
+from bilora.feedback.compact import compact
+from bilora.feedback.database import OutboxFault
+from bilora.feedback.export import export
+from bilora.feedback.outbox import Outbox
+from bilora.feedback.shards import FolderTarget
+
 pytestmark = pytest.mark.slow
 WAIT_S = 120
 
@@ -78,6 +84,63 @@ def test_a_rating_is_kept_once_and_names_the_bytes(page: AppTest, tmp_path: Path
         tables = [name for (name,) in kept.execute("select name from sqlite_master where type = 'table'")]
         text = str([kept.execute(f"select * from {table}").fetchall() for table in tables])
     assert text.count("add two numbers") == 1
+
+
+def change(page: AppTest) -> AppTest:
+    return button(page, "Change the rating").click().run()
+
+
+def test_a_rating_can_be_changed_and_its_consent_taken_back(page: AppTest, tmp_path: Path) -> None:
+    ask(page, "add two numbers")
+    page.feedback[0].set_value(1)
+    page.checkbox[0].set_value(True)
+    button(page, "Rate").click().run()
+    target = FolderTarget(tmp_path / "shards")
+    with Outbox(tmp_path / "outbox.sqlite3") as outbox:
+        export(outbox, target)
+        (first,) = compact(target).ratings
+        assert f"kept as {first.event_id}" in page.success[0].value
+        assert (page.feedback[0].value, page.checkbox[0].value) == (1, True)  # the form shows what was rated
+
+        page.feedback[0].set_value(0)
+        edit = next(one for one in page.text_area if one.label == "How it should read")
+        indented = f"    {edit.value}"
+        edit.set_value(indented)
+        change(page)
+        second = outbox.standing(first.generation_id)
+        assert second is not None and f"kept as {second.event_id}" in page.success[0].value
+        assert (second.supersedes, second.rating, second.edited) == (first.event_id, "down", indented)
+        assert second.consent and second.session == first.session
+        export(outbox, target)
+        assert [one.event_id for one in compact(target).ratings] == [second.event_id]
+
+        page.checkbox[0].set_value(False)
+        change(page)
+        third = outbox.standing(first.generation_id)
+        assert third is not None and not third.consent and third.edited == indented
+        assert outbox.holders(second.event_id) == [target.name]
+        export(outbox, target)
+        assert compact(target).ratings == () and outbox.holders(second.event_id) == []
+    assert not page.exception and not page.error
+
+
+def test_a_change_that_cannot_be_kept_is_said_and_leaves_the_rating(
+    page: AppTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OutboxFault(tmp_path, OSError("disk full"))
+
+    ask(page, "add two numbers")
+    page.feedback[0].set_value(1)
+    button(page, "Rate").click().run()
+    before = page.success[0].value
+    page.feedback[0].set_value(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Outbox, "add", full)
+        change(page)
+    assert "could not be kept" in page.error[0].value.replace("\\", "") and page.success[0].value == before
+    change(page)
+    assert not page.error and page.success[0].value != before
 
 
 def test_a_dead_endpoint_is_one_sentence(monkeypatch: pytest.MonkeyPatch, adapted: Path) -> None:

@@ -57,7 +57,7 @@ def test_ratings_end_in_a_retrained_adapter_and_a_verdict(page: Any, site: Path)
     records = [json.loads(path.read_text(encoding="utf-8")) for path in (site / "runs").glob("*/run.json")]
     (made,) = [record for record in records if record["adapter_sha256"] == after["codegen"]]
     assert (made["metrics"]["feedback_rows"], made["metrics"]["preference_rows"]) == (1, 2)
-    assert made["params"]["second_phase"] == "kto"
+    assert made["params"]["second_phase"] == "kto" and len(made["ratings"]) == 2
     report = json.loads((site / "data" / "reports" / "split" / "codegen.json").read_text(encoding="utf-8"))
     assert report["feedback"] == {"samples": 1, "preferences": 2, "rules": []}
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from bilora.data.ratings import GROUP, Rated, from_ratings
+from bilora.data.ratings import GROUP, Rated, from_ratings, ratings_of, without_withdrawn
 from bilora.params import Processing, Splitting
 from bilora.records import DpoPair, KtoPair, Message, RatedPairs, Sample, SftPair
 from bilora.tasks import load_task
 
 TASK = load_task("codegen")
-EVENT = "01KGE3H900SVCYXAW440G165C0"
+EVENT, OTHER = "01KGE3H900SVCYXAW440G165C0", "01KGE3H900SVCYXAW440G165C1"
 HELD = Sample.create(
     task="codegen", prompt="Add two numbers.\n\nMust pass: assert add(1, 2) == 3",
     target="def add(a, b):\n    return a + b", tests=("assert add(1, 2) == 3",),
@@ -40,10 +40,17 @@ def above(prompt: str = "Double a number.", answer: str = DOUBLE) -> DpoPair:
     )
 
 
-def deal(pairs: RatedPairs, *, trained: Any = (), **asked: Any) -> Rated:
+def deal(pairs: RatedPairs, *, trained: Any = (), withdrawn: Any = (), **asked: Any) -> Rated:
     splitting = Splitting(train=9, validation=9, test=9, **asked)
+    rules = Processing(max_prompt_chars=200)
     return from_ratings(
-        TASK, pairs, splitting=splitting, trained=trained, held_out=[HELD], rules=Processing(max_prompt_chars=200)
+        TASK,
+        pairs,
+        splitting=splitting,
+        trained=trained,
+        held_out=[HELD],
+        rules=rules,
+        withdrawn=frozenset(withdrawn),
     )
 
 
@@ -123,3 +130,38 @@ def test_the_second_phase_asks_in_the_chat_of_today() -> None:
     old = thumb().model_copy(update={"prompt": (Message(role="system", content="Old."), thumb().prompt[-1])})
     (row,) = deal(RatedPairs(kto=(old,)), preference="kto").preferences
     assert row.prompt == TASK.messages("Double a number.")
+
+
+@pytest.mark.parametrize(("kind", "row"), [("sft", edit), ("kto", thumb), ("dpo", above)])
+@pytest.mark.parametrize("gone", [EVENT, OTHER])
+def test_a_row_of_a_rating_withdrawn_since_is_left_out_and_its_words_are_not_in_the_report(
+    kind: str, row: Any, gone: str
+) -> None:
+    rows = (row().model_copy(update={"ratings": (EVENT, OTHER)}), row("Halve a number.").model_copy())
+    asked: Any = {"feedback": "mix"} if kind == "sft" else {"preference": kind}
+    made = deal(RatedPairs(**{kind: rows}), withdrawn=[gone], **asked)
+    (rule,) = (rule for rule in made.report["rules"] if rule["rule"] == "rating deleted or withdrawn")
+    left_out = 1 if gone == OTHER else 2
+    assert rule["count"] == left_out and gone in rule["examples"][0]["detail"]
+    assert len(made.samples) + len(made.preferences) == 2 - left_out
+    assert "Double" not in str(made.report) and "double" not in str(made.report)
+
+
+@pytest.mark.parametrize("row", [edit, above])
+def test_an_answer_that_would_be_cut_off_is_left_out(row: Any) -> None:
+    told = (Message(role="assistant", content=f"{TASK.answer(DOUBLE)}\nAnd mind the sign."),)
+    kind, field = ("sft", "completion") if row is edit else ("dpo", "chosen")
+    asked: Any = {"feedback": "mix"} if row is edit else {"preference": "dpo"}
+    made = deal(RatedPairs(**{kind: (row().model_copy(update={field: told}),)}), **asked)
+    assert not made.samples and not made.preferences
+    assert made.report["rules"][0]["rule"] == "edit would lose a part of itself"
+
+
+def test_training_rows_name_all_their_ratings() -> None:
+    row = edit().model_copy(update={"ratings": (EVENT, OTHER)})
+    (sample,) = deal(RatedPairs(sft=(row,)), feedback="mix").samples
+    other, preference = HELD, thumb().model_copy(update={"ratings": (OTHER,)})
+    assert ratings_of([sample, other], [preference]) == (EVENT, OTHER)
+    assert without_withdrawn([sample, other], [preference], {EVENT}) == ([other], [preference])
+    assert without_withdrawn([sample, other], [preference], {OTHER}) == ([other], [])
+    assert without_withdrawn([sample, other], [preference], set()) == ([sample, other], [preference])

@@ -21,6 +21,8 @@ from loopback_hub import TOKEN, Hub
 from processes import heeding_ctrl_c
 
 from bilora.cli import guarded
+from bilora.feedback.events import new_event_id
+from bilora.feedback.outbox import Outbox
 from bilora.storage import adapter_sha256
 
 pytestmark = pytest.mark.slow
@@ -142,6 +144,24 @@ def test_without_a_token_the_folder_is_used_and_said(published: Path, hub: Hub, 
     assert not hub.requests
     refused = on_the_hub("bilora", "deploy", "owner/page", HF_TOKEN="", check=False)
     assert refused.returncode == 6 and "HF_TOKEN is not set" in refused.stderr
+
+
+def test_a_push_warns_of_an_adapter_trained_on_a_withdrawn_rating_and_publishes(published: Path) -> None:
+    event = new_event_id()
+    (path,) = (published / "runs").glob("*/run.json")
+    before, outbox = path.read_bytes(), published / "data" / "feedback" / "outbox.sqlite3"
+    record = json.loads(before)
+    assert record["ratings"] == []
+    path.write_text(json.dumps(record | {"ratings": [event]}), encoding="utf-8")
+    with Outbox(outbox) as opened:
+        opened.delete(event, created_utc="2026-02-01T09:00:00+00:00")
+    done = shell_in(published)("bilora", "push-adapters")
+    assert "published in" in done.stdout
+    (warned,) = [line for line in done.stderr.splitlines() if "withdrawn" in line]
+    assert f"motto adapter {record['adapter_sha256'][:12]}" in warned and event in warned
+    path.write_bytes(before)
+    for file in outbox.parent.glob("outbox.sqlite3*"):
+        file.unlink()
 
 
 def test_the_space_says_which_adapters_it_serves(published: Path) -> None:

@@ -211,7 +211,7 @@ def test_a_rating_deleted_while_its_shard_is_written(
     export(outbox, target)
     export(outbox, target)
     assert events(tmp_path / "shards") == []
-    assert outbox.tombstones() == []
+    assert outbox.unerased(target.name) == []
 
 
 def test_exporters_take_turns(tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make) -> None:
@@ -258,4 +258,4 @@ def test_a_damaged_shard_is_named_and_not_rewritten(
     outbox.delete(one.event_id, created_utc=NOW)
     with pytest.raises(BadData, match=Path(name).stem):
         export(outbox, target)
-    assert len(outbox.tombstones()) == 1
+    assert len(outbox.unerased(target.name)) == 1

@@ -10,11 +10,12 @@ import pytest
 from faulty_server import Fault
 from loopback_hub import TOKEN, Hub
 
-from bilora.errors import Unreachable
+from bilora.errors import BadData, Unreachable
 from bilora.feedback.compact import compact
 from bilora.feedback.export import Exported, export
 from bilora.feedback.hub_target import HubTarget
 from bilora.feedback.outbox import Outbox
+from bilora.feedback.shards import FolderTarget
 from bilora.hub.client import connect
 from bilora.hub.repository import Repository
 from bilora.records import Rating
@@ -54,6 +55,51 @@ def test_a_deletion_reaches_the_data_set(hub: Hub, outbox: Outbox, ratings: HubT
     export(outbox, ratings)
     assert exported(hub, ratings) == [two.event_id]
     assert not any(b"first" in data for data in hub.files(KEY).values())
+
+
+def test_a_withdrawal_is_outstanding_on_the_hub_and_in_a_folder_until_each_has_erased_it(
+    hub: Hub, outbox: Outbox, ratings: HubTarget, target: FolderTarget, make: Make
+) -> None:
+    first = make(generation_id="g", comment="first")
+    outbox.add(first)
+    assert export(outbox, ratings).ratings == export(outbox, target).ratings == 1
+    outbox.add(make(generation_id="g", consent=False, supersedes=first.event_id))
+    assert outbox.holders(first.event_id) == sorted([target.name, "hf://datasets/owner/ratings"])
+    hub.fault = lambda number, request: Fault("status", 503)
+    with pytest.raises(Unreachable):
+        export(outbox, ratings)
+    export(outbox, target)
+    assert outbox.holders(first.event_id) == ["hf://datasets/owner/ratings"]
+    hub.fault = lambda number, request: None
+    export(outbox, ratings)
+    assert outbox.holders(first.event_id) == [] and exported(hub, ratings) == []
+    assert not any(b"first" in data for data in hub.files(KEY).values())
+
+
+def test_a_dataset_that_vanished_is_refused_and_its_deletion_stays_outstanding(
+    hub: Hub, outbox: Outbox, ratings: HubTarget, make: Make
+) -> None:
+    one = make()
+    outbox.add(one)
+    export(outbox, ratings)
+    outbox.delete(one.event_id, created_utc="2026-02-01T09:00:00+00:00")
+    gone = hub.repos.pop(KEY)
+    with pytest.raises(BadData, match="there is nothing now"):
+        export(outbox, ratings)
+    assert KEY not in hub.repos and outbox.holders(one.event_id) == ["hf://datasets/owner/ratings"]
+    hub.repos[KEY] = gone
+    export(outbox, ratings)
+    assert outbox.holders(one.event_id) == []
+
+
+def test_where_there_is_nothing_to_do_the_hub_is_not_asked(
+    hub: Hub, outbox: Outbox, ratings: HubTarget, make: Make
+) -> None:
+    outbox.add(make())
+    export(outbox, ratings)
+    before = len(hub.requests)
+    export(outbox, ratings)
+    assert len(hub.requests) == before
 
 
 @pytest.mark.parametrize("only_once", [True, False], ids=["once", "from then on"])

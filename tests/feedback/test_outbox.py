@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from bilora.errors import BadData
+from bilora.feedback.database import OutboxFault
 from bilora.feedback.events import is_event_id, new_event_id
-from bilora.feedback.outbox import Outbox, OutboxFault
+from bilora.feedback.outbox import Outbox
 from bilora.records import Rating
 
+PLACE = "/somewhere"
 NOW = "2026-02-01T09:00:00+00:00"
 FORKING = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 """The children below run nothing but Python and end at once."""
@@ -138,7 +140,7 @@ def test_withdrawn_consent_takes_the_earlier_rating_back(outbox: Outbox, make: M
     outbox.add(first)
     outbox.add(make(generation_id="g", consent=False, supersedes=first.event_id))
     assert [stone.event_id for stone in outbox.tombstones()] == [first.event_id]
-    assert outbox.claim() == []
+    assert outbox.claim(PLACE) == []
 
 
 def test_only_standing_ratings_with_consent_are_claimed(outbox: Outbox, make: Make) -> None:
@@ -146,7 +148,7 @@ def test_only_standing_ratings_with_consent_are_claimed(outbox: Outbox, make: Ma
     second = make(generation_id="g", supersedes=first.event_id)
     for one in (first, private, second):
         outbox.add(one)
-    assert outbox.claim() == [second]
+    assert outbox.claim(PLACE) == [second]
     assert outbox.counts() | {"superseded": 1} == {
         "standing": 2, "exported": 0, "waiting": 1, "private": 1, "superseded": 1, "deleted": 0, "deletions_waiting": 0,
     }  # fmt: skip
@@ -156,13 +158,13 @@ def test_a_claim_is_the_same_until_it_is_exported(outbox: Outbox, make: Make) ->
     one, two, three = make(), make(), make()
     outbox.add(one)
     outbox.add(two)
-    assert outbox.claim() == [one, two]
+    assert outbox.claim(PLACE) == [one, two]
     outbox.add(three)
-    assert outbox.claim() == [one, two]
-    outbox.mark_exported([one.event_id, two.event_id])
-    assert outbox.claim() == [three]
-    outbox.mark_exported([three.event_id])
-    assert outbox.claim() == []
+    assert outbox.claim(PLACE) == [one, two]
+    outbox.mark_exported(PLACE, [one.event_id, two.event_id])
+    assert outbox.claim(PLACE) == [three]
+    outbox.mark_exported(PLACE, [three.event_id])
+    assert outbox.claim(PLACE) == []
 
 
 def test_a_claim_is_of_one_day_and_bounded(outbox: Outbox, make: Make) -> None:
@@ -170,8 +172,8 @@ def test_a_claim_is_of_one_day_and_bounded(outbox: Outbox, make: Make) -> None:
     for one in days:
         outbox.add(one)
     sizes = []
-    while batch := outbox.claim(limit=2):
-        outbox.mark_exported([one.event_id for one in batch])
+    while batch := outbox.claim(PLACE, limit=2):
+        outbox.mark_exported(PLACE, [one.event_id for one in batch])
         sizes.append([one.created_utc[8:10] for one in batch])
     assert sizes == [["30"], ["31", "31"], ["31"]]
 
@@ -235,7 +237,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_stored(tmp_path: Path, make
 
     assert succeeded(in_child(fill))
     with Outbox(path) as outbox:
-        kept = [one.event_id for one in outbox.claim()]
+        kept = [one.event_id for one in outbox.claim(PLACE)]
     assert kept == [one.event_id for one in ratings[: int((tmp_path / "stored").read_text())]]
 
 

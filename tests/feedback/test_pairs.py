@@ -55,7 +55,7 @@ def test_an_edit_is_the_answer_to_learn_and_to_prefer(make: Make) -> None:
     assert sft.prompt == dpo.prompt
 
 
-@pytest.mark.parametrize("edited", [TWO, fenced(TWO), f"Here you are:\n{fenced(TWO)}\nGood luck!"])
+@pytest.mark.parametrize("edited", [TWO, fenced(TWO), f"\n\n{fenced(TWO)}\n \n", fenced(TWO).replace("\n", "\r\n")])
 def test_an_edit_becomes_the_tasks_form_of_an_answer(make: Make, edited: str) -> None:
     (sft,) = run([make(edited=edited)]).sft
     assert content(sft.completion) == [("assistant", fenced(TWO))]
@@ -108,9 +108,59 @@ def test_other_answers_to_the_same_prompt_are_no_conflict(make: Make) -> None:
     assert [row.label for row in made.kto] == [True, False]
 
 
+LOST = "edit would lose a part of itself"
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        f"Here you are:\n{fenced(TWO)}\nGood luck!",
+        f"{fenced('import math')}\n\nAnd then:\n{fenced(TWO)}",
+        f"{fenced(TWO)}\nIt returns two, because one was wrong.",
+        'def f():\n    """Show it.\n\n```\nf()\n```\n    """\n    return 2',
+    ],
+    ids=["prose around", "prose between two blocks", "prose after", "a fence in a docstring"],
+)
+def test_a_correction_that_would_lose_a_part_is_left_out_and_counted(make: Make, edited: str) -> None:
+    made = run([make(completion=fenced(ONE), edited=edited)])
+    kept = [text for row in made.sft for _, text in content(row.completion)]
+    assert made.edits == {LOST: 1} or kept == [fenced(edited)]
+    assert len(made.sft) == len(made.dpo) == len(kept)
+
+
+def test_the_second_paragraph_of_a_docstring_is_not_cut_off(make: Make) -> None:
+    edited = "Return the sum of two numbers.\n\nBoth may be fractions."
+    made = run([make(task="docstring", completion="Add.", edited=edited)])
+    assert (made.sft, made.dpo, made.edits) == ((), (), {LOST: 1})
+
+
+@pytest.mark.parametrize("quote", ['"""', "'''", '"'])
+def test_quotes_and_line_breaks_of_a_sentence_are_its_wrapping(make: Make, quote: str) -> None:
+    edited = f"{quote}Return the sum\nof two numbers.{quote}"
+    (row,) = run([make(task="docstring", completion="Add.", edited=edited)]).sft
+    assert content(row.completion) == [("assistant", "Return the sum of two numbers.")]
+
+
+def test_an_edit_of_the_indentation_alone_is_an_edit(make: Make) -> None:
+    was, wanted = "for x in y:\n    pass\nprint(x)", "for x in y:\n    pass\n    print(x)"
+    (row,) = run([make(completion=fenced(was), edited=wanted)]).sft
+    assert content(row.completion) == [("assistant", fenced(wanted))]
+
+
+def test_other_line_ends_alone_are_no_edit(make: Make) -> None:
+    made = run([make(completion=fenced(ONE), edited=ONE.replace("\n", "\r\n"))])
+    assert made.edits == {"edit changes nothing": 1}
+
+
 @pytest.mark.parametrize(
     ("edited", "reason"),
-    [("", "empty edit"), ("```python\n```", "empty edit"), (ONE, "edit changes nothing")],
+    [
+        ("", "empty edit"),
+        ("```python\n```", "empty edit"),
+        (" \r\n ", "empty edit"),
+        (ONE, "edit changes nothing"),
+        (fenced(ONE) + "\n", "edit changes nothing"),
+    ],
 )
 def test_an_edit_that_says_nothing_leaves_the_thumb(make: Make, edited: str, reason: str) -> None:
     made = run([make(completion=fenced(ONE), edited=edited)])

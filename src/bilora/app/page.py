@@ -31,7 +31,7 @@ CONSENT = (
 
 
 def show(offer: Offer, tasks: Mapping[str, Task], generation: Mapping[str, Generation], rate: Rate) -> None:
-    """Draw the page once; Streamlit calls it anew after every action.
+    """Draw the page once; Streamlit calls it again after every action.
 
     Args:
         offer: who answers.
@@ -137,13 +137,18 @@ def _show_answer(task: Task, turn: Turn, answer: Answer, rate: Rate) -> None:
             st.code(changes, language="diff", wrap_lines=True)
     st.caption(answer.facts)
     st.download_button("Download", result, f"{turn.task}.py", "text/x-python", key=f"download-{answer.id}")
+    if not text:
+        return
     if answer.rating:
         st.success(f"Thank you, your rating is kept as {answer.rating}. By this id it can be deleted.")
-    elif text:
+        with st.expander("Change your rating, or take your consent back"):
+            _rating(turn, answer, text, rate)
+    else:
         _rating(turn, answer, text, rate)
 
 
 def _rating(turn: Turn, answer: Answer, text: str, rate: Rate) -> None:
+    """Draw the form that rates an answer; once it is rated, the same form, as it was filled in, changes the rating."""
     with st.form(f"rate-{answer.id}"):
         thumb = st.feedback("thumbs", key=f"thumb-{answer.id}")
         with st.expander("Correct it, or say why"):
@@ -151,7 +156,7 @@ def _rating(turn: Turn, answer: Answer, text: str, rate: Rate) -> None:
             why = st.multiselect("What is wrong with it?", WHY, key=f"why-{answer.id}")
             comment = st.text_input("Anything else", key=f"comment-{answer.id}", max_chars=2000)
         consent = st.checkbox(CONSENT, key=f"consent-{answer.id}")
-        if not st.form_submit_button("Rate"):
+        if not st.form_submit_button("Change the rating" if answer.rating else "Rate"):
             return
     if thumb is None:
         st.warning("Choose a thumb first.")
@@ -159,9 +164,10 @@ def _rating(turn: Turn, answer: Answer, text: str, rate: Rate) -> None:
     given = {
         "rating": "up" if thumb else "down",
         "tags": tuple(why),
-        "edited": edited if edited.strip() != text.strip() else None,
+        "edited": edited if _lines(edited) != _lines(text) else None,
         "comment": comment,
         "consent": consent,
+        "supersedes": answer.rating or None,
     }
     try:
         answer.rating = rate(turn, answer, given)
@@ -169,3 +175,8 @@ def _rating(turn: Turn, answer: Answer, text: str, rate: Rate) -> None:
         st.error(plain(f"Your rating could not be kept ({error}); nothing was lost on this page, try again."))
         return
     st.rerun()
+
+
+def _lines(text: str) -> str:
+    """Return a text without blank lines and blanks around it; the first line's indentation counts in code."""
+    return text.strip("\n").rstrip()

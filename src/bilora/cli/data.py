@@ -56,6 +56,7 @@ def data_process(task: TaskName) -> None:
 def data_split(task: TaskName) -> None:
     """Deal one task's samples to train, validation and test, and what was rated to training."""
     from bilora.cli import wiring
+    from bilora.cli.withdrawals import withdrawals
     from bilora.data.ratings import from_ratings
     from bilora.data.split import split
     from bilora.records import Sample
@@ -71,6 +72,7 @@ def data_split(task: TaskName) -> None:
         trained=dealt["train"],
         held_out=[*dealt["validation"], *dealt["test"], *wiring.curated(params, task_type)],
         rules=params.processing,
+        withdrawn=withdrawals().ratings if chosen.split.feedback or chosen.split.preference else frozenset(),
     )
     dealt["train"] += rated.samples
     for name, members in dealt.items():

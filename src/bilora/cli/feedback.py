@@ -1,80 +1,159 @@
-"""The verbs of feedback, and the documented door scripts/fetch_feedback.py."""
+"""The verbs of feedback, and the documented entry point scripts/fetch_feedback.py."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bilora.cli.destinations import export_command, forget_command, shown, target
+from bilora.feedback.places import DATASET, UNRECORDED
+
 if TYPE_CHECKING:
-    from bilora.feedback.shards import Target
+    from bilora.feedback.deliveries import Destination
+    from bilora.feedback.outbox import Outbox
     from bilora.params import Params
     from bilora.tasks.task import Task
 
 app = typer.Typer(help="What users said of the answers: ratings, on their way to training.", no_args_is_help=True)
 
-DATASET = "hf://datasets/"
+NAMED = 3
+"""How many event ids a line names."""
 WHERE = f"Folder of shards, or {DATASET}OWNER/NAME on the hub. [default: data/feedback/shards]"
 To = Annotated[str | None, typer.Option("--to", help=WHERE)]
 From = Annotated[str | None, typer.Option("--from", help=WHERE)]
+Place = Annotated[str, typer.Argument(help="A destination, as `bilora feedback status` names it.", show_default=False)]
 EventName = Annotated[str, typer.Argument(help="The event id of a rating.", show_default=False)]
 
 
 @app.command("status")
 def status() -> None:
-    """Count the ratings of this machine."""
+    """Count the ratings of this machine, per destination too, and name the adapters trained on withdrawn ones."""
     from bilora.cli import wiring
+    from bilora.cli.withdrawals import sentence, trained_on, withdrawals
     from bilora.feedback.outbox import Outbox
 
     if not wiring.OUTBOX.exists():
         print("feedback status: nothing was rated here yet")
         return
     with Outbox(wiring.OUTBOX) as outbox:
-        counts = outbox.counts()
-    print(
-        f"feedback status: {counts['standing']} ratings: {counts['exported']} exported, {counts['waiting']} waiting, "
-        f"{counts['private']} kept here for want of consent"
-    )
-    print(
-        f"  {counts['superseded']} earlier versions, {counts['deleted']} deleted, "
-        f"{counts['deletions_waiting']} deletions waiting for export"
-    )
+        counts, unknown = outbox.counts(), outbox.unknown_deletions()
+        print(
+            f"feedback status: {counts['standing']} ratings: {counts['exported']} exported, "
+            f"{counts['waiting']} waiting, {counts['private']} kept here for want of consent"
+        )
+        print(
+            f"  {counts['superseded']} earlier versions, {counts['deleted']} deleted or withdrawn, "
+            f"{counts['deletions_waiting']} of them not erased everywhere"
+        )
+        for one in outbox.destinations():
+            _print_destination(outbox, one)
+    if unknown:
+        print(
+            f"  {unknown} deletions are of ratings that this outbox does not know (its disk was wiped, or they are "
+            "older than its record of destinations): export once to every place that may hold them."
+        )
+    found = withdrawals()
+    for name in found.unread:
+        if not name.startswith(DATASET) and name != UNRECORDED:
+            print(f"  the deletions in {shown(name)} could not be read: there is no such folder now.")
+    for adapter in trained_on(found.ratings):
+        print(f"  {sentence(adapter)}")
+
+
+def _print_destination(outbox: Outbox, one: Destination) -> None:
+    from bilora.feedback.export import lost
+    from bilora.feedback.shards import FolderTarget
+
+    outstanding = f"{len(one.outstanding)} erasures outstanding"
+    if one.name == UNRECORDED:
+        print(f"  a place that was not recorded: {one.delivered} delivered by an earlier version, {outstanding}")
+        print(
+            f"    `{export_command('PLACE')}` updates it where you know it; `{forget_command(UNRECORDED)}` ends this."
+        )
+        return
+    print(f"  {shown(one.name)}: {one.delivered} delivered, {one.waiting} waiting, {outstanding}")
+    if one.assumed:
+        print(
+            f"    {one.assumed} were exported before destinations were recorded; that they went here is assumed. "
+            f"If another place may hold them, export to it once: `{export_command('PLACE')}`."
+        )
+    if not one.name.startswith(DATASET) and lost(outbox, FolderTarget(Path(one.name))):
+        print(f"    it is not there now: bring it back, or `{forget_command(one.name)}` if it is gone for good.")
+    elif one.outstanding:
+        print(f"    `{export_command(one.name)}` erases {', '.join(one.outstanding[:NAMED])}{_more(one.outstanding)}")
+
+
+def _more(events: Sequence[str]) -> str:
+    return f" and {len(events) - NAMED} more" if len(events) > NAMED else ""
 
 
 @app.command("export")
 def export(to: To = None) -> None:
-    """Write the ratings that wait, scrubbed and only with consent, to shards; and erase what was deleted."""
+    """Bring one destination up to date: erase what was deleted, and write what it did not get, scrubbed."""
     from bilora.cli import wiring
     from bilora.feedback.export import export as run
     from bilora.feedback.outbox import Outbox
 
     place = to or str(wiring.SHARDS)
+    chosen = target(place)
     with Outbox(wiring.OUTBOX) as outbox:
-        done = run(outbox, _target(place))
+        done = run(outbox, chosen)
+        elsewhere = [one for one in outbox.destinations() if one.outstanding]
     print(f"feedback export: {done.ratings} ratings in {done.shards} new shards of {place}")
     if done.deletions:
         print(f"  {done.deletions} deletions; {done.rewritten} shards rewritten without them")
+    for one in elsewhere:
+        print(f"  {len(one.outstanding)} erasures are still outstanding in {_with_command(one.name)}")
 
 
 @app.command("delete")
 def delete(event: EventName) -> None:
-    """Delete a rating, with its earlier versions, here and at the next export in the shards."""
+    """Delete a rating with its earlier versions here, and say where it still has to be erased."""
     from bilora.cli import wiring
     from bilora.feedback.outbox import Outbox
 
     with Outbox(wiring.OUTBOX) as outbox:
         here = outbox.delete(event, created_utc=_now())
+        holders, known = outbox.holders(event), [one.name for one in outbox.destinations()]
     print(f"feedback delete: {'done' if here else 'not in this outbox, but noted'}.")
-    print("  `bilora feedback export` erases it from the shards, `bilora feedback pairs` from the training pairs.")
+    for name in holders:
+        print(f"  {'it is' if here else 'it may be'} still in {_with_command(name)}")
+    if not here and not known:
+        print(f"  export to every place that may hold it: `{export_command('PLACE')}`")
+    if not holders and (here or known):
+        print("  no destination holds it")
+    print("  `bilora feedback pairs` writes the training pairs without it")
+
+
+def _with_command(name: str) -> str:
+    if name == UNRECORDED:
+        return f"a place that was not recorded: `{export_command('PLACE')}`, or `{forget_command(name)}`"
+    return f"{shown(name)}: `{export_command(name)}`"
+
+
+@app.command("forget")
+def forget(place: Place) -> None:
+    """Give up a destination that is gone for good with all it held: nothing is outstanding there any more."""
+    from bilora.cli import wiring
+    from bilora.errors import BadData
+    from bilora.feedback.outbox import Outbox
+
+    name = place if place == UNRECORDED else target(place).name
+    with Outbox(wiring.OUTBOX) as outbox:
+        if not outbox.forget(name):
+            raise BadData(place, "nothing was exported there; `bilora feedback status` names the destinations.")
+    print(f"feedback forget: {place} is no destination any more; an export to it would start from nothing")
 
 
 @app.command("pairs")
 def pairs(source: From = None) -> None:
     """Read shards and write data/feedback/all_feedback.json and training_pairs.json."""
     from bilora.cli import wiring
+    from bilora.cli.withdrawals import withdrawals
     from bilora.errors import BadData
     from bilora.feedback.compact import compact
     from bilora.feedback.pairs import training_pairs
@@ -83,10 +162,12 @@ def pairs(source: From = None) -> None:
     from bilora.tasks import load_task
 
     place = source or str(wiring.SHARDS)
+    chosen = target(place)
     if not place.startswith(DATASET) and not Path(place).is_dir():
-        raise BadData(place, "there are no shards; `bilora feedback export` writes them.")
+        raise BadData(place, f"there are no shards; `{export_command(place)}` writes them.")
     params = wiring.load_params()
-    read = compact(_target(place))
+    found = withdrawals()
+    read = compact(chosen, deleted=found.ratings)
     tasks = {name: load_task(name) for name in params.tasks}
     asked = {name: task for name, task in tasks.items() if any(rating.task == name for rating in read.ratings)}
     made = training_pairs(read.ratings, tasks, adapters=_known_adapters(params), held_out=_held_out(params, asked))
@@ -97,28 +178,13 @@ def pairs(source: From = None) -> None:
         {"counts": read.counts, "ratings": [rating.model_dump(mode="json") for rating in read.ratings]},
     )
     write_json(wiring.RATED_PAIRS, written.model_dump(mode="json"))
-    _tell(read.counts, {"sft": len(made.sft), "dpo": len(made.dpo), "kto": len(made.kto)}, reasons)
+    _report(read.counts, {"sft": len(made.sft), "dpo": len(made.dpo), "kto": len(made.kto)}, reasons)
     print(f"  in {wiring.FEEDBACK}/all_feedback.json and training_pairs.json")
+    if unread := [shown(name) for name in found.unread if name not in (chosen.name, UNRECORDED)]:
+        print(f"  deletions that only {' or '.join(unread)} knows were not applied")
 
 
-def _target(place: str) -> Target:
-    from bilora.cli import wiring
-    from bilora.errors import BadData
-    from bilora.feedback.hub_target import HubTarget
-    from bilora.feedback.shards import FolderTarget
-
-    if not place.startswith(DATASET):
-        return FolderTarget(Path(place))
-    from bilora.hub.client import connect
-    from bilora.hub.repository import Repository
-
-    name = place.removeprefix(DATASET)
-    if name.count("/") != 1:
-        raise BadData(place, f"a data set is named {DATASET}OWNER/NAME.")
-    return HubTarget(Repository(connect(wiring.hub_token()), name, "dataset", private=True))
-
-
-def _tell(counts: Mapping[str, int], rows: Mapping[str, int], reasons: Mapping[str, Mapping[str, int]]) -> None:
+def _report(counts: Mapping[str, int], rows: Mapping[str, int], reasons: Mapping[str, Mapping[str, int]]) -> None:
     resolved = ", ".join(f"{counts[name]} {name}" for name in ("deleted", "repeated", "superseded"))
     print(f"feedback pairs: {counts['ratings']} ratings ({resolved} of {counts['rows']} rows)")
     print("  " + ", ".join(f"{count} {kind.upper()}" for kind, count in rows.items()))
@@ -155,9 +221,9 @@ def _now() -> str:
 
 
 def main() -> int:
-    """Door of `python scripts/fetch_feedback.py`."""
+    """Entry point of `python scripts/fetch_feedback.py`."""
     from bilora.cli import guarded
 
-    door = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    door.command()(pairs)
-    return guarded(door)
+    entry = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    entry.command()(pairs)
+    return guarded(entry)

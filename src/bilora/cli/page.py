@@ -30,7 +30,7 @@ def app(port: Annotated[int, typer.Option(help="Port on this machine.")] = 8501)
 
 
 def page() -> None:
-    """Draw the page. Streamlit runs this anew after every action; what is slow is kept between the runs."""
+    """Draw the page. Streamlit runs this again after every action; what is slow is cached between the runs."""
     import streamlit as st
 
     from bilora.app.page import show, show_fault, show_history
@@ -111,7 +111,7 @@ def _remote(url: str, params: Params) -> Offer:
 
 
 def _rate(turn: Turn, answer: Answer, given: dict[str, Any]) -> str:
-    """Keep a rating; when this returns its id, it is on the disk."""
+    """Store a rating, or a change of it, and return the id of the one that stands; it is then on the disk."""
     from datetime import UTC, datetime
     from importlib.metadata import version
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 
 def push_adapters() -> None:
@@ -45,9 +48,21 @@ def push_adapters() -> None:
         repository=repository,
         base=hubs.carried_base(params),
     )
+    _warn_of_withdrawn(adapters)
     hubs.say_where(params, repository)
     done = push(hub, files, verdicts)
     print(f"push-adapters: {'published' if done.changed else 'already published'} in {done.location}")
     now = datetime.now(UTC).isoformat(timespec="seconds")
     if promote(results, wiring.BASELINE, wiring.HISTORY, created_utc=now):
         print(f"push-adapters: promoted to {wiring.BASELINE}; commit it to make it the bar for the next adapter")
+
+
+def _warn_of_withdrawn(adapters: Mapping[str, Path]) -> None:
+    """Warn of the adapters that were trained on a rating since withdrawn; it is for the publisher to decide."""
+    from bilora.cli.withdrawals import sentence, trained_on, withdrawals
+    from bilora.storage import adapter_sha256
+
+    published = {adapter_sha256(folder) for folder in adapters.values()}
+    for found in trained_on(withdrawals().ratings):
+        if found.adapter_sha256 in published:
+            print(f"push-adapters: warning: {sentence(found)}", file=sys.stderr)

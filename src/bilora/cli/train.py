@@ -14,18 +14,25 @@ if TYPE_CHECKING:
 
 
 def train(task: TaskName) -> None:
-    """Train one task's adapter, or go on where an interrupted run stopped."""
+    """Train one task's adapter, or continue where an interrupted run stopped."""
     from bilora.cli import wiring
+    from bilora.cli.withdrawals import withdrawals
+    from bilora.data.ratings import GROUP, ratings_of, without_withdrawn
 
     params, chosen, task_type = wiring.load_named(task)
     samples = {name: wiring.split(task, name) for name in ("train", "validation")}
     preferences = wiring.preferences(chosen, task)
+    if ratings := ratings_of(samples["train"], preferences):
+        rows = len(samples["train"]) + len(preferences)
+        samples["train"], preferences = without_withdrawn(samples["train"], preferences, withdrawals().ratings)
+        if left_out := rows - len(samples["train"]) - len(preferences):
+            print(f"train {task}: {left_out} rows left out, whose ratings were deleted or withdrawn since the split")
+            ratings = ratings_of(samples["train"], preferences)
     wiring.quiet_libraries()
 
     # These take seconds to import; what is wrong with the params is said before.
     from bilora.bases.prompt import template_remarks
     from bilora.cli.progress import bar
-    from bilora.data.ratings import GROUP
     from bilora.inference.loading import base_revision, load_base
     from bilora.ports import Referees
     from bilora.records import RunRecord
@@ -111,6 +118,7 @@ def train(task: TaskName) -> None:
             tokens_per_s=done.tokens_per_s,
             peak_memory_bytes=provenance.peak_memory_bytes(),
             metrics=metrics,
+            ratings=ratings,
             resumed=done.resumed_from,
         )
     )

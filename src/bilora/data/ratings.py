@@ -1,8 +1,8 @@
-"""What was rated becomes rows of a task's split; what would give a held-out question away stays out."""
+"""Ratings become rows of a task's split; rows that repeat a held-out question or were withdrawn are left out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,6 +15,8 @@ from bilora.tasks.task import Task, parse
 GROUP = "feedback"
 """Group of the samples that people wrote; reports and run records count them by it."""
 HELD_OUT = "held-out question"
+WITHDRAWN = "rating deleted or withdrawn"
+INCOMPLETE = "edit would lose a part of itself"
 
 Row = TypeVar("Row", SftPair, KtoPair, DpoPair)
 
@@ -36,13 +38,15 @@ def from_ratings(
     trained: Sequence[Sample],
     held_out: Sequence[Sample],
     rules: Processing,
+    withdrawn: Set[str] = frozenset(),
 ) -> Rated:
     """Take of one task's pairs what `splitting` asks for, each row checked as any other sample is.
 
     Args:
         trained: the training split as it is; an edit that says the same adds nothing.
         held_out: every question that measures. `bilora feedback pairs` has left them out already,
-            but they may have been dealt anew since.
+            but the samples may have been split again since.
+        withdrawn: the ratings that were deleted or withdrawn, also after the pairs were written.
     """
     drops, known = Drops(), Known(rules, held_out)
     asked = {" ".join(words(sample.prompt)) for sample in held_out}
@@ -52,6 +56,13 @@ def from_ratings(
             if row.task != task.name:
                 continue
             sample = _sample(task, row)
+            if gone := withdrawn & set(row.ratings):
+                # Without an excerpt: the report must not keep what was deleted.
+                drops.add(WITHDRAWN, source=sample.source, detail=", ".join(sorted(gone)))
+                continue
+            if not isinstance(row, KtoPair) and not _is_whole(task, sample, row):
+                drops.add_sample(INCOMPLETE, sample)
+                continue
             repeated = known.repeated(sample)
             if " ".join(words(sample.prompt)) in asked:
                 drops.add_sample(HELD_OUT, sample)
@@ -81,14 +92,41 @@ def from_ratings(
     return Rated(list(samples.values()), preferences, report)
 
 
+def ratings_of(samples: Iterable[Sample], preferences: Iterable[KtoPair | DpoPair]) -> tuple[str, ...]:
+    """Return the ids of all ratings that a task's training rows were made from, sorted."""
+    read = {event for sample in samples for event in _events(sample)}
+    return tuple(sorted(read.union(event for row in preferences for event in row.ratings)))
+
+
+def without_withdrawn(
+    samples: Sequence[Sample], preferences: list[KtoPair] | list[DpoPair], withdrawn: Set[str]
+) -> tuple[list[Sample], list[KtoPair] | list[DpoPair]]:
+    """Leave out the training rows that were made from a rating withdrawn since the split was made."""
+    rows: list[Any] = [row for row in preferences if withdrawn.isdisjoint(row.ratings)]
+    return [sample for sample in samples if withdrawn.isdisjoint(_events(sample))], rows
+
+
+def _events(sample: Sample) -> list[str]:
+    return sample.source.removeprefix(f"{GROUP}:").split(",") if sample.group == GROUP else []
+
+
+def _answer(row: SftPair | KtoPair | DpoPair) -> str:
+    (turn,) = row.chosen if isinstance(row, DpoPair) else row.completion
+    return turn.content
+
+
+def _is_whole(task: Task, sample: Sample, row: SftPair | DpoPair) -> bool:
+    """Whether the sample still says all that the row says; white space aside, which a form may drop at its ends."""
+    return task.answer(sample.target).split() == _answer(row).split()
+
+
 def _sample(task: Task, row: SftPair | KtoPair | DpoPair) -> Sample:
     """Read a row as the question it asks and the answer it praises or judges."""
-    (turn,) = row.chosen if isinstance(row, DpoPair) else row.completion
     return Sample.create(
         task=task.name,
         prompt=row.prompt[-1].content,
-        target=task.extract(turn.content),
-        source=f"{GROUP}:{row.ratings[0]}",
+        target=task.extract(_answer(row)),
+        source=f"{GROUP}:{','.join(row.ratings)}",
         group=GROUP,
         licence="given with consent",
         split="train",

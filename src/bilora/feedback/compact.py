@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from itertools import chain
 
@@ -18,15 +18,18 @@ class Compacted:
     counts: dict[str, int]
 
 
-def compact(target: Target) -> Compacted:
+def compact(target: Target, *, deleted: Set[str] = frozenset()) -> Compacted:
     """Read all shards and resolve deletions, repetitions and supersessions.
+
+    Args:
+        target: the destination to read; its own deletions are applied.
+        deleted: deletions that it may not know yet, as those of the outbox and of other destinations.
 
     Raises:
         BadData: a shard is damaged; it is named.
     """
     rows = list(chain.from_iterable(read_shards(target, Rating).values()))
-    deleted = {stone.event_id for stones in read_shards(target, Tombstone).values() for stone in stones}
-    gone = fallen(rows, deleted)
+    gone = fallen(rows, deletions(target) | deleted)
     left = [row for row in rows if row.event_id not in gone]
     known = {row.event_id: row for row in left}
     standing = _last_words(known.values())
@@ -38,6 +41,15 @@ def compact(target: Target) -> Compacted:
         "ratings": len(standing),
     }
     return Compacted(tuple(standing), counts)
+
+
+def deletions(target: Target) -> set[str]:
+    """Return the ids of the ratings whose deletion a destination knows.
+
+    Raises:
+        BadData: a shard is damaged; it is named.
+    """
+    return {stone.event_id for stones in read_shards(target, Tombstone).values() for stone in stones}
 
 
 def fallen(ratings: Iterable[Rating], deleted: Iterable[str]) -> set[str]:

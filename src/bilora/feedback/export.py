@@ -11,16 +11,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain, groupby
 
+from bilora.errors import BadData
 from bilora.feedback.compact import fallen
 from bilora.feedback.outbox import Outbox
 from bilora.feedback.scrub import scrubbed
-from bilora.feedback.shards import Target, read_shards, shard
-from bilora.records import Rating
+from bilora.feedback.shards import SUBFOLDERS, Target, read_shards, shard
+from bilora.records import Rating, Tombstone
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What one export did: ratings and deletions told, shards written, shards rewritten without the deleted."""
+    """Counts of one export: ratings and deletions that the target was given, shards written and shards rewritten."""
 
     ratings: int
     shards: int
@@ -29,28 +30,55 @@ class Exported:
 
 
 def export(outbox: Outbox, target: Target) -> Exported:
-    """Write everything that waits to the target; one export at a time, adding goes on meanwhile.
+    """Bring one destination up to date: erase what was deleted, then write everything that it did not get yet.
 
-    Deletions come first, and ratings that were added meanwhile are taken along. Interrupted anywhere,
-    the next export finishes the work.
+    One export at a time; adding goes on meanwhile. Ratings that were added meanwhile are taken along.
+    Interrupted anywhere, the next export to the same destination finishes the work.
 
     Raises:
         OSError, Unreachable: the target did not take it; it still waits.
         OutboxFault: the outbox did not take a mark; the next export repeats the shard.
-        BadData: a deletion could not be carried out, because a shard is damaged.
+        BadData: the target lost what it was given, or a damaged shard keeps a deletion from being carried out.
     """
     ratings = shards = 0
     with outbox.exporting():
-        stones = outbox.tombstones()
+        _check_present(outbox, target)
+        stones = outbox.unerased(target.name)
         for _, day in groupby(sorted(stones, key=lambda one: one.created_utc), key=lambda one: one.created_utc[:10]):
             target.put(*shard(list(day)))
-        rewritten = _erase(target, {stone.event_id for stone in stones}) if stones else 0
-        outbox.mark_erased([stone.event_id for stone in stones])
-        while batch := outbox.claim():
+        if stones:
+            rewritten = _erase(target, {stone.event_id for stone in stones})
+            outbox.mark_erased(target.name, [stone.event_id for stone in stones])
+        else:
+            rewritten = 0
+        while batch := outbox.claim(target.name):
             target.put(*shard([scrubbed(rating) for rating in batch]))
-            outbox.mark_exported([rating.event_id for rating in batch])
+            outbox.mark_exported(target.name, [rating.event_id for rating in batch])
             ratings, shards = ratings + len(batch), shards + 1
     return Exported(ratings, shards, len(stones), rewritten)
+
+
+def lost(outbox: Outbox, target: Target) -> bool:
+    """Whether a destination holds nothing of what it was given, as a disk that is not mounted."""
+    received, _ = outbox.received(target.name)
+    return received > 0 and not (target.names(SUBFOLDERS[Rating]) or target.names(SUBFOLDERS[Tombstone]))
+
+
+def _check_present(outbox: Outbox, target: Target) -> None:
+    """Refuse a destination that lost what it was given: its deletions would be marked, and nothing be erased.
+
+    Where there is nothing to do, nothing is asked of it.
+    """
+    received, assumed = outbox.received(target.name)
+    if received and received == assumed:
+        if not target.names(SUBFOLDERS[Rating]):
+            outbox.disprove(target.name)
+    elif outbox.is_behind(target.name) and lost(outbox, target):
+        raise BadData(
+            target.name,
+            f"{received} ratings were exported there, and there is nothing now; what is outstanding there stays so. "
+            "Bring it back, or say with `bilora feedback forget` that it is gone for good.",
+        )
 
 
 def _erase(target: Target, deleted: Iterable[str]) -> int:

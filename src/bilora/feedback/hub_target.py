@@ -1,13 +1,14 @@
-"""Shards in a data set repository of the hub."""
+"""Shards in a dataset repository of the hub."""
 
 from __future__ import annotations
 
 from bilora.errors import BadData
+from bilora.feedback.places import DATASET
 from bilora.hub.repository import Repository
 
 
 class HubTarget:
-    """Shards in a data set repository; implements `shards.Target`.
+    """Shards in a dataset repository; implements `shards.Target`.
 
     A shard is named by its bytes, so adding one commutes with whatever others do there: a lost race is
     run again, an answer that was lost is looked up, and the same again makes no commit.
@@ -15,6 +16,11 @@ class HubTarget:
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
+
+    @property
+    def name(self) -> str:
+        """hf://datasets/OWNER/NAME."""
+        return f"{DATASET}{self._repository.id}"
 
     def names(self, subfolder: str) -> list[str]:
         """Return the names of the shards in a sub-folder, sorted.

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import TypeVar
 
+from bilora.feedback.corrections import is_empty, is_whole, unified
 from bilora.records import DpoPair, KtoPair, Message, Pair, Rating, SftPair
 from bilora.storage import sha256_bytes
 from bilora.tasks.task import Task
@@ -49,7 +50,7 @@ def training_pairs(
     """Turn ratings into training rows.
 
     Args:
-        ratings: those that stand; one a generation.
+        ratings: those that stand; one per generation.
         tasks: by name; they make the chats.
         adapters: sha256 of the adapters whose answers count.
         held_out: `prompt_hash` of every question that training must not see.
@@ -82,7 +83,7 @@ def _refusal(rating: Rating, tasks: Mapping[str, Task], adapters: Set[str], held
 
 
 def _kto(ratings: Iterable[Rating], tasks: Mapping[str, Task]) -> tuple[tuple[KtoPair, ...], Counter[str]]:
-    """One row an answer: its thumbs vote, one a session, and a tie teaches nothing."""
+    """One row per answer: its thumbs vote, one per session, and a tie teaches nothing."""
     left_out: Counter[str] = Counter()
     answers: defaultdict[Key, dict[str, Rating]] = defaultdict(dict)
     for rating in ratings:
@@ -115,15 +116,24 @@ def _kto(ratings: Iterable[Rating], tasks: Mapping[str, Task]) -> tuple[tuple[Kt
 def _edits(
     ratings: Iterable[Rating], tasks: Mapping[str, Task]
 ) -> tuple[tuple[SftPair, ...], tuple[DpoPair, ...], Counter[str]]:
-    """One SFT row an edited answer, one DPO row an answer and its edit; edits there and back cancel out."""
+    """One SFT row per edited answer, one DPO row per answer and its edit; edits there and back cancel out.
+
+    An edit reaches its row whole, or it is left out: what the task's `extract` would cut off was meant.
+    """
     left_out: Counter[str] = Counter()
     edits: defaultdict[Key, list[Rating]] = defaultdict(list)
     for rating in ratings:
         if rating.edited is None:
             continue
-        extract = tasks[rating.task].extract
-        was, wanted = extract(rating.completion), extract(rating.edited)
-        if not wanted.strip():
+        task = tasks[rating.task]
+        was, wanted = task.extract(unified(rating.completion)), task.extract(unified(rating.edited))
+        if is_empty(rating.edited):
+            left_out["empty edit"] += 1
+        elif unified(rating.edited).strip() == unified(rating.completion).strip():
+            left_out["edit changes nothing"] += 1
+        elif not is_whole(task, rating.edited, wanted):
+            left_out["edit would lose a part of itself"] += 1
+        elif not wanted.strip():
             left_out["empty edit"] += 1
         elif wanted == was:
             left_out["edit changes nothing"] += 1

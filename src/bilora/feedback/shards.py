@@ -9,6 +9,7 @@ Equal content has one name, so writing it again changes nothing. What belongs to
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -25,7 +26,12 @@ SUBFOLDERS = {Rating: "feedback", Tombstone: "deleted"}
 
 
 class Target(Protocol):
-    """Where shards lie: a folder, or a data set repository."""
+    """A destination of shards: a folder, or a dataset repository."""
+
+    @property
+    def name(self) -> str:
+        """The destination's one name, however it was typed."""
+        ...
 
     def names(self, subfolder: str) -> list[str]:
         """Return the names of the shards in a sub-folder, sorted."""
@@ -49,6 +55,11 @@ class FolderTarget:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+
+    @property
+    def name(self) -> str:
+        """The folder's real path: relative or through a link, it is the same folder."""
+        return os.path.realpath(self._path)
 
     def names(self, subfolder: str) -> list[str]:
         """Return the names of the shards in a sub-folder, sorted."""

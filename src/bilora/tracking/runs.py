@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bilora.records import RunRecord
 from bilora.storage import dump_json, read_json, write_json
+
+RATED_ROWS = ("feedback_rows", "preference_rows")
+"""Metrics of a run record that count the training rows made from ratings."""
 
 
 class RunFolder:
@@ -34,3 +38,29 @@ def find_run(root: Path, adapter_sha256: str) -> dict[str, Any] | None:
         if record.get("adapter_sha256") == adapter_sha256:
             return record
     return None
+
+
+@dataclass(frozen=True)
+class TrainedOnWithdrawn:
+    """An adapter that was trained on ratings since withdrawn; `ratings` is empty if its run did not record them."""
+
+    task: str
+    adapter_sha256: str
+    run: str
+    ratings: tuple[str, ...]
+
+
+def trained_on_withdrawn(root: Path, withdrawn: Set[str]) -> list[TrainedOnWithdrawn]:
+    """Return the adapters whose training read one of these ratings, oldest run first.
+
+    Records that are older than the field `ratings` count if they trained on any rating: it may be one of these.
+    """
+    found = []
+    for path in sorted(root.glob("*/run.json")) if withdrawn else ():
+        record: dict[str, Any] = read_json(path)
+        read, metrics = record.get("ratings"), record.get("metrics", {})
+        unknown = read is None and any(metrics.get(name) for name in RATED_ROWS)
+        hit = tuple(sorted(withdrawn & set(read or ())))
+        if hit or unknown:
+            found.append(TrainedOnWithdrawn(record["task"], record["adapter_sha256"], path.parent.name, hit))
+    return found

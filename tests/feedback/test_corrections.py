@@ -1,0 +1,91 @@
+"""A correction is whole if nothing but its wrapping is lost on the way to a training row."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bilora.feedback.corrections import is_empty, is_whole
+from bilora.tasks import load_task
+
+CODE = load_task("codegen")
+TEXT = load_task("docstring")
+BODY = "def f(x):\n    return x + 1"
+IMPORT = "import math"
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        BODY,
+        BODY.replace("\n", "\r\n"),
+        BODY.replace("\n", "\r"),
+        f"\n\n  \n{BODY}   \n\n",
+        BODY.replace("    ", "\t"),
+        "    " + BODY.replace("\n", "\n    "),
+        f"```python\n{BODY}\n```",
+        f"```\n{BODY}\n```",
+        f"~~~~python\n{BODY}\n~~~~",
+        f"<think>\nIt adds one.\n</think>\n```python\n{BODY}\n```",
+    ],
+)
+def test_the_wrapping_of_code_does_not_count(edited: str) -> None:
+    assert is_whole(CODE, edited, BODY)
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        f"{BODY}\n\nprint(f(1))",
+        f"# adds one\n{BODY}",
+        f"{BODY}  # one more",
+        BODY.replace("return", "    return"),
+        f"```python\n{IMPORT}\n```\n```python\n{BODY}\n```",
+        f"```python\n{BODY}\n```\nIt works.",
+        f"Use this:\n```python\n{BODY}\n```",
+        f"```python\n{BODY}\n```\n```python\n{BODY}\n```",
+    ],
+)
+def test_whatever_else_a_person_wrote_counts(edited: str) -> None:
+    assert not is_whole(CODE, edited, BODY)
+
+
+def test_blocks_that_an_extraction_puts_together_are_whole() -> None:
+    joined = f"{IMPORT}\n\n{BODY}"
+    assert is_whole(CODE, f"```python\n{IMPORT}\n```\n\n```python\n{BODY}\n```\n", joined)
+    assert not is_whole(CODE, f"```python\n{IMPORT}\n```\nthen\n```python\n{BODY}\n```\n", joined)
+
+
+def test_what_is_read_back_otherwise_is_not_whole() -> None:
+    """As an answer it is fenced, and its own fence would then end it."""
+    cut = replace(CODE, extract=lambda text: text[:10])
+    assert not is_whole(cut, BODY, BODY)
+
+
+@pytest.mark.parametrize(
+    ("edited", "whole"),
+    [
+        ("Return it.", True),
+        ("Return\r\n  it.", True),
+        ('r"""Return it."""', True),
+        ("`Return it.`", True),
+        ("```\nReturn it.\n```", True),
+        ("Return it.\n\nOr raise.", False),
+        ("Return it.\n\nArgs:\n    x: what to return.", False),
+        ('def f(x):\n    """Return it."""\n    return x', False),
+        ("Summary: Return it.", False),
+    ],
+)
+def test_of_a_sentence_every_word_counts(edited: str, whole: bool) -> None:
+    assert is_whole(TEXT, edited, "Return it.") is whole
+
+
+@pytest.mark.parametrize("edited", ["", " \n", "```\n```", "```python\n\n```\n~~~\n~~~", "<think>hm</think>"])
+def test_wrapping_alone_is_empty(edited: str) -> None:
+    assert is_empty(edited)
+
+
+@pytest.mark.parametrize("edited", ["x", "```\nx\n```", "<think>", "```"])
+def test_anything_else_is_not_empty(edited: str) -> None:
+    assert not is_empty(edited)
