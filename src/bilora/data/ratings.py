@@ -84,10 +84,11 @@ def from_ratings(
 def _sample(task: Task, row: SftPair | KtoPair | DpoPair) -> Sample:
     """Read a row as the question it asks and the answer it praises or judges."""
     (turn,) = row.chosen if isinstance(row, DpoPair) else row.completion
+    prompt = row.prompt[-1].content
     return Sample.create(
         task=task.name,
-        prompt=row.prompt[-1].content,
-        target=task.extract(turn.content),
+        prompt=prompt,
+        target=task.read_answer(turn.content, prompt),
         source=f"{GROUP}:{row.ratings[0]}",
         group=GROUP,
         licence="given with consent",

@@ -121,8 +121,8 @@ def _edits(
     for rating in ratings:
         if rating.edited is None:
             continue
-        extract = tasks[rating.task].extract
-        was, wanted = extract(rating.completion), extract(rating.edited)
+        read = tasks[rating.task].read_answer
+        was, wanted = read(rating.completion, rating.prompt), read(rating.edited, rating.prompt)
         if not wanted.strip():
             left_out["empty edit"] += 1
         elif wanted == was:
