@@ -16,7 +16,8 @@ NAMED = (
     re.compile(r"\bfunction[ \t]+`?([A-Za-z_]\w*)\("),
 )
 MAX_LINES = 20
-MAX_PROMPT = 100_000
+MAX_HEADER = 2_000
+MAX_PROMPT = 20_000
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def asked_function(prompt: str) -> Asked:
 
 
 def _header(text: str) -> str | None:
-    lines = text.split("\n", MAX_LINES)[:MAX_LINES]
+    lines = text[:MAX_HEADER].split("\n", MAX_LINES)[:MAX_LINES]
     for count in range(1, len(lines) + 1):
         header = "\n".join(lines[:count]).rstrip("` \t").removesuffix("...").rstrip()
         header = header if header.endswith(":") else f"{header}:"

@@ -27,6 +27,7 @@ from bilora.extraction.python import (
     has_stray_marks,
     implements,
     is_stub,
+    only_announces,
     outside_literals,
     parse,
     returns,
@@ -97,6 +98,9 @@ def _extract(text: str, name: str | None, header: str | None) -> str:
     blocks = split(answer)
     programs = _programs(blocks)
     chosen = _chosen(programs, name)
+    if chosen is None and len(blocks) > 1 and (whole := read_program(answer)):  # its strings hold the fences
+        programs = [whole]
+        chosen = _chosen(programs, name)
     if chosen is None and header and (completed := _completed(blocks, answer, header)):
         return completed
     if chosen is None:
@@ -129,12 +133,12 @@ def _programs(blocks: list[Block]) -> list[Program]:
 
 def read_program(text: str, rank: int = 0) -> Program | None:
     """Return the first reading of a text that parses and binds a name."""
-    for code, cost in _readings(text):
+    for number, (code, cost) in enumerate(_readings(text)):
         tree = parse(code)
         if tree and not has_stray_marks(tree):
             if bindings(tree.body):
                 return Program(code, tree, rank + cost)
-            if not code.startswith("{"):
+            if number == 0 and not code.startswith("{"):
                 return None
     return None
 
@@ -256,8 +260,20 @@ def _chosen(programs: list[Program], name: str | None) -> Program | None:
         for rank in sorted({program.rank for program in programs}):
             found = [program for program in programs if program.rank == rank and fits(program)]
             if found:
-                return found[-1]
+                return found[-1] if name else _outermost(found)
     return None
+
+
+def _outermost(programs: list[Program]) -> Program:
+    """Return the last program that no other one needs: a helper may come after what calls it."""
+    if len(programs) == 1:
+        return programs[0]
+    called = [free_names(program.code) for program in programs]
+    for number in reversed(range(len(programs))):
+        bound = bindings(programs[number].tree.body)
+        if not any(bound & names for other, names in enumerate(called) if other != number):
+            return programs[number]
+    return programs[-1]
 
 
 def _has_body(tree: ast.Module) -> bool:
@@ -281,7 +297,13 @@ def _with_needed(programs: list[Program], chosen: Program) -> str:
                 source = _source(others[number].code, others[number].tree.body[place])
                 needed[number, place] = source
                 pending += sorted(free_names(source))
-    return "\n".join((*(needed[place] for place in sorted(needed)), chosen.code))
+    code = chosen.code
+    future = [node for node in chosen.tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
+    if future and needed:  # these imports have to come first
+        lines = code.split("\n")
+        last = future[-1].end_lineno or future[-1].lineno
+        needed[-1, 0], code = "\n".join(lines[:last]), "\n".join(lines[last:])
+    return "\n".join((*(needed[place] for place in sorted(needed)), code))
 
 
 def _definitions(programs: list[Program]) -> dict[str, list[tuple[int, int]]]:
@@ -290,9 +312,9 @@ def _definitions(programs: list[Program]) -> dict[str, list[tuple[int, int]]]:
     for number, program in enumerate(programs):
         for place, node in enumerate(program.tree.body):
             for name in bindings([node]):
-                stub = isinstance(node, Function) and is_stub(node)
-                if name in known and (known[name][0][0] == number or stub):
-                    known[name] += [] if stub else [(number, place)]
+                announced = only_announces(node)
+                if name in known and (known[name][0][0] == number or announced):
+                    known[name] += [] if announced else [(number, place)]
                 else:
                     known[name] = [(number, place)]
     return known
@@ -308,6 +330,8 @@ def _completed(blocks: list[Block], answer: str, header: str) -> str | None:
     """Put the asked `def` line before an answer that is a function's body alone."""
     texts = [block.text for block in reversed(blocks) if block.language is not None and block.is_python] or [answer]
     for text in texts:
+        if len(text) > MAX_REPAIRED:
+            continue
         body = _cut(_trimmed(text))
         for indented in (textwrap.indent(textwrap.dedent(body), "    "), f"    {body.lstrip()}"):
             tree = parse(f"{header}\n{indented}")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 
 from bilora.extraction.code import read_program
-from bilora.extraction.python import Function
+from bilora.extraction.python import Function, parse
 from bilora.extraction.reply import Block, clean, split
 
 QUOTED_ENDS = re.compile(r"""^[rRuU]?(\"{3}|'{3})|(\"{3}|'{3})$""")
-TRIPLE = re.compile(r"""^[ \t]*[rRuU]?(?P<quotes>"{3}|'{3})(?P<text>(?:(?!(?P=quotes)).)*+)""", re.M | re.S)
+TRIPLE = re.compile(
+    r"""^[ \t]*(?:\w+[ \t]*=[ \t]*)?[rRuU]?(?P<quotes>"{3}|'{3})(?P<text>(?:(?!(?P=quotes)).)*+)""", re.M | re.S
+)
 TAGGED = re.compile(r"<(answer|final_answer|docstring|summary)\b[^<>\n]{0,80}>((?:(?!</\1).)*+)", re.I | re.S)
 
 KIND = "docstring|doc ?string|summary|description|explanation|answer|documentation|sentence|comment|output|response"
@@ -27,8 +30,10 @@ LABEL = re.compile(
     re.I,
 )
 """Words before the sentence on its own line, as in `Summary: Add up all numbers.`"""
+INTERJECTION = re.compile(r"(?i:sure|certainly|of course|absolutely|okay)[!,][ ]+(?=[A-Z])")
 LEAD_IN = re.compile(
-    rf"[*_#>]{{0,6}}[ ]?(?:{POLITE}?(?:{HERE}[^:\n]{{0,100}}|{KINDS})[*_]{{0,2}}:[*_]{{0,2}}|(?:{KIND})s?[*_]{{0,2}}"
+    rf"[*_#>]{{0,6}}[ ]?(?:{POLITE}?(?:{HERE}[^:\n]{{0,100}}|{KINDS})[*_]{{0,2}}:[*_]{{0,2}}"
+    rf"|{HERE}[^:.\n]{{0,60}}\b(?:{KIND})\b[^:.\n]{{0,60}}[.!]|(?:{KIND})s?[*_]{{0,2}}"
     r"|(?:sure|certainly|of course|okay|ok|absolutely|great)\b[^:\n]{0,100}[!.:])\s*",
     re.I,
 )
@@ -40,10 +45,11 @@ SECTION = re.compile(
     r"|receives|raises|warns|examples?|notes?|references|see also|todo|warnings?|usage)[ \t]*(?::|$))",
     re.I,
 )
+JSON_KEYS = ("docstring", "summary", "answer", "description", "sentence", "text", "content", "response")
 PAIRS = (
     ('"', '"'), ("'", "'"), ("`", "`"), ("\u201c", "\u201d"), ("\u2018", "\u2019"), ("\u201e", "\u201c"),
-    ("\u00ab", "\u00bb"), ('"""', '"""'), ("'''", "'''"), ("***", "***"), ("**", "**"), ("__", "__"), ("*", "*"),
-    ("_", "_"),
+    ("\u00ab", "\u00bb"), ('"""', '"""'), ("'''", "'''"), ("```", "```"), ("***", "***"), ("**", "**"),
+    ("__", "__"), ("*", "*"), ("_", "_"),
 )  # fmt: skip
 MARK = re.compile(r"(?:([-*+\u2022\u2013])\s+(?![a-z]|.*\s\1\s)|(?:\d{1,2}[.)]|#{1,6}|>)\s+)(?=\S)")
 """A list's, a comment's or a quotation's mark before the sentence."""
@@ -82,10 +88,22 @@ def _text(answer: str, name: str | None) -> str:
         docstring = _docstring(block, name)
         if docstring:
             return docstring
-    prose = _without_lead_in("\n\n".join(block.text.strip() for block in blocks if block.language is None))
-    if prose or not fenced:
-        return prose
-    return _without_lead_in(fenced[0].text.strip())
+    if answer[:1] == "{" and (value := _from_json(answer)):
+        return value
+    for block in blocks:  # the first text that is more than a lead-in, and no code
+        text = _without_lead_in(block.text)
+        if text and (block.language is None or (block.is_text and parse(text) is None)):
+            return text
+    return _without_lead_in((fenced or blocks)[0].text) if blocks else ""
+
+
+def _from_json(answer: str) -> str | None:
+    try:
+        value = json.loads(answer, strict=False)
+    except (ValueError, RecursionError):
+        return None
+    found = [value[key] for key in JSON_KEYS if isinstance(value.get(key), str)]
+    return _without_lead_in(found[0]) if found else None
 
 
 def _docstring(block: Block, name: str | None) -> str:
@@ -115,10 +133,12 @@ def _unwrapped(text: str) -> str:
         if SECTION.match(line):
             del others[place:]
             break
+    if first.startswith("#"):
+        others = [re.sub(r"^#+[ \t]*", "", line) for line in others]
     sentence = first_paragraph("\n".join((first, *others)))
     for _ in range(len(PAIRS)):
         inner = sentence
-        for prefix in (MARK, LABEL):
+        for prefix in (MARK, LABEL, INTERJECTION):
             if found := prefix.match(inner):
                 inner = inner[found.end() :]
         for opening, closing in PAIRS:

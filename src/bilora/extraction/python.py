@@ -82,11 +82,15 @@ def returns(function: Function) -> bool:
 
 
 def implements(tree: ast.Module, name: str) -> bool:
-    """Whether a module binds `name` to more than a stub."""
-    return any(
-        name in bindings([statement]) and not (isinstance(statement, Function) and is_stub(statement))
-        for statement in tree.body
-    )
+    """Whether a module binds `name` itself, to more than a stub."""
+    return any(name in bindings([statement]) and not only_announces(statement) for statement in tree.body)
+
+
+def only_announces(statement: ast.stmt) -> bool:
+    """Whether a statement binds its name to something that is written elsewhere: a stub or an import."""
+    if isinstance(statement, Function):
+        return is_stub(statement)
+    return isinstance(statement, ast.Import | ast.ImportFrom)
 
 
 def has_stray_marks(tree: ast.Module) -> bool:

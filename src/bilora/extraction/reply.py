@@ -53,6 +53,11 @@ class Block:
         """Whether the block says that it is Python, or does not say what it is."""
         return not self.language or PYTHON.fullmatch(self.language) is not None
 
+    @property
+    def is_text(self) -> bool:
+        """Whether the block says that it is plain text, or does not say what it is."""
+        return not self.language or self.language in ("text", "txt", "plaintext", "plain", "docstring", "output")
+
 
 def clean(text: str) -> str:
     """Return the answer of a reply: no reasoning, no special tokens around it, \\n as line end."""
