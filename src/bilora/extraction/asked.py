@@ -42,9 +42,9 @@ def asked_function(prompt: str) -> Asked:
 
 
 def _header(text: str) -> str | None:
-    lines = text[:MAX_HEADER].split("\n", MAX_LINES)[:MAX_LINES]
+    lines = text[:MAX_HEADER].partition("`")[0].split("\n", MAX_LINES)[:MAX_LINES]
     for count in range(1, len(lines) + 1):
-        header = "\n".join(lines[:count]).rstrip("` \t").removesuffix("...").rstrip()
+        header = "\n".join(lines[:count]).rstrip(" \t").removesuffix("...").rstrip()
         header = header if header.endswith(":") else f"{header}:"
         if parse(f"{header}\n    pass"):
             return header
