@@ -255,6 +255,19 @@ def test_a_broken_definition_is_not_left_out() -> None:
     assert parse(extract(f"Here:\n\n{broken}", "total")) is None
 
 
+@pytest.mark.parametrize(
+    "program",
+    [
+        'def total(xs):\n    """Add.\n\n    ```\n    total([1])\n    ```\n    """\n    return sum(xs)',
+        "def total(xs):\n    return sum(xs)\n\nHELP = '''\n```python\ntotal([1])\n```\n'''",
+        "def total(xs):\n    r'''Add.\n```\n'''\n    return sum(xs)\n\nprint(1)",
+    ],
+)
+@pytest.mark.parametrize("around", ["```python\n{}\n```", "Here:\n```\n{}\n```\nDone.", "```py\n{}\n```\n```\n1\n```"])
+def test_a_fence_in_a_string_does_not_end_the_block(program: str, around: str) -> None:
+    assert extract(around.format(program), "total") == program
+
+
 def test_the_name_decides_between_two_functions() -> None:
     other = "def mean(xs):\n    return sum(xs) / len(xs)"
     reply = f"```python\n{CODE}\n```\nand, by the way,\n```python\n{other}\n```"

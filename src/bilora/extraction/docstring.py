@@ -6,8 +6,8 @@ import ast
 import json
 import re
 
-from bilora.extraction.code import read_program
 from bilora.extraction.python import Function, parse
+from bilora.extraction.readings import read_program
 from bilora.extraction.reply import Block, clean, split
 
 QUOTED_ENDS = re.compile(r"""^[rRuU]?(\"{3}|'{3})|(\"{3}|'{3})$""")

@@ -7,8 +7,8 @@ import re
 import textwrap
 from dataclasses import dataclass
 
-from bilora.extraction.code import read_program
 from bilora.extraction.python import Function, is_stub, parse
+from bilora.extraction.readings import read_program
 from bilora.extraction.reply import split
 
 LINE_END = re.compile(r"\r\n|\r|\n")
