@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from bilora.extraction.insertion import insert_docstring
+from bilora.extraction.insertion import UNREADABLE, insert_docstring
 from bilora.extraction.typed import LINE_END, NO_FUNCTION, SEVERAL
 
 BODY = "def area(r):\n    if r < 0:\n        raise ValueError(r)\n    return 3 * r * r"
@@ -118,6 +118,12 @@ def test_what_has_no_place_for_it_stays_and_says_why(typed: str, reason: str) ->
 def test_an_empty_answer_is_no_docstring(empty: str) -> None:
     made = insert_docstring(BODY, empty)
     assert made.text == BODY and "empty" in made.reason
+
+
+def test_a_change_that_would_alter_the_program_is_not_made() -> None:
+    typed = "def f(x): return '\x0c'"  # a form feed on the very line that has to be rewritten
+    made = insert_docstring(typed, "Say it.")
+    assert (made.text, made.reason) == (typed, UNREADABLE)
 
 
 def test_code_nested_too_deeply_stays_and_says_why() -> None:

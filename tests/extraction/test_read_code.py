@@ -234,6 +234,10 @@ def test_a_body_alone_is_put_below_the_asked_signature(reply: str) -> None:
     assert "def" not in extract(reply)
 
 
+def test_a_body_does_not_replace_the_function() -> None:
+    assert extract(f"```python\n{CODE}\n```\nor\n```python\n    return sum(xs)\n```", "total", HEADER) == CODE
+
+
 def test_another_function_is_not_put_below_the_asked_signature() -> None:
     assert extract("def other(x):\n    return x", "total", HEADER) == "def other(x):\n    return x"
 

@@ -56,8 +56,8 @@ def _extract(text: str, name: str | None, header: str | None) -> str:
     blocks = split(answer)
     programs = _programs(blocks)
     chosen = _chosen(programs, name)
-    if chosen is None and len(blocks) > 1 and (whole := read_program(answer)):  # its strings hold the fences
-        programs = [whole]
+    if chosen is None and len(blocks) > 1 and (program := read_program(answer)):  # its strings hold the fences
+        programs = [program]
         chosen = _chosen(programs, name)
     if chosen is None and header and (completed := _completed(blocks, answer, header)):
         return completed
