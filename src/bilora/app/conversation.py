@@ -109,7 +109,7 @@ def answering(engine: Streamer, task: Task, turn: Turn, answer: Answer) -> Gener
     try:
         while True:
             answer.text += next(stream)
-            yield task.extract(answer.text)
+            yield task.read_answer(answer.text, turn.prompt)
     except StopIteration as end:
         answer.made = end.value
     finally:

@@ -128,12 +128,15 @@ def _show_answer(task: Task, turn: Turn, answer: Answer, rate: Rate) -> None:
     if answer.fault:
         st.error(plain(answer.fault))
         return
-    text = task.extract(answer.text)
+    text = task.read_answer(answer.text, turn.prompt)
     st.code(text or "(no answer)", language=task.language, wrap_lines=True)
     result = text
     if task.apply and text:
-        result = task.apply(turn.typed, text)
-        if changes := difference(turn.typed, result):
+        applied = task.apply(turn.typed, text)
+        result = applied.text
+        if applied.reason:
+            st.info(plain(applied.reason))
+        elif changes := difference(turn.typed, result):
             st.code(changes, language="diff", wrap_lines=True)
     st.caption(answer.facts)
     st.download_button("Download", result, f"{turn.task}.py", "text/x-python", key=f"download-{answer.id}")

@@ -122,10 +122,11 @@ def _is_whole(task: Task, sample: Sample, row: SftPair | DpoPair) -> bool:
 
 def _sample(task: Task, row: SftPair | KtoPair | DpoPair) -> Sample:
     """Read a row as the question it asks and the answer it praises or judges."""
+    prompt = row.prompt[-1].content
     return Sample.create(
         task=task.name,
-        prompt=row.prompt[-1].content,
-        target=task.extract(_answer(row)),
+        prompt=prompt,
+        target=task.read_answer(_answer(row), prompt),
         source=f"{GROUP}:{','.join(row.ratings)}",
         group=GROUP,
         licence="given with consent",

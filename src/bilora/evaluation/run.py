@@ -69,7 +69,7 @@ def _judged(
     rated: dict[tuple[str, str], Score] = {}
     for index, sample in enumerate(samples):
         texts = {
-            system: task.extract(made[index].text)
+            system: task.read_answer(made[index].text, sample.prompt)
             for system, made in answers.items()
             if not system.startswith(FLOOR) and made[index].finish != "error"
         }
@@ -122,7 +122,7 @@ def _scored(
     referees: Referees,
     ratings: Mapping[tuple[str, str], Score],
 ) -> list[Scored]:
-    pairs = [(sample, task.extract(one.text)) for sample, one in zip(samples, made, strict=True)]
+    pairs = [(sample, task.read_answer(one.text, sample.prompt)) for sample, one in zip(samples, made, strict=True)]
     by_metric = [metric.score(pairs, referees, system=system) for metric in task.metrics]
     rows = []
     for index, (sample, answer) in enumerate(pairs):

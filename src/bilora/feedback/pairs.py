@@ -126,7 +126,7 @@ def _edits(
         if rating.edited is None:
             continue
         task = tasks[rating.task]
-        was, wanted = task.extract(unified(rating.completion)), task.extract(unified(rating.edited))
+        was, wanted = (task.read_answer(unified(one), rating.prompt) for one in (rating.completion, rating.edited))
         if is_empty(rating.edited):
             left_out["empty edit"] += 1
         elif unified(rating.edited).strip() == unified(rating.completion).strip():

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ast
-import re
 
+from bilora.extraction import code as replies
+from bilora.extraction.asked import asked_function
 from bilora.metrics.functional import Functional
 from bilora.records import Drop, Row, Sample
 from bilora.tasks.task import Task, parse
-
-FENCED = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
 
 def tidy(code: str) -> str:
@@ -92,10 +91,10 @@ def answer(target: str) -> str:
     return f"```python\n{target}\n```"
 
 
-def extract(text: str) -> str:
-    """Return the first fenced block, closed or cut off, else the text itself."""
-    fenced = FENCED.search(text)
-    return (fenced[1] if fenced else text).strip("\n").rstrip()
+def extract(text: str, prompt: str = "") -> str:
+    """Return the program of a reply: the block that defines the asked function, with the blocks it needs."""
+    asked = asked_function(prompt)
+    return replies.extract(text, asked.name, asked.header)
 
 
 TASK = Task(
@@ -105,6 +104,7 @@ TASK = Task(
     sample=sample,
     answer=answer,
     extract=extract,
+    extract_asked=extract,
     metrics=(Functional(),),
     example=(
         "Write a function to add up the even numbers of a list.\n\n"

@@ -12,12 +12,15 @@ import re
 import textwrap
 from collections.abc import Iterator
 
+from bilora.extraction.asked import asked_function
+from bilora.extraction.docstring import extract as extract_docstring
+from bilora.extraction.docstring import first_paragraph
+from bilora.extraction.python import Function
+from bilora.extraction.typed import Insertion, find_function
 from bilora.metrics.bleu import SmoothedBleu
 from bilora.metrics.sacre import SacreMetrics
 from bilora.records import Drop, Row, Sample
 from bilora.tasks.task import Task, parse
-
-Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 MIN_WORDS, MAX_WORDS = 4, 40
 MIN_BODY_LINES = 3
@@ -31,8 +34,6 @@ SECTION = re.compile(
     r"\s*(:\w+.*:|@\w+|>>>|(args|arguments|parameters|params|returns?|yields?|raises|examples?|notes?)\s*:?\s*$)",
     re.I,
 )
-FENCE = re.compile(r"```(?:python)?\n(.*?)\n?```", re.DOTALL)
-TRIPLE = re.compile(r"""^[rRuU]?(\"{3}|'{3})|(\"{3}|'{3})$""")
 URL = re.compile(r"https?://|www\.|ftp://")
 MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|^\.\. |::\s*$|>>>")
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|TBD)\b|(?i:auto-?generated|automatically generated|do not edit)")
@@ -63,7 +64,7 @@ def summary(docstring: str) -> str:
         if SECTION.match(line):
             break
         lines.append(line)
-    return extract("\n".join(lines))
+    return first_paragraph("\n".join(lines))
 
 
 def read(code: str) -> tuple[str, Function] | None:
@@ -160,28 +161,26 @@ def question(code: str) -> str:
 
 
 def ask(typed: str) -> str:
-    """Make the prompt of a function that somebody typed, whose docstring is left out; of other text, the text."""
-    bare = _bare(typed)
+    """Make the prompt of the function that somebody typed, without its docstring; of other text, the text."""
+    found = find_function(typed)
+    code = None if isinstance(found, str) else read(found.source)
+    if code is None:
+        return typed.strip()
+    bare = without_docstring(*code) or _without_first_statement(code[1])
     return question(bare) if bare else typed.strip()
 
 
-def apply(typed: str, summary: str) -> str:
-    """Return the typed function with `summary` as its docstring, in place of any it had; other text as it is."""
-    bare = _bare(typed)
-    function = _function(bare) if bare else None
-    if bare is None or function is None:
-        return typed
-    lines = bare.split("\n")
-    first = function.body[0]
-    place = min([first.lineno, *(one.lineno for one in getattr(first, "decorator_list", []))]) - 1
-    quoted = summary.replace("\\", "\\\\").replace('"', '\\"')
-    return "\n".join((*lines[:place], f'{" " * first.col_offset}"""{quoted}"""', *lines[place:]))
+def _without_first_statement(function: Function) -> str | None:
+    """Write a function without its docstring, which shares a line with other statements."""
+    function.body = function.body[1:]
+    return ast.unparse(function) if function.body else None
 
 
-def _bare(typed: str) -> str | None:
-    fenced = FENCE.search(typed)
-    found = read(fenced[1] if fenced else typed)
-    return without_docstring(*found) if found else None
+def apply(typed: str, summary: str) -> Insertion:
+    """Put `summary` into the typed function as its docstring, or say why it cannot be."""
+    from bilora.extraction.insertion import insert_docstring  # libcst is slow to import and serves pages alone
+
+    return insert_docstring(typed, summary)
 
 
 def _function(code: str) -> Function | None:
@@ -271,14 +270,9 @@ def answer(target: str) -> str:
     return target
 
 
-def extract(text: str) -> str:
-    """Return the first paragraph on one line, without quotes around it."""
-    plain = TRIPLE.sub("", text.strip()).strip()
-    line = " ".join(re.split(r"\n\s*\n", plain, maxsplit=1)[0].split())
-    quote = line[:1]
-    if quote in ('"', "'", "`") and len(line) > 1 and line.endswith(quote) and quote not in line[1:-1]:
-        return line[1:-1].strip()
-    return line
+def extract(text: str, prompt: str = "") -> str:
+    """Return the sentence that a reply gives; of a reply with several functions, the one asked about."""
+    return extract_docstring(text, asked_function(prompt).name)
 
 
 def _name_of(sample: Sample) -> str:
@@ -293,6 +287,7 @@ TASK = Task(
     sample=sample,
     answer=answer,
     extract=extract,
+    extract_asked=extract,
     metrics=(SmoothedBleu(), SacreMetrics()),
     example="def area(radius):\n    if radius < 0:\n        raise ValueError(radius)\n    return 3.14159 * radius**2",
     floors={

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ast
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from bilora.extraction.python import parse as parse
+from bilora.extraction.typed import Insertion
 from bilora.params import Generation
 from bilora.ports import Metric, Request
 from bilora.records import Drop, Message, Row, Sample
@@ -18,7 +18,9 @@ class Task:
 
     `sample` turns a raw row into a sample or says which rule refused it. `answer` renders a
     reference as the assistant's turn, `extract` reads an assistant's turn back:
-    `extract(answer(target)) == target` for every sample. The first name of `metrics[0]` is the headline.
+    `extract(answer(target)) == target` for every sample. `extract_asked` is for a task in which the prompt
+    decides what the answer is; everybody reads through `read_answer`, which knows of both.
+    The first name of `metrics[0]` is the headline.
     `floors` are trivial answers any useful model must beat. `well_formed` says whether an extracted answer
     has the form of one, right or wrong. `hide_tests` makes the sample that shows none of its tests.
     For people at a page: `ask` makes the prompt of what they typed, `apply` puts an answer into it, and
@@ -36,8 +38,9 @@ class Task:
     floors: Mapping[str, Callable[[Sample], str]] = field(default_factory=dict)
     well_formed: Callable[[str], bool] = bool
     hide_tests: Callable[[Sample], Sample] | None = None
+    extract_asked: Callable[[str, str], str] | None = None
     ask: Callable[[str], str] = str.strip
-    apply: Callable[[str, str], str] | None = None
+    apply: Callable[[str, str], Insertion] | None = None
     language: str | None = None
 
     @property
@@ -49,6 +52,10 @@ class Task:
     def headline(self) -> str:
         """The metric that decides checkpoints and the gate."""
         return self.metrics[0].names[0]
+
+    def read_answer(self, text: str, prompt: str) -> str:
+        """Read an assistant's turn back, as evaluation, page, feedback and training all do."""
+        return self.extract_asked(text, prompt) if self.extract_asked else self.extract(text)
 
     def messages(self, prompt: str) -> tuple[Message, ...]:
         """The one chat that training, evaluation, app and server all send."""
@@ -67,13 +74,3 @@ class Task:
             )
             for s in samples
         ]
-
-
-def parse(code: str) -> ast.Module | None:
-    """Parse Python; None if it is not. Other people's invalid escapes are not our news."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None

@@ -61,8 +61,8 @@ def preflight(
         )
     for sample in samples[:SHOWN]:
         row = encode_sample(tokenizer, task, sample, stops)
-        back = task.extract(tokenizer.decode(row.trained, skip_special_tokens=True))
-        if back != task.extract(task.answer(sample.target)):
+        back = task.read_answer(tokenizer.decode(row.trained, skip_special_tokens=True), sample.prompt)
+        if back != task.read_answer(task.answer(sample.target), sample.prompt):
             raise PreflightFailed(
                 f"The answer of sample {sample.id} does not survive the tokenizer; it would teach noise."
             )

@@ -71,7 +71,8 @@ def measure(
         PreflightFailed: every score is missing, so that no checkpoint could be chosen.
     """
     completions = engine.generate(system, task.requests(samples, generation, seed))
-    pairs = [(sample, task.extract(made.text)) for sample, made in zip(samples, completions, strict=True)]
+    answered = zip(samples, completions, strict=True)
+    pairs = [(sample, task.read_answer(made.text, sample.prompt)) for sample, made in answered]
     scores = task.metrics[0].score(pairs, referees, system=system)
     values = [row[0].value for row in scores if row[0].value is not None]
     if not values:

@@ -1,0 +1,51 @@
+"""Find out which function a prompt asks for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from bilora.extraction.python import parse
+
+SIGNATURE = re.compile(r"^[ \t>]*(?:Signature:[ \t]*)?`?((?:async[ \t]+)?def[ \t]+(\w+)[ \t]*\()", re.M)
+NAMED = (
+    re.compile(r"^[ \t]*(?:Must pass:[ \t]*)?assert[ \t]+(?:not[ \t]+)?([A-Za-z_]\w*)\(", re.M),
+    re.compile(r"\b(?:function|method)\b[^.\n]{0,40}?\b(?:called|named)[ \t]+[`'\"]?([A-Za-z_]\w*)"),
+    re.compile(r"\b(?:called|named)[ \t]+[`'\"]([A-Za-z_]\w*)"),
+    re.compile(r"`([A-Za-z_]\w*)(?:\([^`\n]*\))?`[ \t]*(?:function\b|which\b|that\b)"),
+    re.compile(r"\bfunction[ \t]+`?([A-Za-z_]\w*)\("),
+)
+MAX_LINES = 20
+MAX_HEADER = 2_000
+MAX_PROMPT = 20_000
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The function that a prompt asks for. `header` is its `def` line, where the prompt shows one."""
+
+    name: str | None = None
+    header: str | None = None
+
+
+def asked_function(prompt: str) -> Asked:
+    """Read the asked name: of the last signature that is shown, else of a test or of the sentence."""
+    text = prompt[:MAX_PROMPT].replace("\r\n", "\n").replace("\r", "\n")
+    signatures = list(SIGNATURE.finditer(text))
+    if signatures:
+        shallow = [found for found in signatures if not found[0][0].isspace()] or signatures
+        return Asked(shallow[-1][2], _header(text[shallow[-1].start(1) :]))
+    for pattern in NAMED:
+        if found := pattern.search(text):
+            return Asked(found[1])
+    return Asked()
+
+
+def _header(text: str) -> str | None:
+    lines = text[:MAX_HEADER].partition("`")[0].split("\n", MAX_LINES)[:MAX_LINES]
+    for count in range(1, len(lines) + 1):
+        header = "\n".join(lines[:count]).rstrip(" \t").removesuffix("...").rstrip()
+        header = header if header.endswith(":") else f"{header}:"
+        if parse(f"{header}\n    pass"):
+            return header
+    return None

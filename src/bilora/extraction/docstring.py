@@ -1,0 +1,159 @@
+"""Read a docstring's sentence out of a model's reply. A plain sentence stays as it is, byte for byte."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+
+from bilora.extraction.python import Function, parse
+from bilora.extraction.readings import read_program
+from bilora.extraction.reply import Block, clean, split
+
+QUOTED_ENDS = re.compile(r"""^[rRuU]?(\"{3}|'{3})|(\"{3}|'{3})$""")
+TRIPLE = re.compile(
+    r"""^[ \t]*(?:\w+[ \t]*=[ \t]*)?[rRuU]?(?P<quotes>"{3}|'{3})(?P<text>(?:(?!(?P=quotes)).)*+)""", re.M | re.S
+)
+TAGGED = re.compile(r"<(answer|final_answer|docstring|summary)\b[^<>\n]{0,80}>((?:(?!</\1).)*+)", re.I | re.S)
+
+KIND = "docstring|doc ?string|summary|description|explanation|answer|documentation|sentence|comment|output|response"
+POLITE = r"(?:(?:sure|certainly|of course|okay|ok|absolutely|great|yes)\b[ ,!.:\u2013\u2014-]*)"
+ARTICLES = (
+    r"(?:(?:the|a|an|my|one|short|brief|final|concise|possible|suggested|generated|python|function|one-sentence"
+    r"|single-sentence)[ -]+){0,4}"
+)
+KINDS = rf"(?:{ARTICLES}(?:{KIND})s?\b(?:[ ]+(?:is|of|for|that|would)\b[^:\n]{{0,80}})?)"
+HERE = r"(?:(?:here|below|following)\b(?:'s|\u2019s| is| are)?|this is)"
+LABEL = re.compile(
+    rf"[*_#>]{{0,3}}[ ]?{POLITE}?(?:{HERE}[^:\n]{{0,60}}\b(?:{KIND})s?\b[^:\n]{{0,60}}|{KINDS})"
+    r"[*_]{0,2}:[*_]{0,2}\s+(?=\S)",
+    re.I,
+)
+"""Words before the sentence on its own line, as in `Summary: Add up all numbers.`"""
+INTERJECTION = re.compile(r"(?i:sure|certainly|of course|absolutely|okay)[!,][ ]+(?=[A-Z])")
+LEAD_IN = re.compile(
+    rf"[*_#>]{{0,6}}[ ]?(?:{POLITE}?(?:{HERE}[^:\n]{{0,100}}|{KINDS})[*_]{{0,2}}:[*_]{{0,2}}"
+    rf"|{HERE}[^:.\n]{{0,60}}\b(?:{KIND})\b[^:.\n]{{0,60}}[.!]|(?:{KIND})s?[*_]{{0,2}}"
+    r"|(?:sure|certainly|of course|okay|ok|absolutely|great)\b[^:\n]{0,100}[!.:])\s*",
+    re.I,
+)
+"""A line or paragraph that only announces what follows."""
+SECTION = re.compile(
+    r"\s*(?::(?:param|parameter|arg|argument|key|keyword|type|returns?|rtype|raises?|except|exception|yields?|[iv]?var)\b"
+    r"[^:\n]{0,80}:|@(?:param|return|returns|raises|throws|type|rtype)\b|>>>|```|~~~"
+    r"|(?:args?|arguments|keyword arg(?:ument)?s|other parameters|param(?:eter)?s|attributes|methods|returns?|yields?"
+    r"|receives|raises|warns|examples?|notes?|references|see also|todo|warnings?|usage)[ \t]*(?::|$))",
+    re.I,
+)
+JSON_KEYS = ("docstring", "summary", "answer", "description", "sentence", "text", "content", "response")
+PAIRS = (
+    ('"', '"'), ("'", "'"), ("`", "`"), ("\u201c", "\u201d"), ("\u2018", "\u2019"), ("\u201e", "\u201c"),
+    ("\u00ab", "\u00bb"), ('"""', '"""'), ("'''", "'''"), ("```", "```"), ("***", "***"), ("**", "**"),
+    ("__", "__"), ("*", "*"), ("_", "_"),
+)  # fmt: skip
+MARK = re.compile(r"(?:([-*+\u2022\u2013])\s+(?![a-z]|.*\s\1\s)|(?:\d{1,2}[.)]|#{1,6}|>)\s+)(?=\S)")
+"""A list's, a comment's or a quotation's mark before the sentence."""
+
+
+def first_paragraph(text: str) -> str:
+    """Return what comes before the first blank line, on one line, without quotes around it."""
+    plain = QUOTED_ENDS.sub("", text.strip()).strip()
+    line = " ".join(re.split(r"\n\s*\n", plain, maxsplit=1)[0].split())
+    quote = line[:1]
+    if quote in ('"', "'", "`") and len(line) > 1 and line.endswith(quote) and quote not in line[1:-1]:
+        return line[1:-1].strip()
+    return line
+
+
+def extract(text: str, name: str | None = None) -> str:
+    """Return the sentence that a reply gives as docstring: its first paragraph, before any section.
+
+    Args:
+        text: the reply as the model wrote it: a sentence, a docstring, or a function that has one.
+        name: the function that was asked about, for a reply that holds several.
+    """
+    try:
+        return _unwrapped(_text(clean(text).strip(), name))
+    except (RecursionError, MemoryError):  # a text nested beyond what the interpreter bears
+        return first_paragraph(text)
+
+
+def _text(answer: str, name: str | None) -> str:
+    """Return the part of an answer that holds the sentence."""
+    if tagged := TAGGED.match(answer):
+        answer = tagged[2].strip()
+    blocks = split(answer)
+    fenced = [block for block in blocks if block.language is not None and block.text.strip()]
+    for block in (*reversed(fenced), *(() if fenced else blocks)):
+        docstring = _docstring(block, name)
+        if docstring:
+            return docstring
+    if answer[:1] == "{" and (value := _from_json(answer)):
+        return value
+    for block in blocks:  # the first text that is more than a lead-in, and no code
+        text = _without_lead_in(block.text)
+        if text and (block.language is None or (block.is_text and parse(text) is None)):
+            return text
+    return _without_lead_in((fenced or blocks)[0].text) if blocks else ""
+
+
+def _from_json(answer: str) -> str | None:
+    try:
+        value = json.loads(answer, strict=False)
+    except (ValueError, RecursionError):
+        return None
+    found = [value[key] for key in JSON_KEYS if isinstance(value.get(key), str)]
+    return _without_lead_in(found[0]) if found else None
+
+
+def _docstring(block: Block, name: str | None) -> str:
+    """Return the docstring of a block's function, or its triple-quoted string."""
+    if re.search(r"\b(?:def|class)\s", block.text) and (program := read_program(block.text)):
+        nodes = [node for node in ast.walk(program.tree) if isinstance(node, Function | ast.ClassDef)]
+        nodes.sort(key=lambda node: (node.name == name, node.lineno))
+        found = [docstring for node in nodes if (docstring := ast.get_docstring(node))]
+        return found[-1] if found else ""
+    string = TRIPLE.search(block.text)
+    return string["text"].strip() if string else ""
+
+
+def _without_lead_in(text: str) -> str:
+    paragraphs = [paragraph for paragraph in re.split(r"\n[ \t]*\n", text.strip()) if paragraph.strip()]
+    while paragraphs and LEAD_IN.fullmatch(paragraphs[0]) and (len(paragraphs) > 1 or paragraphs[0][-1:] in ":*_"):
+        del paragraphs[0]
+    if not paragraphs:
+        return ""
+    first, _, rest = paragraphs[0].partition("\n")
+    return rest if rest.strip() and LEAD_IN.fullmatch(first) else paragraphs[0]
+
+
+def _unwrapped(text: str) -> str:
+    first, *others = text.strip().split("\n")
+    for place, line in enumerate(others):
+        if SECTION.match(line):
+            del others[place:]
+            break
+    if first.startswith("#"):
+        others = [re.sub(r"^#+[ \t]*", "", line) for line in others]
+    sentence = first_paragraph("\n".join((first, *others)))
+    for _ in range(len(PAIRS)):
+        inner = sentence
+        for prefix in (MARK, LABEL, INTERJECTION):
+            if found := prefix.match(inner):
+                inner = inner[found.end() :]
+        for opening, closing in PAIRS:
+            body = inner[len(opening) : len(inner) - len(closing)]
+            if (
+                inner.startswith(opening)
+                and inner.endswith(closing)
+                and body.strip()
+                and not {opening, closing} & {body[:1], body[-1:]}
+                and opening not in body
+                and closing not in body
+            ):
+                inner = body.strip()
+                break
+        if inner == sentence:
+            return sentence
+        sentence = inner
+    return sentence

@@ -1,0 +1,133 @@
+"""Facts about Python source, read without running it."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+import symtable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+LITERAL = re.compile(
+    r"#[^\n]*"
+    r'|"""(?:[^"\\]|\\.|"(?!""))*+(?:"""|\\?\Z)'
+    r"|'''(?:[^'\\]|\\.|'(?!''))*+(?:'''|\\?\Z)"
+    r'|"(?:[^"\\\n]|\\.)*+"?'
+    r"|'(?:[^'\\\n]|\\.)*+'?",
+    re.DOTALL,
+)
+"""A comment or a string, closed or not. Possessive, so that it is linear in any text."""
+
+
+def parse(code: str) -> ast.Module | None:
+    """Parse Python; None if it is not. Warnings about other people's invalid escapes are silenced."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
+        return None
+
+
+def outside_literals(change: Callable[[str], str], code: str) -> str:
+    """Apply `change` to the code between strings and comments."""
+    parts, end = [], 0
+    for literal in LITERAL.finditer(code):
+        parts += [change(code[end : literal.start()]), literal[0]]
+        end = literal.end()
+    return "".join((*parts, change(code[end:])))
+
+
+def bindings(statements: Iterable[ast.stmt]) -> set[str]:
+    """Names that top-level statements bind, also inside `if`, `try`, `with` and loops."""
+    names: set[str] = set()
+    for node in _own_scope(each for each in statements if not isinstance(each, ast.Expr)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names.update((alias.asname or alias.name).partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
+
+
+def _own_scope(statements: Iterable[ast.stmt]) -> Iterator[ast.AST]:
+    pending: list[ast.AST] = list(statements)
+    while pending:
+        node = pending.pop()
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            pending.extend(ast.iter_child_nodes(node))
+
+
+def is_stub(function: Function) -> bool:
+    """Whether a function has no body of its own: a docstring, `...`, `pass` or NotImplementedError."""
+    return all(_does_nothing(statement) for statement in function.body)
+
+
+def _does_nothing(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.Raise):
+        raised = statement.exc.func if isinstance(statement.exc, ast.Call) else statement.exc
+        return isinstance(raised, ast.Name) and raised.id == "NotImplementedError"
+    constant = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    return constant or isinstance(statement, ast.Pass)
+
+
+def returns(function: Function) -> bool:
+    """Whether a function returns or yields by itself."""
+    return any(isinstance(node, ast.Return | ast.Yield | ast.YieldFrom) for node in _own_scope(function.body))
+
+
+def implements(tree: ast.Module, name: str) -> bool:
+    """Whether a module binds `name` itself, to more than a stub."""
+    return any(name in bindings([statement]) and not only_announces(statement) for statement in tree.body)
+
+
+def only_announces(statement: ast.stmt) -> bool:
+    """Whether a statement binds its name to something that is written elsewhere: a stub or an import."""
+    if isinstance(statement, Function):
+        return is_stub(statement)
+    return isinstance(statement, ast.Import | ast.ImportFrom)
+
+
+def has_stray_marks(tree: ast.Module) -> bool:
+    """Whether a module holds words such as `python` or `[DONE]` that only happen to be expressions."""
+    stray: set[str] = set()
+    for statement in tree.body:
+        value = statement.value if isinstance(statement, ast.Expr) else None
+        items = value.elts if isinstance(value, ast.List) else [value]
+        names = [item.id for item in items if isinstance(item, ast.Name)]
+        stray.update(names if len(names) == len(items) else ())
+    return bool(stray) and not bindings(tree.body).issuperset(stray)
+
+
+def defines_code(tree: ast.Module) -> bool:
+    """Whether a module holds a function or a class."""
+    return any(
+        isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) for node in _own_scope(tree.body)
+    )
+
+
+def free_names(code: str) -> set[str]:
+    """Names that a program reads, does not bind itself and that are no builtins."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module = symtable.symtable(code, "<answer>", "exec")
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
+        return set()
+    bound = {symbol.get_name() for symbol in module.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+    read: set[str] = set()
+    tables = [module]
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        read.update(
+            symbol.get_name()
+            for symbol in table.get_symbols()
+            if symbol.is_referenced() and (table is module or symbol.is_global())
+        )
+    return read - bound - set(dir(builtins))

@@ -1,0 +1,172 @@
+"""The ways in which a piece of a reply may be read as Python, the most literal first."""
+
+from __future__ import annotations
+
+import ast
+import bisect
+import html
+import itertools
+import json
+import re
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bilora.extraction import statements
+from bilora.extraction.python import LITERAL, bindings, has_stray_marks, outside_literals, parse
+from bilora.extraction.reply import PYTHON, SPECIAL, Block, split
+
+CONTAINER = re.compile(
+    r"</?(?:pre|code|python|answer|solution|final_answer|response)\b[^<>\n]{0,80}>"
+    r"|(?<![\w\])])\[/?(?:PYTHON|CODE|BEGIN|DONE|END|ANSWER|SOLUTION)\]"
+    r"|\\(?:begin|end)\{(?:lstlisting|verbatim|minted|code|python)\}(?:\[[^\]\n]{0,80}\]|\{\w{0,20}\})*"
+    r"|<\|(?:begin|end)_of_solution\|>",
+    re.I,
+)
+INLINE = re.compile(r"(?<!`)(`{1,3})(?!`)([^`\n]+)\1(?!`)")
+TAIL = re.compile(rf"(?<![ \t])[ \t]*(?:`{{3,}}|~{{3,}}|{SPECIAL}|{CONTAINER.pattern})[ \t]*$", re.M | re.I)
+PROMPT = re.compile(r"[ \t]*(?:>>>|\.\.\.)(?: |$)")
+IPYTHON = re.compile(r"[ \t]*(?:In \[\d*\]:|\.\.\.:)(?: |$)")
+NUMBERED = re.compile(r"[ \t]*\d{1,5}(?:[ \t]*[|:.)]|(?=[ \t]))(?: |$)?")
+TYPOGRAPHY = str.maketrans(
+    {
+        **dict.fromkeys("\u00a0\u202f\u2007\u2003\u2002\u2009\u3000", " "),
+        **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff"),
+        **dict.fromkeys("\u201c\u201d\u201e\u201f\u2033", '"'),
+        **dict.fromkeys("\u2018\u2019\u201a\u201b\u2032", "'"),
+    }
+)
+CODE_KEYS = ("code", "solution", "answer", "program", "python", "function", "content", "completion", "response")
+BINDING = re.compile(r"=|\b(?:def|class|import|for|as)\b")
+MAX_INLINE = 50
+MAX_REPAIRED = 20_000
+"""A longer text is read as it is: repairs are for what people and models write, not for floods."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A block's code that parses. The lower its `rank`, the likelier it is the answer."""
+
+    code: str
+    tree: ast.Module
+    rank: int = 0
+
+
+def trimmed(code: str) -> str:
+    """Drop blank lines around code and blanks at its end."""
+    return code.strip("\n").rstrip()
+
+
+def read_program(text: str, rank: int = 0) -> Program | None:
+    """Return the first reading of a text that parses and binds a name."""
+    for number, (code, cost) in enumerate(_readings(text)):
+        tree = parse(code)
+        if tree and not has_stray_marks(tree):
+            if bindings(tree.body):
+                return Program(code, tree, rank + cost)
+            if number == 0 and not code.startswith("{"):
+                return None
+    return None
+
+
+def pieces(block: Block) -> list[tuple[str, int]]:
+    """Return a block's texts with their ranks: prose is split at the marks that other formats have for fences."""
+    if block.language is not None:
+        return [(block.text, 0 if block.is_python else 1)]
+    inline = [code[2] for code in itertools.islice(INLINE.finditer(block.text), MAX_INLINE) if "def " in code[2]]
+    code = [re.sub(rf"^\s*(?:{PYTHON.pattern})\s+", "", each, flags=re.I) for each in inline]
+    return [*((each, 1) for each in code), *((piece, 0) for piece in CONTAINER.split(block.text) if piece.strip())]
+
+
+def _readings(text: str) -> Iterator[tuple[str, int]]:
+    """Yield readings of a text, the most literal first, and by how much each lowers its rank."""
+    code = trimmed(text)
+    first, _, rest = code.partition("\n")
+    if rest and PYTHON.fullmatch(first.strip()):
+        code = trimmed(rest)
+    yield code, 0
+    if len(code) > MAX_REPAIRED:
+        yield statements.select(code), 0
+        return
+    for change in (without_tail, _dedented, _plain_characters):
+        changed = change(code)
+        if changed != code:
+            code = changed
+            yield code, 0
+    for other in (_from_json, _without_prompts, _without_numbers, _unescaped):
+        if (read := other(code)) is not None:
+            yield from ((reading, 0) for reading in (read, _dedented(read), statements.select(read)))
+    if (added := _added(code)) is not None:
+        yield _dedented(added), 2
+    yield statements.select(code), 0
+
+
+def without_tail(code: str) -> str:
+    """Cut at a closing mark behind code on the same line."""
+    literals = [literal.span() for literal in LITERAL.finditer(code)]
+    for mark in TAIL.finditer(code):
+        place = bisect.bisect(literals, (mark.start(), len(code))) - 1
+        if place < 0 or literals[place][1] <= mark.start() or mark.end() == len(code):
+            return trimmed(code[: mark.start()])
+    return code
+
+
+def _dedented(code: str) -> str:
+    lines = code.split("\n")
+    if all(line.lstrip(" \t").startswith(">") and not PROMPT.match(line) for line in lines if line.strip()):
+        code = "\n".join(re.sub(r"^[ \t]*> ?", "", line) for line in lines)
+    return textwrap.dedent(code)
+
+
+def _plain_characters(code: str) -> str:
+    """Put plain spaces and quotes for typographic ones, but not within strings and comments."""
+    blank = "\n".join(_plain_indent(line) for line in code.split("\n"))
+    return outside_literals(lambda part: part.translate(TYPOGRAPHY), blank)
+
+
+def _plain_indent(line: str) -> str:
+    text = line.lstrip()
+    return line[: len(line) - len(text)].translate(TYPOGRAPHY) + text
+
+
+def _from_json(code: str) -> str | None:
+    if code[:1] != "{" or code[-1:] != "}":
+        return None
+    try:
+        value = json.loads(code, strict=False)
+    except (ValueError, RecursionError):
+        return None
+    found = [value[key] for key in CODE_KEYS if isinstance(value.get(key), str)]
+    if not found:
+        return None
+    blocks = [block.text for block in split(found[0]) if block.language is not None]
+    return trimmed(blocks[-1] if blocks else found[0])
+
+
+def _without_prompts(code: str) -> str | None:
+    return _behind(PROMPT, code) or _behind(IPYTHON, code)
+
+
+def _behind(prompt: re.Pattern[str], code: str) -> str | None:
+    """Return what was typed at an interpreter's prompts; other lines are its output."""
+    typed = [line[found.end() :] for line in code.split("\n") if (found := prompt.match(line))]
+    return "\n".join(typed) if typed else None
+
+
+def _without_numbers(code: str) -> str | None:
+    lines = [line for line in code.split("\n") if line.strip()]
+    if len(lines) < 2 or not all(map(NUMBERED.match, lines)):
+        return None
+    return textwrap.dedent("\n".join(NUMBERED.sub("", line, count=1) for line in lines))
+
+
+def _unescaped(code: str) -> str | None:
+    return html.unescape(code) if re.search(r"&(?:lt|gt|amp|quot|#\d+|#x[0-9a-f]+|nbsp);", code, re.I) else None
+
+
+def _added(code: str) -> str | None:
+    """Return the new side of a diff."""
+    lines = [line for line in code.split("\n") if not re.match(r"(?:\+\+\+ |--- |@@|diff --git |index [0-9a-f])", line)]
+    if not any(line.startswith("+") for line in lines):
+        return None
+    return "\n".join(line[1:] for line in lines if line[:1] in ("+", " "))

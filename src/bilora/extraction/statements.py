@@ -1,0 +1,147 @@
+"""Pick the Python statements out of a text that also holds prose."""
+
+from __future__ import annotations
+
+import ast
+import re
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bilora.extraction.python import LITERAL, parse
+
+DEFINITION = r"(?:async[ \t]+)?def[ \t]+\w|class[ \t]+\w+[ \t]*[:(]|import[ \t]+\w|from[ \t]+[\w.]+[ \t]+import\b|@\w"
+LABEL = re.compile(
+    rf"^([ \t]*)(?!(?:else|try|finally)\b)[*_#\d.)>-]{{0,4}}[ \t]?[A-Za-z][\w' ,]{{0,60}}:[*_]{{0,2}}[ \t]+"
+    rf"(?=(?:{DEFINITION}))",
+    re.M,
+)
+"""A lead-in on the code's own line, as in `Answer: def f(x):`."""
+STARTED = re.compile(
+    rf"(?:{DEFINITION}|(?:if|for|while|with|assert|del|global|return|raise|try)\b|async[ \t]+(?:for|with)\b"
+    r"|[A-Za-z_][\w.]*(?:\[[^\]\n]{0,80}\])?[ \t]*(?::[^=\n]{1,80})?[-+*/|&^%@]{0,2}=(?!=)"
+    r"|[A-Za-z_]\w*(?:[ \t]*,[ \t]*[A-Za-z_]\w*)+[ \t]*=(?!=)|[A-Za-z_][\w.]*\()"
+)
+CONTINUED = re.compile(r"(?:else|elif|except|finally)\b|[)\]}]")
+ENGLISH = re.compile(r"[A-Za-z']+,? [a-z']+,? [a-z']+")
+DEFINED = re.compile(r"(?:async[ \t]+)?def[ \t]+\w+[ \t]*\(|class[ \t]+\w+[ \t]*[:(]|@\w")
+OPENING = re.compile(r"[(\[{\"']|\\$")
+TOKEN = re.compile(rf"{LITERAL.pattern}|\\\n|[(\[{{\n)\]}}]", re.DOTALL)
+MAX_STATEMENTS = 2_000
+MAX_SCANNED = 200_000
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Lines from one that begins a statement, or a line of prose, to the next such line."""
+
+    lines: tuple[str, ...]
+    is_code: bool
+
+    @property
+    def text(self) -> str:
+        """The lines without their common indentation."""
+        return textwrap.dedent("\n".join(self.lines))
+
+
+def select(text: str) -> str:
+    """Return the statements of a text and leave its prose out.
+
+    A definition that does not parse is kept, so that a broken program stays one.
+    """
+    chunks = list(_chunks(LABEL.sub(r"\1", text).split("\n")))
+    kept: list[str] = []
+    comments: list[str] = []
+    for number, chunk in enumerate(chunks):
+        if number >= MAX_STATEMENTS:
+            break
+        if chunk.is_code and _belongs(chunk):
+            kept += [*comments, chunk.text]
+            comments = []
+        elif chunk.lines[0].lstrip().startswith("#") and chunk.lines[-1].strip():
+            comments.append(chunk.text)
+        else:
+            comments = []
+    return "\n".join(kept).strip("\n").rstrip()
+
+
+def _chunks(lines: list[str]) -> Iterator[Chunk]:
+    budget = MAX_SCANNED
+    start = 0
+    while start < len(lines):
+        line = lines[start]
+        body = line.lstrip(" \t")
+        if not STARTED.match(body):
+            yield Chunk((line,), is_code=False)
+            start += 1
+            continue
+        margin = len(line) - len(body)
+        end, decorated = start + 1, body.startswith("@")
+        closed, scanned = _closed(lines, start, budget)
+        budget -= scanned
+        end = max(end, closed)
+        while end < len(lines):
+            text = lines[end].lstrip(" \t")
+            indent = len(lines[end]) - len(text)
+            if text and indent <= margin and not (indent == margin and (decorated or CONTINUED.match(text))):
+                break
+            if decorated and text and indent == margin:
+                decorated = text.startswith("@")
+            if text:
+                closed, scanned = _closed(lines, end, budget)
+                budget -= scanned
+                end = max(end, closed - 1)
+            end += 1
+        while not lines[end - 1].strip():
+            end -= 1
+        following = end
+        while following < len(lines) and not lines[following].strip():
+            following += 1
+        yield Chunk(tuple(lines[start : following if following < len(lines) else end]), is_code=True)
+        start = following
+
+
+def _closed(lines: list[str], start: int, budget: int) -> tuple[int, int]:
+    """Return the line behind the one at which the brackets and strings opened at `start` are closed, and the cost.
+
+    Where they never are, it is the line behind `start`.
+    """
+    if not OPENING.search(lines[start]):
+        return start + 1, 0
+    scanned, window = 0, 1
+    while scanned <= budget:
+        text = "\n".join(lines[start : start + window])
+        scanned += len(text)
+        depth, line = 0, start
+        for token in TOKEN.finditer(text):
+            if token[0] == "\n":
+                line += 1
+                if depth <= 0:
+                    return line, scanned
+            elif token[0] in "([{":
+                depth += 1
+            elif token[0] in ")]}":
+                depth -= 1
+            else:
+                line += token[0].count("\n")
+                if token.end() == len(text) and _is_open(token[0]):
+                    depth += 1
+        if depth <= 0 and not text.endswith("\\"):
+            return min(start + window, len(lines)), scanned
+        if start + window >= len(lines):
+            break
+        window *= 4
+    return start + 1, scanned
+
+
+def _is_open(token: str) -> bool:
+    quotes = token[:3]
+    return quotes in ('"""', "'''") and (len(token) < 6 or not token.endswith(quotes))
+
+
+def _belongs(chunk: Chunk) -> bool:
+    """Whether a chunk is a statement, also a broken one, and not a sentence that begins like one."""
+    tree = parse(chunk.text)
+    if tree is None:
+        return bool(DEFINED.match(chunk.text)) or not ENGLISH.search(chunk.lines[0])
+    return any(not isinstance(node, ast.Expr) or isinstance(node.value, ast.Call | ast.Await) for node in tree.body)

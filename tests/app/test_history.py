@@ -1,0 +1,42 @@
+"""What the page shows of a docstring that was, or could not be, put into somebody's function."""
+
+from __future__ import annotations
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+
+def history(typed: str, text: str) -> None:
+    import streamlit as st
+
+    from bilora.app.conversation import Answer, Turn
+    from bilora.app.page import show_history
+    from bilora.params import Generation
+    from bilora.tasks import load_task
+
+    task = load_task("docstring")
+    turn = Turn("docstring", typed, task.ask(typed), Generation(max_new_tokens=8, batch_size=1))
+    turn.answers.append(Answer("g1", "docstring", "a" * 64, "b" * 40, text=text))
+    st.session_state["history"] = [turn]
+    show_history({"docstring": task}, lambda turn, answer, given: "")
+
+
+def page(typed: str, text: str) -> AppTest:
+    run = AppTest.from_function(history, args=(typed, text), default_timeout=60).run()
+    assert not run.exception
+    return run
+
+
+def test_a_docstring_that_was_put_in_shows_as_a_difference() -> None:
+    run = page("def f(x): return x", "Here is the docstring:\n\nSay it.")
+    assert [one.value for one in run.code][1:2] == ["Say it."]
+    assert '+    """Say it."""' in run.code[2].value and not run.info
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"), [("what is this?", "no Python function"), ("def f(): return 1\ndef g(): return 2", "several")]
+)
+def test_a_docstring_that_has_no_place_says_why(typed: str, said: str) -> None:
+    run = page(typed, "Say it.")
+    assert [said in one.value for one in run.info] == [True]
+    assert len(run.code) == 2

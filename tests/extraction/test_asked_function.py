@@ -1,0 +1,35 @@
+"""The function that a prompt asks for, however the prompt says it."""
+
+from __future__ import annotations
+
+import pytest
+
+from bilora.extraction.asked import asked_function
+from bilora.tasks.codegen import TASK
+
+
+@pytest.mark.parametrize(
+    ("prompt", "name", "header"),
+    [
+        (TASK.example, "sum_even", "def sum_even(numbers):"),
+        ("Add.\n\nSignature: def add(a, b=2):\nMust pass: assert add(1) == 3", "add", "def add(a, b=2):"),
+        ("Add.\r\n\r\nSignature: def add(a):\r\n", "add", "def add(a):"),
+        ('def poly(x):\n    return x\n\n\ndef root(x):\n    """Find it."""\n', "root", "def root(x):"),
+        (
+            "from typing import List\n\ndef f(\n    a: List[int],\n) -> int:\n    ...",
+            "f",
+            "def f(\n    a: List[int],\n) -> int:",
+        ),
+        ("Complete `def area(r)`.", None, None),
+        ("`def area(r):` returns what?", "area", "def area(r):"),
+        ("Your code must pass\nassert not is_odd(2)", "is_odd", None),
+        ("Write a function named `flat_map` for lists.", "flat_map", None),
+        ("Write a Python function called merge that merges.", "merge", None),
+        ("Write a function area(r) for circles.", "area", None),
+        ("Write something that sorts.", None, None),
+        ("", None, None),
+    ],
+)
+def test_the_asked_function_is_read_off_the_prompt(prompt: str, name: str | None, header: str | None) -> None:
+    asked = asked_function(prompt)
+    assert (asked.name, asked.header) == (name, header)
