@@ -6,16 +6,8 @@ import ast
 
 import pytest
 
-from bilora.sandbox.assertions import (
-    constant_truth,
-    defined_names,
-    entry_points,
-    names,
-    of_the_program,
-    only_function,
-    silent_test,
-    used_as_modules,
-)
+from bilora.sandbox.assertions import constant_truth, entry_points, silent_test
+from bilora.sandbox.program_names import defined_names, names, of_the_program, only_function, used_as_modules
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bilora.sandbox import assertions
+from bilora.sandbox import assertions, program_names
 from bilora.sandbox.splitting import Split, split
 
 
@@ -37,12 +37,12 @@ def plan(code: str, setup: str, tests: Sequence[str]) -> Plan:
     """
     parts = [split(test) for test in tests]
     whole = [test for test, part in zip(tests, parts, strict=True) if part is None]
-    bound = assertions.names(whole).binds if whole else frozenset()
-    if assertions.CANDIDATE not in assertions.defined_names(code):
-        bound |= {assertions.CANDIDATE}  # the tester knows which function is meant
-    prepared = assertions.names([setup]).binds if setup.strip() else frozenset()
+    bound = program_names.names(whole).binds if whole else frozenset()
+    if program_names.CANDIDATE not in program_names.defined_names(code):
+        bound |= {program_names.CANDIDATE}  # the tester knows which function is meant
+    prepared = program_names.names([setup]).binds if setup.strip() else frozenset()
     steps = tuple(
-        Step(test, part, bool(assertions.of_the_program(part.names, prepared, code)))
+        Step(test, part, bool(program_names.of_the_program(part.names, prepared, code)))
         if part and not part.names & bound
         else Step(test)
         for test, part in zip(tests, parts, strict=True)
@@ -50,14 +50,14 @@ def plan(code: str, setup: str, tests: Sequence[str]) -> Plan:
     if all(step.part for step in steps):
         return Plan(steps)
     sources = [setup, *tests]
-    everything = assertions.names(sources)
-    names = assertions.of_the_program(everything.uses, everything.binds, code)
-    modules = assertions.used_as_modules(sources, names)
+    everything = program_names.names(sources)
+    names = program_names.of_the_program(everything.uses, everything.binds, code)
+    modules = program_names.used_as_modules(sources, names)
     trees = [tree for source in tests if (tree := assertions.parsed(source))]
     return Plan(
         steps,
         tuple(sorted(names - modules)),
         tuple(sorted(modules)),
         tuple(sorted(assertions.called(trees))),
-        assertions.only_function(code) or "",
+        program_names.only_function(code) or "",
     )

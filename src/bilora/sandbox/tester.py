@@ -16,7 +16,7 @@ import unittest
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from bilora.sandbox import assertions
+from bilora.sandbox import assertions, instrumentation, program_names
 from bilora.sandbox.confinement import Layers, Limits, confine
 from bilora.sandbox.isolation import isolated
 from bilora.sandbox.remote import Program, Remote, Undecidable
@@ -102,7 +102,7 @@ class _Tester:
         self._recorder = _Recorder(self._program)
         self._module = types.ModuleType("__main__")
         self._names: dict[str, Any] = self._module.__dict__
-        self._subject = assertions.Subject(())
+        self._subject = instrumentation.Subject(())
         self._fresh: list[str] = []
         self._candidate = ""
         self._waiting: list[tuple[int, Any]] = []
@@ -123,10 +123,10 @@ class _Tester:
         )
         self._names.update(
             {
-                assertions.BEGIN: self._recorder.begin,
-                assertions.COMPARE: self._recorder.compare,
-                assertions.DECIDE: self._recorder.decide,
-                assertions.EXPECTED: self._recorder.expected,
+                instrumentation.BEGIN: self._recorder.begin,
+                instrumentation.COMPARE: self._recorder.compare,
+                instrumentation.DECIDE: self._recorder.decide,
+                instrumentation.EXPECTED: self._recorder.expected,
             }
         )
         self._candidate = candidate
@@ -136,9 +136,9 @@ class _Tester:
                 self._names[module] = __import__(module)
             found, self._fresh = self._program.bind(sorted({*names, *filter(None, [candidate])}))
             self._names.update(found)
-            if assertions.CANDIDATE not in found and candidate in found:
-                self._names[assertions.CANDIDATE] = found[candidate]
-            self._subject = assertions.Subject(found)
+            if program_names.CANDIDATE not in found and candidate in found:
+                self._names[program_names.CANDIDATE] = found[candidate]
+            self._subject = instrumentation.Subject(found)
 
         begun = self._attempt(start)
         if begun["passed"]:
@@ -163,7 +163,9 @@ class _Tester:
         if tree is None:
             compile(source, "<test>", "exec", dont_inherit=True)  # raises what is wrong with it
             raise ValueError("it cannot be parsed")
-        code = compile(assertions.instrumented(tree, self._subject, self._fresh), "<test>", "exec", dont_inherit=True)
+        code = compile(
+            instrumentation.instrumented(tree, self._subject, self._fresh), "<test>", "exec", dont_inherit=True
+        )
         exec(code, self._names)
         return assertions.parsed(source)
 

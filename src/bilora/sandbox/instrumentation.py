@@ -1,0 +1,144 @@
+"""Rewriting a test so that its asserts report what they compare."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+
+from bilora.sandbox.assertions import Function, constant_truth, expects_exception, is_unittest
+from bilora.sandbox.program_names import CANDIDATE
+
+BEGIN, COMPARE, DECIDE, EXPECTED = "_bilora_begin", "_bilora_compare", "_bilora_decide", "_bilora_expected"
+"""Names under which an instrumented test finds its recorder; see `instrumented`."""
+
+
+def instrumented(tree: ast.Module, subject: Subject, fresh: Iterable[str] = ()) -> ast.Module:
+    """Rewrite a test so that each assert that says something reports to a recorder what it compares.
+
+    `assert LEFT == RIGHT` becomes `assert COMPARE(BEGIN(), "Eq", LEFT, RIGHT, TEXT, MENTIONS)`, other asserts
+    `assert DECIDE(BEGIN(), TEST, TEXT, MENTIONS)`; TEXT is the assert's source, MENTIONS whether it uses something
+    of the program. A handler that catches what the test expects begins with `EXPECTED()`.
+
+    Args:
+        subject: follows the bindings of this tree too.
+        fresh: names that are looked up in the program at every use, as a call of the name itself.
+    """
+    subject.follow(tree)
+    rewritten = _Instrument(subject, frozenset(fresh)).visit(tree)
+    return ast.fix_missing_locations(rewritten)  # type: ignore[no-any-return]
+
+
+class Subject:
+    """Names that hold what the program gave, followed through assignments until nothing is added."""
+
+    def __init__(self, roots: Iterable[str]) -> None:
+        self._names = {*roots, CANDIDATE}
+        self._parameters: dict[str, list[str]] = {}
+
+    def follow(self, tree: ast.AST) -> None:
+        """Learn from every binding in a tree."""
+        self._parameters |= {
+            node.name: [one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+            for node in ast.walk(tree)
+            if isinstance(node, Function)
+        }
+        before = -1
+        while before != len(self._names):
+            before = len(self._names)
+            for node in ast.walk(tree):
+                self._learn(node)
+
+    def mentioned(self, node: ast.AST | None) -> bool:
+        """Whether an expression uses one of the names."""
+        return node is not None and any(_name(one) in self._names for one in ast.walk(node))
+
+    def _learn(self, node: ast.AST) -> None:
+        match node:
+            case ast.Assign(targets=targets, value=value) if self.mentioned(value):
+                self._bind(*targets)
+            case (
+                ast.AnnAssign(target=target, value=value)
+                | ast.AugAssign(target=target, value=value)
+                | ast.NamedExpr(target=target, value=value)
+            ) if self.mentioned(value):
+                self._bind(target)
+            case ast.For(target=target, iter=iterated) | ast.comprehension(target=target, iter=iterated) if (
+                self.mentioned(iterated)
+            ):
+                self._bind(target)
+            case ast.withitem(context_expr=context, optional_vars=ast.expr() as target) if self.mentioned(context):
+                self._bind(target)
+            case ast.Try(body=body, handlers=handlers) if any(self.mentioned(one) for one in body):
+                self._names.update(handler.name for handler in handlers if handler.name)
+            case ast.FunctionDef(name=name, body=body) | ast.AsyncFunctionDef(name=name, body=body) if any(
+                self.mentioned(one) for one in body
+            ):
+                self._names.add(name)
+            case ast.Call(func=ast.Name(id=name), args=arguments) if any(self.mentioned(one) for one in arguments):
+                self._names.update(self._parameters.get(name, ()))
+            case ast.Call(func=function, args=arguments) if self.mentioned(function):
+                self._bind(*arguments)  # the program may change in place what it is given
+
+    def _bind(self, *targets: ast.AST) -> None:
+        for target in targets:
+            self._names.update(name for one in ast.walk(target) if (name := _name(one)))
+
+
+def _name(node: ast.AST) -> str | None:
+    """Name a variable, or an attribute as `.x`."""
+    if isinstance(node, ast.Name):
+        return node.id
+    return f".{node.attr}" if isinstance(node, ast.Attribute) else None
+
+
+class _Instrument(ast.NodeTransformer):
+    def __init__(self, subject: Subject, fresh: frozenset[str]) -> None:
+        self._subject = subject
+        self._fresh = fresh
+        self._skipped: set[int] = set()
+
+    def visit_Assert(self, node: ast.Assert) -> ast.AST:
+        truth = constant_truth(node.test)
+        told = (ast.Constant(ast.unparse(node.test)), ast.Constant(self._subject.mentioned(node.test)))
+        self.generic_visit(node)
+        if truth is not None:
+            return node
+        if isinstance(node.test, ast.Compare) and len(node.test.ops) == 1:
+            kind = ast.Constant(type(node.test.ops[0]).__name__)
+            node.test = _call(COMPARE, _call(BEGIN), kind, node.test.left, node.test.comparators[0], *told)
+        else:
+            node.test = _call(DECIDE, _call(BEGIN), node.test, *told)
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        counts = is_unittest(node) and id(node) not in self._skipped
+        subject = ast.Constant(self._subject.mentioned(node))
+        self.generic_visit(node)
+        return _call(EXPECTED, _call(BEGIN), node, subject) if counts else node
+
+    def visit_With(self, node: ast.With) -> ast.AST | list[ast.AST]:
+        expecting = {id(item.context_expr) for item in node.items if is_unittest(item.context_expr)}
+        self._skipped |= expecting  # these only make a context manager; its block's end is what counts
+        subject = ast.Constant(any(self._subject.mentioned(one) for one in node.body))
+        self.generic_visit(node)
+        return [node, ast.Expr(_call(EXPECTED, _call(BEGIN), ast.Constant(None), subject))] if expecting else node
+
+    def visit_Try(self, node: ast.Try) -> ast.AST:
+        expects, subject = (
+            expects_exception(node),
+            ast.Constant(any(self._subject.mentioned(one) for one in node.body)),
+        )
+        self.generic_visit(node)
+        if expects:
+            for handler in node.handlers:
+                handler.body.insert(0, ast.Expr(_call(EXPECTED, _call(BEGIN), ast.Constant(None), subject)))
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        if node.id in self._fresh and isinstance(node.ctx, ast.Load):
+            return _call(node.id)
+        return node
+
+
+def _call(name: str, *arguments: ast.expr) -> ast.Call:
+    return ast.Call(ast.Name(name, ast.Load()), list(arguments), [])

@@ -1,0 +1,81 @@
+"""Which names in tests are the program's."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+import symtable
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bilora.sandbox.assertions import parsed
+
+CANDIDATE = "candidate"
+"""What a test may call the function under test, whatever its name is."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """Names at a module's top level: those that its code `binds`, and those that it `uses` and does not bind."""
+
+    binds: frozenset[str]
+    uses: frozenset[str]
+
+
+def names(sources: Iterable[str]) -> Names:
+    """Collect the names of sources that share one module, builtins included; what does not parse has none."""
+    binds: set[str] = set()
+    uses: set[str] = set()
+    for source in sources:
+        try:
+            _collect(symtable.symtable(source, "<test>", "exec"), binds, uses, top=True)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+    return Names(frozenset(binds), frozenset(uses - binds))
+
+
+def _collect(table: symtable.SymbolTable, binds: set[str], uses: set[str], *, top: bool) -> None:
+    for symbol in table.get_symbols():
+        if not (top or symbol.is_global()):
+            continue
+        if symbol.is_assigned() or symbol.is_imported() or (top and symbol.is_namespace()):
+            binds.add(symbol.get_name())
+        if symbol.is_referenced():
+            uses.add(symbol.get_name())
+    for child in table.get_children():
+        _collect(child, binds, uses, top=False)
+
+
+def of_the_program(used: Iterable[str], bound: Iterable[str], code: str) -> set[str]:
+    """Return which of the names that tests use can only come from the program.
+
+    A builtin is the program's only if the code visibly defines one of that name. The code is searched, not
+    parsed: it may be made to be slow or impossible to parse.
+    """
+    free = set(used).difference(bound)
+    builtin = {name for name in free if hasattr(builtins, name)}
+    return free - builtin.difference(defined_names(code) if builtin else ())
+
+
+def defined_names(code: str) -> list[str]:
+    """Return the names that `def`, `class` or an assignment binds at the beginning of a line, in order."""
+    found = re.findall(r"^(?:(?:async[ \t]+)?def|class)[ \t]+(\w+)|^(\w+)[ \t]*(?::[^=\n]*)?=(?!=)", code, re.M)
+    return [function or variable for function, variable in found]
+
+
+def only_function(code: str) -> str | None:
+    """Return the name of the function that a `check` without a call means: the only one, else the last."""
+    found = re.findall(r"^(?:async[ \t]+)?def[ \t]+(\w+)", code, re.M)
+    return found[-1] if found else None
+
+
+def used_as_modules(sources: Iterable[str], candidates: Iterable[str]) -> set[str]:
+    """Return which names stand for modules of the standard library: tests only take attributes of them."""
+    found = {name for name in candidates if name in sys.stdlib_module_names}
+    if not found:
+        return found
+    nodes = [node for source in sources if (tree := parsed(source)) for node in ast.walk(tree)]
+    bases = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+    return found - {node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in bases}
