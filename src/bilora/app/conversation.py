@@ -31,7 +31,7 @@ class Offer:
 class Answer:
     """One system's answer, growing while it is written. `made` is there when it was written to its end.
 
-    `rating` is the event id of the rating it was given, or empty.
+    `context_full` is whether it had to end before its token limit. `rating` is the event id of the rating it was given, or empty.
     """
 
     id: str
@@ -40,6 +40,7 @@ class Answer:
     base_revision: str
     text: str = ""
     made: Completion | None = None
+    context_full: bool = False
     fault: str = ""
     rating: str = ""
 
@@ -50,7 +51,9 @@ class Answer:
             return self.fault
         if self.made is None:
             return "stopped by you"
-        return "" if self.made.finish == "stop" else "cut off at the token limit"
+        if self.made.finish == "stop":
+            return ""
+        return "cut off, for the question leaves no more room" if self.context_full else "cut off at the token limit"
 
     @property
     def facts(self) -> str:
@@ -108,7 +111,8 @@ def answering(engine: Streamer, task: Task, turn: Turn, answer: Answer) -> Gener
             answer.text += next(stream)
             yield task.extract(answer.text)
     except StopIteration as end:
-        answer.made = end.value
+        made: Completion = end.value
+        answer.made, answer.context_full = made, made.finish == "length" and made.output_tokens < how.max_new_tokens
     finally:
         stream.close()
 

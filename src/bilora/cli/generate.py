@@ -36,6 +36,7 @@ def generate(
     """Answer one question and print the answer as it is made."""
     from bilora.cli import served, wiring
     from bilora.cli.engines import answering
+    from bilora.cli.user_input import checked, read_stdin
     from bilora.errors import BadData, UnknownModel
     from bilora.inference.engine import BASE
     from bilora.ports import Request
@@ -46,7 +47,7 @@ def generate(
     folders = served.folders(params, bundle)
     if model not in (BASE, *folders):
         raise UnknownModel(model, (BASE, *folders))
-    typed = sys.stdin.read() if prompt is None else prompt
+    typed = read_stdin() if prompt is None else checked(prompt, "prompt")
     if not typed.strip():
         raise BadData("prompt", "it is empty; give it as an argument or on standard input.")
     if model == BASE:
@@ -66,8 +67,17 @@ def generate(
         stop=tuple(stop or ()),
     )
     made = printed(engine.stream(model, request))
-    if made.finish == "length":
-        print(f"generate: cut off after {made.output_tokens} tokens; --max-tokens allows more.", file=sys.stderr)
+    if advice := cut_off(made, engine.context, "ask with fewer words"):
+        print(f"generate: {advice}", file=sys.stderr)
+
+
+def cut_off(made: Completion, context: int, shorter: str) -> str:
+    """Say why an answer was cut off and what helps, which is `shorter` where the context is full; empty if it ended."""
+    if made.finish != "length":
+        return ""
+    if made.prompt_tokens + made.output_tokens >= context:
+        return f"cut off after {made.output_tokens} tokens, for the context of {context} tokens is full; {shorter}."
+    return f"cut off after {made.output_tokens} tokens; --max-tokens allows more."
 
 
 def longest(params: Params, model: str, wanted: int | None) -> int:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    import socket
+
     from bilora.params import Params
     from bilora.serving.app import Served
 
@@ -53,19 +55,22 @@ def serve(
 ) -> None:
     """Serve the base and every adapter over OpenAI's API, all from one copy of the base."""
     from bilora.cli import wiring
+    from bilora.cli.ports import bind
 
     _refuse_idle(context, print_)
     params = wiring.load_params()
     if print_ is not None:
         _write_launch(params, bundle, print_, into, host=host, port=port, adapters_at=adapters_at)
         return
+    key = _key(api_key_env)
+    listening = bind(host, port)
     served = _served(
-        params, bundle, key=_key(api_key_env), batch=batch, queue=queue, max_tokens=max_tokens, max_body=max_body
+        params, bundle, key=key, batch=batch, queue=queue, max_tokens=max_tokens, max_body=max_body
     )
     print(f"serve: {', '.join(served.engine.models())} at http://{host}:{port}/v1")
     if host not in LOOPBACK and served.key is None:
         print("serve: anybody who reaches this address may ask; --api-key-env demands a key.", file=sys.stderr)
-    _run(served, host=host, port=port, drain_seconds=drain_seconds)
+    _run(served, listening, drain_seconds=drain_seconds)
 
 
 def _refuse_idle(context: typer.Context, print_: Elsewhere | None) -> None:
@@ -82,13 +87,13 @@ def _refuse_idle(context: typer.Context, print_: Elsewhere | None) -> None:
 
 
 def _key(name: str | None) -> str | None:
-    from bilora.errors import BiloraError
+    from bilora.errors import BadData
 
     if name is None:
         return None
     key = os.environ.get(name, "").strip()
     if not key:
-        raise BiloraError(f"The environment variable {name} is empty or not set. Put the clients' key into it.")
+        raise BadData("--api-key-env", f"the environment variable {name} is empty or not set; put the key into it.")
     return key
 
 
@@ -132,7 +137,7 @@ def _served(
     )
 
 
-def _run(served: Served, *, host: str, port: int, drain_seconds: int) -> None:
+def _run(served: Served, listening: list[socket.socket], *, drain_seconds: int) -> None:
     import contextlib
 
     import uvicorn
@@ -141,15 +146,13 @@ def _run(served: Served, *, host: str, port: int, drain_seconds: int) -> None:
 
     config = uvicorn.Config(
         build(served),
-        host=host,
-        port=port,
         log_level="warning",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=drain_seconds,
     )
     with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how it is ended; what ran was finished
-        uvicorn.Server(config).run()
+        uvicorn.Server(config).run(sockets=listening)
 
 
 def _write_launch(

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from bilora.errors import BiloraError, Unreachable
+from bilora.errors import BadData, Unreachable
 from bilora.outside import Endpoint
 from bilora.ports import Progress, Request, silent
 from bilora.records import Completion, Message
@@ -55,11 +55,11 @@ class EndpointEngine:
         """Answer every request, several at a time, in the order given.
 
         Raises:
-            BiloraError: `system` is not this endpoint's name.
+            BadData: `system` is not this endpoint's name.
         """
         if system != self._endpoint.name:
-            raise BiloraError(
-                f"Endpoint {self._endpoint.name!r} cannot answer as {system!r}. Ask that system's engine."
+            raise BadData(
+                f"endpoint {self._endpoint.name!r}", f"it cannot answer as {system!r}; ask that system's engine."
             )
         client = self._client  # made once, before the threads
         with ThreadPoolExecutor(self._endpoint.concurrency, thread_name_prefix="endpoint") as pool:
