@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from bilora.cli import wiring
-from bilora.errors import BiloraError
+from bilora.errors import BiloraError, ExitCode
 
 LINE = re.compile(rb"[\r\n]+")
 
@@ -41,7 +41,7 @@ def side_by_side(tasks: Sequence[str]) -> int:
 
 
 def main() -> int:
-    """Return DVC's exit code."""
+    """Return DVC's exit code: 255 if a stage failed, whose own code DVC prints."""
     try:
         params = wiring.load_params()
     except BiloraError as error:
@@ -63,5 +63,5 @@ if __name__ == "__main__":
     try:
         raise SystemExit(main())
     except KeyboardInterrupt:
-        print("demo: interrupted; nothing is half-written, and `make demo` goes on from here.", file=sys.stderr)
-        raise SystemExit(130) from None
+        print("demo: interrupted; nothing is half-written, and `make demo` continues from here.", file=sys.stderr)
+        raise SystemExit(ExitCode.INTERRUPTED) from None

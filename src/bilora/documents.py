@@ -193,7 +193,7 @@ def load_yaml(path: Path) -> tuple[Any, list[str]]:
 def _not_yaml(error: yaml.YAMLError) -> str:
     """Say in one line where a file is no YAML, and why."""
     if isinstance(error, yaml.reader.ReaderError):
-        return f"not YAML: the character {ascii(chr(error.character))} may not stand in it (position {error.position})"
+        return f"not YAML: the character {chr(error.character)!a} may not stand in it (position {error.position})"
     if not isinstance(error, yaml.MarkedYAMLError):
         return f"not YAML: {error}"
     mark = error.problem_mark

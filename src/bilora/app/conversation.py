@@ -31,7 +31,8 @@ class Offer:
 class Answer:
     """One system's answer, growing while it is written. `made` is there when it was written to its end.
 
-    `context_full` is whether it had to end before its token limit. `rating` is the event id of the rating it was given, or empty.
+    `context_full` is whether it had to end before its token limit. `rating` is the event id of the rating it was
+    given, or empty.
     """
 
     id: str

@@ -72,7 +72,6 @@ app.add_typer(judge.app, name="judge")
 app.add_typer(feedback.app, name="feedback")
 
 
-
 def guarded(run: typer.Typer, arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code: a known fault is one sentence on standard error, never a traceback."""
     for stream in (sys.stdout, sys.stderr):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,14 +14,24 @@ if TYPE_CHECKING:
     from bilora.params import Params
     from bilora.records import Completion, Message
 
+
+def finite(value: float) -> float:
+    """Refuse `inf` and `nan`, which Typer takes for numbers within any bounds."""
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no finite number.")
+    return value
+
+
 Model = Annotated[str, typer.Option("--model", "-m", help="Who answers: base or a task's adapter.")]
 Bundle = Annotated[
-    str | None, typer.Option(help="A published bundle: a folder, or a hub id@commit. Default: adapters/.")
+    str | None, typer.Option(help="A published bundle: a folder, a URL, or a hub id@commit. Default: adapters/.")
 ]
 MaxTokens = Annotated[int | None, typer.Option(min=1, help="Longest answer in tokens. Default: the task's own.")]
-Temperature = Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")]
-TopP = Annotated[float, typer.Option(min=0.0, max=1.0, help="Draw from the likeliest tokens of this total chance.")]
-Seed = Annotated[int, typer.Option(help="Of the draws, where the temperature is above 0.")]
+Temperature = Annotated[float, typer.Option(min=0.0, callback=finite, help="0 takes the likeliest token.")]
+TopP = Annotated[
+    float, typer.Option(min=0.0, max=1.0, callback=finite, help="Draw from the likeliest tokens of this total.")
+]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the draws, where the temperature is above 0.")]
 
 
 def generate(

@@ -33,7 +33,7 @@ HERE = frozenset({"api_key_env", "batch", "queue", "max_tokens", "max_body", "dr
 def serve(
     context: typer.Context,
     bundle: Annotated[
-        str | None, typer.Option(help="A published bundle: a folder, or a hub id@commit. Default: adapters/.")
+        str | None, typer.Option(help="A published bundle: a folder, a URL, or a hub id@commit. Default: adapters/.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
@@ -44,7 +44,7 @@ def serve(
     queue: Annotated[int, typer.Option(min=1, help="So many more may wait; then the reply is 429.")] = 256,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer in tokens.")] = None,
     max_body: Annotated[int, typer.Option(min=1, help="Largest request in bytes.")] = 2**20,
-    drain_seconds: Annotated[int, typer.Option(min=0, help="Time that running answers get at the end.")] = 60,
+    drain_seconds: Annotated[int, typer.Option(min=0, max=86_400, help="Time for running answers at the end.")] = 60,
     print_: Annotated[
         Elsewhere | None, typer.Option("--print", help="Write how vLLM or Ray Serve serves this bundle, and leave.")
     ] = None,
@@ -64,9 +64,7 @@ def serve(
         return
     key = _key(api_key_env)
     listening = bind(host, port)
-    served = _served(
-        params, bundle, key=key, batch=batch, queue=queue, max_tokens=max_tokens, max_body=max_body
-    )
+    served = _served(params, bundle, key=key, batch=batch, queue=queue, max_tokens=max_tokens, max_body=max_body)
     print(f"serve: {', '.join(served.engine.models())} at http://{host}:{port}/v1")
     if host not in LOOPBACK and served.key is None:
         print("serve: anybody who reaches this address may ask; --api-key-env demands a key.", file=sys.stderr)

@@ -64,7 +64,9 @@ def bundle(place: str, params: Params) -> dict[str, Path]:
 
 
 def _is_manifest(manifest: Any) -> bool:
-    return isinstance(manifest, dict) and all(isinstance(manifest.get(key), dict) for key in ("adapters", "base", "files"))
+    return isinstance(manifest, dict) and all(
+        isinstance(manifest.get(key), dict) for key in ("adapters", "base", "files")
+    )
 
 
 def check_base(place: Path | str, manifest: Mapping[str, Any], params: Params) -> None:

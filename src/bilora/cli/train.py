@@ -46,7 +46,7 @@ def train(task: TaskName) -> None:
             {name: [s.id for s in members] for name, members in samples.items()}
             | ({"preference": [row.model_dump() for row in preferences]} if preferences else {})
         ),
-        "lock": sha256_file(wiring.need(wiring.LOCK, "doctor")),
+        "lock": sha256_file(wiring.lock()),
         "template": sha256_json(loaded.tokenizer.chat_template),
         "mode": loaded.mode,
         "chat": [m.model_dump() for m in task_type.messages("")],

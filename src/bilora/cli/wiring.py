@@ -70,6 +70,17 @@ def need(path: Path, stage: str) -> Path:
     return path
 
 
+def lock() -> Path:
+    """Return the list of pinned packages, which every run record names.
+
+    Raises:
+        BadData: it is not here.
+    """
+    if not LOCK.is_file():
+        raise BadData(LOCK, "the file does not exist; `git checkout requirements.txt` brings it back.")
+    return LOCK
+
+
 def source(params: TaskParams, seed: int) -> Source:
     """Build the source that a task's params name."""
     from bilora import params as kinds
@@ -152,6 +163,8 @@ def adapter(params: Params, task: str) -> Path:
 
     folder = need(ADAPTERS / task, f"train@{task}")
     manifest, config = read_json(folder / "manifest.json"), read_json(folder / "adapter_config.json")
+    if not isinstance(config, dict) or not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise BadData(folder, f"is no adapter with a manifest; run `dvc repro -f train@{task}`.")
     made_for = (manifest.get("base_id"), manifest.get("base_revision"))
     if (
         made_for != (params.base.id, base_revision(params.base))
