@@ -129,7 +129,7 @@ def test_a_chat_says_what_it_does_not_do(place: Path) -> None:
     _, poetry, bare, bow, long = done.stderr.strip().splitlines()
     assert "there is no poetry; base answers, of base, codegen, docstring" in poetry
     assert bare == "chat: base answers, of base, codegen, docstring."
-    assert "there is no /bow" in bow and "too many to answer within 512; /new" in long
+    assert "there is no /bow" in bow and "too many to answer within 512; ask with fewer words" in long
 
 
 def test_ctrl_c_ends_an_answer_and_not_the_chat(place: Path) -> None:
@@ -176,7 +176,7 @@ def test_an_engine_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
         [*BILORA, "generate", "sum"],
         cwd=tmp_path, env={**environment(tmp_path), "PYTHONPATH": search}, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr == (
         'bilora: llama.cpp is not installed. Run `pip install "bilora[llamacpp]"`, or set `inference.engine: torch`.\n'
     )

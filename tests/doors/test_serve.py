@@ -101,8 +101,8 @@ def test_it_serves_takes_up_a_new_version_and_ends_well(place: Path) -> None:
 
 def test_a_key_that_is_not_there_is_one_sentence(place: Path) -> None:
     done = bilora(place, "serve", "--api-key-env", "NO_SUCH_KEY")
-    assert done.returncode == 1
-    said = "The environment variable NO_SUCH_KEY is empty or not set. Put the clients' key into it."
+    assert done.returncode == 2
+    said = "--api-key-env: the environment variable NO_SUCH_KEY is empty or not set; put the key into it."
     assert done.stderr == f"bilora: {said}\n"
 
 

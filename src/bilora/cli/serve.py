@@ -137,6 +137,7 @@ def _served(
 
 def _run(served: Served, listening: list[socket.socket], *, drain_seconds: int) -> None:
     import contextlib
+    import signal
 
     import uvicorn
 
@@ -149,7 +150,8 @@ def _run(served: Served, listening: list[socket.socket], *, drain_seconds: int) 
         server_header=False,
         timeout_graceful_shutdown=drain_seconds,
     )
-    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how it is ended; what ran was finished
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: uvicorn raises both again at its end
+    with contextlib.suppress(KeyboardInterrupt):  # that is how it is ended; what ran was finished
         uvicorn.Server(config).run(sockets=listening)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from bilora.cli import wiring
 from bilora.errors import BadData, Unreachable
@@ -63,10 +63,9 @@ def bundle(place: str, params: Params) -> dict[str, Path]:
     return {name: folder / name for name in manifest["adapters"] if name in params.tasks}
 
 
-def _is_manifest(manifest: Any) -> bool:
-    return isinstance(manifest, dict) and all(
-        isinstance(manifest.get(key), dict) for key in ("adapters", "base", "files")
-    )
+def _is_manifest(manifest: Any) -> TypeGuard[Mapping[str, Any]]:
+    parts = ("adapters", "base", "files")
+    return isinstance(manifest, dict) and all(isinstance(manifest.get(part), dict) for part in parts)
 
 
 def check_base(place: Path | str, manifest: Mapping[str, Any], params: Params) -> None:

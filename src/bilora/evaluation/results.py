@@ -81,7 +81,7 @@ def read_results(path: Path) -> dict[str, Any]:
     Raises:
         BadData: it is absent, something else, or of another schema.
     """
-    document = read_json(path)
+    document: Any = read_json(path)
     tasks = document.get("tasks") if isinstance(document, dict) else None
     if not isinstance(tasks, dict) or "profile" not in document:
         raise BadData(path, "is no results.json of `bilora benchmark`.")
@@ -92,7 +92,8 @@ def read_results(path: Path) -> dict[str, Any]:
             raise BadData(path, f"what it says of {name!r} is not whole; run `dvc repro -f benchmark`.")
         if not isinstance(task["summary"], dict) or not _is_verdict(task["verdict"]):
             raise BadData(path, f"its summary or verdict of {name!r} is malformed; run `dvc repro -f benchmark`.")
-    return document
+    whole: dict[str, Any] = document
+    return whole
 
 
 def _is_verdict(value: object) -> bool:

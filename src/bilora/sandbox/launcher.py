@@ -122,7 +122,7 @@ def _checked(limits: Limits) -> Limits:
     for field, (least, most) in BOUNDS.items():
         value = getattr(limits, field)
         if not least <= value <= most:  # NaN neither
-            raise BadData("sandbox", f"{field} is {value:g}; it can be from {least:g} to {most:g}.")
+            raise BadData("sandbox", f"{field} is {value}; it can be from {least} to {most}.")
     return limits
 
 
