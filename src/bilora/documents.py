@@ -174,7 +174,7 @@ def load_yaml(path: Path) -> tuple[Any, list[str]]:
     try:
         data = path.read_bytes()
         if (encoding := encoding_of(data)[0]) != "utf-8":
-            raise ParamsError(path, [f"the file is {encoding.upper()}, which DVC does not read; save it as UTF-8."])
+            raise ParamsError(path, [f"the file is {encoding.upper()}, which DVC does not read; save it as UTF-8"])
         loader = _Loader(decode(data))
         loader.repeated = []
         return loader.get_single_data(), loader.repeated
@@ -183,7 +183,7 @@ def load_yaml(path: Path) -> tuple[Any, list[str]]:
     except OSError as error:
         raise ParamsError(path, [f"the file {problem(error)}"]) from None
     except NotText as error:
-        raise ParamsError(path, [f"line {error.line}: the file {error}"]) from None
+        raise ParamsError(path, [f"line {error.line}: the file {error}; save it as UTF-8"]) from None
     except RecursionError:
         raise ParamsError(path, ["not YAML that can be read here: it is nested too deeply"]) from None
     except yaml.YAMLError as error:

@@ -42,7 +42,7 @@ def decode(data: bytes) -> str:
     except UnicodeDecodeError as error:
         start = error.start + mark
         raise NotText(
-            f"is not {encoding.upper()} (byte 0x{data[start]:02x} at position {start}); save it as UTF-8.",
+            f"is not {encoding.upper()} (byte 0x{data[start]:02x} at position {start})",
             data[:start].decode(encoding, errors="replace").count("\n") + 1,
         ) from None
 
@@ -60,4 +60,4 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise BadData(path, problem(error)) from None
     except NotText as error:
-        raise BadData(path, str(error), error.line) from None
+        raise BadData(path, f"{error}; save it as UTF-8.", error.line) from None

@@ -89,6 +89,8 @@ def guarded(run: typer.Typer, arguments: list[str] | None = None) -> int:
     except OSError as error:
         return _system_fault(error)
     except SystemExit as leaving:
+        if isinstance(leaving.__context__, BrokenPipeError):  # Typer ends with 1 then
+            return _system_fault(leaving.__context__)
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except RuntimeError as error:
         if not isinstance(error.__cause__, KeyboardInterrupt):  # Python 3.11's word for Ctrl-C while a class is made
@@ -111,13 +113,13 @@ def _say(sentence: str, code: int) -> int:
 
 
 def _usage(error: typer.TyperException) -> int:
-    """Say what is wrong with a command's options; without any, show its help."""
+    """Say what is wrong with a command's arguments."""
     context = getattr(error, "ctx", None)
-    if context is not None and error.format_message() == context.get_help():
-        print(error.format_message(), file=sys.stderr)
+    what = " ".join(error.format_message().split()).rstrip(".")
+    if not what:  # Typer has shown the help already
         return ExitCode.BAD_INPUT
-    hint = f" `{context.command_path} --help` lists the options." if context is not None else ""
-    return _say(f"{' '.join(error.format_message().split())}{hint}", ExitCode.BAD_INPUT)
+    hint = f"; `{context.command_path} --help` lists what there is." if context is not None else "."
+    return _say(f"{what}{hint}", ExitCode.BAD_INPUT)
 
 
 def _system_fault(error: OSError) -> int:

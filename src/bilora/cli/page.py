@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,9 +27,10 @@ def app(port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this m
         raise BadData(DOOR, "there is no page here; change into a checkout of BiLoRA.")
     for taken in bind("localhost", port):  # Streamlit's own fault would be a crash, seconds later
         taken.close()
-    sys.stdout.flush()
-    # This process becomes the page's: a signal to it reaches the page, and nothing is left behind.
-    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(DOOR), "--server.port", str(port)])
+    from streamlit.web.cli import main
+
+    # In this process, so that a signal to it ends the page, and nothing is left behind.
+    main(["run", str(DOOR), "--server.port", str(port)], prog_name="streamlit", standalone_mode=False)
 
 
 def page() -> None:

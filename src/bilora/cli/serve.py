@@ -64,11 +64,15 @@ def serve(
         return
     key = _key(api_key_env)
     listening = bind(host, port)
-    served = _served(params, bundle, key=key, batch=batch, queue=queue, max_tokens=max_tokens, max_body=max_body)
-    print(f"serve: {', '.join(served.engine.models())} at http://{host}:{port}/v1")
-    if host not in LOOPBACK and served.key is None:
-        print("serve: anybody who reaches this address may ask; --api-key-env demands a key.", file=sys.stderr)
-    _run(served, listening, drain_seconds=drain_seconds)
+    try:
+        served = _served(params, bundle, key=key, batch=batch, queue=queue, max_tokens=max_tokens, max_body=max_body)
+        print(f"serve: {', '.join(served.engine.models())} at http://{host}:{port}/v1")
+        if host not in LOOPBACK and served.key is None:
+            print("serve: anybody who reaches this address may ask; --api-key-env demands a key.", file=sys.stderr)
+        _run(served, listening, drain_seconds=drain_seconds)
+    finally:
+        for one in listening:
+            one.close()
 
 
 def _refuse_idle(context: typer.Context, print_: Elsewhere | None) -> None:

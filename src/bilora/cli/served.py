@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -53,7 +54,7 @@ def bundle(place: str, params: Params) -> dict[str, Path]:
     if not _is_manifest(manifest):
         raise BadData(
             place,
-            "is no bundle: name a folder with a manifest.json, the folder or URL that `bilora push-adapters` "
+            "this is no bundle: name a folder with a manifest.json, the folder or URL that `bilora push-adapters` "
             "publishes into, or a hub id@commit.",
         )
     check_base(folder, manifest, params)
@@ -123,16 +124,13 @@ def _from_url(place: str) -> Path:
 
 def _from_hub(place: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
 
     from bilora.hub.client import FAULTS, why
 
     name, _, revision = place.partition("@")
-    if not revision:
+    if not revision or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise BadData(place, "is no folder here, and a hub id needs a pinned commit: owner/name@commit.")
     try:
         return Path(snapshot_download(name, revision=revision))
-    except HFValidationError:
-        raise BadData(place, "is no hub id, which reads owner/name@commit.") from None
     except FAULTS as error:
         raise Unreachable(f"The bundle {place} could not be fetched ({why(error)}).") from None

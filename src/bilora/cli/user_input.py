@@ -37,7 +37,7 @@ def read_stdin() -> str:
     try:
         text = decode(sys.stdin.buffer.read())
     except NotText as error:
-        raise BadData(STDIN, str(error), error.line) from None
+        raise BadData(STDIN, f"{error}; write it in UTF-8.", error.line) from None
     return checked(text.replace("\r\n", "\n").replace("\r", "\n"))
 
 

@@ -57,6 +57,7 @@ ADVICE: dict[int, tuple[str, ExitCode]] = {
     sqlite3.SQLITE_BUSY: ("Wait until other programs have let it go", ExitCode.UNREACHABLE),
     sqlite3.SQLITE_LOCKED: ("Wait until other programs have let it go", ExitCode.UNREACHABLE),
     sqlite3.SQLITE_FULL: ("Make room on its disk", MACHINE),
+    sqlite3.SQLITE_IOERR: ("Make room on its disk, or look at it", MACHINE),
     sqlite3.SQLITE_READONLY: ("See that this user may write the file and its folder", MACHINE),
     sqlite3.SQLITE_CANTOPEN: ("See that this user may write the file and its folder", MACHINE),
     sqlite3.SQLITE_NOMEM: ("End other programs", MACHINE),
