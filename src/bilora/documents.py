@@ -15,6 +15,8 @@ from bilora.textfiles import NotText, decode, encoding_of
 
 T = TypeVar("T", bound=BaseModel)
 
+MOST_SHOWN = 60
+"""Characters of a value that a fault repeats."""
 YES_NO = {"yes": True, "on": True, "no": False, "off": False}
 WANTED = {"int_type": "a whole number", "float_type": "a number", "bool_type": "true or false", "string_type": "text"}
 """What a field of each type wants, by pydantic's name of the fault."""
@@ -134,13 +136,14 @@ def _message(kind: str, value: object, message: str) -> str:
         return f"a {'list' if isinstance(value, list) else 'mapping'} is not {wanted}"
     if value is None:
         return f"there is no value, and {wanted} is needed"
+    shown = repr(value) if len(repr(value)) <= MOST_SHOWN else f"{repr(value)[:MOST_SHOWN]}…"
     if wanted == "text":
-        return f"{value!r} is a value of YAML's own; put it in quotes to have it as text"
-    if isinstance(value, Ambiguous) and value[:1].isdigit() and ":" not in value:
+        return f"{shown} is a value of YAML's own; put it in quotes to have it as text"
+    if isinstance(value, Ambiguous) and value.startswith("0") and ":" not in value:
         return f"{value} is read differently by different versions of YAML; write {value.lstrip('0_') or '0'}"
     if isinstance(value, float) and value.is_integer():
         return f"{value} is not {wanted}; write {value:.0f}"
-    return f"{value!r} is not {wanted}"
+    return f"{shown} is not {wanted}"
 
 
 def parse_document(path: Path, kind: type[T], document: Any, extra: list[str]) -> T:
