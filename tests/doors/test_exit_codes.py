@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import importlib
+import importlib.util
 import json
 import os
 import pkgutil
@@ -444,3 +444,46 @@ def session(leader: int) -> list[int]:
         if int(fields[3]) == leader:
             found.append(int(entry_.name))
     return found
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "code", "said"),
+    [
+        ({"base": {"id": "models/absent"}}, ["plan"], 2, "its config cannot be read (there is no config.json)"),
+        ({"tracking": {"sinks": ["no_such_tracker"]}}, ["train", "codegen"], 2, "tracking.sinks.0"),
+        ({"tracking": {"sinks": ["wandb"]}}, ["train", "codegen"], 4, 'Run `pip install "bilora[sinks]"`'),
+    ],
+    ids=["no model", "no such tracker", "tracker not installed"],
+)
+def test_what_params_ask_for_and_this_machine_lacks_is_one_sentence(
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    change: dict[str, Any],
+    arguments: list[str],
+    code: int,
+    said: str,
+) -> None:
+    document = yaml.safe_load((place / "params.yaml").read_text(encoding="utf-8"))
+    (place / "params.yaml").write_text(yaml.safe_dump({**document, **change}), encoding="utf-8")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None)
+    assert guarded(app, arguments) == code
+    assert said in capsys.readouterr().err
+
+
+def test_a_run_record_of_another_version_does_not_end_the_plan(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, text in (("a", "[]"), ("b", '{"task": "codegen"}'), ("c", "no JSON")):
+        (place / "runs" / name).mkdir(parents=True)
+        (place / "runs" / name / "run.json").write_text(text, encoding="utf-8")
+    assert guarded(app, ["plan"]) == 0
+    assert "last run here" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("key", ["", "  ", "schlüssel", b"\xff".decode(errors="surrogateescape")])
+def test_a_key_that_no_client_could_send_is_refused(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], key: str
+) -> None:
+    monkeypatch.setenv("CLIENT_KEY", key)
+    assert guarded(app, ["serve", "--api-key-env", "CLIENT_KEY"]) == 2
+    told = capsys.readouterr().err
+    assert "CLIENT_KEY" in told and told.count("\n") == 1

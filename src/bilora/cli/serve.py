@@ -96,6 +96,8 @@ def _key(name: str | None) -> str | None:
     key = os.environ.get(name, "").strip()
     if not key:
         raise BadData("--api-key-env", f"the environment variable {name} is empty or not set; put the key into it.")
+    if not key.isascii():
+        raise BadData("--api-key-env", f"the key in {name} has characters that no HTTP header carries; use ASCII.")
     return key
 
 

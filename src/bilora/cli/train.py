@@ -18,6 +18,7 @@ def train(task: TaskName) -> None:
     from bilora.cli import wiring
 
     params, chosen, task_type = wiring.load_named(task)
+    wiring.need_sinks(params)
     samples = {name: wiring.split(task, name) for name in ("train", "validation")}
     preferences = wiring.preferences(chosen, task)
     wiring.quiet_libraries()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bilora.errors import BadData, MissingStep, ParamsError, Unreachable
+from bilora.errors import BadData, MissingStep, NotReady, ParamsError, Unreachable
 from bilora.outside import Endpoint
 from bilora.params import PARAMS_FILE, Params, TaskParams, read_params
 from bilora.storage import read_json, read_record, read_records
@@ -79,6 +80,19 @@ def lock() -> Path:
     if not LOCK.is_file():
         raise BadData(LOCK, "the file does not exist; `git checkout requirements.txt` brings it back.")
     return LOCK
+
+
+def need_sinks(params: Params) -> None:
+    """Refuse to train towards a tracker that is not installed.
+
+    Raises:
+        NotReady: one is not.
+    """
+    absent = [name for name in params.tracking.sinks if importlib.util.find_spec(name) is None]
+    if absent:
+        raise NotReady(
+            f'{", ".join(absent)} is not installed. Run `pip install "bilora[sinks]"`, or take it out of tracking.sinks.'
+        )
 
 
 def source(params: TaskParams, seed: int) -> Source:
