@@ -234,6 +234,18 @@ def test_10_to_12_are_the_gate_s_verdicts(
     assert said in capsys.readouterr().out
 
 
+def test_an_entry_without_the_scores_of_its_metric_decides_nothing(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = entry({}) | {"scores": {}}
+    path = baseline(place / "o.json", docstring=empty)
+    assert guarded(app, ["compare", results(place / "n.json", docstring=empty), path]) == 11
+    (place / "benchmarking").mkdir()
+    baseline(place / "benchmarking" / "baseline.json", docstring=empty)
+    assert guarded(app, ["baseline", "show"]) == 0
+    assert "n 0" in capsys.readouterr().out
+
+
 def test_12_is_also_two_files_without_a_task(place: Path) -> None:
     assert guarded(app, ["compare", results(place / "n.json"), baseline(place / "o.json")]) == 12
 

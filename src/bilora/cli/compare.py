@@ -48,7 +48,7 @@ def compare(
                 "measured under other conditions (data, prompt, decoding, judge or isolation)",
             )
         else:
-            mine, theirs = a["scores"][a["metric"]], b["scores"][b["metric"]]
+            mine, theirs = a["scores"].get(a["metric"], {}), b["scores"].get(b["metric"], {})
             both = [i for i in mine if mine[i] is not None and theirs.get(i) is not None]
             if len(both) < max(2, params.benchmark.min_samples):
                 outcome, told = (

@@ -91,7 +91,7 @@ def need_sinks(params: Params) -> None:
     absent = [name for name in params.tracking.sinks if importlib.util.find_spec(name) is None]
     if absent:
         raise NotReady(
-            f'{", ".join(absent)} is not installed. Run `pip install "bilora[sinks]"`, or take it out of tracking.sinks.'
+            f'{", ".join(absent)} is not installed. Run `pip install "bilora[sinks]"`, or take it out of `tracking`.'
         )
 
 

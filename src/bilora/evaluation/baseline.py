@@ -68,7 +68,6 @@ def is_entry(entry: object) -> bool:
         isinstance(entry, dict)
         and all(isinstance(entry.get(field), str) for field in ("adapter_sha256", "key", "metric"))
         and isinstance(entry.get("scores"), dict)
-        and entry["metric"] in entry["scores"]
         and all(
             isinstance(scores, dict) and all(_is_score(value) for value in scores.values())
             for scores in entry["scores"].values()
