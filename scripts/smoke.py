@@ -8,8 +8,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from bilora.errors import ExitCode
+
 ROOT = Path(__file__).resolve().parent.parent
-GATE_SAID_NO = {1, 2}
+GATE_SAID_NO = {ExitCode.REGRESSED, ExitCode.INCONCLUSIVE}
 SMOKE = ROOT / "profiles" / "smoke.yaml"
 
 
@@ -36,12 +38,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bilora-smoke-") as name:
         folder = Path(name)
         copy_checkout(folder)
-        subprocess.run(["dvc", "repro", "evaluate"], cwd=folder, check=True)
+        if code := subprocess.run(["dvc", "repro", "evaluate"], cwd=folder, check=False).returncode:
+            print(f"smoke: DVC ended with {code}; its last lines name the stage", file=sys.stderr)
+            return ExitCode.INFRASTRUCTURE
         verdict = subprocess.run(["bilora", "benchmark"], cwd=folder, check=False).returncode
         whole = all((folder / path).is_file() for path in ("benchmarking/results.json", "report.html"))
     if not whole or verdict not in {0, *GATE_SAID_NO}:
         print(f"smoke: the loop did not reach a verdict (exit {verdict})", file=sys.stderr)
-        return 1
+        return verdict if verdict not in {ExitCode.OK, *GATE_SAID_NO} else ExitCode.INFRASTRUCTURE
     print(
         "smoke: the loop ran to a verdict"
         + ("" if verdict == 0 else "; the gate refused, as it should for such a model")

@@ -1,25 +1,121 @@
-"""A YAML file that people write, as a type: unknown keys are faults, and all faults are told at once."""
+"""A YAML file that people write, as a type: unknown keys are faults, and all faults are reported at once."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from bilora.errors import ParamsError
+from bilora.system_errors import problem
+from bilora.textfiles import NotText, decode, encoding_of
 
 T = TypeVar("T", bound=BaseModel)
 
+MOST_SHOWN = 60
+"""Characters of a value that a fault repeats."""
+YES_NO = {"yes": True, "on": True, "no": False, "off": False}
+WANTED = {"int_type": "a whole number", "float_type": "a number", "bool_type": "true or false", "string_type": "text"}
+"""What a field of each type wants, by pydantic's name of the fault."""
+
+
+class Ambiguous(str):
+    """An unquoted word that YAML 1.1 and 1.2 read differently, such as `no`, `010` or `1:30`; kept as it is written."""
+
+    __slots__ = ()
+
+
+def _flag(value: object) -> object:
+    return YES_NO.get(value.lower(), value) if isinstance(value, Ambiguous) else value
+
+
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 Count = Annotated[int, Field(ge=1)]
+Flag = Annotated[bool, BeforeValidator(_flag)]
+"""true or false; also yes, no, on and off where they are not in quotes."""
 
 
 class Slice(BaseModel):
-    """Base of all sections: closed, immutable, strict about types."""
+    """Base of all sections: closed, immutable, strict about types; numbers are finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as both versions of it read it: what they read differently stays a word, and a key stands once.
+
+    PyYAML alone takes `1e-4` for a word, `010` for 8, `1:30` for 90 and `no` for false, and the last of two
+    equal keys in silence.
+    """
+
+    repeated: list[str]
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        first: dict[str, int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                line = key.start_mark.line + 1
+                if key.value in first:
+                    self.repeated.append(f"line {line}: {key.value!r} is there already, in line {first[key.value]}")
+                first.setdefault(key.value, line)
+        return node
+
+
+def _integer(loader: _Loader, node: yaml.ScalarNode) -> int | Ambiguous:
+    text = loader.construct_scalar(node)
+    try:
+        return int(text, 0 if text.lstrip("+-")[:2] in ("0x", "0o") else 10)
+    except ValueError:  # it has more digits than Python reads, or `!!int` stands before a word
+        return Ambiguous(text)
+
+
+def _number(loader: _Loader, node: yaml.ScalarNode) -> float | Ambiguous:
+    text = loader.construct_scalar(node)
+    try:
+        return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    except ValueError:
+        return Ambiguous(text)
+
+
+DIGITS = "[0-9]+(?:_[0-9]+)*"
+SCALARS: tuple[tuple[str, str, Any, str], ...] = (
+    ("null", r"~|null|Null|NULL|", lambda loader, node: None, "~nN\0"),
+    ("bool", r"true|True|TRUE|false|False|FALSE", lambda loader, node: node.value.lower() == "true", "tTfF"),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*(?:_[0-9]+)*|0x[0-9a-fA-F]+|0o[0-7]+)", _integer, "-+0123456789"),
+    (
+        "float",
+        rf"[-+]?(?:{DIGITS}\.(?:{DIGITS})?(?:[eE][-+]?[0-9]+)?|\.{DIGITS}(?:[eE][-+]?[0-9]+)?|{DIGITS}[eE][-+]?[0-9]+"
+        r"|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN)",
+        _number,
+        "-+.0123456789",
+    ),
+    (
+        "ambiguous",
+        r"(?i:yes|no|on|off)|[-+]?0[0-9_]+|[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?",
+        lambda loader, node: Ambiguous(loader.construct_scalar(node)),
+        "yYnNoO-+0123456789",
+    ),
+    ("merge", "<<", None, "<"),
+)
+"""Of each kind of unquoted word: its tag, how it is written, how it is read, how it may begin."""
+TAG = "tag:yaml.org,2002:"
+
+_Loader.yaml_implicit_resolvers = {}
+_Loader.yaml_constructors = {
+    None: yaml.SafeLoader.construct_undefined,
+    f"{TAG}str": yaml.SafeLoader.construct_yaml_str,
+    f"{TAG}seq": yaml.SafeLoader.construct_yaml_seq,
+    f"{TAG}map": yaml.SafeLoader.construct_yaml_map,
+}
+for _name, _pattern, _construct, _begins in SCALARS:
+    _first = ["" if character == "\0" else character for character in _begins]
+    _Loader.add_implicit_resolver(f"{TAG}{_name}", re.compile(f"^(?:{_pattern})$"), _first)
+    if _construct is not None:
+        _Loader.add_constructor(f"{TAG}{_name}", _construct)
 
 
 def _place(location: tuple[int | str, ...]) -> str:
@@ -30,6 +126,24 @@ def _place(location: tuple[int | str, ...]) -> str:
         if before not in {"source", "hub"} or part not in kinds
     ]
     return ".".join(told) or "(top level)"
+
+
+def _message(kind: str, value: object, message: str) -> str:
+    """Say what is wrong with a value, and where its spelling is the cause, how to spell it."""
+    if (wanted := WANTED.get(kind)) is None:
+        return message
+    if isinstance(value, list | dict):
+        return f"a {'list' if isinstance(value, list) else 'mapping'} is not {wanted}"
+    if value is None:
+        return f"there is no value, and {wanted} is needed"
+    shown = repr(value) if len(repr(value)) <= MOST_SHOWN else f"{repr(value)[:MOST_SHOWN]}…"
+    if wanted == "text":
+        return f"{shown} is a value of YAML's own; put it in quotes to have it as text"
+    if isinstance(value, Ambiguous) and value.startswith("0") and ":" not in value:
+        return f"{value} is read differently by different versions of YAML; write {value.lstrip('0_') or '0'}"
+    if isinstance(value, float) and value.is_integer():
+        return f"{value} is not {wanted}; write {value:.0f}"
+    return f"{shown} is not {wanted}"
 
 
 def parse_document(path: Path, kind: type[T], document: Any, extra: list[str]) -> T:
@@ -44,22 +158,49 @@ def parse_document(path: Path, kind: type[T], document: Any, extra: list[str]) -
     try:
         parsed = kind.model_validate(document)
     except ValidationError as error:
-        faults += [f"{_place(fault['loc'])}: {fault['msg']}" for fault in error.errors()]
+        faults += [
+            f"{_place(fault['loc'])}: {_message(fault['type'], fault['input'], fault['msg'])}"
+            for fault in error.errors()
+        ]
         raise ParamsError(path, faults) from None
     if faults:
         raise ParamsError(path, faults)
     return parsed
 
 
-def load_yaml(path: Path) -> Any:
-    """Read a YAML file.
+def load_yaml(path: Path) -> tuple[Any, list[str]]:
+    """Read a YAML file; return its content, and the faults of its keys that stand twice.
 
     Raises:
-        ParamsError: it is absent, or no YAML.
+        ParamsError: it is absent, cannot be read, or is no YAML.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = path.read_bytes()
+        if (encoding := encoding_of(data)[0]) != "utf-8":
+            raise ParamsError(path, [f"the file is {encoding.upper()}, which DVC does not read; save it as UTF-8"])
+        loader = _Loader(decode(data))
+        loader.repeated = []
+        return loader.get_single_data(), loader.repeated
     except FileNotFoundError:
         raise ParamsError(path, ["the file does not exist; `bilora profile use nano` writes one"]) from None
+    except OSError as error:
+        raise ParamsError(path, [f"the file {problem(error)}"]) from None
+    except NotText as error:
+        raise ParamsError(path, [f"line {error.line}: the file {error}; save it as UTF-8"]) from None
+    except RecursionError:
+        raise ParamsError(path, ["not YAML that can be read here: it is nested too deeply"]) from None
     except yaml.YAMLError as error:
-        raise ParamsError(path, [f"not YAML: {error}"]) from None
+        raise ParamsError(path, [_not_yaml(error)]) from None
+
+
+def _not_yaml(error: yaml.YAMLError) -> str:
+    """Say in one line where a file is no YAML, and why."""
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"not YAML: the character {chr(error.character)!a} may not stand in it (position {error.position})"
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return f"not YAML: {error}"
+    mark = error.problem_mark
+    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    what = ", ".join(filter(None, (error.context if (error.problem or "").startswith("but") else None, error.problem)))
+    tabs = "; indent with spaces, not tabs" if "\\t" in (error.problem or "") else ""
+    return f"not YAML: {place}{what or error.context}{tabs}"

@@ -1,35 +1,55 @@
-"""What can go wrong, in words that say what to do.
+"""What can go wrong, in words that say what to do, and the exit code of each kind (docs/exit-codes.md).
 
 BiloraError
-├── ParamsError      params.yaml is wrong: fix the file (all faults at once)      exit 2
-├── UnknownTask      no file in bilora/tasks has this name                         exit 2
-├── BadData          a row or file is malformed: file and line are named           exit 2
-│   ├── UnknownModel no such system is loaded: those that are, are named           exit 2
-│   └── OtherBase    an adapter was made for another base or chat template         exit 2
-├── Busy             too many requests wait already: ask again later               exit 6
-├── MissingStep      an input is absent: run the named stage                       exit 3
-├── PreflightFailed  training would not teach what it should: nothing was trained  exit 4
-├── NotPromotable    the verdict does not cover these adapters                     exit 5
-├── WeakSandbox      this machine cannot confine model-written code: ask for weak   exit 4
-└── Unreachable      a hub, judge or endpoint did not answer: try again            exit 6
+├── ParamsError      params.yaml is wrong: fix the file (all faults at once)       2
+├── UnknownTask      no file in bilora/tasks has this name                         2
+├── BadData          a row, file or argument is malformed: it is named             2
+│   ├── UnknownModel no such system is loaded: those that are, are named           2
+│   └── OtherBase    an adapter was made for another base or chat template         2
+├── MissingStep      an input is absent: run the named stage                       3
+├── PreflightFailed  training would not teach what it should: nothing was trained  4
+├── WeakSandbox      this machine cannot confine model-written code                4
+├── NotReady         something that this needs is not installed or too small here  4
+├── NotPromotable    the verdict does not cover these adapters                     5
+├── Unreachable      a hub, judge or endpoint did not answer: try again            6
+├── Busy             too many requests wait, or a port is taken: try again later   6
+└── Infrastructure   this machine failed: sandbox, disk, memory, a library        13
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import IntEnum
 from pathlib import Path
 
 
-class BiloraError(Exception):
-    """One clear sentence for a person; the CLI prints it and leaves with `exit_code`."""
+class ExitCode(IntEnum):
+    """How a command ends; the only table of exit codes, explained in docs/exit-codes.md."""
 
-    exit_code = 1
+    OK = 0
+    CRASH = 1
+    BAD_INPUT = 2
+    MISSING_STEP = 3
+    NOT_READY = 4
+    NOT_PROMOTABLE = 5
+    UNREACHABLE = 6
+    REGRESSED = 10
+    INCONCLUSIVE = 11
+    INCOMPARABLE = 12
+    INFRASTRUCTURE = 13
+    INTERRUPTED = 130
+
+
+class BiloraError(Exception):
+    """One clear sentence for a person; the CLI prints it and ends with `exit_code`. Raise one of its kinds."""
+
+    exit_code = ExitCode.INFRASTRUCTURE
 
 
 class ParamsError(BiloraError):
     """All faults of a params file at once, each with its place."""
 
-    exit_code = 2
+    exit_code = ExitCode.BAD_INPUT
 
     def __init__(self, path: Path, faults: Sequence[str]) -> None:
         self.faults = tuple(faults)
@@ -41,7 +61,7 @@ class ParamsError(BiloraError):
 class UnknownTask(BiloraError):
     """A task is named that no file in bilora/tasks defines."""
 
-    exit_code = 2
+    exit_code = ExitCode.BAD_INPUT
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
         super().__init__(f"There is no task {name!r}. Known tasks: {', '.join(known)}.")
@@ -50,7 +70,7 @@ class UnknownTask(BiloraError):
 class BadData(BiloraError):
     """A data file cannot be used as it is."""
 
-    exit_code = 2
+    exit_code = ExitCode.BAD_INPUT
 
     def __init__(self, path: Path | str, problem: str, line: int | None = None) -> None:
         place = f"{path}:{line}" if line is not None else str(path)
@@ -69,39 +89,51 @@ class OtherBase(BadData):
 
 
 class Busy(BiloraError):
-    """An engine's queue is full."""
+    """An engine's queue is full, a port is taken, or another process holds a file."""
 
-    exit_code = 6
+    exit_code = ExitCode.UNREACHABLE
 
 
 class MissingStep(BiloraError):
     """An input is absent because an earlier stage has not run."""
 
-    exit_code = 3
+    exit_code = ExitCode.MISSING_STEP
 
-    def __init__(self, path: Path, stage: str) -> None:
-        super().__init__(f"{path} does not exist. Run `dvc repro {stage}` first.")
+    def __init__(self, path: Path, stage: str, problem: str = "does not exist") -> None:
+        super().__init__(f"{path} {problem}. Run `dvc repro {stage}` first.")
 
 
 class PreflightFailed(BiloraError):
     """Training stopped before its first step, and says why."""
 
-    exit_code = 4
+    exit_code = ExitCode.NOT_READY
+
+
+class NotReady(BiloraError):
+    """Something that the work needs is not installed, or too small, on this machine; nothing was begun."""
+
+    exit_code = ExitCode.NOT_READY
 
 
 class NotPromotable(BiloraError):
     """These adapters have no passing verdict bound to their bytes."""
 
-    exit_code = 5
+    exit_code = ExitCode.NOT_PROMOTABLE
 
 
 class WeakSandbox(BiloraError):
     """Model-written code would run without a filter on system calls."""
 
-    exit_code = 4
+    exit_code = ExitCode.NOT_READY
 
 
 class Unreachable(BiloraError):
     """Something outside did not answer."""
 
-    exit_code = 6
+    exit_code = ExitCode.UNREACHABLE
+
+
+class Infrastructure(BiloraError):
+    """This machine failed in the middle of the work: its sandbox, disk or memory, or a library."""
+
+    exit_code = ExitCode.INFRASTRUCTURE

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from bilora.documents import Count, Slice
+from bilora.documents import Count, Flag, Slice
 
 PRESETS: dict[str, tuple[str, str | None]] = {
     "groq": ("https://api.groq.com/openai/v1", "GROQ_API_KEY"),
@@ -72,7 +72,7 @@ class HubRepository(Slice):
 
     kind: Literal["hub"]
     id: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
-    private: bool = False
+    private: Flag = False
 
 
 class UrlHub(Slice):

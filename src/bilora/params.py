@@ -10,7 +10,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from bilora.documents import Count, Fraction, Slice, load_yaml, parse_document
+from bilora.documents import Count, Flag, Fraction, Slice, load_yaml, parse_document
 from bilora.outside import AnyHub, Endpoint
 
 PARAMS_FILE = Path("params.yaml")
@@ -252,14 +252,14 @@ class Tracking(Slice):
 class SandboxParams(Slice):
     """Where model-written code runs. `allow_weak`: also where system calls cannot be filtered; never promotes."""
 
-    allow_weak: bool = False
+    allow_weak: Flag = False
 
 
 class Params(Slice):
     """The whole of params.yaml."""
 
     profile: str
-    seed: int
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
     base: Base
     tasks: Annotated[dict[str, TaskParams], Field(min_length=1)]
     processing: Processing = Processing()
@@ -288,12 +288,11 @@ def read_params(path: Path = PARAMS_FILE, *, known_tasks: list[str] | None = Non
     Raises:
         ParamsError: with every fault and its place.
     """
-    document = load_yaml(path)
-    unknown = []
+    document, faults = load_yaml(path)
     if known_tasks is not None and isinstance(document, dict) and isinstance(document.get("tasks"), dict):
-        unknown = [
+        faults += [
             f"tasks.{name}: no such task; known: {', '.join(known_tasks)}"
             for name in document["tasks"]
             if name not in known_tasks
         ]
-    return parse_document(path, Params, document, unknown)
+    return parse_document(path, Params, document, faults)

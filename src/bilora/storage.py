@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from bilora.errors import BadData, MissingStep
 from bilora.records import Record
+from bilora.textfiles import read_text
 
 R = TypeVar("R", bound=Record)
 
@@ -38,10 +39,15 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data`, whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(data)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all. A lone surrogate becomes its escape."""
-    with atomic(path) as temporary:
-        temporary.write_bytes(text.encode("utf-8", errors="backslashreplace"))
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
 
 def dump_json(value: Any, *, indent: int | None = None) -> str:
@@ -58,13 +64,12 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        BadData: the file is absent or not JSON.
+        BadData: the file is absent, cannot be read, or is not JSON.
     """
+    text = read_text(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadData(path, "the file does not exist.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # a number may have too many digits, or the nesting be too deep
         raise BadData(path, f"not JSON ({error}).", getattr(error, "lineno", None)) from None
 
 

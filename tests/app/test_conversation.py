@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import Literal
 
 import pytest
 
@@ -105,3 +106,31 @@ def test_a_server_s_words_are_no_markup() -> None:
     drawn = plain("![x](http://elsewhere/x.png) <b>`$y$`</b> and plain words, with a comma.")
     assert drawn.startswith("\\!\\[x\\]\\(http://elsewhere/x.png\\) \\<b\\>\\`\\$y\\$\\`")
     assert drawn.endswith("and plain words, with a comma.")
+
+
+@pytest.mark.parametrize(
+    ("finish", "tokens", "state"),
+    [
+        ("stop", 5, ""),
+        ("length", 64, "cut off at the token limit"),
+        ("length", 63, "cut off, for the question leaves no more room"),
+    ],
+)
+def test_an_answer_that_was_cut_off_says_by_what(
+    turn: Turn, answer: Answer, finish: Literal["stop", "length"], tokens: int, state: str
+) -> None:
+    class Short:
+        def stream(self, system: str, request: Request) -> Generator[str, None, Completion]:
+            yield "x"
+            return Completion(
+                sample_id="s",
+                system=system,
+                text="x",
+                prompt_tokens=9,
+                output_tokens=tokens,
+                latency_s=1.0,
+                finish=finish,
+            )
+
+    list(answering(Short(), TASK, turn, answer))
+    assert answer.state == state

@@ -129,7 +129,34 @@ def test_a_chat_says_what_it_does_not_do(place: Path) -> None:
     _, poetry, bare, bow, long = done.stderr.strip().splitlines()
     assert "there is no poetry; base answers, of base, codegen, docstring" in poetry
     assert bare == "chat: base answers, of base, codegen, docstring."
-    assert "there is no /bow" in bow and "too many to answer within 512; /new" in long
+    assert "there is no /bow" in bow and "too many to answer within 512; ask with fewer words" in long
+
+
+def test_a_line_that_is_no_text_is_not_the_end_of_the_chat(place: Path) -> None:
+    piped = io.TextIOWrapper(io.BufferedReader(io.BytesIO(b"\xef\xbb\xbf/adapter codegen\nna\xefve\nsum\n")))
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.chdir(place),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(sys, "stdin", piped)
+        assert guarded(app, ["chat", "--max-tokens", "4"]) == 0
+    said = err.getvalue().splitlines()
+    assert said[1] == "chat: this line: is not UTF-8 (byte 0xef at position 2); write it in UTF-8."
+    assert out.getvalue().count("\n") >= 1 and "there is no" not in err.getvalue()
+
+
+def test_what_helps_against_a_cut_depends_on_what_cut(place: Path) -> None:
+    short = bilora(place, "generate", "sum", "--max-tokens", "4")
+    assert "cut off after 4 tokens; --max-tokens allows more" in short.stderr
+    full = bilora(place, "generate", "list " * 490, "--max-tokens", "5000", "--temperature", "2")
+    assert "for the context of 512 tokens is full; ask with fewer words" in full.stderr
+    long = "list " * 490 + "\n"
+    talk = bilora(place, "chat", "--max-tokens", "5000", "--temperature", "2", typed=long + "sum\n")
+    assert "is full; /new begins again" in talk.stderr
+    assert "tokens are too many to answer within 512; /new begins again" in talk.stderr
 
 
 def test_ctrl_c_ends_an_answer_and_not_the_chat(place: Path) -> None:
@@ -176,7 +203,7 @@ def test_an_engine_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
         [*BILORA, "generate", "sum"],
         cwd=tmp_path, env={**environment(tmp_path), "PYTHONPATH": search}, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr == (
         'bilora: llama.cpp is not installed. Run `pip install "bilora[llamacpp]"`, or set `inference.engine: torch`.\n'
     )

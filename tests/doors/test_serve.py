@@ -99,10 +99,31 @@ def test_it_serves_takes_up_a_new_version_and_ends_well(place: Path) -> None:
     assert out == f"serve: base, codegen at {url}/v1\n" and KEY not in out
 
 
+def test_sigterm_is_a_good_end(place: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with subprocess.Popen(
+        [sys.executable, "-m", "bilora", "serve", "--port", str(port)],
+        cwd=place, env=environment(place), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            try:
+                health(f"http://127.0.0.1:{port}")
+                break
+            except OSError:
+                assert process.poll() is None
+                time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+
+
 def test_a_key_that_is_not_there_is_one_sentence(place: Path) -> None:
     done = bilora(place, "serve", "--api-key-env", "NO_SUCH_KEY")
-    assert done.returncode == 1
-    said = "The environment variable NO_SUCH_KEY is empty or not set. Put the clients' key into it."
+    assert done.returncode == 2
+    said = "--api-key-env: the environment variable NO_SUCH_KEY is empty or not set; put the key into it."
     assert done.stderr == f"bilora: {said}\n"
 
 

@@ -209,8 +209,9 @@ def test_a_writer_that_does_not_let_go_is_named(tmp_path: Path, outbox: Outbox, 
     one = make()
     with Outbox(tmp_path / "outbox.sqlite3", patience_s=0.05) as other:
         outbox._db.execute("BEGIN IMMEDIATE")
-        with pytest.raises(OutboxFault, match="locked; nothing was changed"):
+        with pytest.raises(OutboxFault, match=r"locked; nothing was changed\. Wait until other programs") as caught:
             other.add(one)
+        assert caught.value.exit_code == 6
         outbox._db.execute("ROLLBACK")
         assert other.add(one)
 

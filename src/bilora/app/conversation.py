@@ -31,7 +31,8 @@ class Offer:
 class Answer:
     """One system's answer, growing while it is written. `made` is there when it was written to its end.
 
-    `rating` is the event id of the rating it was given, or empty.
+    `context_full` is whether it had to end before its token limit. `rating` is the event id of the rating it was
+    given, or empty.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Answer:
     base_revision: str
     text: str = ""
     made: Completion | None = None
+    context_full: bool = False
     fault: str = ""
     rating: str = ""
 
@@ -52,7 +54,9 @@ class Answer:
             return "stopped by you"
         if self.made.finish == "error":
             return self.made.reason
-        return "" if self.made.finish == "stop" else "cut off at the token limit"
+        if self.made.finish == "stop":
+            return ""
+        return "cut off, for the question leaves no more room" if self.context_full else "cut off at the token limit"
 
     @property
     def facts(self) -> str:
@@ -111,9 +115,15 @@ def answering(engine: Streamer, task: Task, turn: Turn, answer: Answer) -> Gener
             answer.text += next(stream)
             yield task.read_answer(answer.text, turn.prompt)
     except StopIteration as end:
-        answer.made = end.value
+        made: Completion = end.value
+        answer.made, answer.context_full = made, _ran_out_of_room(made, how)
     finally:
         stream.close()
+
+
+def _ran_out_of_room(made: Completion, how: Generation) -> bool:
+    """Whether an answer was cut off before its own limit; where nobody counted its tokens, that is not known."""
+    return made.finish == "length" and made.output_tokens is not None and made.output_tokens < how.max_new_tokens
 
 
 def difference(typed: str, written: str) -> str:

@@ -1,8 +1,11 @@
-"""The command line: one small module a verb. Heavy imports happen inside the verbs."""
+"""The command line: one small module per verb. Heavy imports happen inside the verbs."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
+import os
 import sys
 
 import typer
@@ -31,11 +34,13 @@ from bilora.cli import (
     serve,
     train,
 )
-from bilora.errors import BiloraError
+from bilora.cli.user_input import refuse_bytes
+from bilora.errors import BiloraError, ExitCode
+from bilora.system_errors import sentence
 
 app = typer.Typer(
     name="bilora",
-    help="An adapter factory: one frozen base, one LoRA adapter a task, shipped only when the numbers prove it.",
+    help="An adapter factory: one frozen base, one LoRA adapter per task, shipped only when the numbers prove it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -66,42 +71,78 @@ app.add_typer(baseline.app, name="baseline")
 app.add_typer(judge.app, name="judge")
 app.add_typer(feedback.app, name="feedback")
 
-INTERRUPTED = 130
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
-
 
 def guarded(run: typer.Typer, arguments: list[str] | None = None) -> int:
-    """Run a door: a known fault is one sentence on standard error and its exit code, never a traceback."""
+    """Run a command and return its exit code: a known fault is one sentence on standard error, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal's encoding lacks is escaped
+            stream.reconfigure(errors="backslashreplace")
     try:
-        run(arguments, standalone_mode=True)
+        refuse_bytes(sys.argv[1:] if arguments is None else arguments)
+        code = run(arguments, standalone_mode=False)
     except BiloraError as error:
-        print(f"bilora: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
+        return _say(str(error), error.exit_code)
+    except typer.TyperException as error:
+        return _usage(error)
+    except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
     except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        where = f" ({error.filename})" if error.filename else ""
-        print(
-            f"bilora: {error.strerror}{where}; nothing is half-written. Make room and run it again.",
-            file=sys.stderr,
-        )
-        return 1
+        return _system_fault(error)
     except SystemExit as leaving:
-        if leaving.code == INTERRUPTED:  # Typer's word for Ctrl-C
-            return _interrupted()
+        if isinstance(leaving.__context__, BrokenPipeError):  # Typer ends with 1 then
+            return _system_fault(leaving.__context__)
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except RuntimeError as error:
         if not isinstance(error.__cause__, KeyboardInterrupt):  # Python 3.11's word for Ctrl-C while a class is made
             raise
         return _interrupted()
-    return 0
+    if code == ExitCode.INTERRUPTED:  # Typer's word for Ctrl-C
+        return _interrupted()
+    try:
+        print(end="", flush=True)
+    except OSError as error:
+        if error.errno != errno.EPIPE:
+            return _system_fault(error)
+        _drop_output()  # the reader has left, and everything is done
+    return code if isinstance(code, int) else ExitCode.OK
+
+
+def _say(sentence: str, code: int) -> int:
+    print(f"bilora: {sentence}", file=sys.stderr)
+    return code
+
+
+def _usage(error: typer.TyperException) -> int:
+    """Say what is wrong with a command's arguments."""
+    context = getattr(error, "ctx", None)
+    what = " ".join(error.format_message().split()).rstrip(".")
+    if not what:  # Typer has shown the help already
+        return ExitCode.BAD_INPUT
+    hint = f"; `{context.command_path} --help` lists what there is." if context is not None else "."
+    return _say(f"{what}{hint}", ExitCode.BAD_INPUT)
+
+
+def _system_fault(error: OSError) -> int:
+    """Say what the operating system refused; an error of no known kind is a crash."""
+    if error.errno == errno.EPIPE and error.filename is None:
+        _drop_output()
+        return _say("whoever read the output has left, so this ended before it was done.", ExitCode.INFRASTRUCTURE)
+    if (known := sentence(error)) is None:
+        raise error
+    code, text = known
+    return _say(text, code)
+
+
+def _drop_output() -> None:
+    """Send the rest of standard output nowhere, so that Python does not fail once more at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _interrupted() -> int:
-    print("bilora: interrupted; nothing is half-written, and the same command goes on from here.", file=sys.stderr)
-    return INTERRUPTED
+    return _say("interrupted; nothing is half-written, and the same command continues from here.", ExitCode.INTERRUPTED)
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ def show() -> None:
     for name, entries in standing.items():
         for place in (CURRENT, CHAMPION):
             entry = entries[place]
-            known = [value for value in entry["scores"][entry["metric"]].values() if value is not None]
+            known = [value for value in entry["scores"].get(entry["metric"], {}).values() if value is not None]
             mean = sum(known) / len(known) if known else float("nan")
             print(f"{name} {place}: {entry['adapter_sha256'][:12]}, {entry['metric']} {mean:.3f}, n {len(known)}")
 

@@ -19,7 +19,7 @@ def _isolation(rows: Sequence[Scored]) -> str:
 
 
 def judge_rows(params: Params, rows: Mapping[str, Sequence[Scored]], *, keys: Mapping[str, str]) -> dict[str, Any]:
-    """Turn scored rows into results with a verdict a task."""
+    """Turn scored rows into results with a verdict per task."""
     from bilora.cli import wiring
     from bilora.evaluation.baseline import read_baseline
     from bilora.evaluation.gate import gate
@@ -76,7 +76,7 @@ def judge_rows(params: Params, rows: Mapping[str, Sequence[Scored]], *, keys: Ma
 
 
 def _finish(results: dict[str, Any]) -> int:
-    """Write results, metrics and report, print the table and the verdicts, return the gate's exit code."""
+    """Write results, metrics and report, print the table and the verdicts, return the gate's exit code (`ExitCode`)."""
     from bilora.cli import wiring
     from bilora.cli.report import write_report
     from bilora.cli.show import print_table, print_verdicts
@@ -104,13 +104,17 @@ def _means(task: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def evaluation_rows(params: Params) -> dict[str, list[Scored]]:
     """Read what the evaluate stages wrote."""
     from bilora.cli import wiring
+    from bilora.errors import MissingStep
     from bilora.records import Scored
     from bilora.storage import read_records
 
-    return {
-        name: list(read_records(wiring.need(wiring.EVALUATION / f"{name}.jsonl", f"evaluate@{name}"), Scored))
-        for name in params.tasks
-    }
+    rows: dict[str, list[Scored]] = {}
+    for name in params.tasks:
+        path, stage = wiring.EVALUATION / f"{name}.jsonl", f"evaluate@{name}"
+        rows[name] = list(read_records(wiring.need(path, stage), Scored))
+        if not rows[name]:
+            raise MissingStep(path, f"-f {stage}", "has no rows")
+    return rows
 
 
 def benchmark() -> None:

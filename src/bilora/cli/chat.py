@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bilora.cli.generate import Bundle, MaxTokens, Model, Seed, Temperature, TopP, longest, penalty, printed
+from bilora.cli.generate import Bundle, MaxTokens, Model, Seed, Temperature, TopP, cut_off, longest, penalty, printed
 
 if TYPE_CHECKING:
     from bilora.inference.engine import BatchedEngine
@@ -30,6 +30,7 @@ def chat(
     """Talk with the base and every adapter; `/adapter NAME` switches within the conversation."""
     from bilora.cli import served, wiring
     from bilora.cli.engines import answering
+    from bilora.cli.user_input import stdin_lines
     from bilora.errors import UnknownModel
     from bilora.inference.engine import BASE
     from bilora.tasks import load_task
@@ -45,9 +46,10 @@ def chat(
     print(f"chat: {', '.join(engine.models())}. {HELP}", file=sys.stderr)
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401 (input() then edits lines and remembers them)
-    with contextlib.suppress(EOFError):
-        while (typed := input(f"{talk.model}> " if sys.stdin.isatty() else "").strip()) != "/quit":
-            talk.hear(typed)
+    for line in stdin_lines(lambda: f"{talk.model}> "):
+        if (typed := line.strip()) == "/quit":
+            break
+        talk.hear(typed)
 
 
 @dataclass
@@ -63,7 +65,16 @@ class Conversation:
     said: list[Message] = field(default_factory=list)
 
     def hear(self, typed: str) -> None:
-        """Do what a line asks for."""
+        """Do what a line asks for; one that cannot be answered is not the end of the conversation."""
+        from bilora.cli.user_input import checked
+        from bilora.errors import BiloraError
+
+        try:
+            self._do(checked(typed, "this line"))
+        except BiloraError as error:
+            self._note(str(error))
+
+    def _do(self, typed: str) -> None:
         word, _, name = typed.partition(" ")
         if word == "/adapter":
             self._switch(name.strip())
@@ -87,9 +98,9 @@ class Conversation:
         question = Message(role="user", content=typed)
         request = self._request(question)
         [job] = self.engine.prepare([(self.model, request, lambda _: None)], streamed=False)
-        prompt = job.prompt_tokens
-        if prompt + request.max_new_tokens > self.engine.context:
-            self._note(f"this has {prompt} tokens, too many to answer within {self.engine.context}; /new begins anew.")
+        shorter = "/new begins again" if self.said else "ask with fewer words"
+        if job.prompt_tokens >= self.engine.context:
+            self._note(f"{job.prompt_tokens} tokens are too many to answer within {self.engine.context}; {shorter}.")
             return
         try:
             made = printed(self.engine.stream(self.model, request))
@@ -97,6 +108,8 @@ class Conversation:
             self._note("stopped; neither question nor answer is kept.")
             return
         self.said += [question, Message(role="assistant", content=made.text)]
+        if advice := cut_off(made, self.engine.context, "/new begins again"):
+            self._note(advice)
 
     def _request(self, question: Message) -> Request:
         from bilora.ports import Request

@@ -14,14 +14,14 @@ OldFile = Annotated[Path, typer.Argument(help="What to compare with: results.jso
 def _entries(path: Path) -> dict[str, dict[str, Any]]:
     from bilora.errors import BadData
     from bilora.evaluation.baseline import CURRENT, read_baseline
+    from bilora.evaluation.results import read_results
     from bilora.storage import read_json
 
     document = read_json(path)
-    tasks = document.get("tasks") if isinstance(document, dict) else None
-    if not isinstance(tasks, dict):
-        raise BadData(path, "is neither results.json nor a baseline.json.")
-    if all(isinstance(task, dict) and "entry" in task for task in tasks.values()) and tasks:
-        return {name: task["entry"] for name, task in tasks.items()}
+    if not isinstance(document, dict) or not isinstance(document.get("tasks"), dict):
+        raise BadData(path, "is neither a results.json nor a baseline.json.")
+    if "profile" in document or any(isinstance(task, dict) and "entry" in task for task in document["tasks"].values()):
+        return {name: task["entry"] for name, task in read_results(path)["tasks"].items()}
     return {name: standing[CURRENT] for name, standing in read_baseline(path).items()}
 
 
@@ -48,7 +48,7 @@ def compare(
                 "measured under other conditions (data, prompt, decoding, judge or isolation)",
             )
         else:
-            mine, theirs = a["scores"][a["metric"]], b["scores"][b["metric"]]
+            mine, theirs = a["scores"].get(a["metric"], {}), b["scores"].get(b["metric"], {})
             both = [i for i in mine if mine[i] is not None and theirs.get(i) is not None]
             if len(both) < max(2, params.benchmark.min_samples):
                 outcome, told = (

@@ -9,13 +9,17 @@ from typing import Annotated
 
 import typer
 
+from bilora.cli.generate import finite
+
 PAUSE_S = 5.0
 
 SpaceId = Annotated[str, typer.Argument(metavar="OWNER/SPACE", help="The Space, made if it is not there.")]
 Bundle = Annotated[
     str | None, typer.Option(help="owner/name or owner/name@commit. [default: what `hub` in params.yaml serves now]")
 ]
-Minutes = Annotated[float, typer.Option(min=0.01, help="How long the Space may take to build and to load.")]
+Minutes = Annotated[
+    float, typer.Option(min=0.01, max=1440, callback=finite, help="Time for the Space to build and to load.")
+]
 
 
 def deploy(space: SpaceId, bundle: Bundle = None, minutes: Minutes = 20.0) -> None:

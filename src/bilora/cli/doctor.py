@@ -10,6 +10,8 @@ from pathlib import Path
 
 import typer
 
+from bilora.errors import BiloraError, ExitCode
+
 FREE_GIB = 2
 KEYS = ("GROQ_API_KEY", "HF_TOKEN")
 
@@ -28,9 +30,10 @@ def _packages() -> str:
     from importlib import metadata
 
     from bilora.cli import wiring
+    from bilora.textfiles import read_text
 
     wrong = []
-    lines = [line.split("#")[0].strip() for line in wiring.LOCK.read_text(encoding="utf-8").splitlines()]
+    lines = [line.split("#")[0].strip() for line in read_text(wiring.LOCK).splitlines()]
     pins = dict(line.split("==", 1) for line in lines if "==" in line)
     for name, version in pins.items():
         try:
@@ -136,7 +139,7 @@ CHECKS: dict[str, Check] = {
 
 
 def doctor() -> None:
-    """Look at everything a run needs; name each fault and its fix."""
+    """Look at everything a run needs; name each fault and its fix; exit 4 if there is one."""
     faults = 0
     for name, check in CHECKS.items():
         try:
@@ -144,7 +147,10 @@ def doctor() -> None:
         except Fault as fault:
             faults += 1
             print(f"FAULT  {name}: {fault}")
+        except BiloraError as error:
+            faults += 1
+            print(f"FAULT  {name}: {error}")
         except Exception as error:  # one broken check must not hide what the others find
             faults += 1
             print(f"FAULT  {name}: the check itself failed: {type(error).__name__}: {error}")
-    raise typer.Exit(1 if faults else 0)
+    raise typer.Exit(ExitCode.NOT_READY if faults else ExitCode.OK)

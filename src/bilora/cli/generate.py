@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,14 +14,24 @@ if TYPE_CHECKING:
     from bilora.params import Params
     from bilora.records import Completion, Message
 
+
+def finite(value: float) -> float:
+    """Refuse `inf` and `nan`, which Typer takes for numbers within any bounds."""
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no finite number.")
+    return value
+
+
 Model = Annotated[str, typer.Option("--model", "-m", help="Who answers: base or a task's adapter.")]
 Bundle = Annotated[
-    str | None, typer.Option(help="A published bundle: a folder, or a hub id@commit. Default: adapters/.")
+    str | None, typer.Option(help="A published bundle: a folder, a URL, or a hub id@commit. Default: adapters/.")
 ]
 MaxTokens = Annotated[int | None, typer.Option(min=1, help="Longest answer in tokens. Default: the task's own.")]
-Temperature = Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")]
-TopP = Annotated[float, typer.Option(min=0.0, max=1.0, help="Draw from the likeliest tokens of this total chance.")]
-Seed = Annotated[int, typer.Option(help="Of the draws, where the temperature is above 0.")]
+Temperature = Annotated[float, typer.Option(min=0.0, callback=finite, help="0 takes the likeliest token.")]
+TopP = Annotated[
+    float, typer.Option(min=0.0, max=1.0, callback=finite, help="Draw from the likeliest tokens of this total.")
+]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the draws, where the temperature is above 0.")]
 
 
 def generate(
@@ -36,6 +47,7 @@ def generate(
     """Answer one question and print the answer as it is made."""
     from bilora.cli import served, wiring
     from bilora.cli.engines import answering
+    from bilora.cli.user_input import checked, read_stdin
     from bilora.errors import BadData, UnknownModel
     from bilora.inference.engine import BASE
     from bilora.ports import Request
@@ -46,7 +58,7 @@ def generate(
     folders = served.folders(params, bundle, asked=model)
     if model not in (BASE, *folders):
         raise UnknownModel(model, (BASE, *folders))
-    typed = sys.stdin.read() if prompt is None else prompt
+    typed = read_stdin() if prompt is None else checked(prompt, "prompt")
     if not typed.strip():
         raise BadData("prompt", "it is empty; give it as an argument or on standard input.")
     if model == BASE:
@@ -66,8 +78,21 @@ def generate(
         stop=tuple(stop or ()),
     )
     made = printed(engine.stream(model, request))
-    if made.finish == "length":
-        print(f"generate: cut off after {made.output_tokens} tokens; --max-tokens allows more.", file=sys.stderr)
+    if advice := cut_off(made, engine.context, "ask with fewer words"):
+        print(f"generate: {advice}", file=sys.stderr)
+
+
+def cut_off(made: Completion, context: int, shorter: str) -> str:
+    """Say why an answer was cut off and what helps, which is `shorter` where the context is full; empty if it ended."""
+    if made.finish != "length":
+        return ""
+    if (
+        made.prompt_tokens is not None
+        and made.output_tokens is not None
+        and (made.prompt_tokens + made.output_tokens >= context)
+    ):
+        return f"cut off after {made.output_tokens} tokens, for the context of {context} tokens is full; {shorter}."
+    return f"cut off after {made.output_tokens} tokens; --max-tokens allows more."
 
 
 def longest(params: Params, model: str, wanted: int | None) -> int:

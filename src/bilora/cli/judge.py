@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-INCONCLUSIVE, UNREACHABLE = 11, 6  # exit codes
-
 app = typer.Typer(help="The model that grades answers.", no_args_is_help=True)
 
 
@@ -27,7 +25,7 @@ def check(
     """
     from bilora.cli import wiring
     from bilora.cli.progress import bar
-    from bilora.errors import BadData
+    from bilora.errors import BadData, ExitCode
     from bilora.evaluation.judge_check import check_judge
     from bilora.params import PARAMS_FILE
     from bilora.storage import write_json
@@ -47,5 +45,5 @@ def check(
     write_json(wiring.JUDGE_CHECK, found.model_dump(mode="json"))
     print(f"judge check: {found.told()}")
     if found.unreachable:
-        raise typer.Exit(UNREACHABLE)
-    raise typer.Exit(INCONCLUSIVE if found.faults else 0)
+        raise typer.Exit(ExitCode.UNREACHABLE)
+    raise typer.Exit(ExitCode.INCONCLUSIVE if found.faults else ExitCode.OK)

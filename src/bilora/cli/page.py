@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,13 +18,19 @@ DOOR = Path("hf_space/app.py")
 ENDPOINT, ENDPOINT_KEY, BUNDLE = "BILORA_ENDPOINT", "BILORA_ENDPOINT_KEY", "BILORA_BUNDLE"
 
 
-def app(port: Annotated[int, typer.Option(help="Port on this machine.")] = 8501) -> None:
+def app(port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 8501) -> None:
     """Open the page on which the adapters are tried and rated."""
-    from bilora.cli import wiring
+    from bilora.cli.ports import bind
+    from bilora.errors import BadData
 
-    wiring.need(DOOR, "doctor")
-    command = [sys.executable, "-m", "streamlit", "run", str(DOOR), "--server.port", str(port)]
-    raise typer.Exit(subprocess.run(command, check=False).returncode)
+    if not DOOR.is_file():
+        raise BadData(DOOR, "there is no page here; change into a checkout of BiLoRA.")
+    for taken in bind("localhost", port):  # Streamlit's own fault would be a crash, seconds later
+        taken.close()
+    from streamlit.web.cli import main
+
+    # In this process, so that a signal to it ends the page, and nothing is left behind.
+    main(["run", str(DOOR), "--server.port", str(port)], prog_name="streamlit", standalone_mode=False)
 
 
 def page() -> None:
@@ -61,12 +65,10 @@ def current_offer(params: Params) -> Offer:
 
 def _fingerprint(params: Params) -> str:
     """Change when other adapters lie there, so that the page serves the new ones."""
-    from bilora.cli import wiring
+    from bilora.cli import served
 
-    marks = [wiring.ADAPTERS / name / "manifest.json" for name in params.tasks]
-    return " ".join([str(mark.stat().st_mtime_ns) if mark.exists() else "-" for mark in marks] + [
-        os.environ.get(name, "") for name in (ENDPOINT, BUNDLE)
-    ])  # fmt: skip
+    bundle = os.environ.get(BUNDLE, "")
+    return " ".join([served.mark(params, bundle or None), os.environ.get(ENDPOINT, ""), bundle])
 
 
 def _offer(params_json: str, fingerprint: str) -> Offer:  # a name with a leading underscore would not be hashed

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bilora.records import RunRecord
 
 
-def _last_runs() -> dict[str, dict[str, Any]]:
+def _last_runs() -> dict[str, RunRecord]:
+    """Return the last run of each task; records of another version tell nothing here and are passed over."""
     from bilora.cli import wiring
-    from bilora.storage import read_json
+    from bilora.errors import BadData
+    from bilora.records import RunRecord
+    from bilora.storage import read_record
 
     found = {}
     for path in sorted(wiring.RUNS.glob("*/run.json")):
-        record = read_json(path)
-        found[record["task"]] = record
+        with contextlib.suppress(BadData):
+            record = read_record(path, RunRecord)
+            found[record.task] = record
     return found
 
 
 def plan() -> None:
     """Say what training will take in memory, tokens and disk, beside what the last run took."""
     from bilora.cli import wiring
-    from bilora.errors import Unreachable
+    from bilora.errors import BadData, Unreachable
     from bilora.training.plan import plan_task
 
     params = wiring.load_params()
@@ -30,8 +38,13 @@ def plan() -> None:
 
     try:
         config = AutoConfig.from_pretrained(params.base.id, revision=params.base.revision)
-    except OSError as error:
-        raise Unreachable(f"The config of {params.base.id} could not be read ({str(error).splitlines()[0]}).") from None
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        if params.base.local:
+            if not (Path(params.base.id) / "config.json").is_file():
+                reason = "there is no config.json"
+            raise BadData(params.base.id, f"its config cannot be read ({reason}).") from None
+        raise Unreachable(f"The config of {params.base.id} could not be read ({reason}).") from None
     runs = _last_runs()
     print(
         f"base {params.base.id}: {params.base.quantize or params.base.dtype} in training, "
@@ -47,8 +60,8 @@ def plan() -> None:
         )
         if run := runs.get(name):
             print(
-                f"  last run here: {run['tokens'] / 1e6:.2f} M tokens at {run['tokens_per_s']:,.0f} tokens/s, "
-                f"{run['duration_s']:.0f} s, {run['peak_memory_bytes'] / 2**30:.2f} GiB with the framework"
+                f"  last run here: {run.tokens / 1e6:.2f} M tokens at {run.tokens_per_s:,.0f} tokens/s, "
+                f"{run.duration_s:.0f} s, {run.peak_memory_bytes / 2**30:.2f} GiB with the framework"
             )
     print(f"disk: {shutil.disk_usage(Path.cwd()).free / 2**30:.0f} GiB free")
     if params.base.local:

@@ -16,7 +16,7 @@ def pretrain(
     packages: Annotated[
         Path | None, typer.Option(help="Where `pip install --target` put packages of the corpus; else those here.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of initialisation, corpus order and batches.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of initialisation, corpus order and batches.")] = 42,
     corpus: Annotated[
         Path | None, typer.Option(help="Train on the corpus that --corpus-only made in this folder, here or elsewhere.")
     ] = None,

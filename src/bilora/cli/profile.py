@@ -30,19 +30,18 @@ def use(
     from bilora.cli import wiring
     from bilora.errors import BadData
     from bilora.params import PARAMS_FILE
-    from bilora.storage import write_text
+    from bilora.storage import write_bytes
 
     path = wiring.PROFILES / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(found.stem for found in wiring.PROFILES.glob("*.yaml")))
         raise BadData(path, f"there is no such profile; there are {known}.")
     wiring.load_params(path)
-    text = path.read_text(encoding="utf-8")
-    current = PARAMS_FILE.read_text(encoding="utf-8") if PARAMS_FILE.is_file() else text
-    known_texts = {found.read_text(encoding="utf-8") for found in wiring.PROFILES.glob("*.yaml")}
-    if current not in known_texts:
+    chosen = path.read_bytes()
+    current = PARAMS_FILE.read_bytes() if PARAMS_FILE.is_file() else chosen
+    if current not in {found.read_bytes() for found in wiring.PROFILES.glob("*.yaml")}:
         kept = PARAMS_FILE.with_name(f"{PARAMS_FILE.name}.kept")
-        write_text(kept, current)
+        write_bytes(kept, current)
         print(f"profile: your edited params were kept in {kept}")
-    write_text(PARAMS_FILE, text)
+    write_bytes(PARAMS_FILE, chosen)
     print(f"profile: {PARAMS_FILE} is now {name}; run `dvc repro`")

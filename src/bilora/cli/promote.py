@@ -9,11 +9,11 @@ def promote() -> None:
     """Make the published adapters the bar for the next ones, where a push was cut off before it did."""
     from bilora.cli import hubs, wiring
     from bilora.errors import NotPromotable
+    from bilora.evaluation.results import read_results
     from bilora.publishing.promote import promote as run
     from bilora.publishing.push import served
-    from bilora.storage import read_json
 
-    results = read_json(wiring.need(wiring.RESULTS, "benchmark"))
+    results = read_results(wiring.need(wiring.RESULTS, "benchmark"))
     hub, _ = hubs.hub(wiring.load_params())
     there = served(hub)
     for name, task in results["tasks"].items():

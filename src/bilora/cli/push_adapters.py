@@ -13,15 +13,15 @@ def push_adapters() -> None:
     from bilora.cli import hubs, wiring
     from bilora.cli.benchmark import evaluation_rows, judge_rows
     from bilora.errors import NotPromotable
+    from bilora.evaluation.results import read_results
     from bilora.params import HubSource
     from bilora.publishing.bundle import build_bundle
     from bilora.publishing.promote import promote
     from bilora.publishing.push import push
     from bilora.records import Verdict
-    from bilora.storage import read_json
 
     params = wiring.load_params()
-    results = read_json(wiring.need(wiring.RESULTS, "benchmark"))
+    results = read_results(wiring.need(wiring.RESULTS, "benchmark"))
     again = judge_rows(params, evaluation_rows(params), keys={})
     for name, task in results["tasks"].items():
         if task["entry"] != again["tasks"].get(name, {}).get("entry"):

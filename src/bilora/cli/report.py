@@ -28,9 +28,9 @@ def report() -> None:
     """Write report.html from the last benchmark and show the table, the verdicts and what to do next."""
     from bilora.cli import wiring
     from bilora.cli.show import print_table, print_verdicts
-    from bilora.storage import read_json
+    from bilora.evaluation.results import read_results
 
-    results = read_json(wiring.need(wiring.RESULTS, "benchmark"))
+    results = read_results(wiring.need(wiring.RESULTS, "benchmark"))
     write_report(results)
     print_table(results)
     print_verdicts(results)

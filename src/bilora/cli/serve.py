@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    import socket
+
     from bilora.params import Params
     from bilora.serving.app import Served
 
@@ -30,7 +32,7 @@ HERE = frozenset({"api_key_env", "batch", "queue", "max_tokens", "max_body", "dr
 def serve(
     context: typer.Context,
     bundle: Annotated[
-        str | None, typer.Option(help="A published bundle: a folder, or a hub id@commit. Default: adapters/.")
+        str | None, typer.Option(help="A published bundle: a folder, a URL, or a hub id@commit. Default: adapters/.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
@@ -41,7 +43,7 @@ def serve(
     queue: Annotated[int, typer.Option(min=1, help="So many more may wait; then the reply is 429.")] = 256,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer in tokens.")] = None,
     max_body: Annotated[int, typer.Option(min=1, help="Largest request in bytes.")] = 2**20,
-    drain_seconds: Annotated[int, typer.Option(min=0, help="Time that running answers get at the end.")] = 60,
+    drain_seconds: Annotated[int, typer.Option(min=0, max=86_400, help="Time for running answers at the end.")] = 60,
     print_: Annotated[
         Elsewhere | None, typer.Option("--print", help="Write how vLLM or Ray Serve serves this bundle, and leave.")
     ] = None,
@@ -52,19 +54,24 @@ def serve(
 ) -> None:
     """Serve the base and every adapter over OpenAI's API, all from one copy of the base."""
     from bilora.cli import wiring
+    from bilora.cli.ports import bind
 
     _refuse_idle(context, print_)
     params = wiring.load_params()
     if print_ is not None:
         _write_launch(params, bundle, print_, into, host=host, port=port, adapters_at=adapters_at)
         return
-    served = _served(
-        params, bundle, key=_key(api_key_env), batch=batch, queue=queue, max_tokens=max_tokens, max_body=max_body
-    )
-    print(f"serve: {', '.join(served.engine.models())} at http://{host}:{port}/v1")
-    if host not in LOOPBACK and served.key is None:
-        print("serve: anybody who reaches this address may ask; --api-key-env demands a key.", file=sys.stderr)
-    _run(served, host=host, port=port, drain_seconds=drain_seconds)
+    key = _key(api_key_env)
+    listening = bind(host, port)
+    try:
+        served = _served(params, bundle, key=key, batch=batch, queue=queue, max_tokens=max_tokens, max_body=max_body)
+        print(f"serve: {', '.join(served.engine.models())} at http://{host}:{port}/v1")
+        if host not in LOOPBACK and served.key is None:
+            print("serve: anybody who reaches this address may ask; --api-key-env demands a key.", file=sys.stderr)
+        _run(served, listening, drain_seconds=drain_seconds)
+    finally:
+        for one in listening:
+            one.close()
 
 
 def _refuse_idle(context: typer.Context, print_: Elsewhere | None) -> None:
@@ -82,12 +89,12 @@ def _refuse_idle(context: typer.Context, print_: Elsewhere | None) -> None:
 
 def _key(name: str | None) -> str | None:
     from bilora.cli import wiring
-    from bilora.errors import BiloraError
+    from bilora.errors import BadData
 
     if name is None:
         return None
     if (key := wiring.environment_key(name)) is None:
-        raise BiloraError(f"The environment variable {name} is empty or not set. Put the clients' key into it.")
+        raise BadData("--api-key-env", f"the environment variable {name} is empty or not set; put the key into it.")
     return key
 
 
@@ -138,8 +145,9 @@ def _served(
     )
 
 
-def _run(served: Served, *, host: str, port: int, drain_seconds: int) -> None:
+def _run(served: Served, listening: list[socket.socket], *, drain_seconds: int) -> None:
     import contextlib
+    import signal
 
     import uvicorn
 
@@ -147,15 +155,14 @@ def _run(served: Served, *, host: str, port: int, drain_seconds: int) -> None:
 
     config = uvicorn.Config(
         build(served),
-        host=host,
-        port=port,
         log_level="warning",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=drain_seconds,
     )
-    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how it is ended; what ran was finished
-        uvicorn.Server(config).run()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: uvicorn raises both again at its end
+    with contextlib.suppress(KeyboardInterrupt):  # that is how it is ended; what ran was finished
+        uvicorn.Server(config).run(sockets=listening)
 
 
 def _write_launch(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from bilora.cli import wiring
 from bilora.errors import BadData, OtherBase, Unreachable
@@ -13,6 +14,9 @@ from bilora.storage import read_json
 
 if TYPE_CHECKING:
     from bilora.params import Params
+
+FETCHED = Path(".cache/bundles")
+MANIFEST = "manifest.json"
 
 
 def folders(params: Params, place: str | None, *, asked: str | None = None) -> dict[str, Path]:
@@ -38,15 +42,22 @@ def folders(params: Params, place: str | None, *, asked: str | None = None) -> d
 
 
 def mark(params: Params, place: str | None) -> str:
-    """Return what changes when other adapters lie there; a bundle from the hub is pinned and never changes."""
-    places = [wiring.ADAPTERS / name for name in params.tasks] if place is None else [Path(place)]
-    manifests = [folder / "manifest.json" for folder in places]
-    found = [one.stat() if one.exists() else None for one in manifests]
-    return " ".join(f"{one.st_ino}.{one.st_mtime_ns}.{one.st_size}" if one else "-" for one in found)
+    """Return what changes when other adapters are there; a bundle that is fetched is pinned and never changes."""
+    if place is None:
+        places = [wiring.ADAPTERS / name for name in params.tasks]
+    else:
+        places = [_published(Path(place)) or Path(place)]
+    manifests = [folder / MANIFEST for folder in places]
+    found = [(one.parent.name, one.stat()) if one.exists() else None for one in manifests]
+    return " ".join(f"{one[0]}.{one[1].st_ino}.{one[1].st_mtime_ns}.{one[1].st_size}" if one else "-" for one in found)
 
 
 def bundle(place: str, params: Params) -> dict[str, Path]:
-    """Return the adapters' folders of a published bundle: a folder, or a hub id with `@` and a commit.
+    """Return the adapters' folders of a published bundle.
+
+    Args:
+        place: a bundle's folder, the folder or the URL that `push-adapters` publishes into, whose served
+            version is taken, or a hub id with `@` and a commit.
 
     Raises:
         BadData: it is no bundle, was made for another base, or its bytes are not those of its manifest.
@@ -54,18 +65,24 @@ def bundle(place: str, params: Params) -> dict[str, Path]:
     """
     from bilora.storage import sha256_file
 
-    folder = Path(place)
-    if not folder.is_dir():
-        folder = _from_hub(place)
-    manifest = read_json(folder / "manifest.json") if (folder / "manifest.json").is_file() else {}
-    adapters = manifest.get("adapters") if isinstance(manifest, dict) else None
-    if not (isinstance(adapters, dict) and isinstance(manifest.get("base"), dict) and "files" in manifest):
-        raise BadData(folder, "this is no bundle: name a folder with a manifest.json, or a hub id@commit.")
+    folder = _folder(place)
+    manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else None
+    if not _is_manifest(manifest):
+        raise BadData(
+            place,
+            "this is no bundle: name a folder with a manifest.json, the folder or URL that `bilora push-adapters` "
+            "publishes into, or a hub id@commit.",
+        )
     check_base(folder, manifest, params)
     for file, digest in manifest["files"].items():
         if not (folder / file).is_file() or sha256_file(folder / file) != digest:
             raise BadData(folder / file, "does not match the bundle's manifest; fetch it again.")
-    return {name: folder / name for name in adapters if name in params.tasks}
+    return {name: folder / name for name in manifest["adapters"] if name in params.tasks}
+
+
+def _is_manifest(manifest: Any) -> TypeGuard[Mapping[str, Any]]:
+    parts = ("adapters", "base", "files")
+    return isinstance(manifest, dict) and all(isinstance(manifest.get(part), dict) for part in parts)
 
 
 def check_base(place: Path | str, manifest: Mapping[str, Any], params: Params) -> None:
@@ -90,14 +107,46 @@ def check_base(place: Path | str, manifest: Mapping[str, Any], params: Params) -
         raise BadData(place, f"its adapters were made for {version}{which}; take a newer bundle.")
 
 
+def _folder(place: str) -> Path:
+    folder = Path(place)
+    if folder.is_dir():
+        return _published(folder) or folder
+    return _from_url(place) if "://" in place else _from_hub(place)
+
+
+def _published(folder: Path) -> Path | None:
+    """Return the version that a folder of publications serves; None if the folder is none, or is a bundle itself."""
+    from bilora.publishing.local_hub import LocalHub
+
+    return None if (folder / MANIFEST).is_file() else LocalHub(folder).folder()
+
+
+def _from_url(place: str) -> Path:
+    """Fetch the version that a URL serves, into a folder of its own name."""
+    from bilora.publishing.bundle import check_paths
+    from bilora.publishing.url_hub import UrlHub
+    from bilora.storage import atomic
+
+    hub = UrlHub(place)
+    if not (versions := hub.versions()):
+        raise BadData(place, "nothing was published there; `bilora push-adapters` publishes.")
+    files = hub.read(versions[0])
+    check_paths(place, files)
+    for name, data in files.items():
+        with atomic(FETCHED / versions[0] / name) as temporary:
+            temporary.write_bytes(data)
+    return FETCHED / versions[0]
+
+
 def _from_hub(place: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    from bilora.hub.client import FAULTS, why
 
     name, _, revision = place.partition("@")
-    if not revision:
+    if not revision or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise BadData(place, "is no folder here, and a hub id needs a pinned commit: owner/name@commit.")
     try:
         return Path(snapshot_download(name, revision=revision))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise Unreachable(f"The bundle {place} could not be fetched ({type(error).__name__}).") from None
+    except FAULTS as error:
+        raise Unreachable(f"The bundle {place} could not be fetched ({why(error)}).") from None

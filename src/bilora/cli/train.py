@@ -20,6 +20,7 @@ def train(task: TaskName) -> None:
     from bilora.data.ratings import GROUP, ratings_of, without_withdrawn
 
     params, chosen, task_type = wiring.load_named(task)
+    wiring.need_sinks(params)
     samples = {name: wiring.split(task, name) for name in ("train", "validation")}
     preferences = wiring.preferences(chosen, task)
     if ratings := ratings_of(samples["train"], preferences):
@@ -54,7 +55,7 @@ def train(task: TaskName) -> None:
             {name: [s.id for s in members] for name, members in samples.items()}
             | ({"preference": [row.model_dump() for row in preferences]} if preferences else {})
         ),
-        "lock": sha256_file(wiring.need(wiring.LOCK, "doctor")),
+        "lock": sha256_file(wiring.lock()),
         "template": sha256_json(loaded.tokenizer.chat_template),
         "mode": loaded.mode,
         "chat": [m.model_dump() for m in task_type.messages("")],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bilora.api_keys import clean_key
-from bilora.errors import BadData, MissingStep, OtherBase, ParamsError, Unreachable
+from bilora.errors import BadData, MissingStep, NotReady, OtherBase, ParamsError, Unreachable
 from bilora.outside import Endpoint
 from bilora.params import PARAMS_FILE, Params, TaskParams, read_params
 from bilora.storage import read_json, read_record, read_records
@@ -69,6 +70,30 @@ def need(path: Path, stage: str) -> Path:
     if not path.exists():
         raise MissingStep(path, stage)
     return path
+
+
+def lock() -> Path:
+    """Return the list of pinned packages, which every run record names.
+
+    Raises:
+        BadData: it is not here.
+    """
+    if not LOCK.is_file():
+        raise BadData(LOCK, "the file does not exist; `git checkout requirements.txt` brings it back.")
+    return LOCK
+
+
+def need_sinks(params: Params) -> None:
+    """Refuse to train towards a tracker that is not installed.
+
+    Raises:
+        NotReady: one is not.
+    """
+    absent = [name for name in params.tracking.sinks if importlib.util.find_spec(name) is None]
+    if absent:
+        raise NotReady(
+            f'{", ".join(absent)} is not installed. Run `pip install "bilora[sinks]"`, or take it out of `tracking`.'
+        )
 
 
 def source(params: TaskParams, seed: int) -> Source:
@@ -154,6 +179,8 @@ def adapter(params: Params, task: str) -> Path:
 
     folder = need(ADAPTERS / task, f"train@{task}")
     manifest, config = read_json(folder / "manifest.json"), read_json(folder / "adapter_config.json")
+    if not isinstance(config, dict) or not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise BadData(folder, f"is no adapter with a manifest; run `dvc repro -f train@{task}`.")
     base = params.base
     made_for = (manifest.get("base_id"), manifest.get("base_revision"))
     if made_for != (base.id, base_revision(base)) or config.get("base_model_name_or_path") != base.id:

@@ -10,7 +10,7 @@ from typing import Any
 
 from bilora.data.drops import Drops
 from bilora.data.similarity import LIKENESS, OVERLAP, REPETITION, Known, ngrams
-from bilora.errors import BadData, BiloraError
+from bilora.errors import BadData, Infrastructure
 from bilora.params import Processing
 from bilora.ports import Progress, Sandbox, silent
 from bilora.records import Drop, Program, Sample, Split
@@ -43,7 +43,7 @@ def process(
 
     Raises:
         BadData: a row is not what the task reads; file and line are named.
-        BiloraError: the sandbox itself failed, so nothing is known about a reference.
+        Infrastructure: the sandbox itself failed, so nothing is known about a reference.
     """
     drops = Drops()
     rows, samples = _read(task, raw, rules, drops, progress)
@@ -107,7 +107,7 @@ def _execute(
     isolation: set[str] = set()
     for sample, outcome in zip(tested, sandbox.run_many(programs, progress=progress), strict=True):
         if outcome.status == "infrastructure":
-            raise BiloraError(
+            raise Infrastructure(
                 f"The sandbox could not try the reference of {sample.source} ({outcome.detail}): "
                 "nothing was dropped or written; mend the sandbox (docs/sandbox.md) and run again."
             )

@@ -52,17 +52,18 @@ def read_baseline(path: Path) -> dict[str, dict[str, Any]]:
         return {}
     document = read_json(path)
     if not isinstance(document, dict) or document.get("schema") != BASELINE_SCHEMA:
-        raise BadData(path, f"not a baseline of schema {BASELINE_SCHEMA}; restore it from version control.")
+        raise BadData(path, f"is no baseline of schema {BASELINE_SCHEMA}; restore it from version control.")
     tasks = document.get("tasks")
     if not isinstance(tasks, dict):
         raise BadData(path, "`tasks` must be a mapping.")
     for name, standing in tasks.items():
-        if not isinstance(standing, dict) or not all(_is_entry(standing.get(place)) for place in (CURRENT, CHAMPION)):
+        if not isinstance(standing, dict) or not all(is_entry(standing.get(place)) for place in (CURRENT, CHAMPION)):
             raise BadData(path, f"the entry of {name!r} is malformed; restore it from version control.")
     return tasks
 
 
-def _is_entry(entry: object) -> bool:
+def is_entry(entry: object) -> bool:
+    """Whether this is what `baseline_entry` makes: an adapter, its key, its metric and every metric's scores."""
     return (
         isinstance(entry, dict)
         and all(isinstance(entry.get(field), str) for field in ("adapter_sha256", "key", "metric"))

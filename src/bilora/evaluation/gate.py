@@ -13,18 +13,19 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from bilora.errors import ExitCode
 from bilora.evaluation.baseline import CHAMPION, CURRENT, Scores, scores_of
 from bilora.evaluation.statistics import chance_of_no_loss, holm, score_difference
 from bilora.records import Check, Interval, Score, Scored, Verdict
 
 MAX_UNSCORED = 0.02
 
-EXIT_CODES: Mapping[str, int] = {
-    "pass": 0,
-    "regressed": 1,
-    "inconclusive": 2,
-    "incomparable": 3,
-    "infrastructure": 4,
+EXIT_CODES: Mapping[str, ExitCode] = {
+    "pass": ExitCode.OK,
+    "regressed": ExitCode.REGRESSED,
+    "inconclusive": ExitCode.INCONCLUSIVE,
+    "incomparable": ExitCode.INCOMPARABLE,
+    "infrastructure": ExitCode.INFRASTRUCTURE,
 }
 
 SEVERITY = ("regressed", "infrastructure", "incomparable", "inconclusive", "pass")

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from bilora.evaluation.baseline import baseline_entry
+from pydantic import ValidationError
+
+from bilora.errors import BadData
+from bilora.evaluation.baseline import baseline_entry, is_entry
 from bilora.evaluation.summary import DATASETS, FORM, OUTCOMES, Summary
 from bilora.records import Sample, Scored, Verdict
-from bilora.storage import sha256_json
+from bilora.storage import read_json, sha256_json
 from bilora.tasks.task import Task
 
 SCHEMA = 1
+TASK_FIELDS = frozenset(
+    {
+        "title",
+        "headline",
+        "metrics",
+        "not_run",
+        "key",
+        "adapter_sha256",
+        "verdict",
+        "entry",
+        "summary",
+        "samples",
+        "rows",
+    }
+)
+"""What results.json says of each task."""
 HARNESS = "1"
 """Raised whenever the same answers would score differently; older baselines then stop comparing."""
 
@@ -53,6 +73,34 @@ def comparability_key(
             "isolation": isolation,
         }
     )
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Read results.json.
+
+    Raises:
+        BadData: it is absent, something else, or of another schema.
+    """
+    document: Any = read_json(path)
+    tasks = document.get("tasks") if isinstance(document, dict) else None
+    if not isinstance(tasks, dict) or "profile" not in document:
+        raise BadData(path, "is no results.json of `bilora benchmark`.")
+    if document.get("schema") != SCHEMA:
+        raise BadData(path, f"is of schema {document.get('schema')}, not {SCHEMA}; run `dvc repro -f benchmark`.")
+    for name, task in tasks.items():
+        if not isinstance(task, dict) or TASK_FIELDS - task.keys() or not is_entry(task["entry"]):
+            raise BadData(path, f"what it says of {name!r} is not whole; run `dvc repro -f benchmark`.")
+        if not isinstance(task["summary"], dict) or not _is_verdict(task["verdict"]):
+            raise BadData(path, f"its summary or verdict of {name!r} is malformed; run `dvc repro -f benchmark`.")
+    whole: dict[str, Any] = document
+    return whole
+
+
+def _is_verdict(value: object) -> bool:
+    try:
+        return value is None or bool(Verdict.model_validate(value))
+    except ValidationError:
+        return False
 
 
 def build_results(

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from bilora.errors import BadData, BiloraError
+from bilora.errors import BadData, BiloraError, ExitCode
 from bilora.feedback import schema
 from bilora.feedback.folders import alone, sync
 from bilora.feedback.places import UNRECORDED
@@ -26,11 +26,26 @@ DEFAULT_FOLDER = "shards"
 """The default destination, beside the file."""
 
 
+MACHINE = ExitCode.INFRASTRUCTURE
+ADVICE: dict[int, tuple[str, ExitCode]] = {
+    sqlite3.SQLITE_BUSY: ("Wait until other programs have let it go", ExitCode.UNREACHABLE),
+    sqlite3.SQLITE_LOCKED: ("Wait until other programs have let it go", ExitCode.UNREACHABLE),
+    sqlite3.SQLITE_FULL: ("Make room on its disk", MACHINE),
+    sqlite3.SQLITE_IOERR: ("Make room on its disk, or look at it", MACHINE),
+    sqlite3.SQLITE_READONLY: ("See that this user may write the file and its folder", MACHINE),
+    sqlite3.SQLITE_CANTOPEN: ("See that this user may write the file and its folder", MACHINE),
+    sqlite3.SQLITE_NOMEM: ("End other programs", MACHINE),
+}
+"""Of SQLite's result codes: what helps, and the exit code."""
+
+
 class OutboxFault(BiloraError):
     """The outbox did not take or give something; what it holds is as it was."""
 
-    def __init__(self, path: Path, error: Exception) -> None:
-        super().__init__(f"{path}: {error}; nothing was changed. Make room or free the file, and try again.")
+    def __init__(self, path: Path, error: sqlite3.Error) -> None:
+        cause = getattr(error, "sqlite_errorcode", 0) & 0xFF  # Python's own errors have none
+        advice, self.exit_code = ADVICE.get(cause, ("Look at the disk and at the permissions of its folder", MACHINE))
+        super().__init__(f"{path}: {error}; nothing was changed. {advice}, and try again.")
 
 
 class Database:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from bilora.errors import BadData, BiloraError, Unreachable
+from bilora.errors import BadData, NotReady, Unreachable
 from bilora.inference.llama_library import EXTRA, QUANTIZING_BYTES, quantize
 from bilora.inference.loading import base_revision
 from bilora.inference.lora import Plain, unfit
@@ -128,7 +128,7 @@ def base_gguf(base: Base, weights: Weights, quantization: Quantization, kept: Pa
     The file has no vocabulary: texts are read and written by the base's own tokenizer.
 
     Raises:
-        BiloraError: memory or disk is too small, before anything is written.
+        NotReady: memory or disk is too small, before anything is written.
     """
     target = kept / f"base-{base_revision(base)}-{quantization}-v{FORMAT}.gguf"
     if target.is_file():
@@ -240,7 +240,7 @@ def _writer(path: Path) -> Iterator[Any]:
     try:
         from gguf import GGUFWriter
     except ImportError:
-        raise BiloraError(EXTRA) from None
+        raise NotReady(EXTRA) from None
     writer = GGUFWriter(path, ARCHITECTURE)
     try:
         yield writer

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, Self
 
-from bilora.errors import BiloraError, Unreachable
+from bilora.errors import BadData, Unreachable
 from bilora.inference.chat_client import ChatClient
 from bilora.inference.chat_replies import Reply
 from bilora.inference.endpoint_errors import RequestFailed
@@ -56,11 +56,11 @@ class EndpointEngine:
         """Answer every request, several at a time, in the order given.
 
         Raises:
-            BiloraError: `system` is not this endpoint's name.
+            BadData: `system` is not this endpoint's name.
         """
         if system != self._endpoint.name:
-            raise BiloraError(
-                f"Endpoint {self._endpoint.name!r} cannot answer as {system!r}. Ask that system's engine."
+            raise BadData(
+                f"endpoint {self._endpoint.name!r}", f"it cannot answer as {system!r}; ask that system's engine."
             )
         self._client.connect()  # once, before the threads
         with ThreadPoolExecutor(self._endpoint.concurrency, thread_name_prefix="endpoint") as pool:
@@ -78,7 +78,7 @@ class EndpointEngine:
 
         Raises:
             Unreachable: no usable reply came.
-            BiloraError: the model gave no answer.
+            Unreachable: the model gave no answer.
         """
         asked = {
             "model": self._endpoint.model,
@@ -99,7 +99,7 @@ class EndpointEngine:
         if not reason and finish == "length" and "}" not in reply.text:
             reason = f"the reply was cut off at {_JUDGE_TOKENS} tokens"
         if reason:
-            raise BiloraError(f"Endpoint {self._endpoint.name!r}: {reason}.")
+            raise Unreachable(f"Endpoint {self._endpoint.name!r}: {reason}.")
         return reply.text
 
     def stream(self, system: str, request: Request) -> Generator[str, None, Completion]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from bilora.errors import BiloraError
+from bilora.errors import BadData, Infrastructure, NotReady
 from bilora.ports import Progress
 
 if TYPE_CHECKING:
@@ -35,12 +35,12 @@ def library() -> Any:
     """Return llama_cpp, silenced; what it says of its last error is kept in `said`.
 
     Raises:
-        BiloraError: the extra is not installed.
+        NotReady: the extra is not installed.
     """
     try:
         import llama_cpp
     except ImportError:
-        raise BiloraError(EXTRA) from None
+        raise NotReady(EXTRA) from None
     llama_cpp.llama_log_set(_heard(llama_cpp), ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
     return llama_cpp
@@ -86,7 +86,7 @@ class Model:
             laid_out: lay weights out anew for this CPU, where the library can.
 
         Raises:
-            BiloraError: the file does not come into memory.
+            Infrastructure: the file does not come into memory.
         """
         llama = self.library = library()
         self.lock = threading.Lock()  # the library goes through all of a model's LoRAs when it plans a graph
@@ -95,7 +95,7 @@ class Model:
         how.use_extra_bufts = laid_out
         self._handle = llama.llama_model_load_from_file(str(path).encode(), how)
         if not self._handle:
-            raise BiloraError(f"llama.cpp cannot load {path} ({said.error}). Delete the file to have it made anew.")
+            raise Infrastructure(f"llama.cpp cannot load {path} ({said.error}). Delete the file to have it made anew.")
         self._alive: dict[int, tuple[Any, Any]] = {}
         weakref.finalize(self, _free, llama, self._handle, self._alive)
         self._settings = settings = llama.llama_context_default_params()
@@ -112,19 +112,20 @@ class Model:
         """Make a context under an adapter's GGUF file, or under none; its memory is let go after it is.
 
         Raises:
-            BiloraError: the adapter does not fit this model, or there is no memory; the reason is the library's.
+            BadData: the adapter does not fit this model; the reason is the library's.
+            Infrastructure: there is no memory.
         """
         llama = self.library
         with self.lock:
             self.let_go()
             lora = llama.llama_adapter_lora_init(self._handle, str(adapter).encode()) if adapter else None
             if adapter and not lora:
-                raise BiloraError(said.error)
+                raise BadData(adapter, f"does not fit this model ({said.error}).")
             handle = llama.llama_init_from_model(self._handle, self._settings)
             if not handle:
                 if lora:
                     llama.llama_adapter_lora_free(lora)
-                raise BiloraError(f"llama.cpp made no context of {self._settings.n_ctx} tokens ({said.error}).")
+                raise Infrastructure(f"llama.cpp made no context of {self._settings.n_ctx} tokens ({said.error}).")
             if lora:
                 handles = (llama.llama_adapter_lora_p_ctypes * 1)(lora)
                 llama.llama_set_adapters_lora(handle, handles, 1, (ctypes.c_float * 1)(1.0))
@@ -200,7 +201,7 @@ def quantize(source: Path, target: Path, ftype: int, progress: Progress) -> None
     The work is a thread's, so that Ctrl-C is heard at once.
 
     Raises:
-        BiloraError: the library could not do it.
+        Infrastructure: the library could not do it.
     """
     llama = library()
     settings = llama.llama_model_quantize_default_params()
@@ -218,7 +219,7 @@ def quantize(source: Path, target: Path, ftype: int, progress: Progress) -> None
     finally:
         said.tensors = None
     if codes != [0]:
-        raise BiloraError(f"llama.cpp could not quantise {source.name} ({said.error}).")
+        raise Infrastructure(f"llama.cpp could not quantise {source.name} ({said.error}).")
 
 
 def _address(pointer: Any) -> int:

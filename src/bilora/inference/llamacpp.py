@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bilora.errors import BadData, BiloraError
+from bilora.errors import BadData
 from bilora.inference.conversion import adapter_gguf, base_gguf, read_weights
 from bilora.inference.engine import BatchedEngine
 from bilora.inference.llama_library import MOST_ROWS, Context, Model, library
@@ -124,7 +124,7 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
 
         Raises:
             BadData: the base or an adapter cannot be served.
-            BiloraError: the extra is not installed, or memory or disk is too small.
+            NotReady: the extra is not installed, or memory or disk is too small.
         """
         import torch
         from transformers import GenerationConfig
@@ -154,7 +154,7 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
             need_memory(cells * token, f"Another adapter beside {base.id}", "End other programs.")
             try:
                 return LlamaAdapter(name, plain.sha256, model.context(converted))
-            except BiloraError as error:
+            except BadData as error:
                 raise BadData(folder, f"llama.cpp does not take it ({error}).") from None
 
         tokenizer = load_tokenizer(base)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bilora.bases.prompt import check_template
-from bilora.errors import BadData, Unreachable
+from bilora.errors import BadData, NotReady, Unreachable
 from bilora.inference.allocator import keep_freed_memory
 from bilora.params import Base
 from bilora.storage import sha256_json, sha256_tree
+
+NO_MODEL = "there is no model here; `base.id` must name a model folder or a hub id."
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ def base_files(base: Base) -> dict[str, str]:
         return {}
     folder = Path(base.id)
     if not (folder / "config.json").is_file():
-        raise BadData(folder, "there is no model here; `base.id` must name a model folder or a hub id.")
+        raise BadData(folder, NO_MODEL)
     return {name: digest for name, digest in sha256_tree(folder).items() if name.endswith(IDENTITY)}
 
 
@@ -102,6 +105,10 @@ def load_base(base: Base, *, training: bool = False) -> Loaded:
     if training and base.quantize == "nf4":
         if not cuda:
             raise BadData("base.quantize", "nf4 trains on CUDA only; set it to null on this machine.")
+        if importlib.util.find_spec("bitsandbytes") is None:
+            raise NotReady(
+                'bitsandbytes is not installed. Run `pip install "bilora[gpu]"`, or set base.quantize: null.'
+            )
         from transformers import BitsAndBytesConfig
 
         extra["quantization_config"] = BitsAndBytesConfig(
@@ -132,6 +139,8 @@ def load_base(base: Base, *, training: bool = False) -> Loaded:
 
 def _unreachable(base: Base, error: OSError) -> Unreachable | BadData:
     reason = str(error).splitlines()[0][:200]
+    if base.local and not (Path(base.id) / "config.json").is_file():
+        return BadData(base.id, NO_MODEL)
     if base.local:
         return BadData(base.id, f"cannot be loaded ({reason}).")
     return Unreachable(

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from bilora.errors import BiloraError
+from bilora.errors import NotReady
 
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
@@ -40,17 +40,17 @@ def token_bytes(config: Any, number: int) -> int:
 
 
 def need_memory(size: int, work: str, remedy: str) -> None:
-    """Raise BiloraError, one sentence with `remedy`, if less than `size` bytes of memory are free for `work`."""
+    """Raise NotReady, one sentence with `remedy`, if less than `size` bytes of memory are free for `work`."""
     free = free_memory()
     if free is not None and free < size:
-        raise BiloraError(f"{work} needs {size / GIB:.1f} GiB of memory and {free / GIB:.1f} GiB are free. {remedy}")
+        raise NotReady(f"{work} needs {size / GIB:.1f} GiB of memory and {free / GIB:.1f} GiB are free. {remedy}")
 
 
 def need_disk(folder: Path, size: int, work: str) -> None:
-    """Raise BiloraError, one sentence, if less than `size` bytes are free on the disk of `folder`."""
+    """Raise NotReady, one sentence, if less than `size` bytes are free on the disk of `folder`."""
     there = next(place for place in (folder, *folder.resolve().parents) if place.exists())
     free = shutil.disk_usage(there).free
     if free < size:
-        raise BiloraError(
+        raise NotReady(
             f"{work} needs {size / GIB:.1f} GiB on the disk of {folder} and {free / GIB:.1f} GiB are free. Make room."
         )

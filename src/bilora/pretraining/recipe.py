@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bilora.documents import Count, Slice, load_yaml, parse_document
+from bilora.documents import Count, Flag, Slice, load_yaml, parse_document
 from bilora.sources.names import Names
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -61,7 +61,7 @@ class Pretraining(Slice):
     warmup_steps: Count
     weight_decay: Annotated[float, Field(ge=0.0)]
     save_every: Count
-    compile: bool
+    compile: Flag
     precision: Literal["float32", "bfloat16"]
     """Of the products in training; weights, gradients and optimizer state are 32 bit either way."""
 
@@ -72,4 +72,4 @@ def read_pretraining(path: Path) -> Pretraining:
     Raises:
         ParamsError: with every fault and its place.
     """
-    return parse_document(path, Pretraining, load_yaml(path), [])
+    return parse_document(path, Pretraining, *load_yaml(path))

@@ -38,6 +38,20 @@ class LocalHub:
         served = [link.readlink().name] if link.is_symlink() else []
         return told if told[:1] == served else served + told
 
+    def folder(self) -> Path | None:
+        """Return the folder of the version that is served, or None if nothing is.
+
+        Raises:
+            BadData: the version that is named is not there.
+        """
+        versions = self.versions()
+        if not versions:
+            return None
+        folder = self._path / "versions" / versions[0]
+        if not folder.is_dir():
+            raise BadData(self._path, f"has no version {versions[0]}, which it names as served; push again.")
+        return folder
+
     def read(self, version: str) -> dict[str, bytes]:
         """Return the files of a version.
 
@@ -86,14 +100,18 @@ class LocalHub:
         for left in version.parent.glob(".incoming-*"):  # of a publish that was killed; the lock is ours
             shutil.rmtree(left)
         incoming = Path(tempfile.mkdtemp(dir=version.parent, prefix=".incoming-"))
-        incoming.chmod(0o755)
-        for name, data in files.items():
-            with atomic(incoming / name) as temporary:
-                temporary.write_bytes(data)
-        for folder in (path for path in incoming.rglob("*") if path.is_dir()):
-            _sync(folder)
-        _sync(incoming)
-        incoming.rename(version)
+        try:
+            incoming.chmod(0o755)
+            for name, data in files.items():
+                with atomic(incoming / name) as temporary:
+                    temporary.write_bytes(data)
+            for folder in (path for path in incoming.rglob("*") if path.is_dir()):
+                _sync(folder)
+            _sync(incoming)
+            incoming.rename(version)
+        except BaseException:
+            shutil.rmtree(incoming, ignore_errors=True)
+            raise
         _sync(version.parent)
 
     def _point(self, target: str) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self
 
-from bilora.errors import WeakSandbox
+from bilora.errors import BadData, WeakSandbox
 from bilora.ports import Progress, silent
 from bilora.records import Outcome, Program
 from bilora.sandbox.confinement import Layers, Limits
@@ -23,6 +23,8 @@ from bilora.sandbox.spawning import spawn
 from bilora.sandbox.wire import Channel, Closed
 
 _GRACE_S = 15.0
+BOUNDS = {"cpu_s": (0.01, 86_400.0), "wall_s": (0.01, 2 * 86_400.0 + 1), "memory_mb": (1, 2**20)}
+"""The limits that a program can have: a day, and a tebibyte."""
 _WINDOW = 16
 """Programs taken from the caller ahead of the one whose outcome is due, a worker."""
 
@@ -49,9 +51,9 @@ class ProcessSandbox:
         *,
         allow_weak: bool = False,
     ) -> None:
+        limits = _checked(Limits(cpu_s=cpu_s, wall_s=wall_s, memory_mb=memory_mb))
         self._workers = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
-        limits = Limits(cpu_s=cpu_s, wall_s=wall_s, memory_mb=memory_mb)
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for _ in range(workers):
             self._idle.put(_Worker(limits, allow_weak))
@@ -113,6 +115,15 @@ class ProcessSandbox:
                     for worker in workers:
                         self._idle.put(worker)
         return outcome
+
+
+def _checked(limits: Limits) -> Limits:
+    """Refuse limits that the kernel cannot set, which would look as if it could not confine at all."""
+    for field, (least, most) in BOUNDS.items():
+        value = getattr(limits, field)
+        if not least <= value <= most:  # NaN neither
+            raise BadData("sandbox", f"{field} is {value}; it can be from {least} to {most}.")
+    return limits
 
 
 class _Worker:

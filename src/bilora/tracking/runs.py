@@ -34,8 +34,8 @@ class RunFolder:
 def find_run(root: Path, adapter_sha256: str) -> dict[str, Any] | None:
     """Return the newest run record that made these adapter bytes, or None."""
     for path in sorted(root.glob("*/run.json"), reverse=True):
-        record: dict[str, Any] = read_json(path)
-        if record.get("adapter_sha256") == adapter_sha256:
+        record: Any = read_json(path)
+        if isinstance(record, dict) and record.get("adapter_sha256") == adapter_sha256:
             return record
     return None
 

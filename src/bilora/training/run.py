@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bilora.errors import PreflightFailed
+from bilora.errors import Infrastructure, PreflightFailed
 from bilora.inference.loading import Loaded, stop_ids
 from bilora.inference.local import LocalEngine
 from bilora.params import Base, Generation, TaskParams
@@ -68,7 +68,7 @@ def measure(
     """Mean headline score of `system` on `samples`, exactly as the benchmark asks and scores.
 
     Raises:
-        PreflightFailed: every score is missing, so that no checkpoint could be chosen.
+        Infrastructure: every score is missing, so that no checkpoint could be chosen.
     """
     completions = engine.generate(system, task.requests(samples, generation, seed))
     answered = zip(samples, completions, strict=True)
@@ -76,7 +76,7 @@ def measure(
     scores = task.metrics[0].score(pairs, referees, system=system)
     values = [row[0].value for row in scores if row[0].value is not None]
     if not values:
-        raise PreflightFailed(f"No validation answer of {task.name} could be scored: {scores[0][0].reason}.")
+        raise Infrastructure(f"No validation answer of {task.name} could be scored: {scores[0][0].reason}.")
     return sum(values) / len(values)
 
 

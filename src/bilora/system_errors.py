@@ -1,0 +1,52 @@
+"""The operating system's errors in words: what happened, what helps, and which exit code that is."""
+
+from __future__ import annotations
+
+import errno
+
+from bilora.errors import ExitCode
+
+INPUT, MACHINE, OUTSIDE = ExitCode.BAD_INPUT, ExitCode.INFRASTRUCTURE, ExitCode.UNREACHABLE
+
+CAUSES: dict[int, tuple[ExitCode, str, str]] = {
+    errno.ENOENT: (INPUT, "does not exist", "correct the path"),
+    errno.EISDIR: (INPUT, "is a folder, and a file is needed", "name a file"),
+    errno.ENOTDIR: (INPUT, "leads through a file as if that were a folder", "correct the path"),
+    errno.EEXIST: (INPUT, "is there already, and is no folder", "move it away"),
+    errno.ENAMETOOLONG: (INPUT, "is too long a name", "choose a shorter one"),
+    errno.ELOOP: (INPUT, "is a link that leads back to itself", "correct the link"),
+    errno.EACCES: (MACHINE, "may not be used by this user", "change its permissions or its owner"),
+    errno.EPERM: (MACHINE, "may not be used by this user", "change its permissions or its owner"),
+    errno.EROFS: (MACHINE, "is on a disk that can only be read", "work in a folder that can be written to"),
+    errno.ENOSPC: (MACHINE, "has no space left on its disk", "free some space"),
+    errno.EDQUOT: (MACHINE, "has used up the disk quota", "free some space or ask for a larger quota"),
+    errno.EFBIG: (MACHINE, "would be larger than this machine allows", "raise the limit (`ulimit -f`)"),
+    errno.EIO: (MACHINE, "could not be read or written", "look at the disk"),
+    errno.EMFILE: (MACHINE, "is one file too many for this process", "raise the limit (`ulimit -n`)"),
+    errno.ENFILE: (MACHINE, "is one file too many for this machine", "end other programs"),
+    errno.ENOMEM: (MACHINE, "found no free memory", "end other programs"),
+    errno.EAGAIN: (MACHINE, "is one process too many", "end other programs or raise the limit (`ulimit -u`)"),
+    errno.EADDRINUSE: (OUTSIDE, "is taken by another program", "choose another port"),
+    errno.ECONNREFUSED: (OUTSIDE, "refused the connection", "see whether the server runs"),
+    errno.ECONNRESET: (OUTSIDE, "broke off the connection", "try again"),
+    errno.ETIMEDOUT: (OUTSIDE, "did not answer in time", "try again"),
+    errno.EHOSTUNREACH: (OUTSIDE, "cannot be reached", "check the network"),
+    errno.ENETUNREACH: (OUTSIDE, "cannot be reached", "check the network"),
+}
+"""Of each error number: the exit code, what it says of the path, and what helps."""
+
+
+def problem(error: OSError) -> str:
+    """Say what an error means for the path it is about, and what helps."""
+    _, what, help_ = CAUSES.get(error.errno or 0, (MACHINE, f"cannot be used ({error.strerror or error})", ""))
+    return f"{what}; {help_}." if help_ else f"{what}."
+
+
+def sentence(error: OSError) -> tuple[ExitCode, str] | None:
+    """Return the exit code and the sentence for an error of a known kind; None for any other."""
+    if (known := CAUSES.get(error.errno or 0)) is None:
+        return None
+    code, what, help_ = known
+    name = error.filename if isinstance(error.filename, str) else "a file" if code != OUTSIDE else "the server"
+    stays = " Nothing is half-written, and files that were finished remain." if code == MACHINE else ""
+    return code, f"{name} {what}; {help_} and run it again.{stays}"

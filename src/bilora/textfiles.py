@@ -1,0 +1,63 @@
+"""Text that people hand in: UTF-8, with a byte order mark or without, or UTF-16 or UTF-32 with one."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+from bilora.errors import BadData
+from bilora.system_errors import problem
+
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # begins as the mark of UTF-16 does, so it is looked for first
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+class NotText(ValueError):
+    """Bytes that are no text; `line` is where, counted from 1."""
+
+    def __init__(self, problem: str, line: int) -> None:
+        super().__init__(problem)
+        self.line = line
+
+
+def encoding_of(head: bytes) -> tuple[str, int]:
+    """Return the encoding that the first bytes of a text announce, and the length of their mark."""
+    return next(((name, len(mark)) for mark, name in MARKS if head.startswith(mark)), ("utf-8", 0))
+
+
+def decode(data: bytes) -> str:
+    """Return the text of `data` without its byte order mark.
+
+    Raises:
+        NotText: a byte does not belong to the encoding; its position is named.
+    """
+    encoding, mark = encoding_of(data)
+    try:
+        return data[mark:].decode(encoding)
+    except UnicodeDecodeError as error:
+        start = error.start + mark
+        raise NotText(
+            f"is not {encoding.upper()} (byte 0x{data[start]:02x} at position {start})",
+            data[:start].decode(encoding, errors="replace").count("\n") + 1,
+        ) from None
+
+
+def read_text(path: Path) -> str:
+    """Read a text file that somebody named.
+
+    Raises:
+        BadData: it is absent, cannot be read, or is no text.
+    """
+    try:
+        return decode(path.read_bytes())
+    except FileNotFoundError:
+        raise BadData(path, "the file does not exist.") from None
+    except OSError as error:
+        raise BadData(path, problem(error)) from None
+    except NotText as error:
+        raise BadData(path, f"{error}; save it as UTF-8.", error.line) from None
