@@ -4,82 +4,140 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from bilora.metrics.functional import Functional
+from bilora.python_code.candidate import calls_candidate, candidate_name, defines_check, named_tests
+from bilora.python_code.signature import Unshowable, asked_name, definitions, shown
+from bilora.python_code.source import TOO_DEEP, fault, parse, tidy
 from bilora.records import Drop, Row, Sample
-from bilora.tasks.task import Task, parse
+from bilora.rows import Code, Lines, RowForm, Tests, Text, read
+from bilora.tasks.task import Task
 
 FENCED = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
 
-def tidy(code: str) -> str:
-    """Use \\n, four spaces for a tab, no trailing blanks, where that leaves the program as it was."""
-    plain = code.replace("\r\n", "\n").replace("\r", "\n").strip("\n").rstrip()
-    clean = "\n".join(map(_clean, plain.split("\n")))
-    if clean == plain:
-        return plain
-    before, after = parse(plain), parse(clean)
-    return clean if before and after and ast.dump(before) == ast.dump(after) else plain
+class _Tested(RowForm):
+    """What MBPP's rows have in common."""
+
+    code: Code
+    test_list: Tests
+    test_imports: Lines = ""
+    test_setup_code: Lines = ""
+    entry_point: Text = ""
 
 
-def _clean(line: str) -> str:
-    text = line.lstrip(" \t")
-    return (line[: len(line) - len(text)].expandtabs(4) + text).rstrip()
+class Mbpp(_Tested):
+    """A row of MBPP (Austin et al. 2021)."""
+
+    text: Text
 
 
-def signature(tree: ast.Module, test: str) -> str | None:
-    """Return the `def` line of the function that the test calls, or None."""
-    asked = parse(test)
-    if asked is None:
-        return None
-    called = {
-        node.func.id for node in ast.walk(asked) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-    }
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and node.name in called:
-            return f"def {node.name}({ast.unparse(node.args)}):"
-    return None
+class SanitizedMbpp(_Tested):
+    """A row of MBPP's sanitized subset."""
+
+    prompt: Text
 
 
-def sample(row: Row) -> Sample | Drop:
-    """Read a row of MBPP's shape: `text` (or `prompt`), `code`, `test_list`, `test_setup_code`."""
-    text = " ".join((row["text"] if "text" in row else row["prompt"]).split())
-    tests = tuple(test.replace("\r\n", "\n").strip() for test in row["test_list"])
-    target = tidy(row["code"])
-    tree = parse(target)
-    if not text:
-        return Drop(rule="no description")
-    if not tests:
-        return Drop(rule="no tests", detail=text)
-    if tree is None:
-        return Drop(rule="not Python", detail=text)
-    if "```" in target:
-        return Drop(rule="holds a code fence", detail=text)
-    head = signature(tree, tests[0])
-    if head is None:
-        return Drop(rule="first test calls no function of the code", detail=tests[0])
-    return Sample.create(
-        task=TASK.name,
-        prompt=f"{text}\n\nSignature: {head}{_shown(tests[0])}",
-        target=target,
-        tests=tests,
-        setup=row.get("test_setup_code", "").replace("\r\n", "\n").strip(),
-        source=row["source"],
-        group=row["group"],
-        licence=row["licence"],
-        tier=row.get("tier", ""),
-        split=row.get("split"),
+class HumanEval(RowForm):
+    """A row of HumanEval (Chen et al. 2021): `test` defines `check(candidate)`."""
+
+    prompt: Code
+    canonical_solution: Code
+    entry_point: Text
+    test: Code
+
+
+@dataclass(frozen=True)
+class _Exercise:
+    """What all forms have to say: a description, a reference, and how it is tested."""
+
+    text: str
+    code: str
+    tests: tuple[str, ...]
+    setup: str
+    entry_point: str
+    given: str = ""
+
+
+def _exercise(row: Mbpp | SanitizedMbpp | HumanEval) -> _Exercise:
+    if isinstance(row, HumanEval):
+        return _of_human_eval(row)
+    text = row.text if isinstance(row, Mbpp) else row.prompt
+    setup = "\n".join(filter(None, (row.test_imports.strip(), row.test_setup_code.strip())))
+    code = row.code
+    if "```" in code and parse(code) is None:  # the code of a chat's answer
+        code = extract(code)
+    return _Exercise(" ".join(text.split()), tidy(code), row.test_list, setup, row.entry_point)
+
+
+def _of_human_eval(row: HumanEval) -> _Exercise:
+    """Describe the function by its docstring. What its prompt defines before it is shown, and set up for every answer."""
+    code = tidy(row.prompt + row.canonical_solution)
+    tree = parse(code)
+    text, setup, given = "", [], []
+    for node in tree.body if tree else ():
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == row.entry_point:
+            text = ast.get_docstring(node) or ""
+            break
+        setup.append(ast.unparse(node))
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            given.append(setup[-1])
+    described = "\n".join(line for line in text.split("\n") if line.strip())
+    return _Exercise(
+        described, code, (row.test.strip(),), "\n".join(setup), row.entry_point, given="\n".join(given)
     )
 
 
-def _shown(test: str) -> str:
-    return f"\nMust pass: {test}"
+def sample(row: Row) -> Sample | Drop:
+    """Read a row of MBPP, of its sanitized subset, or of HumanEval."""
+    form: Mbpp | SanitizedMbpp | HumanEval | Drop = read(row, *TASK.forms)
+    if isinstance(form, Drop):
+        return form
+    exercise = _exercise(form)
+    text, target = exercise.text, exercise.code
+    tree = parse(target)
+    if not text:
+        return Drop(rule="no description")
+    if not exercise.tests:
+        return Drop(rule="no tests", detail=text)
+    if tree is None:
+        reason = fault(target)
+        return Drop(rule=reason if reason == TOO_DEEP else "not Python", detail=reason)
+    if extract(answer(target)) != target:
+        return Drop(rule="holds a code fence", detail=text)
+    name = exercise.entry_point or (candidate_name(tree) if calls_candidate(exercise.tests) else "")
+    tests = named_tests(exercise.tests, name)
+    name = name or asked_name(tree, tests[0]) or ""
+    if exercise.entry_point and name not in definitions(tree):
+        return Drop(rule="the code does not define its `entry_point`", detail=f"`entry_point` is {name}")
+    if not name:
+        return Drop(rule="first test calls no function of the code", detail=tests[0])
+    try:
+        head = shown(tree, name, tests, given=parse(exercise.setup))
+    except Unshowable as error:
+        return Drop(rule="no signature that an answer can keep to", detail=str(error))
+    given = f"\nGiven:\n{exercise.given}" if exercise.given else ""
+    return Sample.create(
+        task=TASK.name,
+        prompt=f"{text}\n\nSignature: {head}{given}{_shown(tests)}",
+        target=target,
+        tests=tests,
+        setup=exercise.setup,
+        **form.labels,
+    )
 
 
-def hide_tests(shown: Sample) -> Sample:
+def _shown(tests: Sequence[str]) -> str:
+    """Show the first test; a `check` function is none to be shown, since it holds them all."""
+    return "" if defines_check(tests[0]) else f"\nMust pass: {tests[0]}"
+
+
+def hide_tests(sample: Sample) -> Sample:
     """Ask for the same function without the test that the prompt shows."""
-    rest = shown.model_dump(exclude={"id", "prompt"})
-    return Sample.create(prompt=shown.prompt.removesuffix(_shown(shown.tests[0])), **rest)
+    rest = sample.model_dump(exclude={"id", "prompt"})
+    return Sample.create(prompt=sample.prompt.removesuffix(_shown(sample.tests)), **rest)
 
 
 def well_formed(code: str) -> bool:
@@ -111,6 +169,7 @@ TASK = Task(
         "Signature: def sum_even(numbers):\n"
         "Must pass: assert sum_even([1, 2, 4]) == 6"
     ),
+    forms=(Mbpp, SanitizedMbpp, HumanEval),
     well_formed=well_formed,
     hide_tests=hide_tests,
     language="python",

@@ -10,12 +10,16 @@ import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterator, Sequence
 
 from bilora.metrics.bleu import SmoothedBleu
 from bilora.metrics.sacre import SacreMetrics
+from bilora.python_code.docstrings import plain_signs, summary_text
+from bilora.python_code.source import TOO_DEEP, fault, parse, plain, tidy
 from bilora.records import Drop, Row, Sample
-from bilora.tasks.task import Task, parse
+from bilora.rows import Code, RowForm, Text, read
+from bilora.tasks.task import Task
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -27,10 +31,6 @@ LEAK_WORDS = 8
 WORD = re.compile(r"\w+")
 TOKEN = re.compile(r"\w+|[^\w\s]")
 NAME_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-SECTION = re.compile(
-    r"\s*(:\w+.*:|@\w+|>>>|(args|arguments|parameters|params|returns?|yields?|raises|examples?|notes?)\s*:?\s*$)",
-    re.I,
-)
 FENCE = re.compile(r"```(?:python)?\n(.*?)\n?```", re.DOTALL)
 TRIPLE = re.compile(r"""^[rRuU]?(\"{3}|'{3})|(\"{3}|'{3})$""")
 URL = re.compile(r"https?://|www\.|ftp://")
@@ -39,7 +39,18 @@ UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|TBD)\b|(?i:auto-?generated|automatic
 REFERENCE = re.compile(
     r"(see(?! (if|whether|how))|refer to|same as|alias (of|for)|inherited|overrid(es|den)|docstring)\b", re.I
 )
-FOREIGN = {"der", "die", "und", "das", "ist", "los", "las", "para", "que", "una", "les", "des", "est", "pour"}
+FOREIGN = set(
+    "der die und das ist ein eine einen einer für mit nicht wird werden gibt zurück "
+    "los las para que una el por del está les des est pour dans avec une du le et qui "
+    "os uma não são della gli che nel het een van zijn och att som jest dla".split()
+)
+"""Words of other languages that English sentences do not have by twos."""
+FOREIGN_SMALL = FOREIGN | set("de la à un à en au aux sur par ou es se si da do em di il lo zu den dem von auf i".split())
+ENGLISH = set(
+    "the of to a an and or for from in on with by at as is are be if all this that which when it its into per "
+    "each every not no given returns return".split()
+)
+ALPHABETS = ("LATIN", "GREEK", "MATHEMATICAL", "MICRO", "FEMININE", "MASCULINE", "MODIFIER", "SUPERSCRIPT", "DOUBLE-STRUCK")
 LITTLE = {"a", "an", "the", "this", "that", "of", "to", "for", "given", "and", "is", "it"}
 PARAMETERS = re.compile(r"\s*(args|arguments|parameters|params)\s*:?\s*", re.I)
 PARAMETER = re.compile(r"(\*{0,2}\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?:\([^)]*\))?\s*(?::|$)")
@@ -58,17 +69,12 @@ def name_words(name: str) -> list[str]:
 
 def summary(docstring: str) -> str:
     """Return what stands before the first blank line or section, on one line."""
-    lines: list[str] = []
-    for line in inspect.cleandoc(docstring).splitlines():
-        if SECTION.match(line):
-            break
-        lines.append(line)
-    return extract("\n".join(lines))
+    return extract(summary_text(docstring))
 
 
-def read(code: str) -> tuple[str, Function] | None:
+def read_function(code: str) -> tuple[str, Function] | None:
     """Dedent and parse a function, also one whose first line was cut out without its indentation."""
-    plain = textwrap.dedent(code.replace("\r\n", "\n").expandtabs(4)).strip("\n").rstrip()
+    plain = _dedented(code)
     function = _function(plain)
     if function is None:
         return None
@@ -81,18 +87,34 @@ def read(code: str) -> tuple[str, Function] | None:
     return plain, function
 
 
+def _dedented(code: str) -> str:
+    """Return code that begins at the left: of a chat's answer the code, of a cut-out decorated method all lines."""
+    fenced = FENCE.search(code) if parse(textwrap.dedent(plain(code))) is None else None
+    text = tidy(textwrap.dedent(plain(fenced[1] if fenced else code)).strip("\n"))
+    if text.startswith("@") and parse(text) is None:
+        first, _, others = text.partition("\n")
+        return f"{first}\n{textwrap.dedent(others)}"
+    return text
+
+
 def without_docstring(code: str, function: Function) -> str | None:
-    """Cut the docstring's lines out and leave all others as they are; None if nothing else remains."""
-    first, *rest = function.body
+    """Cut the docstring out and leave all else as it is; None if nothing else remains."""
+    first, *others = function.body
     if not _is_text(first):
         return code
-    end = first.end_lineno or first.lineno
-    if not rest or rest[0].lineno <= end:
+    if not others:
         return None
     lines = code.split("\n")
+    end = first.end_lineno or first.lineno
+    if others[0].lineno <= end:  # a statement follows on the docstring's last line
+        before = lines[first.lineno - 1].encode()[: first.col_offset]
+        behind = lines[end - 1].encode()[others[0].col_offset :]
+        return "\n".join((*lines[: first.lineno - 1], (before + behind).decode(), *lines[end:]))
     while not lines[end].strip():
         end += 1
-    return "\n".join((*lines[: first.lineno - 1], *lines[end:]))
+    head = lines[first.lineno - 1].encode()[: first.col_offset].decode()
+    kept = [head.rstrip()] if head.strip() else []  # the docstring stood behind the colon
+    return "\n".join((*lines[: first.lineno - 1], *kept, *lines[end:]))
 
 
 def documented(docstring: str) -> list[str]:
@@ -126,15 +148,27 @@ def _is_rule(line: str) -> bool:
     return len(line.strip()) > 2 and set(line.strip()) <= {"-", "="}
 
 
+class Documented(RowForm):
+    """A function, with or without its docstring in it, and the docstring."""
+
+    code: Code
+    docstring: Text
+
+
 def sample(row: Row) -> Sample | Drop:
-    """Read a row with `code` (with or without its docstring) and `docstring`."""
-    docstring, target = row["docstring"], summary(row["docstring"])
+    """Read a function and its docstring."""
+    form = read(row, *TASK.forms)
+    if isinstance(form, Drop):
+        return form
+    assert isinstance(form, Documented)
+    docstring = plain_signs(form.docstring)
+    target = summary(docstring)
     rule = _faulty_text(docstring, target)
     if rule:
         return Drop(rule=rule, detail=target)
-    found = read(row["code"])
+    found = read_function(form.code)
     if found is None:
-        return Drop(rule="not a Python function", detail=target)
+        return _no_function(form.code, target)
     code, function = found
     bare = without_docstring(code, function)
     if bare is None:
@@ -142,16 +176,23 @@ def sample(row: Row) -> Sample | Drop:
     rule = _faulty_code(function, bare) or _mismatch(function, bare, docstring, target)
     if rule:
         return Drop(rule=rule, detail=target)
-    return Sample.create(
-        task=TASK.name,
-        prompt=question(bare),
-        target=target,
-        source=row["source"],
-        group=row["group"],
-        licence=row["licence"],
-        tier=row.get("tier", ""),
-        split=row.get("split"),
-    )
+    return Sample.create(task=TASK.name, prompt=question(bare), target=target, **form.labels)
+
+
+def _no_function(code: str, target: str) -> Drop:
+    """Say why code is not the one function that a row is about."""
+    text = _dedented(code)
+    tree = parse(text)
+    if tree is None:
+        reason = fault(text)
+        return Drop(rule=TOO_DEEP if reason == TOO_DEEP else "not a Python function", detail=reason)
+    functions = [node for node in tree.body if isinstance(node, Function)]
+    if any("overload" in ast.unparse(decorator) for node in functions for decorator in node.decorator_list):
+        return Drop(rule="overloads of a function", detail=target)
+    if functions:
+        return Drop(rule="more than one function", detail=f"{len(tree.body)} statements: {target}")
+    rule = "a class, not a function" if any(isinstance(node, ast.ClassDef) for node in tree.body) else None
+    return Drop(rule=rule or "not a Python function", detail=target)
 
 
 def question(code: str) -> str:
@@ -180,7 +221,7 @@ def apply(typed: str, summary: str) -> str:
 
 def _bare(typed: str) -> str | None:
     fenced = FENCE.search(typed)
-    found = read(fenced[1] if fenced else typed)
+    found = read_function(fenced[1] if fenced else typed)
     return without_docstring(*found) if found else None
 
 
@@ -206,10 +247,20 @@ def _faulty_text(docstring: str, target: str) -> str | None:
         return f"fewer than {MIN_WORDS} words"
     if len(said) > MAX_WORDS:
         return f"more than {MAX_WORDS} words"
-    letters = sum(character.isalpha() or character.isspace() for character in target)
-    if not target.isascii() or letters < 0.55 * len(target) or len(FOREIGN.intersection(said)) > 1:
-        return "not English"
-    return None
+    return None if _is_english(target, said) else "not English"
+
+
+def _is_english(target: str, said: Sequence[str]) -> bool:
+    """Whether a sentence may be English: names with accents and mathematical signs do not speak against it."""
+    letters = [character for character in target if character.isalpha()]
+    others = [letter for letter in letters if not unicodedata.name(letter, "").startswith(ALPHABETS)]
+    accents = any(not letter.isascii() for letter in letters)
+    return (
+        len(letters) + target.count(" ") >= 0.55 * len(target)
+        and len(others) <= 0.1 * len(letters)
+        and len(FOREIGN.intersection(said)) < 2
+        and not (accents and FOREIGN_SMALL.intersection(said) and not ENGLISH.intersection(said))
+    )
 
 
 def _faulty_code(function: Function, bare: str) -> str | None:
@@ -302,4 +353,5 @@ TASK = Task(
     },
     ask=ask,
     apply=apply,
+    forms=(Documented,),
 )

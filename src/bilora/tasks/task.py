@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import ast
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bilora.params import Generation
 from bilora.ports import Metric, Request
+from bilora.python_code.source import parse as parse
 from bilora.records import Drop, Message, Row, Sample
+from bilora.rows import RowForm
 
 
 @dataclass(frozen=True)
 class Task:
     """One thing an adapter learns to do.
 
-    `sample` turns a raw row into a sample or says which rule refused it. `answer` renders a
+    `sample` turns a raw row into a sample or says which rule refused it. `forms` are the shapes of row that
+    it reads: a source keeps their columns, and says so if no row has them. `answer` renders a
     reference as the assistant's turn, `extract` reads an assistant's turn back:
     `extract(answer(target)) == target` for every sample. The first name of `metrics[0]` is the headline.
     `floors` are trivial answers any useful model must beat. `well_formed` says whether an extracted answer
@@ -33,6 +34,7 @@ class Task:
     extract: Callable[[str], str]
     metrics: tuple[Metric, ...]
     example: str
+    forms: tuple[type[RowForm], ...] = ()
     floors: Mapping[str, Callable[[Sample], str]] = field(default_factory=dict)
     well_formed: Callable[[str], bool] = bool
     hide_tests: Callable[[Sample], Sample] | None = None
@@ -68,12 +70,3 @@ class Task:
             for s in samples
         ]
 
-
-def parse(code: str) -> ast.Module | None:
-    """Parse Python; None if it is not. Other people's invalid escapes are not our news."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
