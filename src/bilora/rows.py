@@ -11,7 +11,7 @@ import ast
 import json
 import math
 from collections.abc import Collection, Iterable, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
@@ -178,7 +178,14 @@ def columns(forms: Iterable[type[RowForm]]) -> frozenset[str]:
 
 def missing(present: Collection[str], forms: Sequence[type[RowForm]]) -> list[str]:
     """Return the columns that the nearest form lacks, [] if one form is complete."""
-    return min((_lacking(form, present) for form in forms), key=len, default=[])
+    return _lacking(_nearest(present, forms), present) if forms else []
+
+
+def _nearest(present: Collection[str], forms: Sequence[type[RowForm]]) -> type[RowForm]:
+    """Return the form that lacks the fewest columns; of several the one that finds the most."""
+    return min(
+        forms, key=lambda form: (len(_lacking(form, present)), -len(set(form.model_fields).intersection(present)))
+    )
 
 
 def _lacking(form: type[RowForm], present: Collection[str]) -> list[str]:
@@ -187,11 +194,10 @@ def _lacking(form: type[RowForm], present: Collection[str]) -> list[str]:
 
 
 def read(row: Row, *forms: type[F]) -> F | Drop:
-    """Read a row as the first form that it has all columns of, else as the nearest; a Drop says why it cannot be."""
+    """Read a row as the form that is nearest to its columns; a Drop says why it cannot be."""
     present = {column for column, value in row.items() if not is_absent(value)}
-    form = min(forms, key=lambda one: len(_lacking(one, present)))
     try:
-        return form.model_validate(dict(row))
+        return cast(F, _nearest(present, forms).model_validate(dict(row)))
     except ValidationError as error:
         return _drop(error)
 

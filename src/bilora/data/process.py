@@ -10,7 +10,7 @@ from typing import Any
 
 from bilora.data.drops import Drops
 from bilora.data.similarity import LIKENESS, OVERLAP, REPETITION, Known, ngrams
-from bilora.errors import BadData, BiloraError
+from bilora.errors import BiloraError
 from bilora.params import Processing
 from bilora.ports import Progress, Sandbox, silent
 from bilora.records import Drop, Program, Sample, Split
@@ -132,9 +132,9 @@ def _deduplicate(samples: list[Sample], rules: Processing, drops: Drops) -> list
     known: defaultdict[Split | None, Known] = defaultdict(lambda: Known(rules))
     for sample in samples:
         if twin := ids.get((sample.split, sample.id)):
-            drops.add_sample("exact duplicate", sample, f"of {twin.source}")
+            drops.add_sample("exact duplicate", sample, f"of {drops.place(twin)}")
         elif twin := known[sample.split].met(sample):
-            drops.add_sample(REPETITION if sample.tests else LIKENESS, sample, f"of {twin.source}")
+            drops.add_sample(REPETITION if sample.tests else LIKENESS, sample, f"of {drops.place(twin)}")
         else:
             ids[sample.split, sample.id] = sample
             kept.append(sample)

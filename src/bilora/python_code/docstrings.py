@@ -1,9 +1,10 @@
-"""Where a docstring's summary ends, and its typographic signs in ASCII."""
+"""Docstrings as text: where the summary ends, which parameters are described, typographic signs in ASCII."""
 
 from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Iterator
 
 # sphinx.ext.napoleon (Google and NumPy style) and numpydoc, then what else heads a section in the wild.
 NAPOLEON = (
@@ -28,25 +29,30 @@ BARE = re.compile(rf"\s*(?:(?i:{ANY_CASE})|(?=[A-Z])(?i:{SECTIONS}))\s*$")
 INLINE = re.compile(rf"\s*(?=[A-Z])(?i:{SECTIONS})\s*:\s")
 """A section's name with its text behind it. Such a line in lower case is prose that was wrapped there."""
 UNDERLINED = re.compile(rf"\s*{SECTIONS}\s*$", re.I)
-MARKED = re.compile(r"\s*(?::\w[^:`]*:(?:\s|$)|@\w+|>>>|\.\.\s+\w)")
-"""A field (Sphinx, epytext), a doctest or a directive; a role such as :class:`Name` is prose."""
+MARKED = re.compile(r"\s*(?::\w[^:`]*:(?:\s|$)|@\w+|>>>)")
+"""A field (Sphinx, epytext) or a doctest; a role such as :class:`Name` is prose."""
+DIRECTIVE = re.compile(r"\s*\.\.\s+\w")
 RULE = re.compile(r"\s*([-=~^*#\"'+])\1{2,}\s*$")
+PARAMETERS = re.compile(r"\s*(args|arguments|parameters|params)\s*:?\s*", re.I)
+PARAMETER = re.compile(r"(\*{0,2}\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?:\([^)]*\))?\s*(?::|$)")
+SPHINX_NAME = re.compile(r"^\s*:param\s+(?:[\w.\[\]]+\s+)?(\w+)\s*:", re.M)
 
+SPACES = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+INVISIBLE = "\u00ad\u200b\u200c\u200d\u2060\ufeff"
 SIGNS = str.maketrans(
     {
         **dict.fromkeys("\u2018\u2019\u201a\u201b\u2032", "'"),
         **dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb\u2033", '"'),
         **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-"),
-        "\u2026": "...",
-        **dict.fromkeys("\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000", " "),
-        **dict.fromkeys("\u00ad\u200b\u200c\u200d\u2060\ufeff"),
-        **{"\ufb00": "ff", "\ufb01": "fi", "\ufb02": "fl", "\ufb03": "ffi", "\ufb04": "ffl"},
+        **dict.fromkeys(SPACES, " "),
+        **dict.fromkeys(INVISIBLE),
+        **{"\u2026": "...", "\ufb00": "ff", "\ufb01": "fi", "\ufb02": "fl", "\ufb03": "ffi", "\ufb04": "ffl"},
     }
-)  # fmt: skip
+)
 
 
 def plain_signs(text: str) -> str:
-    """Write typographic quotes, dashes, ellipses, spaces and ligatures in ASCII; letters and mathematical signs stay."""
+    """Write typographic quotes, dashes, ellipses, spaces and ligatures in ASCII; accents and symbols stay."""
     return text.translate(SIGNS)
 
 
@@ -68,8 +74,39 @@ def summary_text(docstring: str) -> str:
 def _ends_summary(line: str, after: str, *, first: bool) -> bool:
     if MARKED.match(line) or INLINE.match(line) or _is_section(line, after):
         return True
-    return not first and bool(RULE.match(line) or RULE.match(after))  # a heading of another name
+    return not first and bool(DIRECTIVE.match(line) or RULE.match(line) or RULE.match(after))  # or another heading
 
 
 def _is_section(line: str, after: str) -> bool:
     return bool(ALONE.match(line) or BARE.match(line) or (UNDERLINED.match(line) and RULE.match(after)))
+
+
+def documented(docstring: str) -> list[str]:
+    """Return the parameter names that a Google, NumPy or Sphinx section describes."""
+    text = inspect.cleandoc(docstring)
+    lines = text.splitlines()
+    names: list[str] = SPHINX_NAME.findall(text)
+    for place, line in enumerate(lines):
+        if PARAMETERS.fullmatch(line):
+            names += _section(lines[place + 1 :])
+    return names
+
+
+def _section(lines: list[str]) -> Iterator[str]:
+    underlined = bool(lines) and _is_rule(lines[0])
+    body = lines[1:] if underlined else lines
+    level: int | None = None
+    for line, after in zip(body, [*body[1:], ""], strict=False):
+        indent = len(line) - len(line.lstrip())
+        if not line.strip():
+            continue
+        level = indent if level is None else level
+        if indent < level or _is_rule(after) or (level == 0 and not underlined):
+            return
+        entry = PARAMETER.match(line.strip()) if indent == level else None
+        if entry:
+            yield from (name.strip(" *") for name in entry[1].split(","))
+
+
+def _is_rule(line: str) -> bool:
+    return len(line.strip()) > 2 and set(line.strip()) <= {"-", "="}

@@ -91,7 +91,9 @@ def asked_name(tree: ast.Module, test: str) -> str | None:
     if asked is None:
         return None
     known = definitions(tree)
-    called = {node.func.id for node in ast.walk(asked) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    called = {
+        node.func.id for node in ast.walk(asked) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
     used = free_names(asked) | called
     found = [name for name in known if name in called] + [name for name in known if name in used]
     return next((name for name in found if not isinstance(known[name], ast.ClassDef)), next(iter(found), None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,21 +74,21 @@ def _exercise(row: Mbpp | SanitizedMbpp | HumanEval) -> _Exercise:
 
 
 def _of_human_eval(row: HumanEval) -> _Exercise:
-    """Describe the function by its docstring. What its prompt defines before it is shown, and set up for every answer."""
+    """Describe the function by its docstring; what its prompt defines before it is shown, and set up for every run."""
     code = tidy(row.prompt + row.canonical_solution)
     tree = parse(code)
     text, setup, given = "", [], []
     for node in tree.body if tree else ():
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == row.entry_point:
-            text = ast.get_docstring(node) or ""
+            texts = (part.value for part in node.body if isinstance(part, ast.Expr))  # in 115 an import stands first
+            strings = (one.value for one in texts if isinstance(one, ast.Constant) and isinstance(one.value, str))
+            text = inspect.cleandoc(next(strings, ""))
             break
         setup.append(ast.unparse(node))
         if not isinstance(node, ast.Import | ast.ImportFrom):
             given.append(setup[-1])
     described = "\n".join(line for line in text.split("\n") if line.strip())
-    return _Exercise(
-        described, code, (row.test.strip(),), "\n".join(setup), row.entry_point, given="\n".join(given)
-    )
+    return _Exercise(described, code, (row.test.strip(),), "\n".join(setup), row.entry_point, given="\n".join(given))
 
 
 def sample(row: Row) -> Sample | Drop:

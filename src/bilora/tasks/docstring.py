@@ -7,15 +7,14 @@ eight words of it survive elsewhere is refused. The other rules keep out what te
 from __future__ import annotations
 
 import ast
-import inspect
 import re
 import textwrap
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
+from bilora.english import is_english
 from bilora.metrics.bleu import SmoothedBleu
 from bilora.metrics.sacre import SacreMetrics
-from bilora.python_code.docstrings import plain_signs, summary_text
+from bilora.python_code.docstrings import documented, plain_signs, summary_text
 from bilora.python_code.source import TOO_DEEP, fault, parse, plain, tidy
 from bilora.records import Drop, Row, Sample
 from bilora.rows import Code, RowForm, Text, read
@@ -39,22 +38,7 @@ UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|TBD)\b|(?i:auto-?generated|automatic
 REFERENCE = re.compile(
     r"(see(?! (if|whether|how))|refer to|same as|alias (of|for)|inherited|overrid(es|den)|docstring)\b", re.I
 )
-FOREIGN = set(
-    "der die und das ist ein eine einen einer für mit nicht wird werden gibt zurück "
-    "los las para que una el por del está les des est pour dans avec une du le et qui "
-    "os uma não são della gli che nel het een van zijn och att som jest dla".split()
-)
-"""Words of other languages that English sentences do not have by twos."""
-FOREIGN_SMALL = FOREIGN | set("de la à un à en au aux sur par ou es se si da do em di il lo zu den dem von auf i".split())
-ENGLISH = set(
-    "the of to a an and or for from in on with by at as is are be if all this that which when it its into per "
-    "each every not no given returns return".split()
-)
-ALPHABETS = ("LATIN", "GREEK", "MATHEMATICAL", "MICRO", "FEMININE", "MASCULINE", "MODIFIER", "SUPERSCRIPT", "DOUBLE-STRUCK")
 LITTLE = {"a", "an", "the", "this", "that", "of", "to", "for", "given", "and", "is", "it"}
-PARAMETERS = re.compile(r"\s*(args|arguments|parameters|params)\s*:?\s*", re.I)
-PARAMETER = re.compile(r"(\*{0,2}\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?:\([^)]*\))?\s*(?::|$)")
-SPHINX_NAME = re.compile(r"^\s*:param\s+(?:[\w.\[\]]+\s+)?(\w+)\s*:", re.M)
 
 
 def words(text: str) -> list[str]:
@@ -115,37 +99,6 @@ def without_docstring(code: str, function: Function) -> str | None:
     head = lines[first.lineno - 1].encode()[: first.col_offset].decode()
     kept = [head.rstrip()] if head.strip() else []  # the docstring stood behind the colon
     return "\n".join((*lines[: first.lineno - 1], *kept, *lines[end:]))
-
-
-def documented(docstring: str) -> list[str]:
-    """Return the parameter names that a Google, NumPy or Sphinx section describes."""
-    text = inspect.cleandoc(docstring)
-    lines = text.splitlines()
-    names: list[str] = SPHINX_NAME.findall(text)
-    for place, line in enumerate(lines):
-        if PARAMETERS.fullmatch(line):
-            names += _section(lines[place + 1 :])
-    return names
-
-
-def _section(lines: list[str]) -> Iterator[str]:
-    underlined = bool(lines) and _is_rule(lines[0])
-    body = lines[1:] if underlined else lines
-    level: int | None = None
-    for line, after in zip(body, [*body[1:], ""], strict=False):
-        indent = len(line) - len(line.lstrip())
-        if not line.strip():
-            continue
-        level = indent if level is None else level
-        if indent < level or _is_rule(after) or (level == 0 and not underlined):
-            return
-        entry = PARAMETER.match(line.strip()) if indent == level else None
-        if entry:
-            yield from (name.strip(" *") for name in entry[1].split(","))
-
-
-def _is_rule(line: str) -> bool:
-    return len(line.strip()) > 2 and set(line.strip()) <= {"-", "="}
 
 
 class Documented(RowForm):
@@ -237,6 +190,8 @@ def _faulty_text(docstring: str, target: str) -> str | None:
     said = words(target)
     if URL.search(target) or MARKUP.search(target) or (not target and ">>>" in docstring):
         return "URL, markup or doctest"
+    if docstring.strip() and not target:
+        return "no summary before the first section"
     if extract(answer(target)) != target:
         return "wrapped in quotes"
     if UNFINISHED.search(docstring):
@@ -247,20 +202,7 @@ def _faulty_text(docstring: str, target: str) -> str | None:
         return f"fewer than {MIN_WORDS} words"
     if len(said) > MAX_WORDS:
         return f"more than {MAX_WORDS} words"
-    return None if _is_english(target, said) else "not English"
-
-
-def _is_english(target: str, said: Sequence[str]) -> bool:
-    """Whether a sentence may be English: names with accents and mathematical signs do not speak against it."""
-    letters = [character for character in target if character.isalpha()]
-    others = [letter for letter in letters if not unicodedata.name(letter, "").startswith(ALPHABETS)]
-    accents = any(not letter.isascii() for letter in letters)
-    return (
-        len(letters) + target.count(" ") >= 0.55 * len(target)
-        and len(others) <= 0.1 * len(letters)
-        and len(FOREIGN.intersection(said)) < 2
-        and not (accents and FOREIGN_SMALL.intersection(said) and not ENGLISH.intersection(said))
-    )
+    return None if is_english(target) else "not English"
 
 
 def _faulty_code(function: Function, bare: str) -> str | None:

@@ -69,4 +69,3 @@ class Task:
             )
             for s in samples
         ]
-
