@@ -48,10 +48,11 @@ def _definitions(body: Sequence[ast.stmt]) -> Iterator[tuple[str, Definition]]:
             case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))):
                 continue
             case ast.If() | ast.Try() | ast.With() | ast.For() | ast.While():
-                yield from _definitions(node.body)
-                for handler in getattr(node, "handlers", ()):
-                    yield from _definitions(handler.body)
-                yield from _definitions(getattr(node, "orelse", ()))
+                first = dict(_definitions(node.body))
+                others = [getattr(node, "orelse", ()), *(one.body for one in getattr(node, "handlers", ()))]
+                yield from first.items()
+                for other in others:  # the way not taken, by the look of it
+                    yield from ((name, value) for name, value in _definitions(other) if name not in first)
                 yield from _definitions(getattr(node, "finalbody", ()))
 
 

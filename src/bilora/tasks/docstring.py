@@ -126,6 +126,7 @@ def sample(row: Row) -> Sample | Drop:
     bare = without_docstring(code, function)
     if bare is None:
         return Drop(rule="nothing but a docstring", detail=target)
+    bare = tidy(bare)  # again, since tabs in the docstring keep all others
     rule = _faulty_code(function, bare) or _mismatch(function, bare, docstring, target)
     if rule:
         return Drop(rule=rule, detail=target)
