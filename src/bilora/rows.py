@@ -23,7 +23,7 @@ SPLIT_NAMES: dict[str, Split] = {
     **dict.fromkeys(("validation", "valid", "val", "dev", "development"), "validation"),
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
     "prompt": "prompt",
-}  # type: ignore[arg-type]
+}
 """Names of splits, in any case, as the `datasets` library reads them from file names."""
 
 EXCERPT_CHARS = 60

@@ -174,7 +174,8 @@ HUMAN_EVAL = {
     "task_id": "HumanEval/500",
     "prompt": (
         "import math\nfrom typing import List\n\n\ndef root(x: float):\n    return math.sqrt(x)\n\n"
-        'def roots(xs: List[float], most: int = 3) -> List[float]:\n    """ Take roots.\n\n    >>> roots([4])\n    [2.0]\n    """\n'
+        "def roots(xs: List[float], most: int = 3) -> List[float]:\n"
+        '    """ Take roots.\n\n    >>> roots([4])\n    [2.0]\n    """\n'
     ),
     "canonical_solution": "    return [root(x) for x in xs][:most]\n",
     "entry_point": "roots",

@@ -12,8 +12,9 @@ from typing import Any
 from bilora.params import FilesSource
 from bilora.ports import Progress, silent
 from bilora.records import Drop, Row, Split
-from bilora.rows import RowForm, excerpt
-from bilora.sources.formats import Entry, entries
+from bilora.rows import RowForm, excerpt, word
+from bilora.sources.formats import entries
+from bilora.sources.json_entries import Entry
 from bilora.sources.labelling import Columns, kept, labelled, read_columns
 
 TASK_NUMBER = re.compile(r"(?:mbpp/)?(\d{1,9})", re.I)
@@ -78,9 +79,8 @@ def _names(paths: Sequence[str]) -> dict[str, str]:
 
 def _with_mbpp_split(row: Mapping[str, Any]) -> dict[str, Any] | Drop:
     value = row.get("task_id")
-    whole = isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
-    number = TASK_NUMBER.fullmatch(str(int(value)) if whole else str(value).strip())
-    if number is None or isinstance(value, bool):
+    number = None if isinstance(value, bool) else TASK_NUMBER.fullmatch(word(value).strip())
+    if number is None:
         detail = f"`splits: mbpp` needs an integer `task_id`; it is {excerpt(value)}"
         return Drop(rule="no integer `task_id`", detail=detail)
     return {**row, "split": mbpp_split(int(number[1]))}

@@ -12,7 +12,7 @@ import json
 import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from bilora.errors import BadData
 from bilora.records import Drop
@@ -70,7 +70,7 @@ def _of_stream(path: Path, file: IO[bytes], columns: Collection[str] | None) -> 
         yield from _parquet(path, file, columns)
         return
     if head.startswith(GZIP):
-        file = gzip.GzipFile(fileobj=file)
+        file = cast(IO[bytes], gzip.GzipFile(fileobj=file))
         head = file.read(HEAD_BYTES)
         file.seek(0)
         if head.startswith((GZIP, PARQUET)):

@@ -19,40 +19,12 @@ from bilora.tasks.task import Task
 FENCED = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
 
-class _Tested(RowForm):
-    """What MBPP's rows have in common."""
-
-    code: Code
-    test_list: Tests
-    test_imports: Lines = ""
-    test_setup_code: Lines = ""
-    entry_point: Text = ""
-
-
-class Mbpp(_Tested):
-    """A row of MBPP (Austin et al. 2021)."""
-
-    text: Text
-
-
-class SanitizedMbpp(_Tested):
-    """A row of MBPP's sanitized subset."""
-
-    prompt: Text
-
-
-class HumanEval(RowForm):
-    """A row of HumanEval (Chen et al. 2021): `test` defines `check(candidate)`."""
-
-    prompt: Code
-    canonical_solution: Code
-    entry_point: Text
-    test: Code
-
-
 @dataclass(frozen=True)
-class _Exercise:
-    """What all forms have to say: a description, a reference, and how it is tested."""
+class Exercise:
+    """What all forms have to say: a description, a reference, and how it is tested.
+
+    `entry_point` names what is tested, or is empty; `given` is code that an answer may use.
+    """
 
     text: str
     code: str
@@ -62,41 +34,86 @@ class _Exercise:
     given: str = ""
 
 
-def _exercise(row: Mbpp | SanitizedMbpp | HumanEval) -> _Exercise:
-    if isinstance(row, HumanEval):
-        return _of_human_eval(row)
-    text = row.text if isinstance(row, Mbpp) else row.prompt
-    setup = "\n".join(filter(None, (row.test_imports.strip(), row.test_setup_code.strip())))
-    code = row.code
-    if "```" in code and parse(code) is None:  # the code of a chat's answer
-        code = extract(code)
-    return _Exercise(" ".join(text.split()), tidy(code), row.test_list, setup, row.entry_point)
+class ExerciseForm(RowForm):
+    """Base of the forms that this task reads."""
+
+    def exercise(self) -> Exercise:
+        """Return what the row asks for."""
+        raise NotImplementedError
 
 
-def _of_human_eval(row: HumanEval) -> _Exercise:
-    """Describe the function by its docstring; what its prompt defines before it is shown, and set up for every run."""
-    code = tidy(row.prompt + row.canonical_solution)
-    tree = parse(code)
-    text, setup, given = "", [], []
-    for node in tree.body if tree else ():
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == row.entry_point:
-            texts = (part.value for part in node.body if isinstance(part, ast.Expr))  # in 115 an import stands first
-            strings = (one.value for one in texts if isinstance(one, ast.Constant) and isinstance(one.value, str))
-            text = inspect.cleandoc(next(strings, ""))
-            break
-        setup.append(ast.unparse(node))
-        if not isinstance(node, ast.Import | ast.ImportFrom):
-            given.append(setup[-1])
-    described = "\n".join(line for line in text.split("\n") if line.strip())
-    return _Exercise(described, code, (row.test.strip(),), "\n".join(setup), row.entry_point, given="\n".join(given))
+class _Tested(ExerciseForm):
+    """What MBPP's rows have in common."""
+
+    code: Code
+    test_list: Tests
+    test_imports: Lines = ""
+    test_setup_code: Lines = ""
+    entry_point: Text = ""
+
+    def _exercise(self, text: str) -> Exercise:
+        setup = "\n".join(filter(None, (self.test_imports.strip(), self.test_setup_code.strip())))
+        code = self.code
+        if "```" in code and parse(code) is None:  # the code of a chat's answer
+            code = extract(code)
+        return Exercise(" ".join(text.split()), tidy(code), self.test_list, setup, self.entry_point)
+
+
+class Mbpp(_Tested):
+    """A row of MBPP (Austin et al. 2021)."""
+
+    text: Text
+
+    def exercise(self) -> Exercise:
+        """Return what the row asks for."""
+        return self._exercise(self.text)
+
+
+class SanitizedMbpp(_Tested):
+    """A row of MBPP's sanitized subset."""
+
+    prompt: Text
+
+    def exercise(self) -> Exercise:
+        """Return what the row asks for."""
+        return self._exercise(self.prompt)
+
+
+class HumanEval(ExerciseForm):
+    """A row of HumanEval (Chen et al. 2021): `test` defines `check(candidate)`."""
+
+    prompt: Code
+    canonical_solution: Code
+    entry_point: Text
+    test: Code
+
+    def exercise(self) -> Exercise:
+        """Describe the function by its docstring; what the prompt defines before it is given to every answer."""
+        code = tidy(self.prompt + self.canonical_solution)
+        tree = parse(code)
+        text, before = "", []
+        for node in tree.body if tree else ():
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == self.entry_point:
+                values = (part.value for part in node.body if isinstance(part, ast.Expr))
+                strings = (one.value for one in values if isinstance(one, ast.Constant) and isinstance(one.value, str))
+                text = inspect.cleandoc(next(strings, ""))  # not ast.get_docstring: in one row an import is first
+                break
+            before.append(node)
+        described = "\n".join(line for line in text.split("\n") if line.strip())
+        given = [ast.unparse(node) for node in before if not isinstance(node, ast.Import | ast.ImportFrom)]
+        setup = "\n".join(map(ast.unparse, before))
+        return Exercise(described, code, (self.test.strip(),), setup, self.entry_point, given="\n".join(given))
+
+
+FORMS: tuple[type[ExerciseForm], ...] = (Mbpp, SanitizedMbpp, HumanEval)
 
 
 def sample(row: Row) -> Sample | Drop:
     """Read a row of MBPP, of its sanitized subset, or of HumanEval."""
-    form: Mbpp | SanitizedMbpp | HumanEval | Drop = read(row, *TASK.forms)
+    form = read(row, *FORMS)
     if isinstance(form, Drop):
         return form
-    exercise = _exercise(form)
+    exercise = form.exercise()
     text, target = exercise.text, exercise.code
     tree = parse(target)
     if not text:
@@ -170,7 +187,7 @@ TASK = Task(
         "Signature: def sum_even(numbers):\n"
         "Must pass: assert sum_even([1, 2, 4]) == 6"
     ),
-    forms=(Mbpp, SanitizedMbpp, HumanEval),
+    forms=FORMS,
     well_formed=well_formed,
     hide_tests=hide_tests,
     language="python",

@@ -110,10 +110,9 @@ class Documented(RowForm):
 
 def sample(row: Row) -> Sample | Drop:
     """Read a function and its docstring."""
-    form = read(row, *TASK.forms)
+    form = read(row, Documented)
     if isinstance(form, Drop):
         return form
-    assert isinstance(form, Documented)
     docstring = plain_signs(form.docstring)
     target = summary(docstring)
     rule = _faulty_text(docstring, target)
