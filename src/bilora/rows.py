@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
-from bilora.python_code.source import parse, plain
+from bilora.python_code.source import BOM, parse, plain
 from bilora.records import Drop, Row, Split
 
 SPLIT_NAMES: dict[str, Split] = {
@@ -79,7 +79,7 @@ def _unicode(text: str) -> str:
         text.encode()
     except UnicodeEncodeError:
         raise Unreadable("is not Unicode text", "it holds half a surrogate pair") from None
-    return text
+    return text.removeprefix(BOM)
 
 
 def _label(value: object) -> object:
@@ -136,7 +136,7 @@ def _tests_of_text(text: str) -> list[Any]:
 
 
 Text = Annotated[str, AfterValidator(_unicode)]
-"""Text that every tokenizer and file can hold."""
+"""Text that every tokenizer and file can hold, without a byte-order mark."""
 Code = Annotated[Text, AfterValidator(plain)]
 """Python source; byte-order mark and line ends as Python reads them."""
 Lines = Annotated[Code, BeforeValidator(_joined)]

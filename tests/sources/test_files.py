@@ -97,6 +97,7 @@ def test_a_line_or_entry_that_is_no_object_is_a_drop_in_its_place(
         (b"", "is empty"),
         (b" \n\n", "is empty"),
         (packed(b""), "is empty"),
+        (b"[ ]", "holds no rows"),
         (packed(b'{"a": 1}\n' * 9)[:-6], "not a whole gzip file"),
         (packed(b'{"a": 1}\n' * 99)[:20] + b"\0\0\0\0" + packed(b'{"a": 1}\n' * 99)[24:], "not a whole gzip file"),
         (packed(packed(b"{}")), "gunzip"),

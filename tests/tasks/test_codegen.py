@@ -147,6 +147,10 @@ def test_code_is_read_as_what_it_is(code: str) -> None:
     assert made(code=code).target == made().target
 
 
+def test_a_mark_before_the_description_is_no_part_of_it() -> None:
+    assert made(text="\ufeff" + str(ROW["text"])) == made()
+
+
 def test_a_description_may_be_called_prompt() -> None:
     row = {**ROW, "prompt": ROW["text"]}
     del row["text"]

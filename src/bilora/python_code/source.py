@@ -58,7 +58,8 @@ def _read(code: str) -> ast.Module | str:
             warnings.simplefilter("ignore")  # other people's invalid escapes are not our news
             tree = ast.parse(code.removeprefix(BOM))
     except SyntaxError as error:
-        return TOO_DEEP if error.msg.startswith("too many") else f"line {error.lineno}: {error.msg}"
+        place = f"line {error.lineno}: " if error.lineno else ""
+        return TOO_DEEP if error.msg.startswith("too many") else f"{place}{error.msg}"
     except (RecursionError, MemoryError):
         return TOO_DEEP
     except ValueError as error:  # a NUL, or half a surrogate pair

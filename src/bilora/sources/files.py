@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bilora.errors import BadData
 from bilora.params import FilesSource
 from bilora.ports import Progress, silent
 from bilora.records import Drop, Row, Split
@@ -50,6 +51,7 @@ class Files:
             if left == 0:
                 return
             there = Columns(path, self._forms)
+            entry = None
             for entry in entries(Path(path), wanted):
                 if not isinstance(entry.value, Drop):
                     there.add(entry.value)
@@ -58,6 +60,8 @@ class Files:
                 left = left - 1 if left is not None else None
                 if left == 0:
                     break
+            if entry is None:
+                raise BadData(path, "holds no rows.")
             there.check()
 
     def _row(self, entry: Entry, path: str, name: str, wanted: frozenset[str] | None) -> Row:

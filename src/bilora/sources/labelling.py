@@ -118,7 +118,7 @@ class Columns:
         lacking = missing(self._filled, self._forms) if self._rows else []
         if not lacking:
             return
-        needed = ", ".join(f"`{column}`" for column in lacking)
+        needed = " or ".join(f"`{column}`" for column in lacking)
         there = ", ".join(f"`{column}`" for column in self._there) or "none"
         hint = f" Are the rows in `{next(iter(self._tables))}`? Write that list to a file." if self._tables else ""
         raise BadData(
