@@ -31,8 +31,9 @@ def form(**row: Any) -> Asked:
 @pytest.mark.parametrize(
     ("name", "split"),
     [
-        ("TRAIN", "train"), ("Training", "train"), ("valid", "validation"), (" val ", "validation"), ("DEV", "validation"),
-        ("development", "validation"), ("eval", "test"), ("Testing", "test"), ("prompt", "prompt"), ("", None), (None, None),
+        ("TRAIN", "train"), ("Training", "train"), ("valid", "validation"), (" val ", "validation"),
+        ("DEV", "validation"), ("development", "validation"), ("eval", "test"), ("Testing", "test"),
+        ("prompt", "prompt"), ("", None), (None, None),
     ],
 )  # fmt: skip
 def test_splits_have_their_usual_names(name: str | None, split: str | None) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -53,6 +54,13 @@ def run(
     raw.write_text("".join(json.dumps(row) + "\n" for row in rows))
     sandbox = rest.pop("sandbox", FakeSandbox())
     return process(load_task(task), raw, sandbox=sandbox, rules=rules or Processing(), **rest)
+
+
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
 
 
 def dropped(done: Processed) -> dict[str, int]:
@@ -159,6 +167,7 @@ def test_what_a_source_could_not_read_is_counted(tmp_path: Path) -> None:
         (lambda row: int(row["code"]), "not a row of the task codegen"),
         (lambda row: row["code"] + 1, "not a row of the task codegen"),
         (lambda row: row["test_list"][5], "not a row of the task codegen"),
+        (lambda row: copy.deepcopy(nested(9999)), "not a row of the task codegen"),
     ],
 )
 def test_a_task_that_stumbles_over_a_row_drops_it(tmp_path: Path, stumble: Any, rule: str) -> None:

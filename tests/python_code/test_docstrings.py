@@ -66,6 +66,10 @@ def test_prose_that_was_wrapped_goes_on(docstring: str) -> None:
     assert summary_text(docstring) == docstring
 
 
+def test_a_directive_at_the_beginning_is_left_for_the_rules_to_refuse() -> None:
+    assert summary_text(".. deprecated:: 3.1\n   do not use it") == ".. deprecated:: 3.1\n   do not use it"
+
+
 @pytest.mark.parametrize("docstring", [f"add\n===\n{SUMMARY}", f"The add function\n-----\n\n{SUMMARY}\n\nMore."])
 def test_an_underlined_title_is_passed_over(docstring: str) -> None:
     assert summary_text(docstring).partition("\n")[0] == SUMMARY

@@ -55,6 +55,7 @@ def test_the_signature_is_that_of_what_the_test_calls(code: str, test: str, expe
         ("Any", ""),
         ("Callable[[int], int]", ""),
         ("Node", ""),
+        ("Text", ""),
         ("List[Node]", ": list"),
         ("np.ndarray", ""),
         ("int | Node", ""),
@@ -62,7 +63,7 @@ def test_the_signature_is_that_of_what_the_test_calls(code: str, test: str, expe
     ],
 )
 def test_annotations_are_written_in_builtins_or_left_out(annotation: str, written: str) -> None:
-    code = f"from typing import *\nclass Node: pass\ndef f(a: {annotation}, *b: {annotation}): pass"
+    code = f"from typing import *\nclass Node: pass\nclass Text: pass\ndef f(a: {annotation}, *b: {annotation}): pass"
     shown = signature(code, "assert f(1)")
     assert shown == f"def f(a{written}, *b{written}):"
     exec(shown + " pass", {})

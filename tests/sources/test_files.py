@@ -18,6 +18,7 @@ from bilora.errors import BadData
 from bilora.params import FilesSource
 from bilora.rows import RowForm
 from bilora.sources.files import Files
+from bilora.sources.json_entries import CHUNK_CHARS
 
 ROWS = [{"text": "a", "n": 1}, {"text": "b", "n": 2}]
 
@@ -183,6 +184,16 @@ def test_a_long_list_is_read_entry_by_entry(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert count == 20_000 and peak < path.stat().st_size / 2
+
+
+def test_a_number_on_the_edge_of_a_chunk_is_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    start = '[{"text": "'
+    padding = "a" * (CHUNK_CHARS - len(start) - len('"},\n12'))
+    path.write_text(f'{start}{padding}"}},\n12345,\n{{"text": "b"}}]')
+    rows = files(path)
+    assert [row.get("text", "")[-1:] for row in rows] == ["a", "", "b"]
+    assert rows[1]["drop"]["detail"] == "not a JSON object: 12345" and rows[2]["origin"] == f"{path}:3, entry 3"
 
 
 class Told(RowForm):
