@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from bilora.python_code.candidate import calls_candidate, candidate_name, named_tests
+from bilora.python_code.candidate import named_tests, tested_name
 
 CHECK = "def check(candidate):\n    assert candidate(1) == 2"
 
@@ -28,17 +28,26 @@ def test_the_candidate_gets_its_name_and_check_its_call(tests: tuple[str, ...], 
     assert named_tests(tests, "f") == expected
 
 
-@pytest.mark.parametrize(
-    ("test", "open_"),
-    [(CHECK, True), (CHECK + "\ncheck(f)", False), ("assert candidate(1)", True), ("assert f(1)", False)],
-)
-def test_only_tests_without_a_name_leave_it_open(test: str, open_: bool) -> None:
-    assert calls_candidate([test]) is open_
+CODE = "def helper(x): pass\ndef g(x): pass\nX = 1\ndef f(x): return g(x)\nY = 2"
 
 
 @pytest.mark.parametrize(
-    ("code", "name"),
-    [("def g(): pass\nX = 1\ndef f(): pass\nY = 2", "f"), ("f = lambda: 1", "f"), ("class A: pass", ""), ("", "")],
+    ("code", "tests", "name"),
+    [
+        (CODE, (CHECK,), "f"),
+        (CODE, (CHECK, "check(g)"), "g"),
+        (CODE, (CHECK.replace("2", "helper(2)") + "\ncheck(g)",), "g"),
+        (CODE, (CHECK.replace("2", "helper(2)"),), "f"),
+        (CODE, ("assert candidate(1) == helper(2)",), "f"),
+        (CODE, ("assert g(1) == 2", CHECK), "g"),
+        (CODE, ("assert other(1) == 2",), ""),
+        ("f = lambda x: 1", (CHECK,), "f"),
+        ("class A: pass", (CHECK,), ""),
+        ("class A: pass", ("assert A()",), "A"),
+        ("", ("assert f(1)",), ""),
+    ],
 )
-def test_the_last_function_is_meant(code: str, name: str) -> None:
-    assert candidate_name(ast.parse(code)) == name
+def test_what_is_tested_is_told_by_the_tests_and_else_is_the_last_function(
+    code: str, tests: tuple[str, ...], name: str
+) -> None:
+    assert tested_name(ast.parse(code), tests) == name

@@ -67,7 +67,7 @@ def test_prose_that_was_wrapped_goes_on(docstring: str) -> None:
 
 
 def test_a_directive_at_the_beginning_is_left_for_the_rules_to_refuse() -> None:
-    assert summary_text(".. deprecated:: 3.1\n   do not use it") == ".. deprecated:: 3.1\n   do not use it"
+    assert summary_text(".. deprecated:: 3.1\ndo not use it") == ".. deprecated:: 3.1\ndo not use it"
 
 
 @pytest.mark.parametrize("docstring", [f"add\n===\n{SUMMARY}", f"The add function\n-----\n\n{SUMMARY}\n\nMore."])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from bilora.python_code.signature import Function, definitions, free_names
+from bilora.python_code.signature import Function, asked_name, definitions, free_names
 from bilora.python_code.source import parse
 
 CANDIDATE, CHECK = "candidate", "check"
@@ -20,35 +20,39 @@ def defines_check(test: str) -> bool:
     )
 
 
-def calls_candidate(tests: Sequence[str]) -> bool:
-    """Whether tests leave it open which function they are for."""
-    trees = [tree for test in tests if (tree := parse(test))]
-    if any(CANDIDATE in free_names(tree) for tree in trees):
-        return True
-    return any(map(defines_check, tests)) and not any(_checked(tree) for tree in trees)
+def tested_name(tree: ast.Module, tests: Sequence[str]) -> str:
+    """Return what the tests are for: what `check` is called with, else what the first test calls; "" if nothing.
+
+    A first test that calls `candidate` is for the last function that the code defines: helpers come before
+    what they help.
+    """
+    known = definitions(tree)
+    trees = [asked for test in tests if (asked := parse(test))]
+    checked = (argument.id for asked in trees for argument in _checked(asked) if isinstance(argument, ast.Name))
+    name = next((name for name in checked if name in known), None)
+    if name is None and not _leaves_open(tests[0]):
+        return asked_name(tree, tests[0]) or ""
+    functions = [name for name, node in known.items() if isinstance(node, Function | ast.Lambda)]
+    return name or next(reversed(functions), "")
 
 
-def candidate_name(tree: ast.Module) -> str:
-    """Return the last function that the code defines: helpers stand before what they help. "" if there is none."""
-    functions = [name for name, node in definitions(tree).items() if isinstance(node, Function | ast.Lambda)]
-    return functions[-1] if functions else ""
+def _leaves_open(test: str) -> bool:
+    tree = parse(test)
+    return tree is not None and (CANDIDATE in free_names(tree) or defines_check(test))
 
 
 def named_tests(tests: Sequence[str], name: str) -> tuple[str, ...]:
     """Write `name` for an unbound `candidate`, and add the call of `check` that is missing."""
-    named = tuple(_renamed(test, name) for test in tests) if name else tuple(tests)
+    named = tuple(_renamed(test, name) for test in tests)
     checked = any(_checked(tree) for test in named if (tree := parse(test)))
-    return named if checked or not name or not any(map(defines_check, named)) else (*named, f"{CHECK}({name})")
+    return named if checked or not any(map(defines_check, named)) else (*named, f"{CHECK}({name})")
 
 
-def _checked(tree: ast.Module) -> bool:
-    """Whether `check` is called outside of functions."""
+def _checked(tree: ast.Module) -> list[ast.expr]:
+    """Return what `check` is called with outside of functions."""
     outside = [node for node in tree.body if not isinstance(node, Function | ast.ClassDef)]
-    return any(
-        isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id == CHECK
-        for node in outside
-        for part in ast.walk(node)
-    )
+    calls = [part for node in outside for part in ast.walk(node) if isinstance(part, ast.Call)]
+    return [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id == CHECK and call.args]
 
 
 def _renamed(test: str, name: str) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bilora.metrics.functional import Functional
-from bilora.python_code.candidate import calls_candidate, candidate_name, defines_check, named_tests
-from bilora.python_code.signature import Unshowable, asked_name, definitions, shown
+from bilora.python_code.candidate import defines_check, named_tests, tested_name
+from bilora.python_code.signature import Unshowable, definitions, shown
 from bilora.python_code.source import TOO_DEEP, fault, parse, tidy
 from bilora.records import Drop, Row, Sample
 from bilora.rows import Code, Lines, RowForm, Tests, Text, read
@@ -125,13 +125,12 @@ def sample(row: Row) -> Sample | Drop:
         return Drop(rule=reason if reason == TOO_DEEP else "not Python", detail=reason)
     if extract(answer(target)) != target:
         return Drop(rule="holds a code fence", detail=text)
-    name = exercise.entry_point or (candidate_name(tree) if calls_candidate(exercise.tests) else "")
-    tests = named_tests(exercise.tests, name)
-    name = name or asked_name(tree, tests[0]) or ""
-    if exercise.entry_point and name not in definitions(tree):
-        return Drop(rule="the code does not define its `entry_point`", detail=f"`entry_point` is {name}")
+    name = exercise.entry_point or tested_name(tree, exercise.tests)
     if not name:
-        return Drop(rule="first test calls no function of the code", detail=tests[0])
+        return Drop(rule="first test calls no function of the code", detail=exercise.tests[0])
+    if name not in definitions(tree):
+        return Drop(rule="the code does not define its `entry_point`", detail=f"`entry_point` is {name}")
+    tests = named_tests(exercise.tests, name)
     try:
         head = shown(tree, name, tests, given=parse(exercise.setup))
     except Unshowable as error:
