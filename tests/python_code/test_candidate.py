@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from bilora.python_code.candidate import named_tests, tested_name
+from bilora.python_code.candidate import candidate_name, named_tests
 
 CHECK = "def check(candidate):\n    assert candidate(1) == 2"
 
@@ -50,4 +50,4 @@ CODE = "def helper(x): pass\ndef g(x): pass\nX = 1\ndef f(x): return g(x)\nY = 2
 def test_what_is_tested_is_told_by_the_tests_and_else_is_the_last_function(
     code: str, tests: tuple[str, ...], name: str
 ) -> None:
-    assert tested_name(ast.parse(code), tests) == name
+    assert candidate_name(ast.parse(code), tests) == name

@@ -20,7 +20,7 @@ def defines_check(test: str) -> bool:
     )
 
 
-def tested_name(tree: ast.Module, tests: Sequence[str]) -> str:
+def candidate_name(tree: ast.Module, tests: Sequence[str]) -> str:
     """Return what the tests are for: what `check` is called with, else what the first test calls; "" if nothing.
 
     A first test that calls `candidate` is for the last function that the code defines: helpers come before

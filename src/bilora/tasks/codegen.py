@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bilora.metrics.functional import Functional
-from bilora.python_code.candidate import defines_check, named_tests, tested_name
+from bilora.python_code.candidate import candidate_name, defines_check, named_tests
 from bilora.python_code.signature import Unshowable, definitions, shown
 from bilora.python_code.source import TOO_DEEP, fault, parse, tidy
 from bilora.records import Drop, Row, Sample
@@ -125,7 +125,7 @@ def sample(row: Row) -> Sample | Drop:
         return Drop(rule=reason if reason == TOO_DEEP else "not Python", detail=reason)
     if extract(answer(target)) != target:
         return Drop(rule="holds a code fence", detail=text)
-    name = exercise.entry_point or tested_name(tree, exercise.tests)
+    name = exercise.entry_point or candidate_name(tree, exercise.tests)
     if not name:
         return Drop(rule="first test calls no function of the code", detail=exercise.tests[0])
     if name not in definitions(tree):
