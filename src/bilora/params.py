@@ -56,7 +56,10 @@ class HubSource(Slice):
 
 
 class FilesSource(Slice):
-    """JSONL (plain or .gz) or Parquet files. A row's own `split` is kept; `splits: mbpp` derives it from task_id."""
+    """JSON lines, JSON lists or Parquet, plain or in gzip (docs/data.md).
+
+    A row's own `split` is kept; `splits: mbpp` derives it from `task_id`.
+    """
 
     kind: Literal["files"]
     paths: Annotated[list[str], Field(min_length=1)]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ import pytest
 from fakes import FakeSandbox
 
 from bilora.data.process import Processed, process
-from bilora.errors import BadData, BiloraError
+from bilora.errors import BiloraError
 from bilora.params import Processing
 from bilora.records import Outcome, Sample
 from bilora.tasks import load_task
@@ -54,6 +56,13 @@ def run(
     return process(load_task(task), raw, sandbox=sandbox, rules=rules or Processing(), **rest)
 
 
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 def dropped(done: Processed) -> dict[str, int]:
     return {entry["rule"]: entry["count"] for entry in done.report["rules"]}
 
@@ -79,20 +88,111 @@ def test_the_report_shows_three_examples(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["text", "code", "test_list", "source", "group", "licence"])
-def test_a_missing_key_is_named_with_its_line(tmp_path: Path, key: str) -> None:
-    row = coded(2)
-    del row[key]
-    with pytest.raises(BadData, match=rf"raw\.jsonl:2: .*(prompt|{key})"):
-        run(tmp_path, [coded(1), row])
+@pytest.mark.parametrize("null", [False, True])
+def test_a_row_that_lacks_a_column_is_a_drop_that_names_it(tmp_path: Path, key: str, null: bool) -> None:
+    row = coded(2, origin="my.jsonl:7")
+    row[key] = None
+    if not null:
+        del row[key]
+    done = run(tmp_path, [coded(1), row])
+    assert [sample.source for sample in done.samples] == ["here:1"]
+    (entry,) = done.report["rules"]
+    assert (entry["rule"], entry["count"]) == (f"no `{key}`", 1)
+    assert "my.jsonl:7" in entry["examples"][0]["source"]
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [{"text": 3}, {"code": None}, {"test_list": 5}, {"test_list": [5]}, {"split": "later"}, {"group": 7}],
+    ("wrong", "rule", "detail"),
+    [
+        ({"text": 3}, "`text` is not text", "`text` is a number: 3"),
+        ({"code": ["a"]}, "`code` is not text", "`code` is a list: ['a']"),
+        ({"test_list": 5}, "`test_list` is not a list of tests", "`test_list` is a number: 5"),
+        (
+            {"test_list": ["assert add(0) == 2", 5]},
+            "`test_list` holds what is not text",
+            "`test_list` item 2 is a number",
+        ),
+        ({"test_setup_code": {"a": 1}}, "`test_setup_code` is not text", "`test_setup_code` is an object: {'a': 1}"),
+        ({"split": "later"}, "`split` is not a known split", "`split` is 'later'; known: train"),
+        ({"split": 1}, "`split` is not a known split", "`split` is a number: 1"),
+        ({"group": ["a"]}, "`group` is not text", "`group` is a list: ['a']"),
+        ({"licence": True}, "`licence` is not text", "`licence` is a truth value: True"),
+        ({"text": "half \ud83d"}, "`text` is not Unicode text", "`text` is 'half \\\\ud83d'"),
+    ],
 )
-def test_a_wrong_type_is_named_with_its_line(tmp_path: Path, wrong: dict[str, Any]) -> None:
-    with pytest.raises(BadData, match=r"raw\.jsonl:2: not a row of the task codegen"):
-        run(tmp_path, [coded(1), coded(2, **wrong)])
+def test_a_row_of_odd_types_is_a_drop_that_names_column_value_and_line(
+    tmp_path: Path, wrong: dict[str, Any], rule: str, detail: str
+) -> None:
+    done = run(tmp_path, [coded(1), coded(2, origin="my.jsonl:7", **wrong)])
+    assert [sample.source for sample in done.samples] == ["here:1"]
+    (entry,) = done.report["rules"]
+    (example,) = entry["examples"]
+    assert entry["rule"] == rule
+    assert example["detail"].startswith(detail) and example["source"].endswith("(my.jsonl:7)")
+
+
+@pytest.mark.parametrize("column", ["test_setup_code", "test_imports", "entry_point", "tier", "split"])
+def test_null_in_an_optional_column_is_as_if_it_were_absent(tmp_path: Path, column: str) -> None:
+    done = run(tmp_path, [coded(2, **{column: None})])
+    assert done.samples == run(tmp_path, [coded(2)]).samples and len(done.samples) == 1
+
+
+def test_every_drop_names_the_line_of_its_row(tmp_path: Path) -> None:
+    rows = [
+        coded(1, origin="my.jsonl:1"),
+        coded(1, origin="my.jsonl:2"),
+        coded(2, text="word " * 999, origin="my.jsonl:3"),
+        coded(3, origin="my.jsonl:4"),
+    ]
+    wrong = FakeSandbox({"n + 3": Outcome(status="failed", detail="3 is not 4")})
+    examples = {rule["rule"]: rule["examples"][0] for rule in run(tmp_path, rows, sandbox=wrong).report["rules"]}
+    assert examples["exact duplicate"]["source"] == "here:1 (my.jsonl:2)"
+    assert examples["exact duplicate"]["detail"] == "of here:1 (my.jsonl:1)"
+    assert examples["prompt too long"]["source"] == "here:2 (my.jsonl:3)"
+    assert examples["reference fails its tests"]["source"] == "here:3 (my.jsonl:4)"
+
+
+def test_what_a_source_could_not_read_is_counted(tmp_path: Path) -> None:
+    refused = {"source": "my:2", "origin": "my.jsonl:2", "drop": {"rule": "not JSON", "detail": "column 7"}}
+    done = run(tmp_path, [coded(1), refused])
+    assert (done.report["rows_in"], done.report["rows_out"], dropped(done)) == (2, 1, {"not JSON": 1})
+    assert done.report["rules"][0]["examples"][0]["source"] == "my:2 (my.jsonl:2)"
+
+
+@pytest.mark.parametrize(
+    ("stumble", "rule"),
+    [
+        (lambda row: row["name"], "no `name`"),
+        (lambda row: row["code"].nothing, "not a row of the task codegen"),
+        (lambda row: int(row["code"]), "not a row of the task codegen"),
+        (lambda row: row["code"] + 1, "not a row of the task codegen"),
+        (lambda row: row["test_list"][5], "not a row of the task codegen"),
+        (lambda row: copy.deepcopy(nested(9999)), "not a row of the task codegen"),
+    ],
+)
+def test_a_task_that_stumbles_over_a_row_drops_it(tmp_path: Path, stumble: Any, rule: str) -> None:
+    raw = tmp_path / "raw.jsonl"
+    raw.write_text(json.dumps(coded(1)) + "\n")
+    task = dataclasses.replace(load_task("codegen"), sample=stumble)
+    done = process(task, raw, sandbox=FakeSandbox(), rules=Processing())
+    assert dropped(done) == {rule: 1}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def add(n):\n    return " + " + ".join(["n"] * 900),
+        "def add(n):\n" + "".join(f"    {'el' if i else ''}if n == {i}:\n        return {i}\n" for i in range(400)),
+        "def add(n):\n    return " + "(" * 300 + "n" + ")" * 300,
+        "def add(n):\n    return " + "-" * 3000 + "n",
+    ],
+    ids=["terms", "branches", "parentheses", "signs"],
+)
+@pytest.mark.parametrize("task", ["codegen", "docstring"])
+def test_code_that_is_nested_too_deeply_is_a_drop(tmp_path: Path, code: str, task: str) -> None:
+    made, rest = (coded, {}) if task == "codegen" else (told, {"docstring": "Say what comes out of all these numbers."})
+    done = run(tmp_path, [made(1), made(2, code=code, **rest)], task=task, rules=Processing(max_target_chars=90_000))
+    assert dropped(done) == {"nested too deeply": 1}
 
 
 def test_too_long_is_dropped(tmp_path: Path) -> None:

@@ -123,9 +123,25 @@ def test_tiers_take_turns_so_any_beginning_is_balanced() -> None:
     assert set(Counter(sample.tier for sample in dealt["test"][:27]).values()) == {9}
 
 
-def test_an_empty_split_says_what_to_do() -> None:
-    with pytest.raises(BadData, match="split validation: is empty; name more sources"):
-        deal([OFFICIAL[0], OFFICIAL[2]])
+@pytest.mark.parametrize(
+    ("samples", "advice"),
+    [
+        ([], r"split train: is empty: data-process kept no row"),
+        (
+            [OFFICIAL[0], OFFICIAL[2]],
+            r"validation: is empty: the source names every row's split \(1 test, 1 train\), and none is validation",
+        ),
+        (
+            [OFFICIAL[0], made(3, split="validation"), made(3, split="test")],
+            "split validation: is empty: all its 1 samples repeat test samples",
+        ),
+        ([made(n, group="one") for n in range(9)], "is empty: none of the 1 groups .* was dealt to it"),
+    ],
+    ids=["nothing at all", "no such split", "all are repeats", "one group"],
+)
+def test_an_empty_split_says_why_and_what_to_do(samples: list[Sample], advice: str) -> None:
+    with pytest.raises(BadData, match=advice):
+        deal(samples)
 
 
 def test_the_report_counts_each_split_and_is_json() -> None:

@@ -3,11 +3,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy
 import pytest
 from real_data import real_file
 
+from bilora.python_code.source import tidy
 from bilora.records import Drop, Sample
-from bilora.tasks.codegen import TASK, extract, hide_tests, sample, tidy
+from bilora.tasks.codegen import TASK, extract, hide_tests, sample
 
 ROW = {
     "text": "Write a function to double a number.",
@@ -48,6 +50,17 @@ def test_all_tests_are_kept() -> None:
 @pytest.mark.parametrize(
     ("changes", "rule"),
     [
+        ({"text": None}, "no `text`"),
+        ({"code": None}, "no `code`"),
+        ({"test_list": None}, "no `test_list`"),
+        ({"test_list": ["", ""]}, "no tests"),
+        ({"code": ["def double(n): return 2 * n"]}, "`code` is not text"),
+        ({"code": "```python\ndef double(n:\n```"}, "not Python"),
+        ({"code": "print 'a'"}, "not Python"),
+        ({"code": "def double(n): return " + "-" * 999 + "n"}, "nested too deeply"),
+        ({"code": "def twice(n): return 2 * n", "entry_point": "double"}, "the code does not define its `entry_point`"),
+        ({"code": "double = wrapped(len)"}, "no signature that an answer can keep to"),
+        ({"code": "NOTHING = object()\ndef double(n=NOTHING): pass"}, "no signature that an answer can keep to"),
         ({"text": "  "}, "no description"),
         ({"test_list": []}, "no tests"),
         ({"code": "def double(n:"}, "not Python"),
@@ -88,6 +101,147 @@ def test_tidying_never_changes_the_program(code: str) -> None:
 )
 def test_code_is_found_in_an_answer(text: str, code: str) -> None:
     assert extract(text) == code
+
+
+@pytest.mark.parametrize(
+    "test_list",
+    [
+        "assert double(2) == 4\nassert double(0) == 0",
+        "\ufeffassert double(2) == 4\r\nassert double(0) == 0\r\n",
+        '["assert double(2) == 4", "assert double(0) == 0"]',
+        "['assert double(2) == 4', 'assert double(0) == 0']",
+        ("assert double(2) == 4", "assert double(0) == 0"),
+        numpy.array(["assert double(2) == 4", "assert double(0) == 0"]),
+        ["\ufeffassert double(2) == 4 ", "", "\nassert double(0) == 0\r\n"],
+    ],
+    ids=["text", "text with BOM", "JSON", "Python", "tuple", "array", "white space"],
+)
+def test_tests_may_be_written_in_several_ways(test_list: object) -> None:
+    assert made(test_list=test_list).tests == made().tests
+
+
+def test_one_test_in_text_stays_one() -> None:
+    tests = made(test_list="n = 2\nassert double(n) == 4").tests
+    assert tests == ("n = 2\nassert double(n) == 4",)
+
+
+@pytest.mark.parametrize(
+    "imports", [["import math", "import re"], "import math\nimport re", ("import math", "import re")]
+)
+def test_imports_of_the_tests_go_before_their_setup(imports: object) -> None:
+    assert made(test_imports=imports, test_setup_code="\ufeffx = 1\r\n").setup == "import math\nimport re\nx = 1"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"\ufeff{ROW['code']}",
+        f"```python\n{ROW['code']}```",
+        f"Here it is:\n\n```\n{ROW['code']}\n```\nThat is all.",
+        str(ROW["code"]).replace("\r\n", "\r"),
+        str(ROW["code"]).replace("\t", "\f\t"),
+    ],
+    ids=["BOM", "fence", "fence in prose", "CR", "form feed"],
+)
+def test_code_is_read_as_what_it_is(code: str) -> None:
+    assert made(code=code).target == made().target
+
+
+def test_a_mark_before_the_description_is_no_part_of_it() -> None:
+    assert made(text="\ufeff" + str(ROW["text"])) == made()
+
+
+def test_a_description_may_be_called_prompt() -> None:
+    row = {**ROW, "prompt": ROW["text"]}
+    del row["text"]
+    assert sample(row) == made()
+
+
+@pytest.mark.parametrize(
+    "test_list",
+    [["def check(candidate):\n    assert candidate(2) == 4"], "def check(candidate):\n    assert candidate(2) == 4"],
+)
+def test_a_check_function_is_called_and_not_shown(test_list: object) -> None:
+    one = made(test_list=test_list)
+    assert one.tests == ("def check(candidate):\n    assert candidate(2) == 4", "check(double)")
+    assert one.prompt == "Write a function to double a number.\n\nSignature: def double(n, by=2):"
+    assert hide_tests(one).prompt == one.prompt
+
+
+@pytest.mark.parametrize(("entry_point", "name"), [(None, "double"), ("half", "half")])
+def test_a_candidate_gets_the_name_of_what_is_tested(entry_point: str | None, name: str) -> None:
+    one = made(test_list=["assert candidate(2) == 4"], entry_point=entry_point)
+    assert one.tests == (f"assert {name}(2) == 4",) and f"Must pass: assert {name}(2) == 4" in one.prompt
+
+
+HUMAN_EVAL = {
+    "task_id": "HumanEval/500",
+    "prompt": (
+        "import math\nfrom typing import List\n\n\ndef root(x: float):\n    return math.sqrt(x)\n\n"
+        "def roots(xs: List[float], most: int = 3) -> List[float]:\n"
+        '    """ Take roots.\n\n    >>> roots([4])\n    [2.0]\n    """\n'
+    ),
+    "canonical_solution": "    return [root(x) for x in xs][:most]\n",
+    "entry_point": "roots",
+    "test": "\n\nMETADATA = {}\n\n\ndef check(candidate):\n    assert candidate([4]) == [root(4)]\n\n",
+    "source": "he:500",
+    "group": "500",
+    "licence": "MIT",
+}
+
+
+def test_a_row_of_human_eval_is_a_sample() -> None:
+    one = sample(HUMAN_EVAL)
+    assert isinstance(one, Sample), one
+    assert one.prompt == (
+        "Take roots.\n>>> roots([4])\n[2.0]\n\nSignature: def roots(xs: list[float], most: int=3):\n"
+        "Given:\ndef root(x: float):\n    return math.sqrt(x)"
+    )
+    assert one.target == tidy(str(HUMAN_EVAL["prompt"]) + str(HUMAN_EVAL["canonical_solution"]))
+    assert one.tests == (str(HUMAN_EVAL["test"]).strip(), "check(roots)")
+    assert one.setup == "import math\nfrom typing import List\ndef root(x: float):\n    return math.sqrt(x)"
+    space: dict[str, Any] = {}
+    exec("\n".join((one.target, one.setup, *one.tests)), space)
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"entry_point": "root2"}, "no description"),
+        ({"prompt": "def roots(xs):\n"}, "no description"),
+        ({"canonical_solution": "    return [\n"}, "no description"),
+        ({"test": None}, "no `test`"),
+        ({"entry_point": 3}, "`entry_point` is not text"),
+    ],
+)
+def test_a_faulty_row_of_human_eval_is_a_drop(changes: dict[str, Any], rule: str) -> None:
+    result = sample({**HUMAN_EVAL, **changes})
+    assert isinstance(result, Drop)
+    assert result.rule == rule
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"code": "from typing import List\ndef double(n: List[int], by: List[int] = ()): return n"},
+        {"code": "BY = 2\ndef double(n, by=BY): return n * by"},
+        {"code": "class Number: pass\ndef double(n: Number) -> Number: return n"},
+        {"code": "import sys\ndef double(n, most=sys.maxsize): return n"},
+        {"code": "double = lambda n: n"},
+        {"code": "async def double(n): return n"},
+    ],
+)
+def test_an_answer_that_keeps_to_the_signature_can_be_defined(row: dict[str, Any]) -> None:
+    shown = made(**row).prompt.partition("Signature: ")[2].partition("\nMust pass")[0]
+    space: dict[str, Any] = {}
+    exec(shown + "\n    return n", space)
+    assert callable(space["double"])
+
+
+def test_of_the_real_prompts_one_shows_more_than_a_function() -> None:
+    heads = {one.source: one.prompt.partition("Signature: ")[2].partition("\nMust pass")[0] for one in real_samples()}
+    assert [source for source, head in heads.items() if "\n" in head] == ["mbpp:601"]
+    assert heads["mbpp:601"] == "def max_chain_length(arr, n):\nclass Pair(object):\n    def __init__(self, a, b):"
 
 
 def test_every_real_task_becomes_a_sample() -> None:

@@ -11,7 +11,7 @@ import pytest
 from real_data import real_file
 
 from bilora.records import Drop, Row, Sample
-from bilora.tasks.docstring import TASK, documented, extract, sample
+from bilora.tasks.docstring import TASK, documented, extract, read_function, sample, without_docstring
 from bilora.tasks.task import parse
 
 CODE = '''
@@ -75,6 +75,79 @@ def test_a_section_ends_the_summary(section: str) -> None:
     assert made(docstring=f"Read a table from a file.\n{section}").target == "Read a table from a file."
 
 
+@pytest.mark.parametrize(
+    ("docstring", "target"),
+    [
+        ("Read a table “quoted” – of the owner’s file…", 'Read a table "quoted" - of the owner\'s file...'),
+        ("Read\u00a0a Poincaré table where x ≤ 3.", "Read a Poincaré table where x ≤ 3."),
+        ("Read a table from a file.\nKeyword Args:\n    strict: no.", "Read a table from a file."),
+        ("Read a table from a file.\nExample::\n\n    load_table(1)", "Read a table from a file."),
+        ("Read a table of\n:class:`Table` from a file.", "Read a table of :class:`Table` from a file."),
+        ("load_table\n==========\nRead a table from a file.", "Read a table from a file."),
+        ("Read a table with <|user|> and {{ role }} in it.", "Read a table with <|user|> and {{ role }} in it."),
+    ],
+)
+def test_the_target_is_prose(docstring: str, target: str) -> None:
+    assert made(docstring=docstring).target == target
+
+
+@pytest.mark.parametrize(
+    ("found", "left"),
+    [
+        (f'    """{DOC}"""', ""),
+        (f'    """{DOC}"""  # noqa: D400', ""),
+        (f"    r'''{DOC}'''", ""),
+        (f'    """{DOC}"""; rows = 0', "    rows = 0\n"),
+        (f'    """Lies™ {DOC}""" ; rows = 0; path = 1', "    rows = 0; path = 1\n"),
+    ],
+)
+def test_what_follows_a_docstring_on_its_line_stays(found: str, left: str) -> None:
+    whole = CODE.replace(f'    """{DOC}"""\n\n\n', f"{found}\n")
+    assert whole != CODE
+    assert shown(made(code=whole)) == CODE.strip("\n").replace(f'    """{DOC}"""\n\n\n', left)
+
+
+def test_a_docstring_behind_the_colon_is_cut_out_too() -> None:
+    found = read_function('def f(é): "Read a table."; a = 1; return a')
+    assert found and without_docstring(*found) == "def f(é): a = 1; return a"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda code: "\ufeff" + code,
+        lambda code: code.replace("\n", "\r\n"),
+        lambda code: code.replace("\n", "\r"),
+        lambda code: code.replace("    ", "\t"),
+        lambda code: textwrap.indent(code, "    "),
+        lambda code: textwrap.indent(code, "\t"),
+        lambda code: f"```python\n{code}\n```",
+        lambda code: "\f" + code,
+    ],
+    ids=["BOM", "CRLF", "CR", "tabs", "indented", "indented by a tab", "fence", "form feed"],
+)
+def test_code_is_read_as_what_it_is(change: Any) -> None:
+    bare = shown(made(docstring="Read a table from a file."))
+    assert shown(made(code=change(CODE.strip("\n")), docstring="Read a table from a file.")) == bare
+
+
+def test_a_tab_in_a_string_is_no_indentation() -> None:
+    code = CODE.replace('remove("")', 'remove("a\tb")')
+    assert 'remove("a\tb")' in shown(made(code=code))
+
+
+@pytest.mark.parametrize("head", ["@property", "@cached(1)", "@name.setter"])
+def test_a_decorated_method_cut_out_of_its_class_is_dedented(head: str) -> None:
+    cut = head + "\n" + textwrap.indent(CODE.strip("\n"), "    ")
+    assert shown(made(code=cut)) == f"{head}\n{shown(made())}"
+
+
+@pytest.mark.parametrize("docstring", [None, ["Read", "it"], 3, {"text": "Read it."}, "Read it. \ud83d"])
+def test_a_docstring_that_is_no_text_is_a_drop(docstring: object) -> None:
+    one = sample({"code": CODE, "docstring": docstring, **PLACE})
+    assert isinstance(one, Drop) and "`docstring`" in one.rule
+
+
 def test_a_method_cut_out_of_its_class_is_dedented() -> None:
     first, *others = CODE.strip("\n").split("\n")
     cut = "\n".join([first, *(f"    {line}" if line else line for line in others)])
@@ -97,6 +170,9 @@ def test_a_method_cut_out_of_its_class_is_dedented() -> None:
         ("Same as read_csv but for tables.", "refers elsewhere"),
         ("Lies eine Tabelle und die Zeilen der Datei.", "not English"),
         ("Lit une table à partir du fichier.", "not English"),
+        ("把列表中的 所有 数字 相加", "not English"),
+        ("Args:\n    path: the place of the table.", "no summary before the first section"),
+        ("Returns: all rows of the table.", "no summary before the first section"),
         ("[0, 1, 2, 3] ((4)) -> {5: 6} == 7 // 8", "not English"),
         ("load_table(path, strict) reads all tables.", "a restated signature"),
         ("Read a table of a file.\n\nArgs:\n    file: a file.", "parameters that the signature lacks"),
@@ -122,7 +198,13 @@ def test_a_signature_in_words_is_restated() -> None:
         ("x = 1", "not a Python function"),
         ("def f(:", "not a Python function"),
         ('def f():\n    """Read a table."""', "nothing but a docstring"),
-        ('def f(): """Read a table."""; return 1', "nothing but a docstring"),
+        ('def f(): """Read a table."""; return 1', "a trivial getter"),
+        ("class A:\n    pass", "a class, not a function"),
+        (f"{CODE}\n\n{CODE}", "more than one function"),
+        (f"{CODE}\nprint(load_table(1))", "more than one function"),
+        (f"@overload\ndef load_table(path: int): ...\n{CODE}", "overloads of a function"),
+        (f"@typing.overload\ndef load_table(path: int): ...\n{CODE}", "overloads of a function"),
+        (body("x = " + "-" * 999 + "1\ny = x\nreturn y"), "nested too deeply"),
         (body("a = 1\nb = 2\nc = 3", "def test_load(path):"), "a test"),
         (body("a = 1\nb = 2\nc = 3", "def __load__(path):"), "a dunder method"),
         (body("return self._table[0].rows", "def rows(self, path):"), "a trivial getter"),

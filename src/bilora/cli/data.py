@@ -19,10 +19,10 @@ def data_download(task: TaskName) -> None:
     from bilora.cli.progress import bar
     from bilora.data.download import download
 
-    params, chosen, _ = wiring.load_named(task)
+    params, chosen, task_type = wiring.load_named(task)
     path = wiring.RAW / f"{task}.jsonl"
     with bar(f"data-download {task}", None) as tick:
-        count = download(wiring.source(chosen, params.seed), path, progress=tick)
+        count = download(wiring.source(chosen, params.seed, task_type), path, progress=tick)
     print(f"data-download {task}: {count} rows in {path}")
 
 

@@ -96,8 +96,8 @@ def need_sinks(params: Params) -> None:
         )
 
 
-def source(params: TaskParams, seed: int) -> Source:
-    """Build the source that a task's params name."""
+def source(params: TaskParams, seed: int, task: Task) -> Source:
+    """Build the source that a task's params name, for the rows that the task reads."""
     from bilora import params as kinds
     from bilora.sources.exercises import Exercises
     from bilora.sources.files import Files
@@ -110,9 +110,9 @@ def source(params: TaskParams, seed: int) -> Source:
         case kinds.InstalledSource() as chosen:
             return Installed(chosen)
         case kinds.FilesSource() as chosen:
-            return Files(chosen)
+            return Files(chosen, task.forms)
         case kinds.HubSource() as chosen:
-            return HubDataset(chosen)
+            return HubDataset(chosen, task.forms)
 
 
 def sandbox(params: Params) -> AbstractContextManager[ProcessSandbox]:

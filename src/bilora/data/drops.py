@@ -16,9 +16,19 @@ class Drops:
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
         self._examples: dict[str, list[dict[str, str]]] = {}
+        self._origins: dict[int, str] = {}
 
-    def add(self, rule: str, *, source: str, detail: str = "", excerpt: str = "") -> None:
-        """Note one refused row."""
+    def locate(self, sample: Sample, origin: str) -> None:
+        """Remember in which file and line a sample's row is; equal samples of two rows are two objects."""
+        self._origins[id(sample)] = origin
+
+    def place(self, sample: Sample) -> str:
+        """Return a sample's source, and the file and line of its row where they are known."""
+        return _place(sample.source, self._origins.get(id(sample), ""))
+
+    def add(self, rule: str, *, source: str, origin: str = "", detail: str = "", excerpt: str = "") -> None:
+        """Note one refused row; `origin` is its file and line."""
+        source = _place(source, origin)
         self._counts[rule] = self._counts.get(rule, 0) + 1
         examples = self._examples.setdefault(rule, [])
         if len(examples) < EXAMPLES:
@@ -26,9 +36,19 @@ class Drops:
 
     def add_sample(self, rule: str, sample: Sample, detail: str = "") -> None:
         """Note one refused sample."""
-        self.add(rule, source=sample.source, detail=detail, excerpt=sample.prompt)
+        self.add(
+            rule,
+            source=sample.source,
+            origin=self._origins.get(id(sample), ""),
+            detail=detail,
+            excerpt=sample.prompt,
+        )
 
     def as_json(self) -> list[dict[str, Any]]:
-        """Return one entry a rule, the most frequent first."""
+        """Return one entry per rule, the most frequent first."""
         rules = sorted(self._counts, key=lambda rule: (-self._counts[rule], rule))
         return [{"rule": rule, "count": self._counts[rule], "examples": self._examples[rule]} for rule in rules]
+
+
+def _place(source: str, origin: str) -> str:
+    return f"{source} ({origin})" if origin and origin != source else source

@@ -10,10 +10,11 @@ from typing import Any
 
 from bilora.data.drops import Drops
 from bilora.data.similarity import LIKENESS, OVERLAP, REPETITION, Known, ngrams
-from bilora.errors import BadData, Infrastructure
+from bilora.errors import Infrastructure
 from bilora.params import Processing
 from bilora.ports import Progress, Sandbox, silent
 from bilora.records import Drop, Program, Sample, Split
+from bilora.sources.labelling import ORIGIN, REFUSED
 from bilora.storage import read_rows
 from bilora.tasks.task import Task
 
@@ -42,7 +43,7 @@ def process(
         progress: called once for every row.
 
     Raises:
-        BadData: a row is not what the task reads; file and line are named.
+        BadData: `raw` is absent or was damaged after data-download wrote it; file and line are named.
         Infrastructure: the sandbox itself failed, so nothing is known about a reference.
     """
     drops = Drops()
@@ -62,18 +63,17 @@ def process(
 
 def _read(task: Task, raw: Path, rules: Processing, drops: Drops, progress: Progress) -> tuple[int, list[Sample]]:
     rows, samples = 0, []
-    for number, row in read_rows(raw):
+    for _, row in read_rows(raw):
         rows += 1
-        try:
-            sample = task.sample(row)
-        except KeyError as error:
-            raise BadData(raw, f"the row has no {error}, which the task {task.name} needs.", number) from None
-        except (AttributeError, TypeError, ValueError) as error:
-            problem = str(error).splitlines()[0]
-            raise BadData(raw, f"not a row of the task {task.name} ({problem}).", number) from None
+        origin = row.pop(ORIGIN, "")
+        sample = _sample(task, row)
         if isinstance(sample, Drop):
-            drops.add(sample.rule, source=row["source"], detail=sample.detail, excerpt=_excerpt(row))
-        elif len(sample.prompt) > rules.max_prompt_chars:
+            source = str(row.get("source", "unknown"))
+            drops.add(sample.rule, source=source, origin=origin, detail=sample.detail, excerpt=_excerpt(row))
+            progress(1)
+            continue
+        drops.locate(sample, origin)
+        if len(sample.prompt) > rules.max_prompt_chars:
             drops.add_sample("prompt too long", sample, f"{len(sample.prompt)} characters")
         elif len(sample.target) > rules.max_target_chars:
             drops.add_sample("target too long", sample, f"{len(sample.target)} characters")
@@ -85,8 +85,22 @@ def _read(task: Task, raw: Path, rules: Processing, drops: Drops, progress: Prog
     return rows, samples
 
 
+def _sample(task: Task, row: dict[str, Any]) -> Sample | Drop:
+    """Return what the task makes of a row; a row that it stumbles over is a Drop too."""
+    if REFUSED in row:
+        return Drop.model_validate(row[REFUSED])
+    try:
+        return task.sample(row)
+    except KeyError as error:
+        column = str(error.args[0]) if error.args else ""
+        return Drop(rule=f"no `{column}`", detail=f"the task {task.name} reads `{column}`")
+    except (AttributeError, IndexError, TypeError, ValueError, RecursionError) as error:
+        problem = (str(error).splitlines() or [type(error).__name__])[0]
+        return Drop(rule=f"not a row of the task {task.name}", detail=problem)
+
+
 def _excerpt(row: dict[str, Any]) -> str:
-    return str(row.get("code") or next(iter(row.values())))
+    return str(row.get("code") or next(iter(row.values()), ""))
 
 
 _REFUSALS = {
@@ -108,7 +122,7 @@ def _execute(
     for sample, outcome in zip(tested, sandbox.run_many(programs, progress=progress), strict=True):
         if outcome.status == "infrastructure":
             raise Infrastructure(
-                f"The sandbox could not try the reference of {sample.source} ({outcome.detail}): "
+                f"The sandbox could not try the reference of {drops.place(sample)} ({outcome.detail}): "
                 "nothing was dropped or written; mend the sandbox (docs/sandbox.md) and run again."
             )
         isolation.add(outcome.isolation.partition(";")[0])
@@ -127,9 +141,9 @@ def _deduplicate(samples: list[Sample], rules: Processing, drops: Drops) -> list
     known: defaultdict[Split | None, Known] = defaultdict(lambda: Known(rules))
     for sample in samples:
         if twin := ids.get((sample.split, sample.id)):
-            drops.add_sample("exact duplicate", sample, f"of {twin.source}")
+            drops.add_sample("exact duplicate", sample, f"of {drops.place(twin)}")
         elif twin := known[sample.split].met(sample):
-            drops.add_sample(REPETITION if sample.tests else LIKENESS, sample, f"of {twin.source}")
+            drops.add_sample(REPETITION if sample.tests else LIKENESS, sample, f"of {drops.place(twin)}")
         else:
             ids[sample.split, sample.id] = sample
             kept.append(sample)

@@ -29,7 +29,7 @@ def split(
     split is cut to its count, tiers and groups taking turns, so that any beginning of it is balanced.
 
     Raises:
-        BadData: a split came out empty.
+        BadData: a split came out empty; why, and what to do, is said.
     """
     drops = Drops()
     places: Counter[str] = Counter(dict.fromkeys(SPLITS, 0))
@@ -49,10 +49,7 @@ def split(
             drops.add_sample(f"over the {name} count", sample)
         dealt[name] = ordered[: counts[name]]
         if not dealt[name]:
-            raise BadData(
-                f"split {name}",
-                "is empty; name more sources in params.yaml, or a larger count that draws more groups.",
-            )
+            raise BadData(f"split {name}", _why_empty(name, samples, places[name]))
     report = {
         "rows_in": len(samples),
         "rows_out": sum(map(len, dealt.values())),
@@ -62,6 +59,26 @@ def split(
         "splits": {name: _counts(members) for name, members in dealt.items()},
     }
     return dealt, report
+
+
+def _why_empty(name: str, samples: list[Sample], dealt: int) -> str:
+    """Say why a split has no samples, and what would give it some."""
+    official = Counter(sample.split for sample in samples if sample.split)
+    if not samples:
+        return "is empty: data-process kept no row; its report under data/reports/process says why."
+    if dealt:
+        return f"is empty: all its {dealt} samples repeat test samples; add others."
+    if len(samples) == official.total():
+        named = ", ".join(f"{count} {split}" for split, count in sorted(official.items()))
+        return (
+            f"is empty: the source names every row's split ({named}), and none is {name}; name one for {name}, "
+            "or leave the split out of the rows, which are then dealt by their groups."
+        )
+    groups = len({sample.group for sample in samples if not sample.split})
+    return (
+        f"is empty: none of the {groups} groups that have no split of their own was dealt to it; add rows of other "
+        f"groups, or raise its count under `split` in params.yaml, which is its share."
+    )
 
 
 def _hash(*parts: object) -> int:

@@ -9,6 +9,8 @@ import symtable
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 
+from bilora.python_code.source import parse as parse
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 LITERAL = re.compile(
@@ -20,16 +22,6 @@ LITERAL = re.compile(
     re.DOTALL,
 )
 """A comment or a string, closed or not. Possessive, so that it is linear in any text."""
-
-
-def parse(code: str) -> ast.Module | None:
-    """Parse Python; None if it is not. Warnings about other people's invalid escapes are silenced."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
-        return None
 
 
 def outside_literals(change: Callable[[str], str], code: str) -> str:

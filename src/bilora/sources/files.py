@@ -1,30 +1,24 @@
-"""Rows from files: JSON lines (plain or .gz), a JSON list, or Parquet."""
+"""Rows from files: JSON lines, a JSON list or Parquet, plain or in gzip."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bilora.errors import BadData
 from bilora.params import FilesSource
 from bilora.ports import Progress, silent
-from bilora.records import Row, Split
-from bilora.storage import read_json, read_rows
+from bilora.records import Drop, Row, Split
+from bilora.rows import RowForm, excerpt, word
+from bilora.sources.formats import entries
+from bilora.sources.json_entries import Entry
+from bilora.sources.labelling import Columns, kept, labelled, read_columns
 
-ORIGINS = ("repo", "repository_name", "task_id")
-"""Columns of well-known data sets that name what a split must not tear apart, best first."""
-
-LICENCES = ("licence", "license")
-
-
-def labelled(row: Row, *, name: str, number: int, licence: str) -> dict[str, Any]:
-    """Add what every row must say of itself: `source`, `group`, `licence`; its own words come first."""
-    origin = next((str(row[key]) for key in ORIGINS if row.get(key) is not None), str(number))
-    own = next((str(row[key]) for key in LICENCES if row.get(key)), licence)
-    source = f"{name}:{row['task_id']}" if row.get("task_id") is not None else f"{name}:{number}"
-    return {"source": source, "group": origin, **row, "licence": own}
+TASK_NUMBER = re.compile(r"(?:mbpp/)?(\d{1,9})", re.I)
 
 
 def mbpp_split(task_id: int) -> Split:
@@ -37,63 +31,60 @@ def mbpp_split(task_id: int) -> Split:
 
 
 class Files:
-    """The source: files in the order given, rows in the order they lie there."""
+    """The source: files in the order given, rows in the order of the file.
 
-    def __init__(self, params: FilesSource) -> None:
-        self._params = params
+    Only the columns that `forms` read are kept, and the labels; without forms all that JSON can hold.
+    """
+
+    def __init__(self, params: FilesSource, forms: Sequence[type[RowForm]] = ()) -> None:
+        self._params, self._forms = params, forms
 
     def rows(self, *, progress: Progress = silent) -> Iterator[Row]:
-        """Yield rows.
+        """Yield rows. One that cannot be read is there with its Drop, for data-process to count.
 
         Raises:
-            BadData: a file is absent or a row malformed; file and line are named.
+            BadData: a file is absent, cannot be read as a whole, or no row of it has what the task reads.
         """
-        rows = (row for path in self._params.paths for row in self._file(Path(path)))
-        for row in itertools.islice(rows, self._params.limit):
-            progress(1)
-            yield row
+        left = self._params.limit
+        wanted = read_columns(self._forms)
+        for path, name in _names(self._params.paths).items():
+            if left == 0:
+                return
+            there = Columns(path, self._forms)
+            entry = None
+            for entry in entries(Path(path), wanted):
+                if not isinstance(entry.value, Drop):
+                    there.add(entry.value)
+                yield self._row(entry, path, name, wanted)
+                progress(1)
+                left = left - 1 if left is not None else None
+                if left == 0:
+                    break
+            if entry is None:
+                raise BadData(path, "holds no rows.")
+            there.check()
 
-    def _file(self, path: Path) -> Iterator[Row]:
-        name = path.name.partition(".")[0]
-        for number, row in _read(path):
-            split = {}
-            if self._params.splits == "mbpp":
-                task_id = row.get("task_id")
-                if not isinstance(task_id, int) or isinstance(task_id, bool):
-                    raise BadData(path, "`splits: mbpp` needs an integer task_id in every row.", number)
-                split = {"split": mbpp_split(task_id)}
-            yield {**labelled(row, name=name, number=number, licence=self._params.licence), **split}
-
-
-def _read(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    if path.suffix == ".parquet":
-        return _read_parquet(path)
-    if path.suffix == ".json":
-        return _read_list(path)
-    if path.suffixes[-2:] == [".jsonl", ".gz"] or path.suffix == ".jsonl":
-        return read_rows(path)
-    raise BadData(path, "cannot be read as data; use .jsonl, .jsonl.gz, .json or .parquet.")
-
-
-def _read_list(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    rows = read_json(path)
-    if not isinstance(rows, list):
-        raise BadData(path, "must hold a JSON list of objects.")
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise BadData(path, f"entry {number} of the list must be a JSON object.")
-        yield number, row
+    def _row(self, entry: Entry, path: str, name: str, wanted: frozenset[str] | None) -> Row:
+        value = entry.value if isinstance(entry.value, Drop) else kept(entry.value, wanted)
+        if self._params.splits == "mbpp" and not isinstance(value, Drop):
+            value = _with_mbpp_split(value)
+        return labelled(
+            value, name=name, file=path, number=entry.number, licence=self._params.licence, origin=entry.place
+        )
 
 
-def _read_parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    import pyarrow
-    import pyarrow.parquet
+def _names(paths: Sequence[str]) -> dict[str, str]:
+    """Return for each file, once, the name that its rows' sources begin with: its own, or its path if two share one."""
+    files = list(dict.fromkeys(os.path.normpath(path) for path in paths))
+    stems = {file: Path(file).name.partition(".")[0] for file in files}
+    shared = Counter(stems.values())
+    return {file: stem if shared[stem] == 1 else file for file, stem in stems.items()}
 
-    if not path.is_file():
-        raise BadData(path, "the file does not exist.")
-    try:
-        batches = pyarrow.parquet.ParquetFile(path).iter_batches()
-        rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
-        yield from enumerate(rows, start=1)
-    except pyarrow.ArrowException as error:
-        raise BadData(path, f"not a Parquet file ({error}).") from None
+
+def _with_mbpp_split(row: Mapping[str, Any]) -> dict[str, Any] | Drop:
+    value = row.get("task_id")
+    number = None if isinstance(value, bool) else TASK_NUMBER.fullmatch(word(value).strip())
+    if number is None:
+        detail = f"`splits: mbpp` needs an integer `task_id`; it is {excerpt(value)}"
+        return Drop(rule="no integer `task_id`", detail=detail)
+    return {**row, "split": mbpp_split(int(number[1]))}

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bilora.errors import BadData, Unreachable
 from bilora.params import HubSource
 from bilora.ports import Progress, silent
 from bilora.records import Row
-from bilora.sources.files import labelled
+from bilora.rows import RowForm
+from bilora.sources.labelling import Columns, kept, labelled, read_columns
 
 
 class HubDataset:
-    """The source: the named splits one after the other, each kept as official."""
+    """The source: the named splits one after the other, each kept as official.
 
-    def __init__(self, params: HubSource) -> None:
-        self._params = params
+    Only the columns that `forms` read are kept, and the labels; without forms all that JSON can hold.
+    """
+
+    def __init__(self, params: HubSource, forms: Sequence[type[RowForm]] = ()) -> None:
+        self._params, self._forms = params, forms
 
     def rows(self, *, progress: Progress = silent) -> Iterator[Row]:
         """Yield rows.
 
         Raises:
             Unreachable: the hub did not answer.
-            BadData: its revision is not pinned, or it has no such configuration or split.
+            BadData: its revision is not pinned, it has no such configuration or split, or no row of a
+                split has what the task reads.
         """
         if self._params.revision is None:
             commit = self._newest() or "the commit that the data set's page on the hub shows"
@@ -34,13 +39,21 @@ class HubDataset:
             yield row
 
     def _all(self) -> Iterator[Row]:
+        wanted = read_columns(self._forms)
         for split, theirs in self._params.splits.items():
             name = f"{self._params.id}/{theirs}"
-            for number, row in enumerate(self._load(theirs)):
-                yield {
-                    **labelled(row, name=name, number=number, licence=self._params.licence),
-                    "split": split,
-                }
+            dataset = self._load(theirs)
+            names = getattr(dataset, "column_names", [])
+            if wanted is not None and names:  # an image that nobody needs is not decoded
+                dataset = dataset.select_columns([column for column in names if column in wanted])
+            there = Columns(name, self._forms, names)
+            for number, row in enumerate(dataset):
+                there.add(row)
+                place = f"{name}:{number}"
+                terms = self._params.licence
+                ready = labelled(kept(row, wanted), name=name, file=name, number=number, licence=terms, origin=place)
+                yield {**ready, "split": split}
+            there.check()
 
     def _newest(self) -> str | None:
         """Return the hub's newest commit of this data set, if the hub says it."""

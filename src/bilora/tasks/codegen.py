@@ -3,82 +3,160 @@
 from __future__ import annotations
 
 import ast
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from bilora.extraction import code as replies
 from bilora.extraction.asked import asked_function
 from bilora.metrics.functional import Functional
+from bilora.python_code.candidate import candidate_name, defines_check, named_tests
+from bilora.python_code.signature import Unshowable, definitions, shown
+from bilora.python_code.source import TOO_DEEP, fault, parse, tidy
 from bilora.records import Drop, Row, Sample
-from bilora.tasks.task import Task, parse
+from bilora.rows import Code, Lines, RowForm, Tests, Text, read
+from bilora.sandbox.assertions import silent_test
+from bilora.tasks.task import Task
 
 
-def tidy(code: str) -> str:
-    """Use \\n, four spaces for a tab, no trailing blanks, where that leaves the program as it was."""
-    plain = code.replace("\r\n", "\n").replace("\r", "\n").strip("\n").rstrip()
-    clean = "\n".join(map(_clean, plain.split("\n")))
-    if clean == plain:
-        return plain
-    before, after = parse(plain), parse(clean)
-    return clean if before and after and ast.dump(before) == ast.dump(after) else plain
+@dataclass(frozen=True)
+class Exercise:
+    """What all forms have to say: a description, a reference, and how it is tested.
+
+    `entry_point` names what is tested, or is empty; `given` is code that an answer may use.
+    """
+
+    text: str
+    code: str
+    tests: tuple[str, ...]
+    setup: str
+    entry_point: str
+    given: str = ""
 
 
-def _clean(line: str) -> str:
-    text = line.lstrip(" \t")
-    return (line[: len(line) - len(text)].expandtabs(4) + text).rstrip()
+class ExerciseForm(RowForm):
+    """Base of the forms that this task reads."""
+
+    def exercise(self) -> Exercise:
+        """Return what the row asks for."""
+        raise NotImplementedError
 
 
-def signature(tree: ast.Module, test: str) -> str | None:
-    """Return the `def` line of the function that the test calls, or None."""
-    asked = parse(test)
-    if asked is None:
-        return None
-    called = {
-        node.func.id for node in ast.walk(asked) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-    }
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and node.name in called:
-            return f"def {node.name}({ast.unparse(node.args)}):"
-    return None
+class _Tested(ExerciseForm):
+    """What MBPP's rows have in common."""
+
+    code: Code
+    test_list: Tests
+    test_imports: Lines = ""
+    test_setup_code: Lines = ""
+    entry_point: Text = ""
+
+    def _exercise(self, text: str) -> Exercise:
+        setup = "\n".join(filter(None, (self.test_imports.strip(), self.test_setup_code.strip())))
+        code = self.code
+        if "```" in code and parse(code) is None:  # the code of a chat's answer
+            code = extract(code)
+        return Exercise(" ".join(text.split()), tidy(code), self.test_list, setup, self.entry_point)
+
+
+class Mbpp(_Tested):
+    """A row of MBPP (Austin et al. 2021)."""
+
+    text: Text
+
+    def exercise(self) -> Exercise:
+        """Return what the row asks for."""
+        return self._exercise(self.text)
+
+
+class SanitizedMbpp(_Tested):
+    """A row of MBPP's sanitized subset."""
+
+    prompt: Text
+
+    def exercise(self) -> Exercise:
+        """Return what the row asks for."""
+        return self._exercise(self.prompt)
+
+
+class HumanEval(ExerciseForm):
+    """A row of HumanEval (Chen et al. 2021): `test` defines `check(candidate)`."""
+
+    prompt: Code
+    canonical_solution: Code
+    entry_point: Text
+    test: Code
+
+    def exercise(self) -> Exercise:
+        """Describe the function by its docstring; what the prompt defines before it is given to every answer."""
+        code = tidy(self.prompt + self.canonical_solution)
+        tree = parse(code)
+        text, before = "", []
+        for node in tree.body if tree else ():
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == self.entry_point:
+                values = (part.value for part in node.body if isinstance(part, ast.Expr))
+                strings = (one.value for one in values if isinstance(one, ast.Constant) and isinstance(one.value, str))
+                text = inspect.cleandoc(next(strings, ""))  # not ast.get_docstring: in one row an import is first
+                break
+            before.append(node)
+        described = "\n".join(line for line in text.split("\n") if line.strip())
+        given = [ast.unparse(node) for node in before if not isinstance(node, ast.Import | ast.ImportFrom)]
+        setup = "\n".join(map(ast.unparse, before))
+        return Exercise(described, code, (self.test.strip(),), setup, self.entry_point, given="\n".join(given))
+
+
+FORMS: tuple[type[ExerciseForm], ...] = (Mbpp, SanitizedMbpp, HumanEval)
 
 
 def sample(row: Row) -> Sample | Drop:
-    """Read a row of MBPP's shape: `text` (or `prompt`), `code`, `test_list`, `test_setup_code`."""
-    text = " ".join((row["text"] if "text" in row else row["prompt"]).split())
-    tests = tuple(test.replace("\r\n", "\n").strip() for test in row["test_list"])
-    target = tidy(row["code"])
+    """Read a row of MBPP, of its sanitized subset, or of HumanEval."""
+    form = read(row, *FORMS)
+    if isinstance(form, Drop):
+        return form
+    exercise = form.exercise()
+    text, target = exercise.text, exercise.code
     tree = parse(target)
     if not text:
         return Drop(rule="no description")
-    if not tests:
+    if not exercise.tests:
         return Drop(rule="no tests", detail=text)
+    if (silent := silent_test(exercise.tests)) is not None:
+        return Drop(rule="a test that asserts nothing", detail=silent or text)
     if tree is None:
-        return Drop(rule="not Python", detail=text)
-    if "```" in target:
+        reason = fault(target)
+        return Drop(rule=reason if reason == TOO_DEEP else "not Python", detail=reason)
+    if extract(answer(target)) != target:
         return Drop(rule="holds a code fence", detail=text)
-    head = signature(tree, tests[0])
-    if head is None:
-        return Drop(rule="first test calls no function of the code", detail=tests[0])
+    name = exercise.entry_point or candidate_name(tree, exercise.tests)
+    if not name:
+        return Drop(rule="first test calls no function of the code", detail=exercise.tests[0])
+    if name not in definitions(tree):
+        return Drop(rule="the code does not define its `entry_point`", detail=f"`entry_point` is {name}")
+    tests = named_tests(exercise.tests, name)
+    try:
+        head = shown(tree, name, tests, given=parse(exercise.setup))
+    except Unshowable as error:
+        return Drop(rule="no signature that an answer can keep to", detail=str(error))
+    given = f"\nGiven:\n{exercise.given}" if exercise.given else ""
     return Sample.create(
         task=TASK.name,
-        prompt=f"{text}\n\nSignature: {head}{_shown(tests[0])}",
+        prompt=f"{text}\n\nSignature: {head}{given}{_shown(tests)}",
         target=target,
         tests=tests,
-        setup=row.get("test_setup_code", "").replace("\r\n", "\n").strip(),
-        source=row["source"],
-        group=row["group"],
-        licence=row["licence"],
-        tier=row.get("tier", ""),
-        split=row.get("split"),
+        setup=exercise.setup,
+        **form.labels,
     )
 
 
-def _shown(test: str) -> str:
-    return f"\nMust pass: {test}"
+def _shown(tests: Sequence[str]) -> str:
+    """Show the first test; a `check` function is none to be shown, since it holds them all."""
+    return "" if defines_check(tests[0]) else f"\nMust pass: {tests[0]}"
 
 
-def hide_tests(shown: Sample) -> Sample:
+def hide_tests(sample: Sample) -> Sample:
     """Ask for the same function without the test that the prompt shows."""
-    rest = shown.model_dump(exclude={"id", "prompt"})
-    return Sample.create(prompt=shown.prompt.removesuffix(_shown(shown.tests[0])), **rest)
+    rest = sample.model_dump(exclude={"id", "prompt"})
+    return Sample.create(prompt=sample.prompt.removesuffix(_shown(sample.tests)), **rest)
 
 
 def well_formed(code: str) -> bool:
@@ -111,6 +189,7 @@ TASK = Task(
         "Signature: def sum_even(numbers):\n"
         "Must pass: assert sum_even([1, 2, 4]) == 6"
     ),
+    forms=FORMS,
     well_formed=well_formed,
     hide_tests=hide_tests,
     language="python",

@@ -7,11 +7,11 @@ eight words of it survive elsewhere is refused. The other rules keep out what te
 from __future__ import annotations
 
 import ast
-import inspect
 import re
 import textwrap
 from collections.abc import Iterator
 
+from bilora.english import is_english
 from bilora.extraction.asked import asked_function
 from bilora.extraction.docstring import extract as extract_docstring
 from bilora.extraction.docstring import first_paragraph
@@ -19,8 +19,11 @@ from bilora.extraction.python import Function
 from bilora.extraction.typed import Insertion, find_function
 from bilora.metrics.bleu import SmoothedBleu
 from bilora.metrics.sacre import SacreMetrics
+from bilora.python_code.docstrings import documented, plain_signs, summary_text
+from bilora.python_code.source import TOO_DEEP, fault, parse, plain, tidy
 from bilora.records import Drop, Row, Sample
-from bilora.tasks.task import Task, parse
+from bilora.rows import Code, RowForm, Text, read
+from bilora.tasks.task import Task
 
 MIN_WORDS, MAX_WORDS = 4, 40
 MIN_BODY_LINES = 3
@@ -30,21 +33,14 @@ LEAK_WORDS = 8
 WORD = re.compile(r"\w+")
 TOKEN = re.compile(r"\w+|[^\w\s]")
 NAME_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-SECTION = re.compile(
-    r"\s*(:\w+.*:|@\w+|>>>|(args|arguments|parameters|params|returns?|yields?|raises|examples?|notes?)\s*:?\s*$)",
-    re.I,
-)
+FENCE = re.compile(r"```(?:python)?\n(.*?)\n?```", re.DOTALL)
 URL = re.compile(r"https?://|www\.|ftp://")
 MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|^\.\. |::\s*$|>>>")
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|TBD)\b|(?i:auto-?generated|automatically generated|do not edit)")
 REFERENCE = re.compile(
     r"(see(?! (if|whether|how))|refer to|same as|alias (of|for)|inherited|overrid(es|den)|docstring)\b", re.I
 )
-FOREIGN = {"der", "die", "und", "das", "ist", "los", "las", "para", "que", "una", "les", "des", "est", "pour"}
 LITTLE = {"a", "an", "the", "this", "that", "of", "to", "for", "given", "and", "is", "it"}
-PARAMETERS = re.compile(r"\s*(args|arguments|parameters|params)\s*:?\s*", re.I)
-PARAMETER = re.compile(r"(\*{0,2}\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?:\([^)]*\))?\s*(?::|$)")
-SPHINX_NAME = re.compile(r"^\s*:param\s+(?:[\w.\[\]]+\s+)?(\w+)\s*:", re.M)
 
 
 def words(text: str) -> list[str]:
@@ -59,17 +55,12 @@ def name_words(name: str) -> list[str]:
 
 def summary(docstring: str) -> str:
     """Return what stands before the first blank line or section, on one line."""
-    lines: list[str] = []
-    for line in inspect.cleandoc(docstring).splitlines():
-        if SECTION.match(line):
-            break
-        lines.append(line)
-    return first_paragraph("\n".join(lines))
+    return first_paragraph(summary_text(docstring))
 
 
-def read(code: str) -> tuple[str, Function] | None:
+def read_function(code: str) -> tuple[str, Function] | None:
     """Dedent and parse a function, also one whose first line was cut out without its indentation."""
-    plain = textwrap.dedent(code.replace("\r\n", "\n").expandtabs(4)).strip("\n").rstrip()
+    plain = _dedented(code)
     function = _function(plain)
     if function is None:
         return None
@@ -82,77 +73,81 @@ def read(code: str) -> tuple[str, Function] | None:
     return plain, function
 
 
+def _dedented(code: str) -> str:
+    """Return code that begins at the left: of a chat's answer the code, of a cut-out decorated method all lines."""
+    fenced = FENCE.search(code) if parse(textwrap.dedent(plain(code))) is None else None
+    text = tidy(textwrap.dedent(plain(fenced[1] if fenced else code)).strip("\n"))
+    if text.startswith("@") and parse(text) is None:
+        first, _, others = text.partition("\n")
+        return f"{first}\n{textwrap.dedent(others)}"
+    return text
+
+
 def without_docstring(code: str, function: Function) -> str | None:
-    """Cut the docstring's lines out and leave all others as they are; None if nothing else remains."""
-    first, *rest = function.body
+    """Cut the docstring out and leave all else as it is; None if nothing else remains."""
+    first, *others = function.body
     if not _is_text(first):
         return code
-    end = first.end_lineno or first.lineno
-    if not rest or rest[0].lineno <= end:
+    if not others:
         return None
     lines = code.split("\n")
+    end = first.end_lineno or first.lineno
+    if others[0].lineno <= end:  # a statement follows on the docstring's last line
+        before = lines[first.lineno - 1].encode()[: first.col_offset]
+        behind = lines[end - 1].encode()[others[0].col_offset :]
+        return "\n".join((*lines[: first.lineno - 1], (before + behind).decode(), *lines[end:]))
     while not lines[end].strip():
         end += 1
-    return "\n".join((*lines[: first.lineno - 1], *lines[end:]))
+    head = lines[first.lineno - 1].encode()[: first.col_offset].decode()
+    kept = [head.rstrip()] if head.strip() else []  # the docstring stood behind the colon
+    return "\n".join((*lines[: first.lineno - 1], *kept, *lines[end:]))
 
 
-def documented(docstring: str) -> list[str]:
-    """Return the parameter names that a Google, NumPy or Sphinx section describes."""
-    text = inspect.cleandoc(docstring)
-    lines = text.splitlines()
-    names: list[str] = SPHINX_NAME.findall(text)
-    for place, line in enumerate(lines):
-        if PARAMETERS.fullmatch(line):
-            names += _section(lines[place + 1 :])
-    return names
+class Documented(RowForm):
+    """A function, with or without its docstring in it, and the docstring."""
 
-
-def _section(lines: list[str]) -> Iterator[str]:
-    underlined = bool(lines) and _is_rule(lines[0])
-    body = lines[1:] if underlined else lines
-    level: int | None = None
-    for line, after in zip(body, [*body[1:], ""], strict=False):
-        indent = len(line) - len(line.lstrip())
-        if not line.strip():
-            continue
-        level = indent if level is None else level
-        if indent < level or _is_rule(after) or (level == 0 and not underlined):
-            return
-        entry = PARAMETER.match(line.strip()) if indent == level else None
-        if entry:
-            yield from (name.strip(" *") for name in entry[1].split(","))
-
-
-def _is_rule(line: str) -> bool:
-    return len(line.strip()) > 2 and set(line.strip()) <= {"-", "="}
+    code: Code
+    docstring: Text
 
 
 def sample(row: Row) -> Sample | Drop:
-    """Read a row with `code` (with or without its docstring) and `docstring`."""
-    docstring, target = row["docstring"], summary(row["docstring"])
+    """Read a function and its docstring."""
+    form = read(row, Documented)
+    if isinstance(form, Drop):
+        return form
+    docstring = plain_signs(form.docstring)
+    target = summary(docstring)
     rule = _faulty_text(docstring, target)
     if rule:
         return Drop(rule=rule, detail=target)
-    found = read(row["code"])
+    found = read_function(form.code)
     if found is None:
-        return Drop(rule="not a Python function", detail=target)
+        return _no_function(form.code, target)
     code, function = found
     bare = without_docstring(code, function)
     if bare is None:
         return Drop(rule="nothing but a docstring", detail=target)
+    bare = tidy(bare)  # again, since tabs in the docstring keep all others
     rule = _faulty_code(function, bare) or _mismatch(function, bare, docstring, target)
     if rule:
         return Drop(rule=rule, detail=target)
-    return Sample.create(
-        task=TASK.name,
-        prompt=question(bare),
-        target=target,
-        source=row["source"],
-        group=row["group"],
-        licence=row["licence"],
-        tier=row.get("tier", ""),
-        split=row.get("split"),
-    )
+    return Sample.create(task=TASK.name, prompt=question(bare), target=target, **form.labels)
+
+
+def _no_function(code: str, target: str) -> Drop:
+    """Say why code is not the one function that a row is about."""
+    text = _dedented(code)
+    tree = parse(text)
+    if tree is None:
+        reason = fault(text)
+        return Drop(rule=TOO_DEEP if reason == TOO_DEEP else "not a Python function", detail=reason)
+    functions = [node for node in tree.body if isinstance(node, Function)]
+    if any("overload" in ast.unparse(decorator) for node in functions for decorator in node.decorator_list):
+        return Drop(rule="overloads of a function", detail=target)
+    if functions:
+        return Drop(rule="more than one function", detail=f"{len(tree.body)} statements: {target}")
+    rule = "a class, not a function" if any(isinstance(node, ast.ClassDef) for node in tree.body) else None
+    return Drop(rule=rule or "not a Python function", detail=target)
 
 
 def question(code: str) -> str:
@@ -163,7 +158,7 @@ def question(code: str) -> str:
 def ask(typed: str) -> str:
     """Make the prompt of the function that somebody typed, without its docstring; of other text, the text."""
     found = find_function(typed)
-    code = None if isinstance(found, str) else read(found.source)
+    code = None if isinstance(found, str) else read_function(found.source)
     if code is None:
         return typed.strip()
     bare = without_docstring(*code) or _without_first_statement(code[1])
@@ -195,6 +190,8 @@ def _faulty_text(docstring: str, target: str) -> str | None:
     said = words(target)
     if URL.search(target) or MARKUP.search(target) or (not target and ">>>" in docstring):
         return "URL, markup or doctest"
+    if docstring.strip() and not target:
+        return "no summary before the first section"
     if extract(answer(target)) != target:
         return "wrapped in quotes"
     if UNFINISHED.search(docstring):
@@ -205,10 +202,7 @@ def _faulty_text(docstring: str, target: str) -> str | None:
         return f"fewer than {MIN_WORDS} words"
     if len(said) > MAX_WORDS:
         return f"more than {MAX_WORDS} words"
-    letters = sum(character.isalpha() or character.isspace() for character in target)
-    if not target.isascii() or letters < 0.55 * len(target) or len(FOREIGN.intersection(said)) > 1:
-        return "not English"
-    return None
+    return None if is_english(target) else "not English"
 
 
 def _faulty_code(function: Function, bare: str) -> str | None:
@@ -297,4 +291,5 @@ TASK = Task(
     },
     ask=ask,
     apply=apply,
+    forms=(Documented,),
 )

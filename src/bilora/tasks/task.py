@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bilora.extraction.python import parse as parse
 from bilora.extraction.typed import Insertion
 from bilora.params import Generation
 from bilora.ports import Metric, Request
+from bilora.python_code.source import parse as parse
 from bilora.records import Drop, Message, Row, Sample
+from bilora.rows import RowForm
 
 
 @dataclass(frozen=True)
 class Task:
     """One thing an adapter learns to do.
 
-    `sample` turns a raw row into a sample or says which rule refused it. `answer` renders a
+    `sample` turns a raw row into a sample or says which rule refused it. `forms` are the shapes of row that
+    it reads: a source keeps their columns, and says so if no row has them. `answer` renders a
     reference as the assistant's turn, `extract` reads an assistant's turn back:
     `extract(answer(target)) == target` for every sample. `extract_asked` is for a task in which the prompt
     decides what the answer is; everybody reads through `read_answer`, which knows of both.
@@ -35,6 +37,7 @@ class Task:
     extract: Callable[[str], str]
     metrics: tuple[Metric, ...]
     example: str
+    forms: tuple[type[RowForm], ...] = ()
     floors: Mapping[str, Callable[[Sample], str]] = field(default_factory=dict)
     well_formed: Callable[[str], bool] = bool
     hide_tests: Callable[[Sample], Sample] | None = None

@@ -1,0 +1,78 @@
+"""Python source as the parser reads it: byte-order mark, line ends, indentation and depth, in this one place."""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+
+MAX_DEPTH = 120
+"""Levels of a syntax tree. What walks a tree recursively (dump, unparse, visitors) needs several frames per level."""
+MAX_INT_BITS = 14_000
+"""Integers above this cannot be written in decimal (sys.int_info.default_max_str_digits)."""
+TOO_DEEP = "nested too deeply"
+
+BOM = "\ufeff"
+INDENT = re.compile(r"[ \t\f]*")
+
+
+def plain(code: str) -> str:
+    """Return code without a byte-order mark and with \\n for every line end that the parser accepts."""
+    return code.removeprefix(BOM).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def parse(code: str) -> ast.Module | None:
+    """Parse Python; None if it is not, or is nested so deeply that its tree cannot be walked."""
+    tree = _read(code)
+    return tree if isinstance(tree, ast.Module) else None
+
+
+def fault(code: str) -> str:
+    """Say why `parse` gives None."""
+    reason = _read(code)
+    return reason if isinstance(reason, str) else ""
+
+
+def tidy(code: str) -> str:
+    """Use \\n, four spaces for a tab, no form feeds and no trailing blanks, where that leaves the program as it was."""
+    text = plain(code).strip("\n").rstrip()
+    clean = "\n".join(map(_clean, text.split("\n")))
+    if clean == text:
+        return text
+    before, after = parse(text), parse(clean)
+    return clean if before and after and ast.dump(before) == ast.dump(after) else text
+
+
+def _clean(line: str) -> str:
+    indent = INDENT.match(line)
+    text = line[indent.end() :] if indent else line
+    # A form feed starts the count of columns again, so the blanks before it indent nothing.
+    blanks = line[: len(line) - len(text)].rpartition("\f")[2]
+    return (blanks.expandtabs(4) + text).rstrip()
+
+
+def _read(code: str) -> ast.Module | str:
+    """Return the tree, or the reason why there is none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # other people's invalid escapes are not our news
+            tree = ast.parse(code.removeprefix(BOM))
+    except SyntaxError as error:
+        place = f"line {error.lineno}: " if error.lineno else ""
+        return TOO_DEEP if error.msg.startswith("too many") else f"{place}{error.msg}"
+    except (RecursionError, MemoryError, OverflowError):
+        return TOO_DEEP
+    except ValueError as error:  # a NUL, or half a surrogate pair
+        return str(error)
+    level: list[ast.AST] = [tree]
+    for _ in range(MAX_DEPTH):
+        if any(_is_too_long(node) for node in level):
+            return "an integer too long to be written in decimal"
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        if not level:
+            return tree
+    return TOO_DEEP
+
+
+def _is_too_long(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, int) and node.value.bit_length() > MAX_INT_BITS

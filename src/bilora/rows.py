@@ -1,0 +1,217 @@
+"""The forms of a raw row: which columns a task reads, and what they must hold.
+
+A task declares its forms as subclasses of `RowForm`, one field per column. A field with a default is
+optional, and null (or NaN, as pandas writes it) counts as absent. `read` returns the row as its form,
+or the Drop that names the column and its value.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+from collections.abc import Collection, Iterable, Sequence
+from typing import Annotated, Any, TypeVar, cast
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+
+from bilora.python_code.source import BOM, parse, plain
+from bilora.records import Drop, Row, Split
+
+SPLIT_NAMES: dict[str, Split] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "development"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+    "prompt": "prompt",
+}
+"""Names of splits, in any case, as the `datasets` library reads them from file names."""
+
+EXCERPT_CHARS = 60
+
+
+class Unreadable(ValueError):
+    """A column's value is refused; `what` completes the rule "`column` ..."."""
+
+    def __init__(self, what: str, detail: str = "") -> None:
+        self.what = what
+        super().__init__(detail)
+
+
+def is_absent(value: object) -> bool:
+    """Whether a value says that there is none: null, or NaN."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def kind(value: object) -> str:
+    """Name a value's type in words."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a truth value"
+        case int() | float():
+            return "a number"
+        case str():
+            return "text"
+        case list() | tuple():
+            return "a list"
+        case dict():
+            return "an object"
+        case _:
+            return f"a value of type {type(value).__name__}"
+
+
+def excerpt(value: object) -> str:
+    """Return the beginning of a value, printable anywhere."""
+    text = str(value).encode("utf-8", errors="backslashreplace").decode()
+    return text if len(text) <= EXCERPT_CHARS else text[:EXCERPT_CHARS] + "..."
+
+
+def word(value: object) -> str:
+    """Write a label as text; a whole number reads the same whether it was stored as 7 or 7.0."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else str(value)
+
+
+def _unicode(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Unreadable("is not Unicode text", "it holds half a surrogate pair") from None
+    return text.removeprefix(BOM)
+
+
+def _label(value: object) -> object:
+    return word(value) if isinstance(value, int | float) else value
+
+
+def _licence(value: object) -> object:
+    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+        return " AND ".join(value)
+    return value
+
+
+def _split(value: object) -> object:
+    name = str(value).strip().lower()
+    if not isinstance(value, str) or (name and name not in SPLIT_NAMES):
+        raise Unreadable("is not a known split", f"known: {', '.join(SPLIT_NAMES)}")
+    return SPLIT_NAMES.get(name)
+
+
+def _joined(value: object) -> object:
+    lines = _listed(value)
+    return "\n".join(lines) if isinstance(lines, list) and all(isinstance(line, str) for line in lines) else value
+
+
+def _listed(value: object) -> object:
+    """Return an array as a list."""
+    as_list = getattr(value, "tolist", None)
+    return as_list() if callable(as_list) else list(value) if isinstance(value, tuple) else value
+
+
+def _tests(value: object) -> object:
+    value = _listed(value)
+    if isinstance(value, str):
+        value = _tests_of_text(value)
+    if not isinstance(value, list):
+        raise Unreadable("is not a list of tests")
+    return tuple(plain(test).strip() if isinstance(test, str) else test for test in value if test != "")
+
+
+def _tests_of_text(text: str) -> list[Any]:
+    """Return the tests of one text: a list written as JSON or Python, asserts one after the other, or one test."""
+    if text.lstrip().startswith("["):
+        for load in (json.loads, ast.literal_eval):
+            try:
+                tests = load(text.strip())
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                continue
+            if isinstance(tests, list):
+                return tests
+    tree = parse(text)
+    if tree and tree.body and all(isinstance(node, ast.Assert) for node in tree.body):
+        return [ast.get_source_segment(plain(text), node) for node in tree.body]
+    return [text] if text.strip() else []
+
+
+Text = Annotated[str, AfterValidator(_unicode)]
+"""Text that every tokenizer and file can hold, without a byte-order mark."""
+Code = Annotated[Text, AfterValidator(plain)]
+"""Python source; byte-order mark and line ends as Python reads them."""
+Lines = Annotated[Code, BeforeValidator(_joined)]
+"""Python source, as one text or as a list of lines."""
+Tests = Annotated[tuple[Text, ...], BeforeValidator(_tests)]
+"""Tests as a list, as the text of a list, or as text."""
+Label = Annotated[Text, BeforeValidator(_label)]
+
+
+class RowForm(BaseModel):
+    """Base of all forms: what every row says of itself. The source fills in what a row leaves out."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    source: Label
+    group: Label
+    licence: Annotated[Text, BeforeValidator(_licence)]
+    tier: Label = ""
+    split: Annotated[Split | None, BeforeValidator(_split)] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, row: dict[str, Any]) -> dict[str, Any]:
+        return {column: value for column, value in row.items() if not is_absent(value)}
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """What a sample takes over from its row as it is."""
+        return self.model_dump(include=set(RowForm.model_fields))
+
+
+F = TypeVar("F", bound=RowForm)
+
+
+def columns(forms: Iterable[type[RowForm]]) -> frozenset[str]:
+    """Return the names of all columns that some form reads."""
+    return frozenset(name for form in forms for name in form.model_fields)
+
+
+def missing(present: Collection[str], forms: Sequence[type[RowForm]]) -> list[str]:
+    """Return the columns that the nearest form lacks, [] if one form is complete."""
+    return _lacking(_nearest(present, forms), present) if forms else []
+
+
+def _nearest(present: Collection[str], forms: Sequence[type[RowForm]]) -> type[RowForm]:
+    """Return the form that lacks the fewest columns; of several the one that finds the most."""
+    return min(
+        forms, key=lambda form: (len(_lacking(form, present)), -len(set(form.model_fields).intersection(present)))
+    )
+
+
+def _lacking(form: type[RowForm], present: Collection[str]) -> list[str]:
+    own = {name: field for name, field in form.model_fields.items() if name not in RowForm.model_fields}
+    return [name for name, field in own.items() if field.is_required() and name not in present]
+
+
+def read(row: Row, *forms: type[F]) -> F | Drop:
+    """Read a row as the form that is nearest to its columns; a Drop says why it cannot be."""
+    present = {column for column, value in row.items() if not is_absent(value)}
+    try:
+        return cast(F, _nearest(present, forms).model_validate(dict(row)))
+    except ValidationError as error:
+        return _drop(error)
+
+
+def _drop(error: ValidationError) -> Drop:
+    """Name the first column at fault, and its value."""
+    first = error.errors(include_url=False)[0]
+    place = [f"item {part + 1}" if isinstance(part, int) else f"`{part}`" for part in first["loc"]]
+    column, value = place[0], first["input"]
+    if first["type"] == "missing":
+        return Drop(rule=f"no {column}", detail=f"{column} is missing or null")
+    shown = repr(excerpt(value)) if isinstance(value, str) else f"{kind(value)}: {excerpt(value)}"
+    holds = f"{' '.join(place)} is {shown}"
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, Unreadable):
+        return Drop(rule=f"{column} {cause.what}", detail="; ".join(filter(None, (holds, str(cause)))))
+    return Drop(rule=f"{column} {'is' if len(place) == 1 else 'holds what is'} not text", detail=holds)

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bilora.records import Drop
+from bilora.rows import Code, Lines, RowForm, Tests, Text, columns, missing, read
+
+LABELS = {"source": "s", "group": "g", "licence": "MIT"}
+
+
+class Asked(RowForm):
+    text: Text
+    code: Code = ""
+    setup: Lines = ""
+    tests: Tests = ()
+
+
+class Answered(RowForm):
+    question: Text
+    answer: Text
+
+
+def form(**row: Any) -> Asked:
+    result = read({**LABELS, "text": "t", **row}, Asked)
+    assert isinstance(result, Asked), result
+    return result
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("TRAIN", "train"), ("Training", "train"), ("valid", "validation"), (" val ", "validation"),
+        ("DEV", "validation"), ("development", "validation"), ("eval", "test"), ("Testing", "test"),
+        ("prompt", "prompt"), ("", None), (None, None),
+    ],
+)  # fmt: skip
+def test_splits_have_their_usual_names(name: str | None, split: str | None) -> None:
+    assert form(split=name).split == split
+
+
+@pytest.mark.parametrize("split", ["holdout", "train[:9]", 0, False, ["train"], {"name": "train"}])
+def test_another_split_is_a_drop_that_names_the_known_ones(split: object) -> None:
+    result = read({**LABELS, "text": "t", "split": split}, Asked)
+    assert isinstance(result, Drop)
+    assert result.rule == "`split` is not a known split" and "known: train, training, validation" in result.detail
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "text"),
+    [
+        ("group", 7, "7"),
+        ("group", 7.0, "7"),
+        ("tier", True, "True"),
+        ("source", 0.5, "0.5"),
+        ("licence", ["MIT", "BSD"], "MIT AND BSD"),
+        ("tier", None, ""),
+    ],
+)
+def test_a_label_may_be_a_number(label: str, value: object, text: str) -> None:
+    assert getattr(form(**{label: value}), label) == text
+
+
+@pytest.mark.parametrize("null", [None, float("nan")])
+def test_null_is_as_if_it_were_absent(null: object) -> None:
+    assert form(code=null, setup=null, tests=null, split=null, tier=null) == form()
+    assert read({**LABELS, "text": null}, Asked) == Drop(rule="no `text`", detail="`text` is missing or null")
+
+
+def test_lines_may_be_a_list() -> None:
+    assert form(setup=["a = 1", "b = 2"]).setup == form(setup="\ufeffa = 1\r\nb = 2").setup == "a = 1\nb = 2"
+
+
+def test_labels_are_what_a_sample_takes_over() -> None:
+    assert form(group=3, tier="two", split="dev").labels == {
+        "source": "s", "group": "3", "licence": "MIT", "tier": "two", "split": "validation",
+    }  # fmt: skip
+
+
+def test_columns_that_no_form_names_are_passed_over() -> None:
+    assert form(other=object()) == form()
+
+
+def test_the_form_is_chosen_by_the_columns_that_are_there() -> None:
+    both: tuple[type[RowForm], ...] = (Asked, Answered)
+    assert isinstance(read({**LABELS, "question": "q", "answer": "a"}, *both), Answered)
+    assert read({**LABELS, "answer": "a"}, *both) == Drop(rule="no `question`", detail="`question` is missing or null")
+    assert missing({"answer", "other"}, both) == ["question"] and missing({"text"}, both) == []
+    assert {"text", "answer", "source", "split"} < columns(both)
+
+
+def test_what_is_shown_of_a_value_is_short_and_printable() -> None:
+    result = read({**LABELS, "text": ["\ud83d" * 999]}, Asked)
+    assert isinstance(result, Drop)
+    assert len(result.detail) < 120 and result.detail.encode()
