@@ -8,8 +8,9 @@ import pytest
 
 from bilora.data.ratings import GROUP, Rated, from_ratings, ratings_of, without_withdrawn
 from bilora.params import Processing, Splitting
-from bilora.records import DpoPair, KtoPair, Message, RatedPairs, Sample, SftPair
+from bilora.records import Message, Sample
 from bilora.tasks import load_task
+from bilora.training_pairs import DpoPair, KtoPair, RatedPairs, SftPair
 
 TASK = load_task("codegen")
 EVENT, OTHER = "01KGE3H900SVCYXAW440G165C0", "01KGE3H900SVCYXAW440G165C1"

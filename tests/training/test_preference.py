@@ -13,13 +13,14 @@ from bilora.errors import PreflightFailed
 from bilora.inference.loading import base_revision, load_base, stop_ids
 from bilora.params import Adapter, Base, Generation, InstalledSource, Preference, Splitting, TaskParams, Training
 from bilora.ports import Referees
-from bilora.records import DpoPair, KtoPair, Message, Sample
+from bilora.records import Message, Sample
 from bilora.storage import adapter_sha256
 from bilora.tasks import load_task
 from bilora.training.adapter import attach
 from bilora.training.encode import encode_sample
 from bilora.training.preference import encode_rows, prefer
 from bilora.training.run import Trained, train
+from bilora.training_pairs import DpoPair, KtoPair
 
 pytestmark = pytest.mark.slow
 BASE = Base(id=str(ROOT / "models" / "smoke"))

@@ -157,9 +157,9 @@ def pairs(source: From = None) -> None:
     from bilora.errors import BadData
     from bilora.feedback.compact import compact
     from bilora.feedback.pairs import training_pairs
-    from bilora.records import RatedPairs
     from bilora.storage import write_json
     from bilora.tasks import load_task
+    from bilora.training_pairs import RatedPairs
 
     place = source or str(wiring.SHARDS)
     chosen = target(place)

@@ -18,9 +18,10 @@ from bilora.storage import read_json, read_record, read_records
 
 if TYPE_CHECKING:
     from bilora.ports import Engine, Judge, Source
-    from bilora.records import DpoPair, KtoPair, RatedPairs, Sample
+    from bilora.records import Sample
     from bilora.sandbox import ProcessSandbox
     from bilora.tasks.task import Task
+    from bilora.training_pairs import DpoPair, KtoPair, RatedPairs
 
 RAW = Path("data/raw")
 SAMPLES = Path("data/samples")
@@ -152,14 +153,14 @@ def split(task: str, name: str) -> list[Sample]:
 
 def rated_pairs() -> RatedPairs:
     """Read what `bilora feedback pairs` wrote last; nothing was rated if it is not there."""
-    from bilora.records import RatedPairs
+    from bilora.training_pairs import RatedPairs
 
     return read_record(RATED_PAIRS, RatedPairs) if RATED_PAIRS.exists() else RatedPairs()
 
 
 def preferences(params: TaskParams, task: str) -> list[KtoPair] | list[DpoPair]:
     """Read the rows of a task's second phase."""
-    from bilora.records import DpoPair, KtoPair
+    from bilora.training_pairs import DpoPair, KtoPair
 
     path = need(SPLITS / task / "preference.jsonl", f"data-split@{task}")
     if params.split.preference == "kto":

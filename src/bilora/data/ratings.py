@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 from bilora.data.drops import Drops
 from bilora.data.similarity import Known, words
 from bilora.params import Processing, Splitting
-from bilora.records import DpoPair, KtoPair, RatedPairs, Sample, SftPair
+from bilora.records import Sample
 from bilora.tasks.task import Task, parse
+from bilora.training_pairs import DpoPair, KtoPair, RatedPairs, SftPair
 
 GROUP = "feedback"
 """Group of the samples that people wrote; reports and run records count them by it."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from bilora.extraction.python import parse
 
 SIGNATURE = re.compile(r"^[ \t>]*(?:Signature:[ \t]*)?`?((?:async[ \t]+)?def[ \t]+(\w+)[ \t]*\()", re.M)
+LABEL = re.compile(r"^Signature:[ \t]*", re.M)
+DEFINITION = re.compile(r"^(?:(?:async[ \t]+)?(def)|class)[ \t]+(\w+)", re.M)
 NAMED = (
     re.compile(r"^[ \t]*(?:Must pass:[ \t]*)?assert[ \t]+(?:not[ \t]+)?([A-Za-z_]\w*)\(", re.M),
     re.compile(r"\b(?:function|method)\b[^.\n]{0,40}?\b(?:called|named)[ \t]+[`'\"]?([A-Za-z_]\w*)"),
@@ -29,8 +31,11 @@ class Asked:
 
 
 def asked_function(prompt: str) -> Asked:
-    """Read the asked name: of the last signature that is shown, else of a test or of the sentence."""
+    """Read the asked name: of the signature that is labelled so, else of the last one, of a test or of the sentence."""
     text = prompt[:MAX_PROMPT].replace("\r\n", "\n").replace("\r", "\n")
+    if (label := LABEL.search(text)) and (first := DEFINITION.search(text[label.end() :])):
+        shown = text[label.end() + first.start() :]
+        return Asked(first[2], _header(shown) if first[1] else None)
     signatures = list(SIGNATURE.finditer(text))
     if signatures:
         shallow = [found for found in signatures if not found[0][0].isspace()] or signatures

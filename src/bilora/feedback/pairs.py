@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from bilora.feedback.corrections import is_empty, is_whole, unified
-from bilora.records import DpoPair, KtoPair, Message, Pair, Rating, SftPair
+from bilora.records import Message, Rating
 from bilora.storage import sha256_bytes
 from bilora.tasks.task import Task
+from bilora.training_pairs import DpoPair, KtoPair, Pair, SftPair
 
 WORD = re.compile(r"\w+")
 

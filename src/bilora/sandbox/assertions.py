@@ -140,7 +140,7 @@ def silent_test(tests: Sequence[str]) -> str | None:
                 return test
             else:
                 asserting |= asserts(node)
-    return None if asserting else next(iter(tests), None)
+    return None if asserting or not trees else tests[0]
 
 
 def _pretends(node: ast.stmt) -> bool:

@@ -18,8 +18,8 @@ from trl import DPOTrainer, KTOTrainer
 from bilora.bases.prompt import encode_answer
 from bilora.errors import PreflightFailed
 from bilora.params import Training
-from bilora.records import DpoPair, KtoPair
 from bilora.training.arguments import preference as arguments
+from bilora.training_pairs import DpoPair, KtoPair
 
 REFERENCE = "ref"
 """Under this name TRL keeps a frozen copy of the adapter beside the one in training."""

@@ -15,7 +15,7 @@ from bilora.inference.loading import Loaded, stop_ids
 from bilora.inference.local import LocalEngine
 from bilora.params import Base, Generation, TaskParams
 from bilora.ports import Referees
-from bilora.records import DpoPair, KtoPair, Sample
+from bilora.records import Sample
 from bilora.storage import read_json, write_json
 from bilora.tasks.task import Task
 from bilora.training.adapter import attach, restore, save
@@ -23,6 +23,7 @@ from bilora.training.arguments import supervised
 from bilora.training.preference import Preferred, Rows, encode_rows, prefer
 from bilora.training.preflight import Preflight, preflight
 from bilora.training.trainer import AdapterTrainer, Step, Watch, Watcher, last_checkpoint
+from bilora.training_pairs import DpoPair, KtoPair
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,44 @@
+"""Training rows that ratings give, in TRL's conversational formats (huggingface.co/docs/trl/dataset_formats)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from bilora.records import EventId, Message, Record
+
+
+class Pair(Record):
+    """A training row in TRL's conversational form. `ratings` are the events it was made from."""
+
+    task: str
+    prompt: tuple[Message, ...]
+    ratings: tuple[EventId, ...]
+
+
+class SftPair(Pair):
+    """For supervised fine-tuning: the answer a person wrote."""
+
+    completion: tuple[Message, ...]
+
+
+class DpoPair(Pair):
+    """For direct preference optimisation (Rafailov et al. 2023): a person's answer above the model's."""
+
+    chosen: tuple[Message, ...]
+    rejected: tuple[Message, ...]
+
+
+class KtoPair(Pair):
+    """For Kahneman-Tversky optimisation (Ethayarajh et al. 2024): the model's answer and its thumb."""
+
+    completion: tuple[Message, ...]
+    label: bool
+
+
+class RatedPairs(Record):
+    """What ratings gave: training rows by their kind, and by reason how many ratings gave none."""
+
+    left_out: dict[str, dict[str, int]] = Field(default_factory=dict)
+    sft: tuple[SftPair, ...] = ()
+    dpo: tuple[DpoPair, ...] = ()
+    kto: tuple[KtoPair, ...] = ()
