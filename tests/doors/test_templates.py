@@ -118,7 +118,7 @@ def test_a_running_server_takes_no_adapter_of_another_template(place: Path, monk
 
     monkeypatch.chdir(place)
     found: list[serving_app.Served] = []
-    monkeypatch.setattr(serve, "_run", lambda served, **_: found.append(served))
+    monkeypatch.setattr(serve, "_run", lambda served, *_, **__: found.append(served))
     assert bilora(place, "serve")[0] == 0
     before = found[0].engine.models()
     assert found[0].look and found[0].look() == 0

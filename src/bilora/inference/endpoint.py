@@ -78,7 +78,7 @@ class EndpointEngine:
 
         Raises:
             Unreachable: no usable reply came.
-            Unreachable: the model gave no answer.
+            BadData: the model gave no answer.
         """
         asked = {
             "model": self._endpoint.model,
@@ -99,7 +99,7 @@ class EndpointEngine:
         if not reason and finish == "length" and "}" not in reply.text:
             reason = f"the reply was cut off at {_JUDGE_TOKENS} tokens"
         if reason:
-            raise Unreachable(f"Endpoint {self._endpoint.name!r}: {reason}.")
+            raise BadData(f"endpoint {self._endpoint.name!r}", f"{reason}.")
         return reply.text
 
     def stream(self, system: str, request: Request) -> Generator[str, None, Completion]:
