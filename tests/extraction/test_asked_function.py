@@ -20,7 +20,11 @@ from bilora.tasks.codegen import TASK
             "f",
             "def f(\n    a: List[int],\n) -> int:",
         ),
-        ("Sum.\n\nSignature: def total(n):\nclass Node:\n    def __init__(self, v):\n        ...", "total", "def total(n):"),
+        (
+            "Sum.\n\nSignature: def total(n):\nclass Node:\n    def __init__(self, v):\n        ...",
+            "total",
+            "def total(n):",
+        ),
         ("Root.\n\nSignature: def root(xs):\nGiven:\ndef poly(xs, x):\n    return 0", "root", "def root(xs):"),
         ("Cap.\n\nSignature: import math\ndef cap(x=math.pi):", "cap", "def cap(x=math.pi):"),
         ("Stack.\n\nSignature: class Stack:\n    def push(self, x):", "Stack", None),

@@ -34,6 +34,11 @@ def test_a_right_answer_passes_with_the_layers_named(sandbox: ProcessSandbox) ->
     assert outcome.isolation == f"{sandbox.layers()}; split 2/2"
 
 
+def test_a_byte_order_mark_is_read_as_python_reads_it(sandbox: ProcessSandbox) -> None:
+    tests = ("\ufeffassert add(1, 2) == 3", "\ufeffassert add(1, 2) > 2")
+    assert sandbox.run(Program(code=f"\ufeff{ADD}", setup="\ufeffimport math", tests=tests)).status == "passed"
+
+
 def test_a_wrong_answer_fails_and_the_others_are_still_tried(sandbox: ProcessSandbox) -> None:
     tests = ("assert add(1, 2) == 3", "assert add(1, 2) == 4", "assert add(2, 2) == 4")
     outcome = sandbox.run(Program(code=ADD, tests=tests))

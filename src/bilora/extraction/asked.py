@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from bilora.extraction.python import parse
+from bilora.python_code.source import plain
 
 SIGNATURE = re.compile(r"^[ \t>]*(?:Signature:[ \t]*)?`?((?:async[ \t]+)?def[ \t]+(\w+)[ \t]*\()", re.M)
 LABEL = re.compile(r"^Signature:[ \t]*", re.M)
@@ -32,7 +33,7 @@ class Asked:
 
 def asked_function(prompt: str) -> Asked:
     """Read the asked name: of the signature that is labelled so, else of the last one, of a test or of the sentence."""
-    text = prompt[:MAX_PROMPT].replace("\r\n", "\n").replace("\r", "\n")
+    text = plain(prompt[:MAX_PROMPT])
     if (label := LABEL.search(text)) and (first := DEFINITION.search(text[label.end() :])):
         shown = text[label.end() + first.start() :]
         return Asked(first[2], _header(shown) if first[1] else None)

@@ -25,6 +25,7 @@ from bilora.extraction.python import (
 )
 from bilora.extraction.readings import BINDING, MAX_REPAIRED, Program, pieces, read_program, trimmed, without_tail
 from bilora.extraction.reply import PYTHON, Block, clean, split
+from bilora.python_code.source import plain
 
 MAX_PIECES = 300
 
@@ -48,7 +49,7 @@ def extract(text: str, name: str | None = None, header: str | None = None) -> st
 
 
 def _extract(text: str, name: str | None, header: str | None) -> str:
-    for whole in (trimmed(text.replace("\r\n", "\n").replace("\r", "\n")), _only_block(text)):
+    for whole in (trimmed(plain(text)), _only_block(text)):
         tree = parse(whole)
         if tree and not has_stray_marks(tree) and (name in bindings(tree.body) if name else defines_code(tree)):
             return whole
@@ -72,8 +73,7 @@ def _extract(text: str, name: str | None, header: str | None) -> str:
 
 def _only_block(text: str) -> str:
     """Return the code of a reply that is one code block and nothing else, whatever its strings hold."""
-    plain = text.replace("\r\n", "\n").replace("\r", "\n").strip()
-    first, _, rest = plain.partition("\n")
+    first, _, rest = plain(text).strip().partition("\n")
     code, _, last = rest.rpartition("\n")
     language = first.lstrip("`").strip()
     closed = last == first[: len(first) - len(first.lstrip("`"))]

@@ -7,6 +7,7 @@ import textwrap
 from dataclasses import dataclass
 
 from bilora.extraction.python import LITERAL, parse
+from bilora.python_code.source import plain
 
 THOUGHTS = "think|thinking|thoughts?|reason|reasoning|reflection|scratchpad|analysis|inner_monologue|seed:think"
 OPENED = re.compile(
@@ -61,8 +62,7 @@ class Block:
 
 def clean(text: str) -> str:
     """Return the answer of a reply: no reasoning, no special tokens around it, \\n as line end."""
-    plain = text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
-    return _without_special_tokens(_without_reasoning(_final_channel(plain)))
+    return _without_special_tokens(_without_reasoning(_final_channel(plain(text))))
 
 
 def _final_channel(text: str) -> str:

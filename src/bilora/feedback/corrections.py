@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from bilora.python_code.source import plain
 from bilora.tasks.task import Task
 
 THINKING = re.compile(r"\A\s*<(think|thinking)>.*?</\1>", re.DOTALL)
@@ -18,14 +19,9 @@ FENCE = re.compile(r" {0,3}(`{3,}|~{3,})([^`]*)")
 QUOTED = re.compile(r"""[rRuU]?(\"{3}|'{3}|["'`])(.*)\1""", re.DOTALL)
 
 
-def unified(text: str) -> str:
-    """Return the text with every line end as a newline character."""
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
 def is_empty(edited: str) -> bool:
     """Whether nothing is left of a correction without its wrapping."""
-    return any(not text.strip() for text in _unwrapped(unified(edited)))
+    return any(not text.strip() for text in _unwrapped(plain(edited)))
 
 
 def is_whole(task: Task, edited: str, wanted: str) -> bool:
@@ -33,7 +29,7 @@ def is_whole(task: Task, edited: str, wanted: str) -> bool:
     if task.extract(task.answer(wanted)) != wanted:
         return False
     same = _same_code if task.language else _same_words
-    return any(same(text, wanted) for text in _unwrapped(unified(edited)))
+    return any(same(text, wanted) for text in _unwrapped(plain(edited)))
 
 
 def _same_code(text: str, wanted: str) -> bool:

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import TypeVar
 
-from bilora.feedback.corrections import is_empty, is_whole, unified
+from bilora.feedback.corrections import is_empty, is_whole
+from bilora.python_code.source import plain
 from bilora.records import Message, Rating
 from bilora.storage import sha256_bytes
 from bilora.tasks.task import Task
@@ -127,10 +128,10 @@ def _edits(
         if rating.edited is None:
             continue
         task = tasks[rating.task]
-        was, wanted = (task.read_answer(unified(one), rating.prompt) for one in (rating.completion, rating.edited))
+        was, wanted = (task.read_answer(plain(one), rating.prompt) for one in (rating.completion, rating.edited))
         if is_empty(rating.edited):
             left_out["empty edit"] += 1
-        elif unified(rating.edited).strip() == unified(rating.completion).strip():
+        elif plain(rating.edited).strip() == plain(rating.completion).strip():
             left_out["edit changes nothing"] += 1
         elif not is_whole(task, rating.edited, wanted):
             left_out["edit would lose a part of itself"] += 1

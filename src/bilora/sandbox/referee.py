@@ -27,6 +27,8 @@ from bilora.sandbox.splitting import Split
 from bilora.sandbox.wire import MAX_BYTES, Channel, Closed, TooLarge
 from bilora.sandbox.zygote import Kind, kind_for
 
+_BOM = "\ufeff"
+"""Python takes a byte order mark off a file's source, but not off a string's."""
 _DETAIL_CHARS = 300
 _DENIED = f"raised PermissionError: [Errno {errno.EPERM}]"
 _NO_MODULE = re.compile(r"raised ModuleNotFoundError: No module named '([\w.]+)'")
@@ -109,8 +111,8 @@ class _Trial:
         self._began = time.monotonic()
         self._deadline = self._began + limits.wall_s
         self._waits: dict[int, float | None] = {0: waiting_s()}
-        self._program = program
-        self._plan = plan(program["code"], program["setup"], program["tests"])
+        self._program = program | {name: program[name].removeprefix(_BOM) for name in ("code", "setup")}
+        self._plan = plan(program["code"], program["setup"], [test.removeprefix(_BOM) for test in program["tests"]])
         self._results: list[bool | None] = [None] * len(self._plan.steps)
         self._counted = self._outside = 0
         self._inside = False
