@@ -12,7 +12,8 @@ import pytest
 
 from bilora.evaluation.charts import difference_bar, interval_bar, line_chart
 from bilora.evaluation.examples import SAMPLES
-from bilora.evaluation.report import MAX_CHARS, render, visible
+from bilora.evaluation.report import MAX_CHARS, render, visible, with_bars
+from bilora.evaluation.table import table
 from bilora.records import Sample, Scored
 
 Results = dict[str, Any]
@@ -280,6 +281,19 @@ def test_bars_stay_on_their_track() -> None:
     for bar in (interval_bar(0.0, 0.5, 2.0, 1.0), interval_bar(None, 0.0, None, 0.0)):
         positions = [float(value) for name, value in Page(str(bar)).attributes if name in ("x", "cx") and value]
         assert all(0 <= position <= 120 for position in positions)
+
+
+def test_a_share_of_the_answers_is_drawn_on_a_track_of_all_of_them(
+    results_of: Callable[..., Results], row: Callable[..., Scored], sample: Callable[..., Sample]
+) -> None:
+    rows = [
+        row(sample("codegen", number), "codegen", {"pass_at_1": 0.0}, evidence={"status": "failed"})
+        for number in range(9)
+    ]
+    drawn = with_bars(table(results_of(rows={"codegen": rows})))
+    cells = {line["metric"]: line["cells"]["bilora"] for line in drawn["sections"][0]["rows"] if not line["tier"]}
+    (width,) = re.findall(r'class="span".*?width="([\d.]+)"', str(cells["missing_module"]["bar"]))
+    assert float(width) == pytest.approx(116 * cells["missing_module"]["high"], abs=0.1)
 
 
 def test_the_difference_bar_has_zero_in_the_middle_and_shows_the_margin() -> None:

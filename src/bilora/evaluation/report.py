@@ -77,15 +77,17 @@ def render(
         tasks=tasks,
         remarks=results["judge"],
         passed=sum(task["outcome"] == "pass" for task in tasks),
-        table=_drawn(table(results)),
+        table=with_bars(table(results)),
     )
 
 
-def _drawn(plain: dict[str, Any]) -> dict[str, Any]:
+def with_bars(plain: dict[str, Any]) -> dict[str, Any]:
+    """Draw a bar into each measured cell of the table, on one track per row."""
     for section in plain["sections"]:
         for row in section["rows"]:
             measured = [cell for cell in row["cells"].values() if "mean" in cell]
-            top = max((cell["high"] or cell["mean"] for cell in measured), default=0.0)
+            shares = scale_of(row["metric"]).unit == " %"  # of all answers, so the track ends at all of them
+            top = 1.0 if shares else max((cell["high"] or cell["mean"] for cell in measured), default=0.0)
             for cell in measured:
                 cell["bar"] = interval_bar(cell["low"], cell["mean"], cell["high"], top)
     return plain
