@@ -26,7 +26,11 @@ R = TypeVar("R", bound=Record)
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it over `path` only if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    except OSError as error:
+        error.filename = str(path.parent)  # what may not be written to; nobody knows the temporary name
+        raise
     os.close(handle)
     temporary = Path(name)
     try:

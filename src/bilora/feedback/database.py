@@ -113,7 +113,8 @@ class Database:
         folder = Path(os.path.realpath(self._path.parent))
         if not Path(destination).is_relative_to(folder):
             return destination
-        return Path(destination).relative_to(folder).as_posix()
+        name = Path(destination).relative_to(folder).as_posix()
+        return destination if name == UNRECORDED else name
 
     def _named(self, stored: str) -> str:
         """Undo `_stored`."""
