@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bilora.records import Drop
-from bilora.rows import Code, Lines, RowForm, Tests, Text, columns, missing, read
+from bilora.rows import Code, Lines, RowForm, Tests, Text, columns, excerpt, missing, read
 
 LABELS = {"source": "s", "group": "g", "licence": "MIT"}
 
@@ -110,5 +110,6 @@ def test_a_test_that_is_blank_or_null_is_as_if_it_were_absent(tests: object) -> 
 
 @pytest.mark.parametrize("value", ["a\x1b[31mb", "\0" * 9, "a\nb\x85", "\u202eabc", "half \ud83d"])
 def test_nothing_that_a_terminal_obeys_is_shown_of_a_value(value: str) -> None:
+    assert excerpt(value).isprintable()
     result = read({**LABELS, "text": [value]}, Asked)
     assert isinstance(result, Drop) and result.detail.isprintable()

@@ -109,7 +109,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             row = json.loads(line)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise BadData(path, f"not JSON ({error}).", number) from None
         if not isinstance(row, dict):
             raise BadData(path, "each line must be a JSON object.", number)

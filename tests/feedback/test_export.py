@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -306,3 +307,11 @@ def test_a_folder_that_may_not_be_read_is_not_an_empty_one(
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(PermissionError):
         target.names("feedback")
+
+
+def test_a_shard_that_is_nested_too_deeply_is_named(target: FolderTarget) -> None:
+    data = b'{"a": ' + b"[" * 100_000 + b"\n"
+    name = f"feedback/dt=2026-01-31/{sha256_bytes(data)}.jsonl"
+    target.put(name, data)
+    with pytest.raises(BadData, match=re.escape(f"{target.name}/{name}:1: not a Rating")):
+        read_shards(target, Rating)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import sqlite3
@@ -279,3 +280,15 @@ def test_a_folder_named_as_what_is_not_recorded_is_a_folder(tmp_path: Path, outb
     outbox.add(make())
     export(outbox, FolderTarget(tmp_path / "?"))
     assert [one.name for one in outbox.destinations()] == [str(tmp_path / "?")]
+
+
+def test_a_database_of_another_program_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "other.sqlite3"
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE ratings (name)")
+    with pytest.raises(BadData, match="is a database of another program; move it away"):
+        Outbox(path)
+    with pytest.raises(BadData, match="is a folder, and a file is needed"):
+        Outbox(tmp_path)
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("ratings",)]

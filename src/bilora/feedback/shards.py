@@ -134,7 +134,7 @@ def _parse(path: str, data: bytes, kind: type[Event]) -> list[Event]:
     for number, line in enumerate(data.splitlines(), start=1):
         try:
             events.append(kind.model_validate(json.loads(line)))
-        except (ValidationError, ValueError) as error:
+        except (ValidationError, ValueError, RecursionError) as error:
             first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
             raise BadData(path, f"not a {kind.__name__}: {first}.", number) from None
     return events

@@ -145,8 +145,8 @@ def _no_function(code: str, target: str) -> Drop:
     if any("overload" in ast.unparse(decorator) for node in functions for decorator in node.decorator_list):
         return Drop(rule="overloads of a function", detail=target)
     if functions:
-        rule = "more than one function" if len(functions) > 1 else "statements beside the function"
-        return Drop(rule=rule, detail=f"{len(tree.body)} statements: {target}")
+        too_much = "more than one function" if len(functions) > 1 else "statements beside the function"
+        return Drop(rule=too_much, detail=f"{len(tree.body)} statements: {target}")
     rule = "a class, not a function" if any(isinstance(node, ast.ClassDef) for node in tree.body) else None
     return Drop(rule=rule or "not a Python function", detail=target)
 
