@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field
 
 from bilora.documents import Flag, Slice, load_yaml, parse_document
-from bilora.errors import ParamsError
+from bilora.errors import BadData, ParamsError
 
 
 class Numbers(Slice):
@@ -161,14 +161,14 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key(path: Path) -> None:
     assert read(path, b"\xef\xbb\xbfcount: 5\n").count == 5
 
 
-def test_a_file_that_cannot_be_read_is_one_fault(path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_named_with_what_helps(path: Path) -> None:
     path.mkdir()
-    with pytest.raises(ParamsError, match="the file is a folder, and a file is needed; name a file"):
+    with pytest.raises(BadData, match="is a folder, and a file is needed; name a file"):
         load_yaml(path)
-    with pytest.raises(ParamsError, match="the file leads through a file"):
+    with pytest.raises(BadData, match="leads through a file"):
         load_yaml(Path(__file__) / "params.yaml")
-    with pytest.raises(ParamsError, match="choose a shorter one"):
+    with pytest.raises(BadData, match="choose a shorter one"):
         load_yaml(path / ("x" * 300))
     (path / "loop").symlink_to("loop")
-    with pytest.raises(ParamsError, match="leads back to itself"):
+    with pytest.raises(BadData, match="leads back to itself"):
         load_yaml(path / "loop")

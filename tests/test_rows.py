@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bilora.records import Drop
-from bilora.rows import Code, Lines, RowForm, Tests, Text, columns, missing, read
+from bilora.rows import Code, Lines, RowForm, Tests, Text, columns, excerpt, missing, read
 
 LABELS = {"source": "s", "group": "g", "licence": "MIT"}
 
@@ -94,3 +94,22 @@ def test_what_is_shown_of_a_value_is_short_and_printable() -> None:
     result = read({**LABELS, "text": ["\ud83d" * 999]}, Asked)
     assert isinstance(result, Drop)
     assert len(result.detail) < 120 and result.detail.encode()
+
+
+@pytest.mark.parametrize("text", ['["import math", "x = 1"]', "('import math', 'x = 1')", ["import math", "x = 1"]])
+def test_lines_may_be_the_text_of_a_list(text: object) -> None:
+    assert form(setup=text).setup == "import math\nx = 1"
+
+
+@pytest.mark.parametrize(
+    "tests", [["assert f(1)", None], ["  ", "assert f(1)"], "('assert f(1)',)", ["assert f(1)", float("nan")]]
+)
+def test_a_test_that_is_blank_or_null_is_as_if_it_were_absent(tests: object) -> None:
+    assert form(tests=tests).tests == ("assert f(1)",)
+
+
+@pytest.mark.parametrize("value", ["a\x1b[31mb", "\0" * 9, "a\nb\x85", "\u202eabc", "half \ud83d"])
+def test_nothing_that_a_terminal_obeys_is_shown_of_a_value(value: str) -> None:
+    assert excerpt(value).isprintable()
+    result = read({**LABELS, "text": [value]}, Asked)
+    assert isinstance(result, Drop) and result.detail.isprintable()

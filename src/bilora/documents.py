@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from bilora.errors import ParamsError
-from bilora.system_errors import problem
+from bilora.system_errors import fault
 from bilora.textfiles import NotText, decode, encoding_of
 
 T = TypeVar("T", bound=BaseModel)
@@ -168,11 +168,15 @@ def parse_document(path: Path, kind: type[T], document: Any, extra: list[str]) -
     return parsed
 
 
-def load_yaml(path: Path) -> tuple[Any, list[str]]:
+def load_yaml(path: Path, *, absent: str = "") -> tuple[Any, list[str]]:
     """Read a YAML file; return its content, and the faults of its keys that stand twice.
 
+    Args:
+        absent: what to do if there is no such file.
+
     Raises:
-        ParamsError: it is absent, cannot be read, or is no YAML.
+        ParamsError: it is absent or no YAML.
+        BadData, Infrastructure: it cannot be read.
     """
     try:
         data = path.read_bytes()
@@ -182,9 +186,9 @@ def load_yaml(path: Path) -> tuple[Any, list[str]]:
         loader.repeated = []
         return loader.get_single_data(), loader.repeated
     except FileNotFoundError:
-        raise ParamsError(path, ["the file does not exist; `bilora profile use nano` writes one"]) from None
+        raise ParamsError(path, [f"the file does not exist{absent and f'; {absent}'}"]) from None
     except OSError as error:
-        raise ParamsError(path, [f"the file {problem(error)}"]) from None
+        raise fault(path, error) from None
     except NotText as error:
         raise ParamsError(path, [f"line {error.line}: the file {error}; save it as UTF-8"]) from None
     except RecursionError:

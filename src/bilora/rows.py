@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Annotated, Any, TypeVar, cast
 
@@ -27,6 +28,9 @@ SPLIT_NAMES: dict[str, Split] = {
 """Names of splits, in any case, as the `datasets` library reads them from file names."""
 
 EXCERPT_CHARS = 60
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Characters that no prose has, such as NUL and the colours of a terminal."""
 
 
 class Unreadable(ValueError):
@@ -62,9 +66,10 @@ def kind(value: object) -> str:
 
 
 def excerpt(value: object) -> str:
-    """Return the beginning of a value, printable anywhere."""
-    text = str(value).encode("utf-8", errors="backslashreplace").decode()
-    return text if len(text) <= EXCERPT_CHARS else text[:EXCERPT_CHARS] + "..."
+    """Return the beginning of a value on one line; what no terminal should be sent is escaped."""
+    text = str(value)
+    start = text[:EXCERPT_CHARS] + ("..." if len(text) > EXCERPT_CHARS else "")
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in start)
 
 
 def word(value: object) -> str:
@@ -100,7 +105,7 @@ def _split(value: object) -> object:
 
 
 def _joined(value: object) -> object:
-    lines = _listed(value)
+    lines = _list_in(value) if isinstance(value, str) else _listed(value)
     return "\n".join(lines) if isinstance(lines, list) and all(isinstance(line, str) for line in lines) else value
 
 
@@ -116,23 +121,31 @@ def _tests(value: object) -> object:
         value = _tests_of_text(value)
     if not isinstance(value, list):
         raise Unreadable("is not a list of tests")
-    return tuple(plain(test).strip() if isinstance(test, str) else test for test in value if test != "")
+    stripped = (plain(test).strip() if isinstance(test, str) else test for test in value)
+    return tuple(test for test in stripped if test != "" and not is_absent(test))
 
 
 def _tests_of_text(text: str) -> list[Any]:
     """Return the tests of one text: a list written as JSON or Python, asserts one after the other, or one test."""
-    if text.lstrip().startswith("["):
-        for load in (json.loads, ast.literal_eval):
-            try:
-                tests = load(text.strip())
-            except (ValueError, SyntaxError, RecursionError, MemoryError):
-                continue
-            if isinstance(tests, list):
-                return tests
+    if (tests := _list_in(text)) is not None:
+        return tests
     tree = parse(text)
     if tree and tree.body and all(isinstance(node, ast.Assert) for node in tree.body):
         return [ast.get_source_segment(plain(text), node) for node in tree.body]
     return [text] if text.strip() else []
+
+
+def _list_in(text: str) -> list[Any] | None:
+    """Return the list or tuple that a text writes as JSON or Python; None if it is another text."""
+    if text.lstrip().startswith(("[", "(")):
+        for load in (json.loads, ast.literal_eval):
+            try:
+                value = load(text.strip())
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                continue
+            if isinstance(value, list | tuple):
+                return list(value)
+    return None
 
 
 Text = Annotated[str, AfterValidator(_unicode)]
@@ -140,7 +153,7 @@ Text = Annotated[str, AfterValidator(_unicode)]
 Code = Annotated[Text, AfterValidator(plain)]
 """Python source; byte-order mark and line ends as Python reads them."""
 Lines = Annotated[Code, BeforeValidator(_joined)]
-"""Python source, as one text or as a list of lines."""
+"""Python source, as one text, as a list of lines, or as the text of such a list."""
 Tests = Annotated[tuple[Text, ...], BeforeValidator(_tests)]
 """Tests as a list, as the text of a list, or as text."""
 Label = Annotated[Text, BeforeValidator(_label)]
@@ -209,7 +222,7 @@ def _drop(error: ValidationError) -> Drop:
     column, value = place[0], first["input"]
     if first["type"] == "missing":
         return Drop(rule=f"no {column}", detail=f"{column} is missing or null")
-    shown = repr(excerpt(value)) if isinstance(value, str) else f"{kind(value)}: {excerpt(value)}"
+    shown = f"'{excerpt(value)}'" if isinstance(value, str) else f"{kind(value)}: {excerpt(value)}"
     holds = f"{' '.join(place)} is {shown}"
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, Unreadable):

@@ -26,7 +26,11 @@ R = TypeVar("R", bound=Record)
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it over `path` only if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    except OSError as error:
+        error.filename = str(path.parent)  # what may not be written to; nobody knows the temporary name
+        raise
     os.close(handle)
     temporary = Path(name)
     try:
@@ -105,7 +109,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             row = json.loads(line)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise BadData(path, f"not JSON ({error}).", number) from None
         if not isinstance(row, dict):
             raise BadData(path, "each line must be a JSON object.", number)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
-from bilora.errors import ExitCode
+from bilora.errors import BadData, BiloraError, ExitCode, Infrastructure
 
 INPUT, MACHINE, OUTSIDE = ExitCode.BAD_INPUT, ExitCode.INFRASTRUCTURE, ExitCode.UNREACHABLE
 
@@ -42,11 +43,18 @@ def problem(error: OSError) -> str:
     return f"{what}; {help_}." if help_ else f"{what}."
 
 
+def fault(path: Path, error: OSError) -> BiloraError:
+    """Return what to raise for an error of a path that somebody named."""
+    code, *_ = CAUSES.get(error.errno or 0, (MACHINE,))
+    return BadData(path, problem(error)) if code == INPUT else Infrastructure(f"{path}: {problem(error)}")
+
+
 def sentence(error: OSError) -> tuple[ExitCode, str] | None:
     """Return the exit code and the sentence for an error of a known kind; None for any other."""
     if (known := CAUSES.get(error.errno or 0)) is None:
         return None
     code, what, help_ = known
-    name = error.filename if isinstance(error.filename, str) else "a file" if code != OUTSIDE else "the server"
+    path = error.filename2 or error.filename  # of a temporary file that takes its place, the place
+    name = path if isinstance(path, str) else "a file" if code != OUTSIDE else "the server"
     stays = " Nothing is half-written, and files that were finished remain." if code == MACHINE else ""
     return code, f"{name} {what}; {help_} and run it again.{stays}"

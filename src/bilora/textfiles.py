@@ -6,7 +6,7 @@ import codecs
 from pathlib import Path
 
 from bilora.errors import BadData
-from bilora.system_errors import problem
+from bilora.system_errors import fault
 
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -52,12 +52,13 @@ def read_text(path: Path) -> str:
 
     Raises:
         BadData: it is absent, cannot be read, or is no text.
+        Infrastructure: this user or this machine may not read it.
     """
     try:
         return decode(path.read_bytes())
     except FileNotFoundError:
         raise BadData(path, "the file does not exist.") from None
     except OSError as error:
-        raise BadData(path, problem(error)) from None
+        raise fault(path, error) from None
     except NotText as error:
         raise BadData(path, f"{error}; save it as UTF-8.", error.line) from None

@@ -117,7 +117,7 @@ def test_a_row_that_lacks_a_column_is_a_drop_that_names_it(tmp_path: Path, key: 
         ({"split": 1}, "`split` is not a known split", "`split` is a number: 1"),
         ({"group": ["a"]}, "`group` is not text", "`group` is a list: ['a']"),
         ({"licence": True}, "`licence` is not text", "`licence` is a truth value: True"),
-        ({"text": "half \ud83d"}, "`text` is not Unicode text", "`text` is 'half \\\\ud83d'"),
+        ({"text": "half \ud83d"}, "`text` is not Unicode text", "`text` is 'half \\ud83d'"),
     ],
 )
 def test_a_row_of_odd_types_is_a_drop_that_names_column_value_and_line(
@@ -281,3 +281,9 @@ def test_equal_rows_give_equal_reports(tmp_path: Path) -> None:
     rows = [told(1), told(2), told(1), told(3, docstring="Short.")]
     first, second = (run(tmp_path, rows, task="docstring") for _ in range(2))
     assert (first.samples, first.report) == (second.samples, second.report)
+
+
+def test_of_a_row_that_its_source_refused_nothing_of_our_own_is_shown(tmp_path: Path) -> None:
+    refused = {"source": "my:3", "origin": "my.jsonl:3", "drop": {"rule": "not JSON", "detail": "not JSON: {a"}}
+    (entry,) = run(tmp_path, [refused, coded(1)]).report["rules"]
+    assert entry["examples"] == [{"source": "my:3 (my.jsonl:3)", "detail": "not JSON: {a", "excerpt": ""}]

@@ -8,6 +8,7 @@ import json
 import os
 import pkgutil
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -309,8 +310,8 @@ bilora.cli.main()
     ("arguments", "code", "said"),
     [
         (["baseline", "forget", "docstring"], 13, "may not be used by this user"),
-        (["compare", "secret.json", "benchmarking/baseline.json"], 2, "secret.json: may not be used by this user"),
-        (["plan"], 2, "the file may not be used by this user"),
+        (["compare", "secret.json", "benchmarking/baseline.json"], 13, "secret.json: may not be used by this user"),
+        (["plan"], 13, "params.yaml: may not be used by this user"),
     ],
     ids=["writing", "reading", "params"],
 )
@@ -499,3 +500,65 @@ def test_a_key_that_no_client_could_send_is_refused(
     assert guarded(app, ["serve", "--api-key-env", "CLIENT_KEY"]) == 2
     told = capsys.readouterr().err
     assert "CLIENT_KEY" in told and told.count("\n") == 1
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_standard_stream_that_is_closed_is_nothing_read_and_nothing_said(place: Path, closed: str) -> None:
+    for verb, ends in (("data-download codegen", 0), ("sandbox run -", 0), ("data-download nope", 2)):
+        command = f"{shlex.join(BILORA)} {verb} {closed}"
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=place,
+            env=environment(place),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == ends, done.stderr
+        assert "Traceback" not in done.stderr and "bilora: " not in done.stdout
+    lines = (place / "data" / "raw" / "codegen.jsonl").read_text(encoding="utf-8").splitlines()
+    assert all(json.loads(line) for line in lines)  # no stream's text went into the file that was opened first
+
+
+def test_a_folder_in_the_place_of_a_file_is_named_and_not_our_temporary_file(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "data" / "raw" / "codegen.jsonl").mkdir(parents=True)
+    assert guarded(app, ["data-download", "codegen"]) == ExitCode.BAD_INPUT
+    said = capsys.readouterr().err
+    assert "codegen.jsonl is a folder, and a file is needed" in said and ".tmp" not in said
+
+
+def test_a_folder_that_may_not_be_written_to_is_named_and_not_our_temporary_file(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*, dir: Path, prefix: str, suffix: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", f"{dir}/{prefix}x{suffix}")
+
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    assert guarded(app, ["data-download", "codegen"]) == ExitCode.INFRASTRUCTURE
+    said = capsys.readouterr().err
+    assert "data/raw may not be used by this user" in said and ".tmp" not in said
+
+
+def test_results_that_no_stage_has_made_are_a_missing_step(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert guarded(app, ["compare"]) == ExitCode.MISSING_STEP
+    assert "Run `dvc repro benchmark` first" in capsys.readouterr().err
+    assert guarded(app, ["compare", "mine.json"]) == ExitCode.BAD_INPUT
+
+
+def test_the_advice_for_params_is_not_given_for_a_recipe(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert guarded(app, ["pretrain", "absent.yaml"]) == ExitCode.BAD_INPUT
+    said = capsys.readouterr().err
+    assert "absent.yaml" in said and "does not exist" in said and "profile use" not in said
+    (place / "params.yaml").unlink()
+    assert guarded(app, ["plan"]) == ExitCode.BAD_INPUT
+    assert "`bilora profile use nano` writes one" in capsys.readouterr().err
+
+
+def test_an_argument_that_this_machine_reads_as_ascii_is_not_called_broken(place: Path) -> None:
+    old = {**environment(place), "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run([*BILORA, "data-download", "nö"], cwd=place, env=old, capture_output=True, check=False)
+    assert done.returncode == ExitCode.BAD_INPUT
+    assert b"is not ASCII" in done.stderr and b"PYTHONUTF8=1" in done.stderr and b"not UTF-8" not in done.stderr

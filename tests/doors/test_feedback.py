@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -234,3 +237,31 @@ def test_the_documented_door(checkout: Path, run: Callable[..., str]) -> None:
     assert done.returncode == 0, done.stderr
     assert "1 ratings" in done.stdout
     assert (FEEDBACK / "all_feedback.json").is_file() and (FEEDBACK / "training_pairs.json").is_file()
+
+
+def test_a_destination_that_may_not_be_read_is_not_called_gone(
+    run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(rating(1))
+    run("export", "--to", "team")
+    real = os.listdir
+
+    def refuse(path: Any = ".") -> list[str]:
+        if "team" in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    said = run("status")
+    assert "it may not be used by this user; change its permissions or its owner." in said
+    assert "it is not there now" not in said and "the deletions in team could not be read" in said
+
+
+@pytest.mark.parametrize(("name", "typed"), [("-x", "./-x"), ("?", "'./?'")])
+def test_a_destination_is_named_as_it_can_be_typed(run: Callable[..., str], name: str, typed: str) -> None:
+    store(rating(1))
+    run("export", f"--to={name}")
+    said = run("delete", rating(1).event_id)
+    assert f"`bilora feedback export --to {typed}`" in said
+    run("export", "--to", shlex.split(typed)[0])
+    assert "0 erasures outstanding" in run("status")

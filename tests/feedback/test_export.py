@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +19,7 @@ from bilora.feedback.compact import compact
 from bilora.feedback.export import Exported, export
 from bilora.feedback.folders import alone
 from bilora.feedback.outbox import Outbox
-from bilora.feedback.shards import FolderTarget, read_shards
+from bilora.feedback.shards import FolderTarget, read_shards, shard
 from bilora.records import Rating, Tombstone
 from bilora.storage import sha256_bytes
 
@@ -259,3 +262,56 @@ def test_a_damaged_shard_is_named_and_not_rewritten(
     with pytest.raises(BadData, match=Path(name).stem):
         export(outbox, target)
     assert len(outbox.unerased(target.name)) == 1
+
+
+def test_a_copy_that_another_machine_put_back_is_erased(
+    tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make
+) -> None:
+    one, two, three = make(), make(), make()
+    for rating in (one, two, three):
+        outbox.add(rating)
+    export(outbox, target)
+    outbox.delete(one.event_id, created_utc="2026-02-01T09:00:00+00:00")
+    export(outbox, target)
+    target.put(*shard([one, three]))  # as an erasure of another machine that began before this one
+    with Outbox(tmp_path / "other.sqlite3") as other:
+        other.delete(make().event_id, created_utc="2026-02-01T09:00:00+00:00")
+        export(other, target)
+    assert events(tmp_path / "shards") and one.event_id not in events(tmp_path / "shards")
+
+
+def test_shards_that_are_replaced_while_they_are_read_are_read_again(target: FolderTarget, make: Make) -> None:
+    one, two = make(), make()
+    target.put(*shard([one, two]))
+
+    class Replaced(FolderTarget):
+        def read(self, name: str) -> bytes:
+            if name == shard([one, two])[0]:
+                target.put(*shard([two]))
+                target.remove(name)
+            return super().read(name)
+
+    found = read_shards(Replaced(Path(target.name)), Rating)
+    assert [row for rows in found.values() for row in rows] == [two]
+
+
+def test_a_folder_that_may_not_be_read_is_not_an_empty_one(
+    target: FolderTarget, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target.put(*shard([make()]))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError):
+        target.names("feedback")
+
+
+def test_a_shard_that_is_nested_too_deeply_is_named(target: FolderTarget) -> None:
+    data = b'{"a": ' + b"[" * 100_000 + b"\n"
+    name = f"feedback/dt=2026-01-31/{sha256_bytes(data)}.jsonl"
+    target.put(name, data)
+    with pytest.raises(BadData, match=re.escape(f"{target.name}/{name}:1: not a Rating")):
+        read_shards(target, Rating)

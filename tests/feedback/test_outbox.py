@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import sqlite3
@@ -14,7 +15,9 @@ import pytest
 from bilora.errors import BadData
 from bilora.feedback.database import OutboxFault
 from bilora.feedback.events import is_event_id, new_event_id
+from bilora.feedback.export import export
 from bilora.feedback.outbox import Outbox
+from bilora.feedback.shards import FolderTarget
 from bilora.records import Rating
 
 PLACE = "/somewhere"
@@ -258,3 +261,34 @@ def test_an_outbox_of_the_future_is_refused(tmp_path: Path) -> None:
     db.close()
     with pytest.raises(BadData, match="version 9"):
         Outbox(path)
+
+
+def test_deleted_a_second_time_it_is_still_known(outbox: Outbox, make: Make) -> None:
+    one = make()
+    outbox.add(one)
+    assert outbox.delete(one.event_id, created_utc=NOW) and outbox.delete(one.event_id, created_utc=NOW)
+
+
+def test_a_later_event_sorts_behind_an_earlier_one_though_the_clock_was_set_back() -> None:
+    first = new_event_id(1_770_000_000_000)
+    assert first < new_event_id(1_600_000_000_000, after=first) < new_event_id(1_770_000_000_002)
+    assert first < new_event_id(1_770_000_000_000, after=first)
+    assert new_event_id(1_780_000_000_000, after=first) > new_event_id(1_770_000_000_001, after=first)
+
+
+def test_a_folder_named_as_what_is_not_recorded_is_a_folder(tmp_path: Path, outbox: Outbox, make: Make) -> None:
+    outbox.add(make())
+    export(outbox, FolderTarget(tmp_path / "?"))
+    assert [one.name for one in outbox.destinations()] == [str(tmp_path / "?")]
+
+
+def test_a_database_of_another_program_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "other.sqlite3"
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE ratings (name)")
+    with pytest.raises(BadData, match="is a database of another program; move it away"):
+        Outbox(path)
+    with pytest.raises(BadData, match="is a folder, and a file is needed"):
+        Outbox(tmp_path)
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("ratings",)]

@@ -215,3 +215,10 @@ def test_rows_have_trls_columns(make: Make) -> None:
         assert written.keys() - {"task", "ratings"} == own | {"prompt"}
         for turns in (written["prompt"], *(written[name] for name in own - {"label"})):
             assert isinstance(turns, list) and all(turn.keys() == {"role", "content"} for turn in turns)
+
+
+@pytest.mark.parametrize("field", ["prompt", "completion", "edited"])
+def test_half_a_surrogate_pair_is_left_out_and_counted(make: Make, field: str) -> None:
+    fields: dict[str, Any] = {"edited": "def f():\n    return 2"} | {field: "x = 1  # \ud83d"}
+    made = run([make(**fields), make()])
+    assert made.refused == {"text that is not Unicode": 1} and len(made.kto) == 1

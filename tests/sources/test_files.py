@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import errno
 import gzip
 import json
 import re
@@ -14,7 +15,7 @@ import pyarrow.parquet
 import pytest
 from real_data import real_file
 
-from bilora.errors import BadData
+from bilora.errors import BadData, Infrastructure
 from bilora.params import FilesSource
 from bilora.rows import RowForm
 from bilora.sources.files import Files
@@ -265,7 +266,8 @@ def test_text_in_parquet_that_is_not_utf8_is_a_drop_of_its_row(tmp_path: Path) -
     pyarrow.parquet.write_table(pyarrow.table({"text": broken}), path)
     rows = files(path)
     assert [row.get("text") for row in rows] == ["a", None, "c"]
-    assert rows[1]["drop"]["rule"] == "a value that cannot be read" and rows[1]["origin"] == f"{path}:2"
+    assert rows[1]["drop"]["rule"] == "`text` cannot be read" and rows[1]["origin"] == f"{path}:2"
+    assert "byte 0xff" in rows[1]["drop"]["detail"]
 
 
 @pytest.mark.parametrize("where", ["start", "middle", "end"])
@@ -384,3 +386,49 @@ def test_mbpp_has_its_official_splits() -> None:
 def test_a_row_speaks_for_itself() -> None:
     first = files(real_file("docstrings/permissive-pairs.jsonl.gz"), limit=1)[0]
     assert (first["group"], first["licence"]) == ("networkx/networkx", "BSD-3-Clause")
+
+
+def test_a_line_of_a_list_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_bytes(b'[\n{"text": "a"},\n{"text": "\xe4"}\n]\n')
+    with pytest.raises(BadData, match=re.escape(f"{path}:3: cannot be read as data: not UTF-8 (byte 0xe4 at 11")):
+        files(path)
+
+
+@pytest.mark.parametrize("content", [b"\0" * 300, b"\x1b[31mred\n", b"[\n1,\n2]\x07\n"])
+def test_a_refusal_sends_no_control_character_to_the_terminal(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(BadData) as refused:
+        files(path)
+    assert str(path) in str(refused.value) and str(refused.value).isprintable()
+
+
+def test_a_path_that_leads_nowhere_is_said_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(BadData, match="loop: is a link that leads back to itself"):
+        files(tmp_path / "loop")
+    with pytest.raises(BadData, match="is too long a name; choose a shorter one"):
+        files(tmp_path / ("x" * 300))
+    params = FilesSource(kind="files", paths=["https://example.org/rows.jsonl"], licence="MIT")
+    with pytest.raises(BadData, match=r"^https://example\.org/rows\.jsonl: is an address; download the file"):
+        list(Files(params).rows())
+
+
+def test_a_file_that_may_not_be_read_is_no_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, "rows.jsonl")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(Infrastructure, match=re.escape(f"{path}: may not be used by this user; change its perm")):
+        files(path)
+
+
+def test_a_value_of_parquet_that_python_cannot_hold_is_named_by_its_column(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    dates = pyarrow.array([0, 2**55], pyarrow.date64())
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["a", "b"], "day": dates}), path)
+    _, row = files(path)
+    assert row["drop"]["rule"] == "`day` cannot be read" and "`day` is a date32[day]" in row["drop"]["detail"]

@@ -275,3 +275,19 @@ def test_hiding_tests_takes_them_from_the_prompt_alone() -> None:
 @pytest.mark.parametrize(("code", "whole"), [("def f(): pass", True), ("def f(", False), ("", False)])
 def test_only_python_is_well_formed(code: str, whole: bool) -> None:
     assert TASK.well_formed(code) is whole
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule", "detail"),
+    [
+        ({"test_setup_code": "double = lambda n, by=2: 4"}, "the setup defines what is tested", "double"),
+        ({"test_imports": ["from operator import neg as double"]}, "the setup defines what is tested", "double"),
+        ({"test_imports": ["import"]}, "the setup is not Python", "line 1"),
+        ({"test_setup_code": "def ("}, "the setup is not Python", "line 1"),
+        ({"text": "Double \x1b[1mit\x1b[0m."}, "control characters", "Double"),
+        ({"text": "Double\0 it."}, "control characters", "Double"),
+    ],
+)
+def test_a_setup_that_says_nothing_of_an_answer_is_a_drop(changes: dict[str, Any], rule: str, detail: str) -> None:
+    result = sample({**ROW, **changes})
+    assert isinstance(result, Drop) and result.rule == rule and detail in result.detail

@@ -74,6 +74,7 @@ app.add_typer(feedback.app, name="feedback")
 
 def guarded(run: typer.Typer, arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code: a known fault is one sentence on standard error, never a traceback."""
+    _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what a terminal's encoding lacks is escaped
             stream.reconfigure(errors="backslashreplace")
@@ -105,6 +106,20 @@ def guarded(run: typer.Typer, arguments: list[str] | None = None) -> int:
             return _system_fault(error)
         _drop_output()  # the reader has left, and everything is done
     return code if isinstance(code, int) else ExitCode.OK
+
+
+def _open_standard_streams() -> None:
+    """Open a standard stream that was closed to nowhere; else the next file that is opened takes its number."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            try:
+                os.fstat(number)
+            except OSError:
+                nowhere = os.open(os.devnull, os.O_RDWR)
+                if nowhere != number:
+                    os.dup2(nowhere, number)
+                    os.close(nowhere)
+                setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
 
 
 def _say(sentence: str, code: int) -> int:

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-NewFile = Annotated[Path, typer.Argument(help="results.json or a baseline.json.")]
-OldFile = Annotated[Path, typer.Argument(help="What to compare with: results.json or a baseline.json.")]
+NewFile = Annotated[Path, typer.Argument(readable=False, help="results.json or a baseline.json.")]
+OldFile = Annotated[Path, typer.Argument(readable=False, help="What to compare with: results.json or a baseline.json.")]
 
 
 def _entries(path: Path) -> dict[str, dict[str, Any]]:
@@ -35,6 +35,8 @@ def compare(
     from bilora.evaluation.statistics import score_difference
 
     params = wiring.load_params()
+    if new == wiring.RESULTS:
+        wiring.need(new, "benchmark")
     left, right = _entries(new), _entries(old)
     outcomes: set[str] = set()
     outcome: str

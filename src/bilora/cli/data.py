@@ -56,7 +56,7 @@ def data_process(task: TaskName) -> None:
 def data_split(task: TaskName) -> None:
     """Deal one task's samples to train, validation and test, and what was rated to training."""
     from bilora.cli import wiring
-    from bilora.cli.withdrawals import withdrawals
+    from bilora.cli.withdrawals import Withdrawals, withdrawals
     from bilora.data.ratings import from_ratings
     from bilora.data.split import split
     from bilora.records import Sample
@@ -65,6 +65,8 @@ def data_split(task: TaskName) -> None:
     params, chosen, task_type = wiring.load_named(task)
     samples = read_records(wiring.need(wiring.SAMPLES / f"{task}.jsonl", f"data-process@{task}"), Sample)
     dealt, report = split(list(samples), splitting=chosen.split, seed=params.seed, rules=params.processing)
+    asked = bool(chosen.split.feedback or chosen.split.preference)
+    gone = withdrawals() if asked else Withdrawals()
     rated = from_ratings(
         task_type,
         wiring.rated_pairs(),
@@ -72,18 +74,18 @@ def data_split(task: TaskName) -> None:
         trained=dealt["train"],
         held_out=[*dealt["validation"], *dealt["test"], *wiring.curated(params, task_type)],
         rules=params.processing,
-        withdrawn=withdrawals().ratings if chosen.split.feedback or chosen.split.preference else frozenset(),
+        withdrawn=gone.ratings,
     )
     dealt["train"] += rated.samples
     for name, members in dealt.items():
         write_records(wiring.SPLITS / task / f"{name}.jsonl", members)
     write_records(wiring.SPLITS / task / "preference.jsonl", rated.preferences)
-    asked = chosen.split.feedback or chosen.split.preference
     write_json(wiring.REPORTS / "split" / f"{task}.json", report | ({"feedback": rated.report} if asked else {}))
     counts = ", ".join(f"{len(members)} {name}" for name, members in dealt.items())
     print(f"data-split {task}: {counts}; {len(report['pairs'])} repeats across splits removed")
     if asked:
         _tell(rated.report, chosen.split)
+        gone.print_unread()
 
 
 def _tell(report: Mapping[str, Any], splitting: Splitting) -> None:

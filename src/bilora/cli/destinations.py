@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bilora.errors import BadData
-from bilora.feedback.places import DATASET
+from bilora.feedback.places import DATASET, UNRECORDED
 
 if TYPE_CHECKING:
     from bilora.feedback.shards import Target
@@ -50,7 +50,10 @@ def target(place: str) -> Target:
 def shown(name: str) -> str:
     """Return a destination's name as a person would type it here."""
     here = os.path.realpath(".")
-    return str(Path(name).relative_to(here)) if Path(name).is_relative_to(here) else name
+    if not Path(name).is_relative_to(here):
+        return name
+    typed = str(Path(name).relative_to(here))
+    return f"./{typed}" if typed.startswith("-") or typed == UNRECORDED else typed  # no option, and a folder
 
 
 def export_command(name: str) -> str:

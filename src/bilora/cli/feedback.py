@@ -59,7 +59,7 @@ def status() -> None:
     found = withdrawals()
     for name in found.unread:
         if not name.startswith(DATASET) and name != UNRECORDED:
-            print(f"  the deletions in {shown(name)} could not be read: there is no such folder now.")
+            print(f"  the deletions in {shown(name)} could not be read: it is gone, or this user may not read it.")
     for adapter in trained_on(found.ratings):
         print(f"  {sentence(adapter)}")
 
@@ -67,6 +67,7 @@ def status() -> None:
 def _print_destination(outbox: Outbox, one: Destination) -> None:
     from bilora.feedback.export import lost
     from bilora.feedback.shards import FolderTarget
+    from bilora.system_errors import problem
 
     outstanding = f"{len(one.outstanding)} erasures outstanding"
     if one.name == UNRECORDED:
@@ -81,7 +82,12 @@ def _print_destination(outbox: Outbox, one: Destination) -> None:
             f"    {one.assumed} were exported before destinations were recorded; that they went here is assumed. "
             f"If another place may hold them, export to it once: `{export_command('PLACE')}`."
         )
-    if not one.name.startswith(DATASET) and lost(outbox, FolderTarget(Path(one.name))):
+    try:
+        is_lost = not one.name.startswith(DATASET) and lost(outbox, FolderTarget(Path(one.name)))
+    except OSError as error:
+        print(f"    it {problem(error)}")
+        return
+    if is_lost:
         print(f"    it is not there now: bring it back, or `{forget_command(one.name)}` if it is gone for good.")
     elif one.outstanding:
         print(f"    `{export_command(one.name)}` erases {', '.join(one.outstanding[:NAMED])}{_more(one.outstanding)}")
@@ -180,8 +186,7 @@ def pairs(source: From = None) -> None:
     write_json(wiring.RATED_PAIRS, written.model_dump(mode="json"))
     _report(read.counts, {"sft": len(made.sft), "dpo": len(made.dpo), "kto": len(made.kto)}, reasons)
     print(f"  in {wiring.FEEDBACK}/all_feedback.json and training_pairs.json")
-    if unread := [shown(name) for name in found.unread if name not in (chosen.name, UNRECORDED)]:
-        print(f"  deletions that only {' or '.join(unread)} knows were not applied")
+    found.print_unread(but=chosen.name)
 
 
 def _report(counts: Mapping[str, int], rows: Mapping[str, int], reasons: Mapping[str, Mapping[str, int]]) -> None:

@@ -126,7 +126,7 @@ def _rate(turn: Turn, answer: Answer, given: dict[str, Any]) -> str:
 
     session = st.session_state.setdefault("session", secrets.token_hex(8))  # of this page only, and of nobody else
     rating = Rating(
-        event_id=new_event_id(),
+        event_id=new_event_id(after=given.get("supersedes")),
         generation_id=answer.id,
         session=session,
         task=turn.task,

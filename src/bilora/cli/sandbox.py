@@ -79,8 +79,6 @@ def _source(name: str) -> str:
         data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
     except FileNotFoundError:
         raise BadData(name, "the file does not exist.") from None
-    except IsADirectoryError:
-        raise BadData(name, "is a folder; name a file with Python source.") from None
     place = "standard input" if name == STDIN else name
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)

@@ -25,7 +25,9 @@ def train(task: TaskName) -> None:
     preferences = wiring.preferences(chosen, task)
     if ratings := ratings_of(samples["train"], preferences):
         rows = len(samples["train"]) + len(preferences)
-        samples["train"], preferences = without_withdrawn(samples["train"], preferences, withdrawals().ratings)
+        gone = withdrawals()
+        samples["train"], preferences = without_withdrawn(samples["train"], preferences, gone.ratings)
+        gone.print_unread()
         if left_out := rows - len(samples["train"]) - len(preferences):
             print(f"train {task}: {left_out} rows left out, whose ratings were deleted or withdrawn since the split")
             ratings = ratings_of(samples["train"], preferences)

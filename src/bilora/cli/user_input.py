@@ -18,10 +18,12 @@ def refuse_bytes(arguments: Sequence[str]) -> None:
     Raises:
         BadData: one is not; its number, its bytes and the position are named.
     """
+    encoding = sys.getfilesystemencoding()
+    advice = "write it in UTF-8" if encoding == "utf-8" else "set PYTHONUTF8=1 to have arguments read as UTF-8"
     for number, argument in enumerate(arguments, start=1):
         if place := _byte_in(argument):
             shown = ascii(argument.encode(errors="surrogateescape"))[2:-1]
-            raise BadData(f"argument {number} ({shown})", f"is not UTF-8 ({place}); write it in UTF-8.")
+            raise BadData(f"argument {number} ({shown})", f"is not {encoding.upper()} ({place}); {advice}.")
 
 
 def read_stdin() -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bilora.cli.destinations import shown
+from bilora.feedback.places import UNRECORDED
+
 if TYPE_CHECKING:
     from bilora.tracking.runs import TrainedOnWithdrawn
 
@@ -15,6 +18,11 @@ class Withdrawals:
 
     ratings: frozenset[str] = frozenset()
     unread: tuple[str, ...] = ()
+
+    def print_unread(self, *, but: str = "") -> None:
+        """Say of which destinations the deletions were not applied; those of `but` were."""
+        if names := [shown(name) for name in self.unread if name not in (but, UNRECORDED)]:
+            print(f"  deletions that only {' or '.join(names)} knows were not applied")
 
 
 def withdrawals() -> Withdrawals:
@@ -37,10 +45,13 @@ def withdrawals() -> Withdrawals:
         names = [one.name for one in outbox.destinations()]
     unread = []
     for name in names:
-        if Path(name).is_dir():
-            ratings |= deletions(FolderTarget(Path(name)))
-        else:
-            unread.append(name)
+        try:
+            if Path(name).is_dir():
+                ratings |= deletions(FolderTarget(Path(name)))
+                continue
+        except OSError:  # it may not be read
+            pass
+        unread.append(name)
     return Withdrawals(frozenset(ratings), tuple(unread))
 
 

@@ -100,7 +100,8 @@ def _sample(task: Task, row: dict[str, Any]) -> Sample | Drop:
 
 
 def _excerpt(row: dict[str, Any]) -> str:
-    return str(row.get("code") or next(iter(row.values()), ""))
+    """Show the beginning of a row; of one that its source could not read there is none."""
+    return "" if REFUSED in row else str(row.get("code") or next(iter(row.values()), ""))
 
 
 _REFUSALS = {

@@ -74,6 +74,8 @@ class Database:
             sync(path.parent)
 
     def _open(self, patience_s: float) -> sqlite3.Connection:
+        if self._path.is_dir():
+            raise BadData(self._path, "is a folder, and a file is needed; move it away and start again.")
         self._path.touch(mode=0o600)  # it holds what people wrote, before scrubbing
         db = sqlite3.connect(self._path, timeout=patience_s, isolation_level=None, check_same_thread=False)
         try:
@@ -84,6 +86,8 @@ class Database:
             db.execute("PRAGMA secure_delete = ON")
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
+                if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                    raise BadData(self._path, "is a database of another program; move it away and start again.")
                 schema.create(db)
             elif version == 1:
                 schema.migrate(db, self._stored(os.path.realpath(self._path.parent / DEFAULT_FOLDER)))
@@ -113,7 +117,8 @@ class Database:
         folder = Path(os.path.realpath(self._path.parent))
         if not Path(destination).is_relative_to(folder):
             return destination
-        return Path(destination).relative_to(folder).as_posix()
+        name = Path(destination).relative_to(folder).as_posix()
+        return destination if name == UNRECORDED else name
 
     def _named(self, stored: str) -> str:
         """Undo `_stored`."""

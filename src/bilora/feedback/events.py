@@ -15,11 +15,24 @@ LENGTH = 26
 RANDOM_BITS = 80
 
 
-def new_event_id(now_ms: int | None = None) -> str:
-    """Return a fresh ULID: 48 bits of time in milliseconds since 1970, then 80 random bits."""
+def new_event_id(now_ms: int | None = None, *, after: str | None = None) -> str:
+    """Return a fresh ULID: 48 bits of time in milliseconds since 1970, then 80 random bits.
+
+    It sorts behind the event `after`, also where the clock was set back since.
+    """
     moment = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    if after is not None:
+        moment = max(moment, _moment(after) + 1)
     number = (moment << RANDOM_BITS) | secrets.randbits(RANDOM_BITS)
     return "".join(ALPHABET[number >> shift & 31] for shift in range(5 * (LENGTH - 1), -1, -5))
+
+
+def _moment(event_id: str) -> int:
+    """Return the time that an event id begins with."""
+    number = 0
+    for character in event_id:
+        number = number << 5 | ALPHABET.index(character)
+    return number >> RANDOM_BITS
 
 
 def is_event_id(text: str) -> bool:

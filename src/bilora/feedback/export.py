@@ -7,12 +7,11 @@ same bytes, so the same name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain, groupby
 
 from bilora.errors import BadData
-from bilora.feedback.compact import fallen
+from bilora.feedback.compact import deletions, fallen
 from bilora.feedback.outbox import Outbox
 from bilora.feedback.scrub import scrubbed
 from bilora.feedback.shards import SUBFOLDERS, Target, read_shards, shard
@@ -47,7 +46,7 @@ def export(outbox: Outbox, target: Target) -> Exported:
         for _, day in groupby(sorted(stones, key=lambda one: one.created_utc), key=lambda one: one.created_utc[:10]):
             target.put(*shard(list(day)))
         if stones:
-            rewritten = _erase(target, {stone.event_id for stone in stones})
+            rewritten = _erase(target)
             outbox.mark_erased(target.name, [stone.event_id for stone in stones])
         else:
             rewritten = 0
@@ -81,10 +80,13 @@ def _check_present(outbox: Outbox, target: Target) -> None:
         )
 
 
-def _erase(target: Target, deleted: Iterable[str]) -> int:
-    """Replace each shard that holds a deleted rating by one without it; return how many."""
+def _erase(target: Target) -> int:
+    """Replace each shard that holds a rating whose deletion the target knows by one without it; return how many.
+
+    That is also what other machines deleted: one that erases at the same time may have put such a rating back.
+    """
     shards = read_shards(target, Rating)
-    gone = fallen(chain.from_iterable(shards.values()), deleted)
+    gone = fallen(chain.from_iterable(shards.values()), deletions(target))
     rewritten = 0
     for name, rows in shards.items():
         kept = [row for row in rows if row.event_id not in gone]

@@ -60,7 +60,7 @@ class Outbox(Deliveries):
         return None if body is None else parse_rating(body)
 
     def delete(self, event_id: str, *, created_utc: str) -> bool:
-        """Erase a rating and all others of its generation; return whether it was here.
+        """Erase a rating and all others of its generation; return whether it is or was here.
 
         A tombstone stays, also for an event that is not here (its disk may have been wiped), so that
         the next export to each destination erases it there, and a late repetition does not bring it back.
@@ -74,9 +74,10 @@ class Outbox(Deliveries):
         with self._writing() as db:
             generation_id = self._generation(db, event_id)
             self._bury(db, {event_id}, generation_id, created_utc)
+            (known,) = db.execute("SELECT known FROM tombstones WHERE event_id = ?", (event_id,)).fetchone()
         with self._mine, contextlib.suppress(sqlite3.OperationalError):
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log still holds the text
-        return generation_id is not None
+        return bool(known)
 
     def tombstones(self) -> list[Tombstone]:
         """Return all deletions, sorted."""

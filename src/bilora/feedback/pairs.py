@@ -73,6 +73,8 @@ def training_pairs(
 def _refusal(rating: Rating, tasks: Mapping[str, Task], adapters: Set[str], held_out: Set[str]) -> str | None:
     if rating.task not in tasks:
         return "unknown task"
+    if not all(map(_is_unicode, (rating.prompt, rating.completion, rating.edited or ""))):
+        return "text that is not Unicode"
     if rating.adapter_sha256 not in adapters:
         return "unknown adapter"
     if prompt_hash(rating.prompt) in held_out:
@@ -82,6 +84,15 @@ def _refusal(rating: Rating, tasks: Mapping[str, Task], adapters: Set[str], held
     if not rating.completion.strip():
         return "empty answer"
     return None
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether UTF-8 can hold a text: half a surrogate pair it cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _kto(ratings: Iterable[Rating], tasks: Mapping[str, Task]) -> tuple[tuple[KtoPair, ...], Counter[str]]:

@@ -62,9 +62,14 @@ class FolderTarget:
         return os.path.realpath(self._path)
 
     def names(self, subfolder: str) -> list[str]:
-        """Return the names of the shards in a sub-folder, sorted."""
-        found = self._path.glob(f"{subfolder}/dt=*/*.jsonl")
-        return sorted(path.relative_to(self._path).as_posix() for path in found)
+        """Return the names of the shards in a sub-folder, sorted.
+
+        Raises:
+            OSError: a folder may not be read, which is not the same as empty.
+        """
+        days = [day for day in _entries(self._path / subfolder) if day.name.startswith("dt=") and day.is_dir()]
+        found = [path for day in days for path in _entries(day) if path.suffix == ".jsonl"]
+        return sorted(path.relative_to(self._path).as_posix() for path in found if not path.name.startswith("."))
 
     def read(self, name: str) -> bytes:
         """Return a shard's bytes."""
@@ -90,6 +95,14 @@ class FolderTarget:
             sync(path.parent)
 
 
+def _entries(folder: Path) -> list[Path]:
+    """Return what is in a folder; one that is not there holds nothing."""
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []
+
+
 def shard(events: Sequence[Event]) -> tuple[str, bytes]:
     """Return the name and bytes of the shard that holds these events, which are of one kind and day."""
     lines = [dump_json(event.model_dump(mode="json")) + "\n" for event in events]
@@ -104,17 +117,24 @@ def read_shards(target: Target, kind: type[Event]) -> dict[str, list[Event]]:
     Raises:
         BadData: a shard is not what its name says, or a line does not hold a `kind`.
     """
-    return {name: _parse(name, target.read(name), kind) for name in target.names(SUBFOLDERS[kind])}
+    names = target.names(SUBFOLDERS[kind])
+    while True:
+        try:
+            return {name: _parse(f"{target.name}/{name}", target.read(name), kind) for name in names}
+        except FileNotFoundError:  # an export that erases has replaced it since
+            before, names = names, target.names(SUBFOLDERS[kind])
+            if names == before:
+                raise
 
 
-def _parse(name: str, data: bytes, kind: type[Event]) -> list[Event]:
-    if Path(name).stem != sha256_bytes(data):
-        raise BadData(name, "is not what its name says; restore it from a copy, or move it away.")
+def _parse(path: str, data: bytes, kind: type[Event]) -> list[Event]:
+    if Path(path).stem != sha256_bytes(data):
+        raise BadData(path, "is not what its name says; restore it from a copy, or move it away.")
     events = []
     for number, line in enumerate(data.splitlines(), start=1):
         try:
             events.append(kind.model_validate(json.loads(line)))
-        except (ValidationError, ValueError) as error:
+        except (ValidationError, ValueError, RecursionError) as error:
             first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-            raise BadData(name, f"not a {kind.__name__}: {first}.", number) from None
+            raise BadData(path, f"not a {kind.__name__}: {first}.", number) from None
     return events

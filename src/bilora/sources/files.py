@@ -50,6 +50,8 @@ class Files:
         for path, name in _names(self._params.paths).items():
             if left == 0:
                 return
+            if "://" in path:
+                raise BadData(path, "is an address; download the file, and name it where it lies.")
             there = Columns(path, self._forms)
             entry = None
             for entry in entries(Path(path), wanted):
@@ -75,7 +77,7 @@ class Files:
 
 def _names(paths: Sequence[str]) -> dict[str, str]:
     """Return for each file, once, the name that its rows' sources begin with: its own, or its path if two share one."""
-    files = list(dict.fromkeys(os.path.normpath(path) for path in paths))
+    files = list(dict.fromkeys(path if "://" in path else os.path.normpath(path) for path in paths))
     stems = {file: Path(file).name.partition(".")[0] for file in files}
     shared = Counter(stems.values())
     return {file: stem if shared[stem] == 1 else file for file, stem in stems.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import stat
 import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import IO, Any, cast
 from bilora.errors import BadData
 from bilora.records import Drop
 from bilora.sources.json_entries import USABLE, Entry, json_entries
+from bilora.system_errors import fault
 
 HEAD_BYTES = 512
 BATCH_ROWS = 256
@@ -48,19 +50,22 @@ def entries(path: Path, columns: Collection[str] | None = None) -> Iterator[Entr
     Raises:
         BadData: the file is absent or cannot be read as a whole; the file, and the line where it is known, are named.
     """
-    if path.is_dir():
-        raise BadData(path, "is a folder; name the files in it.")
-    if not path.is_file():
-        raise BadData(path, "is not a regular file." if path.exists() else "the file does not exist.")
     try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise BadData(path, "is a folder; name the files in it.")
+        if not stat.S_ISREG(mode):  # a pipe or a device may never end
+            raise BadData(path, "is not a regular file.")
         with path.open("rb") as file:
             yield from _of_stream(path, file, columns)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise BadData(path, f"not a whole gzip file ({error}).") from None
     except UnicodeDecodeError as error:
         raise BadData(path, f"is not {error.encoding} text ({error.reason}); save it as UTF-8.") from None
+    except FileNotFoundError:
+        raise BadData(path, "the file does not exist.") from None
     except OSError as error:
-        raise BadData(path, f"cannot be read ({error.strerror or error}).") from None
+        raise fault(path, error) from None
 
 
 def _of_stream(path: Path, file: IO[bytes], columns: Collection[str] | None) -> Iterator[Entry]:
@@ -114,8 +119,15 @@ def _rows_of_batch(batch: Any) -> Iterator[dict[str, Any] | Drop]:
         yield from batch.to_pylist()
     except (ValueError, OverflowError):  # text that is not UTF-8, a date after the year 9999
         for place in range(batch.num_rows):
-            try:
-                (row,) = batch.slice(place, 1).to_pylist()
-                yield row
-            except (ValueError, OverflowError) as error:
-                yield Drop(rule="a value that cannot be read", detail=str(error))
+            yield _row_of_batch(batch, place)
+
+
+def _row_of_batch(batch: Any, place: int) -> dict[str, Any] | Drop:
+    """Return one row; a Drop names its first value that Python cannot hold."""
+    row = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            row[name] = column[place].as_py()
+        except (ValueError, OverflowError) as error:
+            return Drop(rule=f"`{name}` cannot be read", detail=f"`{name}` is a {column.type} that is none ({error})")
+    return row

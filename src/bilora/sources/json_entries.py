@@ -13,6 +13,7 @@ from typing import IO, Any, NoReturn
 
 from bilora.errors import BadData
 from bilora.records import Drop
+from bilora.rows import excerpt
 
 CHUNK_CHARS = 1 << 20
 MAX_ENTRY_CHARS = 1 << 26
@@ -62,8 +63,12 @@ def json_entries(path: Path, file: IO[bytes], encoding: str) -> Iterator[Entry]:
     if as_lines:
         yield from _json_lines(path, file, encoding)
     else:
-        with _text(file, encoding) as text:
-            yield from _json_values(path, text)
+        try:
+            with _text(file, encoding) as text:
+                yield from _json_values(path, text)
+        except UnicodeDecodeError:
+            _refuse_bytes(path, file, encoding)
+            raise
 
 
 @contextlib.contextmanager
@@ -75,6 +80,14 @@ def _text(file: IO[bytes], encoding: str) -> Iterator[io.TextIOWrapper]:
         yield text
     finally:
         text.detach()
+
+
+def _refuse_bytes(path: Path, file: IO[bytes], encoding: str) -> None:
+    """Name the first line of a stream that is not UTF-8."""
+    file.seek(0)
+    for number, line in _lines(file, encoding):
+        if isinstance(line, Drop) and line.rule != TOO_LONG:
+            raise BadData(path, f"cannot be read as data: {line.detail}.", number)
 
 
 def _is_lines(path: Path, file: IO[bytes], encoding: str) -> bool:
@@ -112,7 +125,10 @@ def _is_objects(path: Path, file: IO[bytes], encoding: str, first: str) -> bool:
 def _refuse_columns(path: Path, only: Any) -> None:
     """Refuse a file whose only object maps each column to its values, as pandas writes by default."""
     if isinstance(only, dict) and only and all(isinstance(column, dict) for column in only.values()):
-        raise BadData(path, "holds columns, not rows; write it with orient='records'.")
+        raise BadData(
+            path,
+            "holds columns, not rows, or rows by name; write a list of rows, as pandas does with orient='records'.",
+        )
 
 
 def _lines(file: IO[bytes], encoding: str) -> Iterator[tuple[int, str | Drop]]:
@@ -146,7 +162,7 @@ def _decoded(text: str) -> Any:
     try:
         return DECODER.decode(text)
     except json.JSONDecodeError as error:
-        return Drop(rule="not JSON", detail=f"not JSON ({error.msg}, column {error.colno}): {text.strip()[:60]}")
+        return Drop(rule="not JSON", detail=f"not JSON ({error.msg}, column {error.colno}): {excerpt(text.strip())}")
     except RecursionError:
         return Drop(rule="not JSON", detail="nested too deeply")
 
@@ -176,7 +192,7 @@ def _json_lines(path: Path, file: IO[bytes], encoding: str) -> Iterator[Entry]:
 def _object(value: Any) -> JsonObject | Drop:
     if isinstance(value, JsonObject | Drop):
         return value
-    return Drop(rule="not a JSON object", detail=f"not a JSON object: {json.dumps(value)[:60]}")
+    return Drop(rule="not a JSON object", detail=f"not a JSON object: {excerpt(json.dumps(value))}")
 
 
 class _Scanner:

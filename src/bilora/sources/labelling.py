@@ -60,7 +60,7 @@ def kept(row: Mapping[str, Any], wanted: Collection[str] | None) -> dict[str, An
             return Drop(rule=f"`{column}` is given twice", detail=f"`{column}` is given twice, with different values")
         try:
             result[column] = _as_json(value)
-        except (ValueError, RecursionError):
+        except (ValueError, ArithmeticError, RecursionError):
             if wanted is not None:
                 detail = f"`{column}` is {kind(value)}: {excerpt(value)}"
                 return Drop(rule=f"`{column}` cannot be read", detail=detail)

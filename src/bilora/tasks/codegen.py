@@ -11,10 +11,10 @@ from bilora.extraction import code as replies
 from bilora.extraction.asked import asked_function
 from bilora.metrics.functional import Functional
 from bilora.python_code.candidate import candidate_name, defines_check, named_tests
-from bilora.python_code.signature import Unshowable, definitions, shown
+from bilora.python_code.signature import Unshowable, definitions, imports, shown
 from bilora.python_code.source import TOO_DEEP, fault, parse, tidy
 from bilora.records import Drop, Row, Sample
-from bilora.rows import Code, Lines, RowForm, Tests, Text, read
+from bilora.rows import CONTROL, Code, Lines, RowForm, Tests, Text, read
 from bilora.sandbox.assertions import silent_test
 from bilora.tasks.task import Task
 
@@ -118,6 +118,8 @@ def sample(row: Row) -> Sample | Drop:
     tree = parse(target)
     if not text:
         return Drop(rule="no description")
+    if CONTROL.search(text):
+        return Drop(rule="control characters", detail=text)
     if not exercise.tests:
         return Drop(rule="no tests", detail=text)
     if (silent := silent_test(exercise.tests)) is not None:
@@ -132,9 +134,14 @@ def sample(row: Row) -> Sample | Drop:
         return Drop(rule="first test calls no function of the code", detail=exercise.tests[0])
     if name not in definitions(tree):
         return Drop(rule="the code does not define its `entry_point`", detail=f"`entry_point` is {name}")
+    setup = parse(exercise.setup)
+    if setup is None:
+        return Drop(rule="the setup is not Python", detail=fault(exercise.setup))
+    if name in {*definitions(setup), *imports(setup)}:  # else its tests would never try an answer
+        return Drop(rule="the setup defines what is tested", detail=f"the setup defines {name}")
     tests = named_tests(exercise.tests, name)
     try:
-        head = shown(tree, name, tests, given=parse(exercise.setup))
+        head = shown(tree, name, tests, given=setup)
     except Unshowable as error:
         return Drop(rule="no signature that an answer can keep to", detail=str(error))
     given = f"\nGiven:\n{exercise.given}" if exercise.given else ""

@@ -22,7 +22,7 @@ from bilora.metrics.sacre import SacreMetrics
 from bilora.python_code.docstrings import documented, plain_signs, summary_text
 from bilora.python_code.source import TOO_DEEP, fault, parse, plain, tidy
 from bilora.records import Drop, Row, Sample
-from bilora.rows import Code, RowForm, Text, read
+from bilora.rows import CONTROL, Code, RowForm, Text, read
 from bilora.tasks.task import Task
 
 MIN_WORDS, MAX_WORDS = 4, 40
@@ -145,7 +145,8 @@ def _no_function(code: str, target: str) -> Drop:
     if any("overload" in ast.unparse(decorator) for node in functions for decorator in node.decorator_list):
         return Drop(rule="overloads of a function", detail=target)
     if functions:
-        return Drop(rule="more than one function", detail=f"{len(tree.body)} statements: {target}")
+        too_much = "more than one function" if len(functions) > 1 else "statements beside the function"
+        return Drop(rule=too_much, detail=f"{len(tree.body)} statements: {target}")
     rule = "a class, not a function" if any(isinstance(node, ast.ClassDef) for node in tree.body) else None
     return Drop(rule=rule or "not a Python function", detail=target)
 
@@ -192,8 +193,10 @@ def _faulty_text(docstring: str, target: str) -> str | None:
         return "URL, markup or doctest"
     if docstring.strip() and not target:
         return "no summary before the first section"
+    if CONTROL.search(target):
+        return "control characters"
     if extract(answer(target)) != target:
-        return "wrapped in quotes"
+        return "wrapped in quotes or marks of code"
     if UNFINISHED.search(docstring):
         return "unfinished or generated"
     if REFERENCE.match(target):
