@@ -76,6 +76,10 @@ class Subject:
                 self._names.add(name)
             case ast.Call(func=ast.Name(id=name), args=arguments) if any(self.mentioned(one) for one in arguments):
                 self._names.update(self._parameters.get(name, ()))
+            case ast.Call(func=ast.Attribute(value=ast.Name() as target), args=arguments) if any(
+                self.mentioned(one) for one in arguments
+            ):
+                self._bind(target)  # as in `results.append(f(1))`
             case ast.Call(func=function, args=arguments) if self.mentioned(function):
                 self._bind(*arguments)  # the program may change in place what it is given
 

@@ -7,6 +7,7 @@ test expects never goes there.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 import json
 import secrets
@@ -19,7 +20,8 @@ from typing import Any, NoReturn
 from bilora.sandbox import assertions, instrumentation, program_names
 from bilora.sandbox.confinement import Layers, Limits, confine
 from bilora.sandbox.isolation import isolated
-from bilora.sandbox.remote import Program, Remote, Undecidable
+from bilora.sandbox.proxies import Remote, Undecidable, is_remote
+from bilora.sandbox.remote import Program
 from bilora.sandbox.values import Unspeakable
 from bilora.sandbox.wire import Channel
 
@@ -117,10 +119,8 @@ class _Tester:
         """
         sys.modules["__main__"] = self._module
         unittest.main = lambda *_, **__: None  # type: ignore[assignment]  # test cases are run one by one
-        plain_run = asyncio.run
-        asyncio.run = lambda main, **options: (
-            main._program.perform("await", main) if isinstance(main, Remote) else plain_run(main, **options)
-        )
+        for name in ("asdict", "astuple", "is_dataclass", "replace"):
+            setattr(dataclasses, name, self._program.here_or_there(getattr(dataclasses, name)))
         self._names.update(
             {
                 instrumentation.BEGIN: self._recorder.begin,
@@ -220,10 +220,11 @@ def _run_case(case: type[unittest.TestCase]) -> None:
 
 
 def _same(a: Any, b: Any) -> bool:
-    if any(one is None or one is ... or isinstance(one, bool | type) for one in (a, b)):
-        return a is b
-    if isinstance(a, Remote) and isinstance(b, Remote) and a._number == b._number:
+    if is_remote(a) and is_remote(b) and a._bilora_number == b._bilora_number:
         return True
+    classes = any(isinstance(one, type) and issubclass(one, Remote) for one in (a, b))
+    if not classes and any(one is None or one is ... or isinstance(one, bool | type) for one in (a, b)):
+        return a is b
     raise Undecidable("the test asks whether two objects are one")
 
 
