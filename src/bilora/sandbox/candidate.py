@@ -63,7 +63,7 @@ class _Candidate:
         if "names" in question:
             return {"value": [self._objects.describe(name) for name in question["names"]]}
         return self._objects.perform(
-            question["operation"], question["arguments"], question["keywords"], question["number"]
+            question["operation"], question["arguments"], question["keywords"], question["number"], question["printing"]
         )
 
     def _call_back(self, number: int, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:

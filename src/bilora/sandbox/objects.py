@@ -8,8 +8,10 @@ from __future__ import annotations
 import array
 import builtins
 import collections
+import contextlib
 import dataclasses
 import importlib
+import io
 import operator
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ from typing import Any
 
 from bilora.sandbox.values import Readers, Unspeakable, decode, encode
 
-BUILTINS = {id(value): name for name, value in vars(builtins).items() if callable(value)}
+BUILTINS = {id(value): name for name, value in vars(builtins).items() if callable(value) or value in (..., NotImplemented)}
 """Functions and classes of Python itself, by identity; they are sent as their names."""
 
 MUTABLE = (list, dict, set, bytearray, collections.deque, array.array, tuple)
@@ -71,7 +73,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
         "invert", *INPLACE,
     )},
     **{function.__name__: function for function in (
-        getattr, setattr, delattr, iter, next, len, bool, str, repr, hash, int, float, complex, bytes, format, round,
+        getattr, setattr, delattr, dir, iter, next, len, bool, str, repr, hash, int, float, complex, bytes, format, round,
         reversed, divmod, isinstance, issubclass, aiter,
         dataclasses.asdict, dataclasses.astuple, dataclasses.is_dataclass, dataclasses.replace,
     )},
@@ -123,8 +125,12 @@ class Objects:
             return ["object", self.write(value)]
         return ["plain", None]
 
-    def perform(self, name: str, tagged: list[Any], keywords: dict[str, Any], number: int) -> dict[str, Any]:
+    def perform(
+        self, name: str, tagged: list[Any], keywords: dict[str, Any], number: int, printing: bool = False
+    ) -> dict[str, Any]:
         """Do an operation and return its value, with the arguments, of this or an earlier one, that were changed.
+
+        With `printing`, what it prints is returned too.
 
         Raises:
             Unspeakable: an argument or the value cannot be sent.
@@ -133,12 +139,18 @@ class Objects:
         named = {key: self.read(one) for key, one in keywords.items()}
         self._watch(number, {**dict(enumerate(arguments)), **named})
         before = self._references()
+        printed = io.StringIO() if printing else None
         try:
-            answer = {"value": self.write(self._operation(name)(*arguments, **named))}
+            with contextlib.redirect_stdout(printed) if printed else contextlib.nullcontext():
+                result = self._operation(name)(*arguments, **named)
+            answer = {"value": self.write(result)}
+            result = None
         except Unspeakable:
             raise
         except Exception as error:
             answer = {"raised": self.write(error)}
+        if printed:
+            answer["printed"] = printed.getvalue()
         answer["changed"] = self._changed()
         after = self._references()
         for place, count in before.items():
@@ -194,7 +206,8 @@ class Objects:
         if isinstance(value, BaseException):
             return self._error(value)
         kind = type(value)
-        described = [self._hold(value), kind.__name__, self._methods(kind)]
+        special = self._methods(kind) + ["getitem"] * (kind is type and hasattr(value, "__class_getitem__"))
+        described = [self._hold(value), kind.__name__, special]
         if plain is None:
             return ["ref", [*described, ""]]
         base = next((base.__name__ for base in BASES if isinstance(value, base)), "")
@@ -228,7 +241,7 @@ class Objects:
         described = []
         for part in (list(error.args), attributes):
             try:
-                described.append(encode(part))
+                described.append(self.write(part))
             except BaseException:
                 described.append(None)
         cause = self._error(error.__cause__) if error.__cause__ and error.__cause__ is not error else None

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator
 from typing import Any, NoReturn, Protocol
 
 from bilora.sandbox.objects import BASES, BINARY, DECIDING, INPLACE, OPERATIONS, TELLING
+from bilora.sandbox.values import Unspeakable, encode
 
 
 class Undecidable(BaseException):
@@ -22,7 +23,7 @@ class Performer(Protocol):
 
     trusted: bool
 
-    def perform(self, operation: str, *arguments: Any, **keywords: Any) -> Any:
+    def perform(self, operation: str, /, *arguments: Any, **keywords: Any) -> Any:
         """Do an operation there and return its value."""
         ...
 
@@ -69,6 +70,9 @@ class Remote:
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise Undecidable("the test copies an object of the program")
 
+    def __dir__(self) -> list[str]:
+        return list(self._bilora_program.perform("dir", self))
+
     def __repr__(self) -> str:
         return str(self._bilora_program.perform("repr", self))
 
@@ -104,7 +108,13 @@ def _equal(operation: str, one: Remote, other: Any) -> Any:
     if one._bilora_base:
         held = other._bilora_content() if getattr(other, "_bilora_base", "") else other
         return OPERATIONS[operation](one._bilora_content(), held)
-    return _decided_there(one, operation, one, other) if type(other) in _MADE else operation == "ne"
+    if is_remote(other):
+        return _decided_there(one, operation, one, other)
+    try:
+        encode(other)
+    except Unspeakable:
+        raise Undecidable(f"the test compares an object of type {type(other).__name__} with one of the program") from None
+    return operation == "ne"
 
 
 def _decided_there(remote: Any, operation: str, *arguments: Any) -> Any:
@@ -128,7 +138,7 @@ def _telling(name: str) -> Callable[..., Any]:
     return lambda self, *arguments: self._bilora_program.perform(name, self, *arguments)
 
 
-def _calling(self: Any, *arguments: Any, **keywords: Any) -> Any:
+def _calling(self: Any, /, *arguments: Any, **keywords: Any) -> Any:
     return self._bilora_program.perform("call", self, *arguments, **keywords)
 
 
@@ -137,6 +147,14 @@ def _awaiting(name: str) -> Callable[..., Any]:
         return self._bilora_program.perform(name, self, *arguments)
 
     return wait
+
+
+def _exit(self: Any, kind: Any, error: Any, trace: Any) -> Any:
+    """Leave a `with` block; if that silences an assert, the program has had a say."""
+    silenced = self._bilora_program.perform("exit", self, kind, error, None)
+    if silenced and isinstance(error, AssertionError):
+        self._bilora_program.trusted = False
+    return silenced
 
 
 def _await(self: Any) -> Generator[Any, None, Any]:
@@ -175,10 +193,13 @@ def _of_content(name: str, reflected: bool = False) -> Callable[..., Any]:
     return method
 
 
+_OTHERS: dict[str, Callable[..., Any]] = {"call": _calling, "await": _await, "exit": _exit}
+
+
 def _special(name: str) -> dict[str, Callable[..., Any]]:
     """Return the methods that stand for one of the program's special methods."""
-    if name in ("call", "await"):
-        return {f"__{name}__": _calling if name == "call" else _await}
+    if name in _OTHERS:
+        return {f"__{name}__": _OTHERS[name]}
     if name in ("anext", "aenter", "aexit"):
         return {f"__{name}__": _awaiting(name)}
     if name not in DECIDING:
@@ -232,7 +253,7 @@ def _extension(kind: str, base: type, special: tuple[str, ...]) -> type:
         return getattr(self._bilora_remote, name)
 
     def forward(method: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda self, *arguments, **keywords: method(self._bilora_remote, *arguments, **keywords)
+        return lambda self, /, *arguments, **keywords: method(self._bilora_remote, *arguments, **keywords)
 
     methods: dict[str, Any] = {"__getattr__": attribute, "__hash__": base.__hash__}
     for name in special:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import functools
 import inspect
+import operator
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -18,6 +20,10 @@ from bilora.sandbox.objects import BUILTINS, MUTABLE, replace
 from bilora.sandbox.proxies import Undecidable, extended, is_remote, proxy_of, remote
 from bilora.sandbox.values import Readers, Unspeakable, decode, encode
 
+_FUNCTIONS = (
+    *(types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.MethodDescriptorType, type(len)),
+    *(functools.partial, operator.itemgetter, operator.attrgetter, operator.methodcaller, type(functools.lru_cache(len))),
+)
 _JUDGES = ("unittest", "bilora", "doctest")
 """Packages whose exceptions tell a test runner more than that something failed: the program raises none of them."""
 
@@ -43,7 +49,9 @@ class Program:
         self._errors: list[BaseException] = []
         self._classes: dict[int, type[BaseException]] = {}
         self._coroutines: dict[int, tuple[Any, int]] = {}
+        self._proxies: dict[int, Any] = {}
         self._given: dict[int, dict[Any, Any]] = {}
+        self._stdout = sys.stdout
         self.operations = 0
         self.trusted = True
         self._readers: Readers = {
@@ -70,7 +78,7 @@ class Program:
                 found[name] = self._class(*payload) if kind == "exception" else self.read(payload)
         return found, fresh
 
-    def perform(self, operation: str, *arguments: Any, **keywords: Any) -> Any:
+    def perform(self, operation: str, /, *arguments: Any, **keywords: Any) -> Any:
         """Do an operation there and return its value; what it changed in place of the test's is changed here."""
         self.operations += 1
         number = self.operations
@@ -79,6 +87,7 @@ class Program:
             "arguments": [self.write(one) for one in arguments],
             "keywords": {key: self.write(one) for key, one in keywords.items()},
             "number": number,
+            "printing": sys.stdout is not self._stdout,
         }
         given: dict[Any, Any] = {**dict(enumerate(arguments)), **keywords}
         mutable = {key: value for key, value in given.items() if isinstance(value, MUTABLE) and not is_remote(value)}
@@ -87,6 +96,8 @@ class Program:
         reply = self._ask(question)
         for earlier, key, changed in reply.get("changed", ()):
             replace(self._given[earlier][key], self.read(changed))
+        if reply.get("printed"):
+            print(reply["printed"], end="")  # noqa: T201 - where the test captures what the program prints
         if "raised" in reply:
             self._raise(reply["raised"], operation)
         return self.read(reply["value"])
@@ -122,6 +133,7 @@ class Program:
                 value = asyncio.run(value)
             answer = {"returned": self.write(value)}
         except Exception as error:
+            self.trusted &= not isinstance(error, AssertionError)  # the program may catch it
             answer = {"raising": self._error_of_the_test(error)}
         after = [self.write(one) for one in arguments]
         changed = [[index, new] for index, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
@@ -162,7 +174,10 @@ class Program:
                 raise TypeError  # its constructor asks the program
             error = found(*arguments)
         except Exception:
-            error = BaseException.__new__(found) if not issubclass(found, OSError) else Exception(text)
+            try:
+                error = BaseException.__new__(found)
+            except TypeError:
+                error = Exception(text)
             error.args = tuple(arguments)
         vars(error).update(self.read(attributes) if attributes is not None else {})
         vars(error).update(_bilora_text=text, _bilora_number=number, shown_as=f"{kind[1]}: {text}".removesuffix(": "))
@@ -170,8 +185,11 @@ class Program:
         return error
 
     def _remote(self, number: int, kind: str, special: list[str], base: str) -> Any:
+        if number in self._proxies:
+            return self._proxies[number]
         made = remote(self, number, kind, special, base)
         if kind != "coroutine":
+            self._proxies[number] = made
             return made
 
         async def wait() -> Any:
@@ -210,11 +228,11 @@ class Program:
             return self._error_of_the_test(value)
         if isinstance(value, types.TracebackType):
             return None
-        if plain is not None:
+        if plain is not None and type(value).__module__ != "__main__":
             return plain
-        if isinstance(value, Iterator):
+        if isinstance(value, Iterator) and not hasattr(value, "read"):
             return ["iterator", self._callback(value.__next__)]
-        if callable(value) and not isinstance(value, type):
+        if isinstance(value, _FUNCTIONS):
             name, doc = getattr(value, "__name__", "call"), getattr(value, "__doc__", None)
             return ["callback", [self._callback(value), name, doc, inspect.iscoroutinefunction(value)]]
         raise Undecidable(f"the program cannot be given an object of type {type(value).__name__}")
