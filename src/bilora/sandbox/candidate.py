@@ -62,9 +62,8 @@ class _Candidate:
             return {"value": True}
         if "names" in question:
             return {"value": [self._objects.describe(name) for name in question["names"]]}
-        return self._objects.perform(
-            question["operation"], question["arguments"], question["keywords"], question["number"], question["printing"]
-        )
+        parts = ("operation", "arguments", "keywords", "number", "printing", "updates")
+        return self._objects.perform(*(question[part] for part in parts))
 
     def _call_back(self, number: int, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         """Call a function of the test; it may ask further questions before it returns."""

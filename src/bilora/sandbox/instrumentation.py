@@ -84,7 +84,9 @@ class Subject:
                 self._bind_assigned(*node.body, *node.orelse)
             case ast.Match(subject=subject, cases=cases) if self.mentioned(subject):
                 patterns = [one for case in cases for one in ast.walk(case.pattern)]
-                self._names.update(one.name for one in patterns if isinstance(one, ast.MatchAs | ast.MatchStar) and one.name)
+                self._names.update(
+                    one.name for one in patterns if isinstance(one, ast.MatchAs | ast.MatchStar) and one.name
+                )
             case ast.FunctionDef(name=name, body=body) | ast.AsyncFunctionDef(name=name, body=body) if any(
                 self.mentioned(one) for one in body
             ):
@@ -147,12 +149,12 @@ class _Instrument(ast.NodeTransformer):
 
     def visit_With(self, node: ast.With) -> ast.AST | list[ast.AST]:
         expecting = {id(item.context_expr) for item in node.items if is_unittest(item.context_expr)}
+        suppresses = ends_in_failure(node.body[-1])  # as under `contextlib.suppress`
         self._skipped |= expecting  # these only make a context manager; its block's end is what counts
         subject = ast.Constant(any(self._subject.mentioned(one) for one in node.body))
         self.generic_visit(node)
-        expecting_too = ends_in_failure(node.body[-1])  # as under `contextlib.suppress`
         noted = ast.Expr(_call(EXPECTED, _call(BEGIN), ast.Constant(None), subject))
-        return [node, noted] if expecting or expecting_too else node
+        return [node, noted] if expecting or suppresses else node
 
     def visit_Try(self, node: ast.Try) -> ast.AST:
         expects, subject = (

@@ -19,11 +19,16 @@ from typing import Any
 
 from bilora.sandbox.values import Readers, Unspeakable, decode, encode
 
-BUILTINS = {id(value): name for name, value in vars(builtins).items() if callable(value) or value in (..., NotImplemented)}
+BUILTINS = {
+    id(value): name for name, value in vars(builtins).items() if callable(value) or value in (..., NotImplemented)
+}
 """Functions and classes of Python itself, by identity; they are sent as their names."""
 
 MUTABLE = (list, dict, set, bytearray, collections.deque, array.array, tuple)
 """What a function may change in place, or holds what it may; such an argument comes back as it was left."""
+
+LENDABLE = tuple(kind for kind in MUTABLE if kind is not tuple)
+"""What a test may change in place after the program returned it."""
 
 BASES: tuple[type, ...] = (list, dict, set)
 """Mutable builtin classes: an object of a class that extends one is held, for its content changes."""
@@ -73,8 +78,8 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
         "invert", *INPLACE,
     )},
     **{function.__name__: function for function in (
-        getattr, setattr, delattr, dir, iter, next, len, bool, str, repr, hash, int, float, complex, bytes, format, round,
-        reversed, divmod, isinstance, issubclass, aiter,
+        getattr, setattr, delattr, dir, iter, next, len, bool, str, repr, hash, int, float, complex, bytes, format,
+        round, reversed, divmod, isinstance, issubclass, aiter,
         dataclasses.asdict, dataclasses.astuple, dataclasses.is_dataclass, dataclasses.replace,
     )},
     "call": lambda function, *arguments, **keywords: function(*arguments, **keywords),
@@ -109,7 +114,7 @@ class Objects:
             "slice": lambda parts: slice(*map(self.read, parts)),
             "callback": lambda parts: self._stubs.get(parts[0]) or self._stub(*parts),
             "iterator": self._iterate,
-            "error": lambda parts: error_of_the_test(*parts, self.read),
+            "error": lambda parts: _error_of_the_test(self.read, *parts),
         }
 
     def describe(self, name: str) -> Any:
@@ -126,24 +131,32 @@ class Objects:
         return ["plain", None]
 
     def perform(
-        self, name: str, tagged: list[Any], keywords: dict[str, Any], number: int, printing: bool = False
+        self, name: str, tagged: list[Any], keywords: dict[str, Any], number: int, printing: bool, updates: list[Any]
     ) -> dict[str, Any]:
         """Do an operation and return its value, with the arguments, of this or an earlier one, that were changed.
 
-        With `printing`, what it prints is returned too.
+        With `printing`, what it prints is returned too. `updates` are changes that the test made to containers of the
+        program's. Such a container, which the program holds on to, is "lent" by its number.
 
         Raises:
             Unspeakable: an argument or the value cannot be sent.
         """
+        for held, changed in updates:
+            replace(self._held[held], self.read(changed))
         arguments = [self.read(one) for one in tagged]
         named = {key: self.read(one) for key, one in keywords.items()}
-        self._watch(number, {**dict(enumerate(arguments)), **named})
+        given: dict[int | str, Any] = dict(enumerate(arguments))
+        given.update(named)
+        self._watch(number, given)
+        del given
         before = self._references()
         printed = io.StringIO() if printing else None
         try:
             with contextlib.redirect_stdout(printed) if printed else contextlib.nullcontext():
                 result = self._operation(name)(*arguments, **named)
             answer = {"value": self.write(result)}
+            if type(result) in LENDABLE and sys.getrefcount(result) > 2:
+                answer["lent"] = self._hold(result)
             result = None
         except Unspeakable:
             raise
@@ -271,10 +284,10 @@ class Objects:
             yield value
 
 
-def error_of_the_test(name: str, base: str, arguments: Any, number: int, read: Callable[[Any], Any]) -> BaseException:
+def _error_of_the_test(read: Callable[[Any], Any], name: str, base: str, args: Any, number: int) -> BaseException:
     """Rebuild an exception of the test, of a class of its own that extends a builtin one."""
     kind: Any = getattr(builtins, base)
-    error: BaseException = (kind if name == base else type(name, (kind,), {}))(*read(arguments))
+    error: BaseException = (kind if name == base else type(name, (kind,), {}))(*read(args))
     error._bilora_number = number  # type: ignore[attr-defined]
     return error
 

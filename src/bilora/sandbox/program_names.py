@@ -75,9 +75,9 @@ def only_function(code: str) -> str | None:
 
     One that has a builtin's name is meant only if all have.
     """
-    found = re.findall(r"^(?:async[ \t]+)?def[ \t]+(\w+)", code, re.M)
+    found: list[str] = re.findall(r"^(?:async[ \t]+)?def[ \t]+(\w+)", code, re.M)
     others = [name for name in found if not hasattr(builtins, name)]
-    return (others or found or [None])[-1]
+    return (others or found)[-1] if found else None
 
 
 def used_as_modules(sources: Iterable[str], candidates: Iterable[str]) -> set[str]:

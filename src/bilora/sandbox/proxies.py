@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
 import functools
-import operator
 import re
 import types
 from collections.abc import Callable, Generator
@@ -113,7 +111,9 @@ def _equal(operation: str, one: Remote, other: Any) -> Any:
     try:
         encode(other)
     except Unspeakable:
-        raise Undecidable(f"the test compares an object of type {type(other).__name__} with one of the program") from None
+        raise Undecidable(
+            f"the test compares an object of type {type(other).__name__} with one of the program"
+        ) from None
     return operation == "ne"
 
 
@@ -210,6 +210,10 @@ def _special(name: str) -> dict[str, Callable[..., Any]]:
     return found
 
 
+def _attribute(name: str, self: Any) -> Any:
+    return self._bilora_program.perform("getattr", self, name)
+
+
 @functools.cache
 def _made(kind: str, base: str, special: tuple[str, ...]) -> type[Remote]:
     """Make the class of proxies for objects that have these special methods."""
@@ -222,7 +226,7 @@ def _made(kind: str, base: str, special: tuple[str, ...]) -> type[Remote]:
         if name not in ("repr", "str", "format", "hash"):
             methods |= _special(name)
     for name in ("__doc__", "__module__"):
-        methods[name] = property(lambda self, name=name: self._bilora_program.perform("getattr", self, name))
+        methods[name] = property(functools.partial(_attribute, name))
     made = type(kind, (Remote,), methods)
     _MADE.add(made)
     return made
@@ -269,6 +273,7 @@ def extended(program: Performer, number: int, kind: str, special: list[str], val
     if type(value) not in (int, float, complex, str, bytes, tuple, frozenset):
         return value
     known = tuple(name for name in (*TELLING, *DECIDING) if name in special)
-    made = _extension(kind, type(value), known)(value)
+    base: Any = type(value)
+    made = _extension(kind, base, known)(value)
     made._bilora_remote = remote(program, number, kind, special, "")
     return made

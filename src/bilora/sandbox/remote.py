@@ -22,8 +22,17 @@ from bilora.sandbox.values import Readers, Unspeakable, decode, encode
 
 _FUNCTIONS = (
     *(types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.MethodDescriptorType, type(len)),
-    *(functools.partial, operator.itemgetter, operator.attrgetter, operator.methodcaller, type(functools.lru_cache(len))),
+    *(
+        functools.partial,
+        operator.itemgetter,
+        operator.attrgetter,
+        operator.methodcaller,
+        type(functools.lru_cache(len)),
+    ),
 )
+_FORGOTTEN = 3
+"""References to a container that nothing but the table of lent ones, a variable and a call still has."""
+
 _JUDGES = ("unittest", "bilora", "doctest")
 """Packages whose exceptions tell a test runner more than that something failed: the program raises none of them."""
 
@@ -49,6 +58,7 @@ class Program:
         self._errors: list[BaseException] = []
         self._classes: dict[int, type[BaseException]] = {}
         self._coroutines: dict[int, tuple[Any, int]] = {}
+        self._lent: dict[int, tuple[Any, Any]] = {}
         self._proxies: dict[int, Any] = {}
         self._given: dict[int, dict[Any, Any]] = {}
         self._stdout = sys.stdout
@@ -56,7 +66,7 @@ class Program:
         self.trusted = True
         self._readers: Readers = {
             "ref": lambda parts: self._remote(*parts),
-            "extends": lambda parts: extended(self, *parts[:3], self.read(parts[3])),
+            "extends": lambda parts: extended(self, parts[0], parts[1], parts[2], self.read(parts[3])),
             "builtin": lambda name: getattr(builtins, name),
             "range": lambda parts: range(*parts),
             "exception": lambda parts: self._error(*parts),
@@ -87,6 +97,7 @@ class Program:
             "arguments": [self.write(one) for one in arguments],
             "keywords": {key: self.write(one) for key, one in keywords.items()},
             "number": number,
+            "updates": self._updates(),
             "printing": sys.stdout is not self._stdout,
         }
         given: dict[Any, Any] = {**dict(enumerate(arguments)), **keywords}
@@ -100,7 +111,22 @@ class Program:
             print(reply["printed"], end="")  # noqa: T201 - where the test captures what the program prints
         if "raised" in reply:
             self._raise(reply["raised"], operation)
-        return self.read(reply["value"])
+        value = self.read(reply["value"])
+        if "lent" in reply:
+            self._lent[reply["lent"]] = value, self.write(value)
+        return value
+
+    def _updates(self) -> list[Any]:
+        """Return what the test changed of containers that the program lent it; those that it let go are forgotten."""
+        found = []
+        for number, (value, before) in list(self._lent.items()):
+            after = self.write(value)
+            if after != before:
+                found.append([number, after])
+                self._lent[number] = value, after
+            if sys.getrefcount(value) <= _FORGOTTEN:
+                del self._lent[number]
+        return found
 
     def write(self, value: Any) -> Any:
         """Turn a value of the test into tagged data."""

@@ -89,7 +89,7 @@ def _is_data(expression: ast.expr) -> bool:
     """
     match expression:
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=keywords) if name in _CALLABLE:
-            together = [one for one in arguments if isinstance(one, ast.List | ast.Tuple)]
+            together: list[ast.expr] = [one for one in arguments if isinstance(one, ast.List | ast.Tuple)]
             if name in _MIXING and len(arguments) > 1:
                 together = arguments
             if any(isinstance(node, ast.Call) for one in together for node in ast.walk(one)):

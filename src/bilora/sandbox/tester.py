@@ -39,6 +39,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "NotIn": lambda a, b: a not in b,
 }
 
+
 def live(descriptor: int, limits: Limits, layers: Layers) -> NoReturn:
     """Confine this freshly forked process, then run what the referee sends, until it is killed."""
     channel = isolated(descriptor)
@@ -133,6 +134,7 @@ class _Tester:
                 instrumentation.EXPECTED: self._recorder.expected,
             }
         )
+
         def start() -> None:
             for module in modules:
                 self._names[module] = __import__(module)
