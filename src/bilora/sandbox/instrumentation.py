@@ -33,7 +33,7 @@ class Subject:
 
     def __init__(self, roots: Iterable[str]) -> None:
         self._roots = {*roots, CANDIDATE}
-        self._names = {*self._roots, ".stdout"}
+        self._names = {*self._roots, ".stdout", ".getvalue"}  # what the program printed
         self._parameters: dict[str, list[str]] = {}
 
     def follow(self, tree: ast.AST) -> None:
@@ -71,8 +71,6 @@ class Subject:
                 self.mentioned(iterated)
             ):
                 self._bind(target)
-            case ast.With(items=items, body=body) if any(self.mentioned(one) for one in body):
-                self._bind(*(item.context_expr for item in items))  # as in `redirect_stdout(printed)`
             case ast.withitem(context_expr=context, optional_vars=ast.expr() as target) if self.mentioned(context):
                 self._bind(target)
             case ast.Try(body=body, handlers=handlers) | ast.TryStar(body=body, handlers=handlers) if any(

@@ -8,7 +8,7 @@ import types
 from collections.abc import Callable, Generator
 from typing import Any, NoReturn, Protocol
 
-from bilora.sandbox.objects import BASES, BINARY, DECIDING, INPLACE, OPERATIONS, TELLING
+from bilora.sandbox.operations import BASES, BINARY, DECIDING, INPLACE, OPERATIONS, TELLING
 from bilora.sandbox.values import Unspeakable, encode
 
 
