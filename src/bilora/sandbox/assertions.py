@@ -47,14 +47,43 @@ def constant_truth(expression: ast.expr) -> bool | None:
             return either.pop() if len(either) == 1 else None
         case ast.BoolOp(op=operator, values=values):
             decisive = isinstance(operator, ast.Or)
+            if {ast.dump(value) for value in values} & {ast.dump(_negated(value)) for value in values}:
+                return decisive
             truths = [constant_truth(value) for value in values]
             if decisive in truths:
                 return decisive
             return None if None in truths else not decisive
-        case ast.Compare(left=left, ops=[ast.Eq() | ast.Is() | ast.LtE() | ast.GtE()], comparators=[right]):
-            return True if ast.dump(left) == ast.dump(right) else None
+        case ast.Compare(left=ast.Call(func=ast.Name(id="len")), ops=[ast.GtE()], comparators=[ast.Constant(value=0)]):
+            return True
+        case ast.Compare(left=left, ops=[ast.Eq() | ast.Is() | ast.LtE() | ast.GtE() as operator], comparators=[right]):
+            new = isinstance(operator, ast.Is) and any(isinstance(node, ast.Call) for node in ast.walk(left))
+            return True if ast.dump(left) == ast.dump(right) and not new else None
+        case ast.Compare(left=left, ops=[ast.In()], comparators=[ast.List(elts=items) | ast.Tuple(elts=items)]):
+            return True if ast.dump(left) in map(ast.dump, items) else None
+        case ast.Call(func=ast.Name(id="isinstance"), args=[_, ast.Name(id="object")]):
+            return True
         case _:
             return None
+
+
+_OPPOSITES: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Eq: ast.NotEq,
+    ast.Is: ast.IsNot,
+    ast.In: ast.NotIn,
+    ast.Lt: ast.GtE,
+    ast.Gt: ast.LtE,
+}
+_OPPOSITES |= {other: one for one, other in _OPPOSITES.items()}
+
+
+def _negated(expression: ast.expr) -> ast.expr:
+    match expression:
+        case ast.Compare(left=left, ops=[operator], comparators=comparators):
+            return ast.Compare(left, [_OPPOSITES[type(operator)]()], comparators)
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return operand
+        case _:
+            return ast.UnaryOp(ast.Not(), expression)
 
 
 def says_something(node: ast.AST) -> bool:
@@ -80,13 +109,17 @@ def _fixed(expression: ast.expr) -> bool:
 
 def expects_exception(node: ast.Try) -> bool:
     """Whether reaching a handler is what the test wants: else an `assert False` or the like would have been met."""
-    places = [*node.body, *node.orelse]
-    return any(
-        (isinstance(one, ast.Assert) and constant_truth(one.test) is False)
-        or (isinstance(one, ast.Raise) and one.exc is not None and "AssertionError" in ast.dump(one.exc))
-        or (isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute) and one.func.attr == "fail")
-        for place in places
-        for one in ast.walk(place)
+    return any(ends_in_failure(one) for place in (*node.body, *node.orelse) for one in ast.walk(place))
+
+
+def ends_in_failure(node: ast.AST) -> bool:
+    """Whether a test fails wherever it comes to this node."""
+    if isinstance(node, ast.Expr):
+        node = node.value
+    return (
+        (isinstance(node, ast.Assert) and constant_truth(node.test) is False)
+        or (isinstance(node, ast.Raise) and node.exc is not None and "AssertionError" in ast.dump(node.exc))
+        or (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "fail")
     )
 
 
@@ -101,12 +134,17 @@ def entry_points(tree: ast.Module) -> Iterator[Function | ast.ClassDef]:
     """Yield the definitions that a test runner calls by itself: `check`, `test…` and test cases of unittest."""
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
-            if any("TestCase" in ast.dump(base) for base in node.bases):
+            if is_case(node) or (node.name.startswith("Test") and not node.bases):
                 yield node
         elif isinstance(node, Function):
             takes_candidate = len(node.args.posonlyargs + node.args.args) == 1
             if node.name.startswith("test") or (node.name == CHECK and takes_candidate):
                 yield node
+
+
+def is_case(node: ast.ClassDef) -> bool:
+    """Whether a class is a test case of unittest, and not one of pytest's plain classes."""
+    return any("TestCase" in ast.dump(base) for base in node.bases)
 
 
 def called(trees: Iterable[ast.AST]) -> set[str]:

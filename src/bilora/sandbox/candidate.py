@@ -5,7 +5,6 @@ Nothing that it answers is trusted. It is sent one question at a time, and never
 
 from __future__ import annotations
 
-import builtins
 import json
 import sys
 import types
@@ -13,7 +12,7 @@ from typing import Any, NoReturn
 
 from bilora.sandbox.confinement import Layers, Limits, confine
 from bilora.sandbox.isolation import isolated
-from bilora.sandbox.objects import Objects, raised
+from bilora.sandbox.objects import Objects, replace
 from bilora.sandbox.values import Unspeakable, encode
 from bilora.sandbox.wire import MAX_BYTES, Channel
 
@@ -50,7 +49,7 @@ class _Candidate:
             text = _described(error)
             reply = {"failure": f"raised {text}"}
             if "operation" in question:
-                reply |= raised(error, text)
+                reply["raised"] = self._objects.write(error)
         self._channel.send({"id": self._id, **reply})
 
     def _answered(self, question: dict[str, Any]) -> dict[str, Any]:
@@ -63,20 +62,23 @@ class _Candidate:
             return {"value": True}
         if "names" in question:
             return {"value": [self._objects.describe(name) for name in question["names"]]}
-        return self._objects.perform(question["operation"], question["arguments"], question["keywords"])
+        parts = ("operation", "arguments", "keywords", "number", "printing", "updates")
+        return self._objects.perform(*(question[part] for part in parts))
 
-    def _call_back(self, number: int, arguments: tuple[Any, ...]) -> Any:
+    def _call_back(self, number: int, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         """Call a function of the test; it may ask further questions before it returns."""
         tagged = [self._objects.write(one) for one in arguments]
-        self._channel.send({"id": self._id, "callback": [number, tagged]})
+        named = {key: self._objects.write(one) for key, one in keywords.items()}
+        self._channel.send({"id": self._id, "callback": [number, tagged, named]})
         while True:
             question = json.loads(self._channel.receive())
             self._id = question["id"]
+            for index, changed in question.get("changed", ()):
+                replace(arguments[index], self._objects.read(changed))
             if "returned" in question:
                 return self._objects.read(question["returned"])
             if "raising" in question:
-                name, text = question["raising"]
-                raise getattr(builtins, name, Exception)(text)
+                raise self._objects.read(question["raising"])
             self.answer(question)
 
 

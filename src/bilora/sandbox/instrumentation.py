@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 
-from bilora.sandbox.assertions import Function, constant_truth, expects_exception, is_unittest
+from bilora.sandbox.assertions import Function, constant_truth, ends_in_failure, expects_exception, is_unittest
 from bilora.sandbox.program_names import CANDIDATE
 
 BEGIN, COMPARE, DECIDE, EXPECTED = "_bilora_begin", "_bilora_compare", "_bilora_decide", "_bilora_expected"
@@ -32,7 +32,8 @@ class Subject:
     """Names that hold what the program gave, followed through assignments until nothing is added."""
 
     def __init__(self, roots: Iterable[str]) -> None:
-        self._names = {*roots, CANDIDATE}
+        self._roots = {*roots, CANDIDATE}
+        self._names = {*self._roots, ".stdout", ".getvalue"}  # what the program printed
         self._parameters: dict[str, list[str]] = {}
 
     def follow(self, tree: ast.AST) -> None:
@@ -52,6 +53,10 @@ class Subject:
         """Whether an expression uses one of the names."""
         return node is not None and any(_name(one) in self._names for one in ast.walk(node))
 
+    def answered(self, node: ast.AST) -> bool:
+        """Whether an expression uses what the program gave, and not only names of its own."""
+        return any(_name(one) in self._names - self._roots for one in ast.walk(node))
+
     def _learn(self, node: ast.AST) -> None:
         match node:
             case ast.Assign(targets=targets, value=value) if self.mentioned(value):
@@ -68,16 +73,34 @@ class Subject:
                 self._bind(target)
             case ast.withitem(context_expr=context, optional_vars=ast.expr() as target) if self.mentioned(context):
                 self._bind(target)
-            case ast.Try(body=body, handlers=handlers) if any(self.mentioned(one) for one in body):
+            case ast.Try(body=body, handlers=handlers) | ast.TryStar(body=body, handlers=handlers) if any(
+                self.mentioned(one) for one in body
+            ):
                 self._names.update(handler.name for handler in handlers if handler.name)
+                self._bind_assigned(*handlers, *node.orelse)
+            case ast.If(test=test) if self.mentioned(test):
+                self._bind_assigned(*node.body, *node.orelse)
+            case ast.Match(subject=subject, cases=cases) if self.mentioned(subject):
+                patterns = [one for case in cases for one in ast.walk(case.pattern)]
+                self._names.update(
+                    one.name for one in patterns if isinstance(one, ast.MatchAs | ast.MatchStar) and one.name
+                )
             case ast.FunctionDef(name=name, body=body) | ast.AsyncFunctionDef(name=name, body=body) if any(
                 self.mentioned(one) for one in body
             ):
                 self._names.add(name)
             case ast.Call(func=ast.Name(id=name), args=arguments) if any(self.mentioned(one) for one in arguments):
                 self._names.update(self._parameters.get(name, ()))
-            case ast.Call(func=function, args=arguments) if self.mentioned(function):
-                self._bind(*arguments)  # the program may change in place what it is given
+            case ast.Call(func=function, args=arguments):
+                if isinstance(function, ast.Attribute) and any(self.mentioned(one) for one in arguments):
+                    self._bind(function.value)  # as in `results.append(f(1))`
+                if self.mentioned(function):
+                    self._bind(*arguments)  # the program may change in place what it is given
+
+    def _bind_assigned(self, *nodes: ast.AST) -> None:
+        """Learn what is assigned depending on what the program gave, as in `except ValueError: raised = True`."""
+        for node in nodes:
+            self._bind(*(target for one in ast.walk(node) if isinstance(one, ast.Assign) for target in one.targets))
 
     def _bind(self, *targets: ast.AST) -> None:
         for target in targets:
@@ -99,9 +122,9 @@ class _Instrument(ast.NodeTransformer):
 
     def visit_Assert(self, node: ast.Assert) -> ast.AST:
         truth = constant_truth(node.test)
-        told = (ast.Constant(ast.unparse(node.test)), ast.Constant(self._subject.mentioned(node.test)))
+        told = (ast.Constant(ast.unparse(node.test)), ast.Constant(self._subject.answered(node.test)))
         self.generic_visit(node)
-        if truth is not None:
+        if truth is True:
             return node
         if isinstance(node.test, ast.Compare) and len(node.test.ops) == 1:
             kind = ast.Constant(type(node.test.ops[0]).__name__)
@@ -109,6 +132,12 @@ class _Instrument(ast.NodeTransformer):
         else:
             node.test = _call(DECIDE, _call(BEGIN), node.test, *told)
         return node
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST | list[ast.AST]:
+        fails = ends_in_failure(node)
+        self.generic_visit(node)
+        reached = (ast.Constant(False), ast.Constant(ast.unparse(node)), ast.Constant(False))
+        return [ast.Expr(_call(DECIDE, _call(BEGIN), *reached)), node] if fails else node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         counts = is_unittest(node) and id(node) not in self._skipped
@@ -118,10 +147,12 @@ class _Instrument(ast.NodeTransformer):
 
     def visit_With(self, node: ast.With) -> ast.AST | list[ast.AST]:
         expecting = {id(item.context_expr) for item in node.items if is_unittest(item.context_expr)}
+        suppresses = ends_in_failure(node.body[-1])  # as under `contextlib.suppress`
         self._skipped |= expecting  # these only make a context manager; its block's end is what counts
         subject = ast.Constant(any(self._subject.mentioned(one) for one in node.body))
         self.generic_visit(node)
-        return [node, ast.Expr(_call(EXPECTED, _call(BEGIN), ast.Constant(None), subject))] if expecting else node
+        noted = ast.Expr(_call(EXPECTED, _call(BEGIN), ast.Constant(None), subject))
+        return [node, noted] if expecting or suppresses else node
 
     def visit_Try(self, node: ast.Try) -> ast.AST:
         expects, subject = (

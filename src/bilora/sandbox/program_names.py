@@ -51,12 +51,17 @@ def _collect(table: symtable.SymbolTable, binds: set[str], uses: set[str], *, to
 def of_the_program(used: Iterable[str], bound: Iterable[str], code: str) -> set[str]:
     """Return which of the names that tests use can only come from the program.
 
-    A builtin is the program's only if the code visibly defines one of that name. The code is searched, not
-    parsed: it may be made to be slow or impossible to parse.
+    A builtin is the program's only if the code visibly defines one of that name, and nothing else that the tests use:
+    then `abs` is what a test compares with, and not what it is about. The code is searched, not parsed: it may be
+    made to be slow or impossible to parse.
     """
     free = set(used).difference(bound)
     builtin = {name for name in free if hasattr(builtins, name)}
-    return free - builtin.difference(defined_names(code) if builtin else ())
+    if not builtin:
+        return free
+    defined = set(defined_names(code))
+    about_others = CANDIDATE in free or not defined.isdisjoint(free - builtin)
+    return free - (builtin if about_others else builtin - defined)
 
 
 def defined_names(code: str) -> list[str]:
@@ -66,9 +71,13 @@ def defined_names(code: str) -> list[str]:
 
 
 def only_function(code: str) -> str | None:
-    """Return the name of the function that a `check` without a call means: the only one, else the last."""
-    found = re.findall(r"^(?:async[ \t]+)?def[ \t]+(\w+)", code, re.M)
-    return found[-1] if found else None
+    """Return the name of the function that a `check` without a call means: the only one, else the last.
+
+    One that has a builtin's name is meant only if all have.
+    """
+    found: list[str] = re.findall(r"^(?:async[ \t]+)?def[ \t]+(\w+)", code, re.M)
+    others = [name for name in found if not hasattr(builtins, name)]
+    return (others or found)[-1] if found else None
 
 
 def used_as_modules(sources: Iterable[str], candidates: Iterable[str]) -> set[str]:

@@ -38,7 +38,13 @@ result = unittest.TestResult()
 unittest.defaultTestLoader.loadTestsFromTestCase({name}).run(result)
 assert result.wasSuccessful(), (result.failures + result.errors)[0][1].strip().splitlines()[-1]
 """
-"""How the methods of a test case are run in the program's own process."""
+_RUN_METHODS = """
+for name in [name for name in vars({name}) if name.startswith("test")]:
+    one = {name}()
+    getattr(one, "setup_method", list)()
+    getattr(one, name)()
+"""
+"""How the methods of a test case, and of a plain test class, are run in the program's own process."""
 
 
 def serve(launcher: Channel, limits: Limits) -> None:
@@ -257,7 +263,7 @@ class _Trial:
 
     def _call_of(self, entry: assertions.Function | ast.ClassDef) -> str:
         if isinstance(entry, ast.ClassDef):
-            return _RUN_CASE.format(name=entry.name)
+            return (_RUN_CASE if assertions.is_case(entry) else _RUN_METHODS).format(name=entry.name)
         return f"{entry.name}({self._plan.candidate if entry.name == assertions.CHECK else ''})"
 
     def _start_tester(self) -> Channel:

@@ -6,18 +6,35 @@ test expects) is noticed, so that such an assert is told from one that was decid
 
 from __future__ import annotations
 
+import asyncio
 import builtins
-import re
+import functools
+import inspect
+import operator
+import sys
 import types
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, Protocol
 
-from bilora.sandbox.objects import BUILTINS
+from bilora.sandbox.objects import BUILTINS, MUTABLE, replace
+from bilora.sandbox.proxies import Undecidable, extended, is_remote, proxy_of, remote
 from bilora.sandbox.values import Readers, Unspeakable, decode, encode
 
+_FUNCTIONS = (
+    *(types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.MethodDescriptorType, type(len)),
+    *(
+        functools.partial,
+        operator.itemgetter,
+        operator.attrgetter,
+        operator.methodcaller,
+        type(functools.lru_cache(len)),
+    ),
+)
+_FORGOTTEN = 3
+"""References to a container that nothing but the table of lent ones, a variable and a call still has."""
 
-class Undecidable(BaseException):
-    """This test cannot run apart from the program; a test does not catch it by accident."""
+_JUDGES = ("unittest", "bilora", "doctest")
+"""Packages whose exceptions tell a test runner more than that something failed: the program raises none of them."""
 
 
 class Exchange(Protocol):
@@ -38,14 +55,22 @@ class Program:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._callbacks: list[Callable[..., Any]] = []
-        self._exceptions: dict[str, type[BaseException]] = {}
+        self._errors: list[BaseException] = []
+        self._classes: dict[int, type[BaseException]] = {}
+        self._coroutines: dict[int, tuple[Any, int]] = {}
+        self._lent: dict[int, tuple[Any, Any]] = {}
+        self._proxies: dict[int, Any] = {}
+        self._given: dict[int, dict[Any, Any]] = {}
+        self._stdout = sys.stdout
         self.operations = 0
         self.trusted = True
         self._readers: Readers = {
-            "ref": lambda parts: Remote(self, int(parts[0]), str(parts[1])),
-            "extends": self._extended,
+            "ref": lambda parts: self._remote(*parts),
+            "extends": lambda parts: extended(self, parts[0], parts[1], parts[2], self.read(parts[3])),
             "builtin": lambda name: getattr(builtins, name),
             "range": lambda parts: range(*parts),
+            "exception": lambda parts: self._error(*parts),
+            "test's": lambda number: self._errors[number],
         }
 
     def bind(self, names: list[str]) -> tuple[dict[str, Any], list[str]]:
@@ -59,27 +84,49 @@ class Program:
             if kind == "plain":
                 found[name] = self._lookup(name)
                 fresh.append(name)
-            elif kind == "exception":
-                number, lineage = payload
-                found[name] = self._exception(name, number, lineage)
             else:
-                value = self.read(payload)
-                found[name] = value
+                found[name] = self._class(*payload) if kind == "exception" else self.read(payload)
         return found, fresh
 
-    def perform(self, operation: str, *arguments: Any, **keywords: Any) -> Any:
-        """Do an operation there and return its value; arguments that it changed in place are changed here."""
+    def perform(self, operation: str, /, *arguments: Any, **keywords: Any) -> Any:
+        """Do an operation there and return its value; what it changed in place of the test's is changed here."""
         self.operations += 1
+        number = self.operations
         question = {
             "operation": operation,
             "arguments": [self.write(one) for one in arguments],
             "keywords": {key: self.write(one) for key, one in keywords.items()},
+            "number": number,
+            "updates": self._updates(),
+            "printing": sys.stdout is not self._stdout,
         }
-        reply = self._ask(question)
         given: dict[Any, Any] = {**dict(enumerate(arguments)), **keywords}
-        for key, changed in reply.get("changed", ()):
-            _replace(given[key], self.read(changed))
-        return self.read(reply["value"])
+        mutable = {key: value for key, value in given.items() if isinstance(value, MUTABLE) and not is_remote(value)}
+        if mutable:
+            self._given[number] = mutable
+        reply = self._ask(question)
+        for earlier, key, changed in reply.get("changed", ()):
+            replace(self._given[earlier][key], self.read(changed))
+        if reply.get("printed"):
+            print(reply["printed"], end="")  # noqa: T201 - where the test captures what the program prints
+        if "raised" in reply:
+            self._raise(reply["raised"], operation)
+        value = self.read(reply["value"])
+        if "lent" in reply:
+            self._lent[reply["lent"]] = value, self.write(value)
+        return value
+
+    def _updates(self) -> list[Any]:
+        """Return what the test changed of containers that the program lent it; those that it let go are forgotten."""
+        found = []
+        for number, (value, before) in list(self._lent.items()):
+            after = self.write(value)
+            if after != before:
+                found.append([number, after])
+                self._lent[number] = value, after
+            if sys.getrefcount(value) <= _FORGOTTEN:
+                del self._lent[number]
+        return found
 
     def write(self, value: Any) -> Any:
         """Turn a value of the test into tagged data."""
@@ -96,201 +143,152 @@ class Program:
         """Ask, and serve the calls of the test's own functions that come before the reply."""
         reply = self._exchange(question)
         while "callback" in reply:
-            number, tagged = reply["callback"]
-            try:
-                value = self._callbacks[number](*[self.read(one) for one in tagged])
-                answer = {"returned": self.write(value)}
-            except Exception as error:
-                answer = {"raising": [type(error).__name__, str(error)]}
-            reply = self._exchange(answer)
-        if "raised" in reply:
-            self._raise(*reply["raised"])
-        if "value" not in reply:
+            reply = self._exchange(self._called(*reply["callback"]))
+        if "value" not in reply and "raised" not in reply:
             raise Unspeakable(str(reply.get("failure"))[:300])
         return reply
 
-    def _raise(self, lineage: list[str], text: str, tagged: Any) -> NoReturn:
-        names = [str(name) for name in lineage]
-        kind = next((found for name in names if (found := self._exceptions.get(name) or _builtin(name))), Exception)
+    def _called(self, number: int, positional: list[Any], keywords: dict[str, Any]) -> dict[str, Any]:
+        """Call a function of the test for the program; say what it returned, raised and changed in place."""
+        arguments = [self.read(one) for one in positional]
+        before = [self.write(one) for one in arguments]
         try:
-            error = kind(*(self.read(tagged) if tagged is not None else (text.partition(": ")[2],)))
-        except Exception:
-            error = Exception(text)
-        error.shown_as = text  # type: ignore[attr-defined]
-        raise error from None
+            function = self._callbacks[number]
+            value = function(*arguments, **{key: self.read(one) for key, one in keywords.items()})
+            if inspect.iscoroutine(value):
+                value = asyncio.run(value)
+            answer = {"returned": self.write(value)}
+        except Exception as error:
+            self.trusted &= not isinstance(error, AssertionError)  # the program may catch it
+            answer = {"raising": self._error_of_the_test(error)}
+        after = [self.write(one) for one in arguments]
+        changed = [[index, new] for index, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
+        return {**answer, "changed": changed}
 
-    def _exception(self, name: str, number: int, lineage: list[str]) -> type[BaseException]:
-        base = next((found for one in lineage if (found := _builtin(one))), Exception)
-        made = type(name, (base,), {"_number": number})
-        self._exceptions[name] = made
-        return made
+    def _raise(self, tagged: Any, operation: str) -> NoReturn:
+        error = self.read(tagged)
+        if not isinstance(error, BaseException):
+            raise Unspeakable("raised what is no exception")
+        if isinstance(error, StopIteration) and operation not in ("next", "anext"):
+            self.trusted = False  # it could end a loop of the test
+        raise error from error.__cause__
+
+    def _class(self, module: str, name: str, number: int, bases: list[Any]) -> type[BaseException]:
+        """Return the class of an exception: a module's own, or one made here that stands for the program's."""
+        found = _library(module, name)
+        if found is None and number in self._classes:
+            found = self._classes[number]
+        if found is None:
+            above = tuple(self._class(*base) for base in bases) or (Exception,)
+            perform = self.perform
+            methods = {
+                "__getattr__": lambda error, key: _attribute(perform, error, key),
+                "__str__": lambda error: error._bilora_text,
+                "__new__": lambda kind, *arguments, **keywords: perform("call", kind, *arguments, **keywords),
+                "__init__": lambda *_, **__: None,
+                "_bilora_class": number,
+            }
+            found = self._classes[number] = type(name, above, methods)
+        return found
+
+    def _error(self, kind: list[Any], number: int, text: str, args: Any, attributes: Any, cause: Any) -> BaseException:
+        found = self._class(*kind)
+        arguments = self.read(args) if args is not None else [text]
+        error: BaseException
+        try:
+            if "_bilora_class" in vars(found):
+                raise TypeError  # its constructor asks the program
+            error = found(*arguments)
+        except Exception:
+            try:
+                error = BaseException.__new__(found)
+            except TypeError:
+                error = Exception(text)
+            error.args = tuple(arguments)
+        vars(error).update(self.read(attributes) if attributes is not None else {})
+        vars(error).update(_bilora_text=text, _bilora_number=number, shown_as=f"{kind[1]}: {text}".removesuffix(": "))
+        error.__cause__ = self.read(cause) if cause is not None else None
+        return error
+
+    def _remote(self, number: int, kind: str, special: list[str], base: str) -> Any:
+        if number in self._proxies:
+            return self._proxies[number]
+        made = remote(self, number, kind, special, base)
+        if kind != "coroutine":
+            self._proxies[number] = made
+            return made
+
+        async def wait() -> Any:
+            return await made
+
+        coroutine = wait()
+        self._coroutines[id(coroutine)] = coroutine, number
+        return coroutine
+
+    def here_or_there(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Make a function of the library that does its work where its first argument is."""
+        return lambda one, *arguments, **keywords: (
+            self.perform(function.__name__, one, *arguments, **keywords)
+            if is_remote(one)
+            else function(one, *arguments, **keywords)
+        )
 
     def _lookup(self, name: str) -> Callable[[], Any]:
         return lambda: self.perform("name", name)
 
-    def _extended(self, parts: Any) -> Any:
-        number, kind, plain = parts
-        value = self.read(plain)
-        extension = _EXTENSIONS.get(type(value))
-        if extension is None:
-            return value
-        made = extension(value)
-        made._remote = Remote(self, int(number), str(kind))
-        return made
-
     def _written(self, value: Any, plain: Any) -> Any:
-        remote = value if isinstance(value, Remote) else getattr(value, "_remote", None)
-        if isinstance(remote, Remote):
-            return ["ref", remote._number]
+        proxy = proxy_of(value)
+        if proxy is not None:
+            return ["ref", proxy._bilora_number]
         if BUILTINS.get(id(value)):
             return ["builtin", BUILTINS[id(value)]]
         if type(value) is range:
             return ["range", [value.start, value.stop, value.step]]
-        if isinstance(value, type) and "_number" in vars(value):
-            return ["ref", vars(value)["_number"]]
-        if plain is not None:
+        if type(value) is slice:
+            return ["slice", [self.write(one) for one in (value.start, value.stop, value.step)]]
+        if isinstance(value, type) and "_bilora_class" in vars(value):
+            return ["ref", vars(value)["_bilora_class"]]
+        if id(value) in self._coroutines:
+            return ["ref", self._coroutines[id(value)][1]]
+        if isinstance(value, BaseException):
+            return self._error_of_the_test(value)
+        if isinstance(value, types.TracebackType):
+            return None
+        if plain is not None and type(value).__module__ != "__main__":
             return plain
-        if callable(value) and not isinstance(value, type):
-            self._callbacks.append(value)
-            return ["callback", len(self._callbacks) - 1]
+        if isinstance(value, Iterator) and not hasattr(value, "read"):
+            return ["iterator", self._callback(value.__next__)]
+        if isinstance(value, _FUNCTIONS):
+            name, doc = getattr(value, "__name__", "call"), getattr(value, "__doc__", None)
+            return ["callback", [self._callback(value), name, doc, inspect.iscoroutinefunction(value)]]
         raise Undecidable(f"the program cannot be given an object of type {type(value).__name__}")
 
+    def _callback(self, function: Callable[..., Any]) -> int:
+        if function not in self._callbacks:
+            self._callbacks.append(function)
+        return self._callbacks.index(function)
 
-def _builtin(name: str) -> type[BaseException] | None:
-    found = getattr(builtins, name, None)
-    return found if isinstance(found, type) and issubclass(found, BaseException) else None
-
-
-def _replace(old: Any, new: Any) -> None:
-    """Make a container of the test equal to `new`, keeping the objects inside it that can be kept."""
-    if isinstance(old, dict):
-        merged = {key: _kept(old[key], value) if key in old else value for key, value in new.items()}
-        old.clear()
-        old.update(merged)
-    elif isinstance(old, set):
-        old.clear()
-        old.update(new)
-    elif isinstance(old, list) and len(old) == len(new):
-        old[:] = [_kept(one, other) for one, other in zip(old, new, strict=True)]
-    elif isinstance(old, list | bytearray):
-        old[:] = new
-    else:
-        old.clear()
-        old.extend(new)
+    def _error_of_the_test(self, error: BaseException) -> Any:
+        number = getattr(error, "_bilora_number", None)
+        if number is not None:
+            return ["ref", number]
+        self._errors.append(error)
+        base = next(one.__name__ for one in type(error).__mro__ if one.__module__ == "builtins")
+        return ["error", [type(error).__name__, base, self.write(list(error.args)), len(self._errors) - 1]]
 
 
-def _kept(old: Any, new: Any) -> Any:
-    if type(old) is type(new) and isinstance(old, list | dict | set):
-        _replace(old, new)
-        return old
-    return new
+def _library(module: str, name: str) -> type[BaseException] | None:
+    """Return a class of exceptions of Python's own."""
+    if module != "builtins" and (module.partition(".")[0] in _JUDGES or module == "__main__"):
+        return None
+    found = getattr(sys.modules.get(module), name, None)
+    if not isinstance(found, type) or not issubclass(found, BaseException):
+        return None
+    return found if module == "builtins" or issubclass(found, Exception) else None
 
 
-_TYPES: tuple[Any, ...] = (
-    *(types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, types.GeneratorType),
-    *(types.CoroutineType, types.AsyncGeneratorType, map, filter, zip, enumerate, reversed),
-    *(type(iter([])), type(iter(())), type(iter("")), type(iter(b"")), type(iter(set())), type(iter({}))),
-    *(type(iter(range(1))), type({}.values()), type(re.compile("")), slice, property, classmethod, staticmethod),
-)
-_KINDS: dict[str, type] = {kind.__name__: kind for kind in _TYPES}
-
-
-class Remote:
-    """One object of the program. What is done to it happens there, and what comes of it comes back as data."""
-
-    def __init__(self, program: Program, number: int, kind: str) -> None:
-        object.__setattr__(self, "_program", program)
-        object.__setattr__(self, "_number", number)
-        object.__setattr__(self, "_kind", kind)
-
-    def __mro_entries__(self, bases: tuple[Any, ...]) -> NoReturn:
-        raise Undecidable("a class of the test extends one of the program")
-
-    @property  # type: ignore[misc]  # as in unittest.mock: `isinstance` asks it
-    def __class__(self) -> type:
-        """The type that it says it is, where Python has one of that name that is no plain data: for `isinstance`."""
-        return _KINDS.get(self._kind, Remote)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_bilora") or name in ("__wrapped__", "__signature__"):
-            raise AttributeError(name)
-        return self._program.perform("getattr", self, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self._program.perform("setattr", self, name, value)
-
-    def __delattr__(self, name: str) -> None:
-        self._program.perform("delattr", self, name)
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        return self._program.perform("await", self)
-        yield  # makes this a generator, as `await` wants
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise Undecidable("the test copies an object of the program")
-
-    def __repr__(self) -> str:
-        return f"<an object of type {self._kind}>"
-
-
-def _forward(operation: str, *, decides: bool) -> Callable[..., Any]:
-    def method(self: Remote, *arguments: Any, **keywords: Any) -> Any:
-        if decides:
-            self._program.trusted = False
-        return self._program.perform(operation, self, *arguments, **keywords)
-
-    return method
-
-
-def _reflected(operation: str) -> Callable[..., Any]:
-    def method(self: Remote, other: Any) -> Any:
-        self._program.trusted = False
-        return self._program.perform(operation, other, self)
-
-    return method
-
-
-def _equal(operation: str, unequal: bool) -> Callable[..., Any]:
-    """Compare two objects there; to plain data none of them is equal, whatever its class says."""
-    method = _forward(operation, decides=True)
-    return lambda self, other: method(self, other) if isinstance(other, Remote) else unequal
-
-
-_BINARY = (
-    *("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "divmod"),
-    *("and", "or", "xor", "lshift", "rshift"),
-)
-_DECIDING = (*_BINARY, "lt", "le", "gt", "ge", "contains")
-"""Here an object meets a value that the test may expect."""
-_TELLING = (
-    *("call", "getitem", "setitem", "delitem", "iter", "next", "reversed", "len", "bool", "str", "hash", "int"),
-    *("float", "complex", "bytes", "index", "enter", "exit", "neg", "pos", "abs", "invert", "format", "round"),
-)
-"""These give away nothing, and what they give is data."""
-_METHODS: dict[str, Callable[..., Any]] = {
-    **{name: _forward(name, decides=True) for name in _DECIDING},
-    **{name: _forward(name, decides=False) for name in _TELLING},
-    **{f"r{name}": _reflected(name) for name in _BINARY},
-    "eq": _equal("eq", False),
-    "ne": _equal("ne", True),
-    "instancecheck": _reflected("isinstance"),
-    "subclasscheck": _reflected("issubclass"),
-}
-for _name, _method in _METHODS.items():
-    setattr(Remote, f"__{_name}__", _method)
-
-
-def _extension(kind: type) -> type:
-    """Make the class of values that extend `kind` there: compared as `kind` here, with their own attributes there."""
-
-    def attribute(self: Any, name: str) -> Any:
-        if name == "_remote":
-            raise AttributeError(name)
-        return getattr(self._remote, name)
-
-    return type(kind.__name__, (kind,), {"__getattr__": attribute, "__hash__": kind.__hash__})
-
-
-_EXTENSIONS: dict[type, type] = {
-    kind: _extension(kind) for kind in (int, float, complex, str, bytes, list, tuple, set, frozenset, dict)
-}
+def _attribute(perform: Callable[..., Any], error: Any, name: str) -> Any:
+    number = vars(error).get("_bilora_number")
+    if number is None or name.startswith(("_bilora", "__", "shown_as")):
+        raise AttributeError(name)
+    return perform("attribute", number, name)

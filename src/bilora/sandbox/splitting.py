@@ -18,6 +18,12 @@ _CALLABLE = (
 _MIXING = ("max", "min", "sum")
 """Of these, those whose arguments meet each other."""
 
+_METHODS = frozenset(
+    name for kind in (str, bytes, int, float, complex, list, tuple, set, frozenset, dict) for name in dir(kind)
+)
+"""Methods of plain data, which a class that extends it may override to say what a test wants to hear."""
+
+_VERDICTS = (ast.Compare, ast.BoolOp)
 _NAMESPACE = {"__builtins__": {name: getattr(builtins, name) for name in _CALLABLE}}
 _PLAIN = (
     *(ast.Constant, ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Load, ast.Call, ast.keyword, ast.Name),
@@ -79,20 +85,25 @@ def _is_data(expression: ast.expr) -> bool:
     """Whether an expression only asks the program and puts what it gives in another form.
 
     A comparison or a calculation with what it gives could hold the expected value, and is not left to its process:
-    `f(1) == 2`, though it gives a truth value. The arguments of its own functions may be anything.
+    `f(1) == 2`, though it gives a truth value. The arguments of its own functions may be anything else.
     """
     match expression:
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=keywords) if name in _CALLABLE:
-            mixed = name in _MIXING and len(arguments) > 1
-            if mixed and any(isinstance(node, ast.Call) for one in arguments for node in ast.walk(one)):
+            together: list[ast.expr] = [one for one in arguments if isinstance(one, ast.List | ast.Tuple)]
+            if name in _MIXING and len(arguments) > 1:
+                together = arguments
+            if any(isinstance(node, ast.Call) for one in together for node in ast.walk(one)):
                 return False
             return all(map(_is_data, [*arguments, *(one.value for one in keywords)]))
-        case ast.Call(func=function):
-            return _is_data(function)
+        case ast.Call(func=ast.Attribute(attr=name), args=[_, *_]) if name in _METHODS:
+            return False  # as in `f(1).startswith('x')`
+        case ast.Call(func=function, args=arguments, keywords=keywords):
+            decided = any(isinstance(one, _VERDICTS) for one in (*arguments, *(one.value for one in keywords)))
+            return not decided and _is_data(function)
         case ast.Attribute(value=value) | ast.Subscript(value=value) | ast.Starred(value=value):
             return _is_data(value)
         case ast.List(elts=items) | ast.Tuple(elts=items):
-            return all(map(_is_data, items))
+            return all(map(_is_data, items)) and len({isinstance(item, ast.Constant) for item in items}) < 2
         case _:
             return isinstance(expression, ast.Name | ast.Constant)
 

@@ -7,19 +7,23 @@ test expects never goes there.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 import json
+import random
 import secrets
 import sys
 import types
 import unittest
+import unittest.mock
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from bilora.sandbox import assertions, instrumentation, program_names
 from bilora.sandbox.confinement import Layers, Limits, confine
 from bilora.sandbox.isolation import isolated
-from bilora.sandbox.remote import Program, Remote, Undecidable
+from bilora.sandbox.proxies import Remote, Undecidable, is_remote
+from bilora.sandbox.remote import Program
 from bilora.sandbox.values import Unspeakable
 from bilora.sandbox.wire import Channel
 
@@ -36,9 +40,6 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "In": lambda a, b: a in b,
     "NotIn": lambda a, b: a not in b,
 }
-
-Began = tuple[int, bool]
-"""How many operations the program had done when an assert began, and whether all before were without its word."""
 
 
 def live(descriptor: int, limits: Limits, layers: Layers) -> NoReturn:
@@ -60,37 +61,44 @@ class _Recorder:
         self.counted = self.outside = 0
         self.fault = ""
 
-    def begin(self) -> Began:
-        """Note where an assert begins; nested ones end before it."""
-        before = self._program.operations, self._program.trusted
-        self._program.trusted = True
-        return before
+    def begin(self) -> int:
+        """Note where an assert begins: how many operations the program had done."""
+        return self._program.operations
 
-    def compare(self, began: Began, kind: str, left: Any, right: Any, text: str, mentions: bool) -> bool:
+    def compare(self, began: int, kind: str, left: Any, right: Any, text: str, mentions: bool) -> bool:
         """Decide an assert that compares two values."""
         holds = bool(_OPERATORS[kind](left, right))
         other = f", not {_shown(right)}" if kind in ("Eq", "Is") else ""
         return self._decided(began, holds, mentions, lambda: f"assert {text} gave {_shown(left)}{other}")
 
-    def decide(self, began: Began, value: Any, text: str, mentions: bool) -> bool:
+    def decide(self, began: int, value: Any, text: str, mentions: bool) -> bool:
         """Decide any other assert."""
         return self._decided(began, bool(value), mentions, lambda: f"assert {text} gave {_shown(value)}")
 
-    def expected(self, began: Began, value: Any, mentions: bool) -> Any:
+    def expected(self, began: int, value: Any, mentions: bool) -> Any:
         """Note that what a test expects has happened, else an exception would have been raised before."""
-        self._decided((began[0] - 1, began[1]) if mentions else began, True, mentions, str)
+        self._decided(began, True, mentions, str)
         return value
 
-    def _decided(self, began: Began, holds: bool, mentions: bool, told: Callable[[], str]) -> bool:
-        operations, trusted = began
+    def _decided(self, began: int, holds: bool, mentions: bool, told: Callable[[], str]) -> bool:
         program = self._program
-        if program.operations > max(operations, 0) or (mentions and program.operations):
+        if program.operations > began or (mentions and program.operations):
             self.counted += 1
             self.outside += program.trusted
-        program.trusted = trusted and program.trusted
         if not holds and not self.fault:
             self.fault = told()
         return holds
+
+
+def _failure(recorder: _Recorder) -> type[AssertionError]:
+    """Make what unittest raises where an assert does not hold: it is noted, whoever catches it."""
+
+    class Failure(AssertionError):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            recorder.fault = recorder.fault or _described(AssertionError(*arguments))
+
+    return Failure
 
 
 class _Tester:
@@ -104,7 +112,7 @@ class _Tester:
         self._names: dict[str, Any] = self._module.__dict__
         self._subject = instrumentation.Subject(())
         self._fresh: list[str] = []
-        self._candidate = ""
+        self._meant: Any = None
         self._waiting: list[tuple[int, Any]] = []
 
     def begin(self, setup: str, names: list[str], modules: list[str], candidate: str) -> dict[str, Any]:
@@ -117,10 +125,12 @@ class _Tester:
         """
         sys.modules["__main__"] = self._module
         unittest.main = lambda *_, **__: None  # type: ignore[assignment]  # test cases are run one by one
-        plain_run = asyncio.run
-        asyncio.run = lambda main, **options: (
-            main._program.perform("await", main) if isinstance(main, Remote) else plain_run(main, **options)
-        )
+        seed = random.seed
+        random.seed = lambda *given: (seed(*given), self._program.perform("seed", *given))[0]
+        unittest.mock._patch.__enter__ = _patched(unittest.mock._patch.__enter__)  # type: ignore[method-assign]
+        unittest.TestCase.failureException = _failure(self._recorder)
+        for name in ("asdict", "astuple", "is_dataclass", "replace"):
+            setattr(dataclasses, name, self._program.here_or_there(getattr(dataclasses, name)))
         self._names.update(
             {
                 instrumentation.BEGIN: self._recorder.begin,
@@ -129,15 +139,17 @@ class _Tester:
                 instrumentation.EXPECTED: self._recorder.expected,
             }
         )
-        self._candidate = candidate
 
         def start() -> None:
             for module in modules:
                 self._names[module] = __import__(module)
             found, self._fresh = self._program.bind(sorted({*names, *filter(None, [candidate])}))
+            self._meant = found.get(candidate)
+            if candidate not in names:
+                found.pop(candidate, None)
+            if self._meant is not None:
+                found.setdefault(program_names.CANDIDATE, self._meant)
             self._names.update(found)
-            if program_names.CANDIDATE not in found and candidate in found:
-                self._names[program_names.CANDIDATE] = found[candidate]
             self._subject = instrumentation.Subject(found)
 
         begun = self._attempt(start)
@@ -172,11 +184,11 @@ class _Tester:
     def _run_entry(self, name: str) -> None:
         entry = self._names[name]
         if isinstance(entry, type):
-            _run_case(entry)
+            (_run_case if issubclass(entry, unittest.TestCase) else _run_methods)(entry)
             return
-        if name == assertions.CHECK and self._candidate not in self._names:
+        if name == assertions.CHECK and self._meant is None:
             raise NameError("check(candidate) is not called, and the program defines no function")
-        result = entry(self._names[self._candidate]) if name == assertions.CHECK else entry()
+        result = entry(self._meant) if name == assertions.CHECK else entry()
         if inspect.iscoroutine(result):
             asyncio.run(result)
 
@@ -211,19 +223,45 @@ class _Tester:
         return reply
 
 
+def _patched(enter: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Let `unittest.mock.patch` replace standard output alone: the rest would have to be replaced in the program."""
+
+    def patch(self: Any) -> Any:
+        if self.attribute not in ("stdout", "stderr"):
+            raise Undecidable(f"the test replaces {self.attribute}")
+        return enter(self)
+
+    return patch
+
+
 def _run_case(case: type[unittest.TestCase]) -> None:
     """Run the methods of a test case; the first fault is raised."""
     result = unittest.TestResult()
     unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
     for _, trace in (*result.failures, *result.errors):
         raise AssertionError(trace.strip().splitlines()[-1])
+    if result.unexpectedSuccesses:
+        raise AssertionError("a test that was expected to fail did not")
+
+
+def _run_methods(tests: type) -> None:
+    """Run the methods of a test class as pytest does: each on an object of its own."""
+    for name in [name for name in vars(tests) if name.startswith("test")]:
+        one = tests()
+        for part in ("setup_method", name, "teardown_method"):
+            if hasattr(one, part):
+                result = getattr(one, part)()
+                if inspect.iscoroutine(result):
+                    asyncio.run(result)
 
 
 def _same(a: Any, b: Any) -> bool:
-    if any(one is None or one is ... or isinstance(one, bool | type) for one in (a, b)):
+    if is_remote(a) and is_remote(b):
+        a._bilora_program.trusted = False
         return a is b
-    if isinstance(a, Remote) and isinstance(b, Remote) and a._number == b._number:
-        return True
+    classes = any(isinstance(one, type) and issubclass(one, Remote) for one in (a, b))
+    if not classes and any(one is None or one is ... or isinstance(one, bool | type) for one in (a, b)):
+        return a is b
     raise Undecidable("the test asks whether two objects are one")
 
 

@@ -30,7 +30,7 @@ _SCALARS: dict[type, tuple[str, Callable[[Any], str]]] = {
     int: ("int", lambda value: hex(_bounded(int.__index__(value)))),
     float: ("float", float.hex),
     bytes: ("bytes", bytes.hex),
-    bytearray: ("bytes", bytearray.hex),
+    bytearray: ("bytearray", bytearray.hex),
 }
 _BUILDERS: dict[str, Callable[[list[Any]], Any]] = {
     "list": list,
@@ -42,6 +42,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "int": lambda text: _bounded(int(text, 16)),
     "float": float.fromhex,
     "bytes": bytes.fromhex,
+    "bytearray": bytearray.fromhex,
 }
 
 # The standard library's own value types, by identity of the type: what a class of the program overrides has no say.
@@ -50,14 +51,14 @@ _Parts = Callable[[Any], Any]
 _EXACT: dict[type, tuple[str, _Parts]] = {
     fractions.Fraction: ("fraction", lambda value: [value.numerator, value.denominator]),
     decimal.Decimal: ("decimal", str),
-    type({}.keys()): ("set", list),
-    type({}.items()): ("set", list),
+    type({}.keys()): ("keys", list),
+    type({}.items()): ("items", list),
     types.MappingProxyType: ("mapping", dict),
     collections.UserDict: ("mapping", lambda value: dict(value.data)),
     collections.ChainMap: ("mapping", dict),
     collections.OrderedDict: ("ordered", dict),
     collections.Counter: ("counter", dict),
-    collections.defaultdict: ("mapping", dict),
+    collections.defaultdict: ("default", lambda value: [value.default_factory, list(dict.items(value))]),
     collections.UserList: ("list", lambda value: list(value.data)),
     collections.UserString: ("text", lambda value: str(value.data)),
     collections.deque: ("deque", lambda value: [list(value), value.maxlen]),
@@ -75,6 +76,9 @@ _EXACT_READERS: dict[str, Callable[[Any], Any]] = {
     "fraction": lambda parts: fractions.Fraction(*parts),
     "decimal": decimal.Decimal,
     "mapping": dict,
+    "keys": lambda parts: dict.fromkeys(parts).keys(),
+    "items": lambda parts: dict(parts).items(),
+    "default": lambda parts: collections.defaultdict(parts[0], parts[1]),
     "ordered": collections.OrderedDict,
     "counter": collections.Counter,
     "text": str,
@@ -173,6 +177,8 @@ class _Encoder(_Counter):
     def _exact(self, value: Any, depth: int) -> Any:
         tag, parts = _EXACT[type(value)]
         payload = parts(value)
+        if tag == "default" and not self._foreign:
+            payload[0] = None  # what it would make is no part of its value
         if tag in _RAW:
             return [tag, payload]
         if isinstance(payload, dict):

@@ -33,8 +33,8 @@ _FURTHER = """
     html html.entities html.parser importlib inspect io ipaddress keyword linecache locale logging logging.handlers
     lzma marshal mimetypes opcode optparse os.path pathlib pickle pickletools platform posixpath pprint quopri
     reprlib resource sched secrets select selectors shlex shutil signal socket sqlite3 stat stringprep subprocess
-    symtable tempfile threading timeit token tokenize tomllib traceback types unittest unittest.mock urllib.error
-    urllib.parse uuid warnings weakref xml.dom.minidom xml.etree.ElementTree zipfile zlib zoneinfo
+    symtable tempfile threading timeit token tokenize tomllib traceback types unittest unittest.async_case unittest.mock
+    urllib.error urllib.parse uuid warnings weakref xml.dom.minidom xml.etree.ElementTree zipfile zlib zoneinfo
     encodings.ascii encodings.base64_codec encodings.cp1252 encodings.hex_codec encodings.idna encodings.latin_1
     encodings.punycode encodings.raw_unicode_escape encodings.rot_13 encodings.unicode_escape encodings.utf_16
     encodings.utf_16_be encodings.utf_16_le encodings.utf_32 encodings.utf_8_sig encodings.zlib_codec
