@@ -17,7 +17,10 @@ TRIPLE = re.compile(
 ELEMENT = re.compile(r"<(\w+)\b[^<>]{0,80}>([^<>]+)</\1>")
 TAGGED = re.compile(r"<(answer|final_answer|docstring|summary)\b[^<>\n]{0,80}>((?:(?!</\1).)*+)", re.I | re.S)
 
-KIND = "docstring|doc ?string|docs|tl;?dr|summary|description|explanation|answer|documentation|sentence|comment|output|response"
+KIND = (
+    "docstring|doc ?string|docs|tl;?dr|summary|description|explanation|answer|documentation|sentence|comment"
+    "|output|response"
+)
 POLITE = r"(?:(?:sure|certainly|of course|okay|ok|absolutely|great|yes)\b[ ,!.:\u2013\u2014-]*)"
 ARTICLES = (
     r"(?:(?:the|a|an|my|one|short|brief|final|concise|possible|suggested|generated|revised"

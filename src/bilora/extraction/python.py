@@ -102,12 +102,19 @@ def has_stray_marks(tree: ast.Module) -> bool:
     stray: set[str] = set()
     for statement in tree.body:
         value = statement.value if isinstance(statement, ast.Expr) else None
-        if isinstance(value, ast.Attribute) and isinstance(value.value, ast.Name) and value.attr == "py":
+        if _is_file_name(value):
             return True
         items = value.elts if isinstance(value, ast.List) else [value]
         names = [item.id for item in items if isinstance(item, ast.Name)]
         stray.update(names if len(names) == len(items) else ())
     return bool(stray) and not bindings(tree.body).issuperset(stray)
+
+
+def _is_file_name(value: ast.expr | None) -> bool:
+    """Whether an expression reads `total.py` or `src/total.py`."""
+    while isinstance(value, ast.BinOp) and isinstance(value.op, ast.Div):
+        value = value.right
+    return isinstance(value, ast.Attribute) and isinstance(value.value, ast.Name) and value.attr == "py"
 
 
 def defines_code(tree: ast.Module) -> bool:

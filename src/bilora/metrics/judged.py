@@ -28,7 +28,7 @@ RUBRIC = (
 )
 
 MAX_OBJECTS = 1_000
-WRITTEN = re.compile(r"\s*([1-5])(?:\.0+)?(?:\s*(?:/|out of)\s*5)?\s*", re.ASCII)
+WRITTEN = re.compile(r"\s*([1-5])(?:\.0+)?\s*", re.ASCII)
 REPEATED = object()
 TWICE = "its reply rates the answers more than once, and differently"
 FAILED = "the judge failed: "
@@ -170,7 +170,8 @@ def _parse(reply: str, letters: list[str]) -> dict[str, int]:
     if not found:
         raise ValueError("its reply is not JSON")
     given: dict[str, set[int]] = {}
-    for one in _with_letters(found, letters):
+    outermost = [one for one in found if isinstance(one, dict) and set(one) & set(letters)]
+    for one in outermost or _with_letters(found, letters):
         if other := sorted(key for key in one if key in string.ascii_uppercase and key not in letters):
             raise ValueError(f"its reply rates {', '.join(other)}, but the answers are {', '.join(letters)}")
         for letter in set(letters) & set(one):
@@ -183,7 +184,7 @@ def _parse(reply: str, letters: list[str]) -> dict[str, int]:
 
 
 def _with_letters(values: Iterable[Any], letters: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield the outermost objects that rate an answer, in their order."""
+    """Yield the objects within others that rate an answer, in their order."""
     pending = list(values)
     while pending:
         value = pending.pop(0)
@@ -201,7 +202,7 @@ def _rates_all(reply: str, letters: list[str]) -> bool:
 
 
 def _rating(given: Any) -> int:
-    """Return 1 to 5, also where it is written as "3", 3.0, "3/5" or {"score": 3, "reason": "..."}."""
+    """Return 1 to 5, also where it is written as "3", 3.0 or {"score": 3, "reason": "..."}."""
     if given is REPEATED:
         raise ValueError(TWICE)
     if isinstance(given, dict):
@@ -240,5 +241,5 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """Make an object; of a name with two values neither is taken for the right one."""
     found: dict[str, Any] = {}
     for name, value in pairs:
-        found[name] = value if found.get(name, value) == value else REPEATED
+        found[name] = value if name not in found or found[name] == value else REPEATED
     return found
