@@ -19,7 +19,9 @@ REPEATED = [
     "<think>", "</think>\n", "<think></think>", "<|end|>\n", "# <|end|>\n", "# x ```\n", "'''", '"', "\\", " ", "\t\n",
     "(", "[", "x = (\n", 'x = ["""\n', "def f(x:\n", "def f(x): return x\n", "f()\n", "@x\n", ">>> a\n", "> ", "1. ",
     "import a\nThis is some prose here.\n", "```python\ndef f(): return g()\n```\n", "`def f(): return 1` ", "Answer: def f(x):\n",
-    "&lt;", "\u201c", "\u00a0", "-x", "not ", "f'{", '{"a":[', "<pre>", "[PYTHON]\n", "Aaaa aaa ", "Here is: ", "\r", "\0",
+    "&lt;", "\u201c", "\u00a0", "-x", "not ", "f'{", '{"a":[', "<pre>", "[PYTHON]\n", "Aaaa aaa ",
+    "{\n", "[\n", '{"a":\n', "<|think|>", "<p>", "<a></a>", "<br>", "assert f(", "assert f(1)\n", "> > ", "- import a\n", "\\n", "[ANS]",
+    "a/", "src/a.py\n", "Sure! ", "Here is: ", "\r", "\0",
 ]  # fmt: skip
 PIECES = [
     "```", "```python\n", "~~~", "\n", "\n\n", "    ", "def f(x):", "\n    return x", "<think>", "</think>", '"""', "'''", "'",

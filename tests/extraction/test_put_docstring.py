@@ -39,6 +39,7 @@ IN_PLACE = {
     ),
     "imports before, use after": ("import a\n\ndef f(x):\n    return a\n\nprint(f(1))", f"import a\n\ndef f(x):\n    {HERE}\n    return a\n\nprint(f(1))"),
     "in a branch": ("try:\n    import f\nexcept ImportError:\n    def f(x):\n        return x", f"try:\n    import f\nexcept ImportError:\n    def f(x):\n        {HERE}\n        return x"),
+    "in a case": ("match 1:\n    case 1:\n        def f(x): return x", f"match 1:\n    case 1:\n        def f(x):\n            {HERE}\n            return x"),
     "has one": ('def f(x):\n    """Old.\n\n    Args:\n        x: it\n    """\n    return x', f"def f(x):\n    {HERE}\n    return x"),
     "has a raw one": ("def f(x):\n    r'''Old \\d'''  # noqa\n    return x", f"def f(x):\n    {HERE}  # noqa\n    return x"),
     "has one in pieces": ('def f(x):\n    ("a"\n     "b")\n    return x', f"def f(x):\n    {HERE}\n    return x"),

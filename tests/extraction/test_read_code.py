@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -104,6 +105,8 @@ BLOCKS = {
         "```python\ndef h(x, k):\n    return x * k\n```\n```python\nfrom __future__ import annotations\n\n"
         f"{SHORT.replace('x * k', 'h(x, k)')}\n```"
     ),
+    "what a call of it gave, last": f"```python\n{CODE}\n```\n```python\ntotal = total([1, 2])\nprint(total)\n```",
+    "a loop over its name, last": f"```python\n{CODE}\n```\n```python\nfor total in [1]:\n    pass\n```",
     "test function last": f"```python\n{CODE}\n```\n```python\ndef test_total():\n    assert total([1]) == 5\n```",
     "lambda": "```python\ntotal = lambda xs, k=1: sum(x * k for x in xs)\n```",
     "another name for it": f"```python\n{SHORT.replace('total', 'add_all')}\n\ntotal = add_all\n```",
@@ -130,6 +133,15 @@ THOUGHTS = {
     ),
     "reasoning and answer": f"<reasoning>{DRAFT}</reasoning>\n<answer>\n{CODE}\n</answer>",
     "details": f'<details type="reasoning" done="true">\n```python\n{DRAFT}\n```\n</details>\n```python\n{CODE}\n```',
+    "pipes": f"<|think|>\n```python\n{DRAFT}\n```\n<|/think|>\n```python\n{CODE}\n```",
+    "pipes around reasoning": f"<|reasoning|>{DRAFT}<|/reasoning|>\n{CODE}",
+    "capitals and pipes": (
+        f"<|START_THINKING|>\n```python\n{DRAFT}\n```\n<|END_THINKING|>\n<|START_RESPONSE|>\n{CODE}\n<|END_RESPONSE|>"
+    ),
+    "after the answer, with pipes": f"```python\n{CODE}\n```\n<|START_THINKING|>\n```python\n{DRAFT}\n```\n<|END_THINKING|>",
+    "pipes in a string": (
+        "```python\ndef total(xs, k=1):\n    marks = '<|think|>', '<|/think|>'\n    return sum(x * k for x in xs)\n```\n<|think|> it."
+    ),
     "spoken of in a string": (
         "```python\nimport re\ndef total(xs, k=1):\n    re.sub(r'<think>.*?</think>', '', 'a')\n"
         "    return sum(x * k for x in xs)\n```\nThis strips <think> tags."
@@ -171,6 +183,19 @@ PROSE = {
     "doctest after": f"{CODE}\n\n>>> total([1])\n1",
     "formula before": f"$$s=\\sum x$$\n\n{CODE}\n\n\\boxed{{total}}",
     "label": f"Solution: {CODE}",
+    "sentence on its line": f"Sure, I can help. {CODE}",
+    "list item without a fence": "- " + CODE.replace("\n", "\n  "),
+    "imports that are tried": (
+        "Here:\n\ntry: import nothing_like_it\nexcept ImportError: import math\n\n"
+        f"{SHORT.replace('sum', 'math.fsum')}\n\nDone."
+    ),
+    "quotation without a fence": "Answer:\n\n" + indented(CODE, "> ") + "\n\nEnd.",
+    "wrong one quoted": f"{CODE}\n\ninstead of\n\n" + indented(DRAFT, "> ") + "\n",
+    "quotation in a quotation": "> > ```python\n" + indented(CODE, "> > ") + "\n> > ```",
+    "tags in the docstring": (
+        "Here:\n\ndef total(xs, k=1):\n    '''Add <code>xs</code>.\n    <pre>\n    x\n    </pre>\n    '''\n"
+        "    return sum(x * k for x in xs)\n\nBye."
+    ),
     "bold label": f"**Answer:** {CODE}",
 }
 WRAPPERS = {
@@ -184,6 +209,24 @@ WRAPPERS = {
     "JSON": '{"code": "def total(xs, k=1):\\n    return sum(x * k for x in xs)"}',
     "JSON in a block": '```json\n{"solution": "def total(xs, k=1):\\n    return sum(x * k for x in xs)"}\n```',
     "a block in JSON": '{"answer": "```python\\ndef total(xs, k=1):\\n    return sum(x * k for x in xs)\\n```", "n": 1}',
+    "JSON with a list of lines": json.dumps({"cells": [{"source": [f"{line}\n" for line in CODE.split("\n")]}]}),
+    "JSON within JSON": json.dumps({"name": "write", "arguments": {"file": "total.py", "code": CODE}}),
+    "JSON list": json.dumps([{"python_code": CODE}]),
+    "JSON in prose": f"Here:\n{json.dumps({'thought': DRAFT, 'code': CODE})}\nDone.",
+    "JSON in a tag": f"<tool_call>\n{json.dumps({'arguments': {'code': CODE}})}\n</tool_call>",
+    "one string": repr(CODE),
+    "string with three quotes": f"'''\n{CODE}\n'''",
+    "escaped line ends": CODE.replace("\n", "\\n"),
+    "line breaks": "<pre>" + CODE.replace("\n", "<br>") + "</pre>",
+    "coloured": f'<pre><span class="k">def</span> <span>total</span>(xs, k=1):{CODE.removeprefix(HEADER)}\n</pre>',
+    "result tag": f"<result>{CODE}</result>",
+    "ANS": f"[ANS]{CODE}[/ANS]",
+    "file name in the block": f"```python\nsrc/total.py\n{CODE}\n```",
+    "file name first": f"total.py\n{CODE}",
+    "empty cell number": "In [ ]: def total(xs, k=1):\n   ...:     return sum(x * k for x in xs)",
+    "lettered line numbers": "\n".join(f"L{n}: {line}" for n, line in enumerate(CODE.split("\n"), 1)),
+    "full width": f"```python\n{CODE.replace('(', chr(0xFF08)).replace(':', chr(0xFF1A)).replace(',', chr(0xFF0C))}\n```",
+    "minus sign": f"```python\n{CODE.replace('s = 0', 's = 1 ' + chr(0x2212) + ' 1')}\n```",
     "interpreter": ">>> import math\n>>> def total(xs, k=1):\n...     return math.fsum(x * k for x in xs)\n... \n>>> total([1])\n1.0\n",
     "interpreter in a block": "```pycon\n>>> def total(xs, k=1):\n...     return sum(x * k for x in xs)\n>>> total([1])\n1\n```",
     "IPython": "In [1]: def total(xs, k=1):\n   ...:     return sum(x * k for x in xs)\n   ...: \n\nIn [2]: total([1])\nOut[2]: 1",

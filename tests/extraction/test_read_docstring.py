@@ -84,6 +84,18 @@ REPLIES = {
     "function at the interpreter": f'>>> def f(a):\n...     """{SAID}"""\n...     return a',
     "two functions": f'def f(a):\n    """{SAID}"""\n    return a\n\ndef g(b):\n    """Other words."""\n    return b',
     "JSON": json.dumps({"docstring": SAID, "confidence": 1}),
+    "JSON in a fence": "```json\n" + json.dumps({"one_sentence_summary": SAID}) + "\n```",
+    "JSON list behind a lead-in": "Here is the docstring:\n"
+    + json.dumps([{"reasoning": "It loops.", "summary": SAID}]),
+    "thought with pipes": f"<|think|>\nIt loops.\n<|/think|>\n{SAID}",
+    "thought in capitals": f"<|START_THINKING|>It loops.<|END_THINKING|><|START_RESPONSE|>{SAID}<|END_RESPONSE|>",
+    "use after it": f'```python\ndef f(a):\n    """{SAID}"""\n```\n```python\ndef main():\n    """Run it."""\n```',
+    "result tag": f"<result>\n{SAID}\n</result>",
+    "paragraph tag": f'<p class="x">{SAID}</p><br/>',
+    "quotation of two lines": "> Collect the names of\n> all open files.",
+    "revised": f"Revised docstring: {SAID}",
+    "in one sentence": f"In one sentence: {SAID}",
+    "too long": f"TL;DR: {SAID}",
 }
 
 PLAIN = (
@@ -92,6 +104,8 @@ PLAIN = (
     "Return a docstring: the first line.",
     "Convert a to b (see: c).",
     "Strip the <think> block of a text.",
+    "<b>Bold</b> text and <i>more</i>",
+    'Parse {"text": "a"} from a file.',
     "Remove </s> and <|end|> from tokens.",
     "Use `a` and `b`.",
     '"a" or "b"',

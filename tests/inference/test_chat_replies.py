@@ -80,6 +80,8 @@ def test_no_answer_has_a_reason(message: Any, ending: str, outcome: tuple[str, s
         (b"[" * 100_000, "application/json", "not JSON"),
         (b"null", "application/json", "no object"),
         (b"{}", "application/json", "no choices"),
+        (b'{"object": "error", "message": "no", "code": 400}', "application/json", "replied with an error"),
+        (b'{"choices": [{"message": {"content": ' + b"[" * 900 + b"]" * 900 + b"}}]}", "application/json", "not JSON"),
         (b'{"choices": {"0": {}}}', "application/json", "no choices"),
         (b'{"choices": [null]}', "application/json", "not an object"),
         (b'{"choices": [{}]}', "application/json", "no message"),
@@ -101,6 +103,7 @@ def test_what_is_no_answer_is_told_in_one_phrase(reply: bytes, kind: str, reason
         ({"prompt_tokens": 4, "completion_tokens": 0}, (4, 0)),
         ({"prompt_tokens": "4", "completion_tokens": -1}, (None, None)),
         ({"prompt_tokens": True}, (None, None)),
+        ({"prompt_tokens": 10**400, "completion_tokens": 1}, (None, 1)),
         (None, (None, None)),
         ([], (None, None)),
     ],
@@ -139,6 +142,32 @@ def test_odd_chunks_do_not_stop_a_stream() -> None:
     assert reply.outcome() == ("stop", "") and reply.output_tokens is None
 
 
+def test_the_answer_is_the_choice_of_index_0() -> None:
+    choices = [{"index": number, "message": {"content": text}} for number, text in ((1, "other"), (0, "first"))]
+    assert read_reply(json.dumps({"choices": choices}).encode(), "application/json").text == "first"
+    assert streamed('data: {"choices": [{"index": "0", "delta": {"content": "a"}}]}')[0] == "a"
+
+
+def test_a_stream_that_repeats_its_answer_at_the_end_says_it_once() -> None:
+    whole = {"choices": [{"index": 0, "message": {"content": "ab"}, "finish_reason": "stop"}]}
+    assert streamed(said("a"), said("b"), f"data: {json.dumps(whole)}")[0] == "ab"
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n"])
+def test_a_stream_may_end_its_lines_otherwise(end: str) -> None:
+    assert streamed(f"\ufeff{said('a')}{end}{end}{said('b')}{end}{end}data: [DONE]")[0] == "ab"
+
+
+def test_a_line_end_inside_a_text_of_json_is_read() -> None:
+    assert read_reply(b'{"choices": [{"message": {"content": "a\nb"}}]}', "application/json").text == "a\nb"
+
+
+def test_a_server_that_answers_with_an_object_of_its_own_is_quoted() -> None:
+    with pytest.raises(UnusableReply) as caught:
+        read_reply(b'{"detail": "Not here"}', "application/json")
+    assert caught.value.document == {"detail": "Not here"}
+
+
 def test_a_stream_may_end_without_a_word() -> None:
     text, reply = streamed(said("a"), said("b"))
     assert (text, reply.outcome()) == ("ab", ("stop", ""))
@@ -166,6 +195,10 @@ def test_a_stream_in_the_place_of_a_whole_reply_is_read() -> None:
         ((), "empty"),
         (("data: [DONE]",), "empty"),
         ((said("a"), 'data: {"choices": [{"del'), "not JSON"),
+        ((said("a"), "data: Internal Server Error"), "not JSON"),
+        ((said("a"), 'data: {"object": "error", "message": "gone"}'), "replied with an error"),
+        (('data: {"type": "content_block_delta", "delta": {"text": "a"}}',), "no answer"),
+        (('{"message": {"content": "a"}}', '{"done": true}'), "no answer"),
     ],
 )
 def test_a_stream_without_an_answer_is_told(lines: tuple[str, ...], reason: str) -> None:

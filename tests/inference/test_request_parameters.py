@@ -56,6 +56,9 @@ def openai(message: str, **more: Any) -> dict[str, Any]:
         (openai("Use max_completion_tokens instead of max tokens."), ["max_tokens"]),
         (openai("penalties are not available for this model"), ["frequency_penalty"]),
         (openai("temperature must be strictly positive"), ["temperature"]),
+        ({"errors": {"seed": ["Unknown field."]}}, ["seed"]),
+        ({"errors": [{"field": "seed", "message": "is not allowed"}]}, ["seed"]),
+        ({"Message": "extraneous key [seed] is not permitted"}, ["seed"]),
         (openai("System role not supported"), [SYSTEM_ROLE]),
         (openai("'messages[0].role' does not support 'system'", param="messages[0].role"), [SYSTEM_ROLE]),
         (openai("The prompt is too long", param="messages"), []),
@@ -149,6 +152,8 @@ def test_a_limit_too_large_for_one_prompt_is_refused_for_that_one_alone() -> Non
         ("five", "five"),
         ({"error": {"code": 5}}, ""),
         ([1, None, {"title": "six"}], "six"),
+        ({"fault": {"faultstring": "seven"}}, "seven"),
+        ({"errors": {"model": ["eight", "nine"], "seed": ["ten"]}}, "model: eight; seed: ten"),
     ],
 )
 def test_the_server_s_words_are_found(document: object, words: str) -> None:

@@ -145,6 +145,14 @@ PAIR = {"base": "x", "remote": "y"}
         '{"A": 2, "B": 4, "explanation": "B is better"}',
         'first {"A": 2, "B": 4} and once more {"A": 2, "B": 4}',
         '{"note": 1} {"A": 2, "B": " 4.0 "}',
+        '{"ratings": {"A": 2, "B": 4}, "sure": true}',
+        '[{"A": 2}, {"B": 4}]',
+        '{"A": {"score": 2, "reason": "wrong"}, "B": {"score": 4, "reason": "a gap"}}',
+        '<seed:think>{"A": 1, "B": 1}</seed:think>{"A": 2, "B": 4}',
+        '<|START_THINKING|>{"A": 1, "B": 1}<|END_THINKING|>{"A": 2, "B": 4}',
+        '<|channel|>analysis<|message|>{"A": 1, "B": 1}<|end|><|channel|>final<|message|>{"A": 2, "B": 4}',
+        '{"properties": {"A": {"type": "integer"}, "B": {"type": "integer"}}} {"A": 2, "B": 4}',
+        '{"A": 2, "A": 2, "B": 4}',
     ],
 )
 def test_ratings_are_read_out_of_what_surrounds_them(reply: str) -> None:
@@ -161,6 +169,13 @@ def test_ratings_are_read_out_of_what_surrounds_them(reply: str) -> None:
         ('{"C": 3, "D": 2}', "its reply rates none of the answers A, B"),
         ('{"A": 3, "B": 2, "C": 1}', "its reply rates C, but the answers are A, B"),
         ('x {"A": 3, "B": 2} y {"A": 5, "B": 2}', "its reply rates the answers more than once, and differently"),
+        ('{"A": 3, "A": 5, "B": 2}', "its reply rates the answers more than once, and differently"),
+        (
+            '{"a": {"A": 3, "B": 3}, "b": {"A": 1, "B": 1}}',
+            "its reply rates the answers more than once, and differently",
+        ),
+        ('{"A": {"score": 3, "grade": 4}, "B": 2}', "a rating is not a whole number from 1 to 5"),
+        ("| A | 3 |\n| B | 2 |", "its reply is not JSON"),
         ('{"A": 3, "B": "4/5"}', "a rating is not a whole number from 1 to 5"),
         ('{"A": 3, "B": NaN}', "a rating is not a whole number from 1 to 5"),
         ('{"A": 3, "B": [4]}', "a rating is not a whole number from 1 to 5"),

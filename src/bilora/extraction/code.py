@@ -15,10 +15,10 @@ from bilora.extraction.python import (
     Function,
     bindings,
     defines_code,
-    free_names,
     has_stray_marks,
     implements,
     is_stub,
+    needed_names,
     only_announces,
     parse,
     returns,
@@ -107,7 +107,7 @@ def _outermost(programs: list[Program]) -> Program:
     """Return the last program that no other one needs: a helper may come after what calls it."""
     if len(programs) == 1:
         return programs[0]
-    called = [free_names(program.code) for program in programs]
+    called = [needed_names(program.code) for program in programs]
     for number in reversed(range(len(programs))):
         bound = bindings(programs[number].tree.body)
         if not any(bound & names for other, names in enumerate(called) if other != number):
@@ -123,7 +123,7 @@ def _has_body(tree: ast.Module) -> bool:
 
 def _with_needed(programs: list[Program], chosen: Program) -> str:
     """Put before a program the definitions that it needs of the other ones, and those that these need."""
-    missing = free_names(chosen.code)
+    missing = needed_names(chosen.code)
     if not missing:
         return chosen.code
     others = sorted((program for program in programs if program is not chosen), key=lambda program: -program.rank)
@@ -135,7 +135,7 @@ def _with_needed(programs: list[Program], chosen: Program) -> str:
             if (number, place) not in needed:
                 source = _source(others[number].code, others[number].tree.body[place])
                 needed[number, place] = source
-                pending += sorted(free_names(source))
+                pending += sorted(needed_names(source))
     code = chosen.code
     future = [node for node in chosen.tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
     if future and needed:  # these imports have to come first

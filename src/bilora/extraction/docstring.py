@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 
+from bilora.extraction.json_texts import json_texts
 from bilora.extraction.python import Function, parse
 from bilora.extraction.readings import read_program
 from bilora.extraction.reply import Block, clean, split
@@ -14,18 +14,23 @@ QUOTED_ENDS = re.compile(r"""^[rRuU]?(\"{3}|'{3})|(\"{3}|'{3})$""")
 TRIPLE = re.compile(
     r"""^[ \t]*(?:\w+[ \t]*=[ \t]*)?[rRuU]?(?P<quotes>"{3}|'{3})(?P<text>(?:(?!(?P=quotes)).)*+)""", re.M | re.S
 )
+ELEMENT = re.compile(r"<(\w+)\b[^<>]{0,80}>([^<>]+)</\1>")
 TAGGED = re.compile(r"<(answer|final_answer|docstring|summary)\b[^<>\n]{0,80}>((?:(?!</\1).)*+)", re.I | re.S)
 
-KIND = "docstring|doc ?string|summary|description|explanation|answer|documentation|sentence|comment|output|response"
+KIND = (
+    "docstring|doc ?string|docs|tl;?dr|summary|description|explanation|answer|documentation|sentence|comment"
+    "|output|response"
+)
 POLITE = r"(?:(?:sure|certainly|of course|okay|ok|absolutely|great|yes)\b[ ,!.:\u2013\u2014-]*)"
 ARTICLES = (
-    r"(?:(?:the|a|an|my|one|short|brief|final|concise|possible|suggested|generated|python|function|one-sentence"
+    r"(?:(?:the|a|an|my|one|short|brief|final|concise|possible|suggested|generated|revised"
+    r"|updated|improved|corrected|better|python|function|one-sentence"
     r"|single-sentence)[ -]+){0,4}"
 )
 KINDS = rf"(?:{ARTICLES}(?:{KIND})s?\b(?:[ ]+(?:is|of|for|that|would)\b[^:\n]{{0,80}})?)"
 HERE = r"(?:(?:here|below|following)\b(?:'s|\u2019s| is| are)?|this is)"
 LABEL = re.compile(
-    rf"[*_#>]{{0,3}}[ ]?{POLITE}?(?:{HERE}[^:\n]{{0,60}}\b(?:{KIND})s?\b[^:\n]{{0,60}}|{KINDS})"
+    rf"[*_#>]{{0,3}}[ ]?{POLITE}?(?:{HERE}[^:\n]{{0,60}}\b(?:{KIND})s?\b[^:\n]{{0,60}}|{KINDS}|in one sentence)"
     r"[*_]{0,2}:[*_]{0,2}\s+(?=\S)",
     re.I,
 )
@@ -84,11 +89,10 @@ def _text(answer: str, name: str | None) -> str:
         answer = tagged[2].strip()
     blocks = split(answer)
     fenced = [block for block in blocks if block.language is not None and block.text.strip()]
-    for block in (*reversed(fenced), *(() if fenced else blocks)):
-        docstring = _docstring(block, name)
-        if docstring:
-            return docstring
-    if answer[:1] == "{" and (value := _from_json(answer)):
+    found = [one for block in fenced or blocks if (one := _docstring(block, name))]
+    if found:
+        return max(reversed(found), key=lambda one: one[0])[1]
+    if value := _from_json(fenced[-1].text if fenced else _without_lead_in(answer)):
         return value
     for block in blocks:  # the first text that is more than a lead-in, and no code
         text = _without_lead_in(block.text)
@@ -98,23 +102,21 @@ def _text(answer: str, name: str | None) -> str:
 
 
 def _from_json(answer: str) -> str | None:
-    try:
-        value = json.loads(answer, strict=False)
-    except (ValueError, RecursionError):
+    if answer.lstrip()[:1] not in ("{", "["):
         return None
-    found = [value[key] for key in JSON_KEYS if isinstance(value.get(key), str)]
+    found = [text for wanted in JSON_KEYS for key, text in json_texts(answer) if wanted in key.lower()]
     return _without_lead_in(found[0]) if found else None
 
 
-def _docstring(block: Block, name: str | None) -> str:
-    """Return the docstring of a block's function, or its triple-quoted string."""
+def _docstring(block: Block, name: str | None) -> tuple[bool, str] | None:
+    """Return the docstring of a block's function, or its triple-quoted string, and whether it is the named one's."""
     if re.search(r"\b(?:def|class)\s", block.text) and (program := read_program(block.text)):
         nodes = [node for node in ast.walk(program.tree) if isinstance(node, Function | ast.ClassDef)]
         nodes.sort(key=lambda node: (node.name == name, node.lineno))
-        found = [docstring for node in nodes if (docstring := ast.get_docstring(node))]
-        return found[-1] if found else ""
+        found = [(node.name == name, docstring) for node in nodes if (docstring := ast.get_docstring(node))]
+        return found[-1] if found else None
     string = TRIPLE.search(block.text)
-    return string["text"].strip() if string else ""
+    return (False, text) if string and (text := string["text"].strip()) else None
 
 
 def _without_lead_in(text: str) -> str:
@@ -133,11 +135,13 @@ def _unwrapped(text: str) -> str:
         if SECTION.match(line):
             del others[place:]
             break
-    if first.startswith("#"):
-        others = [re.sub(r"^#+[ \t]*", "", line) for line in others]
+    if first.startswith(("#", ">")):
+        others = [re.sub(rf"^{first[0]}+[ \t]*", "", line) for line in others]
     sentence = first_paragraph("\n".join((first, *others)))
     for _ in range(len(PAIRS)):
-        inner = sentence
+        inner = re.sub(r"<br ?/?>$", "", sentence).strip()
+        if element := ELEMENT.fullmatch(inner):
+            inner = element[2].strip()
         for prefix in (MARK, LABEL, INTERJECTION):
             if found := prefix.match(inner):
                 inner = inner[found.end() :]

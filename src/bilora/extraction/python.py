@@ -9,9 +9,8 @@ import symtable
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 
+from bilora.python_code.source import Function as Function
 from bilora.python_code.source import parse as parse
-
-Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 LITERAL = re.compile(
     r"#[^\n]*"
@@ -74,8 +73,21 @@ def returns(function: Function) -> bool:
 
 
 def implements(tree: ast.Module, name: str) -> bool:
-    """Whether a module binds `name` itself, to more than a stub."""
-    return any(name in bindings([statement]) and not only_announces(statement) for statement in tree.body)
+    """Whether a module defines `name` as a function, a class, or another name for one; not what a call of it gave."""
+    return any(_defines(statement, name) for statement in _own_scope(tree.body))
+
+
+def _defines(node: ast.AST, name: str) -> bool:
+    match node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef():
+            return node.name == name and not is_stub(node)
+        case ast.ClassDef():
+            return node.name == name
+        case ast.Assign(value=ast.Lambda() | ast.Name() | ast.Attribute()):
+            return any(isinstance(target, ast.Name) and target.id == name for target in node.targets)
+        case ast.AnnAssign(target=ast.Name(id=target), value=ast.Lambda() | ast.Name() | ast.Attribute()):
+            return target == name
+    return False
 
 
 def only_announces(statement: ast.stmt) -> bool:
@@ -86,14 +98,23 @@ def only_announces(statement: ast.stmt) -> bool:
 
 
 def has_stray_marks(tree: ast.Module) -> bool:
-    """Whether a module holds words such as `python` or `[DONE]` that only happen to be expressions."""
+    """Whether a module holds words such as `python`, `[DONE]` or `total.py` that only happen to be expressions."""
     stray: set[str] = set()
     for statement in tree.body:
         value = statement.value if isinstance(statement, ast.Expr) else None
+        if _is_file_name(value):
+            return True
         items = value.elts if isinstance(value, ast.List) else [value]
         names = [item.id for item in items if isinstance(item, ast.Name)]
         stray.update(names if len(names) == len(items) else ())
     return bool(stray) and not bindings(tree.body).issuperset(stray)
+
+
+def _is_file_name(value: ast.expr | None) -> bool:
+    """Whether an expression reads `total.py` or `src/total.py`."""
+    while isinstance(value, ast.BinOp) and isinstance(value.op, ast.Div):
+        value = value.right
+    return isinstance(value, ast.Attribute) and isinstance(value.value, ast.Name) and value.attr == "py"
 
 
 def defines_code(tree: ast.Module) -> bool:
@@ -103,7 +124,7 @@ def defines_code(tree: ast.Module) -> bool:
     )
 
 
-def free_names(code: str) -> set[str]:
+def needed_names(code: str) -> set[str]:
     """Names that a program reads, does not bind itself and that are no builtins."""
     try:
         with warnings.catch_warnings():

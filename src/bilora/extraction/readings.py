@@ -6,19 +6,21 @@ import ast
 import bisect
 import html
 import itertools
-import json
 import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bilora.extraction import statements
+from bilora.extraction.json_texts import json_texts
 from bilora.extraction.python import LITERAL, bindings, has_stray_marks, outside_literals, parse
 from bilora.extraction.reply import PYTHON, SPECIAL, Block, split
+from bilora.python_code.docstrings import SIGNS
 
 CONTAINER = re.compile(
-    r"</?(?:pre|code|python|answer|solution|final_answer|response)\b[^<>\n]{0,80}>"
-    r"|(?<![\w\])])\[/?(?:PYTHON|CODE|BEGIN|DONE|END|ANSWER|SOLUTION)\]"
+    r"</?(?:pre|code|python|python_code|answer|solution|final_answer|final|response|result|output|file|function|script"
+    r"|tool_call|artifact)\b[^<>\n]{0,80}>"
+    r"|(?:(?<![\w\])])\[|\[/)(?:PYTHON|CODE|BEGIN|DONE|END|ANSWER|ANS|SOLUTION|SOL|RESULT)\]"
     r"|\\(?:begin|end)\{(?:lstlisting|verbatim|minted|code|python)\}(?:\[[^\]\n]{0,80}\]|\{\w{0,20}\})*"
     r"|<\|(?:begin|end)_of_solution\|>",
     re.I,
@@ -26,16 +28,13 @@ CONTAINER = re.compile(
 INLINE = re.compile(r"(?<!`)(`{1,3})(?!`)([^`\n]+)\1(?!`)")
 TAIL = re.compile(rf"(?<![ \t])[ \t]*(?:`{{3,}}|~{{3,}}|{SPECIAL}|{CONTAINER.pattern})[ \t]*$", re.M | re.I)
 PROMPT = re.compile(r"[ \t]*(?:>>>|\.\.\.)(?: |$)")
-IPYTHON = re.compile(r"[ \t]*(?:In \[\d*\]:|\.\.\.:)(?: |$)")
-NUMBERED = re.compile(r"[ \t]*\d{1,5}(?:[ \t]*[|:.)]|(?=[ \t]))(?: |$)?")
-TYPOGRAPHY = str.maketrans(
-    {
-        **dict.fromkeys("\u00a0\u202f\u2007\u2003\u2002\u2009\u3000", " "),
-        **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff"),
-        **dict.fromkeys("\u201c\u201d\u201e\u201f\u2033", '"'),
-        **dict.fromkeys("\u2018\u2019\u201a\u201b\u2032", "'"),
-    }
-)
+IPYTHON = re.compile(r"[ \t]*(?:In \[[\d ]*\]:|\.\.\.:)(?: |$)")
+NUMBERED = re.compile(r"[ \t]*L?\d{1,5}(?:[ \t]*[|:.)]|(?=[ \t]))(?: |$)?")
+QUOTATION = re.compile(r"(?:^[ \t]*>(?!>).*\n?)+", re.M)
+FILE_NAME = re.compile(r"[\w./\\-]{1,200}\.py:?")
+HTML_TAG = re.compile(r"</?(?:span|div|p|b|i|em|strong|font|a|html|body|pre|code)\b[^<>\n]{0,200}>", re.I)
+TYPOGRAPHY = {**SIGNS, **{wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)}}
+"""Typographic signs, and the full-width forms that East Asian keyboards write."""
 CODE_KEYS = ("code", "solution", "answer", "program", "python", "function", "content", "completion", "response")
 BINDING = re.compile(r"=|\b(?:def|class|import|for|as)\b")
 MAX_INLINE = 50
@@ -64,25 +63,28 @@ def read_program(text: str, rank: int = 0) -> Program | None:
         if tree and not has_stray_marks(tree):
             if bindings(tree.body):
                 return Program(code, tree, rank + cost)
-            if number == 0 and not code.startswith("{"):
+            if number == 0 and not code.startswith(("{", "[", '"', "'")):
                 return None
     return None
 
 
 def pieces(block: Block) -> list[tuple[str, int]]:
-    """Return a block's texts with their ranks: prose is split at the marks that other formats have for fences."""
+    """Return a block's texts with their ranks: prose as a whole, then what quotations and other formats' marks hold."""
     if block.language is not None:
         return [(block.text, 0 if block.is_python else 1)]
     inline = [code[2] for code in itertools.islice(INLINE.finditer(block.text), MAX_INLINE) if "def " in code[2]]
     code = [re.sub(rf"^\s*(?:{PYTHON.pattern})\s+", "", each, flags=re.I) for each in inline]
-    return [*((each, 1) for each in code), *((piece, 0) for piece in CONTAINER.split(block.text) if piece.strip())]
+    marked = CONTAINER.split(block.text)
+    parts = [block.text, *(marked if len(marked) > 1 else ())]
+    quoted = [*code, *QUOTATION.findall(block.text)]
+    return [*((piece, 1) for piece in quoted), *((piece, 0) for piece in parts if piece.strip())]
 
 
 def _readings(text: str) -> Iterator[tuple[str, int]]:
     """Yield readings of a text, the most literal first, and by how much each lowers its rank."""
     code = trimmed(text)
     first, _, rest = code.partition("\n")
-    if rest and PYTHON.fullmatch(first.strip()):
+    if rest and (PYTHON.fullmatch(first.strip()) or FILE_NAME.fullmatch(first.strip())):
         code = trimmed(rest)
     yield code, 0
     if len(code) > MAX_REPAIRED:
@@ -93,9 +95,10 @@ def _readings(text: str) -> Iterator[tuple[str, int]]:
         if changed != code:
             code = changed
             yield code, 0
-    for other in (_from_json, _without_prompts, _without_numbers, _unescaped):
+    for other in (_from_json, _from_string, _without_prompts, _without_numbers, _from_html):
         if (read := other(code)) is not None:
-            yield from ((reading, 0) for reading in (read, _dedented(read), statements.select(read)))
+            cost = 1 if other is _from_json else 0
+            yield from ((reading, cost) for reading in (read, _dedented(read), statements.select(read)))
     if (added := _added(code)) is not None:
         yield _dedented(added), 2
     yield statements.select(code), 0
@@ -114,7 +117,7 @@ def without_tail(code: str) -> str:
 def _dedented(code: str) -> str:
     lines = code.split("\n")
     if all(line.lstrip(" \t").startswith(">") and not PROMPT.match(line) for line in lines if line.strip()):
-        code = "\n".join(re.sub(r"^[ \t]*> ?", "", line) for line in lines)
+        code = "\n".join(re.sub(r"^[ \t]*(?:>(?!>) ?)+", "", line) for line in lines)
     return textwrap.dedent(code)
 
 
@@ -130,17 +133,25 @@ def _plain_indent(line: str) -> str:
 
 
 def _from_json(code: str) -> str | None:
-    if code[:1] != "{" or code[-1:] != "}":
-        return None
-    try:
-        value = json.loads(code, strict=False)
-    except (ValueError, RecursionError):
-        return None
-    found = [value[key] for key in CODE_KEYS if isinstance(value.get(key), str)]
+    found = [(key, text) for key, text in json_texts(code) if key in CODE_KEYS or "def " in text]
+    found.sort(key=lambda item: CODE_KEYS.index(item[0]) if item[0] in CODE_KEYS else len(CODE_KEYS))
     if not found:
         return None
-    blocks = [block.text for block in split(found[0]) if block.language is not None]
-    return trimmed(blocks[-1] if blocks else found[0])
+    blocks = [block.text for block in split(found[0][1]) if block.language is not None]
+    return trimmed(blocks[-1] if blocks else found[0][1])
+
+
+def _from_string(code: str) -> str | None:
+    """Return the program that is written as one string, or on one line with the escape for each line end."""
+    if code[:1] in ("'", '"'):
+        try:
+            value = ast.literal_eval(code)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return None
+        return trimmed(value) if isinstance(value, str) else None
+    if "\\n" not in code or "\n" in code:
+        return None
+    return code.replace("\\n", "\n").replace("\\t", "\t").replace('\\"', '"')
 
 
 def _without_prompts(code: str) -> str | None:
@@ -160,8 +171,10 @@ def _without_numbers(code: str) -> str | None:
     return textwrap.dedent("\n".join(NUMBERED.sub("", line, count=1) for line in lines))
 
 
-def _unescaped(code: str) -> str | None:
-    return html.unescape(code) if re.search(r"&(?:lt|gt|amp|quot|#\d+|#x[0-9a-f]+|nbsp);", code, re.I) else None
+def _from_html(code: str) -> str | None:
+    if not re.search(r"&(?:lt|gt|amp|quot|#\d+|#x[0-9a-f]+|nbsp);|<br ?/?>|</?(?:span|div|p)\b", code, re.I):
+        return None
+    return trimmed(html.unescape(HTML_TAG.sub("", re.sub(r"<br ?/?>\n?", "\n", code, flags=re.I))))
 
 
 def _added(code: str) -> str | None:

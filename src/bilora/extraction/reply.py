@@ -11,16 +11,20 @@ from bilora.python_code.source import plain
 
 THOUGHTS = "think|thinking|thoughts?|reason|reasoning|reflection|scratchpad|analysis|inner_monologue|seed:think"
 OPENED = re.compile(
-    rf"<(?:{THOUGHTS})\b[^<>\n]{{0,80}}>|\[THINK\]|◁think▷|<\|begin_of_thought\|>"
+    rf"<(?:{THOUGHTS})\b[^<>\n]{{0,80}}>|\[THINK\]|◁think▷|<\|(?:{THOUGHTS}|begin_of_thought|START_THINKING)\|>"
     r'|<details\b[^<>\n]{0,80}type="reasoning"[^<>\n]{0,80}>',
     re.I,
 )
-CLOSED = re.compile(rf"</(?:{THOUGHTS})\s*>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|</details\s*>", re.I)
+CLOSED = re.compile(
+    rf"</(?:{THOUGHTS})\s*>|\[/THINK\]|◁/think▷|<\|(?:/(?:{THOUGHTS})|end_of_thought|END_THINKING)\|>|</details\s*>",
+    re.I,
+)
 CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<\n]{0,80}<\|message\|>")
 """How a reply in several channels marks each; only the channel "final" is the answer."""
 
 SPECIAL = (
-    r"<[|\uff5c](?!begin_of_thought|end_of_thought)[^|\uff5c<>\n]{1,40}[|\uff5c]>|</?s>|<[eb]os>|<pad>|<EOT>"
+    rf"<[|\uff5c](?!(?:begin_of_thought|end_of_thought|(?:START|END)_THINKING|/?(?:{THOUGHTS}))\|)"
+    r"[^|\uff5c<>\n]{1,40}[|\uff5c]>|</?s>|<[eb]os>|<pad>|<EOT>"
     r"|<(?:start|end)_of_turn>|\[/?INST\]"
 )
 LEADING = re.compile(rf"\s*(?:(?:{SPECIAL})(?:assistant\b|model\b)?)+", re.I)

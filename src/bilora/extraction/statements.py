@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from bilora.extraction.python import LITERAL, parse
 
 DEFINITION = r"(?:async[ \t]+)?def[ \t]+\w|class[ \t]+\w+[ \t]*[:(]|import[ \t]+\w|from[ \t]+[\w.]+[ \t]+import\b|@\w"
+COMPOUND = "else|try|finally|except|if|elif|for|while|with|class|match|case"
 LABEL = re.compile(
-    rf"^([ \t]*)(?!(?:else|try|finally)\b)[*_#\d.)>-]{{0,4}}[ \t]?[A-Za-z][\w' ,]{{0,60}}:[*_]{{0,2}}[ \t]+"
-    rf"(?=(?:{DEFINITION}))",
+    rf"^([ \t]*)(?:(?!(?:{COMPOUND})\b)[*_#\d.)>-]{{0,4}}[ \t]?[A-Za-z][\w' ,!]{{0,80}}[:.!][*_]{{0,2}}[ \t]+"
+    rf"|(?:[-*+\u2022]|\d{{1,2}}[.)])[ \t]+)(?=(?:{DEFINITION}))",
     re.M,
 )
-"""A lead-in on the code's own line, as in `Answer: def f(x):`."""
+"""A lead-in on the code's own line, as in `Answer: def f(x):`, or a list's mark."""
 STARTED = re.compile(
     rf"(?:{DEFINITION}|(?:if|for|while|with|assert|del|global|return|raise|try)\b|async[ \t]+(?:for|with)\b"
     r"|[A-Za-z_][\w.]*(?:\[[^\]\n]{0,80}\])?[ \t]*(?::[^=\n]{1,80})?[-+*/|&^%@]{0,2}=(?!=)"

@@ -98,7 +98,7 @@ def _functions(statements: list[ast.stmt]) -> list[Function]:
         if isinstance(statement, Function):
             found.append(statement)
         else:
-            bodies = (getattr(statement, part, []) for part in ("body", "orelse", "handlers", "finalbody"))
+            bodies = (getattr(statement, part, []) for part in ("body", "orelse", "handlers", "finalbody", "cases"))
             found += [function for body in bodies for function in _functions(body)]
     return found
 

@@ -14,6 +14,9 @@ AT_THE_LIMIT = re.compile(r"length|max\w*token|limit|context_window|truncat|inco
 WITHHELD = re.compile(r"filter|safety|recitation|blocklist|prohibited|spii")
 BROKEN_OFF = re.compile(r"error|abort|cancel|fail|time_?out|insufficient")
 ONLY_REASONING = "only reasoning came, no answer"
+MAX_DEPTH = 100
+"""Levels of objects and lists in a reply; a deeper one is read by nobody."""
+MAX_TOKENS = 2**53
 
 
 class UnusableReply(Exception):
@@ -75,6 +78,8 @@ class Reply:
         if isinstance(refusal := said.get("refusal"), str):
             self.refusal += _encodable(refusal)
         text = _encodable(self._text(said.get("content")))
+        if text and part == "message" and text == "".join(self.pieces):
+            return ""  # a stream's last event repeats the whole answer
         if text:
             self.pieces.append(text)
         return text
@@ -118,9 +123,9 @@ def read_reply(body: bytes, content_type: str) -> Reply:
     document = _document(body, content_type)
     choices = document.get("choices")
     if not isinstance(choices, list) or not choices:
-        raise UnusableReply("the reply has no choices")
+        raise UnusableReply("the reply has no choices", document)
     reply = Reply()
-    reply.add(choices[0], "message")
+    reply.add(next(filter(_is_first, choices), choices[0]), "message")
     reply.count(document.get("usage"))
     return reply
 
@@ -139,7 +144,7 @@ def read_stream(chunks: Iterable[bytes], content_type: str) -> Generator[str, No
         yield ""
         yield reply.text
         return reply
-    reply, events, failing = Reply(), 0, False
+    reply, events, failing, answered = Reply(), 0, False, False
     other: list[bytes] = []
     for line in _lines(chunks):
         if line.startswith(b"event:"):
@@ -149,6 +154,8 @@ def read_stream(chunks: Iterable[bytes], content_type: str) -> Generator[str, No
         if data == b"[DONE]":
             break
         if not data.startswith(b"{"):
+            if data and events and line.startswith(b"data:") and not data.startswith(b"["):
+                raise UnusableReply("the stream holds an event that is not JSON", data.decode("utf-8", "replace"))
             if line and events == 0 and sum(map(len, other)) < 1000:
                 other.append(line)
             continue
@@ -160,13 +167,15 @@ def read_stream(chunks: Iterable[bytes], content_type: str) -> Generator[str, No
         events += 1
         reply.count(document.get("usage"))
         choices = document.get("choices")
+        answered |= isinstance(choices, list)
         for choice in choices if isinstance(choices, list) else ():
-            if isinstance(choice, dict) and choice.get("index") in (0, None):
+            if _is_first(choice):
                 part: Literal["message", "delta"] = "message" if "message" in choice else "delta"
                 if text := reply.add(choice, part):
                     yield text
     if events == 0:
         _document(b"\n".join(other), content_type)
+    if not answered:
         raise UnusableReply("the stream holds no answer")
     if not reply.pieces and reply.refusal:
         yield reply.refusal
@@ -179,7 +188,7 @@ def read_document(body: bytes, content_type: str) -> object:
     if _is_web_page(text, content_type):
         return ""
     try:
-        return json.loads(text)
+        return _loaded(text)
     except (ValueError, RecursionError):
         return text
 
@@ -191,14 +200,35 @@ def _document(body: bytes, content_type: str) -> dict[str, Any]:
     if _is_web_page(text, content_type):
         raise UnusableReply("the reply is a web page, not JSON; base_url may be wrong, it usually ends in /v1")
     try:
-        document = json.loads(text)
+        document = _loaded(text)
     except (ValueError, RecursionError):
         raise UnusableReply("the reply is not JSON") from None
     if not isinstance(document, dict):
         raise UnusableReply("the reply is JSON, but no object")
-    if document.get("error"):
+    if document.get("error") or "error" in (document.get("object"), document.get("type")):
         raise UnusableReply("the server replied with an error", document)
     return document
+
+
+def _loaded(text: str) -> object:
+    """Read JSON, also with line ends inside of its texts.
+
+    Raises:
+        ValueError, RecursionError: it is none, or is nested too deeply.
+    """
+    document: object = json.loads(text, strict=False)
+    level = [document]
+    for _ in range(MAX_DEPTH):
+        inner = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        level = [value for values in inner for value in values]
+        if not level:
+            return document
+    raise ValueError("nested too deeply")
+
+
+def _is_first(choice: object) -> bool:
+    """Whether a choice is the answer; the others, of a server that sends several, are not."""
+    return isinstance(choice, dict) and choice.get("index") in (0, "0", None)
 
 
 def _is_web_page(text: str, content_type: str) -> bool:
@@ -206,16 +236,16 @@ def _is_web_page(text: str, content_type: str) -> bool:
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Split at line feeds alone: a text in JSON may hold any other of Unicode's line ends."""
+    """Split at line feeds and carriage returns alone: a text in JSON may hold any other of Unicode's line ends."""
     rest = b""
     for chunk in chunks:
-        *whole, rest = (rest + chunk).split(b"\n")
+        *whole, rest = (rest + chunk).replace(b"\r", b"\n").removeprefix(b"\xef\xbb\xbf").split(b"\n")
         yield from (line.strip() for line in whole)
     yield rest.strip()
 
 
 def _count(given: Any, before: int | None) -> int | None:
-    return given if type(given) is int and given >= 0 else before
+    return given if type(given) is int and 0 <= given < MAX_TOKENS else before
 
 
 def _encodable(text: str) -> str:

@@ -90,7 +90,9 @@ def _model_is_gone(status: int, document: object) -> bool:
     fields = {**document, **error} if isinstance(document, dict) and isinstance(error, dict) else document
     code, param = (fields.get("code"), fields.get("param")) if isinstance(fields, dict) else (None, None)
     words = error_message(document)
-    named = param == "model" or str(code).startswith("model_") or re.search(r"\bmodels?\b", words, re.I)
+    named = (
+        param == "model" or str(code).startswith("model_") or re.search(r"\b(?:models?|deployments?)\b", words, re.I)
+    )
     return bool(named and (status in (404, 410) or str(code).startswith("model_") or MODEL_IS_GONE.search(words)))
 
 

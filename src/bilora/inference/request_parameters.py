@@ -130,12 +130,14 @@ def error_message(document: object) -> str:
         return "; ".join(filter(None, map(error_message, document[:5])))
     if not isinstance(document, dict):
         return ""
-    place = document.get("loc")
-    prefix = f"{place[-1]}: " if isinstance(place, list) and place else ""
-    for name in ("error", "message", "msg", "detail", "errors", "title"):
-        if words := error_message(document.get(name)):
+    named = {str(name).lower(): value for name, value in document.items()}
+    place = named.get("loc") or [named.get("field")]
+    prefix = f"{place[-1]}: " if isinstance(place, list) and isinstance(place[-1], str | int) else ""
+    for name in ("error", "message", "msg", "detail", "errors", "title", "fault", "faultstring", "reason"):
+        if words := error_message(named.get(name)):
             return prefix + words
-    return ""
+    lists = ((name, value[0]) for name, value in document.items() if isinstance(value, list) and value)
+    return "; ".join(f"{name}: {value}" for name, value in lists if isinstance(value, str))  # a field's faults
 
 
 def _places(document: object) -> list[str]:

@@ -7,12 +7,13 @@ import json
 import random
 import re
 import string
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from bilora.errors import BiloraError, Unreachable
+from bilora.extraction.reply import clean
 from bilora.records import Message, Sample, Score
 from bilora.storage import read_json, sha256_json, write_json
 
@@ -26,10 +27,10 @@ RUBRIC = (
     "or off the subject. Reply with one integer from 1 to 5 for each letter."
 )
 
-
-THINKING = re.compile(r"<(think|thinking|reasoning)>.*?(?:</\1>|\Z)|\A(?:(?!<think).)*?</think(?:ing)?>", re.S | re.I)
-"""What a model writes before it answers; some templates leave out the opening mark."""
 MAX_OBJECTS = 1_000
+WRITTEN = re.compile(r"\s*([1-5])(?:\.0+)?\s*", re.ASCII)
+REPEATED = object()
+TWICE = "its reply rates the answers more than once, and differently"
 FAILED = "the judge failed: "
 ENDPOINT_FAULT, REPLY_FAULT = "endpoint", "reply"
 
@@ -165,21 +166,32 @@ def _parse(reply: str, letters: list[str]) -> dict[str, int]:
     """
     if not reply.strip():
         raise ValueError("its reply is empty")
-    found = list(_objects(reply))
+    found = list(_values(reply))
     if not found:
         raise ValueError("its reply is not JSON")
-    rated = [
-        {key: one[key] for key in one if key in letters or key in string.ascii_uppercase}
-        for one in found
-        if set(one) & set(letters)
-    ]
-    if not rated:
+    given: dict[str, set[int]] = {}
+    outermost = [one for one in found if isinstance(one, dict) and set(one) & set(letters)]
+    for one in outermost or _with_letters(found, letters):
+        if other := sorted(key for key in one if key in string.ascii_uppercase and key not in letters):
+            raise ValueError(f"its reply rates {', '.join(other)}, but the answers are {', '.join(letters)}")
+        for letter in set(letters) & set(one):
+            given.setdefault(letter, set()).add(_rating(one[letter]))
+    if not given:
         raise ValueError(f"its reply rates none of the answers {', '.join(letters)}")
-    if any(one != rated[0] for one in rated):
-        raise ValueError("its reply rates the answers more than once, and differently")
-    if other := sorted(set(rated[0]) - set(letters)):
-        raise ValueError(f"its reply rates {', '.join(other)}, but the answers are {', '.join(letters)}")
-    return {letter: _rating(rated[0][letter]) for letter in letters if letter in rated[0]}
+    if any(len(ratings) > 1 for ratings in given.values()):
+        raise ValueError(TWICE)
+    return {letter: given[letter].pop() for letter in letters if letter in given}
+
+
+def _with_letters(values: Iterable[Any], letters: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the objects within others that rate an answer, in their order."""
+    pending = list(values)
+    while pending:
+        value = pending.pop(0)
+        if isinstance(value, dict) and set(value) & set(letters):
+            yield value
+        elif isinstance(value, dict | list):
+            pending = [*(value.values() if isinstance(value, dict) else value), *pending]
 
 
 def _rates_all(reply: str, letters: list[str]) -> bool:
@@ -190,23 +202,29 @@ def _rates_all(reply: str, letters: list[str]) -> bool:
 
 
 def _rating(given: Any) -> int:
-    """Return 1 to 5, also where it is written as "3" or 3.0."""
-    if isinstance(given, str) and re.fullmatch(r"\s*[1-5](?:\.0+)?\s*", given, re.ASCII):
-        given = float(given)
+    """Return 1 to 5, also where it is written as "3", 3.0 or {"score": 3, "reason": "..."}."""
+    if given is REPEATED:
+        raise ValueError(TWICE)
+    if isinstance(given, dict):
+        named = [given[name] for name in ("score", "rating", "grade") if name in given]
+        given = named[0] if len(named) == 1 else None
+    if isinstance(given, str) and (written := WRITTEN.fullmatch(given)):
+        given = int(written[1])
     if isinstance(given, bool) or not isinstance(given, int | float) or given not in (1, 2, 3, 4, 5):
         raise ValueError("a rating is not a whole number from 1 to 5")
     return int(given)
 
 
-def _objects(reply: str) -> Iterator[dict[str, Any]]:
-    """Yield the outermost JSON objects of a reply, in their order: the whole of it, or what stands in its text."""
+def _values(reply: str) -> Iterator[Any]:
+    """Yield the JSON that a reply is, or the outermost JSON objects in its text, in their order."""
+    decoder = json.JSONDecoder(object_pairs_hook=_object)
     with contextlib.suppress(ValueError, RecursionError):
-        whole = json.loads(reply)
-        if isinstance(whole, dict):
+        whole = decoder.decode(reply)
+        if isinstance(whole, dict | list):
             yield whole
         return
-    text = THINKING.sub(" ", reply)
-    decoder, start = json.JSONDecoder(), text.find("{")
+    text = clean(reply)
+    start = text.find("{")
     for _ in range(MAX_OBJECTS):
         if start < 0:
             return
@@ -217,3 +235,11 @@ def _objects(reply: str) -> Iterator[dict[str, Any]]:
         else:
             yield value
         start = text.find("{", end)
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object; of a name with two values neither is taken for the right one."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        found[name] = value if name not in found or found[name] == value else REPEATED
+    return found

@@ -12,9 +12,9 @@ import builtins
 import copy
 from collections.abc import Iterable, Iterator, Sequence
 
+from bilora.python_code.source import Function as Function
 from bilora.python_code.source import parse
 
-Function = ast.FunctionDef | ast.AsyncFunctionDef
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.expr
 """What a name stands for: a function, a class, or the value of an assignment."""
 

@@ -6,6 +6,8 @@ import ast
 import re
 import warnings
 
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
 MAX_DEPTH = 120
 """Levels of a syntax tree. What walks a tree recursively (dump, unparse, visitors) needs several frames per level."""
 MAX_INT_BITS = 14_000
