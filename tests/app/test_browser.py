@@ -18,6 +18,8 @@ from bilora.app.conversation import MAX_CHARS
 
 pytestmark = [pytest.mark.slow, *BROWSER]
 CODE, FUNCTION = "What should the code do?", "Your function"
+SIGNATURE = "\n\nSignature: def add(numbers):"
+"""Without one, the small adapter of these tests says nothing."""
 HOSTILE = "<img src=x onerror='window.hit=1'><script>window.hit=1</script> `</code>` [a](javascript:window.hit=1) $x$"
 FOCUSED = """(e => e.getAttribute('aria-label') || e.labels?.[0]?.innerText || e.innerText || '')
 (document.activeElement)"""
@@ -98,7 +100,7 @@ def test_stop_keeps_what_was_written_and_the_page_goes_on(page: Any) -> None:
     button(page, "Stop").click(force=True)  # not waiting until the page stands still: then it would be over
     page.get_by_text("stopped by you").wait_for()
     assert page.get_by_test_id("stCode").last.inner_text().strip()
-    ask(page, "Add two numbers.")
+    ask(page, f"Add two numbers.{SIGNATURE}")
     until(lambda: page.get_by_test_id("stExpander").filter(has_text="Add two numbers.").count() > 0)
     answered(page)
     shows(page.get_by_text("stopped by you"), 1)
@@ -106,7 +108,7 @@ def test_stop_keeps_what_was_written_and_the_page_goes_on(page: Any) -> None:
 
 def test_an_edited_answer_is_rated_once_however_often_one_clicks(page: Any, site: Path) -> None:
     before = len(kept(site))
-    ask(page, "Add the numbers of a list.", "side by side")
+    ask(page, f"Add the numbers of a list.{SIGNATURE}", "side by side")
     answered(page, 2)
     form = page.get_by_test_id("stForm").nth(1)  # the one before it asks
     form.get_by_role("radio", name="Thumbs down").click()
@@ -142,7 +144,7 @@ def test_a_function_is_explained_and_the_change_is_shown(page: Any) -> None:
     ids=["100,000 characters", "binary", "nothing"],
 )
 def test_what_cannot_be_asked_is_one_sentence_and_the_history_stays(page: Any, text: str, said: str) -> None:
-    ask(page, "Add two numbers.")
+    ask(page, f"Add two numbers.{SIGNATURE}")
     answered(page)
     ask(page, text)
     page.get_by_text(said).wait_for()
