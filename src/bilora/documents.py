@@ -45,7 +45,7 @@ class Slice(BaseModel):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as both versions of it read it: what they read differently stays a word, and a key stands once.
+    """YAML as both versions of it read it: what they read differently stays text, and a repeated key is refused.
 
     PyYAML alone takes `1e-4` for a word, `010` for 8, `1:30` for 90 and `no` for false, and the last of two
     equal keys in silence.

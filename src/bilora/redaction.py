@@ -47,7 +47,7 @@ AFTER_ITS_NAME = re.compile(
 )
 MAX_READ = 4_000
 FRAGMENT = 8
-"""So many characters of a key in a row are hidden, for servers that repeat a part of it."""
+"""Runs of at least this many characters of a key are hidden, for servers that repeat a part of it."""
 
 
 def redact_keys(text: str) -> tuple[str, int]:

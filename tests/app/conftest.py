@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import socket
 import subprocess
@@ -16,28 +15,27 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from checkout import change_task, environment_of, shell_in
+from checkout import change_task, environment_of
 from chromium import CHROMIUM
 
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")
 WAIT_MS = 180_000
 LONG = 400
 """Tokens of an answer: enough of them to watch it grow and to stop it."""
-SENTENCE = "Return the value of the given object."
-"""The one docstring that an adapter trained for seconds can learn."""
+
+
+@pytest.fixture(autouse=True)
+def own_main(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streamlit puts its script in the place of `__main__`, which a process that is started later would import."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 @pytest.fixture(scope="module")
 def site(measured: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout of this module's own. Its codegen adapter gives long answers, its docstring adapter a sentence."""
+    """A checkout of this module's own, whose adapters are made and give long answers."""
     folder = tmp_path_factory.mktemp("site") / "checkout"
     shutil.copytree(measured, folder, symlinks=True)
     change_task(folder, "codegen", lambda task: task["generation"].update(max_new_tokens=LONG))
-    change_task(folder, "docstring", lambda task: task["training"].update(steps=60, evaluate_every=60, batch_size=8))
-    rows = folder / "data" / "splits" / "docstring" / "train.jsonl"
-    samples = [json.loads(line) | {"target": SENTENCE} for line in rows.read_text(encoding="utf-8").splitlines()]
-    rows.write_text("".join(f"{json.dumps(one)}\n" for one in samples), encoding="utf-8")
-    shell_in(folder)("bilora", "train", "docstring")
     return folder
 
 

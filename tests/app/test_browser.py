@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkout import change_task, shell_in
 from chromium import BROWSER
 
 from bilora.app.conversation import MAX_CHARS
@@ -21,10 +23,23 @@ CODE, FUNCTION = "What should the code do?", "Your function"
 SIGNATURE = "\n\nSignature: def add(numbers):"
 """Without one, the small adapter of these tests says nothing."""
 HOSTILE = "<img src=x onerror='window.hit=1'><script>window.hit=1</script> `</code>` [a](javascript:window.hit=1) $x$"
+SENTENCE = "Return the value of the given object."
+"""The one docstring that an adapter trained for seconds can learn."""
 FOCUSED = """(e => e.getAttribute('aria-label') || e.labels?.[0]?.innerText || e.innerText || '')
 (document.activeElement)"""
 PICTURES = os.environ.get("BILORA_PICTURES")
 """A folder for pictures of the page, to be looked at."""
+
+
+@pytest.fixture(scope="module")
+def site(site: Path) -> Path:
+    """The checkout with a docstring adapter that says a sentence: the smoke profile's few steps teach none."""
+    change_task(site, "docstring", lambda task: task["training"].update(steps=60, evaluate_every=60, batch_size=8))
+    rows = site / "data" / "splits" / "docstring" / "train.jsonl"
+    samples = [json.loads(line) | {"target": SENTENCE} for line in rows.read_text(encoding="utf-8").splitlines()]
+    rows.write_text("".join(f"{json.dumps(one)}\n" for one in samples), encoding="utf-8")
+    shell_in(site)("bilora", "train", "docstring")
+    return site
 
 
 def picture(page: Any, name: str) -> None:
@@ -179,7 +194,7 @@ def tab_to(page: Any, wanted: str) -> None:
 def test_the_keyboard_is_enough(page: Any, site: Path) -> None:
     before = len(kept(site))
     tab_to(page, CODE)
-    page.keyboard.type("add two numbers")
+    page.keyboard.type(f"add two numbers{SIGNATURE}")
     page.keyboard.press("Control+Enter")
     answered(page)
     tab_to(page, "Thumbs up")

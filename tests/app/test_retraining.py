@@ -15,6 +15,8 @@ from bilora.storage import adapter_sha256
 pytestmark = [pytest.mark.slow, *BROWSER]
 CPU_S = 300
 SMOKE_TOKENS = 16
+DOUBLE = "Double a number, please.\n\nSignature: def double(number):"
+GREET = "Greet the person named.\n\nSignature: def greet(name):"
 
 
 def rate(page: Any, prompt: str, thumb: str, edit: str = "") -> None:
@@ -43,8 +45,13 @@ def test_ratings_end_in_a_retrained_adapter_and_a_verdict(page: Any, site: Path)
         task["training"]["preference"] = {"learning_rate": 1e-3, "steps": 4, "batch_size": 2, "min_rows": 2}
 
     before = {name: adapter_sha256(site / "adapters" / name) for name in ("codegen", "docstring")}
-    rate(page, "Double a number, please.", "Thumbs down", "def double(number):\n    return 2 * number")
-    rate(page, "Greet the person named.", "Thumbs up")
+    rate(
+        page,
+        DOUBLE,
+        "Thumbs down",
+        "def double(number):\n    return 2 * number",
+    )
+    rate(page, GREET, "Thumbs up")
     run("bilora", "feedback", "export")
     assert "1 SFT, 1 DPO, 2 KTO" in run("bilora", "feedback", "pairs").stdout
 

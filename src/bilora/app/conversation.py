@@ -122,7 +122,7 @@ def answering(engine: Streamer, task: Task, turn: Turn, answer: Answer) -> Gener
 
 
 def _ran_out_of_room(made: Completion, how: Generation) -> bool:
-    """Whether an answer was cut off before its own limit; where nobody counted its tokens, that is not known."""
+    """Whether an answer was cut off before its own limit; that is unknown where its tokens were not counted."""
     return made.finish == "length" and made.output_tokens is not None and made.output_tokens < how.max_new_tokens
 
 

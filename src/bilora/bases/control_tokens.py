@@ -30,7 +30,7 @@ class ControlTokens:
         }
         self._ids = {token.content: number for number, token in tokens.items()}
         self._names = {text: f"\ue000{secrets.token_hex(16)}\ue001" for text in self._ids}
-        """Nobody can write these: they are drawn anew in every process."""
+        """No text can contain these: they are drawn at random in every process."""
         self.ids = frozenset(self._ids.values()) - {tokenizer.unk_token_id}
         """Without the unknown token, which may stand for any text."""
         self.marks = frozenset(mark for text in self._ids for mark in _marks(text))

@@ -141,7 +141,7 @@ def _system_fault(error: OSError) -> int:
     """Say what the operating system refused; an error of no known kind is a crash."""
     if error.errno == errno.EPIPE and error.filename is None:
         _drop_output()
-        return _say("whoever read the output has left, so this ended before it was done.", ExitCode.INFRASTRUCTURE)
+        return _say("the reader of the output has left, so this ended before it was done.", ExitCode.INFRASTRUCTURE)
     if (known := sentence(error)) is None:
         raise error
     code, text = known

@@ -113,7 +113,7 @@ def _remote(url: str, params: Params) -> Offer:
 
 
 def _rate(turn: Turn, answer: Answer, given: dict[str, Any]) -> str:
-    """Store a rating, or a change of it, and return the id of the one that stands; it is then on the disk."""
+    """Store a rating, or a change of it, and return the id of the rating that counts now; it is then on the disk."""
     from datetime import UTC, datetime
     from importlib.metadata import version
 

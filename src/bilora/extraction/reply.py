@@ -43,7 +43,7 @@ LANGUAGES = re.compile(
     re.I,
 )
 MAX_LOOKAHEAD = 16
-"""So many fences may stand inside one block's strings; more are not looked at, which keeps the search linear."""
+"""At most this many fences inside one block's strings are looked at, which keeps the search linear."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def split(text: str) -> list[Block]:
 
 
 def _first_line(mark: re.Match[str]) -> str:
-    """Return code that stands on the opening fence's own line, behind the language."""
+    """Return code that is on the opening fence's own line, behind the language."""
     code = re.search(r"\s((?:async\s+def|def|class|import|from|@)[ \t\w].*)$", mark[3])
     return f"{code[1]}\n" if code else ""
 

@@ -73,7 +73,7 @@ class LearnedRefusals:
 
 
 def adapt(asked: Mapping[str, Any], refused: frozenset[Refusal]) -> Adapted:
-    """Return the parameters without what is refused, or with what stands in for it."""
+    """Return the parameters without what is refused, or with what replaces it."""
     sent, remarks = dict(asked), []
     if _is_refused("max_tokens", sent, refused):
         sent["max_completion_tokens"] = sent.pop("max_tokens")
@@ -187,11 +187,11 @@ def _remark(name: str, value: Any) -> list[str]:
 
 
 def _with_schema(messages: list[dict[str, str]], schema: Mapping[str, Any]) -> list[dict[str, str]]:
-    told = f"Reply with one JSON object and nothing else. It has to fit this JSON schema:\n{json.dumps(schema)}"
+    instruction = f"Reply with one JSON object and nothing else. It has to fit this JSON schema:\n{json.dumps(schema)}"
     head, *rest = messages
     if head["role"] == "system":
-        return [{**head, "content": f"{head['content']}\n\n{told}"}, *rest]
-    return [{"role": "system", "content": told}, *messages]
+        return [{**head, "content": f"{head['content']}\n\n{instruction}"}, *rest]
+    return [{"role": "system", "content": instruction}, *messages]
 
 
 def _without_system(messages: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -16,7 +16,7 @@ from bilora.python_code.source import Function as Function
 from bilora.python_code.source import parse
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.expr
-"""What a name stands for: a function, a class, or the value of an assignment."""
+"""What a name is bound to: a function, a class, or the value of an assignment."""
 
 BUILTINS = frozenset(dir(builtins))
 GENERICS = {

@@ -122,15 +122,15 @@ class _Instrument(ast.NodeTransformer):
 
     def visit_Assert(self, node: ast.Assert) -> ast.AST:
         truth = constant_truth(node.test)
-        told = (ast.Constant(ast.unparse(node.test)), ast.Constant(self._subject.answered(node.test)))
+        report = (ast.Constant(ast.unparse(node.test)), ast.Constant(self._subject.answered(node.test)))
         self.generic_visit(node)
         if truth is True:
             return node
         if isinstance(node.test, ast.Compare) and len(node.test.ops) == 1:
             kind = ast.Constant(type(node.test.ops[0]).__name__)
-            node.test = _call(COMPARE, _call(BEGIN), kind, node.test.left, node.test.comparators[0], *told)
+            node.test = _call(COMPARE, _call(BEGIN), kind, node.test.left, node.test.comparators[0], *report)
         else:
-            node.test = _call(DECIDE, _call(BEGIN), node.test, *told)
+            node.test = _call(DECIDE, _call(BEGIN), node.test, *report)
         return node
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST | list[ast.AST]:

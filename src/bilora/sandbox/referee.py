@@ -193,7 +193,7 @@ class _Trial:
         """Whether the processes spent half of their time ready to run, on a machine that was too busy for them."""
         waits = [waiting_s(pid) for pid in self._waits]
         if None in waits:
-            return True  # nobody can tell here
+            return True  # the system does not count it
         waited = sum(now - (before or 0.0) for now, before in zip(waits, self._waits.values(), strict=True) if now)
         return waited > 0.5 * (time.monotonic() - self._began)
 
@@ -300,7 +300,7 @@ class _Trial:
 
 
 def _refusal(place: str, detail: str) -> tuple[str, str]:
-    """Return status and detail: what the sandbox denies or lacks is told from what is merely wrong; none passes."""
+    """Return status and detail: what the sandbox denies or lacks is distinguished from what is wrong."""
     if missing := _NO_MODULE.search(detail):
         return "missing-module", f"{place}: the sandbox offers no module {missing[1]}"
     return ("denied" if detail.startswith(_DENIED) else "failed"), f"{place} {detail}"

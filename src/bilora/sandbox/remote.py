@@ -1,7 +1,7 @@
 """The test's side of a program that runs elsewhere: its functions and objects, held by number.
 
 Only data comes back from there. What would let the program decide (comparing one of its objects with what the
-test expects) is noticed, so that such an assert is told from one that was decided here.
+test expects) is noticed, so that such an assert is distinguished from one that was decided here.
 """
 
 from __future__ import annotations

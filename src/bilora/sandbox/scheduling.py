@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def waiting_s(pid: int = 0) -> float | None:
-    """Return the seconds that a process (0: the calling one) has waited for a core, or None where nobody counts.
+    """Return the seconds that a process (0: the calling one) waited for a core, or None where they are not counted.
 
     Source: the second field of /proc/PID/schedstat, in nanoseconds (kernel documentation, sched-stats).
     """

@@ -80,13 +80,13 @@ class _Recorder:
         self._decided(began, True, mentions, str)
         return value
 
-    def _decided(self, began: int, holds: bool, mentions: bool, told: Callable[[], str]) -> bool:
+    def _decided(self, began: int, holds: bool, mentions: bool, describe: Callable[[], str]) -> bool:
         program = self._program
         if program.operations > began or (mentions and program.operations):
             self.counted += 1
             self.outside += program.trusted
         if not holds and not self.fault:
-            self.fault = told()
+            self.fault = describe()
         return holds
 
 
@@ -160,7 +160,7 @@ class _Tester:
         return begun
 
     def run(self, test: str, called: list[str]) -> dict[str, Any]:
-        """Run one test; what it defines for a test runner, and nobody in `called` calls, is run as well."""
+        """Run one test; what it defines for a test runner, and that is not in `called`, is run as well."""
 
         def run() -> None:
             tree = self._execute(test)

@@ -110,8 +110,8 @@ def _parquet(path: Path, file: IO[bytes], columns: Collection[str] | None) -> It
                 number, f"{path}:{number}", row if isinstance(row, Drop) else {name: row.get(name) for name in names}
             )
     except (pyarrow.ArrowException, OSError) as error:
-        told = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BadData(path, f"not a whole Parquet file ({told}).") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BadData(path, f"not a whole Parquet file ({reason}).") from None
 
 
 def _rows_of_batch(batch: Any) -> Iterator[dict[str, Any] | Drop]:

@@ -44,7 +44,7 @@ class HubDataset:
             name = f"{self._params.id}/{theirs}"
             dataset = self._load(theirs)
             names = getattr(dataset, "column_names", [])
-            if wanted is not None and names:  # an image that nobody needs is not decoded
+            if wanted is not None and names:  # an image that is not needed is not decoded
                 dataset = dataset.select_columns([column for column in names if column in wanted])
             there = Columns(name, self._forms, names)
             for number, row in enumerate(dataset):

@@ -19,7 +19,7 @@ CHUNK_CHARS = 1 << 20
 MAX_ENTRY_CHARS = 1 << 26
 """Longest line or list entry that is read; more is another kind of file."""
 HOPELESS_LINES = 100
-"""If so many lines at the beginning hold no object, the file is not JSON lines."""
+"""If this many lines at the beginning hold no object, the file is not JSON lines."""
 MAX_INT_DIGITS = 4000
 """Python refuses to read or write longer integers in decimal; they are kept as their digits."""
 TOO_LONG = "a line that is too long"

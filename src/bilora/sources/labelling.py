@@ -49,7 +49,7 @@ def labelled(
 def kept(row: Mapping[str, Any], wanted: Collection[str] | None) -> dict[str, Any] | Drop:
     """Return the wanted columns as JSON holds them; a Drop names a wanted value that it cannot hold.
 
-    With `wanted` None, columns that JSON cannot hold are left out: nobody said that they are needed.
+    With `wanted` None, columns that JSON cannot hold are left out: no task said that it needs them.
     """
     repeated: set[str] = getattr(row, "repeated", set())
     result = {}

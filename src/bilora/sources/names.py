@@ -25,7 +25,7 @@ Names = Literal["words", "operations"]
 
 TEST_SHARE, VALIDATION_SHARE = 0.20, 0.10
 FAMILY = 4
-"""Words that agree in so many first letters share a split, so that `paint` and `painter` are never on two sides."""
+"""Words that agree in this many first letters share a split, so that `paint` and `painter` are never on two sides."""
 FUNCTION_WORDS = (2, 2, 3)
 PARAMETER_WORDS = (1, 1, 2)
 
