@@ -259,7 +259,7 @@ def test_what_a_busy_machine_kept_waiting_is_tried_once_more_alone(
     package = tmp_path / "bilora"
     shutil.copytree(Path(launcher.__file__).parent, package / "sandbox")
     clock = package / "sandbox" / "scheduling.py"
-    clock.write_text(clock.read_text(encoding="utf-8") + "\n\nwaiting_s = lambda pid=0: None\n", encoding="utf-8")
+    clock.write_text(clock.read_text(encoding="utf-8") + "\n\nwaiting_s = lambda pid: None\n", encoding="utf-8")
     monkeypatch.setattr(spawning, "_SCRIPT", str(package / "sandbox" / "bare.py"))
     with ProcessSandbox(workers=2, cpu_s=1, wall_s=2) as fresh:
         assert fresh.run(SLEEPER).status == "timeout"

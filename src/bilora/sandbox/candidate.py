@@ -5,6 +5,7 @@ Nothing that it answers is trusted. It is sent one question at a time, and never
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import types
@@ -33,8 +34,12 @@ class _Candidate:
     def __init__(self, channel: Channel, namespace: dict[str, Any]) -> None:
         self._channel = channel
         self._namespace = namespace
-        self._objects = Objects(namespace, self._call_back)
         self._id = ""
+
+    @functools.cached_property
+    def _objects(self) -> Objects:
+        """What a tester asks for; most programs have none, and start faster without."""
+        return Objects(self._namespace, self._call_back)
 
     def answer(self, question: dict[str, Any]) -> None:
         """Answer one question. A reply bears the id of the last question, for calls back come in between."""

@@ -80,9 +80,11 @@ class _Zygotes:
             raise Closed
         zygote = self._channels[kind]
         ours, theirs = socket.socketpair()
+        channel = Channel(ours)
+        channel.pass_credentials()
         with theirs:
             zygote.hand_over(theirs.fileno())
-        return _Fork(kind, zygote, Channel(ours))
+        return _Fork(kind, zygote, channel)
 
     def _start(self, kind: Kind) -> dict[str, Any]:
         _, self._channels[kind] = spawn("zygote", self._limits, kind, session=False)
@@ -116,7 +118,7 @@ class _Trial:
         self._limits = limits
         self._began = time.monotonic()
         self._deadline = self._began + limits.wall_s
-        self._waits: dict[int, float | None] = {0: waiting_s()}
+        self._pids: list[int] = []
         self._program = program | {name: program[name].removeprefix(_BOM) for name in ("code", "setup")}
         self._plan = plan(program["code"], program["setup"], [test.removeprefix(_BOM) for test in program["tests"]])
         self._results: list[bool | None] = [None] * len(self._plan.steps)
@@ -184,18 +186,16 @@ class _Trial:
         }
 
     def _meet(self, process: Channel) -> None:
-        pid = process.peer()
+        pid = process.receive_first(self._deadline)
         if pid:
-            self._waits[pid] = 0.0
-        process.receive(self._deadline, MAX_BYTES)
+            self._pids.append(pid)
 
     def _waited_for_a_core(self) -> bool:
         """Whether the processes spent half of their time ready to run, on a machine that was too busy for them."""
-        waits = [waiting_s(pid) for pid in self._waits]
-        if None in waits:
+        waits = [waiting_s(pid) for pid in self._pids]
+        if not waits or None in waits:
             return True  # the system does not count it
-        waited = sum(now - (before or 0.0) for now, before in zip(waits, self._waits.values(), strict=True) if now)
-        return waited > 0.5 * (time.monotonic() - self._began)
+        return sum(filter(None, waits)) > 0.5 * (time.monotonic() - self._began)
 
     def _prepare(self) -> bool:
         for name in ("code", "setup"):

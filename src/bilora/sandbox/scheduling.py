@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 
-def waiting_s(pid: int = 0) -> float | None:
-    """Return the seconds that a process (0: the calling one) waited for a core, or None where they are not counted.
+def waiting_s(pid: int) -> float | None:
+    """Return the seconds that a process waited for a core, or None where they are not counted.
 
     Source: the second field of /proc/PID/schedstat, in nanoseconds (kernel documentation, sched-stats).
     """
     try:
-        with open(f"/proc/{pid or 'self'}/schedstat", "rb") as stat:  # noqa: PTH123 - pathlib is not loaded here
+        with open(f"/proc/{pid}/schedstat", "rb") as stat:  # noqa: PTH123 - pathlib is not loaded here
             ran, waited, _ = map(int, stat.read().split())
     except (OSError, ValueError):
         return None

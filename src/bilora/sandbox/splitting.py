@@ -65,11 +65,11 @@ def split(test: str) -> Split | None:
         if check is None or not _is_plain(expected) or not _is_data(expression):
             continue
         try:
-            value = eval(ast.unparse(expected), dict(_NAMESPACE))
+            value = eval(compile(ast.Expression(expected), "<expected>", "eval"), dict(_NAMESPACE))
         except Exception:  # the assert fails by itself; the candidate's process will say how
             return None
         names = frozenset(node.id for node in ast.walk(expression) if isinstance(node, ast.Name))
-        return Split(ast.unparse(expression), value, check, names)
+        return Split(_source(test.strip(), expression), value, check, names)
     return None
 
 
@@ -79,6 +79,13 @@ def _check(comparison: ast.cmpop, expected: ast.expr) -> Callable[[Any, Any], bo
     if isinstance(comparison, ast.Is) and isinstance(expected, ast.Constant):
         return operator.is_ if any(expected.value is one for one in (None, True, False)) else None
     return None
+
+
+def _source(test: str, expression: ast.expr) -> str:
+    """Return an expression as the test has it, if it is on one line, else written anew, which is slower."""
+    if expression.lineno == expression.end_lineno == 1:
+        return test.encode()[expression.col_offset : expression.end_col_offset].decode()
+    return ast.unparse(expression)
 
 
 def _is_data(expression: ast.expr) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import struct
-import sys
 import time
 from typing import Any
 
@@ -14,6 +13,8 @@ MAX_BYTES = 4_000_000
 
 _CREDENTIALS = struct.Struct("3i")
 """Process, user and group, as unix(7) sends them along with a message."""
+_CREDENTIALS_SPACE = socket.CMSG_SPACE(_CREDENTIALS.size)
+_SCM_CREDENTIALS = getattr(socket, "SCM_CREDENTIALS", None)  # Linux has them
 
 
 class Closed(Exception):
@@ -87,22 +88,31 @@ class Channel:
             raise Closed
         return descriptors[0]
 
-    def peer(self) -> int | None:
-        """Wait for the other end's first message, leave it unread, and return its process id as it is known here.
+    def receive_first(self, deadline: float | None = None) -> int | None:
+        """Receive the other end's first message and return its sender's process id, as it is known here.
 
-        None where the system does not say.
+        None where the system does not say. `pass_credentials` has to be called before the message is sent.
+
+        Raises:
+            Closed: the other end hung up.
+            TimeoutError: the deadline passed.
         """
-        if sys.platform != "linux":
-            return None
-        self._end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._wait_until(deadline)
         try:
-            _, extra, _, _ = self._end.recvmsg(1, socket.CMSG_SPACE(_CREDENTIALS.size), socket.MSG_PEEK)
+            head, extra, _, _ = self._end.recvmsg(4, _CREDENTIALS_SPACE)
         except OSError as error:
             raise _translated(error) from None
-        finally:
-            self._end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
-        pids = [_CREDENTIALS.unpack(data)[0] for _, kind, data in extra if kind == socket.SCM_CREDENTIALS]
+        head += self._read(4 - len(head), deadline) if head else b""
+        if not head:
+            raise Closed
+        self._read(int.from_bytes(head, "big"), deadline)
+        pids = [_CREDENTIALS.unpack(data)[0] for _, kind, data in extra if kind == _SCM_CREDENTIALS]
         return pids[0] if pids and pids[0] else None
+
+    def pass_credentials(self) -> None:
+        """Have the system say who sends what is received here, where it can."""
+        if _SCM_CREDENTIALS is not None:
+            self._end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 
     def close(self) -> None:
         """Close this end."""
