@@ -152,7 +152,7 @@ class _Trial:
         """End the processes, and take account of how they and the hearing ended."""
         endings = [fork.end() for fork in self._forks]
         limits, ending = self._limits, endings[0]
-        if endings[-1]["gone"]:  # the test itself used up what it may, or was ended by the kernel
+        if endings[-1]["gone"] or endings[-1]["status"] != signal.SIGKILL:  # the test's process was not ended by us
             ending = endings[-1]
         status = ending["status"]
         stopped = os.WIFSIGNALED(status) and (os.WTERMSIG(status) == signal.SIGXCPU or ending["cpu_s"] >= limits.cpu_s)
