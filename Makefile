@@ -34,7 +34,7 @@ test: install
 
 # The page in a real browser. One worker, because the loop that these tests start from takes a minute to run.
 test-browser: install
-	@$(BIN)/python tests/chromium.py || { apt-get -qq update && apt-get -qqy install chromium; } >/dev/null 2>&1 || \
+	@$(BIN)/python tests/support/chromium.py || { apt-get -qq update && apt-get -qqy install chromium; } >/dev/null 2>&1 || \
 		echo "Chromium could not be installed, which takes apt and root; without it the browser tests are skipped"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[browser]"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser -rs tests/app

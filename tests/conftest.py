@@ -10,11 +10,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cast import Cast, made_cast
-from checkout import ROOT, copied_checkout, shell_in
-from loopback import Server, serving
-from loopback_hub import Hub, serving_hub
-from real_data import real_file
+from support.cast import Cast, made_cast
+from support.checkout import ROOT, copied_checkout, shell_in
+from support.loopback import Server, serving
+from support.loopback_hub import Hub, serving_hub
+from support.real_data import real_file
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -34,7 +34,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def adapted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout on the smoke profile with adapters that nobody trained. Tests leave it as they found it."""
-    from lora import made_adapter
+    from support.lora import made_adapter
 
     from bilora.params import Base
 
@@ -77,7 +77,7 @@ def hub(no_proxy: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 @pytest.fixture(scope="session")
 def smoke_loaded() -> Any:
     """The smoke base in memory."""
-    from bilora.inference.loading import load_base
+    from bilora.bases.loading import load_base
     from bilora.params import Base
 
     return load_base(Base(id=str(ROOT / "models" / "smoke")))
@@ -86,7 +86,7 @@ def smoke_loaded() -> Any:
 @pytest.fixture(scope="session")
 def phi3(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Phi-3's own tokenizer."""
-    from bilora.inference.loading import load_tokenizer
+    from bilora.bases.loading import load_tokenizer
     from bilora.params import Base
 
     folder = tmp_path_factory.mktemp("phi3")

@@ -118,14 +118,22 @@ for _name, _pattern, _construct, _begins in SCALARS:
         _Loader.add_constructor(f"{TAG}{_name}", _construct)
 
 
-def _place(location: tuple[int | str, ...]) -> str:
-    kinds = {"hub", "files", "installed", "exercises", "local", "url"}
-    told = [  # a union adds the kind that was chosen, which is no place
-        str(part)
-        for before, part in zip((None, *location), location, strict=False)
-        if before not in {"source", "hub"} or part not in kinds
-    ]
-    return ".".join(told) or "(top level)"
+def _place(location: tuple[int | str, ...], document: object) -> str:
+    """Return where in the document a fault is; the kind that a union has chosen by `kind` is no place of its own."""
+    places: list[str] = []
+    chosen = False
+    for part in location:
+        chosen = not chosen and isinstance(document, dict) and document.get("kind") == part
+        if chosen:
+            continue
+        places.append(str(part))
+        if isinstance(document, dict):
+            document = document.get(part)
+        elif isinstance(document, list) and isinstance(part, int) and part < len(document):
+            document = document[part]
+        else:
+            document = None
+    return ".".join(places) or "(top level)"
 
 
 def _message(kind: str, value: object, message: str) -> str:
@@ -159,7 +167,7 @@ def parse_document(path: Path, kind: type[T], document: Any, extra: list[str]) -
         parsed = kind.model_validate(document)
     except ValidationError as error:
         faults += [
-            f"{_place(fault['loc'])}: {_message(fault['type'], fault['input'], fault['msg'])}"
+            f"{_place(fault['loc'], document)}: {_message(fault['type'], fault['input'], fault['msg'])}"
             for fault in error.errors()
         ]
         raise ParamsError(path, faults) from None

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from bilora.documents import Count, Flag, Fraction, Slice, load_yaml, parse_document
 from bilora.outside import AnyHub, Endpoint
+from bilora.requests import SamplingParams
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -174,6 +175,15 @@ class Generation(Slice):
     batch_size: Count
     temperature: Annotated[float, Field(ge=0.0)] = 0.0
     frequency_penalty: Annotated[float, Field(ge=-2.0, le=2.0)] = 0.0
+
+    def sampling(self, *, seed: int = 0) -> SamplingParams:
+        """Return how an engine is to choose the tokens of an answer."""
+        return SamplingParams(
+            max_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            seed=seed,
+            frequency_penalty=self.frequency_penalty,
+        )
 
 
 class TaskParams(Slice):

@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from checkout import change_task, environment_of
-from chromium import CHROMIUM
+from support.checkout import change_task, environment_of
+from support.chromium import CHROMIUM
 
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")
 WAIT_MS = 180_000

@@ -10,8 +10,8 @@ import pytest
 from bilora.app.conversation import MAX_CHARS, Answer, Turn, answering, difference, plain, problem
 from bilora.errors import Unreachable
 from bilora.params import Generation
-from bilora.ports import Request
 from bilora.records import Completion
+from bilora.requests import Request
 from bilora.tasks.codegen import TASK
 
 
@@ -54,7 +54,11 @@ def test_the_answer_grows_and_is_asked_as_everywhere(turn: Turn, answer: Answer)
     assert answer.facts == "8 tokens · 2.00 s · 4 tokens/s · adapter aaaaaaaaaaaa"
     ((system, request),) = engine.asked
     assert system == "codegen" and request.messages == TASK.messages("Add.")
-    assert (request.max_new_tokens, request.temperature, request.frequency_penalty) == (64, 0.0, 0.5)
+    assert (request.sampling.max_tokens, request.sampling.temperature, request.sampling.frequency_penalty) == (
+        64,
+        0.0,
+        0.5,
+    )
 
 
 def test_unknown_counts_are_left_out_and_a_withheld_answer_says_why(answer: Answer) -> None:

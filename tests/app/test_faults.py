@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkout import ROOT
-from loopback import Reply, Server
 from streamlit.testing.v1 import AppTest
+from support.checkout import ROOT
+from support.loopback import Reply, Server
 
 from bilora.storage import sha256_tree
 

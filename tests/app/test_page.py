@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkout import ROOT
 from streamlit.testing.v1 import AppTest
+from support.checkout import ROOT
 
 from bilora.feedback.compact import compact
 from bilora.feedback.database import OutboxFault

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkout import change_task, shell_in
-from chromium import BROWSER
+from support.checkout import change_task, shell_in
+from support.chromium import BROWSER
 
 from bilora.storage import adapter_sha256
 

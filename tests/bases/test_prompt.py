@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkout import ROOT
+from support.checkout import ROOT
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from bilora.bases.control_tokens import ControlTokens
+from bilora.bases.loading import load_tokenizer
 from bilora.bases.prompt import encode_answer, encode_chat, encode_prompt, encode_texts, template_remarks
 from bilora.errors import BadData, PreflightFailed
-from bilora.inference.loading import load_tokenizer
 from bilora.params import Base
 from bilora.records import Message
 

@@ -11,7 +11,7 @@ import pytest
 
 from bilora.data.download import download
 from bilora.errors import BadData
-from bilora.ports import Progress, silent
+from bilora.protocols import Progress, no_progress
 from bilora.records import Row
 
 
@@ -21,7 +21,7 @@ class Listed:
 
     items: list[Any]
 
-    def rows(self, *, progress: Progress = silent) -> Iterator[Row]:
+    def rows(self, *, progress: Progress = no_progress) -> Iterator[Row]:
         for item in self.items:
             if isinstance(item, Exception):
                 raise item

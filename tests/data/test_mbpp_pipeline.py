@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from real_data import real_file
+from support.real_data import real_file
 
 from bilora.data.download import download
 from bilora.data.process import Processed, process

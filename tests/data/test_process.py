@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FakeSandbox
+from support.fakes import FakeSandbox
 
 from bilora.data.process import Processed, process
 from bilora.errors import BiloraError

@@ -11,7 +11,7 @@ import pytest
 
 from bilora.evaluation.gate import gate
 from bilora.evaluation.results import build_results
-from bilora.ports import Progress, Referees, silent
+from bilora.protocols import Progress, Referees, no_progress
 from bilora.records import Completion, Dataset, Drop, Sample, Score, Scored
 from bilora.tasks.task import Task
 
@@ -30,7 +30,7 @@ class Named:
         referees: Referees,
         *,
         system: str,
-        progress: Progress = silent,
+        progress: Progress = no_progress,
     ) -> list[tuple[Score, ...]]:
         raise AssertionError("rows are scored already")
 

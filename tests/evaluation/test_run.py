@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from bilora.evaluation.run import evaluate, rounds
 from bilora.params import Benchmark, Generation, PassAtK
-from bilora.ports import Progress, Referees, Request, silent
+from bilora.protocols import Progress, Referees, no_progress
 from bilora.records import Completion, Sample, Scored
+from bilora.requests import Request
 from bilora.sandbox import ProcessSandbox
 from bilora.tasks.codegen import TASK as CODEGEN
 from bilora.tasks.docstring import TASK as DOCSTRING
@@ -26,7 +27,9 @@ class Recorder:
         self.text = text
         self.asked: list[Request] = []
 
-    def generate(self, system: str, requests: Sequence[Request], *, progress: Progress = silent) -> list[Completion]:
+    def generate(
+        self, system: str, requests: Sequence[Request], *, progress: Progress = no_progress
+    ) -> list[Completion]:
         self.asked += requests
         return [
             Completion(

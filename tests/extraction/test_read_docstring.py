@@ -7,7 +7,7 @@ import json
 from itertools import islice
 
 import pytest
-from real_data import real_file
+from support.real_data import real_file
 
 from bilora.extraction.docstring import extract, first_paragraph
 from bilora.tasks.docstring import summary

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_killed_processes_lose_and_double_nothing() -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "bench/outbox.py", "--kills", "60", "--timed", "0"],
+        [sys.executable, "-W", "ignore::DeprecationWarning", "perf/outbox.py", "--kills", "60", "--timed", "0"],
         cwd=ROOT,
         capture_output=True,
         text=True,

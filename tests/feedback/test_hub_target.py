@@ -7,8 +7,8 @@ import itertools
 from collections.abc import Callable
 
 import pytest
-from faulty_server import Fault
-from loopback_hub import TOKEN, Hub
+from support.faulty_server import Fault
+from support.loopback_hub import TOKEN, Hub
 
 from bilora.errors import BadData, Unreachable
 from bilora.feedback.compact import compact

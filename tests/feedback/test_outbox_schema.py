@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from old_outbox import outbox_of_version_1
+from support.old_outbox import outbox_of_version_1
 
 from bilora.feedback import schema
 from bilora.feedback.compact import compact, deletions

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 import pytest
-from faulty_server import Fault
-from loopback_hub import TOKEN, Hub
+from support.faulty_server import Fault
+from support.loopback_hub import TOKEN, Hub
 
 from bilora.errors import BadData, Unreachable
 from bilora.hub.client import connect

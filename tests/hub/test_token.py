@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils import _auth
-from faulty_server import Fault
-from loopback_hub import IDENTITY, TOKEN, Hub
+from support.faulty_server import Fault
+from support.loopback_hub import IDENTITY, TOKEN, Hub
 
 from bilora.cli.wiring import hub_token
 from bilora.errors import BadData, Unreachable

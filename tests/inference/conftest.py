@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from cast import SMOKE, Cast
+from support.cast import SMOKE, Cast
 
-from bilora.inference.loading import Loaded, load_base
-from bilora.inference.local import LocalEngine
+from bilora.bases.loading import Loaded, load_base
+from bilora.inference.torch.engine import TorchEngine
 
 
 @pytest.fixture(scope="session")
@@ -18,9 +18,9 @@ def another_smoke() -> Loaded:
 
 
 @pytest.fixture
-def mixed(cast: Cast, another_smoke: Loaded) -> Iterator[LocalEngine]:
+def mixed(cast: Cast, another_smoke: Loaded) -> Iterator[TorchEngine]:
     """An engine with both adapters; nothing is left running."""
     folders = {name: cast.folders[name] for name in ("codegen", "docstring")}
-    engine = LocalEngine(another_smoke, folders, batch_size=8)
+    engine = TorchEngine(another_smoke, folders, batch_size=8)
     yield engine
-    assert engine.load() == (0, 0)
+    assert engine.queue_depth() == (0, 0)

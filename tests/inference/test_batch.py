@@ -10,41 +10,41 @@ from typing import Any
 
 import pytest
 import torch
-from cast import SMOKE, Cast, alone, ask, prompts
-from lora import made_adapter
 from safetensors.torch import load_file, save_file
+from support.cast import SMOKE, Cast, alone, ask, prompts
+from support.lora import made_adapter
 
+from bilora.bases.loading import Loaded, load_base
 from bilora.bases.prompt import encode_prompt
 from bilora.errors import BadData, Busy, UnknownModel
-from bilora.inference import local
-from bilora.inference.batch import TorchBatch
-from bilora.inference.loading import Loaded, load_base
-from bilora.inference.local import LocalEngine
-from bilora.inference.rows import Answers
-from bilora.inference.slots import GRAIN, Slots
-from bilora.inference.writing import Writer
-from bilora.ports import Piece, Request
+from bilora.inference.decoder import Answers
+from bilora.inference.detokenizer import Writer
+from bilora.inference.torch import engine as local
+from bilora.inference.torch.batch import TorchBatch
+from bilora.inference.torch.engine import TorchEngine
+from bilora.inference.torch.kv_cache import GRAIN, Slots
 from bilora.records import Completion
+from bilora.requests import Chunk, Request, Submission
 from bilora.storage import read_json, write_json
 
 LONG = 200
 
 
-def listening(engine: LocalEngine, system: str, request: Request) -> tuple[Any, SimpleQueue[Any]]:
+def listening(engine: TorchEngine, system: str, request: Request) -> tuple[Any, SimpleQueue[Any]]:
     told: SimpleQueue[Any] = SimpleQueue()
-    [row] = engine.prepare([(system, request, told.put)])
+    [row] = engine.prepare([Submission(system, request, told.put)])
     return row, told
 
 
-def pieces_of(told: SimpleQueue[Any]) -> tuple[list[Piece], Completion]:
+def pieces_of(told: SimpleQueue[Any]) -> tuple[list[Chunk], Completion]:
     pieces = []
-    while isinstance(outcome := told.get(timeout=30), Piece):
+    while isinstance(outcome := told.get(timeout=30), Chunk):
         pieces.append(outcome)
     assert isinstance(outcome, Completion), outcome
     return pieces, outcome
 
 
-def unstoppable(engine: LocalEngine) -> Request:
+def unstoppable(engine: TorchEngine) -> Request:
     """A question whose answer is long."""
     asked = [ask(text, LONG) for text in prompts(16)]
     longest = max(engine.generate("base", asked), key=lambda made: made.output_tokens)
@@ -56,7 +56,7 @@ def unstoppable(engine: LocalEngine) -> Request:
 @pytest.mark.parametrize("start", [1, 3, 7])
 @pytest.mark.parametrize("length", [1, 2, 6])
 def test_an_answer_ends_before_the_first_stop_string(
-    mixed: LocalEngine, streamed: bool, start: int, length: int
+    mixed: TorchEngine, streamed: bool, start: int, length: int
 ) -> None:
     (whole,) = mixed.generate("base", [ask("write", 30)])
     stop = whole.text[start : start + length]
@@ -72,7 +72,7 @@ def test_an_answer_ends_before_the_first_stop_string(
     assert made.finish == "stop" and made.output_tokens < whole.output_tokens
 
 
-def test_text_that_might_have_become_a_stop_string_is_not_lost(mixed: LocalEngine) -> None:
+def test_text_that_might_have_become_a_stop_string_is_not_lost(mixed: TorchEngine) -> None:
     (whole,) = mixed.generate("base", [ask("write", 12)])
     (made,) = mixed.generate("base", [ask("write", 12, stop=(whole.text[-3:] + "§",))])
     assert (made.text, made.finish) == (whole.text, whole.finish)
@@ -91,7 +91,7 @@ def test_characters_come_whole(another_smoke: Loaded) -> None:
     assert shown == another_smoke.tokenizer.decode(ids[:4])
 
 
-def test_likelihoods_are_those_of_the_model(mixed: LocalEngine, another_smoke: Loaded) -> None:
+def test_likelihoods_are_those_of_the_model(mixed: TorchEngine, another_smoke: Loaded) -> None:
     request = ask("sort", logprobs=3)
     job, told = listening(mixed, "base", request)
     mixed.submit([job])
@@ -109,7 +109,7 @@ def test_likelihoods_are_those_of_the_model(mixed: LocalEngine, another_smoke: L
         ids.append(int(best.indices[0]))
 
 
-def test_time_to_the_first_token_and_usage_are_told(mixed: LocalEngine) -> None:
+def test_time_to_the_first_token_and_usage_are_told(mixed: TorchEngine) -> None:
     job, told = listening(mixed, "codegen", ask("sum"))
     mixed.submit([job])
     _, made = pieces_of(told)
@@ -117,7 +117,7 @@ def test_time_to_the_first_token_and_usage_are_told(mixed: LocalEngine) -> None:
     assert made.first_token_s is not None and 0 < made.first_token_s < made.latency_s
 
 
-def test_a_cancelled_row_is_gone_at_the_next_token(mixed: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cancelled_row_is_gone_at_the_next_token(mixed: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     job, told = listening(mixed, "base", unstoppable(mixed))
     other, others = listening(mixed, "codegen", ask("sum", 40))
     steps: list[list[str]] = []
@@ -129,15 +129,15 @@ def test_a_cancelled_row_is_gone_at_the_next_token(mixed: LocalEngine, monkeypat
 
     monkeypatch.setattr(TorchBatch, "step", watched)
     mixed.submit([job, other])
-    assert isinstance(told.get(timeout=30), Piece)
+    assert isinstance(told.get(timeout=30), Chunk)
     job.cancel()
     pieces_of(others)
     assert sum(map(len, steps)) <= 1
     while not told.empty():
-        assert isinstance(told.get(), Piece)
+        assert isinstance(told.get(), Chunk)
 
 
-def test_a_cancelled_request_that_waits_is_never_begun(mixed: LocalEngine) -> None:
+def test_a_cancelled_request_that_waits_is_never_begun(mixed: TorchEngine) -> None:
     request = unstoppable(mixed)
     busy = [listening(mixed, "base", request) for _ in range(8)]
     waiting, told = listening(mixed, "base", ask("sum"))
@@ -145,14 +145,14 @@ def test_a_cancelled_request_that_waits_is_never_begun(mixed: LocalEngine) -> No
     waiting.cancel()
     for job, _ in busy:
         job.cancel()
-    while mixed.load() != (0, 0):
+    while mixed.queue_depth() != (0, 0):
         time.sleep(0.01)
     assert told.empty()
 
 
 def test_a_full_queue_takes_all_of_a_request_or_nothing(another_smoke: Loaded) -> None:
-    request = unstoppable(LocalEngine(another_smoke, {}, batch_size=16))
-    engine = LocalEngine(another_smoke, {}, batch_size=1, max_waiting=2)
+    request = unstoppable(TorchEngine(another_smoke, {}, batch_size=16))
+    engine = TorchEngine(another_smoke, {}, batch_size=1, max_waiting=2)
     running, told = listening(engine, "base", request)
     engine.submit([running])
     told.get(timeout=30)
@@ -161,18 +161,18 @@ def test_a_full_queue_takes_all_of_a_request_or_nothing(another_smoke: Loaded) -
     pair = [listening(engine, "base", ask("two"))[0] for _ in range(2)]
     with pytest.raises(Busy, match="1 requests wait already"):
         engine.submit(pair)
-    assert engine.load() == (1, 1)
+    assert engine.queue_depth() == (1, 1)
     with pytest.raises(BadData, match="4 answers at once never fit here; ask for 3 at most"):
         engine.submit([*pair, *pair])
     engine.submit(pair[:1])
     for job in (running, first, *pair):
         job.cancel()
-    while engine.load() != (0, 0):
+    while engine.queue_depth() != (0, 0):
         time.sleep(0.01)
 
 
 def test_a_machine_without_another_thread_is_busy_and_the_next_request_tries_again(
-    mixed: LocalEngine, monkeypatch: pytest.MonkeyPatch
+    mixed: TorchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none_left(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -187,23 +187,25 @@ def test_a_machine_without_another_thread_is_busy_and_the_next_request_tries_aga
 
 def test_a_flood_for_one_adapter_does_not_hold_up_the_other(cast: Cast, another_smoke: Loaded) -> None:
     folders = {name: cast.folders[name] for name in ("codegen", "docstring")}
-    engine = LocalEngine(another_smoke, folders, batch_size=2)
+    engine = TorchEngine(another_smoke, folders, batch_size=2)
     ended: list[str] = []
-    flood = engine.prepare([("codegen", ask(text), lambda told: ended.append("codegen")) for text in prompts(30)])
+    flood = engine.prepare(
+        [Submission("codegen", ask(text), lambda told: ended.append("codegen")) for text in prompts(30)]
+    )
     told: SimpleQueue[Any] = SimpleQueue()
-    [late] = engine.prepare([("docstring", ask("sum"), told.put)])
+    [late] = engine.prepare([Submission("docstring", ask("sum"), told.put)])
     engine.submit([*flood, late])
     pieces_of(told)
-    assert engine.load()[1] > 20
+    assert engine.queue_depth()[1] > 20
     for job in flood:
         job.cancel()
-    while engine.load() != (0, 0):
+    while engine.queue_depth() != (0, 0):
         time.sleep(0.01)
 
 
-def test_an_adapter_that_is_dropped_finishes_what_it_began(mixed: LocalEngine, cast: Cast) -> None:
+def test_an_adapter_that_is_dropped_finishes_what_it_began(mixed: TorchEngine, cast: Cast) -> None:
     job, told = listening(mixed, "codegen", ask("sum of numbers"))
-    mixed.drop("codegen")
+    mixed.unload_adapter("codegen")
     mixed.submit([job])
     assert pieces_of(told)[1].text == cast.says("codegen", "sum of numbers")
     with pytest.raises(UnknownModel, match="loaded: base, docstring"):
@@ -220,23 +222,23 @@ def test_an_adapter_that_is_dropped_finishes_what_it_began(mixed: LocalEngine, c
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_what_is_not_plain_lora_is_refused_by_name(
-    mixed: LocalEngine, cast: Cast, tmp_path: Path, change: dict[str, Any], word: str
+    mixed: TorchEngine, cast: Cast, tmp_path: Path, change: dict[str, Any], word: str
 ) -> None:
     config = read_json(cast.folders["codegen"] / "adapter_config.json") | change
     write_json(tmp_path / "adapter_config.json", config)
     save_file(load_file(cast.folders["codegen"] / "adapter_model.safetensors"), tmp_path / "adapter_model.safetensors")
     with pytest.raises(BadData, match=f"only plain LoRA is served.*{word}"):
-        mixed.put("codegen", tmp_path)
+        mixed.load_adapter("codegen", tmp_path)
     assert mixed.generate("codegen", [ask("sum")])[0].text == cast.says("codegen", "sum")
 
 
-def test_weights_that_are_no_numbers_are_refused(mixed: LocalEngine, cast: Cast, tmp_path: Path) -> None:
+def test_weights_that_are_no_numbers_are_refused(mixed: TorchEngine, cast: Cast, tmp_path: Path) -> None:
     write_json(tmp_path / "adapter_config.json", read_json(cast.folders["codegen"] / "adapter_config.json"))
     tensors = load_file(cast.folders["codegen"] / "adapter_model.safetensors")
     next(iter(tensors.values()))[0, 0] = torch.nan
     save_file(tensors, tmp_path / "adapter_model.safetensors")
     with pytest.raises(BadData, match="not finite"):
-        mixed.put("codegen", tmp_path)
+        mixed.load_adapter("codegen", tmp_path)
 
 
 def test_rslora_s_scale_is_honoured(another_smoke: Loaded, tmp_path: Path) -> None:
@@ -245,7 +247,7 @@ def test_rslora_s_scale_is_honoured(another_smoke: Loaded, tmp_path: Path) -> No
     folder = made_adapter(tmp_path / "one", SMOKE, ["qkv_proj"], seed=9)
     write_json(folder / "adapter_config.json", read_json(folder / "adapter_config.json") | {"use_rslora": True})
     merged = PeftModel.from_pretrained(load_base(SMOKE).model, str(folder)).merge_and_unload().eval()
-    (made,) = LocalEngine(another_smoke, {"one": folder}, batch_size=1).generate("one", [ask("sum")])
+    (made,) = TorchEngine(another_smoke, {"one": folder}, batch_size=1).generate("one", [ask("sum")])
     assert made.text == alone(merged, another_smoke.tokenizer, ask("sum"))
 
 
@@ -272,7 +274,7 @@ def test_every_kind_of_attention_is_the_models_own(kind: str, another_smoke: Loa
     model = AutoModelForCausalLM.from_config(kinds_of_attention()[kind], attn_implementation="sdpa").eval()
     for parameter in model.parameters():
         parameter.data *= 4  # far from the ties of a fresh model
-    engine = LocalEngine(Loaded(model, another_smoke.tokenizer, ""), {}, batch_size=4)
+    engine = TorchEngine(Loaded(model, another_smoke.tokenizer, ""), {}, batch_size=4)
     requests = [ask(text, 20) for text in prompts(10)]
     answers = [made.text for made in engine.generate("base", requests)]
     assert answers == [alone(model, another_smoke.tokenizer, request) for request in requests]
@@ -283,7 +285,7 @@ def test_rows_share_a_room_that_they_never_outgrow_and_a_long_one_gets_its_turn(
 ) -> None:
     monkeypatch.setattr(local, "_cells", lambda _: 400)
     folders = {name: cast.folders[name] for name in ("codegen", "docstring")}
-    engine = LocalEngine(another_smoke, folders, batch_size=16)
+    engine = TorchEngine(another_smoke, folders, batch_size=16)
     seen: list[tuple[int, int]] = []
     step = TorchBatch.step
 
@@ -294,8 +296,10 @@ def test_rows_share_a_room_that_they_never_outgrow_and_a_long_one_gets_its_turn(
     monkeypatch.setattr(TorchBatch, "step", watched)
     texts = prompts(60)
     ended: SimpleQueue[str] = SimpleQueue()
-    flood = [("codegen", ask(text, 2 + i % 7), lambda told: ended.put("short")) for i, text in enumerate(texts)]
-    long = ("docstring", ask("sum " * 150, 100), lambda told: ended.put("long"))
+    flood = [
+        Submission("codegen", ask(text, 2 + i % 7), lambda told: ended.put("short")) for i, text in enumerate(texts)
+    ]
+    long = Submission("docstring", ask("sum " * 150, 100), lambda told: ended.put("long"))
     engine.submit(engine.prepare([*flood[:20], long, *flood[20:]], streamed=False))
     order = [ended.get(timeout=60) for _ in range(61)]
     assert order.index("long") < 20
@@ -330,9 +334,9 @@ def test_room_is_made_for_the_rows_that_are_there_not_for_those_that_were() -> N
     assert float(slots._layers[0][0][:16, :, :GRAIN].sum()) == 16 * GRAIN
 
 
-def test_an_answer_ends_where_the_context_does(mixed: LocalEngine) -> None:
+def test_an_answer_ends_where_the_context_does(mixed: TorchEngine) -> None:
     text = "sum " * 100
-    [job] = mixed.prepare([("base", ask(text), print)])
+    [job] = mixed.prepare([Submission("base", ask(text), print)])
     left = mixed.context - job.prompt_tokens
     assert 0 < left < mixed.context
     (made,) = mixed.generate("base", [ask(text, 10 * mixed.context, temperature=3.0)])
@@ -342,18 +346,18 @@ def test_an_answer_ends_where_the_context_does(mixed: LocalEngine) -> None:
 
 
 def test_what_is_asked_together_is_answered_by_one_version(
-    mixed: LocalEngine, cast: Cast, monkeypatch: pytest.MonkeyPatch
+    mixed: TorchEngine, cast: Cast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = LocalEngine._read_prompt
+    read = TorchEngine._read_prompt
 
-    def reloading(self: LocalEngine, request: Request) -> list[int]:
+    def reloading(self: TorchEngine, request: Request) -> list[int]:
         self.put("codegen", cast.folders["codegen2"])
         return read(self, request)
 
     before = mixed.models()["codegen"]
     with monkeypatch.context() as during:
-        during.setattr(LocalEngine, "_read_prompt", reloading)
-        jobs = mixed.prepare([("codegen", ask(text), print) for text in ("sum", "sort", "sum")])
+        during.setattr(TorchEngine, "_read_prompt", reloading)
+        jobs = mixed.prepare([Submission("codegen", ask(text), print) for text in ("sum", "sort", "sum")])
     assert {job.sha256 for job in jobs} == {before} != {mixed.models()["codegen"]}
     assert jobs[0].prompt == jobs[2].prompt != jobs[1].prompt
 

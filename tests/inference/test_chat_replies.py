@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bilora.inference.chat_replies import ONLY_REASONING, Reply, UnusableReply, read_reply, read_stream
+from bilora.inference.endpoint.chat_replies import ONLY_REASONING, Reply, UnusableReply, read_reply, read_stream
 
 
 def body(message: Any, finish: Any = "stop", **more: Any) -> bytes:

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loopback import Reply, Server, answer
+from support.loopback import Reply, Server, answer
 
 from bilora.errors import BadData, BiloraError, Unreachable
-from bilora.inference.chat_client import seconds
-from bilora.inference.endpoint import EndpointEngine
+from bilora.inference.endpoint.client import seconds
+from bilora.inference.endpoint.engine import EndpointEngine
 from bilora.outside import Endpoint
-from bilora.ports import Request
 from bilora.records import Message
+from bilora.requests import Request, SamplingParams
 
 KEY = "sk-very-secret-key"
 
@@ -36,9 +36,7 @@ def requests(count: int = 1) -> list[Request]:
                 Message(role="system", content="Answer."),
                 Message(role="user", content=f"question {number}"),
             ),
-            max_new_tokens=64,
-            temperature=0.5,
-            seed=9,
+            sampling=SamplingParams(max_tokens=64, temperature=0.5, seed=9),
         )
         for number in range(count)
     ]

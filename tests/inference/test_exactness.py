@@ -6,11 +6,11 @@ import random
 from typing import Any
 
 import pytest
-from cast import Cast, ask, prompts
-from crowd import differing, shuffled
+from support.cast import Cast, ask, prompts
+from support.crowd import differing, shuffled
 
-from bilora.inference.local import LocalEngine
-from bilora.inference.lora import AdapterRows
+from bilora.inference.torch.engine import TorchEngine
+from bilora.inference.torch.lora import AdapterRows
 
 
 def test_the_systems_do_answer_differently(cast: Cast) -> None:
@@ -22,50 +22,50 @@ def test_the_systems_do_answer_differently(cast: Cast) -> None:
             assert version == other or same <= 2
 
 
-def test_every_answer_is_its_own_adapters(mixed: LocalEngine, cast: Cast) -> None:
+def test_every_answer_is_its_own_adapters(mixed: TorchEngine, cast: Cast) -> None:
     asked = shuffled(200)
     asked += random.Random(2).choices(asked, k=60)
     assert differing(mixed, cast, asked, reload_at=300) == 0
 
 
-def test_a_benchmark_s_mixed_batches_are_exact(mixed: LocalEngine, cast: Cast) -> None:
+def test_a_benchmark_s_mixed_batches_are_exact(mixed: TorchEngine, cast: Cast) -> None:
     asked = shuffled(40)
     answers = mixed.generate_mixed([(system, ask(text)) for system, text in asked])
     assert [made.text for made in answers] == [cast.says(system, text) for system, text in asked]
 
 
 def test_one_adapter_for_the_whole_model_would_be_seen(
-    mixed: LocalEngine, cast: Cast, monkeypatch: pytest.MonkeyPatch
+    mixed: TorchEngine, cast: Cast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The classic bug put back: every request sets the model's adapter, and the whole batch has it."""
     current: list[Any] = [None]
-    prepare, layers = LocalEngine.prepare, AdapterRows._layers
+    prepare, layers = TorchEngine.prepare, AdapterRows._layers
 
-    def prepare_and_set(self: LocalEngine, *given: Any, **named: Any) -> Any:
+    def prepare_and_set(self: TorchEngine, *given: Any, **named: Any) -> Any:
         jobs = prepare(self, *given, **named)
         current[0] = jobs[-1].adapter
         return jobs
 
-    monkeypatch.setattr(LocalEngine, "prepare", prepare_and_set)
+    monkeypatch.setattr(TorchEngine, "prepare", prepare_and_set)
     monkeypatch.setattr(AdapterRows, "_layers", lambda self, adapters: layers(self, [current[0]] * len(adapters)))
     assert differing(mixed, cast, shuffled(30)) > 20
 
 
 def test_columns_of_other_adapters_that_are_not_blanked_would_be_seen(
-    mixed: LocalEngine, cast: Cast, monkeypatch: pytest.MonkeyPatch
+    mixed: TorchEngine, cast: Cast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
 
     def nothing(adapters: Any, mix: Any, ranks: tuple[int, ...], device: Any) -> Any:
         return torch.zeros(len(adapters), 1, sum(ranks), dtype=torch.bool)
 
-    monkeypatch.setattr("bilora.inference.lora._foreign", nothing)
+    monkeypatch.setattr("bilora.inference.torch.lora._foreign", nothing)
     assert differing(mixed, cast, shuffled(30)) > 20
 
 
 @pytest.mark.parametrize("temperature", [0.7, 1.5])
 @pytest.mark.parametrize("top_p", [1.0, 0.8])
-def test_a_seed_gives_the_same_answer_in_any_company(mixed: LocalEngine, temperature: float, top_p: float) -> None:
+def test_a_seed_gives_the_same_answer_in_any_company(mixed: TorchEngine, temperature: float, top_p: float) -> None:
     asked = [
         (system, ask(text, temperature=temperature, top_p=top_p, seed=seed))
         for seed, (system, text) in enumerate(shuffled(8))

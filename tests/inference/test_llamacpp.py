@@ -17,20 +17,24 @@ from typing import Any
 
 import pytest
 import torch
-from cast import SMOKE, Cast, alone, ask, prompts
-from crowd import differing, shuffled
-from lora import made_adapter
 from safetensors.torch import load_file, save_file
+from support.cast import SMOKE, Cast, alone, ask, prompts
+from support.crowd import differing, shuffled
+from support.lora import made_adapter
 
+from bilora.bases.loading import load_base
 from bilora.errors import BadData, BiloraError
-from bilora.inference import llama_library, llama_trial, llamacpp, room
-from bilora.inference.llama_library import Context
-from bilora.inference.llamacpp import LlamaBatch, LlamaEngine
-from bilora.inference.loading import load_base
-from bilora.inference.local import LocalEngine
+from bilora.inference import memory as room
+from bilora.inference.llamacpp import amx_check as llama_trial
+from bilora.inference.llamacpp import bindings as llama_library
+from bilora.inference.llamacpp import engine as llamacpp
+from bilora.inference.llamacpp.bindings import Context
+from bilora.inference.llamacpp.engine import LlamaBatch, LlamaEngine
+from bilora.inference.torch.engine import TorchEngine
 from bilora.params import Base, Quantization
-from bilora.ports import Piece, Progress, Request, Token
+from bilora.protocols import Progress
 from bilora.records import Completion
+from bilora.requests import Chunk, Request, Submission, Token
 from bilora.storage import read_json, write_json
 
 TWO = ("codegen", "docstring")
@@ -58,14 +62,14 @@ def engine(library: Any, cast: Cast, kept: Path) -> Iterator[LlamaEngine]:
     """An engine in 32 bit with both adapters; nothing is left running."""
     made = engine_of(cast, kept)
     yield made
-    assert made.load() == (0, 0)
+    assert made.queue_depth() == (0, 0)
 
 
-def streamed(engine: LlamaEngine | LocalEngine, system: str, request: Request) -> tuple[list[Token], Completion]:
+def streamed(engine: LlamaEngine | TorchEngine, system: str, request: Request) -> tuple[list[Token], Completion]:
     told: SimpleQueue[Any] = SimpleQueue()
-    engine.submit(engine.prepare([(system, request, told.put)]))
+    engine.submit(engine.prepare([Submission(system, request, told.put)]))
     tokens: list[Token] = []
-    while isinstance(outcome := told.get(timeout=60), Piece):
+    while isinstance(outcome := told.get(timeout=60), Chunk):
         tokens += outcome.tokens
     assert isinstance(outcome, Completion), outcome
     return tokens, outcome
@@ -133,7 +137,7 @@ def test_versions_that_come_and_go_leave_nothing_behind(engine: LlamaEngine, cas
     batch: Any = engine._loop._batch
     for turn, text in enumerate(prompts(30)):
         version = ("codegen", "codegen2")[turn % 2]
-        engine.put("codegen", cast.folders[version])
+        engine.load_adapter("codegen", cast.folders[version])
         (made,) = engine.generate("codegen", [ask(text)])
         assert made.text == cast.says(version, text)
     gc.collect()
@@ -147,7 +151,7 @@ def test_a_seed_gives_the_answer_that_torch_gives(engine: LlamaEngine, cast: Cas
     asked = [
         (system, ask(text, temperature=0.9, top_p=top_p, seed=seed)) for seed, (system, text) in enumerate(shuffled(12))
     ]
-    local = LocalEngine(load_base(SMOKE), {name: cast.folders[name] for name in TWO}, batch_size=8)
+    local = TorchEngine(load_base(SMOKE), {name: cast.folders[name] for name in TWO}, batch_size=8)
     expected = [made.text for made in local.generate_mixed(asked)]
     assert (
         sum(text != cast.says(system, one.sample_id) for text, (system, one) in zip(expected, asked, strict=True)) > 20
@@ -157,7 +161,7 @@ def test_a_seed_gives_the_answer_that_torch_gives(engine: LlamaEngine, cast: Cas
 
 
 def test_stop_strings_likelihoods_and_counts_are_torch_s(engine: LlamaEngine, another_smoke: Any) -> None:
-    local = LocalEngine(another_smoke, {}, batch_size=1)
+    local = TorchEngine(another_smoke, {}, batch_size=1)
     (whole,) = local.generate("base", [ask("write", 30)])
     request = ask("write", 30, stop=(whole.text[7:10],), logprobs=3)
     (tokens, made), (expected, reference) = streamed(engine, "base", request), streamed(local, "base", request)
@@ -183,7 +187,7 @@ def test_a_prompt_longer_than_one_pass_is_read_whole(
 
 def test_an_answer_ends_where_the_context_does(engine: LlamaEngine) -> None:
     text = "sum " * 200
-    [job] = engine.prepare([("base", ask(text), print)])
+    [job] = engine.prepare([Submission("base", ask(text), print)])
     room_left = engine.context - job.prompt_tokens
     assert 0 < room_left < engine.context
     (made,) = engine.generate("base", [ask(text, 10 * engine.context, temperature=3.0)])
@@ -314,7 +318,7 @@ def test_phi3_s_other_forms_are_converted_too(library: Any, tmp_path: Path, conf
     assert len(list(Path(base.id).glob("*.safetensors"))) > 2
     adapter = made_adapter(tmp_path / "one", base, ["o_proj", "down_proj"], seed=4)
     engine = LlamaEngine(base, "f32", {"one": adapter}, batch_size=4, cache=tmp_path / "kept")
-    local = LocalEngine(load_base(base), {"one": adapter}, batch_size=4)
+    local = TorchEngine(load_base(base), {"one": adapter}, batch_size=4)
     requests = [ask(text, 20) for text in prompts(8)]
     for system in ("base", "one"):
         expected = [made.text for made in local.generate(system, requests)]
@@ -358,7 +362,7 @@ def test_an_adapter_of_another_base_is_refused(engine: LlamaEngine, cast: Cast, 
     base = phi3(tmp_path / "models", hidden_size=128)
     other = made_adapter(tmp_path / "one", base, ["o_proj"], seed=4)
     with pytest.raises(BadData, match="does not fit the base"):
-        engine.put("codegen", other)
+        engine.load_adapter("codegen", other)
     assert engine.generate("codegen", [ask("sum")])[0].text == cast.says("codegen", "sum")
 
 

@@ -8,21 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lora import made_adapter
+from support.lora import made_adapter
 
+from bilora.bases.loading import base_files, base_revision, load_base
 from bilora.errors import BadData
-from bilora.inference.loading import base_files, base_revision, load_base
-from bilora.inference.local import LocalEngine
+from bilora.inference.torch.engine import TorchEngine
 from bilora.params import Base
-from bilora.ports import Request
 from bilora.records import Message
+from bilora.requests import Request, SamplingParams
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = Base(id=str(ROOT / "models" / "smoke"))
 
 
 def ask(number: int, words: int = 3, **extra: Any) -> Request:
-    return Request(str(number), (Message(role="user", content="def f(x): " * words),), 12, **extra)
+    return Request(
+        str(number), (Message(role="user", content="def f(x): " * words),), SamplingParams(max_tokens=12, **extra)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -36,25 +38,25 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def engine(adapters: dict[str, Path]) -> Iterator[LocalEngine]:
-    yield LocalEngine(load_base(BASE), adapters, batch_size=4)
+def engine(adapters: dict[str, Path]) -> Iterator[TorchEngine]:
+    yield TorchEngine(load_base(BASE), adapters, batch_size=4)
 
 
-def texts(engine: LocalEngine, system: str, count: int = 6) -> list[str]:
+def texts(engine: TorchEngine, system: str, count: int = 6) -> list[str]:
     return [answer.text for answer in engine.generate(system, [ask(n, n + 1) for n in range(count)])]
 
 
-def test_each_system_answers_with_its_own_weights(engine: LocalEngine, adapters: dict[str, Path]) -> None:
+def test_each_system_answers_with_its_own_weights(engine: TorchEngine, adapters: dict[str, Path]) -> None:
     alone = {
-        name: texts(LocalEngine(load_base(BASE), {name: path}, batch_size=4), name) for name, path in adapters.items()
+        name: texts(TorchEngine(load_base(BASE), {name: path}, batch_size=4), name) for name, path in adapters.items()
     }
-    alone["base"] = texts(LocalEngine(load_base(BASE), {}, batch_size=4), "base")
+    alone["base"] = texts(TorchEngine(load_base(BASE), {}, batch_size=4), "base")
     assert len({tuple(answers) for answers in alone.values()}) == 3
     for name in ("left", "base", "right", "left", "right", "base"):
         assert texts(engine, name) == alone[name]
 
 
-def test_answers_come_back_in_the_order_asked(engine: LocalEngine) -> None:
+def test_answers_come_back_in_the_order_asked(engine: TorchEngine) -> None:
     asked = [ask(n, words) for n, words in enumerate((2, 30, 1, 12, 5))]
     answers = engine.generate("left", asked)
     assert [answer.sample_id for answer in answers] == ["0", "1", "2", "3", "4"]
@@ -62,29 +64,29 @@ def test_answers_come_back_in_the_order_asked(engine: LocalEngine) -> None:
     assert sorted(range(5), key=lengths.__getitem__) == [2, 0, 4, 3, 1]
 
 
-def test_an_unknown_system_is_an_error_and_never_the_base(engine: LocalEngine) -> None:
+def test_an_unknown_system_is_an_error_and_never_the_base(engine: TorchEngine) -> None:
     with pytest.raises(BadData, match="no such model is loaded; loaded: base, left, right"):
         engine.generate("centre", [ask(1)])
 
 
 def test_an_adapter_of_another_shape_does_not_load(tmp_path: Path, adapters: dict[str, Path]) -> None:
     with pytest.raises(BadData, match="does not fit the base"):
-        LocalEngine(load_base(Base(id=str(ROOT / "models" / "nano"))), {"left": adapters["left"]}, batch_size=1)
+        TorchEngine(load_base(Base(id=str(ROOT / "models" / "nano"))), {"left": adapters["left"]}, batch_size=1)
 
 
 def test_a_file_that_is_written_over_disturbs_no_answer(tmp_path: Path, adapters: dict[str, Path]) -> None:
     folder = shutil.copytree(adapters["left"], tmp_path / "left")
-    engine = LocalEngine(load_base(BASE), {"left": folder}, batch_size=4)
+    engine = TorchEngine(load_base(BASE), {"left": folder}, batch_size=4)
     before = texts(engine, "left")
     (folder / "adapter_model.safetensors").write_bytes(b"nothing")
     assert texts(engine, "left") == before
 
 
-def test_greedy_answers_repeat(engine: LocalEngine) -> None:
+def test_greedy_answers_repeat(engine: TorchEngine) -> None:
     assert texts(engine, "right") == texts(engine, "right")
 
 
-def test_sampled_answers_follow_their_seed(engine: LocalEngine) -> None:
+def test_sampled_answers_follow_their_seed(engine: TorchEngine) -> None:
     def sampled(seed: int) -> str:
         return engine.generate("base", [ask(1, temperature=1.5, seed=seed)])[0].text
 
@@ -92,7 +94,7 @@ def test_sampled_answers_follow_their_seed(engine: LocalEngine) -> None:
     assert len({sampled(seed) for seed in range(4)}) > 1
 
 
-def test_an_answer_that_does_not_end_says_length(engine: LocalEngine) -> None:
+def test_an_answer_that_does_not_end_says_length(engine: TorchEngine) -> None:
     answers = engine.generate("right", [ask(n) for n in range(3)])
     for answer in answers:
         assert answer.output_tokens <= 12

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bilora.inference import onednn
+from bilora.inference.torch import onednn
 
 WEIGHT = torch.zeros(8, 4)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from cast import ask
+from support.cast import ask
 
-from bilora.inference.local import LocalEngine
 from bilora.inference.openmp import rest
+from bilora.inference.torch.engine import TorchEngine
 
 
 @pytest.fixture
@@ -43,6 +43,6 @@ def test_they_are_let_go_and_come_again(computed: int) -> None:
     assert threads() >= computed
 
 
-def test_who_asks_an_engine_keeps_none(mixed: LocalEngine, computed: int) -> None:
+def test_who_asks_an_engine_keeps_none(mixed: TorchEngine, computed: int) -> None:
     mixed.generate("base", [ask("a list")])
     assert fewer_than(computed)

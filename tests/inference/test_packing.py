@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from tests.cast import SMOKE, Cast
 from torch.nn import Linear
 
-from bilora.inference import packing
-from bilora.inference.loading import load_base
-from bilora.inference.lora import AdapterRows, read_adapter
-from bilora.inference.packing import ALL_ROWS, FEW_ROWS, PackedLinear, pack
+from bilora.bases.loading import load_base
+from bilora.inference.torch import packed_linear as packing
+from bilora.inference.torch.lora import AdapterRows, read_adapter
+from bilora.inference.torch.packed_linear import ALL_ROWS, FEW_ROWS, PackedLinear, pack
 from bilora.params import Base
-from tests.cast import SMOKE, Cast
 
 SMOKE_16 = Base(id=SMOKE.id, dtype="bfloat16")
 

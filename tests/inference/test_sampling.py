@@ -4,10 +4,10 @@ from collections import Counter
 
 import pytest
 import torch
-from cast import ask, prompts
+from support.cast import ask, prompts
 
-from bilora.inference.local import LocalEngine
 from bilora.inference.sampling import penalise
+from bilora.inference.torch.engine import TorchEngine
 
 LONG = 120
 
@@ -24,7 +24,7 @@ def test_penalties_are_taken_off_what_the_answer_holds() -> None:
 
 
 @pytest.mark.parametrize("penalty", ["frequency_penalty", "presence_penalty"])
-def test_a_penalised_row_repeats_less_and_its_neighbours_are_what_they_were(mixed: LocalEngine, penalty: str) -> None:
+def test_a_penalised_row_repeats_less_and_its_neighbours_are_what_they_were(mixed: TorchEngine, penalty: str) -> None:
     texts = prompts(8)
     plain = [ask(text, LONG) for text in texts]
     penalised = [ask(text, LONG, **{penalty: 2.0}) for text in texts]

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loopback import Reply, Server, answer
+from support.loopback import Reply, Server, answer
 
 from bilora.errors import BadData, Unreachable
-from bilora.inference.endpoint import EndpointEngine
-from bilora.inference.local import LocalEngine
+from bilora.inference.endpoint.engine import EndpointEngine
+from bilora.inference.torch.engine import TorchEngine
 from bilora.outside import Endpoint
-from bilora.ports import Request
 from bilora.records import Completion, Message
+from bilora.requests import Request, SamplingParams
 
 
 def request(text: str = "Write a function that adds.", tokens: int = 24) -> Request:
-    return Request("s", (Message(role="user", content=text),), tokens)
+    return Request("s", (Message(role="user", content=text),), SamplingParams(max_tokens=tokens))
 
 
 def drained(stream: Generator[str, None, Completion]) -> tuple[str, Completion]:
@@ -32,11 +32,11 @@ def drained(stream: Generator[str, None, Completion]) -> tuple[str, Completion]:
 
 
 @pytest.fixture(scope="module")
-def engine(smoke_loaded: Any) -> LocalEngine:
-    return LocalEngine(smoke_loaded, {}, batch_size=4)
+def engine(smoke_loaded: Any) -> TorchEngine:
+    return TorchEngine(smoke_loaded, {}, batch_size=4)
 
 
-def test_the_pieces_are_the_answer(engine: LocalEngine) -> None:
+def test_the_pieces_are_the_answer(engine: TorchEngine) -> None:
     (whole,) = engine.generate("base", [request()])
     text, made = drained(engine.stream("base", request()))
     assert (text, made.text, made.output_tokens, made.finish) == (
@@ -47,24 +47,24 @@ def test_the_pieces_are_the_answer(engine: LocalEngine) -> None:
     )
 
 
-def test_closing_ends_the_work_and_frees_the_model(engine: LocalEngine) -> None:
+def test_closing_ends_the_work_and_frees_the_model(engine: TorchEngine) -> None:
     stream = engine.stream("base", request(tokens=400))
     next(stream)
     stream.close()
     for thread in threading.enumerate():
         if thread.name == "batch":
             thread.join(5)
-    assert engine.load() == (0, 0)
+    assert engine.queue_depth() == (0, 0)
     assert engine.generate("base", [request(tokens=2)])[0].output_tokens == 2
 
 
-def test_an_unknown_model_is_refused_before_anything_is_made(engine: LocalEngine) -> None:
+def test_an_unknown_model_is_refused_before_anything_is_made(engine: TorchEngine) -> None:
     with pytest.raises(BadData, match="no such model"):
         next(engine.stream("poetry", request()))
     assert engine.generate("base", [request(tokens=2)])
 
 
-def test_a_failure_in_the_model_reaches_the_reader(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_in_the_model_reaches_the_reader(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("out of memory")
 
@@ -151,7 +151,7 @@ def test_a_stream_that_is_cut_off_is_one_sentence(server: Server) -> None:
         list(remote(server).stream("codegen", request()))
 
 
-def test_two_readers_take_turns(engine: LocalEngine, tmp_path: Path) -> None:
+def test_two_readers_take_turns(engine: TorchEngine, tmp_path: Path) -> None:
     expected = engine.generate("base", [request("one"), request("two")])
     found: dict[str, str] = {}
 

@@ -11,7 +11,7 @@ import pytest
 from bilora.errors import BadData
 from bilora.metrics import SmoothedBleu
 from bilora.metrics.bleu import corpus_bleu, sentence_bleu
-from bilora.ports import Referees
+from bilora.protocols import Referees
 from bilora.records import Sample
 
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "codexglue"

@@ -10,7 +10,7 @@ import pytest
 
 from bilora.metrics import Functional
 from bilora.metrics.functional import pass_at_k
-from bilora.ports import Progress, Referees, silent
+from bilora.protocols import Progress, Referees, no_progress
 from bilora.records import Outcome, Program, Sample, Score
 
 
@@ -19,7 +19,7 @@ class StubSandbox:
         self.outcomes = outcomes
         self.programs: list[Program] = []
 
-    def run_many(self, programs: Iterable[Program], *, progress: Progress = silent) -> Iterator[Outcome]:
+    def run_many(self, programs: Iterable[Program], *, progress: Progress = no_progress) -> Iterator[Outcome]:
         self.programs = list(programs)
         for outcome in self.outcomes:
             progress(1)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loopback import Reply, Server, answer
+from support.loopback import Reply, Server, answer
 
 from bilora.errors import BiloraError, Unreachable
-from bilora.inference.endpoint import EndpointEngine
+from bilora.inference.endpoint.engine import EndpointEngine
 from bilora.metrics import EndpointJudge
 from bilora.outside import Endpoint
 from bilora.records import Message, Sample

@@ -11,7 +11,7 @@ import sacrebleu
 from bilora.errors import BadData
 from bilora.metrics import SacreMetrics
 from bilora.metrics.sacre import corpus_scores
-from bilora.ports import Referees
+from bilora.protocols import Referees
 from bilora.records import Sample, Score
 
 HYPOTHESES = ["Return the sum of two numbers.", "Opens a file for reading", "Close file", ""]

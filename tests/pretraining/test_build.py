@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from distributions import distribution
+from support.distributions import distribution
 from transformers import PreTrainedTokenizerFast
 
+from bilora.bases.loading import load_base
 from bilora.errors import BadData
-from bilora.inference.loading import load_base
-from bilora.inference.local import LocalEngine
+from bilora.inference.torch.engine import TorchEngine
 from bilora.params import Base
-from bilora.ports import Request
 from bilora.pretraining.build import build_base
 from bilora.pretraining.corpus import source_texts
 from bilora.pretraining.recipe import Pretraining, read_pretraining
@@ -27,6 +26,7 @@ from bilora.pretraining.speed import flops_per_token
 from bilora.pretraining.tokenizer import train_tokenizer
 from bilora.pretraining.train import Pretrained, new_model, pretrain
 from bilora.records import Message
+from bilora.requests import Request, SamplingParams
 from bilora.sources.exercises import exercises
 from bilora.sources.installed import modules
 from bilora.storage import read_json, sha256_tree
@@ -57,8 +57,10 @@ def test_the_folder_is_a_base_with_its_card_and_manifest(recipe: Pretraining, tm
     card = (tmp_path / "base" / "README.md").read_text(encoding="utf-8")
     assert "| pluggy | " in card and "20 generated exercises" in card and f"{facts['parameters']:,}" in card
     assert f"{hardware()['processor']} (" in card and "OMP_NUM_THREADS=" in card
-    engine = LocalEngine(load_base(Base(id=str(tmp_path / "base"))), {}, batch_size=1)
-    (made,) = engine.generate("base", [Request("s", (Message(role="user", content="hi"),), 4)])
+    engine = TorchEngine(load_base(Base(id=str(tmp_path / "base"))), {}, batch_size=1)
+    (made,) = engine.generate(
+        "base", [Request("s", (Message(role="user", content="hi"),), SamplingParams(max_tokens=4))]
+    )
     assert 1 <= made.output_tokens <= 4
     assert any("tokens in the corpus" in line for line in said)
     assert sum("bits a byte on held-out packages" in line for line in said) == 3

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from distributions import distribution
+from support.distributions import distribution
 
 from bilora.errors import BadData
 from bilora.pretraining.corpus import _exercises as exercises_of_a_recipe

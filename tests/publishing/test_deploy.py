@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkout import ROOT
-from faulty_server import Fault
 from huggingface_hub import SpaceCard
-from loopback_hub import TOKEN, Hub
+from support.checkout import ROOT
+from support.faulty_server import Fault
+from support.loopback_hub import TOKEN, Hub
 
 from bilora.errors import BadData, Unreachable
 from bilora.hub.client import connect

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from faulty_server import Fault
-from loopback_hub import TOKEN, Hub, Repo
+from support.faulty_server import Fault
+from support.loopback_hub import TOKEN, Hub, Repo
 
 from bilora.errors import Unreachable
 from bilora.hub.client import connect

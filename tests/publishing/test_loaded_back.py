@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkout import ROOT
-from loopback_hub import TOKEN, Hub
+from support.checkout import ROOT
+from support.loopback_hub import TOKEN, Hub
 
 from bilora.hub.client import connect
 from bilora.hub.repository import Repository
@@ -41,7 +41,7 @@ def make_adapter(folder: Path, seed: int) -> Any:
     """Save an adapter with random weights as training does; return its logits."""
     import torch
 
-    from bilora.inference.loading import load_base
+    from bilora.bases.loading import load_base
     from bilora.params import Adapter, Base
     from bilora.training.adapter import attach, save
 

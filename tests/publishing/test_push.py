@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bilora.errors import NotPromotable, Unreachable
-from bilora.ports import Published
+from bilora.protocols import Published
 from bilora.publishing.local_hub import LocalHub
 from bilora.publishing.push import push
 from bilora.storage import sha256_bytes

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loopback_hub import TOKEN
-from loopback_hub import Hub as Loopback
+from support.loopback_hub import TOKEN
+from support.loopback_hub import Hub as Loopback
 
 from bilora.errors import BadData, NotPromotable
 from bilora.hub.client import connect
 from bilora.hub.repository import Repository
-from bilora.ports import Hub
+from bilora.protocols import Hub
 from bilora.publishing.hub_repositories import HubRepositories
 from bilora.publishing.local_hub import LocalHub
 from bilora.publishing.push import push, serve, served

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import descendants, orphans
+from support.processes import descendants, orphans
 
 from bilora.records import Outcome, Program
 from bilora.sandbox import ProcessSandbox

@@ -7,7 +7,7 @@ import json
 import warnings
 
 import pytest
-from real_data import real_file
+from support.real_data import real_file
 
 from bilora.records import Outcome, Program
 from bilora.sandbox import ProcessSandbox

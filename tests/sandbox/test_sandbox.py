@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from processes import descendants
+from support.processes import descendants
 
 from bilora.errors import WeakSandbox
 from bilora.records import Outcome, Program

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from cast import SMOKE, Cast
 from openai import OpenAI
-from serving_running import KEY, Running, made_engine, serving
+from support.cast import SMOKE, Cast
+from support.serving_running import KEY, Running, made_engine, serving
 
-from bilora.inference.loading import base_revision
+from bilora.bases.loading import base_revision
 from bilora.serving.app import Served
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from cast import TOKENS, Cast, ask
 from openai import APIStatusError, AuthenticationError, BadRequestError, NotFoundError, OpenAI
-from serving_running import KEY, Running
+from support.cast import TOKENS, Cast, ask
+from support.serving_running import KEY, Running
 
 from bilora.storage import adapter_sha256
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cast import Cast
+from support.cast import Cast
 
 from bilora.params import Base
 from bilora.serving.elsewhere import Bundle, ray_files, vllm_files, vllm_line

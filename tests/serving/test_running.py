@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import pytest
-from cast import TOKENS, Cast, ask, prompts
 from openai import APIStatusError, InternalServerError, OpenAI, RateLimitError
-from serving_running import Running, made_engine, serving
+from support.cast import TOKENS, Cast, ask, prompts
+from support.serving_running import Running, made_engine, serving
 
-from bilora.inference.batch import TorchBatch
-from bilora.inference.local import LocalEngine
+from bilora.inference.torch.batch import TorchBatch
+from bilora.inference.torch.engine import TorchEngine
 from bilora.serving.app import Served
 from bilora.serving.reload import Reloader
 from bilora.storage import adapter_sha256, read_json, write_json
@@ -27,7 +27,7 @@ from bilora.storage import adapter_sha256, read_json, write_json
 LONG = 200
 
 
-def plain(engine: LocalEngine, **options: object) -> Served:
+def plain(engine: TorchEngine, **options: object) -> Served:
     return Served(engine=engine, base_id="b", base_revision="r", **options)  # type: ignore[arg-type]
 
 
@@ -38,7 +38,7 @@ def say(client: OpenAI, model: str, text: str) -> str:
     return made.choices[0].message.content or ""
 
 
-def endless(engine: LocalEngine) -> str:
+def endless(engine: TorchEngine) -> str:
     """A text whose answer from the base fills all tokens."""
     longest = max(
         engine.generate("base", [ask(text, LONG) for text in prompts(16)]), key=lambda made: made.output_tokens
@@ -92,7 +92,7 @@ def test_who_leaves_frees_the_row_within_a_token(cast: Cast, stream: bool, monke
         connection = posted(running, body_of(text, stream=stream))
         until(lambda: len(cancelled) > 3)
         connection.close()
-        until(lambda: engine.load() == (0, 0))
+        until(lambda: engine.queue_depth() == (0, 0))
     assert len(cancelled) < LONG - 30
     assert sum(cancelled) <= 1
 
@@ -102,9 +102,9 @@ def test_a_full_queue_says_when_to_come_back(cast: Cast) -> None:
     body = body_of(endless(made_engine(cast)), stream=True)
     with serving(plain(engine)) as running:
         held = [posted(running, body)]
-        until(lambda: engine.load() == (1, 0))
+        until(lambda: engine.queue_depth() == (1, 0))
         held.append(posted(running, body))
-        until(lambda: engine.load() == (1, 1))
+        until(lambda: engine.queue_depth() == (1, 1))
         with pytest.raises(RateLimitError) as refusal:
             say(running.client(), "codegen", "sum")
         assert int(refusal.value.response.headers["Retry-After"]) >= 1

@@ -8,7 +8,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from serving_running import KEY, Running
+from support.serving_running import KEY, Running
 
 
 def test_nothing_that_can_be_asked_is_a_server_error(running: Running, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
-from real_data import real_file
+from support.real_data import real_file
 
 from bilora.errors import BadData, Infrastructure
 from bilora.params import FilesSource

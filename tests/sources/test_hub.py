@@ -8,7 +8,7 @@ import huggingface_hub
 import pyarrow
 import pyarrow.parquet
 import pytest
-from loopback_hub import TOKEN, Hub
+from support.loopback_hub import TOKEN, Hub
 
 from bilora.errors import BadData, Unreachable
 from bilora.hub.client import connect

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from distributions import distribution
+from support.distributions import distribution
 
 from bilora.errors import BadData
 from bilora.params import InstalledSource

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy
 import pytest
-from real_data import real_file
+from support.real_data import real_file
 
 from bilora.python_code.source import tidy
 from bilora.records import Drop, Sample

@@ -8,7 +8,7 @@ import textwrap
 from typing import Any
 
 import pytest
-from real_data import real_file
+from support.real_data import real_file
 
 from bilora.records import Drop, Row, Sample
 from bilora.tasks.docstring import TASK, documented, extract, read_function, sample, without_docstring

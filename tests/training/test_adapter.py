@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from bilora.bases.loading import base_files, load_base
 from bilora.errors import PreflightFailed
-from bilora.inference.loading import base_files, load_base
 from bilora.params import Adapter, Base
 from bilora.storage import adapter_sha256, sha256_tree
 from bilora.training.adapter import attach, save

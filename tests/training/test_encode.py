@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from real_data import real_file
+from support.real_data import real_file
 
+from bilora.bases.loading import load_tokenizer, stop_ids
 from bilora.bases.prompt import encode_prompt
 from bilora.errors import PreflightFailed
-from bilora.inference.loading import load_tokenizer, stop_ids
 from bilora.params import Base
 from bilora.records import Message, Sample
 from bilora.tasks import load_task

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers import AutoConfig
 
-from bilora.inference.loading import load_base
+from bilora.bases.loading import load_base
 from bilora.params import Base, read_params
 from bilora.training.adapter import attach
 from bilora.training.plan import plan_task

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from checkout import ROOT
+from support.checkout import ROOT
 
+from bilora.bases.loading import base_revision, load_base, stop_ids
 from bilora.errors import PreflightFailed
-from bilora.inference.loading import base_revision, load_base, stop_ids
 from bilora.params import Adapter, Base, Generation, InstalledSource, Preference, Splitting, TaskParams, Training
-from bilora.ports import Referees
+from bilora.protocols import Referees
 from bilora.records import Message, Sample
 from bilora.storage import adapter_sha256
 from bilora.tasks import load_task

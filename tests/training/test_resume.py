@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from checkout import copied_checkout, shell_in
+from support.checkout import copied_checkout, shell_in
 
 from bilora.storage import adapter_sha256
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 STEPS = 16
 
 FORKS = get_context("forkserver")  # five trainings begin; the libraries that they need are imported once
-FORKS.set_forkserver_preload(["bilora.training.run", "bilora.inference.loading"])
+FORKS.set_forkserver_preload(["bilora.training.run", "bilora.bases.loading"])
 
 
 def train(folder: Path) -> None:

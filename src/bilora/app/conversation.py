@@ -8,8 +8,9 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 
 from bilora.params import Generation
-from bilora.ports import Request, Streamer
+from bilora.protocols import Streamer
 from bilora.records import Completion
+from bilora.requests import Request
 from bilora.tasks.task import Task
 
 MAX_CHARS = 20_000
@@ -102,13 +103,7 @@ def plain(text: str) -> str:
 def answering(engine: Streamer, task: Task, turn: Turn, answer: Answer) -> Generator[str, None, None]:
     """Yield the answer's whole text so far after every piece, and keep it in `answer` all the while."""
     how = turn.generation
-    request = Request(
-        answer.id,
-        task.messages(turn.prompt),
-        how.max_new_tokens,
-        how.temperature,
-        frequency_penalty=how.frequency_penalty,
-    )
+    request = Request(answer.id, task.messages(turn.prompt), how.sampling())
     stream = engine.stream(answer.system, request)
     try:
         while True:

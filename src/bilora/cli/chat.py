@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bilora.cli.generate import Bundle, MaxTokens, Model, Seed, Temperature, TopP, cut_off, longest, penalty, printed
@@ -13,8 +13,8 @@ from bilora.cli.generate import Bundle, MaxTokens, Model, Seed, Temperature, Top
 if TYPE_CHECKING:
     from bilora.inference.engine import BatchedEngine
     from bilora.params import Params
-    from bilora.ports import Request
     from bilora.records import Message
+    from bilora.requests import Request, SamplingParams
 
 HELP = "/adapter NAME switches, /new forgets what was said, /quit leaves."
 
@@ -33,6 +33,7 @@ def chat(
     from bilora.cli.user_input import stdin_lines
     from bilora.errors import UnknownModel
     from bilora.inference.engine import BASE
+    from bilora.requests import SamplingParams
     from bilora.tasks import load_task
 
     params = wiring.load_params()
@@ -40,9 +41,9 @@ def chat(
     if model not in (BASE, *folders):
         raise UnknownModel(model, (BASE, *folders))
     engine = answering(params, folders, batch_size=1)
-    settings = {"temperature": temperature, "top_p": top_p, "seed": seed}
+    sampling = SamplingParams(max_tokens=1, temperature=temperature, top_p=top_p, seed=seed)
     systems = {name: load_task(name).system for name in folders}
-    talk = Conversation(engine, params, systems, settings, model, max_tokens)
+    talk = Conversation(engine, params, systems, sampling, model, max_tokens)
     print(f"chat: {', '.join(engine.models())}. {HELP}", file=sys.stderr)
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401 (input() then edits lines and remembers them)
@@ -59,7 +60,7 @@ class Conversation:
     engine: BatchedEngine[Any]
     params: Params
     systems: Mapping[str, str]
-    settings: Mapping[str, Any]
+    sampling: SamplingParams
     model: str
     max_tokens: int | None
     said: list[Message] = field(default_factory=list)
@@ -94,10 +95,11 @@ class Conversation:
 
     def _answer(self, typed: str) -> None:
         from bilora.records import Message
+        from bilora.requests import Submission
 
         question = Message(role="user", content=typed)
         request = self._request(question)
-        [job] = self.engine.prepare([(self.model, request, lambda _: None)], streamed=False)
+        [job] = self.engine.prepare([Submission(self.model, request, lambda _: None)], streamed=False)
         shorter = "/new begins again" if self.said else "ask with fewer words"
         if job.prompt_tokens >= self.engine.context:
             self._note(f"{job.prompt_tokens} tokens are too many to answer within {self.engine.context}; {shorter}.")
@@ -112,14 +114,15 @@ class Conversation:
             self._note(advice)
 
     def _request(self, question: Message) -> Request:
-        from bilora.ports import Request
         from bilora.records import Message
+        from bilora.requests import Request
 
         system = self.systems.get(self.model)
         before = (Message(role="system", content=system),) if system else ()
         limit = longest(self.params, self.model, self.max_tokens)
         turns = (*before, *self.said, question)
-        return Request("chat", turns, limit, frequency_penalty=penalty(self.params, self.model), **self.settings)
+        sampling = replace(self.sampling, max_tokens=limit, frequency_penalty=penalty(self.params, self.model))
+        return Request("chat", turns, sampling)
 
     def _note(self, text: str) -> None:
         print(f"chat: {text}", file=sys.stderr)

@@ -69,10 +69,10 @@ def _params() -> str:
 
 
 def _base() -> str:
+    from bilora.bases.loading import base_revision, load_tokenizer
     from bilora.bases.prompt import template_remarks
     from bilora.cli import wiring
     from bilora.errors import BiloraError
-    from bilora.inference.loading import base_revision, load_tokenizer
 
     base = wiring.load_params().base
     try:

@@ -34,12 +34,12 @@ def _engine(
     wiring.quiet_libraries()
     chosen = params.inference
     if chosen.quantization is None:
-        from bilora.inference.loading import load_base
-        from bilora.inference.local import LocalEngine
+        from bilora.bases.loading import load_base
+        from bilora.inference.torch.engine import TorchEngine
 
-        return LocalEngine(load_base(params.base), adapters, batch_size=batch_size, max_waiting=max_waiting)
+        return TorchEngine(load_base(params.base), adapters, batch_size=batch_size, max_waiting=max_waiting)
     from bilora.cli.progress import bar
-    from bilora.inference.llamacpp import LlamaEngine
+    from bilora.inference.llamacpp.engine import LlamaEngine
 
     shown = functools.partial(bar, unit="tensors")
     return LlamaEngine(

@@ -11,7 +11,7 @@ import typer
 from bilora.cli.data import TaskName
 
 if TYPE_CHECKING:
-    from bilora.ports import Engine
+    from bilora.protocols import Engine
     from bilora.records import Scored
 
 
@@ -23,13 +23,13 @@ def answer_and_score(
     keys: Mapping[str, str] | None = None,
 ) -> list[Scored]:
     """Ask every system about one task's test split and curated samples."""
+    from bilora.bases.loading import load_base
     from bilora.cli import wiring
     from bilora.cli.progress import bar
     from bilora.evaluation.notes import answer_notes, grade_note
     from bilora.evaluation.run import evaluate, rounds
-    from bilora.inference.loading import load_base
-    from bilora.inference.local import LocalEngine
-    from bilora.ports import Referees
+    from bilora.inference.torch.engine import TorchEngine
+    from bilora.protocols import Referees
     from bilora.storage import adapter_sha256
 
     params, chosen, task_type = wiring.load_named(task)
@@ -38,7 +38,7 @@ def answer_and_score(
     test, curated = wiring.split(task, "test")[:limit], wiring.curated(params, task_type)[:limit]
     datasets = rounds(task_type, test, curated, params.benchmark)
     wiring.quiet_libraries()
-    local = LocalEngine(load_base(params.base), {task: folder}, batch_size=chosen.generation.batch_size)
+    local = TorchEngine(load_base(params.base), {task: folder}, batch_size=chosen.generation.batch_size)
     for remark in local.remarks():
         print(f"evaluate {task}: {remark}")
     remote, left_out = wiring.endpoints(params, keys or {})

@@ -50,8 +50,8 @@ def generate(
     from bilora.cli.user_input import checked, read_stdin
     from bilora.errors import BadData, UnknownModel
     from bilora.inference.engine import BASE
-    from bilora.ports import Request
     from bilora.records import Message
+    from bilora.requests import Request, SamplingParams
     from bilora.tasks import load_task
 
     params = wiring.load_params()
@@ -67,16 +67,15 @@ def generate(
         task = load_task(model)
         messages = task.messages(task.ask(typed))
     engine = answering(params, {name: folder for name, folder in folders.items() if name == model}, batch_size=1)
-    request = Request(
-        "generate",
-        messages,
-        longest(params, model, max_tokens),
-        temperature,
-        seed,
-        top_p,
+    sampling = SamplingParams(
+        max_tokens=longest(params, model, max_tokens),
+        temperature=temperature,
+        seed=seed,
+        top_p=top_p,
         frequency_penalty=penalty(params, model),
         stop=tuple(stop or ()),
     )
+    request = Request("generate", messages, sampling)
     made = printed(engine.stream(model, request))
     if advice := cut_off(made, engine.context, "ask with fewer words"):
         print(f"generate: {advice}", file=sys.stderr)

@@ -10,7 +10,7 @@ from bilora.errors import BadData
 
 if TYPE_CHECKING:
     from bilora.params import Params
-    from bilora.ports import Hub
+    from bilora.protocols import Hub
 
 HUB = Path("hub")
 CARRIED_BASE_MIB = 100

@@ -73,9 +73,9 @@ def _fingerprint(params: Params) -> str:
 
 def _offer(params_json: str, fingerprint: str) -> Offer:  # a name with a leading underscore would not be hashed
     from bilora.app.conversation import Offer
+    from bilora.bases.loading import base_revision
     from bilora.cli import served
     from bilora.cli.engines import answering
-    from bilora.inference.loading import base_revision
     from bilora.params import Params
 
     params = Params.model_validate_json(params_json)
@@ -95,7 +95,7 @@ def _remote(url: str, params: Params) -> Offer:
     from bilora.app.conversation import Offer
     from bilora.cli import wiring
     from bilora.errors import BadData
-    from bilora.inference.endpoint import EndpointEngine
+    from bilora.inference.endpoint.engine import EndpointEngine
     from bilora.outside import Endpoint
 
     try:

@@ -108,10 +108,10 @@ def _served(
     max_tokens: int | None,
     max_body: int,
 ) -> Served:
+    from bilora.bases.loading import base_revision
     from bilora.cli import served
     from bilora.cli.engines import answering
     from bilora.errors import BadData
-    from bilora.inference.loading import base_revision
     from bilora.serving.app import Served
     from bilora.serving.reload import Reloader
     from bilora.tasks import load_task

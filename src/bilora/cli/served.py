@@ -91,7 +91,7 @@ def check_base(place: Path | str, manifest: Mapping[str, Any], params: Params) -
     Raises:
         BadData: it is for another.
     """
-    from bilora.inference.loading import base_files, base_revision, changed_files, folder_revision
+    from bilora.bases.loading import base_files, base_revision, changed_files, folder_revision
 
     told, base = manifest["base"], params.base
     if (told.get("id"), told.get("revision")) != (base.id, base.revision):

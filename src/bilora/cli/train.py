@@ -34,10 +34,10 @@ def train(task: TaskName) -> None:
     wiring.quiet_libraries()
 
     # These take seconds to import; what is wrong with the params is said before.
+    from bilora.bases.loading import base_revision, load_base
     from bilora.bases.prompt import template_remarks
     from bilora.cli.progress import bar
-    from bilora.inference.loading import base_revision, load_base
-    from bilora.ports import Referees
+    from bilora.protocols import Referees
     from bilora.records import RunRecord
     from bilora.storage import adapter_sha256, sha256_file, sha256_json, write_json
     from bilora.tracking import provenance

@@ -17,7 +17,7 @@ from bilora.params import PARAMS_FILE, Params, TaskParams, read_params
 from bilora.storage import read_json, read_record, read_records
 
 if TYPE_CHECKING:
-    from bilora.ports import Engine, Judge, Source
+    from bilora.protocols import Engine, Judge, Source
     from bilora.records import Sample
     from bilora.sandbox import ProcessSandbox
     from bilora.tasks.task import Task
@@ -175,7 +175,7 @@ def adapter(params: Params, task: str) -> Path:
         OtherBase: the adapter belongs to another base, or to this one with other files.
         BadData: its bytes are not those of its manifest.
     """
-    from bilora.inference.loading import base_files, base_revision, changed_files
+    from bilora.bases.loading import base_files, base_revision, changed_files
     from bilora.storage import sha256_file
 
     folder = need(ADAPTERS / task, f"train@{task}")
@@ -217,7 +217,7 @@ def environment_key(name: str) -> str | None:
 
 def endpoints(params: Params, given: Mapping[str, str]) -> tuple[dict[str, Engine], dict[str, str]]:
     """Build the engines of all endpoints that can be asked, and say why the others are left out."""
-    from bilora.inference.endpoint import EndpointEngine
+    from bilora.inference.endpoint.engine import EndpointEngine
 
     engines: dict[str, Engine] = {}
     left_out = {}
@@ -237,7 +237,7 @@ def judge(params: Params, given: Mapping[str, str]) -> tuple[Judge | None, str]:
     key = secret(params.judge, given)
     if params.judge.key_env is not None and key is None:
         return None, f"{params.judge.key_env} is not set"
-    from bilora.inference.endpoint import EndpointEngine
+    from bilora.inference.endpoint.engine import EndpointEngine
     from bilora.metrics.judged import EndpointJudge
 
     engine = EndpointEngine(params.judge, key)
@@ -249,7 +249,7 @@ def judge(params: Params, given: Mapping[str, str]) -> tuple[Judge | None, str]:
 
 def missing_models(endpoints: Sequence[Endpoint], given: Mapping[str, str]) -> dict[str, str]:
     """Ask endpoints for their models; return by name what to say of those that list models, but not theirs."""
-    from bilora.inference.endpoint import EndpointEngine
+    from bilora.inference.endpoint.engine import EndpointEngine
 
     found = {}
     for endpoint in endpoints:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from bilora.errors import BadData
-from bilora.ports import Progress, Source, silent
+from bilora.protocols import Progress, Source, no_progress
 from bilora.storage import atomic, write_rows
 
 
-def download(source: Source, path: Path, *, progress: Progress = silent) -> int:
+def download(source: Source, path: Path, *, progress: Progress = no_progress) -> int:
     """Write all rows of `source` to `path` as JSON lines, whole or not at all; return how many.
 
     Raises:

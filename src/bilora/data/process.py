@@ -12,7 +12,7 @@ from bilora.data.drops import Drops
 from bilora.data.similarity import LIKENESS, OVERLAP, REPETITION, Known, ngrams
 from bilora.errors import Infrastructure
 from bilora.params import Processing
-from bilora.ports import Progress, Sandbox, silent
+from bilora.protocols import Progress, Sandbox, no_progress
 from bilora.records import Drop, Program, Sample, Split
 from bilora.sources.labelling import ORIGIN, REFUSED
 from bilora.storage import read_rows
@@ -34,7 +34,7 @@ def process(
     sandbox: Sandbox,
     rules: Processing,
     curated: Sequence[Sample] = (),
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Processed:
     """Read, verify by execution, de-duplicate and decontaminate.
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bilora.params import Benchmark, Generation
-from bilora.ports import Engine, Judge, Progress, Referees, Request, silent
+from bilora.protocols import Engine, Judge, Progress, Referees, no_progress
 from bilora.records import Completion, Dataset, Sample, Score, Scored
+from bilora.requests import Request
 from bilora.tasks.task import Task
 
 FLOOR = "floor:"
@@ -88,7 +89,7 @@ def evaluate(
     seed: int,
     referees: Referees,
     judge: Judge | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> list[Scored]:
     """Return one row a system and sample, systems in the order of `engines`, then the task's floors.
 

@@ -12,11 +12,12 @@ from typing import Any, Generic, cast
 
 from bilora.bases.prompt import encode_prompt, template_remarks
 from bilora.errors import BadData, UnknownModel
-from bilora.inference.loop import Batch, Loop
+from bilora.inference.decoder import Row, V
 from bilora.inference.openmp import rest
-from bilora.inference.rows import Row, V
-from bilora.ports import Asked, Job, Piece, Progress, Request, silent
+from bilora.inference.scheduler import Batch, Loop
+from bilora.protocols import Job, Progress, no_progress
 from bilora.records import Completion
+from bilora.requests import Chunk, Request, Submission
 
 BASE = "base"
 
@@ -24,7 +25,7 @@ BASE = "base"
 class BatchedEngine(Generic[V]):
     """A base and its adapters in one batch that all callers share; its rows may each have another adapter or none.
 
-    Implements `ports.Engine`, `ports.Streamer` and `ports.BatchEngine`; any thread may call. Greedy answers
+    Implements `protocols.Engine`, `protocols.Streamer` and `protocols.BatchEngine`; any thread may call. Greedy answers
     are deterministic on CPU; sampled ones follow their request's seed, whatever the batch around them.
     """
 
@@ -57,7 +58,7 @@ class BatchedEngine(Generic[V]):
         self._reading = threading.Lock()
         self._adapters: dict[str, V] = {}
         for name, folder in adapters.items():
-            self.put(name, folder)
+            self.load_adapter(name, folder)
         self._loop = Loop(batch, max_waiting=max_waiting)
         rest()
 
@@ -75,7 +76,7 @@ class BatchedEngine(Generic[V]):
         """Return in sentences what a user must know of the base's chat template; of most there is nothing."""
         return template_remarks(self._tokenizer)
 
-    def put(self, name: str, folder: Path) -> None:
+    def load_adapter(self, name: str, folder: Path) -> None:
         """Load an adapter, or another version of it: later requests have the new one, earlier ones keep the old.
 
         Raises:
@@ -87,15 +88,15 @@ class BatchedEngine(Generic[V]):
         rest()
         self._adapters = {**self._adapters, name: adapter}
 
-    def drop(self, name: str) -> None:
+    def unload_adapter(self, name: str) -> None:
         """Serve an adapter no longer; answers that have begun are finished."""
         self._adapters = {key: adapter for key, adapter in self._adapters.items() if key != name}
 
-    def load(self) -> tuple[int, int]:
+    def queue_depth(self) -> tuple[int, int]:
         """Return how many requests are being answered, and how many wait."""
         return self._loop.load()
 
-    def prepare(self, asked: Sequence[Asked], *, streamed: bool = True) -> list[Row[V]]:
+    def prepare(self, submissions: Sequence[Submission], *, streamed: bool = True) -> list[Row[V]]:
         """Read the prompts and bind them to this moment's versions of their systems, all to the same moment's.
 
         An answer that the context would end is as long as that lets it be.
@@ -107,14 +108,16 @@ class BatchedEngine(Generic[V]):
         adapters = self._adapters
         rows: list[Row[V]] = []
         read: dict[Any, list[int]] = {}
-        for system, request, listener in asked:
+        for submission in submissions:
+            system, request = submission.system, submission.request
             if system not in adapters and system not in (BASE, self._carries):
                 raise UnknownModel(system, tuple(self.models()))
             text = request.messages if request.text is None else request.text
             prompt = read[text] = read.get(text) or self._read_prompt(request)
             room = max(1, self._context - len(prompt))
-            request = replace(request, max_new_tokens=min(request.max_new_tokens, room))
-            rows.append(Row(system, adapters.get(system), request, prompt, listener, streamed))
+            sampling = replace(request.sampling, max_tokens=min(request.sampling.max_tokens, room))
+            request = replace(request, sampling=sampling)
+            rows.append(Row(system, adapters.get(system), request, prompt, submission.on_event, streamed))
         return rows
 
     def _read_prompt(self, request: Request) -> list[int]:
@@ -142,15 +145,22 @@ class BatchedEngine(Generic[V]):
         rest()
         self._loop.submit(rows)
 
-    def generate(self, system: str, requests: Sequence[Request], *, progress: Progress = silent) -> list[Completion]:
+    def generate(
+        self, system: str, requests: Sequence[Request], *, progress: Progress = no_progress
+    ) -> list[Completion]:
         """Answer all requests as `system` (`base` or an adapter's name), longest prompts first."""
         return self.generate_mixed([(system, request) for request in requests], progress=progress)
 
-    def generate_mixed(self, asked: Sequence[tuple[str, Request]], *, progress: Progress = silent) -> list[Completion]:
+    def generate_mixed(
+        self, asked: Sequence[tuple[str, Request]], *, progress: Progress = no_progress
+    ) -> list[Completion]:
         """Answer requests to any systems in shared batches, in the order given."""
         told: SimpleQueue[tuple[int, Any]] = SimpleQueue()
         jobs = self.prepare(
-            [(system, request, partial(_place, told, place)) for place, (system, request) in enumerate(asked)],
+            [
+                Submission(system, request, partial(_place, told, place))
+                for place, (system, request) in enumerate(asked)
+            ],
             streamed=False,
         )
         answers: dict[int, Completion] = {}
@@ -172,13 +182,13 @@ class BatchedEngine(Generic[V]):
 
         Closing the generator frees its row at the next token.
         """
-        told: SimpleQueue[Piece | Completion | Exception] = SimpleQueue()
-        [job] = self.prepare([(system, request, told.put)])
+        told: SimpleQueue[Chunk | Completion | Exception] = SimpleQueue()
+        [job] = self.prepare([Submission(system, request, told.put)])
         try:
             self.submit([job])
             while True:
                 match told.get():
-                    case Piece() as piece:
+                    case Chunk() as piece:
                         if piece.text:
                             yield piece.text
                     case Completion() as made:

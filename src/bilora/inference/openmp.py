@@ -15,7 +15,7 @@ def rest() -> None:
 
     Those of a thread that only waits are counted as if they worked. Where there are more of them than processors,
     libgomp's threads no longer spin for the moment that they wait for each other but sleep, and a small model
-    needs twice as long for a token: `bench/openmp.py`.
+    needs twice as long for a token: `perf/openmp.py`.
     """
     _pause()(SOFT)
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bilora.ports import Request
+from bilora.requests import SamplingParams
 
 if TYPE_CHECKING:
     import torch
@@ -15,7 +15,7 @@ COLDEST = 1e-6
 """A lower temperature is no number any more in 32 bit; at this one the likeliest token always comes."""
 
 
-def generator(request: Request, prompt: Sequence[int]) -> torch.Generator | None:
+def generator(params: SamplingParams, prompt: Sequence[int]) -> torch.Generator | None:
     """Return a row's own source of chance, so that its answer does not depend on the rows around it.
 
     The prompt's tokens count too: a benchmark asks all its questions with one seed, and their chances are
@@ -23,13 +23,13 @@ def generator(request: Request, prompt: Sequence[int]) -> torch.Generator | None
     """
     import torch
 
-    if request.temperature <= 0:
+    if params.temperature <= 0:
         return None
-    digest = hashlib.sha256(repr((request.seed, list(prompt))).encode()).digest()
+    digest = hashlib.sha256(repr((params.seed, list(prompt))).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-def penalise(logits: torch.Tensor, rows: Sequence[tuple[Request, Sequence[int]]]) -> torch.Tensor:
+def penalise(logits: torch.Tensor, rows: Sequence[tuple[SamplingParams, Sequence[int]]]) -> torch.Tensor:
     """Return logits without what the requests' penalties take off the tokens that their answers hold so far.
 
     Args:
@@ -42,13 +42,13 @@ def penalise(logits: torch.Tensor, rows: Sequence[tuple[Request, Sequence[int]]]
     if penalised:
         logits = logits.clone()
     for index in penalised:
-        request, answer = rows[index]
+        params, answer = rows[index]
         counts = torch.bincount(torch.tensor(answer, dtype=torch.long), minlength=logits.shape[-1]).to(logits)
-        logits[index] -= request.frequency_penalty * counts + request.presence_penalty * (counts > 0)
+        logits[index] -= params.frequency_penalty * counts + params.presence_penalty * (counts > 0)
     return logits
 
 
-def choose(logits: torch.Tensor, rows: Sequence[tuple[Request, torch.Generator | None]]) -> list[int]:
+def choose(logits: torch.Tensor, rows: Sequence[tuple[SamplingParams, torch.Generator | None]]) -> list[int]:
     """Return one token a row: the likeliest at temperature 0, else one drawn from the nucleus.
 
     Args:
@@ -59,14 +59,14 @@ def choose(logits: torch.Tensor, rows: Sequence[tuple[Request, torch.Generator |
     import torch
 
     tokens: list[int] = logits.argmax(-1).tolist()
-    for index, (request, chance) in enumerate(rows):
+    for index, (params, chance) in enumerate(rows):
         if chance is None:
             continue
         row = logits[index].cpu()
-        scores = (row - row.max()) / max(request.temperature, COLDEST)
-        if request.top_p < 1.0:
+        scores = (row - row.max()) / max(params.temperature, COLDEST)
+        if params.top_p < 1.0:
             ordered, places = scores.softmax(-1).sort(descending=True, stable=True)
-            outside = ordered.cumsum(-1) - ordered >= request.top_p
+            outside = ordered.cumsum(-1) - ordered >= params.top_p
             outside[0] = False
             scores[places[outside]] = -torch.inf
         tokens[index] = int(torch.multinomial(scores.softmax(-1), 1, generator=chance))

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bilora.errors import BadData
-from bilora.ports import Progress, Referees, silent
+from bilora.protocols import Progress, Referees, no_progress
 from bilora.records import Sample, Score
 
 _ORDER = 4
@@ -35,7 +35,7 @@ class SmoothedBleu:
         referees: Referees,
         *,
         system: str,
-        progress: Progress = silent,
+        progress: Progress = no_progress,
     ) -> list[tuple[Score, ...]]:
         """Score every answer against its sample's target."""
         rows: list[tuple[Score, ...]] = []

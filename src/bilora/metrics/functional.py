@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bilora.ports import Progress, Referees, silent
+from bilora.protocols import Progress, Referees, no_progress
 from bilora.records import Outcome, Program, Sample, Score
 
 
@@ -29,7 +29,7 @@ class Functional:
         referees: Referees,
         *,
         system: str,
-        progress: Progress = silent,
+        progress: Progress = no_progress,
     ) -> list[tuple[Score, ...]]:
         """Run every answer with its sample's setup and tests."""
         programs = (Program(code=answer, setup=sample.setup, tests=sample.tests) for sample, answer in pairs)

@@ -59,7 +59,7 @@ class Chat(Protocol):
 
 @dataclass(frozen=True)
 class EndpointJudge:
-    """Implements `ports.Judge` over any chat endpoint.
+    """Implements `protocols.Judge` over any chat endpoint.
 
     `model` names the judge in the evidence and in the cache's keys. Valid replies are kept in
     `cache`, one file per question, so that a repeated evaluation makes no call; failures are not kept.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bilora.errors import BadData
-from bilora.ports import Progress, Referees, silent
+from bilora.protocols import Progress, Referees, no_progress
 from bilora.records import Sample, Score
 
 
@@ -29,7 +29,7 @@ class SacreMetrics:
         referees: Referees,
         *,
         system: str,
-        progress: Progress = silent,
+        progress: Progress = no_progress,
     ) -> list[tuple[Score, ...]]:
         """Score every answer against its sample's target."""
         scorers = _scorers(effective_order=True)

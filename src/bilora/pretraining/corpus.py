@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from bilora.errors import BadData
-from bilora.ports import Progress, silent
 from bilora.pretraining.recipe import CorpusParams
+from bilora.protocols import Progress, no_progress
 from bilora.sources.exercises import Tier, exercises
 from bilora.sources.installed import Module, generated, modules, read
 from bilora.sources.names import Names
@@ -159,7 +159,7 @@ def sources(params: CorpusParams) -> int:
 
 
 def build(
-    params: CorpusParams, seed: int, folder: Path | None = None, *, progress: Progress = silent
+    params: CorpusParams, seed: int, folder: Path | None = None, *, progress: Progress = no_progress
 ) -> tuple[list[Document], dict[str, Any]]:
     """Return all documents in training order and the manifest of what went in.
 

@@ -15,10 +15,10 @@ import numpy as np
 
 from bilora.bases.prompt import encode_chat, encode_texts
 from bilora.errors import BadData
-from bilora.ports import Bars, unseen
 from bilora.pretraining.corpus import Document, build, source_texts, sources, versions
 from bilora.pretraining.recipe import Pretraining
 from bilora.pretraining.tokenizer import train_tokenizer
+from bilora.protocols import ProgressBars, no_bar
 from bilora.sources.installed import modules
 from bilora.storage import read_json, sha256_bytes, sha256_json, write_json
 
@@ -67,7 +67,7 @@ def make(
     seed: int,
     packages: Path | None,
     log: Callable[[str], None],
-    bars: Bars = unseen,
+    bars: ProgressBars = no_bar,
 ) -> Shards:
     """Make the recipe's shards in `folder`, or read them if they were made there of the same packages.
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bilora.hub.repository import Repository
-from bilora.ports import Published
+from bilora.protocols import Published
 from bilora.publishing.bundle import MANIFEST, bundled_tasks, check_paths, thin
 from bilora.storage import sha256_bytes
 
 
 class HubRepositories:
-    """Publishes into `owner/name` and `owner/name-TASK`; implements `ports.Hub`.
+    """Publishes into `owner/name` and `owner/name-TASK`; implements `protocols.Hub`.
 
     The bundle's repository is the one that counts: its commits are the versions. It is written last,
     so when it serves a version the others do too; a push that broke off before is completed by the

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bilora.errors import BadData
-from bilora.ports import Published
+from bilora.protocols import Published
 from bilora.publishing.bundle import MANIFEST, check_paths
 from bilora.storage import atomic, read_json, sha256_bytes, sha256_tree, write_json
 
 
 class LocalHub:
-    """Publishes into a folder; implements `ports.Hub`.
+    """Publishes into a folder; implements `protocols.Hub`.
 
     `versions/DIGEST/` holds the files, the link `current` leads to what is served, and
     `current.json` says the same for readers that cannot follow links, and what was served before. The link decides:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bilora.errors import NotPromotable, Unreachable
-from bilora.ports import Hub
+from bilora.protocols import Hub
 from bilora.publishing.bundle import MANIFEST, bundled_sha256, bundled_tasks
 from bilora.records import Verdict
 from bilora.storage import sha256_bytes

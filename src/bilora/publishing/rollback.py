@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 
 from bilora.errors import BadData, NotPromotable
-from bilora.ports import Hub
+from bilora.protocols import Hub
 from bilora.publishing.bundle import MANIFEST, bundled_sha256
 from bilora.publishing.push import PushResult, serve
 from bilora.storage import sha256_bytes

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from bilora.errors import BadData, Unreachable
-from bilora.ports import Published
+from bilora.protocols import Published
 from bilora.publishing.bundle import MANIFEST, check_paths
 from bilora.storage import dump_json, sha256_bytes
 
@@ -15,7 +15,7 @@ FAULTS = (OSError, NotImplementedError)
 
 
 class UrlHub:
-    """Publishes below a URL; implements `ports.Hub`.
+    """Publishes below a URL; implements `protocols.Hub`.
 
     `versions/DIGEST/` holds the files and `current.json` names what is served and what was before. It
     is written last and moved into place, so a reader finds the old version or the new one. Stores have

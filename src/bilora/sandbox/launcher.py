@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self
 
 from bilora.errors import BadData, WeakSandbox
-from bilora.ports import Progress, silent
+from bilora.protocols import Progress, no_progress
 from bilora.records import Outcome, Program
 from bilora.sandbox.confinement import Layers, Limits
 from bilora.sandbox.spawning import spawn
@@ -32,7 +32,7 @@ _WINDOW = 16
 class ProcessSandbox:
     """Runs every program in a process of its own, confined by the kernel and judged from outside.
 
-    Implements `ports.Sandbox`. No more than `workers` programs run at once. `cpu_s` bounds a
+    Implements `protocols.Sandbox`. No more than `workers` programs run at once. `cpu_s` bounds a
     program's processor time and `wall_s` its whole stay, in seconds; `memory_mb` its address space.
     A program that ran out of `wall_s` with processor time to spare is tried once more, alone.
 
@@ -63,7 +63,7 @@ class ProcessSandbox:
         """Run one program."""
         return self._pool.submit(self._run, program).result()
 
-    def run_many(self, programs: Iterable[Program], *, progress: Progress = silent) -> Iterator[Outcome]:
+    def run_many(self, programs: Iterable[Program], *, progress: Progress = no_progress) -> Iterator[Outcome]:
         """Yield one outcome a program, in order; programs are taken only as they are needed."""
         waiting: deque[Future[Outcome]] = deque()
         try:

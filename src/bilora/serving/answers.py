@@ -10,8 +10,9 @@ from functools import partial
 from typing import Any
 
 from bilora.errors import BadData, Busy, UnknownModel
-from bilora.ports import BatchEngine, Job, Piece, Request
+from bilora.protocols import BatchEngine, Job
 from bilora.records import Completion
+from bilora.requests import Chunk, Request, Submission
 from bilora.serving.replies import ApiError
 
 RETRY_AFTER_S = 1
@@ -25,7 +26,7 @@ class Answers:
     told: asyncio.Queue[tuple[int, Any]]
     made: dict[int, Completion] = field(default_factory=dict)
 
-    async def outcomes(self) -> AsyncGenerator[tuple[int, Piece | Completion]]:
+    async def outcomes(self) -> AsyncGenerator[tuple[int, Chunk | Completion]]:
         """Yield what is told of each answer; whoever stops listening cancels what is left.
 
         Raises:
@@ -77,16 +78,16 @@ async def asked(
         with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody listens
             loop.call_soon_threadsafe(told.put_nowait, (index, outcome))
 
-    most = max(request.max_new_tokens for request in requests)
+    most = max(request.sampling.max_tokens for request in requests)
     if most_tokens is not None and most > most_tokens:
         raise ApiError(
             400, f"An answer has at most {most_tokens} tokens here; {most} were asked for.", "too_many_tokens"
         )
-    wanted = [(model, request, partial(tell, index)) for index, request in enumerate(requests)]
+    wanted = [Submission(model, request, partial(tell, index)) for index, request in enumerate(requests)]
     try:
         jobs = await asyncio.to_thread(engine.prepare, wanted, streamed=streamed)
         for request, job in zip(requests, jobs, strict=True):
-            _limit(job, request.max_new_tokens, engine.context, (most_tokens, default_tokens))
+            _limit(job, request.sampling.max_tokens, engine.context, (most_tokens, default_tokens))
         engine.submit(jobs)
     except UnknownModel:
         known = ", ".join(engine.models())

@@ -16,7 +16,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
-from bilora.ports import BatchEngine, Piece
+from bilora.protocols import BatchEngine
+from bilora.requests import Chunk
 from bilora.serving.answers import Answers, asked
 from bilora.serving.door import Door
 from bilora.serving.meters import Meters
@@ -129,7 +130,7 @@ def _add_facts(app: FastAPI, served: Served, meters: Meters) -> None:
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
-        running, waiting = served.engine.load()
+        running, waiting = served.engine.queue_depth()
         adapters = {name: sha256 for name, sha256 in served.engine.models().items() if sha256}
         base = {"id": served.base_id, "revision": served.base_revision}
         return {"status": "ok", "base": base, "adapters": adapters, "running": running, "waiting": waiting}
@@ -170,16 +171,16 @@ async def _answer(
     return JSONResponse(reply.whole(pieces, answers.completions(), told=body.told))
 
 
-async def _gathered(answers: Answers) -> list[list[Piece]]:
-    pieces: list[list[Piece]] = [[] for _ in answers.jobs]
+async def _gathered(answers: Answers) -> list[list[Chunk]]:
+    pieces: list[list[Chunk]] = [[] for _ in answers.jobs]
     async with contextlib.aclosing(answers.outcomes()) as outcomes:
         async for index, outcome in outcomes:
-            if isinstance(outcome, Piece):
+            if isinstance(outcome, Chunk):
                 pieces[index].append(outcome)
     return pieces
 
 
-async def _unless_gone(request: Request, work: Awaitable[list[list[Piece]]]) -> list[list[Piece]] | None:
+async def _unless_gone(request: Request, work: Awaitable[list[list[Chunk]]]) -> list[list[Chunk]] | None:
     """Do it, but stop as soon as the client has left."""
 
     async def gone() -> None:
@@ -206,7 +207,7 @@ async def _events(
                 for index in range(len(answers.jobs)):
                     yield event({**reply.opening(index), **extra})
             async for index, outcome in outcomes:
-                if isinstance(outcome, Piece):
+                if isinstance(outcome, Chunk):
                     yield event({**reply.chunk(index, outcome, told=body.told, offset=offsets[index]), **extra})
                     offsets[index] += sum(len(token.text) for token in outcome.tokens)
                 else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from bilora.ports import BatchEngine
+from bilora.protocols import BatchEngine
 from bilora.records import Completion
 
 SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -32,9 +32,9 @@ class Meters:
         )  # fmt: skip
         self._reloads = Counter("bilora_reloads", "Adapter versions taken up", registry=self._registry)
         running = Gauge("bilora_running", "Requests that are being answered", registry=self._registry)
-        running.set_function(lambda: engine.load()[0])
+        running.set_function(lambda: engine.queue_depth()[0])
         waiting = Gauge("bilora_waiting", "Requests in the queue", registry=self._registry)
-        waiting.set_function(lambda: engine.load()[1])
+        waiting.set_function(lambda: engine.queue_depth()[1])
         self._adapters = Gauge(
             "bilora_adapter", "1 for the version that is served", ["model", "sha256"], registry=self._registry
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bilora.errors import BiloraError
-from bilora.ports import BatchEngine
+from bilora.protocols import BatchEngine
 from bilora.storage import adapter_sha256
 
 LOG = logging.getLogger(__name__)
@@ -63,9 +63,9 @@ class Reloader:
         served = {name: sha256 for name, sha256 in self._engine.models().items() if sha256}
         changed = {name: folder for name, folder in folders.items() if served.get(name) != adapter_sha256(folder)}
         for name, folder in changed.items():
-            self._engine.put(name, folder)
+            self._engine.load_adapter(name, folder)
         gone = served.keys() - folders.keys() if self._retire else ()
         for name in gone:
             LOG.warning("The adapter %s is in the bundle no longer and not served any more.", name)
-            self._engine.drop(name)
+            self._engine.unload_adapter(name)
         return len(changed) + len(gone)

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bilora.ports import Piece, Token
 from bilora.records import Completion
+from bilora.requests import Chunk, Token
 
 DONE = b"data: [DONE]\n\n"
 
@@ -48,7 +48,7 @@ class Reply:
     chat: bool
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def whole(self, pieces: Sequence[Sequence[Piece]], made: Sequence[Completion], *, told: bool) -> dict[str, Any]:
+    def whole(self, pieces: Sequence[Sequence[Chunk]], made: Sequence[Completion], *, told: bool) -> dict[str, Any]:
         """Return the reply in one go; `pieces` are there if tokens are to be told."""
         choices = []
         for index, (parts, one) in enumerate(zip(pieces, made, strict=True)):
@@ -62,7 +62,7 @@ class Reply:
         """Return the chunk that opens a chat's choice."""
         return self._chunk(index, {"delta": {"role": "assistant", "content": ""}}, None, None)
 
-    def chunk(self, index: int, piece: Piece, *, told: bool, offset: int) -> dict[str, Any]:
+    def chunk(self, index: int, piece: Chunk, *, told: bool, offset: int) -> dict[str, Any]:
         """Return the chunk of a piece whose tokens begin `offset` characters into the answer."""
         said = {"delta": {"content": piece.text}} if self.chat else {"text": piece.text}
         return self._chunk(index, said, self._likely(piece.tokens, offset) if told else None, None)

@@ -12,8 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from bilora.ports import Request
 from bilora.records import Message
+from bilora.requests import Request, SamplingParams
 
 MAX_CHOICES = 16
 MAX_STOPS = 4
@@ -92,6 +92,8 @@ class Asked(Closed):
     user: str | None = None
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
+    min_tokens: Annotated[int, Field(ge=0, le=1_000_000, strict=True)] | None = None
+    ignore_eos: bool | None = None
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
 
     @model_validator(mode="after")
@@ -116,21 +118,32 @@ class Asked(Closed):
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
     def _requests(
-        self, identity: str, limit: int | None, likeliest: int | None, penalty: float, **prompt: Any
+        self,
+        identity: str,
+        limit: int | None,
+        likeliest: int | None,
+        penalty: float,
+        messages: tuple[Message, ...] = (),
+        text: str | None = None,
     ) -> list[Request]:
         first = secrets.randbits(62) if self.seed is None else self.seed
         return [
             Request(
                 sample_id=f"{identity}-{choice}",
-                max_new_tokens=limit or 0,
-                temperature=self.temperature or 0.0,
-                seed=(first + choice + 2**63) % 2**64 - 2**63,
-                top_p=1.0 if self.top_p is None else self.top_p,
-                stop=self.stops,
-                frequency_penalty=penalty if self.frequency_penalty is None else self.frequency_penalty,
-                presence_penalty=self.presence_penalty or 0.0,
-                logprobs=likeliest,
-                **prompt,
+                messages=messages,
+                sampling=SamplingParams(
+                    max_tokens=limit or 0,
+                    temperature=self.temperature or 0.0,
+                    seed=(first + choice + 2**63) % 2**64 - 2**63,
+                    top_p=1.0 if self.top_p is None else self.top_p,
+                    frequency_penalty=penalty if self.frequency_penalty is None else self.frequency_penalty,
+                    presence_penalty=self.presence_penalty or 0.0,
+                    stop=self.stops,
+                    logprobs=likeliest,
+                    min_tokens=self.min_tokens or 0,
+                    ignore_eos=bool(self.ignore_eos),
+                ),
+                text=text,
             )
             for choice in range(self.choices)
         ]
@@ -163,7 +176,7 @@ class ChatRequest(Asked):
         return bool(self.logprobs)
 
     def requests(self, identity: str, system_prompt: str | None, penalty: float) -> list[Request]:
-        """Return one request a choice; `max_new_tokens` is 0 where no limit was asked for.
+        """Return one request a choice; `max_tokens` is 0 where no limit was asked for.
 
         Args:
             system_prompt: what the model was trained with, put first if the chat has none of its own.
@@ -203,7 +216,5 @@ class CompletionRequest(Asked):
         return [
             request
             for place, text in enumerate(self.prompts)
-            for request in self._requests(
-                f"{identity}-{place}", self.max_tokens, self.logprobs, penalty, messages=(), text=text
-            )
+            for request in self._requests(f"{identity}-{place}", self.max_tokens, self.logprobs, penalty, text=text)
         ]

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, get_args
 
 from bilora.params import ExercisesSource, Style
-from bilora.ports import Progress, silent
+from bilora.protocols import Progress, no_progress
 from bilora.records import Row, Split
 from bilora.sources.dealing import deal
 from bilora.sources.names import Names, after_operations, by_words
@@ -296,7 +296,7 @@ class Exercises:
         self._params = params
         self._seed = seed
 
-    def rows(self, *, progress: Progress = silent) -> Iterator[Row]:
+    def rows(self, *, progress: Progress = no_progress) -> Iterator[Row]:
         """Yield MBPP-format rows."""
         for tier in TIERS:
             count = self._params.compositions.get(tier, 0)

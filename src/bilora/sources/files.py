@@ -11,7 +11,7 @@ from typing import Any
 
 from bilora.errors import BadData
 from bilora.params import FilesSource
-from bilora.ports import Progress, silent
+from bilora.protocols import Progress, no_progress
 from bilora.records import Drop, Row, Split
 from bilora.rows import RowForm, excerpt, word
 from bilora.sources.formats import entries
@@ -39,7 +39,7 @@ class Files:
     def __init__(self, params: FilesSource, forms: Sequence[type[RowForm]] = ()) -> None:
         self._params, self._forms = params, forms
 
-    def rows(self, *, progress: Progress = silent) -> Iterator[Row]:
+    def rows(self, *, progress: Progress = no_progress) -> Iterator[Row]:
         """Yield rows. One that cannot be read is there with its Drop, for data-process to count.
 
         Raises:

@@ -8,7 +8,7 @@ from typing import Any
 
 from bilora.errors import BadData, Unreachable
 from bilora.params import HubSource
-from bilora.ports import Progress, silent
+from bilora.protocols import Progress, no_progress
 from bilora.records import Row
 from bilora.rows import RowForm
 from bilora.sources.labelling import Columns, kept, labelled, read_columns
@@ -23,7 +23,7 @@ class HubDataset:
     def __init__(self, params: HubSource, forms: Sequence[type[RowForm]] = ()) -> None:
         self._params, self._forms = params, forms
 
-    def rows(self, *, progress: Progress = silent) -> Iterator[Row]:
+    def rows(self, *, progress: Progress = no_progress) -> Iterator[Row]:
         """Yield rows.
 
         Raises:

@@ -17,7 +17,7 @@ from typing import Any
 
 from bilora.errors import BadData
 from bilora.params import InstalledSource
-from bilora.ports import Progress, silent
+from bilora.protocols import Progress, no_progress
 from bilora.records import Row, Split
 from bilora.storage import sha256_bytes
 
@@ -49,7 +49,7 @@ class Installed:
         self._params = params
         self._workers = workers
 
-    def rows(self, *, progress: Progress = silent) -> Iterator[Row]:
+    def rows(self, *, progress: Progress = no_progress) -> Iterator[Row]:
         """Yield one row for each documented function.
 
         Raises:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from bilora.extraction.typed import Insertion
 from bilora.params import Generation
-from bilora.ports import Metric, Request
+from bilora.protocols import Metric
 from bilora.python_code.source import parse as parse
 from bilora.records import Drop, Message, Row, Sample
+from bilora.requests import Request
 from bilora.rows import RowForm
 
 
@@ -66,14 +67,4 @@ class Task:
 
     def requests(self, samples: Sequence[Sample], generation: Generation, seed: int) -> list[Request]:
         """Ask every sample as the task is asked everywhere: in training's checkpoint choice as in the benchmark."""
-        return [
-            Request(
-                s.id,
-                self.messages(s.prompt),
-                generation.max_new_tokens,
-                generation.temperature,
-                seed,
-                frequency_penalty=generation.frequency_penalty,
-            )
-            for s in samples
-        ]
+        return [Request(sample.id, self.messages(sample.prompt), generation.sampling(seed=seed)) for sample in samples]

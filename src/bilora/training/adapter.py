@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from bilora.bases.loading import base_files
 from bilora.errors import PreflightFailed
-from bilora.inference.loading import base_files
 from bilora.params import Adapter, Base
 from bilora.storage import read_json, sha256_tree, write_json
 

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bilora.bases.loading import Loaded, stop_ids
 from bilora.errors import Infrastructure, PreflightFailed
-from bilora.inference.loading import Loaded, stop_ids
-from bilora.inference.local import LocalEngine
+from bilora.inference.torch.engine import TorchEngine
 from bilora.params import Base, Generation, TaskParams
-from bilora.ports import Referees
+from bilora.protocols import Referees
 from bilora.records import Sample
 from bilora.storage import read_json, write_json
 from bilora.tasks.task import Task
@@ -58,7 +58,7 @@ class Trained:
 
 
 def measure(
-    engine: LocalEngine,
+    engine: TorchEngine,
     system: str,
     task: Task,
     samples: Sequence[Sample],
@@ -140,7 +140,7 @@ def train(
         rows = encode_rows(tokenizer, task.name, kind, preferences, stops, params.training, seed=seed)
     announce(checked)
     base_metric = measure(
-        LocalEngine(loaded, {}, batch_size=generation.batch_size),
+        TorchEngine(loaded, {}, batch_size=generation.batch_size),
         "base",
         task,
         held_out,
@@ -152,7 +152,7 @@ def train(
 
     def score(current: Any) -> float:
         carried = Loaded(current, tokenizer, loaded.mode)
-        engine = LocalEngine(carried, {}, batch_size=generation.batch_size, carries=task.name)
+        engine = TorchEngine(carried, {}, batch_size=generation.batch_size, carries=task.name)
         return measure(engine, task.name, task, held_out, generation, referees, seed)
 
     folder = checkpoints / identity[:16]

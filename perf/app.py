@@ -1,0 +1,109 @@
+"""How long a visitor waits: from the command to the page, and from the click to the first token.
+
+    python perf/app.py [--asks 20] [--python PATH] [--start-limit 30] [--token-limit 0.5]
+
+Runs `streamlit run hf_space/app.py` in this checkout, with another environment's interpreter if one is
+named, and asks the example in Chromium (extra `browser`), each time as a new visitor. Leaves with 1 if a
+limit is passed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+WAIT_MS = 120_000
+AT_REST = '[data-testid="stApp"][data-test-script-state="notRunning"]'
+FIRST_TOKEN = """ask => new Promise(done => {
+    const shown = () => [...document.querySelectorAll('[data-testid="stText"]')].some(e => /[^…\\s]/.test(e.innerText));
+    let began = 0;
+    const watch = new MutationObserver(() => {
+        if (shown()) { watch.disconnect(); done((performance.now() - began) / 1000); }
+    });
+    watch.observe(document.body, {childList: true, subtree: true, characterData: true});
+    began = performance.now();
+    ask.click();
+})"""
+
+
+def started(python: str, port: int) -> tuple[subprocess.Popen[bytes], float]:
+    """Start the page's server; return it and the seconds until it was healthy."""
+    command = [python, "-m", "streamlit", "run", "hf_space/app.py", "--server.port", str(port)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    began = time.perf_counter()
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    while process.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://localhost:{port}/_stcore/health"):
+            return process, time.perf_counter() - began
+        time.sleep(0.05)
+    raise SystemExit(
+        "bench: the page's server ended before it answered; run `streamlit run hf_space/app.py` to see why"
+    )
+
+
+def waited(page: Any, url: str) -> float:
+    """Ask the example as a new visitor; return the seconds from the click to the first token."""
+    page.goto(url)
+    page.get_by_role("button", name="Use the example").click()
+    page.wait_for_function("document.querySelector('textarea')?.value")
+    page.locator(AT_REST).wait_for()  # nobody clicks while the example is still being drawn
+    seconds: float = page.get_by_role("button", name="Ask", exact=True).evaluate(FIRST_TOKEN)
+    page.get_by_role("button", name="Rate", exact=True).wait_for()  # or the next visitor would wait for this answer
+    return seconds
+
+
+def main() -> int:
+    """Measure and print; return 1 if a limit is passed."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser.add_argument("--asks", type=int, default=20)
+    parser.add_argument("--python", default=sys.executable, help="interpreter that runs the page")
+    parser.add_argument("--start-limit", type=float, default=30.0, help="seconds to the first page")
+    parser.add_argument("--token-limit", type=float, default=0.5, help="seconds to the first token, 95th percentile")
+    given = parser.parse_args()
+    from playwright.sync_api import sync_playwright
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before")
+    url, began = f"http://localhost:{port}", time.perf_counter()
+    process, healthy = started(given.python, port)
+    try:
+        with sync_playwright() as driver:
+            browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+            page = browser.new_page()
+            page.set_default_timeout(WAIT_MS)
+            page.goto(url)
+            ready, fault = page.get_by_role("button", name="Use the example"), page.get_by_test_id("stAlert")
+            ready.or_(fault).first.wait_for()
+            if not ready.count():
+                raise SystemExit(f"bench: {fault.inner_text()}")
+            drawn = time.perf_counter() - began
+            print(f"start to healthy {healthy:.1f} s, to the first page with its model {drawn:.1f} s (and a browser)")
+            first = waited(page, url)
+            waits = sorted(waited(page, url) for _ in range(given.asks))
+            browser.close()
+    finally:
+        process.terminate()
+        process.wait()
+    late = waits[max(0, -(-len(waits) * 95 // 100) - 1)]
+    print(
+        f"click to first token: {first:.2f} s at the first ask; then over {len(waits)} asks median "
+        f"{statistics.median(waits):.2f} s, 95th percentile {late:.2f} s, worst {waits[-1]:.2f} s"
+    )
+    return int(drawn > given.start_limit or late > given.token_limit)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

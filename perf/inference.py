@@ -1,0 +1,299 @@
+"""One answer at a time from each engine: speed of base and adapter, switching, memory, and what memory allows.
+
+    python perf/inference.py [--shape nano|half-billion|phi3-mini] [--engines peft torch llamacpp]
+                              [--quantization q4_k_m] [--rounds 5] [--tokens 64] [--prompt 128] [--place FOLDER]
+
+Each engine is a process of its own; rounds are interleaved and only one engine works at a time, so a machine that
+slows down slows all of them. `peft` is transformers with PEFT as they come. Told are medians of the rounds, ratios
+to `peft`, and the floor: how many tokens a second the memory could deliver the weights for, measured on the spot.
+Weights are random, in bf16; phi3-mini wants 8 GB of disk for them, 10 more for llama.cpp's files while they are
+made, and 20 GB of memory for all three engines. What --place holds already is used again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from random_bases import ATTENTION, MLP, SHAPES, adapter_for, random_base
+
+from bilora.params import Base, Quantization
+from bilora.pretraining.speed import peak_flops
+
+SYSTEMS = ("base", "codegen", "docstring")
+SWITCHES = 20
+WORDS = "Write a function that takes a list of numbers and returns the sum of the even ones. "
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a worker is to load and to answer."""
+
+    base: Base
+    folders: dict[str, Path]
+    cache: Path
+    quantization: Quantization
+    prompt: int
+    tokens: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Ready:
+    """An engine in memory: its stamps (begin, first token, end) for one answer, its switches, its weights' bytes."""
+
+    answer: Callable[[str], tuple[float, float, float]]
+    switch_ms: Callable[[], float]
+    weights: int
+
+
+def peft(asked: Asked) -> Ready:
+    """transformers and PEFT as they come: adapters in 32 bit, one of them active."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from bilora.bases.loading import load_tokenizer
+
+    base = AutoModelForCausalLM.from_pretrained(asked.base.id, dtype=torch.bfloat16)
+    (first, folder), *others = asked.folders.items()
+    model = PeftModel.from_pretrained(base, str(folder), adapter_name=first)
+    for name, folder in others:
+        model.load_adapter(str(folder), adapter_name=name)
+    model.eval()
+    ids = torch.tensor([prompt_ids(load_tokenizer(asked.base), asked.prompt)])
+    settings = {"max_new_tokens": asked.tokens, "min_new_tokens": asked.tokens, "do_sample": False, "pad_token_id": 0}
+
+    class Stamps:
+        def __init__(self) -> None:
+            self.at: list[float] = []
+
+        def put(self, _: Any) -> None:
+            self.at.append(time.perf_counter())
+
+        def end(self) -> None:
+            pass
+
+    def answer(system: str) -> tuple[float, float, float]:
+        stamps = Stamps()
+        began = time.perf_counter()
+        with torch.inference_mode():
+            if system == "base":
+                with model.disable_adapter():
+                    model.generate(input_ids=ids, streamer=stamps, **settings)
+            else:
+                model.set_adapter(system)
+                model.generate(input_ids=ids, streamer=stamps, **settings)
+        return began, stamps.at[1], stamps.at[-1]  # at[0] is the prompt's
+
+    def switch_ms() -> float:
+        seconds = []
+        for turn in range(SWITCHES):
+            began = time.perf_counter()
+            model.set_adapter(SYSTEMS[1 + turn % 2])
+            seconds.append(time.perf_counter() - began)
+        return 1000 * statistics.median(seconds)
+
+    weights = sum(one.nbytes for name, one in model.named_parameters() if "lora_" not in name)
+    return Ready(answer, switch_ms, weights)
+
+
+def own(engine: Any, asked: Asked, switch_ms: Callable[[], float], weights: int) -> Ready:
+    """Either engine of this project."""
+    from bilora.requests import Request, SamplingParams
+
+    text = engine._tokenizer.decode(prompt_ids(engine._tokenizer, asked.prompt))
+
+    def answer(system: str) -> tuple[float, float, float]:
+        (made,) = engine.generate(
+            system, [Request("r", (), SamplingParams(max_tokens=asked.tokens, ignore_eos=True), text=text)]
+        )
+        assert made.output_tokens == asked.tokens
+        return 0.0, made.first_token_s, made.latency_s
+
+    return Ready(answer, switch_ms, weights)
+
+
+def torch_engine(asked: Asked) -> Ready:
+    """The torch engine."""
+    from bilora.bases.loading import load_base
+    from bilora.inference.torch.engine import TorchEngine
+
+    loaded = load_base(asked.base)
+    engine = TorchEngine(loaded, asked.folders, batch_size=1)
+    batch: Any = engine._loop._batch
+
+    def switch_ms() -> float:
+        adapters, seconds = list(engine._adapters.values()), []
+        for turn in range(SWITCHES):
+            began = time.perf_counter()
+            with batch._adapters.rows([adapters[turn % 2]]):
+                seconds.append(time.perf_counter() - began)
+        return 1000 * statistics.median(seconds)
+
+    return own(engine, asked, switch_ms, sum(one.nbytes for one in loaded.model.parameters()))
+
+
+def llamacpp(asked: Asked) -> Ready:
+    """The llama.cpp engine. A switch is what a token costs more after another adapter's than after its own."""
+    from bilora.inference.llamacpp.engine import LlamaEngine
+
+    began = time.perf_counter()
+    engine = LlamaEngine(asked.base, asked.quantization, asked.folders, batch_size=1, cache=asked.cache)
+    print(f"  llamacpp: {time.perf_counter() - began:.0f} s to convert what was not, and to load; {engine.mode}")
+    contexts = [adapter.context for adapter in engine._adapters.values()]
+    places = {context: 0 for context in contexts}
+
+    def token(context: Any) -> float:
+        began = time.perf_counter()
+        context.logits([(5, places[context], 0)], 1)
+        places[context] += 1
+        return time.perf_counter() - began
+
+    def switch_ms() -> float:
+        for context in contexts:
+            context.forget(0)
+            places[context] = 0
+        costs = []
+        for turn in range(SWITCHES):
+            context = contexts[turn % 2]
+            after_other, after_own = token(context), token(context)
+            costs.append(after_other - after_own)
+        for context in contexts:
+            context.forget(0)
+        return 1000 * statistics.median(costs[2:])
+
+    (file,) = asked.cache.glob(f"base-*-{asked.quantization}-*")
+    return own(engine, asked, switch_ms, file.stat().st_size)
+
+
+ENGINES: dict[str, Callable[[Asked], Ready]] = {"peft": peft, "torch": torch_engine, "llamacpp": llamacpp}
+
+
+def prompt_ids(tokenizer: Any, count: int) -> list[int]:
+    """So many tokens of a prompt."""
+    ids: list[int] = tokenizer(WORDS * (count // 8), add_special_tokens=False)["input_ids"]
+    return ids[:count]
+
+
+def worker(name: str, asked: Asked, pipe: Connection) -> None:
+    """Answer what the pipe asks until it asks for nothing."""
+    torch.set_num_threads(asked.threads)
+    ready = ENGINES[name](asked)
+    pipe.send(ready.weights)
+    while (what := pipe.recv()) is not None:
+        if what == "switch":
+            pipe.send(ready.switch_ms())
+        elif what == "memory":
+            pipe.send(memory())
+        else:
+            pipe.send(ready.answer(what))
+
+
+def memory() -> int:
+    """This process's share of memory in bytes, files that are mapped included."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("Rss:")))
+
+
+def bandwidth() -> float:
+    """Bytes a second that all cores read from memory together; the best of some tries."""
+    block = torch.ones(2**28)
+    seconds = []
+    for _ in range(8):
+        began = time.perf_counter()
+        block.sum()
+        seconds.append(time.perf_counter() - began)
+    return block.nbytes / min(seconds)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=["nano", *SHAPES], default="nano")
+    parser.add_argument("--engines", choices=list(ENGINES), nargs="+", default=list(ENGINES))
+    parser.add_argument("--quantization", choices=get_args(Quantization), default="q4_k_m")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--prompt", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--place", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        measure(options, options.place or Path(temporary))
+
+
+def measure(options: Any, place: Path) -> None:
+    """Start the engines, run the rounds, print the table."""
+    torch.set_num_threads(options.threads)
+    base = random_base(options.shape, place / options.shape)
+    folders = {}
+    for seed, (name, targets) in enumerate({"codegen": ATTENTION, "docstring": MLP}.items()):
+        folders[name] = place / f"{options.shape}-{name}"
+        if not folders[name].exists():
+            adapter_for(base, folders[name], targets, seed=seed)
+    print(f"{options.shape}: prompt {options.prompt}, {options.tokens} new, {options.threads} threads", end="")
+    print(f", {options.rounds} interleaved rounds", flush=True)
+    asked = Asked(base, folders, place / "gguf", options.quantization, options.prompt, options.tokens, options.threads)
+    spawn = multiprocessing.get_context("spawn")
+    pipes: dict[str, Any] = {}
+    weights: dict[str, int] = {}
+    for name in options.engines:
+        pipes[name], there = spawn.Pipe()
+        spawn.Process(target=worker, args=(name, asked, there), daemon=True).start()
+        there.close()
+        weights[name] = pipes[name].recv()
+
+    def say(name: str, what: str) -> Any:
+        pipes[name].send(what)
+        return pipes[name].recv()
+
+    speeds: dict[tuple[str, str], list[float]] = {}
+    firsts: dict[tuple[str, str], list[float]] = {}
+    switches: dict[str, list[float]] = {}
+    for turn in range(options.rounds + 1):
+        for system in SYSTEMS:
+            for name in options.engines:
+                began, first, end = say(name, system)
+                if turn:  # the first round warms up
+                    speeds.setdefault((name, system), []).append((options.tokens - 1) / (end - first))
+                    firsts.setdefault((name, system), []).append(first - began)
+        print(f"  round {turn} of {options.rounds} is over", file=sys.stderr, flush=True)
+        for name in options.engines:
+            switches.setdefault(name, []).append(say(name, "switch"))
+    speed = bandwidth()
+    products = " and ".join(f"{peak_flops('cpu', kind) / 1e9:.0f}" for kind in (torch.float32, torch.bfloat16))
+    print(f"  memory is read at {speed / 1e9:.1f} GB/s; products reach {products} GFLOP/s in 32 bit and in bf16")
+    print("  engine      system     tokens/s  [least, most]     first token  of its base  of peft  of the floor")
+    for (name, system), found in speeds.items():
+        middle = statistics.median(found)
+        floor = speed / weights[name]
+        row = f"  {name:10s}  {system:9s}  {middle:8.2f}  [{min(found):.2f}, {max(found):.2f}]".ljust(50)
+        row += f"{statistics.median(firsts[name, system]):8.2f} s   {paired(found, speeds[name, 'base']):8.3f}"
+        row += f"  {paired(found, speeds['peft', system]):8.2f}" if "peft" in options.engines else f"  {'-':>8s}"
+        print(f"{row}  {middle / floor:8.2f} of {floor:.1f}")
+    for name in options.engines:
+        found = switches[name]
+        print(f"  {name:10s}  switch {statistics.median(found):7.3f} ms [{min(found):.3f}, {max(found):.3f}]", end="")
+        print(f"   memory {say(name, 'memory') / 1e9:.2f} GB   weights {weights[name] / 1e9:.2f} GB")
+    for pipe in pipes.values():
+        pipe.send(None)
+
+
+def paired(these: list[float], those: list[float]) -> float:
+    """Median of the rounds' ratios."""
+    return statistics.median(one / other for one, other in zip(these, those, strict=True))
+
+
+if __name__ == "__main__":
+    main()

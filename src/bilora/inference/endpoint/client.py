@@ -1,0 +1,242 @@
+"""One server of the chat completions API: how it wants to be asked, when, and why it did not answer."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import ssl
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from bilora.api_keys import clean_key
+from bilora.inference.endpoint.chat_replies import Finish, Reply, UnusableReply, read_document, read_reply, read_stream
+from bilora.inference.endpoint.endpoint_errors import RequestFailed, offered_models, status_reason
+from bilora.inference.endpoint.request_parameters import (
+    Adapted,
+    LearnedRefusals,
+    adapt,
+    error_message,
+    find_refusals,
+    holds_for_others,
+)
+from bilora.network import connection_fault, uses_proxy
+from bilora.outside import Endpoint
+from bilora.redaction import one_line
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+R = TypeVar("R")
+
+_NO_KEY = "none"
+"""The client refuses to work without a key, though local servers want none."""
+
+_MAX_ATTEMPTS = 10
+"""How often one request is sent, each time without what the server refused before."""
+_LIST_TIMEOUT_S = 5.0
+
+
+class ChatClient:
+    """Sends requests to an endpoint; may be used by several threads.
+
+    What the server refuses of a request (`request_parameters`) is left out or replaced, and the request sent
+    again; once that has led to an answer, all further requests are sent so. Whatever goes wrong is a
+    RequestFailed that says why, without the key.
+    """
+
+    def __init__(self, endpoint: Endpoint, api_key: str | None, *, retries: int) -> None:
+        self._endpoint = endpoint
+        self._key = clean_key(api_key, f"The key of endpoint {endpoint.name!r}")
+        self._retries = retries
+        self._refused = LearnedRefusals()
+        self._remarks: tuple[str, ...] = ()
+        self._offered: tuple[str, ...] | None = None
+        self._closed_until = 0.0
+        self._lock = threading.Lock()
+        self._list_lock = threading.Lock()
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """In which respects the last answered request was sent otherwise than wanted."""
+        return self._remarks
+
+    def connect(self) -> None:
+        """Make the connection pool, so that threads find it; a fault shows when something is sent."""
+        with contextlib.suppress(RequestFailed):
+            _ = self._client
+
+    def close(self) -> None:
+        """Close open connections."""
+        if "_client" in self.__dict__:
+            self._client.close()
+            del self.__dict__["_client"]
+
+    def models(self) -> tuple[str, ...]:
+        """Return the ids of the models that the server lists now, sorted.
+
+        Raises:
+            RequestFailed: it did not say.
+        """
+        return self._listed(self._client)
+
+    def missing_model(self) -> str | None:
+        """Say that the server lists models, but not this endpoint's; None if it does, or lists nothing."""
+        known, wanted = self.offered, self._endpoint.model
+        if not known or any(wanted in (name, name.rpartition("/")[2], name.partition(":")[0]) for name in known):
+            return None
+        return f"the server does not list the model {wanted!r}; {offered_models(known, self._key)}"
+
+    def send_adapted(self, asked: Mapping[str, Any], send: Callable[[Adapted], R]) -> R:
+        """Send a request, and again without what the server refuses, until it is answered or refused for good.
+
+        What was refused is remembered only once the request is answered without it: an error message may
+        name a parameter by accident.
+
+        Raises:
+            RequestFailed: no answer came.
+        """
+        refused_here, refused_alike = frozenset[tuple[str, str]](), frozenset[tuple[str, str]]()
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
+            adapted = adapt(asked, self._refused.known | refused_here)
+            try:
+                result = send(adapted)
+            except RequestFailed as fault:
+                found = find_refusals(fault.status, fault.document, adapted.parameters)
+                refused_here |= found
+                if holds_for_others(found, fault.document):
+                    refused_alike |= found
+                again = adapt(asked, self._refused.known | refused_here)
+                if attempt == _MAX_ATTEMPTS or again.parameters == adapted.parameters:
+                    raise
+                continue
+            self._refused.learn(refused_alike)
+            self._remarks = adapted.remarks
+            return result
+        raise AssertionError("the last attempt returns or raises")
+
+    def send(self, adapted: Adapted) -> tuple[Reply, float]:
+        """Return the reply, and the seconds of the try that succeeded, without the waits before."""
+        with self.failures(adapted.parameters):
+            self._wait_for_turn()
+            raw = self._client.chat.completions.with_raw_response.create(**adapted.parameters)
+            self._heed(raw.headers)
+            return read_reply(raw.content, raw.headers.get("content-type", "")), raw.elapsed.total_seconds()
+
+    def open(self, adapted: Adapted, connection: contextlib.ExitStack) -> Generator[str, None, Reply]:
+        """Start a stream and wait for its first event, until which the server may refuse."""
+        with self.failures(adapted.parameters):
+            raw = connection.enter_context(
+                self._client.chat.completions.with_streaming_response.create(**adapted.parameters)
+            )
+            events = read_stream(raw.iter_bytes(), raw.headers.get("content-type", ""))
+            next(events)
+            return events
+
+    @contextlib.contextmanager
+    def failures(self, sent: Mapping[str, Any]) -> Iterator[None]:
+        """Turn whatever goes wrong with a request into a RequestFailed that says why."""
+        import httpx2
+        from openai import APIConnectionError, APIStatusError, OpenAIError
+
+        try:
+            yield
+        except UnusableReply as fault:
+            words = one_line(error_message(fault.document), key=self._key or "")
+            said = f' (the server says: "{words}")' if words else ""
+            status = None if fault.document is None else 200
+            raise RequestFailed(f"{fault}{said}", status=status, document=fault.document) from None
+        except APIStatusError as error:
+            content = error.response.content if error.response.is_closed else b""
+            document = read_document(content, error.response.headers.get("content-type", ""))
+            refused = [name for name, _ in find_refusals(error.status_code, document, sent)]
+            reason = status_reason(
+                self._endpoint,
+                self._key,
+                error.status_code,
+                document,
+                model=sent.get("model", ""),
+                offered=lambda: self.offered,
+                refused=refused,
+            )
+            raise RequestFailed(reason, status=error.status_code, document=document) from None
+        except (APIConnectionError, httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL, ssl.SSLError) as error:
+            way = " (by way of the environment's proxy)" if uses_proxy(self._endpoint.base_url) else ""
+            raise RequestFailed(f"{connection_fault(error) or 'the connection failed'}{way}") from None
+        except UnicodeEncodeError:
+            raise RequestFailed("the question holds half of a surrogate pair, which cannot be sent") from None
+        except (OpenAIError, ValueError, TypeError):
+            raise RequestFailed("the request could not be sent, or its reply not be read") from None
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """The server's models as it lists them, asked once and without patience; empty if it does not."""
+        with self._list_lock:
+            if self._offered is None:
+                patience = min(_LIST_TIMEOUT_S, self._endpoint.timeout_s)
+                try:
+                    self._offered = self._listed(self._client.with_options(max_retries=0, timeout=patience))
+                except RequestFailed:
+                    self._offered = ()
+            return self._offered
+
+    def _listed(self, client: OpenAI) -> tuple[str, ...]:
+        with self.failures({"messages": [{"role": "user"}]}):
+            raw = client.models.with_raw_response.list()
+            document = read_document(raw.content, raw.headers.get("content-type", ""))
+            rows = document.get("data", document.get("models")) if isinstance(document, dict) else document
+            if not isinstance(rows, list):
+                raise UnusableReply("its list of models cannot be read")
+            ids = [row.get("id", row.get("name")) if isinstance(row, dict) else row for row in rows]
+            return tuple(sorted(name for name in ids if isinstance(name, str)))
+
+    def _heed(self, headers: Mapping[str, str]) -> None:
+        """Remember until when a server that counts asks for no more requests."""
+        for unit in ("requests", "tokens"):
+            if headers.get(f"x-ratelimit-remaining-{unit}") == "0":
+                pause = min(seconds(headers.get(f"x-ratelimit-reset-{unit}", "")), self._endpoint.timeout_s)
+                with self._lock:
+                    self._closed_until = max(self._closed_until, time.monotonic() + pause)
+
+    def _wait_for_turn(self) -> None:
+        while (pause := self._closed_until - time.monotonic()) > 0:
+            time.sleep(pause)
+
+    def outcome(self, reply: Reply) -> tuple[Finish, str]:
+        """Return how an answer ended, and why there is none, without the key."""
+        finish, reason = reply.outcome()
+        return finish, one_line(reason, key=self._key or "")
+
+    @cached_property
+    def _client(self) -> OpenAI:
+        import httpx2
+        from openai import Omit, OpenAI, OpenAIError
+
+        foreign: Any = {
+            "OpenAI-Organization": Omit(),
+            "OpenAI-Project": Omit(),
+        }  # else taken from the environment
+        try:
+            return OpenAI(
+                api_key=self._key or _NO_KEY,
+                base_url=self._endpoint.base_url,
+                timeout=self._endpoint.timeout_s,
+                max_retries=self._retries,
+                default_headers=foreign,
+            )
+        except (OpenAIError, httpx2.InvalidURL, ImportError, OSError, ValueError) as error:
+            words = one_line((isinstance(error, OSError) and error.strerror) or str(error), key=self._key or "")
+            raise RequestFailed(
+                "no connection can be set up; look at base_url and at the environment's proxy and certificate "
+                f"variables ({words})"
+            ) from None
+
+
+def seconds(duration: str) -> float:
+    """Read a duration as rate-limit headers give it ("7.66s", "2m59.5s", "250ms", "3"); 0 if it is none."""
+    if re.fullmatch(r"\d+(\.\d+)?", duration):
+        return float(duration)
+    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+    return sum(float(number) * units[unit] for number, unit in re.findall(r"(\d+(?:\.\d+)?)(ms|h|m|s)", duration))

@@ -1,0 +1,102 @@
+"""Say in one phrase why an endpoint gave no answer, and what to do about it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
+
+from bilora.inference.endpoint.request_parameters import error_message
+from bilora.outside import Endpoint
+from bilora.redaction import one_line
+
+MODELS_SHOWN = 8
+MODEL_IS_GONE = re.compile(
+    r"(?:no such|unknown|invalid) model"
+    r"|\bmodel\b.{0,120}(?:not (?:be )?found|not exist|unknown|decommission|deprecat|retired|not available)",
+    re.I,
+)
+
+
+class RequestFailed(Exception):
+    """One request to an endpoint failed: why, with the HTTP status and the server's error object if there were any."""
+
+    def __init__(self, reason: str, *, status: int | None = None, document: object = None) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.document = document
+
+
+def status_reason(
+    endpoint: Endpoint,
+    key: str | None,
+    status: int,
+    document: object,
+    *,
+    model: str,
+    offered: Callable[[], Sequence[str]],
+    refused: Sequence[str],
+) -> str:
+    """Describe an error reply.
+
+    Args:
+        key: hidden wherever the server repeats it.
+        document: the error reply's content.
+        model: the one that was asked for; empty if none was.
+        offered: asks for the models that the server has; called only where the model is the cause.
+        refused: names of the parameters that the reply refuses.
+    """
+    words = one_line(error_message(document), key=key or "")
+    said = f' (the server says: "{words}")' if words else ""
+    if model and _model_is_gone(status, document):
+        cause = f"the server has no model {model!r}; {offered_models(offered(), key)}"
+    elif refused:
+        cause = f"the server refuses {', '.join(refused)}"
+    else:
+        cause = _cause(endpoint, key, status)
+    return f"HTTP {status}: {cause}{said}"
+
+
+def offered_models(models: Sequence[str], key: str | None) -> str:
+    """List a server's models, bounded in number and length, without the key."""
+    if not models:
+        return "it lists no models"
+    shown = ", ".join(one_line(name, key=key or "", limit=80) for name in models[:MODELS_SHOWN])
+    more = len(models) - MODELS_SHOWN
+    return f"it offers {shown}" + (f" and {more} more" if more > 0 else "")
+
+
+def _cause(endpoint: Endpoint, key: str | None, status: int) -> str:
+    """Say what a status means, and what to look at."""
+    if status in (401, 403) and key is None:
+        return "the server wants a key; name its environment variable in key_env"
+    if status == 401:
+        return f"the key is refused; look at {endpoint.key_env or 'it'}"
+    if status == 403:
+        return f"this key may not do that; look at {endpoint.key_env or 'it'}"
+    if status in (404, 405):
+        return f"nothing answers at {_address(endpoint)}/chat/completions; base_url usually ends in /v1"
+    if status == 429:
+        return "too many requests, or a quota is used up"
+    if status in (408, 504):
+        return "the server did not answer in time"
+    return "the server failed" if status >= 500 else "the server refused the request"
+
+
+def _model_is_gone(status: int, document: object) -> bool:
+    if status not in (400, 404, 410, 422):
+        return False
+    error = document.get("error") if isinstance(document, dict) else None
+    fields = {**document, **error} if isinstance(document, dict) and isinstance(error, dict) else document
+    code, param = (fields.get("code"), fields.get("param")) if isinstance(fields, dict) else (None, None)
+    words = error_message(document)
+    named = (
+        param == "model" or str(code).startswith("model_") or re.search(r"\b(?:models?|deployments?)\b", words, re.I)
+    )
+    return bool(named and (status in (404, 410) or str(code).startswith("model_") or MODEL_IS_GONE.search(words)))
+
+
+def _address(endpoint: Endpoint) -> str:
+    """Return base_url without what may be secret in it: a password, a query."""
+    parts = urlsplit(endpoint.base_url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

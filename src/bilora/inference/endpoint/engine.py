@@ -1,0 +1,243 @@
+"""Any OpenAI-compatible server as an engine, and as what a judge speaks through."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, Self
+
+from bilora.errors import BadData, Unreachable
+from bilora.inference.endpoint.chat_replies import Reply
+from bilora.inference.endpoint.client import ChatClient
+from bilora.inference.endpoint.endpoint_errors import RequestFailed
+from bilora.inference.endpoint.request_parameters import Adapted
+from bilora.outside import Endpoint
+from bilora.protocols import Progress, no_progress
+from bilora.records import Completion, Message
+from bilora.requests import Request
+from bilora.storage import read_json, sha256_json, write_json
+
+_JUDGE_TOKENS = 1024
+
+
+class EndpointEngine:
+    """One remote model, known here by its endpoint's name.
+
+    Implements `protocols.Engine`. A parameter that the server refuses is left out or replaced (`ChatClient`). A
+    request that still fails after `retries` repetitions (which wait as long as Retry-After asks) is a
+    completion with finish `error`, no text and the reason. The key is sent to the endpoint and shown nowhere.
+
+    Answers are kept in `cache`, one file per question and parameters sent, so that none is paid for twice
+    and an interrupted evaluation goes on where it was; failures are not kept. Once `budget_tokens` are
+    spent the rest is left unanswered; an answer that comes without token counts is charged its bytes and
+    its prompt's, which are more.
+    """
+
+    def __init__(self, endpoint: Endpoint, api_key: str | None, *, retries: int = 4, cache: Path | None = None) -> None:
+        self._endpoint = endpoint
+        self._client = ChatClient(endpoint, api_key, retries=retries)
+        self._cache = cache
+        self._budget = endpoint.budget_tokens
+        self._spent = 0
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"EndpointEngine({self._endpoint.name!r}, {self._endpoint.base_url!r})"
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """In which respects the last answered question was asked otherwise than wanted."""
+        return self._client.remarks
+
+    def generate(
+        self, system: str, requests: Sequence[Request], *, progress: Progress = no_progress
+    ) -> list[Completion]:
+        """Answer every request, several at a time, in the order given.
+
+        Raises:
+            BadData: `system` is not this endpoint's name.
+        """
+        if system != self._endpoint.name:
+            raise BadData(
+                f"endpoint {self._endpoint.name!r}", f"it cannot answer as {system!r}; ask that system's engine."
+            )
+        self._client.connect()  # once, before the threads
+        with ThreadPoolExecutor(self._endpoint.concurrency, thread_name_prefix="endpoint") as pool:
+            futures = [pool.submit(self._complete, request) for request in requests]
+            try:
+                for _ in as_completed(futures):
+                    progress(1)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        return [future.result() for future in futures]
+
+    def chat(self, messages: Sequence[Message], *, schema: Mapping[str, Any], seed: int) -> str:
+        """Ask once at temperature 0 for a reply in a strict JSON schema (what `metrics.judged.Chat` wants).
+
+        Raises:
+            Unreachable: no usable reply came.
+            BadData: the model gave no answer.
+        """
+        asked = {
+            "model": self._endpoint.model,
+            "messages": _wire(messages),
+            "temperature": 0.0,
+            "seed": seed,
+            "max_tokens": _JUDGE_TOKENS,
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "reply", "strict": True, "schema": dict(schema)},
+            },
+        }
+        try:
+            reply, _ = self._client.send_adapted(asked, self._client.send)
+        except RequestFailed as fault:
+            raise self._unreachable(fault) from None
+        finish, reason = self._client.outcome(reply)
+        if not reason and finish == "length" and "}" not in reply.text:
+            reason = f"the reply was cut off at {_JUDGE_TOKENS} tokens"
+        if reason:
+            raise BadData(f"endpoint {self._endpoint.name!r}", f"{reason}.")
+        return reply.text
+
+    def stream(self, system: str, request: Request) -> Generator[str, None, Completion]:
+        """Answer one request piece by piece as the server's model `system`; the generator's value is the answer.
+
+        Closing the generator closes the connection.
+
+        Raises:
+            Unreachable: the server did not answer, or broke off.
+        """
+        asked = {
+            **_asked(system, request),
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        began = time.perf_counter()
+        with contextlib.ExitStack() as connection:
+            try:
+                events, sent = self._client.send_adapted(
+                    asked, lambda adapted: (self._client.open(adapted, connection), adapted)
+                )
+                with self._client.failures(sent.parameters):
+                    reply = yield from events
+            except RequestFailed as fault:
+                raise self._unreachable(fault) from None
+        made = self._completion(request, system, reply, sent, time.perf_counter() - began)
+        return made.model_copy(update={"text": reply.text})  # what was yielded stays, however it ended
+
+    def models(self) -> tuple[str, ...]:
+        """Ids of the models that the endpoint offers now, sorted.
+
+        Raises:
+            Unreachable: it did not say.
+        """
+        try:
+            return self._client.models()
+        except RequestFailed as fault:
+            raise self._unreachable(fault) from None
+
+    def missing_model(self) -> str | None:
+        """Say that the server lists models, but not this one; None if it does, or lists nothing."""
+        return self._client.missing_model()
+
+    def close(self) -> None:
+        """Close open connections."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _complete(self, request: Request) -> Completion:
+        """Answer one request from the cache or the server; a failure is a completion too."""
+
+        def answer(adapted: Adapted) -> Completion:
+            kept = self._kept(request, adapted.parameters)
+            if kept is not None and kept.is_file():
+                return Completion.model_validate(read_json(kept))
+            with self._lock:
+                if self._budget is not None and self._spent >= self._budget:
+                    raise RequestFailed(f"the budget of {self._budget} tokens is spent")
+            reply, latency_s = self._client.send(adapted)
+            with self._lock:
+                self._spent += _cost(adapted.parameters, reply)
+            made = self._completion(request, self._endpoint.name, reply, adapted, latency_s)
+            if kept is not None and made.finish != "error":
+                write_json(kept, made.model_dump(mode="json"))
+            return made
+
+        try:
+            return self._client.send_adapted(_asked(self._endpoint.model, request), answer)
+        except RequestFailed as fault:
+            return Completion(
+                sample_id=request.sample_id,
+                system=self._endpoint.name,
+                text="",
+                prompt_tokens=None,
+                output_tokens=None,
+                latency_s=0.0,
+                finish="error",
+                reason=str(fault),
+            )
+
+    def _completion(
+        self, request: Request, system: str, reply: Reply, adapted: Adapted, latency_s: float
+    ) -> Completion:
+        finish, reason = self._client.outcome(reply)
+        return Completion(
+            sample_id=request.sample_id,
+            system=system,
+            text=reply.text if finish != "error" else "",
+            prompt_tokens=reply.prompt_tokens,
+            output_tokens=reply.output_tokens,
+            latency_s=latency_s,
+            finish=finish,
+            reason=reason,
+            remark="; ".join(adapted.remarks),
+        )
+
+    def _kept(self, request: Request, sent: Mapping[str, Any]) -> Path | None:
+        """Where the answer to exactly this question, asked exactly so, lies once it has been paid for."""
+        if self._cache is None:
+            return None
+        decoding = {name: value for name, value in sent.items() if name not in ("model", "messages")}
+        question = [
+            self._endpoint.name, self._endpoint.base_url, sent["model"], request.sample_id, sent["messages"], decoding,
+        ]  # fmt: skip
+        return self._cache / f"{sha256_json(question)}.json"
+
+    def _unreachable(self, fault: RequestFailed) -> Unreachable:
+        return Unreachable(f"Endpoint {self._endpoint.name!r} gave no usable answer: {fault}.")
+
+
+def _wire(messages: Sequence[Message]) -> list[dict[str, str]]:
+    return [message.model_dump() for message in messages]
+
+
+def _asked(model: str, request: Request) -> dict[str, Any]:
+    sampling = request.sampling
+    penalty = {"frequency_penalty": sampling.frequency_penalty} if sampling.frequency_penalty else {}  # not all know it
+    return {
+        "model": model,
+        "messages": _wire(request.messages),
+        "temperature": sampling.temperature,
+        "seed": sampling.seed,
+        "max_tokens": sampling.max_tokens,
+        **penalty,
+    }
+
+
+def _cost(sent: Mapping[str, Any], reply: Reply) -> int:
+    """Return the tokens of a call, or what they cannot exceed: no token is shorter than a byte."""
+    prompt = sum(len(message["content"].encode("utf-8", "replace")) for message in sent["messages"])
+    read = prompt if reply.prompt_tokens is None else reply.prompt_tokens
+    written = len(reply.text.encode()) if reply.output_tokens is None else reply.output_tokens
+    return read + written

@@ -1,0 +1,74 @@
+"""The open axes: bases, sources and training phases come in kinds, each a module of one package, found by its name.
+
+A new kind is one new module; no other file lists them. The module defines one constant (`BASE`, `SOURCE`, `PHASE`)
+whose `settings` is the type of its entry in params.yaml.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+from typing import Annotated, Any, Literal, Protocol, Union
+
+from pydantic import Field
+
+from bilora.documents import Slice
+
+
+class KindSettings(Slice):
+    """What every entry of an open axis has: its `kind`, which a subclass narrows to one `Literal`."""
+
+    kind: str
+
+
+class BaseSettings(KindSettings):
+    """The frozen base model, whatever its kind.
+
+    `dtype` is used to answer; `quantize: nf4` trains on a 4-bit copy (CUDA only).
+    """
+
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    quantize: Literal["nf4"] | None = None
+
+
+class SourceSettings(KindSettings):
+    """Where a task's rows come from, whatever the kind of source."""
+
+
+class PhaseSettings(KindSettings):
+    """One training algorithm's entry under `training.phases`, whatever its kind. `steps` are optimiser steps."""
+
+    steps: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    learning_rate: Annotated[float, Field(gt=0.0)]
+
+
+class Kind(Protocol):
+    """What a kind's constant has at least."""
+
+    @property
+    def settings(self) -> type[KindSettings]:
+        """The type of the kind's entry in params.yaml."""
+        ...
+
+
+def kind_names(package: str) -> list[str]:
+    """Return the names of the kinds in `package`, sorted; each is the name of a module."""
+    return sorted(module.name for module in pkgutil.iter_modules(import_module(package).__path__))
+
+
+def load_kind(package: str, name: str, constant: str) -> Any:
+    """Return what the module `name` of `package` defines as `constant`.
+
+    Raises:
+        KeyError: there is no such kind.
+    """
+    if name not in kind_names(package):
+        raise KeyError(name)
+    return getattr(import_module(f"{package}.{name}"), constant)
+
+
+def settings_of(package: str, constant: str) -> Any:
+    """Return the type of an entry of any kind in `package`, for a field of params: the union of all settings."""
+    types = tuple(load_kind(package, name, constant).settings for name in kind_names(package))
+    return types[0] if len(types) == 1 else Annotated[Union[types], Field(discriminator="kind")]  # noqa: UP007

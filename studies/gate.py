@@ -1,0 +1,130 @@
+"""How often the gate is right: simulated adapters of known quality, judged by the real gate.
+
+    python studies/gate.py [--trials 200] [--seed 1]
+
+An item has a difficulty. A model of quality p solves the easiest share p of the items, except that an
+answer in `LUCK` is redrawn with chance p; so equal models differ on some items, as real ones do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from bilora.evaluation.baseline import baseline_entry
+from bilora.evaluation.gate import gate
+from bilora.records import Completion, Sample, Score, Scored, Verdict
+
+LUCK = 0.10
+MARGIN = 0.05
+BASE, INCUMBENT = 0.30, 0.60
+NAIVE_N = 20
+STEPS, STEP_DOWN, CHAINS = 20, 0.02, 50
+
+
+class World:
+    """A fixed set of items, and models that answer them."""
+
+    def __init__(self, n: int, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._difficulty = self._rng.permutation(n) / n
+        self._samples = [
+            Sample.create(task="t", prompt=str(i), target="x", source="s", group=str(i), licence="MIT")
+            for i in range(n)
+        ]
+
+    def answers(self, quality: float) -> np.ndarray:
+        """Pass or fail of one new model on every item."""
+        n = len(self._difficulty)
+        lucky = self._rng.random(n) < LUCK
+        return np.where(lucky, self._rng.random(n) < quality, self._difficulty < quality).astype(float)
+
+    def rows(self, answers: dict[str, np.ndarray], sha: str) -> list[Scored]:
+        """The rows of an evaluation, as the gate reads them."""
+        return [self._row(sample, system, float(x), sha) for system, xs in answers.items()
+                for sample, x in zip(self._samples, xs, strict=True)]  # fmt: skip
+
+    @staticmethod
+    def _row(sample: Sample, system: str, value: float, sha: str) -> Scored:
+        made = Completion.model_construct(sample_id=sample.id, system=system, text="", finish="stop")
+        score = Score.model_construct(
+            sample_id=sample.id, system=system, metric="pass_at_1", value=value, reason="", evidence={}
+        )
+        return Scored.model_construct(
+            task="t", adapter_sha256=sha, dataset="test", sample=sample, completion=made, answer="", scores=(score,)
+        )
+
+
+def judged(world: World, new: np.ndarray, base: np.ndarray, standing: dict | None, sha: str) -> tuple[Verdict, dict]:
+    """The gate's word on a new model, and the entry that it would leave."""
+    rows = world.rows({"t": new, "base": base}, sha)
+    verdict = gate(
+        "t", ["pass_at_1"], rows, standing,
+        adapter_sha256=sha, key="k", margin=MARGIN, min_samples=100, seed=1, draws=1000,
+    )  # fmt: skip
+    return verdict, baseline_entry("t", ["pass_at_1"], rows, adapter_sha256=sha, key="k")
+
+
+def single(n: int, change: float, trials: int, seed: int) -> tuple[dict[str, int], int]:
+    """Outcomes of one candidate that is `change` better than the incumbent; how often a naive rule promotes it."""
+    outcomes: dict[str, int] = {}
+    naive = 0
+    for trial in range(trials):
+        world = World(n, seed * 100_003 + trial)
+        base, old, new = (world.answers(quality) for quality in (BASE, INCUMBENT, INCUMBENT + change))
+        _, entry = judged(world, old, base, None, "old")
+        verdict, _ = judged(world, new, base, {"current": entry, "champion": entry}, "new")
+        outcomes[verdict.outcome] = outcomes.get(verdict.outcome, 0) + 1
+        few = np.random.default_rng(trial).choice(n, NAIVE_N, replace=False)
+        naive += bool(new[few].mean() >= old[few].mean())
+    return outcomes, naive
+
+
+def creep(n: int, seed: int) -> list[float]:
+    """True quality lost after a series of candidates, each a little worse than whoever is promoted then."""
+    lost = []
+    for chain in range(CHAINS):
+        world = World(n, seed * 200_003 + chain)
+        base, quality = world.answers(BASE), INCUMBENT
+        _, entry = judged(world, world.answers(quality), base, None, "0")
+        standing = {"current": entry, "champion": entry}
+        for step in range(STEPS):
+            verdict, entry = judged(world, world.answers(quality - STEP_DOWN), base, standing, str(step + 1))
+            if verdict.outcome == "pass":
+                quality -= STEP_DOWN
+                mean = {place: np.mean(list(one["scores"]["pass_at_1"].values())) for place, one in
+                        (("new", entry), ("champion", standing["champion"]))}  # fmt: skip
+                best = entry if mean["new"] > mean["champion"] else standing["champion"]
+                standing = {"current": entry, "champion": best}
+        lost.append(INCUMBENT - quality)
+    return lost
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the table of docs/benchmark.md."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    chosen = parser.parse_args(arguments)
+    world = World(100_000, chosen.seed)
+    differ = np.mean(world.answers(INCUMBENT) != world.answers(INCUMBENT))
+    print(f"seed {chosen.seed}, {chosen.trials} trials a row, margin {MARGIN:g}, incumbent passes {INCUMBENT:.0%};")
+    print(f"equal models differ on {differ:.1%} of the items")
+    print(f"| n | true change | pass | inconclusive | regressed | naive rule, n = {NAIVE_N} |")
+    print("|---:|---:|---:|---:|---:|---:|")
+    for n in (300, 500):
+        for change in (0.0, -0.02, -0.05, -0.10):
+            outcomes, naive = single(n, change, chosen.trials, chosen.seed)
+            share = {name: outcomes.get(name, 0) / chosen.trials for name in ("pass", "inconclusive", "regressed")}
+            cells = " | ".join(f"{value:.1%}" for value in share.values())
+            print(f"| {n} | {change:+.2f} | {cells} | {naive / chosen.trials:.1%} |", flush=True)
+    lost = creep(500, chosen.seed)
+    print(f"{STEPS} successive candidates, each {STEP_DOWN:g} below the promoted one, n = 500, {CHAINS} chains: "
+          f"lost {np.mean(lost):.3f} on average, {max(lost):.3f} at most")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

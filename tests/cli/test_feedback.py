@@ -1,0 +1,267 @@
+"""bilora feedback and scripts/fetch_feedback.py, from a rating to rows for training."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.checkout import ROOT, environment_of
+from support.old_outbox import outbox_of_version_1
+
+from bilora.cli import app, guarded
+from bilora.cli.wiring import FEEDBACK, OUTBOX, SHARDS
+from bilora.feedback.events import new_event_id
+from bilora.feedback.outbox import Outbox
+from bilora.feedback.shards import FolderTarget, shard
+from bilora.records import Rating, Sample, Tombstone
+from bilora.storage import write_json, write_records
+
+ADAPTER = "a" * 64
+HELD_OUT = "Write a function that measures."
+
+
+def rating(number: int, **rest: Any) -> Rating:
+    fields: dict[str, Any] = {
+        "event_id": new_event_id(1_770_000_000_000 + number), "generation_id": f"g{number}", "session": "s",
+        "task": "codegen", "prompt": f"Write function {number}.", "completion": "return 1",
+        "adapter_sha256": ADAPTER, "base_revision": "b" * 40, "rating": "up", "consent": True,
+        "app_version": "0.1.0", "created_utc": "2026-01-31T12:00:00+00:00",
+    }  # fmt: skip
+    return Rating(**(fields | rest))
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the verbs read: params, held-out questions, and the record of the run that made the adapter."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(ROOT / "profiles" / "smoke.yaml", "params.yaml")
+    Path("benchmarking").mkdir()
+    shutil.copyfile(ROOT / "benchmarking" / "eval_dataset.json", "benchmarking/eval_dataset.json")
+    sample = Sample.create(task="codegen", prompt=HELD_OUT, target="x", source="s", group="g", licence="MIT")
+    for split in ("validation", "test"):
+        write_records(Path("data/splits/codegen") / f"{split}.jsonl", [sample])
+    write_json(Path("runs/one/run.json"), {"adapter_sha256": ADAPTER})
+    return tmp_path
+
+
+@pytest.fixture
+def run(checkout: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    def verb(*arguments: str, code: int = 0) -> str:
+        assert guarded(app, ["feedback", *arguments]) == code
+        said = capsys.readouterr()
+        return said.err if code else said.out
+
+    return verb
+
+
+def store(*ratings: Rating) -> None:
+    with Outbox(OUTBOX) as outbox:
+        for one in ratings:
+            assert outbox.add(one)
+
+
+def test_status_says_where_ratings_are(run: Callable[..., str]) -> None:
+    assert "nothing was rated" in run("status")
+    assert not OUTBOX.exists()
+    store(rating(1), rating(2, consent=False))
+    assert "2 ratings: 0 exported, 1 waiting, 1 kept here" in run("status")
+    run("export")
+    assert "1 exported, 0 waiting" in run("status")
+
+
+def test_a_deletion_goes_all_the_way(run: Callable[..., str]) -> None:
+    one, two = rating(1), rating(2)
+    store(one, two)
+    run("export")
+    run("pairs")
+    assert "done" in run("delete", one.event_id)
+    assert "1 deletions; 1 shards rewritten" in run("export")
+    run("pairs")
+    everything = b"".join(path.read_bytes() for path in FEEDBACK.rglob("*") if path.is_file())
+    assert b"function 1" not in everything and b"function 2" in everything
+
+
+def test_a_deletion_names_every_place_and_its_command(run: Callable[..., str], checkout: Path) -> None:
+    one, two = rating(1), rating(2)
+    store(one, two)
+    run("export", "--to", "to the team")
+    run("export")
+    said = run("delete", one.event_id)
+    assert "still in data/feedback/shards: `bilora feedback export --to data/feedback/shards`" in said
+    assert "still in to the team: `bilora feedback export --to 'to the team'`" in said
+    said = run("export")
+    assert "1 erasures are still outstanding in to the team: `bilora feedback export --to 'to the team'`" in said
+    said = run("status")
+    assert "data/feedback/shards: 1 delivered, 0 waiting, 0 erasures outstanding" in said
+    assert "to the team: 1 delivered, 0 waiting, 1 erasures outstanding" in said and one.event_id in said
+    assert "1 deleted or withdrawn, 1 of them not erased everywhere" in said
+    assert "outstanding" not in run("export", "--to", str(checkout / "to the team") + "/")
+    assert "0 of them not erased everywhere" in run("status")
+
+
+def test_a_third_destination_gets_what_stands(run: Callable[..., str]) -> None:
+    one, two = rating(1), rating(2)
+    store(one, two)
+    for place in ("a", "b"):
+        assert "2 ratings in 1 new shards" in run("export", "--to", place)
+    run("delete", two.event_id)
+    assert "1 ratings in 1 new shards of c" in run("export", "--to", "c")
+    said = run("status")
+    assert "  c: 1 delivered, 0 waiting, 0 erasures outstanding" in said
+    assert said.count("1 erasures outstanding") == 2
+
+
+@pytest.mark.parametrize("source", ["a", "b", "copy"])
+def test_a_withdrawn_rating_gives_no_pair_from_any_place(run: Callable[..., str], source: str) -> None:
+    """Nothing was erased yet; `copy` is a place that this outbox never heard of."""
+    one, two = rating(1), rating(2)
+    store(one, two)
+    run("export", "--to", "a")
+    run("export", "--to", "b")
+    shutil.copytree("a", "copy")
+    store(rating(3, generation_id="g1", consent=False, supersedes=one.event_id))
+    assert "1 ratings (1 deleted, 0 repeated, 0 superseded of 2 rows)" in run("pairs", "--from", source)
+    assert one.event_id not in (FEEDBACK / "training_pairs.json").read_text()
+
+
+def test_a_deletion_of_another_machine_in_one_place_counts_for_the_others(run: Callable[..., str]) -> None:
+    one, two = rating(1), rating(2)
+    store(one, two)
+    run("export", "--to", "a")
+    run("export", "--to", "b")
+    FolderTarget(Path("a")).put(*shard([Tombstone(event_id=one.event_id, created_utc="2026-02-01T09:00:00Z")]))
+    assert "1 ratings (1 deleted" in run("pairs", "--from", "b")
+
+
+def test_a_place_that_vanished_is_said_and_given_up_only_when_asked(run: Callable[..., str]) -> None:
+    one = rating(1)
+    store(one, rating(2))
+    run("export", "--to", "team")
+    run("export")
+    shutil.rmtree("team")
+    run("delete", one.event_id)
+    assert "`bilora feedback forget`" in run("export", "--to", "team", code=2)
+    assert not Path("team").exists()
+    said = run("status")
+    assert "1 erasures outstanding" in said and "it is not there now" in said
+    assert "`bilora feedback forget team`" in said
+    assert "deletions that only team knows were not applied" in run("pairs")
+    assert "no destination any more" in run("forget", "team")
+    assert "team" not in run("status")
+    assert "nothing was exported there" in run("forget", "team", code=2)
+
+
+def test_an_outbox_from_before_places_were_recorded_says_what_is_not_known(run: Callable[..., str]) -> None:
+    one, gone = rating(1), rating(2)
+    outbox_of_version_1(OUTBOX, exported=[one], erased=[gone.event_id])
+    FolderTarget(SHARDS).put(*shard([one]))
+    said = run("status")
+    assert "data/feedback/shards: 1 delivered, 0 waiting, 0 erasures outstanding" in said
+    assert "1 were exported before destinations were recorded; that they went here is assumed" in said
+    assert "1 deletions are of ratings that this outbox does not know" in said
+    assert "1 ratings in 1 new shards of team" in run("export", "--to", "team")
+
+
+def test_an_outbox_that_exported_elsewhere_says_that_the_place_was_not_recorded(run: Callable[..., str]) -> None:
+    one = rating(1)
+    outbox_of_version_1(OUTBOX, exported=[one])
+    FolderTarget(Path("team")).put(*shard([one]))
+    assert "1 ratings in 1 new shards" in run("export")
+    assert "a place that was not recorded: 1 delivered" in run("status")
+    assert "a place that was not recorded: `bilora feedback export --to PLACE`" in run("delete", one.event_id)
+    run("export", "--to", "team")
+    assert "a place that was not recorded" in run("export")
+    run("forget", "?")
+    assert "0 of them not erased everywhere" in run("status")
+
+
+@pytest.mark.parametrize("place", ["params.yaml", "params.yaml/team", "s3://bucket", "hf://datasets/owner", "hf://a/b"])
+def test_what_is_no_destination_is_one_sentence(run: Callable[..., str], place: str) -> None:
+    store(rating(1))
+    assert len(run("export", "--to", place, code=2).splitlines()) == 1
+
+
+def test_a_word_that_is_no_event_id_deletes_nothing(run: Callable[..., str]) -> None:
+    assert "no event id" in run("delete", "everything", code=2)
+
+
+def test_pairs_counts_what_it_leaves_out(run: Callable[..., str]) -> None:
+    store(
+        rating(1, edited="return 2"),
+        rating(2, prompt=HELD_OUT),
+        rating(3, adapter_sha256="c" * 64),
+        rating(4, rating="down"),
+    )
+    run("export", "--to", "elsewhere")
+    said = run("pairs", "--from", "elsewhere")
+    assert "4 ratings" in said and "1 SFT, 1 DPO, 2 KTO" in said
+    assert "1 ratings left out: held-out prompt" in said and "1 ratings left out: unknown adapter" in said
+    pairs = json.loads((FEEDBACK / "training_pairs.json").read_text())
+    assert [row["label"] for row in pairs["kto"]] == [True, False]
+    assert pairs["left_out"]["refused"] == {"held-out prompt": 1, "unknown adapter": 1}
+    assert len(json.loads((FEEDBACK / "all_feedback.json").read_text())["ratings"]) == 4
+
+
+def test_without_the_held_out_questions_there_are_no_pairs(run: Callable[..., str]) -> None:
+    store(rating(1))
+    run("export")
+    Path("data/splits/codegen/test.jsonl").unlink()
+    assert "dvc repro data-split@codegen" in run("pairs", code=3)
+    assert not (FEEDBACK / "training_pairs.json").exists()
+
+
+def test_without_shards_the_verb_is_named(run: Callable[..., str]) -> None:
+    assert "bilora feedback export" in run("pairs", code=2)
+
+
+def test_the_documented_door(checkout: Path, run: Callable[..., str]) -> None:
+    store(rating(1))
+    run("export")
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "fetch_feedback.py", "--from", SHARDS],
+        env=environment_of(ROOT),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 ratings" in done.stdout
+    assert (FEEDBACK / "all_feedback.json").is_file() and (FEEDBACK / "training_pairs.json").is_file()
+
+
+def test_a_destination_that_may_not_be_read_is_not_called_gone(
+    run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(rating(1))
+    run("export", "--to", "team")
+    real = os.listdir
+
+    def refuse(path: Any = ".") -> list[str]:
+        if "team" in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    said = run("status")
+    assert "it may not be used by this user; change its permissions or its owner." in said
+    assert "it is not there now" not in said and "the deletions in team could not be read" in said
+
+
+@pytest.mark.parametrize(("name", "typed"), [("-x", "./-x"), ("?", "'./?'")])
+def test_a_destination_is_named_as_it_can_be_typed(run: Callable[..., str], name: str, typed: str) -> None:
+    store(rating(1))
+    run("export", f"--to={name}")
+    said = run("delete", rating(1).event_id)
+    assert f"`bilora feedback export --to {typed}`" in said
+    run("export", "--to", shlex.split(typed)[0])
+    assert "0 erasures outstanding" in run("status")

@@ -1,0 +1,134 @@
+"""A base's chat template at the command line: one sentence where it cannot be used, and part of what the base is."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from support.checkout import ROOT
+from support.lora import made_adapter
+
+from bilora.cli import app, guarded
+from bilora.params import Base
+from bilora.storage import sha256_tree
+
+pytestmark = pytest.mark.slow
+TEMPLATE = (ROOT / "models" / "smoke" / "chat_template.jinja").read_text(encoding="utf-8")
+REFUSING = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+STRICT = "{% if messages[0].role != 'tool' %}{{ raise_exception('Only tools speak here') }}{% endif %}"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with params, a copy of the smoke base, and one adapter for it."""
+    shutil.copytree(ROOT / "models" / "smoke", tmp_path / "models" / "smoke")
+    shutil.copyfile(ROOT / "requirements.txt", tmp_path / "requirements.txt")
+    document = yaml.safe_load((ROOT / "profiles" / "smoke.yaml").read_text(encoding="utf-8"))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    with contextlib.chdir(tmp_path):
+        made_adapter(Path("adapters") / "codegen", Base(id="models/smoke"), ["qkv_proj"], seed=1)
+    return tmp_path
+
+
+def write(place: Path, template: str) -> None:
+    (place / "models" / "smoke" / "chat_template.jinja").write_text(template, encoding="utf-8")
+
+
+def bilora(place: Path, *arguments: str, typed: str = "") -> tuple[int, str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.chdir(place),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(sys, "stdin", io.StringIO(typed))
+        code = guarded(app, list(arguments))
+    return code, out.getvalue(), err.getvalue()
+
+
+VERBS = (["generate", "hi", "-m", "codegen"], ["chat", "-m", "codegen"], ["evaluate", "codegen"])
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb[0])
+def test_an_adapter_of_another_template_is_refused_and_told_why(place: Path, verb: list[str]) -> None:
+    write(place, REFUSING + TEMPLATE)
+    code, _, err = bilora(place, *verb, typed="hi\n")
+    assert code == 2 and "was made for models/smoke with another chat_template.jinja; run `dvc repro" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_bundle_of_another_template_is_refused_and_told_why(place: Path) -> None:
+    base = {f"base/{name}": digest for name, digest in sha256_tree(place / "models" / "smoke").items()}
+    told = {"adapters": {}, "base": {"id": "models/smoke", "revision": None, "path": "base"}, "files": base}
+    (place / "bundle").mkdir()
+    (place / "bundle" / "manifest.json").write_text(json.dumps(told), encoding="utf-8")
+    write(place, REFUSING + TEMPLATE)
+    code, _, err = bilora(place, "generate", "hi", "--bundle", "bundle")
+    assert code == 2 and "another version of models/smoke than the one here (other: chat_template.jinja)" in err
+
+
+def test_the_base_answers_while_an_adapter_of_another_template_is_left_out(place: Path) -> None:
+    write(place, REFUSING + TEMPLATE)
+    code, out, err = bilora(place, "generate", "hi", "--max-tokens", "4")
+    assert code == 0 and out.strip()
+    assert "left out: adapters/codegen: this adapter was made for models/smoke with another" in err
+    assert "has no system role: the system text is put before the first question" in err
+
+
+@pytest.mark.parametrize(
+    ("template", "sentence"),
+    [
+        ("{% for m in messages %}{{ m.content }}", "its chat template is broken in line 1"),
+        (STRICT + TEMPLATE, "its chat template refuses this chat (Only tools speak here)."),
+        ("{{ messages[0].parts[0].text }}", "its chat template fails on this chat"),
+    ],
+)
+@pytest.mark.parametrize("verb", [["generate", "hi"], ["chat"], ["serve"]], ids=lambda verb: verb[0])
+def test_a_template_that_cannot_be_used_is_one_sentence(
+    place: Path, verb: list[str], template: str, sentence: str
+) -> None:
+    shutil.rmtree(place / "adapters")
+    write(place, template)
+    code, _, err = bilora(place, *verb, typed="hi\n")
+    assert code == 2 and sentence in err and len(err.strip().splitlines()) == 1
+
+
+def test_the_doctor_tries_the_template(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bilora.cli import doctor
+
+    monkeypatch.chdir(place)
+    assert doctor._base().startswith("models/smoke at ") and "template" not in doctor._base()
+    write(place, REFUSING + TEMPLATE)
+    assert "has no system role" in doctor._base()
+    write(place, STRICT + TEMPLATE)
+    with pytest.raises(doctor.Fault, match="Only tools speak here"):
+        doctor._base()
+
+
+def test_a_running_server_takes_no_adapter_of_another_template(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bilora.cli import serve
+    from bilora.serving import app as serving_app
+
+    monkeypatch.chdir(place)
+    found: list[serving_app.Served] = []
+    monkeypatch.setattr(serve, "_run", lambda served, *_, **__: found.append(served))
+    assert bilora(place, "serve")[0] == 0
+    before = found[0].engine.models()
+    assert found[0].look and found[0].look() == 0
+    write(place, REFUSING + TEMPLATE)
+    made_adapter(Path("adapters") / "codegen", Base(id="models/smoke"), ["qkv_proj"], seed=2)
+    with monkeypatch.context() as patch:
+        told: list[str] = []
+        patch.setattr("bilora.serving.reload.LOG.warning", lambda text, fault, **_: told.append(str(fault)))
+        assert found[0].look() == 0 and found[0].engine.models() == before
+    assert told == ["models/smoke: its files have changed; start the server again to serve what fits them."]
+    write(place, TEMPLATE)
+    made_adapter(Path("adapters") / "codegen", Base(id="models/smoke"), ["qkv_proj"], seed=3)
+    assert found[0].look() == 1 and found[0].engine.models() != before

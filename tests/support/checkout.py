@@ -1,0 +1,67 @@
+"""A copy of the checkout to run commands in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+UNWANTED = ("_TOKEN", "_API_KEY", "PYTHONDONTWRITEBYTECODE")
+"""Secrets, and what would have every command compile its libraries anew."""
+
+Shell = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def environment_of(folder: Path) -> dict[str, str]:
+    """The environment of commands in a checkout: its own sources first, and no secrets."""
+    return {
+        **{key: value for key, value in os.environ.items() if not key.endswith(UNWANTED)},
+        "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]]),
+        "PYTHONPATH": str(folder / "src"),
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def shell_in(folder: Path) -> Shell:
+    """Return a runner of commands in `folder`."""
+
+    def run(*command: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env={**environment_of(folder), **extra},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert not check or done.returncode == 0, f"{command}: {done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done
+
+    return run
+
+
+def copied_checkout(folder: Path) -> Path:
+    """Copy the checkout into `folder` with the smoke profile in use."""
+    from smoke import copy_checkout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    copy_checkout(folder)
+    return folder
+
+
+def change_task(folder: Path, name: str, change: Callable[[Any], object]) -> None:
+    """Change one task's entry in a checkout's params.yaml."""
+    path = folder / "params.yaml"
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    change(document["tasks"][name])
+    path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")

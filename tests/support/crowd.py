@@ -1,0 +1,68 @@
+"""Many who ask one engine at once, and how many of them are answered by another version than they asked."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any
+
+from bilora.inference.engine import BatchedEngine
+from bilora.records import Completion
+from bilora.requests import Chunk, Submission
+from bilora.storage import adapter_sha256
+from support.cast import Cast, ask, prompts
+
+SYSTEMS = ("base", "codegen", "docstring")
+
+
+def answered(
+    engine: BatchedEngine[Any], system: str, text: str, *, stop_after: int | None = None
+) -> tuple[str, list[int]] | None:
+    """Return the sha256 that answered and the tokens, streamed; None if it was cancelled after some pieces."""
+    told: SimpleQueue[Any] = SimpleQueue()
+    [job] = engine.prepare([Submission(system, ask(text), told.put)])
+    engine.submit([job])
+    pieces: list[str] = []
+    while True:
+        outcome = told.get(timeout=60)
+        if isinstance(outcome, Completion):
+            assert "".join(pieces) == outcome.text
+            assert outcome.text == engine._tokenizer.decode(job.new, skip_special_tokens=True)
+            return job.sha256, job.new
+        assert isinstance(outcome, Chunk), outcome
+        pieces.append(outcome.text)
+        if stop_after is not None and len(pieces) > stop_after:
+            job.cancel()
+            return None
+
+
+def differing(
+    engine: BatchedEngine[Any], cast: Cast, asked: list[tuple[str, str]], *, reload_at: int | None = None
+) -> int:
+    """Ask everything from eight threads at once, with cancels; return how many answers are not their version's own."""
+    versions = {adapter_sha256(folder): name for name, folder in cast.folders.items()} | {"": "base"}
+
+    def one(place: int) -> tuple[str, str, list[int]]:
+        system, text = asked[place]
+        if place == reload_at:
+            engine.load_adapter("codegen", cast.folders["codegen2"])
+        if place % 7 == 0:
+            answered(engine, system, text, stop_after=place % 3)
+        found = answered(engine, system, text)
+        assert found is not None
+        return versions[found[0]], text, found[1]
+
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(one, range(len(asked))))
+    assert all(version.startswith(system) for (system, _), (version, _, _) in zip(asked, made, strict=True))
+    if reload_at is not None:
+        assert {version for version, _, _ in made} == {*SYSTEMS, "codegen2"}
+    return sum(not cast.would_say(version, text, new) for version, text, new in made)
+
+
+def shuffled(count: int) -> list[tuple[str, str]]:
+    """So many prompts, each to every system, in random order."""
+    asked = [(system, text) for system in SYSTEMS for text in prompts(count)]
+    random.Random(1).shuffle(asked)
+    return asked

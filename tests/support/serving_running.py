@@ -1,0 +1,65 @@
+"""The server as it is, on loopback, with OpenAI's own client."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import uvicorn
+from openai import OpenAI
+
+from bilora.bases.loading import load_base
+from bilora.inference.torch.engine import TorchEngine
+from bilora.serving.app import Served, build
+from support.cast import SMOKE, Cast
+
+KEY = "sk-loopback"
+
+
+@dataclass
+class Running:
+    """A server and whatever a test wants of it."""
+
+    url: str
+    engine: TorchEngine
+    server: uvicorn.Server
+
+    def client(self, key: str = KEY) -> OpenAI:
+        return OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=60)
+
+    def idle(self, seconds: float = 20.0) -> bool:
+        """Wait until nothing is answered and nothing waits."""
+        until = time.monotonic() + seconds
+        while self.engine.queue_depth() != (0, 0) and time.monotonic() < until:
+            time.sleep(0.005)
+        return self.engine.queue_depth() == (0, 0)
+
+
+@contextlib.contextmanager
+def serving(served: Served) -> Iterator[Running]:
+    """Serve until the end of the block."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(build(served), log_level="error", access_log=False, timeout_graceful_shutdown=20)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="uvicorn")
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.005)
+        assert isinstance(served.engine, TorchEngine)
+        yield Running(f"http://127.0.0.1:{listener.getsockname()[1]}", served.engine, server)
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        listener.close()
+
+
+def made_engine(cast: Cast, **options: int) -> TorchEngine:
+    """An engine of the smoke base with both adapters."""
+    folders = {name: cast.folders[name] for name in ("codegen", "docstring")}
+    return TorchEngine(load_base(SMOKE), folders, **{"batch_size": 8, "max_waiting": 64, **options})
