@@ -27,9 +27,8 @@ from tokenizers import Tokenizer
 
 from bilora.cli import wiring
 from bilora.evaluation.run import FLOOR
-from bilora.params import FilesSource
 from bilora.records import Sample, Scored
-from bilora.sources.files import Files
+from bilora.sources.kinds.files import Files, FilesSource
 from bilora.storage import read_records, write_records
 from bilora.tasks import load_task
 

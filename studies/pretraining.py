@@ -28,14 +28,14 @@ import yaml
 
 from bilora.cli import wiring
 from bilora.data.similarity import ngrams
-from bilora.pretraining.corpus import Document, build, documented_functions, source_texts
+from bilora.pretraining.corpus import Document, build_corpus, documented_functions, source_texts
 from bilora.pretraining.recipe import CorpusParams, Pretraining, read_pretraining
-from bilora.pretraining.shards import held_out_texts, pack
+from bilora.pretraining.shards import held_out_texts, pack_documents
 from bilora.pretraining.speed import flops_per_token
 from bilora.pretraining.tokenizer import train_tokenizer
 from bilora.pretraining.train import bits_per_byte, new_model, pretrain
-from bilora.sources.exercises import exercises
-from bilora.sources.installed import modules
+from bilora.sources.exercises.generate import generate_exercises
+from bilora.sources.packages import package_modules
 
 SEED = 42
 PAIRS = 300
@@ -50,7 +50,7 @@ def summaries(recipe: Pretraining) -> list[Pair]:
     found = [
         (f"{bare}\n\n# Summary:", f" {summary}\n")
         for name in sorted(recipe.corpus.held_out, key=str.lower)
-        for text in source_texts(modules(name, "test"), recipe.corpus.max_file_chars)
+        for text in source_texts(package_modules(name, "test"), recipe.corpus.max_file_chars)
         for _, bare, summary in documented_functions(text)
     ]
     return random.Random(SEED).sample(found, PAIRS)
@@ -60,10 +60,10 @@ def programs(recipe: Pretraining) -> list[Pair]:
     """Statements of exercises of unseen compositions, and their code, named as the recipe names its own."""
     names = recipe.corpus.exercise_names
     rows = itertools.chain.from_iterable(
-        itertools.islice(exercises(tier, None, SEED, only="validation", names=names), PAIRS // 2)
+        itertools.islice(generate_exercises(tier, None, SEED, only="validation", names=names), PAIRS // 2)
         for tier in ("two", "three")
     )
-    return [(f"# {row['text']}\n", f"{row['code']}\n") for row in rows]
+    return [(f"# {row.text}\n", f"{row.code}\n") for row in rows]
 
 
 def after(model: Any, tokenizer: Any, pairs: Sequence[Pair]) -> float:
@@ -88,7 +88,7 @@ def copied(recipe: Pretraining, documents: Sequence[Document]) -> str:
     held_out = [
         own
         for name in recipe.corpus.held_out
-        for text in source_texts(modules(name, "test"), recipe.corpus.max_file_chars)
+        for text in source_texts(package_modules(name, "test"), recipe.corpus.max_file_chars)
         for _, bare, _ in documented_functions(text)
         if (own := ngrams(bare, RUN))
     ]
@@ -104,8 +104,8 @@ def leaked(recipe: Pretraining, documents: Sequence[Document]) -> str:
     names = recipe.corpus.exercise_names
     unseen: dict[str, list[set[str]]] = defaultdict(list)
     for tier, split in itertools.product(recipe.corpus.exercises, ("validation", "test")):
-        for row in itertools.islice(exercises(tier, None, SEED, only=split, names=names), UNSEEN):
-            unseen[row["text"].strip(marks)].append(set(row["code"].splitlines()))
+        for row in itertools.islice(generate_exercises(tier, None, SEED, only=split, names=names), UNSEEN):
+            unseen[row.text.strip(marks)].append(set(row.code.splitlines()))
     read = 0
     for text in documents:
         lines = set(text.splitlines()) if isinstance(text, str) else set()
@@ -162,7 +162,7 @@ def trials(recipe: Pretraining, variants: Sequence[str], tokens: int, packages: 
 
     @functools.lru_cache(maxsize=1)
     def corpus(json: str) -> list[Document]:
-        return build(CorpusParams.model_validate_json(json), SEED, packages)[0]
+        return build_corpus(CorpusParams.model_validate_json(json), SEED, packages)[0]
 
     held_out = "\n".join(held_out_texts(recipe.corpus.held_out, recipe.corpus.max_file_chars))
     pairs = summaries(recipe), programs(recipe)
@@ -171,7 +171,7 @@ def trials(recipe: Pretraining, variants: Sequence[str], tokens: int, packages: 
         shape = own.architecture
         documents = corpus(own.corpus.model_dump_json())
         tokenizer = train_tokenizer((one for one in documents if isinstance(one, str)), shape.vocabulary, shape.context)
-        packed = pack(documents, tokenizer)
+        packed = pack_documents(documents, tokenizer)
         costs = [flops_per_token(new_model(one, tokenizer, SEED), own.sequence) for one in (recipe.architecture, shape)]
         own = own.model_copy(update={"tokens": round(own.tokens * costs[0] / costs[1])})
         with tempfile.TemporaryDirectory() as work:
@@ -193,7 +193,7 @@ def shipped(recipe: Pretraining, folder: Path, packages: Path | None) -> Iterato
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     text = "\n".join(held_out_texts(recipe.corpus.held_out, recipe.corpus.max_file_chars))
-    documents, _ = build(recipe.corpus, SEED, packages)
+    documents, _ = build_corpus(recipe.corpus, SEED, packages)
     known = "\n".join(one for one in documents if isinstance(one, str)).encode()
     data = text.encode()
     yield f"held-out packages, {len(data):,} bytes; bits a byte:"

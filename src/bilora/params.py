@@ -6,19 +6,24 @@ Numbers live here, behaviour in code. Unknown keys are faults, and all faults ar
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from bilora.documents import Count, Flag, Fraction, Slice, load_yaml, parse_document
+from bilora.kinds import SourceSettings, settings_of
 from bilora.outside import AnyHub, Endpoint
 from bilora.requests import SamplingParams
 
 PARAMS_FILE = Path("params.yaml")
 
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
-Style = Literal["steps", "loops", "nested", "helper"]
-"""A way to write an exercise's code: a step a line, plain loops, one expression, a function for the first step."""
+
+if TYPE_CHECKING:
+    AnySource = SourceSettings
+else:
+    AnySource = settings_of("bilora.sources.kinds", "SOURCE")
+"""The entry `tasks.NAME.source`: the settings of any kind of source."""
 
 
 class Base(Slice):
@@ -42,64 +47,6 @@ class Base(Slice):
         if not self.local and self.revision is None:
             raise ValueError(f"{self.id} is a hub id: pin `revision` to a commit (40 hexadecimal digits)")
         return self
-
-
-class HubSource(Slice):
-    """A hub data set; its splits are kept as official. Without a pinned `revision` it is refused when fetched."""
-
-    kind: Literal["hub"]
-    id: str
-    revision: Revision | None
-    config: str | None = None
-    splits: dict[Literal["train", "validation", "test"], str]
-    licence: str
-    limit: Count | None = None
-
-
-class FilesSource(Slice):
-    """JSON lines, JSON lists or Parquet, plain or in gzip (docs/data.md).
-
-    A row's own `split` is kept; `splits: mbpp` derives it from `task_id`.
-    """
-
-    kind: Literal["files"]
-    paths: Annotated[list[str], Field(min_length=1)]
-    licence: str
-    splits: Literal["row", "mbpp"] = "row"
-    limit: Count | None = None
-
-
-class InstalledSource(Slice):
-    """Functions and docstrings of installed packages; whole packages go to validation and test.
-
-    `limit` is per package, so that a large one does not speak for all.
-    """
-
-    kind: Literal["installed"]
-    train: Annotated[list[str], Field(min_length=1)]
-    validation: Annotated[list[str], Field(min_length=1)]
-    test: Annotated[list[str], Field(min_length=1)]
-    limit: Count | None = None
-
-    @model_validator(mode="after")
-    def _disjoint(self) -> InstalledSource:
-        seen: set[str] = set()
-        for name in (*self.train, *self.validation, *self.test):
-            if name in seen:
-                raise ValueError(f"package {name!r} stands twice; a package belongs to one split")
-            seen.add(name)
-        return self
-
-
-class ExercisesSource(Slice):
-    """Generated programming exercises: how many compositions of each tier, and the ways their code may be written."""
-
-    kind: Literal["exercises"]
-    compositions: dict[Literal["one", "two", "three"], Annotated[int, Field(ge=0)]]
-    styles: list[Style] = Field(default=list(get_args(Style)), min_length=1)
-
-
-AnySource = Annotated[HubSource | FilesSource | InstalledSource | ExercisesSource, Field(discriminator="kind")]
 
 
 class Processing(Slice):

@@ -182,6 +182,8 @@ class RowForm(BaseModel):
 
 
 F = TypeVar("F", bound=RowForm)
+Forms = Sequence[type[RowForm]]
+"""The forms of row that a task reads."""
 
 
 def columns(forms: Iterable[type[RowForm]]) -> frozenset[str]:

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from bilora.records import Sample
-from bilora.sources.exercises import chains, split_of
-from bilora.sources.exercises import composition as name_of
+from bilora.sources.exercises.compositions import composition_name, compositions, split_of_composition
 from bilora.tasks import load_task
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,8 +82,8 @@ def test_its_task_accepts_the_row(row: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("number", "composition"), EASY.items())
 def test_easy_questions_are_compositions_that_nobody_trains_on(number: str, composition: str) -> None:
     assert f"curated:codegen/{number}" in {row["source"] for row in CODEGEN}
-    (chain,) = [chain for chain in chains("two") if name_of(chain) == composition]
-    assert split_of(chain) == "test"
+    (chain,) = [chain for chain in compositions("two") if composition_name(chain) == composition]
+    assert split_of_composition(chain) == "test"
 
 
 @every_codegen

@@ -11,10 +11,10 @@ from support.real_data import real_file
 from bilora.data.download import download
 from bilora.data.process import Processed, process
 from bilora.data.split import split
-from bilora.params import FilesSource, Processing, Splitting
+from bilora.params import Processing, Splitting
 from bilora.records import Sample
 from bilora.sandbox import ProcessSandbox
-from bilora.sources.files import Files
+from bilora.sources.kinds.files import Files, FilesSource
 from bilora.tasks import load_task
 
 Dealt = tuple[dict[str, list[Sample]], dict[str, Any]]

@@ -18,17 +18,17 @@ from bilora.bases.loading import load_base
 from bilora.errors import BadData
 from bilora.inference.torch.engine import TorchEngine
 from bilora.params import Base
-from bilora.pretraining.build import build_base
+from bilora.pretraining.build import BaseManifest, build_base
 from bilora.pretraining.corpus import source_texts
 from bilora.pretraining.recipe import Pretraining, read_pretraining
-from bilora.pretraining.shards import make, read
+from bilora.pretraining.shards import load_shards, make_shards
 from bilora.pretraining.speed import flops_per_token
 from bilora.pretraining.tokenizer import train_tokenizer
 from bilora.pretraining.train import Pretrained, new_model, pretrain
 from bilora.records import Message
 from bilora.requests import Request, SamplingParams
-from bilora.sources.exercises import exercises
-from bilora.sources.installed import modules
+from bilora.sources.exercises.generate import generate_exercises
+from bilora.sources.packages import package_modules
 from bilora.storage import read_json, sha256_tree
 from bilora.tracking.provenance import hardware
 
@@ -45,17 +45,17 @@ def recipe() -> Pretraining:
 
 def built(
     recipe: Pretraining, out: Path, *, work: Path, seed: int = 1, log: Callable[[str], None] = lambda _: None
-) -> dict[str, Any]:
-    shards = make(recipe, work, seed=seed, packages=None, log=log)
+) -> BaseManifest:
+    shards = make_shards(recipe, work, seed=seed, packages=None, log=log)
     return build_base(recipe, shards, out, seed=seed, work=work, log=log)
 
 
 def test_the_folder_is_a_base_with_its_card_and_manifest(recipe: Pretraining, tmp_path: Path) -> None:
     said: list[str] = []
-    facts = built(recipe, tmp_path / "base", work=tmp_path / "work", log=said.append)
-    assert read_json(tmp_path / "base" / "manifest.json") == facts
+    manifest = built(recipe, tmp_path / "base", work=tmp_path / "work", log=said.append)
+    assert read_json(tmp_path / "base" / "manifest.json") == manifest.model_dump(mode="json")
     card = (tmp_path / "base" / "README.md").read_text(encoding="utf-8")
-    assert "| pluggy | " in card and "20 generated exercises" in card and f"{facts['parameters']:,}" in card
+    assert "| pluggy | " in card and "20 generated exercises" in card and f"{manifest.parameters:,}" in card
     assert f"{hardware()['processor']} (" in card and "OMP_NUM_THREADS=" in card
     engine = TorchEngine(load_base(Base(id=str(tmp_path / "base"))), {}, batch_size=1)
     (made,) = engine.generate(
@@ -63,8 +63,8 @@ def test_the_folder_is_a_base_with_its_card_and_manifest(recipe: Pretraining, tm
     )
     assert 1 <= made.output_tokens <= 4
     assert any("tokens in the corpus" in line for line in said)
-    assert sum("bits a byte on held-out packages" in line for line in said) == 3
-    assert sum("MFU" in line for line in said) == 1 and 0 < facts["mfu"] < 1.5
+    assert sum("bits per byte on held-out packages" in line for line in said) == 3
+    assert sum("MFU" in line for line in said) == 1 and 0 < manifest.mfu < 1.5
 
 
 def test_what_was_read_is_not_read_again_until_the_corpus_is_another(
@@ -97,12 +97,12 @@ def test_a_corpus_that_was_made_elsewhere_gives_the_same_base_without_its_packag
     text = 'def mine(x):\n    """Give back what came in."""\n    return x\n' * 9
     distribution(tmp_path, "theirs", {"theirs.py": text})
     own = recipe.model_copy(update={"corpus": recipe.corpus.model_copy(update={"packages": ["pluggy", "theirs"]})})
-    here = make(own, tmp_path / "here", seed=1, packages=tmp_path, log=lambda _: None)
+    here = make_shards(own, tmp_path / "here", seed=1, packages=tmp_path, log=lambda _: None)
     shutil.copytree(tmp_path / "here", tmp_path / "there")
     shutil.rmtree(tmp_path / "theirs-1.0.dist-info")
     with pytest.raises(BadData, match="theirs: is not installed"):
-        make(own, tmp_path / "there", seed=1, packages=None, log=lambda _: None)
-    there = read(own, tmp_path / "there", seed=1)
+        make_shards(own, tmp_path / "there", seed=1, packages=None, log=lambda _: None)
+    there = load_shards(own, tmp_path / "there", seed=1)
     for name, shards in (("first", here), ("second", there)):
         build_base(own, shards, tmp_path / name, seed=1, work=tmp_path / name, log=lambda _: None)
     first, second = (sha256_tree(tmp_path / name) for name in ("first", "second"))
@@ -111,18 +111,18 @@ def test_a_corpus_that_was_made_elsewhere_gives_the_same_base_without_its_packag
 
 
 def test_a_corpus_of_another_recipe_or_half_a_corpus_is_refused(recipe: Pretraining, tmp_path: Path) -> None:
-    make(recipe, tmp_path, seed=1, packages=None, log=lambda _: None)
+    make_shards(recipe, tmp_path, seed=1, packages=None, log=lambda _: None)
     other = recipe.corpus.model_copy(update={"max_file_chars": 50_000})
     for own, seed in ((recipe.model_copy(update={"corpus": other}), 1), (recipe, 2)):
         with pytest.raises(BadData, match="another recipe or seed"):
-            read(own, tmp_path, seed=seed)
+            load_shards(own, tmp_path, seed=seed)
     tokens = tmp_path / "tokens.npy"
     tokens.write_bytes(tokens.read_bytes()[:-200])
     with pytest.raises(BadData, match=r"tokens\.npy: is not the whole file"):
-        read(recipe, tmp_path, seed=1)
+        load_shards(recipe, tmp_path, seed=1)
     tokens.unlink()
     with pytest.raises(BadData, match=r"tokens\.npy: is not the whole file"):
-        read(recipe, tmp_path, seed=1)
+        load_shards(recipe, tmp_path, seed=1)
 
 
 def test_nothing_held_out_is_among_the_tokens_that_are_trained_on(recipe: Pretraining, tmp_path: Path) -> None:
@@ -134,13 +134,13 @@ def test_nothing_held_out_is_among_the_tokens_that_are_trained_on(recipe: Pretra
     text = tokenizer.decode(np.load(tmp_path / "tokens.npy"))
 
     def long_lines(package: str) -> set[str]:
-        texts = source_texts(modules(package, "test"), corpus.max_file_chars)
+        texts = source_texts(package_modules(package, "test"), corpus.max_file_chars)
         return {line for text in texts for line in text.splitlines() if len(line) > 60}
 
     assert sum(line in text for line in long_lines("attrs")) > 20
     assert not [line for line in long_lines("packaging") if line in text]
-    rows = list(exercises("one", None, 1, names="operations"))
-    asked = {split: {row["text"] for row in rows if row["split"] == split} for split in ("train", "validation", "test")}
+    rows = list(generate_exercises("one", None, 1, names="operations"))
+    asked = {split: {row.text for row in rows if row.split == split} for split in ("train", "validation", "test")}
     assert any(question in text for question in asked["train"])
     assert not [question for question in asked["validation"] | asked["test"] if question in text]
 

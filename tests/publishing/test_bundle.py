@@ -11,8 +11,8 @@ import yaml
 from huggingface_hub import ModelCard, parse_eval_result_entries
 
 from bilora.errors import BadData, MissingStep
-from bilora.params import HubSource
 from bilora.publishing.bundle import build_bundle, bundled_sha256, thin
+from bilora.sources.kinds.hub import HubSource
 from bilora.storage import adapter_sha256, sha256_bytes
 
 REVISION = "0" * 40

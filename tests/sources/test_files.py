@@ -16,10 +16,9 @@ import pytest
 from support.real_data import real_file
 
 from bilora.errors import BadData, Infrastructure
-from bilora.params import FilesSource
 from bilora.rows import RowForm
-from bilora.sources.files import Files
 from bilora.sources.json_entries import CHUNK_CHARS
+from bilora.sources.kinds.files import Files, FilesSource
 
 ROWS = [{"text": "a", "n": 1}, {"text": "b", "n": 2}]
 

@@ -13,8 +13,7 @@ from support.loopback_hub import TOKEN, Hub
 from bilora.errors import BadData, Unreachable
 from bilora.hub.client import connect
 from bilora.hub.repository import Repository
-from bilora.params import HubSource
-from bilora.sources.hub import HubDataset
+from bilora.sources.kinds.hub import HubDataset, HubSource
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
@@ -77,7 +76,7 @@ def test_unpinned_data_is_refused_and_the_newest_commit_named(hub: Hub, monkeypa
         HubSource(kind="hub", id="owner/name", revision=None, splits={"train": "train"}, licence="MIT")
     )
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
-    with pytest.raises(BadData, match="the commit that the data set's page on the hub shows"):
+    with pytest.raises(BadData, match="the commit that the dataset's page on the hub shows"):
         list(unpinned.rows())
     newest = Repository(connect(TOKEN, endpoint=hub.url), "owner/name", kind="dataset").replace(
         {"a": b"a"}, message="m"

@@ -8,9 +8,8 @@ import pytest
 from support.distributions import distribution
 
 from bilora.errors import BadData
-from bilora.params import InstalledSource
 from bilora.records import Row
-from bilora.sources.installed import Installed
+from bilora.sources.kinds.installed import Installed, InstalledSource
 
 MODULE = '''
 def top(x):

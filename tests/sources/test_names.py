@@ -11,24 +11,28 @@ import random
 import re
 import sys
 from collections import defaultdict
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bilora.params import ExercisesSource, read_params
+from bilora.params import read_params
 from bilora.records import Row
-from bilora.sources.exercises import STYLES, Exercises, _bound, chains, exercises, render
-from bilora.sources.names import (
+from bilora.sources.exercises.compositions import TIERS, compositions
+from bilora.sources.exercises.generate import generate_exercises
+from bilora.sources.exercises.names import (
     FAMILY,
-    VALIDATION_SHARE,
-    after_operations,
-    by_words,
+    WORD_TEST_SHARE,
+    WORD_VALIDATION_SHARE,
+    name_after_operations,
+    name_by_words,
     split_of_word,
     vocabulary,
     words_of,
 )
-from bilora.sources.names import TEST_SHARE as WORDS_TESTED
+from bilora.sources.exercises.programs import CODE_STYLES, write_program
+from bilora.sources.kinds.exercises import Exercises, ExercisesSource
 from bilora.tasks.codegen import TASK
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +70,8 @@ def demo() -> list[Row]:
 
 @pytest.fixture(scope="module")
 def styled() -> list[dict[str, Any]]:
-    return [row for tier, count in {"one": 111, "two": 200, "three": 200}.items() for row in exercises(tier, count, 7)]  # type: ignore[call-overload]
+    counts = {"one": 111, "two": 200, "three": 200}
+    return [asdict(row) for tier in TIERS for row in generate_exercises(tier, counts[tier], 7)]
 
 
 def test_the_vocabulary_is_the_one_that_the_splits_were_made_with() -> None:
@@ -89,7 +94,7 @@ def test_every_word_has_one_split_and_shares_it_with_its_family() -> None:
     for one, other in itertools.combinations(SPLITS, 2):
         assert not families[one] & families[other]
     shares = [len(dealt[split]) / len(vocabulary()) for split in ("validation", "test")]
-    assert shares == pytest.approx([VALIDATION_SHARE, WORDS_TESTED], abs=0.03)
+    assert shares == pytest.approx([WORD_VALIDATION_SHARE, WORD_TEST_SHARE], abs=0.03)
     assert split_of_word("paint") == split_of_word("painter")
 
 
@@ -135,7 +140,7 @@ def test_a_name_hides_no_builtin_module_variable_or_other_name(demo: list[Row], 
                 others.add(node.name)
         assert not others & {function, *parameters}
         assert len(set(words(row))) == len(words(row))
-    assert {row["style"] for row in styled} == set(STYLES)
+    assert {row["style"] for row in styled} == set(CODE_STYLES)
 
 
 def test_every_exercise_of_the_demo_passes_its_own_tests(demo: list[Row]) -> None:
@@ -150,22 +155,22 @@ def test_a_name_says_nothing_of_what_is_computed(demo: list[Row]) -> None:
 
 
 def test_equal_seeds_draw_equal_names() -> None:
-    first, again, other = ([by_words("test", rng) for _ in range(50)] for rng in map(random.Random, (1, 1, 2)))
+    first, again, other = ([name_by_words("test", rng) for _ in range(50)] for rng in map(random.Random, (1, 1, 2)))
     assert first == again != other
     assert all(split_of_word(word) == "test" for pair in first for word in "_".join(pair).split("_"))
 
 
 def test_a_name_that_ends_like_a_module_imports_nothing() -> None:
-    named = {chain[0].name: _bound(chain, [2]) for chain in chains("one")}
-    assert "polymath.upper()" in (code := render(named["uppercase"], "steps", "some_words", "polymath"))
+    named = {chain[0].name: [chain[0].with_constant(2)] for chain in compositions("one")}
+    assert "polymath.upper()" in (code := write_program(named["uppercase"], "steps", "some_words", "polymath"))
     assert "import" not in code
-    assert render(named["product"], "steps", "some_words", "polymath").startswith("import math\n")
+    assert write_program(named["product"], "steps", "some_words", "polymath").startswith("import math\n")
 
 
 def test_the_former_names_come_from_the_operations_and_repeat() -> None:
-    rows = list(itertools.islice(exercises("two", None, 1, names="operations"), 400))
-    drawn = {name for row in rows for name in names(row["code"])}
+    rows = list(itertools.islice(generate_exercises("two", None, 1, names="operations"), 400))
+    drawn = {name for row in rows for name in names(row.code)}
     assert {"solve", "compute", "process", "numbers"} <= drawn and not drawn.intersection(vocabulary())
-    chain = next(one for one in chains("one") if one[0].name == "even")
-    pairs = {after_operations(chain, random.Random(seed)) for seed in range(50)}
+    chain = next(one for one in compositions("one") if one[0].name == "even")
+    pairs = {name_after_operations(chain, random.Random(seed)) for seed in range(50)}
     assert {name for name, _ in pairs} == {"solve", "compute", "process", "get_even"}

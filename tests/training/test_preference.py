@@ -11,9 +11,10 @@ from support.checkout import ROOT
 
 from bilora.bases.loading import base_revision, load_base, stop_ids
 from bilora.errors import PreflightFailed
-from bilora.params import Adapter, Base, Generation, InstalledSource, Preference, Splitting, TaskParams, Training
+from bilora.params import Adapter, Base, Generation, Preference, Splitting, TaskParams, Training
 from bilora.protocols import Referees
 from bilora.records import Message, Sample
+from bilora.sources.kinds.installed import InstalledSource
 from bilora.storage import adapter_sha256
 from bilora.tasks import load_task
 from bilora.training.adapter import attach

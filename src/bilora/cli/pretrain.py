@@ -41,19 +41,19 @@ def pretrain(
     folder = corpus or work
     log = functools.partial(print, flush=True)
     if ready_made:
-        own = shards.read(chosen, folder, seed=seed)
+        own = shards.load_shards(chosen, folder, seed=seed)
     else:
         bars = functools.partial(bar, unit="sources")
-        own = shards.make(chosen, folder, seed=seed, packages=packages, log=log, bars=bars)
+        own = shards.make_shards(chosen, folder, seed=seed, packages=packages, log=log, bars=bars)
     if corpus_only:
         print(f"pretrain: {len(own.tokens):,} tokens, sha256 {own.sha256[:16]}…, in {folder}")
         return
-    facts = build_base(chosen, own, out or recipe.parent, seed=seed, work=work, log=log)
+    manifest = build_base(chosen, own, out or recipe.parent, seed=seed, work=work, log=log)
     if ready_made:  # and whoever made it may want it again
         (work / CHECKPOINT).unlink(missing_ok=True)
     else:
         shutil.rmtree(work)
     print(
-        f"pretrain: {facts['parameters']:,} parameters, loss {facts['final_loss']}, "
-        f"{facts['held_out_bits_per_byte']} bits per byte on held-out packages"
+        f"pretrain: {manifest.parameters:,} parameters, loss {manifest.final_loss}, "
+        f"{manifest.held_out_bits_per_byte} bits per byte on held-out packages"
     )

@@ -14,11 +14,11 @@ def push_adapters() -> None:
     from bilora.cli.benchmark import evaluation_rows, judge_rows
     from bilora.errors import NotPromotable
     from bilora.evaluation.results import read_results
-    from bilora.params import HubSource
     from bilora.publishing.bundle import build_bundle
     from bilora.publishing.promote import promote
     from bilora.publishing.push import push
     from bilora.records import Verdict
+    from bilora.sources.kinds.hub import HubSource
 
     params = wiring.load_params()
     results = read_results(wiring.need(wiring.RESULTS, "benchmark"))

@@ -99,21 +99,9 @@ def need_sinks(params: Params) -> None:
 
 def source(params: TaskParams, seed: int, task: Task) -> Source:
     """Build the source that a task's params name, for the rows that the task reads."""
-    from bilora import params as kinds
-    from bilora.sources.exercises import Exercises
-    from bilora.sources.files import Files
-    from bilora.sources.hub import HubDataset
-    from bilora.sources.installed import Installed
+    from bilora.sources import build_source
 
-    match params.source:
-        case kinds.ExercisesSource() as chosen:
-            return Exercises(chosen, seed)
-        case kinds.InstalledSource() as chosen:
-            return Installed(chosen)
-        case kinds.FilesSource() as chosen:
-            return Files(chosen, task.forms)
-        case kinds.HubSource() as chosen:
-            return HubDataset(chosen, task.forms)
+    return build_source(params.source, seed=seed, forms=task.forms, root=Path())
 
 
 def sandbox(params: Params) -> AbstractContextManager[ProcessSandbox]:

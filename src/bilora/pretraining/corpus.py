@@ -18,14 +18,15 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 from bilora.errors import BadData
 from bilora.pretraining.recipe import CorpusParams
 from bilora.protocols import Progress, no_progress
-from bilora.sources.exercises import Tier, exercises
-from bilora.sources.installed import Module, generated, modules, read
-from bilora.sources.names import Names
+from bilora.records import Record
+from bilora.sources.exercises.compositions import Tier
+from bilora.sources.exercises.generate import Exercise, generate_exercises
+from bilora.sources.exercises.names import NameStyle
+from bilora.sources.packages import Module, is_generated, package_modules, read_module
 
 SPDX = {
     "apache": "Apache-2.0",
@@ -40,6 +41,7 @@ SPDX = {
     "python software foundation license": "PSF-2.0",
 }
 CHARS_PER_FUNCTION = (60, 1200)
+MAX_FILE_DOCUMENT_CHARS = 6000
 
 
 def licence_ids(terms: str) -> set[str]:
@@ -51,8 +53,8 @@ def licence_ids(terms: str) -> set[str]:
 def source_texts(files: list[Module], limit: int) -> Iterator[str]:
     """Yield the text of each file of 200 to `limit` characters that a person wrote."""
     for module in files:
-        text = read(module)
-        if text is not None and 200 < len(text) <= limit and not generated(text):
+        text = read_module(module)
+        if text is not None and 200 < len(text) <= limit and not is_generated(text):
             yield text
 
 
@@ -109,34 +111,56 @@ def _fill_in(text: str, rng: random.Random) -> list[dict[str, str]] | None:
     ]
 
 
-def exercise_text(row: dict[str, Any], rng: random.Random) -> str:
-    tests = "\n".join(row["test_list"][: rng.randint(1, 3)])
-    code: str = row["code"]
+def exercise_text(exercise: Exercise, rng: random.Random) -> str:
+    """Return an exercise as one of three forms of plain text: the statement in a comment or as the docstring."""
+    code, statement = exercise.code, exercise.text
+    tests = "\n".join(exercise.test_list[: rng.randint(1, 3)])
     if rng.random() < 0.5:
-        return f"# {row['text']}\n{code}\n\n{tests}\n"
+        return f"# {statement}\n{code}\n\n{tests}\n"
     if rng.random() < 0.5:
-        return f"# {row['text']}\n# For example: {row['test_list'][0].removeprefix('assert ')}\n{code}\n"
+        return f"# {statement}\n# For example: {exercise.test_list[0].removeprefix('assert ')}\n{code}\n"
     head, colon, body = code.rpartition("\ndef ")
     signature, _, rest = body.partition("\n") if colon else code.partition("\n")
     prefix = f"{head}\ndef " if colon else ""
-    return f'{prefix}{signature}\n    """{row["text"]}"""\n{rest}\n\n{tests}\n'
+    return f'{prefix}{signature}\n    """{statement}"""\n{rest}\n\n{tests}\n'
 
 
-def _exercises(tier: Tier, count: int, seed: int, names: Names) -> list[dict[str, Any]]:
-    """Make `count` exercises: other phrasings and tests of the same compositions once all had a turn."""
-    rows = (row for number in itertools.count(seed) for row in exercises(tier, None, number, only="train", names=names))
-    return list(itertools.islice(rows, count))
+def _exercises(tier: Tier, count: int, seed: int, names: NameStyle) -> list[Exercise]:
+    """Return `count` exercises: other phrasings and tests of the same compositions once all were used."""
+    seeds = itertools.count(seed)
+    exercises = (one for number in seeds for one in generate_exercises(tier, None, number, only="train", names=names))
+    return list(itertools.islice(exercises, count))
 
 
 Document = str | list[dict[str, str]]
 """Plain text, or a chat that the template renders."""
 
 
-def versions(params: CorpusParams, folder: Path | None = None) -> dict[str, str]:
+class PackageFacts(Record):
+    """What the corpus took from one package."""
+
+    name: str
+    version: str
+    licences: tuple[str, ...]
+    files: int
+    functions: int
+    bytes: int
+
+
+class CorpusManifest(Record):
+    """What a corpus was built from, and how many documents it has."""
+
+    packages: tuple[PackageFacts, ...]
+    held_out: tuple[str, ...]
+    exercises: dict[Tier, int]
+    documents: int
+
+
+def package_versions(params: CorpusParams, folder: Path | None = None) -> dict[str, str]:
     """Return the version of each package that would be read.
 
     Raises:
-        BadData: as `build` does.
+        BadData: as `build_corpus` does.
     """
     return {name: _permitted(name, params, folder)[0].version for name in _named(params)}
 
@@ -146,84 +170,117 @@ def _named(params: CorpusParams) -> list[str]:
 
 
 def _permitted(name: str, params: CorpusParams, folder: Path | None) -> list[Module]:
-    own = modules(name, "train", folder)
+    own = package_modules(name, "train", folder)
     licences = licence_ids(own[0].licence) if own else set()
     if not licences or not licences <= set(params.licences):
         raise BadData(name, f"its licence ({', '.join(sorted(licences)) or 'unknown'}) is not on the list.")
     return own
 
 
-def sources(params: CorpusParams) -> int:
-    """Return how many times `build` tells its progress: for each package and each tier of exercises."""
+def progress_steps(params: CorpusParams) -> int:
+    """Return how often `build_corpus` reports progress: once per package and per tier of exercises."""
     return len(_named(params)) + len(params.exercises)
 
 
-def build(
+def build_corpus(
     params: CorpusParams, seed: int, folder: Path | None = None, *, progress: Progress = no_progress
-) -> tuple[list[Document], dict[str, Any]]:
-    """Return all documents in training order and the manifest of what went in.
+) -> tuple[list[Document], CorpusManifest]:
+    """Return all documents in training order, and the manifest of what they were built from.
 
-    Packages are looked for in `folder` first, where one is given, and then in this environment.
+    Args:
+        folder: searched for packages first, and then this environment.
 
     Raises:
         BadData: a package is not installed, or its licence is not on the list.
     """
-    rng, shares = random.Random(seed), params.shares
-    documents: list[Document] = []
-    packages: list[dict[str, Any]] = []
-    seen: set[bytes] = set()
+    builder = _Builder(params, random.Random(seed))
+    files = {name: _permitted(name, params, folder) for name in _named(params)}
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        # 1) Other processes generate the exercises meanwhile.
+        tiers = [
+            pool.submit(_exercises, tier, count, seed, params.exercise_names)
+            for tier, count in params.exercises.items()
+        ]
+        # 2) The held-out packages first: what others copied from them must not enter either.
+        for name in params.held_out:
+            builder.exclude(package_modules(name, "test"))
+        # 3) The packages, in the order of their names.
+        packages = []
+        for name, own in files.items():
+            packages.append(builder.add_package(name, own))
+            progress(1)
+        # 4) The exercises.
+        for tier in tiers:
+            for exercise in tier.result():
+                builder.add_exercise(exercise)
+            progress(1)
+    # 5) The order of training.
+    builder.rng.shuffle(builder.documents)
+    manifest = CorpusManifest(
+        packages=tuple(packages),
+        held_out=tuple(sorted(params.held_out)),
+        exercises=params.exercises,
+        documents=len(builder.documents),
+    )
+    return builder.documents, manifest
 
-    def fresh(text: str) -> bool:
+
+class _Builder:
+    """Collects documents, none of them twice. The recipes of the embedded bases depend on the order of all draws."""
+
+    def __init__(self, params: CorpusParams, rng: random.Random) -> None:
+        self.rng = rng
+        self.documents: list[Document] = []
+        self._max_file_chars, self._shares = params.max_file_chars, params.shares
+        self._seen: set[bytes] = set()
+
+    def _is_new(self, text: str) -> bool:
+        """Return whether a text was not seen before, white space aside, and remember it."""
         digest = hashlib.sha256(" ".join(text.split()).encode("utf-8", "replace")).digest()
-        return not (digest in seen or seen.add(digest))  # type: ignore[func-returns-value]
+        if digest in self._seen:
+            return False
+        self._seen.add(digest)
+        return True
 
-    def chats(code: str) -> Iterator[Document]:
-        for share, form in ((shares.continuations, _continuation), (shares.fill_ins, _fill_in)):
-            if share and rng.random() < share and (chat := form(code, rng)):
-                yield chat
-
-    own_files = {name: _permitted(name, params, folder) for name in _named(params)}
-    pool = ProcessPoolExecutor(mp_context=get_context("spawn"))
-    made = [
-        pool.submit(_exercises, tier, count, seed, params.exercise_names) for tier, count in params.exercises.items()
-    ]
-    for name in params.held_out:  # what others copied from them must not enter either
-        for text in source_texts(modules(name, "test"), params.max_file_chars):
-            fresh(text)
+    def exclude(self, modules: list[Module]) -> None:
+        """Let no file and no function of these modules enter."""
+        for text in source_texts(modules, self._max_file_chars):
+            self._is_new(text)
             for _, bare, _ in documented_functions(text):
-                fresh(bare)
-    for name, own in own_files.items():
+                self._is_new(bare)
+
+    def add_package(self, name: str, modules: list[Module]) -> PackageFacts:
+        """Add the documents of one package."""
         files = functions = size = 0
-        for text in source_texts(own, params.max_file_chars):
-            if not fresh(text):
+        for text in source_texts(modules, self._max_file_chars):
+            if not self._is_new(text):
                 continue
             files, size = files + 1, size + len(text.encode())
-            if rng.random() < shares.whole_files:
-                documents.append(text[:6000])
+            if self.rng.random() < self._shares.whole_files:
+                self.documents.append(text[:MAX_FILE_DOCUMENT_CHARS])
             for source, bare, summary in documented_functions(text):
-                if not fresh(bare):
+                if not self._is_new(bare):
                     continue
                 functions += 1
-                documents.append(f"{bare}\n\n# Summary: {summary}\n")
-                if rng.random() < shares.docstring_first:
-                    documents.append(source)
-                documents.extend(chats(bare))
-        packages.append(
-            {"name": name, "version": own[0].version, "licences": sorted(licence_ids(own[0].licence)),
-             "files": files, "functions": functions, "bytes": size}
-        )  # fmt: skip
-        progress(1)
-    for one in made:
-        for row in one.result():
-            documents.append(exercise_text(row, rng))
-            documents.extend(chats(row["code"]))
-        progress(1)
-    pool.shutdown()
-    rng.shuffle(documents)
-    manifest = {
-        "packages": packages,
-        "held_out": sorted(params.held_out),
-        "exercises": params.exercises,
-        "documents": len(documents),
-    }
-    return documents, manifest
+                self.documents.append(f"{bare}\n\n# Summary: {summary}\n")
+                if self.rng.random() < self._shares.docstring_first:
+                    self.documents.append(source)
+                self._add_chats(bare)
+        return PackageFacts(
+            name=name,
+            version=modules[0].version,
+            licences=tuple(sorted(licence_ids(modules[0].licence))),
+            files=files,
+            functions=functions,
+            bytes=size,
+        )
+
+    def add_exercise(self, exercise: Exercise) -> None:
+        """Add an exercise as text, and the chats about its code."""
+        self.documents.append(exercise_text(exercise, self.rng))
+        self._add_chats(exercise.code)
+
+    def _add_chats(self, code: str) -> None:
+        for share, form in ((self._shares.continuations, _continuation), (self._shares.fill_ins, _fill_in)):
+            if share and self.rng.random() < share and (chat := form(code, self.rng)):
+                self.documents.append(chat)

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bilora.documents import Count, Flag, Slice, load_yaml, parse_document
-from bilora.sources.names import Names
+from bilora.sources.exercises.compositions import Tier
+from bilora.sources.exercises.names import NameStyle
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -32,8 +33,8 @@ class CorpusParams(Slice):
     packages: Annotated[list[str], Field(min_length=1)]
     held_out: list[str]
     licences: Annotated[list[str], Field(min_length=1)]
-    exercises: dict[Literal["one", "two", "three"], Annotated[int, Field(ge=0)]]
-    exercise_names: Names = "operations"
+    exercises: dict[Tier, Annotated[int, Field(ge=0)]]
+    exercise_names: NameStyle = "operations"
     shares: Shares
     max_file_chars: Count
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-def flops_per_token(model: Any, width: int) -> float:
+
+def flops_per_token(model: PreTrainedModel, width: int) -> float:
     """Floating-point operations that training needs for one token in windows of `width`, without recomputation.
 
     Six for each weight of a matrix product (two forward, four backward; the tied head is one, the embedding is a
@@ -22,7 +25,7 @@ def flops_per_token(model: Any, width: int) -> float:
 
 
 def peak_flops(device: str, kind: torch.dtype) -> float:
-    """The most floating-point operations a second that a large matrix product of this type reaches here."""
+    """The most floating-point operations per second that a large matrix product of this type reaches here."""
     size = 8192 if device == "cuda" else 1536
     left, right = (torch.rand(size, size, device=device, dtype=kind) for _ in range(2))
     best = 0.0

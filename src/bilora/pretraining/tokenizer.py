@@ -1,12 +1,15 @@
-"""A byte-level BPE tokenizer that carries Phi-3's special tokens and chat format."""
+"""A byte-level BPE tokenizer with Phi-3's special tokens and chat format."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
-SPECIAL = ("<unk>", "<s>", "</s>", "<|endoftext|>")
-CHAT = ("<|assistant|>", "<|system|>", "<|end|>", "<|user|>")
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+SPECIAL_TOKENS = ("<unk>", "<s>", "</s>", "<|endoftext|>")
+CHAT_TOKENS = ("<|assistant|>", "<|system|>", "<|end|>", "<|user|>")
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<|' + message['role'] + '|>\n' + message['content'] + '<|end|>\n' }}"
@@ -15,7 +18,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> Any:
+def train_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> PreTrainedTokenizerFast:
     """Learn `vocabulary` tokens from `texts`; return a transformers tokenizer.
 
     As in Phi-3, the chat tokens strip the white space that follows them, so an answer can never
@@ -27,8 +30,8 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> Any:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    special = [AddedToken(text, special=True) for text in SPECIAL]
-    special += [AddedToken(text, special=True, rstrip=True) for text in CHAT]
+    special = [AddedToken(text, special=True) for text in SPECIAL_TOKENS]
+    special += [AddedToken(text, special=True, rstrip=True) for text in CHAT_TOKENS]
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         special_tokens=special,

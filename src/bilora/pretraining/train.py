@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from bilora.errors import BadData
 from bilora.pretraining.muon import Muon
@@ -18,22 +19,25 @@ from bilora.pretraining.recipe import Architecture, Pretraining
 from bilora.pretraining.speed import flops_per_token, peak_flops
 from bilora.storage import sha256_bytes, sha256_json
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
 LogLine = Callable[[str], None]
 CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What came out and how it went; `mfu` is the share of the peak that was measured at the start."""
+    """The model and its training's figures; `mfu` is the share of the peak that was measured at the start."""
 
-    model: Any
+    model: PreTrainedModel
     tokens: int
     seconds: float
     loss: float
     mfu: float
 
 
-def new_model(shape: Architecture, tokenizer: Any, seed: int) -> Any:
+def new_model(shape: Architecture, tokenizer: PreTrainedTokenizerFast, seed: int) -> PreTrainedModel:
     """Return an untrained Phi-3 model: fused projections, tied embeddings, fp32."""
     from transformers import Phi3Config, Phi3ForCausalLM
 
@@ -65,7 +69,7 @@ def rate(step: int, steps: int, warmup: int) -> float:
     return min(1.0, (step + 1) / warmup, max(0.02, (steps - step) / fall))
 
 
-def _optimizers(model: Any, recipe: Pretraining) -> list[torch.optim.Optimizer]:
+def _optimizers(model: PreTrainedModel, recipe: Pretraining) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the layers, AdamW for embeddings and norms."""
     layers = [p for name, p in model.named_parameters() if p.dim() == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.dim() < 2 or "embed" in name]
@@ -76,7 +80,7 @@ def _optimizers(model: Any, recipe: Pretraining) -> list[torch.optim.Optimizer]:
     ]
 
 
-def identity(recipe: Pretraining, tokens: np.ndarray[Any, Any], seed: int) -> str:
+def identity(recipe: Pretraining, tokens: NDArray[np.uint16], seed: int) -> str:
     """What a checkpoint belongs to; the token count is not part of it, so that a run can be prolonged.
 
     The corpus is there as the tokens that were made of it.
@@ -87,18 +91,18 @@ def identity(recipe: Pretraining, tokens: np.ndarray[Any, Any], seed: int) -> st
 
 def pretrain(
     recipe: Pretraining,
-    tokenizer: Any,
-    tokens: np.ndarray[Any, Any],
+    tokenizer: PreTrainedTokenizerFast,
+    tokens: NDArray[np.uint16],
     *,
     seed: int,
     work: Path,
     log: LogLine,
-    measure: Callable[[Any], float] | None = None,
+    measure: Callable[[PreTrainedModel], float] | None = None,
 ) -> Pretrained:
-    """Train from scratch, or go on from the checkpoint in `work` if it is there.
+    """Train from scratch, or continue from the checkpoint in `work` if there is one.
 
     Batches are drawn from fixed windows of the packed run, reshuffled every epoch by seed, so a
-    resumed run sees the same batches as an uninterrupted one. `measure` gives the bits a byte that are
+    resumed run sees the same batches as an uninterrupted one. `measure` gives the bits per byte that are
     logged with each checkpoint.
 
     Raises:
@@ -116,7 +120,7 @@ def pretrain(
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location=device)
         if state.get("identity") != own:
-            raise BadData(checkpoint, "was made from another recipe, corpus or seed; move it away to begin anew.")
+            raise BadData(checkpoint, "was made from another recipe, corpus or seed; move it away to start again.")
         model.load_state_dict(state["model"])
         for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
@@ -165,14 +169,14 @@ def pretrain(
             temporary.replace(checkpoint)
             if measure is not None:
                 model.eval()
-                log(f"step {step + 1}/{steps}  {measure(model):.3f} bits a byte on held-out packages")
+                log(f"step {step + 1}/{steps}  {measure(model):.3f} bits per byte on held-out packages")
                 model.train()
     seconds = time.monotonic() - began
     return Pretrained(model, steps * width * batch, seconds, mean, steps * width * batch / seconds * needed)
 
 
 @torch.inference_mode()
-def bits_per_byte(model: Any, tokenizer: Any, text: str, width: int) -> float:
+def bits_per_byte(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, text: str, width: int) -> float:
     """Mean bits the model needs per UTF-8 byte of `text`, read in windows of `width` tokens."""
     ids = torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"], device=model.device)
     total, count = 0.0, len(ids) // width

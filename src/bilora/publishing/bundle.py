@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from bilora.errors import BadData, MissingStep
-from bilora.params import HubSource
 from bilora.publishing.card import CARD, About, eval_results, write_adapter_card, write_card
 from bilora.records import Verdict
+from bilora.sources.kinds.hub import HubSource
 from bilora.storage import ADAPTER_FILES, dump_json, sha256_bytes, sha256_json
 
 MANIFEST = "manifest.json"

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from bilora.params import HubSource
+from bilora.sources.kinds.hub import HubSource
 
 CARD = "README.md"
 DATASET = "bilora-{task}-test"

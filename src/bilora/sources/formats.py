@@ -13,12 +13,15 @@ import stat
 import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, cast
 
 from bilora.errors import BadData
 from bilora.records import Drop
 from bilora.sources.json_entries import USABLE, Entry, json_entries
 from bilora.system_errors import fault
+
+if TYPE_CHECKING:
+    from pyarrow import RecordBatch
 
 HEAD_BYTES = 512
 BATCH_ROWS = 256
@@ -44,19 +47,23 @@ OTHER_FORMATS = {
 }
 
 
-def entries(path: Path, columns: Collection[str] | None = None) -> Iterator[Entry]:
+def entries(path: Path, columns: Collection[str] | None = None, *, root: Path = Path()) -> Iterator[Entry]:
     """Yield the entries of a file. Of Parquet only `columns` are read, others are null; None reads all.
+
+    Args:
+        path: the file, as entries and messages name it.
+        root: the folder that a relative `path` belongs to.
 
     Raises:
         BadData: the file is absent or cannot be read as a whole; the file, and the line where it is known, are named.
     """
     try:
-        mode = path.stat().st_mode
+        mode = (root / path).stat().st_mode
         if stat.S_ISDIR(mode):
             raise BadData(path, "is a folder; name the files in it.")
         if not stat.S_ISREG(mode):  # a pipe or a device may never end
             raise BadData(path, "is not a regular file.")
-        with path.open("rb") as file:
+        with (root / path).open("rb") as file:
             yield from _of_stream(path, file, columns)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise BadData(path, f"not a whole gzip file ({error}).") from None
@@ -114,7 +121,7 @@ def _parquet(path: Path, file: IO[bytes], columns: Collection[str] | None) -> It
         raise BadData(path, f"not a whole Parquet file ({reason}).") from None
 
 
-def _rows_of_batch(batch: Any) -> Iterator[dict[str, Any] | Drop]:
+def _rows_of_batch(batch: RecordBatch) -> Iterator[dict[str, object] | Drop]:
     try:
         yield from batch.to_pylist()
     except (ValueError, OverflowError):  # text that is not UTF-8, a date after the year 9999
@@ -122,7 +129,7 @@ def _rows_of_batch(batch: Any) -> Iterator[dict[str, Any] | Drop]:
             yield _row_of_batch(batch, place)
 
 
-def _row_of_batch(batch: Any, place: int) -> dict[str, Any] | Drop:
+def _row_of_batch(batch: RecordBatch, place: int) -> dict[str, object] | Drop:
     """Return one row; a Drop names its first value that Python cannot hold."""
     row = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, NoReturn
 
 from bilora.errors import BadData
 from bilora.records import Drop
@@ -32,13 +32,13 @@ class Entry:
 
     number: int
     place: str
-    value: dict[str, Any] | Drop
+    value: dict[str, object] | Drop
 
 
-class JsonObject(dict[str, Any]):
-    """An object as it was read; `repeated` names the keys that stand in it twice with different values."""
+class JsonObject(dict[str, object]):
+    """An object as it was read; `repeated` names the keys that it has twice with different values."""
 
-    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+    def __init__(self, pairs: list[tuple[str, object]]) -> None:
         super().__init__(pairs)
         self.repeated: set[str] = set()
         if len(pairs) != len(self):
@@ -122,7 +122,7 @@ def _is_objects(path: Path, file: IO[bytes], encoding: str, first: str) -> bool:
     return isinstance(value, dict) and (end > len(first) or first[end:].lstrip().startswith("{"))
 
 
-def _refuse_columns(path: Path, only: Any) -> None:
+def _refuse_columns(path: Path, only: object) -> None:
     """Refuse a file whose only object maps each column to its values, as pandas writes by default."""
     if isinstance(only, dict) and only and all(isinstance(column, dict) for column in only.values()):
         raise BadData(
@@ -157,7 +157,7 @@ def _bounded(line: str, ended: bool) -> str | Drop:
     return line.lstrip("\ufeff")
 
 
-def _decoded(text: str) -> Any:
+def _decoded(text: str) -> object:
     """Return a JSON value, or the Drop of what is none."""
     try:
         return DECODER.decode(text)
@@ -189,7 +189,7 @@ def _json_lines(path: Path, file: IO[bytes], encoding: str) -> Iterator[Entry]:
         raise BadData(path, f"cannot be read as data: {first.value.detail}; {USABLE}.", first.number)
 
 
-def _object(value: Any) -> JsonObject | Drop:
+def _object(value: object) -> JsonObject | Drop:
     if isinstance(value, JsonObject | Drop):
         return value
     return Drop(rule="not a JSON object", detail=f"not a JSON object: {excerpt(json.dumps(value))}")
@@ -229,7 +229,7 @@ class _Scanner:
         self.line += self._buffer[self._at] == "\n"
         self._at += 1
 
-    def value(self) -> Any:
+    def value(self) -> object:
         """Decode the value that begins here."""
         while True:
             try:

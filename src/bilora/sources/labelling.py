@@ -1,58 +1,70 @@
-"""What every row says of itself (source, group, licence, origin), and the rows that a source cannot read."""
+"""The labels of every row (source, group, licence, origin), and the rows that a source cannot read."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 
 from bilora.errors import BadData
-from bilora.records import Drop
-from bilora.rows import RowForm, columns, excerpt, is_absent, kind, missing, word
+from bilora.records import Drop, Row
+from bilora.rows import Forms, RowForm, columns, excerpt, is_absent, kind, missing, word
 
 GROUP_COLUMNS = ("repo", "repository_name", "task_id")
 """Columns of well-known datasets that name what a split must not tear apart, best first."""
 LICENCE_COLUMNS = ("licence", "license")
 LABEL_COLUMNS = frozenset((*RowForm.model_fields, *GROUP_COLUMNS, *LICENCE_COLUMNS))
 ORIGIN, REFUSED = "origin", "drop"
-"""Keys that a source adds: where the user finds the row, and why it could not be read."""
+"""Keys that a source adds: where a user finds the row, and why it could not be read."""
 
 
-def read_columns(forms: Sequence[type[RowForm]]) -> frozenset[str] | None:
+def read_columns(forms: Forms) -> frozenset[str] | None:
     """Return the columns to keep of a row for these forms; None keeps all that JSON can hold."""
     return columns(forms) | LABEL_COLUMNS if forms else None
 
 
-def labelled(
-    row: Mapping[str, Any] | Drop, *, name: str, file: str, number: int, licence: str, origin: str
-) -> dict[str, Any]:
-    """Add `source`, `group`, `licence` and `origin` to a row; its own words come first.
+@dataclass(frozen=True)
+class RowPlace:
+    """Where a row comes from: a file or dataset split, the row's `number` there, and where a user finds it.
 
-    A group that no column names is the row itself: `file` and its number, so that rows of two files are
-    never one group. Of a row that was refused only its place and its Drop are left.
+    `name` begins the row's source; it is shorter than `file` where the file's own name is enough.
     """
-    place = {"source": f"{name}:{number}", ORIGIN: origin}
+
+    name: str
+    file: str
+    number: int
+    origin: str
+
+
+def labelled(row: Row | Drop, place: RowPlace, *, licence: str) -> dict[str, object]:
+    """Add `source`, `group`, `licence` and `origin` to a row; the row's own values take precedence.
+
+    A group that no column names is the row itself: its file and number, so that rows of two files are
+    never one group. Of a row that was refused only its place and its Drop are returned.
+    """
     if isinstance(row, Drop):
-        return {**place, REFUSED: row.model_dump()}
+        return {"source": f"{place.name}:{place.number}", ORIGIN: place.origin, REFUSED: row.model_dump()}
     own = {column: value for column, value in row.items() if not is_absent(value) and value != ""}
-    group = next((word(own[column]) for column in GROUP_COLUMNS if column in own), f"{file}:{number}")
+    group = next((word(own[column]) for column in GROUP_COLUMNS if column in own), f"{place.file}:{place.number}")
     terms = next((own[column] for column in LICENCE_COLUMNS if own.get(column)), licence)
-    if "task_id" in own:
-        place["source"] = f"{name}:{word(own['task_id'])}"
-    row = {column: value for column, value in row.items() if column != REFUSED}
-    defaults = {"source": place["source"], "group": group}
-    chosen = {column: own.get(column, default) for column, default in defaults.items()}
-    return {**row, **chosen, "licence": terms, ORIGIN: origin}
+    source = f"{place.name}:{word(own['task_id']) if 'task_id' in own else place.number}"
+    return {
+        **{column: value for column, value in row.items() if column != REFUSED},
+        "source": own.get("source", source),
+        "group": own.get("group", group),
+        "licence": terms,
+        ORIGIN: place.origin,
+    }
 
 
-def kept(row: Mapping[str, Any], wanted: Collection[str] | None) -> dict[str, Any] | Drop:
+def kept(row: Row, wanted: Collection[str] | None) -> dict[str, object] | Drop:
     """Return the wanted columns as JSON holds them; a Drop names a wanted value that it cannot hold.
 
-    With `wanted` None, columns that JSON cannot hold are left out: no task said that it needs them.
+    With `wanted` None, columns that JSON cannot hold are left out: no task needs them.
     """
     repeated: set[str] = getattr(row, "repeated", set())
-    result = {}
+    result: dict[str, object] = {}
     for column, value in row.items():
         if wanted is not None and column not in wanted:
             continue
@@ -67,7 +79,7 @@ def kept(row: Mapping[str, Any], wanted: Collection[str] | None) -> dict[str, An
     return result
 
 
-def _as_json(value: Any) -> Any:
+def _as_json(value: object) -> object:
     """Return a value in JSON's types; NaN is null.
 
     Raises:
@@ -87,27 +99,27 @@ def _as_json(value: Any) -> Any:
         case dict():
             return {str(key): _as_json(one) for key, one in value.items()}
         case _:
-            as_list = getattr(value, "tolist", None)  # an array of NumPy, or a number of its
+            as_list = getattr(value, "tolist", None)  # a NumPy array or number
             if callable(as_list):
                 return _as_json(as_list())
             raise ValueError
 
 
 class Columns:
-    """Remembers which columns the rows of one file have, to say what all of them lack."""
+    """Collects which columns the rows of one file have, to report what all of them lack."""
 
-    def __init__(self, file: str, forms: Sequence[type[RowForm]], names: Iterable[str] = ()) -> None:
+    def __init__(self, file: str, forms: Forms, names: Iterable[str] = ()) -> None:
         self._file, self._forms = file, forms
-        self._there: dict[str, None] = dict.fromkeys(names)
+        self._columns: dict[str, None] = dict.fromkeys(names)
         self._filled: set[str] = set()
         self._tables: dict[str, None] = {}
         self._rows = 0
 
-    def add(self, row: Mapping[str, Any]) -> None:
+    def add(self, row: Row) -> None:
         """Note the columns of one row."""
         self._rows += 1
         for column, value in row.items():
-            self._there[column] = None
+            self._columns[column] = None
             if not is_absent(value):
                 self._filled.add(column)
             if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
@@ -119,8 +131,8 @@ class Columns:
         if not lacking:
             return
         needed = " or ".join(f"`{column}`" for column in lacking)
-        there = ", ".join(f"`{column}`" for column in self._there) or "none"
+        present = ", ".join(f"`{column}`" for column in self._columns) or "none"
         hint = f" Are the rows in `{next(iter(self._tables))}`? Write that list to a file." if self._tables else ""
         raise BadData(
-            self._file, f"no row has {needed}, which the task reads; the columns are {there} (docs/data.md).{hint}"
+            self._file, f"no row has {needed}, which the task reads; the columns are {present} (docs/data.md).{hint}"
         )

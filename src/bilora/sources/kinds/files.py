@@ -1,22 +1,25 @@
-"""Rows from files: JSON lines, a JSON list or Parquet, plain or in gzip."""
+"""The kind `files`: rows from JSON lines, JSON lists or Parquet, plain or in gzip."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
+from pydantic import Field
+
+from bilora.documents import Count
 from bilora.errors import BadData
-from bilora.params import FilesSource
+from bilora.kinds import SourceSettings
 from bilora.protocols import Progress, no_progress
 from bilora.records import Drop, Row, Split
-from bilora.rows import RowForm, excerpt, word
+from bilora.rows import Forms, excerpt, word
 from bilora.sources.formats import entries
 from bilora.sources.json_entries import Entry
-from bilora.sources.labelling import Columns, kept, labelled, read_columns
+from bilora.sources.labelling import Columns, RowPlace, kept, labelled, read_columns
 
 TASK_NUMBER = re.compile(r"(?:mbpp/)?(\d{1,9})", re.I)
 
@@ -30,33 +33,46 @@ def mbpp_split(task_id: int) -> Split:
     return "validation" if task_id <= 600 else "train"
 
 
+class FilesSource(SourceSettings):
+    """JSON lines, JSON lists or Parquet, plain or in gzip (docs/data.md).
+
+    A row's own `split` is kept; `splits: mbpp` derives it from `task_id`.
+    """
+
+    kind: Literal["files"]
+    paths: Annotated[list[str], Field(min_length=1)]
+    licence: str
+    splits: Literal["row", "mbpp"] = "row"
+    limit: Count | None = None
+
+
 class Files:
-    """The source: files in the order given, rows in the order of the file.
+    """Reads files in the order given, and the rows of each in the order of the file.
 
     Only the columns that `forms` read are kept, and the labels; without forms all that JSON can hold.
     """
 
-    def __init__(self, params: FilesSource, forms: Sequence[type[RowForm]] = ()) -> None:
-        self._params, self._forms = params, forms
+    def __init__(self, settings: FilesSource, forms: Forms = (), root: Path = Path()) -> None:
+        self._settings, self._forms, self._root = settings, forms, root
 
     def rows(self, *, progress: Progress = no_progress) -> Iterator[Row]:
-        """Yield rows. One that cannot be read is there with its Drop, for data-process to count.
+        """Yield rows. One that cannot be read is yielded with its Drop, for data-process to count.
 
         Raises:
             BadData: a file is absent, cannot be read as a whole, or no row of it has what the task reads.
         """
-        left = self._params.limit
+        left = self._settings.limit
         wanted = read_columns(self._forms)
-        for path, name in _names(self._params.paths).items():
+        for path, name in _names(self._settings.paths).items():
             if left == 0:
                 return
             if "://" in path:
                 raise BadData(path, "is an address; download the file, and name it where it lies.")
-            there = Columns(path, self._forms)
+            columns = Columns(path, self._forms)
             entry = None
-            for entry in entries(Path(path), wanted):
+            for entry in entries(Path(path), wanted, root=self._root):
                 if not isinstance(entry.value, Drop):
-                    there.add(entry.value)
+                    columns.add(entry.value)
                 yield self._row(entry, path, name, wanted)
                 progress(1)
                 left = left - 1 if left is not None else None
@@ -64,15 +80,13 @@ class Files:
                     break
             if entry is None:
                 raise BadData(path, "holds no rows.")
-            there.check()
+            columns.check()
 
     def _row(self, entry: Entry, path: str, name: str, wanted: frozenset[str] | None) -> Row:
-        value = entry.value if isinstance(entry.value, Drop) else kept(entry.value, wanted)
-        if self._params.splits == "mbpp" and not isinstance(value, Drop):
+        value: Row | Drop = entry.value if isinstance(entry.value, Drop) else kept(entry.value, wanted)
+        if self._settings.splits == "mbpp" and not isinstance(value, Drop):
             value = _with_mbpp_split(value)
-        return labelled(
-            value, name=name, file=path, number=entry.number, licence=self._params.licence, origin=entry.place
-        )
+        return labelled(value, RowPlace(name, path, entry.number, entry.place), licence=self._settings.licence)
 
 
 def _names(paths: Sequence[str]) -> dict[str, str]:
@@ -83,10 +97,23 @@ def _names(paths: Sequence[str]) -> dict[str, str]:
     return {file: stem if shared[stem] == 1 else file for file, stem in stems.items()}
 
 
-def _with_mbpp_split(row: Mapping[str, Any]) -> dict[str, Any] | Drop:
+def _with_mbpp_split(row: Row) -> Row | Drop:
     value = row.get("task_id")
     number = None if isinstance(value, bool) else TASK_NUMBER.fullmatch(word(value).strip())
     if number is None:
         detail = f"`splits: mbpp` needs an integer `task_id`; it is {excerpt(value)}"
         return Drop(rule="no integer `task_id`", detail=detail)
     return {**row, "split": mbpp_split(int(number[1]))}
+
+
+class FilesKind:
+    """The kind `files`."""
+
+    settings = FilesSource
+
+    def build(self, settings: FilesSource, *, seed: int, forms: Forms, root: Path) -> Files:
+        """Return the reader of the files, whose relative paths belong to `root`."""
+        return Files(settings, forms, root)
+
+
+SOURCE = FilesKind()

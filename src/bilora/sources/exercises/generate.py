@@ -1,0 +1,98 @@
+"""Variants of compositions, one exercise after the other."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bilora.records import Split
+from bilora.sources.exercises.cases import Unusable, write_tests
+from bilora.sources.exercises.compositions import (
+    Composition,
+    Tier,
+    composition_name,
+    compositions,
+    split_of_composition,
+)
+from bilora.sources.exercises.names import NameStyle, name_after_operations, name_by_words
+from bilora.sources.exercises.programs import CODE_STYLES, Style, write_program
+from bilora.sources.exercises.statements import write_statement
+
+VARIANTS: dict[Tier, int] = {"one": 8, "two": 2, "three": 1}
+"""Variants per composition."""
+ATTEMPTS = 8
+"""How often names, constants and inputs are drawn before a variant is given up."""
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise: `text`, `code` and `test_list` as MBPP has them, its style, and where it comes from."""
+
+    text: str
+    code: str
+    test_list: tuple[str, ...]
+    style: Style
+    composition: str
+    tier: Tier
+    split: Split
+
+
+def generate_exercises(
+    tier: Tier,
+    count: int | None,
+    seed: int,
+    *,
+    only: Split | None = None,
+    styles: Sequence[Style] = CODE_STYLES,
+    names: NameStyle = "words",
+) -> Iterator[Exercise]:
+    """Yield the variants of up to `count` compositions of a tier (None: of all), in a seeded order."""
+    pool = compositions(tier)
+    random.Random(f"{seed}:{tier}").shuffle(pool)
+    done = 0
+    for composition in pool:
+        if done == count:
+            return
+        if only is not None and split_of_composition(composition) != only:
+            continue
+        variants = []
+        for number in range(VARIANTS[tier]):
+            try:
+                variants.append(generate_exercise(composition, tier, number, seed, styles=styles, names=names))
+            except Unusable:
+                continue
+        done += bool(variants)
+        yield from {variant.code: variant for variant in variants}.values()
+
+
+def generate_exercise(
+    composition: Composition,
+    tier: Tier,
+    number: int,
+    seed: int,
+    *,
+    styles: Sequence[Style] = CODE_STYLES,
+    names: NameStyle = "words",
+) -> Exercise:
+    """Return variant `number` of a composition, written in one of `styles`.
+
+    Raises:
+        Unusable: no choice of inputs gave usable tests.
+    """
+    name, split = composition_name(composition), split_of_composition(composition)
+    rng = random.Random(f"{seed}:{name}:{number}")
+    for _ in range(ATTEMPTS):
+        chain = [operation.with_constant(rng.randint(2, 6)) for operation in composition]
+        if names == "words":
+            function, parameter = name_by_words(split, rng)
+        else:
+            function, parameter = name_after_operations(chain, rng)
+        try:
+            tests = write_tests(chain, function, parameter, rng)
+        except (Unusable, ValueError, TypeError, ZeroDivisionError):
+            continue
+        style = rng.choice([one for one in styles if one != "helper" or len(chain) > 1] or styles)
+        code = write_program(chain, style, function, parameter)
+        return Exercise(write_statement(chain, rng), code, tests, style, name, tier, split)
+    raise Unusable

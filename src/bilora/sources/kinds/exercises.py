@@ -1,0 +1,64 @@
+"""The kind `exercises`: generated programming exercises, as rows in MBPP's format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bilora.kinds import SourceSettings
+from bilora.protocols import Progress, no_progress
+from bilora.records import Row
+from bilora.rows import Forms
+from bilora.sources.exercises.compositions import TIERS, Tier
+from bilora.sources.exercises.generate import generate_exercises
+from bilora.sources.exercises.programs import CODE_STYLES, Style
+
+
+class ExercisesSource(SourceSettings):
+    """How many compositions of each tier, and the styles in which their code may be written."""
+
+    kind: Literal["exercises"]
+    compositions: dict[Tier, Annotated[int, Field(ge=0)]]
+    styles: list[Style] = Field(default=list(CODE_STYLES), min_length=1)
+
+
+class Exercises:
+    """Generates exercises, tier by tier."""
+
+    def __init__(self, settings: ExercisesSource, seed: int) -> None:
+        self._settings = settings
+        self._seed = seed
+
+    def rows(self, *, progress: Progress = no_progress) -> Iterator[Row]:
+        """Yield rows in MBPP's format."""
+        for tier in TIERS:
+            count = self._settings.compositions.get(tier, 0)
+            for exercise in generate_exercises(tier, count, self._seed, styles=self._settings.styles):
+                progress(1)
+                yield {
+                    "text": exercise.text,
+                    "code": exercise.code,
+                    "test_list": exercise.test_list,
+                    "test_setup_code": "",
+                    "source": f"exercises:{exercise.composition}",
+                    "group": exercise.composition,
+                    "licence": "MIT",
+                    "tier": exercise.tier,
+                    "split": exercise.split,
+                }
+
+
+class ExercisesKind:
+    """The kind `exercises`."""
+
+    settings = ExercisesSource
+
+    def build(self, settings: ExercisesSource, *, seed: int, forms: Forms, root: Path) -> Exercises:
+        """Return the generator of rows."""
+        return Exercises(settings, seed)
+
+
+SOURCE = ExercisesKind()

@@ -1,0 +1,111 @@
+"""The kind `hub`: rows from a dataset of the Hugging Face hub, at a pinned revision."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from bilora.documents import Count
+from bilora.errors import BadData, Unreachable
+from bilora.kinds import SourceSettings
+from bilora.protocols import Progress, no_progress
+from bilora.records import Row
+from bilora.rows import Forms
+from bilora.sources.labelling import Columns, RowPlace, kept, labelled, read_columns
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class HubSource(SourceSettings):
+    """A dataset of the hub; its splits are kept as official. Without a pinned `revision` it is refused when fetched."""
+
+    kind: Literal["hub"]
+    id: str
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None
+    config: str | None = None
+    splits: dict[Literal["train", "validation", "test"], str]
+    licence: str
+    limit: Count | None = None
+
+
+class HubDataset:
+    """Fetches the named splits one after the other.
+
+    Only the columns that `forms` read are kept, and the labels; without forms all that JSON can hold.
+    """
+
+    def __init__(self, settings: HubSource, forms: Forms = ()) -> None:
+        self._settings, self._forms = settings, forms
+
+    def rows(self, *, progress: Progress = no_progress) -> Iterator[Row]:
+        """Yield rows.
+
+        Raises:
+            Unreachable: the hub did not answer.
+            BadData: its revision is not pinned, it has no such configuration or split, or no row of a
+                split has what the task reads.
+        """
+        if self._settings.revision is None:
+            commit = self._newest() or "the commit that the dataset's page on the hub shows"
+            raise BadData(self._settings.id, f"`revision` is not pinned; put {commit} into params.yaml.")
+        for row in itertools.islice(self._all_rows(), self._settings.limit):
+            progress(1)
+            yield row
+
+    def _all_rows(self) -> Iterator[Row]:
+        wanted = read_columns(self._forms)
+        for split, hub_split in self._settings.splits.items():
+            name = f"{self._settings.id}/{hub_split}"
+            dataset = self._load(hub_split)
+            names = getattr(dataset, "column_names", [])
+            if wanted is not None and names:  # an image that is not needed is not decoded
+                dataset = dataset.select_columns([column for column in names if column in wanted])
+            columns = Columns(name, self._forms, names)
+            for number, row in enumerate(dataset):
+                columns.add(row)
+                place = RowPlace(name, name, number, f"{name}:{number}")
+                yield {**labelled(kept(row, wanted), place, licence=self._settings.licence), "split": split}
+            columns.check()
+
+    def _newest(self) -> str | None:
+        """Return the hub's newest commit of this dataset, or None where the hub does not say."""
+        import httpx2
+        from huggingface_hub import HfApi
+
+        try:
+            return HfApi().dataset_info(self._settings.id, timeout=10).sha
+        except (OSError, ValueError, httpx2.HTTPError):
+            return None
+
+    def _load(self, split: str) -> Dataset:
+        import datasets
+
+        wanted = self._settings
+        try:
+            return datasets.load_dataset(wanted.id, wanted.config, split=split, revision=wanted.revision)
+        except OSError as error:  # what the network, the hub's client and `datasets` raise derives from it
+            raise Unreachable(
+                f"The dataset {wanted.id} at revision {wanted.revision} could not be fetched: check the "
+                f"id, the network and, if it is private, HF_TOKEN, then run again "
+                f"({type(error).__name__})."
+            ) from None
+        except ValueError as error:
+            raise BadData(wanted.id, f"{str(error).splitlines()[0]}") from None
+
+
+class HubKind:
+    """The kind `hub`."""
+
+    settings = HubSource
+
+    def build(self, settings: HubSource, *, seed: int, forms: Forms, root: Path) -> HubDataset:
+        """Return what fetches the dataset."""
+        return HubDataset(settings, forms)
+
+
+SOURCE = HubKind()
