@@ -153,7 +153,7 @@ def load_shards(recipe: Pretraining, folder: Path, *, seed: int) -> Shards:
     except (OSError, ValueError):
         whole = False
     if not whole:
-        raise BadData(path, f"does not match its hash in {FACTS_FILE}; copy the folder again or delete it.")
+        raise BadData(path, f"is not the whole file that {FACTS_FILE} describes; copy the folder again or delete it.")
     tokenizer = PreTrainedTokenizerFast.from_pretrained(saved)
     return Shards(tokens, facts.sha256, tokenizer, saved, facts.held_out, facts.manifest)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bilora.extraction import code as replies
-from bilora.extraction.asked import asked_function
+from bilora.extraction.requested import asked_function
 from bilora.metrics.functional import Functional
 from bilora.python_code.candidate import candidate_name, defines_check, named_tests
 from bilora.python_code.signature import Unshowable, definitions, imports, shown

@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Iterator
 
 from bilora.english import is_english
-from bilora.extraction.asked import asked_function
+from bilora.extraction.requested import asked_function
 from bilora.extraction.docstring import extract as extract_docstring
 from bilora.extraction.docstring import first_paragraph
 from bilora.extraction.python import Function
