@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bilora.records import Drop
-from bilora.rows import Code, Lines, RowForm, Tests, Text, columns, excerpt, missing, read
+from bilora.rows import Code, Lines, RowForm, Tests, Text, columns, excerpt, missing, read_row
 
 LABELS = {"source": "s", "group": "g", "licence": "MIT"}
 
@@ -23,7 +23,7 @@ class Answered(RowForm):
 
 
 def form(**row: Any) -> Asked:
-    result = read({**LABELS, "text": "t", **row}, Asked)
+    result = read_row({**LABELS, "text": "t", **row}, Asked)
     assert isinstance(result, Asked), result
     return result
 
@@ -42,7 +42,7 @@ def test_splits_have_their_usual_names(name: str | None, split: str | None) -> N
 
 @pytest.mark.parametrize("split", ["holdout", "train[:9]", 0, False, ["train"], {"name": "train"}])
 def test_another_split_is_a_drop_that_names_the_known_ones(split: object) -> None:
-    result = read({**LABELS, "text": "t", "split": split}, Asked)
+    result = read_row({**LABELS, "text": "t", "split": split}, Asked)
     assert isinstance(result, Drop)
     assert result.rule == "`split` is not a known split" and "known: train, training, validation" in result.detail
 
@@ -65,7 +65,7 @@ def test_a_label_may_be_a_number(label: str, value: object, text: str) -> None:
 @pytest.mark.parametrize("null", [None, float("nan")])
 def test_null_is_as_if_it_were_absent(null: object) -> None:
     assert form(code=null, setup=null, tests=null, split=null, tier=null) == form()
-    assert read({**LABELS, "text": null}, Asked) == Drop(rule="no `text`", detail="`text` is missing or null")
+    assert read_row({**LABELS, "text": null}, Asked) == Drop(rule="no `text`", detail="`text` is missing or null")
 
 
 def test_lines_may_be_a_list() -> None:
@@ -84,14 +84,16 @@ def test_columns_that_no_form_names_are_passed_over() -> None:
 
 def test_the_form_is_chosen_by_the_columns_that_are_there() -> None:
     both: tuple[type[RowForm], ...] = (Asked, Answered)
-    assert isinstance(read({**LABELS, "question": "q", "answer": "a"}, *both), Answered)
-    assert read({**LABELS, "answer": "a"}, *both) == Drop(rule="no `question`", detail="`question` is missing or null")
+    assert isinstance(read_row({**LABELS, "question": "q", "answer": "a"}, *both), Answered)
+    assert read_row({**LABELS, "answer": "a"}, *both) == Drop(
+        rule="no `question`", detail="`question` is missing or null"
+    )
     assert missing({"answer", "other"}, both) == ["question"] and missing({"text"}, both) == []
     assert {"text", "answer", "source", "split"} < columns(both)
 
 
 def test_what_is_shown_of_a_value_is_short_and_printable() -> None:
-    result = read({**LABELS, "text": ["\ud83d" * 999]}, Asked)
+    result = read_row({**LABELS, "text": ["\ud83d" * 999]}, Asked)
     assert isinstance(result, Drop)
     assert len(result.detail) < 120 and result.detail.encode()
 
@@ -111,5 +113,5 @@ def test_a_test_that_is_blank_or_null_is_as_if_it_were_absent(tests: object) -> 
 @pytest.mark.parametrize("value", ["a\x1b[31mb", "\0" * 9, "a\nb\x85", "\u202eabc", "half \ud83d"])
 def test_nothing_that_a_terminal_obeys_is_shown_of_a_value(value: str) -> None:
     assert excerpt(value).isprintable()
-    result = read({**LABELS, "text": [value]}, Asked)
+    result = read_row({**LABELS, "text": [value]}, Asked)
     assert isinstance(result, Drop) and result.detail.isprintable()

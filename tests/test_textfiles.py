@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bilora.errors import BadData
-from bilora.textfiles import NotText, decode, read_text
+from bilora.textfiles import NotText, decode_text, read_text
 
 TEXT = "größe = '中'\n"
 
@@ -24,7 +24,7 @@ def test_every_unicode_encoding_that_says_its_name_is_read(tmp_path: Path, encod
     [(codecs.BOM_UTF16_BE, "utf-16-be"), (codecs.BOM_UTF32_BE, "utf-32-be"), (codecs.BOM_UTF16_LE, "utf-16-le")],
 )
 def test_in_either_order_of_bytes(mark: bytes, encoding: str) -> None:
-    assert decode(mark + TEXT.encode(encoding)) == TEXT
+    assert decode_text(mark + TEXT.encode(encoding)) == TEXT
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_in_either_order_of_bytes(mark: bytes, encoding: str) -> None:
 )
 def test_a_byte_that_is_no_text_is_named_with_its_place(data: bytes, said: str, line: int) -> None:
     with pytest.raises(NotText, match=said) as caught:
-        decode(data)
+        decode_text(data)
     assert caught.value.line == line
 
 

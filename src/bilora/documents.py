@@ -10,8 +10,8 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from bilora.errors import ParamsError
-from bilora.system_errors import fault
-from bilora.textfiles import NotText, decode, encoding_of
+from bilora.system_errors import path_error
+from bilora.textfiles import NotText, decode_text, encoding_of
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -190,13 +190,13 @@ def load_yaml(path: Path, *, absent: str = "") -> tuple[Any, list[str]]:
         data = path.read_bytes()
         if (encoding := encoding_of(data)[0]) != "utf-8":
             raise ParamsError(path, [f"the file is {encoding.upper()}, which DVC does not read; save it as UTF-8"])
-        loader = _Loader(decode(data))
+        loader = _Loader(decode_text(data))
         loader.repeated = []
         return loader.get_single_data(), loader.repeated
     except FileNotFoundError:
         raise ParamsError(path, [f"the file does not exist{absent and f'; {absent}'}"]) from None
     except OSError as error:
-        raise fault(path, error) from None
+        raise path_error(path, error) from None
     except NotText as error:
         raise ParamsError(path, [f"line {error.line}: the file {error}; save it as UTF-8"]) from None
     except RecursionError:

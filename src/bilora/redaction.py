@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 SECRET = "[SECRET]"
 
-KEY_BLOCK = re.compile(r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,30}PRIVATE KEY-----|\Z)", re.S)
-TOKEN = re.compile(
+_KEY_BLOCK = re.compile(r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,30}PRIVATE KEY-----|\Z)", re.S)
+_TOKEN = re.compile(
     r"(?<![\w-])(?:"
     r"hf_[A-Za-z0-9]{20,}|gsk_[A-Za-z0-9]{20,}|npm_[A-Za-z0-9]{30,}|pypi-[\w-]{30,}|AIza[\w-]{30,}"
     r"|sk-(?=[\w-]{0,200}\d)[\w-]{20,}|[spr]k_(?:live|test)_[A-Za-z0-9]{16,}"
@@ -22,18 +22,18 @@ TOKEN = re.compile(
     r"|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}"  # JSON web token
     r")"
 )
-HEADER = re.compile(
+_HEADER = re.compile(
     r"(?i)(\bauthorization[\"']?\s{0,3}[:=]\s{0,3}[\"']?(?:(?:bearer|basic|token)\s{1,3})?"
     r"|\bbearer\s{1,3}(?=[^\s\"']{0,200}\d))([A-Za-z0-9._~+/=-]{12,})"
 )
-NAMES = r"(?:password|passwd|secret|api_?key|secret_access_key|access_?token|auth_?token|token)"
-QUOTED = re.compile(
-    rf"(?i)({NAMES}[\"']?\s{{0,3}}[:=]\s{{0,3}}[\"'])(?=[^\s\"']{{0,200}}\d)([^\s\"']{{8,200}})(?=[\"'])"
+_NAMES = r"(?:password|passwd|secret|api_?key|secret_access_key|access_?token|auth_?token|token)"
+_QUOTED = re.compile(
+    rf"(?i)({_NAMES}[\"']?\s{{0,3}}[:=]\s{{0,3}}[\"'])(?=[^\s\"']{{0,200}}\d)([^\s\"']{{8,200}})(?=[\"'])"
 )
-VARIABLE = re.compile(rf"(?m)^((?:export )?[A-Z_]{{0,40}}(?:{NAMES.upper()})[A-Z_]{{0,40}}=)([^\s\"']{{8,}})")
-IN_URL = re.compile(r"(://[^\s:/@]{1,100}:)([^\s:/@]{1,200})(?=@)")
+_VARIABLE = re.compile(rf"(?m)^((?:export )?[A-Z_]{{0,40}}(?:{_NAMES.upper()})[A-Z_]{{0,40}}=)([^\s\"']{{8,}})")
+_IN_URL = re.compile(r"(://[^\s:/@]{1,100}:)([^\s:/@]{1,200})(?=@)")
 
-UNKNOWN_MAKER = re.compile(
+_UNKNOWN_MAKER = re.compile(
     r"(?<![\w-])(?:"
     r"sk-[\w-]{8,}"
     r"|(?=[A-Za-z]{0,200}\d)(?=\d{0,200}[A-Za-z])[A-Za-z0-9]{24,}"
@@ -41,18 +41,18 @@ UNKNOWN_MAKER = re.compile(
     r")"
 )
 """What may be a key. Too eager for program text, right for a server's error message."""
-AFTER_ITS_NAME = re.compile(
+_AFTER_ITS_NAME = re.compile(
     r"(?i)(\b(?:key|token|bearer|secret)\b[\"'`]?(?: (?:provided|given|used|sent))?\s?[:=]?\s?[\"'`]?)"
     r"(?=[^\s\"'`]{0,200}\d)([^\s\"'`]{8,})"
 )
-MAX_READ = 4_000
-FRAGMENT = 8
+_MAX_READ = 4_000
+_FRAGMENT = 8
 """Runs of at least this many characters of a key are hidden, for servers that repeat a part of it."""
 
 
 def redact_keys(text: str) -> tuple[str, int]:
     """Return the text with `[SECRET]` for every key of a known form, and how many; a second time changes nothing."""
-    return _replaced(text, KEY_BLOCK, TOKEN, HEADER, QUOTED, VARIABLE, IN_URL)
+    return _replaced(text, _KEY_BLOCK, _TOKEN, _HEADER, _QUOTED, _VARIABLE, _IN_URL)
 
 
 def one_line(text: str, *, key: str = "", limit: int = 200) -> str:
@@ -62,12 +62,12 @@ def one_line(text: str, *, key: str = "", limit: int = 200) -> str:
         text: such as a server's error message, which may repeat the key that it was sent.
         key: this one is hidden in any of its encodings, and so is every longer part of it.
     """
-    text = "".join(_shown(character) for character in text[:MAX_READ])
+    text = "".join(_shown(character) for character in text[:_MAX_READ])
     text = " ".join(text.split())
     for form in (key, quote(key, safe=""), base64.b64encode(key.encode()).decode()) if key else ():
         text = _without(form, text)
     text, _ = redact_keys(text)
-    text, _ = _replaced(text, UNKNOWN_MAKER, AFTER_ITS_NAME)
+    text, _ = _replaced(text, _UNKNOWN_MAKER, _AFTER_ITS_NAME)
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
@@ -93,8 +93,8 @@ def _replaced(text: str, *patterns: re.Pattern[str]) -> tuple[str, int]:
 
 
 def _without(secret: str, text: str) -> str:
-    """Replace every stretch of the text that repeats `FRAGMENT` characters or more of the secret, in any case."""
-    size = min(FRAGMENT, len(secret))
+    """Replace every stretch of the text that repeats `_FRAGMENT` characters or more of the secret, in any case."""
+    size = min(_FRAGMENT, len(secret))
     parts = {secret[start : start + size].lower() for start in range(len(secret) - size + 1)}
     hidden = [False] * len(text)
     for start in range(len(text) - size + 1):

@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
-from bilora.python_code.source import BOM, parse, plain
+from bilora.python_code.source import BOM, normalized, parse
 from bilora.records import Drop, Row, Split
 
 SPLIT_NAMES: dict[str, Split] = {
@@ -121,7 +121,7 @@ def _tests(value: object) -> object:
         value = _tests_of_text(value)
     if not isinstance(value, list):
         raise Unreadable("is not a list of tests")
-    stripped = (plain(test).strip() if isinstance(test, str) else test for test in value)
+    stripped = (normalized(test).strip() if isinstance(test, str) else test for test in value)
     return tuple(test for test in stripped if test != "" and not is_absent(test))
 
 
@@ -131,7 +131,7 @@ def _tests_of_text(text: str) -> list[Any]:
         return tests
     tree = parse(text)
     if tree and tree.body and all(isinstance(node, ast.Assert) for node in tree.body):
-        return [ast.get_source_segment(plain(text), node) for node in tree.body]
+        return [ast.get_source_segment(normalized(text), node) for node in tree.body]
     return [text] if text.strip() else []
 
 
@@ -150,7 +150,7 @@ def _list_in(text: str) -> list[Any] | None:
 
 Text = Annotated[str, AfterValidator(_unicode)]
 """Text that every tokenizer and file can hold, without a byte-order mark."""
-Code = Annotated[Text, AfterValidator(plain)]
+Code = Annotated[Text, AfterValidator(normalized)]
 """Python source; byte-order mark and line ends as Python reads them."""
 Lines = Annotated[Code, BeforeValidator(_joined)]
 """Python source, as one text, as a list of lines, or as the text of such a list."""
@@ -208,7 +208,7 @@ def _lacking(form: type[RowForm], present: Collection[str]) -> list[str]:
     return [name for name, field in own.items() if field.is_required() and name not in present]
 
 
-def read(row: Row, *forms: type[F]) -> F | Drop:
+def read_row(row: Row, *forms: type[F]) -> F | Drop:
     """Read a row as the form that is nearest to its columns; a Drop says why it cannot be."""
     present = {column for column, value in row.items() if not is_absent(value)}
     try:

@@ -6,7 +6,7 @@ import codecs
 from pathlib import Path
 
 from bilora.errors import BadData
-from bilora.system_errors import fault
+from bilora.system_errors import path_error
 
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -30,7 +30,7 @@ def encoding_of(head: bytes) -> tuple[str, int]:
     return next(((name, len(mark)) for mark, name in MARKS if head.startswith(mark)), ("utf-8", 0))
 
 
-def decode(data: bytes) -> str:
+def decode_text(data: bytes) -> str:
     """Return the text of `data` without its byte order mark.
 
     Raises:
@@ -55,10 +55,10 @@ def read_text(path: Path) -> str:
         Infrastructure: this user or this machine may not read it.
     """
     try:
-        return decode(path.read_bytes())
+        return decode_text(path.read_bytes())
     except FileNotFoundError:
         raise BadData(path, "the file does not exist.") from None
     except OSError as error:
-        raise fault(path, error) from None
+        raise path_error(path, error) from None
     except NotText as error:
         raise BadData(path, f"{error}; save it as UTF-8.", error.line) from None

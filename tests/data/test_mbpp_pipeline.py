@@ -10,7 +10,7 @@ from support.real_data import real_file
 
 from bilora.data.download import download
 from bilora.data.process import Processed, process
-from bilora.data.split import split
+from bilora.data.split import split_samples
 from bilora.params import Processing, Splitting
 from bilora.records import Sample
 from bilora.sandbox import ProcessSandbox
@@ -32,7 +32,7 @@ def processed(tmp_path_factory: pytest.TempPathFactory) -> Processed:
 @pytest.fixture(scope="module")
 def dealt(processed: Processed) -> Dealt:
     counts = Splitting(train=374, validation=90, test=500)
-    return split(processed.samples, splitting=counts, seed=1, rules=Processing())
+    return split_samples(processed.samples, splitting=counts, seed=1, rules=Processing())
 
 
 def test_all_references_pass_their_tests(processed: Processed) -> None:

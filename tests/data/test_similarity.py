@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bilora.data.similarity import LIKENESS, PROGRAM, STATEMENT, Known, ngrams, program, statement
+from bilora.data.similarity import LIKENESS, PROGRAM, STATEMENT, DuplicateIndex, ngrams, program_hash, statement
 from bilora.params import Processing
 from bilora.records import Sample
 
@@ -31,7 +31,7 @@ def told(words: list[str]) -> Sample:
     ],
 )
 def test_names_annotations_and_formatting_are_put_aside(other: str) -> None:
-    assert program(other) == program(CODE)
+    assert program_hash(other) == program_hash(CODE)
 
 
 @pytest.mark.parametrize(
@@ -44,21 +44,21 @@ def test_names_annotations_and_formatting_are_put_aside(other: str) -> None:
     ],
 )
 def test_another_program_is_another(other: str) -> None:
-    assert program(other) != program(CODE)
+    assert program_hash(other) != program_hash(CODE)
 
 
 def test_names_of_classes_and_keywords_are_put_aside() -> None:
     code = "class A:\n    def go(self, by):\n        return by\n\nx = A().go(by=1)"
-    assert program(code) == program(code.replace("A", "B").replace("by", "k"))
+    assert program_hash(code) == program_hash(code.replace("A", "B").replace("by", "k"))
 
 
 def test_builtins_and_modules_keep_their_names() -> None:
-    assert program("import math\nx = math.floor(1)") != program("import cmath\nx = cmath.floor(1)")
-    assert program("x = min(1, 2)") != program("x = max(1, 2)")
+    assert program_hash("import math\nx = math.floor(1)") != program_hash("import cmath\nx = cmath.floor(1)")
+    assert program_hash("x = min(1, 2)") != program_hash("x = max(1, 2)")
 
 
 def test_what_does_not_parse_is_compared_as_text() -> None:
-    assert program("def (") == program("def (") != program("def )")
+    assert program_hash("def (") == program_hash("def (") != program_hash("def )")
 
 
 def test_the_statement_ends_at_the_first_blank_line() -> None:
@@ -66,33 +66,33 @@ def test_the_statement_ends_at_the_first_blank_line() -> None:
 
 
 def test_either_half_of_a_program_sample_repeats() -> None:
-    known = Known(Processing(), [coded("Add up.")])
+    known = DuplicateIndex(Processing(), [coded("Add up.")])
     assert known.repeated(coded("add up", "x = 1"))[0] == STATEMENT  # type: ignore[index]
     assert known.repeated(coded("Sum."))[0] == PROGRAM  # type: ignore[index]
     assert known.repeated(coded("Sum.", "x = 1")) is None
 
 
 def test_a_duplicate_agrees_in_both_halves() -> None:
-    known = Known(Processing())
+    known = DuplicateIndex(Processing())
     first = coded("Add up.")
-    assert [known.met(one) for one in (first, coded("Sum."), coded("Add up.", "x = 1"))] == [None] * 3
-    assert known.met(coded("ADD UP")) is first
+    assert [known.find_or_add(one) for one in (first, coded("Sum."), coded("Add up.", "x = 1"))] == [None] * 3
+    assert known.find_or_add(coded("ADD UP")) is first
 
 
 @pytest.mark.parametrize(("changed", "like"), [(0, True), (2, True), (12, False)])
 def test_likeness_is_by_word_triples(changed: int, like: bool) -> None:
     other = [*PROSE[: len(PROSE) - changed], *(f"new{number}" for number in range(changed))]
-    found = Known(Processing(), [told(PROSE)]).repeated(told(other))
+    found = DuplicateIndex(Processing(), [told(PROSE)]).repeated(told(other))
     assert (found is not None and found[0] == LIKENESS) is like
 
 
 def test_a_candidate_below_the_threshold_is_no_match() -> None:
-    known = Known(Processing(near_duplicate=0.99), [told(PROSE)])
+    known = DuplicateIndex(Processing(near_duplicate=0.99), [told(PROSE)])
     assert known.repeated(told([*PROSE[:-1], "other"])) is None
 
 
 def test_short_texts_can_be_compared() -> None:
-    known = Known(Processing(), [told(["a"])])
+    known = DuplicateIndex(Processing(), [told(["a"])])
     assert known.repeated(told(["a"])) and not known.repeated(told(["b"]))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bilora.data.split import split
+from bilora.data.split import split_samples
 from bilora.errors import BadData
 from bilora.params import Processing, Splitting
 from bilora.records import Sample
@@ -26,7 +26,7 @@ def made(number: int, **changes: Any) -> Sample:
 
 def deal(samples: list[Sample], train: int = 600, validation: int = 200, test: int = 200, seed: int = 1) -> Any:
     counts = Splitting(train=train, validation=validation, test=test)
-    return split(samples, splitting=counts, seed=seed, rules=Processing())
+    return split_samples(samples, splitting=counts, seed=seed, rules=Processing())
 
 
 MANY = [made(number, group=f"g{number // 4}") for number in range(400)]

@@ -7,9 +7,10 @@ import time
 
 import pytest
 
-from bilora.extraction import code, docstring
-from bilora.extraction.asked import asked_function
+from bilora.extraction.code import extract_program
+from bilora.extraction.docstring import extract_sentence
 from bilora.extraction.insertion import insert_docstring
+from bilora.extraction.requested import requested_function
 
 LENGTH = 100_000
 SECONDS = 5.0
@@ -33,15 +34,19 @@ PIECES = [
 
 
 def read(reply: str) -> list[str]:
-    asked = asked_function(reply)
-    texts = [code.extract(reply), code.extract(reply, "f", "def f(x):"), code.extract(reply, asked.name, asked.header)]
-    return [*texts, docstring.extract(reply), docstring.extract(reply, "f"), insert_docstring(reply, "Say it.").text]
+    asked = requested_function(reply)
+    texts = [
+        extract_program(reply),
+        extract_program(reply, "f", "def f(x):"),
+        extract_program(reply, asked.name, asked.header),
+    ]
+    return [*texts, extract_sentence(reply), extract_sentence(reply, "f"), insert_docstring(reply, "Say it.").text]
 
 
 @pytest.mark.parametrize("piece", REPEATED)
 def test_a_hundred_thousand_characters_are_read_quickly(piece: str) -> None:
     flood = (piece * LENGTH)[:LENGTH]
-    for reply, extract in ((flood, docstring.extract), (f"def f(x):\n    return x\n{flood}", code.extract)):
+    for reply, extract in ((flood, extract_sentence), (f"def f(x):\n    return x\n{flood}", extract_program)):
         start = time.process_time()
         extract(reply, "f")
         assert time.process_time() - start < SECONDS

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bilora.extraction.code import extract
+from bilora.extraction.code import extract_program
 from bilora.extraction.python import parse
 
 CODE = "def total(xs, k=1):\n    s = 0\n    for x in xs:\n        s += x * k\n    return s"
@@ -263,43 +263,43 @@ def works(code: str) -> bool:
 
 @pytest.mark.parametrize("reply", ALL.values(), ids=ALL)
 def test_the_asked_function_is_found_in_every_wrapping(reply: str) -> None:
-    assert works(extract(reply, "total", HEADER))
+    assert works(extract_program(reply, "total", HEADER))
 
 
 @pytest.mark.parametrize("reply", ALL.values(), ids=ALL)
 def test_it_is_found_without_its_name_too(reply: str) -> None:
-    assert works(extract(reply))
+    assert works(extract_program(reply))
 
 
 @pytest.mark.parametrize("reply", BODIES.values(), ids=BODIES)
 def test_a_body_alone_is_put_below_the_asked_signature(reply: str) -> None:
-    assert works(extract(reply, "total", HEADER))
-    assert "def" not in extract(reply)
+    assert works(extract_program(reply, "total", HEADER))
+    assert "def" not in extract_program(reply)
 
 
 def test_a_body_does_not_replace_the_function() -> None:
-    assert extract(f"```python\n{CODE}\n```\nor\n```python\n    return sum(xs)\n```", "total", HEADER) == CODE
+    assert extract_program(f"```python\n{CODE}\n```\nor\n```python\n    return sum(xs)\n```", "total", HEADER) == CODE
 
 
 def test_another_function_is_not_put_below_the_asked_signature() -> None:
-    assert extract("def other(x):\n    return x", "total", HEADER) == "def other(x):\n    return x"
+    assert extract_program("def other(x):\n    return x", "total", HEADER) == "def other(x):\n    return x"
 
 
 @pytest.mark.parametrize(
     "reply", [f"<think>\n```python\n{CODE}\n```", f"<thinking>{CODE}", f"```python\n{CODE}\n```\n</think>\n"]
 )
 def test_nothing_within_thoughts_is_an_answer(reply: str) -> None:
-    assert extract(reply, "total", HEADER) == ""
+    assert extract_program(reply, "total", HEADER) == ""
 
 
 @pytest.mark.parametrize("end", ["assert total([1]) == 3", "n = int(input())", "print(total(", "total([1]) +"])
 def test_what_follows_in_the_block_belongs_to_the_answer(end: str) -> None:
-    assert extract(f"```python\n{CODE}\n\n{end}\n```", "total") == f"{CODE}\n\n{end}"
+    assert extract_program(f"```python\n{CODE}\n\n{end}\n```", "total") == f"{CODE}\n\n{end}"
 
 
 def test_a_broken_definition_is_not_left_out() -> None:
     broken = f"def helper(x:\n    return x\n\n{CODE}"
-    assert parse(extract(f"Here:\n\n{broken}", "total")) is None
+    assert parse(extract_program(f"Here:\n\n{broken}", "total")) is None
 
 
 @pytest.mark.parametrize(
@@ -312,24 +312,26 @@ def test_a_broken_definition_is_not_left_out() -> None:
 )
 @pytest.mark.parametrize("around", ["```python\n{}\n```", "Here:\n```\n{}\n```\nDone.", "```py\n{}\n```\n```\n1\n```"])
 def test_a_fence_in_a_string_does_not_end_the_block(program: str, around: str) -> None:
-    assert extract(around.format(program), "total") == program
+    assert extract_program(around.format(program), "total") == program
 
 
 def test_the_name_decides_between_two_functions() -> None:
     other = "def mean(xs):\n    return sum(xs) / len(xs)"
     reply = f"```python\n{CODE}\n```\nand, by the way,\n```python\n{other}\n```"
-    assert extract(reply, "total") == CODE
-    assert extract(reply) == extract(reply, "mean") == other
+    assert extract_program(reply, "total") == CODE
+    assert extract_program(reply) == extract_program(reply, "mean") == other
 
 
 def test_a_method_is_not_the_asked_function() -> None:
     with pytest.raises(KeyError, match="total"):
         works(
-            extract("```python\nclass Solution:\n    def total(self, xs, k=1):\n        return sum(xs)\n```", "total")
+            extract_program(
+                "```python\nclass Solution:\n    def total(self, xs, k=1):\n        return sum(xs)\n```", "total"
+            )
         )
 
 
 def test_a_program_that_needs_nothing_stays_as_it_is() -> None:
     program = "import os\n\n\n# why\ndef total(xs):\n    return sum(xs)  # <|end|>\n\nprint('```')"
-    assert extract(program, "total") == program
-    assert extract(f"```python\n{program}\n```", "total") == program
+    assert extract_program(program, "total") == program
+    assert extract_program(f"```python\n{program}\n```", "total") == program

@@ -9,7 +9,7 @@ from itertools import islice
 import pytest
 from support.real_data import real_file
 
-from bilora.extraction.docstring import extract, first_paragraph
+from bilora.extraction.docstring import extract_sentence, first_paragraph
 from bilora.tasks.docstring import summary
 
 SAID = "Collect the names of all open files."
@@ -126,25 +126,27 @@ PLAIN = (
 
 @pytest.mark.parametrize("reply", REPLIES.values(), ids=REPLIES)
 def test_the_sentence_is_found_in_every_wrapping(reply: str) -> None:
-    assert extract(reply, "f") == SAID
+    assert extract_sentence(reply, "f") == SAID
 
 
 @pytest.mark.parametrize("sentence", PLAIN)
 def test_a_plain_sentence_stays_as_it_is(sentence: str) -> None:
-    assert extract(sentence) == sentence
+    assert extract_sentence(sentence) == sentence
 
 
 def test_without_a_name_the_last_function_is_meant() -> None:
-    assert extract(REPLIES["two functions"]) == "Other words."
+    assert extract_sentence(REPLIES["two functions"]) == "Other words."
 
 
 def test_nothing_within_an_unclosed_thought_is_an_answer() -> None:
-    assert extract(f"<think>\n{SAID}") == ""
+    assert extract_sentence(f"<think>\n{SAID}") == ""
 
 
 @pytest.mark.parametrize("name", ["docstrings/permissive-pairs.jsonl.gz", "codexglue/python-valid.jsonl.gz"])
 def test_real_sentences_stay_as_they_are(name: str) -> None:
     with gzip.open(real_file(name), "rt", encoding="utf-8") as lines:
         sentences = [summary(json.loads(line)["docstring"]) for line in islice(lines, 0, None, 4)]
-    changed = [one for one in sentences if one[:2] not in ("* ", "# ") and extract(one) != first_paragraph(one)]
+    changed = [
+        one for one in sentences if one[:2] not in ("* ", "# ") and extract_sentence(one) != first_paragraph(one)
+    ]
     assert len(sentences) > 300 and not changed

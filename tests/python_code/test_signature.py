@@ -5,14 +5,14 @@ import textwrap
 
 import pytest
 
-from bilora.python_code.signature import Unshowable, asked_name, definitions, shown
+from bilora.python_code.signature import Unshowable, asked_name, definitions, visible_signatures
 
 
 def signature(code: str, *tests: str) -> str:
     tree = ast.parse(textwrap.dedent(code))
     name = asked_name(tree, tests[0])
     assert name is not None
-    return shown(tree, name, tests)
+    return visible_signatures(tree, name, tests)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_all_that_some_test_needs_is_shown_and_nothing_else() -> None:
 
 def test_what_the_setup_gives_is_not_asked_for() -> None:
     tree = ast.parse("class Node: pass\ndef f(a): pass")
-    assert shown(tree, "f", ["assert f(Node())"], given=ast.parse("class Node: pass")) == "def f(a):"
+    assert visible_signatures(tree, "f", ["assert f(Node())"], given=ast.parse("class Node: pass")) == "def f(a):"
 
 
 @pytest.mark.parametrize("test", ["assert other(1)", "assert f(", "f = 1\nprint(f)", "assert True"])

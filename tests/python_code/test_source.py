@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from bilora.python_code.source import TOO_DEEP, fault, parse, plain, tidy
+from bilora.python_code.source import TOO_DEEP, normalized, parse, parse_error, tidy
 
 PLAIN = "def f(x):\n    if x:\n        return 1\n    return 2"
 
@@ -41,7 +41,7 @@ def test_what_the_parser_reads_alike_is_tidied_alike(code: str) -> None:
 
 @pytest.mark.parametrize("text", ["a\u2028b", "a\x85b", "a\x1cb", "a\x0bb", "'\ufeff'"])
 def test_no_other_sign_is_a_line_end(text: str) -> None:
-    assert plain(text) == text
+    assert normalized(text) == text
 
 
 @pytest.mark.parametrize(
@@ -68,10 +68,10 @@ def test_a_string_is_left_as_it_is(code: str) -> None:
     ],
 )
 def test_what_cannot_be_walked_is_no_tree_and_the_reason_is_told(code: str, reason: str) -> None:
-    assert parse(code) is None and reason in fault(code)
+    assert parse(code) is None and reason in parse_error(code)
 
 
 def test_what_is_parsed_can_be_walked_recursively() -> None:
     deep = parse("x = " + " + ".join("a" * 110))
     assert deep and len(ast.dump(deep)) > 110 and ast.unparse(deep)
-    assert fault(PLAIN) == ""
+    assert parse_error(PLAIN) == ""

@@ -9,7 +9,7 @@ from support.real_data import real_file
 
 from bilora.python_code.source import tidy
 from bilora.records import Drop, Sample
-from bilora.tasks.codegen import TASK, extract, hide_tests, sample
+from bilora.tasks.codegen import TASK
 
 ROW = {
     "text": "Write a function to double a number.",
@@ -23,7 +23,7 @@ ROW = {
 
 
 def made(**changes: Any) -> Sample:
-    result = sample({**ROW, **changes})
+    result = TASK.sample({**ROW, **changes})
     assert isinstance(result, Sample)
     return result
 
@@ -71,7 +71,7 @@ def test_all_tests_are_kept() -> None:
     ],
 )
 def test_what_cannot_be_asked_is_dropped(changes: dict[str, Any], rule: str) -> None:
-    result = sample({**ROW, **changes})
+    result = TASK.sample({**ROW, **changes})
     assert isinstance(result, Drop)
     assert result.rule == rule
 
@@ -101,7 +101,7 @@ def test_tidying_never_changes_the_program(code: str) -> None:
     ],
 )
 def test_code_is_found_in_an_answer(text: str, code: str) -> None:
-    assert extract(text) == code
+    assert TASK.extract(text) == code
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_mark_before_the_description_is_no_part_of_it() -> None:
 def test_a_description_may_be_called_prompt() -> None:
     row = {**ROW, "prompt": ROW["text"]}
     del row["text"]
-    assert sample(row) == made()
+    assert TASK.sample(row) == made()
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_a_check_function_is_called_and_not_shown(test_list: object) -> None:
     one = made(test_list=test_list)
     assert one.tests == ("def check(candidate):\n    assert candidate(2) == 4", "check(double)")
     assert one.prompt == "Write a function to double a number.\n\nSignature: def double(n, by=2):"
-    assert hide_tests(one).prompt == one.prompt
+    assert TASK.hide_tests(one).prompt == one.prompt
 
 
 @pytest.mark.parametrize(("entry_point", "name"), [(None, "double"), ("half", "half")])
@@ -192,7 +192,7 @@ HUMAN_EVAL = {
 
 
 def test_a_row_of_human_eval_is_a_sample() -> None:
-    one = sample(HUMAN_EVAL)
+    one = TASK.sample(HUMAN_EVAL)
     assert isinstance(one, Sample), one
     assert one.prompt == (
         "Take roots.\n>>> roots([4])\n[2.0]\n\nSignature: def roots(xs: list[float], most: int=3):\n"
@@ -216,7 +216,7 @@ def test_a_row_of_human_eval_is_a_sample() -> None:
     ],
 )
 def test_a_faulty_row_of_human_eval_is_a_drop(changes: dict[str, Any], rule: str) -> None:
-    result = sample({**HUMAN_EVAL, **changes})
+    result = TASK.sample({**HUMAN_EVAL, **changes})
     assert isinstance(result, Drop)
     assert result.rule == rule
 
@@ -266,7 +266,7 @@ def test_the_headline_is_the_pass_rate() -> None:
 
 
 def test_hiding_tests_takes_them_from_the_prompt_alone() -> None:
-    hidden = hide_tests(made())
+    hidden = TASK.hide_tests(made())
     assert hidden.prompt == "Write a function to double a number.\n\nSignature: def double(n, by=2):"
     assert (hidden.tests, hidden.target, hidden.group) == (made().tests, made().target, made().group)
     assert hidden.id != made().id
@@ -289,5 +289,5 @@ def test_only_python_is_well_formed(code: str, whole: bool) -> None:
     ],
 )
 def test_a_setup_that_says_nothing_of_an_answer_is_a_drop(changes: dict[str, Any], rule: str, detail: str) -> None:
-    result = sample({**ROW, **changes})
+    result = TASK.sample({**ROW, **changes})
     assert isinstance(result, Drop) and result.rule == rule and detail in result.detail

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from support.real_data import real_file
 
+from bilora.python_code.docstrings import documented
 from bilora.records import Drop, Row, Sample
-from bilora.tasks.docstring import TASK, documented, extract, read_function, sample, without_docstring
+from bilora.tasks.docstring import TASK, read_function, without_docstring
 from bilora.tasks.task import parse
 
 CODE = '''
@@ -34,7 +35,7 @@ PLACE = {"source": "here:1", "group": "g", "licence": "MIT"}
 
 
 def result(code: str = CODE, docstring: str = DOC) -> Sample | Drop:
-    return sample({"code": code, "docstring": docstring, **PLACE})
+    return TASK.sample({"code": code, "docstring": docstring, **PLACE})
 
 
 def made(code: str = CODE, docstring: str = DOC) -> Sample:
@@ -144,7 +145,7 @@ def test_a_decorated_method_cut_out_of_its_class_is_dedented(head: str) -> None:
 
 @pytest.mark.parametrize("docstring", [None, ["Read", "it"], 3, {"text": "Read it."}, "Read it. \ud83d"])
 def test_a_docstring_that_is_no_text_is_a_drop(docstring: object) -> None:
-    one = sample({"code": CODE, "docstring": docstring, **PLACE})
+    one = TASK.sample({"code": CODE, "docstring": docstring, **PLACE})
     assert isinstance(one, Drop) and "`docstring`" in one.rule
 
 
@@ -249,13 +250,13 @@ def test_documented_parameters_are_found(docstring: str) -> None:
     ],
 )
 def test_the_summary_is_found_in_an_answer(text: str, summary: str) -> None:
-    assert extract(text) == summary
+    assert TASK.extract(text) == summary
 
 
 def real_samples(name: str) -> list[tuple[Row, Sample]]:
     with gzip.open(real_file(name), "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in itertools.islice(lines, 0, None, 8)]
-    results = [(row, sample({**row, **PLACE})) for row in rows]
+    results = [(row, TASK.sample({**row, **PLACE})) for row in rows]
     return [(row, one) for row, one in results if isinstance(one, Sample)]
 
 

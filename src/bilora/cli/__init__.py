@@ -36,7 +36,7 @@ from bilora.cli import (
 )
 from bilora.cli.user_input import refuse_bytes
 from bilora.errors import BiloraError, ExitCode
-from bilora.system_errors import sentence
+from bilora.system_errors import exit_sentence
 
 app = typer.Typer(
     name="bilora",
@@ -142,7 +142,7 @@ def _system_fault(error: OSError) -> int:
     if error.errno == errno.EPIPE and error.filename is None:
         _drop_output()
         return _say("the reader of the output has left, so this ended before it was done.", ExitCode.INFRASTRUCTURE)
-    if (known := sentence(error)) is None:
+    if (known := exit_sentence(error)) is None:
         raise error
     code, text = known
     return _say(text, code)

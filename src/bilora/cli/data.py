@@ -58,13 +58,13 @@ def data_split(task: TaskName) -> None:
     from bilora.cli import wiring
     from bilora.cli.withdrawals import Withdrawals, withdrawals
     from bilora.data.ratings import from_ratings
-    from bilora.data.split import split
+    from bilora.data.split import split_samples
     from bilora.records import Sample
     from bilora.storage import read_records, write_json, write_records
 
     params, chosen, task_type = wiring.load_named(task)
     samples = read_records(wiring.need(wiring.SAMPLES / f"{task}.jsonl", f"data-process@{task}"), Sample)
-    dealt, report = split(list(samples), splitting=chosen.split, seed=params.seed, rules=params.processing)
+    dealt, report = split_samples(list(samples), splitting=chosen.split, seed=params.seed, rules=params.processing)
     asked = bool(chosen.split.feedback or chosen.split.preference)
     gone = withdrawals() if asked else Withdrawals()
     rated = from_ratings(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bilora.errors import BadData
-from bilora.feedback.places import DATASET, UNRECORDED
+from bilora.feedback.places import HUB_DATASETS, UNRECORDED
 
 if TYPE_CHECKING:
     from bilora.feedback.shards import Target
@@ -23,9 +23,9 @@ def target(place: str) -> Target:
     from bilora.cli import wiring
     from bilora.feedback.shards import FolderTarget
 
-    if not place.startswith(DATASET):
+    if not place.startswith(HUB_DATASETS):
         if "://" in place:
-            raise BadData(place, f"is no destination: name a folder, or {DATASET}OWNER/NAME.")
+            raise BadData(place, f"is no destination: name a folder, or {HUB_DATASETS}OWNER/NAME.")
         nearest = next(path for path in (Path(place), *Path(place).absolute().parents) if path.exists())
         if not nearest.is_dir():
             raise BadData(place, f"{nearest} is a file; name a folder.")
@@ -37,13 +37,13 @@ def target(place: str) -> Target:
     from bilora.hub.client import connect
     from bilora.hub.repository import Repository
 
-    name = place.removeprefix(DATASET).rstrip("/")
+    name = place.removeprefix(HUB_DATASETS).rstrip("/")
     try:
         validate_repo_id(name)
     except HFValidationError:
         name = ""
     if name.count("/") != 1:
-        raise BadData(place, f"a dataset is named {DATASET}OWNER/NAME.")
+        raise BadData(place, f"a dataset is named {HUB_DATASETS}OWNER/NAME.")
     return HubTarget(Repository(connect(wiring.hub_token()), name, "dataset", private=True))
 
 

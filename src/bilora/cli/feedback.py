@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bilora.cli.destinations import export_command, forget_command, shown, target
-from bilora.feedback.places import DATASET, UNRECORDED
+from bilora.feedback.places import HUB_DATASETS, UNRECORDED
 
 if TYPE_CHECKING:
     from bilora.feedback.deliveries import Destination
@@ -22,7 +22,7 @@ app = typer.Typer(help="What users said of the answers: ratings, on their way to
 
 NAMED = 3
 """How many event ids a line names."""
-WHERE = f"Folder of shards, or {DATASET}OWNER/NAME on the hub. [default: data/feedback/shards]"
+WHERE = f"Folder of shards, or {HUB_DATASETS}OWNER/NAME on the hub. [default: data/feedback/shards]"
 To = Annotated[str | None, typer.Option("--to", help=WHERE)]
 From = Annotated[str | None, typer.Option("--from", help=WHERE)]
 Place = Annotated[str, typer.Argument(help="A destination, as `bilora feedback status` names it.", show_default=False)]
@@ -58,7 +58,7 @@ def status() -> None:
         )
     found = withdrawals()
     for name in found.unread:
-        if not name.startswith(DATASET) and name != UNRECORDED:
+        if not name.startswith(HUB_DATASETS) and name != UNRECORDED:
             print(f"  the deletions in {shown(name)} could not be read: it is gone, or this user may not read it.")
     for adapter in trained_on(found.ratings):
         print(f"  {sentence(adapter)}")
@@ -67,7 +67,7 @@ def status() -> None:
 def _print_destination(outbox: Outbox, one: Destination) -> None:
     from bilora.feedback.export import lost
     from bilora.feedback.shards import FolderTarget
-    from bilora.system_errors import problem
+    from bilora.system_errors import describe_os_error
 
     outstanding = f"{len(one.outstanding)} erasures outstanding"
     if one.name == UNRECORDED:
@@ -83,9 +83,9 @@ def _print_destination(outbox: Outbox, one: Destination) -> None:
             f"If another place may hold them, export to it once: `{export_command('PLACE')}`."
         )
     try:
-        is_lost = not one.name.startswith(DATASET) and lost(outbox, FolderTarget(Path(one.name)))
+        is_lost = not one.name.startswith(HUB_DATASETS) and lost(outbox, FolderTarget(Path(one.name)))
     except OSError as error:
-        print(f"    it {problem(error)}")
+        print(f"    it {describe_os_error(error)}")
         return
     if is_lost:
         print(f"    it is not there now: bring it back, or `{forget_command(one.name)}` if it is gone for good.")
@@ -169,7 +169,7 @@ def pairs(source: From = None) -> None:
 
     place = source or str(wiring.SHARDS)
     chosen = target(place)
-    if not place.startswith(DATASET) and not Path(place).is_dir():
+    if not place.startswith(HUB_DATASETS) and not Path(place).is_dir():
         raise BadData(place, f"there are no shards; `{export_command(place)}` writes them.")
     params = wiring.load_params()
     found = withdrawals()

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from bilora.errors import BadData
-from bilora.textfiles import NotText, decode, encoding_of
+from bilora.textfiles import NotText, decode_text, encoding_of
 
 STDIN = "standard input"
 
@@ -37,7 +37,7 @@ def read_stdin() -> str:
     if not isinstance(sys.stdin, io.TextIOWrapper):
         return checked(sys.stdin.read())
     try:
-        text = decode(sys.stdin.buffer.read())
+        text = decode_text(sys.stdin.buffer.read())
     except NotText as error:
         raise BadData(STDIN, f"{error}; write it in UTF-8.", error.line) from None
     return checked(text.replace("\r\n", "\n").replace("\r", "\n"))

@@ -6,8 +6,8 @@ from typing import Any
 
 from bilora.records import Sample
 
-EXAMPLES = 3
-EXCERPT_CHARS = 160
+_EXAMPLES = 3
+_EXCERPT_CHARS = 160
 
 
 class Drops:
@@ -31,8 +31,8 @@ class Drops:
         source = _place(source, origin)
         self._counts[rule] = self._counts.get(rule, 0) + 1
         examples = self._examples.setdefault(rule, [])
-        if len(examples) < EXAMPLES:
-            examples.append({"source": source, "detail": detail[:EXCERPT_CHARS], "excerpt": excerpt[:EXCERPT_CHARS]})
+        if len(examples) < _EXAMPLES:
+            examples.append({"source": source, "detail": detail[:_EXCERPT_CHARS], "excerpt": excerpt[:_EXCERPT_CHARS]})
 
     def add_sample(self, rule: str, sample: Sample, detail: str = "") -> None:
         """Note one refused sample."""

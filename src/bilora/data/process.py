@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bilora.data.drops import Drops
-from bilora.data.similarity import LIKENESS, OVERLAP, REPETITION, Known, ngrams
+from bilora.data.similarity import LIKENESS, OVERLAP, REPETITION, DuplicateIndex, ngrams
 from bilora.errors import Infrastructure
 from bilora.params import Processing
 from bilora.protocols import Progress, Sandbox, no_progress
@@ -139,11 +139,11 @@ def _deduplicate(samples: list[Sample], rules: Processing, drops: Drops) -> list
     """Drop exact and near repeats within a split; data-split looks across the splits."""
     kept: list[Sample] = []
     ids: dict[tuple[Split | None, str], Sample] = {}
-    known: defaultdict[Split | None, Known] = defaultdict(lambda: Known(rules))
+    known: defaultdict[Split | None, DuplicateIndex] = defaultdict(lambda: DuplicateIndex(rules))
     for sample in samples:
         if twin := ids.get((sample.split, sample.id)):
             drops.add_sample("exact duplicate", sample, f"of {drops.place(twin)}")
-        elif twin := known[sample.split].met(sample):
+        elif twin := known[sample.split].find_or_add(sample):
             drops.add_sample(REPETITION if sample.tests else LIKENESS, sample, f"of {drops.place(twin)}")
         else:
             ids[sample.split, sample.id] = sample
@@ -152,11 +152,11 @@ def _deduplicate(samples: list[Sample], rules: Processing, drops: Drops) -> list
 
 
 def _decontaminate(samples: list[Sample], curated: Sequence[Sample], rules: Processing, drops: Drops) -> list[Sample]:
-    """Drop what repeats the curated set: the same question by `Known`, or one n-gram of prose.
+    """Drop what repeats the curated set: the same question by `DuplicateIndex`, or one n-gram of prose.
 
     Of a program sample the statement is prose, of others the target: short loops share any n-gram of code.
     """
-    known = Known(rules, curated)
+    known = DuplicateIndex(rules, curated)
     prose = {gram: other for other in curated for gram in ngrams(_prose(other), rules.contamination_ngram)}
     kept = []
     for sample in samples:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from bilora.data.drops import Drops
-from bilora.data.similarity import Known, words
+from bilora.data.similarity import DuplicateIndex, words
 from bilora.params import Processing, Splitting
 from bilora.records import Sample
 from bilora.tasks.task import Task, parse
@@ -19,7 +19,7 @@ HELD_OUT = "held-out question"
 WITHDRAWN = "rating deleted or withdrawn"
 INCOMPLETE = "edit would lose a part of itself"
 
-Row = TypeVar("Row", SftPair, KtoPair, DpoPair)
+_P = TypeVar("_P", SftPair, KtoPair, DpoPair)
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ def from_ratings(
             but the samples may have been split again since.
         withdrawn: the ratings that were deleted or withdrawn, also after the pairs were written.
     """
-    drops, known = Drops(), Known(rules, held_out)
+    drops, known = Drops(), DuplicateIndex(rules, held_out)
     asked = {" ".join(words(sample.prompt)) for sample in held_out}
 
-    def kept(rows: Iterable[Row]) -> Iterator[tuple[Sample, Row]]:
+    def kept(rows: Iterable[_P]) -> Iterator[tuple[Sample, _P]]:
         for row in rows:
             if row.task != task.name:
                 continue

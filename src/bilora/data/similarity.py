@@ -27,17 +27,17 @@ from bilora.tasks.task import parse
 STATEMENT, PROGRAM, REPETITION = "same statement", "same program", "same statement and program"
 LIKENESS, OVERLAP = "near-duplicate", "shared n-gram"
 
-WORD = re.compile(r"\w+")
-SHINGLE = 3
-PERMUTATIONS = 64
-RECALL_FIRST = (0.05, 0.95)
+_WORD = re.compile(r"\w+")
+_SHINGLE = 3
+_PERMUTATIONS = 64
+_RECALL_FIRST = (0.05, 0.95)
 """Weights of false candidates and of missed ones: a false one costs a set comparison, no more."""
-KEPT_NAMES = frozenset(dir(builtins))
+_BUILTINS = frozenset(dir(builtins))
 
 
 def words(text: str) -> list[str]:
     """Lower-case words and numbers of a text."""
-    return WORD.findall(text.lower())
+    return _WORD.findall(text.lower())
 
 
 def statement(sample: Sample) -> str:
@@ -45,7 +45,7 @@ def statement(sample: Sample) -> str:
     return " ".join(words(sample.prompt.partition("\n\n")[0]))
 
 
-def program(code: str) -> str:
+def program_hash(code: str) -> str:
     """Hash a program without its formatting, annotations and chosen names; of other text, the text."""
     tree = parse(code)
     return sha256_bytes((ast.dump(_Renamed().visit(tree)) if tree else code).encode())
@@ -55,7 +55,7 @@ class _Renamed(ast.NodeTransformer):
     """Numbers the names a program chooses, in order of appearance; builtins keep theirs."""
 
     def __init__(self) -> None:
-        self._names: dict[str, str] = {name: name for name in KEPT_NAMES}
+        self._names: dict[str, str] = {name: name for name in _BUILTINS}
 
     def _number(self, name: str) -> str:
         return self._names.setdefault(name, f"v{len(self._names)}")
@@ -101,22 +101,22 @@ class _Mark:
 
 def _mark(sample: Sample, *, as_program: bool = False) -> _Mark:
     if sample.tests or as_program:
-        asked, answered = statement(sample), program(sample.target)
+        asked, answered = statement(sample), program_hash(sample.target)
         return _Mark(exact={STATEMENT: asked, PROGRAM: answered, REPETITION: f"{answered} {asked}"})
     sequence = words(sample.prompt)
-    starts = range(max(1, len(sequence) - SHINGLE + 1))
-    triples = (" ".join(sequence[start : start + SHINGLE]) for start in starts)
+    starts = range(max(1, len(sequence) - _SHINGLE + 1))
+    triples = (" ".join(sequence[start : start + _SHINGLE]) for start in starts)
     return _Mark(shingles=frozenset(zlib.crc32(triple.encode()) for triple in triples))
 
 
-class Known:
+class DuplicateIndex:
     """Samples seen so far, to ask whether another one repeats one of them."""
 
     def __init__(self, rules: Processing, samples: Iterable[Sample] = ()) -> None:
         self._threshold = rules.near_duplicate
         self._exact: dict[tuple[str, str], Sample] = {}
-        self._near = MinHashLSH(rules.near_duplicate, num_perm=PERMUTATIONS, weights=RECALL_FIRST)
-        self._empty = MinHash(num_perm=PERMUTATIONS, hashfunc=int)
+        self._near = MinHashLSH(rules.near_duplicate, num_perm=_PERMUTATIONS, weights=_RECALL_FIRST)
+        self._empty = MinHash(num_perm=_PERMUTATIONS, hashfunc=int)
         self._shingled: list[tuple[frozenset[int], Sample]] = []
         for sample in samples:
             self._add(sample, _mark(sample))
@@ -134,7 +134,7 @@ class Known:
                     return rule, twin
         return None
 
-    def met(self, sample: Sample) -> Sample | None:
+    def find_or_add(self, sample: Sample) -> Sample | None:
         """Return whom a sample adds nothing to, else remember it: programs must agree in both halves."""
         mark = _mark(sample)
         both = (REPETITION, mark.exact.get(REPETITION, ""))

@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from bilora.data.drops import Drops
-from bilora.data.similarity import Known
+from bilora.data.similarity import DuplicateIndex
 from bilora.errors import BadData
 from bilora.params import Processing, Splitting
 from bilora.records import Sample
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
-SPLITS = ("train", "validation", "test")
-LARGEST_GROUPS = 20
+_SPLITS = ("train", "validation", "test")
+_LARGEST_GROUPS = 20
 
 
-def split(
+def split_samples(
     samples: list[Sample], *, splitting: Splitting, seed: int, rules: Processing
 ) -> tuple[dict[str, list[Sample]], dict[str, Any]]:
     """Deal samples to splits; return them with the report as JSON.
@@ -32,10 +32,10 @@ def split(
         BadData: a split came out empty; why, and what to do, is said.
     """
     drops = Drops()
-    places: Counter[str] = Counter(dict.fromkeys(SPLITS, 0))
-    dealt: dict[str, list[Sample]] = {name: [] for name in SPLITS}
+    places: Counter[str] = Counter(dict.fromkeys(_SPLITS, 0))
+    dealt: dict[str, list[Sample]] = {name: [] for name in _SPLITS}
     for sample in samples:
-        place = sample.split or _deal(sample.group, splitting, seed)
+        place = sample.split or _assign_split(sample.group, splitting, seed)
         places[place] += 1
         if place == "prompt":
             drops.add_sample("few-shot prompt of its source", sample)
@@ -44,7 +44,7 @@ def split(
     pairs = _separate(dealt, rules, drops)
     counts = splitting.model_dump()
     for name, members in dealt.items():
-        ordered = _in_turns(members, seed)
+        ordered = _round_robin(members, seed)
         for sample in ordered[counts[name] :]:
             drops.add_sample(f"over the {name} count", sample)
         dealt[name] = ordered[: counts[name]]
@@ -85,7 +85,7 @@ def _hash(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256("\x00".join(map(str, parts)).encode()).digest()[:8], "big")
 
 
-def _deal(group: str, splitting: Splitting, seed: int) -> str:
+def _assign_split(group: str, splitting: Splitting, seed: int) -> str:
     point = _hash(seed, group) / 2**64 * (splitting.test + splitting.validation + splitting.train)
     if point < splitting.test:
         return "test"
@@ -94,7 +94,7 @@ def _deal(group: str, splitting: Splitting, seed: int) -> str:
 
 def _separate(dealt: dict[str, list[Sample]], rules: Processing, drops: Drops) -> list[dict[str, Any]]:
     """Take what repeats a test sample out of the other splits; return the pairs."""
-    tested = Known(rules, dealt["test"])
+    tested = DuplicateIndex(rules, dealt["test"])
     pairs = []
     for name in ("train", "validation"):
         kept = []
@@ -116,7 +116,7 @@ def _separate(dealt: dict[str, list[Sample]], rules: Processing, drops: Drops) -
     return pairs
 
 
-def _in_turns(samples: list[Sample], seed: int) -> list[Sample]:
+def _round_robin(samples: list[Sample], seed: int) -> list[Sample]:
     """Order by hash; then tiers take turns, and within a tier its groups."""
 
     def by_group(members: list[Sample]) -> list[Sample]:
@@ -134,7 +134,7 @@ def _grouped(samples: list[Sample], key: Callable[[Sample], str]) -> list[list[S
     return list(groups.values())
 
 
-def _alternate(queues: Iterable[list[T]]) -> Iterator[T]:
+def _alternate(queues: Iterable[list[_T]]) -> Iterator[_T]:
     waiting = [iter(queue) for queue in queues]
     while waiting:
         still = []
@@ -153,5 +153,5 @@ def _counts(samples: list[Sample]) -> dict[str, Any]:
         "tier": dict(sorted(Counter(sample.tier for sample in samples).items())),
         "licence": dict(sorted(Counter(sample.licence for sample in samples).items())),
         "groups": len(groups),
-        "group": dict(sorted(groups.items(), key=lambda item: (-item[1], item[0]))[:LARGEST_GROUPS]),
+        "group": dict(sorted(groups.items(), key=lambda item: (-item[1], item[0]))[:_LARGEST_GROUPS]),
     }

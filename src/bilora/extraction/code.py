@@ -23,14 +23,14 @@ from bilora.extraction.python import (
     parse,
     returns,
 )
-from bilora.extraction.readings import BINDING, MAX_REPAIRED, Program, pieces, read_program, trimmed, without_tail
-from bilora.extraction.reply import PYTHON, Block, clean, split
-from bilora.python_code.source import plain
+from bilora.extraction.readings import BINDING, MAX_REPAIRED, ParsedCode, pieces, read_program, trimmed, without_tail
+from bilora.extraction.reply import PYTHON, Block, clean, split_blocks
+from bilora.python_code.source import normalized
 
 MAX_PIECES = 300
 
 
-def extract(text: str, name: str | None = None, header: str | None = None) -> str:
+def extract_program(text: str, name: str | None = None, header: str | None = None) -> str:
     """Return the program of a reply.
 
     Args:
@@ -43,18 +43,18 @@ def extract(text: str, name: str | None = None, header: str | None = None) -> st
         code block as it is, or the answer's text.
     """
     try:
-        return _extract(text, name, header)
+        return _program(text, name, header)
     except (RecursionError, MemoryError):  # a text nested beyond what the interpreter bears is no program
         return text.strip("\n").rstrip()
 
 
-def _extract(text: str, name: str | None, header: str | None) -> str:
-    for whole in (trimmed(plain(text)), _only_block(text)):
+def _program(text: str, name: str | None, header: str | None) -> str:
+    for whole in (trimmed(normalized(text)), _only_block(text)):
         tree = parse(whole)
         if tree and not has_stray_marks(tree) and (name in bindings(tree.body) if name else defines_code(tree)):
             return whole
     answer = clean(text)
-    blocks = split(answer)
+    blocks = split_blocks(answer)
     programs = _programs(blocks)
     chosen = _chosen(programs, name)
     if chosen is None and len(blocks) > 1 and (program := read_program(answer)):  # its strings hold the fences
@@ -73,28 +73,28 @@ def _extract(text: str, name: str | None, header: str | None) -> str:
 
 def _only_block(text: str) -> str:
     """Return the code of a reply that is one code block and nothing else, whatever its strings hold."""
-    first, _, rest = plain(text).strip().partition("\n")
+    first, _, rest = normalized(text).strip().partition("\n")
     code, _, last = rest.rpartition("\n")
     language = first.lstrip("`").strip()
     closed = last == first[: len(first) - len(first.lstrip("`"))]
     return trimmed(code) if first[:3] == "```" == last[:3] and closed and PYTHON.fullmatch(language or "py") else ""
 
 
-def _programs(blocks: list[Block]) -> list[Program]:
+def _programs(blocks: list[Block]) -> list[ParsedCode]:
     promising = [(piece, rank) for block in blocks for piece, rank in pieces(block) if BINDING.search(piece)]
     return [program for piece, rank in promising[-MAX_PIECES:] if (program := read_program(piece, rank))]
 
 
-def _chosen(programs: list[Program], name: str | None) -> Program | None:
+def _chosen(programs: list[ParsedCode], name: str | None) -> ParsedCode | None:
     """Return the last program that implements the name, else that defines it, of the best rank that has one."""
 
-    def defines(program: Program) -> bool:
+    def defines(program: ParsedCode) -> bool:
         return name in bindings(program.tree.body) if name else defines_code(program.tree)
 
-    def does(program: Program) -> bool:
+    def does(program: ParsedCode) -> bool:
         return implements(program.tree, name) if name else _has_body(program.tree)
 
-    fits: Callable[[Program], bool]
+    fits: Callable[[ParsedCode], bool]
     for fits in (does, defines):
         for rank in sorted({program.rank for program in programs}):
             found = [program for program in programs if program.rank == rank and fits(program)]
@@ -103,7 +103,7 @@ def _chosen(programs: list[Program], name: str | None) -> Program | None:
     return None
 
 
-def _outermost(programs: list[Program]) -> Program:
+def _outermost(programs: list[ParsedCode]) -> ParsedCode:
     """Return the last program that no other one needs: a helper may come after what calls it."""
     if len(programs) == 1:
         return programs[0]
@@ -121,7 +121,7 @@ def _has_body(tree: ast.Module) -> bool:
     )
 
 
-def _with_needed(programs: list[Program], chosen: Program) -> str:
+def _with_needed(programs: list[ParsedCode], chosen: ParsedCode) -> str:
     """Put before a program the definitions that it needs of the other ones, and those that these need."""
     missing = needed_names(chosen.code)
     if not missing:
@@ -145,7 +145,7 @@ def _with_needed(programs: list[Program], chosen: Program) -> str:
     return "\n".join((*(needed[place] for place in sorted(needed)), code))
 
 
-def _definitions(programs: list[Program]) -> dict[str, list[tuple[int, int]]]:
+def _definitions(programs: list[ParsedCode]) -> dict[str, list[tuple[int, int]]]:
     """Return where each name is bound: in the last program that binds it, at which of its statements."""
     known: dict[str, list[tuple[int, int]]] = {}
     for number, program in enumerate(programs):

@@ -8,61 +8,61 @@ import re
 from bilora.extraction.json_texts import json_texts
 from bilora.extraction.python import Function, parse
 from bilora.extraction.readings import read_program
-from bilora.extraction.reply import Block, clean, split
+from bilora.extraction.reply import Block, clean, split_blocks
 
-QUOTED_ENDS = re.compile(r"""^[rRuU]?(\"{3}|'{3})|(\"{3}|'{3})$""")
-TRIPLE = re.compile(
+_QUOTED_ENDS = re.compile(r"""^[rRuU]?(\"{3}|'{3})|(\"{3}|'{3})$""")
+_TRIPLE = re.compile(
     r"""^[ \t]*(?:\w+[ \t]*=[ \t]*)?[rRuU]?(?P<quotes>"{3}|'{3})(?P<text>(?:(?!(?P=quotes)).)*+)""", re.M | re.S
 )
-ELEMENT = re.compile(r"<(\w+)\b[^<>]{0,80}>([^<>]+)</\1>")
-TAGGED = re.compile(r"<(answer|final_answer|docstring|summary)\b[^<>\n]{0,80}>((?:(?!</\1).)*+)", re.I | re.S)
+_ELEMENT = re.compile(r"<(\w+)\b[^<>]{0,80}>([^<>]+)</\1>")
+_TAGGED = re.compile(r"<(answer|final_answer|docstring|summary)\b[^<>\n]{0,80}>((?:(?!</\1).)*+)", re.I | re.S)
 
-KIND = (
+_KIND = (
     "docstring|doc ?string|docs|tl;?dr|summary|description|explanation|answer|documentation|sentence|comment"
     "|output|response"
 )
-POLITE = r"(?:(?:sure|certainly|of course|okay|ok|absolutely|great|yes)\b[ ,!.:\u2013\u2014-]*)"
-ARTICLES = (
+_POLITE = r"(?:(?:sure|certainly|of course|okay|ok|absolutely|great|yes)\b[ ,!.:\u2013\u2014-]*)"
+_ARTICLES = (
     r"(?:(?:the|a|an|my|one|short|brief|final|concise|possible|suggested|generated|revised"
     r"|updated|improved|corrected|better|python|function|one-sentence"
     r"|single-sentence)[ -]+){0,4}"
 )
-KINDS = rf"(?:{ARTICLES}(?:{KIND})s?\b(?:[ ]+(?:is|of|for|that|would)\b[^:\n]{{0,80}})?)"
-HERE = r"(?:(?:here|below|following)\b(?:'s|\u2019s| is| are)?|this is)"
-LABEL = re.compile(
-    rf"[*_#>]{{0,3}}[ ]?{POLITE}?(?:{HERE}[^:\n]{{0,60}}\b(?:{KIND})s?\b[^:\n]{{0,60}}|{KINDS}|in one sentence)"
+_KINDS = rf"(?:{_ARTICLES}(?:{_KIND})s?\b(?:[ ]+(?:is|of|for|that|would)\b[^:\n]{{0,80}})?)"
+_HERE = r"(?:(?:here|below|following)\b(?:'s|\u2019s| is| are)?|this is)"
+_LABEL = re.compile(
+    rf"[*_#>]{{0,3}}[ ]?{_POLITE}?(?:{_HERE}[^:\n]{{0,60}}\b(?:{_KIND})s?\b[^:\n]{{0,60}}|{_KINDS}|in one sentence)"
     r"[*_]{0,2}:[*_]{0,2}\s+(?=\S)",
     re.I,
 )
 """Words before the sentence on its own line, as in `Summary: Add up all numbers.`"""
-INTERJECTION = re.compile(r"(?i:sure|certainly|of course|absolutely|okay)[!,][ ]+(?=[A-Z])")
-LEAD_IN = re.compile(
-    rf"[*_#>]{{0,6}}[ ]?(?:{POLITE}?(?:{HERE}[^:\n]{{0,100}}|{KINDS})[*_]{{0,2}}:[*_]{{0,2}}"
-    rf"|{HERE}[^:.\n]{{0,60}}\b(?:{KIND})\b[^:.\n]{{0,60}}[.!]|(?:{KIND})s?[*_]{{0,2}}"
+_INTERJECTION = re.compile(r"(?i:sure|certainly|of course|absolutely|okay)[!,][ ]+(?=[A-Z])")
+_LEAD_IN = re.compile(
+    rf"[*_#>]{{0,6}}[ ]?(?:{_POLITE}?(?:{_HERE}[^:\n]{{0,100}}|{_KINDS})[*_]{{0,2}}:[*_]{{0,2}}"
+    rf"|{_HERE}[^:.\n]{{0,60}}\b(?:{_KIND})\b[^:.\n]{{0,60}}[.!]|(?:{_KIND})s?[*_]{{0,2}}"
     r"|(?:sure|certainly|of course|okay|ok|absolutely|great)\b[^:\n]{0,100}[!.:])\s*",
     re.I,
 )
 """A line or paragraph that only announces what follows."""
-SECTION = re.compile(
+_SECTION = re.compile(
     r"\s*(?::(?:param|parameter|arg|argument|key|keyword|type|returns?|rtype|raises?|except|exception|yields?|[iv]?var)\b"
     r"[^:\n]{0,80}:|@(?:param|return|returns|raises|throws|type|rtype)\b|>>>|```|~~~"
     r"|(?:args?|arguments|keyword arg(?:ument)?s|other parameters|param(?:eter)?s|attributes|methods|returns?|yields?"
     r"|receives|raises|warns|examples?|notes?|references|see also|todo|warnings?|usage)[ \t]*(?::|$))",
     re.I,
 )
-JSON_KEYS = ("docstring", "summary", "answer", "description", "sentence", "text", "content", "response")
-PAIRS = (
+_JSON_KEYS = ("docstring", "summary", "answer", "description", "sentence", "text", "content", "response")
+_PAIRS = (
     ('"', '"'), ("'", "'"), ("`", "`"), ("\u201c", "\u201d"), ("\u2018", "\u2019"), ("\u201e", "\u201c"),
     ("\u00ab", "\u00bb"), ('"""', '"""'), ("'''", "'''"), ("```", "```"), ("***", "***"), ("**", "**"),
     ("__", "__"), ("*", "*"), ("_", "_"),
 )  # fmt: skip
-MARK = re.compile(r"(?:([-*+\u2022\u2013])\s+(?![a-z]|.*\s\1\s)|(?:\d{1,2}[.)]|#{1,6}|>)\s+)(?=\S)")
+_MARK = re.compile(r"(?:([-*+\u2022\u2013])\s+(?![a-z]|.*\s\1\s)|(?:\d{1,2}[.)]|#{1,6}|>)\s+)(?=\S)")
 """A list's, a comment's or a quotation's mark before the sentence."""
 
 
 def first_paragraph(text: str) -> str:
     """Return what comes before the first blank line, on one line, without quotes around it."""
-    plain = QUOTED_ENDS.sub("", text.strip()).strip()
+    plain = _QUOTED_ENDS.sub("", text.strip()).strip()
     line = " ".join(re.split(r"\n\s*\n", plain, maxsplit=1)[0].split())
     quote = line[:1]
     if quote in ('"', "'", "`") and len(line) > 1 and line.endswith(quote) and quote not in line[1:-1]:
@@ -70,7 +70,7 @@ def first_paragraph(text: str) -> str:
     return line
 
 
-def extract(text: str, name: str | None = None) -> str:
+def extract_sentence(text: str, name: str | None = None) -> str:
     """Return the sentence that a reply gives as docstring: its first paragraph, before any section.
 
     Args:
@@ -85,9 +85,9 @@ def extract(text: str, name: str | None = None) -> str:
 
 def _text(answer: str, name: str | None) -> str:
     """Return the part of an answer that holds the sentence."""
-    if tagged := TAGGED.match(answer):
+    if tagged := _TAGGED.match(answer):
         answer = tagged[2].strip()
-    blocks = split(answer)
+    blocks = split_blocks(answer)
     fenced = [block for block in blocks if block.language is not None and block.text.strip()]
     found = [one for block in fenced or blocks if (one := _docstring(block, name))]
     if found:
@@ -104,7 +104,7 @@ def _text(answer: str, name: str | None) -> str:
 def _from_json(answer: str) -> str | None:
     if answer.lstrip()[:1] not in ("{", "["):
         return None
-    found = [text for wanted in JSON_KEYS for key, text in json_texts(answer) if wanted in key.lower()]
+    found = [text for wanted in _JSON_KEYS for key, text in json_texts(answer) if wanted in key.lower()]
     return _without_lead_in(found[0]) if found else None
 
 
@@ -115,37 +115,37 @@ def _docstring(block: Block, name: str | None) -> tuple[bool, str] | None:
         nodes.sort(key=lambda node: (node.name == name, node.lineno))
         found = [(node.name == name, docstring) for node in nodes if (docstring := ast.get_docstring(node))]
         return found[-1] if found else None
-    string = TRIPLE.search(block.text)
+    string = _TRIPLE.search(block.text)
     return (False, text) if string and (text := string["text"].strip()) else None
 
 
 def _without_lead_in(text: str) -> str:
     paragraphs = [paragraph for paragraph in re.split(r"\n[ \t]*\n", text.strip()) if paragraph.strip()]
-    while paragraphs and LEAD_IN.fullmatch(paragraphs[0]) and (len(paragraphs) > 1 or paragraphs[0][-1:] in ":*_"):
+    while paragraphs and _LEAD_IN.fullmatch(paragraphs[0]) and (len(paragraphs) > 1 or paragraphs[0][-1:] in ":*_"):
         del paragraphs[0]
     if not paragraphs:
         return ""
     first, _, rest = paragraphs[0].partition("\n")
-    return rest if rest.strip() and LEAD_IN.fullmatch(first) else paragraphs[0]
+    return rest if rest.strip() and _LEAD_IN.fullmatch(first) else paragraphs[0]
 
 
 def _unwrapped(text: str) -> str:
     first, *others = text.strip().split("\n")
     for place, line in enumerate(others):
-        if SECTION.match(line):
+        if _SECTION.match(line):
             del others[place:]
             break
     if first.startswith(("#", ">")):
         others = [re.sub(rf"^{first[0]}+[ \t]*", "", line) for line in others]
     sentence = first_paragraph("\n".join((first, *others)))
-    for _ in range(len(PAIRS)):
+    for _ in range(len(_PAIRS)):
         inner = re.sub(r"<br ?/?>$", "", sentence).strip()
-        if element := ELEMENT.fullmatch(inner):
+        if element := _ELEMENT.fullmatch(inner):
             inner = element[2].strip()
-        for prefix in (MARK, LABEL, INTERJECTION):
+        for prefix in (_MARK, _LABEL, _INTERJECTION):
             if found := prefix.match(inner):
                 inner = inner[found.end() :]
-        for opening, closing in PAIRS:
+        for opening, closing in _PAIRS:
             body = inner[len(opening) : len(inner) - len(closing)]
             if (
                 inner.startswith(opening)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from bilora.extraction import statements
 from bilora.extraction.json_texts import json_texts
 from bilora.extraction.python import LITERAL, bindings, has_stray_marks, outside_literals, parse
-from bilora.extraction.reply import PYTHON, SPECIAL, Block, split
+from bilora.extraction.reply import PYTHON, SPECIAL, Block, split_blocks
 from bilora.python_code.docstrings import SIGNS
 
-CONTAINER = re.compile(
+_CONTAINER = re.compile(
     r"</?(?:pre|code|python|python_code|answer|solution|final_answer|final|response|result|output|file|function|script"
     r"|tool_call|artifact)\b[^<>\n]{0,80}>"
     r"|(?:(?<![\w\])])\[|\[/)(?:PYTHON|CODE|BEGIN|DONE|END|ANSWER|ANS|SOLUTION|SOL|RESULT)\]"
@@ -25,25 +25,25 @@ CONTAINER = re.compile(
     r"|<\|(?:begin|end)_of_solution\|>",
     re.I,
 )
-INLINE = re.compile(r"(?<!`)(`{1,3})(?!`)([^`\n]+)\1(?!`)")
-TAIL = re.compile(rf"(?<![ \t])[ \t]*(?:`{{3,}}|~{{3,}}|{SPECIAL}|{CONTAINER.pattern})[ \t]*$", re.M | re.I)
-PROMPT = re.compile(r"[ \t]*(?:>>>|\.\.\.)(?: |$)")
-IPYTHON = re.compile(r"[ \t]*(?:In \[[\d ]*\]:|\.\.\.:)(?: |$)")
-NUMBERED = re.compile(r"[ \t]*L?\d{1,5}(?:[ \t]*[|:.)]|(?=[ \t]))(?: |$)?")
-QUOTATION = re.compile(r"(?:^[ \t]*>(?!>).*\n?)+", re.M)
-FILE_NAME = re.compile(r"[\w./\\-]{1,200}\.py:?")
-HTML_TAG = re.compile(r"</?(?:span|div|p|b|i|em|strong|font|a|html|body|pre|code)\b[^<>\n]{0,200}>", re.I)
-TYPOGRAPHY = {**SIGNS, **{wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)}}
+_INLINE_CODE = re.compile(r"(?<!`)(`{1,3})(?!`)([^`\n]+)\1(?!`)")
+_TAIL = re.compile(rf"(?<![ \t])[ \t]*(?:`{{3,}}|~{{3,}}|{SPECIAL}|{_CONTAINER.pattern})[ \t]*$", re.M | re.I)
+_PROMPT = re.compile(r"[ \t]*(?:>>>|\.\.\.)(?: |$)")
+_IPYTHON = re.compile(r"[ \t]*(?:In \[[\d ]*\]:|\.\.\.:)(?: |$)")
+_NUMBERED = re.compile(r"[ \t]*L?\d{1,5}(?:[ \t]*[|:.)]|(?=[ \t]))(?: |$)?")
+_QUOTATION = re.compile(r"(?:^[ \t]*>(?!>).*\n?)+", re.M)
+_FILE_NAME = re.compile(r"[\w./\\-]{1,200}\.py:?")
+_HTML_TAG = re.compile(r"</?(?:span|div|p|b|i|em|strong|font|a|html|body|pre|code)\b[^<>\n]{0,200}>", re.I)
+_TYPOGRAPHY = {**SIGNS, **{wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)}}
 """Typographic signs, and the full-width forms that East Asian keyboards write."""
-CODE_KEYS = ("code", "solution", "answer", "program", "python", "function", "content", "completion", "response")
+_CODE_KEYS = ("code", "solution", "answer", "program", "python", "function", "content", "completion", "response")
 BINDING = re.compile(r"=|\b(?:def|class|import|for|as)\b")
-MAX_INLINE = 50
+_MAX_INLINE = 50
 MAX_REPAIRED = 20_000
 """A longer text is read as it is: repairs are for what people and models write, not for floods."""
 
 
 @dataclass(frozen=True)
-class Program:
+class ParsedCode:
     """A block's code that parses. The lower its `rank`, the likelier it is the answer."""
 
     code: str
@@ -56,13 +56,13 @@ def trimmed(code: str) -> str:
     return code.strip("\n").rstrip()
 
 
-def read_program(text: str, rank: int = 0) -> Program | None:
+def read_program(text: str, rank: int = 0) -> ParsedCode | None:
     """Return the first reading of a text that parses and binds a name."""
     for number, (code, cost) in enumerate(_readings(text)):
         tree = parse(code)
         if tree and not has_stray_marks(tree):
             if bindings(tree.body):
-                return Program(code, tree, rank + cost)
+                return ParsedCode(code, tree, rank + cost)
             if number == 0 and not code.startswith(("{", "[", '"', "'")):
                 return None
     return None
@@ -72,11 +72,11 @@ def pieces(block: Block) -> list[tuple[str, int]]:
     """Return a block's texts with their ranks: prose as a whole, then what quotations and other formats' marks hold."""
     if block.language is not None:
         return [(block.text, 0 if block.is_python else 1)]
-    inline = [code[2] for code in itertools.islice(INLINE.finditer(block.text), MAX_INLINE) if "def " in code[2]]
+    inline = [code[2] for code in itertools.islice(_INLINE_CODE.finditer(block.text), _MAX_INLINE) if "def " in code[2]]
     code = [re.sub(rf"^\s*(?:{PYTHON.pattern})\s+", "", each, flags=re.I) for each in inline]
-    marked = CONTAINER.split(block.text)
+    marked = _CONTAINER.split(block.text)
     parts = [block.text, *(marked if len(marked) > 1 else ())]
-    quoted = [*code, *QUOTATION.findall(block.text)]
+    quoted = [*code, *_QUOTATION.findall(block.text)]
     return [*((piece, 1) for piece in quoted), *((piece, 0) for piece in parts if piece.strip())]
 
 
@@ -84,7 +84,7 @@ def _readings(text: str) -> Iterator[tuple[str, int]]:
     """Yield readings of a text, the most literal first, and by how much each lowers its rank."""
     code = trimmed(text)
     first, _, rest = code.partition("\n")
-    if rest and (PYTHON.fullmatch(first.strip()) or FILE_NAME.fullmatch(first.strip())):
+    if rest and (PYTHON.fullmatch(first.strip()) or _FILE_NAME.fullmatch(first.strip())):
         code = trimmed(rest)
     yield code, 0
     if len(code) > MAX_REPAIRED:
@@ -107,7 +107,7 @@ def _readings(text: str) -> Iterator[tuple[str, int]]:
 def without_tail(code: str) -> str:
     """Cut at a closing mark behind code on the same line."""
     literals = [literal.span() for literal in LITERAL.finditer(code)]
-    for mark in TAIL.finditer(code):
+    for mark in _TAIL.finditer(code):
         place = bisect.bisect(literals, (mark.start(), len(code))) - 1
         if place < 0 or literals[place][1] <= mark.start() or mark.end() == len(code):
             return trimmed(code[: mark.start()])
@@ -116,7 +116,7 @@ def without_tail(code: str) -> str:
 
 def _dedented(code: str) -> str:
     lines = code.split("\n")
-    if all(line.lstrip(" \t").startswith(">") and not PROMPT.match(line) for line in lines if line.strip()):
+    if all(line.lstrip(" \t").startswith(">") and not _PROMPT.match(line) for line in lines if line.strip()):
         code = "\n".join(re.sub(r"^[ \t]*(?:>(?!>) ?)+", "", line) for line in lines)
     return textwrap.dedent(code)
 
@@ -124,20 +124,20 @@ def _dedented(code: str) -> str:
 def _plain_characters(code: str) -> str:
     """Put plain spaces and quotes for typographic ones, but not within strings and comments."""
     blank = "\n".join(_plain_indent(line) for line in code.split("\n"))
-    return outside_literals(lambda part: part.translate(TYPOGRAPHY), blank)
+    return outside_literals(lambda part: part.translate(_TYPOGRAPHY), blank)
 
 
 def _plain_indent(line: str) -> str:
     text = line.lstrip()
-    return line[: len(line) - len(text)].translate(TYPOGRAPHY) + text
+    return line[: len(line) - len(text)].translate(_TYPOGRAPHY) + text
 
 
 def _from_json(code: str) -> str | None:
-    found = [(key, text) for key, text in json_texts(code) if key in CODE_KEYS or "def " in text]
-    found.sort(key=lambda item: CODE_KEYS.index(item[0]) if item[0] in CODE_KEYS else len(CODE_KEYS))
+    found = [(key, text) for key, text in json_texts(code) if key in _CODE_KEYS or "def " in text]
+    found.sort(key=lambda item: _CODE_KEYS.index(item[0]) if item[0] in _CODE_KEYS else len(_CODE_KEYS))
     if not found:
         return None
-    blocks = [block.text for block in split(found[0][1]) if block.language is not None]
+    blocks = [block.text for block in split_blocks(found[0][1]) if block.language is not None]
     return trimmed(blocks[-1] if blocks else found[0][1])
 
 
@@ -155,7 +155,7 @@ def _from_string(code: str) -> str | None:
 
 
 def _without_prompts(code: str) -> str | None:
-    return _behind(PROMPT, code) or _behind(IPYTHON, code)
+    return _behind(_PROMPT, code) or _behind(_IPYTHON, code)
 
 
 def _behind(prompt: re.Pattern[str], code: str) -> str | None:
@@ -166,15 +166,15 @@ def _behind(prompt: re.Pattern[str], code: str) -> str | None:
 
 def _without_numbers(code: str) -> str | None:
     lines = [line for line in code.split("\n") if line.strip()]
-    if len(lines) < 2 or not all(map(NUMBERED.match, lines)):
+    if len(lines) < 2 or not all(map(_NUMBERED.match, lines)):
         return None
-    return textwrap.dedent("\n".join(NUMBERED.sub("", line, count=1) for line in lines))
+    return textwrap.dedent("\n".join(_NUMBERED.sub("", line, count=1) for line in lines))
 
 
 def _from_html(code: str) -> str | None:
     if not re.search(r"&(?:lt|gt|amp|quot|#\d+|#x[0-9a-f]+|nbsp);|<br ?/?>|</?(?:span|div|p)\b", code, re.I):
         return None
-    return trimmed(html.unescape(HTML_TAG.sub("", re.sub(r"<br ?/?>\n?", "\n", code, flags=re.I))))
+    return trimmed(html.unescape(_HTML_TAG.sub("", re.sub(r"<br ?/?>\n?", "\n", code, flags=re.I))))
 
 
 def _added(code: str) -> str | None:

@@ -7,42 +7,42 @@ import textwrap
 from dataclasses import dataclass
 
 from bilora.extraction.python import LITERAL, parse
-from bilora.python_code.source import plain
+from bilora.python_code.source import normalized
 
-THOUGHTS = "think|thinking|thoughts?|reason|reasoning|reflection|scratchpad|analysis|inner_monologue|seed:think"
-OPENED = re.compile(
-    rf"<(?:{THOUGHTS})\b[^<>\n]{{0,80}}>|\[THINK\]|◁think▷|<\|(?:{THOUGHTS}|begin_of_thought|START_THINKING)\|>"
+_THOUGHTS = "think|thinking|thoughts?|reason|reasoning|reflection|scratchpad|analysis|inner_monologue|seed:think"
+_OPENED = re.compile(
+    rf"<(?:{_THOUGHTS})\b[^<>\n]{{0,80}}>|\[THINK\]|◁think▷|<\|(?:{_THOUGHTS}|begin_of_thought|START_THINKING)\|>"
     r'|<details\b[^<>\n]{0,80}type="reasoning"[^<>\n]{0,80}>',
     re.I,
 )
-CLOSED = re.compile(
-    rf"</(?:{THOUGHTS})\s*>|\[/THINK\]|◁/think▷|<\|(?:/(?:{THOUGHTS})|end_of_thought|END_THINKING)\|>|</details\s*>",
+_CLOSED = re.compile(
+    rf"</(?:{_THOUGHTS})\s*>|\[/THINK\]|◁/think▷|<\|(?:/(?:{_THOUGHTS})|end_of_thought|END_THINKING)\|>|</details\s*>",
     re.I,
 )
-CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<\n]{0,80}<\|message\|>")
+_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<\n]{0,80}<\|message\|>")
 """How a reply in several channels marks each; only the channel "final" is the answer."""
 
 SPECIAL = (
-    rf"<[|\uff5c](?!(?:begin_of_thought|end_of_thought|(?:START|END)_THINKING|/?(?:{THOUGHTS}))\|)"
+    rf"<[|\uff5c](?!(?:begin_of_thought|end_of_thought|(?:START|END)_THINKING|/?(?:{_THOUGHTS}))\|)"
     r"[^|\uff5c<>\n]{1,40}[|\uff5c]>|</?s>|<[eb]os>|<pad>|<EOT>"
     r"|<(?:start|end)_of_turn>|\[/?INST\]"
 )
-LEADING = re.compile(rf"\s*(?:(?:{SPECIAL})(?:assistant\b|model\b)?)+", re.I)
-ENDED = re.compile(rf"(?:{SPECIAL})(?=\s*(?:\n|\Z)|{SPECIAL})", re.I)
+_LEADING = re.compile(rf"\s*(?:(?:{SPECIAL})(?:assistant\b|model\b)?)+", re.I)
+_ENDED = re.compile(rf"(?:{SPECIAL})(?=\s*(?:\n|\Z)|{SPECIAL})", re.I)
 """A turn's special token that was written as text, at a line's end; in the middle of a line it is spoken of."""
 
-FENCE = re.compile(r"^([ \t]*(?:>[ \t]?)*(?:(?:[-*+]|\d{1,3}[.)])[ \t]+)?)(`{3,}|~{3,})([^\n]*)$", re.M)
-LANGUAGE = re.compile(r"[ \t{.]*([\w+#-]+)")
+_FENCE = re.compile(r"^([ \t]*(?:>[ \t]?)*(?:(?:[-*+]|\d{1,3}[.)])[ \t]+)?)(`{3,}|~{3,})([^\n]*)$", re.M)
+_LANGUAGE = re.compile(r"[ \t{.]*([\w+#-]+)")
 PYTHON = re.compile(r"(?:i?python|py|pycon)(?:[\d.]*|-repl|-console)", re.I)
-MARKDOWN = {"markdown", "md", "mdx", "rst"}
-LANGUAGES = re.compile(
+_MARKDOWN = {"markdown", "md", "mdx", "rst"}
+_LANGUAGES = re.compile(
     "markdown|md|mdx|rst|bash|sh|shell|zsh|console|terminal|cmd|powershell|text|txt|plain|plaintext|output|stdout|log"
     "|none|json|jsonl|yaml|yml|toml|ini|xml|html|css|csv|sql|diff|patch|c|cpp|c\\+\\+|c#|csharp|java|kotlin|scala|go|rust"
     "|ruby|perl|php|r|julia|swift|haskell|lua|javascript|js|jsx|typescript|ts|tsx|latex|tex|math|mermaid|dockerfile"
     "|makefile|doctest",
     re.I,
 )
-MAX_LOOKAHEAD = 16
+_MAX_LOOKAHEAD = 16
 """At most this many fences inside one block's strings are looked at, which keeps the search linear."""
 
 
@@ -66,11 +66,11 @@ class Block:
 
 def clean(text: str) -> str:
     """Return the answer of a reply: no reasoning, no special tokens around it, \\n as line end."""
-    return _without_special_tokens(_without_reasoning(_final_channel(plain(text))))
+    return _without_special_tokens(_without_reasoning(_final_channel(normalized(text))))
 
 
 def _final_channel(text: str) -> str:
-    channels = list(CHANNEL.finditer(text))
+    channels = list(_CHANNEL.finditer(text))
     if not channels or text[: channels[0].start()].strip() not in ("", "<|start|>assistant"):
         return text
     final = [channel for channel in channels if channel[1] == "final"]
@@ -78,10 +78,10 @@ def _final_channel(text: str) -> str:
 
 
 def _without_special_tokens(text: str) -> str:
-    leading = LEADING.match(text)
+    leading = _LEADING.match(text)
     body = text[leading.end() :] if leading else text
     fences = _fenced_ranges(body)
-    for token in ENDED.finditer(body):
+    for token in _ENDED.finditer(body):
         if not any(start <= token.start() < end for start, end in fences):
             return body[: token.start()]
     return body
@@ -90,7 +90,7 @@ def _without_special_tokens(text: str) -> str:
 def _fenced_ranges(text: str) -> list[tuple[int, int]]:
     ranges: list[tuple[int, int]] = []
     opened: re.Match[str] | None = None
-    for mark in FENCE.finditer(text):
+    for mark in _FENCE.finditer(text):
         if opened is None:
             opened = mark if _opens(mark) else None
         elif _closes(mark, opened):
@@ -101,23 +101,24 @@ def _fenced_ranges(text: str) -> list[tuple[int, int]]:
 
 def _without_reasoning(text: str) -> str:
     marks = sorted(
-        (mark for pattern in (OPENED, CLOSED, FENCE) for mark in pattern.finditer(text)), key=lambda mark: mark.start()
+        (mark for pattern in (_OPENED, _CLOSED, _FENCE) for mark in pattern.finditer(text)),
+        key=lambda mark: mark.start(),
     )
-    last_closed = max((mark.start() for mark in marks if mark.re is CLOSED), default=-1)
+    last_closed = max((mark.start() for mark in marks if mark.re is _CLOSED), default=-1)
     kept: list[str] = []
     position, thinking = 0, False
     fence: re.Match[str] | None = None
     for mark in marks:
         if mark.start() < position or _is_quoted(mark):
             continue
-        if mark.re is CLOSED:
+        if mark.re is _CLOSED:
             if thinking:
                 position, thinking = mark.end(), False
             elif mark[0][:9].lower() != "</details" and (fence is None or _is_whole_line(mark)):
                 kept, position, fence = [], mark.end(), None  # the opening tag was part of the prompt
         elif thinking:
             continue
-        elif mark.re is FENCE:
+        elif mark.re is _FENCE:
             fence = (mark if _opens(mark) else None) if fence is None else None if _closes(mark, fence) else fence
         elif fence is None and (_starts_line(mark) or mark.start() < last_closed):
             kept.append(text[position : mark.start()])
@@ -136,9 +137,9 @@ def _is_whole_line(mark: re.Match[str]) -> bool:
 
 def _is_quoted(mark: re.Match[str]) -> bool:
     before, after = mark.string[max(0, mark.start() - 1) : mark.start()], mark.string[mark.end() : mark.end() + 1]
-    if mark.re is FENCE:
+    if mark.re is _FENCE:
         return False
-    return before in ("'", '"', "`") and (mark.re is OPENED or before == after)
+    return before in ("'", '"', "`") and (mark.re is _OPENED or before == after)
 
 
 def _opens(mark: re.Match[str]) -> bool:
@@ -153,17 +154,17 @@ def _closes(mark: re.Match[str], opened: re.Match[str]) -> bool:
 
 
 def _names_language(mark: re.Match[str]) -> bool:
-    word = LANGUAGE.match(mark[3])
-    return word is not None and ((LANGUAGES.fullmatch(word[1]) or PYTHON.fullmatch(word[1])) is not None)
+    word = _LANGUAGE.match(mark[3])
+    return word is not None and ((_LANGUAGES.fullmatch(word[1]) or PYTHON.fullmatch(word[1])) is not None)
 
 
-def split(text: str) -> list[Block]:
+def split_blocks(text: str) -> list[Block]:
     """Split an answer into prose and Markdown code blocks, in order.
 
     A fence counts only at the start of a line, after indentation, a list's mark or a quotation's.
     Inside a block, a fence within one of the code's own strings does not end it.
     """
-    marks = list(FENCE.finditer(text))
+    marks = list(_FENCE.finditer(text))
     blocks: list[Block] = []
     position = number = 0
     while number < len(marks):
@@ -172,9 +173,9 @@ def split(text: str) -> list[Block]:
             number += 1
             continue
         blocks.append(Block(text[position : mark.start()]))
-        language = LANGUAGE.match(mark[3])
+        language = _LANGUAGE.match(mark[3])
         position = min(mark.end() + 1, len(text))
-        if language and language[1].lower() in MARKDOWN:
+        if language and language[1].lower() in _MARKDOWN:
             number += 1  # a reply that is a code block as a whole: its inner blocks count
             continue
         closing = _closing(text, marks, number, position)
@@ -204,7 +205,7 @@ def _first_line(mark: re.Match[str]) -> str:
 
 def _closing(text: str, marks: list[re.Match[str]], opened: int, start: int) -> int | None:
     """Return the number of the mark at which a block ends: one that closes it or opens the next."""
-    near = range(opened + 1, min(opened + 1 + MAX_LOOKAHEAD, len(marks)))
+    near = range(opened + 1, min(opened + 1 + _MAX_LOOKAHEAD, len(marks)))
     ends = (number for number in near if _ends(marks[number], marks[opened]))
     first = next(ends, None)
     if first is None or (marks[opened][3].strip() and not _is_python_fence(marks[opened])):
@@ -218,7 +219,7 @@ def _closing(text: str, marks: list[re.Match[str]], opened: int, start: int) -> 
         place = marks[number].start() - start
         if not any(begin < place < end for begin, end in inside):
             return number if number == first or _parses(text[start : marks[number].start()]) else first
-    is_last = opened + MAX_LOOKAHEAD >= len(marks)
+    is_last = opened + _MAX_LOOKAHEAD >= len(marks)
     return None if is_last and _parses(text[start:]) else first
 
 
@@ -229,7 +230,7 @@ def _ends(mark: re.Match[str], opened: re.Match[str]) -> bool:
 
 
 def _is_python_fence(mark: re.Match[str]) -> bool:
-    word = LANGUAGE.match(mark[3])
+    word = _LANGUAGE.match(mark[3])
     return word is not None and PYTHON.fullmatch(word[1]) is not None
 
 

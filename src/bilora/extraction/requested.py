@@ -7,14 +7,14 @@ import re
 from dataclasses import dataclass
 
 from bilora.extraction.python import parse
-from bilora.python_code.signature import BUILTINS
-from bilora.python_code.source import plain
+from bilora.python_code.signature import BUILTIN_NAMES
+from bilora.python_code.source import normalized
 
-SIGNATURE = re.compile(r"^[ \t>]*(?:Signature:[ \t]*)?`?((?:async[ \t]+)?def[ \t]+(\w+)[ \t]*\()", re.M)
-LABEL = re.compile(r"^Signature:[ \t]*", re.M)
-DEFINITION = re.compile(r"^(?:(?:async[ \t]+)?(def)|class)[ \t]+(\w+)", re.M)
-TEST = re.compile(r"^[ \t]*(?:Must pass:[ \t]*)?(assert\b.{1,500})$", re.M)
-NAMED = (
+_SIGNATURE = re.compile(r"^[ \t>]*(?:Signature:[ \t]*)?`?((?:async[ \t]+)?def[ \t]+(\w+)[ \t]*\()", re.M)
+_LABEL = re.compile(r"^Signature:[ \t]*", re.M)
+_DEFINITION = re.compile(r"^(?:(?:async[ \t]+)?(def)|class)[ \t]+(\w+)", re.M)
+_TEST = re.compile(r"^[ \t]*(?:Must pass:[ \t]*)?(assert\b.{1,500})$", re.M)
+_NAMED = (
     re.compile(r"\b(?:function|method|class)\b[^.\n]{0,40}?\b(?:called|named)[ \t]+[`'\"]?([A-Za-z_]\w*)"),
     re.compile(r"\b(?:called|named)[ \t]+[`'\"]([A-Za-z_]\w*)"),
     re.compile(r"`([A-Za-z_]\w*)(?:\([^`\n]*\))?`[ \t]*(?:function\b|which\b|that\b)"),
@@ -22,47 +22,47 @@ NAMED = (
     re.compile(r"\bfunction(?: name(?: is|:)?)?[ \t]+[`'\"]([A-Za-z_]\w*)[`'\"]"),
     re.compile(r"\b(?i:implement|write|define|complete)[ \t]+`?([A-Za-z_]\w*)\("),
 )
-MAX_LINES = 20
-MAX_HEADER = 2_000
-MAX_PROMPT = 20_000
+_MAX_LINES = 20
+_MAX_HEADER = 2_000
+_MAX_PROMPT = 20_000
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestedFunction:
     """The function that a prompt asks for. `header` is its `def` line, where the prompt shows one."""
 
     name: str | None = None
     header: str | None = None
 
 
-def asked_function(prompt: str) -> Asked:
+def requested_function(prompt: str) -> RequestedFunction:
     """Read the asked name: of the signature that is labelled so, else of the last one, of a test or of the sentence."""
-    text = plain(prompt[:MAX_PROMPT])
-    if (label := LABEL.search(text)) and (first := DEFINITION.search(text[label.end() :])):
+    text = normalized(prompt[:_MAX_PROMPT])
+    if (label := _LABEL.search(text)) and (first := _DEFINITION.search(text[label.end() :])):
         shown = text[label.end() + first.start() :]
-        return Asked(first[2], _header(shown) if first[1] else None)
-    signatures = list(SIGNATURE.finditer(text))
+        return RequestedFunction(first[2], _header(shown) if first[1] else None)
+    signatures = list(_SIGNATURE.finditer(text))
     if signatures:
         shallow = [found for found in signatures if not found[0][0].isspace()] or signatures
-        return Asked(shallow[-1][2], _header(text[shallow[-1].start(1) :]))
-    for test in TEST.finditer(text):
+        return RequestedFunction(shallow[-1][2], _header(text[shallow[-1].start(1) :]))
+    for test in _TEST.finditer(text):
         if name := _called(test[1]):
-            return Asked(name)
-    for pattern in NAMED:
+            return RequestedFunction(name)
+    for pattern in _NAMED:
         if found := pattern.search(text):
-            return Asked(found[1])
-    return Asked()
+            return RequestedFunction(found[1])
+    return RequestedFunction()
 
 
 def _called(test: str) -> str | None:
     """Return the first name that a test calls and that is no builtin."""
     calls = [node.func for node in ast.walk(parse(test) or ast.Module([], [])) if isinstance(node, ast.Call)]
-    names = [func for func in calls if isinstance(func, ast.Name) and func.id not in BUILTINS]
+    names = [func for func in calls if isinstance(func, ast.Name) and func.id not in BUILTIN_NAMES]
     return min(names, key=lambda func: func.col_offset).id if names else None
 
 
 def _header(text: str) -> str | None:
-    lines = text[:MAX_HEADER].partition("`")[0].split("\n", MAX_LINES)[:MAX_LINES]
+    lines = text[:_MAX_HEADER].partition("`")[0].split("\n", _MAX_LINES)[:_MAX_LINES]
     for count in range(1, len(lines) + 1):
         header = "\n".join(lines[:count]).rstrip(" \t").removesuffix("...").rstrip()
         header = header if header.endswith(":") else f"{header}:"

@@ -10,30 +10,30 @@ from dataclasses import dataclass
 
 from bilora.extraction.python import LITERAL, parse
 
-DEFINITION = r"(?:async[ \t]+)?def[ \t]+\w|class[ \t]+\w+[ \t]*[:(]|import[ \t]+\w|from[ \t]+[\w.]+[ \t]+import\b|@\w"
-COMPOUND = "else|try|finally|except|if|elif|for|while|with|class|match|case"
-LABEL = re.compile(
-    rf"^([ \t]*)(?:(?!(?:{COMPOUND})\b)[*_#\d.)>-]{{0,4}}[ \t]?[A-Za-z][\w' ,!]{{0,80}}[:.!][*_]{{0,2}}[ \t]+"
-    rf"|(?:[-*+\u2022]|\d{{1,2}}[.)])[ \t]+)(?=(?:{DEFINITION}))",
+_DEFINITION = r"(?:async[ \t]+)?def[ \t]+\w|class[ \t]+\w+[ \t]*[:(]|import[ \t]+\w|from[ \t]+[\w.]+[ \t]+import\b|@\w"
+_COMPOUND = "else|try|finally|except|if|elif|for|while|with|class|match|case"
+_LABEL = re.compile(
+    rf"^([ \t]*)(?:(?!(?:{_COMPOUND})\b)[*_#\d.)>-]{{0,4}}[ \t]?[A-Za-z][\w' ,!]{{0,80}}[:.!][*_]{{0,2}}[ \t]+"
+    rf"|(?:[-*+\u2022]|\d{{1,2}}[.)])[ \t]+)(?=(?:{_DEFINITION}))",
     re.M,
 )
 """A lead-in on the code's own line, as in `Answer: def f(x):`, or a list's mark."""
-STARTED = re.compile(
-    rf"(?:{DEFINITION}|(?:if|for|while|with|assert|del|global|return|raise|try)\b|async[ \t]+(?:for|with)\b"
+_STARTED = re.compile(
+    rf"(?:{_DEFINITION}|(?:if|for|while|with|assert|del|global|return|raise|try)\b|async[ \t]+(?:for|with)\b"
     r"|[A-Za-z_][\w.]*(?:\[[^\]\n]{0,80}\])?[ \t]*(?::[^=\n]{1,80})?[-+*/|&^%@]{0,2}=(?!=)"
     r"|[A-Za-z_]\w*(?:[ \t]*,[ \t]*[A-Za-z_]\w*)+[ \t]*=(?!=)|[A-Za-z_][\w.]*\()"
 )
-CONTINUED = re.compile(r"(?:else|elif|except|finally)\b|[)\]}]")
-ENGLISH = re.compile(r"[A-Za-z']+,? [a-z']+,? [a-z']+")
-DEFINED = re.compile(r"(?:async[ \t]+)?def[ \t]+\w+[ \t]*\(|class[ \t]+\w+[ \t]*[:(]|@\w")
-OPENING = re.compile(r"[(\[{\"']|\\$")
-TOKEN = re.compile(rf"{LITERAL.pattern}|\\\n|[(\[{{\n)\]}}]", re.DOTALL)
-MAX_STATEMENTS = 2_000
-MAX_SCANNED = 200_000
+_CONTINUED = re.compile(r"(?:else|elif|except|finally)\b|[)\]}]")
+_PROSE = re.compile(r"[A-Za-z']+,? [a-z']+,? [a-z']+")
+_DEFINED = re.compile(r"(?:async[ \t]+)?def[ \t]+\w+[ \t]*\(|class[ \t]+\w+[ \t]*[:(]|@\w")
+_OPENING = re.compile(r"[(\[{\"']|\\$")
+_TOKEN = re.compile(rf"{LITERAL.pattern}|\\\n|[(\[{{\n)\]}}]", re.DOTALL)
+_MAX_STATEMENTS = 2_000
+_MAX_SCANNED = 200_000
 
 
 @dataclass(frozen=True)
-class Chunk:
+class _Chunk:
     """Lines from one that begins a statement, or a line of prose, to the next such line."""
 
     lines: tuple[str, ...]
@@ -50,11 +50,11 @@ def select(text: str) -> str:
 
     A definition that does not parse is kept, so that a broken program stays one.
     """
-    chunks = list(_chunks(LABEL.sub(r"\1", text).split("\n")))
+    chunks = list(_chunks(_LABEL.sub(r"\1", text).split("\n")))
     kept: list[str] = []
     comments: list[str] = []
     for number, chunk in enumerate(chunks):
-        if number >= MAX_STATEMENTS:
+        if number >= _MAX_STATEMENTS:
             break
         if chunk.is_code and _belongs(chunk):
             kept += [*comments, chunk.text]
@@ -66,14 +66,14 @@ def select(text: str) -> str:
     return "\n".join(kept).strip("\n").rstrip()
 
 
-def _chunks(lines: list[str]) -> Iterator[Chunk]:
-    budget = MAX_SCANNED
+def _chunks(lines: list[str]) -> Iterator[_Chunk]:
+    budget = _MAX_SCANNED
     start = 0
     while start < len(lines):
         line = lines[start]
         body = line.lstrip(" \t")
-        if not STARTED.match(body):
-            yield Chunk((line,), is_code=False)
+        if not _STARTED.match(body):
+            yield _Chunk((line,), is_code=False)
             start += 1
             continue
         margin = len(line) - len(body)
@@ -84,7 +84,7 @@ def _chunks(lines: list[str]) -> Iterator[Chunk]:
         while end < len(lines):
             text = lines[end].lstrip(" \t")
             indent = len(lines[end]) - len(text)
-            if text and indent <= margin and not (indent == margin and (decorated or CONTINUED.match(text))):
+            if text and indent <= margin and not (indent == margin and (decorated or _CONTINUED.match(text))):
                 break
             if decorated and text and indent == margin:
                 decorated = text.startswith("@")
@@ -98,7 +98,7 @@ def _chunks(lines: list[str]) -> Iterator[Chunk]:
         following = end
         while following < len(lines) and not lines[following].strip():
             following += 1
-        yield Chunk(tuple(lines[start : following if following < len(lines) else end]), is_code=True)
+        yield _Chunk(tuple(lines[start : following if following < len(lines) else end]), is_code=True)
         start = following
 
 
@@ -107,14 +107,14 @@ def _closed(lines: list[str], start: int, budget: int) -> tuple[int, int]:
 
     Where they never are, it is the line behind `start`.
     """
-    if not OPENING.search(lines[start]):
+    if not _OPENING.search(lines[start]):
         return start + 1, 0
     scanned, window = 0, 1
     while scanned <= budget:
         text = "\n".join(lines[start : start + window])
         scanned += len(text)
         depth, line = 0, start
-        for token in TOKEN.finditer(text):
+        for token in _TOKEN.finditer(text):
             if token[0] == "\n":
                 line += 1
                 if depth <= 0:
@@ -140,9 +140,9 @@ def _is_open(token: str) -> bool:
     return quotes in ('"""', "'''") and (len(token) < 6 or not token.endswith(quotes))
 
 
-def _belongs(chunk: Chunk) -> bool:
+def _belongs(chunk: _Chunk) -> bool:
     """Whether a chunk is a statement, also a broken one, and not a sentence that begins like one."""
     tree = parse(chunk.text)
     if tree is None:
-        return bool(DEFINED.match(chunk.text)) or not ENGLISH.search(chunk.lines[0])
+        return bool(_DEFINED.match(chunk.text)) or not _PROSE.search(chunk.lines[0])
     return any(not isinstance(node, ast.Expr) or isinstance(node.value, ast.Call | ast.Await) for node in tree.body)

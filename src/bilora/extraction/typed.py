@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bilora.extraction.python import Function, is_stub, parse
 from bilora.extraction.readings import read_program
-from bilora.extraction.reply import split
+from bilora.extraction.reply import split_blocks
 
 LINE_END = re.compile(r"\r\n|\r|\n")
 NO_FUNCTION = "This text holds no Python function that can be read; type one whole function."
@@ -69,7 +69,7 @@ def _find(typed: str) -> TypedFunction | str:
 
 def _code(text: str) -> tuple[str, ast.Module] | str:
     """Return the program of a text that is not one as a whole, or why there is none."""
-    blocks = split(text)
+    blocks = split_blocks(text)
     fenced = [block.text for block in blocks if block.language is not None]
     dedented = textwrap.dedent(text).strip("\n").rstrip()
     if not fenced and (tree := parse(dedented)):

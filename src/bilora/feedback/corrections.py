@@ -11,17 +11,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from bilora.python_code.source import plain
+from bilora.python_code.source import normalized
 from bilora.tasks.task import Task
 
-THINKING = re.compile(r"\A\s*<(think|thinking)>.*?</\1>", re.DOTALL)
-FENCE = re.compile(r" {0,3}(`{3,}|~{3,})([^`]*)")
-QUOTED = re.compile(r"""[rRuU]?(\"{3}|'{3}|["'`])(.*)\1""", re.DOTALL)
+_THINKING = re.compile(r"\A\s*<(think|thinking)>.*?</\1>", re.DOTALL)
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})([^`]*)")
+_QUOTED = re.compile(r"""[rRuU]?(\"{3}|'{3}|["'`])(.*)\1""", re.DOTALL)
 
 
 def is_empty(edited: str) -> bool:
     """Whether nothing is left of a correction without its wrapping."""
-    return any(not text.strip() for text in _unwrapped(plain(edited)))
+    return any(not text.strip() for text in _unwrapped(normalized(edited)))
 
 
 def is_whole(task: Task, edited: str, wanted: str) -> bool:
@@ -29,7 +29,7 @@ def is_whole(task: Task, edited: str, wanted: str) -> bool:
     if task.extract(task.answer(wanted)) != wanted:
         return False
     same = _same_code if task.language else _same_words
-    return any(same(text, wanted) for text in _unwrapped(plain(edited)))
+    return any(same(text, wanted) for text in _unwrapped(normalized(edited)))
 
 
 def _same_code(text: str, wanted: str) -> bool:
@@ -48,16 +48,16 @@ def _lines(code: str) -> list[str]:
 
 
 def _same_words(text: str, wanted: str) -> bool:
-    quoted = QUOTED.fullmatch(text.strip())
+    quoted = _QUOTED.fullmatch(text.strip())
     return text.split() == wanted.split() or (quoted is not None and quoted[2].split() == wanted.split())
 
 
 def _unwrapped(edited: str) -> Iterator[str]:
     """Yield what a correction may mean: as it is, without the fence around it, and its blocks if it is only blocks."""
-    text = THINKING.sub("", edited).strip("\n").rstrip()
+    text = _THINKING.sub("", edited).strip("\n").rstrip()
     yield text
     lines = text.split("\n")
-    first, last = FENCE.fullmatch(lines[0]), FENCE.fullmatch(lines[-1])
+    first, last = _FENCE.fullmatch(lines[0]), _FENCE.fullmatch(lines[-1])
     if first and len(lines) > 1 and last and last[1].startswith(first[1]) and not last[2].strip():
         yield "\n".join(lines[1:-1])
     if (blocks := _blocks(lines)) is not None:
@@ -69,7 +69,7 @@ def _blocks(lines: list[str]) -> list[str] | None:
     blocks: list[str] = []
     opening, block = "", list[str]()
     for line in lines:
-        fence = FENCE.fullmatch(line)
+        fence = _FENCE.fullmatch(line)
         if opening and fence and fence[1].startswith(opening) and not fence[2].strip():
             blocks.append("\n".join(block).strip("\n"))
             opening, block = "", []

@@ -26,15 +26,15 @@ DEFAULT_FOLDER = "shards"
 """The default destination, beside the file."""
 
 
-MACHINE = ExitCode.INFRASTRUCTURE
-ADVICE: dict[int, tuple[str, ExitCode]] = {
+_INFRASTRUCTURE = ExitCode.INFRASTRUCTURE
+_ADVICE: dict[int, tuple[str, ExitCode]] = {
     sqlite3.SQLITE_BUSY: ("Wait until other programs have let it go", ExitCode.UNREACHABLE),
     sqlite3.SQLITE_LOCKED: ("Wait until other programs have let it go", ExitCode.UNREACHABLE),
-    sqlite3.SQLITE_FULL: ("Make room on its disk", MACHINE),
-    sqlite3.SQLITE_IOERR: ("Make room on its disk, or look at it", MACHINE),
-    sqlite3.SQLITE_READONLY: ("See that this user may write the file and its folder", MACHINE),
-    sqlite3.SQLITE_CANTOPEN: ("See that this user may write the file and its folder", MACHINE),
-    sqlite3.SQLITE_NOMEM: ("End other programs", MACHINE),
+    sqlite3.SQLITE_FULL: ("Make room on its disk", _INFRASTRUCTURE),
+    sqlite3.SQLITE_IOERR: ("Make room on its disk, or look at it", _INFRASTRUCTURE),
+    sqlite3.SQLITE_READONLY: ("See that this user may write the file and its folder", _INFRASTRUCTURE),
+    sqlite3.SQLITE_CANTOPEN: ("See that this user may write the file and its folder", _INFRASTRUCTURE),
+    sqlite3.SQLITE_NOMEM: ("End other programs", _INFRASTRUCTURE),
 }
 """Of SQLite's result codes: what helps, and the exit code."""
 
@@ -44,7 +44,9 @@ class OutboxFault(BiloraError):
 
     def __init__(self, path: Path, error: sqlite3.Error) -> None:
         cause = getattr(error, "sqlite_errorcode", 0) & 0xFF  # Python's own errors have none
-        advice, self.exit_code = ADVICE.get(cause, ("Look at the disk and at the permissions of its folder", MACHINE))
+        advice, self.exit_code = _ADVICE.get(
+            cause, ("Look at the disk and at the permissions of its folder", _INFRASTRUCTURE)
+        )
         super().__init__(f"{path}: {error}; nothing was changed. {advice}, and try again.")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bilora.errors import BadData
-from bilora.feedback.places import DATASET
+from bilora.feedback.places import HUB_DATASETS
 from bilora.hub.repository import Repository
 
 
@@ -20,7 +20,7 @@ class HubTarget:
     @property
     def name(self) -> str:
         """hf://datasets/OWNER/NAME."""
-        return f"{DATASET}{self._repository.id}"
+        return f"{HUB_DATASETS}{self._repository.id}"
 
     def names(self, subfolder: str) -> list[str]:
         """Return the names of the shards in a sub-folder, sorted.

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from bilora.feedback.corrections import is_empty, is_whole
-from bilora.python_code.source import plain
+from bilora.python_code.source import normalized
 from bilora.records import Message, Rating
 from bilora.storage import sha256_bytes
 from bilora.tasks.task import Task
 from bilora.training_pairs import DpoPair, KtoPair, Pair, SftPair
 
-WORD = re.compile(r"\w+")
+_WORD = re.compile(r"\w+")
 
-Key = tuple[str, ...]
-Row = TypeVar("Row", bound=Pair)
+_Key = tuple[str, ...]
+_P = TypeVar("_P", bound=Pair)
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Pairs:
 
 def prompt_hash(prompt: str) -> str:
     """Hash a prompt's words, so that held-out questions are known in other spacing and case too."""
-    return sha256_bytes(" ".join(WORD.findall(prompt.lower())).encode())
+    return sha256_bytes(" ".join(_WORD.findall(prompt.lower())).encode())
 
 
 def training_pairs(
@@ -98,7 +98,7 @@ def _is_unicode(text: str) -> bool:
 def _kto(ratings: Iterable[Rating], tasks: Mapping[str, Task]) -> tuple[tuple[KtoPair, ...], Counter[str]]:
     """One row per answer: its thumbs vote, one per session, and a tie teaches nothing."""
     left_out: Counter[str] = Counter()
-    answers: defaultdict[Key, dict[str, Rating]] = defaultdict(dict)
+    answers: defaultdict[_Key, dict[str, Rating]] = defaultdict(dict)
     for rating in ratings:
         votes = answers[rating.task, rating.prompt, rating.completion]
         left_out["same session again"] += rating.session in votes
@@ -134,15 +134,15 @@ def _edits(
     An edit reaches its row whole, or it is left out: what the task's `extract` would cut off was meant.
     """
     left_out: Counter[str] = Counter()
-    edits: defaultdict[Key, list[Rating]] = defaultdict(list)
+    edits: defaultdict[_Key, list[Rating]] = defaultdict(list)
     for rating in ratings:
         if rating.edited is None:
             continue
         task = tasks[rating.task]
-        was, wanted = (task.read_answer(plain(one), rating.prompt) for one in (rating.completion, rating.edited))
+        was, wanted = (task.read_answer(normalized(one), rating.prompt) for one in (rating.completion, rating.edited))
         if is_empty(rating.edited):
             left_out["empty edit"] += 1
-        elif plain(rating.edited).strip() == plain(rating.completion).strip():
+        elif normalized(rating.edited).strip() == normalized(rating.completion).strip():
             left_out["edit changes nothing"] += 1
         elif not is_whole(task, rating.edited, wanted):
             left_out["edit would lose a part of itself"] += 1
@@ -152,7 +152,7 @@ def _edits(
             left_out["edit changes nothing"] += 1
         else:
             edits[rating.task, rating.prompt, was, wanted].append(rating)
-    written: defaultdict[Key, list[Rating]] = defaultdict(list)
+    written: defaultdict[_Key, list[Rating]] = defaultdict(list)
     dpo = []
     for (name, prompt, was, wanted), group in edits.items():
         if (name, prompt, wanted, was) in edits:
@@ -189,5 +189,5 @@ def _ids(ratings: Iterable[Rating]) -> tuple[str, ...]:
     return tuple(sorted(rating.event_id for rating in ratings))
 
 
-def _ordered(rows: Iterable[Row]) -> tuple[Row, ...]:
+def _ordered(rows: Iterable[_P]) -> tuple[_P, ...]:
     return tuple(sorted(rows, key=lambda row: row.ratings))

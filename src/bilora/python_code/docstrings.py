@@ -7,45 +7,45 @@ import re
 from collections.abc import Iterator
 
 # sphinx.ext.napoleon (Google and NumPy style) and numpydoc, then what else heads a section in the wild.
-NAPOLEON = (
+_NAPOLEON = (
     "args|arguments|attention|attributes|caution|danger|error|examples?|hint|important|keyword args|"
     "keyword arguments|methods|notes?|other parameters|parameters|receives?|returns?|raises?|references|"
     "see also|tip|todo|warnings?|warns?|yields?"
 )
-NUMPYDOC = "signature|summary|extended summary|index"
-OTHERS = (
+_NUMPYDOC = "signature|summary|extended summary|index"
+_OTHERS = (
     "params?|kwargs|keywords|options|inputs?|outputs?|results?|exceptions?|throws|errors|usages?|usage examples?|"
     "example usages?|side effects?|requires|requirements|preconditions?|postconditions?|defaults?|details|"
     "authors?|since|versions?|changelog|deprecated|copyright|licen[cs]e|sources?|tips|hints|todos|fields|properties|"
     "class attributes|instance attributes|class variables|description|limitations|caveats|remarks?|synopsis"
 )
-SECTIONS = f"(?:{NAPOLEON}|{NUMPYDOC}|{OTHERS})"
-ANY_CASE = "(?:args|arguments|parameters|params|returns?|yields?|raises|examples?|notes?)"
+_SECTIONS = f"(?:{_NAPOLEON}|{_NUMPYDOC}|{_OTHERS})"
+_ANY_CASE = "(?:args|arguments|parameters|params|returns?|yields?|raises|examples?|notes?)"
 """These head a section also without colon and capital; the others could be the last word of a wrapped line."""
 
-ALONE = re.compile(rf"\s*{SECTIONS}\s*::?\s*$", re.I)
+_ALONE = re.compile(rf"\s*{_SECTIONS}\s*::?\s*$", re.I)
 """A section's name on a line of its own, with a colon, or two as reStructuredText has before a literal block."""
-BARE = re.compile(rf"\s*(?:(?i:{ANY_CASE})|(?=[A-Z])(?i:{SECTIONS}))\s*$")
-INLINE = re.compile(rf"\s*(?=[A-Z])(?i:{SECTIONS})\s*:\s")
+_BARE = re.compile(rf"\s*(?:(?i:{_ANY_CASE})|(?=[A-Z])(?i:{_SECTIONS}))\s*$")
+_INLINE = re.compile(rf"\s*(?=[A-Z])(?i:{_SECTIONS})\s*:\s")
 """A section's name with its text behind it. Such a line in lower case is prose that was wrapped there."""
-UNDERLINED = re.compile(rf"\s*{SECTIONS}\s*$", re.I)
-MARKED = re.compile(r"\s*(?::\w[^:`]*:(?:\s|$)|@\w+|>>>)")
+_UNDERLINED = re.compile(rf"\s*{_SECTIONS}\s*$", re.I)
+_MARKED = re.compile(r"\s*(?::\w[^:`]*:(?:\s|$)|@\w+|>>>)")
 """A field (Sphinx, epytext) or a doctest; a role such as :class:`Name` is prose."""
-DIRECTIVE = re.compile(r"\s*\.\.\s+\w")
-RULE = re.compile(r"\s*([-=~^*#\"'+])\1{2,}\s*$")
-PARAMETERS = re.compile(r"\s*(args|arguments|parameters|params)\s*:?\s*", re.I)
-PARAMETER = re.compile(r"(\*{0,2}\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?:\([^)]*\))?\s*(?::|$)")
-SPHINX_NAME = re.compile(r"^\s*:param\s+(?:[\w.\[\]]+\s+)?(\w+)\s*:", re.M)
+_DIRECTIVE = re.compile(r"\s*\.\.\s+\w")
+_RULE = re.compile(r"\s*([-=~^*#\"'+])\1{2,}\s*$")
+_PARAMETERS = re.compile(r"\s*(args|arguments|parameters|params)\s*:?\s*", re.I)
+_PARAMETER = re.compile(r"(\*{0,2}\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?:\([^)]*\))?\s*(?::|$)")
+_SPHINX_NAME = re.compile(r"^\s*:param\s+(?:[\w.\[\]]+\s+)?(\w+)\s*:", re.M)
 
-SPACES = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
-INVISIBLE = "\u00ad\u200b\u200c\u200d\u2060\ufeff"
+_SPACES = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+_INVISIBLE = "\u00ad\u200b\u200c\u200d\u2060\ufeff"
 SIGNS = str.maketrans(
     {
         **dict.fromkeys("\u2018\u2019\u201a\u201b\u2032", "'"),
         **dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb\u2033", '"'),
         **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-"),
-        **dict.fromkeys(SPACES, " "),
-        **dict.fromkeys(INVISIBLE),
+        **dict.fromkeys(_SPACES, " "),
+        **dict.fromkeys(_INVISIBLE),
         **{"\u2026": "...", "\ufb00": "ff", "\ufb01": "fi", "\ufb02": "fl", "\ufb03": "ffi", "\ufb04": "ffl"},
     }
 )
@@ -59,7 +59,7 @@ def plain_signs(text: str) -> str:
 def summary_text(docstring: str) -> str:
     """Return the lines before the first section, field or doctest; a title that is underlined is passed over."""
     lines = re.split(r"\r\n|\r|\n", inspect.cleandoc(docstring))
-    if len(lines) > 1 and RULE.match(lines[1]) and lines[0].strip() and not _is_section(lines[0], ""):
+    if len(lines) > 1 and _RULE.match(lines[1]) and lines[0].strip() and not _is_section(lines[0], ""):
         lines = lines[2:]
         while lines and not lines[0].strip():
             lines = lines[1:]
@@ -72,22 +72,22 @@ def summary_text(docstring: str) -> str:
 
 
 def _ends_summary(line: str, after: str, *, first: bool) -> bool:
-    if MARKED.match(line) or INLINE.match(line) or _is_section(line, after):
+    if _MARKED.match(line) or _INLINE.match(line) or _is_section(line, after):
         return True
-    return not first and bool(DIRECTIVE.match(line) or RULE.match(line) or RULE.match(after))  # or another heading
+    return not first and bool(_DIRECTIVE.match(line) or _RULE.match(line) or _RULE.match(after))  # or another heading
 
 
 def _is_section(line: str, after: str) -> bool:
-    return bool(ALONE.match(line) or BARE.match(line) or (UNDERLINED.match(line) and RULE.match(after)))
+    return bool(_ALONE.match(line) or _BARE.match(line) or (_UNDERLINED.match(line) and _RULE.match(after)))
 
 
 def documented(docstring: str) -> list[str]:
     """Return the parameter names that a Google, NumPy or Sphinx section describes."""
     text = inspect.cleandoc(docstring)
     lines = text.splitlines()
-    names: list[str] = SPHINX_NAME.findall(text)
+    names: list[str] = _SPHINX_NAME.findall(text)
     for place, line in enumerate(lines):
-        if PARAMETERS.fullmatch(line):
+        if _PARAMETERS.fullmatch(line):
             names += _section(lines[place + 1 :])
     return names
 
@@ -103,7 +103,7 @@ def _section(lines: list[str]) -> Iterator[str]:
         level = indent if level is None else level
         if indent < level or _is_rule(after) or (level == 0 and not underlined):
             return
-        entry = PARAMETER.match(line.strip()) if indent == level else None
+        entry = _PARAMETER.match(line.strip()) if indent == level else None
         if entry:
             yield from (name.strip(" *") for name in entry[1].split(","))
 

@@ -18,7 +18,7 @@ from bilora.python_code.source import parse
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.expr
 """What a name is bound to: a function, a class, or the value of an assignment."""
 
-BUILTINS = frozenset(dir(builtins))
+BUILTIN_NAMES = frozenset(dir(builtins))
 GENERICS = {
     **{"List": "list", "Dict": "dict", "Set": "set", "FrozenSet": "frozenset", "Tuple": "tuple", "Type": "type"},
     "Text": "str",
@@ -100,7 +100,7 @@ def asked_name(tree: ast.Module, test: str) -> str | None:
     return next((name for name in found if not isinstance(known[name], ast.ClassDef)), next(iter(found), None))
 
 
-def shown(tree: ast.Module, name: str, tests: Iterable[str], *, given: ast.Module | None = None) -> str:
+def visible_signatures(tree: ast.Module, name: str, tests: Iterable[str], *, given: ast.Module | None = None) -> str:
     """Return the signature of `name`, and below it those of all else in the code that the tests need.
 
     What `given` defines, the answer need not.
@@ -214,7 +214,7 @@ class _Writer:
                 constants[name] = own
             elif own is None and name in self._imports:
                 self.needed.add(self._imports[name])
-            elif own is not None or name not in BUILTINS:
+            elif own is not None or name not in BUILTIN_NAMES:
                 raise Unshowable(f"{place} in the signature needs {name}, which an answer does not have")
         return _Constants(constants).visit(copy.deepcopy(value)) if constants else value
 
@@ -226,7 +226,7 @@ class _Writer:
             case ast.Name(id=name) | ast.Attribute(value=ast.Name(), attr=name):
                 if name in self.known:
                     return None
-                if isinstance(node, ast.Name) and name in BUILTINS:
+                if isinstance(node, ast.Name) and name in BUILTIN_NAMES:
                     return node
                 return ast.Name(GENERICS[name]) if name in GENERICS else None
             case ast.Subscript(value=ast.Name(id="Optional") | ast.Attribute(attr="Optional"), slice=inner):

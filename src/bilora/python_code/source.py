@@ -8,7 +8,7 @@ import warnings
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
-MAX_DEPTH = 120
+MAX_TREE_DEPTH = 120
 """Levels of a syntax tree. What walks a tree recursively (dump, unparse, visitors) needs several frames per level."""
 MAX_INT_BITS = 14_000
 """Integers above this cannot be written in decimal (sys.int_info.default_max_str_digits)."""
@@ -18,7 +18,7 @@ BOM = "\ufeff"
 INDENT = re.compile(r"[ \t\f]*")
 
 
-def plain(code: str) -> str:
+def normalized(code: str) -> str:
     """Return code without a byte-order mark and with \\n for every line end that the parser accepts."""
     return code.removeprefix(BOM).replace("\r\n", "\n").replace("\r", "\n")
 
@@ -29,7 +29,7 @@ def parse(code: str) -> ast.Module | None:
     return tree if isinstance(tree, ast.Module) else None
 
 
-def fault(code: str) -> str:
+def parse_error(code: str) -> str:
     """Say why `parse` gives None."""
     reason = _read(code)
     return reason if isinstance(reason, str) else ""
@@ -37,7 +37,7 @@ def fault(code: str) -> str:
 
 def tidy(code: str) -> str:
     """Use \\n, four spaces for a tab, no form feeds and no trailing blanks, where that leaves the program as it was."""
-    text = plain(code).strip("\n").rstrip()
+    text = normalized(code).strip("\n").rstrip()
     clean = "\n".join(map(_clean, text.split("\n")))
     if clean == text:
         return text
@@ -67,7 +67,7 @@ def _read(code: str) -> ast.Module | str:
     except ValueError as error:  # a NUL, or half a surrogate pair
         return str(error)
     level: list[ast.AST] = [tree]
-    for _ in range(MAX_DEPTH):
+    for _ in range(MAX_TREE_DEPTH):
         if any(_is_too_long(node) for node in level):
             return "an integer too long to be written in decimal"
         level = [child for node in level for child in ast.iter_child_nodes(node)]

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, cast
 from bilora.errors import BadData
 from bilora.records import Drop
 from bilora.sources.json_entries import USABLE, Entry, json_entries
-from bilora.system_errors import fault
+from bilora.system_errors import path_error
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
@@ -72,7 +72,7 @@ def entries(path: Path, columns: Collection[str] | None = None, *, root: Path = 
     except FileNotFoundError:
         raise BadData(path, "the file does not exist.") from None
     except OSError as error:
-        raise fault(path, error) from None
+        raise path_error(path, error) from None
 
 
 def _of_stream(path: Path, file: IO[bytes], columns: Collection[str] | None) -> Iterator[Entry]:

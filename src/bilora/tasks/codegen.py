@@ -7,20 +7,20 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bilora.extraction import code as replies
-from bilora.extraction.requested import asked_function
+from bilora.extraction.code import extract_program
+from bilora.extraction.requested import requested_function
 from bilora.metrics.functional import Functional
 from bilora.python_code.candidate import candidate_name, defines_check, named_tests
-from bilora.python_code.signature import Unshowable, definitions, imports, shown
-from bilora.python_code.source import TOO_DEEP, fault, parse, tidy
+from bilora.python_code.signature import Unshowable, definitions, imports, visible_signatures
+from bilora.python_code.source import TOO_DEEP, parse, parse_error, tidy
 from bilora.records import Drop, Row, Sample
-from bilora.rows import CONTROL, Code, Lines, RowForm, Tests, Text, read
+from bilora.rows import CONTROL, Code, Lines, RowForm, Tests, Text, read_row
 from bilora.sandbox.assertions import silent_test
 from bilora.tasks.task import Task
 
 
 @dataclass(frozen=True)
-class Exercise:
+class _Exercise:
     """What all forms have to say: a description, a reference, and how it is tested.
 
     `entry_point` names what is tested, or is empty; `given` is code that an answer may use.
@@ -34,15 +34,15 @@ class Exercise:
     given: str = ""
 
 
-class ExerciseForm(RowForm):
+class _ExerciseForm(RowForm):
     """Base of the forms that this task reads."""
 
-    def exercise(self) -> Exercise:
+    def exercise(self) -> _Exercise:
         """Return what the row asks for."""
         raise NotImplementedError
 
 
-class _Tested(ExerciseForm):
+class _Tested(_ExerciseForm):
     """What MBPP's rows have in common."""
 
     code: Code
@@ -51,35 +51,35 @@ class _Tested(ExerciseForm):
     test_setup_code: Lines = ""
     entry_point: Text = ""
 
-    def _exercise(self, text: str) -> Exercise:
+    def _exercise(self, text: str) -> _Exercise:
         setup = "\n".join(filter(None, (self.test_imports.strip(), self.test_setup_code.strip())))
         code = self.code
         if "```" in code and parse(code) is None:  # the code of a chat's answer
-            code = extract(code)
-        return Exercise(" ".join(text.split()), tidy(code), self.test_list, setup, self.entry_point)
+            code = _extract(code)
+        return _Exercise(" ".join(text.split()), tidy(code), self.test_list, setup, self.entry_point)
 
 
-class Mbpp(_Tested):
+class _Mbpp(_Tested):
     """A row of MBPP (Austin et al. 2021)."""
 
     text: Text
 
-    def exercise(self) -> Exercise:
+    def exercise(self) -> _Exercise:
         """Return what the row asks for."""
         return self._exercise(self.text)
 
 
-class SanitizedMbpp(_Tested):
+class _SanitizedMbpp(_Tested):
     """A row of MBPP's sanitized subset."""
 
     prompt: Text
 
-    def exercise(self) -> Exercise:
+    def exercise(self) -> _Exercise:
         """Return what the row asks for."""
         return self._exercise(self.prompt)
 
 
-class HumanEval(ExerciseForm):
+class _HumanEval(_ExerciseForm):
     """A row of HumanEval (Chen et al. 2021): `test` defines `check(candidate)`."""
 
     prompt: Code
@@ -87,7 +87,7 @@ class HumanEval(ExerciseForm):
     entry_point: Text
     test: Code
 
-    def exercise(self) -> Exercise:
+    def exercise(self) -> _Exercise:
         """Describe the function by its docstring; what the prompt defines before it is given to every answer."""
         code = tidy(self.prompt + self.canonical_solution)
         tree = parse(code)
@@ -102,15 +102,15 @@ class HumanEval(ExerciseForm):
         described = "\n".join(line for line in text.split("\n") if line.strip())
         given = [ast.unparse(node) for node in before if not isinstance(node, ast.Import | ast.ImportFrom)]
         setup = "\n".join(map(ast.unparse, before))
-        return Exercise(described, code, (self.test.strip(),), setup, self.entry_point, given="\n".join(given))
+        return _Exercise(described, code, (self.test.strip(),), setup, self.entry_point, given="\n".join(given))
 
 
-FORMS: tuple[type[ExerciseForm], ...] = (Mbpp, SanitizedMbpp, HumanEval)
+_FORMS: tuple[type[_ExerciseForm], ...] = (_Mbpp, _SanitizedMbpp, _HumanEval)
 
 
-def sample(row: Row) -> Sample | Drop:
+def _sample(row: Row) -> Sample | Drop:
     """Read a row of MBPP, of its sanitized subset, or of HumanEval."""
-    form = read(row, *FORMS)
+    form = read_row(row, *_FORMS)
     if isinstance(form, Drop):
         return form
     exercise = form.exercise()
@@ -125,9 +125,9 @@ def sample(row: Row) -> Sample | Drop:
     if (silent := silent_test(exercise.tests)) is not None:
         return Drop(rule="a test that asserts nothing", detail=silent or text)
     if tree is None:
-        reason = fault(target)
+        reason = parse_error(target)
         return Drop(rule=reason if reason == TOO_DEEP else "not Python", detail=reason)
-    if extract(answer(target)) != target:
+    if _extract(_answer(target)) != target:
         return Drop(rule="holds a code fence", detail=text)
     name = exercise.entry_point or candidate_name(tree, exercise.tests)
     if not name:
@@ -136,12 +136,12 @@ def sample(row: Row) -> Sample | Drop:
         return Drop(rule="the code does not define its `entry_point`", detail=f"`entry_point` is {name}")
     setup = parse(exercise.setup)
     if setup is None:
-        return Drop(rule="the setup is not Python", detail=fault(exercise.setup))
+        return Drop(rule="the setup is not Python", detail=parse_error(exercise.setup))
     if name in {*definitions(setup), *imports(setup)}:  # else its tests would never try an answer
         return Drop(rule="the setup defines what is tested", detail=f"the setup defines {name}")
     tests = named_tests(exercise.tests, name)
     try:
-        head = shown(tree, name, tests, given=setup)
+        head = visible_signatures(tree, name, tests, given=setup)
     except Unshowable as error:
         return Drop(rule="no signature that an answer can keep to", detail=str(error))
     given = f"\nGiven:\n{exercise.given}" if exercise.given else ""
@@ -160,44 +160,44 @@ def _shown(tests: Sequence[str]) -> str:
     return "" if defines_check(tests[0]) else f"\nMust pass: {tests[0]}"
 
 
-def hide_tests(sample: Sample) -> Sample:
+def _hide_tests(sample: Sample) -> Sample:
     """Ask for the same function without the test that the prompt shows."""
     rest = sample.model_dump(exclude={"id", "prompt"})
     return Sample.create(prompt=sample.prompt.removesuffix(_shown(sample.tests)), **rest)
 
 
-def well_formed(code: str) -> bool:
+def _well_formed(code: str) -> bool:
     """Whether the answer is a Python program at all."""
     return bool(code) and parse(code) is not None
 
 
-def answer(target: str) -> str:
+def _answer(target: str) -> str:
     """Fence the code: some tokenizers strip white space at the start of a turn."""
     return f"```python\n{target}\n```"
 
 
-def extract(text: str, prompt: str = "") -> str:
+def _extract(text: str, prompt: str = "") -> str:
     """Return the program of a reply: the block that defines the asked function, with the blocks it needs."""
-    asked = asked_function(prompt)
-    return replies.extract(text, asked.name, asked.header)
+    asked = requested_function(prompt)
+    return extract_program(text, asked.name, asked.header)
 
 
 TASK = Task(
     name="codegen",
     title="Write code",
     system="You write Python functions.",
-    sample=sample,
-    answer=answer,
-    extract=extract,
-    extract_asked=extract,
+    sample=_sample,
+    answer=_answer,
+    extract=_extract,
+    extract_asked=_extract,
     metrics=(Functional(),),
     example=(
         "Write a function to add up the even numbers of a list.\n\n"
         "Signature: def sum_even(numbers):\n"
         "Must pass: assert sum_even([1, 2, 4]) == 6"
     ),
-    forms=FORMS,
-    well_formed=well_formed,
-    hide_tests=hide_tests,
+    forms=_FORMS,
+    well_formed=_well_formed,
+    hide_tests=_hide_tests,
     language="python",
 )

@@ -12,45 +12,44 @@ import textwrap
 from collections.abc import Iterator
 
 from bilora.english import is_english
-from bilora.extraction.requested import asked_function
-from bilora.extraction.docstring import extract as extract_docstring
-from bilora.extraction.docstring import first_paragraph
+from bilora.extraction.docstring import extract_sentence, first_paragraph
 from bilora.extraction.python import Function
+from bilora.extraction.requested import requested_function
 from bilora.extraction.typed import Insertion, find_function
 from bilora.metrics.bleu import SmoothedBleu
 from bilora.metrics.sacre import SacreMetrics
 from bilora.python_code.docstrings import documented, plain_signs, summary_text
-from bilora.python_code.source import TOO_DEEP, fault, parse, plain, tidy
+from bilora.python_code.source import TOO_DEEP, normalized, parse, parse_error, tidy
 from bilora.records import Drop, Row, Sample
-from bilora.rows import CONTROL, Code, RowForm, Text, read
+from bilora.rows import CONTROL, Code, RowForm, Text, read_row
 from bilora.tasks.task import Task
 
-MIN_WORDS, MAX_WORDS = 4, 40
-MIN_BODY_LINES = 3
-MAX_CODE_TOKENS = 1200
-LEAK_WORDS = 8
+_MIN_WORDS, _MAX_WORDS = 4, 40
+_MIN_BODY_LINES = 3
+_MAX_CODE_TOKENS = 1200
+_LEAK_WORDS = 8
 
-WORD = re.compile(r"\w+")
-TOKEN = re.compile(r"\w+|[^\w\s]")
-NAME_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-FENCE = re.compile(r"```(?:python)?\n(.*?)\n?```", re.DOTALL)
-URL = re.compile(r"https?://|www\.|ftp://")
-MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|^\.\. |::\s*$|>>>")
-UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|TBD)\b|(?i:auto-?generated|automatically generated|do not edit)")
-REFERENCE = re.compile(
+_WORD = re.compile(r"\w+")
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+_NAME_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_CODE_FENCE = re.compile(r"```(?:python)?\n(.*?)\n?```", re.DOTALL)
+_URL = re.compile(r"https?://|www\.|ftp://")
+_MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|^\.\. |::\s*$|>>>")
+_UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|TBD)\b|(?i:auto-?generated|automatically generated|do not edit)")
+_REFERENCE = re.compile(
     r"(see(?! (if|whether|how))|refer to|same as|alias (of|for)|inherited|overrid(es|den)|docstring)\b", re.I
 )
-LITTLE = {"a", "an", "the", "this", "that", "of", "to", "for", "given", "and", "is", "it"}
+_LITTLE = {"a", "an", "the", "this", "that", "of", "to", "for", "given", "and", "is", "it"}
 
 
-def words(text: str) -> list[str]:
+def _words(text: str) -> list[str]:
     """Lower-case words and numbers of a text."""
-    return WORD.findall(text.lower())
+    return _WORD.findall(text.lower())
 
 
-def name_words(name: str) -> list[str]:
+def _name_words(name: str) -> list[str]:
     """Split `snake_case` or `camelCase` into lower-case words."""
-    return [part.lower() for part in NAME_PART.findall(name)]
+    return [part.lower() for part in _NAME_PART.findall(name)]
 
 
 def summary(docstring: str) -> str:
@@ -75,8 +74,8 @@ def read_function(code: str) -> tuple[str, Function] | None:
 
 def _dedented(code: str) -> str:
     """Return code that begins at the left: of a chat's answer the code, of a cut-out decorated method all lines."""
-    fenced = FENCE.search(code) if parse(textwrap.dedent(plain(code))) is None else None
-    text = tidy(textwrap.dedent(plain(fenced[1] if fenced else code)).strip("\n"))
+    fenced = _CODE_FENCE.search(code) if parse(textwrap.dedent(normalized(code))) is None else None
+    text = tidy(textwrap.dedent(normalized(fenced[1] if fenced else code)).strip("\n"))
     if text.startswith("@") and parse(text) is None:
         first, _, others = text.partition("\n")
         return f"{first}\n{textwrap.dedent(others)}"
@@ -103,16 +102,16 @@ def without_docstring(code: str, function: Function) -> str | None:
     return "\n".join((*lines[: first.lineno - 1], *kept, *lines[end:]))
 
 
-class Documented(RowForm):
+class _Documented(RowForm):
     """A function, with or without its docstring in it, and the docstring."""
 
     code: Code
     docstring: Text
 
 
-def sample(row: Row) -> Sample | Drop:
+def _sample(row: Row) -> Sample | Drop:
     """Read a function and its docstring."""
-    form = read(row, Documented)
+    form = read_row(row, _Documented)
     if isinstance(form, Drop):
         return form
     docstring = plain_signs(form.docstring)
@@ -139,7 +138,7 @@ def _no_function(code: str, target: str) -> Drop:
     text = _dedented(code)
     tree = parse(text)
     if tree is None:
-        reason = fault(text)
+        reason = parse_error(text)
         return Drop(rule=TOO_DEEP if reason == TOO_DEEP else "not a Python function", detail=reason)
     functions = [node for node in tree.body if isinstance(node, Function)]
     if any("overload" in ast.unparse(decorator) for node in functions for decorator in node.decorator_list):
@@ -156,7 +155,7 @@ def question(code: str) -> str:
     return f"Summarize in one sentence what this function does.\n```python\n{code}\n```"
 
 
-def ask(typed: str) -> str:
+def _ask(typed: str) -> str:
     """Make the prompt of the function that somebody typed, without its docstring; of other text, the text."""
     found = find_function(typed)
     code = None if isinstance(found, str) else read_function(found.source)
@@ -172,7 +171,7 @@ def _without_first_statement(function: Function) -> str | None:
     return ast.unparse(function) if function.body else None
 
 
-def apply(typed: str, summary: str) -> Insertion:
+def _apply(typed: str, summary: str) -> Insertion:
     """Put `summary` into the typed function as its docstring, or say why it cannot be."""
     from bilora.extraction.insertion import insert_docstring  # libcst is slow to import and serves pages alone
 
@@ -188,23 +187,23 @@ def _function(code: str) -> Function | None:
 
 def _faulty_text(docstring: str, target: str) -> str | None:
     """Name the rule that a docstring breaks by itself."""
-    said = words(target)
-    if URL.search(target) or MARKUP.search(target) or (not target and ">>>" in docstring):
+    said = _words(target)
+    if _URL.search(target) or _MARKUP.search(target) or (not target and ">>>" in docstring):
         return "URL, markup or doctest"
     if docstring.strip() and not target:
         return "no summary before the first section"
     if CONTROL.search(target):
         return "control characters"
-    if extract(answer(target)) != target:
+    if _extract(_answer(target)) != target:
         return "wrapped in quotes or marks of code"
-    if UNFINISHED.search(docstring):
+    if _UNFINISHED.search(docstring):
         return "unfinished or generated"
-    if REFERENCE.match(target):
+    if _REFERENCE.match(target):
         return "refers elsewhere"
-    if len(said) < MIN_WORDS:
-        return f"fewer than {MIN_WORDS} words"
-    if len(said) > MAX_WORDS:
-        return f"more than {MAX_WORDS} words"
+    if len(said) < _MIN_WORDS:
+        return f"fewer than {_MIN_WORDS} words"
+    if len(said) > _MAX_WORDS:
+        return f"more than {_MAX_WORDS} words"
     return None if is_english(target) else "not English"
 
 
@@ -220,17 +219,17 @@ def _faulty_code(function: Function, bare: str) -> str | None:
         return "a trivial getter"
     header = function.body[0].lineno - 1
     own = [line for line in bare.split("\n")[header:] if line.strip() and not line.strip().startswith("#")]
-    if len(own) < MIN_BODY_LINES:
-        return f"a body under {MIN_BODY_LINES} lines"
-    if len(TOKEN.findall(bare)) > MAX_CODE_TOKENS:
-        return f"more than {MAX_CODE_TOKENS} code tokens"
+    if len(own) < _MIN_BODY_LINES:
+        return f"a body under {_MIN_BODY_LINES} lines"
+    if len(_TOKEN.findall(bare)) > _MAX_CODE_TOKENS:
+        return f"more than {_MAX_CODE_TOKENS} code tokens"
     return None
 
 
 def _mismatch(function: Function, bare: str, docstring: str, target: str) -> str | None:
     """Name the rule that docstring and code break together."""
-    said = [word for word in words(target) if word not in LITTLE]
-    named = [word for word in name_words(function.name) if word not in LITTLE]
+    said = [word for word in _words(target) if word not in _LITTLE]
+    named = [word for word in _name_words(function.name) if word not in _LITTLE]
     if target.startswith(f"{function.name}(") or said == named:
         return "a restated signature"
     arguments = function.args
@@ -238,10 +237,10 @@ def _mismatch(function: Function, bare: str, docstring: str, target: str) -> str
     known.update(extra.arg for extra in (arguments.vararg, arguments.kwarg) if extra)
     if arguments.kwarg is None and not known.issuperset(documented(docstring)):
         return "parameters that the signature lacks"
-    shown = set(_ngrams(words(bare), LEAK_WORDS))
-    whole = words(target)
-    if any(gram in shown for gram in _ngrams(words(docstring), LEAK_WORDS)) or (
-        len(whole) < LEAK_WORDS and tuple(whole) in _ngrams(words(bare), len(whole))
+    shown = set(_ngrams(_words(bare), _LEAK_WORDS))
+    whole = _words(target)
+    if any(gram in shown for gram in _ngrams(_words(docstring), _LEAK_WORDS)) or (
+        len(whole) < _LEAK_WORDS and tuple(whole) in _ngrams(_words(bare), len(whole))
     ):
         return "the code shows the docstring"
     return None
@@ -262,29 +261,29 @@ def _is_plain(value: ast.expr | None) -> bool:
     return value is None or isinstance(value, ast.Constant | ast.Name)
 
 
-def answer(target: str) -> str:
+def _answer(target: str) -> str:
     """The sentence itself."""
     return target
 
 
-def extract(text: str, prompt: str = "") -> str:
+def _extract(text: str, prompt: str = "") -> str:
     """Return the sentence that a reply gives; of a reply with several functions, the one asked about."""
-    return extract_docstring(text, asked_function(prompt).name)
+    return extract_sentence(text, requested_function(prompt).name)
 
 
 def _name_of(sample: Sample) -> str:
     found = re.search(r"def (\w+)", sample.prompt)
-    return " ".join((*name_words(found[1]), ".")) if found else ""
+    return " ".join((*_name_words(found[1]), ".")) if found else ""
 
 
 TASK = Task(
     name="docstring",
     title="Explain code",
     system="You explain Python functions.",
-    sample=sample,
-    answer=answer,
-    extract=extract,
-    extract_asked=extract,
+    sample=_sample,
+    answer=_answer,
+    extract=_extract,
+    extract_asked=_extract,
     metrics=(SmoothedBleu(), SacreMetrics()),
     example="def area(radius):\n    if radius < 0:\n        raise ValueError(radius)\n    return 3.14159 * radius**2",
     floors={
@@ -292,7 +291,7 @@ TASK = Task(
         "constant": lambda _: "Return the value of the given object as a new instance .",
         "empty": lambda _: "",
     },
-    ask=ask,
-    apply=apply,
-    forms=(Documented,),
+    ask=_ask,
+    apply=_apply,
+    forms=(_Documented,),
 )

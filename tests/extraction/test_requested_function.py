@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bilora.extraction.asked import asked_function
+from bilora.extraction.requested import requested_function
 from bilora.tasks.codegen import TASK
 
 
@@ -46,5 +46,5 @@ from bilora.tasks.codegen import TASK
     ],
 )
 def test_the_asked_function_is_read_off_the_prompt(prompt: str, name: str | None, header: str | None) -> None:
-    asked = asked_function(prompt)
+    asked = requested_function(prompt)
     assert (asked.name, asked.header) == (name, header)
