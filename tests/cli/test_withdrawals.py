@@ -11,12 +11,16 @@ from support.checkout import change_task, shell_in
 
 from bilora.cli import app, guarded
 from bilora.cli.push_adapters import _warn_of_withdrawn
-from bilora.cli.wiring import OUTBOX, RUNS
 from bilora.feedback.events import new_event_id
 from bilora.feedback.outbox import Outbox
 from bilora.feedback.shards import FolderTarget, shard
+from bilora.layout import Layout
 from bilora.records import Rating, RunRecord, Tombstone
 from bilora.storage import ADAPTER_FILES, adapter_sha256, read_json, write_json
+
+HERE = Layout(Path())
+OUTBOX = HERE.outbox
+RUNS = HERE.runs
 
 NOW = "2026-02-01T09:00:00+00:00"
 
