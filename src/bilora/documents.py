@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -53,7 +54,7 @@ class _Loader(yaml.SafeLoader):
 
     repeated: list[str]
 
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: dict[str, yaml.Node]) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         first: dict[str, int] = {}
         for key, _ in node.value:
@@ -81,8 +82,11 @@ def _number(loader: _Loader, node: yaml.ScalarNode) -> float | Ambiguous:
         return Ambiguous(text)
 
 
+Constructor = Callable[["_Loader", yaml.ScalarNode], object]
+"""Returns the value of an unquoted word."""
+
 DIGITS = "[0-9]+(?:_[0-9]+)*"
-SCALARS: tuple[tuple[str, str, Any, str], ...] = (
+SCALARS: tuple[tuple[str, str, Constructor | None, str], ...] = (
     ("null", r"~|null|Null|NULL|", lambda loader, node: None, "~nN\0"),
     ("bool", r"true|True|TRUE|false|False|FALSE", lambda loader, node: node.value.lower() == "true", "tTfF"),
     ("int", r"[-+]?(?:0|[1-9][0-9]*(?:_[0-9]+)*|0x[0-9a-fA-F]+|0o[0-7]+)", _integer, "-+0123456789"),
@@ -154,7 +158,7 @@ def _message(kind: str, value: object, message: str) -> str:
     return f"{shown} is not {wanted}"
 
 
-def parse_document(path: Path, kind: type[T], document: Any, extra: list[str]) -> T:
+def parse_document(path: Path, kind: type[T], document: object, extra: list[str]) -> T:
     """Turn a parsed file into its type.
 
     Raises:
@@ -176,7 +180,7 @@ def parse_document(path: Path, kind: type[T], document: Any, extra: list[str]) -
     return parsed
 
 
-def load_yaml(path: Path, *, absent: str = "") -> tuple[Any, list[str]]:
+def load_yaml(path: Path, *, absent: str = "") -> tuple[object, list[str]]:
     """Read a YAML file; return its content, and the faults of its keys that stand twice.
 
     Args:

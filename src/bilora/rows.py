@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections.abc import Collection, Iterable, Sequence
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, TypedDict, TypeVar, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
@@ -125,7 +125,7 @@ def _tests(value: object) -> object:
     return tuple(test for test in stripped if test != "" and not is_absent(test))
 
 
-def _tests_of_text(text: str) -> list[Any]:
+def _tests_of_text(text: str) -> list[object]:
     """Return the tests of one text: a list written as JSON or Python, asserts one after the other, or one test."""
     if (tests := _list_in(text)) is not None:
         return tests
@@ -135,7 +135,7 @@ def _tests_of_text(text: str) -> list[Any]:
     return [text] if text.strip() else []
 
 
-def _list_in(text: str) -> list[Any] | None:
+def _list_in(text: str) -> list[object] | None:
     """Return the list or tuple that a text writes as JSON or Python; None if it is another text."""
     if text.lstrip().startswith(("[", "(")):
         for load in (json.loads, ast.literal_eval):
@@ -159,8 +159,18 @@ Tests = Annotated[tuple[Text, ...], BeforeValidator(_tests)]
 Label = Annotated[Text, BeforeValidator(_label)]
 
 
+class Labels(TypedDict):
+    """What every row says of itself, as keywords of `Sample.create`."""
+
+    source: str
+    group: str
+    licence: str
+    tier: str
+    split: Split | None
+
+
 class RowForm(BaseModel):
-    """Base of all forms: what every row says of itself. The source fills in what a row leaves out."""
+    """Base of all forms: the labels of every row. The source fills in what a row leaves out."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
@@ -172,13 +182,13 @@ class RowForm(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _null_is_absent(cls, row: dict[str, Any]) -> dict[str, Any]:
+    def _null_is_absent(cls, row: dict[str, object]) -> dict[str, object]:
         return {column: value for column, value in row.items() if not is_absent(value)}
 
     @property
-    def labels(self) -> dict[str, Any]:
-        """What a sample takes over from its row as it is."""
-        return self.model_dump(include=set(RowForm.model_fields))
+    def labels(self) -> Labels:
+        """What a sample takes over from its row unchanged."""
+        return Labels(source=self.source, group=self.group, licence=self.licence, tier=self.tier, split=self.split)
 
 
 F = TypeVar("F", bound=RowForm)

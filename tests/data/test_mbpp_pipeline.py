@@ -36,36 +36,32 @@ def dealt(processed: Processed) -> Dealt:
 
 
 def test_all_references_pass_their_tests(processed: Processed) -> None:
-    execution = processed.report["execution"]
-    assert (processed.report["rows_in"], execution["run"], execution["passed"]) == (974, 974, 974)
+    execution = processed.report.execution
+    assert (processed.report.rows_in, execution.run, execution.passed) == (974, 974, 974)
 
 
 def test_nothing_is_dropped(processed: Processed) -> None:
-    assert processed.report["rules"] == [] and len(processed.samples) == 974
+    assert processed.report.rules == () and len(processed.samples) == 974
 
 
 def test_the_split_is_the_official_one(dealt: Dealt) -> None:
     _, report = dealt
-    assert report["dealt"] == {"train": 374, "validation": 90, "test": 500, "prompt": 10}
+    assert report.dealt == {"train": 374, "validation": 90, "test": 500, "prompt": 10}
 
 
 def test_three_statements_stand_in_train_and_test(dealt: Dealt) -> None:
-    pairs = [
-        (pair["kept"]["source"], pair["dropped"]["source"])
-        for pair in dealt[1]["pairs"]
-        if pair["rule"] == "same statement"
-    ]
+    pairs = [(pair.kept.source, pair.dropped.source) for pair in dealt[1].pairs if pair.rule == "same statement"]
     assert sorted(pairs) == [("mbpp:216", "mbpp:872"), ("mbpp:217", "mbpp:602"), ("mbpp:248", "mbpp:704")]
 
 
 def test_twelve_more_programs_differ_in_names_only(dealt: Dealt) -> None:
-    rules = [pair["rule"] for pair in dealt[1]["pairs"]]
+    rules = [pair.rule for pair in dealt[1].pairs]
     assert rules.count("same program") == 12 and len(rules) == 15
 
 
 def test_the_test_split_is_whole_and_nothing_of_it_is_trained_on(dealt: Dealt) -> None:
     splits, report = dealt
     assert len(splits["test"]) == 500
-    removed = {pair["dropped"]["id"] for pair in report["pairs"]}
+    removed = {pair.dropped.id for pair in report.pairs}
     assert not removed.intersection(sample.id for sample in splits["train"] + splits["validation"])
     assert len(splits["train"]) + len(splits["validation"]) == 374 + 90 - len(removed)

@@ -10,6 +10,7 @@ import pytest
 from support.fakes import FakeSandbox
 
 from bilora.data.process import Processed, process
+from bilora.data.reports import DropExample, ExecutionCounts
 from bilora.errors import BiloraError
 from bilora.params import Processing
 from bilora.records import Outcome, Sample
@@ -64,7 +65,7 @@ def nested(depth: int) -> list[Any]:
 
 
 def dropped(done: Processed) -> dict[str, int]:
-    return {entry["rule"]: entry["count"] for entry in done.report["rules"]}
+    return {entry.rule: entry.count for entry in done.report.rules}
 
 
 def curated(row: dict[str, Any], task: str) -> list[Sample]:
@@ -76,15 +77,15 @@ def curated(row: dict[str, Any], task: str) -> list[Sample]:
 def test_every_row_is_kept_or_counted(tmp_path: Path) -> None:
     done = run(tmp_path, [coded(1), coded(1), coded(2, test_list=[]), coded(3)])
     assert [sample.source for sample in done.samples] == ["here:1", "here:3"]
-    assert (done.report["rows_in"], done.report["rows_out"]) == (4, 2)
+    assert (done.report.rows_in, done.report.rows_out) == (4, 2)
     assert dropped(done) == {"exact duplicate": 1, "no tests": 1}
 
 
 def test_the_report_shows_three_examples(tmp_path: Path) -> None:
-    (entry,) = run(tmp_path, [coded(1), *(coded(n, code="no code") for n in (2, 3, 4, 5))]).report["rules"]
-    assert (entry["rule"], entry["count"]) == ("not Python", 4)
-    assert [example["source"] for example in entry["examples"]] == ["here:2", "here:3", "here:4"]
-    assert entry["examples"][0]["excerpt"] == "no code"
+    (entry,) = run(tmp_path, [coded(1), *(coded(n, code="no code") for n in (2, 3, 4, 5))]).report.rules
+    assert (entry.rule, entry.count) == ("not Python", 4)
+    assert [example.source for example in entry.examples] == ["here:2", "here:3", "here:4"]
+    assert entry.examples[0].excerpt == "no code"
 
 
 @pytest.mark.parametrize("key", ["text", "code", "test_list", "source", "group", "licence"])
@@ -96,9 +97,9 @@ def test_a_row_that_lacks_a_column_is_a_drop_that_names_it(tmp_path: Path, key: 
         del row[key]
     done = run(tmp_path, [coded(1), row])
     assert [sample.source for sample in done.samples] == ["here:1"]
-    (entry,) = done.report["rules"]
-    assert (entry["rule"], entry["count"]) == (f"no `{key}`", 1)
-    assert "my.jsonl:7" in entry["examples"][0]["source"]
+    (entry,) = done.report.rules
+    assert (entry.rule, entry.count) == (f"no `{key}`", 1)
+    assert "my.jsonl:7" in entry.examples[0].source
 
 
 @pytest.mark.parametrize(
@@ -125,10 +126,10 @@ def test_a_row_of_odd_types_is_a_drop_that_names_column_value_and_line(
 ) -> None:
     done = run(tmp_path, [coded(1), coded(2, origin="my.jsonl:7", **wrong)])
     assert [sample.source for sample in done.samples] == ["here:1"]
-    (entry,) = done.report["rules"]
-    (example,) = entry["examples"]
-    assert entry["rule"] == rule
-    assert example["detail"].startswith(detail) and example["source"].endswith("(my.jsonl:7)")
+    (entry,) = done.report.rules
+    (example,) = entry.examples
+    assert entry.rule == rule
+    assert example.detail.startswith(detail) and example.source.endswith("(my.jsonl:7)")
 
 
 @pytest.mark.parametrize("column", ["test_setup_code", "test_imports", "entry_point", "tier", "split"])
@@ -145,18 +146,18 @@ def test_every_drop_names_the_line_of_its_row(tmp_path: Path) -> None:
         coded(3, origin="my.jsonl:4"),
     ]
     wrong = FakeSandbox({"n + 3": Outcome(status="failed", detail="3 is not 4")})
-    examples = {rule["rule"]: rule["examples"][0] for rule in run(tmp_path, rows, sandbox=wrong).report["rules"]}
-    assert examples["exact duplicate"]["source"] == "here:1 (my.jsonl:2)"
-    assert examples["exact duplicate"]["detail"] == "of here:1 (my.jsonl:1)"
-    assert examples["prompt too long"]["source"] == "here:2 (my.jsonl:3)"
-    assert examples["reference fails its tests"]["source"] == "here:3 (my.jsonl:4)"
+    examples = {rule.rule: rule.examples[0] for rule in run(tmp_path, rows, sandbox=wrong).report.rules}
+    assert examples["exact duplicate"].source == "here:1 (my.jsonl:2)"
+    assert examples["exact duplicate"].detail == "of here:1 (my.jsonl:1)"
+    assert examples["prompt too long"].source == "here:2 (my.jsonl:3)"
+    assert examples["reference fails its tests"].source == "here:3 (my.jsonl:4)"
 
 
 def test_what_a_source_could_not_read_is_counted(tmp_path: Path) -> None:
     refused = {"source": "my:2", "origin": "my.jsonl:2", "drop": {"rule": "not JSON", "detail": "column 7"}}
     done = run(tmp_path, [coded(1), refused])
-    assert (done.report["rows_in"], done.report["rows_out"], dropped(done)) == (2, 1, {"not JSON": 1})
-    assert done.report["rules"][0]["examples"][0]["source"] == "my:2 (my.jsonl:2)"
+    assert (done.report.rows_in, done.report.rows_out, dropped(done)) == (2, 1, {"not JSON": 1})
+    assert done.report.rules[0].examples[0].source == "my:2 (my.jsonl:2)"
 
 
 @pytest.mark.parametrize(
@@ -205,8 +206,8 @@ def test_a_failing_reference_is_dropped_with_its_reason(tmp_path: Path) -> None:
     wrong = FakeSandbox({"n + 2": Outcome(status="failed", results=(False,), detail="2 is not 3")})
     done = run(tmp_path, [coded(1), coded(2)], sandbox=wrong)
     assert [sample.source for sample in done.samples] == ["here:1"]
-    assert done.report["rules"][0]["examples"][0]["detail"] == "failed: 2 is not 3"
-    assert done.report["execution"] == {"run": 2, "passed": 1, "isolation": ["", "fake"]}
+    assert done.report.rules[0].examples[0].detail == "failed: 2 is not 3"
+    assert done.report.execution == ExecutionCounts(run=2, passed=1, isolation=("", "fake"))
 
 
 def test_a_broken_sandbox_drops_nothing(tmp_path: Path) -> None:
@@ -285,5 +286,5 @@ def test_equal_rows_give_equal_reports(tmp_path: Path) -> None:
 
 def test_of_a_row_that_its_source_refused_nothing_of_our_own_is_shown(tmp_path: Path) -> None:
     refused = {"source": "my:3", "origin": "my.jsonl:3", "drop": {"rule": "not JSON", "detail": "not JSON: {a"}}
-    (entry,) = run(tmp_path, [refused, coded(1)]).report["rules"]
-    assert entry["examples"] == [{"source": "my:3 (my.jsonl:3)", "detail": "not JSON: {a", "excerpt": ""}]
+    (entry,) = run(tmp_path, [refused, coded(1)]).report.rules
+    assert entry.examples == (DropExample(source="my:3 (my.jsonl:3)", detail="not JSON: {a", excerpt=""),)

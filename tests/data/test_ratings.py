@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bilora.data.ratings import GROUP, Rated, from_ratings, ratings_of, without_withdrawn
+from bilora.data.reports import RatingsReport
 from bilora.params import Processing, Splitting
 from bilora.records import Message, Sample
 from bilora.tasks import load_task
@@ -71,7 +72,7 @@ ALL = RatedPairs(sft=(edit(),), kto=(thumb(),), dpo=(above(),))
 def test_only_what_is_asked_for_is_dealt(asked: dict[str, str], samples: int, preferences: list[type]) -> None:
     made = deal(ALL, **asked)
     assert (len(made.samples), [type(row) for row in made.preferences]) == (samples, preferences)
-    assert made.report == {"samples": samples, "preferences": len(preferences), "rules": []}
+    assert made.report == RatingsReport(samples=samples, preferences=len(preferences), rules=())
 
 
 def test_an_edit_is_a_sample_that_asks_and_answers_as_the_page_did() -> None:
@@ -100,7 +101,7 @@ def test_a_held_out_question_stays_out(row: Any, prompt: str, answer: str) -> No
     asked: Any = {"feedback": "mix"} if kind == "sft" else {"preference": kind}
     dealt = deal(RatedPairs(**{kind: (made,)}), **asked)
     assert not dealt.samples and not dealt.preferences
-    assert [(rule["rule"], rule["count"]) for rule in dealt.report["rules"]] == [("held-out question", 1)]
+    assert [(rule.rule, rule.count) for rule in dealt.report.rules] == [("held-out question", 1)]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_a_held_out_question_stays_out(row: Any, prompt: str, answer: str) -> No
 )
 def test_an_edit_is_checked_as_any_sample_is(row: SftPair, rule: str) -> None:
     made = deal(RatedPairs(sft=(row,)), feedback="mix")
-    assert not made.samples and made.report["rules"][0]["rule"] == rule
+    assert not made.samples and made.report.rules[0].rule == rule
 
 
 def test_an_answer_that_was_rated_may_be_no_python() -> None:
@@ -124,7 +125,7 @@ def test_an_answer_that_was_rated_may_be_no_python() -> None:
 def test_what_is_trained_already_adds_nothing() -> None:
     (sample,) = deal(ALL, feedback="mix").samples
     again = deal(ALL, trained=[sample], feedback="mix")
-    assert not again.samples and again.report["rules"][0]["rule"] == "already a training sample"
+    assert not again.samples and again.report.rules[0].rule == "already a training sample"
 
 
 def test_the_second_phase_asks_in_the_chat_of_today() -> None:
@@ -141,9 +142,9 @@ def test_a_row_of_a_rating_withdrawn_since_is_left_out_and_its_words_are_not_in_
     rows = (row().model_copy(update={"ratings": (EVENT, OTHER)}), row("Halve a number.").model_copy())
     asked: Any = {"feedback": "mix"} if kind == "sft" else {"preference": kind}
     made = deal(RatedPairs(**{kind: rows}), withdrawn=[gone], **asked)
-    (rule,) = (rule for rule in made.report["rules"] if rule["rule"] == "rating deleted or withdrawn")
+    (rule,) = (rule for rule in made.report.rules if rule.rule == "rating deleted or withdrawn")
     left_out = 1 if gone == OTHER else 2
-    assert rule["count"] == left_out and gone in rule["examples"][0]["detail"]
+    assert rule.count == left_out and gone in rule.examples[0].detail
     assert len(made.samples) + len(made.preferences) == 2 - left_out
     assert "Double" not in str(made.report) and "double" not in str(made.report)
 
@@ -155,7 +156,7 @@ def test_an_answer_that_would_be_cut_off_is_left_out(row: Any) -> None:
     asked: Any = {"feedback": "mix"} if row is edit else {"preference": "dpo"}
     made = deal(RatedPairs(**{kind: (row().model_copy(update={field: told}),)}), **asked)
     assert not made.samples and not made.preferences
-    assert made.report["rules"][0]["rule"] == "edit would lose a part of itself"
+    assert made.report.rules[0].rule == "edit would lose a part of itself"
 
 
 def test_training_rows_name_all_their_ratings() -> None:

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import json
 from collections import Counter
 from typing import Any
 
 import pytest
 
+from bilora.data.reports import SplitReport
 from bilora.data.split import split_samples
 from bilora.errors import BadData
 from bilora.params import Processing, Splitting
@@ -81,7 +81,7 @@ def test_official_splits_are_kept_and_written_into_samples() -> None:
 def test_few_shot_rows_are_counted_out() -> None:
     dealt, report = deal([*OFFICIAL, made(4, split="prompt")])
     assert sum(map(len, dealt.values())) == 3
-    assert report["rules"][0]["rule"] == "few-shot prompt of its source"
+    assert report.rules[0].rule == "few-shot prompt of its source"
 
 
 @pytest.mark.parametrize("name", ["train", "validation"])
@@ -97,15 +97,15 @@ def test_what_repeats_a_test_sample_is_not_trained_on(name: Any, rule: str, twin
     kept = made(3, split="test", tests=twin.get("tests", ("assert True",)))
     dealt, report = deal([*OFFICIAL[:2], kept, made(9, split=name, **twin)])
     assert dealt["test"] == [kept] and len(dealt[name]) == 1
-    (pair,) = report["pairs"]
-    assert (pair["rule"], pair["dropped"]["source"], pair["kept"]["source"]) == (rule, "here:9", "here:3")
-    assert pair["dropped"]["split"] == name
+    (pair,) = report.pairs
+    assert (pair.rule, pair.dropped.source, pair.kept.source) == (rule, "here:9", "here:3")
+    assert pair.dropped.split == name
 
 
 def test_counts_are_kept_and_the_rest_counted() -> None:
     dealt, report = deal(MANY, train=20, validation=5, test=5)
     assert [len(dealt[name]) for name in ("train", "validation", "test")] == [20, 5, 5]
-    assert sum(entry["count"] for entry in report["rules"]) == 370 == 400 - report["rows_out"]
+    assert sum(entry.count for entry in report.rules) == 370 == 400 - report.rows_out
 
 
 def test_a_large_group_does_not_fill_a_split() -> None:
@@ -119,7 +119,7 @@ def test_tiers_take_turns_so_any_beginning_is_balanced() -> None:
     tiers = [*["one"] * 9, *["two"] * 90, *["three"] * 900]
     samples = [made(number, tier=tier, split="test") for number, tier in enumerate(tiers, start=10)]
     dealt, report = deal([*OFFICIAL[:2], *samples], test=60)
-    assert report["splits"]["test"]["tier"] == {"one": 9, "three": 26, "two": 25}
+    assert report.splits["test"].tier == {"one": 9, "three": 26, "two": 25}
     assert set(Counter(sample.tier for sample in dealt["test"][:27]).values()) == {9}
 
 
@@ -146,11 +146,11 @@ def test_an_empty_split_says_why_and_what_to_do(samples: list[Sample], advice: s
 
 def test_the_report_counts_each_split_and_is_json() -> None:
     _, report = deal(OFFICIAL)
-    assert report["splits"]["test"] == {
+    assert report.splits["test"].model_dump() == {
         "rows": 1,
         "tier": {"": 1},
         "licence": {"MIT": 1},
         "groups": 1,
         "group": {"3": 1},
     }
-    assert json.loads(json.dumps(report)) == report
+    assert SplitReport.model_validate_json(report.model_dump_json()) == report

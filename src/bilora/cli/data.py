@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from bilora.data.reports import RatingsReport
     from bilora.params import Splitting
 
 TaskName = Annotated[str, typer.Argument(help="A task of params.yaml.", show_default=False)]
@@ -48,11 +48,11 @@ def data_process(task: TaskName) -> None:
             curated=workspace.curated_samples(chosen),
             progress=tick,
         )
-    write_json(workspace.drop_report("process", task), done.report)
+    write_json(workspace.drop_report("process", task), done.report.model_dump())
     write_records(workspace.samples(task), done.samples)
-    print(f"data-process {task}: {done.report['rows_in']} rows in, {done.report['rows_out']} samples out")
-    for rule in done.report["rules"]:
-        print(f"  {rule['count']:6} dropped: {rule['rule']}")
+    print(f"data-process {task}: {done.report.rows_in} rows in, {done.report.rows_out} samples out")
+    for rule in done.report.rules:
+        print(f"  {rule.count:6} dropped: {rule.rule}")
 
 
 def data_split(task: TaskName) -> None:
@@ -84,19 +84,21 @@ def data_split(task: TaskName) -> None:
     for name, members in dealt.items():
         write_records(workspace.split(task, name), members)
     write_records(workspace.split(task, "preference"), rated.preferences)
-    write_json(workspace.drop_report("split", task), report | ({"feedback": rated.report} if asked else {}))
+    if asked:
+        report = report.model_copy(update={"feedback": rated.report})
+    write_json(workspace.drop_report("split", task), report.model_dump(exclude_none=True))
     counts = ", ".join(f"{len(members)} {name}" for name, members in dealt.items())
-    print(f"data-split {task}: {counts}; {len(report['pairs'])} repeats across splits removed")
+    print(f"data-split {task}: {counts}; {len(report.pairs)} repeats across splits removed")
     if asked:
         _report_ratings(rated.report, chosen.split, workspace.rated_pairs)
         print_unread(gone)
 
 
-def _report_ratings(report: Mapping[str, Any], splitting: Splitting, pairs: Path) -> None:
-    joined = [f"{report['samples']} edited answers among them"] if splitting.feedback else []
-    joined += [f"{report['preferences']} rows for {splitting.preference}"] if splitting.preference else []
+def _report_ratings(report: RatingsReport, splitting: Splitting, pairs: Path) -> None:
+    joined = [f"{report.samples} edited answers among them"] if splitting.feedback else []
+    joined += [f"{report.preferences} rows for {splitting.preference}"] if splitting.preference else []
     print(f"  of the ratings: {', '.join(joined)}")
-    for rule in report["rules"]:
-        print(f"  {rule['count']:6} left out: {rule['rule']}")
+    for rule in report.rules:
+        print(f"  {rule.count:6} left out: {rule.rule}")
     if not pairs.exists():
         print(f"  {pairs} is not there; `bilora feedback pairs` writes it.")

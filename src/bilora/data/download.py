@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from bilora.errors import BadData
 from bilora.protocols import Progress, Source, no_progress
@@ -18,7 +17,7 @@ def download(source: Source, path: Path, *, progress: Progress = no_progress) ->
         BadData: the source has no rows, or one that JSON cannot hold.
     """
 
-    def rows() -> Iterator[dict[str, Any]]:
+    def rows() -> Iterator[dict[str, object]]:
         for row in source.rows(progress=progress):
             yield dict(row)
 
@@ -28,5 +27,5 @@ def download(source: Source, path: Path, *, progress: Progress = no_progress) ->
         except (TypeError, ValueError) as error:
             raise BadData(path, f"the source delivers a row that is not JSON ({error}).") from None
         if count == 0:
-            raise BadData(path, "the source delivers no rows; check `source` in params.yaml.")
+            raise BadData(path, "the source has no rows; check `source` in params.yaml.")
     return count

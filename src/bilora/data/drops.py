@@ -1,9 +1,8 @@
-"""The drop report: what each rule refused, and what that looked like."""
+"""Counts of what each rule refused, with examples."""
 
 from __future__ import annotations
 
-from typing import Any
-
+from bilora.data.reports import DropExample, DroppedRule
 from bilora.records import Sample
 
 _EXAMPLES = 3
@@ -15,7 +14,7 @@ class Drops:
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
-        self._examples: dict[str, list[dict[str, str]]] = {}
+        self._examples: dict[str, list[DropExample]] = {}
         self._origins: dict[int, str] = {}
 
     def locate(self, sample: Sample, origin: str) -> None:
@@ -32,7 +31,8 @@ class Drops:
         self._counts[rule] = self._counts.get(rule, 0) + 1
         examples = self._examples.setdefault(rule, [])
         if len(examples) < _EXAMPLES:
-            examples.append({"source": source, "detail": detail[:_EXCERPT_CHARS], "excerpt": excerpt[:_EXCERPT_CHARS]})
+            detail, excerpt = detail[:_EXCERPT_CHARS], excerpt[:_EXCERPT_CHARS]
+            examples.append(DropExample(source=source, detail=detail, excerpt=excerpt))
 
     def add_sample(self, rule: str, sample: Sample, detail: str = "") -> None:
         """Note one refused sample."""
@@ -44,10 +44,12 @@ class Drops:
             excerpt=sample.prompt,
         )
 
-    def as_json(self) -> list[dict[str, Any]]:
+    def rules(self) -> tuple[DroppedRule, ...]:
         """Return one entry per rule, the most frequent first."""
         rules = sorted(self._counts, key=lambda rule: (-self._counts[rule], rule))
-        return [{"rule": rule, "count": self._counts[rule], "examples": self._examples[rule]} for rule in rules]
+        return tuple(
+            DroppedRule(rule=rule, count=self._counts[rule], examples=tuple(self._examples[rule])) for rule in rules
+        )
 
 
 def _place(source: str, origin: str) -> str:

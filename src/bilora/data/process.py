@@ -6,14 +6,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bilora.data.drops import Drops
+from bilora.data.reports import ExecutionCounts, ProcessReport
 from bilora.data.similarity import LIKENESS, OVERLAP, REPETITION, DuplicateIndex, ngrams
 from bilora.errors import Infrastructure
 from bilora.params import Processing
 from bilora.protocols import Progress, Sandbox, no_progress
-from bilora.records import Drop, Program, Sample, Split
+from bilora.records import Drop, Program, Row, Sample, Split
 from bilora.sources.labelling import ORIGIN, REFUSED
 from bilora.storage import read_rows
 from bilora.tasks.task import Task
@@ -21,10 +21,10 @@ from bilora.tasks.task import Task
 
 @dataclass(frozen=True)
 class Processed:
-    """The samples in the order of their rows, and the drop report as JSON."""
+    """The samples in the order of their rows, and the drop report."""
 
     samples: list[Sample]
-    report: dict[str, Any]
+    report: ProcessReport
 
 
 def process(
@@ -51,13 +51,9 @@ def process(
     samples, execution = _execute(samples, sandbox, drops, progress)
     samples = _deduplicate(samples, rules, drops)
     samples = _decontaminate(samples, curated, rules, drops)
-    report = {
-        "task": task.name,
-        "rows_in": rows,
-        "rows_out": len(samples),
-        "execution": execution,
-        "rules": drops.as_json(),
-    }
+    report = ProcessReport(
+        task=task.name, rows_in=rows, rows_out=len(samples), execution=execution, rules=drops.rules()
+    )
     return Processed(samples, report)
 
 
@@ -85,7 +81,7 @@ def _read(task: Task, raw: Path, rules: Processing, drops: Drops, progress: Prog
     return rows, samples
 
 
-def _sample(task: Task, row: dict[str, Any]) -> Sample | Drop:
+def _sample(task: Task, row: Row) -> Sample | Drop:
     """Return what the task makes of a row; a row that it stumbles over is a Drop too."""
     if REFUSED in row:
         return Drop.model_validate(row[REFUSED])
@@ -99,7 +95,7 @@ def _sample(task: Task, row: dict[str, Any]) -> Sample | Drop:
         return Drop(rule=f"not a row of the task {task.name}", detail=problem)
 
 
-def _excerpt(row: dict[str, Any]) -> str:
+def _excerpt(row: Row) -> str:
     """Show the beginning of a row; of one that its source could not read there is none."""
     return "" if REFUSED in row else str(row.get("code") or next(iter(row.values()), ""))
 
@@ -114,7 +110,7 @@ _REFUSALS = {
 
 def _execute(
     samples: list[Sample], sandbox: Sandbox, drops: Drops, progress: Progress
-) -> tuple[list[Sample], dict[str, Any]]:
+) -> tuple[list[Sample], ExecutionCounts]:
     """Keep the samples whose reference passes its own tests; those without tests are kept unseen."""
     tested = [sample for sample in samples if sample.tests]
     programs = (Program(code=sample.target, setup=sample.setup, tests=sample.tests) for sample in tested)
@@ -131,7 +127,8 @@ def _execute(
             failed.add(id(sample))
             rule = _REFUSALS.get(outcome.status, "reference fails its tests")
             drops.add_sample(rule, sample, f"{outcome.status}: {outcome.detail}")
-    counts = {"run": len(tested), "passed": len(tested) - len(failed), "isolation": sorted(isolation)}
+    passed = len(tested) - len(failed)
+    counts = ExecutionCounts(run=len(tested), passed=passed, isolation=tuple(sorted(isolation)))
     return [sample for sample in samples if id(sample) not in failed], counts
 
 

@@ -1,12 +1,13 @@
-"""Ratings become rows of a task's split; rows that repeat a held-out question or were withdrawn are left out."""
+"""Ratings become rows of a task's split, except those that repeat a held-out question or were withdrawn."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 from bilora.data.drops import Drops
+from bilora.data.reports import RatingsReport
 from bilora.data.similarity import DuplicateIndex, words
 from bilora.params import Processing, Splitting
 from bilora.records import Sample
@@ -24,11 +25,11 @@ _P = TypeVar("_P", SftPair, KtoPair, DpoPair)
 
 @dataclass(frozen=True)
 class Rated:
-    """Samples for the training split, rows for the second phase, and the report as JSON."""
+    """Samples for the training split, pairs for a preference phase, and the report."""
 
     samples: list[Sample]
     preferences: list[KtoPair] | list[DpoPair]
-    report: dict[str, Any]
+    report: RatingsReport
 
 
 def from_ratings(
@@ -85,12 +86,18 @@ def from_ratings(
             drops.add_sample("already a training sample", sample)
         else:
             samples[sample.id] = sample
-    preferences: list[Any] = []
-    if splitting.preference:
-        rows: tuple[Any, ...] = pairs.kto if splitting.preference == "kto" else pairs.dpo
-        preferences = [row.model_copy(update={"prompt": task.messages(sample.prompt)}) for sample, row in kept(rows)]
-    report = {"samples": len(samples), "preferences": len(preferences), "rules": drops.as_json()}
+    preferences: list[KtoPair] | list[DpoPair] = []
+    if splitting.preference == "kto":
+        preferences = [_with_chat(task, sample, row) for sample, row in kept(pairs.kto)]
+    elif splitting.preference == "dpo":
+        preferences = [_with_chat(task, sample, row) for sample, row in kept(pairs.dpo)]
+    report = RatingsReport(samples=len(samples), preferences=len(preferences), rules=drops.rules())
     return Rated(list(samples.values()), preferences, report)
+
+
+def _with_chat(task: Task, sample: Sample, row: _P) -> _P:
+    """Return a pair whose prompt is the chat that the task sends now."""
+    return row.model_copy(update={"prompt": task.messages(sample.prompt)})
 
 
 def ratings_of(samples: Iterable[Sample], preferences: Iterable[KtoPair | DpoPair]) -> tuple[str, ...]:
@@ -103,8 +110,9 @@ def without_withdrawn(
     samples: Sequence[Sample], preferences: list[KtoPair] | list[DpoPair], withdrawn: Set[str]
 ) -> tuple[list[Sample], list[KtoPair] | list[DpoPair]]:
     """Leave out the training rows that were made from a rating withdrawn since the split was made."""
-    rows: list[Any] = [row for row in preferences if withdrawn.isdisjoint(row.ratings)]
-    return [sample for sample in samples if withdrawn.isdisjoint(_events(sample))], rows
+    rows = [row for row in preferences if withdrawn.isdisjoint(row.ratings)]
+    left = [sample for sample in samples if withdrawn.isdisjoint(_events(sample))]
+    return left, cast("list[KtoPair] | list[DpoPair]", rows)
 
 
 def _events(sample: Sample) -> list[str]:

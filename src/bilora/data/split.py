@@ -1,13 +1,14 @@
-"""data-split: samples are dealt to train, validation and test, and no test question is trained on."""
+"""data-split: samples are assigned to train, validation and test, and no test question is trained on."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from bilora.data.drops import Drops
+from bilora.data.reports import PlacedSample, RepeatedPair, SplitCounts, SplitReport
 from bilora.data.similarity import DuplicateIndex
 from bilora.errors import BadData
 from bilora.params import Processing, Splitting
@@ -21,44 +22,44 @@ _LARGEST_GROUPS = 20
 
 def split_samples(
     samples: list[Sample], *, splitting: Splitting, seed: int, rules: Processing
-) -> tuple[dict[str, list[Sample]], dict[str, Any]]:
-    """Deal samples to splits; return them with the report as JSON.
+) -> tuple[dict[str, list[Sample]], SplitReport]:
+    """Assign samples to splits; return them with the report.
 
-    An official split is kept. Other groups are dealt whole, by the hash of (seed, group), in the
+    An official split is kept. Other groups are assigned whole, by the hash of (seed, group), in the
     proportion of the three counts. What repeats a test sample leaves train and validation. Then each
-    split is cut to its count, tiers and groups taking turns, so that any beginning of it is balanced.
+    split is cut to its count, round-robin over tiers and groups, so that any beginning of it is balanced.
 
     Raises:
-        BadData: a split came out empty; why, and what to do, is said.
+        BadData: a split is empty; the message says why, and what to do.
     """
     drops = Drops()
     places: Counter[str] = Counter(dict.fromkeys(_SPLITS, 0))
-    dealt: dict[str, list[Sample]] = {name: [] for name in _SPLITS}
+    assigned: dict[str, list[Sample]] = {name: [] for name in _SPLITS}
     for sample in samples:
         place = sample.split or _assign_split(sample.group, splitting, seed)
         places[place] += 1
         if place == "prompt":
             drops.add_sample("few-shot prompt of its source", sample)
         else:
-            dealt[place].append(sample.model_copy(update={"split": place}))
-    pairs = _separate(dealt, rules, drops)
-    counts = splitting.model_dump()
-    for name, members in dealt.items():
+            assigned[place].append(sample.model_copy(update={"split": place}))
+    pairs = _separate(assigned, rules, drops)
+    counts = {"train": splitting.train, "validation": splitting.validation, "test": splitting.test}
+    for name, members in assigned.items():
         ordered = _round_robin(members, seed)
         for sample in ordered[counts[name] :]:
             drops.add_sample(f"over the {name} count", sample)
-        dealt[name] = ordered[: counts[name]]
-        if not dealt[name]:
+        assigned[name] = ordered[: counts[name]]
+        if not assigned[name]:
             raise BadData(f"split {name}", _why_empty(name, samples, places[name]))
-    report = {
-        "rows_in": len(samples),
-        "rows_out": sum(map(len, dealt.values())),
-        "dealt": dict(places),
-        "pairs": pairs,
-        "rules": drops.as_json(),
-        "splits": {name: _counts(members) for name, members in dealt.items()},
-    }
-    return dealt, report
+    report = SplitReport(
+        rows_in=len(samples),
+        rows_out=sum(map(len, assigned.values())),
+        dealt=dict(places),
+        pairs=tuple(pairs),
+        rules=drops.rules(),
+        splits={name: _counts(members) for name, members in assigned.items()},
+    )
+    return assigned, report
 
 
 def _why_empty(name: str, samples: list[Sample], dealt: int) -> str:
@@ -92,13 +93,13 @@ def _assign_split(group: str, splitting: Splitting, seed: int) -> str:
     return "validation" if point < splitting.test + splitting.validation else "train"
 
 
-def _separate(dealt: dict[str, list[Sample]], rules: Processing, drops: Drops) -> list[dict[str, Any]]:
+def _separate(assigned: dict[str, list[Sample]], rules: Processing, drops: Drops) -> list[RepeatedPair]:
     """Take what repeats a test sample out of the other splits; return the pairs."""
-    tested = DuplicateIndex(rules, dealt["test"])
+    tested = DuplicateIndex(rules, assigned["test"])
     pairs = []
     for name in ("train", "validation"):
         kept = []
-        for sample in dealt[name]:
+        for sample in assigned[name]:
             repeated = tested.repeated(sample)
             if repeated is None:
                 kept.append(sample)
@@ -106,18 +107,18 @@ def _separate(dealt: dict[str, list[Sample]], rules: Processing, drops: Drops) -
             rule, other = repeated
             drops.add_sample(f"{rule} as in test", sample, f"of {other.source}")
             pairs.append(
-                {
-                    "rule": rule,
-                    "dropped": {"id": sample.id, "source": sample.source, "split": name},
-                    "kept": {"id": other.id, "source": other.source, "split": "test"},
-                }
+                RepeatedPair(
+                    rule=rule,
+                    dropped=PlacedSample(id=sample.id, source=sample.source, split=name),
+                    kept=PlacedSample(id=other.id, source=other.source, split="test"),
+                )
             )
-        dealt[name] = kept
+        assigned[name] = kept
     return pairs
 
 
 def _round_robin(samples: list[Sample], seed: int) -> list[Sample]:
-    """Order by hash; then tiers take turns, and within a tier its groups."""
+    """Order by hash; then round-robin over the tiers, and within a tier over its groups."""
 
     def by_group(members: list[Sample]) -> list[Sample]:
         return list(_alternate(_grouped(members, lambda sample: sample.group)))
@@ -146,12 +147,12 @@ def _alternate(queues: Iterable[list[_T]]) -> Iterator[_T]:
         waiting = still
 
 
-def _counts(samples: list[Sample]) -> dict[str, Any]:
+def _counts(samples: list[Sample]) -> SplitCounts:
     groups = Counter(sample.group for sample in samples)
-    return {
-        "rows": len(samples),
-        "tier": dict(sorted(Counter(sample.tier for sample in samples).items())),
-        "licence": dict(sorted(Counter(sample.licence for sample in samples).items())),
-        "groups": len(groups),
-        "group": dict(sorted(groups.items(), key=lambda item: (-item[1], item[0]))[:_LARGEST_GROUPS]),
-    }
+    return SplitCounts(
+        rows=len(samples),
+        tier=dict(sorted(Counter(sample.tier for sample in samples).items())),
+        licence=dict(sorted(Counter(sample.licence for sample in samples).items())),
+        groups=len(groups),
+        group=dict(sorted(groups.items(), key=lambda item: (-item[1], item[0]))[:_LARGEST_GROUPS]),
+    )

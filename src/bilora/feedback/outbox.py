@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterator
-from typing import Any
 
 from bilora.errors import BadData
 from bilora.feedback.deliveries import Deliveries, parse_rating
@@ -39,8 +38,8 @@ class Outbox(Deliveries):
             known = "SELECT 1 FROM ratings WHERE event_id = :id UNION ALL SELECT 1 FROM tombstones WHERE event_id = :id"
             if db.execute(known, {"id": rating.event_id}).fetchone():
                 return False
-            before = self._stands(db, "event_id", rating.generation_id)
-            if before is not None and before != rating.supersedes:
+            before = self._standing(db, rating.generation_id)
+            if before is not None and before[0] != rating.supersedes:
                 return False
             if self._generation(db, rating.supersedes) not in (None, rating.generation_id):
                 raise BadData(rating.event_id, f"cannot supersede {rating.supersedes}, which rates another answer.")
@@ -56,8 +55,8 @@ class Outbox(Deliveries):
     def standing(self, generation_id: str) -> Rating | None:
         """Return the rating that stands for a generation, or None."""
         with self._held():
-            body = self._stands(self._db, "body", generation_id)
-        return None if body is None else parse_rating(body)
+            found = self._standing(self._db, generation_id)
+        return parse_rating(found[1]) if found else None
 
     def delete(self, event_id: str, *, created_utc: str) -> bool:
         """Erase a rating and all others of its generation; return whether it is or was here.
@@ -115,10 +114,11 @@ class Outbox(Deliveries):
             yield
 
     @staticmethod
-    def _stands(db: sqlite3.Connection, column: str, generation_id: str) -> Any:
-        found = db.execute(f"SELECT {column} FROM ratings WHERE generation_id = ? AND standing", (generation_id,))
-        row = found.fetchone()
-        return row[0] if row else None
+    def _standing(db: sqlite3.Connection, generation_id: str) -> tuple[str, bytes] | None:
+        """Return the event id and the body of the rating that stands for a generation."""
+        query = "SELECT event_id, body FROM ratings WHERE generation_id = ? AND standing"
+        row: tuple[str, bytes] | None = db.execute(query, (generation_id,)).fetchone()
+        return row
 
     @staticmethod
     def _generation(db: sqlite3.Connection, event_id: str | None) -> str | None:
