@@ -431,3 +431,17 @@ def test_a_value_of_parquet_that_python_cannot_hold_is_named_by_its_column(tmp_p
     pyarrow.parquet.write_table(pyarrow.table({"text": ["a", "b"], "day": dates}), path)
     _, row = files(path)
     assert row["drop"]["rule"] == "`day` cannot be read" and "`day` is a date32[day]" in row["drop"]["detail"]
+
+
+def test_a_relative_path_belongs_to_the_root_and_rows_do_not_name_the_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my").mkdir()
+    (tmp_path / "my" / "rows.jsonl").write_text('{"code": "x"}\nno JSON\n', encoding="utf-8")
+    settings = FilesSource(kind="files", paths=["my/rows.jsonl"], licence="MIT")
+    monkeypatch.chdir(tmp_path / "my")
+    rows = list(Files(settings, root=tmp_path).rows())
+    assert [row["origin"] for row in rows] == ["my/rows.jsonl:1", "my/rows.jsonl:2"]
+    assert str(tmp_path) not in str(rows)
+    with pytest.raises(BadData, match=r"^my/rows\.jsonl: the file does not exist"):
+        list(Files(settings).rows())
