@@ -6,11 +6,11 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-CHECK = "check"
+CHECK_FUNCTION = "check"
 """The function of HumanEval's form: its one argument is the function to be tested (Chen et al. 2021)."""
 
 _UNITTEST = re.compile(r"assert[A-Z]\w*|fail[A-Z]\w*")
-Function = ast.FunctionDef | ast.AsyncFunctionDef
+FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def parsed(source: str) -> ast.Module | None:
@@ -130,15 +130,15 @@ def asserts(tree: ast.AST) -> bool:
     )
 
 
-def entry_points(tree: ast.Module) -> Iterator[Function | ast.ClassDef]:
+def entry_points(tree: ast.Module) -> Iterator[FunctionNode | ast.ClassDef]:
     """Yield the definitions that a test runner calls by itself: `check`, `test…` and test cases of unittest."""
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
             if is_case(node) or (node.name.startswith("Test") and not node.bases):
                 yield node
-        elif isinstance(node, Function):
+        elif isinstance(node, FunctionNode):
             takes_candidate = len(node.args.posonlyargs + node.args.args) == 1
-            if node.name.startswith("test") or (node.name == CHECK and takes_candidate):
+            if node.name.startswith("test") or (node.name == CHECK_FUNCTION and takes_candidate):
                 yield node
 
 
@@ -169,7 +169,7 @@ def silent_test(tests: Sequence[str]) -> str | None:
     for test, tree in trees:
         entries = {id(node) for node in entry_points(tree)}
         for node in tree.body:
-            if isinstance(node, Function | ast.ClassDef):
+            if isinstance(node, FunctionNode | ast.ClassDef):
                 runs = id(node) in entries or node.name in calls
                 if asserts(node) and not runs:
                     return test

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 
-from bilora.sandbox.assertions import Function, constant_truth, ends_in_failure, expects_exception, is_unittest
-from bilora.sandbox.program_names import CANDIDATE
+from bilora.sandbox.assertions import FunctionNode, constant_truth, ends_in_failure, expects_exception, is_unittest
+from bilora.sandbox.program_names import CANDIDATE_NAME
 
 BEGIN, COMPARE, DECIDE, EXPECTED = "_bilora_begin", "_bilora_compare", "_bilora_decide", "_bilora_expected"
-"""Names under which an instrumented test finds its recorder; see `instrumented`."""
+"""TopLevelNames under which an instrumented test finds its recorder; see `instrumented`."""
 
 
 def instrumented(tree: ast.Module, subject: Subject, fresh: Iterable[str] = ()) -> ast.Module:
@@ -29,10 +29,10 @@ def instrumented(tree: ast.Module, subject: Subject, fresh: Iterable[str] = ()) 
 
 
 class Subject:
-    """Names that hold what the program gave, followed through assignments until nothing is added."""
+    """TopLevelNames that hold what the program gave, followed through assignments until nothing is added."""
 
     def __init__(self, roots: Iterable[str]) -> None:
-        self._roots = {*roots, CANDIDATE}
+        self._roots = {*roots, CANDIDATE_NAME}
         self._names = {*self._roots, ".stdout", ".getvalue"}  # what the program printed
         self._parameters: dict[str, list[str]] = {}
 
@@ -41,7 +41,7 @@ class Subject:
         self._parameters |= {
             node.name: [one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
             for node in ast.walk(tree)
-            if isinstance(node, Function)
+            if isinstance(node, FunctionNode)
         }
         before = -1
         while before != len(self._names):

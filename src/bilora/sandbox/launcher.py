@@ -20,7 +20,7 @@ from bilora.protocols import Progress, no_progress
 from bilora.records import Outcome, Program
 from bilora.sandbox.confinement import Layers, Limits
 from bilora.sandbox.spawning import spawn
-from bilora.sandbox.wire import Channel, Closed
+from bilora.sandbox.wire import Channel, ChannelClosed
 
 _GRACE_S = 15.0
 BOUNDS = {"cpu_s": (0.01, 86_400.0), "wall_s": (0.01, 2 * 86_400.0 + 1), "memory_mb": (1, 2**20)}
@@ -143,7 +143,7 @@ class _Worker:
         for _ in range(2):
             try:
                 outcome = self._try(program)
-            except (Closed, TimeoutError, OSError) as error:
+            except (ChannelClosed, TimeoutError, OSError) as error:
                 fault = f"the sandbox's own process failed twice ({type(error).__name__})"
                 self.stop()
                 continue

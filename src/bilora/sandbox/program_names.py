@@ -12,19 +12,19 @@ from dataclasses import dataclass
 
 from bilora.sandbox.assertions import parsed
 
-CANDIDATE = "candidate"
+CANDIDATE_NAME = "candidate"
 """What a test may call the function under test, whatever its name is."""
 
 
 @dataclass(frozen=True)
-class Names:
-    """Names at a module's top level: those that its code `binds`, and those that it `uses` and does not bind."""
+class TopLevelNames:
+    """Names at a module's top level: those that its code `binds`, and those that it `uses` without binding them."""
 
     binds: frozenset[str]
     uses: frozenset[str]
 
 
-def names(sources: Iterable[str]) -> Names:
+def names(sources: Iterable[str]) -> TopLevelNames:
     """Collect the names of sources that share one module, builtins included; what does not parse has none."""
     binds: set[str] = set()
     uses: set[str] = set()
@@ -33,7 +33,7 @@ def names(sources: Iterable[str]) -> Names:
             _collect(symtable.symtable(source, "<test>", "exec"), binds, uses, top=True)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
-    return Names(frozenset(binds), frozenset(uses - binds))
+    return TopLevelNames(frozenset(binds), frozenset(uses - binds))
 
 
 def _collect(table: symtable.SymbolTable, binds: set[str], uses: set[str], *, top: bool) -> None:
@@ -60,7 +60,7 @@ def of_the_program(used: Iterable[str], bound: Iterable[str], code: str) -> set[
     if not builtin:
         return free
     defined = set(defined_names(code))
-    about_others = CANDIDATE in free or not defined.isdisjoint(free - builtin)
+    about_others = CANDIDATE_NAME in free or not defined.isdisjoint(free - builtin)
     return free - (builtin if about_others else builtin - defined)
 
 
