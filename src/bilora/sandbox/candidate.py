@@ -18,7 +18,7 @@ from bilora.sandbox.values import NotSerializable, encode_value
 from bilora.sandbox.wire import MAX_BYTES, Channel
 
 if TYPE_CHECKING:
-    from bilora.sandbox.messages import CallbackResult, Question, QuestionOrResult, Reply
+    from bilora.sandbox.messages import CallbackResult, CandidateReply, Question, QuestionOrResult
 
 
 def run_candidate(descriptor: int, limits: Limits, layers: Layers) -> NoReturn:
@@ -47,7 +47,7 @@ class _Candidate:
     def answer(self, question: Question) -> None:
         """Answer one question. The reply has the id of the last one received: callbacks may have brought others."""
         self._id = question["id"]
-        reply: Reply
+        reply: CandidateReply
         try:
             reply = self._reply_to(question)
             if len(json.dumps(reply)) > MAX_BYTES:
@@ -61,7 +61,7 @@ class _Candidate:
                 reply["raised"] = self._objects.write(error)
         self._channel.send({"id": self._id, **reply})
 
-    def _reply_to(self, question: Question) -> Reply:
+    def _reply_to(self, question: Question) -> CandidateReply:
         if "expression" in question:
             code = compile(question["expression"], "<test>", "eval", dont_inherit=True)
             return {"value": encode_value(eval(code, self._namespace))}

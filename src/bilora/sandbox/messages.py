@@ -81,7 +81,7 @@ class EvaluateExpression(TypedDict):
 
 @final
 class DescribeNames(TypedDict):
-    """From the tester to the candidate: say what the program has under each name."""
+    """From the tester to the candidate: describe what the program has under each name."""
 
     id: str
     names: list[str]
@@ -119,7 +119,7 @@ class CallbackResult(TypedDict):
 QuestionOrResult: TypeAlias = ExecuteStatements | EvaluateExpression | DescribeNames | PerformOperation | CallbackResult
 
 
-class Reply(TypedDict, total=False):
+class CandidateReply(TypedDict, total=False):
     """From the candidate: one of `value`, `raised`, `failure` and `callback`, and what happened besides.
 
     Fields:

@@ -18,7 +18,7 @@ from bilora.sandbox.operations import BASES, DECISIVE, NEUTRAL, REMOTE_OPERATION
 from bilora.sandbox.values import NotSerializable, Readers, decode_value, encode_value
 
 if TYPE_CHECKING:
-    from bilora.sandbox.messages import Description, Json, PerformOperation, Reply
+    from bilora.sandbox.messages import CandidateReply, Description, Json, PerformOperation
 
     Place = tuple[int, int | str]
 
@@ -71,7 +71,7 @@ class Objects:
             return "object", self.write(value)
         return "plain", None
 
-    def perform(self, wanted: PerformOperation) -> Reply:
+    def perform(self, wanted: PerformOperation) -> CandidateReply:
         """Perform an operation and return its value, with the arguments, of this or an earlier one, that were changed.
 
         With `printing`, what it prints is returned too. `updates` are changes that the test made to containers of the
@@ -93,7 +93,7 @@ class Objects:
         before = self._references()
         # 3) perform the operation
         printed = io.StringIO() if wanted["printing"] else None
-        reply: Reply
+        reply: CandidateReply
         try:
             with contextlib.redirect_stdout(printed) if printed else contextlib.nullcontext():
                 result = self._operation(wanted["operation"])(*arguments, **keywords)

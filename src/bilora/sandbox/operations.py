@@ -7,7 +7,10 @@ import importlib
 import operator
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
 
 BASES: tuple[type, ...] = (list, dict, set)
 """Mutable builtin classes. An object of a class that extends one stays with the program, for its content changes."""
@@ -26,7 +29,7 @@ NEUTRAL = (
 )
 """Special methods that never receive what the test expects, and whose values are data."""
 
-_loop: Any = None  # asyncio's, which is loaded only for programs that name it
+_loop: asyncio.AbstractEventLoop | None = None  # asyncio is loaded only for programs that name it
 
 
 def _run(awaitable: Awaitable[object]) -> object:

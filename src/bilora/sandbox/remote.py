@@ -21,7 +21,7 @@ from bilora.sandbox.proxies import Undecidable, extend_value, is_remote, make_pr
 from bilora.sandbox.values import NotSerializable, Readers, decode_value, encode_value
 
 if TYPE_CHECKING:
-    from bilora.sandbox.messages import ClassFields, Json, Reply
+    from bilora.sandbox.messages import CandidateReply, ClassFields, Json
 
 _FUNCTIONS = (
     *(types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.MethodDescriptorType, type(len)),
@@ -47,7 +47,7 @@ class RemoteProgram:
     value of the test in an operation that could decide an assert.
     """
 
-    def __init__(self, exchange: Callable[[Mapping[str, object]], Reply]) -> None:
+    def __init__(self, exchange: Callable[[Mapping[str, object]], CandidateReply]) -> None:
         """Take a function that sends one message and returns the reply; of that, only the id has been checked."""
         self._exchange = exchange
         self._callbacks: list[Callable[..., object]] = []
@@ -139,7 +139,7 @@ class RemoteProgram:
         """Turn tagged data of the program into a value."""
         return decode_value(tagged, self._readers)
 
-    def _ask(self, question: Mapping[str, object]) -> Reply:
+    def _ask(self, question: Mapping[str, object]) -> CandidateReply:
         """Send a question, and serve the calls of the test's own functions that come before the reply."""
         reply = self._exchange(question)
         while "callback" in reply:
@@ -176,10 +176,10 @@ class RemoteProgram:
 
     def _class(self, module: str, name: str, number: int, bases: list[ClassFields]) -> type[BaseException]:
         """Return the class of an exception: the library's, or one that is made here and stands for the program's."""
-        found = _library_class(module, name)
-        if found is None and number in self._classes:
-            found = self._classes[number]
-        if found is None:
+        exception = _library_class(module, name)
+        if exception is None and number in self._classes:
+            exception = self._classes[number]
+        if exception is None:
             above = tuple(self._class(*base) for base in bases) or (Exception,)
             perform = self.perform
             methods: dict[str, object] = {
@@ -189,23 +189,23 @@ class RemoteProgram:
                 "__init__": lambda *_, **__: None,
                 "_bilora_class": number,
             }
-            found = self._classes[number] = type(name, above, methods)
-        return found
+            exception = self._classes[number] = type(name, above, methods)
+        return exception
 
     def _error(
         self, kind: ClassFields, number: int, text: str, args: Json, attributes: Json, cause: Json
     ) -> BaseException:
         """Rebuild an exception of the program; its class may refuse the arguments that it had."""
-        found = self._class(*kind)
+        exception = self._class(*kind)
         arguments = self.read(args) if args is not None else [text]
         error: BaseException
         try:
-            if "_bilora_class" in vars(found):
+            if "_bilora_class" in vars(exception):
                 raise TypeError  # its constructor would call the program
-            error = found(*arguments)
+            error = exception(*arguments)
         except Exception:
             try:
-                error = BaseException.__new__(found)
+                error = BaseException.__new__(exception)
             except TypeError:
                 error = Exception(text)
             error.args = tuple(arguments)

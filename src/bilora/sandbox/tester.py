@@ -29,7 +29,7 @@ from bilora.sandbox.values import NotSerializable
 from bilora.sandbox.wire import Channel
 
 if TYPE_CHECKING:
-    from bilora.sandbox.messages import Reply, TestReport
+    from bilora.sandbox.messages import CandidateReply, TestReport
 
 _T = TypeVar("_T")
 _SHOWN_CHARS = 100
@@ -218,13 +218,13 @@ class _Tester:
             "outside": recorder.outside - outside,
         }
 
-    def _exchange(self, question: Mapping[str, object]) -> Reply:
+    def _exchange(self, question: Mapping[str, object]) -> CandidateReply:
         nonce = secrets.token_hex(16)
         self._channel.send({"ask": {"id": nonce, **question}})
         reply = json.loads(self._channel.receive())
         if not isinstance(reply, dict) or reply.get("id") != nonce:
             raise NotSerializable("was answered out of turn")
-        claimed: Reply = reply  # type: ignore[assignment]  # RemoteProgram survives other parts too
+        claimed: CandidateReply = reply  # type: ignore[assignment]  # RemoteProgram survives other parts too
         return claimed
 
 
