@@ -9,7 +9,6 @@ from typing import Literal, NotRequired, TypeAlias, TypedDict, final
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
-
 ClassFields: TypeAlias = "tuple[str, str, int, list[ClassFields]]"
 """An exception's class: its module, name and number, and its bases, which are described alike."""
 
