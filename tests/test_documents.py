@@ -141,7 +141,7 @@ def test_an_anchor_may_be_merged_and_overridden(path: Path) -> None:
         (b"a: !!python/name:os.system ''\n", "could not determine a constructor"),
         (b"a: *nowhere\n", "found undefined alias 'nowhere'"),
         (b"? [a, b]\n: 1\n", "unhashable key"),
-        (b"a: \x07\n", "the character '\\x07' may not stand in it"),
+        (b"a: \x07\n", "the character '\\x07' is not allowed in it"),
         (b"{a: " * 5000, "nested too deeply"),
         ("a: é\n".encode("cp1252"), "line 1: the file is not UTF-8 (byte 0xe9 at position 3)"),
         ("a: 1\nb: \u4e2d\n".encode("gb18030"), "line 2: the file is not UTF-8"),

@@ -93,7 +93,7 @@ def test_a_hub_base_without_a_pinned_revision_is_refused(faults: Any) -> None:
 
 def test_a_package_in_two_splits_is_refused(faults: Any) -> None:
     said = faults(lambda document: document["tasks"]["docstring"]["source"]["train"].append("rich"))
-    assert "'rich' stands twice" in said
+    assert "'rich' is named twice" in said
 
 
 def test_a_gate_that_can_never_pass_is_refused(faults: Any) -> None:

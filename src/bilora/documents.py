@@ -70,7 +70,7 @@ def _integer(loader: _Loader, node: yaml.ScalarNode) -> int | Ambiguous:
     text = loader.construct_scalar(node)
     try:
         return int(text, 0 if text.lstrip("+-")[:2] in ("0x", "0o") else 10)
-    except ValueError:  # it has more digits than Python reads, or `!!int` stands before a word
+    except ValueError:  # it has more digits than Python reads, or `!!int` precedes a word
         return Ambiguous(text)
 
 
@@ -159,7 +159,7 @@ def _message(kind: str, value: object, message: str) -> str:
 
 
 def parse_document(path: Path, kind: type[T], document: object, extra: list[str]) -> T:
-    """Turn a parsed file into its type.
+    """Return a parsed file as its type.
 
     Raises:
         ParamsError: with `extra` and every fault of its own, each with its place.
@@ -181,7 +181,7 @@ def parse_document(path: Path, kind: type[T], document: object, extra: list[str]
 
 
 def load_yaml(path: Path, *, absent: str = "") -> tuple[object, list[str]]:
-    """Read a YAML file; return its content, and the faults of its keys that stand twice.
+    """Read a YAML file; return its content, and its duplicate keys as faults.
 
     Args:
         absent: what to do if there is no such file.
@@ -212,7 +212,7 @@ def load_yaml(path: Path, *, absent: str = "") -> tuple[object, list[str]]:
 def _not_yaml(error: yaml.YAMLError) -> str:
     """Say in one line where a file is no YAML, and why."""
     if isinstance(error, yaml.reader.ReaderError):
-        return f"not YAML: the character {chr(error.character)!a} may not stand in it (position {error.position})"
+        return f"not YAML: the character {chr(error.character)!a} is not allowed in it (position {error.position})"
     if not isinstance(error, yaml.MarkedYAMLError):
         return f"not YAML: {error}"
     mark = error.problem_mark

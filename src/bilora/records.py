@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 Role = Literal["system", "user", "assistant"]
 Split = Literal["train", "validation", "test", "prompt"]
 """`prompt` rows are few-shot examples by their source's own rule: kept by data-process, in no split."""
-Row = Mapping[str, Any]
+Row = Mapping[str, object]
 """A raw row as a source delivers it; each task's `sample` gives it meaning."""
 
 EventId = Annotated[str, Field(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]

@@ -44,7 +44,7 @@ def describe_os_error(error: OSError) -> str:
 
 
 def path_error(path: Path, error: OSError) -> BiloraError:
-    """Return what to raise for an error of a path that somebody named."""
+    """Return what to raise for an error of a path that a user named."""
     code, *_ = _CAUSES.get(error.errno or 0, (_MACHINE,))
     what = describe_os_error(error)
     return BadData(path, what) if code == _INPUT else Infrastructure(f"{path}: {what}")

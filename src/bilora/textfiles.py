@@ -48,10 +48,10 @@ def decode_text(data: bytes) -> str:
 
 
 def read_text(path: Path) -> str:
-    """Read a text file that somebody named.
+    """Read a text file that a user named.
 
     Raises:
-        BadData: it is absent, cannot be read, or is no text.
+        BadData: it is absent, cannot be read, or is not text.
         Infrastructure: this user or this machine may not read it.
     """
     try:

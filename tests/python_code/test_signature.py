@@ -5,12 +5,12 @@ import textwrap
 
 import pytest
 
-from bilora.python_code.signature import Unshowable, asked_name, definitions, visible_signatures
+from bilora.python_code.signature import Unshowable, called_name, definitions, visible_signatures
 
 
 def signature(code: str, *tests: str) -> str:
     tree = ast.parse(textwrap.dedent(code))
-    name = asked_name(tree, tests[0])
+    name = called_name(tree, tests[0])
     assert name is not None
     return visible_signatures(tree, name, tests)
 
@@ -179,7 +179,7 @@ def test_what_the_setup_gives_is_not_asked_for() -> None:
 
 @pytest.mark.parametrize("test", ["assert other(1)", "assert f(", "f = 1\nprint(f)", "assert True"])
 def test_a_test_that_uses_nothing_of_the_code_names_nothing(test: str) -> None:
-    assert asked_name(ast.parse("def f(a): pass"), test) is None
+    assert called_name(ast.parse("def f(a): pass"), test) is None
 
 
 def test_definitions_in_functions_and_classes_are_no_definitions() -> None:

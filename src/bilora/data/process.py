@@ -76,13 +76,13 @@ def _read(task: Task, raw: Path, rules: Processing, drops: Drops, progress: Prog
         else:
             samples.append(sample)
             if sample.tests:
-                continue  # its row is finished when the sandbox has spoken
+                continue  # its row is finished when the sandbox has run its tests
         progress(1)
     return rows, samples
 
 
 def _sample(task: Task, row: Row) -> Sample | Drop:
-    """Return what the task makes of a row; a row that it stumbles over is a Drop too."""
+    """Return what the task makes of a row; a row on which it raises an error is a Drop too."""
     if REFUSED in row:
         return Drop.model_validate(row[REFUSED])
     try:
@@ -111,7 +111,7 @@ _REFUSALS = {
 def _execute(
     samples: list[Sample], sandbox: Sandbox, drops: Drops, progress: Progress
 ) -> tuple[list[Sample], ExecutionCounts]:
-    """Keep the samples whose reference passes its own tests; those without tests are kept unseen."""
+    """Keep the samples whose reference passes its own tests; those without tests are kept unchecked."""
     tested = [sample for sample in samples if sample.tests]
     programs = (Program(code=sample.target, setup=sample.setup, tests=sample.tests) for sample in tested)
     failed: set[int] = set()

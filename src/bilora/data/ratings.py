@@ -42,7 +42,7 @@ def from_ratings(
     rules: Processing,
     withdrawn: Set[str] = frozenset(),
 ) -> Rated:
-    """Take of one task's pairs what `splitting` asks for, each row checked as any other sample is.
+    """Return what `splitting` wants of one task's pairs, each row checked like any other sample.
 
     Args:
         trained: the training split as it is; an edit that says the same adds nothing.
@@ -51,7 +51,7 @@ def from_ratings(
         withdrawn: the ratings that were deleted or withdrawn, also after the pairs were written.
     """
     drops, known = Drops(), DuplicateIndex(rules, held_out)
-    asked = {" ".join(words(sample.prompt)) for sample in held_out}
+    questions = {" ".join(words(sample.prompt)) for sample in held_out}
 
     def kept(rows: Iterable[_P]) -> Iterator[tuple[Sample, _P]]:
         for row in rows:
@@ -66,7 +66,7 @@ def from_ratings(
                 drops.add_sample(INCOMPLETE, sample)
                 continue
             repeated = known.repeated(sample)
-            if " ".join(words(sample.prompt)) in asked:
+            if " ".join(words(sample.prompt)) in questions:
                 drops.add_sample(HELD_OUT, sample)
             elif repeated:
                 drops.add_sample(HELD_OUT, sample, f"{repeated[0]}: {repeated[1].source}")
@@ -130,7 +130,7 @@ def _is_whole(task: Task, sample: Sample, row: SftPair | DpoPair) -> bool:
 
 
 def _sample(task: Task, row: SftPair | KtoPair | DpoPair) -> Sample:
-    """Read a row as the question it asks and the answer it praises or judges."""
+    """Return a row's question and answer as a sample."""
     prompt = row.prompt[-1].content
     return Sample.create(
         task=task.name,

@@ -1,7 +1,7 @@
 """When two samples are the same question.
 
 Samples with tests are programs. Two are the same if the statement reads the same, or if the programs
-are equal once formatting and chosen names are put aside. Likeness is not enough there: exercises
+are equal without formatting and chosen names. Likeness is not enough there: exercises
 resemble each other on purpose, and one operator more is another task.
 
 Samples without tests are judged by likeness: MinHash (Broder 1997) over the prompt's word triples
@@ -41,7 +41,7 @@ def words(text: str) -> list[str]:
 
 
 def statement(sample: Sample) -> str:
-    """Return the prompt's first paragraph as words: what is asked, without signature and visible test."""
+    """Return the prompt's first paragraph as words: the question without signature and visible test."""
     return " ".join(words(sample.prompt.partition("\n\n")[0]))
 
 
@@ -92,25 +92,25 @@ def ngrams(text: str, n: int) -> set[str]:
 
 
 @dataclass(frozen=True)
-class _Mark:
-    """What is compared of one sample: equal values under a rule, or like sets of shingles."""
+class _Fingerprint:
+    """What is compared of one sample: exact values by rule, or a set of shingles."""
 
     exact: dict[str, str] = field(default_factory=dict)
     shingles: frozenset[int] = frozenset()
 
 
-def _mark(sample: Sample, *, as_program: bool = False) -> _Mark:
+def _fingerprint(sample: Sample, *, as_program: bool = False) -> _Fingerprint:
     if sample.tests or as_program:
-        asked, answered = statement(sample), program_hash(sample.target)
-        return _Mark(exact={STATEMENT: asked, PROGRAM: answered, REPETITION: f"{answered} {asked}"})
+        question, code = statement(sample), program_hash(sample.target)
+        return _Fingerprint(exact={STATEMENT: question, PROGRAM: code, REPETITION: f"{code} {question}"})
     sequence = words(sample.prompt)
     starts = range(max(1, len(sequence) - _SHINGLE + 1))
     triples = (" ".join(sequence[start : start + _SHINGLE]) for start in starts)
-    return _Mark(shingles=frozenset(zlib.crc32(triple.encode()) for triple in triples))
+    return _Fingerprint(shingles=frozenset(zlib.crc32(triple.encode()) for triple in triples))
 
 
 class DuplicateIndex:
-    """Samples seen so far, to ask whether another one repeats one of them."""
+    """The samples so far, searched for one that another sample repeats."""
 
     def __init__(self, rules: Processing, samples: Iterable[Sample] = ()) -> None:
         self._threshold = rules.near_duplicate
@@ -119,49 +119,49 @@ class DuplicateIndex:
         self._empty = MinHash(num_perm=_PERMUTATIONS, hashfunc=int)
         self._shingled: list[tuple[frozenset[int], Sample]] = []
         for sample in samples:
-            self._add(sample, _mark(sample))
+            self._add(sample, _fingerprint(sample))
 
     def repeated(self, sample: Sample) -> tuple[str, Sample] | None:
-        """Return by which rule, and whom, a sample repeats: for programs either half is enough.
+        """Return the rule by which a sample repeats another, and that one: for programs either half is enough.
 
         A sample without tests, as a rating gives it, is a program too where the known ones are.
         """
-        if not sample.tests and (like := self._like(_mark(sample))):
+        if not sample.tests and (like := self._near_duplicate(_fingerprint(sample))):
             return LIKENESS, like
         if sample.tests or self._exact:
-            for rule, value in _mark(sample, as_program=True).exact.items():
+            for rule, value in _fingerprint(sample, as_program=True).exact.items():
                 if twin := self._exact.get((rule, value)):
                     return rule, twin
         return None
 
     def find_or_add(self, sample: Sample) -> Sample | None:
-        """Return whom a sample adds nothing to, else remember it: programs must agree in both halves."""
-        mark = _mark(sample)
-        both = (REPETITION, mark.exact.get(REPETITION, ""))
-        twin = self._exact.get(both) if sample.tests else self._like(mark)
+        """Return the sample that this one duplicates, else add it: programs must agree in both halves."""
+        fingerprint = _fingerprint(sample)
+        both = (REPETITION, fingerprint.exact.get(REPETITION, ""))
+        twin = self._exact.get(both) if sample.tests else self._near_duplicate(fingerprint)
         if twin is None:
-            self._add(sample, mark)
+            self._add(sample, fingerprint)
         return twin
 
-    def _add(self, sample: Sample, mark: _Mark) -> None:
+    def _add(self, sample: Sample, fingerprint: _Fingerprint) -> None:
         if sample.tests:
-            for rule, value in mark.exact.items():
+            for rule, value in fingerprint.exact.items():
                 self._exact.setdefault((rule, value), sample)
         else:
-            self._near.insert(len(self._shingled), self._sketch(mark))
-            self._shingled.append((mark.shingles, sample))
+            self._near.insert(len(self._shingled), self._sketch(fingerprint))
+            self._shingled.append((fingerprint.shingles, sample))
 
-    def _sketch(self, mark: _Mark) -> MinHash:
-        sketch = self._empty.copy()  # drawing its permutations anew costs ten times the hashing
-        sketch.update_batch(sorted(mark.shingles))
+    def _sketch(self, fingerprint: _Fingerprint) -> MinHash:
+        sketch = self._empty.copy()  # drawing its permutations again costs ten times the hashing
+        sketch.update_batch(sorted(fingerprint.shingles))
         return sketch
 
-    def _like(self, mark: _Mark) -> Sample | None:
+    def _near_duplicate(self, fingerprint: _Fingerprint) -> Sample | None:
         if not self._shingled:
             return None
-        places: list[int] = sorted(self._near.query(self._sketch(mark)))
+        places: list[int] = sorted(self._near.query(self._sketch(fingerprint)))
         for place in places:
             others, other = self._shingled[place]
-            if len(mark.shingles & others) >= self._threshold * len(mark.shingles | others):
+            if len(fingerprint.shingles & others) >= self._threshold * len(fingerprint.shingles | others):
                 return other
         return None

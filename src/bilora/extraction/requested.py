@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from bilora.extraction.python import parse
-from bilora.python_code.signature import BUILTIN_NAMES
+from bilora.python_code.signature import BUILTINS
 from bilora.python_code.source import normalized
 
 _SIGNATURE = re.compile(r"^[ \t>]*(?:Signature:[ \t]*)?`?((?:async[ \t]+)?def[ \t]+(\w+)[ \t]*\()", re.M)
@@ -57,7 +57,7 @@ def requested_function(prompt: str) -> RequestedFunction:
 def _called(test: str) -> str | None:
     """Return the first name that a test calls and that is no builtin."""
     calls = [node.func for node in ast.walk(parse(test) or ast.Module([], [])) if isinstance(node, ast.Call)]
-    names = [func for func in calls if isinstance(func, ast.Name) and func.id not in BUILTIN_NAMES]
+    names = [func for func in calls if isinstance(func, ast.Name) and func.id not in BUILTINS]
     return min(names, key=lambda func: func.col_offset).id if names else None
 
 

@@ -1,7 +1,7 @@
-"""Muon (Jordan et al. 2024) in the precision that it is told.
+"""Muon (Jordan et al. 2024) in a given precision.
 
 torch.optim.Muon iterates in bf16 wherever it runs, which a CPU without 16-bit units emulates. Here all matrices of one
-shape are iterated side by side, in 32 bit where that is faster; studies/muon.py tells what that gains.
+shape are iterated side by side, in 32 bit where that is faster; studies/muon.py measures the gain.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Take one step with the gradients that are there."""
+        """Take one step with the current gradients."""
         for group in self.param_groups:
             shapes: dict[torch.Size, list[Parameter]] = defaultdict(list)
             for one in group["params"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from bilora.python_code.signature import Function, asked_name, definitions, free_names
+from bilora.python_code.signature import Function, called_name, definitions, free_names
 from bilora.python_code.source import parse
 
 _CANDIDATE, _CHECK = "candidate", "check"
@@ -27,11 +27,11 @@ def candidate_name(tree: ast.Module, tests: Sequence[str]) -> str:
     what they help.
     """
     known = definitions(tree)
-    trees = [asked for test in tests if (asked := parse(test))]
-    checked = (argument.id for asked in trees for argument in _checked(asked) if isinstance(argument, ast.Name))
+    trees = [parsed for test in tests if (parsed := parse(test))]
+    checked = (argument.id for parsed in trees for argument in _checked(parsed) if isinstance(argument, ast.Name))
     name = next((name for name in checked if name in known), None)
     if name is None and not _leaves_open(tests[0]):
-        return asked_name(tree, tests[0]) or ""
+        return called_name(tree, tests[0]) or ""
     functions = [name for name, node in known.items() if isinstance(node, Function | ast.Lambda)]
     return name or next(reversed(functions), "")
 

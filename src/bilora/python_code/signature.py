@@ -18,7 +18,7 @@ from bilora.python_code.source import parse
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.expr
 """What a name is bound to: a function, a class, or the value of an assignment."""
 
-BUILTIN_NAMES = frozenset(dir(builtins))
+BUILTINS = frozenset(dir(builtins))
 GENERICS = {
     **{"List": "list", "Dict": "dict", "Set": "set", "FrozenSet": "frozenset", "Tuple": "tuple", "Type": "type"},
     "Text": "str",
@@ -86,16 +86,16 @@ def free_names(node: ast.AST) -> set[str]:
     return read - bound
 
 
-def asked_name(tree: ast.Module, test: str) -> str | None:
+def called_name(tree: ast.Module, test: str) -> str | None:
     """Return the name that a test calls: of several the first function in the code, else the first class."""
-    asked = parse(test)
-    if asked is None:
+    parsed = parse(test)
+    if parsed is None:
         return None
     known = definitions(tree)
     called = {
-        node.func.id for node in ast.walk(asked) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        node.func.id for node in ast.walk(parsed) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
-    used = free_names(asked) | called
+    used = free_names(parsed) | called
     found = [name for name in known if name in called] + [name for name in known if name in used]
     return next((name for name in found if not isinstance(known[name], ast.ClassDef)), next(iter(found), None))
 
@@ -109,7 +109,7 @@ def visible_signatures(tree: ast.Module, name: str, tests: Iterable[str], *, giv
         Unshowable: an answer could not keep to what would be shown.
     """
     writer = _Writer(tree)
-    used = {other for test in tests if (asked := parse(test)) for other in free_names(asked)}
+    used = {other for test in tests if (parsed := parse(test)) for other in free_names(parsed)}
     if given:
         used -= {*definitions(given), *imports(given)}
     names = [name, *(other for other in writer.known if other in used and other != name)]
@@ -214,7 +214,7 @@ class _Writer:
                 constants[name] = own
             elif own is None and name in self._imports:
                 self.needed.add(self._imports[name])
-            elif own is not None or name not in BUILTIN_NAMES:
+            elif own is not None or name not in BUILTINS:
                 raise Unshowable(f"{place} in the signature needs {name}, which an answer does not have")
         return _Constants(constants).visit(copy.deepcopy(value)) if constants else value
 
@@ -226,7 +226,7 @@ class _Writer:
             case ast.Name(id=name) | ast.Attribute(value=ast.Name(), attr=name):
                 if name in self.known:
                     return None
-                if isinstance(node, ast.Name) and name in BUILTIN_NAMES:
+                if isinstance(node, ast.Name) and name in BUILTINS:
                     return node
                 return ast.Name(GENERICS[name]) if name in GENERICS else None
             case ast.Subscript(value=ast.Name(id="Optional") | ast.Attribute(attr="Optional"), slice=inner):
@@ -244,7 +244,7 @@ class _Writer:
         return None
 
     def _union(self, parts: Sequence[ast.expr]) -> ast.expr | None:
-        """Join types by `|`, which no quoted type bears."""
+        """Join types by `|`, which a quoted type does not support."""
         whole: ast.expr | None = None
         for part in parts:
             plain = self._annotation(part)

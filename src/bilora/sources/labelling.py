@@ -12,7 +12,7 @@ from bilora.records import Drop, Row
 from bilora.rows import Forms, RowForm, columns, excerpt, is_absent, kind, missing, word
 
 GROUP_COLUMNS = ("repo", "repository_name", "task_id")
-"""Columns of well-known datasets that name what a split must not tear apart, best first."""
+"""Columns of well-known datasets that name what a split must not separate, best first."""
 LICENCE_COLUMNS = ("licence", "license")
 LABEL_COLUMNS = frozenset((*RowForm.model_fields, *GROUP_COLUMNS, *LICENCE_COLUMNS))
 ORIGIN, REFUSED = "origin", "drop"

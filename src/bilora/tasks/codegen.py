@@ -177,9 +177,9 @@ def _answer(target: str) -> str:
 
 
 def _extract(text: str, prompt: str = "") -> str:
-    """Return the program of a reply: the block that defines the asked function, with the blocks it needs."""
-    asked = requested_function(prompt)
-    return extract_program(text, asked.name, asked.header)
+    """Return the program of a reply: the block that defines the requested function, with the blocks it needs."""
+    requested = requested_function(prompt)
+    return extract_program(text, requested.name, requested.header)
 
 
 TASK = Task(
@@ -189,7 +189,7 @@ TASK = Task(
     sample=_sample,
     answer=_answer,
     extract=_extract,
-    extract_asked=_extract,
+    extract_for_prompt=_extract,
     metrics=(Functional(),),
     example=(
         "Write a function to add up the even numbers of a list.\n\n"

@@ -53,7 +53,7 @@ def _name_words(name: str) -> list[str]:
 
 
 def summary(docstring: str) -> str:
-    """Return what stands before the first blank line or section, on one line."""
+    """Return what comes before the first blank line or section, on one line."""
     return first_paragraph(summary_text(docstring))
 
 
@@ -156,7 +156,7 @@ def question(code: str) -> str:
 
 
 def _ask(typed: str) -> str:
-    """Make the prompt of the function that somebody typed, without its docstring; of other text, the text."""
+    """Return the prompt for a typed function, without its docstring; for other text, the text."""
     found = find_function(typed)
     code = None if isinstance(found, str) else read_function(found.source)
     if code is None:
@@ -262,12 +262,12 @@ def _is_plain(value: ast.expr | None) -> bool:
 
 
 def _answer(target: str) -> str:
-    """The sentence itself."""
+    """Return the sentence itself."""
     return target
 
 
 def _extract(text: str, prompt: str = "") -> str:
-    """Return the sentence that a reply gives; of a reply with several functions, the one asked about."""
+    """Return the sentence that a reply gives; of a reply with several functions, the one that the prompt shows."""
     return extract_sentence(text, requested_function(prompt).name)
 
 
@@ -283,7 +283,7 @@ TASK = Task(
     sample=_sample,
     answer=_answer,
     extract=_extract,
-    extract_asked=_extract,
+    extract_for_prompt=_extract,
     metrics=(SmoothedBleu(), SacreMetrics()),
     example="def area(radius):\n    if radius < 0:\n        raise ValueError(radius)\n    return 3.14159 * radius**2",
     floors={

@@ -1,4 +1,4 @@
-"""The type of a task. Everything a task *does* stands in its own file beside this one."""
+"""The type of a task. Everything a task *does* is in its own file beside this one."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Task:
     `sample` turns a raw row into a sample or says which rule refused it. `forms` are the shapes of row that
     it reads: a source keeps their columns, and says so if no row has them. `answer` renders a
     reference as the assistant's turn, `extract` reads an assistant's turn back:
-    `extract(answer(target)) == target` for every sample. `extract_asked` is for a task in which the prompt
-    decides what the answer is; everybody reads through `read_answer`, which knows of both.
+    `extract(answer(target)) == target` for every sample. `extract_for_prompt` is for a task in which the prompt
+    decides what the answer is; all callers use `read_answer`, which chooses between them.
     The first name of `metrics[0]` is the headline.
     `floors` are trivial answers any useful model must beat. `well_formed` says whether an extracted answer
     has the form of one, right or wrong. `hide_tests` makes the sample that shows none of its tests.
@@ -42,14 +42,14 @@ class Task:
     floors: Mapping[str, Callable[[Sample], str]] = field(default_factory=dict)
     well_formed: Callable[[str], bool] = bool
     hide_tests: Callable[[Sample], Sample] | None = None
-    extract_asked: Callable[[str, str], str] | None = None
+    extract_for_prompt: Callable[[str, str], str] | None = None
     ask: Callable[[str], str] = str.strip
     apply: Callable[[str, str], Insertion] | None = None
     language: str | None = None
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """All that is measured of an answer, the headline first."""
+        """The names of all scores of an answer, the headline first."""
         return tuple(name for metric in self.metrics for name in metric.names)
 
     @property
@@ -59,12 +59,12 @@ class Task:
 
     def read_answer(self, text: str, prompt: str) -> str:
         """Read an assistant's turn back, as evaluation, page, feedback and training all do."""
-        return self.extract_asked(text, prompt) if self.extract_asked else self.extract(text)
+        return self.extract_for_prompt(text, prompt) if self.extract_for_prompt else self.extract(text)
 
     def messages(self, prompt: str) -> tuple[Message, ...]:
-        """The one chat that training, evaluation, app and server all send."""
+        """Return the chat that training, evaluation, app and server all send."""
         return (Message(role="system", content=self.system), Message(role="user", content=prompt))
 
     def requests(self, samples: Sequence[Sample], generation: Generation, seed: int) -> list[Request]:
-        """Ask every sample as the task is asked everywhere: in training's checkpoint choice as in the benchmark."""
+        """Return one request per sample, the same for training's choice of a checkpoint as for the benchmark."""
         return [Request(sample.id, self.messages(sample.prompt), generation.sampling(seed=seed)) for sample in samples]

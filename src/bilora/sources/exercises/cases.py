@@ -20,7 +20,7 @@ EMPTY: dict[ValueType, ExerciseValue] = {"numbers": [], "words": [], "text": "",
 
 
 class Unusable(Exception):
-    """A variant that cannot be asked: its code fails, its styles disagree, or a value is too large."""
+    """A variant that makes no exercise: its code fails, its styles disagree, or a value is too large."""
 
 
 def write_tests(chain: Sequence[Operation], name: str, parameter: str, rng: random.Random) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ class Operation(Record):
 
     `code` is, by form: map: the new element from `v`; filter: the condition on `v`; fold: the statement that updates
     `result` by `v`; expression: the whole expression in `{x}`. A fold also has its form as an `expression` and its
-    first value `start`. `{k}` stands for a small constant.
+    first value `start`. `{k}` is the place of a small constant.
 
     `instructions` are phrasings of the step as a command, `noun` names its result as a property of `{x}`.
     """

@@ -67,7 +67,7 @@ class Files:
             if left == 0:
                 return
             if "://" in path:
-                raise BadData(path, "is an address; download the file, and name it where it lies.")
+                raise BadData(path, "is an address; download the file and name its path.")
             columns = Columns(path, self._forms)
             entry = None
             for entry in entries(Path(path), wanted, root=self._root):

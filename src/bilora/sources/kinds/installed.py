@@ -37,7 +37,7 @@ class InstalledSource(SourceSettings):
         seen: set[str] = set()
         for name in (*self.train, *self.validation, *self.test):
             if name in seen:
-                raise ValueError(f"package {name!r} stands twice; a package belongs to one split")
+                raise ValueError(f"package {name!r} is named twice; a package belongs to one split")
             seen.add(name)
         return self
 
