@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from bilora.errors import BadData, MissingStep
-from bilora.records import Record
+from bilora.records import Record, Row
 from bilora.textfiles import read_text
 
 R = TypeVar("R", bound=Record)
@@ -65,12 +65,12 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
 
-def dump_json(value: Any, *, indent: int | None = None) -> str:
+def dump_json(value: object, *, indent: int | None = None) -> str:
     """Serialise with sorted keys, so equal values give equal bytes. NaN is refused."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True, indent=indent, allow_nan=False)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write JSON with sorted keys and a final newline."""
     write_text(path, dump_json(value, indent=2) + "\n")
 
@@ -88,12 +88,12 @@ def read_json(path: Path) -> Any:
         raise BadData(path, f"not JSON ({error}).", getattr(error, "lineno", None)) from None
 
 
-def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> int:
+def write_rows(path: Path, rows: Iterable[Row]) -> int:
     """Write JSON lines and return how many."""
     count = 0
     with atomic(path) as temporary, temporary.open("wb") as out:
         for row in rows:
-            out.write((dump_json(row) + "\n").encode("utf-8", errors="backslashreplace"))
+            out.write((dump_json(dict(row)) + "\n").encode("utf-8", errors="backslashreplace"))
             count += 1
     return count
 
@@ -151,7 +151,7 @@ def read_record(path: Path, kind: type[R]) -> R:
     return _parsed(path, kind, read_json(path))
 
 
-def _parsed(path: Path, kind: type[R], value: Any, line: int | None = None) -> R:
+def _parsed(path: Path, kind: type[R], value: object, line: int | None = None) -> R:
     try:
         return kind.model_validate(value)
     except ValidationError as error:
@@ -165,7 +165,7 @@ def sha256_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def sha256_json(value: Any) -> str:
+def sha256_json(value: object) -> str:
     """SHA-256 of a value's canonical JSON."""
     return sha256_bytes(dump_json(value).encode())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from bilora.errors import BadData
@@ -16,14 +15,9 @@ def download(source: Source, path: Path, *, progress: Progress = no_progress) ->
     Raises:
         BadData: the source has no rows, or one that JSON cannot hold.
     """
-
-    def rows() -> Iterator[dict[str, object]]:
-        for row in source.rows(progress=progress):
-            yield dict(row)
-
     with atomic(path) as temporary:
         try:
-            count = write_rows(temporary, rows())
+            count = write_rows(temporary, source.rows(progress=progress))
         except (TypeError, ValueError) as error:
             raise BadData(path, f"the source delivers a row that is not JSON ({error}).") from None
         if count == 0:

@@ -1,6 +1,6 @@
 """Read the program out of a model's reply.
 
-The asked name decides: of several blocks the last that implements it is the answer, together with
+The requested name decides: of several blocks the last that implements it is the answer, together with
 what it needs of the others. Without a name it is the last block that defines anything. What is in
 that block belongs to the answer, also a wrong assert or a call of `input()` at its end.
 """
@@ -35,7 +35,7 @@ def extract_program(text: str, name: str | None = None, header: str | None = Non
 
     Args:
         text: the reply as the model wrote it.
-        name: the function that was asked for, if known.
+        name: the function that the prompt requests, if known.
         header: its `def` line, for an answer that is a body alone.
 
     Returns:
@@ -166,7 +166,7 @@ def _source(code: str, node: ast.stmt) -> str:
 
 
 def _completed(blocks: list[Block], answer: str, header: str) -> str | None:
-    """Put the asked `def` line before an answer that is a function's body alone."""
+    """Put the requested `def` line before an answer that is a function's body alone."""
     texts = [block.text for block in reversed(blocks) if block.language is not None and block.is_python] or [answer]
     for text in texts:
         if len(text) > MAX_REPAIRED:

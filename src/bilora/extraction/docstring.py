@@ -87,7 +87,7 @@ def extract_sentence(text: str, name: str | None = None) -> str:
 
     Args:
         text: the reply as the model wrote it: a sentence, a docstring, or a function that has one.
-        name: the function that was asked about, for a reply that holds several.
+        name: the function of the prompt, for a reply that holds several.
     """
     try:
         return _unwrapped(_text(clean(text).strip(), name))

@@ -1,4 +1,4 @@
-"""Find out which function a prompt asks for."""
+"""Find the function that a prompt requests."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _MAX_PROMPT = 20_000
 
 @dataclass(frozen=True)
 class RequestedFunction:
-    """The function that a prompt asks for. `header` is its `def` line, where the prompt shows one."""
+    """The function that a prompt requests. `header` is its `def` line, where the prompt shows one."""
 
     name: str | None = None
     header: str | None = None
 
 
 def requested_function(prompt: str) -> RequestedFunction:
-    """Read the asked name: of the signature that is labelled so, else of the last one, of a test or of the sentence."""
+    """Return the requested function: of the labelled signature, else of the last signature, a test or the sentence."""
     text = normalized(prompt[:_MAX_PROMPT])
     if (label := _LABEL.search(text)) and (first := _DEFINITION.search(text[label.end() :])):
         shown = text[label.end() + first.start() :]

@@ -1,4 +1,4 @@
-"""Find the one function in a text that somebody typed, with the line ends as they were typed."""
+"""Find the one function in a typed text, with the line ends as they were typed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SEVERAL = "This text holds several functions; type the one that the docstring is
 
 @dataclass(frozen=True)
 class TypedFunction:
-    """A program, its tree, and the function in it that is asked about."""
+    """A program, its tree, and the function in it that the docstring is for."""
 
     code: str
     tree: ast.Module
