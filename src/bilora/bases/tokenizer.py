@@ -1,0 +1,53 @@
+"""What BiLoRA uses of a transformers tokenizer, as a type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, overload
+
+if TYPE_CHECKING:
+    import tokenizers
+
+
+class Tokenizer(Protocol):
+    """A tokenizer with a chat template: transformers' `PreTrainedTokenizerFast`.
+
+    Not to be confused with `backend_tokenizer`, the one of the library tokenizers that it wraps.
+    """
+
+    name_or_path: str
+    chat_template: str | None
+    padding_side: str
+    pad_token: str | None
+
+    @property
+    def backend_tokenizer(self) -> tokenizers.Tokenizer: ...
+    @property
+    def added_tokens_decoder(self) -> Mapping[int, tokenizers.AddedToken]: ...
+    @property
+    def all_special_tokens(self) -> Sequence[str]: ...
+    @property
+    def bos_token_id(self) -> int | None: ...
+    @property
+    def eos_token_id(self) -> int | None: ...
+    @property
+    def unk_token_id(self) -> int | None: ...
+    @property
+    def pad_token_id(self) -> int | None: ...
+
+    def __len__(self) -> int: ...
+    def __call__(self, text: str, *, add_special_tokens: bool = True) -> Mapping[str, list[int]]: ...
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str: ...
+    def apply_chat_template(
+        self, conversation: Sequence[Mapping[str, str]], *, tokenize: bool, add_generation_prompt: bool
+    ) -> object: ...
+    @overload
+    def convert_ids_to_tokens(self, ids: int) -> str: ...
+    @overload
+    def convert_ids_to_tokens(self, ids: list[int]) -> list[str]: ...
+    @overload
+    def convert_tokens_to_ids(self, tokens: str) -> int: ...
+    @overload
+    def convert_tokens_to_ids(self, tokens: list[str]) -> list[int]: ...
+    def save_pretrained(self, save_directory: Path) -> object: ...
