@@ -7,9 +7,13 @@ import re
 import secrets
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
+from bilora.bases.tokenizer import Tokenizer
 from bilora.errors import BadData
+
+if TYPE_CHECKING:
+    import tokenizers
 
 BRACKETED = re.compile(r"[<\[].*[>\]]", re.DOTALL)
 
@@ -20,7 +24,7 @@ class ControlTokens:
     An added token that is neither, such as a run of spaces or a word of some field, is a token of ordinary text.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         special = set(tokenizer.all_special_tokens)
         tokens = {
@@ -55,7 +59,7 @@ class ControlTokens:
         return all(number in written for number in ids if number in self.ids)
 
     @cached_property
-    def renamed(self) -> Any:
+    def renamed(self) -> tokenizers.Tokenizer:
         """The tokenizer with its control tokens known by their names only; it encodes all else as it always did.
 
         Raises:

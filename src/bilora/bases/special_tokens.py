@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 def stop_ids(tokenizer: Tokenizer, generation_config: GenerationConfig) -> list[int]:
     """Return the ids that end an answer: those of the generation config, the tokenizer's EOS and the end of a turn."""
-    configured = generation_config.eos_token_id
-    ids = {*configured} if isinstance(configured, list) else {configured}
-    return sorted((ids | {tokenizer.eos_token_id, end_of_turn(tokenizer)}) - {None})
+    configured: list[int] | int | None = generation_config.eos_token_id
+    ids = configured if isinstance(configured, list) else [configured]
+    return sorted({one for one in (*ids, tokenizer.eos_token_id, end_of_turn(tokenizer)) if one is not None})
 
 
 def end_of_turn(tokenizer: Tokenizer) -> int | None:
