@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 from bilora.bases.identity import NO_MODEL, decisive_files, folder_revision
 from bilora.bases.loading import LoadedBase, load_model, load_tokenizer
 from bilora.errors import BadData, BiloraError
-from bilora.kinds import BaseSettings, load_kind
+from bilora.kinds import BaseSettings, Dtype, load_kind
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PretrainedConfig
@@ -46,7 +46,7 @@ class Base(ABC):
     id: str
     revision: str | None = None
     hub: str | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Dtype = "float32"
     quantize: Literal["nf4"] | None = None
 
     @abstractmethod

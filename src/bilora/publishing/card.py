@@ -93,7 +93,8 @@ def write_adapter_card(task: str, results: Mapping[str, Any], about: About) -> s
     lines = [
         f"# {about.name}: {title}",
         "",
-        f"A LoRA adapter for {about.base_name}. `manifest.json` holds the SHA-256 of every file and the adapter's verdict.",
+        f"A LoRA adapter for {about.base_name}. "
+        "`manifest.json` holds the SHA-256 of every file and the adapter's verdict.",
         "",
         *_table(measured),
         *_use(about, f'model = PeftModel.from_pretrained(base, "{place}")'),

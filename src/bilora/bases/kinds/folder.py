@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from bilora.bases.base import Base, BaseKind
-from bilora.kinds import BaseSettings
+from bilora.kinds import BaseSettings, Dtype
 
 
 class FolderSettings(BaseSettings):
@@ -22,6 +22,11 @@ class FolderBase(Base):
     """A base in a folder."""
 
     path: Path
+
+    @classmethod
+    def at(cls, path: Path | str, *, dtype: Dtype = "float32") -> FolderBase:
+        """Return the base in a folder, for callers without params.yaml; adapters name it by this path."""
+        return cls(id=Path(path).as_posix(), path=Path(path), dtype=dtype)
 
     def folder(self) -> Path:
         """Return the folder."""
