@@ -65,11 +65,11 @@ def _pad_candidates(tokenizer: Tokenizer) -> Iterator[int]:
 
 
 def _encoded_chat(tokenizer: Tokenizer, answer: str) -> list[int]:
-    """Return the ids of a chat with a system message, where the template takes one; empty if it takes no answer."""
+    """Return the ids of a chat of two questions, or of one where the template takes no more; empty if it takes none."""
     first = [{"role": "user", "content": "Is it?"}, {"role": "assistant", "content": "It is."}]
     last = [{"role": "user", "content": "And now?"}, {"role": "assistant", "content": answer}]
     system = [{"role": "system", "content": "Be brief."}]
-    for chat in ([*system, *first, *last], [*first, *last], [*system, *last], last):
+    for chat in ([*system, *first, *last], [*system, *last]):
         try:
             return encode_chat(tokenizer, chat)
         except BadData:  # this template refuses such a chat
