@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BASE_KINDS = "bilora.bases.kinds"
 CARRIED_MIB = 100
 """A larger base is not published with its adapters."""
-REASON_CHARS = 200
+_REASON_CHARS = 200
 
 S = TypeVar("S", bound=BaseSettings)
 Converter = Callable[["Base", "Quantization"], Path]
@@ -166,7 +166,8 @@ class Base(ABC):
         try:
             yield
         except (OSError, ValueError) as error:
-            raise self.unreadable(str(error).splitlines()[0][:REASON_CHARS]) from None
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise self.unreadable(reason[:_REASON_CHARS]) from None
 
 
 @dataclass(frozen=True)

@@ -40,10 +40,11 @@ class ControlTokens:
         self.marks = frozenset(mark for text in self._ids for mark in _marks(text))
         """The characters that a control token cannot be written without."""
         whole_words = {token.content for token in tokens.values() if token.single_word}
-        self._pattern = "|".join(
+        patterns = [
             rf"(?<!\w){re.escape(text)}(?!\w)" if text in whole_words else re.escape(text)
             for text in sorted(self._ids, key=len, reverse=True)  # tokenizers takes the longest, too
-        ) or "(?!)"  # fmt: skip
+        ]
+        self._pattern = "|".join(patterns) or "(?!)"
 
     def named(self, text: str) -> str:
         """Return a text with every control token in it by its name."""

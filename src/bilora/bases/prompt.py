@@ -22,7 +22,7 @@ TemplateMessage = Mapping[str, str]
 
 PRIVATE_USE = range(0xF0000, 0xF2000)
 """Characters that have no meaning and no case and are no white space, so templates leave them as they are."""
-REASON_CHARS = 200
+_REASON_CHARS = 200
 
 
 def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
@@ -230,7 +230,7 @@ def _why(error: Exception) -> str:
     """Say in a sentence what a chat template has raised."""
     from jinja2.exceptions import TemplateError, TemplateSyntaxError
 
-    reason = " ".join(str(error).split())[:REASON_CHARS].rstrip(".") or type(error).__name__
+    reason = " ".join(str(error).split())[:_REASON_CHARS].rstrip(".") or type(error).__name__
     if isinstance(error, TemplateSyntaxError):
         return f"its chat template is broken in line {error.lineno} ({reason}); mend it or choose another base."
     if type(error) is TemplateError:  # what `raise_exception` raises
