@@ -150,7 +150,8 @@ class Base(ABC):
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         if sum(path.stat().st_size for path in paths) > CARRIED_MIB * 2**20:
             raise BadData(
-                self.id, f"is above {CARRIED_MIB} MiB, too large to be published with its adapters; name its hub id."
+                self.id,
+                f"is above {CARRIED_MIB} MiB, too large to be published with its adapters; use a base of kind hub.",
             )
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
