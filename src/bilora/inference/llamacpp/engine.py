@@ -6,10 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from bilora.bases.loading import end_ids, load_tokenizer
-from bilora.errors import BadData
+from bilora.bases.architectures import max_context
+from bilora.bases.loading import base_revision, end_ids, load_tokenizer
+from bilora.errors import BadData, Unreachable
 from bilora.inference.decoder import Answers, Row
 from bilora.inference.engine import BatchedEngine
 from bilora.inference.llamacpp.amx_check import survives
@@ -130,15 +130,15 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
         from transformers import GenerationConfig
 
         library()
-        weights = read_weights(base)
+        weights = read_weights(_folder(base), base_revision(base), base.id)
         wide = quantization == "f32"
-        context = _context(weights.config)
+        context = max_context(weights.config)
         size, token = weights.bytes_as(quantization), token_bytes(weights.config, 4 if wide else 2)
         systems = 1 + len(adapters)
         need_memory(
             size + systems * context * token, f"Answering from {base.id} in {quantization}", _remedy(quantization)
         )
-        file = base_gguf(base, weights, quantization, cache, shown)
+        file = base_gguf(weights, quantization, cache, shown)
         rows = min(batch_size, MOST_ROWS)
         cells = max(context, min(rows * context, _spare_bytes(size) // systems // token))
         laid_out = quantization == "f32" or survives(file, shown)  # 32-bit weights stay as they lie
@@ -150,7 +150,7 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
                 header = weights.headers.get(f"{module}.weight")
                 if header is None or header.shape != (b.shape[0], a.shape[1]):
                     raise unfit(folder, module)
-            converted = adapter_gguf(plain, folder, cache, wide=wide)
+            converted = adapter_gguf(plain, folder, weights, cache, wide=wide)
             need_memory(cells * token, f"Another adapter beside {base.id}", "End other programs.")
             try:
                 return LlamaAdapter(name, plain.sha256, model.context(converted))
@@ -174,11 +174,6 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
         )
 
 
-def _context(config: Any) -> int:
-    """Return how many tokens transformers and llama.cpp treat alike: the latter keeps no sliding window for Phi-3."""
-    return min(int(config.max_position_embeddings), int(config.sliding_window or config.max_position_embeddings))
-
-
 def _spare_bytes(weights: int) -> int:
     """Return half of what the weights leave of the memory; any number where nobody tells."""
     free = free_memory()
@@ -188,3 +183,20 @@ def _spare_bytes(weights: int) -> int:
 def _remedy(quantization: Quantization) -> str:
     smaller = "" if quantization == "q4_k_m" else f", or set a smaller `inference.quantization` than {quantization}"
     return f"End other programs{smaller}."
+
+
+def _folder(base: Base) -> Path:
+    """Return the folder of the base's weights; a hub's are fetched.
+
+    Raises:
+        Unreachable: the hub did not give it.
+    """
+    if base.local:
+        return Path(base.id)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(snapshot_download(base.id, revision=base.revision, allow_patterns=["*.json", "*.safetensors"]))
+    except (HfHubHTTPError, OSError) as error:
+        raise Unreachable(f"{base.id} could not be fetched ({type(error).__name__}). Check the network.") from None
