@@ -105,6 +105,8 @@ def test_neighbours_rotated_in_the_stored_order_give_transformers_scores() -> No
 def test_of_a_lora_b_is_reordered_as_the_weight_is() -> None:
     torch.manual_seed(0)
     weight, a, b = torch.randn(16, 10), torch.randn(3, 10), torch.randn(16, 3)
+    assert torch.equal(Stored("attn_q", heads=4).rows(b), interleave_halves(b, 4))
+    assert torch.equal(Stored("attn_v").rows(b), b)
     for stored in (Stored("attn_q", heads=4), Stored("attn_v")):
         assert torch.allclose(stored.rows(weight + b @ a), stored.rows(weight) + stored.rows(b) @ a, atol=1e-6)
 

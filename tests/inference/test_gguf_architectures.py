@@ -15,12 +15,12 @@ from support.lora import made_adapter
 from support.tiny_bases import tiny_base
 
 from bilora.bases import architectures
-from bilora.bases.architectures import ARCHITECTURES
+from bilora.bases.architectures import ARCHITECTURES, interleave_halves
 from bilora.bases.loading import load_base
 from bilora.errors import BadData
 from bilora.inference.llamacpp.bindings import Context, Model
 from bilora.inference.llamacpp.engine import LlamaEngine
-from bilora.inference.llamacpp.gguf import Weights, adapter_gguf, base_gguf, read_weights
+from bilora.inference.llamacpp.gguf import Weights, adapter_gguf, base_gguf, lora_tensors, read_weights
 from bilora.inference.torch.engine import TorchEngine
 from bilora.inference.torch.lora import read_plain
 from bilora.params import Base, Quantization
@@ -203,6 +203,25 @@ def test_every_tensor_in_the_files_has_its_place(tmp_path: Path, form: str) -> N
     assert set(weights.headers) == set(weights.stored)
     for name, tensor in weights.tensors():
         assert tuple(tensor.shape) == weights.headers[name].shape
+
+
+def test_of_llama_q_and_k_are_interleaved_in_the_base_and_in_b_of_its_adapters(tmp_path: Path) -> None:
+    weights = weights_of(tiny_base(tmp_path / "models", "llama"))
+    adapter = adapter_of(weights.folder, tmp_path)
+    plain = read_plain(adapter)
+    lora = lora_tensors(plain, adapter, weights, wide=True)
+    places = {"q_proj": interleave_halves(torch.arange(64), 4), "k_proj": interleave_halves(torch.arange(32), 2)}
+    originals: dict[str, torch.Tensor] = {}
+    for file in weights.folder.glob("*.safetensors"):
+        originals |= load_file(file)
+    for name, tensor in weights.tensors():
+        module = name.removesuffix(".weight")
+        order = places.get(module.rpartition(".")[2], slice(None))
+        assert torch.equal(tensor, originals[name][order])
+        if module in plain.layers:
+            (a, b), stored = plain.layers[module], weights.stored[name].name
+            assert torch.equal(lora[f"{stored}.lora_a"], a) and torch.equal(lora[f"{stored}.lora_b"], b[order])
+    assert len(lora) == 2 * len(plain.layers) == 2 * 7 * 3
 
 
 def test_an_output_layer_beside_the_embeddings_is_tied_only_if_it_is_the_same(tmp_path: Path) -> None:

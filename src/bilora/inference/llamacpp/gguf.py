@@ -154,9 +154,9 @@ def base_gguf(weights: Weights, quantization: Quantization, cache: Path, bars: P
 
 
 def adapter_gguf(plain: Plain, folder: Path, weights: Weights, cache: Path, *, wide: bool) -> Path:
-    """Return an adapter of a base as a GGUF file in `cache`, in 32 bit if `wide` and else in 16.
+    """Return an adapter of a base as a GGUF file in `cache`, in 32 bit if `wide` and else in 16, made if it is not there.
 
-    It is made now if it is not there. The rows of B are ordered as those of the base's matrix are.
+    Its name has the base's identity too: how the rows of B are ordered depends on the base.
 
     Raises:
         BadData: it has modules that the base does not, or numbers that 16 bit do not hold.
@@ -164,16 +164,7 @@ def adapter_gguf(plain: Plain, folder: Path, weights: Weights, cache: Path, *, w
     target = cache / f"adapter-{plain.sha256}-{weights.identity}-{'f32' if wide else 'f16'}-v{FORMAT}.gguf"
     if target.is_file():
         return target
-    tensors = {}
-    for module, (a, b) in plain.layers.items():
-        stored = weights.stored.get(f"{module}.weight")
-        if stored is None:
-            raise unfit(folder, module)
-        for tensor, part in ((a, "lora_a"), (stored.rows(b), "lora_b")):
-            converted = tensor.float() if wide else tensor.half()
-            if not converted.isfinite().all():
-                raise BadData(folder, f"{module} holds numbers too large for 16 bit; set inference.quantization: f32.")
-            tensors[f"{stored.name}.{part}"] = converted
+    tensors = lora_tensors(plain, folder, weights, wide=wide)
     rank = next(iter(plain.layers.values()))[0].shape[0]
     with atomic(target) as made, _writer(made, weights.architecture) as writer:
         writer.add_type("adapter")
@@ -185,6 +176,25 @@ def adapter_gguf(plain: Plain, folder: Path, weights: Weights, cache: Path, *, w
         for tensor in tensors.values():
             writer.write_tensor_data(tensor.contiguous().numpy())
     return target
+
+
+def lora_tensors(plain: Plain, folder: Path, weights: Weights, *, wide: bool) -> dict[str, torch.Tensor]:
+    """Return the A and B of each layer by their names in GGUF; B's rows are ordered as those of the base's matrix are.
+
+    Raises:
+        BadData: the adapter has modules that the base does not, or numbers that 16 bit do not hold.
+    """
+    tensors = {}
+    for module, (a, b) in plain.layers.items():
+        stored = weights.stored.get(f"{module}.weight")
+        if stored is None:
+            raise unfit(folder, module)
+        for tensor, part in ((a, "lora_a"), (stored.rows(b), "lora_b")):
+            converted = tensor.float() if wide else tensor.half()
+            if not converted.isfinite().all():
+                raise BadData(folder, f"{module} holds numbers too large for 16 bit; set inference.quantization: f32.")
+            tensors[f"{stored.name}.{part}"] = converted
+    return tensors
 
 
 def _headers(folder: Path) -> dict[str, Header]:
