@@ -154,7 +154,7 @@ def base_gguf(weights: Weights, quantization: Quantization, cache: Path, bars: P
 
 
 def adapter_gguf(plain: Plain, folder: Path, weights: Weights, cache: Path, *, wide: bool) -> Path:
-    """Return an adapter of a base as a GGUF file in `cache`, in 32 bit if `wide` and else in 16, made if it is not there.
+    """Return an adapter as a GGUF file in `cache`, in 32 bit if `wide` and else in 16, made if it is not there.
 
     Its name has the base's identity too: how the rows of B are ordered depends on the base.
 
