@@ -11,7 +11,7 @@ from torch.nn import Linear
 
 from bilora.bases.architectures import (
     ARCHITECTURES,
-    Stored,
+    GGUFTensor,
     architecture_of,
     interleave_halves,
     max_context,
@@ -105,10 +105,11 @@ def test_neighbours_rotated_in_the_stored_order_give_transformers_scores() -> No
 def test_of_a_lora_b_is_reordered_as_the_weight_is() -> None:
     torch.manual_seed(0)
     weight, a, b = torch.randn(16, 10), torch.randn(3, 10), torch.randn(16, 3)
-    assert torch.equal(Stored("attn_q", heads=4).rows(b), interleave_halves(b, 4))
-    assert torch.equal(Stored("attn_v").rows(b), b)
-    for stored in (Stored("attn_q", heads=4), Stored("attn_v")):
-        assert torch.allclose(stored.rows(weight + b @ a), stored.rows(weight) + stored.rows(b) @ a, atol=1e-6)
+    assert torch.equal(GGUFTensor("attn_q", heads=4).reorder_rows(b), interleave_halves(b, 4))
+    assert torch.equal(GGUFTensor("attn_v").reorder_rows(b), b)
+    for one in (GGUFTensor("attn_q", heads=4), GGUFTensor("attn_v")):
+        reordered, lora = one.reorder_rows(weight), one.reorder_rows(b) @ a
+        assert torch.allclose(one.reorder_rows(weight + b @ a), reordered + lora, atol=1e-6)
 
 
 @pytest.mark.parametrize("rope", [LLAMA3, {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}], ids=str)

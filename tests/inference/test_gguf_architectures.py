@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from bilora.inference.llamacpp.gguf import Weights, adapter_gguf, base_gguf, lor
 from bilora.inference.torch.engine import TorchEngine
 from bilora.inference.torch.lora import read_plain
 from bilora.params import Base, Quantization
-from bilora.protocols import no_bar
+from bilora.protocols import Progress, no_bar
 
 NEAR = 1e-4
 """Between two logits, whose standard deviation is about 0.7 in these models."""
@@ -76,7 +77,7 @@ def converted(folder: Path, adapter: Path | None, cache: Path) -> Context:
     weights = weights_of(folder)
     file = base_gguf(weights, "f32", cache, no_bar)
     model = Model(file, rows=1, cells=256, threads=1, wide=True, laid_out=True)
-    return model.context(adapter_gguf(read_plain(adapter), adapter, weights, cache, wide=True) if adapter else None)
+    return model.context(adapter_gguf(read_plain(adapter), adapter, weights, cache, float32=True) if adapter else None)
 
 
 def largest_difference(context: Context, model: Any, count: int = 20) -> float:
@@ -165,15 +166,23 @@ def test_the_engine_answers_as_torch_does(
 
 
 @pytest.mark.parametrize("width", [512, 320])
-@pytest.mark.parametrize("model_type", ["llama", "qwen2"])
+@pytest.mark.parametrize(("model_type", "config"), [("llama", {"rope_parameters": LLAMA3}), ("qwen2", {})])
 def test_a_quantised_file_is_about_as_large_as_said_and_answers_nearly_alike(
-    library: Any, tmp_path: Path, model_type: str, width: int
+    library: Any, tmp_path: Path, model_type: str, config: dict[str, Any], width: int
 ) -> None:
     sizes = {"hidden_size": width, "intermediate_size": 2 * width, "vocab_size": 4096}
-    folder = tiny_base(tmp_path / "models", model_type, tie_word_embeddings=True, **sizes)
+    folder = tiny_base(tmp_path / "models", model_type, tie_word_embeddings=True, **sizes, **config)
     weights, logits = weights_of(folder), {}
     for quantization in QUANTIZATIONS:
-        file = base_gguf(weights, quantization, tmp_path / "kept", no_bar)
+        steps: list[int] = []
+        totals: list[int] = []
+
+        def progress_bars(title: str, total: int) -> AbstractContextManager[Progress]:
+            totals.append(total)  # noqa: B023 (it is called in this round)
+            return nullcontext(steps.append)  # noqa: B023
+
+        file = base_gguf(weights, quantization, tmp_path / "kept", progress_bars)
+        assert [sum(steps)] == totals
         assert 0.8 < file.stat().st_size / weights.bytes_as(quantization) < 1.05
         model = Model(file, rows=1, cells=64, threads=1, wide=quantization == "f32", laid_out=False)
         logits[quantization] = model.context().logits([(4 + place, place, 0) for place in range(40)], 40).clone()
@@ -189,7 +198,7 @@ def test_the_same_adapter_on_another_base_is_another_file(library: Any, tmp_path
         adapter = tmp_path / "adapter"
         adapter = adapter if adapter.exists() else adapter_of(folder, tmp_path)
         weights = read_weights(folder, str(heads), folder.name)
-        files.append(adapter_gguf(read_plain(adapter), adapter, weights, tmp_path, wide=True))
+        files.append(adapter_gguf(read_plain(adapter), adapter, weights, tmp_path, float32=True))
     assert files[0] != files[1] and files[0].read_bytes() != files[1].read_bytes()
 
 
@@ -200,7 +209,7 @@ def test_the_same_adapter_on_another_base_is_another_file(library: Any, tmp_path
 def test_every_tensor_in_the_files_has_its_place(tmp_path: Path, form: str) -> None:
     model_type, config = FORMS[form]
     weights = weights_of(tiny_base(tmp_path / "models", model_type, **config))
-    assert set(weights.headers) == set(weights.stored)
+    assert set(weights.headers) == set(weights.gguf_tensors)
     for name, tensor in weights.tensors():
         assert tuple(tensor.shape) == weights.headers[name].shape
 
@@ -209,7 +218,7 @@ def test_of_llama_q_and_k_are_interleaved_in_the_base_and_in_b_of_its_adapters(t
     weights = weights_of(tiny_base(tmp_path / "models", "llama"))
     adapter = adapter_of(weights.folder, tmp_path)
     plain = read_plain(adapter)
-    lora = lora_tensors(plain, adapter, weights, wide=True)
+    lora = lora_tensors(plain, adapter, weights, float32=True)
     places = {"q_proj": interleave_halves(torch.arange(64), 4), "k_proj": interleave_halves(torch.arange(32), 2)}
     originals: dict[str, torch.Tensor] = {}
     for file in weights.folder.glob("*.safetensors"):
@@ -219,7 +228,7 @@ def test_of_llama_q_and_k_are_interleaved_in_the_base_and_in_b_of_its_adapters(t
         order = places.get(module.rpartition(".")[2], slice(None))
         assert torch.equal(tensor, originals[name][order])
         if module in plain.layers:
-            (a, b), stored = plain.layers[module], weights.stored[name].name
+            (a, b), stored = plain.layers[module], weights.gguf_tensors[name].name
             assert torch.equal(lora[f"{stored}.lora_a"], a) and torch.equal(lora[f"{stored}.lora_b"], b[order])
     assert len(lora) == 2 * len(plain.layers) == 2 * 7 * 3
 
@@ -231,7 +240,7 @@ def test_an_output_layer_beside_the_embeddings_is_tied_only_if_it_is_the_same(tm
     for output, there in ((embeddings, False), (2 * embeddings, True)):
         save_file({"lm_head.weight": output.contiguous()}, folder / "output.safetensors", metadata={"format": "pt"})
         weights = weights_of(folder)
-        assert ("lm_head.weight" in weights.headers) == ("lm_head.weight" in weights.stored) == there
+        assert ("lm_head.weight" in weights.headers) == ("lm_head.weight" in weights.gguf_tensors) == there
 
 
 def refusal(folder: Path) -> str:
@@ -245,7 +254,7 @@ def test_a_base_that_llama_cpp_would_compute_otherwise_is_refused(tmp_path: Path
         tmp_path / "models", "llama", hidden_act="gelu", rope_parameters=LINEAR | {"rope_type": "dynamic"}
     )
     assert refusal(folder) == (
-        "models/mine: llama.cpp computes dynamic positions and the activation gelu otherwise than transformers; "
+        "models/mine: llama.cpp computes dynamic positions and the activation gelu differently from transformers; "
         "set `inference.engine: torch`."
     )
     (folder / "config.json").write_text('{"model_type": "something-new"}')

@@ -324,7 +324,7 @@ LONG = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 16, 
     ("change", "sentence"),
     [
         ({"model_type": "gpt2"}, "used for phi3, llama, qwen2 only, and this base is gpt2"),
-        ({"rope_parameters": LONG}, "computes longrope positions otherwise"),
+        ({"rope_parameters": LONG}, "computes longrope positions differently"),
     ],
 )
 def test_what_the_two_engines_would_compute_otherwise_is_refused(

@@ -1,4 +1,4 @@
-"""The architectures that llama.cpp is used for: how transformers' weights and settings are written as GGUF.
+"""The architectures that llama.cpp is used for: how weights and settings of transformers are written as GGUF.
 
 Sources: the GGUF specification, the `gguf` package's names, and the graphs of llama.cpp (`src/models`).
 Another architecture is one more entry of `ARCHITECTURES`.
@@ -34,14 +34,14 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Stored:
+class GGUFTensor:
     """One tensor in GGUF: its name, and in how many heads its rows are interleaved; None if they keep their order."""
 
     name: str
     heads: int | None = None
 
-    def rows(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the tensor, or the B matrix of a LoRA of it, with its rows in the order of GGUF."""
+    def reorder_rows(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return transformers' tensor, or the B matrix of a LoRA on it, with its rows in the order of GGUF."""
         return tensor if self.heads is None else interleave_halves(tensor, self.heads)
 
 
@@ -68,27 +68,27 @@ class ModelArchitecture:
         """The linear layers that a LoRA can be put on, as `adapter.target_modules` names them."""
         return tuple(name.rpartition(".")[2] for name in self.linear)
 
-    def tensors(self, config: PreTrainedConfig, *, tied: bool) -> dict[str, Stored]:
-        """Return transformers' name of every weight and bias → how it is stored.
+    def tensors(self, config: PreTrainedConfig, *, tied: bool) -> dict[str, GGUFTensor]:
+        """Return transformers' name of every weight and bias → its tensor in GGUF.
 
         Args:
             tied: the embeddings are the output layer too, so that there is no tensor for the latter.
         """
         names = {
-            "model.embed_tokens.weight": Stored("token_embd.weight"),
-            "model.norm.weight": Stored("output_norm.weight"),
+            "model.embed_tokens.weight": GGUFTensor("token_embd.weight"),
+            "model.norm.weight": GGUFTensor("output_norm.weight"),
         }
         if not tied:
-            names[LM_HEAD] = Stored("output.weight")
+            names[LM_HEAD] = GGUFTensor("output.weight")
         for block in range(config.num_hidden_layers):
-            here, there = f"model.layers.{block}", f"blk.{block}"
+            prefix, gguf_prefix = f"model.layers.{block}", f"blk.{block}"
             for norm, gguf in _NORMS.items():
-                names[f"{here}.{norm}.weight"] = Stored(f"{there}.{gguf}.weight")
+                names[f"{prefix}.{norm}.weight"] = GGUFTensor(f"{gguf_prefix}.{gguf}.weight")
             for layer, linear in self.linear.items():
                 heads = getattr(config, linear.heads) if linear.heads else None
-                names[f"{here}.{layer}.weight"] = Stored(f"{there}.{linear.gguf}.weight", heads)
+                names[f"{prefix}.{layer}.weight"] = GGUFTensor(f"{gguf_prefix}.{linear.gguf}.weight", heads)
                 if linear.bias is True or (linear.bias and getattr(config, linear.bias)):
-                    names[f"{here}.{layer}.bias"] = Stored(f"{there}.{linear.gguf}.bias", heads)
+                    names[f"{prefix}.{layer}.bias"] = GGUFTensor(f"{gguf_prefix}.{linear.gguf}.bias", heads)
         return names
 
     def metadata_of(self, config: PreTrainedConfig) -> dict[str, int | float]:
@@ -130,17 +130,17 @@ class ModelArchitecture:
         return factors
 
     def differences(self, config: PreTrainedConfig) -> list[str]:
-        """Return what llama.cpp would compute otherwise than transformers, each in a few words."""
-        found = []
+        """Return what llama.cpp would compute differently from transformers, each in a few words."""
+        differences = []
         if _rope_type(config) not in self.rope_types:
-            found.append(f"{_rope_type(config)} positions")
+            differences.append(f"{_rope_type(config)} positions")
         if _rotated_part(config) != 1 and not self.partial_rotary:
-            found.append("heads of which a part is rotated")
+            differences.append("heads of which a part is rotated")
         if _head_size(config) * config.num_attention_heads != config.hidden_size and not self.any_head_size:
-            found.append(f"heads of {_head_size(config)}")
+            differences.append(f"heads of {_head_size(config)}")
         if config.hidden_act not in ("silu", "swish"):
-            found.append(f"the activation {config.hidden_act}")
-        return found
+            differences.append(f"the activation {config.hidden_act}")
+        return differences
 
 
 _NORMS = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}

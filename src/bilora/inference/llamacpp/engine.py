@@ -150,7 +150,7 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
                 header = weights.headers.get(f"{module}.weight")
                 if header is None or header.shape != (b.shape[0], a.shape[1]):
                     raise unfit(folder, module)
-            converted = adapter_gguf(plain, folder, weights, cache, wide=wide)
+            converted = adapter_gguf(plain, folder, weights, cache, float32=wide)
             need_memory(cells * token, f"Another adapter beside {base.id}", "End other programs.")
             try:
                 return LlamaAdapter(name, plain.sha256, model.context(converted))

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Protocol
 
-from bilora.bases.architectures import LM_HEAD, USE_TORCH, ModelArchitecture, Stored, architecture_of
+from bilora.bases.architectures import LM_HEAD, USE_TORCH, GGUFTensor, ModelArchitecture, architecture_of
 from bilora.errors import BadData, NotReady
 from bilora.inference.llamacpp.bindings import EXTRA, QUANTIZING_BYTES, quantize
 from bilora.inference.memory import need_disk, need_memory
@@ -36,8 +36,8 @@ FTYPES: dict[Quantization, int] = {"f32": 0, "f16": 1, "q8_0": 7, "q4_k_m": 15}
 BITS: dict[Quantization, float] = {"f32": 32.0, "f16": 16.0, "q8_0": 8.5, "q4_k_m": 5.1}
 """Bits per weight, for q4_k_m a little more than bases of one to four billion weights take."""
 SUPERBLOCK = 256
-"""q4_k_m quantises so many weights of a row together; rows that it does not divide are kept in `WIDE_BITS`."""
-WIDE_BITS = 7.0
+"""q4_k_m quantizes so many weights of a row together; rows that they do not divide take `ODD_ROW_BITS` per weight."""
+ODD_ROW_BITS = 7.0
 WIDTHS = {"F32": 4, "F16": 2, "BF16": 2}
 """Bytes per number, by safetensors' name of its kind."""
 
@@ -57,15 +57,15 @@ class Header:
 
     def bits(self, quantization: Quantization) -> float:
         """Return about how many bits each number takes in a converted file."""
-        odd = quantization == "q4_k_m" and self.shape[-1] % SUPERBLOCK
-        return WIDE_BITS if odd else BITS[quantization]
+        odd_row = quantization == "q4_k_m" and self.shape[-1] % SUPERBLOCK
+        return ODD_ROW_BITS if odd_row else BITS[quantization]
 
 
 @dataclass(frozen=True)
 class Weights:
     """A base's folder, of whose weights only the headers were read.
 
-    `name` is the base's in messages, `identity` pins it; `stored` says of each tensor how GGUF stores it.
+    `name` is the base's in messages, `identity` pins it; `gguf_tensors` has each tensor's counterpart in GGUF.
     """
 
     folder: Path
@@ -74,11 +74,20 @@ class Weights:
     architecture: ModelArchitecture
     config: PreTrainedConfig
     headers: Mapping[str, Header]
-    stored: Mapping[str, Stored]
+    gguf_tensors: Mapping[str, GGUFTensor]
 
     def bytes_as(self, quantization: Quantization) -> int:
         """About how large the converted file is."""
         return int(sum(header.size * header.bits(quantization) for header in self.headers.values()) / 8)
+
+    @property
+    def count(self) -> int:
+        """How many tensors a converted file holds."""
+        return len(self.headers) + (self.rope_factors() is not None)
+
+    def rope_factors(self) -> torch.Tensor | None:
+        """Return what the rotary frequencies are divided by, a tensor that only GGUF has; None if by nothing."""
+        return self.architecture.rope_factors(self.config)
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield every tensor with its rows in GGUF's order, in the order of `headers`; one at a time is in memory."""
@@ -87,7 +96,7 @@ class Weights:
         for file, group in groupby(self.headers.items(), lambda item: item[1].file):
             with safe_open(file, framework="pt") as opened:
                 for name, _ in group:
-                    yield name, self.stored[name].rows(opened.get_tensor(name))
+                    yield name, self.gguf_tensors[name].reorder_rows(opened.get_tensor(name))
 
 
 def read_weights(folder: Path, identity: str, name: str) -> Weights:
@@ -98,33 +107,35 @@ def read_weights(folder: Path, identity: str, name: str) -> Weights:
         name: the base's, for messages.
 
     Raises:
-        BadData: its architecture is not supported, or llama.cpp would compute it otherwise than transformers.
+        BadData: its architecture is not supported, or llama.cpp would compute it differently from transformers.
     """
     from transformers import AutoConfig
 
-    # 1) Refuse what llama.cpp would not compute, by config.json alone.
+    # 1) Refuse by config.json alone what llama.cpp would compute differently.
     model_type = str(read_json(folder / "config.json").get("model_type"))
     architecture = architecture_of(model_type, name)
     config = AutoConfig.from_pretrained(folder)
     if differences := architecture.differences(config):
-        raise BadData(name, f"llama.cpp computes {' and '.join(differences)} otherwise than transformers; {USE_TORCH}.")
+        raise BadData(
+            name, f"llama.cpp computes {' and '.join(differences)} differently from transformers; {USE_TORCH}."
+        )
     # 2) Read what the files hold. An output layer that is the embeddings again is not stored twice.
     headers = _headers(folder)
     tied = bool(config.tie_word_embeddings) and not _has_own_output(headers)
     if tied:
         headers.pop(LM_HEAD, None)
-    # 3) Refuse what the architecture does not have, and what it misses.
-    stored = architecture.tensors(config, tied=tied)
-    odd = [tensor for tensor, header in headers.items() if tensor not in stored or header.kind not in WIDTHS]
-    missing = [tensor for tensor in stored if tensor not in headers and not tensor.endswith(".bias")]
-    if odd:
-        raise BadData(folder, f"holds {', '.join(odd[:3])}, which plain {model_type} does not; {USE_TORCH}.")
+    # 3) Refuse tensors that the architecture does not have, and a checkpoint that lacks some.
+    gguf_tensors = architecture.tensors(config, tied=tied)
+    unknown = [tensor for tensor, header in headers.items() if tensor not in gguf_tensors or header.kind not in WIDTHS]
+    missing = [tensor for tensor in gguf_tensors if tensor not in headers and not tensor.endswith(".bias")]
+    if unknown:
+        raise BadData(folder, f"holds {', '.join(unknown[:3])}, which plain {model_type} does not; {USE_TORCH}.")
     if missing:
         raise BadData(folder, f"lacks the weights {', '.join(missing[:3])}; fetch it again.")
-    return Weights(folder, name, identity, architecture, config, headers, stored)
+    return Weights(folder, name, identity, architecture, config, headers, gguf_tensors)
 
 
-def base_gguf(weights: Weights, quantization: Quantization, cache: Path, bars: ProgressBars) -> Path:
+def base_gguf(weights: Weights, quantization: Quantization, cache: Path, progress_bars: ProgressBars) -> Path:
     """Return the base as a GGUF file in `cache`, made now if it is not there; it goes through memory tensor by tensor.
 
     The file has no vocabulary: texts are read and written by the base's own tokenizer.
@@ -142,34 +153,34 @@ def base_gguf(weights: Weights, quantization: Quantization, cache: Path, bars: P
     need_disk(cache, int(1.05 * (weights.bytes_as(quantization) + intermediate)), title)
     need_memory(8 * largest + (0 if direct else 2 * min(QUANTIZING_BYTES, 4 * largest)), title, "End other programs.")
     cache.mkdir(parents=True, exist_ok=True)
-    with atomic(target) as made, bars(title, len(weights.headers) * (1 if direct else 2)) as progress:
+    with atomic(target) as file, progress_bars(title, weights.count * (1 if direct else 2)) as progress:
         if direct:
-            _write_base(weights, made, quantization, progress)
+            _write_base(weights, file, quantization, progress)
         else:
-            with TemporaryDirectory(dir=cache, prefix=".unquantised-") as place:
-                whole = Path(place) / "base.gguf"
-                _write_base(weights, whole, None, progress)
-                quantize(whole, made, FTYPES[quantization], progress)
+            with TemporaryDirectory(dir=cache, prefix=".unquantized-") as temporary:
+                unquantized = Path(temporary) / "base.gguf"
+                _write_base(weights, unquantized, None, progress)
+                quantize(unquantized, file, FTYPES[quantization], progress)
     return target
 
 
-def adapter_gguf(plain: Plain, folder: Path, weights: Weights, cache: Path, *, wide: bool) -> Path:
-    """Return an adapter as a GGUF file in `cache`, in 32 bit if `wide` and else in 16, made if it is not there.
+def adapter_gguf(adapter: Plain, folder: Path, weights: Weights, cache: Path, *, float32: bool) -> Path:
+    """Return an adapter as a GGUF file in `cache`, in 32-bit if `float32` and else in 16-bit, made if it is not there.
 
     Its name has the base's identity too: how the rows of B are ordered depends on the base.
 
     Raises:
         BadData: it has modules that the base does not, or numbers that 16 bit do not hold.
     """
-    target = cache / f"adapter-{plain.sha256}-{weights.identity}-{'f32' if wide else 'f16'}-v{FORMAT}.gguf"
+    target = cache / f"adapter-{adapter.sha256}-{weights.identity}-{'f32' if float32 else 'f16'}-v{FORMAT}.gguf"
     if target.is_file():
         return target
-    tensors = lora_tensors(plain, folder, weights, wide=wide)
-    rank = next(iter(plain.layers.values()))[0].shape[0]
-    with atomic(target) as made, _writer(made, weights.architecture) as writer:
+    tensors = lora_tensors(adapter, folder, weights, float32=float32)
+    rank = next(iter(adapter.layers.values()))[0].shape[0]
+    with atomic(target) as file, _writer(file, weights.architecture) as writer:
         writer.add_type("adapter")
         writer.add_string("adapter.type", "lora")
-        writer.add_float32("adapter.lora.alpha", plain.scale * rank)  # the library divides by the rank
+        writer.add_float32("adapter.lora.alpha", adapter.scale * rank)  # the library divides by the rank
         for name, tensor in tensors.items():
             _declare(writer, name, tuple(tensor.shape), tensor.dtype)
         _begin(writer)
@@ -178,22 +189,22 @@ def adapter_gguf(plain: Plain, folder: Path, weights: Weights, cache: Path, *, w
     return target
 
 
-def lora_tensors(plain: Plain, folder: Path, weights: Weights, *, wide: bool) -> dict[str, torch.Tensor]:
+def lora_tensors(adapter: Plain, folder: Path, weights: Weights, *, float32: bool) -> dict[str, torch.Tensor]:
     """Return the A and B of each layer by their names in GGUF; B's rows are ordered as those of the base's matrix are.
 
     Raises:
         BadData: the adapter has modules that the base does not, or numbers that 16 bit do not hold.
     """
     tensors = {}
-    for module, (a, b) in plain.layers.items():
-        stored = weights.stored.get(f"{module}.weight")
-        if stored is None:
+    for module, (a, b) in adapter.layers.items():
+        gguf_tensor = weights.gguf_tensors.get(f"{module}.weight")
+        if gguf_tensor is None:
             raise unfit(folder, module)
-        for tensor, part in ((a, "lora_a"), (stored.rows(b), "lora_b")):
-            converted = tensor.float() if wide else tensor.half()
+        for tensor, part in ((a, "lora_a"), (gguf_tensor.reorder_rows(b), "lora_b")):
+            converted = tensor.float() if float32 else tensor.half()
             if not converted.isfinite().all():
                 raise BadData(folder, f"{module} holds numbers too large for 16 bit; set inference.quantization: f32.")
-            tensors[f"{stored.name}.{part}"] = converted
+            tensors[f"{gguf_tensor.name}.{part}"] = converted
     return tensors
 
 
@@ -233,16 +244,17 @@ def _write_base(weights: Weights, path: Path, quantization: Quantization | None,
         name: torch.float32 if len(header.shape) == 1 else target or source[header.kind]
         for name, header in weights.headers.items()
     }
-    factors = weights.architecture.rope_factors(weights.config)
+    factors = weights.rope_factors()
     with _writer(path, weights.architecture) as writer:
         _describe(writer, weights)
         if factors is not None:
             _declare(writer, "rope_freqs.weight", tuple(factors.shape), factors.dtype)
         for name, header in weights.headers.items():
-            _declare(writer, weights.stored[name].name, header.shape, dtypes[name])
+            _declare(writer, weights.gguf_tensors[name].name, header.shape, dtypes[name])
         _begin(writer)
         if factors is not None:
             writer.write_tensor_data(factors.numpy())
+            progress(1)
         for name, tensor in weights.tensors():
             data = tensor.to(dtypes[name]).contiguous()
             if data.dtype == torch.bfloat16:
