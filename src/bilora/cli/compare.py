@@ -1,4 +1,4 @@
-"""The verb compare, and the documented door scripts/compare_metrics.py."""
+"""The verb compare, and the documented entry point scripts/compare_metrics.py."""
 
 from __future__ import annotations
 
@@ -29,14 +29,16 @@ def compare(
     new: NewFile = Path("benchmarking/results.json"), old: OldFile = Path("benchmarking/baseline.json")
 ) -> None:
     """Compare two measurements task by task, sample by sample; the exit code is the gate's."""
-    from bilora.cli import wiring
     from bilora.evaluation.gate import EXIT_CODES, SEVERITY, outcome_of
     from bilora.evaluation.gate import told as told_difference
     from bilora.evaluation.statistics import score_difference
+    from bilora.storage import require_file
+    from bilora.workspace import Workspace
 
-    params = wiring.load_params()
-    if new == wiring.RESULTS:
-        wiring.need(new, "benchmark")
+    workspace = Workspace(Path())
+    params = workspace.params
+    if new == workspace.results:
+        require_file(new, "benchmark")
     left, right = _entries(new), _entries(old)
     outcomes: set[str] = set()
     outcome: str
@@ -76,9 +78,9 @@ def compare(
 
 
 def main() -> int:
-    """Door of `python scripts/compare_metrics.py`."""
+    """Entry point of `python scripts/compare_metrics.py`."""
     from bilora.cli import guarded
 
-    door = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    door.command()(compare)
-    return guarded(door)
+    entry = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    entry.command()(compare)
+    return guarded(entry)
