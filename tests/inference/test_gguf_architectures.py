@@ -21,7 +21,8 @@ from bilora.bases.loading import load_base
 from bilora.errors import BadData
 from bilora.inference.llamacpp.bindings import Context, Model
 from bilora.inference.llamacpp.engine import LlamaEngine
-from bilora.inference.llamacpp.gguf import Weights, adapter_gguf, base_gguf, lora_tensors, read_weights
+from bilora.inference.llamacpp.gguf import adapter_gguf, base_gguf, lora_tensors
+from bilora.inference.llamacpp.weights import Weights, read_weights
 from bilora.inference.torch.engine import TorchEngine
 from bilora.inference.torch.lora import read_plain
 from bilora.params import Base, Quantization

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 USE_TORCH = "set `inference.engine: torch`"
 LM_HEAD = "lm_head.weight"
+"""transformers' name of the output layer."""
+ROPE_FACTORS = "rope_freqs.weight"
+"""GGUF's name of what `ModelArchitecture.rope_factors` returns."""
 
 
 @dataclass(frozen=True)

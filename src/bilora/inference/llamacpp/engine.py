@@ -14,7 +14,8 @@ from bilora.inference.decoder import Answers, Row
 from bilora.inference.engine import BatchedEngine
 from bilora.inference.llamacpp.amx_check import survives
 from bilora.inference.llamacpp.bindings import MOST_ROWS, Context, Model, library
-from bilora.inference.llamacpp.gguf import adapter_gguf, base_gguf, read_weights
+from bilora.inference.llamacpp.gguf import adapter_gguf, base_gguf
+from bilora.inference.llamacpp.weights import read_weights
 from bilora.inference.memory import free_memory, need_memory, token_bytes
 from bilora.inference.torch.lora import read_plain, unfit
 from bilora.params import Base, Quantization
