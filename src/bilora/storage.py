@@ -19,7 +19,7 @@ from bilora.errors import BadData, MissingStep
 from bilora.records import Record, Row
 from bilora.textfiles import read_text
 
-R = TypeVar("R", bound=Record)
+_R = TypeVar("_R", bound=Record)
 
 
 @contextlib.contextmanager
@@ -132,7 +132,7 @@ def write_records(path: Path, records: Iterable[Record]) -> int:
     return write_rows(path, (record.model_dump(mode="json") for record in records))
 
 
-def read_records(path: Path, kind: type[R]) -> Iterator[R]:
+def read_records(path: Path, kind: type[_R]) -> Iterator[_R]:
     """Yield the records of a JSON-lines file.
 
     Raises:
@@ -142,7 +142,7 @@ def read_records(path: Path, kind: type[R]) -> Iterator[R]:
         yield _parsed(path, kind, row, number)
 
 
-def read_record(path: Path, kind: type[R]) -> R:
+def read_record(path: Path, kind: type[_R]) -> _R:
     """Read a JSON file that holds one record.
 
     Raises:
@@ -151,7 +151,7 @@ def read_record(path: Path, kind: type[R]) -> R:
     return _parsed(path, kind, read_json(path))
 
 
-def _parsed(path: Path, kind: type[R], value: object, line: int | None = None) -> R:
+def _parsed(path: Path, kind: type[_R], value: object, line: int | None = None) -> _R:
     try:
         return kind.model_validate(value)
     except ValidationError as error:

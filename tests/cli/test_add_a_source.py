@@ -83,7 +83,7 @@ def test_a_fault_of_its_entry_is_named_at_its_place(folder: Path, run: Shell) ->
     assert "tasks.docstring.source.limit: Extra inputs" in done.stderr
 
 
-def test_an_unknown_kind_is_told_all_kinds_that_there_are(folder: Path, run: Shell) -> None:
+def test_an_unknown_kind_is_refused_with_the_names_of_all(folder: Path, run: Shell) -> None:
     params = (folder / "params.yaml").read_bytes()
     change_task(folder, "docstring", lambda task: task["source"].update(kind="postgres"))
     done = run("bilora", "data-download", "docstring", check=False)

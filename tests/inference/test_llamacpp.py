@@ -16,13 +16,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 from support.cast import SMOKE, Cast, alone, ask, prompts
 from support.crowd import differing, shuffled
 from support.lora import made_adapter
+from support.tiny_bases import tiny_base
 
-from bilora.bases.loading import load_base
+from bilora.bases.kinds.folder import FolderBase
 from bilora.errors import BadData, BiloraError
 from bilora.inference import memory as room
 from bilora.inference.llamacpp import amx_check as llama_trial
@@ -31,7 +31,7 @@ from bilora.inference.llamacpp import engine as llamacpp
 from bilora.inference.llamacpp.bindings import Context
 from bilora.inference.llamacpp.engine import LlamaBatch, LlamaEngine
 from bilora.inference.torch.engine import TorchEngine
-from bilora.params import Base, Quantization
+from bilora.params import Quantization
 from bilora.protocols import Progress
 from bilora.records import Completion
 from bilora.requests import Chunk, Request, Submission, Token
@@ -151,7 +151,7 @@ def test_a_seed_gives_the_answer_that_torch_gives(engine: LlamaEngine, cast: Cas
     asked = [
         (system, ask(text, temperature=0.9, top_p=top_p, seed=seed)) for seed, (system, text) in enumerate(shuffled(12))
     ]
-    local = TorchEngine(load_base(SMOKE), {name: cast.folders[name] for name in TWO}, batch_size=8)
+    local = TorchEngine(SMOKE.load(training=False), {name: cast.folders[name] for name in TWO}, batch_size=8)
     expected = [made.text for made in local.generate_mixed(asked)]
     assert (
         sum(text != cast.says(system, one.sample_id) for text, (system, one) in zip(expected, asked, strict=True)) > 20
@@ -286,39 +286,20 @@ def test_another_base_is_another_file(library: Any, cast: Cast, tmp_path: Path) 
     tensors = load_file(other / "model.safetensors")
     tensors["model.norm.weight"] = tensors["model.norm.weight"] * 1.5
     save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
-    for base in (SMOKE, Base(id=str(other))):
+    for base in (SMOKE, FolderBase.at(other)):
         LlamaEngine(base, "f32", {}, batch_size=1, cache=tmp_path / "kept")
     assert len(list((tmp_path / "kept").iterdir())) == 2
-
-
-def phi3(folder: Path, **config: Any) -> Base:
-    """A base with random weights, far from ties, and the smoke base's tokenizer."""
-    from transformers import Phi3Config, Phi3ForCausalLM
-
-    shutil.copytree(SMOKE.id, folder)
-    sizes: dict[str, Any] = {
-        "vocab_size": 2048, "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "num_hidden_layers": 3, "max_position_embeddings": 256, "pad_token_id": 0,
-        "bos_token_id": 1, "eos_token_id": 3,
-    }  # fmt: skip
-    torch.manual_seed(3)
-    model = Phi3ForCausalLM(Phi3Config(**sizes | config))
-    for parameter in model.parameters():
-        parameter.data *= 4
-    (folder / "model.safetensors").unlink()
-    model.save_pretrained(folder, max_shard_size="200KB")
-    return Base(id=str(folder))
 
 
 @pytest.mark.parametrize(
     "config", [{"sliding_window": 150}, {"tie_word_embeddings": True}, {"rope_theta": 500.0}], ids=str
 )
 def test_phi3_s_other_forms_are_converted_too(library: Any, tmp_path: Path, config: dict[str, Any]) -> None:
-    base = phi3(tmp_path / "models", **config)
+    base = FolderBase.at(tiny_base(tmp_path / "models", "phi3", **config))
     assert len(list(Path(base.id).glob("*.safetensors"))) > 2
     adapter = made_adapter(tmp_path / "one", base, ["o_proj", "down_proj"], seed=4)
     engine = LlamaEngine(base, "f32", {"one": adapter}, batch_size=4, cache=tmp_path / "kept")
-    local = TorchEngine(load_base(base), {"one": adapter}, batch_size=4)
+    local = TorchEngine(base.load(training=False), {"one": adapter}, batch_size=4)
     requests = [ask(text, 20) for text in prompts(8)]
     for system in ("base", "one"):
         expected = [made.text for made in local.generate(system, requests)]
@@ -331,9 +312,9 @@ def test_rslora_s_scale_is_honoured(library: Any, kept: Path, tmp_path: Path) ->
 
     folder = made_adapter(tmp_path / "one", SMOKE, ["qkv_proj"], seed=9)
     write_json(folder / "adapter_config.json", read_json(folder / "adapter_config.json") | {"use_rslora": True})
-    merged = PeftModel.from_pretrained(load_base(SMOKE).model, str(folder)).merge_and_unload().eval()
+    merged = PeftModel.from_pretrained(SMOKE.load(training=False).model, str(folder)).merge_and_unload().eval()
     made = LlamaEngine(SMOKE, "f32", {"one": folder}, batch_size=1, cache=kept).generate("one", [ask("sum")])
-    assert made[0].text == alone(merged, load_base(SMOKE).tokenizer, ask("sum"))
+    assert made[0].text == alone(merged, SMOKE.load(training=False).tokenizer, ask("sum"))
 
 
 LONG = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 16, "long_factor": [2.0] * 16}
@@ -342,8 +323,8 @@ LONG = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 16, 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"model_type": "qwen2"}, "plain Phi-3 only, this is qwen2"),
-        ({"rope_parameters": LONG}, "with longrope positions"),
+        ({"model_type": "gpt2"}, "used for phi3, llama, qwen2 only, and this base is gpt2"),
+        ({"rope_parameters": LONG}, "computes longrope positions differently"),
     ],
 )
 def test_what_the_two_engines_would_compute_otherwise_is_refused(
@@ -354,12 +335,12 @@ def test_what_the_two_engines_would_compute_otherwise_is_refused(
     config = json.loads((base / "config.json").read_text()) | change
     (base / "config.json").write_text(json.dumps(config))
     with pytest.raises(BadData, match=sentence):
-        LlamaEngine(Base(id=str(base)), "f32", {}, batch_size=1, cache=tmp_path / "kept")
+        LlamaEngine(FolderBase.at(base), "f32", {}, batch_size=1, cache=tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
 
 
 def test_an_adapter_of_another_base_is_refused(engine: LlamaEngine, cast: Cast, tmp_path: Path) -> None:
-    base = phi3(tmp_path / "models", hidden_size=128)
+    base = FolderBase.at(tiny_base(tmp_path / "models", "phi3", hidden_size=128))
     other = made_adapter(tmp_path / "one", base, ["o_proj"], seed=4)
     with pytest.raises(BadData, match="does not fit the base"):
         engine.load_adapter("codegen", other)

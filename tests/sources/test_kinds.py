@@ -43,3 +43,14 @@ def test_all_kinds_together_import_no_large_library() -> None:
     code = f"import {', '.join(names)}, sys; print(*(set({HEAVY!r}) & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_importing_the_kinds_reads_no_data_file() -> None:
+    code = (
+        f"import {SOURCE_KINDS}.exercises\n"
+        "from bilora.sources.exercises.operations import exercise_vocabulary\n"
+        "from bilora.sources.exercises.names import vocabulary\n"
+        "print(exercise_vocabulary.cache_info().misses, vocabulary.cache_info().misses)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "0"]

@@ -9,19 +9,19 @@ from bilora.kinds import SourceSettings, load_kind
 from bilora.protocols import Source
 from bilora.rows import Forms
 
-S = TypeVar("S", bound=SourceSettings)
+_S = TypeVar("_S", bound=SourceSettings)
 SOURCE_KINDS = "bilora.sources.kinds"
 
 
-class SourceKind(Protocol[S]):
+class SourceKind(Protocol[_S]):
     """What a kind's constant `SOURCE` has: the type of its entry in params.yaml, and how the source is built."""
 
     @property
-    def settings(self) -> type[S]:
+    def settings(self) -> type[_S]:
         """The type of the entry `tasks.NAME.source`."""
         ...
 
-    def build(self, settings: S, *, seed: int, forms: Forms, root: Path) -> Source:
+    def build(self, settings: _S, *, seed: int, forms: Forms, root: Path) -> Source:
         """Return the source. It reads nothing yet.
 
         Args:
@@ -32,7 +32,7 @@ class SourceKind(Protocol[S]):
         ...
 
 
-def build_source(settings: S, *, seed: int, forms: Forms, root: Path) -> Source:
+def build_source(settings: _S, *, seed: int, forms: Forms, root: Path) -> Source:
     """Return the source that an entry `tasks.NAME.source` of params.yaml describes."""
-    kind: SourceKind[S] = load_kind(SOURCE_KINDS, settings.kind, "SOURCE")
+    kind: SourceKind[_S] = load_kind(SOURCE_KINDS, settings.kind, "SOURCE")
     return kind.build(settings, seed=seed, forms=forms, root=root)

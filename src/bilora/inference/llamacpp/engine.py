@@ -6,18 +6,20 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from bilora.bases.loading import end_ids, load_tokenizer
+from bilora.bases.architectures import max_context
+from bilora.bases.base import Base
+from bilora.bases.special_tokens import stop_ids
 from bilora.errors import BadData
 from bilora.inference.decoder import Answers, Row
 from bilora.inference.engine import BatchedEngine
 from bilora.inference.llamacpp.amx_check import survives
 from bilora.inference.llamacpp.bindings import MOST_ROWS, Context, Model, library
-from bilora.inference.llamacpp.gguf import adapter_gguf, base_gguf, read_weights
+from bilora.inference.llamacpp.gguf import adapter_gguf, base_gguf
+from bilora.inference.llamacpp.weights import read_weights
 from bilora.inference.memory import free_memory, need_memory, token_bytes
 from bilora.inference.torch.lora import read_plain, unfit
-from bilora.params import Base, Quantization
+from bilora.params import Quantization
 from bilora.protocols import ProgressBars, no_bar
 from bilora.records import Completion
 
@@ -127,18 +129,17 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
             NotReady: the extra is not installed, or memory or disk is too small.
         """
         import torch
-        from transformers import GenerationConfig
 
         library()
-        weights = read_weights(base)
+        weights = read_weights(base.folder(), base.identity, base.id)
         wide = quantization == "f32"
-        context = _context(weights.config)
+        context = max_context(weights.config)
         size, token = weights.bytes_as(quantization), token_bytes(weights.config, 4 if wide else 2)
         systems = 1 + len(adapters)
         need_memory(
             size + systems * context * token, f"Answering from {base.id} in {quantization}", _remedy(quantization)
         )
-        file = base_gguf(base, weights, quantization, cache, shown)
+        file = base.gguf(quantization, lambda _, kind: base_gguf(weights, kind, cache, shown))
         rows = min(batch_size, MOST_ROWS)
         cells = max(context, min(rows * context, _spare_bytes(size) // systems // token))
         laid_out = quantization == "f32" or survives(file, shown)  # 32-bit weights stay as they lie
@@ -150,20 +151,16 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
                 header = weights.headers.get(f"{module}.weight")
                 if header is None or header.shape != (b.shape[0], a.shape[1]):
                     raise unfit(folder, module)
-            converted = adapter_gguf(plain, folder, cache, wide=wide)
+            converted = adapter_gguf(plain, folder, weights, cache, float32=wide)
             need_memory(cells * token, f"Another adapter beside {base.id}", "End other programs.")
             try:
                 return LlamaAdapter(name, plain.sha256, model.context(converted))
             except BadData as error:
                 raise BadData(folder, f"llama.cpp does not take it ({error}).") from None
 
-        tokenizer = load_tokenizer(base)
-        try:
-            generation = GenerationConfig.from_pretrained(weights.folder)
-        except OSError:  # it is optional
-            generation = GenerationConfig.from_model_config(weights.config)
+        tokenizer = base.tokenizer()
         self.mode = f"llama.cpp, {quantization}, {cells} tokens at a time for each adapter" + ("" if laid_out else SLOW)
-        answers = Answers(tokenizer, end_ids(generation, tokenizer))
+        answers = Answers(tokenizer, stop_ids(tokenizer, base.generation_config()))
         super().__init__(
             tokenizer,
             LlamaBatch(model.context(), answers, rows=rows, cells=cells),
@@ -172,11 +169,6 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
             context=context,
             max_waiting=max_waiting,
         )
-
-
-def _context(config: Any) -> int:
-    """Return how many tokens transformers and llama.cpp treat alike: the latter keeps no sliding window for Phi-3."""
-    return min(int(config.max_position_embeddings), int(config.sliding_window or config.max_position_embeddings))
 
 
 def _spare_bytes(weights: int) -> int:
