@@ -28,7 +28,7 @@ from tokenizers import Tokenizer
 from bilora.evaluation.run import FLOOR
 from bilora.layout import Layout
 from bilora.records import Sample, Scored
-from bilora.sources.kinds.files import Files, FilesSource
+from bilora.sources.kinds.files import Files, FilesSettings
 from bilora.storage import read_records, write_records
 from bilora.tasks import load_task
 
@@ -79,7 +79,7 @@ def means(data: str, rows: Iterable[Scored]) -> Iterator[tuple[str, tuple[int, f
 
 def foreign(task: str, path: Path) -> list[Sample]:
     """Return the rows of a file as the task's samples; for MBPP its official test split."""
-    source = FilesSource(
+    source = FilesSettings(
         kind="files", paths=[str(path)], licence="per row", splits="mbpp" if task == "codegen" else "row"
     )
     read = [load_task(task).sample(row) for row in Files(source).rows()]

@@ -14,7 +14,7 @@ from bilora.data.split import split_samples
 from bilora.params import Processing, Splitting
 from bilora.records import Sample
 from bilora.sandbox import ProcessSandbox
-from bilora.sources.kinds.files import Files, FilesSource
+from bilora.sources.kinds.files import Files, FilesSettings
 from bilora.tasks import load_task
 
 Dealt = tuple[dict[str, list[Sample]], dict[str, Any]]
@@ -23,7 +23,7 @@ Dealt = tuple[dict[str, list[Sample]], dict[str, Any]]
 @pytest.fixture(scope="module")
 def processed(tmp_path_factory: pytest.TempPathFactory) -> Processed:
     raw: Path = tmp_path_factory.mktemp("mbpp") / "raw.jsonl"
-    params = FilesSource(kind="files", paths=[str(real_file("mbpp/mbpp.jsonl"))], licence="CC-BY-4.0", splits="mbpp")
+    params = FilesSettings(kind="files", paths=[str(real_file("mbpp/mbpp.jsonl"))], licence="CC-BY-4.0", splits="mbpp")
     assert download(Files(params), raw) == 974
     with ProcessSandbox(workers=2) as sandbox:
         return process(load_task("codegen"), raw, sandbox=sandbox, rules=Processing())

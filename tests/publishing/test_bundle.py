@@ -15,7 +15,7 @@ from bilora.bases.kinds.folder import FolderBase
 from bilora.bases.kinds.hub import HubBase
 from bilora.errors import BadData, MissingStep
 from bilora.publishing.bundle import build_bundle, bundled_sha256, thin
-from bilora.sources.kinds.hub import HubSource
+from bilora.sources.kinds.hub import HubSettings
 from bilora.storage import adapter_sha256, sha256_bytes, write_bytes
 
 REVISION = "0" * 40
@@ -111,7 +111,7 @@ def test_a_broken_weights_file_is_refused(made: Any, rebuild: Callable[..., dict
         rebuild(made.folders, made.verdicts, made.results)
 
 
-DATA = HubSource(
+DATA = HubSettings(
     kind="hub", id="org/data", revision="1" * 40, config="full", splits={"test": "test"}, licence="CC-BY-4.0"
 )
 

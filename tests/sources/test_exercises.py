@@ -20,7 +20,7 @@ from bilora.sources.exercises.compositions import (
 from bilora.sources.exercises.generate import VARIANTS, Exercise, generate_exercise, generate_exercises
 from bilora.sources.exercises.operations import Operation, all_operations
 from bilora.sources.exercises.programs import CODE_STYLES, Style, write_program
-from bilora.sources.kinds.exercises import Exercises, ExercisesSource
+from bilora.sources.kinds.exercises import Exercises, ExercisesSettings
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_disagreeing_styles_are_never_asked(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_equal_seeds_give_equal_rows() -> None:
-    source = ExercisesSource(kind="exercises", compositions={"one": 20, "two": 20})
+    source = ExercisesSettings(kind="exercises", compositions={"one": 20, "two": 20})
     first, again, other = (list(Exercises(source, seed).rows()) for seed in (42, 42, 43))
     assert first == again != other
 
@@ -117,7 +117,7 @@ def test_phrasings_and_styles_vary(rows: list[Exercise]) -> None:
 
 @pytest.mark.parametrize(("style", "functions"), [("helper", 2), ("steps", 1)])
 def test_a_source_writes_only_the_styles_that_it_is_asked_for(style: Style, functions: int) -> None:
-    source = ExercisesSource(kind="exercises", compositions={"two": 40}, styles=[style])
+    source = ExercisesSettings(kind="exercises", compositions={"two": 40}, styles=[style])
     codes = [str(row["code"]) for row in Exercises(source, 42).rows()]
     assert {code.count("def ") for code in codes} == {functions} and all("    result = " in code for code in codes)
 

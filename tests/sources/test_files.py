@@ -18,13 +18,13 @@ from support.real_data import real_file
 from bilora.errors import BadData, Infrastructure
 from bilora.rows import RowForm
 from bilora.sources.json_entries import CHUNK_CHARS
-from bilora.sources.kinds.files import Files, FilesSource
+from bilora.sources.kinds.files import Files, FilesSettings
 
 ROWS = [{"text": "a", "n": 1}, {"text": "b", "n": 2}]
 
 
 def files(*paths: Path, **rest: Any) -> list[dict[str, Any]]:
-    params = FilesSource(kind="files", paths=[str(path) for path in paths], licence="MIT", **rest)
+    params = FilesSettings(kind="files", paths=[str(path) for path in paths], licence="MIT", **rest)
     return [dict(row) for row in Files(params).rows()]
 
 
@@ -180,7 +180,7 @@ def test_a_long_list_is_read_entry_by_entry(tmp_path: Path) -> None:
     entry = {"text": "a" * 1000}
     path.write_text("[" + ",\n".join([json.dumps(entry)] * 20_000) + "]")
     tracemalloc.start()
-    count = sum(1 for _ in Files(FilesSource(kind="files", paths=[str(path)], licence="MIT")).rows())
+    count = sum(1 for _ in Files(FilesSettings(kind="files", paths=[str(path)], licence="MIT")).rows())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert count == 20_000 and peak < path.stat().st_size / 2
@@ -212,7 +212,7 @@ def told(*rows: dict[str, Any], folder: Path, name: str = "rows.parquet") -> lis
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), path)
     else:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    params = FilesSource(kind="files", paths=[str(path)], licence="MIT")
+    params = FilesSettings(kind="files", paths=[str(path)], licence="MIT")
     return [dict(row) for row in Files(params, (Told, Written)).rows()]
 
 
@@ -239,7 +239,7 @@ def test_a_column_that_the_task_does_not_read_does_not_matter(tmp_path: Path, va
 @pytest.mark.parametrize("odd", ["9" * 5000, "[" * 900 + "]" * 900, '"\\ud83d"', "-Infinity", '{"b": 1, "b": 2}'])
 def test_nor_does_odd_json_in_it(tmp_path: Path, odd: str) -> None:
     (tmp_path / "rows.jsonl").write_text(f'{{"text": "a", "odd": {odd}}}\n')
-    params = FilesSource(kind="files", paths=[str(tmp_path / "rows.jsonl")], licence="MIT")
+    params = FilesSettings(kind="files", paths=[str(tmp_path / "rows.jsonl")], licence="MIT")
     (row,) = Files(params, (Told,)).rows()
     assert row["text"] == "a" and "drop" not in row
 
@@ -286,7 +286,7 @@ def test_damaged_parquet_is_named(tmp_path: Path, where: str) -> None:
 
 def test_a_key_that_is_given_twice_is_a_drop(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"text": "a", "text": "b"}\n{"text": "c", "text": "c", "odd": 1, "odd": 2}\n')
-    params = FilesSource(kind="files", paths=[str(tmp_path / "rows.jsonl")], licence="MIT")
+    params = FilesSettings(kind="files", paths=[str(tmp_path / "rows.jsonl")], licence="MIT")
     first, second = Files(params, (Told,)).rows()
     assert first["drop"]["rule"] == "`text` is given twice" and second["text"] == "c"
 
@@ -409,7 +409,7 @@ def test_a_path_that_leads_nowhere_is_said_as_it_is(tmp_path: Path) -> None:
         files(tmp_path / "loop")
     with pytest.raises(BadData, match="is too long a name; choose a shorter one"):
         files(tmp_path / ("x" * 300))
-    params = FilesSource(kind="files", paths=["https://example.org/rows.jsonl"], licence="MIT")
+    params = FilesSettings(kind="files", paths=["https://example.org/rows.jsonl"], licence="MIT")
     with pytest.raises(BadData, match=r"^https://example\.org/rows\.jsonl: is an address; download the file"):
         list(Files(params).rows())
 
@@ -438,7 +438,7 @@ def test_a_relative_path_belongs_to_the_root_and_rows_do_not_name_the_root(
 ) -> None:
     (tmp_path / "my").mkdir()
     (tmp_path / "my" / "rows.jsonl").write_text('{"code": "x"}\nno JSON\n', encoding="utf-8")
-    settings = FilesSource(kind="files", paths=["my/rows.jsonl"], licence="MIT")
+    settings = FilesSettings(kind="files", paths=["my/rows.jsonl"], licence="MIT")
     monkeypatch.chdir(tmp_path / "my")
     rows = list(Files(settings, root=tmp_path).rows())
     assert [row["origin"] for row in rows] == ["my/rows.jsonl:1", "my/rows.jsonl:2"]

@@ -9,7 +9,7 @@ from support.distributions import distribution
 
 from bilora.errors import BadData
 from bilora.records import Row
-from bilora.sources.kinds.installed import Installed, InstalledSource
+from bilora.sources.kinds.installed import Installed, InstalledSettings
 
 MODULE = '''
 def top(x):
@@ -62,8 +62,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def params(**rest: int) -> InstalledSource:
-    return InstalledSource(
+def params(**rest: int) -> InstalledSettings:
+    return InstalledSettings(
         kind="installed", train=["bilora-alpha"], validation=["bilora-beta"], test=["bilora-gamma"], **rest
     )
 
@@ -109,13 +109,13 @@ def test_the_limit_is_per_package_and_keeps_the_order(site: Path, rows: list[Row
 
 
 def test_an_absent_package_says_how_to_get_it(site: Path) -> None:
-    missing = InstalledSource(kind="installed", train=["no-such"], validation=["bilora-beta"], test=["x"])
+    missing = InstalledSettings(kind="installed", train=["no-such"], validation=["bilora-beta"], test=["x"])
     with pytest.raises(BadData, match=r"no-such.*pip install no-such"):
         list(Installed(missing).rows())
 
 
 def test_real_packages_give_real_functions() -> None:
-    real = InstalledSource(kind="installed", train=["packaging"], validation=["Jinja2"], test=["networkx"])
+    real = InstalledSettings(kind="installed", train=["packaging"], validation=["Jinja2"], test=["networkx"])
     rows = list(Installed(real).rows())
     found = next(row for row in rows if row["func_name"] == "canonicalize_name")
     assert found["source"].startswith("installed:packaging==") and len(rows) > 1000

@@ -32,7 +32,7 @@ from bilora.sources.exercises.names import (
     words_of,
 )
 from bilora.sources.exercises.programs import CODE_STYLES, write_program
-from bilora.sources.kinds.exercises import Exercises, ExercisesSource
+from bilora.sources.kinds.exercises import Exercises, ExercisesSettings
 from bilora.tasks.codegen import TASK
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,7 +64,7 @@ def words(row: Row | dict[str, Any]) -> list[str]:
 def demo() -> list[Row]:
     params = read_params(ROOT / "profiles" / "nano.yaml")
     source = params.tasks["codegen"].source
-    assert isinstance(source, ExercisesSource)
+    assert isinstance(source, ExercisesSettings)
     return list(Exercises(source, params.seed).rows())
 
 

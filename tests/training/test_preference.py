@@ -15,7 +15,7 @@ from bilora.errors import PreflightFailed
 from bilora.params import Adapter, Generation, Preference, Splitting, TaskParams, Training
 from bilora.protocols import Referees
 from bilora.records import Message, Sample
-from bilora.sources.kinds.installed import InstalledSource
+from bilora.sources.kinds.installed import InstalledSettings
 from bilora.storage import adapter_sha256
 from bilora.tasks import load_task
 from bilora.training.adapter import attach
@@ -169,7 +169,7 @@ def run(folder: Path, kind: Kind | None, watch: Callable[[Any], None]) -> Traine
     ]
     numbers = training()
     params = TaskParams(
-        source=InstalledSource(kind="installed", train=["a"], validation=["b"], test=["c"]),
+        source=InstalledSettings(kind="installed", train=["a"], validation=["b"], test=["c"]),
         split=Splitting(train=6, validation=2, test=2, preference=kind),
         adapter=Adapter(rank=4, alpha=8, dropout=0.1, target_modules=["gate_up_proj", "down_proj"]),
         training=numbers if kind else numbers.model_copy(update={"preference": None}),

@@ -21,7 +21,7 @@ def push_adapters() -> None:
     from bilora.publishing.promote import promote
     from bilora.publishing.push import push
     from bilora.records import Verdict
-    from bilora.sources.kinds.hub import HubSource
+    from bilora.sources.kinds.hub import HubSettings
     from bilora.storage import require_file
     from bilora.workspace import Workspace
 
@@ -49,7 +49,7 @@ def push_adapters() -> None:
         results,
         base=workspace.base(),
         licence="mit",
-        datasets={name: one.source for name, one in params.tasks.items() if isinstance(one.source, HubSource)},
+        datasets={name: one.source for name, one in params.tasks.items() if isinstance(one.source, HubSettings)},
         repository=repository,
     )
     _warn_of_withdrawn(workspace, adapters)

@@ -16,7 +16,7 @@ from bilora.bases.base import Base
 from bilora.errors import BadData, MissingStep
 from bilora.publishing.card import CARD, About, eval_results, write_adapter_card, write_card
 from bilora.records import Verdict
-from bilora.sources.kinds.hub import HubSource
+from bilora.sources.kinds.hub import HubSettings
 from bilora.storage import ADAPTER_FILES, dump_json, sha256_bytes, sha256_json
 
 MANIFEST = "manifest.json"
@@ -32,7 +32,7 @@ def build_bundle(
     *,
     base: Base,
     licence: str,
-    datasets: Mapping[str, HubSource] | None = None,
+    datasets: Mapping[str, HubSettings] | None = None,
     name: str = "bilora",
     repository: str | None = None,
 ) -> dict[str, bytes]:

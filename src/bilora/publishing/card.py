@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from bilora.bases.base import Base
-from bilora.sources.kinds.hub import HubSource
+from bilora.sources.kinds.hub import HubSettings
 
 CARD = "README.md"
 DATASET = "bilora-{task}-test"
@@ -29,7 +29,7 @@ class About:
 
     base: Base
     licence: str
-    datasets: Mapping[str, HubSource]
+    datasets: Mapping[str, HubSettings]
     name: str
     repository: str | None = None
     base_path: str | None = None

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from bilora.kinds import SourceSettings, load_kind
 from bilora.protocols import Source
 from bilora.rows import Forms
 
 _S = TypeVar("_S", bound=SourceSettings)
+_In = TypeVar("_In", bound=SourceSettings, contravariant=True)
+
 SOURCE_KINDS = "bilora.sources.kinds"
+"""The package whose modules are the kinds."""
 
 
-class SourceKind(Protocol[_S]):
-    """What a kind's constant `SOURCE` has: the type of its entry in params.yaml, and how the source is built."""
+class BuildSource(Protocol[_In]):
+    """Returns the source that an entry describes; it reads nothing yet."""
 
-    @property
-    def settings(self) -> type[_S]:
-        """The type of the entry `tasks.NAME.source`."""
-        ...
-
-    def build(self, settings: _S, *, seed: int, forms: Forms, root: Path) -> Source:
-        """Return the source. It reads nothing yet.
+    def __call__(self, settings: _In, *, seed: int, forms: Forms, root: Path) -> Source:
+        """Return the source.
 
         Args:
             seed: for sources that draw rows; equal seeds give equal rows.
@@ -32,7 +31,18 @@ class SourceKind(Protocol[_S]):
         ...
 
 
-def build_source(settings: _S, *, seed: int, forms: Forms, root: Path) -> Source:
+@dataclass(frozen=True)
+class SourceKind(Generic[_S]):
+    """A kind of source, the constant `SOURCE` of its module.
+
+    `settings` is the type of its entry `tasks.NAME.source` in params.yaml, `build` returns the source of an entry.
+    """
+
+    settings: type[_S]
+    build: BuildSource[_S]
+
+
+def build_source(settings: SourceSettings, *, seed: int, forms: Forms, root: Path) -> Source:
     """Return the source that an entry `tasks.NAME.source` of params.yaml describes."""
-    kind: SourceKind[_S] = load_kind(SOURCE_KINDS, settings.kind, "SOURCE")
+    kind: SourceKind[SourceSettings] = load_kind(SOURCE_KINDS, settings.kind, "SOURCE")
     return kind.build(settings, seed=seed, forms=forms, root=root)

@@ -12,12 +12,13 @@ from bilora.kinds import SourceSettings
 from bilora.protocols import Progress, no_progress
 from bilora.records import Row
 from bilora.rows import Forms
+from bilora.sources import SourceKind
 from bilora.sources.exercises.compositions import TIERS, Tier
 from bilora.sources.exercises.generate import generate_exercises
 from bilora.sources.exercises.programs import CODE_STYLES, Style
 
 
-class ExercisesSource(SourceSettings):
+class ExercisesSettings(SourceSettings):
     """How many compositions of each tier, and the styles in which their code may be written."""
 
     kind: Literal["exercises"]
@@ -28,7 +29,7 @@ class ExercisesSource(SourceSettings):
 class Exercises:
     """Generates exercises, tier by tier."""
 
-    def __init__(self, settings: ExercisesSource, seed: int) -> None:
+    def __init__(self, settings: ExercisesSettings, seed: int) -> None:
         self._settings = settings
         self._seed = seed
 
@@ -51,14 +52,9 @@ class Exercises:
                 }
 
 
-class ExercisesKind:
-    """The kind `exercises`."""
-
-    settings = ExercisesSource
-
-    def build(self, settings: ExercisesSource, *, seed: int, forms: Forms, root: Path) -> Exercises:
-        """Return the generator of rows."""
-        return Exercises(settings, seed)
+def _build(settings: ExercisesSettings, *, seed: int, forms: Forms, root: Path) -> Exercises:
+    """Return the generator of rows."""
+    return Exercises(settings, seed)
 
 
-SOURCE = ExercisesKind()
+SOURCE = SourceKind(ExercisesSettings, _build)

@@ -17,6 +17,7 @@ from bilora.kinds import SourceSettings
 from bilora.protocols import Progress, no_progress
 from bilora.records import Drop, Row, Split
 from bilora.rows import Forms, excerpt, word
+from bilora.sources import SourceKind
 from bilora.sources.formats import entries
 from bilora.sources.json_entries import Entry
 from bilora.sources.labelling import Columns, RowPlace, kept, labelled, read_columns
@@ -33,7 +34,7 @@ def mbpp_split(task_id: int) -> Split:
     return "validation" if task_id <= 600 else "train"
 
 
-class FilesSource(SourceSettings):
+class FilesSettings(SourceSettings):
     """JSON lines, JSON lists or Parquet, plain or in gzip (docs/data.md).
 
     A row's own `split` is kept; `splits: mbpp` derives it from `task_id`.
@@ -52,7 +53,7 @@ class Files:
     Only the columns that `forms` read are kept, and the labels; without forms all that JSON can hold.
     """
 
-    def __init__(self, settings: FilesSource, forms: Forms = (), root: Path = Path()) -> None:
+    def __init__(self, settings: FilesSettings, forms: Forms = (), root: Path = Path()) -> None:
         self._settings, self._forms, self._root = settings, forms, root
 
     def rows(self, *, progress: Progress = no_progress) -> Iterator[Row]:
@@ -106,14 +107,9 @@ def _with_mbpp_split(row: Row) -> Row | Drop:
     return {**row, "split": mbpp_split(int(number[1]))}
 
 
-class FilesKind:
-    """The kind `files`."""
-
-    settings = FilesSource
-
-    def build(self, settings: FilesSource, *, seed: int, forms: Forms, root: Path) -> Files:
-        """Return the reader of the files, whose relative paths belong to `root`."""
-        return Files(settings, forms, root)
+def _build(settings: FilesSettings, *, seed: int, forms: Forms, root: Path) -> Files:
+    """Return the reader of the files, whose relative paths belong to `root`."""
+    return Files(settings, forms, root)
 
 
-SOURCE = FilesKind()
+SOURCE = SourceKind(FilesSettings, _build)

@@ -15,13 +15,14 @@ from bilora.kinds import SourceSettings
 from bilora.protocols import Progress, no_progress
 from bilora.records import Row
 from bilora.rows import Forms
+from bilora.sources import SourceKind
 from bilora.sources.labelling import Columns, RowPlace, kept, labelled, read_columns
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-class HubSource(SourceSettings):
+class HubSettings(SourceSettings):
     """A dataset of the hub; its splits are kept as official. Without a pinned `revision` it is refused when fetched."""
 
     kind: Literal["hub"]
@@ -39,7 +40,7 @@ class HubDataset:
     Only the columns that `forms` read are kept, and the labels; without forms all that JSON can hold.
     """
 
-    def __init__(self, settings: HubSource, forms: Forms = ()) -> None:
+    def __init__(self, settings: HubSettings, forms: Forms = ()) -> None:
         self._settings, self._forms = settings, forms
 
     def rows(self, *, progress: Progress = no_progress) -> Iterator[Row]:
@@ -98,14 +99,9 @@ class HubDataset:
             raise BadData(wanted.id, f"{str(error).splitlines()[0]}") from None
 
 
-class HubKind:
-    """The kind `hub`."""
-
-    settings = HubSource
-
-    def build(self, settings: HubSource, *, seed: int, forms: Forms, root: Path) -> HubDataset:
-        """Return what fetches the dataset."""
-        return HubDataset(settings, forms)
+def _build(settings: HubSettings, *, seed: int, forms: Forms, root: Path) -> HubDataset:
+    """Return what fetches the dataset."""
+    return HubDataset(settings, forms)
 
 
-SOURCE = HubKind()
+SOURCE = SourceKind(HubSettings, _build)

@@ -16,11 +16,12 @@ from bilora.kinds import SourceSettings
 from bilora.protocols import Progress, no_progress
 from bilora.records import Row, Split
 from bilora.rows import Forms
+from bilora.sources import SourceKind
 from bilora.sources.packages import Module, is_generated, package_modules, read_module
 from bilora.storage import sha256_bytes
 
 
-class InstalledSource(SourceSettings):
+class InstalledSettings(SourceSettings):
     """Functions and docstrings of installed packages; whole packages belong to validation and test.
 
     `limit` is per package, so that a large one does not dominate.
@@ -33,7 +34,7 @@ class InstalledSource(SourceSettings):
     limit: Count | None = None
 
     @model_validator(mode="after")
-    def _disjoint(self) -> InstalledSource:
+    def _disjoint(self) -> InstalledSettings:
         seen: set[str] = set()
         for name in (*self.train, *self.validation, *self.test):
             if name in seen:
@@ -45,7 +46,7 @@ class InstalledSource(SourceSettings):
 class Installed:
     """Reads packages in the order named, their files sorted, and functions in the order of the file."""
 
-    def __init__(self, settings: InstalledSource, *, workers: int = 2) -> None:
+    def __init__(self, settings: InstalledSettings, *, workers: int = 2) -> None:
         self._settings = settings
         self._workers = workers
 
@@ -123,14 +124,9 @@ def _definitions(body: list[ast.stmt]) -> Iterator[ast.FunctionDef | ast.AsyncFu
                 yield from _definitions([*node.body, *node.orelse])
 
 
-class InstalledKind:
-    """The kind `installed`."""
-
-    settings = InstalledSource
-
-    def build(self, settings: InstalledSource, *, seed: int, forms: Forms, root: Path) -> Installed:
-        """Return the reader of the packages."""
-        return Installed(settings)
+def _build(settings: InstalledSettings, *, seed: int, forms: Forms, root: Path) -> Installed:
+    """Return the reader of the packages."""
+    return Installed(settings)
 
 
-SOURCE = InstalledKind()
+SOURCE = SourceKind(InstalledSettings, _build)
