@@ -16,7 +16,7 @@ import numpy as np
 
 from bilora.evaluation.baseline import baseline_entry
 from bilora.evaluation.gate import gate
-from bilora.records import Completion, Sample, Score, Scored, Verdict
+from bilora.records import Completion, Sample, Score, EvalRow, Verdict
 
 LUCK = 0.10
 MARGIN = 0.05
@@ -42,18 +42,18 @@ class World:
         lucky = self._rng.random(n) < LUCK
         return np.where(lucky, self._rng.random(n) < quality, self._difficulty < quality).astype(float)
 
-    def rows(self, answers: dict[str, np.ndarray], sha: str) -> list[Scored]:
+    def rows(self, answers: dict[str, np.ndarray], sha: str) -> list[EvalRow]:
         """The rows of an evaluation, as the gate reads them."""
         return [self._row(sample, system, float(x), sha) for system, xs in answers.items()
                 for sample, x in zip(self._samples, xs, strict=True)]  # fmt: skip
 
     @staticmethod
-    def _row(sample: Sample, system: str, value: float, sha: str) -> Scored:
+    def _row(sample: Sample, system: str, value: float, sha: str) -> EvalRow:
         made = Completion.model_construct(sample_id=sample.id, system=system, text="", finish="stop")
         score = Score.model_construct(
             sample_id=sample.id, system=system, metric="pass_at_1", value=value, reason="", evidence={}
         )
-        return Scored.model_construct(
+        return EvalRow.model_construct(
             task="t", adapter_sha256=sha, dataset="test", sample=sample, completion=made, answer="", scores=(score,)
         )
 

@@ -140,13 +140,17 @@ def read_record(path: Path, kind: type[R]) -> R:
     return _parsed(path, kind, read_json(path))
 
 
-def _parsed(path: Path, kind: type[R], value: Any, line: int | None = None) -> R:
+def _parsed(path: Path, kind: type[R], value: object, line: int | None = None) -> R:
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise BadData(path, f"not a {kind.__name__}: {place}: {first['msg']}.", line) from None
+        raise BadData(path, f"not a {kind.__name__}: {first_fault(error)}.", line) from None
+
+
+def first_fault(error: ValidationError) -> str:
+    """Return the place and message of a record's first fault."""
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -12,7 +12,7 @@ import pytest
 from bilora.evaluation.gate import gate
 from bilora.evaluation.results import build_results
 from bilora.protocols import Progress, Referees, no_progress
-from bilora.records import Completion, Dataset, Drop, Sample, Score, Scored
+from bilora.records import Completion, Dataset, Drop, Sample, Score, EvalRow
 from bilora.tasks.task import Task
 
 SHA = "a" * 64
@@ -80,9 +80,9 @@ def make_row(
     evidence: dict[str, str] | None = None,
     finish: Literal["stop", "length", "error"] = "stop",
     adapter_sha256: str = SHA,
-) -> Scored:
+) -> EvalRow:
     floor = system.startswith("floor:")
-    return Scored(
+    return EvalRow(
         task=sample.task,
         adapter_sha256=adapter_sha256,
         dataset=dataset,
@@ -117,7 +117,7 @@ def make_pairs(
     new: Sequence[float | None],
     old: Sequence[float | None],
     **rest: Any,
-) -> list[Scored]:
+) -> list[EvalRow]:
     """Rows of adapter and base; sample i scores new[i] and old[i], each sample its own group."""
     samples = [make_sample(task, number, group=f"g{number}") for number in range(len(new))]
     return [
@@ -127,9 +127,9 @@ def make_pairs(
     ]
 
 
-def make_rows() -> dict[str, list[Scored]]:
+def make_rows() -> dict[str, list[EvalRow]]:
     chance = random.Random(7)
-    rows: dict[str, list[Scored]] = {"codegen": [], "docstring": [], "haiku": []}
+    rows: dict[str, list[EvalRow]] = {"codegen": [], "docstring": [], "haiku": []}
     for number in range(60):
         sample = make_sample("codegen", number)
         for system, odds in (("codegen", 0.7), ("base", 0.2), ("remote", 0.8)):
@@ -203,12 +203,12 @@ def results_of() -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture
-def pairs() -> Callable[..., list[Scored]]:
+def pairs() -> Callable[..., list[EvalRow]]:
     return make_pairs
 
 
 @pytest.fixture
-def row() -> Callable[..., Scored]:
+def row() -> Callable[..., EvalRow]:
     return make_row
 
 
@@ -218,5 +218,5 @@ def sample() -> Callable[..., Sample]:
 
 
 @pytest.fixture
-def benchmark_rows() -> dict[str, list[Scored]]:
+def benchmark_rows() -> dict[str, list[EvalRow]]:
     return make_rows()

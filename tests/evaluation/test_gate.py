@@ -14,9 +14,9 @@ from bilora.errors import BadData
 from bilora.evaluation.baseline import baseline_entry, read_baseline
 from bilora.evaluation.gate import EXIT_CODES, _with_doubt_shared, gate, worst
 from bilora.evaluation.statistics import score_difference
-from bilora.records import Check, Scored, Verdict
+from bilora.records import Check, EvalRow, Verdict
 
-Rows = list[Scored]
+Rows = list[EvalRow]
 Pairs = Callable[..., Rows]
 SHA = "a" * 64
 GOOD = [1.0, 1.0, 1.0, 0.0] * 50
@@ -152,7 +152,7 @@ def test_weak_isolation_never_promotes(pairs: Pairs, isolation: str, outcome: st
 
 
 def test_samples_of_one_group_are_no_independent_evidence(
-    row: Callable[..., Scored], sample: Callable[..., Any]
+    row: Callable[..., EvalRow], sample: Callable[..., Any]
 ) -> None:
     rows = [
         row(sample("codegen", number, group="same"), system, {"pass_at_1": value})
@@ -210,7 +210,7 @@ def ids(pairs: Pairs) -> list[str]:
     return [row.sample.id for row in pairs("codegen", "pass_at_1", GOOD, POOR)[:200]]
 
 
-def test_another_metric_that_got_worse_stops_it_too(row: Callable[..., Scored], sample: Callable[..., Any]) -> None:
+def test_another_metric_that_got_worse_stops_it_too(row: Callable[..., EvalRow], sample: Callable[..., Any]) -> None:
     def rows(rate: float) -> Rows:
         return [
             row(sample("codegen", n, group=f"g{n}"), system, {"pass_at_1": value, "test_pass_rate": value * rate})

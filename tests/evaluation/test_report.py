@@ -14,7 +14,7 @@ from bilora.evaluation.charts import difference_bar, interval_bar, line_chart
 from bilora.evaluation.examples import SAMPLES
 from bilora.evaluation.report import MAX_CHARS, render, visible, with_bars
 from bilora.evaluation.table import table
-from bilora.records import Sample, Scored
+from bilora.records import Sample, EvalRow
 
 Results = dict[str, Any]
 HOSTILE = [
@@ -130,7 +130,7 @@ def test_text_never_becomes_markup(results: Results, bad: str) -> None:
 
 
 def test_hostile_systems_and_tiers_never_become_markup(
-    results_of: Callable[..., Results], row: Callable[..., Scored], sample: Callable[..., Sample]
+    results_of: Callable[..., Results], row: Callable[..., EvalRow], sample: Callable[..., Sample]
 ) -> None:
     bad = HOSTILE[1]
     rows = [
@@ -161,7 +161,7 @@ def test_equal_results_give_equal_bytes(results: Results) -> None:
 
 
 def test_long_answers_are_cut_with_a_note(
-    results_of: Callable[..., Results], row: Callable[..., Scored], sample: Callable[..., Sample]
+    results_of: Callable[..., Results], row: Callable[..., EvalRow], sample: Callable[..., Sample]
 ) -> None:
     rows = [
         row(sample("codegen", 1), system, {"pass_at_1": 1.0}, text="x" * 1_000_000) for system in ("codegen", "base")
@@ -189,7 +189,7 @@ def shown_kinds(html: str) -> list[str]:
 
 
 def test_samples_of_every_kind_are_shown(
-    results_of: Callable[..., Results], pairs: Callable[..., list[Scored]]
+    results_of: Callable[..., Results], pairs: Callable[..., list[EvalRow]]
 ) -> None:
     new = [1.0] * 40 + [0.0] * 2
     old = [1.0] * 38 + [0.0, 0.0, 1.0, 0.0]
@@ -200,7 +200,7 @@ def test_samples_of_every_kind_are_shown(
 
 
 def test_graded_answers_are_not_called_right_or_wrong(
-    results_of: Callable[..., Results], pairs: Callable[..., list[Scored]]
+    results_of: Callable[..., Results], pairs: Callable[..., list[EvalRow]]
 ) -> None:
     html = page(results_of(rows={"docstring": pairs("docstring", "bleu", [0.9, 0.1, 0.8, 0.3], [0.2, 0.7, 0.85, 0.4])}))
     assert sorted(shown_kinds(html)) == [
@@ -218,7 +218,7 @@ def test_which_assert_failed_is_told(results: Results) -> None:
 
 
 def test_an_unscored_answer_is_neither_right_nor_wrong(
-    results_of: Callable[..., Results], pairs: Callable[..., list[Scored]]
+    results_of: Callable[..., Results], pairs: Callable[..., list[EvalRow]]
 ) -> None:
     html = page(results_of(rows={"codegen": pairs("codegen", "pass_at_1", [None], [None], reason="sandbox broke")}))
     assert html.count('class="tag unknown"') == 2
@@ -251,7 +251,7 @@ def test_a_page_of_nothing_is_still_a_page(results_of: Callable[..., Results]) -
 
 
 def test_a_run_of_the_adapter_alone_is_shown(
-    results_of: Callable[..., Results], pairs: Callable[..., list[Scored]]
+    results_of: Callable[..., Results], pairs: Callable[..., list[EvalRow]]
 ) -> None:
     alone = [row for row in pairs("codegen", "pass_at_1", [1.0, 0.0], [0.0, 0.0]) if row.completion.system != "base"]
     assert len(shown_kinds(page(results_of(rows={"codegen": alone})))) == 2
@@ -284,7 +284,7 @@ def test_bars_stay_on_their_track() -> None:
 
 
 def test_a_share_of_the_answers_is_drawn_on_a_track_of_all_of_them(
-    results_of: Callable[..., Results], row: Callable[..., Scored], sample: Callable[..., Sample]
+    results_of: Callable[..., Results], row: Callable[..., EvalRow], sample: Callable[..., Sample]
 ) -> None:
     rows = [
         row(sample("codegen", number), "codegen", {"pass_at_1": 0.0}, evidence={"status": "failed"})

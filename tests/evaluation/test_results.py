@@ -11,7 +11,7 @@ import pytest
 
 from bilora.evaluation.results import comparability_key
 from bilora.evaluation.table import table
-from bilora.records import Drop, Sample, Scored
+from bilora.records import Drop, Sample, EvalRow
 from bilora.storage import dump_json
 from bilora.tasks.task import Task
 
@@ -37,7 +37,7 @@ def test_equal_rows_give_equal_bytes(results_of: Callable[..., Results]) -> None
     assert dump_json(results_of()) == dump_json(results_of())
 
 
-def test_every_row_is_kept(results: Results, benchmark_rows: dict[str, list[Scored]]) -> None:
+def test_every_row_is_kept(results: Results, benchmark_rows: dict[str, list[EvalRow]]) -> None:
     kept = {name: len(task["rows"]) for name, task in results["tasks"].items()}
     assert kept == {name: len(rows) for name, rows in benchmark_rows.items()}
 
@@ -57,7 +57,7 @@ def test_floors_stand_beside_the_score(results: Results) -> None:
     assert names == ["empty", "name"]
 
 
-def test_the_mean_is_of_the_rows(results: Results, benchmark_rows: dict[str, list[Scored]]) -> None:
+def test_the_mean_is_of_the_rows(results: Results, benchmark_rows: dict[str, list[EvalRow]]) -> None:
     values = [
         row.scores[0].value
         for row in benchmark_rows["codegen"]
@@ -81,7 +81,7 @@ def test_a_task_with_tiers_is_shown_by_tier(results: Results) -> None:
 
 
 def test_tiers_stand_in_the_order_of_their_length(
-    results_of: Callable[..., Results], row: Callable[..., Scored], sample: Callable[..., Sample]
+    results_of: Callable[..., Results], row: Callable[..., EvalRow], sample: Callable[..., Sample]
 ) -> None:
     rows = [
         row(sample("codegen", number, tier=tier, target="x" * length), "base", {"pass_at_1": 1.0})
@@ -112,7 +112,7 @@ def test_a_system_that_did_not_answer_says_why(results: Results) -> None:
 
 
 def test_unscored_is_counted_and_not_averaged(
-    results_of: Callable[..., Results], pairs: Callable[..., list[Scored]]
+    results_of: Callable[..., Results], pairs: Callable[..., list[EvalRow]]
 ) -> None:
     rows = pairs("codegen", "pass_at_1", [1.0, None, 1.0], [None, None, None], reason="sandbox broke")
     built = results_of(rows={"codegen": rows})
@@ -122,7 +122,7 @@ def test_unscored_is_counted_and_not_averaged(
 
 
 def test_a_judge_adds_its_row_on_a_scale_from_one_to_five(
-    results_of: Callable[..., Results], pairs: Callable[..., list[Scored]]
+    results_of: Callable[..., Results], pairs: Callable[..., list[EvalRow]]
 ) -> None:
     rows = pairs("docstring", "judge", [0.5, 1.0], [0.0, 0.0])
     built = results_of(rows={"docstring": rows}, not_run={})
@@ -131,7 +131,7 @@ def test_a_judge_adds_its_row_on_a_scale_from_one_to_five(
 
 
 def test_latency_leaves_out_floors_and_failed_calls(
-    results_of: Callable[..., Results], row: Callable[..., Scored], sample: Callable[..., Sample]
+    results_of: Callable[..., Results], row: Callable[..., EvalRow], sample: Callable[..., Sample]
 ) -> None:
     one, two = sample("docstring", 1), sample("docstring", 2)
     rows = [
@@ -151,7 +151,7 @@ def test_nothing_measured_is_still_a_result(results_of: Callable[..., Results]) 
 
 
 def test_a_task_without_rows_shows_as_not_run(
-    results_of: Callable[..., Results], pairs: Callable[..., list[Scored]]
+    results_of: Callable[..., Results], pairs: Callable[..., list[EvalRow]]
 ) -> None:
     built = results_of(rows={"codegen": pairs("codegen", "pass_at_1", GOOD, GOOD)})
     assert find(built, "haiku", "syllables")["cells"]["base"]["text"] == "not run"
@@ -210,7 +210,7 @@ class TestComparabilityKey:
 
 
 def test_build_results_needs_no_judge_no_floor_no_endpoint(
-    pairs: Callable[..., list[Scored]], results_of: Callable[..., Results]
+    pairs: Callable[..., list[EvalRow]], results_of: Callable[..., Results]
 ) -> None:
     built = results_of(rows={"codegen": pairs("codegen", "pass_at_1", GOOD, GOOD)}, not_run=None, notes=None)
     assert table(built)["columns"] == ["base", "bilora"]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from bilora.evaluation.run import evaluate, rounds
 from bilora.params import Benchmark, Generation, PassAtK
 from bilora.protocols import Progress, Referees, no_progress
-from bilora.records import Completion, Sample, Scored
+from bilora.records import Completion, Sample, EvalRow
 from bilora.requests import Request
 from bilora.sandbox import ProcessSandbox
 from bilora.tasks.codegen import TASK as CODEGEN
@@ -53,7 +53,7 @@ def questions(sample: Callable[..., Sample]) -> list[Sample]:
     ]
 
 
-def asked(sample: Callable[..., Sample]) -> tuple[list[Scored], list[Request]]:
+def asked(sample: Callable[..., Sample]) -> tuple[list[EvalRow], list[Request]]:
     test, engine = questions(sample), Recorder("def add(items):\n    return [item + 1 for item in items]")
     with ProcessSandbox(workers=1) as sandbox:
         rows = evaluate(

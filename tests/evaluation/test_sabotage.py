@@ -10,18 +10,18 @@ import pytest
 
 from bilora.evaluation.baseline import baseline_entry
 from bilora.evaluation.gate import gate
-from bilora.records import Scored, Verdict
+from bilora.records import EvalRow, Verdict
 
 SHA = "a" * 64
 NEW, OLD = [1.0, 1.0, 1.0, 0.0] * 50, [1.0, 0.0, 0.0, 0.0] * 50
-Rows = list[Scored]
+Rows = list[EvalRow]
 
 
-def scored(row: Scored, **change: Any) -> Scored:
+def scored(row: EvalRow, **change: Any) -> EvalRow:
     return row.model_copy(update={"scores": tuple(score.model_copy(update=change) for score in row.scores)})
 
 
-def of_adapter(rows: Rows, change: Callable[[Scored], Scored]) -> Rows:
+def of_adapter(rows: Rows, change: Callable[[EvalRow], EvalRow]) -> Rows:
     return [change(row) if row.completion.system == "codegen" else row for row in rows]
 
 
@@ -118,7 +118,7 @@ def test_a_judge_that_was_promised_and_is_missing_stops_it(rows: Rows) -> None:
 
 @pytest.mark.parametrize(("missing", "outcome"), [(1, "pass"), (2, "inconclusive")])
 def test_two_percent_of_the_judge_s_grades_may_be_missing(
-    rows: Rows, row: Callable[..., Scored], sample: Callable[..., Any], missing: int, outcome: str
+    rows: Rows, row: Callable[..., EvalRow], sample: Callable[..., Any], missing: int, outcome: str
 ) -> None:
     grades = [
         row(sample("codegen", 1000 + n), "codegen", {"judge": None if n < missing else 0.5}, dataset="curated")

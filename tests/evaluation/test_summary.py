@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from bilora.evaluation.table import table
-from bilora.records import Sample, Scored
+from bilora.records import Sample, EvalRow
 
-Row = Callable[..., Scored]
+Row = Callable[..., EvalRow]
 MakeSample = Callable[..., Sample]
 ResultsOf = Callable[..., dict[str, Any]]
 
@@ -20,7 +20,7 @@ def summary(built: dict[str, Any], dataset: str) -> dict[str, Any]:
     return found
 
 
-def drawn(row: Row, sample: MakeSample, *answers: tuple[float | None, ...]) -> list[Scored]:
+def drawn(row: Row, sample: MakeSample, *answers: tuple[float | None, ...]) -> list[EvalRow]:
     return [
         row(sample("codegen", number), "codegen", {"pass_at_1": value}, dataset="sampled", reason="the sandbox broke")
         for number, values in enumerate(answers)

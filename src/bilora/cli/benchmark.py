@@ -9,16 +9,16 @@ import typer
 
 if TYPE_CHECKING:
     from bilora.params import Params
-    from bilora.records import Scored
+    from bilora.records import EvalRow
 
 
-def _isolation(rows: Sequence[Scored]) -> str:
+def _isolation(rows: Sequence[EvalRow]) -> str:
     # The level alone: which further layers a machine offers changes no honest program's outcome.
     found = {score.evidence.get("isolation", "").partition(":")[0] for row in rows for score in row.scores}
     return ", ".join(sorted(level for level in found if level))
 
 
-def judge_rows(params: Params, rows: Mapping[str, Sequence[Scored]], *, keys: Mapping[str, str]) -> dict[str, Any]:
+def judge_rows(params: Params, rows: Mapping[str, Sequence[EvalRow]], *, keys: Mapping[str, str]) -> dict[str, Any]:
     """Turn scored rows into results with a verdict per task."""
     from bilora.cli import wiring
     from bilora.evaluation.baseline import read_baseline
@@ -101,17 +101,17 @@ def _means(task: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def evaluation_rows(params: Params) -> dict[str, list[Scored]]:
+def evaluation_rows(params: Params) -> dict[str, list[EvalRow]]:
     """Read what the evaluate stages wrote."""
     from bilora.cli import wiring
     from bilora.errors import MissingStep
-    from bilora.records import Scored
+    from bilora.records import EvalRow
     from bilora.storage import read_records
 
-    rows: dict[str, list[Scored]] = {}
+    rows: dict[str, list[EvalRow]] = {}
     for name in params.tasks:
         path, stage = wiring.EVALUATION / f"{name}.jsonl", f"evaluate@{name}"
-        rows[name] = list(read_records(wiring.need(path, stage), Scored))
+        rows[name] = list(read_records(wiring.need(path, stage), EvalRow))
         if not rows[name]:
             raise MissingStep(path, f"-f {stage}", "has no rows")
     return rows

@@ -12,7 +12,7 @@ from bilora.cli.data import TaskName
 
 if TYPE_CHECKING:
     from bilora.protocols import Engine
-    from bilora.records import Scored
+    from bilora.records import EvalRow
 
 
 def answer_and_score(
@@ -21,7 +21,7 @@ def answer_and_score(
     max_samples: int | None = None,
     only_bilora: bool = False,
     keys: Mapping[str, str] | None = None,
-) -> list[Scored]:
+) -> list[EvalRow]:
     """Ask every system about one task's test split and curated samples."""
     from bilora.bases.loading import load_base
     from bilora.cli import wiring

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bilora.records import Scored
+    from bilora.records import EvalRow
 
 STYLES = {"pass": "green", "regressed": "red", "inconclusive": "yellow", "incomparable": "yellow"}
 
@@ -70,7 +70,7 @@ def print_verdicts(results: Mapping[str, Any]) -> None:
         console.print(f"[{style} bold]{verdict['outcome']}[/]  {escape(name)}: {escape(verdict['reason'])}")
 
 
-def print_answers(rows: Mapping[str, Sequence[Scored]]) -> None:
+def print_answers(rows: Mapping[str, Sequence[EvalRow]]) -> None:
     """Print every answer with its scores; control characters are shown, not obeyed."""
     for found in rows.values():
         for row in found:

@@ -14,8 +14,12 @@ from typing import Any, Protocol
 
 from bilora.errors import BiloraError, Unreachable
 from bilora.extraction.reply import clean
-from bilora.records import Message, Sample, Score
+from bilora.records import Message, Sample, Scale, Score
 from bilora.storage import read_json, sha256_json, write_json
+
+JUDGE_METRIC = "judge"
+"""Name of the judge's grade in results."""
+JUDGE_SCALE = Scale(label="quality", factor=4.0, offset=1.0, unit=" / 5", digits=2)
 
 RUBRIC = (
     "You grade answers to one request. You receive a JSON object with the request, a reference answer and "
@@ -105,7 +109,7 @@ class EndpointJudge:
             scores[system] = Score(
                 sample_id=sample.id,
                 system=system,
-                metric="judge",
+                metric=JUDGE_METRIC,
                 value=value,
                 reason=why,
                 evidence=evidence,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bilora.errors import BadData
 from bilora.protocols import Progress, Referees, no_progress
-from bilora.records import Sample, Score
+from bilora.records import Sample, Scale, Score
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,14 @@ class SacreMetrics:
     """
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Two numbers that stand beside a headline."""
-        return ("sacrebleu", "chrf")
+    def scales(self) -> Mapping[str, Scale]:
+        """Two numbers, reported beside a headline."""
+        return {"sacrebleu": Scale(label="sacreBLEU"), "chrf": Scale(label="chrF")}
+
+    @property
+    def runs_answers(self) -> bool:
+        """Answers are only read."""
+        return False
 
     def score(
         self,
@@ -36,7 +41,7 @@ class SacreMetrics:
         rows: list[tuple[Score, ...]] = []
         for sample, answer in pairs:
             row = []
-            for name in self.names:
+            for name in self.scales:
                 result = scorers[name].sentence_score(answer, [sample.target])
                 evidence = {"signature": str(scorers[name].get_signature())}
                 value = min(1.0, max(0.0, result.score / 100))  # rounding may leave 100.00000000000004
