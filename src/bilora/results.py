@@ -137,6 +137,11 @@ class BaselineEntry(Record):
         """Return the headline's scores without the unscored samples."""
         return [value for value in self.scores.get(self.metric, {}).values() if value is not None]
 
+    def mean(self) -> float:
+        """Return the headline's mean; 0 where nothing was scored."""
+        values = self.scored_values()
+        return sum(values) / len(values) if values else 0.0
+
 
 class TaskResults(Record):
     """One task of a benchmark run.
@@ -231,29 +236,28 @@ def write_results(path: Path, results: Results) -> None:
     write_json(path, results.model_dump(mode="json", by_alias=True))
 
 
-def read_baseline(path: Path, *, schema: int = BASELINE_SCHEMA) -> Baseline:
+def read_baseline(path: Path, *, accept_previous: bool = False) -> Baseline:
     """Read baseline.json; an absent file has no tasks.
 
     Args:
-        schema: of the file.
+        accept_previous: read also the schema before this one, which holds the same entries.
 
     Raises:
-        BadData: the file is not of this schema, or damaged.
+        BadData: the file is of another schema, or damaged.
     """
     if not path.exists():
         return Baseline()
     document = read_json(path)
     found = document.get("schema") if isinstance(document, dict) else None
-    if found == PREVIOUS_BASELINE_SCHEMA != schema:
+    if found == PREVIOUS_BASELINE_SCHEMA and not accept_previous:
         raise BadData(
             path,
-            f"is a baseline of schema {found}, not {schema}; run `bilora baseline upgrade`, which keeps every score, "
-            "and commit it.",
+            f"is of schema {found}, not {BASELINE_SCHEMA}; run `bilora baseline upgrade`, which keeps every score.",
         )
-    if found != schema:
-        raise BadData(path, f"is no baseline of schema {schema}; restore it from version control.")
+    if found not in (BASELINE_SCHEMA, PREVIOUS_BASELINE_SCHEMA):
+        raise BadData(path, f"is no baseline of schema {BASELINE_SCHEMA}; restore it from version control.")
     try:
-        return Baseline.model_validate({**document, "schema": BASELINE_SCHEMA})
+        return Baseline.model_validate({"schema": BASELINE_SCHEMA, "tasks": document.get("tasks")})
     except ValidationError as error:
         raise BadData(path, f"is damaged ({first_fault(error)}); restore it from version control.") from None
 

@@ -7,8 +7,8 @@ from typing import Any
 import httpx2
 from huggingface_hub import HfApi, set_client_factory
 from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.utils.tqdm import disable_progress_bars
 from huggingface_hub.utils._http import default_client_factory
+from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from bilora.errors import Unreachable
 from bilora.network import connection_fault
@@ -44,7 +44,7 @@ def connect(token: str | None, *, endpoint: str | None = None, timeout_s: float 
     return HfApi(endpoint=endpoint, token=token or False, library_name="bilora")
 
 
-def status(error: BaseException) -> int | None:
+def http_status(error: BaseException) -> int | None:
     """Return the HTTP status that a fault came with, if it came with one."""
     cause: BaseException | None = error
     while cause is not None:
@@ -56,7 +56,7 @@ def status(error: BaseException) -> int | None:
 
 def why(error: BaseException) -> str:
     """Say what went wrong in a few words; never with an address, which may hold more than its host."""
-    code = status(error)
+    code = http_status(error)
     if code in (401, 403):
         return f"HTTP {code}: the token may not do this, or there is none; look at HF_TOKEN"
     if code is not None:

@@ -15,7 +15,7 @@ from typing import Any
 from bilora.errors import BadData, MissingStep
 from bilora.params import HubSource
 from bilora.publishing.card import CARD, About, eval_results, write_adapter_card, write_card
-from bilora.records import Verdict
+from bilora.results import Results, Verdict
 from bilora.storage import ADAPTER_FILES, dump_json, sha256_bytes, sha256_json
 
 MANIFEST = "manifest.json"
@@ -27,7 +27,7 @@ SCHEMA = 1
 def build_bundle(
     adapters: Mapping[str, Path],
     verdicts: Mapping[str, Verdict],
-    results: Mapping[str, Any],
+    results: Results,
     *,
     base_id: str,
     base_revision: str | None,
@@ -45,7 +45,7 @@ def build_bundle(
     Args:
         adapters: folder of each task's adapter.
         verdicts: the gate's word by task; only what stays true of these bytes is written down.
-        results: the content of results.json, for the card.
+        results: for the cards.
         base_id, base_revision: as in params.yaml; each adapter_config.json must say the same.
         licence: of the adapters, as an SPDX id in lower case.
         datasets: of the tasks whose samples come from the hub.

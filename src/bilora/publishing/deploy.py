@@ -14,12 +14,12 @@ from bilora.errors import BadData, Unreachable
 from bilora.hub.repository import Repository
 from bilora.storage import sha256_bytes, sha256_json
 
-DOCKERFILE, CARD = "Dockerfile", "README.md"
-AT_THE_ROOT = {f"hf_space/{DOCKERFILE}": DOCKERFILE, f"hf_space/{CARD}": CARD}
+DOCKERFILE, _CARD = "Dockerfile", "README.md"
+AT_THE_ROOT = {f"hf_space/{DOCKERFILE}": DOCKERFILE, f"hf_space/{_CARD}": _CARD}
 """Where the hub looks for them."""
 TAKEN = ("hf_space", ".streamlit", "models", "src", "pyproject.toml", "params.yaml")
-LEFT = ("__pycache__", ".egg-info")
-BUNDLE, RELEASE = "BILORA_BUNDLE", "BILORA_RELEASE"
+_LEFT_OUT = ("__pycache__", ".egg-info")
+_BUNDLE, _RELEASE = "BILORA_BUNDLE", "BILORA_RELEASE"
 
 SURE = 3
 """How often the hub must say that a Space is broken: at first it may still speak of the release before."""
@@ -65,12 +65,12 @@ def release(root: Path, bundle: str, adapters: Mapping[str, str], card: bytes) -
         paths = [root / name] if (root / name).is_file() else sorted((root / name).rglob("*"))
         for path in paths:
             place = path.relative_to(root).as_posix()
-            if path.is_file() and not any(part.endswith(LEFT) for part in path.relative_to(root).parts):
+            if path.is_file() and not any(part.endswith(_LEFT_OUT) for part in path.relative_to(root).parts):
                 files[AT_THE_ROOT.get(place, place)] = path.read_bytes()
-    files[CARD] = _linked(files[CARD], bundle, card)
-    files[DOCKERFILE] = _set(files[DOCKERFILE], BUNDLE, bundle)
+    files[_CARD] = _linked(files[_CARD], bundle, card)
+    files[DOCKERFILE] = _set(files[DOCKERFILE], _BUNDLE, bundle)
     sha256 = sha256_json({name: sha256_bytes(data) for name, data in files.items()})
-    files[DOCKERFILE] = _set(files[DOCKERFILE], RELEASE, sha256)
+    files[DOCKERFILE] = _set(files[DOCKERFILE], _RELEASE, sha256)
     return Release(files, sha256, adapters)
 
 

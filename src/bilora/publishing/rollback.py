@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from bilora.errors import BadData, NotPromotable
 from bilora.protocols import Hub
 from bilora.publishing.bundle import MANIFEST, bundled_sha256
-from bilora.publishing.push import PushResult, serve
+from bilora.publishing.push import PushResult, publish_unchecked
 from bilora.storage import sha256_bytes
 
 
@@ -26,7 +26,7 @@ def rollback(hub: Hub, to: str | None = None) -> PushResult:
     """
     version, files = _earlier(hub) if to is None else _named(hub, to)
     check_proof(version, files)
-    return serve(hub, files, message=f"Roll back to {version[:12]}")
+    return publish_unchecked(hub, files, message=f"Roll back to {version[:12]}")
 
 
 def check_proof(version: str, files: Mapping[str, bytes]) -> None:

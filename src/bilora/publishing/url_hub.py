@@ -11,7 +11,7 @@ from bilora.publishing.bundle import MANIFEST, check_paths
 from bilora.storage import dump_json, sha256_bytes
 
 POINTER = "current.json"
-FAULTS = (OSError, NotImplementedError)
+_FAULTS = (OSError, NotImplementedError)
 
 
 class UrlHub:
@@ -65,7 +65,7 @@ class UrlHub:
         folder = f"{self._root}/versions/{version}"
         try:
             found = self._store.find(folder) if version.isalnum() else []
-        except FAULTS as error:
+        except _FAULTS as error:
             raise self._silent(error) from None
         if not found:
             raise BadData(self._url, f"has no version {version}.")
@@ -91,7 +91,7 @@ class UrlHub:
             if before[:1] != [digest]:
                 pointer = {"digest": digest, "path": f"versions/{digest}", "message": message, "before": before}
                 self._write(POINTER, (dump_json(pointer, indent=2) + "\n").encode())
-        except FAULTS as error:
+        except _FAULTS as error:
             raise self._silent(error) from None
         return Published(f"{self._url}/versions/{digest}", changed)
 
@@ -107,7 +107,7 @@ class UrlHub:
             return self._store.cat_file(f"{self._root}/{name}")
         except FileNotFoundError:
             return None
-        except FAULTS as error:
+        except _FAULTS as error:
             raise self._silent(error) from None
 
     def _silent(self, error: Exception) -> Unreachable:
