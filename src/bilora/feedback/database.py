@@ -18,8 +18,8 @@ from typing import Self
 
 from bilora.errors import BadData, BiloraError, ExitCode
 from bilora.feedback import schema
-from bilora.locks import exclusive, sync_folder
 from bilora.feedback.places import UNRECORDED
+from bilora.locks import exclusive, sync_folder
 
 RETRY_S = 0.001
 DEFAULT_FOLDER = "shards"
