@@ -28,7 +28,7 @@ from tokenizers import Tokenizer
 from bilora.evaluation.run import FLOOR
 from bilora.layout import Layout
 from bilora.params import FilesSource
-from bilora.records import Sample, EvalRow
+from bilora.records import EvalRow, Sample
 from bilora.sources.files import Files
 from bilora.storage import read_records, write_records
 from bilora.tasks import load_task

@@ -16,7 +16,7 @@ import numpy as np
 
 from bilora.evaluation.baseline import baseline_entry
 from bilora.evaluation.gate import gate
-from bilora.records import Completion, Sample, Score, EvalRow, Verdict
+from bilora.records import Completion, EvalRow, Sample, Score, Verdict
 
 LUCK = 0.10
 MARGIN = 0.05

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pytest
 
+from bilora.evaluation.evidence import GateInput, GateSettings
 from bilora.evaluation.gate import gate
-from bilora.evaluation.results import build_results
+from bilora.evaluation.results import TaskRun, build_results
+from bilora.evaluation.summary import Summarizer
 from bilora.protocols import Progress, Referees, no_progress
-from bilora.records import Completion, Dataset, Drop, Sample, Score, EvalRow
+from bilora.records import Completion, Dataset, Drop, EvalRow, Sample, Scale, Score
+from bilora.results import Results
 from bilora.tasks.task import Task
 
 SHA = "a" * 64
@@ -20,9 +23,13 @@ SHA = "a" * 64
 
 @dataclass(frozen=True)
 class Named:
-    """A metric that is only its names; the rows of these tests are scored already."""
+    """A metric that is only its numbers' scales; the rows of these tests are scored already."""
 
-    names: tuple[str, ...]
+    scales: Mapping[str, Scale]
+
+    @property
+    def runs_answers(self) -> bool:
+        return "pass_at_1" in self.scales
 
     def score(
         self,
@@ -35,7 +42,11 @@ class Named:
         raise AssertionError("rows are scored already")
 
 
-def make_task(name: str, title: str, *names: str) -> Task:
+LABELS = {"pass_at_1": "pass@1", "test_pass_rate": "tests passed", "bleu": "BLEU"}
+
+
+def make_task(name: str, title: str, *metrics: str) -> Task:
+    scales = {metric: Scale(label=LABELS.get(metric, metric)) for metric in metrics}
     return Task(
         name=name,
         title=title,
@@ -43,7 +54,7 @@ def make_task(name: str, title: str, *names: str) -> Task:
         sample=lambda row: Drop(rule="unused"),
         answer=str,
         extract=str,
-        metrics=(Named(names),),
+        metrics=(Named(scales),),
         example="?",
     )
 
@@ -159,45 +170,30 @@ def make_rows() -> dict[str, list[EvalRow]]:
     return rows
 
 
-def make_results(**overrides: Any) -> dict[str, Any]:
+def make_results(**overrides: Any) -> Results:
+    """Build results; `rows` and `verdicts` replace what is measured, `k` is of pass@k, the rest is as in params."""
     rows = overrides.pop("rows", None) or make_rows()
-    tasks = overrides.pop("tasks", TASKS)
-    verdicts = {
-        name: gate(
-            name,
-            task.metric_names,
-            rows.get(name, []),
-            None,
-            adapter_sha256=SHA,
-            key=f"key-{name}",
-            margin=0.05,
-            min_samples=50,
-            seed=1,
-            draws=1000,
-        )
-        for name, task in tasks.items()
-    }
+    judged, k = overrides.pop("verdicts", True), overrides.pop("k", ())
+    runs = []
+    for name, task in TASKS.items():
+        given = GateInput(name, task.metric_names, rows.get(name, []), SHA, f"key-{name}")
+        verdict = gate(given, GateSettings(margin=0.05, min_samples=50, seed=1, draws=1000)) if judged else None
+        runs.append(TaskRun(task, given.rows, given.key, SHA, verdict))
     fields: dict[str, Any] = {
         "profile": "nano",
-        "tasks": tasks,
-        "keys": {name: f"key-{name}" for name in tasks},
-        "adapters": dict.fromkeys(tasks, SHA),
-        "verdicts": verdicts,
-        "seed": 1,
-        "draws": 1000,
         "not_run": {"judge": "no judge is configured"},
         "notes": {"silent": "did not answer within 60 s"},
     }
-    return build_results(rows, **(fields | overrides))
+    return build_results(runs, Summarizer(seed=1, draws=1000, k=k), **(fields | overrides))
 
 
 @pytest.fixture
-def results() -> dict[str, Any]:
+def results() -> Results:
     return make_results()
 
 
 @pytest.fixture
-def results_of() -> Callable[..., dict[str, Any]]:
+def results_of() -> Callable[..., Results]:
     """Build results with some arguments replaced; `rows` replaces the rows."""
     return make_results
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from bilora.evaluation.baseline import baseline_entry
+from bilora.evaluation.evidence import GateInput, GateSettings
 from bilora.evaluation.gate import gate
-from bilora.records import EvalRow, Verdict
+from bilora.records import EvalRow
+from bilora.results import Incumbents, Verdict
 
 SHA = "a" * 64
 NEW, OLD = [1.0, 1.0, 1.0, 0.0] * 50, [1.0, 0.0, 0.0, 0.0] * 50
@@ -75,7 +77,7 @@ SABOTAGE: dict[Callable[[Rows], Rows], str] = {
     not_a_number: "200 of 200 samples are unscored",
     unscored_where_wrong: "50 of 200 samples are unscored, above 2%",
     left_out_where_wrong: "50 of 200 samples lack one side of the pair",
-    best_rows_twice: "200 rows stand twice",
+    best_rows_twice: "200 duplicate rows",
     of_another_adapter: "400 rows were measured with other adapter bytes",
     one_sample: "1 scored samples; the gate wants 100",
     without_the_base: "200 of 200 samples lack one side of the pair",
@@ -85,11 +87,9 @@ SABOTAGE: dict[Callable[[Rows], Rows], str] = {
 }
 
 
-def judged(rows: Rows, standing: dict[str, Any] | None = None, **rest: Any) -> Verdict:
-    return gate(
-        "codegen", ["pass_at_1"], rows, standing,
-        adapter_sha256=SHA, key="k", margin=0.05, min_samples=100, seed=1, draws=1000, **rest,
-    )  # fmt: skip
+def judged(rows: Rows, incumbents: Incumbents | None = None, promised: Sequence[str] = ()) -> Verdict:
+    given = GateInput("codegen", ["pass_at_1"], rows, SHA, "k", incumbents, promised)
+    return gate(given, GateSettings(margin=0.05, min_samples=100, seed=1, draws=1000))
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_a_sabotaged_run_does_not_pass_and_says_why(rows: Rows, sabotage: Callab
 
 def test_a_baseline_of_other_data_neither_helps_nor_is_passed_over(rows: Rows) -> None:
     entry = baseline_entry("codegen", ["pass_at_1"], zero(rows), adapter_sha256="old", key="other data")
-    verdict = judged(rows, {"current": entry, "champion": entry})
+    verdict = judged(rows, Incumbents(current=entry, champion=entry))
     assert verdict.outcome == "incomparable" and "measured under other conditions" in verdict.reason
 
 

@@ -30,7 +30,7 @@ def deploy(space: SpaceId, bundle: Bundle = None, minutes: Minutes = 20.0) -> No
     from bilora.hub.repository import Repository
     from bilora.hub.space import RunningSpace
     from bilora.hub.token import hub_token
-    from bilora.outside import HubRepository
+    from bilora.outside import HubRepositorySettings
     from bilora.publishing.bundle import MANIFEST
     from bilora.publishing.card import CARD
     from bilora.publishing.deploy import deploy as run
@@ -41,7 +41,7 @@ def deploy(space: SpaceId, bundle: Bundle = None, minutes: Minutes = 20.0) -> No
     workspace = Workspace(Path())
     params = workspace.params
     if bundle is None:
-        if not isinstance(params.hub, HubRepository):
+        if not isinstance(params.hub, HubRepositorySettings):
             raise BadData("--bundle", "name the bundle that the Space shall serve: owner/name or owner/name@commit.")
         bundle = params.hub.id
     if (token := hub_token()) is None:

@@ -76,10 +76,10 @@ def _confirmed(workspace: Workspace, results: Results, again: Results) -> Result
 
 def print_hub_fallback(workspace: Workspace, repository: str | None) -> None:
     """Report that what params mean for the Hugging Face hub goes into a folder, for want of a token."""
-    from bilora.outside import HubRepository
+    from bilora.outside import HubRepositorySettings
 
     chosen = workspace.params.hub
-    if repository is None and isinstance(chosen, HubRepository):
+    if repository is None and isinstance(chosen, HubRepositorySettings):
         print(f"HF_TOKEN is not set: {workspace.hub}/ is used in place of {chosen.id}.")
 
 

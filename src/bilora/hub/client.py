@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import httpx2
 from huggingface_hub import HfApi, set_client_factory
@@ -35,7 +35,7 @@ def connect(token: str | None, *, endpoint: str | None = None, timeout_s: float 
 
     def client() -> httpx2.Client:
         made = default_client_factory()
-        hooks: dict[str, list[Any]] = made.event_hooks
+        hooks: dict[str, list[Callable[..., object]]] = made.event_hooks
         made.event_hooks = {**hooks, "request": [*hooks["request"], bound]}
         return made
 

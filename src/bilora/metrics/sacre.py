@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bilora.errors import BadData
 from bilora.protocols import Progress, Referees, no_progress
 from bilora.records import Sample, Scale, Score
+
+if TYPE_CHECKING:
+    from sacrebleu.metrics.base import Metric
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def corpus_scores(hypotheses: Sequence[str], references: Sequence[str]) -> dict[
     return scores
 
 
-def _scorers(*, effective_order: bool) -> dict[str, Any]:
+def _scorers(*, effective_order: bool) -> dict[str, Metric]:
     from sacrebleu.metrics.bleu import BLEU  # imported here: it takes long, and few commands score
     from sacrebleu.metrics.chrf import CHRF
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -24,7 +23,7 @@ _BUNDLE, _RELEASE = "BILORA_BUNDLE", "BILORA_RELEASE"
 SURE = 3
 """How often the hub must say that a Space is broken: at first it may still speak of the release before."""
 
-Ask = Callable[[], Mapping[str, Any] | None]
+Ask = Callable[[], Mapping[str, object] | None]
 """Asks the Space's health page once; None while it gives no answer."""
 
 
@@ -36,7 +35,7 @@ class Release:
     sha256: str
     adapters: Mapping[str, str]
 
-    def runs(self, health: Mapping[str, Any] | None) -> bool:
+    def runs(self, health: Mapping[str, object] | None) -> bool:
         """Whether a health page speaks of this release and serves its adapters."""
         return (
             health is not None

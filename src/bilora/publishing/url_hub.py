@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from bilora.errors import BadData, Unreachable
 from bilora.protocols import Published
@@ -101,10 +100,11 @@ class UrlHub:
         self._store.pipe_file(f"{target}.new", data)
         self._store.mv(f"{target}.new", target)
 
-    def _cat(self, name: str) -> Any:
+    def _cat(self, name: str) -> bytes | None:
         """Return a file's bytes, or None if it is not there."""
         try:
-            return self._store.cat_file(f"{self._root}/{name}")
+            data: bytes = self._store.cat_file(f"{self._root}/{name}")
+            return data
         except FileNotFoundError:
             return None
         except _FAULTS as error:
