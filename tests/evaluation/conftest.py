@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pytest
@@ -26,10 +26,7 @@ class Named:
     """A metric that is only its numbers' scales; the rows of these tests are scored already."""
 
     scales: Mapping[str, Scale]
-
-    @property
-    def runs_answers(self) -> bool:
-        return "pass_at_1" in self.scales
+    runs_answers: bool = False
 
     def score(
         self,
@@ -54,7 +51,7 @@ def make_task(name: str, title: str, *metrics: str) -> Task:
         sample=lambda row: Drop(rule="unused"),
         answer=str,
         extract=str,
-        metrics=(Named(scales),),
+        metrics=(Named(scales, runs_answers="pass_at_1" in scales),),
         example="?",
     )
 
@@ -185,6 +182,16 @@ def make_results(**overrides: Any) -> Results:
         "notes": {"silent": "did not answer within 60 s"},
     }
     return build_results(runs, Summarizer(seed=1, draws=1000, k=k), **(fields | overrides))
+
+
+@pytest.fixture
+def measured_by() -> Callable[..., Task]:
+    """Return the task haiku with one metric that has these scales; `runs_answers` says whether it runs answers."""
+
+    def task(scales: Mapping[str, Scale], *, runs_answers: bool = False) -> Task:
+        return replace(TASKS["haiku"], metrics=(Named(scales, runs_answers),))
+
+    return task
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from bilora.evaluation.results import comparability_key
+from bilora.evaluation.results import TaskRun, build_results, comparability_key
+from bilora.evaluation.summary import Summarizer
 from bilora.evaluation.table import Cell, TableRow, table
-from bilora.records import Drop, EvalRow, Sample
+from bilora.records import Drop, EvalRow, Sample, Scale
 from bilora.results import Results, read_results, write_results
 from bilora.tasks.task import Task
 
@@ -47,6 +48,29 @@ def test_a_task_that_nobody_planned_for_adds_its_own_rows(results: Results) -> N
     row = find(results, "haiku", "syllables")
     assert row.label == "Write haiku · syllables"
     assert row.cells["bilora"].n == 60
+
+
+def test_a_new_metric_is_written_on_the_scale_that_it_carries(
+    measured_by: Callable[..., Task], row: Callable[..., EvalRow], sample: Callable[..., Sample]
+) -> None:
+    task = measured_by({"beats": Scale(label="metre", factor=17.0, unit=" beats", digits=0)})
+    rows = [row(sample("haiku", number), "haiku", {"beats": 1.0}) for number in range(3)]
+    built = build_results([TaskRun(task, rows)], Summarizer(seed=1, draws=1000), profile="nano")
+    found = find(built, "haiku", "beats")
+    assert (found.label, found.cells["bilora"].text) == ("Write haiku · metre", "17 beats")
+
+
+def test_a_new_metric_that_runs_answers_has_pass_at_k_of_its_first_number(
+    measured_by: Callable[..., Task], row: Callable[..., EvalRow], sample: Callable[..., Sample]
+) -> None:
+    scales = {"compiles": Scale(label="compiles"), "lines": Scale(label="lines")}
+    rows = [
+        row(sample("haiku", 1), "haiku", {"compiles": value, "lines": 0.0}, dataset="sampled") for value in (1.0, 0.0)
+    ]
+    summarizer = Summarizer(seed=1, draws=1000, k=[1])
+    built = build_results([TaskRun(measured_by(scales, runs_answers=True), rows)], summarizer, profile="nano")
+    metrics = built.tasks["haiku"].summary["sampled"].systems["haiku"].metrics
+    assert {name: found.mean for name, found in metrics.items()} == {"pass_at_1": 0.5}
 
 
 def test_adapters_share_one_column_and_floors_have_none(results: Results) -> None:

@@ -8,11 +8,12 @@ from dataclasses import replace
 from bilora.evaluation.run import Measurement, evaluate, rounds
 from bilora.params import Benchmark, Generation, PassAtK
 from bilora.protocols import Progress, Referees, no_progress
-from bilora.records import Completion, EvalRow, Sample
+from bilora.records import Completion, EvalRow, Sample, Scale
 from bilora.requests import Request
 from bilora.sandbox import ProcessSandbox
 from bilora.tasks.codegen import TASK as CODEGEN
 from bilora.tasks.docstring import TASK as DOCSTRING
+from bilora.tasks.task import Task
 
 GENERATION = Generation(max_new_tokens=8, batch_size=4)
 SETTINGS = Benchmark(
@@ -82,10 +83,16 @@ def test_hidden_means_that_no_prompt_shows_a_test_and_all_are_run(sample: Callab
 def test_further_answers_are_drawn_with_seeds_of_their_own(sample: Callable[..., Sample]) -> None:
     _, requests = asked(sample)
     assert {(request.sampling.temperature, request.sampling.seed) for request in requests[:8]} == {(0.0, 7)}
-    assert [(request.sampling.temperature, request.sampling.seed) for request in requests[8:]] == [(0.7, 7)] * 3 + [(0.7, 8)] * 3
+    assert [(request.sampling.temperature, request.sampling.seed) for request in requests[8:]] == [(0.7, 7)] * 3 + [
+        (0.7, 8)
+    ] * 3
 
 
-def test_a_task_whose_answers_are_not_run_is_asked_once(sample: Callable[..., Sample]) -> None:
+def test_a_task_whose_answers_are_not_run_is_asked_once(
+    sample: Callable[..., Sample], measured_by: Callable[..., Task]
+) -> None:
     test = [sample("docstring", number, tests=()) for number in range(5)]
     assert list(rounds(DOCSTRING, test, [], SETTINGS)) == ["test", "curated"]
+    runs = measured_by({"compiles": Scale(label="compiles")}, runs_answers=True)
+    assert list(rounds(runs, test, [], SETTINGS)) == ["test", "curated", "sampled"]
     assert list(rounds(replace(CODEGEN, hide_tests=None), test, [], SETTINGS)) == ["test", "curated", "sampled"]

@@ -17,9 +17,9 @@ from bilora.errors import BadData
 from bilora.feedback import export as module
 from bilora.feedback.compact import compact
 from bilora.feedback.export import Exported, export
-from bilora.locks import exclusive
 from bilora.feedback.outbox import Outbox
 from bilora.feedback.shards import FolderTarget, read_shards, shard
+from bilora.locks import exclusive
 from bilora.records import Rating, Tombstone
 from bilora.storage import sha256_bytes
 
