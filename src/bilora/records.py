@@ -227,9 +227,16 @@ class Outcome(Record):
     """
 
     status: Literal[
-        "passed", "passed-in-process", "failed", "untested", "timeout", "denied", "missing-module", "crashed",
+        "passed",
+        "passed-in-process",
+        "failed",
+        "untested",
+        "timeout",
+        "denied",
+        "missing-module",
+        "crashed",
         "infrastructure",
-    ]  # fmt: skip
+    ]
     results: tuple[bool | None, ...] = ()
     detail: str = ""
     isolation: str = ""

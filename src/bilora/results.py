@@ -19,7 +19,7 @@ PREVIOUS_BASELINE_SCHEMA = 2
 
 CheckOutcome = Literal["pass", "regressed", "inconclusive"]
 VerdictOutcome = Literal["pass", "regressed", "inconclusive", "incomparable"]
-Place = Literal["current", "champion"]
+IncumbentPlace = Literal["current", "champion"]
 Scores = dict[str, Annotated[float, Field(strict=True, ge=0.0, le=1.0, allow_inf_nan=False)] | None]
 """One metric's score by sample id; None where it is unscored."""
 
@@ -202,7 +202,7 @@ class Incumbents(Record):
     current: BaselineEntry
     champion: BaselineEntry
 
-    def entries(self) -> dict[Place, BaselineEntry]:
+    def entries(self) -> dict[IncumbentPlace, BaselineEntry]:
         """Return both by their name in the file."""
         return {"current": self.current, "champion": self.champion}
 

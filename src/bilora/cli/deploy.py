@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Annotated
@@ -31,10 +30,10 @@ def deploy(space: SpaceId, bundle: BundleToServe = None, minutes: Minutes = 20.0
     from bilora.hub.space import RunningSpace
     from bilora.hub.token import hub_token
     from bilora.outside import HubRepositorySettings
-    from bilora.publishing.bundle import MANIFEST
     from bilora.publishing.card import CARD
     from bilora.publishing.deploy import deploy as run
     from bilora.publishing.deploy import release
+    from bilora.publishing.manifest import MANIFEST, parse_manifest
     from bilora.publishing.rollback import check_proof
     from bilora.workspace import Workspace
 
@@ -53,9 +52,9 @@ def deploy(space: SpaceId, bundle: BundleToServe = None, minutes: Minutes = 20.0
         raise BadData(name, "there is no such bundle; `bilora push-adapters` publishes one.")
     files = published.read(revision, published.names(revision))
     check_proof(f"{name}@{revision}", files)
-    manifest = json.loads(files[MANIFEST])
-    check_bundle(name, manifest, params.base)
-    adapters = {task: one["sha256"] for task, one in manifest["adapters"].items() if task in params.tasks}
+    manifest = parse_manifest(name, files[MANIFEST])
+    check_bundle(name, manifest.model_dump(exclude_unset=True), params.base)
+    adapters = {task: adapter.sha256 for task, adapter in manifest.adapters.items() if task in params.tasks}
     new = release(workspace.root, f"{name}@{revision}", adapters, files[CARD])
     running = RunningSpace(api, space)
     print(

@@ -15,7 +15,7 @@ MAX_UNSCORED = 0.02
 
 
 @dataclass(frozen=True)
-class Pairs:
+class ScorePairs:
     """Scores of the same samples by two systems, and what speaks against trusting them."""
 
     new: tuple[float, ...]
@@ -40,7 +40,7 @@ class GateSettings:
     seed: int
     draws: int = 10_000
 
-    def difference(self, pairs: Pairs) -> Interval:
+    def difference(self, pairs: ScorePairs) -> Interval:
         """Return the interval of the mean difference of pairs."""
         return score_difference(pairs.new, pairs.old, seed=self.seed, draws=self.draws, clusters=pairs.groups)
 
@@ -78,14 +78,14 @@ class GateInput:
         """The rows that decide."""
         return [row for row in self.rows if row.dataset == "test" and row.completion.system in (self.task, "base")]
 
-    def pairs(self, metric: str, old: Scores) -> Pairs:
+    def pairs(self, metric: str, old: Scores) -> ScorePairs:
         """Pair the adapter's scores with older ones."""
         test = self.test_rows
         groups = {row.sample.id: row.sample.group for row in test}
         return _pair(scores_of(test, self.task, metric), old, groups)
 
 
-def _pair(new: Scores, old: Scores, groups: Mapping[str, str]) -> Pairs:
+def _pair(new: Scores, old: Scores, groups: Mapping[str, str]) -> ScorePairs:
     faults = []
     if unpaired := len(new.keys() ^ old.keys()):
         faults.append(f"{unpaired} of {len(new.keys() | old.keys())} samples lack one side of the pair")
@@ -94,7 +94,7 @@ def _pair(new: Scores, old: Scores, groups: Mapping[str, str]) -> Pairs:
     unscored = len(both) - len(scored)
     if unscored > MAX_UNSCORED * len(both):
         faults.append(f"{unscored} of {len(both)} samples are unscored, above {MAX_UNSCORED:.0%}")
-    return Pairs(
+    return ScorePairs(
         new=tuple(a for _, a, _ in scored),
         old=tuple(b for _, _, b in scored),
         groups=tuple(groups[name] for name, _, _ in scored),
@@ -103,7 +103,7 @@ def _pair(new: Scores, old: Scores, groups: Mapping[str, str]) -> Pairs:
     )
 
 
-def insufficient_evidence(given: GateInput, base: Pairs, settings: GateSettings) -> str:
+def insufficient_evidence(given: GateInput, base: ScorePairs, settings: GateSettings) -> str:
     """Say why these rows are no evidence; empty if they are."""
     lost = [fault for metric in given.promised if (fault := _lost(given.rows, metric))]
     if faults := [*_row_faults(given), *base.faults, *lost]:

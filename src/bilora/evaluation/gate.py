@@ -14,10 +14,10 @@ from typing import Literal
 
 from bilora.errors import ExitCode
 from bilora.evaluation.baseline import scores_of
-from bilora.evaluation.evidence import GateInput, GateSettings, Pairs, insufficient_evidence
+from bilora.evaluation.evidence import GateInput, GateSettings, ScorePairs, insufficient_evidence
 from bilora.evaluation.statistics import holm, p_value_not_worse
 from bilora.records import Interval
-from bilora.results import Check, CheckOutcome, Place, Scores, Verdict, VerdictOutcome
+from bilora.results import Check, CheckOutcome, IncumbentPlace, Scores, Verdict, VerdictOutcome
 
 EXIT_CODES: Mapping[str, ExitCode] = {
     "pass": ExitCode.OK,
@@ -31,7 +31,7 @@ SEVERITY = ("regressed", "infrastructure", "incomparable", "inconclusive", "pass
 """The outcomes, the one that decides the exit code first."""
 
 _Incumbent = Literal["baseline", "champion"]
-INCUMBENTS: tuple[tuple[_Incumbent, Place, str], ...] = (
+INCUMBENTS: tuple[tuple[_Incumbent, IncumbentPlace, str], ...] = (
     ("baseline", "current", "the promoted adapter"),
     ("champion", "champion", "the best adapter ever promoted"),
 )
@@ -69,7 +69,7 @@ def gate(given: GateInput, settings: GateSettings) -> Verdict:
     )
 
 
-def _decide(given: GateInput, base: Pairs, settings: GateSettings) -> tuple[list[Check], _Decision]:
+def _decide(given: GateInput, base: ScorePairs, settings: GateSettings) -> tuple[list[Check], _Decision]:
     """Return the comparisons that were made, and what follows from them."""
     # 1) Evidence that is not whole decides nothing.
     if reason := insufficient_evidence(given, base, settings):

@@ -34,7 +34,7 @@ CHARTS = {
 }
 _ODD = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
-Point = Mapping[str, object]
+CurvePoint = Mapping[str, object]
 """A line of metrics.jsonl: `step` and any numbers."""
 
 
@@ -72,7 +72,7 @@ class Background:
 
     reports: Mapping[str, DataReport] = field(default_factory=dict)
     run: Mapping[str, object] = field(default_factory=dict)
-    curve: Sequence[Point] = ()
+    curve: Sequence[CurvePoint] = ()
 
 
 @dataclass(frozen=True)
@@ -261,7 +261,7 @@ def _excerpt(row: DroppedRow) -> str:
     return "\n".join(part for part in (row.source, row.detail, row.excerpt) if part)
 
 
-def _charts(curve: Sequence[Point]) -> list[Chart]:
+def _charts(curve: Sequence[CurvePoint]) -> list[Chart]:
     names = dict.fromkeys([*CHARTS, *sorted({key for point in curve for key in point} - {"step", *CHARTS})])
     charts = []
     for name in names:

@@ -11,7 +11,8 @@ from pathlib import Path
 from bilora.errors import BadData
 from bilora.locks import exclusive, sync_folder
 from bilora.protocols import Published
-from bilora.publishing.bundle import MANIFEST, check_paths
+from bilora.publishing.bundle import check_paths
+from bilora.publishing.manifest import MANIFEST
 from bilora.storage import atomic, read_json, sha256_bytes, sha256_tree, write_json
 
 

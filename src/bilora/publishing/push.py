@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from bilora.errors import NotPromotable, Unreachable
 from bilora.protocols import Hub
-from bilora.publishing.bundle import MANIFEST, bundled_sha256, bundled_tasks
+from bilora.publishing.bundle import bundled_sha256, bundled_tasks
+from bilora.publishing.manifest import MANIFEST
 from bilora.results import Verdict
 from bilora.storage import sha256_bytes
 

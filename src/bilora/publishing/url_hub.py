@@ -6,7 +6,8 @@ import json
 
 from bilora.errors import BadData, Unreachable
 from bilora.protocols import Published
-from bilora.publishing.bundle import MANIFEST, check_paths
+from bilora.publishing.bundle import check_paths
+from bilora.publishing.manifest import MANIFEST
 from bilora.storage import dump_json, sha256_bytes
 
 POINTER = "current.json"
