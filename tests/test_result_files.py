@@ -115,7 +115,7 @@ def test_results_of_another_form_are_refused_in_one_sentence(
 def test_the_means_are_of_the_test_split_alone(tmp_path: Path) -> None:
     summary = {"n": 1, "unscored": 0, "mean": 0.5, "low": None, "high": None}
     system = {"n": 1, "errors": 0, "cut": 0, "metrics": {"x": summary}, "latency_s": None}
-    task = TASK | {"summary": {"test": {"systems": {"base": system}}, "curated": {"systems": {"base": system}}}}
+    task = TASK | {"summary": {"test": {"systems": {"base": system}}, "curated": {"systems": {"remote": system}}}}
     path = tmp_path / "results.json"
     path.write_text(json.dumps(RESULTS | {"tasks": {"codegen": task, "docstring": TASK}}))
     assert read_results(path).means() == {"codegen": {"base": {"x": 0.5}}, "docstring": {}}

@@ -1,4 +1,4 @@
-"""What is published: one folder an adapter, cards, and a manifest that names every byte.
+"""What is published: one folder per adapter, cards, and a manifest that names every byte.
 
 README.md  manifest.json  .eval_results/TASK.yaml
 TASK/adapter_config.json  TASK/adapter_model.safetensors  TASK/README.md

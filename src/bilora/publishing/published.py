@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from bilora.bases.compatibility import check_bundle
 from bilora.errors import BadData, Unreachable
 from bilora.params import Base
 from bilora.publishing.bundle import check_paths
-from bilora.publishing.manifest import MANIFEST, Manifest, parse_manifest
-from bilora.storage import atomic, sha256_file
+from bilora.publishing.manifest import MANIFEST, Manifest
+from bilora.storage import atomic, read_json, sha256_file
 
 
 def open_bundle(place: str, base: Base, *, cache: Path) -> dict[str, Path]:
@@ -50,8 +52,8 @@ def served_version(folder: Path) -> Path | None:
 def _manifest(path: Path) -> Manifest | None:
     """Return a bundle's manifest; None if the file is absent or another manifest, such as a trained adapter's."""
     try:
-        return parse_manifest(path, path.read_bytes()) if path.is_file() else None
-    except BadData:
+        return Manifest.model_validate(read_json(path)) if path.is_file() else None
+    except ValidationError:
         return None
 
 
