@@ -17,6 +17,7 @@ from bilora.protocols import ProgressBars, no_bar
 from bilora.storage import read_json, read_record, read_records, require_file, sha256_file
 
 if TYPE_CHECKING:
+    from bilora.bases.base import Base
     from bilora.inference.engine import BatchedEngine
     from bilora.inference.torch.lora import Adapter
     from bilora.protocols import Engine, Hub, Judge, Source
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from bilora.sandbox import ProcessSandbox
     from bilora.tasks.task import Task
     from bilora.training_pairs import DpoPair, KtoPair, RatedPairs
-
-CARRIED_BASE_MIB = 100
 
 
 class Workspace(Layout):
@@ -67,6 +66,14 @@ class Workspace(Layout):
         if name not in params.tasks:
             raise ParamsError(self.params_file, [f"tasks.{name}: no such entry; it has {', '.join(params.tasks)}"])
         return params.tasks[name], task
+
+    # The base
+
+    def base(self, params: Params | None = None) -> Base:
+        """Return the base that params.yaml describes, or other `params`; no file of it is read yet."""
+        from bilora.bases.base import open_base
+
+        return open_base((params or self.params).base, self.root)
 
     # Data
 
@@ -160,7 +167,7 @@ class Workspace(Layout):
         from bilora.bases.compatibility import check_adapter
 
         folder = require_file(self.adapter(task), f"train@{task}")
-        check_adapter(folder, self.params.base, stage=f"train@{task}")
+        check_adapter(folder, self.base(), stage=f"train@{task}")
         return folder
 
     def fitting_adapters(self) -> Iterator[tuple[str, Path | OtherBase]]:
@@ -185,7 +192,7 @@ class Workspace(Layout):
         """
         from bilora.publishing.published import open_bundle
 
-        folders = open_bundle(place, self.params.base, cache=self.cache("bundles"))
+        folders = open_bundle(place, self.base(), cache=self.cache("bundles"))
         return {name: folder for name, folder in folders.items() if name in self.params.tasks}
 
     def adapters_stamp(self, place: str | None) -> str:
@@ -216,14 +223,15 @@ class Workspace(Layout):
         silence_libraries()
         chosen = self.params.inference
         if chosen.quantization is None:
-            from bilora.bases.loading import load_base
             from bilora.inference.torch.engine import TorchEngine
+            from bilora.inference.torch.loading import load_for_inference
 
-            return TorchEngine(load_base(self.params.base), adapters, batch_size=batch_size, max_waiting=max_waiting)
+            loaded = load_for_inference(self.base())
+            return TorchEngine(loaded, adapters, batch_size=batch_size, max_waiting=max_waiting)
         from bilora.inference.llamacpp.engine import LlamaEngine
 
         return LlamaEngine(  # type: ignore[return-value]
-            self.params.base,
+            self.base(),
             chosen.quantization,
             adapters,
             batch_size=batch_size,
@@ -275,7 +283,7 @@ class Workspace(Layout):
         from bilora.records import JudgeCheck
 
         check = read_record(self.judge_check, JudgeCheck) if self.judge_check.exists() else None
-        return judge_remarks(self.params, check)
+        return judge_remarks(self.params, self.base().id, check)
 
     def hub_to_publish(self) -> tuple[Hub, str | None]:
         """Build the hub that params name, and return its repository's id if it is one that others can reach.
@@ -303,18 +311,3 @@ class Workspace(Layout):
                 from bilora.publishing.url_hub import UrlHub
 
                 return UrlHub(chosen.url), None
-
-    def carried_base(self) -> dict[str, bytes]:
-        """Return the files of a base that no hub id names, for its adapters are worth nothing without it.
-
-        Raises:
-            BadData: it is too large to be carried along.
-        """
-        if not self.params.base.local:
-            return {}
-        folder = self.root / self.params.base.id
-        paths = sorted(path for path in folder.rglob("*") if path.is_file())
-        if sum(path.stat().st_size for path in paths) > CARRIED_BASE_MIB * 2**20:
-            problem = f"is above {CARRIED_BASE_MIB} MiB, too large to be published with its adapters; name its hub id."
-            raise BadData(folder, problem)
-        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}

@@ -53,7 +53,7 @@ def deploy(space: SpaceId, bundle: BundleToServe = None, minutes: Minutes = 20.0
     files = published.read(revision, published.names(revision))
     check_proof(f"{name}@{revision}", files)
     manifest = parse_manifest(name, files[MANIFEST])
-    check_bundle(name, manifest.model_dump(exclude_unset=True), params.base)
+    check_bundle(name, manifest.model_dump(exclude_unset=True), workspace.base())
     adapters = {task: adapter.sha256 for task, adapter in manifest.adapters.items() if task in params.tasks}
     new = release(workspace.root, f"{name}@{revision}", adapters, files[CARD])
     running = RunningSpace(api, space)

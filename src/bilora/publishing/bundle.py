@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from bilora.bases.base import Base
 from bilora.errors import BadData, MissingStep
 from bilora.params import HubSource
 from bilora.publishing.card import CARD, About, eval_results, write_adapter_card, write_card
@@ -35,13 +36,11 @@ def build_bundle(
     verdicts: Mapping[str, Verdict],
     results: Results,
     *,
-    base_id: str,
-    base_revision: str | None,
+    base: Base,
     licence: str,
     datasets: Mapping[str, HubSource] | None = None,
     name: str = "bilora",
     repository: str | None = None,
-    base: Mapping[str, bytes] | None = None,
 ) -> dict[str, bytes]:
     """Gather what is published as POSIX path to bytes; equal input gives equal bytes.
 
@@ -52,12 +51,11 @@ def build_bundle(
         adapters: folder of each task's adapter.
         verdicts: the gate's word by task; only what stays true of these bytes is written down.
         results: for the cards.
-        base_id, base_revision: as in params.yaml; each adapter_config.json must say the same.
+        base: what each adapter_config.json must name; if no hub id names it, its files are in the bundle, too.
         licence: of the adapters, as an SPDX id in lower case.
         datasets: of the tasks whose samples come from the hub.
         name: how the card calls the bundle.
         repository: the hub id under which the bundle will be found, if it goes there.
-        base: the files of a base that no hub id names; it travels with its adapters.
 
     Raises:
         MissingStep: an adapter has not been trained.
@@ -72,19 +70,19 @@ def build_bundle(
             if not (folder / part).is_file():
                 raise MissingStep(folder / part, "train")
             files[f"{task}/{part}"] = (folder / part).read_bytes()
-        _check_config(folder / ADAPTER_FILES[0], files[f"{task}/{ADAPTER_FILES[0]}"], base_id, base_revision)
+        _check_config(folder / ADAPTER_FILES[0], files[f"{task}/{ADAPTER_FILES[0]}"], base)
         _check_weights(folder / ADAPTER_FILES[1], files[f"{task}/{ADAPTER_FILES[1]}"])
-    files |= {f"{BASE_FOLDER}/{path}": data for path, data in (base or {}).items()}
-    about = About(base_id, base_revision, licence, datasets or {}, name, repository, BASE_FOLDER if base else None)
+    files |= {f"{BASE_FOLDER}/{path}": data for path, data in base.carried().items()}
+    about = About(base, licence, datasets or {}, name, repository, BASE_FOLDER if base.hub is None else None)
     files[CARD] = write_card(sorted(adapters), results, about).encode()
     for task in sorted(adapters):
         files[f"{task}/{CARD}"] = write_adapter_card(task, results, about).encode()
         if text := eval_results(task, results, about):
             files[EVAL_RESULTS.format(task=task)] = text.encode()
-    bundled_base = BundledBase(id=base_id, revision=base_revision)
+    bundled_base = BundledBase(id=base.id, revision=base.revision)
     manifest = Manifest(
         schema=1,
-        base=bundled_base.model_copy(update={"path": BASE_FOLDER}) if base else bundled_base,
+        base=bundled_base.model_copy(update={"path": BASE_FOLDER}) if base.hub is None else bundled_base,
         adapters={
             task: BundledAdapter(
                 path=task,
@@ -142,17 +140,17 @@ def check_paths(place: Path | str, files: Mapping[str, bytes]) -> None:
             raise BadData(place, f"the bundle names {name!r}, which is no path inside it.")
 
 
-def _check_config(path: Path, data: bytes, base_id: str, base_revision: str | None) -> None:
+def _check_config(path: Path, data: bytes, base: Base) -> None:
     try:
         config = json.loads(data)
     except ValueError as error:
         raise BadData(path, f"not JSON ({error}). Train the adapter again.") from None
     found = (config.get("base_model_name_or_path"), config.get("revision"))
-    if found != (base_id, base_revision):
+    if found != (base.id, base.revision):
         raise BadData(
             path,
             f"made for base {found[0]!r} at revision {found[1]!r}, but params.yaml names "
-            f"{base_id!r} at {base_revision!r}. Train the adapter again.",
+            f"{base.id!r} at {base.revision!r}. Train the adapter again.",
         )
     if config.get("modules_to_save"):
         raise BadData(path, "`modules_to_save` is set; only LoRA weights are published.")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from bilora.bases.base import Base
 from bilora.bases.compatibility import check_bundle
 from bilora.errors import BadData, Unreachable
-from bilora.params import Base
 from bilora.publishing.bundle import check_paths
 from bilora.publishing.manifest import MANIFEST, Manifest
 from bilora.storage import atomic, read_json, sha256_file
