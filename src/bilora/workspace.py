@@ -294,7 +294,7 @@ class Workspace(Layout):
         from bilora.publishing.local_hub import LocalHub
 
         match self.params.hub:
-            case kinds.HubRepository(id=repo_id, private=private):
+            case kinds.HubRepositorySettings(id=repo_id, private=private):
                 from bilora.hub.token import hub_token
 
                 if (token := hub_token()) is None:
@@ -305,9 +305,9 @@ class Workspace(Layout):
 
                 api = connect(token)
                 return HubRepositories(lambda name: Repository(api, name, private=private), repo_id), repo_id
-            case kinds.LocalHub() as chosen:
+            case kinds.LocalHubSettings() as chosen:
                 return LocalHub(self.root / chosen.path), None
-            case kinds.UrlHub() as chosen:
+            case kinds.UrlHubSettings() as chosen:
                 from bilora.publishing.url_hub import UrlHub
 
                 return UrlHub(chosen.url), None

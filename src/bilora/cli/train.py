@@ -121,7 +121,7 @@ def train(task: TaskName) -> None:
             adapter_sha256=adapter_sha256(workspace.adapter(task)),
             seed=params.seed,
             hardware=provenance.hardware(),
-            versions=provenance.versions(),
+            versions=provenance.package_versions(),
             duration_s=done.duration_s,
             tokens=done.tokens,
             tokens_per_s=done.tokens_per_s,
