@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bilora.cli.data import TaskName
 
 if TYPE_CHECKING:
     from bilora.cli.progress import Bar
-    from bilora.training.trainer import Step, Watch
+    from bilora.training.context import OnStep, Step
+    from bilora.training.run import TrainingResult
 
 
 def train(task: TaskName) -> None:
@@ -18,153 +17,99 @@ def train(task: TaskName) -> None:
     from bilora.cli import wiring
     from bilora.cli.withdrawals import withdrawals
     from bilora.data.ratings import GROUP, ratings_of, without_withdrawn
+    from bilora.storage import sha256_file
 
     params, chosen, task_type = wiring.load_named(task)
     wiring.need_sinks(params)
     samples = {name: wiring.split(task, name) for name in ("train", "validation")}
-    preferences = wiring.preferences(chosen, task)
-    if ratings := ratings_of(samples["train"], preferences):
-        rows = len(samples["train"]) + len(preferences)
+    pairs = wiring.preferences(chosen, task)
+    if ratings := ratings_of(samples["train"], pairs):
+        rows = len(samples["train"]) + len(pairs)
         gone = withdrawals()
-        samples["train"], preferences = without_withdrawn(samples["train"], preferences, gone.ratings)
+        samples["train"], pairs = without_withdrawn(samples["train"], pairs, gone.ratings)
         gone.print_unread()
-        if left_out := rows - len(samples["train"]) - len(preferences):
+        if left_out := rows - len(samples["train"]) - len(pairs):
             print(f"train {task}: {left_out} rows left out, whose ratings were deleted or withdrawn since the split")
-            ratings = ratings_of(samples["train"], preferences)
+            ratings = ratings_of(samples["train"], pairs)
     wiring.quiet_libraries()
 
     # These take seconds to import; what is wrong with the params is said before.
     from bilora.bases.loading import base_revision, load_base
     from bilora.bases.prompt import template_remarks
     from bilora.cli.progress import bar
+    from bilora.evaluation.validation import ValidationScorer
     from bilora.protocols import Referees
-    from bilora.records import RunRecord
-    from bilora.storage import adapter_sha256, sha256_file, sha256_json, write_json
-    from bilora.tracking import provenance
-    from bilora.tracking.runs import RunFolder
-    from bilora.training.run import train as train_adapter
+    from bilora.training.context import TrainingContext
+    from bilora.training.record import TrainingOutputs, train_recorded
 
-    loaded = load_base(params.base, training=True)
-    revision = base_revision(params.base)
-    decisive: dict[str, Any] = {
-        "params": {
-            "seed": params.seed,
-            "base": params.base.model_dump(),
-            "task": chosen.model_dump(include={"adapter", "training", "generation"}),
-        },
-        "base_revision": revision,
-        "data": sha256_json(
-            {name: [s.id for s in members] for name, members in samples.items()}
-            | ({"preference": [row.model_dump() for row in preferences]} if preferences else {})
-        ),
-        "lock": sha256_file(wiring.lock()),
-        "template": sha256_json(loaded.tokenizer.chat_template),
-        "mode": loaded.mode,
-        "chat": [m.model_dump() for m in task_type.messages("")],
-    }
-    if second := chosen.training.preference:
-        decisive["params"]["second_phase"] = chosen.split.preference
-    identity = sha256_json(decisive)
-    started = datetime.now(UTC)
-    run = RunFolder(wiring.RUNS, f"{started:%Y%m%dT%H%M%SZ}-{task}-{identity[:8]}")
-    curve: list[dict[str, Any]] = []
-
-    def record(row: dict[str, Any]) -> None:
-        curve.append(row)
-        run.append(row)
-
+    loaded, revision = load_base(params.base, training=True), base_revision(params.base)
     print(f"train {task}: {loaded.mode}, base {params.base.id} at {revision[:12]}")
     for remark in template_remarks(loaded.tokenizer):
         print(f"train {task}: {remark}")
-    steps = chosen.training.steps + (second.steps if second else 0)
-    with bar(f"train {task}", steps, "steps") as shown, wiring.sandbox(params) as sandbox:
-        done = train_adapter(
-            task_type,
+    with bar(f"train {task}", chosen.training.steps, "steps") as shown, wiring.sandbox(params) as sandbox:
+        context = TrainingContext(
+            task=task_type,
             params=chosen,
             base=params.base,
             base_revision=revision,
             loaded=loaded,
+            scorer=ValidationScorer(task_type, loaded, Referees(sandbox=sandbox)),
+            seed=params.seed,
+            folder=wiring.CHECKPOINTS / task,
             train_samples=samples["train"],
             validation_samples=samples["validation"],
-            preferences=preferences,
-            referees=Referees(sandbox=sandbox),
-            seed=params.seed,
-            identity=identity,
-            checkpoints=wiring.CHECKPOINTS / task,
-            destination=wiring.ADAPTERS / task,
+            pairs=pairs,
             sinks=params.tracking.sinks,
-            watch=_watcher(shown, record),
-            announce=lambda checked: print("\n".join(f"  {line}" for line in checked.lines())),
+            on_step=_reporter(shown),
         )
-    metrics = done.metrics()
-    if chosen.split.feedback:
-        metrics["feedback_rows"] = float(sum(sample.group == GROUP for sample in samples["train"]))
-    run.finish(
-        RunRecord(
-            id=run.path.name,
-            task=task,
-            created_utc=started.isoformat(timespec="seconds"),
-            commit=provenance.commit(),
-            dirty_diff_sha256=provenance.dirty_diff_sha256(),
-            params=decisive["params"],
-            params_sha256=sha256_json(decisive["params"]),
-            data_sha256=decisive["data"],
-            lock_sha256=decisive["lock"],
-            base_id=params.base.id,
-            base_revision=revision,
-            adapter_sha256=adapter_sha256(wiring.ADAPTERS / task),
-            seed=params.seed,
-            hardware=provenance.hardware(),
-            versions=provenance.versions(),
-            duration_s=done.duration_s,
-            tokens=done.tokens,
-            tokens_per_s=done.tokens_per_s,
-            peak_memory_bytes=provenance.peak_memory_bytes(),
-            metrics=metrics,
+        mixed = sum(sample.group == GROUP for sample in samples["train"])
+        result, record = train_recorded(
+            context,
+            TrainingOutputs(
+                adapter=wiring.ADAPTERS / task,
+                runs=wiring.RUNS,
+                metrics=wiring.TRAIN_METRICS / f"{task}.json",
+                train_plot=wiring.TRAIN_PLOTS / f"{task}.json",
+                validation_plot=wiring.VALIDATION_PLOTS / f"{task}.json",
+            ),
+            lock_sha256=sha256_file(wiring.lock()),
             ratings=ratings,
-            resumed=done.resumed_from,
+            data_metrics={"feedback_rows": float(mixed)} if chosen.split.feedback else {},
+            on_prepared=lambda lines: print("\n".join(f"  {line}" for line in lines)),
         )
-    )
-    # DVC draws a file only if all its rows have the same fields.
-    write_json(wiring.TRAIN_PLOTS / f"{task}.json", [row for row in curve if "loss" in row])
-    write_json(wiring.VALIDATION_PLOTS / f"{task}.json", [row for row in curve if "metric" in row])
-    write_json(wiring.TRAIN_METRICS / f"{task}.json", metrics)
     collect()
-    name = task_type.headline
-    print(
-        f"train {task}: {name} on validation {done.base_metric:.3f} → {done.best_metric:.3f} "
-        f"(best of {done.steps} steps: {done.best_step}), {done.tokens_per_s:,.0f} tokens/s, "
-        f"{done.duration_s:.0f} s; {run.path}"
-    )
-    if done.second:
+    _print_result(task, task_type.headline, result)
+    print(f"train {task}: {wiring.RUNS / record.id}")
+
+
+def _print_result(task: str, headline: str, result: TrainingResult) -> None:
+    before = result.base_metric
+    for phase in result.phases:
+        done = phase.result
         print(
-            f"train {task}: {chosen.split.preference} on {done.second.rows} rated rows "
-            f"({done.second.too_long} too long and left out): {name} on validation {done.metric:.3f}, "
-            f"margin {done.second.margin:+.3f}, {done.second.duration_s:.0f} s"
+            f"train {task}: {phase.kind}: {headline} on validation {before:.3f} → {done.metric:.3f} "
+            f"({done.summary}), {done.duration_s:.0f} s"
         )
-    if done.metric <= done.base_metric:
+        before = done.metric
+    if result.metric <= result.base_metric:
         print(f"train {task}: it does not beat the base on validation; the gate will not let this adapter ship.")
 
 
-def _watcher(shown: Bar, record: Callable[[dict[str, Any]], None]) -> Watch:
-    def watch(step: Step) -> None:
-        record(step.row())
-        if step.loss is not None:
-            shown(1)
-            shown.postfix(f"loss {step.loss:.3f}, {step.tokens_per_s or 0:,.0f} tokens/s")
-        elif step.preference_loss is not None:
-            shown(1)
-            shown.postfix(f"second phase, loss {step.preference_loss:.3f}")
-        else:
+def _reporter(shown: Bar) -> OnStep:
+    def report(step: Step) -> None:
+        if step.loss is None:
             shown.note(f"step {step.step}: validation {step.metric:.3f}, loss {step.validation_loss:.3f}")
+            return
+        shown(1)
+        speed = "" if step.tokens_per_s is None else f", {step.tokens_per_s:,.0f} tokens/s"
+        shown.postfix(f"{step.prefix}loss {step.loss:.3f}{speed}")
 
-    return watch
+    return report
 
 
 def collect() -> None:
-    """Gather the metrics of all trained tasks into training_metrics.json."""
+    """Write the metrics of all trained tasks into training_metrics.json."""
     from bilora.cli import wiring
-    from bilora.storage import read_json, write_json
+    from bilora.training.record import collect_metrics
 
-    found = {path.stem: read_json(path) for path in sorted(wiring.TRAIN_METRICS.glob("*.json"))}
-    write_json(wiring.TRAINING_METRICS, found)
+    collect_metrics(wiring.TRAIN_METRICS, wiring.TRAINING_METRICS)

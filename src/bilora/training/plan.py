@@ -9,7 +9,7 @@ from bilora.params import Base, TaskParams
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 NF4_BYTES = 0.55
-"""4 bits a weight, and the double-quantised block constants."""
+"""4 bits per weight, and the double-quantised block constants."""
 TRAINABLE_BYTES = 16
 """fp32 weight, gradient and two Adam moments."""
 
@@ -34,7 +34,7 @@ class Plan:
 def plan_task(config: Any, base: Base, task: TaskParams) -> Plan:
     """Estimate one task's training from the base's config (a transformers config).
 
-    Activations are counted as about 18 values of the hidden size a token and layer, and three
+    Activations are counted as about 18 values of the hidden size per token and layer, and three
     copies of the logits, which is what a step without recomputation holds.
     """
     import torch
@@ -50,7 +50,8 @@ def plan_task(config: Any, base: Base, task: TaskParams) -> Plan:
     trainable = sum(task.adapter.rank * (rows + columns) for rows, columns in shapes)
     total = sum(parameter.numel() for parameter in model.parameters())
     width = NF4_BYTES if base.quantize == "nf4" else BYTES[base.dtype]
-    batch_tokens = task.training.batch_size * task.training.max_length
+    max_length, phases = task.training.max_length, task.training.phases
+    batch_tokens = max(phase.batch_size for phase in phases) * max_length
     per_token = 18 * config.hidden_size * config.num_hidden_layers + 3 * config.vocab_size
     return Plan(
         base_parameters=total,
@@ -58,5 +59,5 @@ def plan_task(config: Any, base: Base, task: TaskParams) -> Plan:
         weights_bytes=int(total * width),
         adapter_bytes=trainable * TRAINABLE_BYTES,
         activation_bytes=int(batch_tokens * per_token * BYTES[base.dtype]),
-        tokens_at_most=task.training.steps * task.training.accumulation * batch_tokens,
+        tokens_at_most=sum(phase.steps * phase.accumulation * phase.batch_size for phase in phases) * max_length,
     )
