@@ -169,5 +169,5 @@ def test_phases_that_cannot_run_are_refused_with_their_place(faults: Any, phases
 def test_the_numbers_of_a_phase_outside_of_one_are_refused_with_the_new_spelling(faults: Any) -> None:
     old = {"max_length": 512, "evaluate_samples": 4, "steps": 8, "batch_size": 4, "preference": {"steps": 5}}
     said = faults(lambda document: document["tasks"]["codegen"].update(training=old))
-    assert "steps, batch_size belong to a phase: write `phases: [{kind: sft, steps: 8, batch_size: 4}]`" in said
+    assert "batch_size, steps belong to a phase: write `phases: [{kind: sft, batch_size: 4, steps: 8}]`" in said
     assert "preference is a phase: write its numbers as a further entry of `phases`" in said and "1 fault" in said

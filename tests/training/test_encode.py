@@ -16,8 +16,8 @@ from bilora.params import Base
 from bilora.records import Message, Sample
 from bilora.tasks import load_task
 from bilora.training.encode import IGNORED, encode_sample
-from bilora.training.preflight import preflight
 from bilora.training.phases.sft import hide_some_tests
+from bilora.training.preflight import preflight
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = ("codegen", "docstring")

@@ -2,84 +2,68 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bilora.cli.data import TaskName
 
 if TYPE_CHECKING:
     from bilora.cli.progress import Bar
+    from bilora.data.training_rows import TrainingRows
     from bilora.training.context import OnStep, Step
     from bilora.training.run import TrainingResult
+    from bilora.workspace import Workspace
 
 
 def train(task: TaskName) -> None:
     """Train one task's adapter, or continue where an interrupted run stopped."""
-    from bilora.cli import wiring
-    from bilora.cli.withdrawals import withdrawals
-    from bilora.data.ratings import GROUP, ratings_of, without_withdrawn
-    from bilora.storage import sha256_file
-
-    params, chosen, task_type = wiring.load_named(task)
-    wiring.need_sinks(params)
-    samples = {name: wiring.split(task, name) for name in ("train", "validation")}
-    pairs = wiring.preferences(chosen, task)
-    if ratings := ratings_of(samples["train"], pairs):
-        rows = len(samples["train"]) + len(pairs)
-        gone = withdrawals()
-        samples["train"], pairs = without_withdrawn(samples["train"], pairs, gone.ratings)
-        gone.print_unread()
-        if left_out := rows - len(samples["train"]) - len(pairs):
-            print(f"train {task}: {left_out} rows left out, whose ratings were deleted or withdrawn since the split")
-            ratings = ratings_of(samples["train"], pairs)
-    wiring.quiet_libraries()
-
-    # These take seconds to import; what is wrong with the params is said before.
-    from bilora.bases.loading import base_revision, load_base
-    from bilora.bases.prompt import template_remarks
     from bilora.cli.progress import bar
-    from bilora.evaluation.validation import ValidationScorer
-    from bilora.protocols import Referees
-    from bilora.training.context import TrainingContext
-    from bilora.training.record import TrainingOutputs, train_recorded
+    from bilora.library_logs import silence_libraries
+    from bilora.tracking.sinks import check_sinks
+    from bilora.workspace import Workspace
 
-    loaded, revision = load_base(params.base, training=True), base_revision(params.base)
-    print(f"train {task}: {loaded.mode}, base {params.base.id} at {revision[:12]}")
-    for remark in template_remarks(loaded.tokenizer):
-        print(f"train {task}: {remark}")
-    with bar(f"train {task}", chosen.training.steps, "steps") as shown, wiring.sandbox(params) as sandbox:
-        context = TrainingContext(
-            task=task_type,
-            params=chosen,
-            base=params.base,
-            base_revision=revision,
-            loaded=loaded,
-            scorer=ValidationScorer(task_type, loaded, Referees(sandbox=sandbox)),
-            seed=params.seed,
-            folder=wiring.CHECKPOINTS / task,
-            train_samples=samples["train"],
-            validation_samples=samples["validation"],
-            pairs=pairs,
-            sinks=params.tracking.sinks,
-            on_step=_reporter(shown),
-        )
-        mixed = sum(sample.group == GROUP for sample in samples["train"])
+    workspace = Workspace(Path())
+    chosen, task_type = workspace.task(task)
+    check_sinks(workspace.params.tracking.sinks)
+    rows = _read_rows(workspace, task)
+    silence_libraries()
+
+    # These take seconds to import; what is wrong with the params is reported before.
+    from bilora.bases.prompt import template_remarks
+    from bilora.training.record import collect_metrics, train_recorded
+
+    steps = bar(f"train {task}", chosen.training.steps, "steps")
+    with steps as shown, workspace.training_context(task, rows, on_step=_reporter(shown)) as context:
+        print(f"train {task}: {context.loaded.mode}, base {context.base.id} at {context.base_revision[:12]}")
+        for remark in template_remarks(context.tokenizer):
+            print(f"train {task}: {remark}")
         result, record = train_recorded(
             context,
-            TrainingOutputs(
-                adapter=wiring.ADAPTERS / task,
-                runs=wiring.RUNS,
-                metrics=wiring.TRAIN_METRICS / f"{task}.json",
-                train_plot=wiring.TRAIN_PLOTS / f"{task}.json",
-                validation_plot=wiring.VALIDATION_PLOTS / f"{task}.json",
-            ),
-            lock_sha256=sha256_file(wiring.lock()),
-            ratings=ratings,
-            data_metrics={"feedback_rows": float(mixed)} if chosen.split.feedback else {},
+            workspace,
+            lock_sha256=workspace.lock_sha256(),
+            ratings=rows.ratings,
+            data_metrics={"feedback_rows": float(rows.feedback_rows)} if chosen.split.feedback else {},
             on_prepared=lambda lines: print("\n".join(f"  {line}" for line in lines)),
         )
-    collect()
+    collect_metrics(workspace)
     _print_result(task, task_type.headline, result)
-    print(f"train {task}: {wiring.RUNS / record.id}")
+    print(f"train {task}: {workspace.runs / record.id}")
+
+
+def _read_rows(workspace: Workspace, task: str) -> TrainingRows:
+    """Read the rows to train on; leave out those of ratings that were deleted or withdrawn since the split."""
+    from bilora.cli.withdrawals import print_unread
+    from bilora.feedback.withdrawals import read_withdrawals
+
+    rows = workspace.training_rows(task)
+    if not rows.ratings:
+        return rows
+    withdrawals = read_withdrawals(workspace.outbox)
+    kept = rows.without(withdrawals.ratings)
+    print_unread(withdrawals)
+    if left_out := kept.fewer_than(rows):
+        print(f"train {task}: {left_out} rows left out, whose ratings were deleted or withdrawn since the split")
+    return kept
 
 
 def _print_result(task: str, headline: str, result: TrainingResult) -> None:
@@ -105,11 +89,3 @@ def _reporter(shown: Bar) -> OnStep:
         shown.postfix(f"{step.prefix}loss {step.loss:.3f}{speed}")
 
     return report
-
-
-def collect() -> None:
-    """Write the metrics of all trained tasks into training_metrics.json."""
-    from bilora.cli import wiring
-    from bilora.training.record import collect_metrics
-
-    collect_metrics(wiring.TRAIN_METRICS, wiring.TRAINING_METRICS)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
+from bilora.layout import Layout
 from bilora.records import RunRecord
 from bilora.storage import adapter_sha256, read_json, sha256_json, write_json
 from bilora.tracking import provenance
@@ -54,36 +54,25 @@ def identify(context: TrainingContext, lock_sha256: str) -> RunIdentity:
     )
 
 
-@dataclass(frozen=True)
-class TrainingOutputs:
-    """Where one task's training writes: its adapter's folder, the folder of all runs, and its files for DVC."""
-
-    adapter: Path
-    runs: Path
-    metrics: Path
-    train_plot: Path
-    validation_plot: Path
-
-
 def train_recorded(
     context: TrainingContext,
-    outputs: TrainingOutputs,
+    layout: Layout,
     *,
     lock_sha256: str,
     ratings: tuple[str, ...],
     data_metrics: Mapping[str, float],
     on_prepared: Callable[[list[str]], None],
 ) -> tuple[TrainingResult, RunRecord]:
-    """Train an adapter, and write beside it the run's record, its metrics and its plots.
+    """Train an adapter, and write it, the run's record, its metrics and its plots to where `layout` has them.
 
     Args:
         ratings: the events whose rows it trains on.
         data_metrics: numbers of the data that it trains on, which join the run's metrics.
         on_prepared: see `train`.
     """
-    identity = identify(context, lock_sha256)
+    task, identity = context.task.name, identify(context, lock_sha256)
     started = datetime.now(UTC)
-    folder = RunFolder(outputs.runs, f"{started:%Y%m%dT%H%M%SZ}-{context.task.name}-{identity.sha256[:8]}")
+    folder = RunFolder(layout.runs, f"{started:%Y%m%dT%H%M%SZ}-{task}-{identity.sha256[:8]}")
     curve: list[dict[str, float | int]] = []
 
     def on_step(step: Step) -> None:
@@ -94,12 +83,12 @@ def train_recorded(
     result = train(
         replace(context, on_step=on_step),
         identity=identity.sha256,
-        destination=outputs.adapter,
+        destination=layout.adapter(task),
         on_prepared=on_prepared,
     )
     record = RunRecord(
         id=folder.path.name,
-        task=context.task.name,
+        task=task,
         created_utc=started.isoformat(timespec="seconds"),
         commit=provenance.commit(),
         dirty_diff_sha256=provenance.dirty_diff_sha256(),
@@ -109,7 +98,7 @@ def train_recorded(
         lock_sha256=identity.lock,
         base_id=context.base.id,
         base_revision=identity.base_revision,
-        adapter_sha256=adapter_sha256(outputs.adapter),
+        adapter_sha256=adapter_sha256(layout.adapter(task)),
         seed=context.seed,
         hardware=provenance.hardware(),
         versions=provenance.versions(),
@@ -122,17 +111,14 @@ def train_recorded(
         resumed=result.resumed_from,
     )
     folder.finish(record)
-    _write_plots(curve, outputs)
-    write_json(outputs.metrics, record.metrics)
+    # DVC draws a file only if all its rows have the same fields, so a plot shows the first phase.
+    write_json(layout.loss_plot(task), [row for row in curve if "loss" in row])
+    write_json(layout.validation_plot(task), [row for row in curve if "metric" in row])
+    write_json(layout.train_metrics(task), record.metrics)
     return result, record
 
 
-def _write_plots(curve: Sequence[Mapping[str, float | int]], outputs: TrainingOutputs) -> None:
-    """Write the first phase's curves; DVC draws a file only if all its rows have the same fields."""
-    write_json(outputs.train_plot, [row for row in curve if "loss" in row])
-    write_json(outputs.validation_plot, [row for row in curve if "metric" in row])
-
-
-def collect_metrics(folder: Path, path: Path) -> None:
-    """Write the metrics of all trained tasks, `folder`/TASK.json, into one file."""
-    write_json(path, {metrics.stem: read_json(metrics) for metrics in sorted(folder.glob("*.json"))})
+def collect_metrics(layout: Layout) -> None:
+    """Write the metrics of all trained tasks into one file."""
+    paths = sorted(layout.train_metrics("").parent.glob("*.json"))
+    write_json(layout.training_metrics, {path.stem: read_json(path) for path in paths})
