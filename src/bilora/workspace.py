@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bilora.sandbox import ProcessSandbox
     from bilora.tasks.task import Task
     from bilora.training.context import OnStep, TrainingContext
-    from bilora.training_pairs import DpoPair, KtoPair, RatedPairs
+    from bilora.training_pairs import RatedPairs
 
 CARRIED_BASE_MIB = 100
 
@@ -122,25 +122,6 @@ class Workspace(Layout):
         from bilora.training_pairs import RatedPairs
 
         return read_record(self.rated_pairs, RatedPairs) if self.rated_pairs.exists() else RatedPairs()
-
-    def preference_pairs(self, task: str) -> list[KtoPair] | list[DpoPair]:
-        """Read the rated pairs that data-split dealt to a task."""
-        from bilora.training.context import OnStep, TrainingContext
-    from bilora.training_pairs import DpoPair, KtoPair
-
-        wanted = self.params.tasks[task].split.preference
-        path = require_file(self.split(task, "preference"), f"data-split@{task}")
-        if wanted == "kto":
-            return list(read_records(path, KtoPair))
-        return list(read_records(path, DpoPair)) if wanted else []
-
-    def training_rows(self, task: str) -> TrainingRows:
-        """Read what data-split dealt to a task's training."""
-        from bilora.data.training_rows import TrainingRows
-
-        return TrainingRows(
-            self.split_samples(task, "train"), self.split_samples(task, "validation"), self.preference_pairs(task)
-        )
 
     def lock_sha256(self) -> str:
         """Return the hash of the list of pinned packages, which every run record names.

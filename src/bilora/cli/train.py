@@ -53,9 +53,10 @@ def train(task: TaskName) -> None:
 def _read_rows(workspace: Workspace, task: str) -> TrainingRows:
     """Read the rows to train on; leave out those of ratings that were deleted or withdrawn since the split."""
     from bilora.cli.withdrawals import print_unread
+    from bilora.data.training_rows import read_training_rows
     from bilora.feedback.withdrawals import read_withdrawals
 
-    rows = workspace.training_rows(task)
+    rows = read_training_rows(workspace, task, workspace.params.tasks[task].split.preference)
     if not rows.ratings:
         return rows
     withdrawals = read_withdrawals(workspace.outbox)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Set
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from bilora.data.ratings import GROUP, ratings_of, without_withdrawn
+from bilora.layout import Layout
 from bilora.records import Sample
+from bilora.storage import read_records, require_file
 from bilora.training_pairs import DpoPair, KtoPair
 
 
@@ -36,3 +39,21 @@ class TrainingRows:
     def fewer_than(self, others: TrainingRows) -> int:
         """Return how many training rows `others` has more."""
         return len(others.train) + len(others.pairs) - len(self.train) - len(self.pairs)
+
+
+def read_training_rows(layout: Layout, task: str, preference: Literal["kto", "dpo"] | None) -> TrainingRows:
+    """Read what data-split wrote for a task's training; `preference` is that of its params.
+
+    Raises:
+        MissingStep: it has not run.
+        BadData: a line is no sample or no pair.
+    """
+    stage = f"data-split@{task}"
+    train, validation = (
+        list(read_records(require_file(layout.split(task, name), stage), Sample)) for name in ("train", "validation")
+    )
+    path = require_file(layout.split(task, "preference"), stage)
+    pairs: list[KtoPair] | list[DpoPair] = []
+    if preference is not None:
+        pairs = list(read_records(path, KtoPair)) if preference == "kto" else list(read_records(path, DpoPair))
+    return TrainingRows(train, validation, pairs)
