@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from bilora.data.ratings import GROUP, ratings_of, without_withdrawn
 from bilora.layout import Layout
 from bilora.records import Sample
 from bilora.storage import read_records, require_file
-from bilora.training_pairs import DpoPair, KtoPair
+from bilora.training_pairs import PAIR_TYPES, DpoPair, KtoPair
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,7 @@ class TrainingRows:
 
     train: list[Sample]
     validation: list[Sample]
-    pairs: list[KtoPair] | list[DpoPair]
+    pairs: Sequence[KtoPair | DpoPair]
 
     @property
     def ratings(self) -> tuple[str, ...]:
@@ -41,7 +40,7 @@ class TrainingRows:
         return len(others.train) + len(others.pairs) - len(self.train) - len(self.pairs)
 
 
-def read_training_rows(layout: Layout, task: str, preference: Literal["kto", "dpo"] | None) -> TrainingRows:
+def read_training_rows(layout: Layout, task: str, preference: str | None) -> TrainingRows:
     """Read what data-split wrote for a task's training; `preference` is that of its params.
 
     Raises:
@@ -53,7 +52,5 @@ def read_training_rows(layout: Layout, task: str, preference: Literal["kto", "dp
         list(read_records(require_file(layout.split(task, name), stage), Sample)) for name in ("train", "validation")
     )
     path = require_file(layout.split(task, "preference"), stage)
-    pairs: list[KtoPair] | list[DpoPair] = []
-    if preference is not None:
-        pairs = list(read_records(path, KtoPair)) if preference == "kto" else list(read_records(path, DpoPair))
+    pairs = list(read_records(path, PAIR_TYPES[preference])) if preference else []
     return TrainingRows(train, validation, pairs)

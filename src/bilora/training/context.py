@@ -82,7 +82,7 @@ class TrainingContext:
     folder: Path
     train_samples: Sequence[Sample]
     validation_samples: Sequence[Sample]
-    pairs: Sequence[KtoPair] | Sequence[DpoPair] = ()
+    pairs: Sequence[KtoPair | DpoPair] = ()
     sinks: Sequence[str] = ()
     on_step: OnStep = no_step
 
@@ -116,17 +116,21 @@ class TrainingContext:
         """Return the part of the validation split that checkpoints are measured on."""
         return draw_samples(self.validation_samples, self.params.training.evaluate_samples, self.seed)
 
+    def answer(self, samples: Sequence[Sample], generation: Generation, seed: int) -> list[tuple[str, Score]]:
+        """Return per sample the answer of the model as it is now, as the task reads it, and its headline score."""
+        training = self.model.training
+        self.model.eval()
+        answers = self.scorer(self.model, samples, generation, seed)
+        self.model.train(training)
+        return answers
+
     def validation_metric(self) -> float:
         """Return the mean headline score of the model as it is now on the validation sample.
 
         Raises:
             Infrastructure: every score is missing, so that no checkpoint could be chosen.
         """
-        training = self.model.training
-        self.model.eval()
-        answers = self.scorer(self.model, self.validation_sample(), self.params.generation, self.seed)
-        self.model.train(training)
-        scores = [score for _, score in answers]
+        scores = [score for _, score in self.answer(self.validation_sample(), self.params.generation, self.seed)]
         values = [score.value for score in scores if score.value is not None]
         if not values:
             raise Infrastructure(f"No validation answer of {self.task.name} could be scored: {scores[0].reason}.")
