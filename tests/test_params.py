@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,3 +173,9 @@ def test_the_numbers_of_a_phase_outside_of_one_are_refused_with_the_new_spelling
     said = faults(lambda document: document["tasks"]["codegen"].update(training=old))
     assert "batch_size, steps belong to a phase: write `phases: [{kind: sft, batch_size: 4, steps: 8}]`" in said
     assert "preference is a phase: write its numbers as a further entry of `phases`" in said and "1 fault" in said
+
+
+def test_params_are_read_without_the_libraries_that_train() -> None:
+    heavy = ("torch", "transformers", "trl", "datasets", "peft")
+    code = f"import bilora.params, sys; sys.exit(bool(set({heavy}) & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True)
