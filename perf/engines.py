@@ -19,8 +19,9 @@ from typing import Any, get_args
 import torch
 from random_bases import ATTENTION, MLP, adapter_for, random_base
 
+from bilora.bases.base import Base
 from bilora.inference.engine import BatchedEngine
-from bilora.params import Base, Quantization
+from bilora.params import Quantization
 from bilora.records import Message
 from bilora.requests import Request, SamplingParams
 
@@ -34,10 +35,10 @@ def engines(name: str, base: Base, folders: dict[str, Path], place: Path, quanti
         from bilora.inference.llamacpp.engine import LlamaEngine
 
         return [LlamaEngine(base, quantization, put, batch_size=8, cache=place) for put in ({}, folders)]
-    from bilora.bases.loading import load_base
     from bilora.inference.torch.engine import TorchEngine
+    from bilora.inference.torch.loading import load_for_inference
 
-    loaded = load_base(base)
+    loaded = load_for_inference(base)
     return [TorchEngine(loaded, put, batch_size=8) for put in ({}, folders)]
 
 

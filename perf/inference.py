@@ -28,7 +28,8 @@ from typing import Any, get_args
 import torch
 from random_bases import ATTENTION, MLP, SHAPES, adapter_for, random_base
 
-from bilora.params import Base, Quantization
+from bilora.bases.base import Base
+from bilora.params import Quantization
 from bilora.pretraining.speed import peak_flops
 
 SYSTEMS = ("base", "codegen", "docstring")
@@ -63,15 +64,13 @@ def peft(asked: Asked) -> Ready:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    from bilora.bases.loading import load_tokenizer
-
     base = AutoModelForCausalLM.from_pretrained(asked.base.id, dtype=torch.bfloat16)
     (first, folder), *others = asked.folders.items()
     model = PeftModel.from_pretrained(base, str(folder), adapter_name=first)
     for name, folder in others:
         model.load_adapter(str(folder), adapter_name=name)
     model.eval()
-    ids = torch.tensor([prompt_ids(load_tokenizer(asked.base), asked.prompt)])
+    ids = torch.tensor([prompt_ids(asked.base.tokenizer(), asked.prompt)])
     settings = {"max_new_tokens": asked.tokens, "min_new_tokens": asked.tokens, "do_sample": False, "pad_token_id": 0}
 
     class Stamps:
@@ -126,10 +125,10 @@ def own(engine: Any, asked: Asked, switch_ms: Callable[[], float], weights: int)
 
 def torch_engine(asked: Asked) -> Ready:
     """The torch engine."""
-    from bilora.bases.loading import load_base
     from bilora.inference.torch.engine import TorchEngine
+    from bilora.inference.torch.loading import load_for_inference
 
-    loaded = load_base(asked.base)
+    loaded = load_for_inference(asked.base)
     engine = TorchEngine(loaded, asked.folders, batch_size=1)
     batch: Any = engine._loop._batch
 

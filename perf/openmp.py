@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 
-from bilora.bases.loading import load_base
+from bilora.bases.kinds.folder import FolderBase
 from bilora.inference import engine as module
 from bilora.inference.openmp import rest
 from bilora.inference.torch.engine import TorchEngine
-from bilora.params import Base
+from bilora.inference.torch.loading import load_for_inference
 from bilora.requests import Request, SamplingParams
 
 TEXT = "Write a function that takes a list of numbers and returns the sum of the even ones. "
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--tokens", type=int, default=100)
     chosen = parser.parse_args()
-    engine = TorchEngine(load_base(Base(id=chosen.base, dtype="float32")), {}, batch_size=8)
+    engine = TorchEngine(load_for_inference(FolderBase.at(chosen.base)), {}, batch_size=8)
     batch: Any = engine._loop._batch
     batch._answers.stops = frozenset()  # every answer has all its tokens
     ways: dict[str, Callable[[], None]] = {"kept": keep, "let go": rest}

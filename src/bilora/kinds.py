@@ -14,6 +14,7 @@ from pydantic import Field
 
 from bilora.documents import Slice
 
+Dtype = Literal["float32", "bfloat16", "float16"]
 PHASES = "bilora.training.phases"
 """The package of the training phases, whose modules each define a `PHASE`."""
 
@@ -30,7 +31,7 @@ class BaseSettings(KindSettings):
     `dtype` is used to answer; `quantize: nf4` trains on a 4-bit copy (CUDA only).
     """
 
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Dtype = "float32"
     quantize: Literal["nf4"] | None = None
 
 

@@ -17,6 +17,7 @@ from bilora.protocols import ProgressBars, no_bar
 from bilora.storage import read_json, read_record, read_records, require_file, sha256_file
 
 if TYPE_CHECKING:
+    from bilora.bases.base import Base
     from bilora.data.training_rows import TrainingRows
     from bilora.inference.engine import BatchedEngine
     from bilora.inference.torch.lora import Adapter
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from bilora.tasks.task import Task
     from bilora.training.context import OnStep, TrainingContext
     from bilora.training_pairs import RatedPairs
-
-CARRIED_BASE_MIB = 100
 
 
 class Workspace(Layout):
@@ -69,6 +68,14 @@ class Workspace(Layout):
         if name not in params.tasks:
             raise ParamsError(self.params_file, [f"tasks.{name}: no such entry; it has {', '.join(params.tasks)}"])
         return params.tasks[name], task
+
+    # The base
+
+    def base(self, params: Params | None = None) -> Base:
+        """Return the base that params.yaml describes, or other `params`; no file of it is read yet."""
+        from bilora.bases.base import open_base
+
+        return open_base((params or self.params).base, self.root)
 
     # Data
 
@@ -152,7 +159,7 @@ class Workspace(Layout):
         from bilora.bases.compatibility import check_adapter
 
         folder = require_file(self.adapter(task), f"train@{task}")
-        check_adapter(folder, self.params.base, stage=f"train@{task}")
+        check_adapter(folder, self.base(), stage=f"train@{task}")
         return folder
 
     def fitting_adapters(self) -> Iterator[tuple[str, Path | OtherBase]]:
@@ -177,7 +184,7 @@ class Workspace(Layout):
         """
         from bilora.publishing.published import open_bundle
 
-        folders = open_bundle(place, self.params.base, cache=self.cache("bundles"))
+        folders = open_bundle(place, self.base(), cache=self.cache("bundles"))
         return {name: folder for name, folder in folders.items() if name in self.params.tasks}
 
     def adapters_stamp(self, place: str | None) -> str:
@@ -208,14 +215,15 @@ class Workspace(Layout):
         silence_libraries()
         chosen = self.params.inference
         if chosen.quantization is None:
-            from bilora.bases.loading import load_base
             from bilora.inference.torch.engine import TorchEngine
+            from bilora.inference.torch.loading import load_for_inference
 
-            return TorchEngine(load_base(self.params.base), adapters, batch_size=batch_size, max_waiting=max_waiting)
+            loaded = load_for_inference(self.base())
+            return TorchEngine(loaded, adapters, batch_size=batch_size, max_waiting=max_waiting)
         from bilora.inference.llamacpp.engine import LlamaEngine
 
         return LlamaEngine(  # type: ignore[return-value]
-            self.params.base,
+            self.base(),
             chosen.quantization,
             adapters,
             batch_size=batch_size,
@@ -231,19 +239,21 @@ class Workspace(Layout):
         Args:
             on_step: called with every optimiser step and every evaluation.
         """
-        from bilora.bases.loading import base_revision, load_base
         from bilora.evaluation.validation import ValidationScorer
         from bilora.protocols import Referees
         from bilora.training.context import TrainingContext
+        from bilora.training.loading import load_for_training
 
         params, (chosen, task) = self.params, self.task(name)
-        loaded = load_base(params.base, training=True)
+        base = self.base()
+        loaded = load_for_training(base)
         with self.sandbox() as sandbox:
             yield TrainingContext(
                 task=task,
                 params=chosen,
-                base=params.base,
-                base_revision=base_revision(params.base),
+                base=base,
+                base_settings=params.base,
+                base_revision=base.identity,
                 loaded=loaded,
                 scorer=ValidationScorer(task, loaded, Referees(sandbox=sandbox)),
                 seed=params.seed,
@@ -298,7 +308,7 @@ class Workspace(Layout):
         from bilora.records import JudgeCheck
 
         check = read_record(self.judge_check, JudgeCheck) if self.judge_check.exists() else None
-        return judge_remarks(self.params, check)
+        return judge_remarks(self.params, self.base().id, check)
 
     def hub_to_publish(self) -> tuple[Hub, str | None]:
         """Build the hub that params name, and return its repository's id if it is one that others can reach.
@@ -326,18 +336,3 @@ class Workspace(Layout):
                 from bilora.publishing.url_hub import UrlHub
 
                 return UrlHub(chosen.url), None
-
-    def carried_base(self) -> dict[str, bytes]:
-        """Return the files of a base that no hub id names, for its adapters are worth nothing without it.
-
-        Raises:
-            BadData: it is too large to be carried along.
-        """
-        if not self.params.base.local:
-            return {}
-        folder = self.root / self.params.base.id
-        paths = sorted(path for path in folder.rglob("*") if path.is_file())
-        if sum(path.stat().st_size for path in paths) > CARRIED_BASE_MIB * 2**20:
-            problem = f"is above {CARRIED_BASE_MIB} MiB, too large to be published with its adapters; name its hub id."
-            raise BadData(folder, problem)
-        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}

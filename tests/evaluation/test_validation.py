@@ -12,7 +12,7 @@ from bilora.inference.torch.engine import TorchEngine
 from bilora.params import Generation
 from bilora.protocols import Referees
 
-GENERATION = Generation(max_new_tokens=8, batch_size=2, frequency_penalty=0.5)
+GENERATION = Generation(max_new_tokens=24, batch_size=2, frequency_penalty=0.5)
 NO_SANDBOX = Referees(sandbox=None)  # type: ignore[arg-type]  # nothing is executed for a docstring
 
 

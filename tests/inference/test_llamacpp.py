@@ -22,7 +22,8 @@ from support.cast import SMOKE, Cast, alone, ask, prompts
 from support.crowd import differing, shuffled
 from support.lora import made_adapter
 
-from bilora.bases.loading import load_base
+from bilora.bases.base import Base
+from bilora.bases.kinds.folder import FolderBase
 from bilora.errors import BadData, BiloraError
 from bilora.inference import memory as room
 from bilora.inference.llamacpp import amx_check as llama_trial
@@ -31,7 +32,7 @@ from bilora.inference.llamacpp import engine as llamacpp
 from bilora.inference.llamacpp.bindings import Context
 from bilora.inference.llamacpp.engine import LlamaBatch, LlamaEngine
 from bilora.inference.torch.engine import TorchEngine
-from bilora.params import Base, Quantization
+from bilora.params import Quantization
 from bilora.protocols import Progress
 from bilora.records import Completion
 from bilora.requests import Chunk, Request, Submission, Token
@@ -151,7 +152,7 @@ def test_a_seed_gives_the_answer_that_torch_gives(engine: LlamaEngine, cast: Cas
     asked = [
         (system, ask(text, temperature=0.9, top_p=top_p, seed=seed)) for seed, (system, text) in enumerate(shuffled(12))
     ]
-    local = TorchEngine(load_base(SMOKE), {name: cast.folders[name] for name in TWO}, batch_size=8)
+    local = TorchEngine(SMOKE.load(training=False), {name: cast.folders[name] for name in TWO}, batch_size=8)
     expected = [made.text for made in local.generate_mixed(asked)]
     assert (
         sum(text != cast.says(system, one.sample_id) for text, (system, one) in zip(expected, asked, strict=True)) > 20
@@ -286,7 +287,7 @@ def test_another_base_is_another_file(library: Any, cast: Cast, tmp_path: Path) 
     tensors = load_file(other / "model.safetensors")
     tensors["model.norm.weight"] = tensors["model.norm.weight"] * 1.5
     save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
-    for base in (SMOKE, Base(id=str(other))):
+    for base in (SMOKE, FolderBase.at(other)):
         LlamaEngine(base, "f32", {}, batch_size=1, cache=tmp_path / "kept")
     assert len(list((tmp_path / "kept").iterdir())) == 2
 
@@ -307,7 +308,7 @@ def phi3(folder: Path, **config: Any) -> Base:
         parameter.data *= 4
     (folder / "model.safetensors").unlink()
     model.save_pretrained(folder, max_shard_size="200KB")
-    return Base(id=str(folder))
+    return FolderBase.at(folder)
 
 
 @pytest.mark.parametrize(
@@ -318,7 +319,7 @@ def test_phi3_s_other_forms_are_converted_too(library: Any, tmp_path: Path, conf
     assert len(list(Path(base.id).glob("*.safetensors"))) > 2
     adapter = made_adapter(tmp_path / "one", base, ["o_proj", "down_proj"], seed=4)
     engine = LlamaEngine(base, "f32", {"one": adapter}, batch_size=4, cache=tmp_path / "kept")
-    local = TorchEngine(load_base(base), {"one": adapter}, batch_size=4)
+    local = TorchEngine(base.load(training=False), {"one": adapter}, batch_size=4)
     requests = [ask(text, 20) for text in prompts(8)]
     for system in ("base", "one"):
         expected = [made.text for made in local.generate(system, requests)]
@@ -331,9 +332,9 @@ def test_rslora_s_scale_is_honoured(library: Any, kept: Path, tmp_path: Path) ->
 
     folder = made_adapter(tmp_path / "one", SMOKE, ["qkv_proj"], seed=9)
     write_json(folder / "adapter_config.json", read_json(folder / "adapter_config.json") | {"use_rslora": True})
-    merged = PeftModel.from_pretrained(load_base(SMOKE).model, str(folder)).merge_and_unload().eval()
+    merged = PeftModel.from_pretrained(SMOKE.load(training=False).model, str(folder)).merge_and_unload().eval()
     made = LlamaEngine(SMOKE, "f32", {"one": folder}, batch_size=1, cache=kept).generate("one", [ask("sum")])
-    assert made[0].text == alone(merged, load_base(SMOKE).tokenizer, ask("sum"))
+    assert made[0].text == alone(merged, SMOKE.load(training=False).tokenizer, ask("sum"))
 
 
 LONG = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 16, "long_factor": [2.0] * 16}
@@ -354,7 +355,7 @@ def test_what_the_two_engines_would_compute_otherwise_is_refused(
     config = json.loads((base / "config.json").read_text()) | change
     (base / "config.json").write_text(json.dumps(config))
     with pytest.raises(BadData, match=sentence):
-        LlamaEngine(Base(id=str(base)), "f32", {}, batch_size=1, cache=tmp_path / "kept")
+        LlamaEngine(FolderBase.at(base), "f32", {}, batch_size=1, cache=tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
 
 

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from tests.cast import SMOKE, Cast
+from support.cast import SMOKE, Cast
 from torch.nn import Linear
 
-from bilora.bases.loading import load_base
+from bilora.bases.kinds.folder import FolderBase
 from bilora.inference.torch import packed_linear as packing
+from bilora.inference.torch.loading import load_for_inference
 from bilora.inference.torch.lora import AdapterRows, read_adapter
 from bilora.inference.torch.packed_linear import ALL_ROWS, FEW_ROWS, PackedLinear, pack
-from bilora.params import Base
 
-SMOKE_16 = Base(id=SMOKE.id, dtype="bfloat16")
+SMOKE_16 = FolderBase.at(SMOKE.id, dtype="bfloat16")
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_a_packed_base_with_an_adapter_scores_as_the_plain_one(cast: Cast, monke
     ids = torch.arange(3, 43)[None]
     scores = []
     for packed in (False, True):
-        loaded = load_base(SMOKE_16, training=False) if packed else _plain(monkeypatch)
+        loaded = load_for_inference(SMOKE_16) if packed else _plain(monkeypatch)
         assert loaded.mode.endswith("packed for oneDNN") is packed
         adapters = AdapterRows(loaded.model)
         adapter = read_adapter("codegen", cast.folders["codegen"], loaded.model)
@@ -54,7 +54,7 @@ def test_a_packed_base_with_an_adapter_scores_as_the_plain_one(cast: Cast, monke
 def _plain(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     with monkeypatch.context() as patched:
         patched.setattr(packing, "_few", lambda _: 0)
-        return load_base(SMOKE_16)
+        return load_for_inference(SMOKE_16)
 
 
 @pytest.mark.usefixtures("always")
@@ -69,7 +69,7 @@ def test_the_plain_weights_are_let_go_and_a_tied_head_stays(monkeypatch: pytest.
 def test_what_is_not_faster_or_not_16_bit_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(isinstance(one, PackedLinear) for one in _plain(monkeypatch).model.modules())
     monkeypatch.setattr(packing, "_few", lambda _: FEW_ROWS)
-    assert not pack(load_base(SMOKE).model)
+    assert not pack(load_for_inference(SMOKE).model)
 
 
 @pytest.mark.parametrize(

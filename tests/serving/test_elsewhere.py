@@ -10,11 +10,11 @@ import pytest
 import yaml
 from support.cast import Cast
 
-from bilora.params import Base
+from bilora.bases.kinds.hub import HubBase
 from bilora.serving.elsewhere import Bundle, ray_files, vllm_files, vllm_line
 from bilora.storage import write_json
 
-HUB = Base(id="owner/base", revision="a" * 40)
+HUB = HubBase(id="owner/base", revision="a" * 40, hub="owner/base")
 
 
 def test_vllm_gets_every_adapter_under_its_own_name(cast: Cast) -> None:

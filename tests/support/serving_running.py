@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import uvicorn
 from openai import OpenAI
 
-from bilora.bases.loading import load_base
 from bilora.inference.torch.engine import TorchEngine
 from bilora.serving.app import Served, build
 from support.cast import SMOKE, Cast
@@ -62,4 +61,4 @@ def serving(served: Served) -> Iterator[Running]:
 def made_engine(cast: Cast, **options: int) -> TorchEngine:
     """An engine of the smoke base with both adapters."""
     folders = {name: cast.folders[name] for name in ("codegen", "docstring")}
-    return TorchEngine(load_base(SMOKE), folders, **{"batch_size": 8, "max_waiting": 64, **options})
+    return TorchEngine(SMOKE.load(training=False), folders, **{"batch_size": 8, "max_waiting": 64, **options})

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from bilora.bases.loading import Loaded, base_revision
+from bilora.bases.kinds.folder import FolderBase, FolderSettings
+from bilora.bases.loading import LoadedBase
 from bilora.evaluation.validation import ValidationScorer
-from bilora.params import Base, TaskParams
+from bilora.params import TaskParams
 from bilora.protocols import Referees
 from bilora.records import Message, Sample
 from bilora.tasks import load_task
@@ -16,7 +17,8 @@ from bilora.training.context import TrainingContext
 from bilora.training_pairs import DpoPair, KtoPair
 from support.checkout import ROOT
 
-BASE = Base(id=str(ROOT / "models" / "smoke"))
+BASE = FolderBase.at(ROOT / "models" / "smoke")
+BASE_SETTINGS = FolderSettings(kind="folder", path=BASE.id)
 TASK = load_task("docstring")
 EVENT = "01KGE3H900SVCYXAW440G165C0"
 GOOD, BAD = "Return the sum of both.", "Return nothing at all."
@@ -29,7 +31,7 @@ PAIR_KINDS: tuple[PairKind, ...] = ("kto", "dpo")
 
 def prompt(number: int) -> str:
     """A function to describe."""
-    return f"def f{number}(a, b):\n    return a + b"
+    return f"def f{number}(a, b):\n    return a + b" + " + 1" * number
 
 
 def sample(number: int, target: str = GOOD) -> Sample:
@@ -69,7 +71,7 @@ def task_params(phases: Sequence[Mapping[str, object]]) -> TaskParams:
 
 
 def training_context(
-    loaded: Loaded, folder: Path, phases: Sequence[Mapping[str, object]] = (SFT,), **changes: Any
+    loaded: LoadedBase, folder: Path, phases: Sequence[Mapping[str, object]] = (SFT,), **changes: Any
 ) -> TrainingContext:
     """The context of a training with these phases."""
     return TrainingContext(
@@ -77,7 +79,8 @@ def training_context(
             "task": TASK,
             "params": task_params(phases),
             "base": BASE,
-            "base_revision": base_revision(BASE),
+            "base_settings": BASE_SETTINGS,
+            "base_revision": BASE.identity,
             "loaded": loaded,
             "scorer": ValidationScorer(TASK, loaded, Referees(sandbox=None)),  # type: ignore[arg-type]
             "seed": 1,

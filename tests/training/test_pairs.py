@@ -20,7 +20,7 @@ from support.training import (
     training_context,
 )
 
-from bilora.bases.loading import load_base, stop_ids
+from bilora.bases.special_tokens import stop_ids
 from bilora.errors import PreflightFailed
 from bilora.kinds import PHASES, load_kind
 from bilora.records import Message
@@ -40,7 +40,7 @@ def likelihood(model: Any, tokenizer: Any, answer: str) -> float:
     """Log-probability of an answer to a question that was not among the rows."""
     import torch
 
-    row = encode_sample(tokenizer, TASK, sample(99, answer), stop_ids(model, tokenizer))
+    row = encode_sample(tokenizer, TASK, sample(99, answer), stop_ids(tokenizer, model.generation_config))
     with torch.inference_mode():
         loss = model(input_ids=torch.tensor([row.input_ids]), labels=torch.tensor([row.labels])).loss
     return -float(loss) * len(row.trained)
@@ -48,7 +48,7 @@ def likelihood(model: Any, tokenizer: Any, answer: str) -> float:
 
 @pytest.mark.parametrize("kind", PAIR_KINDS)
 def test_it_moves_towards_what_was_praised_and_leaves_one_adapter(kind: PairKind, tmp_path: Path) -> None:
-    loaded = load_base(BASE)
+    loaded = BASE.load(training=False)
     steps: list[int] = []
     context = training_context(
         loaded,
@@ -93,7 +93,7 @@ def test_what_people_wrote_ends_no_turn(kind: PairKind, smoke_loaded: Any) -> No
 @pytest.mark.parametrize("kind", PAIR_KINDS)
 def test_a_row_is_encoded_as_a_sample_is(kind: PairKind, smoke_loaded: Any) -> None:
     rows = prepared(smoke_loaded, kind, rated_pairs(kind, 8)).rows
-    stops = stop_ids(smoke_loaded.model, smoke_loaded.tokenizer)
+    stops = smoke_loaded.stop_ids
     wanted = {
         tuple(encode_sample(smoke_loaded.tokenizer, TASK, sample(number), stops).input_ids) for number in range(8)
     }

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from support.training import BASE, PAIR_KINDS, PAIRED, SFT, PairKind, rated_pairs, training_context
 
-from bilora.bases.loading import load_base
 from bilora.storage import adapter_sha256
 from bilora.training import run
 from bilora.training.context import Step, no_step
@@ -27,7 +26,7 @@ def trained(
 ) -> TrainingResult:
     kind = next((phase["kind"] for phase in phases if phase["kind"] in PAIR_KINDS), None)
     context = training_context(
-        load_base(BASE, training=True),
+        BASE.load(training=True),
         folder / "checkpoints",
         phases,
         pairs=rated_pairs(kind, 8) if kind else (),
@@ -87,7 +86,7 @@ def test_a_run_of_another_identity_takes_nothing_from_a_killed_one(tmp_path: Pat
 
     with pytest.raises(Killed):
         trained(tmp_path, [SFT], die)
-    context = training_context(load_base(BASE, training=True), tmp_path / "checkpoints")
+    context = training_context(BASE.load(training=True), tmp_path / "checkpoints")
     result = train(context, identity="j" * 64, destination=tmp_path / "adapter", on_prepared=lambda _: None)
     assert result.resumed_from == 0
 

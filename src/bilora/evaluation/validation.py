@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bilora.bases.loading import Loaded
+from bilora.bases.loading import LoadedBase
 from bilora.inference.torch.engine import TorchEngine
 from bilora.params import Generation
 from bilora.protocols import Referees
@@ -25,7 +25,7 @@ class ValidationScorer:
     """
 
     task: Task
-    loaded: Loaded
+    loaded: LoadedBase
     referees: Referees
 
     def __call__(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bilora.params import Base
+from bilora.bases.base import Base
 from bilora.storage import read_json
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -32,7 +32,7 @@ class Bundle:
 
 def vllm_line(bundle: Bundle, *, host: str, port: int) -> str:
     """Return the command. vLLM reads the clients' key from VLLM_API_KEY, so that it is in no process list."""
-    words = ["vllm", "serve", bundle.base.id]
+    words = ["vllm", "serve", bundle.base.location]
     if bundle.base.revision is not None:
         words += ["--revision", bundle.base.revision, "--tokenizer-revision", bundle.base.revision]
     words += ["--served-model-name", "base", "--dtype", bundle.base.dtype, "--host", host, "--port", str(port)]
@@ -66,7 +66,7 @@ def ray_files(bundle: Bundle, *, adapters_at: str) -> dict[str, str]:
     engine: dict[str, Any] = {"dtype": bundle.base.dtype}
     if bundle.base.revision is not None:
         engine |= {"revision": bundle.base.revision, "tokenizer_revision": bundle.base.revision}
-    model: dict[str, Any] = {"model_loading_config": {"model_id": "base", "model_source": bundle.base.id}}
+    model: dict[str, Any] = {"model_loading_config": {"model_id": "base", "model_source": bundle.base.location}}
     if bundle.adapters:
         engine |= {"enable_lora": True, "max_loras": len(bundle.adapters), "max_lora_rank": bundle.rank}
         model["lora_config"] = {

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Protocol
 from bilora.errors import Infrastructure
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
-    from bilora.bases.loading import Loaded
-    from bilora.params import Base, Generation, TaskParams
+    from bilora.bases.base import Base
+    from bilora.bases.loading import LoadedBase
+    from bilora.bases.tokenizer import Tokenizer
+    from bilora.kinds import BaseSettings
+    from bilora.params import Generation, TaskParams
     from bilora.records import Sample, Score
     from bilora.tasks.task import Task
     from bilora.training_pairs import DpoPair, KtoPair
@@ -67,6 +70,7 @@ def no_step(_: Step) -> None:
 class TrainingContext:
     """One task's training: what decides its outcome, and who is told of its progress.
 
+    `base_revision` pins the base, `base_settings` is its entry in params.yaml.
     `loaded` holds the base until a run attaches the adapter, and then the model with it. `pairs` are the rated pairs
     that `split.preference` selects. Checkpoints are written below `folder`, of each phase below a folder of its own.
     `sinks` are names of trackers that transformers' trainer reports to.
@@ -75,8 +79,9 @@ class TrainingContext:
     task: Task
     params: TaskParams
     base: Base
+    base_settings: BaseSettings
     base_revision: str
-    loaded: Loaded
+    loaded: LoadedBase
     scorer: Scorer
     seed: int
     folder: Path
@@ -92,16 +97,14 @@ class TrainingContext:
         return self.loaded.model
 
     @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
+    def tokenizer(self) -> Tokenizer:
         """The base's tokenizer."""
         return self.loaded.tokenizer
 
     @property
     def stops(self) -> list[int]:
         """The tokens that end an answer."""
-        from bilora.bases.loading import stop_ids
-
-        return stop_ids(self.model, self.tokenizer)
+        return self.loaded.stop_ids
 
     @property
     def max_length(self) -> int:

@@ -11,7 +11,7 @@ from bilora.records import Sample
 from bilora.tasks.task import Task
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from bilora.bases.tokenizer import Tokenizer
 
 IGNORED = -100
 """Label of a token that the loss does not see."""
@@ -30,7 +30,7 @@ class Encoded:
         return [label for label in self.labels if label != IGNORED]
 
 
-def encode_sample(tokenizer: PreTrainedTokenizerBase, task: Task, sample: Sample, stops: Sequence[int]) -> Encoded:
+def encode_sample(tokenizer: Tokenizer, task: Task, sample: Sample, stops: Sequence[int]) -> Encoded:
     """Encode one sample; its last trained token is the one that ends the assistant's turn.
 
     Raises:

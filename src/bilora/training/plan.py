@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-from bilora.params import Base, TaskParams
+from bilora.bases.base import Base
+from bilora.params import TaskParams
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 NF4_BYTES = 0.55
@@ -31,7 +35,7 @@ class Plan:
         return self.weights_bytes + self.adapter_bytes + self.activation_bytes
 
 
-def plan_task(config: Any, base: Base, task: TaskParams) -> Plan:
+def plan_task(config: PretrainedConfig, base: Base, task: TaskParams) -> Plan:
     """Estimate one task's training from the base's config (a transformers config).
 
     Activations are counted as about 18 values of the hidden size per token and layer, and three

@@ -12,7 +12,7 @@ from bilora.tasks.task import Task
 from bilora.training.encode import IGNORED, Encoded, encode_sample
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from bilora.bases.tokenizer import Tokenizer
 
 CHECKED_ROWS = 3
 """How many rows are decoded again, and shown to a person."""
@@ -36,7 +36,7 @@ class Preflight:
         return [head, *self.masks]
 
 
-def _mask(tokenizer: PreTrainedTokenizerBase, row: Encoded) -> str:
+def _mask(tokenizer: Tokenizer, row: Encoded) -> str:
     prompt = sum(label == IGNORED for label in row.labels)
     before = tokenizer.decode(row.input_ids[max(0, prompt - 12) : prompt])
     learnt = tokenizer.decode(row.input_ids[prompt:])
@@ -45,7 +45,7 @@ def _mask(tokenizer: PreTrainedTokenizerBase, row: Encoded) -> str:
 
 
 def preflight(
-    tokenizer: PreTrainedTokenizerBase, task: Task, samples: Sequence[Sample], stops: Sequence[int], *, max_length: int
+    tokenizer: Tokenizer, task: Task, samples: Sequence[Sample], stops: Sequence[int], *, max_length: int
 ) -> Preflight:
     """Encode every sample, drop and count those over `max_length` tokens, and check the others.
 

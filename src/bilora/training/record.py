@@ -42,7 +42,7 @@ def identify(context: TrainingContext, lock_sha256: str) -> RunIdentity:
     return RunIdentity(
         params={
             "seed": context.seed,
-            "base": context.base.model_dump(),
+            "base": context.base_settings.model_dump(),
             "task": context.params.model_dump(include={"adapter", "training", "generation"}),
         },
         base_revision=context.base_revision,

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bilora.bases.loading import end_ids, load_tokenizer
+from bilora.bases.base import Base
+from bilora.bases.special_tokens import stop_ids
 from bilora.errors import BadData
 from bilora.inference.decoder import Answers, Row
 from bilora.inference.engine import BatchedEngine
@@ -17,7 +18,7 @@ from bilora.inference.llamacpp.bindings import MOST_ROWS, Context, Model, librar
 from bilora.inference.llamacpp.gguf import adapter_gguf, base_gguf, read_weights
 from bilora.inference.memory import free_memory, need_memory, token_bytes
 from bilora.inference.torch.lora import read_plain, unfit
-from bilora.params import Base, Quantization
+from bilora.params import Quantization
 from bilora.protocols import ProgressBars, no_bar
 from bilora.records import Completion
 
@@ -127,7 +128,6 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
             NotReady: the extra is not installed, or memory or disk is too small.
         """
         import torch
-        from transformers import GenerationConfig
 
         library()
         weights = read_weights(base)
@@ -138,7 +138,7 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
         need_memory(
             size + systems * context * token, f"Answering from {base.id} in {quantization}", _remedy(quantization)
         )
-        file = base_gguf(base, weights, quantization, cache, shown)
+        file = base.gguf(quantization, lambda base, kind: base_gguf(base, weights, kind, cache, shown))
         rows = min(batch_size, MOST_ROWS)
         cells = max(context, min(rows * context, _spare_bytes(size) // systems // token))
         laid_out = quantization == "f32" or survives(file, shown)  # 32-bit weights stay as they lie
@@ -157,13 +157,9 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
             except BadData as error:
                 raise BadData(folder, f"llama.cpp does not take it ({error}).") from None
 
-        tokenizer = load_tokenizer(base)
-        try:
-            generation = GenerationConfig.from_pretrained(weights.folder)
-        except OSError:  # it is optional
-            generation = GenerationConfig.from_model_config(weights.config)
+        tokenizer = base.tokenizer()
         self.mode = f"llama.cpp, {quantization}, {cells} tokens at a time for each adapter" + ("" if laid_out else SLOW)
-        answers = Answers(tokenizer, end_ids(generation, tokenizer))
+        answers = Answers(tokenizer, stop_ids(tokenizer, base.generation_config()))
         super().__init__(
             tokenizer,
             LlamaBatch(model.context(), answers, rows=rows, cells=cells),

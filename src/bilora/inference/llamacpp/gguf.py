@@ -12,12 +12,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from bilora.bases.loading import base_revision
-from bilora.errors import BadData, NotReady, Unreachable
+from bilora.bases.base import Base
+from bilora.errors import BadData, NotReady
 from bilora.inference.llamacpp.bindings import EXTRA, QUANTIZING_BYTES, quantize
 from bilora.inference.memory import need_disk, need_memory
 from bilora.inference.torch.lora import Plain, unfit
-from bilora.params import Base, Quantization
+from bilora.params import Quantization
 from bilora.protocols import Progress, ProgressBars
 from bilora.storage import atomic
 
@@ -101,7 +101,7 @@ def read_weights(base: Base) -> Weights:
     from safetensors import safe_open
     from transformers import AutoConfig
 
-    folder = _folder(base)
+    folder = base.folder()
     config = AutoConfig.from_pretrained(folder)
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
     if config.model_type != ARCHITECTURE or rope != "default":
@@ -130,7 +130,7 @@ def base_gguf(base: Base, weights: Weights, quantization: Quantization, kept: Pa
     Raises:
         NotReady: memory or disk is too small, before anything is written.
     """
-    target = kept / f"base-{base_revision(base)}-{quantization}-v{FORMAT}.gguf"
+    target = kept / f"base-{base.identity}-{quantization}-v{FORMAT}.gguf"
     if target.is_file():
         return target
     title = f"Converting {base.id} to {quantization}"
@@ -180,18 +180,6 @@ def adapter_gguf(plain: Plain, folder: Path, kept: Path, *, wide: bool) -> Path:
         for tensor in tensors.values():
             writer.write_tensor_data(tensor.contiguous().numpy())
     return target
-
-
-def _folder(base: Base) -> Path:
-    if base.local:
-        return Path(base.id)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        return Path(snapshot_download(base.id, revision=base.revision, allow_patterns=["*.json", "*.safetensors"]))
-    except (HfHubHTTPError, OSError) as error:
-        raise Unreachable(f"{base.id} could not be fetched ({type(error).__name__}). Check the network.") from None
 
 
 def _write_base(weights: Weights, path: Path, quantization: Quantization | None, progress: Progress) -> None:

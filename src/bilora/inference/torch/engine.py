@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bilora.bases.loading import Loaded, stop_ids
+from bilora.bases.loading import LoadedBase
 from bilora.errors import BadData
 from bilora.inference.decoder import Answers
 from bilora.inference.engine import BatchedEngine
@@ -20,7 +20,7 @@ class TorchEngine(BatchedEngine[Adapter]):
 
     def __init__(
         self,
-        loaded: Loaded,
+        loaded: LoadedBase,
         adapters: Mapping[str, Path],
         *,
         batch_size: int,
@@ -42,7 +42,7 @@ class TorchEngine(BatchedEngine[Adapter]):
         if carries is None:
             model.eval()
         self._model = model
-        answers = Answers(loaded.tokenizer, stop_ids(model, loaded.tokenizer))
+        answers = Answers(loaded.tokenizer, loaded.stop_ids)
         try:
             batch = TorchBatch(model, answers, AdapterRows(model), rows=batch_size, cells=_cells(model))
         except ValueError as error:

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from bilora.errors import PreflightFailed
 from bilora.training.context import TrainingContext
 from bilora.training.pairs import PairRows, PairSettings, encode_pairs
-from bilora.training.phase import PhaseResult
+from bilora.training.phase import Phase, PhaseResult
 from bilora.training_pairs import DpoPair
 
 
@@ -52,4 +52,4 @@ class Dpo:
         return train_pairs(context, DPOTrainer, arguments, prepared)
 
 
-PHASE = Dpo()
+PHASE: Phase[DpoSettings, PairRows] = Dpo()

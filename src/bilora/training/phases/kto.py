@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from bilora.errors import PreflightFailed
 from bilora.training.context import TrainingContext
 from bilora.training.pairs import PairRows, PairSettings, encode_pairs
-from bilora.training.phase import PhaseResult
+from bilora.training.phase import Phase, PhaseResult
 from bilora.training_pairs import KtoPair
 
 
@@ -70,4 +70,4 @@ class Kto:
         return train_pairs(context, KTOTrainer, arguments, prepared)
 
 
-PHASE = Kto()
+PHASE: Phase[KtoSettings, KtoRows] = Kto()

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from bilora.errors import PreflightFailed
 from bilora.training.context import TrainingContext, draw_samples
-from bilora.training.phase import PhaseResult
+from bilora.training.phase import Phase, PhaseResult
 from bilora.training.supervised import SupervisedRows, SupervisedSettings, prepare_rows
 
 if TYPE_CHECKING:
@@ -60,4 +60,4 @@ def hide_some_tests(task: Task, samples: Sequence[Sample], share: float, seed: i
     return [task.hide_tests(one) if task.hide_tests and one.id in chosen else one for one in samples]
 
 
-PHASE = Sft()
+PHASE: Phase[SftSettings, SupervisedRows] = Sft()
