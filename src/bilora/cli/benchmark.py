@@ -69,12 +69,12 @@ def evaluation_rows(workspace: Workspace) -> dict[str, list[EvalRow]]:
 
 def benchmark() -> None:
     """Gather all numbers, write results and report, and fail unless the gate passes every adapter."""
-    from bilora.cli.train import collect
+    from bilora.training.record import collect_metrics
     from bilora.workspace import Workspace
 
     workspace = Workspace(Path())
     rows = evaluation_rows(workspace)
-    collect(workspace)
+    collect_metrics(workspace)
     raise typer.Exit(_finish(workspace, judge_evaluation(workspace, rows, keys={})))
 
 

@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from bilora.bases.architectures import max_context
 from bilora.bases.base import Base
 from bilora.bases.special_tokens import stop_ids
 from bilora.errors import BadData
@@ -15,7 +15,8 @@ from bilora.inference.decoder import Answers, Row
 from bilora.inference.engine import BatchedEngine
 from bilora.inference.llamacpp.amx_check import survives
 from bilora.inference.llamacpp.bindings import MOST_ROWS, Context, Model, library
-from bilora.inference.llamacpp.gguf import adapter_gguf, base_gguf, read_weights
+from bilora.inference.llamacpp.gguf import adapter_gguf, base_gguf
+from bilora.inference.llamacpp.weights import read_weights
 from bilora.inference.memory import free_memory, need_memory, token_bytes
 from bilora.inference.torch.lora import read_plain, unfit
 from bilora.params import Quantization
@@ -130,15 +131,15 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
         import torch
 
         library()
-        weights = read_weights(base)
+        weights = read_weights(base.folder(), base.identity, base.id)
         wide = quantization == "f32"
-        context = _context(weights.config)
+        context = max_context(weights.config)
         size, token = weights.bytes_as(quantization), token_bytes(weights.config, 4 if wide else 2)
         systems = 1 + len(adapters)
         need_memory(
             size + systems * context * token, f"Answering from {base.id} in {quantization}", _remedy(quantization)
         )
-        file = base.gguf(quantization, lambda base, kind: base_gguf(base, weights, kind, cache, shown))
+        file = base.gguf(quantization, lambda _, kind: base_gguf(weights, kind, cache, shown))
         rows = min(batch_size, MOST_ROWS)
         cells = max(context, min(rows * context, _spare_bytes(size) // systems // token))
         laid_out = quantization == "f32" or survives(file, shown)  # 32-bit weights stay as they lie
@@ -150,7 +151,7 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
                 header = weights.headers.get(f"{module}.weight")
                 if header is None or header.shape != (b.shape[0], a.shape[1]):
                     raise unfit(folder, module)
-            converted = adapter_gguf(plain, folder, cache, wide=wide)
+            converted = adapter_gguf(plain, folder, weights, cache, float32=wide)
             need_memory(cells * token, f"Another adapter beside {base.id}", "End other programs.")
             try:
                 return LlamaAdapter(name, plain.sha256, model.context(converted))
@@ -168,11 +169,6 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
             context=context,
             max_waiting=max_waiting,
         )
-
-
-def _context(config: Any) -> int:
-    """Return how many tokens transformers and llama.cpp treat alike: the latter keeps no sliding window for Phi-3."""
-    return min(int(config.max_position_embeddings), int(config.sliding_window or config.max_position_embeddings))
 
 
 def _spare_bytes(weights: int) -> int:
