@@ -23,7 +23,7 @@ EXAMPLE_KINDS = (
     "both below the median",
     "unscored",
 )
-UNFINISHED = {"length": "cut off by the token limit", "error": "no answer came back"}
+_UNFINISHED = {"length": "cut off by the token limit", "error": "no answer came back"}
 """What is said of an answer that did not end by itself."""
 
 
@@ -112,8 +112,8 @@ def _shown_answers(rows: Mapping[str, AnswerRow], task: TaskResults, graded: boo
 
 def _shown_answer(column: str, row: AnswerRow, task: TaskResults, graded: bool) -> ShownAnswer:
     facts = [*([] if row.output_tokens is None else [f"{row.output_tokens} tokens"]), f"{row.latency_s:.2f} s"]
-    if row.finish in UNFINISHED:
-        facts.append(UNFINISHED[row.finish])
+    if row.finish in _UNFINISHED:
+        facts.append(_UNFINISHED[row.finish])
     scores = [_shown_score(metric, row, task) for metric in task.metrics if metric in row.scores]
     return ShownAnswer(column, _mark(_headline(row, task), graded), row.answer, scores, " · ".join(facts))
 
