@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from bilora.errors import ExitCode
+from bilora.results import Baseline, write_baseline
 
 ROOT = Path(__file__).resolve().parent.parent
 GATE_SAID_NO = {ExitCode.REGRESSED, ExitCode.INCONCLUSIVE}
@@ -27,7 +28,7 @@ def copy_checkout(destination: Path, params: Path = SMOKE) -> None:
             shutil.copyfile(ROOT / name, destination / name)
     shutil.copyfile(params, destination / "params.yaml")
     # What was promoted here says nothing of this profile.
-    (destination / "benchmarking" / "baseline.json").write_text('{"schema": 2, "tasks": {}}\n', encoding="utf-8")
+    write_baseline(destination / "benchmarking" / "baseline.json", Baseline())
     who = ["-c", "user.name=smoke", "-c", "user.email=smoke@localhost", "-c", "commit.gpgsign=false"]
     for command in (["init", "-q"], ["add", "-A"], [*who, "commit", "-qm", "smoke"]):
         subprocess.run(["git", *command], cwd=destination, check=True)

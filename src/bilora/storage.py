@@ -9,14 +9,14 @@ import json
 import os
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from bilora.errors import BadData, MissingStep
-from bilora.records import Record, Row
+from bilora.records import Record
 from bilora.textfiles import read_text
 
 _R = TypeVar("_R", bound=Record)
@@ -88,7 +88,7 @@ def read_json(path: Path) -> Any:
         raise BadData(path, f"not JSON ({error}).", getattr(error, "lineno", None)) from None
 
 
-def write_rows(path: Path, rows: Iterable[Row]) -> int:
+def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> int:
     """Write JSON lines and return how many."""
     count = 0
     with atomic(path) as temporary, temporary.open("wb") as out:
@@ -99,9 +99,8 @@ def write_rows(path: Path, rows: Iterable[Row]) -> int:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    opener: Any = gzip.open if path.suffix == ".gz" else Path.open
     try:
-        with opener(path, "rb") as file:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             yield from file
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise BadData(path, f"not a whole gzip file ({error}).") from None
@@ -155,9 +154,13 @@ def _parsed(path: Path, kind: type[_R], value: object, line: int | None = None) 
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise BadData(path, f"not a {kind.__name__}: {place}: {first['msg']}.", line) from None
+        raise BadData(path, f"not a {kind.__name__}: {first_fault(error)}.", line) from None
+
+
+def first_fault(error: ValidationError) -> str:
+    """Return the place and message of a record's first fault."""
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
 
 
 def sha256_bytes(data: bytes) -> str:

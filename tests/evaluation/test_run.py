@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from bilora.evaluation.run import evaluate, rounds
+from bilora.evaluation.run import Measurement, evaluate, rounds
 from bilora.params import Benchmark, Generation, PassAtK
 from bilora.protocols import Progress, Referees, no_progress
-from bilora.records import Completion, Sample, Scored
+from bilora.records import Completion, EvalRow, Sample, Scale
 from bilora.requests import Request
 from bilora.sandbox import ProcessSandbox
 from bilora.tasks.codegen import TASK as CODEGEN
 from bilora.tasks.docstring import TASK as DOCSTRING
+from bilora.tasks.task import Task
 
 GENERATION = Generation(max_new_tokens=8, batch_size=4)
 SETTINGS = Benchmark(
@@ -53,17 +54,13 @@ def questions(sample: Callable[..., Sample]) -> list[Sample]:
     ]
 
 
-def asked(sample: Callable[..., Sample]) -> tuple[list[Scored], list[Request]]:
+def asked(sample: Callable[..., Sample]) -> tuple[list[EvalRow], list[Request]]:
     test, engine = questions(sample), Recorder("def add(items):\n    return [item + 1 for item in items]")
     with ProcessSandbox(workers=1) as sandbox:
         rows = evaluate(
-            CODEGEN,
+            Measurement(CODEGEN, "a" * 64, GENERATION, 7, Referees(sandbox=sandbox)),
             rounds(CODEGEN, test, test[:1], SETTINGS),
             {"base": engine},
-            adapter_sha256="a" * 64,
-            generation=GENERATION,
-            seed=7,
-            referees=Referees(sandbox=sandbox),
         )
     return rows, engine.asked
 
@@ -85,11 +82,17 @@ def test_hidden_means_that_no_prompt_shows_a_test_and_all_are_run(sample: Callab
 
 def test_further_answers_are_drawn_with_seeds_of_their_own(sample: Callable[..., Sample]) -> None:
     _, requests = asked(sample)
-    assert {(request.temperature, request.seed) for request in requests[:8]} == {(0.0, 7)}
-    assert [(request.temperature, request.seed) for request in requests[8:]] == [(0.7, 7)] * 3 + [(0.7, 8)] * 3
+    assert {(request.sampling.temperature, request.sampling.seed) for request in requests[:8]} == {(0.0, 7)}
+    assert [(request.sampling.temperature, request.sampling.seed) for request in requests[8:]] == [(0.7, 7)] * 3 + [
+        (0.7, 8)
+    ] * 3
 
 
-def test_a_task_whose_answers_are_not_run_is_asked_once(sample: Callable[..., Sample]) -> None:
+def test_a_task_whose_answers_are_not_run_is_asked_once(
+    sample: Callable[..., Sample], measured_by: Callable[..., Task]
+) -> None:
     test = [sample("docstring", number, tests=()) for number in range(5)]
     assert list(rounds(DOCSTRING, test, [], SETTINGS)) == ["test", "curated"]
+    runs = measured_by({"compiles": Scale(label="compiles")}, runs_answers=True)
+    assert list(rounds(runs, test, [], SETTINGS)) == ["test", "curated", "sampled"]
     assert list(rounds(replace(CODEGEN, hide_tests=None), test, [], SETTINGS)) == ["test", "curated", "sampled"]

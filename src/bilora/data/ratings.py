@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from bilora.data.drops import Drops
 from bilora.data.reports import RatingsReport
@@ -20,15 +20,15 @@ HELD_OUT = "held-out question"
 WITHDRAWN = "rating deleted or withdrawn"
 INCOMPLETE = "edit would lose a part of itself"
 
-_P = TypeVar("_P", SftPair, KtoPair, DpoPair)
+_P = TypeVar("_P", bound=SftPair | KtoPair | DpoPair)
 
 
 @dataclass(frozen=True)
 class Rated:
-    """Samples for the training split, pairs for a preference phase, and the report."""
+    """Samples for the training split, pairs for a phase that trains on them, and the report."""
 
     samples: list[Sample]
-    preferences: list[KtoPair] | list[DpoPair]
+    preferences: Sequence[KtoPair | DpoPair]
     report: RatingsReport
 
 
@@ -86,18 +86,12 @@ def from_ratings(
             drops.add_sample("already a training sample", sample)
         else:
             samples[sample.id] = sample
-    preferences: list[KtoPair] | list[DpoPair] = []
-    if splitting.preference == "kto":
-        preferences = [_with_chat(task, sample, row) for sample, row in kept(pairs.kto)]
-    elif splitting.preference == "dpo":
-        preferences = [_with_chat(task, sample, row) for sample, row in kept(pairs.dpo)]
+    preferences = [
+        row.model_copy(update={"prompt": task.messages(sample.prompt)})
+        for sample, row in kept(pairs.selected(splitting.preference) if splitting.preference else ())
+    ]
     report = RatingsReport(samples=len(samples), preferences=len(preferences), rules=drops.rules())
     return Rated(list(samples.values()), preferences, report)
-
-
-def _with_chat(task: Task, sample: Sample, row: _P) -> _P:
-    """Return a pair whose prompt is the chat that the task sends now."""
-    return row.model_copy(update={"prompt": task.messages(sample.prompt)})
 
 
 def ratings_of(samples: Iterable[Sample], preferences: Iterable[KtoPair | DpoPair]) -> tuple[str, ...]:
@@ -107,12 +101,11 @@ def ratings_of(samples: Iterable[Sample], preferences: Iterable[KtoPair | DpoPai
 
 
 def without_withdrawn(
-    samples: Sequence[Sample], preferences: list[KtoPair] | list[DpoPair], withdrawn: Set[str]
-) -> tuple[list[Sample], list[KtoPair] | list[DpoPair]]:
+    samples: Sequence[Sample], preferences: Sequence[KtoPair | DpoPair], withdrawn: Set[str]
+) -> tuple[list[Sample], list[KtoPair | DpoPair]]:
     """Leave out the training rows that were made from a rating withdrawn since the split was made."""
     rows = [row for row in preferences if withdrawn.isdisjoint(row.ratings)]
-    left = [sample for sample in samples if withdrawn.isdisjoint(_events(sample))]
-    return left, cast("list[KtoPair] | list[DpoPair]", rows)
+    return [sample for sample in samples if withdrawn.isdisjoint(_events(sample))], rows
 
 
 def _events(sample: Sample) -> list[str]:
