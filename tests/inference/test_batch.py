@@ -17,12 +17,12 @@ from support.lora import made_adapter
 from bilora.bases.loading import Loaded, load_base
 from bilora.bases.prompt import encode_prompt
 from bilora.errors import BadData, Busy, UnknownModel
-from bilora.inference.decoder import Answers
-from bilora.inference.detokenizer import Writer
+from bilora.inference.decoder import Decoder
+from bilora.inference.detokenizer import IncrementalDetokenizer
 from bilora.inference.torch import engine as local
 from bilora.inference.torch.batch import TorchBatch
 from bilora.inference.torch.engine import TorchEngine
-from bilora.inference.torch.kv_cache import GRAIN, Slots
+from bilora.inference.torch.kv_cache import BLOCK_TOKENS, KVCache
 from bilora.records import Completion
 from bilora.requests import Chunk, Request, Submission
 from bilora.storage import read_json, write_json
@@ -82,12 +82,12 @@ def test_characters_come_whole(another_smoke: Loaded) -> None:
     text = "naïve 🙂 漢字 e\N{COMBINING ACUTE ACCENT} end"
     ids = another_smoke.tokenizer(text, add_special_tokens=False)["input_ids"]
     assert len(ids) > len(text)
-    writer = Writer(another_smoke.tokenizer)
+    writer = IncrementalDetokenizer(another_smoke.tokenizer)
     pieces = [writer.add(token) for token in ids]
-    assert "".join(pieces) + writer.end() == text
+    assert "".join(pieces) + writer.flush() == text
     assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in pieces)
-    cut = Writer(another_smoke.tokenizer)
-    shown = "".join(cut.add(token) for token in ids[:4]) + cut.end()
+    cut = IncrementalDetokenizer(another_smoke.tokenizer)
+    shown = "".join(cut.add(token) for token in ids[:4]) + cut.flush()
     assert shown == another_smoke.tokenizer.decode(ids[:4])
 
 
@@ -124,7 +124,7 @@ def test_a_cancelled_row_is_gone_at_the_next_token(mixed: TorchEngine, monkeypat
     step = TorchBatch.step
 
     def watched(self: TorchBatch) -> None:
-        steps.append([row.system for row in self.rows if row.cancelled])
+        steps.append([row.system for row in self.sequences if row.cancelled])
         step(self)
 
     monkeypatch.setattr(TorchBatch, "step", watched)
@@ -283,14 +283,14 @@ def test_every_kind_of_attention_is_the_models_own(kind: str, another_smoke: Loa
 def test_rows_share_a_room_that_they_never_outgrow_and_a_long_one_gets_its_turn(
     cast: Cast, another_smoke: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "_cells", lambda _: 400)
+    monkeypatch.setattr(local, "_kv_capacity", lambda _: 400)
     folders = {name: cast.folders[name] for name in ("codegen", "docstring")}
     engine = TorchEngine(another_smoke, folders, batch_size=16)
     seen: list[tuple[int, int]] = []
     step = TorchBatch.step
 
     def watched(self: TorchBatch) -> None:
-        seen.append((len(self.rows), max(row.most_tokens for row in self.rows)))
+        seen.append((len(self.sequences), max(sequence.max_total_tokens for sequence in self.sequences)))
         step(self)
 
     monkeypatch.setattr(TorchBatch, "step", watched)
@@ -311,27 +311,27 @@ def test_rows_share_a_room_that_they_never_outgrow_and_a_long_one_gets_its_turn(
 
 
 def test_room_is_made_for_the_rows_that_are_there_not_for_those_that_were() -> None:
-    slots = Slots(16)
+    cache = KVCache(16)
 
     def read(*lengths: int) -> None:
         new = torch.ones(len(lengths), 1, max(lengths), 1)
-        slots.join(list(lengths))
-        slots.update(new, new, 0)
-        slots.joined()
+        cache.begin_prefill(list(lengths))
+        cache.update(new, new, 0)
+        cache.end_prefill()
 
     def room() -> int:
-        rows, _, columns, _ = slots._layers[0][0].shape
+        rows, _, columns, _ = cache._layers[0][0].shape
         return int(rows * columns)
 
-    read(*[GRAIN] * 16)
+    read(*[BLOCK_TOKENS] * 16)
     for _ in range(15):
-        slots.leave(0)
-    read(100 * GRAIN)
-    assert room() <= 2.5 * 2 * 100 * GRAIN
-    slots.leave(1)
-    read(*[GRAIN] * 15)
-    assert room() <= 2.5 * 16 * GRAIN
-    assert float(slots._layers[0][0][:16, :, :GRAIN].sum()) == 16 * GRAIN
+        cache.remove(0)
+    read(100 * BLOCK_TOKENS)
+    assert room() <= 2.5 * 2 * 100 * BLOCK_TOKENS
+    cache.remove(1)
+    read(*[BLOCK_TOKENS] * 15)
+    assert room() <= 2.5 * 16 * BLOCK_TOKENS
+    assert float(cache._layers[0][0][:16, :, :BLOCK_TOKENS].sum()) == 16 * BLOCK_TOKENS
 
 
 def test_an_answer_ends_where_the_context_does(mixed: TorchEngine) -> None:
@@ -348,24 +348,24 @@ def test_an_answer_ends_where_the_context_does(mixed: TorchEngine) -> None:
 def test_what_is_asked_together_is_answered_by_one_version(
     mixed: TorchEngine, cast: Cast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = TorchEngine._read_prompt
+    read = TorchEngine._encode
 
     def reloading(self: TorchEngine, request: Request) -> list[int]:
-        self.put("codegen", cast.folders["codegen2"])
+        self.load_adapter("codegen", cast.folders["codegen2"])
         return read(self, request)
 
     before = mixed.models()["codegen"]
     with monkeypatch.context() as during:
-        during.setattr(TorchEngine, "_read_prompt", reloading)
+        during.setattr(TorchEngine, "_encode", reloading)
         jobs = mixed.prepare([Submission("codegen", ask(text), print) for text in ("sum", "sort", "sum")])
     assert {job.sha256 for job in jobs} == {before} != {mixed.models()["codegen"]}
-    assert jobs[0].prompt == jobs[2].prompt != jobs[1].prompt
+    assert jobs[0].prompt_ids == jobs[2].prompt_ids != jobs[1].prompt_ids
 
 
 def test_tokens_are_spelled_as_they_read_within_a_text(phi3: Any) -> None:
     text = "return a + b  # naïve\n"
     ids = phi3(text, add_special_tokens=False)["input_ids"]
     assert "".join(phi3.decode([one]) for one in ids) != text
-    answers = Answers(phi3, [])
-    assert "".join(answers._spelled(one) for one in ids).lstrip(" ") == text
-    assert [answers._spelled(one) for one in ids][1:4] == [" a", " +", " b"]
+    decoder = Decoder(phi3, [])
+    assert "".join(decoder._token_text(one) for one in ids).lstrip(" ") == text
+    assert [decoder._token_text(one) for one in ids][1:4] == [" a", " +", " b"]

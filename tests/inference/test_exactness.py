@@ -10,7 +10,7 @@ from support.cast import Cast, ask, prompts
 from support.crowd import differing, shuffled
 
 from bilora.inference.torch.engine import TorchEngine
-from bilora.inference.torch.lora import AdapterRows
+from bilora.inference.torch.lora import StackedLora
 
 
 def test_the_systems_do_answer_differently(cast: Cast) -> None:
@@ -39,7 +39,7 @@ def test_one_adapter_for_the_whole_model_would_be_seen(
 ) -> None:
     """The classic bug put back: every request sets the model's adapter, and the whole batch has it."""
     current: list[Any] = [None]
-    prepare, layers = TorchEngine.prepare, AdapterRows._layers
+    prepare, deltas = TorchEngine.prepare, StackedLora._deltas
 
     def prepare_and_set(self: TorchEngine, *given: Any, **named: Any) -> Any:
         jobs = prepare(self, *given, **named)
@@ -47,7 +47,7 @@ def test_one_adapter_for_the_whole_model_would_be_seen(
         return jobs
 
     monkeypatch.setattr(TorchEngine, "prepare", prepare_and_set)
-    monkeypatch.setattr(AdapterRows, "_layers", lambda self, adapters: layers(self, [current[0]] * len(adapters)))
+    monkeypatch.setattr(StackedLora, "_deltas", lambda self, adapters: deltas(self, [current[0]] * len(adapters)))
     assert differing(mixed, cast, shuffled(30)) > 20
 
 
@@ -59,7 +59,7 @@ def test_columns_of_other_adapters_that_are_not_blanked_would_be_seen(
     def nothing(adapters: Any, mix: Any, ranks: tuple[int, ...], device: Any) -> Any:
         return torch.zeros(len(adapters), 1, sum(ranks), dtype=torch.bool)
 
-    monkeypatch.setattr("bilora.inference.torch.lora._foreign", nothing)
+    monkeypatch.setattr("bilora.inference.torch.lora._foreign_columns", nothing)
     assert differing(mixed, cast, shuffled(30)) > 20
 
 

@@ -24,11 +24,10 @@ from support.lora import made_adapter
 
 from bilora.bases.loading import load_base
 from bilora.errors import BadData, BiloraError
-from bilora.inference import memory as room
-from bilora.inference.llamacpp import amx_check as llama_trial
-from bilora.inference.llamacpp import bindings as llama_library
-from bilora.inference.llamacpp import engine as llamacpp
-from bilora.inference.llamacpp.bindings import Context
+from bilora.inference import memory
+from bilora.inference.llamacpp import amx_check, bindings
+from bilora.inference.llamacpp import engine as llama_engine
+from bilora.inference.llamacpp.bindings import LlamaContext
 from bilora.inference.llamacpp.engine import LlamaBatch, LlamaEngine
 from bilora.inference.torch.engine import TorchEngine
 from bilora.params import Base, Quantization
@@ -86,26 +85,26 @@ def test_a_prompt_s_cache_without_the_adapter_in_its_key_would_be_seen(
     engine: LlamaEngine, cast: Cast, monkeypatch: pytest.MonkeyPatch, keyed: bool
 ) -> None:
     """The bug of well-known servers: what equal prompts left is used again, whichever adapter made it."""
-    batch: Any = engine._loop._batch
+    batch: Any = engine._scheduler._batch
     one, own = batch._base, {row: adapter.context for row, adapter in engine._adapters.items()}
     left: list[tuple[list[int], str]] = [([], "")]
-    logits = Context.logits
+    logits = LlamaContext.logits
 
-    def reusing(self: Context, tokens: Sequence[tuple[int, int, int]], last: int) -> Any:
+    def reusing(self: LlamaContext, tokens: Sequence[tuple[int, int, int]], last: int) -> Any:
         ids, (_, first, row) = [token for token, _, _ in tokens], tokens[0]
-        system, context = batch.rows[-1].system, one
+        system, context = batch.sequences[-1].system, one
         use_only(context, own.get(system))
         if first == 0:
             (before, maker), known = left[0], 0
             usable = len(ids) - 1 if maker == system or not keyed else 0
             while known < usable and before[known : known + 1] == ids[known : known + 1]:
                 known += 1
-            context._llama.llama_memory_seq_rm(context._cells, row, known, -1)
+            context._llama.llama_memory_seq_rm(context._memory, row, known, -1)
             left[0], tokens = (ids, system), tokens[known:]
         return logits(context, tokens, last)
 
-    monkeypatch.setattr(Context, "forget", lambda self, row: None)
-    monkeypatch.setattr(Context, "logits", reusing)
+    monkeypatch.setattr(LlamaContext, "remove", lambda self, row: None)
+    monkeypatch.setattr(LlamaContext, "logits", reusing)
     wrong = 0
     for text in prompts(10):
         for system in ("base", *TWO):
@@ -114,7 +113,7 @@ def test_a_prompt_s_cache_without_the_adapter_in_its_key_would_be_seen(
     assert wrong == 0 if keyed else wrong > 5
 
 
-def use_only(context: Context, adapters: Context | None) -> None:
+def use_only(context: LlamaContext, adapters: LlamaContext | None) -> None:
     """Put the context under another context's LoRA, or under none: what one context for all would do."""
     llama, alive = context._llama, context._model._alive
     lora = next((lora for handle, lora in alive.values() if adapters and handle is adapters._handle), None)
@@ -128,13 +127,13 @@ def use_only(context: Context, adapters: Context | None) -> None:
 def test_one_adapter_for_the_whole_batch_would_be_seen(
     engine: LlamaEngine, cast: Cast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch: Any = engine._loop._batch
+    batch: Any = engine._scheduler._batch
     monkeypatch.setattr(LlamaBatch, "_context", lambda self, row: batch._base)
     assert differing(engine, cast, shuffled(30)) > 20
 
 
 def test_versions_that_come_and_go_leave_nothing_behind(engine: LlamaEngine, cast: Cast) -> None:
-    batch: Any = engine._loop._batch
+    batch: Any = engine._scheduler._batch
     for turn, text in enumerate(prompts(30)):
         version = ("codegen", "codegen2")[turn % 2]
         engine.load_adapter("codegen", cast.folders[version])
@@ -178,7 +177,7 @@ def test_stop_strings_likelihoods_and_counts_are_torch_s(engine: LlamaEngine, an
 def test_a_prompt_longer_than_one_pass_is_read_whole(
     engine: LlamaEngine, cast: Cast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(llama_library, "PASS_TOKENS", 16)
+    monkeypatch.setattr(bindings, "PASS_TOKENS", 16)
     texts = prompts(20)
     assert [made.text for made in engine.generate("codegen", [ask(text) for text in texts])] == [
         cast.says("codegen", text) for text in texts
@@ -201,7 +200,7 @@ def test_a_failed_pass_is_told_and_forgotten(engine: LlamaEngine, cast: Cast, mo
         raise RuntimeError("llama.cpp failed with code -3")
 
     with monkeypatch.context() as during:
-        during.setattr(Context, "_decode", failing)
+        during.setattr(LlamaContext, "_decode", failing)
         with pytest.raises(RuntimeError, match="code -3"):
             engine.generate("base", [ask("sum"), ask("list")])
     assert engine.generate("codegen", [ask("sum")])[0].text == cast.says("codegen", "sum")
@@ -246,10 +245,10 @@ def test_files_are_made_once_and_progress_is_told(
     library: Any, cast: Cast, tmp_path: Path, quantization: Quantization
 ) -> None:
     first, second = Seen(), Seen()
-    engine_of(cast, tmp_path, quantization, shown=first)
+    engine_of(cast, tmp_path, quantization, progress_bars=first)
     files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert first.titles[0] == f"Converting {SMOKE.id} to {quantization}" and first.done == first.total
-    engine_of(cast, tmp_path, quantization, shown=second)
+    engine_of(cast, tmp_path, quantization, progress_bars=second)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == files
     assert len(list(tmp_path.glob("*.gguf"))) == 3 and second.titles == []
 
@@ -258,12 +257,12 @@ def test_a_build_that_dies_on_weights_laid_out_anew_gets_them_as_they_are(
     library: Any, cast: Cast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_amx = SimpleNamespace(__file__=library.__file__, llama_print_system_info=lambda: b"AMX_INT8 = 1")
-    monkeypatch.setattr(llama_trial, "library", lambda: with_amx)
-    monkeypatch.setattr(llama_trial, "TRIAL", "import os; 'HF_TOKEN' in os.environ or os.abort()")
+    monkeypatch.setattr(amx_check, "library", lambda: with_amx)
+    monkeypatch.setattr(amx_check, "TRIAL", "import os; 'HF_TOKEN' in os.environ or os.abort()")
     monkeypatch.setenv("HF_TOKEN", "secret")
     engine = engine_of(cast, tmp_path, "q8_0")
     assert "without AMX" in engine.mode and engine.generate("codegen", [ask("hello")])[0].output_tokens
-    monkeypatch.setattr(llama_trial, "TRIAL", "raise SystemExit")
+    monkeypatch.setattr(amx_check, "TRIAL", "raise SystemExit")
     assert "without AMX" in engine_of(cast, tmp_path, "q8_0").mode
     (kept,) = tmp_path.glob("trial-*")
     write_json(kept, {"build": "an older one", "survived": False})
@@ -276,7 +275,7 @@ def test_an_interrupted_conversion_leaves_nothing(
     library: Any, cast: Cast, tmp_path: Path, quantization: Quantization
 ) -> None:
     with pytest.raises(OSError, match="No space"):
-        engine_of(cast, tmp_path, quantization, shown=Seen(fail_after=5))
+        engine_of(cast, tmp_path, quantization, progress_bars=Seen(fail_after=5))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -382,7 +381,7 @@ def test_an_adapter_beyond_16_bit_is_refused(library: Any, cast: Cast, kept: Pat
 def little_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine with 1 MiB left."""
     (tmp_path / "meminfo").write_text("MemTotal: 16000000 kB\nMemAvailable: 1024 kB\n")
-    monkeypatch.setattr(room, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
 
 
 def test_too_little_memory_is_said_before_anything_is_made(
@@ -406,26 +405,26 @@ def test_a_container_s_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     (tmp_path / "meminfo").write_text("MemAvailable: 8000000 kB\n")
     for name, text in {"memory.max": "5000", "memory.current": "4000", "memory.stat": "inactive_file 300\n"}.items():
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(room, "MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(room, "CGROUP", tmp_path)
-    assert room.free_memory() == 1300
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    assert memory.free_memory() == 1300
     (tmp_path / "memory.max").write_text("max\n")
-    assert room.free_memory() == 8_000_000 * 1024
+    assert memory.free_memory() == 8_000_000 * 1024
 
 
 def test_with_little_memory_rows_wait_for_their_share_of_it(
     library: Any, cast: Cast, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(llamacpp, "_spare_bytes", lambda weights: 0)
+    monkeypatch.setattr(llama_engine, "_spare_bytes", lambda weights: 0)
     made = engine_of(cast, kept)
-    batch: Any = made._loop._batch
-    assert batch._cells == made.context
+    batch: Any = made._scheduler._batch
+    assert batch._kv_capacity == made.context
     most: list[int] = []
     step = LlamaBatch.step
 
     def watched(self: LlamaBatch) -> None:
-        for adapter in {row.adapter for row in self.rows}:
-            most.append(sum(row.prompt_tokens + 200 for row in self.rows if row.adapter is adapter))
+        for adapter in {one.adapter for one in self.sequences}:
+            most.append(sum(one.prompt_tokens + 200 for one in self.sequences if one.adapter is adapter))
         step(self)
 
     monkeypatch.setattr(LlamaBatch, "step", watched)
@@ -440,7 +439,7 @@ def test_without_the_extra_one_sentence_says_what_to_do(
     cast: Cast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
-    llama_library.library.cache_clear()
+    bindings.library.cache_clear()
     with pytest.raises(BiloraError, match=r'pip install "bilora\[llamacpp\]"'):
         engine_of(cast, tmp_path)
-    llama_library.library.cache_clear()
+    bindings.library.cache_clear()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from support.cast import ask
 
-from bilora.inference.openmp import rest
+from bilora.inference.openmp import release_openmp_threads
 from bilora.inference.torch.engine import TorchEngine
 
 
@@ -37,7 +37,7 @@ def fewer_than(count: int) -> bool:
 
 
 def test_they_are_let_go_and_come_again(computed: int) -> None:
-    rest()
+    release_openmp_threads()
     assert fewer_than(computed)
     torch.ones(2**22).sin()
     assert threads() >= computed

@@ -6,8 +6,9 @@ import pytest
 import torch
 from support.cast import ask, prompts
 
-from bilora.inference.sampling import penalise
+from bilora.inference.sampling import apply_penalties
 from bilora.inference.torch.engine import TorchEngine
+from bilora.requests import SamplingParams
 
 LONG = 120
 
@@ -15,11 +16,11 @@ LONG = 120
 def test_penalties_are_taken_off_what_the_answer_holds() -> None:
     logits = torch.zeros(3, 4)
     rows = [
-        (ask("a", frequency_penalty=0.5, presence_penalty=0.25), [1, 1, 3]),
-        (ask("b"), [1, 1, 3]),
-        (ask("c", presence_penalty=-1.0), [0, 0]),
+        (SamplingParams(9, frequency_penalty=0.5, presence_penalty=0.25), [1, 1, 3]),
+        (SamplingParams(9), [1, 1, 3]),
+        (SamplingParams(9, presence_penalty=-1.0), [0, 0]),
     ]
-    assert penalise(logits, rows).tolist() == [[0, -1.25, 0, -0.75], [0, 0, 0, 0], [1, 0, 0, 0]]
+    assert apply_penalties(logits, rows).tolist() == [[0, -1.25, 0, -0.75], [0, 0, 0, 0], [1, 0, 0, 0]]
     assert not logits.any()
 
 

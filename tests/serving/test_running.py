@@ -84,7 +84,7 @@ def test_who_leaves_frees_the_row_within_a_token(cast: Cast, stream: bool, monke
     step = TorchBatch.step
 
     def watched(self: TorchBatch) -> None:
-        cancelled.append(sum(row.cancelled for row in self.rows))
+        cancelled.append(sum(sequence.cancelled for sequence in self.sequences))
         step(self)
 
     monkeypatch.setattr(TorchBatch, "step", watched)

@@ -28,8 +28,8 @@ def answered(
         outcome = told.get(timeout=60)
         if isinstance(outcome, Completion):
             assert "".join(pieces) == outcome.text
-            assert outcome.text == engine._tokenizer.decode(job.new, skip_special_tokens=True)
-            return job.sha256, job.new
+            assert outcome.text == engine._tokenizer.decode(job.output_ids, skip_special_tokens=True)
+            return job.sha256, job.output_ids
         assert isinstance(outcome, Chunk), outcome
         pieces.append(outcome.text)
         if stop_after is not None and len(pieces) > stop_after:

@@ -10,7 +10,7 @@ from typing import Any
 
 from bilora.bases.prompt import check_template
 from bilora.errors import BadData, NotReady, Unreachable
-from bilora.inference.allocator import keep_freed_memory
+from bilora.inference.memory import keep_freed_memory
 from bilora.params import Base
 from bilora.storage import sha256_json, sha256_tree
 
@@ -94,7 +94,7 @@ def load_base(base: Base, *, training: bool = False) -> Loaded:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from bilora.inference.torch.packed_linear import pack
+    from bilora.inference.torch.cpu_tuning import pack_linear_layers
 
     cuda = torch.cuda.is_available()
     if not cuda:
@@ -131,7 +131,7 @@ def load_base(base: Base, *, training: bool = False) -> Loaded:
     except OSError as error:
         raise _unreachable(base, error) from None
     model.eval()
-    if not training and pack(model):
+    if not training and pack_linear_layers(model):
         mode += " packed for oneDNN"
     device = torch.cuda.get_device_name() if cuda else "cpu"
     return Loaded(model, load_tokenizer(base), f"{device}, {mode}")

@@ -152,7 +152,7 @@ def train(
 
     def score(current: Any) -> float:
         carried = Loaded(current, tokenizer, loaded.mode)
-        engine = TorchEngine(carried, {}, batch_size=generation.batch_size, carries=task.name)
+        engine = TorchEngine(carried, {}, batch_size=generation.batch_size, active_adapter=task.name)
         return measure(engine, task.name, task, held_out, generation, referees, seed)
 
     folder = checkpoints / identity[:16]

@@ -16,7 +16,7 @@ from bilora.bases.loading import base_revision
 from bilora.errors import BadData, NotReady, Unreachable
 from bilora.inference.llamacpp.bindings import EXTRA, QUANTIZING_BYTES, quantize
 from bilora.inference.memory import need_disk, need_memory
-from bilora.inference.torch.lora import Plain, unfit
+from bilora.inference.peft_adapter import PeftAdapter, misfit
 from bilora.params import Base, Quantization
 from bilora.protocols import Progress, ProgressBars
 from bilora.storage import atomic
@@ -151,7 +151,7 @@ def base_gguf(base: Base, weights: Weights, quantization: Quantization, kept: Pa
     return target
 
 
-def adapter_gguf(plain: Plain, folder: Path, kept: Path, *, wide: bool) -> Path:
+def adapter_gguf(plain: PeftAdapter, folder: Path, kept: Path, *, wide: bool) -> Path:
     """Return an adapter as a GGUF file in `kept`, in 32 bit if `wide` and else in 16, made now if it is not there.
 
     Raises:
@@ -164,7 +164,7 @@ def adapter_gguf(plain: Plain, folder: Path, kept: Path, *, wide: bool) -> Path:
     for module, (a, b) in plain.layers.items():
         name = gguf_name(module)
         if name is None:
-            raise unfit(folder, module)
+            raise misfit(folder, module)
         for tensor, part in ((a, "lora_a"), (b, "lora_b")):
             tensors[f"{name}.{part}"] = tensor.float() if wide else tensor.half()
             if not tensors[f"{name}.{part}"].isfinite().all():
