@@ -117,18 +117,18 @@ def test_a_running_server_takes_no_adapter_of_another_template(place: Path, monk
     from bilora.serving import app as serving_app
 
     monkeypatch.chdir(place)
-    found: list[serving_app.Served] = []
+    found: list[serving_app.ServerConfig] = []
     monkeypatch.setattr(serve, "_run", lambda served, *_, **__: found.append(served))
     assert bilora(place, "serve")[0] == 0
     before = found[0].engine.models()
-    assert found[0].look and found[0].look() == 0
+    assert found[0].reload and found[0].reload() == 0
     write(place, REFUSING + TEMPLATE)
     made_adapter(Path("adapters") / "codegen", Base(id="models/smoke"), ["qkv_proj"], seed=2)
     with monkeypatch.context() as patch:
         told: list[str] = []
         patch.setattr("bilora.serving.reload.LOG.warning", lambda text, fault, **_: told.append(str(fault)))
-        assert found[0].look() == 0 and found[0].engine.models() == before
+        assert found[0].reload() == 0 and found[0].engine.models() == before
     assert told == ["models/smoke: its files have changed; start the server again to serve what fits them."]
     write(place, TEMPLATE)
     made_adapter(Path("adapters") / "codegen", Base(id="models/smoke"), ["qkv_proj"], seed=3)
-    assert found[0].look() == 1 and found[0].engine.models() != before
+    assert found[0].reload() == 1 and found[0].engine.models() != before

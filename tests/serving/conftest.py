@@ -10,7 +10,7 @@ from support.cast import SMOKE, Cast
 from support.serving_running import KEY, Running, made_engine, serving
 
 from bilora.bases.loading import base_revision
-from bilora.serving.app import Served
+from bilora.serving.app import ServerConfig
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def running(cast: Cast) -> Iterator[Running]:
     """A server with a key; chats get no system prompt, so that the reference knows what was asked."""
-    served = Served(
+    served = ServerConfig(
         engine=made_engine(cast), base_id="models/smoke", base_revision=base_revision(SMOKE), key=KEY, max_body=100_000
     )
     with serving(served) as found:

@@ -181,6 +181,26 @@ def test_both_limits_are_kept(client: OpenAI, limit: str, tokens: int) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("limits", [{"ignore_eos": True}, {"min_tokens": 40}, {"min_tokens": 30, "ignore_eos": True}])
+def test_an_answer_is_as_long_as_its_minimum(client: OpenAI, limits: dict[str, Any], stream: bool) -> None:
+    asked = {"model": "base", "messages": [{"role": "user", "content": "x"}], "max_tokens": 40, "extra_body": limits}
+    if stream:
+        options = {"include_usage": True}
+        usage = streamed(client, **asked, stream_options=options)[-1].usage
+    else:
+        usage = client.chat.completions.create(**asked).usage
+    assert usage.completion_tokens == 40
+
+
+def test_a_minimum_above_the_limit_is_refused_in_a_sentence(running: Running) -> None:
+    error = refused(running, "/v1/chat/completions", {"model": "base", **CHAT, "min_tokens": TOKENS + 1})
+    assert error["message"].startswith(f"min_tokens is {TOKENS + 1}, but this answer has at most {TOKENS} tokens; ")
+    assert error["param"] == "min_tokens"
+    error = refused(running, "/v1/completions", {"model": "base", "prompt": "x", "min_tokens": 17})
+    assert error["message"].startswith("min_tokens is 17, but this answer has at most 16 tokens; ")
+
+
+@pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("top", [0, 3, 20])
 def test_chat_logprobs(client: OpenAI, top: int, stream: bool) -> None:
     asked: dict[str, Any] = {**CHAT, "model": "base", "logprobs": True, "top_logprobs": top}
@@ -289,6 +309,11 @@ WRONG: dict[str, dict[str, Any]] = {
     "no tokens": {"max_tokens": 0},
     "fewer tokens than none": {"max_tokens": -1},
     "two limits": {"max_tokens": 3, "max_completion_tokens": 4},
+    "a negative minimum": {"min_tokens": -1},
+    "half a minimum": {"min_tokens": 1.5},
+    "a minimum above the limit": {"min_tokens": TOKENS + 1},
+    "a minimum above the context": {"max_tokens": None, "min_tokens": 5000},
+    "an end to ignore in words": {"ignore_eos": "please"},
     "too many stops": {"stop": list("abcde")},
     "an empty stop": {"stop": ""},
     "a seed too large": {"seed": 2**63},

@@ -20,15 +20,15 @@ from support.serving_running import Running, made_engine, serving
 
 from bilora.inference.torch.batch import TorchBatch
 from bilora.inference.torch.engine import TorchEngine
-from bilora.serving.app import Served
+from bilora.serving.app import ServerConfig
 from bilora.serving.reload import Reloader
 from bilora.storage import adapter_sha256, read_json, write_json
 
 LONG = 200
 
 
-def plain(engine: TorchEngine, **options: object) -> Served:
-    return Served(engine=engine, base_id="b", base_revision="r", **options)  # type: ignore[arg-type]
+def plain(engine: TorchEngine, **options: object) -> ServerConfig:
+    return ServerConfig(engine=engine, base_id="b", base_revision="r", **options)  # type: ignore[arg-type]
 
 
 def say(client: OpenAI, model: str, text: str) -> str:
@@ -139,10 +139,10 @@ def test_a_new_version_is_taken_up_and_no_request_is_dropped_or_mixed(cast: Cast
 
     reloader = Reloader(
         engine,
-        seen=mark(),
-        mark=mark,
+        version=mark(),
+        read_version=mark,
         find=lambda: {"codegen": place, "docstring": cast.folders["docstring"]},
-        retire=False,
+        unload=False,
     )
     versions = {adapter_sha256(cast.folders[name])[:12]: name for name in ("codegen", "codegen2")}
     found: list[tuple[str, str, str]] = []
@@ -157,7 +157,7 @@ def test_a_new_version_is_taken_up_and_no_request_is_dropped_or_mixed(cast: Cast
             version = versions[(made.system_fingerprint or "").rpartition("-")[2]]
             found.append((version, text, made.choices[0].message.content or ""))
 
-    with serving(plain(engine, look=reloader.look, look_every_s=0.02)) as running, ThreadPoolExecutor(4) as pool:
+    with serving(plain(engine, reload=reloader.reload, reload_interval_s=0.02)) as running, ThreadPoolExecutor(4) as pool:
         ended = threading.Event()
         asking = [pool.submit(keep_asking, ended) for _ in range(4)]
         try:
@@ -182,8 +182,8 @@ def test_a_version_that_does_not_fit_changes_nothing(
     broken = tmp_path / "codegen"
     shutil.copytree(cast.folders["codegen"], broken)
     write_json(broken / "adapter_config.json", read_json(broken / "adapter_config.json") | {"use_dora": True})
-    reloader = Reloader(engine, seen="", mark=lambda: "new", find=lambda: {"codegen": broken}, retire=True)
-    assert (reloader.look(), reloader.look()) == (0, 0)
+    reloader = Reloader(engine, version="", read_version=lambda: "new", find=lambda: {"codegen": broken}, unload=True)
+    assert (reloader.reload(), reloader.reload()) == (0, 0)
     assert engine.models() == before
     assert [record.message for record in caplog.records if "use_dora" in record.message] != []
     assert len(caplog.records) == 1
@@ -206,12 +206,12 @@ def test_a_fault_that_nobody_foresaw_does_not_end_the_watch(
     marks = iter(["first", "second", "third"])
     reloader = Reloader(
         engine,
-        seen="",
-        mark=lambda: failing_once(lambda: next(marks)) if place == "mark" else next(marks),
+        version="",
+        read_version=lambda: failing_once(lambda: next(marks)) if place == "mark" else next(marks),
         find=lambda: failing_once(found) if place == "find" else found(),
-        retire=False,
+        unload=False,
     )
-    assert (reloader.look(), reloader.look()) == (0, 1)
+    assert (reloader.reload(), reloader.reload()) == (0, 1)
     assert "still are" in caplog.text and "KeyError" in caplog.text
     assert engine.models()["codegen"] == adapter_sha256(cast.folders["codegen2"])
 
@@ -220,9 +220,9 @@ def test_a_fault_that_nobody_foresaw_does_not_end_the_watch(
 def test_an_adapter_that_a_bundle_no_longer_names_is_not_found(cast: Cast, retire: bool) -> None:
     engine = made_engine(cast)
     found = {"docstring": cast.folders["docstring"]}
-    reloader = Reloader(engine, seen="", mark=lambda: "new", find=lambda: found, retire=retire)
+    reloader = Reloader(engine, version="", read_version=lambda: "new", find=lambda: found, unload=retire)
     with serving(plain(engine)) as running:
-        assert reloader.look() == retire
+        assert reloader.reload() == retire
         if not retire:  # its folder is away while it is trained anew
             assert say(running.client(), "codegen", "sum") == cast.says("codegen", "sum")
             return

@@ -14,7 +14,7 @@ from openai import OpenAI
 
 from bilora.bases.loading import load_base
 from bilora.inference.torch.engine import TorchEngine
-from bilora.serving.app import Served, build
+from bilora.serving.app import ServerConfig, create_app
 from support.cast import SMOKE, Cast
 
 KEY = "sk-loopback"
@@ -40,19 +40,19 @@ class Running:
 
 
 @contextlib.contextmanager
-def serving(served: Served) -> Iterator[Running]:
+def serving(config: ServerConfig) -> Iterator[Running]:
     """Serve until the end of the block."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(build(served), log_level="error", access_log=False, timeout_graceful_shutdown=20)
-    server = uvicorn.Server(config)
+    server_config = uvicorn.Config(create_app(config), log_level="error", access_log=False, timeout_graceful_shutdown=20)
+    server = uvicorn.Server(server_config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="uvicorn")
     thread.start()
     try:
         while not server.started:
             time.sleep(0.005)
-        assert isinstance(served.engine, TorchEngine)
-        yield Running(f"http://127.0.0.1:{listener.getsockname()[1]}", served.engine, server)
+        assert isinstance(config.engine, TorchEngine)
+        yield Running(f"http://127.0.0.1:{listener.getsockname()[1]}", config.engine, server)
     finally:
         server.should_exit = True
         thread.join(30)
