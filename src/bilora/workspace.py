@@ -17,8 +17,7 @@ from bilora.protocols import ProgressBars, no_bar
 from bilora.storage import read_json, read_record, read_records, require_file, sha256_file
 
 if TYPE_CHECKING:
-    from bilora.inference.engine import BatchedEngine
-    from bilora.inference.torch.lora import Adapter
+    from bilora.inference.engines import LocalEngine
     from bilora.protocols import Engine, Hub, Judge, Source
     from bilora.records import Sample
     from bilora.sandbox import ProcessSandbox
@@ -209,28 +208,21 @@ class Workspace(Layout):
         batch_size: int,
         max_waiting: int | None = None,
         bars: ProgressBars = no_bar,
-    ) -> BatchedEngine[Adapter]:
+    ) -> LocalEngine:
         """Load the base with these adapters (task name → folder) into the engine that `inference.engine` names."""
+        from bilora.inference.engines import EngineOptions, load_local_engine
         from bilora.library_logs import silence_libraries
 
         silence_libraries()
         chosen = self.params.inference
-        if chosen.quantization is None:
-            from bilora.bases.loading import load_base
-            from bilora.inference.torch.engine import TorchEngine
-
-            return TorchEngine(load_base(self.params.base), adapters, batch_size=batch_size, max_waiting=max_waiting)
-        from bilora.inference.llamacpp.engine import LlamaEngine
-
-        return LlamaEngine(  # type: ignore[return-value]
-            self.params.base,
-            chosen.quantization,
-            adapters,
+        options = EngineOptions(
             batch_size=batch_size,
             max_waiting=max_waiting,
+            quantization=chosen.quantization,
             cache=self.cache("gguf"),
-            shown=bars,
+            progress_bars=bars,
         )
+        return load_local_engine(chosen.engine, self.params.base, adapters, options)
 
     # The outside
 

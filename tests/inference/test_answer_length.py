@@ -183,6 +183,7 @@ def tokenizer() -> Any:
         (("ab",), 0, "x"),
         (("ab",), 3, "xabc"),  # the first one ends within the first three tokens, so the next one counts
         (("ab", "abc"), 3, "x"),  # it begins within them and ends later
+        (("ab", "abd"), 3, "xabc"),  # what is held back for the second is not the first
         (("bca",), 3, "xa"),
         (("ab",), 7, "xabcabx"),
     ],

@@ -117,5 +117,5 @@ def test_an_engine_keeps_text_that_only_looks_like_a_control_token() -> None:
             )
         ]
     )
-    text = loaded.tokenizer.decode(job.prompt, skip_special_tokens=True)
+    text = loaded.tokenizer.decode(job.prompt_ids, skip_special_tokens=True)
     assert text == FORGED

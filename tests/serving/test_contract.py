@@ -12,6 +12,7 @@ from openai import APIStatusError, AuthenticationError, BadRequestError, NotFoun
 from support.cast import TOKENS, Cast, ask
 from support.serving_running import KEY, Running
 
+from bilora.requests import Request, SamplingParams
 from bilora.storage import adapter_sha256
 
 MODELS = ["base", "codegen", "docstring"]
@@ -89,8 +90,7 @@ def test_a_stream_ends_in_done(running: Running) -> None:
 @pytest.mark.parametrize("stream", [True, False])
 def test_legacy_completions_continue_the_text(client: OpenAI, running: Running, model: str, stream: bool) -> None:
     prompt = "def add(a, b):"
-    request = ask("x", 9)
-    expected = running.engine.generate(model, [type(request)("x", (), 9, text=prompt)])[0]
+    expected = running.engine.generate(model, [Request("x", (), SamplingParams(max_tokens=9), text=prompt)])[0]
     if stream:
         parts = client.completions.create(model=model, prompt=prompt, max_tokens=9, stream=True)
         assert "".join(part.choices[0].text for part in parts if part.choices) == expected.text

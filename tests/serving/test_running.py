@@ -157,7 +157,10 @@ def test_a_new_version_is_taken_up_and_no_request_is_dropped_or_mixed(cast: Cast
             version = versions[(made.system_fingerprint or "").rpartition("-")[2]]
             found.append((version, text, made.choices[0].message.content or ""))
 
-    with serving(plain(engine, reload=reloader.reload, reload_interval_s=0.02)) as running, ThreadPoolExecutor(4) as pool:
+    with (
+        serving(plain(engine, reload=reloader.reload, reload_interval_s=0.02)) as running,
+        ThreadPoolExecutor(4) as pool,
+    ):
         ended = threading.Event()
         asking = [pool.submit(keep_asking, ended) for _ in range(4)]
         try:

@@ -44,7 +44,9 @@ def serving(config: ServerConfig) -> Iterator[Running]:
     """Serve until the end of the block."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    server_config = uvicorn.Config(create_app(config), log_level="error", access_log=False, timeout_graceful_shutdown=20)
+    server_config = uvicorn.Config(
+        create_app(config), log_level="error", access_log=False, timeout_graceful_shutdown=20
+    )
     server = uvicorn.Server(server_config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="uvicorn")
     thread.start()

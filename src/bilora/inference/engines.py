@@ -25,10 +25,12 @@ class EngineOptions:
     """How an engine runs, whichever it is.
 
     `batch_size`: how many sequences it answers at a time. `max_waiting`: how many more may wait, None for no limit.
-    `quantization`: of the base, for engines that quantise it. `progress_bars` show a conversion.
+    `quantization`: of the base, for engines that quantise it. `cache`: the folder of files that an engine converts base
+    and adapters to; `progress_bars` show the conversion.
     """
 
     batch_size: int
+    cache: Path
     max_waiting: int | None = None
     quantization: Quantization | None = None
     progress_bars: ProgressBars = no_bar
@@ -56,6 +58,7 @@ def _load_llamacpp(base: Base, adapters: Mapping[str, Path], options: EngineOpti
         adapters,
         batch_size=options.batch_size,
         max_waiting=options.max_waiting,
+        cache=options.cache,
         progress_bars=options.progress_bars,
     )
 
@@ -63,7 +66,7 @@ def _load_llamacpp(base: Base, adapters: Mapping[str, Path], options: EngineOpti
 ENGINES: Mapping[str, EngineLoader] = {"torch": _load_torch, "llamacpp": _load_llamacpp}
 
 
-def load_engine(name: str, base: Base, adapters: Mapping[str, Path], options: EngineOptions) -> LocalEngine:
+def load_local_engine(name: str, base: Base, adapters: Mapping[str, Path], options: EngineOptions) -> LocalEngine:
     """Load the base and these adapters (task name → PEFT folder) into the engine of this name.
 
     Raises:

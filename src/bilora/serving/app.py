@@ -68,9 +68,7 @@ def create_app(config: ServerConfig) -> ASGIApp:
     _add_errors(app)
     _add_completions(app, config, metrics)
     _add_facts(app, config, metrics)
-    return AuthMiddleware(
-        app, key=config.key, max_body=config.max_body, paths=_PATHS, on_reply=metrics.replied
-    )
+    return AuthMiddleware(app, key=config.key, max_body=config.max_body, paths=_PATHS, on_reply=metrics.replied)
 
 
 async def _reload(config: ServerConfig, metrics: ServerMetrics) -> None:
@@ -150,9 +148,7 @@ async def _answer(
     requests = body.requests(identity, config.system_prompts.get(body.model), config.penalties.get(body.model, 0.0))
     streamed = bool(body.stream)
     limits = TokenLimits(most=config.max_tokens, default=body.default_tokens)
-    answers = await submit(
-        config.engine, body.model, requests, limits, streamed=streamed or body.wants_logprobs
-    )
+    answers = await submit(config.engine, body.model, requests, limits, streamed=streamed or body.wants_logprobs)
     fingerprint = "-".join(filter(None, (config.base_revision[:12], answers.jobs[0].sha256[:12])))
     reply = Reply(identity, body.model, fingerprint, chat=isinstance(body, ChatRequest))
     if streamed:
@@ -206,7 +202,8 @@ async def _events(
                     yield event({**reply.opening(index), **extra})
             async for index, outcome in events:
                 if isinstance(outcome, Chunk):
-                    yield event({**reply.chunk(index, outcome, logprobs=body.wants_logprobs, offset=offsets[index]), **extra})
+                    chunk = reply.chunk(index, outcome, logprobs=body.wants_logprobs, offset=offsets[index])
+                    yield event({**chunk, **extra})
                     offsets[index] += sum(len(token.text) for token in outcome.tokens)
                 else:
                     metrics.answered(outcome, time.perf_counter() - began)

@@ -24,9 +24,6 @@ from bilora.records import Completion
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-CACHE = Path(".cache/gguf")
-"""Where converted files are kept, below the checkout; it may be deleted at any time."""
-
 _WITHOUT_AMX = "; without AMX, on which this build of llama.cpp crashes: docs/performance.md says how to compile it"
 
 
@@ -115,7 +112,7 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
         *,
         batch_size: int,
         max_waiting: int | None = None,
-        cache: Path = CACHE,
+        cache: Path,
         progress_bars: ProgressBars = no_bar,
     ) -> None:
         """Convert what is not converted yet, and load every adapter (task name → PEFT folder) beside the base.
@@ -123,7 +120,7 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
         Args:
             batch_size: how many sequences are answered at a time; fewer while memory has no room for their tokens.
             max_waiting: how many more may wait; None for no limit.
-            cache: folder of the converted files.
+            cache: folder of the converted files; it may be deleted at any time.
             progress_bars: show the conversion.
 
         Raises:
