@@ -4,10 +4,10 @@
                               [--quantization q4_k_m] [--rounds 5] [--tokens 64] [--prompt 128] [--place FOLDER]
 
 Each engine is a process of its own; rounds are interleaved and only one engine works at a time, so a machine that
-slows down slows all of them. `peft` is transformers with PEFT as they come. Told are medians of the rounds, ratios
-to `peft`, and the floor: how many tokens a second the memory could deliver the weights for, measured on the spot.
-Weights are random, in bf16; phi3-mini wants 8 GB of disk for them, 10 more for llama.cpp's files while they are
-made, and 20 GB of memory for all three engines. What --place holds already is used again.
+slows down slows all of them. `peft` is transformers with PEFT as they come. Printed are medians of the rounds, ratios
+to `peft`, and the floor: for how many tokens per second the memory could deliver the weights, measured here.
+Weights are random, in bf16; phi3-mini needs 8 GB of disk for them, 10 more for llama.cpp's files while they are
+made, and 20 GB of memory for all three engines. Files that --place already holds are used again.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import Any, get_args
 import torch
 from random_bases import ATTENTION, MLP, SHAPES, adapter_for, random_base
 
+from bilora.inference.engines import LocalEngine
 from bilora.params import Base, Quantization
 from bilora.pretraining.speed import peak_flops
 
@@ -37,8 +38,8 @@ WORDS = "Write a function that takes a list of numbers and returns the sum of th
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a worker is to load and to answer."""
+class Job:
+    """What a worker loads and answers."""
 
     base: Base
     folders: dict[str, Path]
@@ -58,21 +59,21 @@ class Ready:
     weights: int
 
 
-def peft(asked: Asked) -> Ready:
+def peft(job: Job) -> Ready:
     """transformers and PEFT as they come: adapters in 32 bit, one of them active."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     from bilora.bases.loading import load_tokenizer
 
-    base = AutoModelForCausalLM.from_pretrained(asked.base.id, dtype=torch.bfloat16)
-    (first, folder), *others = asked.folders.items()
+    base = AutoModelForCausalLM.from_pretrained(job.base.id, dtype=torch.bfloat16)
+    (first, folder), *others = job.folders.items()
     model = PeftModel.from_pretrained(base, str(folder), adapter_name=first)
     for name, folder in others:
         model.load_adapter(str(folder), adapter_name=name)
     model.eval()
-    ids = torch.tensor([prompt_ids(load_tokenizer(asked.base), asked.prompt)])
-    settings = {"max_new_tokens": asked.tokens, "min_new_tokens": asked.tokens, "do_sample": False, "pad_token_id": 0}
+    ids = torch.tensor([prompt_ids(load_tokenizer(job.base), job.prompt)])
+    settings = {"max_new_tokens": job.tokens, "min_new_tokens": job.tokens, "do_sample": False, "pad_token_id": 0}
 
     class Stamps:
         def __init__(self) -> None:
@@ -108,76 +109,58 @@ def peft(asked: Asked) -> Ready:
     return Ready(answer, switch_ms, weights)
 
 
-def own(engine: Any, asked: Asked, switch_ms: Callable[[], float], weights: int) -> Ready:
-    """Either engine of this project."""
+def own(engine: LocalEngine, job: Job, weights: int) -> Ready:
+    """Either engine of this project. A switch is what a token costs more after another adapter's than after its own."""
+    from bilora.bases.loading import load_tokenizer
     from bilora.requests import Request, SamplingParams
 
-    text = engine._tokenizer.decode(prompt_ids(engine._tokenizer, asked.prompt))
+    tokenizer = load_tokenizer(job.base)
+    text = tokenizer.decode(prompt_ids(tokenizer, job.prompt))
+    whole = Request("r", (), SamplingParams(max_tokens=job.tokens, ignore_eos=True), text=text)
+    single = Request("r", (), SamplingParams(max_tokens=1), text="x")
 
     def answer(system: str) -> tuple[float, float, float]:
-        (made,) = engine.generate(
-            system, [Request("r", (), SamplingParams(max_tokens=asked.tokens, ignore_eos=True), text=text)]
-        )
-        assert made.output_tokens == asked.tokens
+        (made,) = engine.generate(system, [whole])
+        assert made.output_tokens == job.tokens and made.first_token_s is not None
         return 0.0, made.first_token_s, made.latency_s
+
+    def token_s(system: str) -> float:
+        began = time.perf_counter()
+        engine.generate(system, [single])
+        return time.perf_counter() - began
+
+    def switch_ms() -> float:
+        costs = []
+        for turn in range(SWITCHES):
+            after_other, after_own = (token_s(SYSTEMS[1 + turn % 2]) for _ in range(2))
+            costs.append(after_other - after_own)
+        return 1000 * statistics.median(costs[2:])
 
     return Ready(answer, switch_ms, weights)
 
 
-def torch_engine(asked: Asked) -> Ready:
+def torch_engine(job: Job) -> Ready:
     """The torch engine."""
     from bilora.bases.loading import load_base
     from bilora.inference.torch.engine import TorchEngine
 
-    loaded = load_base(asked.base)
-    engine = TorchEngine(loaded, asked.folders, batch_size=1)
-    batch: Any = engine._loop._batch
-
-    def switch_ms() -> float:
-        adapters, seconds = list(engine._adapters.values()), []
-        for turn in range(SWITCHES):
-            began = time.perf_counter()
-            with batch._adapters.rows([adapters[turn % 2]]):
-                seconds.append(time.perf_counter() - began)
-        return 1000 * statistics.median(seconds)
-
-    return own(engine, asked, switch_ms, sum(one.nbytes for one in loaded.model.parameters()))
+    loaded = load_base(job.base)
+    engine = TorchEngine(loaded, job.folders, batch_size=1)
+    return own(engine, job, sum(one.nbytes for one in loaded.model.parameters()))
 
 
-def llamacpp(asked: Asked) -> Ready:
-    """The llama.cpp engine. A switch is what a token costs more after another adapter's than after its own."""
+def llamacpp(job: Job) -> Ready:
+    """The llama.cpp engine."""
     from bilora.inference.llamacpp.engine import LlamaEngine
 
     began = time.perf_counter()
-    engine = LlamaEngine(asked.base, asked.quantization, asked.folders, batch_size=1, cache=asked.cache)
+    engine = LlamaEngine(job.base, job.quantization, job.folders, batch_size=1, cache=job.cache)
     print(f"  llamacpp: {time.perf_counter() - began:.0f} s to convert what was not, and to load; {engine.mode}")
-    contexts = [adapter.context for adapter in engine._adapters.values()]
-    places = {context: 0 for context in contexts}
-
-    def token(context: Any) -> float:
-        began = time.perf_counter()
-        context.logits([(5, places[context], 0)], 1)
-        places[context] += 1
-        return time.perf_counter() - began
-
-    def switch_ms() -> float:
-        for context in contexts:
-            context.forget(0)
-            places[context] = 0
-        costs = []
-        for turn in range(SWITCHES):
-            context = contexts[turn % 2]
-            after_other, after_own = token(context), token(context)
-            costs.append(after_other - after_own)
-        for context in contexts:
-            context.forget(0)
-        return 1000 * statistics.median(costs[2:])
-
-    (file,) = asked.cache.glob(f"base-*-{asked.quantization}-*")
-    return own(engine, asked, switch_ms, file.stat().st_size)
+    (file,) = job.cache.glob(f"base-*-{job.quantization}-*")
+    return own(engine, job, file.stat().st_size)
 
 
-ENGINES: dict[str, Callable[[Asked], Ready]] = {"peft": peft, "torch": torch_engine, "llamacpp": llamacpp}
+ENGINES: dict[str, Callable[[Job], Ready]] = {"peft": peft, "torch": torch_engine, "llamacpp": llamacpp}
 
 
 def prompt_ids(tokenizer: Any, count: int) -> list[int]:
@@ -186,10 +169,10 @@ def prompt_ids(tokenizer: Any, count: int) -> list[int]:
     return ids[:count]
 
 
-def worker(name: str, asked: Asked, pipe: Connection) -> None:
+def worker(name: str, job: Job, pipe: Connection) -> None:
     """Answer what the pipe asks until it asks for nothing."""
-    torch.set_num_threads(asked.threads)
-    ready = ENGINES[name](asked)
+    torch.set_num_threads(job.threads)
+    ready = ENGINES[name](job)
     pipe.send(ready.weights)
     while (what := pipe.recv()) is not None:
         if what == "switch":
@@ -244,13 +227,13 @@ def measure(options: Any, place: Path) -> None:
             adapter_for(base, folders[name], targets, seed=seed)
     print(f"{options.shape}: prompt {options.prompt}, {options.tokens} new, {options.threads} threads", end="")
     print(f", {options.rounds} interleaved rounds", flush=True)
-    asked = Asked(base, folders, place / "gguf", options.quantization, options.prompt, options.tokens, options.threads)
+    job = Job(base, folders, place / "gguf", options.quantization, options.prompt, options.tokens, options.threads)
     spawn = multiprocessing.get_context("spawn")
     pipes: dict[str, Any] = {}
     weights: dict[str, int] = {}
     for name in options.engines:
         pipes[name], there = spawn.Pipe()
-        spawn.Process(target=worker, args=(name, asked, there), daemon=True).start()
+        spawn.Process(target=worker, args=(name, job, there), daemon=True).start()
         there.close()
         weights[name] = pipes[name].recv()
 

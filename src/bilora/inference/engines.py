@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from bilora.errors import BadData
 from bilora.params import Base, Quantization
-from bilora.protocols import BatchEngine, Engine, ProgressBars, Streamer, no_bar
+from bilora.protocols import BatchEngine, Engine, Progress, ProgressBars, Streamer, no_bar, no_progress
+from bilora.records import Completion
+from bilora.requests import Request
 
 
 class LocalEngine(Engine, Streamer, BatchEngine, Protocol):
     """An engine of this process: answers in one go, streamed, or for a server."""
+
+    def generate_mixed(
+        self, requests: Sequence[tuple[str, Request]], *, progress: Progress = no_progress
+    ) -> list[Completion]:
+        """Answer (system, request) pairs in shared batches; return the answers in the order given."""
+        ...
 
     def remarks(self) -> list[str]:
         """Return sentences about the base's chat template that a user must know; for most templates there are none."""

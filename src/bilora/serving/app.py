@@ -20,7 +20,7 @@ from bilora.protocols import BatchEngine
 from bilora.requests import Chunk
 from bilora.serving.metrics import ServerMetrics
 from bilora.serving.middleware import AuthMiddleware
-from bilora.serving.replies import DONE, ApiError, JsonObject, Reply, event
+from bilora.serving.replies import DONE, ApiError, ApiObject, Reply, event
 from bilora.serving.submission import PendingAnswers, TokenLimits, submit
 from bilora.serving.wire import ChatRequest, CompletionRequest
 
@@ -110,26 +110,26 @@ def _add_completions(app: FastAPI, config: ServerConfig, metrics: ServerMetrics)
 
 
 def _add_facts(app: FastAPI, config: ServerConfig, metrics: ServerMetrics) -> None:
-    def describe(name: str, sha256: str) -> JsonObject:
+    def describe(name: str, sha256: str) -> ApiObject:
         facts = {"id": name, "object": "model", "created": config.created, "owned_by": "bilora"}
         if not sha256:
             return {**facts, "root": config.base_id, "parent": None, "revision": config.base_revision}
         return {**facts, "root": name, "parent": "base", "sha256": sha256}
 
     @app.get("/v1/models")
-    async def models() -> JsonObject:
+    async def models() -> ApiObject:
         known = config.engine.models()
         return {"object": "list", "data": [describe(name, sha256) for name, sha256 in known.items()]}
 
     @app.get("/v1/models/{name}")
-    async def model(name: str) -> JsonObject:
+    async def model(name: str) -> ApiObject:
         known = config.engine.models()
         if name not in known:
             raise ApiError(404, f"The model {name[:80]!r} is not served here.", "model_not_found", param="model")
         return describe(name, known[name])
 
     @app.get("/health")
-    async def health() -> JsonObject:
+    async def health() -> ApiObject:
         running, waiting = config.engine.queue_depth()
         adapters = {name: sha256 for name, sha256 in config.engine.models().items() if sha256}
         base = {"id": config.base_id, "revision": config.base_revision}
@@ -193,7 +193,7 @@ async def _unless_disconnected(request: Request, work: Awaitable[list[list[Chunk
 async def _events(
     answers: PendingAnswers, reply: Reply, body: ChatRequest | CompletionRequest, metrics: ServerMetrics, began: float
 ) -> AsyncIterator[bytes]:
-    extra: JsonObject = {"usage": None} if body.include_usage else {}
+    extra: ApiObject = {"usage": None} if body.include_usage else {}
     offsets = [0] * len(answers.jobs)
     try:
         async with contextlib.aclosing(answers.events()) as events:

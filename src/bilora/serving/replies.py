@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from bilora.records import Completion
 from bilora.requests import Chunk, Token
 
-JsonObject = dict[str, object]
+ApiObject = dict[str, object]
 
 DONE = b"data: [DONE]\n\n"
 
@@ -51,7 +51,7 @@ class Reply:
 
     def whole(
         self, chunks: Sequence[Sequence[Chunk]], completions: Sequence[Completion], *, logprobs: bool
-    ) -> JsonObject:
+    ) -> ApiObject:
         """Return the whole reply; with `logprobs`, `chunks` holds each answer's tokens."""
         choices = []
         for index, (parts, completion) in enumerate(zip(chunks, completions, strict=True)):
@@ -63,26 +63,26 @@ class Reply:
         envelope = self._envelope("chat.completion", "text_completion")
         return {**envelope, "choices": choices, "usage": usage(completions)}
 
-    def opening(self, index: int) -> JsonObject:
+    def opening(self, index: int) -> ApiObject:
         """Return the chunk that opens a chat's choice."""
         return self._chunk(index, {"delta": {"role": "assistant", "content": ""}}, None, None)
 
-    def chunk(self, index: int, chunk: Chunk, *, logprobs: bool, offset: int) -> JsonObject:
+    def chunk(self, index: int, chunk: Chunk, *, logprobs: bool, offset: int) -> ApiObject:
         """Return the chunk whose tokens begin `offset` characters into the answer."""
-        content: JsonObject = {"delta": {"content": chunk.text}} if self.chat else {"text": chunk.text}
+        content: ApiObject = {"delta": {"content": chunk.text}} if self.chat else {"text": chunk.text}
         return self._chunk(index, content, self._logprobs(chunk.tokens, offset) if logprobs else None, None)
 
-    def closing(self, index: int, completion: Completion) -> JsonObject:
+    def closing(self, index: int, completion: Completion) -> ApiObject:
         """Return the chunk that closes a choice."""
-        content: JsonObject = {"delta": {}} if self.chat else {"text": ""}
+        content: ApiObject = {"delta": {}} if self.chat else {"text": ""}
         return self._chunk(index, content, None, completion.finish)
 
-    def usage(self, completions: Sequence[Completion]) -> JsonObject:
+    def usage(self, completions: Sequence[Completion]) -> ApiObject:
         """Return the chunk with the usage."""
         envelope = self._envelope("chat.completion.chunk", "text_completion")
         return {**envelope, "choices": [], "usage": usage(completions)}
 
-    def _envelope(self, chat: str, legacy: str) -> JsonObject:
+    def _envelope(self, chat: str, legacy: str) -> ApiObject:
         return {
             "id": self.identity,
             "object": chat if self.chat else legacy,
@@ -91,11 +91,11 @@ class Reply:
             "system_fingerprint": self.fingerprint,
         }
 
-    def _chunk(self, index: int, content: JsonObject, logprobs: JsonObject | None, finish: str | None) -> JsonObject:
+    def _chunk(self, index: int, content: ApiObject, logprobs: ApiObject | None, finish: str | None) -> ApiObject:
         choice = {"index": index, **content, "logprobs": logprobs, "finish_reason": finish}
         return {**self._envelope("chat.completion.chunk", "text_completion"), "choices": [choice]}
 
-    def _logprobs(self, tokens: Sequence[Token], offset: int) -> JsonObject:
+    def _logprobs(self, tokens: Sequence[Token], offset: int) -> ApiObject:
         if self.chat:
             content = [
                 {**_token_object(token.text, token.logprob), "top_logprobs": [_token_object(*one) for one in token.top]}
@@ -121,7 +121,7 @@ def usage(completions: Sequence[Completion]) -> dict[str, int]:
     return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
-def _token_object(text: str, logprob: float) -> JsonObject:
+def _token_object(text: str, logprob: float) -> ApiObject:
     """Return a token with its bytes; null, as the API has it, if it is no complete character."""
     encoded = None if "\N{REPLACEMENT CHARACTER}" in text else list(text.encode())
     return {"token": text, "logprob": max(logprob, -9999.0), "bytes": encoded}

@@ -16,7 +16,7 @@ from bilora.serving.replies import ApiError
 
 RETRY_AFTER_S = 1
 
-Event = tuple[int, Chunk | Completion | Exception]
+AnswerEvent = tuple[int, Chunk | Completion | Exception]
 """The index of an answer, and what the engine says about it."""
 
 
@@ -33,7 +33,7 @@ class PendingAnswers:
     """The answers to one HTTP request, which may want several."""
 
     jobs: Sequence[Job]
-    queue: asyncio.Queue[Event]
+    queue: asyncio.Queue[AnswerEvent]
     completed: dict[int, Completion] = field(default_factory=dict)
 
     async def events(self) -> AsyncGenerator[tuple[int, Chunk | Completion]]:
@@ -71,7 +71,7 @@ async def submit(
     Raises:
         ApiError: 404 for an unknown model, 400 for more tokens than there can be, 429 if the queue is full.
     """
-    loop, queue = asyncio.get_running_loop(), asyncio.Queue[Event]()
+    loop, queue = asyncio.get_running_loop(), asyncio.Queue[AnswerEvent]()
 
     def put(index: int, event: Chunk | Completion | Exception) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits
