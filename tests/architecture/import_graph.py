@@ -1,0 +1,161 @@
+"""The graph of the package's imports, read from the source without running it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+
+PACKAGE = "bilora"
+REGISTRY_CALLS = {"load_kind": None, "load_task": f"{PACKAGE}.tasks"}
+"""Calls that import a module by name: each may import any module of the package here, or of its first argument's."""
+
+BY_COMPUTED_NAME = (f"{PACKAGE}.kinds", f"{PACKAGE}.tasks", f"{PACKAGE}.sandbox.")
+"""Where modules are imported by a computed name: in the registries, whose callers are counted instead, and in the
+sandbox, whose child processes import what a program names."""
+
+
+class UnreadableImport(Exception):
+    """An import whose target cannot be read from the source."""
+
+
+class ImportGraph:
+    """Which modules of the package each module imports, anywhere in it but under `if TYPE_CHECKING`.
+
+    `src` is the folder that contains the package.
+    """
+
+    def __init__(self, src: Path) -> None:
+        self.paths = {_module_name(path, src): path for path in sorted((src / PACKAGE).rglob("*.py"))}
+
+    @cached_property
+    def edges(self) -> dict[str, set[str]]:
+        """Per module: the modules that it imports itself, without the packages that contain them.
+
+        Raises:
+            UnreadableImport: a module imports by a name that only running it would tell.
+        """
+        return {module: set(self._imports(module, path)) - {module} for module, path in self.paths.items()}
+
+    def closure(self, entries: Iterable[str], *, without: Iterable[str] = ()) -> set[str]:
+        """Return `entries` and all that they import, directly or not; the modules `without` are not followed.
+
+        Importing a module runs the `__init__` of each package that contains it, so those are part of the closure.
+        """
+        blocked = set(without)
+        pending, reached = list(entries), set[str]()
+        while pending:
+            module = pending.pop()
+            if module in reached or module in blocked:
+                continue
+            reached.add(module)
+            pending += self.edges[module]
+            pending += [parent for parent in _parents(module) if parent in self.paths]
+        return reached
+
+    def members(self, package: str) -> list[str]:
+        """Return the package and all modules in it."""
+        return [module for module in self.paths if module == package or module.startswith(f"{package}.")]
+
+    def circles(self) -> list[list[str]]:
+        """Return the groups of modules that import each other in a circle while they are loaded."""
+        on_load = {
+            module: set(self._imports(module, path, functions=False)) - {module} for module, path in self.paths.items()
+        }
+        reachable = {module: _reachable(module, on_load) for module in on_load}
+        groups = {
+            tuple(sorted(other for other in reachable[module] if module in reachable[other])) for module in on_load
+        }
+        return [list(group) for group in sorted(groups) if group]
+
+    def _imports(self, module: str, path: Path, *, functions: bool = True) -> Iterator[str]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in _nodes(tree, functions=functions):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names if alias.name in self.paths)
+            elif isinstance(node, ast.ImportFrom):
+                yield from self._imported_from(module, path, node)
+            elif isinstance(node, ast.Call):
+                yield from self._registered(module, tree, node)
+
+    def _imported_from(self, module: str, path: Path, node: ast.ImportFrom) -> Iterator[str]:
+        source = node.module or ""
+        if node.level:
+            package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+            parts = package.split(".")[: len(package.split(".")) - node.level + 1]
+            source = ".".join([*parts, *filter(None, [node.module])])
+        for alias in node.names:
+            submodule = f"{source}.{alias.name}"
+            if submodule in self.paths or source in self.paths:
+                yield submodule if submodule in self.paths else source
+
+    def _registered(self, module: str, tree: ast.Module, call: ast.Call) -> Iterator[str]:
+        """Yield what a call imports by name."""
+        name = _called(call)
+        if not call.args or module.startswith(BY_COMPUTED_NAME):
+            return
+        if name in REGISTRY_CALLS:
+            package = REGISTRY_CALLS[name] or _string(call.args[0], tree)
+            if package is None:
+                raise UnreadableImport(f"{module}:{call.lineno}: {name} must be given its package as a string")
+            yield from self.members(package)
+        elif name in {"import_module", "__import__"}:
+            target = _string(call.args[0], tree)
+            if target is None:
+                raise UnreadableImport(f"{module}:{call.lineno}: imports by a computed name; use bilora.kinds instead")
+            if target in self.paths:
+                yield target
+
+
+def _module_name(path: Path, src: Path) -> str:
+    parts = path.relative_to(src).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _parents(module: str) -> list[str]:
+    parts = module.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _reachable(start: str, edges: dict[str, set[str]]) -> set[str]:
+    pending, reached = list(edges[start]), set[str]()
+    while pending:
+        module = pending.pop()
+        if module not in reached:
+            reached.add(module)
+            pending += edges[module]
+    return reached
+
+
+def _nodes(node: ast.AST, *, functions: bool) -> Iterator[ast.AST]:
+    """Yield the nodes below `node` that run; those in a function only where `functions` says so."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and _called(child.test) == "TYPE_CHECKING":
+            for statement in child.orelse:
+                yield statement
+                yield from _nodes(statement, functions=functions)
+        elif functions or not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield child
+            yield from _nodes(child, functions=functions)
+
+
+def _called(node: ast.AST) -> str | None:
+    """Return the last part of a name, of an attribute, or of what a call calls."""
+    if isinstance(node, ast.Call):
+        node = node.func
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def _string(node: ast.expr, tree: ast.Module) -> str | None:
+    """Return the value of a string literal, or of the name of a module-level constant that is one."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else None
+    for statement in tree.body:
+        if isinstance(statement, ast.Assign) and isinstance(node, ast.Name):
+            names = {target.id for target in statement.targets if isinstance(target, ast.Name)}
+            if node.id in names and isinstance(statement.value, ast.Constant):
+                return statement.value.value if isinstance(statement.value.value, str) else None
+    return None
