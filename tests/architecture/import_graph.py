@@ -27,6 +27,7 @@ class ImportGraph:
     """
 
     def __init__(self, src: Path) -> None:
+        self.src = src
         self.paths = {_module_name(path, src): path for path in sorted((src / PACKAGE).rglob("*.py"))}
 
     @cached_property
@@ -57,6 +58,10 @@ class ImportGraph:
     def members(self, package: str) -> list[str]:
         """Return the package and all modules in it."""
         return [module for module in self.paths if module == package or module.startswith(f"{package}.")]
+
+    def file(self, module: str) -> str:
+        """Return the path of a module's file from the folder that `src` is in, as dvc.yaml writes it."""
+        return self.paths[module].relative_to(self.src.parent).as_posix()
 
     def circles(self) -> list[list[str]]:
         """Return the groups of modules that import each other in a circle while they are loaded."""
