@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from typing import Literal
 
 import pytest
+from support.fakes import FakeEngine
 
 from bilora.app.conversation import MAX_CHARS, Answer, Turn, answering, difference, plain, problem
 from bilora.errors import Unreachable
 from bilora.params import Generation
 from bilora.records import Completion
-from bilora.requests import Request
 from bilora.tasks.codegen import TASK
-
-
-class Engine:
-    def __init__(self, *pieces: str, error: Exception | None = None) -> None:
-        self.pieces, self.error = pieces, error
-        self.asked: list[tuple[str, Request]] = []
-        self.closed = False
-
-    def stream(self, system: str, request: Request) -> Generator[str, None, Completion]:
-        self.asked.append((system, request))
-        try:
-            yield from self.pieces
-            if self.error:
-                raise self.error
-        finally:
-            self.closed = True
-        return Completion(
-            sample_id=request.sample_id, system=system, text="".join(self.pieces),
-            prompt_tokens=5, output_tokens=8, latency_s=2.0, finish="stop",
-        )  # fmt: skip
 
 
 @pytest.fixture
@@ -48,11 +27,11 @@ def answer() -> Answer:
 
 
 def test_the_answer_grows_and_is_asked_as_everywhere(turn: Turn, answer: Answer) -> None:
-    engine = Engine("```python\n", "def f():\n", "    pass\n```")
+    engine = FakeEngine("```python\n", "def f():\n", "    pass\n```")
     assert list(answering(engine, TASK, turn, answer)) == ["", "def f():", "def f():\n    pass"]
     assert answer.made is not None and answer.state == ""
     assert answer.facts == "8 tokens · 2.00 s · 4 tokens/s · adapter aaaaaaaaaaaa"
-    ((system, request),) = engine.asked
+    ((system, request),) = engine.requests
     assert system == "codegen" and request.messages == TASK.messages("Add.")
     assert (request.sampling.max_tokens, request.sampling.temperature, request.sampling.frequency_penalty) == (
         64,
@@ -70,7 +49,7 @@ def test_unknown_counts_are_left_out_and_a_withheld_answer_says_why(answer: Answ
 
 
 def test_what_was_stopped_is_kept_and_the_stream_closed(turn: Turn, answer: Answer) -> None:
-    engine = Engine("one ", "two ", "three")
+    engine = FakeEngine("one ", "two ", "three")
     stream = answering(engine, TASK, turn, answer)
     next(stream)
     stream.close()
@@ -79,7 +58,7 @@ def test_what_was_stopped_is_kept_and_the_stream_closed(turn: Turn, answer: Answ
 
 def test_a_failure_keeps_what_came_before(turn: Turn, answer: Answer) -> None:
     with pytest.raises(Unreachable):
-        list(answering(Engine("half", error=Unreachable("gone")), TASK, turn, answer))
+        list(answering(FakeEngine("half", error=Unreachable("gone")), TASK, turn, answer))
     assert answer.text == "half" and answer.made is None
 
 
@@ -123,18 +102,6 @@ def test_a_server_s_words_are_no_markup() -> None:
 def test_an_answer_that_was_cut_off_says_by_what(
     turn: Turn, answer: Answer, finish: Literal["stop", "length"], tokens: int, state: str
 ) -> None:
-    class Short:
-        def stream(self, system: str, request: Request) -> Generator[str, None, Completion]:
-            yield "x"
-            return Completion(
-                sample_id="s",
-                system=system,
-                text="x",
-                prompt_tokens=9,
-                output_tokens=tokens,
-                latency_s=1.0,
-                finish=finish,
-            )
-
-    list(answering(Short(), TASK, turn, answer))
+    engine = FakeEngine("x", output_tokens=tokens, finish=finish)
+    list(answering(engine, TASK, turn, answer))
     assert answer.state == state
