@@ -32,9 +32,9 @@ from bilora.records import Sample, Scored
 from bilora.sources.files import Files
 from bilora.storage import read_records, write_records
 from bilora.tasks import load_task
+from bilora.tracking.checkout import copy_checkout
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
 PROMPT_TOKENS = 850
 """A prompt of so many leaves room for an answer in the base's 1,024 tokens."""
 SECTION = "## What adapters on it reach"
@@ -129,8 +129,6 @@ def put_into(card: Path, lines: Sequence[str], seeds: Sequence[int]) -> None:
 
 def main() -> None:
     """Print the table."""
-    from smoke import copy_checkout
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--mbpp", type=Path)
@@ -142,7 +140,7 @@ def main() -> None:
     found = []
     for seed in chosen.seeds:
         with tempfile.TemporaryDirectory(prefix="bilora-seed-") as name:
-            copy_checkout(Path(name), ROOT / "params.yaml")
+            copy_checkout(ROOT, Path(name), Path("params.yaml"))
             found.append(measured(Path(name), seed, given))
             print(f"seed {seed}", *table(found[-1:]), sep="\n", file=sys.stderr)  # what is measured is not lost
     lines = "\n".join(table(found)).splitlines()

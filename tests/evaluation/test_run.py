@@ -63,7 +63,9 @@ def test_hidden_means_that_no_prompt_shows_a_test_and_all_are_run(sample: Callab
 def test_further_answers_are_drawn_with_seeds_of_their_own(sample: Callable[..., Sample]) -> None:
     _, requests = asked(sample)
     assert {(request.sampling.temperature, request.sampling.seed) for request in requests[:8]} == {(0.0, 7)}
-    assert [(request.sampling.temperature, request.sampling.seed) for request in requests[8:]] == [(0.7, 7)] * 3 + [(0.7, 8)] * 3
+    assert [(request.sampling.temperature, request.sampling.seed) for request in requests[8:]] == [(0.7, 7)] * 3 + [
+        (0.7, 8)
+    ] * 3
 
 
 def test_a_task_whose_answers_are_not_run_is_asked_once(sample: Callable[..., Sample]) -> None:

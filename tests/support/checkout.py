@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Any
 
 import yaml
 
+from bilora.tracking.checkout import copy_checkout
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
 
 UNWANTED = ("_TOKEN", "_API_KEY", "PYTHONDONTWRITEBYTECODE")
 """Secrets, and what would have every command compile its libraries anew."""
@@ -52,10 +52,8 @@ def shell_in(folder: Path) -> Shell:
 
 def copied_checkout(folder: Path) -> Path:
     """Copy the checkout into `folder` with the smoke profile in use."""
-    from smoke import copy_checkout
-
     folder.mkdir(parents=True, exist_ok=True)
-    copy_checkout(folder)
+    copy_checkout(ROOT, folder)
     return folder
 
 
