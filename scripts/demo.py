@@ -11,9 +11,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-from bilora.cli import wiring
 from bilora.errors import BiloraError, ExitCode
+from bilora.workspace import Workspace
 
 LINE = re.compile(rb"[\r\n]+")
 
@@ -40,23 +41,24 @@ def side_by_side(tasks: Sequence[str]) -> int:
         return next(filter(None, pool.map(run, tasks)), 0)
 
 
-def _baseline() -> bytes:
-    return wiring.BASELINE.read_bytes() if wiring.BASELINE.is_file() else b""
+def _baseline(workspace: Workspace) -> bytes:
+    return workspace.baseline.read_bytes() if workspace.baseline.is_file() else b""
 
 
 def main() -> int:
     """Return DVC's exit code: 255 if a stage failed, whose own code DVC prints."""
+    workspace = Workspace(Path())
     try:
-        params = wiring.load_params()
+        params = workspace.params
     except BiloraError as error:
         print(f"demo: {error}", file=sys.stderr)
         return error.exit_code
-    new = [task for task in params.tasks if not (wiring.EVALUATION / f"{task}.jsonl").exists()]
+    new = [task for task in params.tasks if not workspace.evaluation(task).exists()]
     if params.base.local and len(new) > 1 and (failed := side_by_side(new)):
         return failed
-    bar = _baseline()
+    bar = _baseline(workspace)
     code = subprocess.run(["dvc", "repro"], check=False).returncode
-    if code == 0 and _baseline() != bar:
+    if code == 0 and _baseline(workspace) != bar:
         # The benchmark depends on the bar that a promotion moves: settle it now, not at the next start.
         print("promoted; the verdict is made again against the new bar", flush=True)
         code = subprocess.run(["dvc", "repro"], stdout=subprocess.DEVNULL, check=False).returncode

@@ -25,8 +25,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from bilora.cli import wiring
 from bilora.evaluation.run import FLOOR
+from bilora.layout import Layout
 from bilora.params import FilesSource
 from bilora.records import Sample, Scored
 from bilora.sources.files import Files
@@ -99,11 +99,11 @@ def measured(folder: Path, seed: int, files: dict[str, Path]) -> Numbers:
     run(folder, "dvc", "repro", "evaluate")
     found: Numbers = {}
     for task in ("codegen", "docstring"):
-        rows = folder / wiring.EVALUATION / f"{task}.jsonl"
+        rows = Layout(folder).evaluation(task)
         found |= means(f"{task}, own test split", read_records(rows, Scored))
         if task in files:
             samples = foreign(task, files[task])
-            write_records(folder / wiring.SPLITS / task / "test.jsonl", samples)
+            write_records(Layout(folder).split(task, "test"), samples)
             hidden = re.sub(r"(?m)^  hidden_tests: \d+$", f"  hidden_tests: {len(samples)}", params.read_text("utf-8"))
             params.write_text(hidden, encoding="utf-8")
             run(folder, "bilora", "evaluate", task, "--max-samples", str(len(samples)))

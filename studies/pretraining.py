@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from bilora.cli import wiring
 from bilora.data.similarity import ngrams
+from bilora.library_logs import silence_libraries
 from bilora.pretraining.corpus import Document, build, documented_functions, source_texts
 from bilora.pretraining.recipe import CorpusParams, Pretraining, read_pretraining
 from bilora.pretraining.shards import held_out_texts, pack
@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("--shipped", action="store_true")
     parser.add_argument("--packages", type=Path, help="folder of the corpus's packages, as for bilora pretrain")
     chosen = parser.parse_intermixed_args()
-    wiring.quiet_libraries()
+    silence_libraries()
     recipe = read_pretraining(chosen.recipe)
     if chosen.shipped:
         lines = shipped(recipe, chosen.recipe.parent, chosen.packages)

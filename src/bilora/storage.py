@@ -43,6 +43,17 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def require_file(path: Path, stage: str) -> Path:
+    """Return `path`, a file or a folder, if it exists.
+
+    Raises:
+        MissingStep: it does not; `stage` makes it.
+    """
+    if not path.exists():
+        raise MissingStep(path, stage)
+    return path
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data`, whole or not at all."""
     with atomic(path) as temporary:

@@ -27,7 +27,7 @@ def page(adapted: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
     for name in ("BILORA_ENDPOINT", "BILORA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(adapted)
-    monkeypatch.setattr("bilora.cli.wiring.OUTBOX", tmp_path / "outbox.sqlite3")
+    monkeypatch.setattr("bilora.layout.Layout.outbox", tmp_path / "outbox.sqlite3")
     yield AppTest.from_file(str(ROOT / "hf_space" / "app.py"), default_timeout=WAIT_S).run()
 
 

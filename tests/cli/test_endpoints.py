@@ -12,12 +12,13 @@ import yaml
 from support.checkout import ROOT
 from support.loopback import Reply, Server, answer
 
-from bilora.cli import wiring
+from bilora.api_keys import endpoint_key
 from bilora.cli.judge import check
 from bilora.errors import BadData
 from bilora.outside import Endpoint
 from bilora.records import Sample
 from bilora.storage import write_records
+from bilora.workspace import Workspace
 
 
 @pytest.fixture
@@ -101,18 +102,18 @@ def test_a_judge_that_nobody_serves_is_unreachable(
 def test_keys_are_stripped_wherever_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     endpoint = Endpoint(name="e", base_url="http://box/v1", model="m", key_env="A_KEY")
     monkeypatch.setenv("A_KEY", "from-the-environment\n")
-    assert wiring.secret(endpoint, {}) == "from-the-environment"
-    assert wiring.secret(endpoint, {"A_KEY": "\tgiven "}) == "given"
-    assert wiring.secret(endpoint, {"A_KEY": " \n"}) == "from-the-environment"
+    assert endpoint_key(endpoint.key_env, {}) == "from-the-environment"
+    assert endpoint_key(endpoint.key_env, {"A_KEY": "\tgiven "}) == "given"
+    assert endpoint_key(endpoint.key_env, {"A_KEY": " \n"}) == "from-the-environment"
     monkeypatch.setenv("A_KEY", "\n")
-    assert wiring.secret(endpoint, {}) is None
+    assert endpoint_key(endpoint.key_env, {}) is None
     monkeypatch.setenv("A_KEY", "one two")
     with pytest.raises(BadData, match=r"^A_KEY: .*Copy it again\.$"):
-        wiring.secret(endpoint, {})
+        endpoint_key(endpoint.key_env, {})
 
 
 def test_an_address_of_the_page_s_server_is_checked() -> None:
     from bilora.cli.page import _remote
 
     with pytest.raises(BadData, match="BILORA_ENDPOINT: is no address"):
-        _remote("localhost:8000", wiring.load_params(ROOT / "params.yaml"))
+        _remote("localhost:8000", Workspace(ROOT).params)

@@ -408,11 +408,11 @@ def test_params_that_are_no_utf_8_are_kept_as_they_are(place: Path, capsys: pyte
 def test_a_lock_that_is_away_does_not_send_anybody_to_a_stage(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from bilora.cli import wiring
+    from bilora.workspace import Workspace
 
     assert ended(Busy("x")) == 6 and ended(Infrastructure("x")) == 13
     with pytest.raises(BiloraError, match=r"git checkout requirements\.txt") as caught:
-        wiring.lock()
+        Workspace(place).lock_sha256()
     assert caught.value.exit_code == 2 and "dvc repro" not in str(caught.value)
 
 

@@ -18,12 +18,17 @@ from support.checkout import ROOT, environment_of
 from support.old_outbox import outbox_of_version_1
 
 from bilora.cli import app, guarded
-from bilora.cli.wiring import FEEDBACK, OUTBOX, SHARDS
 from bilora.feedback.events import new_event_id
 from bilora.feedback.outbox import Outbox
 from bilora.feedback.shards import FolderTarget, shard
+from bilora.layout import Layout
 from bilora.records import Rating, Sample, Tombstone
 from bilora.storage import write_json, write_records
+
+HERE = Layout(Path())
+FEEDBACK = HERE.feedback
+OUTBOX = HERE.outbox
+SHARDS = HERE.shards
 
 ADAPTER = "a" * 64
 HELD_OUT = "Write a function that measures."

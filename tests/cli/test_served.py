@@ -7,29 +7,30 @@ from pathlib import Path
 
 import pytest
 
-from bilora.cli import page, served, wiring
+from bilora.cli import page
 from bilora.errors import BadData
-from bilora.params import Params
 from bilora.publishing.bundle import MANIFEST
 from bilora.publishing.local_hub import LocalHub
 from bilora.publishing.url_hub import UrlHub
 from bilora.storage import dump_json, sha256_bytes
+from bilora.workspace import Workspace
 
 
 @pytest.fixture
-def params(adapted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
-    """A working directory with the base and two adapters, and its params."""
+def workspace(adapted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A working directory with the base and two adapters."""
     for name in ("models", "params.yaml", "adapters"):
         (tmp_path / name).symlink_to(adapted / name)
     monkeypatch.chdir(tmp_path)
-    return wiring.load_params()
+    return Workspace(Path())
 
 
-def bundle(params: Params, *names: str, note: str = "") -> dict[str, bytes]:
+def bundle(workspace: Workspace, *names: str, note: str = "") -> dict[str, bytes]:
+    params = workspace.params
     files = {
         f"{name}/{path.name}": path.read_bytes()
         for name in names
-        for path in (wiring.ADAPTERS / name).iterdir()
+        for path in workspace.adapter(name).iterdir()
         if path.is_file()
     }
     files |= {f"base/{path.name}": path.read_bytes() for path in Path(params.base.id).iterdir() if path.is_file()}
@@ -42,68 +43,68 @@ def bundle(params: Params, *names: str, note: str = "") -> dict[str, bytes]:
     return {**files, MANIFEST: dump_json(manifest).encode()}
 
 
-def test_the_folder_of_publications_is_the_version_that_is_served(params: Params) -> None:
-    first = LocalHub(Path("hub")).publish(bundle(params, "codegen"), message="one")
-    found = served.folders(params, "hub")
+def test_the_folder_of_publications_is_the_version_that_is_served(workspace: Workspace) -> None:
+    first = LocalHub(Path("hub")).publish(bundle(workspace, "codegen"), message="one")
+    found = workspace.bundle("hub")
     assert found == {"codegen": Path(first.location) / "codegen"}
-    assert served.folders(params, first.location) == found
-    assert set(served.folders(params, "hub/current")) == {"codegen"}
+    assert workspace.bundle(first.location) == found
+    assert set(workspace.bundle("hub/current")) == {"codegen"}
 
 
 def test_another_publication_changes_the_mark_and_what_is_served(
-    params: Params, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(page.BUNDLE, "hub")
     hub = LocalHub(Path("hub"))
-    hub.publish(bundle(params, "codegen"), message="one")
-    before, on_the_page = served.mark(params, "hub"), page._fingerprint(params)
-    assert served.mark(params, "hub") == before
-    second = hub.publish(bundle(params, "codegen", "docstring"), message="two")
-    assert served.mark(params, "hub") != before and page._fingerprint(params) != on_the_page
-    assert served.folders(params, "hub") == {n: Path(second.location) / n for n in ("codegen", "docstring")}
+    hub.publish(bundle(workspace, "codegen"), message="one")
+    before, on_the_page = workspace.adapters_stamp("hub"), page._fingerprint(workspace)
+    assert workspace.adapters_stamp("hub") == before
+    second = hub.publish(bundle(workspace, "codegen", "docstring"), message="two")
+    assert workspace.adapters_stamp("hub") != before and page._fingerprint(workspace) != on_the_page
+    assert workspace.bundle("hub") == {n: Path(second.location) / n for n in ("codegen", "docstring")}
 
 
-def test_readers_that_cannot_follow_links_find_it_too(params: Params) -> None:
-    done = LocalHub(Path("hub")).publish(bundle(params, "codegen"), message="one")
+def test_readers_that_cannot_follow_links_find_it_too(workspace: Workspace) -> None:
+    done = LocalHub(Path("hub")).publish(bundle(workspace, "codegen"), message="one")
     (Path("hub") / "current").unlink()
-    assert served.folders(params, "hub") == {"codegen": Path(done.location) / "codegen"}
+    assert workspace.bundle("hub") == {"codegen": Path(done.location) / "codegen"}
 
 
-def test_a_url_is_fetched(params: Params, tmp_path: Path) -> None:
+def test_a_url_is_fetched(workspace: Workspace, tmp_path: Path) -> None:
     url = f"file://{tmp_path}/store"
     with pytest.raises(BadData, match="nothing was published there"):
-        served.folders(params, url)
-    UrlHub(url).publish(bundle(params, "docstring"), message="one")
-    found = served.folders(params, url)
+        workspace.bundle(url)
+    UrlHub(url).publish(bundle(workspace, "docstring"), message="one")
+    found = workspace.bundle(url)
     assert set(found) == {"docstring"} and (found["docstring"] / "adapter_model.safetensors").is_file()
     with pytest.raises(BadData, match="cannot be written to"):
-        served.folders(params, "nothing://bucket")
+        workspace.bundle("nothing://bucket")
 
 
-def test_what_holds_no_bundle_says_what_does(params: Params, tmp_path: Path) -> None:
+def test_what_holds_no_bundle_says_what_does(workspace: Workspace, tmp_path: Path) -> None:
     Path("hub").mkdir()
     with pytest.raises(BadData, match=r"hub: this is no bundle.*push-adapters"):
-        served.folders(params, "hub")
+        workspace.bundle("hub")
     for odd in ("[]", "{}", '{"adapters": [], "base": {}, "files": {}}'):
         (Path("hub") / MANIFEST).write_text(odd, encoding="utf-8")
         with pytest.raises(BadData, match="this is no bundle"):
-            served.folders(params, "hub")
+            workspace.bundle("hub")
     with pytest.raises(BadData, match="owner/name@commit"):
-        served.folders(params, "nowhere@abc")
+        workspace.bundle("nowhere@abc")
 
 
-def test_a_version_that_is_away_is_named(params: Params) -> None:
-    done = LocalHub(Path("hub")).publish(bundle(params, "codegen"), message="one")
+def test_a_version_that_is_away_is_named(workspace: Workspace) -> None:
+    done = LocalHub(Path("hub")).publish(bundle(workspace, "codegen"), message="one")
     shutil.rmtree(done.location)
     with pytest.raises(BadData, match="which it names as served; push again"):
-        served.folders(params, "hub")
+        workspace.bundle("hub")
 
 
-def test_a_publication_that_fails_leaves_nothing_behind(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_publication_that_fails_leaves_nothing_behind(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("bilora.publishing.local_hub._sync", full)
     with pytest.raises(OSError, match="No space"):
-        LocalHub(Path("hub")).publish(bundle(params, "codegen"), message="one")
+        LocalHub(Path("hub")).publish(bundle(workspace, "codegen"), message="one")
     assert [path for path in Path("hub").rglob("*") if path.is_file() and path.name != ".lock"] == []

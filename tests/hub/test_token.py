@@ -8,7 +8,7 @@ from huggingface_hub.utils import _auth
 from support.faulty_server import Fault
 from support.loopback_hub import IDENTITY, TOKEN, Hub
 
-from bilora.cli.wiring import hub_token
+from bilora.hub.token import hub_token
 from bilora.errors import BadData, Unreachable
 
 

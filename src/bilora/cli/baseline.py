@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import typer
 
@@ -14,10 +15,11 @@ app = typer.Typer(help="The adapters that new ones are measured against.", no_ar
 @app.command("show")
 def show() -> None:
     """Print the promoted adapter and the best ever promoted one of each task."""
-    from bilora.cli import wiring
     from bilora.evaluation.baseline import CHAMPION, CURRENT, read_baseline
+    from bilora.workspace import Workspace
 
-    standing = read_baseline(wiring.BASELINE)
+    workspace = Workspace(Path())
+    standing = read_baseline(workspace.baseline)
     if not standing:
         print("no adapter has been promoted; new ones are measured against the base model")
     for name, entries in standing.items():
@@ -31,8 +33,9 @@ def show() -> None:
 @app.command("forget")
 def forget(task: TaskName) -> None:
     """Drop a task's entries, so that its next adapter is measured against the base model alone."""
-    from bilora.cli import wiring
     from bilora.publishing.promote import forget as drop
+    from bilora.workspace import Workspace
 
-    drop(task, wiring.BASELINE, wiring.HISTORY, created_utc=datetime.now(UTC).isoformat(timespec="seconds"))
-    print(f"baseline forget {task}: done, and noted in {wiring.HISTORY}")
+    workspace = Workspace(Path())
+    drop(task, workspace.baseline, workspace.history, created_utc=datetime.now(UTC).isoformat(timespec="seconds"))
+    print(f"baseline forget {task}: done, and noted in {workspace.history}")

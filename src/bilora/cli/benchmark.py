@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from bilora.params import Params
     from bilora.records import Scored
+    from bilora.workspace import Workspace
 
 
 def _isolation(rows: Sequence[Scored]) -> str:
@@ -18,26 +19,26 @@ def _isolation(rows: Sequence[Scored]) -> str:
     return ", ".join(sorted(level for level in found if level))
 
 
-def judge_rows(params: Params, rows: Mapping[str, Sequence[Scored]], *, keys: Mapping[str, str]) -> dict[str, Any]:
+def judge_rows(
+    workspace: Workspace, rows: Mapping[str, Sequence[Scored]], *, keys: Mapping[str, str]
+) -> dict[str, Any]:
     """Turn scored rows into results with a verdict per task."""
-    from bilora.cli import wiring
     from bilora.evaluation.baseline import read_baseline
     from bilora.evaluation.gate import gate
     from bilora.evaluation.notes import answer_notes
     from bilora.evaluation.results import build_results, comparability_key
-    from bilora.storage import adapter_sha256
-    from bilora.tasks import load_task
+    from bilora.storage import adapter_sha256, require_file
 
-    tasks = {name: load_task(name) for name in params.tasks}
-    baseline = read_baseline(wiring.BASELINE)
+    params, tasks = workspace.params, workspace.tasks
+    baseline = read_baseline(workspace.baseline)
     # A key may have been there when the answers were made and be gone by now: the rows know.
     answered = {row.completion.system for found in rows.values() for row in found}
     judged = any(score.metric == "judge" for found in rows.values() for row in found for score in row.scores)
-    _, left_out = wiring.endpoints(params, keys)
-    _, no_judge = wiring.judge(params, keys)
+    _, left_out = workspace.endpoints(keys)
+    _, no_judge = workspace.judge(keys)
     hashes, comparable, verdicts = {}, {}, {}
     for name, task in tasks.items():
-        hashes[name] = adapter_sha256(wiring.need(wiring.ADAPTERS / name, f"train@{name}"))
+        hashes[name] = adapter_sha256(require_file(workspace.adapter(name), f"train@{name}"))
         comparable[name] = comparability_key(
             task,
             {row.sample.id: row.sample for row in rows[name] if row.dataset == "test"}.values(),
@@ -71,22 +72,21 @@ def judge_rows(params: Params, rows: Mapping[str, Sequence[Scored]], *, keys: Ma
         not_run={"judge": no_judge} if no_judge and not judged else {},
         notes={name: reason for name, reason in left_out.items() if name not in answered}
         | answer_notes(row for found in rows.values() for row in found),
-        judge=wiring.judge_remarks(params) if judged else (),
+        judge=workspace.judge_remarks() if judged else (),
     )
 
 
-def _finish(results: dict[str, Any]) -> int:
+def _finish(workspace: Workspace, results: dict[str, Any]) -> int:
     """Write results, metrics and report, print the table and the verdicts, return the gate's exit code (`ExitCode`)."""
-    from bilora.cli import wiring
     from bilora.cli.report import write_report
     from bilora.cli.show import print_table, print_verdicts
     from bilora.evaluation.gate import EXIT_CODES, worst
     from bilora.records import Verdict
     from bilora.storage import write_json
 
-    write_json(wiring.RESULTS, results)
-    write_json(wiring.BENCHMARK_METRICS, {name: _means(task) for name, task in results["tasks"].items()})
-    write_report(results)
+    write_json(workspace.results, results)
+    write_json(workspace.benchmark_metrics, {name: _means(task) for name, task in results["tasks"].items()})
+    write_report(workspace, results)
     print_table(results)
     print_verdicts(results)
     verdicts = [Verdict.model_validate(task["verdict"]) for task in results["tasks"].values()]
@@ -101,17 +101,16 @@ def _means(task: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def evaluation_rows(params: Params) -> dict[str, list[Scored]]:
+def evaluation_rows(workspace: Workspace) -> dict[str, list[Scored]]:
     """Read what the evaluate stages wrote."""
-    from bilora.cli import wiring
     from bilora.errors import MissingStep
     from bilora.records import Scored
-    from bilora.storage import read_records
+    from bilora.storage import read_records, require_file
 
     rows: dict[str, list[Scored]] = {}
-    for name in params.tasks:
-        path, stage = wiring.EVALUATION / f"{name}.jsonl", f"evaluate@{name}"
-        rows[name] = list(read_records(wiring.need(path, stage), Scored))
+    for name in workspace.params.tasks:
+        path, stage = workspace.evaluation(name), f"evaluate@{name}"
+        rows[name] = list(read_records(require_file(path, stage), Scored))
         if not rows[name]:
             raise MissingStep(path, f"-f {stage}", "has no rows")
     return rows
@@ -119,13 +118,13 @@ def evaluation_rows(params: Params) -> dict[str, list[Scored]]:
 
 def benchmark() -> None:
     """Gather all numbers, write results and report, and fail unless the gate passes every adapter."""
-    from bilora.cli import wiring
     from bilora.cli.train import collect
+    from bilora.workspace import Workspace
 
-    params = wiring.load_params()
-    rows = evaluation_rows(params)
-    collect()
-    raise typer.Exit(_finish(judge_rows(params, rows, keys={})))
+    workspace = Workspace(Path())
+    rows = evaluation_rows(workspace)
+    collect(workspace)
+    raise typer.Exit(_finish(workspace, judge_rows(workspace, rows, keys={})))
 
 
 def _evaluate_all(
@@ -142,19 +141,19 @@ def _evaluate_all(
     verbose: Annotated[bool, typer.Option("--verbose", help="Print every answer.")] = False,
 ) -> None:
     """Measure all tasks now, without the pipeline's cache, and let the gate decide."""
-    from bilora.cli import wiring
     from bilora.cli.evaluate import answer_and_score
     from bilora.cli.show import print_answers
+    from bilora.workspace import Workspace
 
-    params = wiring.load_params()
+    workspace = Workspace(Path())
     keys = {"GROQ_API_KEY": groq_api_key} if groq_api_key else {}
     rows = {
-        name: answer_and_score(name, max_samples=max_samples, only_bilora=only_bilora, keys=keys)
-        for name in params.tasks
+        name: answer_and_score(workspace, name, max_samples=max_samples, only_bilora=only_bilora, keys=keys)
+        for name in workspace.params.tasks
     }
     if verbose:
         print_answers(rows)
-    raise typer.Exit(_finish(judge_rows(params, rows, keys=keys)))
+    raise typer.Exit(_finish(workspace, judge_rows(workspace, rows, keys=keys)))
 
 
 def main() -> int:

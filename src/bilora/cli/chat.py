@@ -6,12 +6,14 @@ import contextlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bilora.cli.generate import Bundle, MaxTokens, Model, Seed, Temperature, TopP, cut_off, longest, penalty, printed
 
 if TYPE_CHECKING:
     from bilora.inference.engine import BatchedEngine
+    from bilora.inference.torch.lora import Adapter
     from bilora.params import Params
     from bilora.records import Message
     from bilora.requests import Request, SamplingParams
@@ -28,22 +30,22 @@ def chat(
     seed: Seed = 0,
 ) -> None:
     """Talk with the base and every adapter; `/adapter NAME` switches within the conversation."""
-    from bilora.cli import served, wiring
-    from bilora.cli.engines import answering
+    from bilora.cli.engines import adapters_to_serve, load_engine
     from bilora.cli.user_input import stdin_lines
     from bilora.errors import UnknownModel
     from bilora.inference.engine import BASE
     from bilora.requests import SamplingParams
     from bilora.tasks import load_task
+    from bilora.workspace import Workspace
 
-    params = wiring.load_params()
-    folders = served.folders(params, bundle, asked=model)
+    workspace = Workspace(Path())
+    folders = adapters_to_serve(workspace, bundle, required=model)
     if model not in (BASE, *folders):
         raise UnknownModel(model, (BASE, *folders))
-    engine = answering(params, folders, batch_size=1)
+    engine = load_engine(workspace, folders, batch_size=1)
     sampling = SamplingParams(max_tokens=1, temperature=temperature, top_p=top_p, seed=seed)
     systems = {name: load_task(name).system for name in folders}
-    talk = Conversation(engine, params, systems, sampling, model, max_tokens)
+    talk = Conversation(engine, workspace.params, systems, sampling, model, max_tokens)
     print(f"chat: {', '.join(engine.models())}. {HELP}", file=sys.stderr)
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401 (input() then edits lines and remembers them)
@@ -57,7 +59,7 @@ def chat(
 class Conversation:
     """What was said, and who answers next. A switch keeps what was said: only the system message is the new one's."""
 
-    engine: BatchedEngine[Any]
+    engine: BatchedEngine[Adapter]
     params: Params
     systems: Mapping[str, str]
     sampling: SamplingParams

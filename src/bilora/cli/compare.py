@@ -29,14 +29,16 @@ def compare(
     new: NewFile = Path("benchmarking/results.json"), old: OldFile = Path("benchmarking/baseline.json")
 ) -> None:
     """Compare two measurements task by task, sample by sample; the exit code is the gate's."""
-    from bilora.cli import wiring
     from bilora.evaluation.gate import EXIT_CODES, SEVERITY, outcome_of
     from bilora.evaluation.gate import told as told_difference
     from bilora.evaluation.statistics import score_difference
+    from bilora.storage import require_file
+    from bilora.workspace import Workspace
 
-    params = wiring.load_params()
-    if new == wiring.RESULTS:
-        wiring.need(new, "benchmark")
+    workspace = Workspace(Path())
+    params = workspace.params
+    if new == workspace.results:
+        require_file(new, "benchmark")
     left, right = _entries(new), _entries(old)
     outcomes: set[str] = set()
     outcome: str

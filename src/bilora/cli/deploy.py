@@ -24,24 +24,27 @@ Minutes = Annotated[
 
 def deploy(space: SpaceId, bundle: Bundle = None, minutes: Minutes = 20.0) -> None:
     """Put the page into a Space, pinned to a published bundle; roll it back unless it reports these adapters."""
-    from bilora.cli import served, wiring
+    from bilora.bases.compatibility import check_bundle
     from bilora.errors import BadData, Unreachable
     from bilora.hub.client import connect
     from bilora.hub.repository import Repository
     from bilora.hub.space import RunningSpace
+    from bilora.hub.token import hub_token
     from bilora.outside import HubRepository
     from bilora.publishing.bundle import MANIFEST
     from bilora.publishing.card import CARD
     from bilora.publishing.deploy import deploy as run
     from bilora.publishing.deploy import release
     from bilora.publishing.rollback import check_proof
+    from bilora.workspace import Workspace
 
-    params = wiring.load_params()
+    workspace = Workspace(Path())
+    params = workspace.params
     if bundle is None:
         if not isinstance(params.hub, HubRepository):
             raise BadData("--bundle", "name the bundle that the Space shall serve: owner/name or owner/name@commit.")
         bundle = params.hub.id
-    if (token := wiring.hub_token()) is None:
+    if (token := hub_token()) is None:
         raise Unreachable("HF_TOKEN is not set, so nothing can be deployed.")
     api = connect(token)
     name, _, commit = bundle.partition("@")
@@ -51,9 +54,9 @@ def deploy(space: SpaceId, bundle: Bundle = None, minutes: Minutes = 20.0) -> No
     files = published.read(revision, published.names(revision))
     check_proof(f"{name}@{revision}", files)
     manifest = json.loads(files[MANIFEST])
-    served.check_base(name, manifest, params)
+    check_bundle(name, manifest, params.base)
     adapters = {task: one["sha256"] for task, one in manifest["adapters"].items() if task in params.tasks}
-    new = release(Path(), f"{name}@{revision}", adapters, files[CARD])
+    new = release(workspace.root, f"{name}@{revision}", adapters, files[CARD])
     running = RunningSpace(api, space)
     print(
         f"deploy: release {new.sha256[:12]} with {', '.join(adapters)} of {name}@{revision[:12]}; waiting for {space}"

@@ -20,7 +20,6 @@ def target(place: str) -> Target:
     Raises:
         BadData: it is neither a folder nor a dataset of the hub.
     """
-    from bilora.cli import wiring
     from bilora.feedback.shards import FolderTarget
 
     if not place.startswith(DATASET):
@@ -36,6 +35,7 @@ def target(place: str) -> Target:
     from bilora.feedback.hub_target import HubTarget
     from bilora.hub.client import connect
     from bilora.hub.repository import Repository
+    from bilora.hub.token import hub_token
 
     name = place.removeprefix(DATASET).rstrip("/")
     try:
@@ -44,7 +44,7 @@ def target(place: str) -> Target:
         name = ""
     if name.count("/") != 1:
         raise BadData(place, f"a dataset is named {DATASET}OWNER/NAME.")
-    return HubTarget(Repository(connect(wiring.hub_token()), name, "dataset", private=True))
+    return HubTarget(Repository(connect(hub_token()), name, "dataset", private=True))
 
 
 def shown(name: str) -> str:

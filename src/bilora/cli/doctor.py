@@ -7,19 +7,27 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from bilora.errors import BiloraError, ExitCode
 
+if TYPE_CHECKING:
+    from bilora.workspace import Workspace
+
 FREE_GIB = 2
 KEYS = ("GROQ_API_KEY", "HF_TOKEN")
-
-Check = Callable[[], str]
 
 
 class Fault(Exception):
     """What is wrong and how to mend it."""
+
+
+def _workspace() -> Workspace:
+    from bilora.workspace import Workspace
+
+    return Workspace(Path())
 
 
 def _python() -> str:
@@ -29,11 +37,10 @@ def _python() -> str:
 def _packages() -> str:
     from importlib import metadata
 
-    from bilora.cli import wiring
     from bilora.textfiles import read_text
 
     wrong = []
-    lines = [line.split("#")[0].strip() for line in read_text(wiring.LOCK).splitlines()]
+    lines = [line.split("#")[0].strip() for line in read_text(_workspace().lock).splitlines()]
     pins = dict(line.split("==", 1) for line in lines if "==" in line)
     for name, version in pins.items():
         try:
@@ -58,11 +65,10 @@ def _repository() -> str:
 
 
 def _params() -> str:
-    from bilora.cli import wiring
     from bilora.errors import BiloraError
 
     try:
-        params = wiring.load_params()
+        params = _workspace().params
     except BiloraError as error:
         raise Fault(str(error)) from None
     return f"profile {params.profile}, tasks {', '.join(params.tasks)}"
@@ -71,10 +77,9 @@ def _params() -> str:
 def _base() -> str:
     from bilora.bases.loading import base_revision, load_tokenizer
     from bilora.bases.prompt import template_remarks
-    from bilora.cli import wiring
     from bilora.errors import BiloraError
 
-    base = wiring.load_params().base
+    base = _workspace().params.base
     try:
         found = f"{base.id} at {base_revision(base)[:12]}"
         remarks = template_remarks(load_tokenizer(base)) if base.local else []  # others may have to be fetched
@@ -84,12 +89,11 @@ def _base() -> str:
 
 
 def _sandbox() -> str:
-    from bilora.cli import wiring
     from bilora.records import Program
 
     good = Program(code="def f(x):\n    return x + 1\n", tests=("assert f(1) == 2",))
     bad = Program(code="import os\nos._exit(0)\n", tests=("assert f(1) == 2",))
-    with wiring.sandbox(wiring.load_params()) as sandbox:
+    with _workspace().sandbox() as sandbox:
         layers = sandbox.layers()
         passed, forged = sandbox.run_many([good, bad])
     if passed.status != "passed":
@@ -116,16 +120,16 @@ def _device() -> str:
 
 
 def _keys() -> str:
-    from bilora.cli import wiring
+    from bilora.api_keys import environment_key
     from bilora.errors import BadData
 
     try:
-        return ", ".join(f"{name} {'set' if wiring.environment_key(name) else 'not set'}" for name in KEYS)
+        return ", ".join(f"{name} {'set' if environment_key(name) else 'not set'}" for name in KEYS)
     except BadData as error:
         raise Fault(str(error)) from None
 
 
-CHECKS: dict[str, Check] = {
+CHECKS: dict[str, Callable[[], str]] = {
     "python": _python,
     "packages": _packages,
     "repository": _repository,

@@ -1,4 +1,4 @@
-"""The engine that params name for chat, generate, serve and the page."""
+"""The adapters and the engine of chat, generate, serve and the page, with what a user must know of them printed."""
 
 from __future__ import annotations
 
@@ -6,42 +6,45 @@ import functools
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bilora.errors import OtherBase
 
 if TYPE_CHECKING:
     from bilora.inference.engine import BatchedEngine
-    from bilora.params import Params
+    from bilora.inference.torch.lora import Adapter
+    from bilora.workspace import Workspace
 
 
-def answering(
-    params: Params, adapters: Mapping[str, Path], *, batch_size: int, max_waiting: int | None = None
-) -> BatchedEngine[Any]:
-    """Bring the base and these adapters (task name → folder) into memory; llama.cpp's files are made if not there.
+def adapters_to_serve(workspace: Workspace, bundle: str | None, *, required: str | None = None) -> dict[str, Path]:
+    """Return the folders of the adapters to serve: those of a bundle, else all that were trained here for this base.
 
-    What a user must know of the base's chat template is printed.
+    Adapters of another base or chat template are left out and reported, so that the base and the others answer.
+
+    Args:
+        required: the one that is to answer; if it is for another base, that is an error.
     """
-    engine = _engine(params, adapters, batch_size, max_waiting)
+    if bundle is not None:
+        return workspace.bundle(bundle)
+    folders = {}
+    for name, found in workspace.fitting_adapters():
+        if not isinstance(found, OtherBase):
+            folders[name] = found
+        elif name == required:
+            raise found
+        else:
+            print(f"left out: {found}", file=sys.stderr)
+    return folders
+
+
+def load_engine(
+    workspace: Workspace, adapters: Mapping[str, Path], *, batch_size: int, max_waiting: int | None = None
+) -> BatchedEngine[Adapter]:
+    """Load the engine that params name, with a progress bar, and print the remarks on the base's chat template."""
+    from bilora.cli.progress import bar
+
+    bars = functools.partial(bar, unit="tensors")
+    engine = workspace.load_engine(adapters, batch_size=batch_size, max_waiting=max_waiting, bars=bars)
     for remark in engine.remarks():
         print(remark, file=sys.stderr)
     return engine
-
-
-def _engine(
-    params: Params, adapters: Mapping[str, Path], batch_size: int, max_waiting: int | None
-) -> BatchedEngine[Any]:
-    from bilora.cli import wiring
-
-    wiring.quiet_libraries()
-    chosen = params.inference
-    if chosen.quantization is None:
-        from bilora.bases.loading import load_base
-        from bilora.inference.torch.engine import TorchEngine
-
-        return TorchEngine(load_base(params.base), adapters, batch_size=batch_size, max_waiting=max_waiting)
-    from bilora.cli.progress import bar
-    from bilora.inference.llamacpp.engine import LlamaEngine
-
-    shown = functools.partial(bar, unit="tensors")
-    return LlamaEngine(
-        params.base, chosen.quantization, adapters, batch_size=batch_size, max_waiting=max_waiting, shown=shown
-    )

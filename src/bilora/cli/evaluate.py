@@ -13,9 +13,11 @@ from bilora.cli.data import TaskName
 if TYPE_CHECKING:
     from bilora.protocols import Engine
     from bilora.records import Scored
+    from bilora.workspace import Workspace
 
 
 def answer_and_score(
+    workspace: Workspace,
     task: str,
     *,
     max_samples: int | None = None,
@@ -24,33 +26,34 @@ def answer_and_score(
 ) -> list[Scored]:
     """Ask every system about one task's test split and curated samples."""
     from bilora.bases.loading import load_base
-    from bilora.cli import wiring
     from bilora.cli.progress import bar
     from bilora.evaluation.notes import answer_notes, grade_note
     from bilora.evaluation.run import evaluate, rounds
+    from bilora.inference.endpoint.models import missing_models
     from bilora.inference.torch.engine import TorchEngine
+    from bilora.library_logs import silence_libraries
     from bilora.protocols import Referees
     from bilora.storage import adapter_sha256
 
-    params, chosen, task_type = wiring.load_named(task)
-    folder = wiring.adapter(params, task)
+    params, (chosen, task_type) = workspace.params, workspace.task(task)
+    folder = workspace.checked_adapter(task)
     limit = max_samples or params.benchmark.samples
-    test, curated = wiring.split(task, "test")[:limit], wiring.curated(params, task_type)[:limit]
+    test, curated = workspace.split_samples(task, "test")[:limit], workspace.curated_samples(task_type)[:limit]
     datasets = rounds(task_type, test, curated, params.benchmark)
-    wiring.quiet_libraries()
+    silence_libraries()
     local = TorchEngine(load_base(params.base), {task: folder}, batch_size=chosen.generation.batch_size)
     for remark in local.remarks():
         print(f"evaluate {task}: {remark}")
-    remote, left_out = wiring.endpoints(params, keys or {})
+    remote, left_out = workspace.endpoints(keys or {})
     for name, reason in left_out.items():
         print(f"evaluate {task}: {name} is left out: {reason}")
     asked = [] if only_bilora else [one for one in params.endpoints if one.name in remote]
-    for name, note in wiring.missing_models(asked, keys or {}).items():
+    for name, note in missing_models(asked, keys or {}).items():
         print(f"evaluate {task}: {name}: {note}; it is asked all the same")
     engines: dict[str, Engine] = {task: local} if only_bilora else {"base": local, task: local, **remote}
-    judge, _ = wiring.judge(params, keys or {})
+    judge, _ = workspace.judge(keys or {})
     total = len(engines) * sum(len(questions.asked) for questions in datasets.values())
-    with wiring.sandbox(params) as sandbox, bar(f"evaluate {task}", total, "answers") as tick:
+    with workspace.sandbox() as sandbox, bar(f"evaluate {task}", total, "answers") as tick:
         rows = evaluate(
             task_type,
             datasets,
@@ -76,10 +79,11 @@ def evaluate(
     ] = None,
 ) -> None:
     """Ask base, adapter and endpoints every question of one task and score the answers."""
-    from bilora.cli import wiring
     from bilora.storage import write_records
+    from bilora.workspace import Workspace
 
-    rows = answer_and_score(task, max_samples=max_samples)
-    path: Path = wiring.EVALUATION / f"{task}.jsonl"
+    workspace = Workspace(Path())
+    rows = answer_and_score(workspace, task, max_samples=max_samples)
+    path = workspace.evaluation(task)
     write_records(path, rows)
     print(f"evaluate {task}: {len(rows)} scored answers in {path}")

@@ -15,8 +15,8 @@ from bilora.feedback.places import DATASET, UNRECORDED
 if TYPE_CHECKING:
     from bilora.feedback.deliveries import Destination
     from bilora.feedback.outbox import Outbox
-    from bilora.params import Params
     from bilora.tasks.task import Task
+    from bilora.workspace import Workspace
 
 app = typer.Typer(help="What users said of the answers: ratings, on their way to training.", no_args_is_help=True)
 
@@ -32,14 +32,17 @@ EventName = Annotated[str, typer.Argument(help="The event id of a rating.", show
 @app.command("status")
 def status() -> None:
     """Count the ratings of this machine, per destination too, and name the adapters trained on withdrawn ones."""
-    from bilora.cli import wiring
-    from bilora.cli.withdrawals import sentence, trained_on, withdrawals
+    from bilora.cli.withdrawals import withdrawn_sentence
     from bilora.feedback.outbox import Outbox
+    from bilora.feedback.withdrawals import read_withdrawals
+    from bilora.tracking.runs import trained_on_withdrawn
+    from bilora.workspace import Workspace
 
-    if not wiring.OUTBOX.exists():
+    workspace = Workspace(Path())
+    if not workspace.outbox.exists():
         print("feedback status: nothing was rated here yet")
         return
-    with Outbox(wiring.OUTBOX) as outbox:
+    with Outbox(workspace.outbox) as outbox:
         counts, unknown = outbox.counts(), outbox.unknown_deletions()
         print(
             f"feedback status: {counts['standing']} ratings: {counts['exported']} exported, "
@@ -56,12 +59,12 @@ def status() -> None:
             f"  {unknown} deletions are of ratings that this outbox does not know (its disk was wiped, or they are "
             "older than its record of destinations): export once to every place that may hold them."
         )
-    found = withdrawals()
+    found = read_withdrawals(workspace.outbox)
     for name in found.unread:
         if not name.startswith(DATASET) and name != UNRECORDED:
             print(f"  the deletions in {shown(name)} could not be read: it is gone, or this user may not read it.")
-    for adapter in trained_on(found.ratings):
-        print(f"  {sentence(adapter)}")
+    for adapter in trained_on_withdrawn(workspace.runs, found.ratings):
+        print(f"  {withdrawn_sentence(adapter)}")
 
 
 def _print_destination(outbox: Outbox, one: Destination) -> None:
@@ -100,13 +103,14 @@ def _more(events: Sequence[str]) -> str:
 @app.command("export")
 def export(to: To = None) -> None:
     """Bring one destination up to date: erase what was deleted, and write what it did not get, scrubbed."""
-    from bilora.cli import wiring
     from bilora.feedback.export import export as run
     from bilora.feedback.outbox import Outbox
+    from bilora.workspace import Workspace
 
-    place = to or str(wiring.SHARDS)
+    workspace = Workspace(Path())
+    place = to or str(workspace.shards)
     chosen = target(place)
-    with Outbox(wiring.OUTBOX) as outbox:
+    with Outbox(workspace.outbox) as outbox:
         done = run(outbox, chosen)
         elsewhere = [one for one in outbox.destinations() if one.outstanding]
     print(f"feedback export: {done.ratings} ratings in {done.shards} new shards of {place}")
@@ -119,10 +123,10 @@ def export(to: To = None) -> None:
 @app.command("delete")
 def delete(event: EventName) -> None:
     """Delete a rating with its earlier versions here, and say where it still has to be erased."""
-    from bilora.cli import wiring
     from bilora.feedback.outbox import Outbox
+    from bilora.workspace import Workspace
 
-    with Outbox(wiring.OUTBOX) as outbox:
+    with Outbox(Workspace(Path()).outbox) as outbox:
         here = outbox.delete(event, created_utc=_now())
         holders, known = outbox.holders(event), [one.name for one in outbox.destinations()]
     print(f"feedback delete: {'done' if here else 'not in this outbox, but noted'}.")
@@ -144,12 +148,12 @@ def _with_command(name: str) -> str:
 @app.command("forget")
 def forget(place: Place) -> None:
     """Give up a destination that is gone for good with all it held: nothing is outstanding there any more."""
-    from bilora.cli import wiring
     from bilora.errors import BadData
     from bilora.feedback.outbox import Outbox
+    from bilora.workspace import Workspace
 
     name = place if place == UNRECORDED else target(place).name
-    with Outbox(wiring.OUTBOX) as outbox:
+    with Outbox(Workspace(Path()).outbox) as outbox:
         if not outbox.forget(name):
             raise BadData(place, "nothing was exported there; `bilora feedback status` names the destinations.")
     print(f"feedback forget: {place} is no destination any more; an export to it would start from nothing")
@@ -158,35 +162,37 @@ def forget(place: Place) -> None:
 @app.command("pairs")
 def pairs(source: From = None) -> None:
     """Read shards and write data/feedback/all_feedback.json and training_pairs.json."""
-    from bilora.cli import wiring
-    from bilora.cli.withdrawals import withdrawals
+    from bilora.cli.withdrawals import print_unread
     from bilora.errors import BadData
     from bilora.feedback.compact import compact
     from bilora.feedback.pairs import training_pairs
+    from bilora.feedback.withdrawals import read_withdrawals
     from bilora.storage import write_json
-    from bilora.tasks import load_task
     from bilora.training_pairs import RatedPairs
+    from bilora.workspace import Workspace
 
-    place = source or str(wiring.SHARDS)
+    workspace = Workspace(Path())
+    place = source or str(workspace.shards)
     chosen = target(place)
     if not place.startswith(DATASET) and not Path(place).is_dir():
         raise BadData(place, f"there are no shards; `{export_command(place)}` writes them.")
-    params = wiring.load_params()
-    found = withdrawals()
+    found = read_withdrawals(workspace.outbox)
     read = compact(chosen, deleted=found.ratings)
-    tasks = {name: load_task(name) for name in params.tasks}
-    asked = {name: task for name, task in tasks.items() if any(rating.task == name for rating in read.ratings)}
-    made = training_pairs(read.ratings, tasks, adapters=_known_adapters(params), held_out=_held_out(params, asked))
+    tasks = workspace.tasks
+    rated = {name: task for name, task in tasks.items() if any(rating.task == name for rating in read.ratings)}
+    made = training_pairs(
+        read.ratings, tasks, adapters=_known_adapters(workspace), held_out=_held_out(workspace, rated)
+    )
     reasons = {"refused": made.refused, "thumbs": made.thumbs, "edits": made.edits}
     written = RatedPairs(left_out=reasons, sft=made.sft, dpo=made.dpo, kto=made.kto)
     write_json(
-        wiring.FEEDBACK / "all_feedback.json",
+        workspace.all_feedback,
         {"counts": read.counts, "ratings": [rating.model_dump(mode="json") for rating in read.ratings]},
     )
-    write_json(wiring.RATED_PAIRS, written.model_dump(mode="json"))
+    write_json(workspace.rated_pairs, written.model_dump(mode="json"))
     _report(read.counts, {"sft": len(made.sft), "dpo": len(made.dpo), "kto": len(made.kto)}, reasons)
-    print(f"  in {wiring.FEEDBACK}/all_feedback.json and training_pairs.json")
-    found.print_unread(but=chosen.name)
+    print(f"  in {workspace.all_feedback} and {workspace.rated_pairs.name}")
+    print_unread(found, but=chosen.name)
 
 
 def _report(counts: Mapping[str, int], rows: Mapping[str, int], reasons: Mapping[str, Mapping[str, int]]) -> None:
@@ -198,25 +204,27 @@ def _report(counts: Mapping[str, int], rows: Mapping[str, int], reasons: Mapping
             print(f"  {count:6} {label}: {reason}")
 
 
-def _known_adapters(params: Params) -> set[str]:
-    """Every adapter that was trained here, and those that lie here now."""
-    from bilora.cli import wiring
+def _known_adapters(workspace: Workspace) -> set[str]:
+    """Return every adapter that was trained here, and those that are here now."""
     from bilora.storage import ADAPTER_FILES, adapter_sha256, read_json
 
-    trained = {read_json(path)["adapter_sha256"] for path in wiring.RUNS.glob("*/run.json")}
-    folders = [wiring.ADAPTERS / name for name in params.tasks]
+    trained = {read_json(path)["adapter_sha256"] for path in workspace.runs.glob("*/run.json")}
+    folders = [workspace.adapter(name) for name in workspace.params.tasks]
     whole = [folder for folder in folders if all((folder / name).is_file() for name in ADAPTER_FILES)]
     return trained.union(map(adapter_sha256, whole))
 
 
-def _held_out(params: Params, tasks: Mapping[str, Task]) -> set[str]:
-    """Hashes of the questions that measure: validation, test and curated."""
-    from bilora.cli import wiring
+def _held_out(workspace: Workspace, tasks: Mapping[str, Task]) -> set[str]:
+    """Return the hashes of the questions that measure: validation, test and curated."""
     from bilora.feedback.pairs import prompt_hash
 
     found: set[str] = set()
     for name, task in tasks.items():
-        samples = [*wiring.split(name, "validation"), *wiring.split(name, "test"), *wiring.curated(params, task)]
+        samples = [
+            *workspace.split_samples(name, "validation"),
+            *workspace.split_samples(name, "test"),
+            *workspace.curated_samples(task),
+        ]
         found.update(prompt_hash(sample.prompt) for sample in samples)
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -45,17 +46,18 @@ def generate(
     stop: Annotated[list[str] | None, typer.Option(help="End the answer before this text; may be repeated.")] = None,
 ) -> None:
     """Answer one question and print the answer as it is made."""
-    from bilora.cli import served, wiring
-    from bilora.cli.engines import answering
+    from bilora.cli.engines import adapters_to_serve, load_engine
     from bilora.cli.user_input import checked, read_stdin
     from bilora.errors import BadData, UnknownModel
     from bilora.inference.engine import BASE
     from bilora.records import Message
     from bilora.requests import Request, SamplingParams
     from bilora.tasks import load_task
+    from bilora.workspace import Workspace
 
-    params = wiring.load_params()
-    folders = served.folders(params, bundle, asked=model)
+    workspace = Workspace(Path())
+    params = workspace.params
+    folders = adapters_to_serve(workspace, bundle, required=model)
     if model not in (BASE, *folders):
         raise UnknownModel(model, (BASE, *folders))
     typed = read_stdin() if prompt is None else checked(prompt, "prompt")
@@ -66,7 +68,7 @@ def generate(
     else:
         task = load_task(model)
         messages = task.messages(task.ask(typed))
-    engine = answering(params, {name: folder for name, folder in folders.items() if name == model}, batch_size=1)
+    engine = load_engine(workspace, {name: folder for name, folder in folders.items() if name == model}, batch_size=1)
     sampling = SamplingParams(
         max_tokens=longest(params, model, max_tokens),
         temperature=temperature,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,13 +26,13 @@ def health(request: Request) -> Response:
 
 def report() -> tuple[int, dict[str, Any]]:
     """Return the HTTP status and what the health page says."""
-    from bilora.cli import wiring
     from bilora.cli.page import BUNDLE, current_offer
     from bilora.errors import BiloraError
+    from bilora.workspace import Workspace
 
     told: dict[str, Any] = {"release": os.environ.get(RELEASE, ""), "bundle": os.environ.get(BUNDLE, "")}
     try:
-        offer = current_offer(wiring.load_params())
+        offer = current_offer(Workspace(Path()))
     except BiloraError as error:
         return 503, {**told, "status": "fault", "fault": str(error)}
     return 200, {

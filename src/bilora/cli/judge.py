@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,26 +24,27 @@ def check(
 
     Exit code 11 says that it cannot be believed, 6 that its endpoint gave no reply at all.
     """
-    from bilora.cli import wiring
     from bilora.cli.progress import bar
     from bilora.errors import BadData, ExitCode
     from bilora.evaluation.judge_check import check_judge
-    from bilora.params import PARAMS_FILE
+    from bilora.inference.endpoint.models import missing_models
     from bilora.storage import write_json
+    from bilora.workspace import Workspace
 
-    params = wiring.load_params()
-    judge, why_not = wiring.judge(params, {})
+    workspace = Workspace(Path())
+    params = workspace.params
+    judge, why_not = workspace.judge({})
     if judge is None or params.judge is None:
-        raise BadData(PARAMS_FILE, f"{why_not}, so there is none to check.")
+        raise BadData(workspace.params_file, f"{why_not}, so there is none to check.")
     task = next(iter(sorted(name for name in params.tasks if name == "docstring") or sorted(params.tasks)))
-    chosen = wiring.split(task, "test")[:samples]
+    chosen = workspace.split_samples(task, "test")[:samples]
     if len(chosen) < 2:
-        raise BadData(wiring.SPLITS / task, "a judge is checked with at least two test samples.")
-    if missing := wiring.missing_models([params.judge], {}):
+        raise BadData(workspace.split(task, "test"), "a judge is checked with at least two test samples.")
+    if missing := missing_models([params.judge], {}):
         print(f"judge check: {missing[params.judge.name]}.", file=sys.stderr)
     with bar("judge check", 2 * len(chosen), "calls") as tick:
         found = check_judge(judge, chosen, params.judge.model, progress=tick)
-    write_json(wiring.JUDGE_CHECK, found.model_dump(mode="json"))
+    write_json(workspace.judge_check, found.model_dump(mode="json"))
     print(f"judge check: {found.told()}")
     if found.unreachable:
         raise typer.Exit(ExitCode.UNREACHABLE)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from bilora.app.conversation import Answer, Offer, Turn
     from bilora.params import Params
     from bilora.tasks.task import Task
+    from bilora.workspace import Workspace
 
-DOOR = Path("hf_space/app.py")
 ENDPOINT, ENDPOINT_KEY, BUNDLE = "BILORA_ENDPOINT", "BILORA_ENDPOINT_KEY", "BILORA_BUNDLE"
 
 
@@ -22,15 +22,17 @@ def app(port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this m
     """Open the page on which the adapters are tried and rated."""
     from bilora.cli.ports import bind
     from bilora.errors import BadData
+    from bilora.workspace import Workspace
 
-    if not DOOR.is_file():
-        raise BadData(DOOR, "there is no page here; change into a checkout of BiLoRA.")
+    script = Workspace(Path()).page
+    if not script.is_file():
+        raise BadData(script, "there is no page here; change into a checkout of BiLoRA.")
     for taken in bind("localhost", port):  # Streamlit's own fault would be a crash, seconds later
         taken.close()
     from streamlit.web.cli import main
 
     # In this process, so that a signal to it ends the page, and nothing is left behind.
-    main(["run", str(DOOR), "--server.port", str(port)], prog_name="streamlit", standalone_mode=False)
+    main(["run", str(script), "--server.port", str(port)], prog_name="streamlit", standalone_mode=False)
 
 
 def page() -> None:
@@ -38,17 +40,16 @@ def page() -> None:
     import streamlit as st
 
     from bilora.app.page import show, show_fault, show_history
-    from bilora.cli import wiring
     from bilora.errors import BiloraError
-    from bilora.tasks import load_task
+    from bilora.workspace import Workspace
 
     st.set_page_config(page_title="BiLoRA", layout="wide")
     tasks: dict[str, Task] = {}
+    workspace = Workspace(Path())
     try:
-        params = wiring.load_params()
-        tasks = {name: load_task(name) for name in params.tasks}
+        params, tasks = workspace.params, workspace.tasks
         with st.spinner("Loading the model …"):
-            offer = current_offer(params)
+            offer = current_offer(workspace)
     except BiloraError as error:
         show_fault(error)
         show_history(tasks, _rate)
@@ -56,32 +57,34 @@ def page() -> None:
     show(offer, tasks, {name: one.generation for name, one in params.tasks.items()}, _rate)
 
 
-def current_offer(params: Params) -> Offer:
-    """Return who answers, loaded once in this process and again when other adapters lie there."""
+def current_offer(workspace: Workspace) -> Offer:
+    """Return who answers, loaded once in this process and again when other adapters or params are there."""
     import streamlit as st
 
-    return st.cache_resource(show_spinner=False)(_offer)(params.model_dump_json(), _fingerprint(params))
+    return st.cache_resource(show_spinner=False)(_offer)(
+        str(workspace.root), workspace.params.model_dump_json(), _fingerprint(workspace)
+    )
 
 
-def _fingerprint(params: Params) -> str:
-    """Change when other adapters lie there, so that the page serves the new ones."""
-    from bilora.cli import served
-
+def _fingerprint(workspace: Workspace) -> str:
+    """Change when other adapters are there, so that the page serves the new ones."""
     bundle = os.environ.get(BUNDLE, "")
-    return " ".join([served.mark(params, bundle or None), os.environ.get(ENDPOINT, ""), bundle])
+    return " ".join([workspace.adapters_stamp(bundle or None), os.environ.get(ENDPOINT, ""), bundle])
 
 
-def _offer(params_json: str, fingerprint: str) -> Offer:  # a name with a leading underscore would not be hashed
+def _offer(
+    root: str, params_json: str, fingerprint: str
+) -> Offer:  # a name with a leading underscore would not be hashed
     from bilora.app.conversation import Offer
     from bilora.bases.loading import base_revision
-    from bilora.cli import served
-    from bilora.cli.engines import answering
-    from bilora.params import Params
+    from bilora.cli.engines import adapters_to_serve, load_engine
+    from bilora.workspace import Workspace
 
-    params = Params.model_validate_json(params_json)
+    workspace = Workspace(Path(root))
+    params = workspace.params
     if url := os.environ.get(ENDPOINT):
         return _remote(url, params)
-    engine = answering(params, served.folders(params, os.environ.get(BUNDLE) or None), batch_size=1)
+    engine = load_engine(workspace, adapters_to_serve(workspace, os.environ.get(BUNDLE) or None), batch_size=1)
     return Offer(
         engine=engine,
         adapters={name: sha256 for name, sha256 in engine.models().items() if sha256},
@@ -92,8 +95,8 @@ def _offer(params_json: str, fingerprint: str) -> Offer:  # a name with a leadin
 
 
 def _remote(url: str, params: Params) -> Offer:
+    from bilora.api_keys import environment_key
     from bilora.app.conversation import Offer
-    from bilora.cli import wiring
     from bilora.errors import BadData
     from bilora.inference.endpoint.engine import EndpointEngine
     from bilora.outside import Endpoint
@@ -102,7 +105,7 @@ def _remote(url: str, params: Params) -> Offer:
         settings = Endpoint(name="endpoint", base_url=url, model="base")
     except ValueError:
         raise BadData(ENDPOINT, "is no address; it begins with http:// or https://.") from None
-    engine = EndpointEngine(settings, wiring.environment_key(ENDPOINT_KEY), retries=1)  # a person is waiting
+    engine = EndpointEngine(settings, environment_key(ENDPOINT_KEY), retries=1)  # a person is waiting
     return Offer(
         engine=engine,
         adapters={name: "" for name in engine.models() if name in params.tasks},
@@ -119,10 +122,10 @@ def _rate(turn: Turn, answer: Answer, given: dict[str, Any]) -> str:
 
     import streamlit as st
 
-    from bilora.cli import wiring
     from bilora.feedback.events import new_event_id
     from bilora.feedback.outbox import Outbox
     from bilora.records import Rating
+    from bilora.workspace import Workspace
 
     session = st.session_state.setdefault("session", secrets.token_hex(8))  # of this page only, and of nobody else
     rating = Rating(
@@ -139,7 +142,7 @@ def _rate(turn: Turn, answer: Answer, given: dict[str, Any]) -> str:
         created_utc=datetime.now(UTC).isoformat(timespec="milliseconds"),
         **given,
     )
-    with Outbox(wiring.OUTBOX) as outbox:
+    with Outbox(Workspace(Path()).outbox) as outbox:
         outbox.add(rating)
         stands = outbox.standing(answer.id)
     return stands.event_id if stands else rating.event_id

@@ -11,15 +11,14 @@ if TYPE_CHECKING:
     from bilora.records import RunRecord
 
 
-def _last_runs() -> dict[str, RunRecord]:
+def _last_runs(runs: Path) -> dict[str, RunRecord]:
     """Return the last run of each task; records of another version tell nothing here and are passed over."""
-    from bilora.cli import wiring
     from bilora.errors import BadData
     from bilora.records import RunRecord
     from bilora.storage import read_record
 
     found = {}
-    for path in sorted(wiring.RUNS.glob("*/run.json")):
+    for path in sorted(runs.glob("*/run.json")):
         with contextlib.suppress(BadData):
             record = read_record(path, RunRecord)
             found[record.task] = record
@@ -28,12 +27,14 @@ def _last_runs() -> dict[str, RunRecord]:
 
 def plan() -> None:
     """Say what training will take in memory, tokens and disk, beside what the last run took."""
-    from bilora.cli import wiring
     from bilora.errors import BadData, Unreachable
+    from bilora.library_logs import silence_libraries
     from bilora.training.plan import plan_task
+    from bilora.workspace import Workspace
 
-    params = wiring.load_params()
-    wiring.quiet_libraries()
+    workspace = Workspace(Path())
+    params = workspace.params
+    silence_libraries()
     from transformers import AutoConfig
 
     try:
@@ -45,7 +46,7 @@ def plan() -> None:
                 reason = "there is no config.json"
             raise BadData(params.base.id, f"its config cannot be read ({reason}).") from None
         raise Unreachable(f"The config of {params.base.id} could not be read ({reason}).") from None
-    runs = _last_runs()
+    runs = _last_runs(workspace.runs)
     print(
         f"base {params.base.id}: {params.base.quantize or params.base.dtype} in training, "
         f"{params.base.dtype} in answers"
@@ -63,7 +64,7 @@ def plan() -> None:
                 f"  last run here: {run.tokens / 1e6:.2f} M tokens at {run.tokens_per_s:,.0f} tokens/s, "
                 f"{run.duration_s:.0f} s, {run.peak_memory_bytes / 2**30:.2f} GiB with the framework"
             )
-    print(f"disk: {shutil.disk_usage(Path.cwd()).free / 2**30:.0f} GiB free")
+    print(f"disk: {shutil.disk_usage(workspace.root).free / 2**30:.0f} GiB free")
     if params.base.local:
         print("downloads: none")
     else:

@@ -25,19 +25,21 @@ def pretrain(
     ] = False,
 ) -> None:
     """Make an embedded base model from a recipe: hours on CPU, minutes on a GPU; resumes when interrupted."""
-    from bilora.cli import wiring
     from bilora.cli.progress import bar
+    from bilora.library_logs import silence_libraries
     from bilora.pretraining import shards
     from bilora.pretraining.build import build_base
     from bilora.pretraining.recipe import read_pretraining
     from bilora.pretraining.train import CHECKPOINT
+    from bilora.workspace import Workspace
 
     ready_made = corpus is not None and not corpus_only
     if ready_made and packages:
         raise typer.BadParameter("--packages is of no use with a --corpus that is read as it is.")
     chosen = read_pretraining(recipe)
-    wiring.quiet_libraries()
-    work = wiring.CHECKPOINTS / "pretrain" / recipe.parent.name
+    silence_libraries()
+    workspace = Workspace(Path())
+    work = workspace.checkpoints("pretrain") / recipe.parent.name
     folder = corpus or work
     log = functools.partial(print, flush=True)
     if ready_made:

@@ -6,11 +6,14 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bilora.workspace import Workspace
 
 
 def push_adapters() -> None:
     """Publish the adapters if the last verdict covers exactly these bytes, then promote them to baseline."""
-    from bilora.cli import hubs, wiring
     from bilora.cli.benchmark import evaluation_rows, judge_rows
     from bilora.errors import NotPromotable
     from bilora.evaluation.results import read_results
@@ -19,14 +22,17 @@ def push_adapters() -> None:
     from bilora.publishing.promote import promote
     from bilora.publishing.push import push
     from bilora.records import Verdict
+    from bilora.storage import require_file
+    from bilora.workspace import Workspace
 
-    params = wiring.load_params()
-    results = read_results(wiring.need(wiring.RESULTS, "benchmark"))
-    again = judge_rows(params, evaluation_rows(params), keys={})
+    workspace = Workspace(Path())
+    params = workspace.params
+    results = read_results(require_file(workspace.results, "benchmark"))
+    again = judge_rows(workspace, evaluation_rows(workspace), keys={})
     for name, task in results["tasks"].items():
         if task["entry"] != again["tasks"].get(name, {}).get("entry"):
             raise NotPromotable(
-                f"Nothing was published. {name}: {wiring.RESULTS} is not what {wiring.EVALUATION}/{name}.jsonl gives; "
+                f"Nothing was published. {name}: {workspace.results} is not what {workspace.evaluation(name)} gives; "
                 "run `dvc repro benchmark`."
             )
         # What is written may have been edited; what the rows say now decides as well.
@@ -35,8 +41,8 @@ def push_adapters() -> None:
     verdicts = {
         name: Verdict.model_validate(task["verdict"]) for name, task in results["tasks"].items() if task["verdict"]
     }
-    adapters = {name: wiring.adapter(params, name) for name in params.tasks}
-    hub, repository = hubs.hub(params)
+    adapters = {name: workspace.checked_adapter(name) for name in params.tasks}
+    hub, repository = workspace.hub_to_publish()
     files = build_bundle(
         adapters,
         verdicts,
@@ -46,23 +52,34 @@ def push_adapters() -> None:
         licence="mit",
         datasets={name: one.source for name, one in params.tasks.items() if isinstance(one.source, HubSource)},
         repository=repository,
-        base=hubs.carried_base(params),
+        base=workspace.carried_base(),
     )
-    _warn_of_withdrawn(adapters)
-    hubs.say_where(params, repository)
+    _warn_of_withdrawn(workspace, adapters)
+    print_hub_fallback(workspace, repository)
     done = push(hub, files, verdicts)
     print(f"push-adapters: {'published' if done.changed else 'already published'} in {done.location}")
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    if promote(results, wiring.BASELINE, wiring.HISTORY, created_utc=now):
-        print(f"push-adapters: promoted to {wiring.BASELINE}; commit it to make it the bar for the next adapter")
+    if promote(results, workspace.baseline, workspace.history, created_utc=now):
+        print(f"push-adapters: promoted to {workspace.baseline}; commit it to make it the bar for the next adapter")
 
 
-def _warn_of_withdrawn(adapters: Mapping[str, Path]) -> None:
+def print_hub_fallback(workspace: Workspace, repository: str | None) -> None:
+    """Report that what params mean for the Hugging Face hub goes into a folder, for want of a token."""
+    from bilora.outside import HubRepository
+
+    chosen = workspace.params.hub
+    if repository is None and isinstance(chosen, HubRepository):
+        print(f"HF_TOKEN is not set: {workspace.hub}/ is used in place of {chosen.id}.")
+
+
+def _warn_of_withdrawn(workspace: Workspace, adapters: Mapping[str, Path]) -> None:
     """Warn of the adapters that were trained on a rating since withdrawn; it is for the publisher to decide."""
-    from bilora.cli.withdrawals import sentence, trained_on, withdrawals
+    from bilora.cli.withdrawals import withdrawn_sentence
+    from bilora.feedback.withdrawals import read_withdrawals
     from bilora.storage import adapter_sha256
+    from bilora.tracking.runs import trained_on_withdrawn
 
     published = {adapter_sha256(folder) for folder in adapters.values()}
-    for found in trained_on(withdrawals().ratings):
+    for found in trained_on_withdrawn(workspace.runs, read_withdrawals(workspace.outbox).ratings):
         if found.adapter_sha256 in published:
-            print(f"push-adapters: warning: {sentence(found)}", file=sys.stderr)
+            print(f"push-adapters: warning: {withdrawn_sentence(found)}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,11 +15,12 @@ To = Annotated[
 
 def rollback(to: To = None) -> None:
     """Publish the bytes of an earlier version again; the baseline stays, so the bar is not lowered."""
-    from bilora.cli import hubs, wiring
+    from bilora.cli.push_adapters import print_hub_fallback
     from bilora.publishing.rollback import rollback as run
+    from bilora.workspace import Workspace
 
-    params = wiring.load_params()
-    hub, repository = hubs.hub(params)
-    hubs.say_where(params, repository)
+    workspace = Workspace(Path())
+    hub, repository = workspace.hub_to_publish()
+    print_hub_fallback(workspace, repository)
     done = run(hub, to)
     print(f"rollback: {'served again' if done.changed else 'served already'} in {done.location}")

@@ -12,8 +12,8 @@ import typer
 if TYPE_CHECKING:
     import socket
 
-    from bilora.params import Params
     from bilora.serving.app import Served
+    from bilora.workspace import Workspace
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -53,18 +53,18 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the base and every adapter over OpenAI's API, all from one copy of the base."""
-    from bilora.cli import wiring
     from bilora.cli.ports import bind
+    from bilora.workspace import Workspace
 
     _refuse_idle(context, print_)
-    params = wiring.load_params()
+    workspace = Workspace(Path())
     if print_ is not None:
-        _write_launch(params, bundle, print_, into, host=host, port=port, adapters_at=adapters_at)
+        _write_launch(workspace, bundle, print_, into, host=host, port=port, adapters_at=adapters_at)
         return
     key = _key(api_key_env)
     listening = bind(host, port)
     try:
-        served = _served(params, bundle, key=key, batch=batch, queue=queue, max_tokens=max_tokens, max_body=max_body)
+        served = _served(workspace, bundle, key=key, batch=batch, queue=queue, max_tokens=max_tokens, max_body=max_body)
         print(f"serve: {', '.join(served.engine.models())} at http://{host}:{port}/v1")
         if host not in LOOPBACK and served.key is None:
             print("serve: anybody who reaches this address may ask; --api-key-env demands a key.", file=sys.stderr)
@@ -88,18 +88,18 @@ def _refuse_idle(context: typer.Context, print_: Elsewhere | None) -> None:
 
 
 def _key(name: str | None) -> str | None:
-    from bilora.cli import wiring
+    from bilora.api_keys import environment_key
     from bilora.errors import BadData
 
     if name is None:
         return None
-    if (key := wiring.environment_key(name)) is None:
+    if (key := environment_key(name)) is None:
         raise BadData("--api-key-env", f"the environment variable {name} is empty or not set; put the key into it.")
     return key
 
 
 def _served(
-    params: Params,
+    workspace: Workspace,
     bundle: str | None,
     *,
     key: str | None,
@@ -109,26 +109,25 @@ def _served(
     max_body: int,
 ) -> Served:
     from bilora.bases.loading import base_revision
-    from bilora.cli import served
-    from bilora.cli.engines import answering
+    from bilora.cli.engines import adapters_to_serve, load_engine
     from bilora.errors import BadData
     from bilora.serving.app import Served
     from bilora.serving.reload import Reloader
-    from bilora.tasks import load_task
 
-    mark, revision = served.mark(params, bundle), base_revision(params.base)
-    folders = served.folders(params, bundle)
+    params = workspace.params
+    stamp, revision = workspace.adapters_stamp(bundle), base_revision(params.base)
+    folders = adapters_to_serve(workspace, bundle)
 
     def find() -> dict[str, Path]:
         if base_revision(params.base) != revision:  # its template and weights were read when the server started
             raise BadData(params.base.id, "its files have changed; start the server again to serve what fits them.")
-        return served.folders(params, bundle)
+        return adapters_to_serve(workspace, bundle)
 
-    engine = answering(params, folders, batch_size=batch, max_waiting=queue)
+    engine = load_engine(workspace, folders, batch_size=batch, max_waiting=queue)
     reloader = Reloader(
         engine,
-        seen=mark,
-        mark=lambda: served.mark(params, bundle),
+        seen=stamp,
+        mark=lambda: workspace.adapters_stamp(bundle),
         find=find,
         retire=bundle is not None,
     )
@@ -136,7 +135,7 @@ def _served(
         engine=engine,
         base_id=params.base.id,
         base_revision=revision,
-        system_prompts={name: load_task(name).system for name in params.tasks},
+        system_prompts={name: task.system for name, task in workspace.tasks.items()},
         penalties={name: one.generation.frequency_penalty for name, one in params.tasks.items()},
         key=key,
         max_body=max_body,
@@ -166,13 +165,21 @@ def _run(served: Served, listening: list[socket.socket], *, drain_seconds: int) 
 
 
 def _write_launch(
-    params: Params, bundle: str | None, target: Elsewhere, into: Path, *, host: str, port: int, adapters_at: str | None
+    workspace: Workspace,
+    bundle: str | None,
+    target: Elsewhere,
+    into: Path,
+    *,
+    host: str,
+    port: int,
+    adapters_at: str | None,
 ) -> None:
-    from bilora.cli import served
+    from bilora.cli.engines import adapters_to_serve
     from bilora.serving.elsewhere import Bundle, ray_files, ray_line, vllm_files, vllm_line
     from bilora.storage import atomic
 
-    found = Bundle(params.base, {name: folder.resolve() for name, folder in served.folders(params, bundle).items()})
+    folders = adapters_to_serve(workspace, bundle)
+    found = Bundle(workspace.params.base, {name: folder.resolve() for name, folder in folders.items()})
     if target is Elsewhere.VLLM:
         files, line = vllm_files(found, host=host, port=port), vllm_line(found, host=host, port=port)
     elif adapters_at is None:

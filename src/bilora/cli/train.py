@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bilora.cli.data import TaskName
@@ -11,27 +12,32 @@ from bilora.cli.data import TaskName
 if TYPE_CHECKING:
     from bilora.cli.progress import Bar
     from bilora.training.trainer import Step, Watch
+    from bilora.workspace import Workspace
 
 
 def train(task: TaskName) -> None:
     """Train one task's adapter, or continue where an interrupted run stopped."""
-    from bilora.cli import wiring
-    from bilora.cli.withdrawals import withdrawals
+    from bilora.cli.withdrawals import print_unread
     from bilora.data.ratings import GROUP, ratings_of, without_withdrawn
+    from bilora.feedback.withdrawals import read_withdrawals
+    from bilora.library_logs import silence_libraries
+    from bilora.tracking.sinks import check_sinks
+    from bilora.workspace import Workspace
 
-    params, chosen, task_type = wiring.load_named(task)
-    wiring.need_sinks(params)
-    samples = {name: wiring.split(task, name) for name in ("train", "validation")}
-    preferences = wiring.preferences(chosen, task)
+    workspace = Workspace(Path())
+    params, (chosen, task_type) = workspace.params, workspace.task(task)
+    check_sinks(params.tracking.sinks)
+    samples = {name: workspace.split_samples(task, name) for name in ("train", "validation")}
+    preferences = workspace.preference_pairs(task)
     if ratings := ratings_of(samples["train"], preferences):
         rows = len(samples["train"]) + len(preferences)
-        gone = withdrawals()
+        gone = read_withdrawals(workspace.outbox)
         samples["train"], preferences = without_withdrawn(samples["train"], preferences, gone.ratings)
-        gone.print_unread()
+        print_unread(gone)
         if left_out := rows - len(samples["train"]) - len(preferences):
             print(f"train {task}: {left_out} rows left out, whose ratings were deleted or withdrawn since the split")
             ratings = ratings_of(samples["train"], preferences)
-    wiring.quiet_libraries()
+    silence_libraries()
 
     # These take seconds to import; what is wrong with the params is said before.
     from bilora.bases.loading import base_revision, load_base
@@ -39,7 +45,7 @@ def train(task: TaskName) -> None:
     from bilora.cli.progress import bar
     from bilora.protocols import Referees
     from bilora.records import RunRecord
-    from bilora.storage import adapter_sha256, sha256_file, sha256_json, write_json
+    from bilora.storage import adapter_sha256, sha256_json, write_json
     from bilora.tracking import provenance
     from bilora.tracking.runs import RunFolder
     from bilora.training.run import train as train_adapter
@@ -57,7 +63,7 @@ def train(task: TaskName) -> None:
             {name: [s.id for s in members] for name, members in samples.items()}
             | ({"preference": [row.model_dump() for row in preferences]} if preferences else {})
         ),
-        "lock": sha256_file(wiring.lock()),
+        "lock": workspace.lock_sha256(),
         "template": sha256_json(loaded.tokenizer.chat_template),
         "mode": loaded.mode,
         "chat": [m.model_dump() for m in task_type.messages("")],
@@ -66,7 +72,7 @@ def train(task: TaskName) -> None:
         decisive["params"]["second_phase"] = chosen.split.preference
     identity = sha256_json(decisive)
     started = datetime.now(UTC)
-    run = RunFolder(wiring.RUNS, f"{started:%Y%m%dT%H%M%SZ}-{task}-{identity[:8]}")
+    run = RunFolder(workspace.runs, f"{started:%Y%m%dT%H%M%SZ}-{task}-{identity[:8]}")
     curve: list[dict[str, Any]] = []
 
     def record(row: dict[str, Any]) -> None:
@@ -77,7 +83,7 @@ def train(task: TaskName) -> None:
     for remark in template_remarks(loaded.tokenizer):
         print(f"train {task}: {remark}")
     steps = chosen.training.steps + (second.steps if second else 0)
-    with bar(f"train {task}", steps, "steps") as shown, wiring.sandbox(params) as sandbox:
+    with bar(f"train {task}", steps, "steps") as shown, workspace.sandbox() as sandbox:
         done = train_adapter(
             task_type,
             params=chosen,
@@ -90,8 +96,8 @@ def train(task: TaskName) -> None:
             referees=Referees(sandbox=sandbox),
             seed=params.seed,
             identity=identity,
-            checkpoints=wiring.CHECKPOINTS / task,
-            destination=wiring.ADAPTERS / task,
+            checkpoints=workspace.checkpoints(task),
+            destination=workspace.adapter(task),
             sinks=params.tracking.sinks,
             watch=_watcher(shown, record),
             announce=lambda checked: print("\n".join(f"  {line}" for line in checked.lines())),
@@ -112,7 +118,7 @@ def train(task: TaskName) -> None:
             lock_sha256=decisive["lock"],
             base_id=params.base.id,
             base_revision=revision,
-            adapter_sha256=adapter_sha256(wiring.ADAPTERS / task),
+            adapter_sha256=adapter_sha256(workspace.adapter(task)),
             seed=params.seed,
             hardware=provenance.hardware(),
             versions=provenance.versions(),
@@ -126,10 +132,10 @@ def train(task: TaskName) -> None:
         )
     )
     # DVC draws a file only if all its rows have the same fields.
-    write_json(wiring.TRAIN_PLOTS / f"{task}.json", [row for row in curve if "loss" in row])
-    write_json(wiring.VALIDATION_PLOTS / f"{task}.json", [row for row in curve if "metric" in row])
-    write_json(wiring.TRAIN_METRICS / f"{task}.json", metrics)
-    collect()
+    write_json(workspace.loss_plot(task), [row for row in curve if "loss" in row])
+    write_json(workspace.validation_plot(task), [row for row in curve if "metric" in row])
+    write_json(workspace.train_metrics(task), metrics)
+    collect(workspace)
     name = task_type.headline
     print(
         f"train {task}: {name} on validation {done.base_metric:.3f} → {done.best_metric:.3f} "
@@ -161,10 +167,9 @@ def _watcher(shown: Bar, record: Callable[[dict[str, Any]], None]) -> Watch:
     return watch
 
 
-def collect() -> None:
+def collect(workspace: Workspace) -> None:
     """Gather the metrics of all trained tasks into training_metrics.json."""
-    from bilora.cli import wiring
     from bilora.storage import read_json, write_json
 
-    found = {path.stem: read_json(path) for path in sorted(wiring.TRAIN_METRICS.glob("*.json"))}
-    write_json(wiring.TRAINING_METRICS, found)
+    found = {path.stem: read_json(path) for path in sorted(workspace.train_metrics("").parent.glob("*.json"))}
+    write_json(workspace.training_metrics, found)

@@ -1,0 +1,23 @@
+"""What one has to know of a judge to read its grades."""
+
+from __future__ import annotations
+
+from bilora.metrics.judged import family
+from bilora.params import Params
+from bilora.records import JudgeCheck
+
+
+def judge_remarks(params: Params, check: JudgeCheck | None) -> list[str]:
+    """Return in sentences whom the judge may favour, and how it did when it was checked."""
+    if params.judge is None:
+        return []
+    model = params.judge.model
+    contestants = [params.base.id, *(endpoint.model for endpoint in params.endpoints)]
+    remarks = [
+        f"The judge {model} is of one family with the contestant {one}, and may favour it."
+        for one in contestants
+        if family(one) == family(model)
+    ]
+    if check is None or check.model != model:
+        return [*remarks, f"The judge {model} was not checked; `bilora judge check` does."]
+    return [*remarks, f"Judge check: {check.told()}"]

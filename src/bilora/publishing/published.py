@@ -1,0 +1,89 @@
+"""A published bundle, opened wherever it is: a folder, a URL, or the hub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from bilora.bases.compatibility import check_bundle
+from bilora.errors import BadData, Unreachable
+from bilora.params import Base
+from bilora.publishing.bundle import MANIFEST, check_paths
+from bilora.storage import atomic, read_json, sha256_file
+
+
+def open_bundle(place: str, base: Base, *, cache: Path) -> dict[str, Path]:
+    """Return the adapters' folders of a published bundle, by task.
+
+    Args:
+        place: a bundle's folder, the folder or the URL that `push-adapters` publishes into, whose served
+            version is taken, or a hub id with `@` and a commit.
+        cache: where a bundle that a URL serves is kept.
+
+    Raises:
+        BadData: it is no bundle, was made for another base, or its bytes are not those of its manifest.
+        Unreachable: the hub did not give it.
+    """
+    folder = _folder(place, cache)
+    manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else None
+    if not _is_manifest(manifest):
+        raise BadData(
+            place,
+            "this is no bundle: name a folder with a manifest.json, the folder or URL that `bilora push-adapters` "
+            "publishes into, or a hub id@commit.",
+        )
+    check_bundle(folder, manifest, base)
+    for file, digest in manifest["files"].items():
+        if not (folder / file).is_file() or sha256_file(folder / file) != digest:
+            raise BadData(folder / file, "does not match the bundle's manifest; fetch it again.")
+    return {name: folder / name for name in manifest["adapters"]}
+
+
+def served_version(folder: Path) -> Path | None:
+    """Return the version that a folder of publications serves; None if the folder is none, or is a bundle itself."""
+    from bilora.publishing.local_hub import LocalHub
+
+    return None if (folder / MANIFEST).is_file() else LocalHub(folder).folder()
+
+
+def _is_manifest(manifest: Any) -> TypeGuard[Mapping[str, Any]]:
+    parts = ("adapters", "base", "files")
+    return isinstance(manifest, dict) and all(isinstance(manifest.get(part), dict) for part in parts)
+
+
+def _folder(place: str, cache: Path) -> Path:
+    folder = Path(place)
+    if folder.is_dir():
+        return served_version(folder) or folder
+    return _from_url(place, cache) if "://" in place else _from_hub(place)
+
+
+def _from_url(place: str, cache: Path) -> Path:
+    """Fetch the version that a URL serves, into a folder of its own name."""
+    from bilora.publishing.url_hub import UrlHub
+
+    hub = UrlHub(place)
+    if not (versions := hub.versions()):
+        raise BadData(place, "nothing was published there; `bilora push-adapters` publishes.")
+    files = hub.read(versions[0])
+    check_paths(place, files)
+    for name, data in files.items():
+        with atomic(cache / versions[0] / name) as temporary:
+            temporary.write_bytes(data)
+    return cache / versions[0]
+
+
+def _from_hub(place: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    from bilora.hub.client import FAULTS, why
+
+    name, _, revision = place.partition("@")
+    if not revision or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise BadData(place, "is no folder here, and a hub id needs a pinned commit: owner/name@commit.")
+    try:
+        return Path(snapshot_download(name, revision=revision))
+    except FAULTS as error:
+        raise Unreachable(f"The bundle {place} could not be fetched ({why(error)}).") from None

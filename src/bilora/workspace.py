@@ -1,0 +1,320 @@
+"""A checkout as one object: its paths, its params, and the real objects that they describe."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bilora.api_keys import endpoint_key
+from bilora.errors import BadData, OtherBase, ParamsError
+from bilora.layout import Layout
+from bilora.params import Params, TaskParams, read_params
+from bilora.protocols import ProgressBars, no_bar
+from bilora.storage import read_json, read_record, read_records, require_file, sha256_file
+
+if TYPE_CHECKING:
+    from bilora.inference.engine import BatchedEngine
+    from bilora.inference.torch.lora import Adapter
+    from bilora.protocols import Engine, Hub, Judge, Source
+    from bilora.records import Sample
+    from bilora.sandbox import ProcessSandbox
+    from bilora.tasks.task import Task
+    from bilora.training_pairs import DpoPair, KtoPair, RatedPairs
+
+CARRIED_BASE_MIB = 100
+
+
+class Workspace(Layout):
+    """The checkout at `root`. No path depends on the current directory, but on `root` alone.
+
+    What is read or built here raises a BiloraError whose sentence names the file and says what to do.
+    """
+
+    # Params and tasks
+
+    @cached_property
+    def params(self) -> Params:
+        """What params.yaml says, checked against the tasks that exist."""
+        return self.read_params(self.params_file)
+
+    def read_params(self, path: Path) -> Params:
+        """Read params.yaml or a profile."""
+        from bilora.tasks import known_tasks
+
+        return read_params(path, known_tasks=known_tasks())
+
+    @cached_property
+    def tasks(self) -> dict[str, Task]:
+        """The tasks of params.yaml."""
+        from bilora.tasks import load_task
+
+        return {name: load_task(name) for name in self.params.tasks}
+
+    def task(self, name: str) -> tuple[TaskParams, Task]:
+        """Return one task of params.yaml with its numbers.
+
+        Raises:
+            UnknownTask: there is no such task.
+            ParamsError: params.yaml has no entry of that name.
+        """
+        from bilora.tasks import load_task
+
+        params, task = self.params, load_task(name)
+        if name not in params.tasks:
+            raise ParamsError(self.params_file, [f"tasks.{name}: no such entry; it has {', '.join(params.tasks)}"])
+        return params.tasks[name], task
+
+    # Data
+
+    def source(self, name: str) -> Source:
+        """Build the source of a task's rows."""
+        from bilora import params as kinds
+        from bilora.sources.exercises import Exercises
+        from bilora.sources.files import Files
+        from bilora.sources.hub import HubDataset
+        from bilora.sources.installed import Installed
+
+        chosen, task = self.task(name)
+        match chosen.source:
+            case kinds.ExercisesSource() as source:
+                return Exercises(source, self.params.seed)
+            case kinds.InstalledSource() as source:
+                return Installed(source)
+            case kinds.FilesSource() as source:
+                return Files(source, task.forms)
+            case kinds.HubSource() as source:
+                return HubDataset(source, task.forms)
+
+    def curated_samples(self, task: Task) -> list[Sample]:
+        """Read the curated evaluation samples of one task; a task may have none."""
+        from bilora.records import Drop
+
+        path = self.root / self.params.benchmark.eval_dataset
+        document = read_json(path)
+        rows = document.get("samples") if isinstance(document, dict) else None
+        if not isinstance(rows, list):
+            raise BadData(path, "must be an object with a list `samples`.")
+        samples = []
+        for number, row in enumerate(rows):
+            if not isinstance(row, dict) or "task" not in row:
+                raise BadData(path, f"samples[{number}] must be an object that names its `task`.")
+            if row["task"] == task.name:
+                sample = task.sample(row)
+                if isinstance(sample, Drop):
+                    raise BadData(path, f"samples[{number}] is refused by rule {sample.rule!r} ({sample.detail}).")
+                samples.append(sample)
+        return samples
+
+    def split_samples(self, task: str, name: str) -> list[Sample]:
+        """Read one split of one task."""
+        from bilora.records import Sample
+
+        return list(read_records(require_file(self.split(task, name), f"data-split@{task}"), Sample))
+
+    def read_rated_pairs(self) -> RatedPairs:
+        """Read what `bilora feedback pairs` wrote last; nothing was rated if the file is absent."""
+        from bilora.training_pairs import RatedPairs
+
+        return read_record(self.rated_pairs, RatedPairs) if self.rated_pairs.exists() else RatedPairs()
+
+    def preference_pairs(self, task: str) -> list[KtoPair] | list[DpoPair]:
+        """Read the rated pairs that data-split dealt to a task."""
+        from bilora.training_pairs import DpoPair, KtoPair
+
+        wanted = self.params.tasks[task].split.preference
+        path = require_file(self.split(task, "preference"), f"data-split@{task}")
+        if wanted == "kto":
+            return list(read_records(path, KtoPair))
+        return list(read_records(path, DpoPair)) if wanted else []
+
+    def lock_sha256(self) -> str:
+        """Return the hash of the list of pinned packages, which every run record names.
+
+        Raises:
+            BadData: the file is absent.
+        """
+        if not self.lock.is_file():
+            raise BadData(self.lock, "the file does not exist; `git checkout requirements.txt` brings it back.")
+        return sha256_file(self.lock)
+
+    # What runs
+
+    def sandbox(self) -> AbstractContextManager[ProcessSandbox]:
+        """Build the sandbox with one worker per core."""
+        from bilora.sandbox import ProcessSandbox
+
+        return ProcessSandbox(workers=os.cpu_count() or 1, allow_weak=self.params.sandbox.allow_weak)
+
+    def checked_adapter(self, task: str) -> Path:
+        """Return the folder of a task's adapter if it was made for this base and is whole.
+
+        Raises:
+            MissingStep: there is none.
+            OtherBase: it belongs to another base, or to this one with other files.
+            BadData: its bytes are not those of its manifest.
+        """
+        from bilora.bases.compatibility import check_adapter
+
+        folder = require_file(self.adapter(task), f"train@{task}")
+        check_adapter(folder, self.params.base, stage=f"train@{task}")
+        return folder
+
+    def fitting_adapters(self) -> Iterator[tuple[str, Path | OtherBase]]:
+        """Yield each task that has an adapter with its folder, or with why that does not fit the base."""
+        for name in self.params.tasks:
+            if self.adapter(name).exists():
+                try:
+                    yield name, self.checked_adapter(name)
+                except OtherBase as fault:
+                    yield name, fault
+
+    def bundle(self, place: str) -> dict[str, Path]:
+        """Return the adapters' folders of a published bundle, those of this workspace's tasks.
+
+        Args:
+            place: a bundle's folder, the folder or the URL that `push-adapters` publishes into, whose served
+                version is taken, or a hub id with `@` and a commit.
+
+        Raises:
+            BadData: it is no bundle, was made for another base, or its bytes are not those of its manifest.
+            Unreachable: the hub did not give it.
+        """
+        from bilora.publishing.published import open_bundle
+
+        folders = open_bundle(place, self.params.base, cache=self.cache("bundles"))
+        return {name: folder for name, folder in folders.items() if name in self.params.tasks}
+
+    def adapters_stamp(self, place: str | None) -> str:
+        """Return a text that changes when other adapters are there; a fetched bundle is pinned and never changes."""
+        from bilora.publishing.published import served_version
+
+        if place is None:
+            folders = [self.adapter(name) for name in self.params.tasks]
+        else:
+            folders = [served_version(Path(place)) or Path(place)]
+        manifests = [folder / "manifest.json" for folder in folders]
+        stats = [(one.parent.name, one.stat()) if one.exists() else None for one in manifests]
+        return " ".join(
+            f"{one[0]}.{one[1].st_ino}.{one[1].st_mtime_ns}.{one[1].st_size}" if one else "-" for one in stats
+        )
+
+    def load_engine(
+        self,
+        adapters: Mapping[str, Path],
+        *,
+        batch_size: int,
+        max_waiting: int | None = None,
+        bars: ProgressBars = no_bar,
+    ) -> BatchedEngine[Adapter]:
+        """Load the base with these adapters (task name → folder) into the engine that `inference.engine` names."""
+        from bilora.library_logs import silence_libraries
+
+        silence_libraries()
+        chosen = self.params.inference
+        if chosen.quantization is None:
+            from bilora.bases.loading import load_base
+            from bilora.inference.torch.engine import TorchEngine
+
+            return TorchEngine(load_base(self.params.base), adapters, batch_size=batch_size, max_waiting=max_waiting)
+        from bilora.inference.llamacpp.engine import LlamaEngine
+
+        return LlamaEngine(  # type: ignore[return-value]
+            self.params.base,
+            chosen.quantization,
+            adapters,
+            batch_size=batch_size,
+            max_waiting=max_waiting,
+            cache=self.cache("gguf"),
+            shown=bars,
+        )
+
+    # The outside
+
+    def endpoints(self, keys: Mapping[str, str]) -> tuple[dict[str, Engine], dict[str, str]]:
+        """Build the engines of all endpoints that can be asked, and say why the others are left out.
+
+        Args:
+            keys: given on the command line, by the name of their environment variable.
+        """
+        from bilora.inference.endpoint.engine import EndpointEngine
+
+        engines: dict[str, Engine] = {}
+        left_out = {}
+        for endpoint in self.params.endpoints:
+            key = endpoint_key(endpoint.key_env, keys)
+            if endpoint.key_env is not None and key is None:
+                left_out[endpoint.name] = f"{endpoint.key_env} is not set"
+            else:
+                engines[endpoint.name] = EndpointEngine(endpoint, key, cache=self.cache("answers"))
+        return engines, left_out
+
+    def judge(self, keys: Mapping[str, str]) -> tuple[Judge | None, str]:
+        """Build the judge, or say why there is none."""
+        chosen = self.params.judge
+        if chosen is None:
+            return None, "no judge is configured"
+        key = endpoint_key(chosen.key_env, keys)
+        if chosen.key_env is not None and key is None:
+            return None, f"{chosen.key_env} is not set"
+        from bilora.inference.endpoint.engine import EndpointEngine
+        from bilora.metrics.judged import EndpointJudge
+
+        engine = EndpointEngine(chosen, key)
+        judge = EndpointJudge(
+            engine.chat, model=chosen.model, cache=self.cache("judge"), remarks=lambda: engine.remarks
+        )
+        return judge, ""
+
+    def judge_remarks(self) -> list[str]:
+        """Return what one has to know of the judge to read its grades."""
+        from bilora.evaluation.judge_remarks import judge_remarks
+        from bilora.records import JudgeCheck
+
+        check = read_record(self.judge_check, JudgeCheck) if self.judge_check.exists() else None
+        return judge_remarks(self.params, check)
+
+    def hub_to_publish(self) -> tuple[Hub, str | None]:
+        """Build the hub that params name, and return its repository's id if it is one that others can reach.
+
+        Without a token, what was meant for the Hugging Face hub goes into the folder hub/ instead.
+        """
+        from bilora import outside as kinds
+        from bilora.publishing.local_hub import LocalHub
+
+        match self.params.hub:
+            case kinds.HubRepository(id=repo_id, private=private):
+                from bilora.hub.token import hub_token
+
+                if (token := hub_token()) is None:
+                    return LocalHub(self.hub), None
+                from bilora.hub.client import connect
+                from bilora.hub.repository import Repository
+                from bilora.publishing.hub_repositories import HubRepositories
+
+                api = connect(token)
+                return HubRepositories(lambda name: Repository(api, name, private=private), repo_id), repo_id
+            case kinds.LocalHub() as chosen:
+                return LocalHub(self.root / chosen.path), None
+            case kinds.UrlHub() as chosen:
+                from bilora.publishing.url_hub import UrlHub
+
+                return UrlHub(chosen.url), None
+
+    def carried_base(self) -> dict[str, bytes]:
+        """Return the files of a base that no hub id names, for its adapters are worth nothing without it.
+
+        Raises:
+            BadData: it is too large to be carried along.
+        """
+        if not self.params.base.local:
+            return {}
+        folder = self.root / self.params.base.id
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        if sum(path.stat().st_size for path in paths) > CARRIED_BASE_MIB * 2**20:
+            problem = f"is above {CARRIED_BASE_MIB} MiB, too large to be published with its adapters; name its hub id."
+            raise BadData(folder, problem)
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
