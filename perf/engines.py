@@ -1,9 +1,9 @@
-"""How much it costs that the rows of a batch have different adapters.
+"""Throughput of a batch whose sequences use different adapters.
 
     python perf/engines.py [--shape nano|half-billion] [--engines torch llamacpp] [--rounds 7] [--tokens 48]
 
-Rounds are interleaved, so that a machine that slows down slows all of them; printed are medians and ratios.
-`half-billion` has Qwen2.5-0.5B's sizes with random weights in bf16. One answer at a time: perf/inference.py.
+Rounds are interleaved, so that a slowdown of the machine affects all of them alike; it prints medians and ratios.
+`half-billion` has the shape of Qwen2.5-0.5B with random bf16 weights. Batch size 1: perf/inference.py.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SYSTEMS = ("base", "codegen", "docstring")
 
 
 def engines(name: str, base: Base, folders: dict[str, Path], place: Path, quantization: Quantization) -> list[Any]:
-    """The engine without adapters and with them."""
+    """Return the engine without adapters and the engine with adapters."""
     if name == "llamacpp":
         from bilora.inference.llamacpp.engine import LlamaEngine
 
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def measure(engine: BatchedEngine[Any], bare: BatchedEngine[Any], options: Any) -> None:
-    """Run the rounds of one engine and print them."""
+    """Run the rounds of one engine and print medians and ratios."""
     request = Request(
         "r", (Message(role="user", content=PROMPT),), SamplingParams(max_tokens=options.tokens, ignore_eos=True)
     )
