@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.checkout import Shell, copied_checkout, shell_in
+from support.checkouts import Shell, shell_in, smoke_checkout
 
 from bilora.storage import adapter_sha256, sha256_file
 
@@ -195,7 +195,7 @@ def test_a_missing_stage_is_named(run: Shell, measured: Path) -> None:
 def test_a_third_task_is_one_file_and_one_entry(tmp_path: Path) -> None:
     from test_add_a_task import block
 
-    folder = copied_checkout(tmp_path / "checkout")
+    folder = smoke_checkout(tmp_path / "checkout")
     (folder / "src" / "bilora" / "tasks" / "naming.py").write_text(block("python"), encoding="utf-8")
     document = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
     entry = yaml.safe_load(block("yaml"))["tasks"]["naming"]

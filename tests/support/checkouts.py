@@ -1,4 +1,4 @@
-"""A copy of the checkout to run commands in."""
+"""Copies of the checkout on the smoke profile, and commands that run in them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from bilora.tracking.checkout import copy_checkout
 ROOT = Path(__file__).resolve().parents[2]
 
 UNWANTED = ("_TOKEN", "_API_KEY", "PYTHONDONTWRITEBYTECODE")
-"""Secrets, and what would have every command compile its libraries anew."""
+"""Secrets, and the variable that makes every command compile its libraries again."""
 
 Shell = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def environment_of(folder: Path) -> dict[str, str]:
-    """The environment of commands in a checkout: its own sources first, and no secrets."""
+    """Return the environment of commands in a checkout: its own sources first, and no secrets."""
     return {
         **{key: value for key, value in os.environ.items() if not key.endswith(UNWANTED)},
         "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]]),
@@ -50,8 +50,8 @@ def shell_in(folder: Path) -> Shell:
     return run
 
 
-def copied_checkout(folder: Path) -> Path:
-    """Copy the checkout into `folder` with the smoke profile in use."""
+def smoke_checkout(folder: Path) -> Path:
+    """Copy the checkout into `folder`, with the smoke profile as params.yaml."""
     folder.mkdir(parents=True, exist_ok=True)
     copy_checkout(ROOT, folder)
     return folder
