@@ -54,7 +54,7 @@ def test_the_folder_of_publications_is_the_version_that_is_served(workspace: Wor
 def test_another_publication_changes_the_mark_and_what_is_served(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(page.BUNDLE, "hub")
+    monkeypatch.setenv(page.BUNDLE_VARIABLE, "hub")
     hub = LocalHub(Path("hub"))
     hub.publish(bundle(workspace, "codegen"), message="one")
     before, on_the_page = workspace.adapters_stamp("hub"), page._fingerprint(workspace)

@@ -13,7 +13,7 @@ app = typer.Typer(help="The adapters that new ones are measured against.", no_ar
 
 
 @app.command("show")
-def show() -> None:
+def show_baseline() -> None:
     """Print the promoted adapter and the best ever promoted one of each task."""
     from bilora.evaluation.baseline import CHAMPION, CURRENT, read_baseline
     from bilora.workspace import Workspace
@@ -31,7 +31,7 @@ def show() -> None:
 
 
 @app.command("forget")
-def forget(task: TaskName) -> None:
+def forget_baseline(task: TaskName) -> None:
     """Drop a task's entries, so that its next adapter is measured against the base model alone."""
     from bilora.publishing.promote import forget as drop
     from bilora.workspace import Workspace

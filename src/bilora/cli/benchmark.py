@@ -1,4 +1,4 @@
-"""The verb benchmark, and the documented door benchmarking/evaluate.py."""
+"""The verb benchmark, and the documented entry point benchmarking/evaluate.py."""
 
 from __future__ import annotations
 
@@ -157,9 +157,9 @@ def _evaluate_all(
 
 
 def main() -> int:
-    """Door of `python benchmarking/evaluate.py`."""
+    """Entry point of `python benchmarking/evaluate.py`."""
     from bilora.cli import guarded
 
-    door = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    door.command()(_evaluate_all)
-    return guarded(door)
+    entry = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    entry.command()(_evaluate_all)
+    return guarded(entry)

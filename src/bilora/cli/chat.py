@@ -9,7 +9,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bilora.cli.generate import Bundle, MaxTokens, Model, Seed, Temperature, TopP, cut_off, longest, penalty, printed
+from bilora.cli.generate import (
+    BundleOption,
+    MaxTokensOption,
+    ModelOption,
+    SeedOption,
+    TemperatureOption,
+    TopPOption,
+    cut_off,
+    longest,
+    penalty,
+    printed,
+)
 
 if TYPE_CHECKING:
     from bilora.inference.engine import BatchedEngine
@@ -22,12 +33,12 @@ HELP = "/adapter NAME switches, /new forgets what was said, /quit leaves."
 
 
 def chat(
-    model: Model = "base",
-    bundle: Bundle = None,
-    max_tokens: MaxTokens = None,
-    temperature: Temperature = 0.0,
-    top_p: TopP = 1.0,
-    seed: Seed = 0,
+    model: ModelOption = "base",
+    bundle: BundleOption = None,
+    max_tokens: MaxTokensOption = None,
+    temperature: TemperatureOption = 0.0,
+    top_p: TopPOption = 1.0,
+    seed: SeedOption = 0,
 ) -> None:
     """Talk with the base and every adapter; `/adapter NAME` switches within the conversation."""
     from bilora.cli.engines import adapters_to_serve, load_engine

@@ -1,4 +1,4 @@
-"""The verb compare, and the documented door scripts/compare_metrics.py."""
+"""The verb compare, and the documented entry point scripts/compare_metrics.py."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ def compare(
 
 
 def main() -> int:
-    """Door of `python scripts/compare_metrics.py`."""
+    """Entry point of `python scripts/compare_metrics.py`."""
     from bilora.cli import guarded
 
-    door = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    door.command()(compare)
-    return guarded(door)
+    entry = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    entry.command()(compare)
+    return guarded(entry)

@@ -14,7 +14,7 @@ from bilora.cli.generate import finite
 PAUSE_S = 5.0
 
 SpaceId = Annotated[str, typer.Argument(metavar="OWNER/SPACE", help="The Space, made if it is not there.")]
-Bundle = Annotated[
+BundleToServe = Annotated[
     str | None, typer.Option(help="owner/name or owner/name@commit. [default: what `hub` in params.yaml serves now]")
 ]
 Minutes = Annotated[
@@ -22,7 +22,7 @@ Minutes = Annotated[
 ]
 
 
-def deploy(space: SpaceId, bundle: Bundle = None, minutes: Minutes = 20.0) -> None:
+def deploy(space: SpaceId, bundle: BundleToServe = None, minutes: Minutes = 20.0) -> None:
     """Put the page into a Space, pinned to a published bundle; roll it back unless it reports these adapters."""
     from bilora.bases.compatibility import check_bundle
     from bilora.errors import BadData, Unreachable

@@ -47,7 +47,7 @@ def target(place: str) -> Target:
     return HubTarget(Repository(connect(hub_token()), name, "dataset", private=True))
 
 
-def shown(name: str) -> str:
+def display_name(name: str) -> str:
     """Return a destination's name as a person would type it here."""
     here = os.path.realpath(".")
     if not Path(name).is_relative_to(here):
@@ -58,9 +58,9 @@ def shown(name: str) -> str:
 
 def export_command(name: str) -> str:
     """Return the command that brings a destination up to date."""
-    return f"bilora feedback export --to {shlex.quote(shown(name))}"
+    return f"bilora feedback export --to {shlex.quote(display_name(name))}"
 
 
 def forget_command(name: str) -> str:
     """Return the command that gives a destination up."""
-    return f"bilora feedback forget {shlex.quote(shown(name))}"
+    return f"bilora feedback forget {shlex.quote(display_name(name))}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bilora.cli.destinations import export_command, forget_command, shown, target
+from bilora.cli.destinations import display_name, export_command, forget_command, target
 from bilora.feedback.places import DATASET, UNRECORDED
 
 if TYPE_CHECKING:
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="What users said of the answers: ratings, on their way to training.", no_args_is_help=True)
 
-NAMED = 3
+MAX_NAMED_EVENTS = 3
 """How many event ids a line names."""
 WHERE = f"Folder of shards, or {DATASET}OWNER/NAME on the hub. [default: data/feedback/shards]"
-To = Annotated[str | None, typer.Option("--to", help=WHERE)]
-From = Annotated[str | None, typer.Option("--from", help=WHERE)]
+ToOption = Annotated[str | None, typer.Option("--to", help=WHERE)]
+FromOption = Annotated[str | None, typer.Option("--from", help=WHERE)]
 Place = Annotated[str, typer.Argument(help="A destination, as `bilora feedback status` names it.", show_default=False)]
 EventName = Annotated[str, typer.Argument(help="The event id of a rating.", show_default=False)]
 
 
 @app.command("status")
-def status() -> None:
+def feedback_status() -> None:
     """Count the ratings of this machine, per destination too, and name the adapters trained on withdrawn ones."""
     from bilora.cli.withdrawals import withdrawn_sentence
     from bilora.feedback.outbox import Outbox
@@ -62,7 +62,9 @@ def status() -> None:
     found = read_withdrawals(workspace.outbox)
     for name in found.unread:
         if not name.startswith(DATASET) and name != UNRECORDED:
-            print(f"  the deletions in {shown(name)} could not be read: it is gone, or this user may not read it.")
+            print(
+                f"  the deletions in {display_name(name)} could not be read: it is gone, or this user may not read it."
+            )
     for adapter in trained_on_withdrawn(workspace.runs, found.ratings):
         print(f"  {withdrawn_sentence(adapter)}")
 
@@ -79,7 +81,7 @@ def _print_destination(outbox: Outbox, one: Destination) -> None:
             f"    `{export_command('PLACE')}` updates it where you know it; `{forget_command(UNRECORDED)}` ends this."
         )
         return
-    print(f"  {shown(one.name)}: {one.delivered} delivered, {one.waiting} waiting, {outstanding}")
+    print(f"  {display_name(one.name)}: {one.delivered} delivered, {one.waiting} waiting, {outstanding}")
     if one.assumed:
         print(
             f"    {one.assumed} were exported before destinations were recorded; that they went here is assumed. "
@@ -93,15 +95,16 @@ def _print_destination(outbox: Outbox, one: Destination) -> None:
     if is_lost:
         print(f"    it is not there now: bring it back, or `{forget_command(one.name)}` if it is gone for good.")
     elif one.outstanding:
-        print(f"    `{export_command(one.name)}` erases {', '.join(one.outstanding[:NAMED])}{_more(one.outstanding)}")
+        events = f"{', '.join(one.outstanding[:MAX_NAMED_EVENTS])}{_more(one.outstanding)}"
+        print(f"    `{export_command(one.name)}` erases {events}")
 
 
 def _more(events: Sequence[str]) -> str:
-    return f" and {len(events) - NAMED} more" if len(events) > NAMED else ""
+    return f" and {len(events) - MAX_NAMED_EVENTS} more" if len(events) > MAX_NAMED_EVENTS else ""
 
 
 @app.command("export")
-def export(to: To = None) -> None:
+def export_ratings(to: ToOption = None) -> None:
     """Bring one destination up to date: erase what was deleted, and write what it did not get, scrubbed."""
     from bilora.feedback.export import export as run
     from bilora.feedback.outbox import Outbox
@@ -121,7 +124,7 @@ def export(to: To = None) -> None:
 
 
 @app.command("delete")
-def delete(event: EventName) -> None:
+def delete_rating(event: EventName) -> None:
     """Delete a rating with its earlier versions here, and say where it still has to be erased."""
     from bilora.feedback.outbox import Outbox
     from bilora.workspace import Workspace
@@ -142,11 +145,11 @@ def delete(event: EventName) -> None:
 def _with_command(name: str) -> str:
     if name == UNRECORDED:
         return f"a place that was not recorded: `{export_command('PLACE')}`, or `{forget_command(name)}`"
-    return f"{shown(name)}: `{export_command(name)}`"
+    return f"{display_name(name)}: `{export_command(name)}`"
 
 
 @app.command("forget")
-def forget(place: Place) -> None:
+def forget_destination(place: Place) -> None:
     """Give up a destination that is gone for good with all it held: nothing is outstanding there any more."""
     from bilora.errors import BadData
     from bilora.feedback.outbox import Outbox
@@ -160,7 +163,7 @@ def forget(place: Place) -> None:
 
 
 @app.command("pairs")
-def pairs(source: From = None) -> None:
+def write_pairs(source: FromOption = None) -> None:
     """Read shards and write data/feedback/all_feedback.json and training_pairs.json."""
     from bilora.cli.withdrawals import print_unread
     from bilora.errors import BadData
@@ -238,5 +241,5 @@ def main() -> int:
     from bilora.cli import guarded
 
     entry = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    entry.command()(pairs)
+    entry.command()(write_pairs)
     return guarded(entry)

@@ -23,26 +23,26 @@ def finite(value: float) -> float:
     return value
 
 
-Model = Annotated[str, typer.Option("--model", "-m", help="Who answers: base or a task's adapter.")]
-Bundle = Annotated[
+ModelOption = Annotated[str, typer.Option("--model", "-m", help="Who answers: base or a task's adapter.")]
+BundleOption = Annotated[
     str | None, typer.Option(help="A published bundle: a folder, a URL, or a hub id@commit. Default: adapters/.")
 ]
-MaxTokens = Annotated[int | None, typer.Option(min=1, help="Longest answer in tokens. Default: the task's own.")]
-Temperature = Annotated[float, typer.Option(min=0.0, callback=finite, help="0 takes the likeliest token.")]
-TopP = Annotated[
+MaxTokensOption = Annotated[int | None, typer.Option(min=1, help="Longest answer in tokens. Default: the task's own.")]
+TemperatureOption = Annotated[float, typer.Option(min=0.0, callback=finite, help="0 takes the likeliest token.")]
+TopPOption = Annotated[
     float, typer.Option(min=0.0, max=1.0, callback=finite, help="Draw from the likeliest tokens of this total.")
 ]
-Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the draws, where the temperature is above 0.")]
+SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the draws, where the temperature is above 0.")]
 
 
 def generate(
     prompt: Annotated[str | None, typer.Argument(help="The question; read from standard input if absent.")] = None,
-    model: Model = "base",
-    bundle: Bundle = None,
-    max_tokens: MaxTokens = None,
-    temperature: Temperature = 0.0,
-    top_p: TopP = 1.0,
-    seed: Seed = 0,
+    model: ModelOption = "base",
+    bundle: BundleOption = None,
+    max_tokens: MaxTokensOption = None,
+    temperature: TemperatureOption = 0.0,
+    top_p: TopPOption = 1.0,
+    seed: SeedOption = 0,
     stop: Annotated[list[str] | None, typer.Option(help="End the answer before this text; may be repeated.")] = None,
 ) -> None:
     """Answer one question and print the answer as it is made."""

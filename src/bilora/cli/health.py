@@ -1,16 +1,16 @@
-"""What the page's process serves, told on /health to whoever deploys it."""
+"""What the page's process serves, reported on /health to the command that deploys it."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-RELEASE = "BILORA_RELEASE"
+RELEASE_VARIABLE = "BILORA_RELEASE"
 
 
 def health(request: Request) -> Response:
@@ -20,23 +20,26 @@ def health(request: Request) -> Response:
     """
     from starlette.responses import JSONResponse
 
-    status, told = report()
-    return JSONResponse(told, status_code=status, headers={"Cache-Control": "no-store"})
+    status, content = health_report()
+    return JSONResponse(content, status_code=status, headers={"Cache-Control": "no-store"})
 
 
-def report() -> tuple[int, dict[str, Any]]:
+def health_report() -> tuple[int, dict[str, object]]:
     """Return the HTTP status and what the health page says."""
-    from bilora.cli.page import BUNDLE, current_offer
+    from bilora.cli.page import BUNDLE_VARIABLE, current_offer
     from bilora.errors import BiloraError
     from bilora.workspace import Workspace
 
-    told: dict[str, Any] = {"release": os.environ.get(RELEASE, ""), "bundle": os.environ.get(BUNDLE, "")}
+    shared: dict[str, object] = {
+        "release": os.environ.get(RELEASE_VARIABLE, ""),
+        "bundle": os.environ.get(BUNDLE_VARIABLE, ""),
+    }
     try:
         offer = current_offer(Workspace(Path()))
     except BiloraError as error:
-        return 503, {**told, "status": "fault", "fault": str(error)}
+        return 503, {**shared, "status": "fault", "fault": str(error)}
     return 200, {
-        **told,
+        **shared,
         "status": "ready",
         "base": offer.base,
         "base_revision": offer.base_revision,

@@ -1,4 +1,4 @@
-"""The verb app, and the documented door hf_space/app.py."""
+"""The verb app, and the entry point hf_space/app.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bilora.tasks.task import Task
     from bilora.workspace import Workspace
 
-ENDPOINT, ENDPOINT_KEY, BUNDLE = "BILORA_ENDPOINT", "BILORA_ENDPOINT_KEY", "BILORA_BUNDLE"
+ENDPOINT_VARIABLE, ENDPOINT_KEY_VARIABLE, BUNDLE_VARIABLE = "BILORA_ENDPOINT", "BILORA_ENDPOINT_KEY", "BILORA_BUNDLE"
 
 
 def app(port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 8501) -> None:
@@ -68,8 +68,8 @@ def current_offer(workspace: Workspace) -> Offer:
 
 def _fingerprint(workspace: Workspace) -> str:
     """Change when other adapters are there, so that the page serves the new ones."""
-    bundle = os.environ.get(BUNDLE, "")
-    return " ".join([workspace.adapters_stamp(bundle or None), os.environ.get(ENDPOINT, ""), bundle])
+    bundle = os.environ.get(BUNDLE_VARIABLE, "")
+    return " ".join([workspace.adapters_stamp(bundle or None), os.environ.get(ENDPOINT_VARIABLE, ""), bundle])
 
 
 def _offer(
@@ -82,9 +82,9 @@ def _offer(
 
     workspace = Workspace(Path(root))
     params = workspace.params
-    if url := os.environ.get(ENDPOINT):
+    if url := os.environ.get(ENDPOINT_VARIABLE):
         return _remote(url, params)
-    engine = load_engine(workspace, adapters_to_serve(workspace, os.environ.get(BUNDLE) or None), batch_size=1)
+    engine = load_engine(workspace, adapters_to_serve(workspace, os.environ.get(BUNDLE_VARIABLE) or None), batch_size=1)
     return Offer(
         engine=engine,
         adapters={name: sha256 for name, sha256 in engine.models().items() if sha256},
@@ -104,8 +104,8 @@ def _remote(url: str, params: Params) -> Offer:
     try:
         settings = Endpoint(name="endpoint", base_url=url, model="base")
     except ValueError:
-        raise BadData(ENDPOINT, "is no address; it begins with http:// or https://.") from None
-    engine = EndpointEngine(settings, environment_key(ENDPOINT_KEY), retries=1)  # a person is waiting
+        raise BadData(ENDPOINT_VARIABLE, "is no address; it begins with http:// or https://.") from None
+    engine = EndpointEngine(settings, environment_key(ENDPOINT_KEY_VARIABLE), retries=1)  # a person is waiting
     return Offer(
         engine=engine,
         adapters={name: "" for name in engine.models() if name in params.tasks},

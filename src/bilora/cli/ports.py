@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import socket
-from typing import Any
 
 from bilora.errors import BadData, Busy, Infrastructure
 
@@ -37,7 +36,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
     return bound
 
 
-def _bound(family: int, address: Any) -> socket.socket:
+def _bound(family: int, address: tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]) -> socket.socket:
     taken = socket.socket(family, socket.SOCK_STREAM)
     try:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

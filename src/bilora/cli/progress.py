@@ -5,26 +5,29 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 class Bar:
-    """What is told while something runs: calling it counts items done."""
+    """The progress of one operation; calling it counts items done."""
 
-    def __init__(self, shown: Any) -> None:
-        self._shown = shown
+    def __init__(self, shown: tqdm[None]) -> None:
+        self._tqdm = shown
 
     def __call__(self, count: int) -> None:
         """Count items done."""
-        self._shown.update(count)
+        self._tqdm.update(count)
 
     def postfix(self, text: str) -> None:
         """Show `text` behind the numbers from the next refresh on."""
-        self._shown.set_postfix_str(text, refresh=False)
+        self._tqdm.set_postfix_str(text, refresh=False)
 
     def note(self, text: str) -> None:
         """Print a line that stays."""
-        self._shown.write(f"  {text}", file=sys.stderr)
+        self._tqdm.write(f"  {text}", file=sys.stderr)
 
 
 @contextmanager

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-To = Annotated[
+VersionOption = Annotated[
     str | None,
     typer.Option("--to", metavar="REV", help="Start of a commit or digest. [default: the version before this one]"),
 ]
 
 
-def rollback(to: To = None) -> None:
+def rollback(to: VersionOption = None) -> None:
     """Publish the bytes of an earlier version again; the baseline stays, so the bar is not lowered."""
     from bilora.cli.push_adapters import print_hub_fallback
     from bilora.publishing.rollback import rollback as run

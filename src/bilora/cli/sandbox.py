@@ -11,7 +11,7 @@ import typer
 
 app = typer.Typer(help="Run code where it can do no harm.", no_args_is_help=True)
 
-STDIN = "-"
+_DASH = "-"
 
 
 @app.callback()
@@ -76,10 +76,10 @@ def _source(name: str) -> str:
     from bilora.errors import BadData
 
     try:
-        data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
+        data = sys.stdin.buffer.read() if name == _DASH else Path(name).read_bytes()
     except FileNotFoundError:
         raise BadData(name, "the file does not exist.") from None
-    place = "standard input" if name == STDIN else name
+    place = "standard input" if name == _DASH else name
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
         return data.decode(encoding)

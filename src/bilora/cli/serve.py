@@ -25,8 +25,8 @@ class Elsewhere(StrEnum):
     RAY = "ray"
 
 
-HERE = frozenset({"api_key_env", "batch", "queue", "max_tokens", "max_body", "drain_seconds"})
-"""What only the server here has an option for."""
+OWN_SERVER_OPTIONS = frozenset({"api_key_env", "batch", "queue", "max_tokens", "max_body", "drain_seconds"})
+"""Options that only `bilora serve` itself has, not the servers of --print."""
 
 
 def serve(
@@ -78,8 +78,8 @@ def _refuse_idle(context: typer.Context, print_: Elsewhere | None) -> None:
     """Refuse options that would change nothing."""
     idle = {
         None: {"into", "adapters_at"},
-        Elsewhere.VLLM: {*HERE, "adapters_at"},
-        Elsewhere.RAY: {*HERE, "host", "port"},
+        Elsewhere.VLLM: {*OWN_SERVER_OPTIONS, "adapters_at"},
+        Elsewhere.RAY: {*OWN_SERVER_OPTIONS, "host", "port"},
     }[print_]
     given = {name for name in idle if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"}
     if given:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bilora.cli.destinations import shown
+from bilora.cli.destinations import display_name
 from bilora.feedback.places import UNRECORDED
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def print_unread(found: Withdrawals, *, but: str = "") -> None:
     """Print of which destinations the deletions were not applied; those of `but` were."""
-    if names := [shown(name) for name in found.unread if name not in (but, UNRECORDED)]:
+    if names := [display_name(name) for name in found.unread if name not in (but, UNRECORDED)]:
         print(f"  deletions that only {' or '.join(names)} knows were not applied")
 
 
