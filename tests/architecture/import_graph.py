@@ -9,7 +9,10 @@ from pathlib import Path
 
 PACKAGE = "bilora"
 REGISTRY_CALLS = {"load_kind": None, "load_task": f"{PACKAGE}.tasks"}
-"""Calls that import a module by name: each may import any module of the package here, or of its first argument's."""
+"""Calls that import a module by name: any module of the package here, or of the package that is its first argument.
+
+`load_kind(…).settings` imports nothing: it reads a type of params, whose values a stage names under `params`.
+"""
 
 BY_COMPUTED_NAME = (f"{PACKAGE}.kinds", f"{PACKAGE}.tasks", f"{PACKAGE}.sandbox.")
 """Where modules are imported by a computed name: in the registries, whose callers are counted instead, and in the
@@ -29,6 +32,7 @@ class ImportGraph:
     def __init__(self, src: Path) -> None:
         self.src = src
         self.paths = {_module_name(path, src): path for path in sorted((src / PACKAGE).rglob("*.py"))}
+        self.trees = {module: ast.parse(path.read_text(encoding="utf-8")) for module, path in self.paths.items()}
 
     @cached_property
     def edges(self) -> dict[str, set[str]]:
@@ -37,7 +41,7 @@ class ImportGraph:
         Raises:
             UnreadableImport: a module imports by a name that only running it would tell.
         """
-        return {module: set(self._imports(module, path)) - {module} for module, path in self.paths.items()}
+        return {module: set(self._imports(module)) - {module} for module in self.paths}
 
     def closure(self, entries: Iterable[str], *, without: Iterable[str] = ()) -> set[str]:
         """Return `entries` and all that they import, directly or not; the modules `without` are not followed.
@@ -65,52 +69,68 @@ class ImportGraph:
 
     def circles(self) -> list[list[str]]:
         """Return the groups of modules that import each other in a circle while they are loaded."""
-        on_load = {
-            module: set(self._imports(module, path, functions=False)) - {module} for module, path in self.paths.items()
-        }
+        on_load = {module: set(self._imports(module, functions=False)) - {module} for module in self.paths}
         reachable = {module: _reachable(module, on_load) for module in on_load}
         groups = {
             tuple(sorted(other for other in reachable[module] if module in reachable[other])) for module in on_load
         }
         return [list(group) for group in sorted(groups) if group]
 
-    def _imports(self, module: str, path: Path, *, functions: bool = True) -> Iterator[str]:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in _nodes(tree, functions=functions):
+    def _imports(self, module: str, *, functions: bool = True) -> Iterator[str]:
+        nodes = list(_nodes(self.trees[module], functions=functions))
+        settings = {id(node.value) for node in nodes if isinstance(node, ast.Attribute) and node.attr == "settings"}
+        for node in nodes:
             if isinstance(node, ast.Import):
                 yield from (alias.name for alias in node.names if alias.name in self.paths)
             elif isinstance(node, ast.ImportFrom):
-                yield from self._imported_from(module, path, node)
-            elif isinstance(node, ast.Call):
-                yield from self._registered(module, tree, node)
+                yield from self._imported_from(module, node)
+            elif isinstance(node, ast.Call) and id(node) not in settings:
+                yield from self._registered(module, node)
 
-    def _imported_from(self, module: str, path: Path, node: ast.ImportFrom) -> Iterator[str]:
-        source = node.module or ""
-        if node.level:
-            package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-            parts = package.split(".")[: len(package.split(".")) - node.level + 1]
-            source = ".".join([*parts, *filter(None, [node.module])])
+    def _imported_from(self, module: str, node: ast.ImportFrom) -> Iterator[str]:
+        source = self._source(module, node)
         for alias in node.names:
             submodule = f"{source}.{alias.name}"
             if submodule in self.paths or source in self.paths:
                 yield submodule if submodule in self.paths else source
 
-    def _registered(self, module: str, tree: ast.Module, call: ast.Call) -> Iterator[str]:
+    def _source(self, module: str, node: ast.ImportFrom) -> str:
+        """Return the absolute name of the module that `from … import` imports from."""
+        if not node.level:
+            return node.module or ""
+        package = module if self.paths[module].name == "__init__.py" else module.rpartition(".")[0]
+        parts = package.split(".")[: len(package.split(".")) - node.level + 1]
+        return ".".join([*parts, *filter(None, [node.module])])
+
+    def _registered(self, module: str, call: ast.Call) -> Iterator[str]:
         """Yield what a call imports by name."""
         name = _called(call)
         if not call.args or module.startswith(BY_COMPUTED_NAME):
             return
         if name in REGISTRY_CALLS:
-            package = REGISTRY_CALLS[name] or _string(call.args[0], tree)
+            package = REGISTRY_CALLS[name] or self._string(call.args[0], module)
             if package is None:
                 raise UnreadableImport(f"{module}:{call.lineno}: {name} must be given its package as a string")
             yield from self.members(package)
         elif name in {"import_module", "__import__"}:
-            target = _string(call.args[0], tree)
+            target = self._string(call.args[0], module)
             if target is None:
                 raise UnreadableImport(f"{module}:{call.lineno}: imports by a computed name; use bilora.kinds instead")
             if target in self.paths:
                 yield target
+
+    def _string(self, node: ast.expr, module: str) -> str | None:
+        """Return the value of a string literal, or of a constant that the module defines or imports."""
+        if isinstance(node, ast.Constant) or not isinstance(node, ast.Name):
+            value = getattr(node, "value", None)
+            return value if isinstance(value, str) else None
+        for statement in self.trees[module].body:
+            if isinstance(statement, ast.Assign) and node.id in map(_called, statement.targets):
+                return self._string(statement.value, module)
+            if isinstance(statement, ast.ImportFrom) and node.id in {alias.name for alias in statement.names}:
+                source = self._source(module, statement)
+                return self._string(node, source) if source in self.paths else None
+        return None
 
 
 def _module_name(path: Path, src: Path) -> str:
@@ -152,15 +172,3 @@ def _called(node: ast.AST) -> str | None:
     if isinstance(node, ast.Attribute):
         return node.attr
     return node.id if isinstance(node, ast.Name) else None
-
-
-def _string(node: ast.expr, tree: ast.Module) -> str | None:
-    """Return the value of a string literal, or of the name of a module-level constant that is one."""
-    if isinstance(node, ast.Constant):
-        return node.value if isinstance(node.value, str) else None
-    for statement in tree.body:
-        if isinstance(statement, ast.Assign) and isinstance(node, ast.Name):
-            names = {target.id for target in statement.targets if isinstance(target, ast.Name)}
-            if node.id in names and isinstance(statement.value, ast.Constant):
-                return statement.value.value if isinstance(statement.value.value, str) else None
-    return None

@@ -223,12 +223,24 @@ def test_an_import_of_one_task_concerns_that_task_alone(copied: Path) -> None:
     assert stages == per_task | {"benchmark"}
 
 
-def test_a_module_that_is_loaded_by_its_kind_counts_as_imported(copied: Path) -> None:
+@pytest.mark.parametrize(
+    ("lines", "counts"),
+    [
+        ('load_kind("bilora.added_kinds", name, "ADDED")', True),
+        ('ADDED_KINDS = "bilora.added_kinds"\nload_kind(ADDED_KINDS, name, "ADDED")', True),
+        ('from bilora.added import ADDED_KINDS\nload_kind(ADDED_KINDS, name, "ADDED")', True),
+        ('load_kind("bilora.added_kinds", name, "ADDED").settings', False),
+        ('settings_of("bilora.added_kinds", "ADDED")', False),
+    ],
+)
+def test_a_module_that_is_loaded_by_its_kind_counts_as_imported(copied: Path, lines: str, counts: bool) -> None:
     folder = copied / "src" / "bilora" / "added_kinds"
     folder.mkdir()
     (folder / "one.py").write_text("ADDED = 1\n", encoding="utf-8")
-    append(copied, "bilora.training.run", 'def find() -> None:\n    load_kind("bilora.added_kinds", name, "ADDED")')
-    assert "train@codegen: src/bilora/added_kinds/one.py (imported by bilora.training.run)" in missing(copied)
+    append(copied, "bilora.added", 'ADDED_KINDS = "bilora.added_kinds"')
+    append(copied, "bilora.training.run", lines)
+    added = "train@codegen: src/bilora/added_kinds/one.py (imported by bilora.training.run)"
+    assert (added in missing(copied)) == counts
 
 
 def test_an_import_by_a_computed_name_is_refused(copied: Path) -> None:
