@@ -43,21 +43,28 @@ class ImportGraph:
         """
         return {module: set(self._imports(module)) - {module} for module in self.paths}
 
+    @cached_property
+    def edges_on_load(self) -> dict[str, set[str]]:
+        """Per module: the modules that it imports while it is loaded, not in a function."""
+        return {module: set(self._imports(module, functions=False)) - {module} for module in self.paths}
+
     def closure(self, entries: Iterable[str], *, without: Iterable[str] = ()) -> set[str]:
         """Return `entries` and all that they import, directly or not; the modules `without` are not followed.
 
-        Importing a module runs the `__init__` of each package that contains it, so those are part of the closure.
+        Importing a module also loads each package that contains it, whose functions nobody calls by that.
         """
         blocked = set(without)
-        pending, reached = list(entries), set[str]()
+        used, loaded = set[str](), set[str]()
+        pending = [(module, True) for module in entries]
         while pending:
-            module = pending.pop()
-            if module in reached or module in blocked:
+            module, is_used = pending.pop()
+            if module in blocked or module in (used if is_used else used | loaded):
                 continue
-            reached.add(module)
-            pending += self.edges[module]
-            pending += [parent for parent in _parents(module) if parent in self.paths]
-        return reached
+            (used if is_used else loaded).add(module)
+            edges = self.edges if is_used else self.edges_on_load
+            pending += [(target, is_used) for target in edges[module]]
+            pending += [(parent, False) for parent in _parents(module) if parent in self.paths]
+        return used | loaded
 
     def members(self, package: str) -> list[str]:
         """Return the package and all modules in it."""
@@ -69,7 +76,7 @@ class ImportGraph:
 
     def circles(self) -> list[list[str]]:
         """Return the groups of modules that import each other in a circle while they are loaded."""
-        on_load = {module: set(self._imports(module, functions=False)) - {module} for module in self.paths}
+        on_load = self.edges_on_load
         reachable = {module: _reachable(module, on_load) for module in on_load}
         groups = {
             tuple(sorted(other for other in reachable[module] if module in reachable[other])) for module in on_load

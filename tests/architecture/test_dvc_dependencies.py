@@ -243,6 +243,18 @@ def test_a_module_that_is_loaded_by_its_kind_counts_as_imported(copied: Path, li
     assert (added in missing(copied)) == counts
 
 
+def test_a_package_that_is_only_loaded_counts_without_its_functions(copied: Path) -> None:
+    folder = copied / "src" / "bilora" / "added_package"
+    folder.mkdir()
+    (folder / "one.py").write_text("ONE = 1\n", encoding="utf-8")
+    (folder / "__init__.py").write_text("def find() -> None:\n    import bilora.added\n", encoding="utf-8")
+    append(copied, "bilora.training.run", "from bilora.added_package.one import ONE")
+    files = {fault.partition(" (")[0] for fault in missing(copied) if "added" in fault and "codegen" in fault}
+    assert files == {f"train@codegen: src/bilora/added_package/{name}.py" for name in ("__init__", "one")}
+    append(copied, "bilora.training.run", "from bilora.added_package import find")
+    assert "train@codegen: src/bilora/added.py (imported by bilora.added_package)" in missing(copied)
+
+
 def test_an_import_by_a_computed_name_is_refused(copied: Path) -> None:
     append(copied, "bilora.training.run", "import_module(f'bilora.{name}')")
     with pytest.raises(UnreadableImport, match=r"bilora\.training\.run:\d+: imports by a computed name"):
