@@ -46,7 +46,7 @@ WITHOUT_EFFECT = {
 }
 """Modules that can change no number, each with the reason; they and their imports need no dependency."""
 
-OF_A_TASK_UNUSED: dict[str, tuple[Sequence[str], str]] = {
+UNUSED: dict[str, tuple[Sequence[str], str]] = {
     "data-download": (
         ("bilora.extraction", "bilora.metrics", "bilora.requests", "bilora.sandbox"),
         "of the task it reads `forms` alone",
@@ -58,7 +58,7 @@ OF_A_TASK_UNUSED: dict[str, tuple[Sequence[str], str]] = {
     ),
     "benchmark": (("bilora.sandbox",), "no program is run"),
 }
-"""What a task's file imports for other stages: modules or packages, and why this stage does not run them."""
+"""Modules and packages that a stage imports, most often through its task, but does not run, and why."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _paths(entries: list[str | dict[str, object]], task: str | None) -> list[str
 def required(stage: Stage, graph: ImportGraph) -> set[str]:
     """Return the modules that can change what the stage writes."""
     entries = [entry.replace("${key}", stage.task or "") for entry in ENTRIES[stage.name]]
-    unused, _ = OF_A_TASK_UNUSED.get(stage.name, ((), ""))
+    unused, _ = UNUSED.get(stage.name, ((), ""))
     ignored = [*WITHOUT_EFFECT, *(module for package in unused for module in graph.members(package))]
     return graph.closure([module for entry in entries for module in graph.members(entry)], without=ignored)
 
