@@ -30,19 +30,19 @@ ENTRIES: dict[str, Sequence[str]] = {
 """Where each stage's work is done: modules, or packages of which every module counts.
 
 A verb of `bilora.cli` parses, calls and prints, and `Workspace` builds what it calls with (a source, a sandbox, an
-engine): neither is followed, and what they build stands here instead.
+engine): neither is followed, and what they build is listed here instead.
 """
 
 WITHOUT_EFFECT = {
     "bilora": "the public names, each imported when it is first used",
     "bilora.api_keys": "a key decides whether a server answers, not what",
     "bilora.documents": "reads params.yaml, whose values a stage names under `params`",
-    "bilora.errors": "what is said when a stage fails",
-    "bilora.network": "what is said when a connection fails",
+    "bilora.errors": "the messages of failures",
+    "bilora.network": "the messages of failed connections",
     "bilora.outside": "the addresses of servers and hubs, which a stage names under `params`",
     "bilora.protocols": "signatures without bodies",
-    "bilora.redaction": "hides keys in what is said",
-    "bilora.system_errors": "what is said when the operating system refuses something",
+    "bilora.redaction": "hides keys in messages",
+    "bilora.system_errors": "the messages of the operating system's refusals",
 }
 """Modules that can change no number, each with the reason; they and their imports need no dependency."""
 
