@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bilora.sandbox import comparison
-from bilora.sandbox.comparison import weigh
+from bilora.sandbox.comparison import check_reply
 
 
 def reply(**fields: Any) -> bytes:
@@ -18,11 +18,11 @@ def reply(**fields: Any) -> bytes:
 
 def test_a_right_value_in_a_long_reply_is_right() -> None:
     text = "x" * 100_000
-    assert weigh(reply(value=text), "nonce", text, operator.eq)[0]
+    assert check_reply(reply(value=text), "nonce", text, operator.eq)[0]
 
 
 def test_a_wrong_value_in_a_long_reply_is_wrong() -> None:
-    passed, detail = weigh(reply(value="x" * 100_000), "nonce", "y", operator.eq)
+    passed, detail = check_reply(reply(value="x" * 100_000), "nonce", "y", operator.eq)
     assert not passed
     assert detail.endswith("not 'y'")
 
@@ -30,7 +30,7 @@ def test_a_wrong_value_in_a_long_reply_is_wrong() -> None:
 def test_a_set_of_colliding_numbers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "_CPU_S", 1)
     numbers = [["int", hex(k * (2**61 - 1))] for k in range(100_000)]
-    verdict = weigh(reply(value=["set", numbers]), "nonce", {1}, operator.eq)
+    verdict = check_reply(reply(value=["set", numbers]), "nonce", {1}, operator.eq)
     assert verdict == (False, "gave a value that could not be compared in time")
 
 
@@ -52,10 +52,10 @@ def test_a_set_of_colliding_numbers_is_given_up(monkeypatch: pytest.MonkeyPatch)
     ids=lambda forged: str(forged[:40]),
 )
 def test_a_forged_reply_is_wrong(forged: bytes) -> None:
-    assert weigh(forged, "nonce", True, operator.eq)[0] is False
+    assert check_reply(forged, "nonce", True, operator.eq)[0] is False
 
 
 def test_a_value_too_long_to_show_is_still_named() -> None:
-    passed, detail = weigh(reply(value=["int", hex(10**5000)]), "nonce", 1, operator.eq)
+    passed, detail = check_reply(reply(value=["int", hex(10**5000)]), "nonce", 1, operator.eq)
     assert not passed
     assert "type int too long to show" in detail

@@ -79,7 +79,7 @@ def test_every_layer_of_linux_is_seen_to_deny() -> None:
 
 @needs_linux
 def test_a_layer_that_denies_nothing_is_off_and_the_level_weak() -> None:
-    level, off = probed("seccomp.program = lambda machine: b'\\x06\\0\\0\\0\\0\\0\\xff\\x7f'  # allow all")
+    level, off = probed("seccomp.assemble_filter = lambda machine: b'\\x06\\0\\0\\0\\0\\0\\xff\\x7f'  # allow all")
     assert level == "weak unprivileged rlimits landlock"
     assert off == "{'seccomp': 'it was installed and denied nothing'}"
 
@@ -101,7 +101,7 @@ try:
 except OSError as error:
     print("not allowed here:", error)
 else:
-    print(namespaces.denied(), os.getpid(), os.listdir("/"), flush=True)
+    print(namespaces.machine_is_hidden(), os.getpid(), os.listdir("/"), flush=True)
 """
 
 

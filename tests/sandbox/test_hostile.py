@@ -74,7 +74,7 @@ HOSTILE = {
         """,
     "patched encoder": """
         import sys
-        sys.modules['bilora.sandbox.candidate'].encode = lambda value: True
+        sys.modules['bilora.sandbox.candidate'].encode_value = lambda value: True
         def answer(n): return 0
         """,
     "not a number": "def answer(n): return float('nan')",

@@ -11,7 +11,7 @@ from support.shared_data import shared_file
 
 from bilora.records import Outcome, Program
 from bilora.sandbox import ProcessSandbox
-from bilora.sandbox.splitting import split
+from bilora.sandbox.splitting import split_assert
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_every_assert_is_decided_outside_also_those_that_are_not_cut(
     programs: list[Program], outcomes: list[Outcome]
 ) -> None:
     asserts = [test for program in programs for test in program.tests]
-    whole = [test for test in asserts if split(test) is None]
+    whole = [test for test in asserts if split_assert(test) is None]
     assert (len(asserts), len(whole)) == (2922, 3) and all("getsizeof" in test for test in whole)
     assert all((one.asserts, one.outside) == (len(one.results), len(one.results)) for one in outcomes)
 

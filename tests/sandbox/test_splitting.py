@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bilora.sandbox.splitting import split
+from bilora.sandbox.splitting import split_assert
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from bilora.sandbox.splitting import split
     ],
 )
 def test_the_plain_side_stays_behind(test: str, expression: str, expected: object) -> None:
-    part = split(test)
+    part = split_assert(test)
     assert part is not None
     assert (part.expression, part.expected) == (expression, expected)
 
@@ -47,11 +47,11 @@ def test_the_plain_side_stays_behind(test: str, expression: str, expected: objec
     ],
 )
 def test_other_forms_are_left_whole(test: str) -> None:
-    assert split(test) is None
+    assert split_assert(test) is None
 
 
 def test_equality_and_identity_are_told_apart() -> None:
-    equal, same = split("assert f() == True"), split("assert f() is True")
+    equal, same = split_assert("assert f() == True"), split_assert("assert f() is True")
     assert equal is not None and same is not None
     assert equal.check(1, equal.expected)
     assert not same.check(1, same.expected)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bilora.sandbox.values import MAX_BITS, MAX_DEPTH, Unspeakable, decode, encode
+from bilora.sandbox.values import MAX_BITS, MAX_NESTING, NotSerializable, decode_value, encode_value
 
 PLAIN: list[Any] = [
     *(None, True, False, 0, -1, 10**50, 0.1, -0.0, float("inf"), 1 + 2j, "", "\ud800\0", b"\x00\xff"),
@@ -17,14 +17,14 @@ PLAIN: list[Any] = [
 
 @pytest.mark.parametrize("value", PLAIN)
 def test_a_plain_value_survives_the_wire(value: Any) -> None:
-    back = decode(json.loads(json.dumps(encode(value))))
+    back = decode_value(json.loads(json.dumps(encode_value(value))))
     assert (type(back), repr(back)) == (type(value), repr(value))
 
 
 @pytest.mark.parametrize("value", [object(), print, iter(()), range(3), [object()], {1: ...}])
 def test_other_objects_are_refused(value: Any) -> None:
-    with pytest.raises(Unspeakable):
-        encode(value)
+    with pytest.raises(NotSerializable):
+        encode_value(value)
 
 
 def nest(depth: int) -> Any:
@@ -34,10 +34,10 @@ def nest(depth: int) -> Any:
     return value
 
 
-@pytest.mark.parametrize("value", [nest(MAX_DEPTH + 1), [0] * 200_000, 1 << MAX_BITS], ids=type)
+@pytest.mark.parametrize("value", [nest(MAX_NESTING + 1), [0] * 200_000, 1 << MAX_BITS], ids=type)
 def test_what_is_too_large_is_refused_on_the_way_out(value: Any) -> None:
-    with pytest.raises(Unspeakable):
-        encode(value)
+    with pytest.raises(NotSerializable):
+        encode_value(value)
 
 
 def tagged_nest(depth: int) -> Any:
@@ -66,10 +66,10 @@ def tagged_nest(depth: int) -> Any:
         [["list"], []],
         {"a": 1},
         ["list", [None] * 200_000],
-        tagged_nest(MAX_DEPTH + 1),
+        tagged_nest(MAX_NESTING + 1),
     ],
     ids=lambda tagged: str(tagged)[:30],
 )
 def test_a_forged_message_is_refused(tagged: Any) -> None:
-    with pytest.raises(Unspeakable):
-        decode(tagged)
+    with pytest.raises(NotSerializable):
+        decode_value(tagged)

@@ -1,4 +1,4 @@
-"""Running code that a model wrote, where it can neither do harm nor mark its own work."""
+"""Running model-written code confined, so that it can do no harm and has no say in its own verdict."""
 
 from bilora.sandbox.launcher import ProcessSandbox
 

@@ -1,4 +1,4 @@
-"""What counts as a test: which asserts say something, and which functions a test runner calls."""
+"""What counts as a test: which asserts can fail, and which functions a test runner calls."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-CHECK = "check"
-"""The function of HumanEval's form: its one argument is the function to be tested (Chen et al. 2021)."""
+CHECK_FUNCTION = "check"
+"""The test function of HumanEval: its one argument is the function under test (Chen et al. 2021)."""
 
 _UNITTEST = re.compile(r"assert[A-Z]\w*|fail[A-Z]\w*")
-Function = ast.FunctionDef | ast.AsyncFunctionDef
+FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def parsed(source: str) -> ast.Module | None:
-    """Parse a test; None if it is not Python."""
+    """Parse a test; return None if it is not Python."""
     try:
         return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -22,7 +22,7 @@ def parsed(source: str) -> ast.Module | None:
 
 
 def constant_truth(expression: ast.expr) -> bool | None:
-    """Return the truth of an expression that has only one, whatever the program answers; else None."""
+    """Return the truth of an expression if it is the same whatever the program returns; else None."""
     match expression:
         case ast.Constant(value=value):
             return bool(value)
@@ -73,7 +73,7 @@ _OPPOSITES: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.GtE,
     ast.Gt: ast.LtE,
 }
-_OPPOSITES |= {other: one for one, other in _OPPOSITES.items()}
+_OPPOSITES |= {opposite: operator for operator, opposite in _OPPOSITES.items()}
 
 
 def _negated(expression: ast.expr) -> ast.expr:
@@ -86,8 +86,8 @@ def _negated(expression: ast.expr) -> ast.expr:
             return ast.UnaryOp(ast.Not(), expression)
 
 
-def says_something(node: ast.AST) -> bool:
-    """Whether a node is an assert, or a call of one of unittest's, whose outcome depends on anything."""
+def can_fail(node: ast.AST) -> bool:
+    """Whether a node is an assert, or a call of one of unittest's asserts, whose outcome is not constant."""
     if isinstance(node, ast.Assert):
         return constant_truth(node.test) is not True
     return is_unittest(node)
@@ -108,12 +108,12 @@ def _fixed(expression: ast.expr) -> bool:
 
 
 def expects_exception(node: ast.Try) -> bool:
-    """Whether reaching a handler is what the test wants: else an `assert False` or the like would have been met."""
-    return any(ends_in_failure(one) for place in (*node.body, *node.orelse) for one in ast.walk(place))
+    """Whether the test expects an exception: without one, an `assert False` or the like would be reached."""
+    return any(ends_in_failure(inner) for statement in (*node.body, *node.orelse) for inner in ast.walk(statement))
 
 
 def ends_in_failure(node: ast.AST) -> bool:
-    """Whether a test fails wherever it comes to this node."""
+    """Whether a test fails if it reaches this node."""
     if isinstance(node, ast.Expr):
         node = node.value
     return (
@@ -124,21 +124,19 @@ def ends_in_failure(node: ast.AST) -> bool:
 
 
 def asserts(tree: ast.AST) -> bool:
-    """Whether anything in a tree can fail a program that answers wrongly."""
-    return any(
-        says_something(node) or (isinstance(node, ast.Try) and expects_exception(node)) for node in ast.walk(tree)
-    )
+    """Whether anything in a tree can fail a program that returns a wrong value."""
+    return any(can_fail(node) or (isinstance(node, ast.Try) and expects_exception(node)) for node in ast.walk(tree))
 
 
-def entry_points(tree: ast.Module) -> Iterator[Function | ast.ClassDef]:
+def entry_points(tree: ast.Module) -> Iterator[FunctionNode | ast.ClassDef]:
     """Yield the definitions that a test runner calls by itself: `check`, `test…` and test cases of unittest."""
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
             if is_case(node) or (node.name.startswith("Test") and not node.bases):
                 yield node
-        elif isinstance(node, Function):
+        elif isinstance(node, FunctionNode):
             takes_candidate = len(node.args.posonlyargs + node.args.args) == 1
-            if node.name.startswith("test") or (node.name == CHECK and takes_candidate):
+            if node.name.startswith("test") or (node.name == CHECK_FUNCTION and takes_candidate):
                 yield node
 
 
@@ -148,7 +146,7 @@ def is_case(node: ast.ClassDef) -> bool:
 
 
 def called(trees: Iterable[ast.AST]) -> set[str]:
-    """Return the plain names that are called anywhere."""
+    """Return the names of all functions that are called by name."""
     return {
         node.func.id
         for tree in trees
@@ -158,10 +156,10 @@ def called(trees: Iterable[ast.AST]) -> set[str]:
 
 
 def silent_test(tests: Sequence[str]) -> str | None:
-    """Return the first test that looks like one and asserts nothing, or the first of all if none asserts anything.
+    """Return the first test that looks like one but asserts nothing, or the very first if none asserts anything.
 
-    That is a bare comparison, a comparison that is printed, an assert of a tuple or of a constant, and a function
-    with asserts that nobody calls. What does not parse is not this rule's business.
+    These are a bare comparison, a comparison that is printed, an assert of a tuple or of a constant, and a function
+    with asserts that is never called. Tests that do not parse are ignored.
     """
     trees = [(test, tree) for test in tests if (tree := parsed(test)) is not None]
     calls = called(tree for _, tree in trees)
@@ -169,21 +167,21 @@ def silent_test(tests: Sequence[str]) -> str | None:
     for test, tree in trees:
         entries = {id(node) for node in entry_points(tree)}
         for node in tree.body:
-            if isinstance(node, Function | ast.ClassDef):
+            if isinstance(node, FunctionNode | ast.ClassDef):
                 runs = id(node) in entries or node.name in calls
                 if asserts(node) and not runs:
                     return test
                 asserting |= runs and asserts(node)
-            elif _pretends(node):
+            elif _has_no_effect(node):
                 return test
             else:
                 asserting |= asserts(node)
     return None if asserting or not trees else tests[0]
 
 
-def _pretends(node: ast.stmt) -> bool:
+def _has_no_effect(node: ast.stmt) -> bool:
     """Whether a statement compares or asserts without any effect."""
     if isinstance(node, ast.Assert):
         return constant_truth(node.test) is True
-    compares = isinstance(node, ast.Expr) and any(isinstance(one, ast.Compare) for one in ast.walk(node.value))
+    compares = isinstance(node, ast.Expr) and any(isinstance(inner, ast.Compare) for inner in ast.walk(node.value))
     return compares and not asserts(node)

@@ -1,11 +1,10 @@
-"""What one of the sandbox's own processes runs: this package and the standard library, nothing else.
+"""The script of the sandbox's own processes, which load this package and the standard library, nothing else.
 
-`python bare.py (referee|zygote) LIMITS [KIND]`, with a socket to the process that started it as standard input.
+`python bare.py (referee|zygote) LIMITS [KIND]`; standard input is a socket to the process that started it.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import socket
@@ -13,20 +12,27 @@ import sys
 import types
 
 
-def main() -> None:
-    """Play the role that the command line names, until the other end of standard input hangs up."""
+def run_role() -> None:
+    """Run the referee or a zygote, as the command line says, until the other end of standard input hangs up."""
     here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - pathlib is not loaded yet
     for name, folder in (("bilora", os.path.dirname(here)), ("bilora.sandbox", here)):  # noqa: PTH120
-        package = types.ModuleType(name)  # the real ones would import more than is installed here
+        package = types.ModuleType(name)  # the real ones import packages that are not on the path here
         package.__path__ = [folder]
         sys.modules[name] = package
     from bilora.sandbox.confinement import Limits
     from bilora.sandbox.wire import Channel
 
-    role, limits, *kind = sys.argv[1:]
-    part = importlib.import_module(f"bilora.sandbox.{role}")
-    part.serve(Channel(socket.socket(fileno=0)), Limits(**json.loads(limits)), *kind)
+    role, limits_json, *kind = sys.argv[1:]
+    channel, limits = Channel(socket.socket(fileno=0)), Limits(**json.loads(limits_json))
+    if role == "zygote":
+        from bilora.sandbox.zygote import run_zygote
+
+        run_zygote(channel, limits, *kind)  # type: ignore[arg-type]  # `spawn` passed a `ForkKind`
+    else:
+        from bilora.sandbox.referee import run_referee
+
+        run_referee(channel, limits)
 
 
 if __name__ == "__main__":
-    main()
+    run_role()

@@ -1,4 +1,4 @@
-"""Weighing one reply: is it an answer to this question, and is the answer right?"""
+"""Checking one reply of the program: whether it answers the question, and whether the answer is right."""
 
 from __future__ import annotations
 
@@ -6,31 +6,37 @@ import json
 import os
 import resource
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
-from bilora.sandbox.values import Unspeakable, decode
+from bilora.sandbox.values import NotSerializable, decode_value
 
 _INLINE_BYTES = 1 << 16
-"""A longer reply could be built to be slow to compare, and goes to a process that may be killed."""
+"""A longer reply may be made to be slow to compare, so it is compared in a process with a CPU limit."""
 
 _CPU_S = 5
 _DETAIL_CHARS = 300
 
-Verdict = tuple[bool, str]
-"""Whether the answer is right, and what it was."""
+_Check = Callable[[object, object], bool]
+"""Decides whether an answer is right, given the answer and what is expected."""
 
 
-def weigh(reply: bytes, nonce: str, expected: Any, check: Callable[[Any, Any], bool]) -> Verdict:
-    """Compare the value in `reply` with `expected`, in bounded time, whatever the reply holds."""
+class CheckResult(NamedTuple):
+    """Whether the answer is right, and what it was."""
+
+    passed: bool
+    detail: str
+
+
+def check_reply(reply: bytes, nonce: str, expected: object, check: _Check) -> CheckResult:
+    """Compare the value in `reply` with `expected`, in bounded time, whatever the reply contains."""
     if len(reply) <= _INLINE_BYTES:
-        return _examine(reply, nonce, expected, check)
+        return _compare(reply, nonce, expected, check)
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S))
-            passed, detail = _examine(reply, nonce, expected, check)
-            os.write(writing, json.dumps([passed, detail]).encode())
+            os.write(writing, json.dumps(_compare(reply, nonce, expected, check)).encode())
         finally:
             os._exit(0)
     os.close(writing)
@@ -38,25 +44,24 @@ def weigh(reply: bytes, nonce: str, expected: Any, check: Callable[[Any, Any], b
         data = answer.read()
     os.waitpid(pid, 0)
     if not data:
-        return False, "gave a value that could not be compared in time"
-    passed, detail = json.loads(data)
-    return passed, detail
+        return CheckResult(False, "gave a value that could not be compared in time")
+    return CheckResult(*json.loads(data))
 
 
-def _examine(reply: bytes, nonce: str, expected: Any, check: Callable[[Any, Any], bool]) -> Verdict:
+def _compare(reply: bytes, nonce: str, expected: object, check: _Check) -> CheckResult:
     try:
         message = json.loads(reply)
         if not isinstance(message, dict) or message.get("id") != nonce:
-            return False, "was answered out of turn"
+            return CheckResult(False, "was answered out of turn")
         if "value" not in message:
-            return False, str(message.get("failure"))[:_DETAIL_CHARS]
-        value = decode(message["value"])
-    except (Unspeakable, ValueError, RecursionError) as error:
-        return False, f"was not answered properly ({type(error).__name__})"
-    return bool(check(value, expected)), f"gave {_shown(value)}, not {_shown(expected)}"
+            return CheckResult(False, str(message.get("failure"))[:_DETAIL_CHARS])
+        value = decode_value(message["value"])
+    except (NotSerializable, ValueError, RecursionError) as error:
+        return CheckResult(False, f"was not answered properly ({type(error).__name__})")
+    return CheckResult(bool(check(value, expected)), f"gave {_shown(value)}, not {_shown(expected)}")
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     try:
         return repr(value)[:100]
     except (ValueError, RecursionError):

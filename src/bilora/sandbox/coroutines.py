@@ -1,16 +1,15 @@
-"""An event loop for coroutines that only compute and sleep: it needs no system call that programs are refused."""
+"""An event loop for coroutines that only compute and sleep: it makes no system call that programs are refused."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
 
 
 class _Clock:
-    """What the loop waits by: no file or socket can become ready, so only time passes."""
+    """A selector for the loop without files: no file or socket can become ready, so it only sleeps."""
 
-    def select(self, timeout: float | None) -> list[Any]:
+    def select(self, timeout: float | None) -> list[object]:
         """Sleep for `timeout` seconds.
 
         Raises:
@@ -26,13 +25,13 @@ class _Clock:
 
 
 class _Loop(asyncio.BaseEventLoop):
-    """asyncio's own loop around that clock."""
+    """asyncio's own loop with that selector."""
 
     def __init__(self) -> None:
         super().__init__()
         self._selector = _Clock()
 
-    def _process_events(self, events: list[Any]) -> None:
+    def _process_events(self, events: list[object]) -> None:
         """Do nothing: no event comes."""
 
     def _write_to_self(self) -> None:
@@ -43,6 +42,6 @@ class _Policy(asyncio.DefaultEventLoopPolicy):
     _loop_factory = _Loop
 
 
-def install() -> None:
-    """Give programs that loop wherever they ask asyncio for one."""
+def set_computing_event_loop() -> None:
+    """Make asyncio create that loop."""
     asyncio.set_event_loop_policy(_Policy())

@@ -1,27 +1,27 @@
-"""Rewriting a test so that its asserts report what they compare."""
+"""Rewriting a test so that its asserts report the values that they compare."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
 
-from bilora.sandbox.assertions import Function, constant_truth, ends_in_failure, expects_exception, is_unittest
-from bilora.sandbox.program_names import CANDIDATE
+from bilora.sandbox.assertions import FunctionNode, constant_truth, ends_in_failure, expects_exception, is_unittest
+from bilora.sandbox.program_names import CANDIDATE_NAME
 
 BEGIN, COMPARE, DECIDE, EXPECTED = "_bilora_begin", "_bilora_compare", "_bilora_decide", "_bilora_expected"
-"""Names under which an instrumented test finds its recorder; see `instrumented`."""
+"""Names of the recorder's methods in an instrumented test; see `instrumented`."""
 
 
 def instrumented(tree: ast.Module, subject: Subject, fresh: Iterable[str] = ()) -> ast.Module:
-    """Rewrite a test so that each assert that says something reports to a recorder what it compares.
+    """Rewrite a test so that each assert that can fail reports the values that it compares to a recorder.
 
     `assert LEFT == RIGHT` becomes `assert COMPARE(BEGIN(), "Eq", LEFT, RIGHT, TEXT, MENTIONS)`, other asserts
-    `assert DECIDE(BEGIN(), TEST, TEXT, MENTIONS)`; TEXT is the assert's source, MENTIONS whether it uses something
-    of the program. A handler that catches what the test expects begins with `EXPECTED()`.
+    `assert DECIDE(BEGIN(), TEST, TEXT, MENTIONS)`; TEXT is the assert's source, MENTIONS whether it uses a value
+    of the program. A handler of an exception that the test expects begins with `EXPECTED()`.
 
     Args:
         subject: follows the bindings of this tree too.
-        fresh: names that are looked up in the program at every use, as a call of the name itself.
+        fresh: names of plain data, looked up in the program at every use: each use becomes a call of the name.
     """
     subject.follow(tree)
     rewritten = _Instrument(subject, frozenset(fresh)).visit(tree)
@@ -29,35 +29,35 @@ def instrumented(tree: ast.Module, subject: Subject, fresh: Iterable[str] = ()) 
 
 
 class Subject:
-    """Names that hold what the program gave, followed through assignments until nothing is added."""
+    """The names whose values come from the program, followed through assignments until none is added."""
 
     def __init__(self, roots: Iterable[str]) -> None:
-        self._roots = {*roots, CANDIDATE}
+        self._roots = {*roots, CANDIDATE_NAME}
         self._names = {*self._roots, ".stdout", ".getvalue"}  # what the program printed
         self._parameters: dict[str, list[str]] = {}
 
     def follow(self, tree: ast.AST) -> None:
-        """Learn from every binding in a tree."""
+        """Follow every binding in a tree."""
         self._parameters |= {
-            node.name: [one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+            node.name: [arg.arg for arg in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
             for node in ast.walk(tree)
-            if isinstance(node, Function)
+            if isinstance(node, FunctionNode)
         }
         before = -1
         while before != len(self._names):
             before = len(self._names)
             for node in ast.walk(tree):
-                self._learn(node)
+                self._follow_node(node)
 
     def mentioned(self, node: ast.AST | None) -> bool:
         """Whether an expression uses one of the names."""
-        return node is not None and any(_name(one) in self._names for one in ast.walk(node))
+        return node is not None and any(_name(inner) in self._names for inner in ast.walk(node))
 
     def answered(self, node: ast.AST) -> bool:
-        """Whether an expression uses what the program gave, and not only names of its own."""
-        return any(_name(one) in self._names - self._roots for one in ast.walk(node))
+        """Whether an expression uses a value that the program returned, and not only the program's own names."""
+        return any(_name(inner) in self._names - self._roots for inner in ast.walk(node))
 
-    def _learn(self, node: ast.AST) -> None:
+    def _follow_node(self, node: ast.AST) -> None:
         match node:
             case ast.Assign(targets=targets, value=value) if self.mentioned(value):
                 self._bind(*targets)
@@ -74,41 +74,47 @@ class Subject:
             case ast.withitem(context_expr=context, optional_vars=ast.expr() as target) if self.mentioned(context):
                 self._bind(target)
             case ast.Try(body=body, handlers=handlers) | ast.TryStar(body=body, handlers=handlers) if any(
-                self.mentioned(one) for one in body
+                self.mentioned(statement) for statement in body
             ):
                 self._names.update(handler.name for handler in handlers if handler.name)
                 self._bind_assigned(*handlers, *node.orelse)
             case ast.If(test=test) if self.mentioned(test):
                 self._bind_assigned(*node.body, *node.orelse)
             case ast.Match(subject=subject, cases=cases) if self.mentioned(subject):
-                patterns = [one for case in cases for one in ast.walk(case.pattern)]
+                patterns = [pattern for case in cases for pattern in ast.walk(case.pattern)]
                 self._names.update(
-                    one.name for one in patterns if isinstance(one, ast.MatchAs | ast.MatchStar) and one.name
+                    pattern.name
+                    for pattern in patterns
+                    if isinstance(pattern, ast.MatchAs | ast.MatchStar) and pattern.name
                 )
             case ast.FunctionDef(name=name, body=body) | ast.AsyncFunctionDef(name=name, body=body) if any(
-                self.mentioned(one) for one in body
+                self.mentioned(statement) for statement in body
             ):
                 self._names.add(name)
-            case ast.Call(func=ast.Name(id=name), args=arguments) if any(self.mentioned(one) for one in arguments):
+            case ast.Call(func=ast.Name(id=name), args=arguments) if any(
+                self.mentioned(argument) for argument in arguments
+            ):
                 self._names.update(self._parameters.get(name, ()))
             case ast.Call(func=function, args=arguments):
-                if isinstance(function, ast.Attribute) and any(self.mentioned(one) for one in arguments):
+                if isinstance(function, ast.Attribute) and any(self.mentioned(argument) for argument in arguments):
                     self._bind(function.value)  # as in `results.append(f(1))`
                 if self.mentioned(function):
                     self._bind(*arguments)  # the program may change in place what it is given
 
     def _bind_assigned(self, *nodes: ast.AST) -> None:
-        """Learn what is assigned depending on what the program gave, as in `except ValueError: raised = True`."""
+        """Follow assignments that depend on what the program returned, as in `except ValueError: raised = True`."""
         for node in nodes:
-            self._bind(*(target for one in ast.walk(node) if isinstance(one, ast.Assign) for target in one.targets))
+            self._bind(
+                *(target for inner in ast.walk(node) if isinstance(inner, ast.Assign) for target in inner.targets)
+            )
 
     def _bind(self, *targets: ast.AST) -> None:
         for target in targets:
-            self._names.update(name for one in ast.walk(target) if (name := _name(one)))
+            self._names.update(name for inner in ast.walk(target) if (name := _name(inner)))
 
 
 def _name(node: ast.AST) -> str | None:
-    """Name a variable, or an attribute as `.x`."""
+    """Return a variable's name, or an attribute's as `.x`."""
     if isinstance(node, ast.Name):
         return node.id
     return f".{node.attr}" if isinstance(node, ast.Attribute) else None
@@ -149,7 +155,7 @@ class _Instrument(ast.NodeTransformer):
         expecting = {id(item.context_expr) for item in node.items if is_unittest(item.context_expr)}
         suppresses = ends_in_failure(node.body[-1])  # as under `contextlib.suppress`
         self._skipped |= expecting  # these only make a context manager; its block's end is what counts
-        subject = ast.Constant(any(self._subject.mentioned(one) for one in node.body))
+        subject = ast.Constant(any(self._subject.mentioned(statement) for statement in node.body))
         self.generic_visit(node)
         noted = ast.Expr(_call(EXPECTED, _call(BEGIN), ast.Constant(None), subject))
         return [node, noted] if expecting or suppresses else node
@@ -157,7 +163,7 @@ class _Instrument(ast.NodeTransformer):
     def visit_Try(self, node: ast.Try) -> ast.AST:
         expects, subject = (
             expects_exception(node),
-            ast.Constant(any(self._subject.mentioned(one) for one in node.body)),
+            ast.Constant(any(self._subject.mentioned(statement) for statement in node.body)),
         )
         self.generic_visit(node)
         if expects:

@@ -1,4 +1,4 @@
-"""What a process that was forked for one program does first: it keeps its channel and lets go of all else."""
+"""The first step of a process that is forked for one program: it keeps its channel and closes all else."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import socket
 from bilora.sandbox.wire import Channel
 
 _NULL, _SOCKET = 1, 3
-"""Standard output is the null device already; the zygote's end of its channel gives way to it."""
+"""Descriptors: standard output, which is the null device and replaces the zygote's channel, and the socket."""
 
 
 def isolated(descriptor: int) -> Channel:
-    """Make the calling process the leader of a session, with one open socket; return the channel over it."""
+    """Make the calling process the leader of a session with one open socket; return its channel."""
     os.setsid()
     os.dup2(descriptor, _SOCKET)
     os.dup2(_NULL, 0)

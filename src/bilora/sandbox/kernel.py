@@ -1,22 +1,19 @@
-"""The few system calls that Python does not offer, as functions that raise OSError."""
+"""System calls that Python does not offer, as functions that raise OSError."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import sys
-from typing import Any
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP = 1, 4, 22
 PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
 
-Argument = int | bytes | Any
 
-
-def call(function: str, *arguments: Argument) -> int:
-    """Call a function of the C library; pointers are bytes or ctypes objects.
+def call(function: str, *arguments: object) -> int:
+    """Call a function of the C library. Arguments are integers, or pointers as bytes, None or ctypes objects.
 
     Raises:
         OSError: it returned -1, or the system has no such function.
@@ -25,14 +22,14 @@ def call(function: str, *arguments: Argument) -> int:
         found = getattr(_LIBC, function)
     except AttributeError:
         raise OSError(0, f"{function} is not offered by {sys.platform}") from None
-    result: int = found(*[ctypes.c_long(one) if isinstance(one, int) else one for one in arguments])
+    result: int = found(*[ctypes.c_long(value) if isinstance(value, int) else value for value in arguments])
     if result == -1:
         number = ctypes.get_errno()
         raise OSError(number, f"{function}: {os.strerror(number)}")
     return result
 
 
-def syscall(number: int, *arguments: Argument) -> int:
+def syscall(number: int, *arguments: object) -> int:
     """Make a system call by its number.
 
     Raises:
@@ -41,7 +38,7 @@ def syscall(number: int, *arguments: Argument) -> int:
     return call("syscall", number, *arguments)
 
 
-def prctl(option: int, *arguments: Argument) -> None:
+def prctl(option: int, *arguments: object) -> None:
     """Change an attribute of the calling process.
 
     Raises:

@@ -1,6 +1,6 @@
 """No file, no TCP port, no abstract socket, no signal to the outside: Landlock with an empty rule set (landlock(7)).
 
-What it does not cover (stat, chmod, UDP) the system-call filter does.
+The system-call filter covers the rest (stat, chmod, UDP).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from bilora.sandbox.kernel import syscall
 
 _CREATE_RULESET, _RESTRICT_SELF = 444, 446  # the same on every machine
 _ASK_VERSION = 1
-_FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # how many lowest bits each version knows
+_FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # how many of the lowest bits each version knows
 _TCP_RIGHTS, _TCP_SINCE = 0b11, 4
 _SCOPES, _SCOPES_SINCE = 0b11, 6
 
@@ -21,13 +21,13 @@ def version() -> int:
     """Return the kernel's version of the interface.
 
     Raises:
-        OSError: it has none, or it is switched off.
+        OSError: the kernel has no Landlock, or it is switched off.
     """
     return syscall(_CREATE_RULESET, 0, 0, _ASK_VERSION)
 
 
-def name() -> str:
-    """Name the layer by its version.
+def landlock_name() -> str:
+    """Return the layer's name, with its version.
 
     Raises:
         OSError: as `version`.
@@ -35,7 +35,7 @@ def name() -> str:
     return f"landlock-{version()}"
 
 
-def install() -> None:
+def restrict_self() -> None:
     """Take every right that the kernel knows from the calling process. `PR_SET_NO_NEW_PRIVS` must be set.
 
     Raises:
@@ -55,8 +55,8 @@ def install() -> None:
         os.close(rules)
 
 
-def denied() -> bool:
-    """Whether a folder that anyone may read cannot be opened (call after `install`)."""
+def denies_opening() -> bool:
+    """Whether a folder that anyone may read cannot be opened (call after `restrict_self`)."""
     try:
         os.close(os.open("/", os.O_RDONLY))
     except PermissionError:

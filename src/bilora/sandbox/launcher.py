@@ -1,4 +1,4 @@
-"""The sandbox as the rest of the house sees it: programs in, outcomes out, in order."""
+"""The sandbox's entry point: programs in, outcomes out, in order."""
 
 from __future__ import annotations
 
@@ -13,32 +13,37 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from bilora.errors import BadData, WeakSandbox
 from bilora.protocols import Progress, no_progress
 from bilora.records import Outcome, Program
 from bilora.sandbox.confinement import Layers, Limits
 from bilora.sandbox.spawning import spawn
-from bilora.sandbox.wire import Channel, Closed
+from bilora.sandbox.wire import Channel, ChannelClosed
+
+if TYPE_CHECKING:
+    from bilora.sandbox.messages import Judgement, LayerReport
 
 _GRACE_S = 15.0
+"""Time that the sandbox's own processes have for their work beyond a program's limits."""
+
 BOUNDS = {"cpu_s": (0.01, 86_400.0), "wall_s": (0.01, 2 * 86_400.0 + 1), "memory_mb": (1, 2**20)}
-"""The limits that a program can have: a day, and a tebibyte."""
+"""Least and most of each limit."""
 _WINDOW = 16
-"""Programs taken from the caller ahead of the one whose outcome is due, a worker."""
+"""Programs taken from the caller ahead of the next outcome, per worker."""
 
 
 class ProcessSandbox:
     """Runs every program in a process of its own, confined by the kernel and judged from outside.
 
-    Implements `protocols.Sandbox`. No more than `workers` programs run at once. `cpu_s` bounds a
-    program's processor time and `wall_s` its whole stay, in seconds; `memory_mb` its address space.
-    A program that ran out of `wall_s` with processor time to spare is tried once more, alone.
+    Implements `protocols.Sandbox`. At most `workers` programs run at once. `cpu_s` limits a program's
+    processor time and `wall_s` its elapsed time, in seconds; `memory_mb` limits its address space.
+    A program that ran out of `wall_s` with processor time to spare is run once more, alone.
 
-    A test that compares with a literal is judged without its expected value ever entering the
-    program's process; `Outcome.isolation` says for how many tests this was so, and what else held.
-    Where the kernel cannot filter system calls that level is `weak`: it has to be asked for by
+    A test that compares with a literal is judged without sending its expected value to the program's
+    process; `Outcome.isolation` names the layers that hold, and counts the asserts decided outside.
+    If the kernel cannot filter system calls, the level is `weak`: that has to be allowed by
     `allow_weak`, and the gate promotes nothing from it.
     """
 
@@ -64,19 +69,19 @@ class ProcessSandbox:
         return self._pool.submit(self._run, program).result()
 
     def run_many(self, programs: Iterable[Program], *, progress: Progress = no_progress) -> Iterator[Outcome]:
-        """Yield one outcome a program, in order; programs are taken only as they are needed."""
-        waiting: deque[Future[Outcome]] = deque()
+        """Yield one outcome per program, in order; programs are taken only as they are needed."""
+        pending: deque[Future[Outcome]] = deque()
         try:
             for program in programs:
-                waiting.append(self._pool.submit(self._run, program))
-                if len(waiting) == self._workers * _WINDOW:
-                    yield waiting.popleft().result()
+                pending.append(self._pool.submit(self._run, program))
+                if len(pending) == self._workers * _WINDOW:
+                    yield pending.popleft().result()
                     progress(1)
-            while waiting:
-                yield waiting.popleft().result()
+            while pending:
+                yield pending.popleft().result()
                 progress(1)
         finally:
-            for future in waiting:
+            for future in pending:
                 future.cancel()
 
     def close(self) -> None:
@@ -93,7 +98,7 @@ class ProcessSandbox:
         self.close()
 
     def layers(self) -> Layers:
-        """Start a worker if none runs yet, and say which layers hold here and why others do not."""
+        """Return which layers hold on this machine and why others do not; starts a worker if none runs yet."""
         worker = self._idle.get()
         try:
             return worker.layers()
@@ -118,7 +123,7 @@ class ProcessSandbox:
 
 
 def _checked(limits: Limits) -> Limits:
-    """Refuse limits that the kernel cannot set, which would look as if it could not confine at all."""
+    """Refuse limits that the kernel cannot set: the failure would look as if it could not confine at all."""
     for field, (least, most) in BOUNDS.items():
         value = getattr(limits, field)
         if not least <= value <= most:  # NaN neither
@@ -143,7 +148,7 @@ class _Worker:
         for _ in range(2):
             try:
                 outcome = self._try(program)
-            except (Closed, TimeoutError, OSError) as error:
+            except (ChannelClosed, TimeoutError, OSError) as error:
                 fault = f"the sandbox's own process failed twice ({type(error).__name__})"
                 self.stop()
                 continue
@@ -173,15 +178,15 @@ class _Worker:
         channel = self._channel or self._start()
         deadline = time.monotonic() + self._limits.wall_s + _GRACE_S
         channel.send(program.model_dump(mode="json"), deadline)
-        told = json.loads(channel.receive(deadline))
-        self.starved = told["starved"]
-        return Outcome.model_validate(told["outcome"])
+        judgement: Judgement = json.loads(channel.receive(deadline))
+        self.starved = judgement["starved"]
+        return Outcome.model_validate(judgement["outcome"])
 
     def _start(self) -> Channel:
         self._process, channel = spawn("referee", self._limits, session=True)
         self._channel = channel
-        told = json.loads(channel.receive(time.monotonic() + _GRACE_S))
-        self._layers = Layers(tuple(told["on"]), told["off"])
+        layers: LayerReport = json.loads(channel.receive(time.monotonic() + _GRACE_S))
+        self._layers = Layers(tuple(layers["on"]), layers["off"])
         if self._layers.level == "weak" and not self._allow_weak:
             why = "; ".join(f"{name}: {reason}" for name, reason in self._layers.off.items())
             raise WeakSandbox(

@@ -1,7 +1,7 @@
-"""A world of its own for the zygote and all it forks: user, process, network, mount, IPC and host name.
+"""Namespaces for the zygote and all its forks: user, process, network, mount, IPC and host name.
 
-Its file system is one empty, read-only folder; its network has no way out, not even to loopback;
-its processes see and signal each other only, and die with the first of them.
+Their file system is one empty, read-only folder; their network has no interface that is up, not even loopback;
+their processes see and signal only each other, and are killed when the first of them ends.
 """
 
 from __future__ import annotations
@@ -26,16 +26,18 @@ _MOUNT_POINT = b"/tmp"  # covered in the new mount namespace only
 
 
 def enter() -> None:
-    """Move into new namespaces; return in a child that is the first process there, while the caller's waits for it.
+    """Enter new namespaces. Return in a child that is the first process there, while the calling process waits for it.
+
+    A child tries it first, so that the calling process is unchanged if it fails.
 
     Raises:
-        OSError: the kernel or its policy does not allow them; the caller's process is as it was.
+        OSError: the kernel or its policy does not allow them.
     """
     trial = os.fork()
     if trial == 0:
         code = 255
         try:
-            _move()
+            _unshare()
             code = 0
         except OSError as error:
             code = error.errno or code
@@ -43,7 +45,7 @@ def enter() -> None:
             os._exit(code)
     if code := os.waitstatus_to_exitcode(os.waitpid(trial, 0)[1]):
         raise OSError(code, f"namespaces: {os.strerror(code)}")
-    _move()
+    _unshare()
     first = os.fork()
     if first:
         for descriptor in (0, 1, 2):
@@ -54,7 +56,8 @@ def enter() -> None:
     call("capset", struct.pack("Ii", _CAPABILITY_VERSION, 0), bytes(24))
 
 
-def _move() -> None:
+def _unshare() -> None:
+    """Move this process to new namespaces, and make an empty folder its root."""
     uid, gid = os.getuid(), os.getgid()
     prctl(PR_SET_DUMPABLE, 1)  # else /proc/self/uid_map belongs to root
     call("unshare", _NEW)
@@ -72,8 +75,8 @@ def _move() -> None:
     os.chdir("/")
 
 
-def denied() -> bool:
-    """Whether nothing of the machine is left to see: no file, no foreign process, no network."""
+def machine_is_hidden() -> bool:
+    """Whether the namespaces hide the machine: no file, no foreign process and no network is left."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("127.0.0.1", 9))

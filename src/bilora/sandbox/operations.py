@@ -1,4 +1,4 @@
-"""What a test that runs elsewhere may do to an object of the program, by name."""
+"""The operations that a test may perform on the program's objects, by name."""
 
 from __future__ import annotations
 
@@ -6,59 +6,63 @@ import dataclasses
 import importlib
 import operator
 import random
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
 
 BASES: tuple[type, ...] = (list, dict, set)
-"""Mutable builtin classes: an object of a class that extends one is held, for its content changes."""
+"""Mutable builtin classes. An object of a class that extends one stays with the program, for its content changes."""
 
 BINARY = (
     *("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "divmod"),
     *("and", "or", "xor", "lshift", "rshift"),
 )
 INPLACE = tuple(f"i{name}" for name in BINARY if name != "divmod")
-DECIDING = (*BINARY, *INPLACE, "lt", "le", "gt", "ge", "contains")
-"""Special methods in which an object meets a value that the test may expect."""
-TELLING = (
+DECISIVE = (*BINARY, *INPLACE, "lt", "le", "gt", "ge", "contains")
+"""Special methods that receive another value, which may be what the test expects: they can decide an assert."""
+NEUTRAL = (
     *("call", "getitem", "setitem", "delitem", "iter", "next", "reversed", "len", "bool", "str", "repr", "hash"),
     *("int", "float", "complex", "bytes", "index", "enter", "exit", "neg", "pos", "abs", "invert", "format", "round"),
     *("aiter", "anext", "aenter", "aexit", "await"),
 )
-"""Special methods that are told nothing of what the test expects, and whose values are data."""
+"""Special methods that never receive what the test expects, and whose values are data."""
+
+_loop: asyncio.AbstractEventLoop | None = None  # asyncio is loaded only for programs that name it
 
 
-def _run(awaitable: Any) -> Any:
-    """Await something, in one event loop for all, which generators of coroutines need."""
+def _run(awaitable: Awaitable[object]) -> object:
+    """Await something in an event loop that all operations share, as asynchronous generators need."""
     global _loop
     if _loop is None:
-        _loop = importlib.import_module("asyncio").new_event_loop()  # only loaded for programs that name it
+        _loop = importlib.import_module("asyncio").new_event_loop()
     return _loop.run_until_complete(_awaited(awaitable))
 
 
-async def _awaited(awaitable: Any) -> Any:
+async def _awaited(awaitable: Awaitable[object]) -> object:
     return await awaitable
 
 
-_loop: Any = None
-
-
-def _content(value: Any) -> Any:
-    """Return what an object of a class that extends a builtin one holds, by the builtin's own methods."""
+def _content(value: Any) -> object:
+    """Return the content of an object whose class extends a builtin one, by the builtin's own methods."""
     base = next(base for base in BASES if isinstance(value, base))
     return dict(dict.items(value)) if base is dict else base(base.__iter__(value))  # type: ignore[attr-defined]
 
 
-OPERATIONS: dict[str, Callable[..., Any]] = {
-    **{name: getattr(operator, f"__{name}__") for name in (
-        "eq", "ne", "lt", "le", "gt", "ge", "contains", "add", "sub", "mul", "truediv", "floordiv", "mod", "pow",
-        "matmul", "and", "or", "xor", "lshift", "rshift", "getitem", "setitem", "delitem", "neg", "pos", "abs",
-        "invert", *INPLACE,
-    )},
-    **{function.__name__: function for function in (
-        getattr, setattr, delattr, dir, iter, next, len, bool, str, repr, hash, int, float, complex, bytes, format,
-        round, reversed, divmod, isinstance, issubclass, aiter,
-        dataclasses.asdict, dataclasses.astuple, dataclasses.is_dataclass, dataclasses.replace,
-    )},
+_OPERATORS = (
+    *("eq", "ne", "lt", "le", "gt", "ge", "contains", "getitem", "setitem", "delitem"),
+    *("neg", "pos", "abs", "invert", *(name for name in BINARY if name != "divmod"), *INPLACE),
+)
+_FUNCTIONS: tuple[Callable[..., object], ...] = (
+    *(getattr, setattr, delattr, dir, isinstance, issubclass),
+    *(iter, next, reversed, aiter, len, bool, str, repr, hash, int, float, complex, bytes, format, round, divmod),
+    *(dataclasses.asdict, dataclasses.astuple, dataclasses.is_dataclass, dataclasses.replace),
+)
+
+REMOTE_OPERATIONS: dict[str, Callable[..., Any]] = {
+    **{name: getattr(operator, f"__{name}__") for name in _OPERATORS},
+    **{function.__name__: function for function in _FUNCTIONS},
     "call": lambda function, *arguments, **keywords: function(*arguments, **keywords),
     "index": operator.index,
     "seed": random.seed,
@@ -69,5 +73,5 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "anext": lambda generator: _run(anext(generator)),
     "aenter": lambda manager: _run(manager.__aenter__()),
     "aexit": lambda manager, *error: _run(manager.__aexit__(*error)),
-}  # fmt: skip
-"""What may be done to an object, by name."""
+}
+"""What each operation does."""

@@ -1,4 +1,4 @@
-"""Which names in tests are the program's."""
+"""Finding the names in tests that refer to the program."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from dataclasses import dataclass
 
 from bilora.sandbox.assertions import parsed
 
-CANDIDATE = "candidate"
-"""What a test may call the function under test, whatever its name is."""
+CANDIDATE_NAME = "candidate"
+"""The name by which a test may refer to the function under test, whatever its own name is."""
 
 
 @dataclass(frozen=True)
-class Names:
-    """Names at a module's top level: those that its code `binds`, and those that it `uses` and does not bind."""
+class TopLevelNames:
+    """Names at a module's top level: those that its code `binds`, and those that it `uses` without binding them."""
 
     binds: frozenset[str]
     uses: frozenset[str]
 
 
-def names(sources: Iterable[str]) -> Names:
-    """Collect the names of sources that share one module, builtins included; what does not parse has none."""
+def names(sources: Iterable[str]) -> TopLevelNames:
+    """Collect the names, builtins included, of sources that share one module; those that do not parse have none."""
     binds: set[str] = set()
     uses: set[str] = set()
     for source in sources:
@@ -33,7 +33,7 @@ def names(sources: Iterable[str]) -> Names:
             _collect(symtable.symtable(source, "<test>", "exec"), binds, uses, top=True)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
-    return Names(frozenset(binds), frozenset(uses - binds))
+    return TopLevelNames(frozenset(binds), frozenset(uses - binds))
 
 
 def _collect(table: symtable.SymbolTable, binds: set[str], uses: set[str], *, top: bool) -> None:
@@ -49,42 +49,42 @@ def _collect(table: symtable.SymbolTable, binds: set[str], uses: set[str], *, to
 
 
 def of_the_program(used: Iterable[str], bound: Iterable[str], code: str) -> set[str]:
-    """Return which of the names that tests use can only come from the program.
+    """Return which of the names that tests use only the program can define.
 
-    A builtin is the program's only if the code visibly defines one of that name, and nothing else that the tests use:
-    then `abs` is what a test compares with, and not what it is about. The code is searched, not parsed: it may be
-    made to be slow or impossible to parse.
+    A builtin's name refers to the program only if the code visibly defines it, and nothing else that the tests use;
+    otherwise `abs` is a tool of the test and not its subject. The code is searched, not parsed, because it may be made
+    to be slow or impossible to parse.
     """
     free = set(used).difference(bound)
     builtin = {name for name in free if hasattr(builtins, name)}
     if not builtin:
         return free
     defined = set(defined_names(code))
-    about_others = CANDIDATE in free or not defined.isdisjoint(free - builtin)
-    return free - (builtin if about_others else builtin - defined)
+    tests_others = CANDIDATE_NAME in free or not defined.isdisjoint(free - builtin)
+    return free - (builtin if tests_others else builtin - defined)
 
 
 def defined_names(code: str) -> list[str]:
     """Return the names that `def`, `class` or an assignment binds at the beginning of a line, in order."""
-    found = re.findall(r"^(?:(?:async[ \t]+)?def|class)[ \t]+(\w+)|^(\w+)[ \t]*(?::[^=\n]*)?=(?!=)", code, re.M)
-    return [function or variable for function, variable in found]
+    matches = re.findall(r"^(?:(?:async[ \t]+)?def|class)[ \t]+(\w+)|^(\w+)[ \t]*(?::[^=\n]*)?=(?!=)", code, re.M)
+    return [function or variable for function, variable in matches]
 
 
 def only_function(code: str) -> str | None:
-    """Return the name of the function that a `check` without a call means: the only one, else the last.
+    """Return the name of the function that a `check` that is not called tests: the only one, else the last.
 
-    One that has a builtin's name is meant only if all have.
+    A function that has a builtin's name is chosen only if all have one.
     """
-    found: list[str] = re.findall(r"^(?:async[ \t]+)?def[ \t]+(\w+)", code, re.M)
-    others = [name for name in found if not hasattr(builtins, name)]
-    return (others or found)[-1] if found else None
+    functions: list[str] = re.findall(r"^(?:async[ \t]+)?def[ \t]+(\w+)", code, re.M)
+    others = [name for name in functions if not hasattr(builtins, name)]
+    return (others or functions)[-1] if functions else None
 
 
 def used_as_modules(sources: Iterable[str], candidates: Iterable[str]) -> set[str]:
-    """Return which names stand for modules of the standard library: tests only take attributes of them."""
-    found = {name for name in candidates if name in sys.stdlib_module_names}
-    if not found:
-        return found
+    """Return which names mean modules of the standard library: tests use only attributes of them."""
+    modules = {name for name in candidates if name in sys.stdlib_module_names}
+    if not modules:
+        return modules
     nodes = [node for source in sources if (tree := parsed(source)) for node in ast.walk(tree)]
     bases = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
-    return found - {node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in bases}
+    return modules - {node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in bases}

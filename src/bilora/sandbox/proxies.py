@@ -1,4 +1,4 @@
-"""Objects of the program as a test sees them: what is done to them happens there, and what comes of it is data."""
+"""Proxies: the program's objects as a test sees them. Operations happen in the program; their results are data."""
 
 from __future__ import annotations
 
@@ -6,27 +6,30 @@ import functools
 import re
 import types
 from collections.abc import Callable, Generator
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from bilora.sandbox.operations import BASES, BINARY, DECIDING, INPLACE, OPERATIONS, TELLING
-from bilora.sandbox.values import Unspeakable, encode
+from bilora.sandbox.operations import BASES, BINARY, DECISIVE, INPLACE, NEUTRAL, REMOTE_OPERATIONS
+from bilora.sandbox.values import NotSerializable, encode_value
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
 
 
 class Undecidable(BaseException):
-    """This test cannot run apart from the program; a test does not catch it by accident."""
+    """This test cannot run outside the program's process; not an Exception, so that a test does not catch it."""
 
 
 class Performer(Protocol):
-    """Does operations on objects of the program; `trusted` is False once one of them could give a verdict."""
+    """Performs operations on the program's objects; `trusted` is False once one of them could decide an assert."""
 
     trusted: bool
 
-    def perform(self, operation: str, /, *arguments: Any, **keywords: Any) -> Any:
-        """Do an operation there and return its value."""
+    def perform(self, operation: str, /, *arguments: object, **keywords: object) -> Any:
+        """Perform an operation in the program and return its value."""
         ...
 
 
-_TYPES: tuple[Any, ...] = (
+_TYPES: tuple[type, ...] = (
     *(types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, types.GeneratorType),
     *(types.CoroutineType, types.AsyncGeneratorType, map, filter, zip, enumerate, reversed),
     *(type(iter([])), type(iter(())), type(iter("")), type(iter(b"")), type(iter(set())), type(iter({}))),
@@ -38,28 +41,35 @@ _BASES = {base.__name__: base for base in BASES}
 
 
 class Remote:
-    """One object of the program, by number; of a class that extends a builtin one, `base` is that one's name."""
+    """Proxy of one object of the program, by number; `base` names the mutable builtin class that its class extends.
+
+    The attributes are declared in `__init__`: the class must have no `__annotations__` of its own to find.
+    """
 
     __slots__ = ("_bilora_base", "_bilora_kind", "_bilora_number", "_bilora_program")
 
     def __init__(self, program: Performer, number: int, kind: str, base: str) -> None:
+        self._bilora_base: str
+        self._bilora_kind: str
+        self._bilora_number: int
+        self._bilora_program: Performer
         for name, value in zip(Remote.__slots__, (base, kind, number, program), strict=True):
             object.__setattr__(self, name, value)
 
-    def __mro_entries__(self, bases: tuple[Any, ...]) -> NoReturn:
+    def __mro_entries__(self, bases: tuple[object, ...]) -> NoReturn:
         raise Undecidable("a class of the test extends one of the program")
 
-    @property  # type: ignore[misc]  # as in unittest.mock: `isinstance` asks it
+    @property  # type: ignore[misc]  # as in unittest.mock: `isinstance` reads it
     def __class__(self) -> type:
-        """The type that it says it is, where Python has one of that name that is no plain data: for `isinstance`."""
+        """The type that the object says it has, if Python has one of that name that is no plain data."""
         return _BASES.get(self._bilora_base) or _KINDS.get(self._bilora_kind) or type(self)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         if name.startswith("_bilora"):
             raise AttributeError(name)
         return self._bilora_program.perform("getattr", self, name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         self._bilora_program.perform("setattr", self, name, value)
 
     def __delattr__(self, name: str) -> None:
@@ -89,87 +99,98 @@ class Remote:
     def __ne__(self, other: object) -> Any:
         return _equal("ne", self, other)
 
-    def __instancecheck__(self, other: Any) -> Any:
-        return _decided_there(self, "isinstance", other, self)
+    def __instancecheck__(self, other: object) -> object:
+        return _perform_untrusted(self, "isinstance", other, self)
 
-    def __subclasscheck__(self, other: Any) -> Any:
-        return _decided_there(self, "issubclass", other, self)
+    def __subclasscheck__(self, other: object) -> object:
+        return _perform_untrusted(self, "issubclass", other, self)
 
-    def _bilora_content(self) -> Any:
+    def _bilora_content(self) -> object:
         return self._bilora_program.perform("content", self)
 
 
-def _equal(operation: str, one: Remote, other: Any) -> Any:
-    """Compare two objects there; to plain data one is equal only if it extends a builtin class, by its content."""
-    if isinstance(other, type) and issubclass(other, Remote):
+def _equal(operation: str, left: Remote, right: object) -> object:
+    """Compare an object of the program with another in the program.
+
+    It equals plain data only if its class extends a builtin class; then the builtin content is compared here.
+    """
+    if isinstance(right, type) and issubclass(right, Remote):
         raise Undecidable("the test compares classes of the program")
-    if one._bilora_base:
-        held = other._bilora_content() if getattr(other, "_bilora_base", "") else other
-        return OPERATIONS[operation](one._bilora_content(), held)
-    if is_remote(other):
-        return _decided_there(one, operation, one, other)
+    if left._bilora_base:
+        content = _content_if_remote(right)
+        return REMOTE_OPERATIONS[operation](left._bilora_content(), content)
+    if is_remote(right):
+        return _perform_untrusted(left, operation, left, right)
     try:
-        encode(other)
-    except Unspeakable:
+        encode_value(right)
+    except NotSerializable:
         raise Undecidable(
-            f"the test compares an object of type {type(other).__name__} with one of the program"
+            f"the test compares an object of type {type(right).__name__} with one of the program"
         ) from None
     return operation == "ne"
 
 
-def _decided_there(remote: Any, operation: str, *arguments: Any) -> Any:
+def _content_if_remote(value: Any) -> object:
+    return value._bilora_content() if getattr(value, "_bilora_base", "") else value
+
+
+def _perform_untrusted(remote: Remote, operation: str, *arguments: object) -> object:
     remote._bilora_program.trusted = False
     return remote._bilora_program.perform(operation, *arguments)
 
 
-def is_remote(value: Any) -> bool:
-    """Whether a value is one of the program's objects, whatever it says its class is."""
-    return type(value) in _MADE
+def is_remote(value: object) -> TypeGuard[Remote]:
+    """Whether a value is a proxy, whatever it says its class is."""
+    return type(value) in _PROXY_CLASSES
 
 
-def proxy_of(value: Any) -> Any:
+def proxy_of(value: object) -> Remote | None:
     """Return the proxy that a value is or has, else None."""
     if is_remote(value):
         return value
-    return vars(value).get("_bilora_remote") if type(value) in _EXTENDED else None
+    if type(value) not in _EXTENDED_CLASSES:
+        return None
+    proxy: Remote | None = vars(value).get("_bilora_remote")
+    return proxy
 
 
-def _telling(name: str) -> Callable[..., Any]:
+def _neutral(name: str) -> Callable[..., object]:
     return lambda self, *arguments: self._bilora_program.perform(name, self, *arguments)
 
 
-def _calling(self: Any, /, *arguments: Any, **keywords: Any) -> Any:
+def _call(self: Remote, /, *arguments: object, **keywords: object) -> object:
     return self._bilora_program.perform("call", self, *arguments, **keywords)
 
 
-def _awaiting(name: str) -> Callable[..., Any]:
-    async def wait(self: Any, *arguments: Any) -> Any:
+def _asynchronous(name: str) -> Callable[..., object]:
+    async def wait(self: Remote, *arguments: object) -> object:
         return self._bilora_program.perform(name, self, *arguments)
 
     return wait
 
 
-def _exit(self: Any, kind: Any, error: Any, trace: Any) -> Any:
-    """Leave a `with` block; if that silences an assert, the program has had a say."""
-    silenced = self._bilora_program.perform("exit", self, kind, error, None)
-    if silenced and isinstance(error, AssertionError):
+def _exit(self: Remote, kind: object, error: object, trace: object) -> object:
+    """Leave a `with` block; where that suppresses an AssertionError, the program has decided an assert."""
+    suppressed = self._bilora_program.perform("exit", self, kind, error, None)
+    if suppressed and isinstance(error, AssertionError):
         self._bilora_program.trusted = False
-    return silenced
+    return suppressed
 
 
-def _await(self: Any) -> Generator[Any, None, Any]:
+def _await(self: Remote) -> Generator[object, None, object]:
     return self._bilora_program.perform("await", self)
     yield  # makes this a generator, as `await` wants
 
 
-def _deciding(name: str, reflected: bool = False) -> Callable[..., Any]:
-    """Do there what could give a verdict. What makes another object of the program, as `v + w` does, has given none.
+def _decisive(name: str, reflected: bool = False) -> Callable[..., object]:
+    """Make a special method that can decide an assert.
 
-    Where a value of the test takes part, only operations that no test compares by make an object without a verdict.
+    It has decided nothing yet if its result is another object of the program, as in `v + w`. With a value of the
+    test as the other operand, that holds only for operations by which no test compares.
     """
     harmless = name.removeprefix("i") in _COMBINING
 
-    def method(self: Any, other: Any) -> Any:
+    def method(self: Remote, other: object) -> object:
         program = self._bilora_program
         value = program.perform(name, *((other, self) if reflected else (self, other)))
         if proxy_of(value) is None or not (harmless or proxy_of(other) is not None):
@@ -179,101 +200,107 @@ def _deciding(name: str, reflected: bool = False) -> Callable[..., Any]:
     return method
 
 
-def _of_content(name: str, reflected: bool = False) -> Callable[..., Any]:
-    """Do here what the builtin class that an object extends does with its content."""
+def _of_content(name: str, reflected: bool = False) -> Callable[..., object]:
+    """Make a special method that applies the one of the builtin class to the object's content, in this process."""
 
-    def method(self: Any, other: Any) -> Any:
+    def method(self: Remote, other: object) -> object:
         if name in INPLACE:
             self._bilora_program.perform(name, self, other)
             return self
-        held = self._bilora_content()
-        other = other._bilora_content() if getattr(other, "_bilora_base", "") else other
-        return OPERATIONS[name](*((other, held) if reflected else (held, other)))
+        content = self._bilora_content()
+        other = _content_if_remote(other)
+        return REMOTE_OPERATIONS[name](*((other, content) if reflected else (content, other)))
 
     return method
 
 
-_OTHERS: dict[str, Callable[..., Any]] = {"call": _calling, "await": _await, "exit": _exit}
+_EXCEPTIONAL: dict[str, Callable[..., object]] = {"call": _call, "await": _await, "exit": _exit}
 
 
-def _special(name: str) -> dict[str, Callable[..., Any]]:
-    """Return the methods that stand for one of the program's special methods."""
-    if name in _OTHERS:
-        return {f"__{name}__": _OTHERS[name]}
+def _special(name: str) -> dict[str, Callable[..., object]]:
+    """Return the methods of a proxy for one special method of the program's class."""
+    if name in _EXCEPTIONAL:
+        return {f"__{name}__": _EXCEPTIONAL[name]}
     if name in ("anext", "aenter", "aexit"):
-        return {f"__{name}__": _awaiting(name)}
-    if name not in DECIDING:
-        return {f"__{name}__": _telling(name)}
-    found = {f"__{name}__": _deciding(name)}
+        return {f"__{name}__": _asynchronous(name)}
+    if name not in DECISIVE:
+        return {f"__{name}__": _neutral(name)}
+    methods = {f"__{name}__": _decisive(name)}
     if name in BINARY:
-        found[f"__r{name}__"] = _deciding(name, reflected=True)
-    return found
+        methods[f"__r{name}__"] = _decisive(name, reflected=True)
+    return methods
 
 
-def _attribute(name: str, self: Any) -> Any:
+def _known(special: list[str]) -> tuple[str, ...]:
+    return tuple(name for name in (*NEUTRAL, *DECISIVE) if name in special)
+
+
+def _attribute(name: str, self: Remote) -> object:
     return self._bilora_program.perform("getattr", self, name)
 
 
+_PROXY_CLASSES: set[type] = set()
+_EXTENDED_CLASSES: set[type] = set()
+
+
 @functools.cache
-def _made(kind: str, base: str, special: tuple[str, ...]) -> type[Remote]:
+def _proxy_class(kind: str, base: str, special: tuple[str, ...]) -> type[Remote]:
     """Make the class of proxies for objects that have these special methods."""
-    methods: dict[str, Any] = {"__slots__": ()}
+    methods: dict[str, object] = {"__slots__": ()}
     if base:
-        methods |= {f"__{name}__": _telling(name) for name in TELLING if hasattr(_BASES[base], f"__{name}__")}
-        methods |= {f"__{name}__": _of_content(name) for name in DECIDING if hasattr(_BASES[base], f"__{name}__")}
+        methods |= {f"__{name}__": _neutral(name) for name in NEUTRAL if hasattr(_BASES[base], f"__{name}__")}
+        methods |= {f"__{name}__": _of_content(name) for name in DECISIVE if hasattr(_BASES[base], f"__{name}__")}
         methods |= {f"__r{name}__": _of_content(name, True) for name in BINARY if f"__{name}__" in methods}
     for name in special:
         if name not in ("repr", "str", "format", "hash"):
             methods |= _special(name)
     for name in ("__doc__", "__module__"):
         methods[name] = property(functools.partial(_attribute, name))
-    made = type(kind, (Remote,), methods)
-    _MADE.add(made)
-    return made
+    proxy_class = type(kind, (Remote,), methods)
+    _PROXY_CLASSES.add(proxy_class)
+    return proxy_class
 
 
-_MADE: set[type] = set()
-_EXTENDED: set[type] = set()
+def make_proxy(program: Performer, number: int, kind: str, special: list[str], base: str) -> Remote:
+    """Make the proxy of an object whose class is named `kind` and has these special methods."""
+    base = base if base in _BASES else ""
+    return _proxy_class(kind, base, _known(special))(program, number, kind, base)
 
 
-def remote(program: Performer, number: int, kind: str, special: list[str], base: str) -> Any:
-    """Make the proxy of an object; a coroutine's is a coroutine, for event loops take nothing else."""
-    known = tuple(name for name in (*TELLING, *DECIDING) if name in special)
-    made = _made(kind, base if base in _BASES else "", known)
-    return made(program, number, kind, base if base in _BASES else "")
+_BY_PLAIN_DATA = ("hash", "lt", "le", "gt", "ge", "contains", "index", "int", "float", "complex", "bool", "bytes")
+"""Special methods that the plain data answers, not the class of the program that extends it."""
 
 
-_HERE = ("hash", "lt", "le", "gt", "ge", "contains", "index", "int", "float", "complex", "bool", "bytes")
-"""Special methods of a class that extends plain data which have no say: the plain data has."""
+class _Extended(Protocol):
+    _bilora_remote: Remote
 
 
 @functools.cache
-def _extension(kind: str, base: type, special: tuple[str, ...]) -> type:
-    """Make a class of values that extend `base` there: compared as `base` here, with their own attributes there."""
+def _extended_class(kind: str, base: type, special: tuple[str, ...]) -> Callable[[object], _Extended]:
+    """Make a class of values that compare as `base` does, and have the attributes of the program's object."""
 
-    def attribute(self: Any, name: str) -> Any:
+    def attribute(self: _Extended, name: str) -> object:
         if name == "_bilora_remote":
             raise AttributeError(name)
         return getattr(self._bilora_remote, name)
 
-    def forward(method: Callable[..., Any]) -> Callable[..., Any]:
+    def forward(method: Callable[..., object]) -> Callable[..., object]:
         return lambda self, /, *arguments, **keywords: method(self._bilora_remote, *arguments, **keywords)
 
-    methods: dict[str, Any] = {"__getattr__": attribute, "__hash__": base.__hash__}
+    methods: dict[str, object] = {"__getattr__": attribute, "__hash__": base.__hash__}
     for name in special:
-        if name not in _HERE:
-            methods |= {one: forward(method) for one, method in _special(name).items()}
-    made = type(kind, (base,), methods)
-    _EXTENDED.add(made)
-    return made
+        if name not in _BY_PLAIN_DATA:
+            methods |= {special_name: forward(method) for special_name, method in _special(name).items()}
+    extended_class = type(kind, (base,), methods)
+    _EXTENDED_CLASSES.add(extended_class)
+    return extended_class
 
 
-def extended(program: Performer, number: int, kind: str, special: list[str], value: Any) -> Any:
+def extend_value(program: Performer, number: int, kind: str, special: list[str], value: object) -> object:
     """Make a value whose class extends that of plain `value` in the program."""
-    if type(value) not in (int, float, complex, str, bytes, tuple, frozenset):
+    base: type = type(value)
+    if base not in (int, float, complex, str, bytes, tuple, frozenset):
         return value
-    known = tuple(name for name in (*TELLING, *DECIDING) if name in special)
-    base: Any = type(value)
-    made = _extension(kind, base, known)(value)
-    made._bilora_remote = remote(program, number, kind, special, "")
-    return made
+    extended = _extended_class(kind, base, _known(special))(value)
+    extended._bilora_remote = make_proxy(program, number, kind, special, "")
+    return extended

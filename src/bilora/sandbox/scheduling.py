@@ -1,10 +1,10 @@
-"""How long a process was ready to run and waited for a core, which a process that sleeps does not."""
+"""How long a process was ready to run but waited for a core; time asleep does not count."""
 
 from __future__ import annotations
 
 
 def waiting_s(pid: int) -> float | None:
-    """Return the seconds that a process waited for a core, or None where they are not counted.
+    """Return the seconds that a process waited for a core, or None if the system does not count them.
 
     Source: the second field of /proc/PID/schedstat, in nanoseconds (kernel documentation, sched-stats).
     """

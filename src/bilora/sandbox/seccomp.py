@@ -1,7 +1,7 @@
-"""The system calls that a candidate may make: compute, allocate, tell the time, answer. No open, no process, no socket.
+"""The system calls that a candidate may make: compute, allocate, read the time, reply. No open, no process, no socket.
 
-A filter in the kernel's BPF (seccomp(2)); everything that is not listed fails with EPERM. The
-references of MBPP, all 974, need no more than this.
+A filter in the kernel's BPF (seccomp(2)): every call that is not listed fails with EPERM. All references of MBPP
+run with these calls.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _AARCH64 = {
     "mremap": 216, "mmap": 222, "mprotect": 226, "madvise": 233, "getrandom": 278, "rseq": 293,
 }  # fmt: skip
 ALLOWED = {"x86_64": _X86_64, "aarch64": _AARCH64}
-"""By machine: name and number of each call."""
+"""By machine: the allowed calls, by name and number."""
 
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, |JGE|K, BPF_RET|K
@@ -49,7 +49,7 @@ class _Program(ctypes.Structure):
 
 
 @functools.cache
-def program(machine: str) -> bytes:
+def assemble_filter(machine: str) -> bytes:
     """Assemble the filter for a machine.
 
     Raises:
@@ -58,52 +58,53 @@ def program(machine: str) -> bytes:
     if machine not in ALLOWED:
         raise OSError(errno.ENOTSUP, f"no table of system calls for {machine}")
     numbers = set(ALLOWED[machine].values())
-    flips = [number for number in range(max(numbers) + 2) if (number in numbers) != (number - 1 in numbers)]
-    steps = [
-        _step(_LOAD, _ARCHITECTURE),
-        _step(_EQUAL, _AUDIT_ARCH[machine], yes=1),
-        _step(_RETURN, _KILL),
-        _step(_LOAD, _NUMBER),
-        *_search(flips, False),
+    bounds = [number for number in range(max(numbers) + 2) if (number in numbers) != (number - 1 in numbers)]
+    instructions = [
+        _instruction(_LOAD, _ARCHITECTURE),
+        _instruction(_EQUAL, _AUDIT_ARCH[machine], yes=1),
+        _instruction(_RETURN, _KILL),
+        _instruction(_LOAD, _NUMBER),
+        *_search(bounds, False),
     ]
-    return b"".join(steps)
+    return b"".join(instructions)
 
 
-def _step(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
+def _instruction(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
     return struct.pack("HBBI", code, yes, no, value)
 
 
-def _search(flips: list[int], allowed: bool) -> list[bytes]:
-    """Find by halves where a number lies among those at which the answer changes; below the first it is `allowed`.
+def _search(bounds: list[int], allowed: bool) -> list[bytes]:
+    """Write a binary search of a call's number among the bounds between ranges of allowed and refused calls.
 
-    On installing a filter the kernel follows it for every system call that it has, so its depth is what costs.
+    Numbers below the first bound are `allowed` or not; each bound changes that. When a filter is installed the kernel
+    evaluates it for every system call that it has, so its depth decides how long that takes.
     """
-    if not flips:
-        return [_step(_RETURN, _ALLOW if allowed else _REFUSE)]
-    middle = len(flips) // 2
-    below = _search(flips[:middle], allowed)
-    above = _search(flips[middle + 1 :], allowed != (middle % 2 == 0))
-    return [_step(_AT_LEAST, flips[middle], yes=len(below)), *below, *above]
+    if not bounds:
+        return [_instruction(_RETURN, _ALLOW if allowed else _REFUSE)]
+    middle = len(bounds) // 2
+    below = _search(bounds[:middle], allowed)
+    above = _search(bounds[middle + 1 :], allowed != (middle % 2 == 0))
+    return [_instruction(_AT_LEAST, bounds[middle], yes=len(below)), *below, *above]
 
 
-def name() -> str:
-    """Name the filter of this machine by what it lets through."""
-    return f"seccomp-{hashlib.sha256(program(platform.machine())).hexdigest()[:8]}"
+def seccomp_name() -> str:
+    """Return the layer's name, with a hash of this machine's filter."""
+    return f"seccomp-{hashlib.sha256(assemble_filter(platform.machine())).hexdigest()[:8]}"
 
 
-def install() -> None:
-    """Filter the calling process for ever. `PR_SET_NO_NEW_PRIVS` must be set.
+def install_filter() -> None:
+    """Filter the calling process's system calls from now on. `PR_SET_NO_NEW_PRIVS` must be set.
 
     Raises:
         OSError: the kernel refused, or has no such filter.
     """
-    instructions = program(platform.machine())
+    instructions = assemble_filter(platform.machine())
     filtered = _Program(len(instructions) // 8, instructions)
     prctl(PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(filtered))
 
 
-def denied() -> bool:
-    """Whether opening a file, forking and making a socket fail for want of permission (call after `install`)."""
+def denies_calls() -> bool:
+    """Whether opening a file, forking and making a socket are not permitted (call after `install_filter`)."""
     import socket
 
     for forbidden in (lambda: os.open("/", os.O_RDONLY), os.fork, socket.socket):

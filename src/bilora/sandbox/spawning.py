@@ -1,4 +1,4 @@
-"""Starting the sandbox's own processes: by exec, so that no memory of the parent comes along."""
+"""Starting the sandbox's own processes: by exec, so that they have no memory of the parent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bilora.sandbox.wire import Channel
 
 _SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bare.py")  # noqa: PTH100, PTH118, PTH120
 _PYTHON = ("-P", "-s", "-S", "-B")
-"""What -I means, save that PYTHONHASHSEED is read: so sets are ordered alike on every run."""
+"""As -I, except that PYTHONHASHSEED is read, so that sets have the same order on every run."""
 _ENVIRONMENT = {"LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
 
 
@@ -25,8 +25,8 @@ def spawn(
     """Start a process with a fixed environment and one descriptor, the other end of the channel.
 
     Args:
-        kind: of a zygote.
-        session: whether it leads a session of its own, to be killed as one group.
+        kind: the `ForkKind` of a zygote.
+        session: whether it leads a new session, so that it can be killed as one group.
     """
     ours, theirs = socket.socketpair()
     with theirs:

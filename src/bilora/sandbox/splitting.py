@@ -1,4 +1,4 @@
-"""Cutting an assert in two: what the candidate must compute, and what it must never see."""
+"""Splitting an assert into the expression that the candidate computes, and the value that it must never see."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import builtins
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 _CALLABLE = (
     *("bool", "int", "float", "complex", "str", "bytes", "list", "tuple", "set", "frozenset", "dict"),
@@ -16,12 +15,12 @@ _CALLABLE = (
 """Builtins that turn plain data into plain data."""
 
 _MIXING = ("max", "min", "sum")
-"""Of these, those whose arguments meet each other."""
+"""Of these, those that combine or compare their arguments."""
 
 _METHODS = frozenset(
     name for kind in (str, bytes, int, float, complex, list, tuple, set, frozenset, dict) for name in dir(kind)
 )
-"""Methods of plain data, which a class that extends it may override to say what a test wants to hear."""
+"""Methods of plain data. A class that extends it may override them to return what a test expects."""
 
 _VERDICTS = (ast.Compare, ast.BoolOp)
 _NAMESPACE = {"__builtins__": {name: getattr(builtins, name) for name in _CALLABLE}}
@@ -32,23 +31,23 @@ _PLAIN = (
 
 
 @dataclass(frozen=True)
-class Split:
-    """`check(value of expression, expected)` decides; only `expression` travels to the candidate.
+class SplitAssert:
+    """An assert that `check(value of expression, expected)` decides; only `expression` is sent to the candidate.
 
-    `names` are all names in it, whatever they stand for.
+    `names` are all names in the expression, whatever they refer to.
     """
 
     expression: str
-    expected: Any
-    check: Callable[[Any, Any], bool]
+    expected: object
+    check: Callable[[object, object], bool]
     names: frozenset[str]
 
 
-def split(test: str) -> Split | None:
-    """Split `assert EXPRESSION == EXPECTED`, or return None if the test has another form.
+def split_assert(test: str) -> SplitAssert | None:
+    """SplitAssert `assert EXPRESSION == EXPECTED`, or return None if the test has another form.
 
-    EXPECTED is a side made of literals and of calls of harmless builtins on them; with `is`, one of
-    None, True and False. A message after the comparison is passed over.
+    EXPECTED is the side that consists of literals and of calls of harmless builtins on them; with `is`, it is one
+    of None, True and False. A message after the comparison is ignored.
     """
     try:
         body = ast.parse(test.strip()).body
@@ -66,47 +65,49 @@ def split(test: str) -> Split | None:
             continue
         try:
             value = eval(compile(ast.Expression(expected), "<expected>", "eval"), dict(_NAMESPACE))
-        except Exception:  # the assert fails by itself; the candidate's process will say how
+        except Exception:  # the assert fails by itself, and shows how where it is run
             return None
         names = frozenset(node.id for node in ast.walk(expression) if isinstance(node, ast.Name))
-        return Split(_source(test.strip(), expression), value, check, names)
+        return SplitAssert(_source(test.strip(), expression), value, check, names)
     return None
 
 
-def _check(comparison: ast.cmpop, expected: ast.expr) -> Callable[[Any, Any], bool] | None:
+def _check(comparison: ast.cmpop, expected: ast.expr) -> Callable[[object, object], bool] | None:
     if isinstance(comparison, ast.Eq):
         return operator.eq
     if isinstance(comparison, ast.Is) and isinstance(expected, ast.Constant):
-        return operator.is_ if any(expected.value is one for one in (None, True, False)) else None
+        return operator.is_ if any(expected.value is single for single in (None, True, False)) else None
     return None
 
 
 def _source(test: str, expression: ast.expr) -> str:
-    """Return an expression as the test has it, if it is on one line, else written anew, which is slower."""
+    """Return an expression's source: from the test if it is on one line, else unparsed, which is slower."""
     if expression.lineno == expression.end_lineno == 1:
         return test.encode()[expression.col_offset : expression.end_col_offset].decode()
     return ast.unparse(expression)
 
 
 def _is_data(expression: ast.expr) -> bool:
-    """Whether an expression only asks the program and puts what it gives in another form.
+    """Whether an expression only calls the program and converts what that returns.
 
-    A comparison or a calculation with what it gives could hold the expected value, and is not left to its process:
-    `f(1) == 2`, though it gives a truth value. The arguments of its own functions may be anything else.
+    A comparison or a calculation with what it returns could contain the expected value, so its process must not run
+    it: `f(1) == 2` is refused though its value is a bool. The arguments of the program's functions may be anything.
     """
     match expression:
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=keywords) if name in _CALLABLE:
-            together: list[ast.expr] = [one for one in arguments if isinstance(one, ast.List | ast.Tuple)]
+            combined: list[ast.expr] = [
+                argument for argument in arguments if isinstance(argument, ast.List | ast.Tuple)
+            ]
             if name in _MIXING and len(arguments) > 1:
-                together = arguments
-            if any(isinstance(node, ast.Call) for one in together for node in ast.walk(one)):
+                combined = arguments
+            if any(isinstance(node, ast.Call) for argument in combined for node in ast.walk(argument)):
                 return False
-            return all(map(_is_data, [*arguments, *(one.value for one in keywords)]))
+            return all(map(_is_data, [*arguments, *(keyword.value for keyword in keywords)]))
         case ast.Call(func=ast.Attribute(attr=name), args=[_, *_]) if name in _METHODS:
             return False  # as in `f(1).startswith('x')`
         case ast.Call(func=function, args=arguments, keywords=keywords):
-            decided = any(isinstance(one, _VERDICTS) for one in (*arguments, *(one.value for one in keywords)))
-            return not decided and _is_data(function)
+            values = (*arguments, *(keyword.value for keyword in keywords))
+            return not any(isinstance(value, _VERDICTS) for value in values) and _is_data(function)
         case ast.Attribute(value=value) | ast.Subscript(value=value) | ast.Starred(value=value):
             return _is_data(value)
         case ast.List(elts=items) | ast.Tuple(elts=items):

@@ -1,11 +1,12 @@
-"""The process that runs a test: as confined as the program, and apart from it.
+"""The process that runs a test: as confined as the program's, and separate from it.
 
-The program's names stand in the test for calls of the program's process; what comes back is data, and what the
-test expects never goes there.
+In the test, the program's names are proxies that call the program's process. What comes back is data, and what the
+test expects is never sent there.
 """
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import dataclasses
 import inspect
@@ -16,19 +17,23 @@ import sys
 import types
 import unittest
 import unittest.mock
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from bilora.sandbox import assertions, instrumentation, program_names
 from bilora.sandbox.confinement import Layers, Limits, confine
 from bilora.sandbox.isolation import isolated
 from bilora.sandbox.proxies import Remote, Undecidable, is_remote
-from bilora.sandbox.remote import Program
-from bilora.sandbox.values import Unspeakable
+from bilora.sandbox.remote import RemoteProgram
+from bilora.sandbox.values import NotSerializable
 from bilora.sandbox.wire import Channel
 
+if TYPE_CHECKING:
+    from bilora.sandbox.messages import CandidateReply, TestReport
+
+_T = TypeVar("_T")
 _SHOWN_CHARS = 100
-_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+_OPERATORS: dict[str, Callable[..., object]] = {
     "Eq": lambda a, b: a == b,
     "NotEq": lambda a, b: a != b,
     "Lt": lambda a, b: a < b,
@@ -42,8 +47,8 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-def live(descriptor: int, limits: Limits, layers: Layers) -> NoReturn:
-    """Confine this freshly forked process, then run what the referee sends, until it is killed."""
+def run_tester(descriptor: int, limits: Limits, layers: Layers) -> NoReturn:
+    """Confine this newly forked process, then run the tests that the referee sends, until it is killed."""
     channel = isolated(descriptor)
     confine(limits, layers)
     channel.send("confined")
@@ -54,29 +59,29 @@ def live(descriptor: int, limits: Limits, layers: Layers) -> NoReturn:
 
 
 class _Recorder:
-    """Counts the asserts that say something of the program, and those of them that were decided here."""
+    """Counts the asserts about the program, and those of them that were decided in this process."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: RemoteProgram) -> None:
         self._program = program
         self.counted = self.outside = 0
         self.fault = ""
 
     def begin(self) -> int:
-        """Note where an assert begins: how many operations the program had done."""
+        """Return how many operations the program has performed before an assert."""
         return self._program.operations
 
-    def compare(self, began: int, kind: str, left: Any, right: Any, text: str, mentions: bool) -> bool:
+    def compare(self, began: int, kind: str, left: object, right: object, text: str, mentions: bool) -> bool:
         """Decide an assert that compares two values."""
         holds = bool(_OPERATORS[kind](left, right))
         other = f", not {_shown(right)}" if kind in ("Eq", "Is") else ""
         return self._decided(began, holds, mentions, lambda: f"assert {text} gave {_shown(left)}{other}")
 
-    def decide(self, began: int, value: Any, text: str, mentions: bool) -> bool:
+    def decide(self, began: int, value: object, text: str, mentions: bool) -> bool:
         """Decide any other assert."""
         return self._decided(began, bool(value), mentions, lambda: f"assert {text} gave {_shown(value)}")
 
-    def expected(self, began: int, value: Any, mentions: bool) -> Any:
-        """Note that what a test expects has happened, else an exception would have been raised before."""
+    def expected(self, began: int, value: object, mentions: bool) -> object:
+        """Count an expectation of the test that was met: otherwise an exception would have been raised before."""
         self._decided(began, True, mentions, str)
         return value
 
@@ -91,10 +96,10 @@ class _Recorder:
 
 
 def _failure(recorder: _Recorder) -> type[AssertionError]:
-    """Make what unittest raises where an assert does not hold: it is noted, whoever catches it."""
+    """Make the class that unittest raises if an assert does not hold; it is noted even if the test catches it."""
 
     class Failure(AssertionError):
-        def __init__(self, *arguments: Any) -> None:
+        def __init__(self, *arguments: object) -> None:
             super().__init__(*arguments)
             recorder.fault = recorder.fault or _described(AssertionError(*arguments))
 
@@ -106,27 +111,26 @@ class _Tester:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._program = Program(self._exchange)
+        self._program = RemoteProgram(self._exchange)
         self._recorder = _Recorder(self._program)
         self._module = types.ModuleType("__main__")
-        self._names: dict[str, Any] = self._module.__dict__
+        self._names = self._module.__dict__
         self._subject = instrumentation.Subject(())
         self._fresh: list[str] = []
-        self._meant: Any = None
-        self._waiting: list[tuple[int, Any]] = []
+        self._candidate: object = None
 
-    def begin(self, setup: str, names: list[str], modules: list[str], candidate: str) -> dict[str, Any]:
+    def begin(self, setup: str, names: list[str], modules: list[str], candidate: str) -> TestReport:
         """Bind the program's names, then run the setup.
 
         Args:
-            names: what the tests use and only the program can have.
-            modules: what the tests use as a module of the standard library.
-            candidate: the function that a `check` without a call is for.
+            names: those that the tests use and only the program can define.
+            modules: modules of the standard library that the tests use without importing them.
+            candidate: the function that is passed to a `check` that no test calls.
         """
         sys.modules["__main__"] = self._module
         unittest.main = lambda *_, **__: None  # type: ignore[assignment]  # test cases are run one by one
         seed = random.seed
-        random.seed = lambda *given: (seed(*given), self._program.perform("seed", *given))[0]
+        random.seed = lambda *arguments: (seed(*arguments), self._program.perform("seed", *arguments))[0]
         unittest.mock._patch.__enter__ = _patched(unittest.mock._patch.__enter__)  # type: ignore[method-assign]
         unittest.TestCase.failureException = _failure(self._recorder)
         for name in ("asdict", "astuple", "is_dataclass", "replace"):
@@ -140,37 +144,37 @@ class _Tester:
             }
         )
 
-        def start() -> None:
+        def bind() -> None:
             for module in modules:
                 self._names[module] = __import__(module)
-            found, self._fresh = self._program.bind(sorted({*names, *filter(None, [candidate])}))
-            self._meant = found.get(candidate)
+            bound, self._fresh = self._program.bind(sorted({*names, *filter(None, [candidate])}))
+            self._candidate = bound.get(candidate)
             if candidate not in names:
-                found.pop(candidate, None)
-            if self._meant is not None:
-                found.setdefault(program_names.CANDIDATE, self._meant)
-            self._names.update(found)
-            self._subject = instrumentation.Subject(found)
+                bound.pop(candidate, None)
+            if self._candidate is not None:
+                bound.setdefault(program_names.CANDIDATE_NAME, self._candidate)
+            self._names.update(bound)
+            self._subject = instrumentation.Subject(bound)
 
-        begun = self._attempt(start)
-        if begun["passed"]:
-            # The setup ran beside the program before; what keeps it from running here is no fault of the program's.
+        report = self._attempt(bind)
+        if report["passed"]:
+            # The setup ran in the program's process before; that it cannot run here is no fault of the program.
             prepared = self._attempt(lambda: self._execute(setup))
-            begun["inside"] = prepared["inside"] or prepared["detail"]
-        return begun
+            report["inside"] = prepared["inside"] or prepared["detail"]
+        return report
 
-    def run(self, test: str, called: list[str]) -> dict[str, Any]:
-        """Run one test; what it defines for a test runner, and that is not in `called`, is run as well."""
+    def run(self, test: str, called: list[str]) -> TestReport:
+        """Run one test, and the entry points that it defines for a test runner, unless they are in `called`."""
 
         def run() -> None:
-            tree = self._execute(test)
-            for node in assertions.entry_points(tree):
+            for node in assertions.entry_points(self._execute(test)):
                 if node.name not in called:
                     self._run_entry(node.name)
 
         return self._attempt(run)
 
-    def _execute(self, source: str) -> Any:
+    def _execute(self, source: str) -> ast.Module:
+        """Run a source with instrumented asserts; return its tree without them."""
         tree = assertions.parsed(source)
         if tree is None:
             compile(source, "<test>", "exec", dont_inherit=True)  # raises what is wrong with it
@@ -179,30 +183,30 @@ class _Tester:
             instrumentation.instrumented(tree, self._subject, self._fresh), "<test>", "exec", dont_inherit=True
         )
         exec(code, self._names)
-        return assertions.parsed(source)
+        return assertions.parsed(source) or tree
 
     def _run_entry(self, name: str) -> None:
         entry = self._names[name]
         if isinstance(entry, type):
             (_run_case if issubclass(entry, unittest.TestCase) else _run_methods)(entry)
             return
-        if name == assertions.CHECK and self._meant is None:
+        if name == assertions.CHECK_FUNCTION and self._candidate is None:
             raise NameError("check(candidate) is not called, and the program defines no function")
-        result = entry(self._meant) if name == assertions.CHECK else entry()
+        result = entry(self._candidate) if name == assertions.CHECK_FUNCTION else entry()
         if inspect.iscoroutine(result):
             asyncio.run(result)
 
-    def _attempt(self, deed: Callable[[], Any]) -> dict[str, Any]:
-        """Do something that may fail in any way, and report how it went and what was counted meanwhile."""
+    def _attempt(self, action: Callable[[], object]) -> TestReport:
+        """Run something that may fail in any way; report how it went and which asserts were counted."""
         recorder = self._recorder
         counted, outside, recorder.fault = recorder.counted, recorder.outside, ""
         inside, detail = "", ""
         try:
-            deed()
+            action()
         except Undecidable as error:
             inside = str(error)
-        except (Unspeakable, AssertionError) as error:
-            detail = recorder.fault or (str(error) if isinstance(error, Unspeakable) else _described(error))
+        except (NotSerializable, AssertionError) as error:
+            detail = recorder.fault or (str(error) if isinstance(error, NotSerializable) else _described(error))
         except BaseException as error:
             detail = _described(error)
         detail = detail or recorder.fault
@@ -214,19 +218,20 @@ class _Tester:
             "outside": recorder.outside - outside,
         }
 
-    def _exchange(self, question: dict[str, Any]) -> dict[str, Any]:
+    def _exchange(self, question: Mapping[str, object]) -> CandidateReply:
         nonce = secrets.token_hex(16)
         self._channel.send({"ask": {"id": nonce, **question}})
         reply = json.loads(self._channel.receive())
         if not isinstance(reply, dict) or reply.get("id") != nonce:
-            raise Unspeakable("was answered out of turn")
-        return reply
+            raise NotSerializable("was answered out of turn")
+        claimed: CandidateReply = reply  # type: ignore[assignment]  # RemoteProgram survives other parts too
+        return claimed
 
 
-def _patched(enter: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Let `unittest.mock.patch` replace standard output alone: the rest would have to be replaced in the program."""
+def _patched(enter: Callable[[unittest.mock._patch[_T]], _T]) -> Callable[[unittest.mock._patch[_T]], _T]:
+    """Let `unittest.mock.patch` replace standard output only: all else would have to be replaced in the program."""
 
-    def patch(self: Any) -> Any:
+    def patch(self: unittest.mock._patch[_T]) -> _T:
         if self.attribute not in ("stdout", "stderr"):
             raise Undecidable(f"the test replaces {self.attribute}")
         return enter(self)
@@ -235,7 +240,7 @@ def _patched(enter: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _run_case(case: type[unittest.TestCase]) -> None:
-    """Run the methods of a test case; the first fault is raised."""
+    """Run the methods of a test case and raise the first fault."""
     result = unittest.TestResult()
     unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
     for _, trace in (*result.failures, *result.errors):
@@ -245,27 +250,28 @@ def _run_case(case: type[unittest.TestCase]) -> None:
 
 
 def _run_methods(tests: type) -> None:
-    """Run the methods of a test class as pytest does: each on an object of its own."""
+    """Run the methods of a test class as pytest does: each on a new object."""
     for name in [name for name in vars(tests) if name.startswith("test")]:
-        one = tests()
+        instance = tests()
         for part in ("setup_method", name, "teardown_method"):
-            if hasattr(one, part):
-                result = getattr(one, part)()
+            if hasattr(instance, part):
+                result = getattr(instance, part)()
                 if inspect.iscoroutine(result):
                     asyncio.run(result)
 
 
-def _same(a: Any, b: Any) -> bool:
+def _same(a: object, b: object) -> bool:
+    """Decide `a is b`, where that can be known from outside the program."""
     if is_remote(a) and is_remote(b):
         a._bilora_program.trusted = False
         return a is b
-    classes = any(isinstance(one, type) and issubclass(one, Remote) for one in (a, b))
-    if not classes and any(one is None or one is ... or isinstance(one, bool | type) for one in (a, b)):
+    classes = any(isinstance(value, type) and issubclass(value, Remote) for value in (a, b))
+    if not classes and any(value is None or value is ... or isinstance(value, bool | type) for value in (a, b)):
         return a is b
     raise Undecidable("the test asks whether two objects are one")
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     try:
         return repr(value)[:_SHOWN_CHARS]
     except BaseException:

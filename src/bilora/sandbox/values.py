@@ -8,47 +8,49 @@ import datetime
 import decimal
 import fractions
 import types
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bilora.sandbox.messages import Json
 
 MAX_NODES = 200_000
-MAX_DEPTH = 60
+MAX_NESTING = 60
 MAX_BITS = 200_000
 
 
-class Unspeakable(Exception):
-    """The value, or the claim to be one, is not plain data within the bounds."""
+class NotSerializable(Exception):
+    """A value, or data that claims to describe one, is not plain data within the bounds."""
 
 
-Foreign = Callable[[Any, Any], Any]
-"""Writes an object that is no plain data, given the plain value that it extends or None; returns what is sent."""
-Readers = dict[str, Callable[[Any], Any]]
-"""By tag: how to rebuild what a `Foreign` wrote."""
+WriteObject = Callable[[object, "Json"], "Json"]
+"""Writes an object that is no plain data, given the plain value that it extends (as JSON) or None."""
+Readers = dict[str, Callable[[Any], object]]
+"""By tag: rebuilds what a `WriteObject` wrote, from a payload that may be anything."""
 
 _COLLECTIONS: dict[type, str] = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset"}
-_SCALARS: dict[type, tuple[str, Callable[[Any], str]]] = {
+_SCALARS: dict[type, tuple[str, Callable[..., str]]] = {
     int: ("int", lambda value: hex(_bounded(int.__index__(value)))),
     float: ("float", float.hex),
     bytes: ("bytes", bytes.hex),
     bytearray: ("bytearray", bytearray.hex),
 }
-_BUILDERS: dict[str, Callable[[list[Any]], Any]] = {
+_BUILDERS: dict[str, Callable[[list[object]], object]] = {
     "list": list,
     "tuple": tuple,
     "set": set,
     "frozenset": frozenset,
 }
-_READERS: dict[str, Callable[[str], Any]] = {
+_READERS: dict[str, Callable[[str], object]] = {
     "int": lambda text: _bounded(int(text, 16)),
     "float": float.fromhex,
     "bytes": bytes.fromhex,
     "bytearray": bytearray.fromhex,
 }
 
-# The standard library's own value types, by identity of the type: what a class of the program overrides has no say.
-# Each is taken apart into plain data and put together again, so that Python's own `==` decides.
-_Parts = Callable[[Any], Any]
-_EXACT: dict[type, tuple[str, _Parts]] = {
+# The standard library's own value types, by the exact type, so methods that a subclass overrides are never called.
+# Each is taken apart into plain data and rebuilt from it, so Python's own `==` decides.
+_EXACT: dict[type, tuple[str, Callable[..., Any]]] = {
     fractions.Fraction: ("fraction", lambda value: [value.numerator, value.denominator]),
     decimal.Decimal: ("decimal", str),
     type({}.keys()): ("keys", list),
@@ -70,9 +72,9 @@ _EXACT: dict[type, tuple[str, _Parts]] = {
     datetime.timedelta: ("timedelta", lambda value: [value.days, value.seconds, value.microseconds]),
 }
 _RAW = ("decimal", "text", "bytes", "date", "time", "datetime")
-"""Tags whose payload is text that is sent as it is."""
+"""Tags whose payload is a text that is sent unchanged."""
 
-_EXACT_READERS: dict[str, Callable[[Any], Any]] = {
+_EXACT_READERS: dict[str, Callable[[Any], object]] = {
     "fraction": lambda parts: fractions.Fraction(*parts),
     "decimal": decimal.Decimal,
     "mapping": dict,
@@ -91,37 +93,37 @@ _EXACT_READERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def encode(value: Any, foreign: Foreign | None = None) -> Any:
+def encode_value(value: object, write_object: WriteObject | None = None) -> Json:
     """Turn a value into JSON-ready data.
 
     An instance of a subclass (a named tuple, an enumeration of integers) is sent as the builtin value that it
-    extends, so no method that it overrides, `__eq__` above all, has a say. The standard library's own value
-    types are sent as what Python calls equal to them.
+    extends, so no method that it overrides, `__eq__` above all, is called. The standard library's own value
+    types are sent as values that Python calls equal to them.
 
     Args:
-        foreign: writes what is no plain data; without it such an object is refused.
+        write_object: writes objects that are no plain data; without it they are refused.
 
     Raises:
-        Unspeakable: another type occurs in it, or it is too large, too deep or cyclic.
+        NotSerializable: another type occurs in it, or it is too large, too deep or cyclic.
     """
-    return _Encoder(foreign).encode(value, 0)
+    return _Encoder(write_object).encode(value, 0)
 
 
-def decode(tagged: Any, readers: Readers | None = None) -> Any:
-    """Rebuild the value that `encode` described, trusting nothing about `tagged`.
+def decode_value(tagged: object, readers: Readers | None = None) -> Any:
+    """Rebuild the value that `encode_value` described, trusting nothing about `tagged`.
 
     Raises:
-        Unspeakable: `tagged` is not something that `encode` would write.
+        NotSerializable: `tagged` is not something that `encode_value` would write.
     """
     try:
         return _Decoder(readers or {}).decode(tagged, 0)
     except (ValueError, TypeError, OverflowError, KeyError, ArithmeticError, RecursionError) as error:
-        raise Unspeakable(f"a malformed reply ({type(error).__name__})") from None
+        raise NotSerializable(f"a malformed reply ({type(error).__name__})") from None
 
 
 def _bounded(value: int) -> int:
     if value.bit_length() > MAX_BITS:
-        raise Unspeakable(f"an integer of {value.bit_length()} bits")
+        raise NotSerializable(f"an integer of {value.bit_length()} bits")
     return value
 
 
@@ -130,36 +132,37 @@ class _Counter:
         self._nodes = 0
 
     def visit(self, depth: int) -> None:
+        """Count one node, and refuse the value if it has too many or is nested too deeply."""
         self._nodes += 1
         if self._nodes > MAX_NODES:
-            raise Unspeakable(f"a value of more than {MAX_NODES} parts")
-        if depth > MAX_DEPTH:
-            raise Unspeakable(f"a value nested deeper than {MAX_DEPTH}")
+            raise NotSerializable(f"a value of more than {MAX_NODES} parts")
+        if depth > MAX_NESTING:
+            raise NotSerializable(f"a value nested deeper than {MAX_NESTING}")
 
 
 class _Encoder(_Counter):
-    def __init__(self, foreign: Foreign | None) -> None:
+    def __init__(self, write_object: WriteObject | None) -> None:
         super().__init__()
-        self._foreign = foreign
+        self._write_object = write_object
 
-    def encode(self, value: Any, depth: int) -> Any:
+    def encode(self, value: object, depth: int) -> Json:
         self.visit(depth)
         if value is None or value is True or value is False:
             return value
         kind = type(value)
         if kind is str:
-            return value
+            return value  # type: ignore[return-value]  # `isinstance` would also accept subclasses
         if kind in _EXACT:
             return self._exact(value, depth)
         for base in kind.__mro__:
             if base is str or base in _SCALARS or base is complex or base in _COLLECTIONS or base is dict:
                 plain = self._plain(value, base, depth)
-                return self._foreign(value, plain) if self._foreign and base is not kind else plain
-        if self._foreign:
-            return self._foreign(value, None)
-        raise Unspeakable(f"an object of type {kind.__name__}")
+                return self._write_object(value, plain) if self._write_object and base is not kind else plain
+        if self._write_object:
+            return self._write_object(value, None)
+        raise NotSerializable(f"an object of type {kind.__name__}")
 
-    def _plain(self, value: Any, base: type, depth: int) -> Any:
+    def _plain(self, value: Any, base: type, depth: int) -> Json:
         """Write the builtin value of type `base` that `value` is, by that type's own methods."""
         if base is str:
             return str.__str__(value)
@@ -171,21 +174,21 @@ class _Encoder(_Counter):
             return ["complex", [exact.real.hex(), exact.imag.hex()]]
         if base is dict:
             return ["dict", self._pairs(dict.items(value), depth)]
-        items: Any = base.__iter__(value)  # type: ignore[attr-defined]
+        items: Iterable[object] = base.__iter__(value)  # type: ignore[attr-defined]
         return [_COLLECTIONS[base], [self.encode(item, depth + 1) for item in items]]
 
-    def _exact(self, value: Any, depth: int) -> Any:
+    def _exact(self, value: object, depth: int) -> Json:
         tag, parts = _EXACT[type(value)]
         payload = parts(value)
-        if tag == "default" and not self._foreign:
-            payload[0] = None  # what it would make is no part of its value
+        if tag == "default" and not self._write_object:
+            payload[0] = None  # the default factory is no part of its value
         if tag in _RAW:
             return [tag, payload]
         if isinstance(payload, dict):
             return [tag, self._pairs(payload.items(), depth)]
         return [tag, [self.encode(item, depth + 1) for item in payload]]
 
-    def _pairs(self, pairs: Any, depth: int) -> list[Any]:
+    def _pairs(self, pairs: Iterable[tuple[object, object]], depth: int) -> Json:
         return [[self.encode(key, depth + 1), self.encode(item, depth + 1)] for key, item in pairs]
 
 
@@ -194,7 +197,7 @@ class _Decoder(_Counter):
         super().__init__()
         self._readers = readers
 
-    def decode(self, tagged: Any, depth: int) -> Any:
+    def decode(self, tagged: Any, depth: int) -> object:
         self.visit(depth)
         if tagged is None or isinstance(tagged, bool | str):
             return tagged
@@ -215,7 +218,7 @@ class _Decoder(_Counter):
         return _BUILDERS[tag](parts) if tag in _BUILDERS else _EXACT_READERS[tag](parts)
 
 
-def _text(payload: Any) -> str:
+def _text(payload: object) -> str:
     if not isinstance(payload, str) or len(payload) > MAX_BITS:
         raise ValueError("not a text of bounded length")
     return payload

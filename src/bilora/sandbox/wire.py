@@ -6,23 +6,22 @@ import json
 import socket
 import struct
 import time
-from typing import Any
 
 MAX_BYTES = 4_000_000
 """The longest frame that is accepted from a candidate."""
 
 _CREDENTIALS = struct.Struct("3i")
-"""Process, user and group, as unix(7) sends them along with a message."""
+"""Process, user and group, as unix(7) passes them with a message."""
 _CREDENTIALS_SPACE = socket.CMSG_SPACE(_CREDENTIALS.size)
 _SCM_CREDENTIALS = getattr(socket, "SCM_CREDENTIALS", None)  # Linux has them
 
 
-class Closed(Exception):
+class ChannelClosed(Exception):
     """The other end hung up."""
 
 
 class TooLarge(Exception):
-    """The other end announced more than is accepted."""
+    """The other end announced a longer frame than is accepted."""
 
 
 class Channel:
@@ -31,20 +30,20 @@ class Channel:
     def __init__(self, end: socket.socket) -> None:
         self._end = end
 
-    def send(self, message: Any, deadline: float | None = None) -> None:
+    def send(self, message: object, deadline: float | None = None) -> None:
         """Send one message.
 
         Raises:
-            Closed: nobody reads any more.
+            ChannelClosed: the other end hung up.
             TimeoutError: the deadline passed.
         """
         self.forward(json.dumps(message).encode(), deadline)
 
     def forward(self, data: bytes, deadline: float | None = None) -> None:
-        """Send one message that is JSON already, unread.
+        """Send one message that is already JSON.
 
         Raises:
-            Closed: nobody reads any more.
+            ChannelClosed: the other end hung up.
             TimeoutError: the deadline passed.
         """
         self._wait_until(deadline)
@@ -57,7 +56,7 @@ class Channel:
         """Receive one message, still as JSON: the caller decides where it is safe to parse it.
 
         Raises:
-            Closed: the other end hung up.
+            ChannelClosed: the other end hung up.
             TooLarge: the message is longer than `limit` bytes.
             TimeoutError: the deadline passed.
         """
@@ -70,7 +69,7 @@ class Channel:
         """Give the other end a copy of an open descriptor.
 
         Raises:
-            Closed: nobody is there to take it.
+            ChannelClosed: the other end hung up.
         """
         try:
             socket.send_fds(self._end, [b"d"], [descriptor])
@@ -81,20 +80,20 @@ class Channel:
         """Wait for a descriptor and return it.
 
         Raises:
-            Closed: the other end hung up.
+            ChannelClosed: the other end hung up.
         """
         _, descriptors, _, _ = socket.recv_fds(self._end, 1, 1)
         if not descriptors:
-            raise Closed
+            raise ChannelClosed
         return descriptors[0]
 
     def receive_first(self, deadline: float | None = None) -> int | None:
-        """Receive the other end's first message and return its sender's process id, as it is known here.
+        """Receive the other end's first message and return its sender's process id in this process's namespace.
 
-        None where the system does not say. `pass_credentials` has to be called before the message is sent.
+        None if the system does not pass it. `pass_credentials` has to be called before the message is sent.
 
         Raises:
-            Closed: the other end hung up.
+            ChannelClosed: the other end hung up.
             TimeoutError: the deadline passed.
         """
         self._wait_until(deadline)
@@ -104,13 +103,13 @@ class Channel:
             raise _translated(error) from None
         head += self._read(4 - len(head), deadline) if head else b""
         if not head:
-            raise Closed
+            raise ChannelClosed
         self._read(int.from_bytes(head, "big"), deadline)
         pids = [_CREDENTIALS.unpack(data)[0] for _, kind, data in extra if kind == _SCM_CREDENTIALS]
         return pids[0] if pids and pids[0] else None
 
     def pass_credentials(self) -> None:
-        """Have the system say who sends what is received here, where it can."""
+        """Have the system pass the sender's process id with each message received here, if it can."""
         if _SCM_CREDENTIALS is not None:
             self._end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 
@@ -127,13 +126,13 @@ class Channel:
             except OSError as error:
                 raise _translated(error) from None
             if not piece:
-                raise Closed
+                raise ChannelClosed
             data += piece
         return bytes(data)
 
     def _wait_until(self, deadline: float | None) -> None:
         if deadline is None:
-            if self._end.gettimeout() is not None:  # setting it anew is a system call that candidates lack
+            if self._end.gettimeout() is not None:  # setting it is a system call that candidates lack
                 self._end.settimeout(None)
             return
         remaining = deadline - time.monotonic()
@@ -143,4 +142,4 @@ class Channel:
 
 
 def _translated(error: OSError) -> Exception:
-    return TimeoutError() if isinstance(error, TimeoutError) else Closed()
+    return TimeoutError() if isinstance(error, TimeoutError) else ChannelClosed()

@@ -1,6 +1,6 @@
 """The process that candidates are forked from.
 
-It has the standard library loaded and has never seen a test, so neither has what it forks.
+It has the standard library loaded and has never seen a test, so its forks have not seen one either.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ import re
 import signal
 import time
 from collections.abc import Callable
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from bilora.sandbox import namespaces
 from bilora.sandbox.confinement import Layers, Limits, become_nobody, guard, kill_children, probe
-from bilora.sandbox.wire import Channel, Closed
+from bilora.sandbox.wire import Channel, ChannelClosed
 
-Kind = Literal["candidate", "library", "tester"]
-"""What a zygote is for: programs, programs that import rarer modules, or tests."""
+if TYPE_CHECKING:
+    from bilora.sandbox.messages import Ending, LayerReport
+
+ForkKind = Literal["candidate", "library", "tester"]
+"""What a zygote forks processes for: programs, programs that import rarer modules, or tests."""
 
 _COMMON = """
     array ast base64 bisect calendar cmath collections copy dataclasses datetime decimal enum fractions
@@ -39,11 +42,11 @@ _FURTHER = """
     encodings.punycode encodings.raw_unicode_escape encodings.rot_13 encodings.unicode_escape encodings.utf_16
     encodings.utf_16_be encodings.utf_16_le encodings.utf_32 encodings.utf_8_sig encodings.zlib_codec
 """
-"""What programs can import even where the library's files cannot be read by an unprivileged user.
+"""Modules that programs can import even where an unprivileged user cannot read the library's files.
 
-Every module of the standard library that is of use to code which only computes; what its functions ask of the
-system is refused as ever: `threading` can be imported, and starts no thread. A process forks more slowly the
-more it has loaded, so only the common modules are loaded for programs that name none of the others.
+These are the standard library's modules that are useful to code which only computes. System calls of theirs are
+refused as usual: `threading` can be imported, but starts no thread. A process forks more slowly the more it has
+loaded, so only the common modules are loaded for programs that name none of the others.
 """
 _MODULES = "|".join(
     sorted({re.escape(part) for name in _FURTHER.split() for part in name.split(".")} - {*_COMMON.split(), "os"})
@@ -53,63 +56,67 @@ _RARER = re.compile(
     r"|\basync\b|\bcodecs\b|\.(?:en|de)code\(\s*['\"](?!utf-?8|ascii|latin)"
 )
 
-
 _HINTS = ("import", "async", "code")
-"""Without one of these there is nothing for that pattern to find; they are looked for faster."""
+"""Without one of these in it a source cannot match that pattern; they are found faster."""
 
 
-def kind_for(*sources: str) -> Kind:
+def kind_for(*sources: str) -> ForkKind:
     """Return the zygote for a program: one with the whole library if a text names, or seems to name, a rarer module."""
     named = (source for source in sources if any(hint in source for hint in _HINTS))
     return "library" if any(_RARER.search(source) for source in named) else "candidate"
 
 
-def serve(referee: Channel, limits: Limits, kind: Kind) -> None:
-    """Shut itself in, say how well, then fork a process onto each socket that the referee hands over."""
-    live = _load(kind)
+def run_zygote(referee: Channel, limits: Limits, kind: ForkKind) -> None:
+    """Confine this process, send how, then fork a process for each socket that the referee hands over."""
+    run = _load(kind)
     time.localtime()  # reads the time zone while files can be read
-    layers = _enclosed(limits)
+    layers = _confine_zygote(limits)
     guard()
-    referee.send({"on": layers.on, "off": layers.off})
+    report: LayerReport = {"on": [*layers.on], "off": {**layers.off}}
+    referee.send(report)
     gc.collect()
     gc.freeze()
-    with contextlib.suppress(Closed):
+    with contextlib.suppress(ChannelClosed):
         while True:
-            _raise(referee, live, limits, layers)
+            _fork_candidate(referee, run, limits, layers)
     kill_children()
 
 
-def _load(kind: Kind) -> Callable[[int, Limits, Layers], NoReturn]:
-    """Import what programs may use, and keep it from hooking into fork.
+def _load(kind: ForkKind) -> Callable[[int, Limits, Layers], NoReturn]:
+    """Import the modules that programs may use, and keep them from registering hooks for fork.
 
-    A hook would run again in every fork: threading's takes as long as the fork itself, and random's would let the
-    same program come out differently from run to run.
+    A hook would run again in every fork: threading's takes as long as the fork itself, and random's would make the
+    same program end differently from run to run.
 
     Returns:
-        What a freshly forked process does with the descriptor that it is given.
+        The function that a newly forked process runs, given the descriptor of its socket.
     """
     register, os.register_at_fork = os.register_at_fork, lambda **_: None
     try:
         for name in (_COMMON + ("" if kind == "candidate" else _FURTHER)).split():
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
-        role = importlib.import_module(f"bilora.sandbox.{'tester' if kind == 'tester' else 'candidate'}")
+        if kind == "tester":
+            from bilora.sandbox.tester import run_tester as run
+        else:
+            from bilora.sandbox.candidate import run_candidate as run
     finally:
         os.register_at_fork = register
     if kind != "candidate":
-        importlib.import_module("bilora.sandbox.coroutines").install()
+        from bilora.sandbox.coroutines import set_computing_event_loop
+
+        set_computing_event_loop()
     importlib.import_module("random").seed(0)
-    live: Callable[[int, Limits, Layers], NoReturn] = role.live
-    return live
+    return run
 
 
-def _enclosed(limits: Limits) -> Layers:
-    """Enter namespaces where they are allowed, and try the layers that each candidate will add."""
+def _confine_zygote(limits: Limits) -> Layers:
+    """Enter namespaces where they are allowed, and test the layers that each candidate will add."""
     why = ""
     try:
         become_nobody()
         namespaces.enter()
-        if not namespaces.denied():
+        if not namespaces.machine_is_hidden():
             why = "they were entered and hid nothing"
     except OSError as error:
         why = str(error)
@@ -119,24 +126,27 @@ def _enclosed(limits: Limits) -> Layers:
     return Layers(("namespaces", *inner.on), inner.off)
 
 
-def _raise(referee: Channel, live: Callable[[int, Limits, Layers], NoReturn], limits: Limits, layers: Layers) -> None:
+def _fork_candidate(
+    referee: Channel, run: Callable[[int, Limits, Layers], NoReturn], limits: Limits, layers: Layers
+) -> None:
+    """Fork one process, wait until the referee wants it ended, and report how it ended."""
     descriptor = referee.take_over()
     pid = os.fork()
     if pid == 0:
         try:
-            live(descriptor, limits, layers)
+            run(descriptor, limits, layers)
         finally:
             os._exit(1)
     os.close(descriptor)
     try:
         referee.receive()
     finally:
-        ending = _bury(pid)
+        ending = _kill_fork(pid)
     referee.send(ending)
 
 
-def _bury(pid: int) -> dict[str, Any]:
-    """Kill a fork and all that it started; say how it ended, and whether it had ended by itself."""
+def _kill_fork(pid: int) -> Ending:
+    """Kill a fork and every process that it started; return how it ended."""
     gone = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     for kill in (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError, PermissionError):
