@@ -1,9 +1,9 @@
-"""The cost of different adapters in one batch.
+"""Throughput of a batch whose sequences use different adapters.
 
     python perf/engines.py [--shape nano|half-billion] [--engines torch llamacpp] [--rounds 7] [--tokens 48]
 
-Rounds are interleaved, so that a machine that slows down slows all of them; printed are medians and ratios.
-`half-billion` has Qwen2.5-0.5B's sizes with random weights in bf16. One answer at a time: perf/inference.py.
+Rounds are interleaved, so that a slowdown of the machine affects all of them alike; it prints medians and ratios.
+`half-billion` has the shape of Qwen2.5-0.5B with random bf16 weights. Batch size 1: perf/inference.py.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SYSTEMS = ("base", "codegen", "docstring")
 def engines(
     name: str, base: Base, folders: dict[str, Path], place: Path, quantization: Quantization
 ) -> list[LocalEngine]:
-    """Return the engine without adapters and with them."""
+    """Return the engine without adapters and the engine with adapters."""
     if name == "llamacpp":
         from bilora.inference.llamacpp.engine import LlamaEngine
 
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def measure(engine: LocalEngine, bare: LocalEngine, options: argparse.Namespace) -> None:
-    """Run the rounds of one engine and print them."""
+    """Run the rounds of one engine and print medians and ratios."""
     request = Request(
         "r", (Message(role="user", content=PROMPT),), SamplingParams(max_tokens=options.tokens, ignore_eos=True)
     )

@@ -1,9 +1,9 @@
-"""Speed per token while the waiting thread keeps its OpenMP pool, and after it has released it.
+"""Decode speed with and without an idle OpenMP pool in the thread that waits for the answer.
 
     python perf/openmp.py [--base models/nano] [--rounds 7] [--tokens 100]
 
-The embedded base in 32 bit, one answer at a time and eight in a batch; rounds are interleaved. Printed are medians,
-and how often a step's threads went to sleep.
+The embedded base in float32, at batch sizes 1 and 8, in interleaved rounds. It prints medians of tokens per second
+and of voluntary context switches per step.
 """
 
 from __future__ import annotations
@@ -44,28 +44,28 @@ def measured(engine: TorchEngine, rows: int, tokens: int) -> tuple[float, float]
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default="models/nano")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--tokens", type=int, default=100)
     chosen = parser.parse_args()
     engine = TorchEngine(load_base(Base(id=chosen.base, dtype="float32")), {}, batch_size=8)
-    ways: dict[str, Callable[[], None]] = {"kept": keep_pool, "released": release_openmp_threads}
+    policies: dict[str, Callable[[], None]] = {"kept": keep_pool, "released": release_openmp_threads}
     found: dict[tuple[int, str], list[tuple[float, float]]] = defaultdict(list)
     for turn in range(1 + chosen.rounds):
         for rows in (1, 8):
-            for way, what in ways.items():
+            for policy, what in policies.items():
                 engine_module.release_openmp_threads = what
                 pair = measured(engine, rows, chosen.tokens)
                 if turn:  # the first one warms up
-                    found[rows, way].append(pair)
+                    found[rows, policy].append(pair)
     print(f"{torch.get_num_threads()} threads, {chosen.rounds} rounds\n")
-    print("| answers at a time | OpenMP pool | tokens/s | of kept | sleeps per step |\n|---:|---|---:|---:|---:|")
-    for (rows, way), pairs in found.items():
+    print("| batch size | OpenMP pool | tokens/s | of kept | sleeps per step |\n|---:|---|---:|---:|---:|")
+    for (rows, policy), pairs in found.items():
         speed, sleeps = (statistics.median(column) for column in zip(*pairs, strict=True))
         ratio = statistics.median(own / kept for (own, _), (kept, _) in zip(pairs, found[rows, "kept"], strict=True))
-        print(f"| {rows} | {way} | {speed:.0f} | {ratio:.2f} | {sleeps:.1f} |")
+        print(f"| {rows} | {policy} | {speed:.0f} | {ratio:.2f} | {sleeps:.1f} |")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.checkout import change_task, shell_in
+from support.checkouts import change_task, shell_in
 from support.chromium import BROWSER
 
 from bilora.app.conversation import MAX_QUESTION_CHARS

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
+
+from support.fakes import FakeEngine
 
 from bilora.evaluation.run import evaluate, rounds
 from bilora.params import Benchmark, Generation, PassAtK
-from bilora.protocols import Progress, Referees, no_progress
-from bilora.records import Completion, Sample, Scored
+from bilora.protocols import Referees
+from bilora.records import Sample, Scored
 from bilora.requests import Request
 from bilora.sandbox import ProcessSandbox
 from bilora.tasks.codegen import TASK as CODEGEN
@@ -20,31 +22,6 @@ SETTINGS = Benchmark(
 )
 
 
-class Recorder:
-    """Answers every request with the same text and remembers what it was asked."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.asked: list[Request] = []
-
-    def generate(
-        self, system: str, requests: Sequence[Request], *, progress: Progress = no_progress
-    ) -> list[Completion]:
-        self.asked += requests
-        return [
-            Completion(
-                sample_id=request.sample_id,
-                system=system,
-                text=self.text,
-                prompt_tokens=1,
-                output_tokens=1,
-                latency_s=0.1,
-                finish="stop",
-            )
-            for request in requests
-        ]
-
-
 def questions(sample: Callable[..., Sample]) -> list[Sample]:
     shown = [sample("codegen", number) for number in range(5)]
     return [
@@ -54,7 +31,7 @@ def questions(sample: Callable[..., Sample]) -> list[Sample]:
 
 
 def asked(sample: Callable[..., Sample]) -> tuple[list[Scored], list[Request]]:
-    test, engine = questions(sample), Recorder("def add(items):\n    return [item + 1 for item in items]")
+    test, engine = questions(sample), FakeEngine("def add(items):\n    return [item + 1 for item in items]")
     with ProcessSandbox(workers=1) as sandbox:
         rows = evaluate(
             CODEGEN,
@@ -65,7 +42,7 @@ def asked(sample: Callable[..., Sample]) -> tuple[list[Scored], list[Request]]:
             seed=7,
             referees=Referees(sandbox=sandbox),
         )
-    return rows, engine.asked
+    return rows, [request for _, request in engine.requests]
 
 
 def test_every_round_is_asked_as_often_as_params_say(sample: Callable[..., Sample]) -> None:
@@ -85,8 +62,10 @@ def test_hidden_means_that_no_prompt_shows_a_test_and_all_are_run(sample: Callab
 
 def test_further_answers_are_drawn_with_seeds_of_their_own(sample: Callable[..., Sample]) -> None:
     _, requests = asked(sample)
-    assert {(request.temperature, request.seed) for request in requests[:8]} == {(0.0, 7)}
-    assert [(request.temperature, request.seed) for request in requests[8:]] == [(0.7, 7)] * 3 + [(0.7, 8)] * 3
+    assert {(request.sampling.temperature, request.sampling.seed) for request in requests[:8]} == {(0.0, 7)}
+    assert [(request.sampling.temperature, request.sampling.seed) for request in requests[8:]] == [(0.7, 7)] * 3 + [
+        (0.7, 8)
+    ] * 3
 
 
 def test_a_task_whose_answers_are_not_run_is_asked_once(sample: Callable[..., Sample]) -> None:

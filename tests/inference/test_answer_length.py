@@ -8,7 +8,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import pytest
-from support.cast import SMOKE, ask, prompts
+from support.sample_adapters import SMOKE, chat_request, prompts
 
 from bilora.bases.loading import Loaded, load_base, load_tokenizer, stop_ids
 from bilora.inference.detokenizer import IncrementalDetokenizer
@@ -40,7 +40,7 @@ def eos_ids_of(loaded: Loaded) -> list[int]:
 def ending(another_smoke: Loaded, tmp_path_factory: pytest.TempPathFactory) -> Ending:
     """The smoke base with the tokens of its own answer as end tokens, except the first four."""
     engine, usual = TorchEngine(another_smoke, {}, batch_size=8), set(eos_ids_of(another_smoke))
-    asked = [ask(text, TOKENS, ignore_eos=True) for text in prompts(20)]
+    asked = [chat_request(text, TOKENS, ignore_eos=True) for text in prompts(20)]
     for request, (_, ids, _) in zip(asked, answered(engine, *asked), strict=True):
         if ids[4] not in ids[:4] and not set(ids[:4]) & usual:
             folder = tmp_path_factory.mktemp("ending") / "models"
@@ -83,21 +83,21 @@ def answered(engine: BatchedEngine[Any], *requests: Request) -> list[tuple[Compl
 
 
 def test_an_ignored_end_token_is_a_token_like_others(engine: BatchedEngine[Any], ending: Ending) -> None:
-    [(short, _, _)] = answered(engine, ask(ending.text, TOKENS))
+    [(short, _, _)] = answered(engine, chat_request(ending.text, TOKENS))
     assert (short.output_tokens, short.finish) == (5, "stop")
-    [(made, ids, tokens)] = answered(engine, ask(ending.text, TOKENS, ignore_eos=True, logprobs=1))
+    [(made, ids, tokens)] = answered(engine, chat_request(ending.text, TOKENS, ignore_eos=True, logprobs=1))
     assert (made.output_tokens, made.finish) == (TOKENS, "length")
     assert ids[4] in ending.eos_ids
     assert made.text == engine._tokenizer.decode(ids, skip_special_tokens=True)
     assert made.text.startswith(short.text) and made.text != short.text
     assert len(tokens) == TOKENS and tokens[4].top == ((tokens[4].text, tokens[4].logprob),)
-    (whole,) = engine.generate("base", [ask(ending.text, TOKENS, ignore_eos=True)])
+    (whole,) = engine.generate("base", [chat_request(ending.text, TOKENS, ignore_eos=True)])
     assert (whole.text, whole.output_tokens, whole.finish) == (made.text, TOKENS, "length")
 
 
 def test_the_last_token_is_text_even_if_it_is_an_ignored_end_token(engine: BatchedEngine[Any], ending: Ending) -> None:
-    (made,) = engine.generate("base", [ask(ending.text, 5, ignore_eos=True)])
-    [(streamed, ids, _)] = answered(engine, ask(ending.text, 5, ignore_eos=True))
+    (made,) = engine.generate("base", [chat_request(ending.text, 5, ignore_eos=True)])
+    [(streamed, ids, _)] = answered(engine, chat_request(ending.text, 5, ignore_eos=True))
     assert ids[-1] in ending.eos_ids
     assert made.text == streamed.text == engine._tokenizer.decode(ids, skip_special_tokens=True)
     assert made.finish == streamed.finish == "length"
@@ -108,11 +108,9 @@ def test_before_min_tokens_no_end_token_is_chosen(
     engine: BatchedEngine[Any], ending: Ending, temperature: float
 ) -> None:
     def made(least: int) -> list[list[int]]:
+        sampling: dict[str, Any] = {"min_tokens": least, "temperature": temperature}
         seeds = range(8 if temperature else 1)
-        asked = [
-            ask(ending.text, TOKENS, min_tokens=least, temperature=temperature, seed=seed, frequency_penalty=seed / 4)
-            for seed in seeds
-        ]
+        asked = [chat_request(ending.text, TOKENS, **sampling, seed=seed, frequency_penalty=seed / 4) for seed in seeds]
         return [ids for _, ids, _ in answered(engine, *asked)]
 
     assert min(map(len, made(0))) <= 20
@@ -123,7 +121,7 @@ def test_before_min_tokens_no_end_token_is_chosen(
 
 def test_max_tokens_end_an_answer_in_any_case(engine: BatchedEngine[Any], ending: Ending) -> None:
     for least in (12, 20):
-        [(made, ids, _)] = answered(engine, ask(ending.text, 12, min_tokens=least))
+        [(made, ids, _)] = answered(engine, chat_request(ending.text, 12, min_tokens=least))
         assert (len(ids), made.output_tokens, made.finish) == (12, 12, "length")
         assert not set(ids) & ending.eos_ids
 
@@ -132,13 +130,13 @@ def test_max_tokens_end_an_answer_in_any_case(engine: BatchedEngine[Any], ending
 def test_the_token_after_min_tokens_may_end_the_answer(
     engine: BatchedEngine[Any], ending: Ending, least: int, ends: bool
 ) -> None:
-    [(_, ids, _)] = answered(engine, ask(ending.text, TOKENS, min_tokens=least))
+    [(_, ids, _)] = answered(engine, chat_request(ending.text, TOKENS, min_tokens=least))
     assert (len(ids) == 5) is ends
 
 
 def test_neighbours_in_the_batch_end_as_they_did(engine: BatchedEngine[Any], ending: Ending) -> None:
     limits: list[dict[str, Any]] = [{}, {"min_tokens": TOKENS}, {"ignore_eos": True}, {}]
-    asked = [ask(ending.text, TOKENS, **limit) for limit in limits]
+    asked = [chat_request(ending.text, TOKENS, **limit) for limit in limits]
     made = [one for one, _, _ in answered(engine, *asked)]
     assert [one.output_tokens for one in made] == [5, TOKENS, TOKENS, 5]
     assert made[0].text == made[3].text != made[1].text != made[2].text
@@ -147,8 +145,8 @@ def test_neighbours_in_the_batch_end_as_they_did(engine: BatchedEngine[Any], end
 
 
 def test_logprobs_are_the_models_own_however_the_choice_was_limited(engine: BatchedEngine[Any], ending: Ending) -> None:
-    [(_, _, plain)] = answered(engine, ask(ending.text, TOKENS, ignore_eos=True, logprobs=2))
-    [(_, _, limited)] = answered(engine, ask(ending.text, TOKENS, min_tokens=10, logprobs=2))
+    [(_, _, plain)] = answered(engine, chat_request(ending.text, TOKENS, ignore_eos=True, logprobs=2))
+    [(_, _, limited)] = answered(engine, chat_request(ending.text, TOKENS, min_tokens=10, logprobs=2))
     assert [token.logprob for token in limited[:4]] == pytest.approx([token.logprob for token in plain[:4]], abs=1e-4)
     assert [text for text, _ in limited[4].top] == [text for text, _ in plain[4].top]
     assert limited[4].logprob < limited[4].top[0][1] == pytest.approx(plain[4].logprob, abs=1e-4)
@@ -157,7 +155,7 @@ def test_logprobs_are_the_models_own_however_the_choice_was_limited(engine: Batc
 @pytest.mark.parametrize("streamed", [True, False])
 def test_a_stop_string_within_min_tokens_is_text(engine: BatchedEngine[Any], ending: Ending, streamed: bool) -> None:
     def made(**sampling: Any) -> Completion:
-        request = ask(ending.text, 30, ignore_eos=True, **sampling)
+        request = chat_request(ending.text, 30, ignore_eos=True, **sampling)
         return answered(engine, request)[0][0] if streamed else engine.generate("base", [request])[0]
 
     whole = made(min_tokens=30)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from support.cast import SMOKE, ask
+from support.sample_adapters import SMOKE, chat_request
 
 from bilora.errors import BadData
 from bilora.inference.engines import ENGINES, EngineOptions, load_local_engine
@@ -27,7 +27,7 @@ def test_params_accept_the_names_of_the_engines() -> None:
 def test_a_name_loads_its_engine(tmp_path: Path) -> None:
     engine = load_local_engine("torch", SMOKE, {}, options(tmp_path))
     assert isinstance(engine, TorchEngine)
-    assert engine.generate("base", [ask("sum", 2, ignore_eos=True)])[0].output_tokens == 2
+    assert engine.generate("base", [chat_request("sum", 2, ignore_eos=True)])[0].output_tokens == 2
 
 
 def test_an_unknown_name_is_refused_with_those_that_there_are(tmp_path: Path) -> None:

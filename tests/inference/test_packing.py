@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from support.cast import SMOKE, Cast
+from support.sample_adapters import SMOKE, SampleAdapters
 from torch.nn import Linear
 
 from bilora.bases.loading import load_base
@@ -39,14 +39,16 @@ def test_it_multiplies_as_the_plain_layer_does(rows: int, bias: bool, max_packed
 
 
 @pytest.mark.usefixtures("always")
-def test_a_packed_base_with_an_adapter_scores_as_the_plain_one(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_packed_base_with_an_adapter_scores_as_the_plain_one(
+    sample_adapters: SampleAdapters, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ids = torch.arange(3, 43)[None]
     scores = []
     for packed in (False, True):
         loaded = load_base(SMOKE_16, training=False) if packed else _plain(monkeypatch)
         assert loaded.mode.endswith("packed for oneDNN") is packed
         lora = StackedLora(loaded.model)
-        adapter = read_adapter("codegen", cast.folders["codegen"], loaded.model)
+        adapter = read_adapter("codegen", sample_adapters.folders["codegen"], loaded.model)
         with torch.inference_mode(), lora.active([adapter]):
             scores.append(loaded.model(ids).logits.float())
     torch.testing.assert_close(scores[1], scores[0], rtol=0.05, atol=0.1)

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 import torch
-from support.cast import ask, prompts
+from support.sample_adapters import chat_request, prompts
 
 from bilora.inference.sampling import apply_penalties
 from bilora.inference.torch.engine import TorchEngine
@@ -27,8 +27,8 @@ def test_penalties_are_taken_off_what_the_answer_holds() -> None:
 @pytest.mark.parametrize("penalty", ["frequency_penalty", "presence_penalty"])
 def test_a_penalised_row_repeats_less_and_its_neighbours_are_what_they_were(mixed: TorchEngine, penalty: str) -> None:
     texts = prompts(8)
-    plain = [ask(text, LONG) for text in texts]
-    penalised = [ask(text, LONG, **{penalty: 2.0}) for text in texts]
+    plain = [chat_request(text, LONG) for text in texts]
+    penalised = [chat_request(text, LONG, **{penalty: 2.0}) for text in texts]
     expected = mixed.generate("codegen", plain)
     made = mixed.generate_mixed(
         [("codegen", request) for pair in zip(plain, penalised, strict=True) for request in pair]

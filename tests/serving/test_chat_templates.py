@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from openai import BadRequestError, OpenAI
-from support.cast import SMOKE, TOKENS
-from support.serving_running import KEY, serving
+from support.running_server import KEY, serving
+from support.sample_adapters import SMOKE, TOKENS
 
 from bilora.bases.loading import load_base
 from bilora.bases.prompt import encode_prompt

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from support.checkout import ROOT
+from support.checkouts import ROOT
 
 from bilora.bases.loading import base_revision, load_base, stop_ids
 from bilora.errors import PreflightFailed

@@ -86,7 +86,7 @@ class RatingInput:
 
 
 @dataclass
-class Question:
+class UserQuestion:
     """One question and the answers of all systems to it."""
 
     task: str
@@ -112,7 +112,7 @@ def escape_markdown(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()#+!|<>~$])", r"\\\1", text)
 
 
-def stream_answer(engine: Streamer, task: Task, question: Question, answer: Answer) -> Generator[str, None, None]:
+def stream_answer(engine: Streamer, task: Task, question: UserQuestion, answer: Answer) -> Generator[str, None, None]:
     """Yield the answer's whole text so far after every piece, and store it in `answer`."""
     generation = question.generation
     request = Request(answer.id, task.messages(question.prompt), generation.sampling())

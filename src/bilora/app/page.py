@@ -10,8 +10,8 @@ import streamlit as st
 from bilora.app.conversation import (
     Answer,
     Offer,
-    Question,
     RatingInput,
+    UserQuestion,
     escape_markdown,
     question_problem,
     stream_answer,
@@ -21,7 +21,7 @@ from bilora.errors import BiloraError
 from bilora.params import Generation
 from bilora.tasks.task import Task
 
-OnRating = Callable[[Question, Answer, RatingInput], str]
+OnRating = Callable[[UserQuestion, Answer, RatingInput], str]
 """Stores a rating durably and returns its id, or raises."""
 
 _ADAPTER, _BASE, _BOTH = "adapter", "base", "side by side"
@@ -49,7 +49,7 @@ def draw_page(
         generation: each task's generation settings.
         on_rating: stores a rating.
     """
-    history: list[Question] = st.session_state.setdefault("history", [])
+    history: list[UserQuestion] = st.session_state.setdefault("history", [])
     st.html(_STYLE)
     st.title("BiLoRA", anchor=False)
     st.caption(f"{offer.base}, {offer.place}. Answers are made by small adapters; check them before you use them.")
@@ -72,7 +72,7 @@ def draw_page(
         if problem := question_problem(typed):
             st.warning(problem)
         else:
-            question = Question(task.name, typed, task.ask(typed), generation[task.name])
+            question = UserQuestion(task.name, typed, task.ask(typed), generation[task.name])
             history.append(question)
             _ask(offer, task, question, {_ADAPTER: [task.name], _BASE: ["base"], _BOTH: [task.name, "base"]}[choice])
             st.rerun()
@@ -86,7 +86,7 @@ def draw_error(error: BiloraError) -> None:
 
 def draw_history(tasks: Mapping[str, Task], on_rating: OnRating) -> None:
     """Draw the questions so far, the newest first; this needs no engine."""
-    history: list[Question] = st.session_state.get("history", [])
+    history: list[UserQuestion] = st.session_state.get("history", [])
     for number, question in reversed(list(enumerate(history))):
         if question.task in tasks:
             _draw_question(tasks[question.task], question, on_rating, newest=number == len(history) - 1)
@@ -105,7 +105,7 @@ def _take_example(task: Task) -> None:
     st.session_state[f"typed-{task.name}"] = task.example
 
 
-def _ask(offer: Offer, task: Task, question: Question, systems: list[str]) -> None:
+def _ask(offer: Offer, task: Task, question: UserQuestion, systems: list[str]) -> None:
     """Stream the answers one after the other. A click on Stop ends this run of the script, which closes the stream."""
     st.button("Stop")
     for column, system in zip(st.columns(len(systems)), systems, strict=True):
@@ -123,7 +123,7 @@ def _ask(offer: Offer, task: Task, question: Question, systems: list[str]) -> No
                 answer.fault = str(error)
 
 
-def _draw_question(task: Task, question: Question, on_rating: OnRating, *, newest: bool) -> None:
+def _draw_question(task: Task, question: UserQuestion, on_rating: OnRating, *, newest: bool) -> None:
     title = " ".join(question.typed.split()).replace("`", "'")
     title = title if len(title) <= _TITLE_CHARS else f"{title[: _TITLE_CHARS - 1].rstrip()}…"
     with st.expander(f"`{title}`", expanded=newest):
@@ -133,7 +133,7 @@ def _draw_question(task: Task, question: Question, on_rating: OnRating, *, newes
                 _draw_answer(task, question, answer, on_rating)
 
 
-def _draw_answer(task: Task, question: Question, answer: Answer, on_rating: OnRating) -> None:
+def _draw_answer(task: Task, question: UserQuestion, answer: Answer, on_rating: OnRating) -> None:
     st.subheader(answer.system, anchor=False)
     if answer.fault:
         st.error(escape_markdown(answer.fault))
@@ -160,7 +160,7 @@ def _draw_answer(task: Task, question: Question, answer: Answer, on_rating: OnRa
         _draw_rating(question, answer, text, on_rating)
 
 
-def _draw_rating(question: Question, answer: Answer, text: str, on_rating: OnRating) -> None:
+def _draw_rating(question: UserQuestion, answer: Answer, text: str, on_rating: OnRating) -> None:
     """Draw the form that rates an answer, or changes its rating; it shows what was entered before."""
     with st.form(f"rate-{answer.id}"):
         thumb = st.feedback("thumbs", key=f"thumb-{answer.id}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from bilora.app.conversation import Answer, Offer, Question, RatingInput
+    from bilora.app.conversation import Answer, Offer, RatingInput, UserQuestion
     from bilora.params import Params
     from bilora.tasks.task import Task
     from bilora.workspace import Workspace
@@ -115,7 +115,7 @@ def _remote(url: str, params: Params) -> Offer:
     )
 
 
-def _rate(question: Question, answer: Answer, entered: RatingInput) -> str:
+def _rate(question: UserQuestion, answer: Answer, entered: RatingInput) -> str:
     """Store a rating, or a change of it, and return the id of the rating that counts now; it is then on the disk."""
     from dataclasses import asdict
     from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""The server as it is, on loopback, with OpenAI's own client."""
+"""The real server on loopback, and OpenAI's client for it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from openai import OpenAI
 from bilora.bases.loading import load_base
 from bilora.inference.torch.engine import TorchEngine
 from bilora.serving.app import ServerConfig, create_app
-from support.cast import SMOKE, Cast
+from support.sample_adapters import SMOKE, SampleAdapters
 
 KEY = "sk-loopback"
 
 
 @dataclass
-class Running:
-    """A server and whatever a test wants of it."""
+class RunningServer:
+    """A running server with its engine."""
 
     url: str
     engine: TorchEngine
@@ -32,7 +32,7 @@ class Running:
         return OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=60)
 
     def idle(self, seconds: float = 20.0) -> bool:
-        """Wait until nothing is answered and nothing waits."""
+        """Wait until no request is active or queued; return whether that happened in time."""
         until = time.monotonic() + seconds
         while self.engine.queue_depth() != (0, 0) and time.monotonic() < until:
             time.sleep(0.005)
@@ -40,7 +40,7 @@ class Running:
 
 
 @contextlib.contextmanager
-def serving(config: ServerConfig) -> Iterator[Running]:
+def serving(config: ServerConfig) -> Iterator[RunningServer]:
     """Serve until the end of the block."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
@@ -54,14 +54,14 @@ def serving(config: ServerConfig) -> Iterator[Running]:
         while not server.started:
             time.sleep(0.005)
         assert isinstance(config.engine, TorchEngine)
-        yield Running(f"http://127.0.0.1:{listener.getsockname()[1]}", config.engine, server)
+        yield RunningServer(f"http://127.0.0.1:{listener.getsockname()[1]}", config.engine, server)
     finally:
         server.should_exit = True
         thread.join(30)
         listener.close()
 
 
-def made_engine(cast: Cast, **options: int) -> TorchEngine:
-    """An engine of the smoke base with both adapters."""
-    folders = {name: cast.folders[name] for name in ("codegen", "docstring")}
+def make_engine(sample_adapters: SampleAdapters, **options: int) -> TorchEngine:
+    """Return an engine of the smoke base with both adapters."""
+    folders = {name: sample_adapters.folders[name] for name in ("codegen", "docstring")}
     return TorchEngine(load_base(SMOKE), folders, **{"batch_size": 8, "max_waiting": 64, **options})
