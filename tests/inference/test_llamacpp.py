@@ -16,11 +16,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 from support.concurrent_requests import count_wrong_answers, shuffled_requests
 from support.random_adapters import write_random_adapter
 from support.sample_adapters import SMOKE, SampleAdapters, chat_request, greedy_answer, prompts
+from support.tiny_bases import tiny_base
 
 from bilora.bases.loading import load_base
 from bilora.errors import BadData, BiloraError
@@ -301,30 +301,11 @@ def test_another_base_is_another_file(library: Any, sample_adapters: SampleAdapt
     assert len(list((tmp_path / "kept").iterdir())) == 2
 
 
-def phi3(folder: Path, **config: Any) -> Base:
-    """A base with random weights, far from ties, and the smoke base's tokenizer."""
-    from transformers import Phi3Config, Phi3ForCausalLM
-
-    shutil.copytree(SMOKE.id, folder)
-    sizes: dict[str, Any] = {
-        "vocab_size": 2048, "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "num_hidden_layers": 3, "max_position_embeddings": 256, "pad_token_id": 0,
-        "bos_token_id": 1, "eos_token_id": 3,
-    }  # fmt: skip
-    torch.manual_seed(3)
-    model = Phi3ForCausalLM(Phi3Config(**sizes | config))
-    for parameter in model.parameters():
-        parameter.data *= 4
-    (folder / "model.safetensors").unlink()
-    model.save_pretrained(folder, max_shard_size="200KB")
-    return Base(id=str(folder))
-
-
 @pytest.mark.parametrize(
     "config", [{"sliding_window": 150}, {"tie_word_embeddings": True}, {"rope_theta": 500.0}], ids=str
 )
 def test_phi3_s_other_forms_are_converted_too(library: Any, tmp_path: Path, config: dict[str, Any]) -> None:
-    base = phi3(tmp_path / "models", **config)
+    base = Base(id=str(tiny_base(tmp_path / "models", "phi3", **config)))
     assert len(list(Path(base.id).glob("*.safetensors"))) > 2
     adapter = write_random_adapter(tmp_path / "one", base, ["o_proj", "down_proj"], seed=4)
     engine = LlamaEngine(base, "f32", {"one": adapter}, batch_size=4, cache=tmp_path / "kept")
@@ -352,8 +333,8 @@ LONG = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 16, 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"model_type": "qwen2"}, "plain Phi-3 only, this is qwen2"),
-        ({"rope_parameters": LONG}, "with longrope positions"),
+        ({"model_type": "gpt2"}, "used for phi3, llama, qwen2 only, and this base is gpt2"),
+        ({"rope_parameters": LONG}, "computes longrope positions differently"),
     ],
 )
 def test_what_the_two_engines_would_compute_otherwise_is_refused(
@@ -371,7 +352,7 @@ def test_what_the_two_engines_would_compute_otherwise_is_refused(
 def test_an_adapter_of_another_base_is_refused(
     engine: LlamaEngine, sample_adapters: SampleAdapters, tmp_path: Path
 ) -> None:
-    base = phi3(tmp_path / "models", hidden_size=128)
+    base = Base(id=str(tiny_base(tmp_path / "models", "phi3", hidden_size=128)))
     other = write_random_adapter(tmp_path / "one", base, ["o_proj"], seed=4)
     with pytest.raises(BadData, match="does not fit the base"):
         engine.load_adapter("codegen", other)

@@ -6,23 +6,21 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bilora.bases.loading import end_ids, load_tokenizer
-from bilora.errors import BadData
+from bilora.bases.architectures import max_context
+from bilora.bases.loading import base_revision, end_ids, load_tokenizer
+from bilora.errors import BadData, Unreachable
 from bilora.inference.decoder import Decoder, SequenceState
 from bilora.inference.engine import BatchedEngine
 from bilora.inference.llamacpp.amx_check import amx_works
 from bilora.inference.llamacpp.bindings import MAX_SEQUENCES, LlamaContext, LlamaModel, library
-from bilora.inference.llamacpp.gguf import adapter_gguf, base_gguf, read_weights
+from bilora.inference.llamacpp.gguf import adapter_gguf, base_gguf
+from bilora.inference.llamacpp.weights import read_weights
 from bilora.inference.memory import free_memory, need_memory, token_bytes
 from bilora.inference.peft_adapter import misfit, read_peft_adapter
 from bilora.params import Base, Quantization
 from bilora.protocols import ProgressBars, no_bar
 from bilora.records import Completion
-
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig
 
 _WITHOUT_AMX = "; without AMX, on which this build of llama.cpp crashes: docs/performance.md says how to compile it"
 
@@ -131,15 +129,15 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
         from transformers import GenerationConfig
 
         library()
-        weights = read_weights(base)
+        weights = read_weights(_folder(base), base_revision(base), base.id)
         float32 = quantization == "f32"
-        context = _context(weights.config)
+        context = max_context(weights.config)
         size, token = weights.bytes_as(quantization), token_bytes(weights.config, 4 if float32 else 2)
         systems = 1 + len(adapters)
         need_memory(
             size + systems * context * token, f"Answering from {base.id} in {quantization}", _remedy(quantization)
         )
-        file = base_gguf(base, weights, quantization, cache, progress_bars)
+        file = base_gguf(weights, quantization, cache, progress_bars)
         max_sequences = min(batch_size, MAX_SEQUENCES)
         kv_capacity = max(context, min(max_sequences * context, _spare_bytes(size) // systems // token))
         repack = float32 or amx_works(file, progress_bars)  # the library repacks no 32-bit weights
@@ -158,7 +156,7 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
                 header = weights.headers.get(f"{module}.weight")
                 if header is None or header.shape != (b.shape[0], a.shape[1]):
                     raise misfit(folder, module)
-            converted = adapter_gguf(adapter, folder, cache, wide=float32)
+            converted = adapter_gguf(adapter, folder, weights, cache, float32=float32)
             need_memory(kv_capacity * token, f"Another adapter beside {base.id}", "End other programs.")
             try:
                 return LlamaAdapter(name, adapter.sha256, model.context(converted))
@@ -183,11 +181,6 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
         )
 
 
-def _context(config: PretrainedConfig) -> int:
-    """Return the context in which transformers and llama.cpp agree: the latter has no sliding window for Phi-3."""
-    return min(int(config.max_position_embeddings), int(config.sliding_window or config.max_position_embeddings))
-
-
 def _spare_bytes(weights: int) -> int:
     """Return half of what the weights leave of the memory; any number where it is unknown."""
     free = free_memory()
@@ -197,3 +190,20 @@ def _spare_bytes(weights: int) -> int:
 def _remedy(quantization: Quantization) -> str:
     smaller = "" if quantization == "q4_k_m" else f", or set a smaller `inference.quantization` than {quantization}"
     return f"End other programs{smaller}."
+
+
+def _folder(base: Base) -> Path:
+    """Return the folder of the base's weights; a hub's are fetched.
+
+    Raises:
+        Unreachable: the hub did not give it.
+    """
+    if base.local:
+        return Path(base.id)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(snapshot_download(base.id, revision=base.revision, allow_patterns=["*.json", "*.safetensors"]))
+    except (HfHubHTTPError, OSError) as error:
+        raise Unreachable(f"{base.id} could not be fetched ({type(error).__name__}). Check the network.") from None

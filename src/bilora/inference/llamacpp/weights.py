@@ -1,0 +1,146 @@
+"""Read what the safetensors of a base hold, for its GGUF file: headers at first, then one tensor at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bilora.bases.architectures import LM_HEAD, USE_TORCH, GGUFTensor, ModelArchitecture, architecture_of
+from bilora.errors import BadData
+from bilora.params import Quantization
+from bilora.storage import read_json
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedConfig
+
+BITS: dict[Quantization, float] = {"f32": 32.0, "f16": 16.0, "q8_0": 8.5, "q4_k_m": 5.1}
+"""Bits per weight, for q4_k_m a little more than bases of one to four billion weights take."""
+SUPERBLOCK = 256
+"""q4_k_m quantizes so many weights of a row together; rows that they do not divide take `ODD_ROW_BITS` per weight."""
+ODD_ROW_BITS = 7.0
+WIDTHS = {"F32": 4, "F16": 2, "BF16": 2}
+"""Bytes per number, by safetensors' name of its kind."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a safetensors file says of one tensor: where it is, its shape, and safetensors' name of its numbers."""
+
+    file: Path
+    shape: tuple[int, ...]
+    kind: str
+
+    @property
+    def size(self) -> int:
+        """How many numbers it has."""
+        return prod(self.shape)
+
+    def bits(self, quantization: Quantization) -> float:
+        """Return about how many bits each number takes in a converted file."""
+        odd_row = quantization == "q4_k_m" and self.shape[-1] % SUPERBLOCK
+        return ODD_ROW_BITS if odd_row else BITS[quantization]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A base's folder, of whose weights only the headers were read.
+
+    `name` is the base's in messages, `identity` pins it; `gguf_tensors` has each tensor's counterpart in GGUF.
+    """
+
+    folder: Path
+    name: str
+    identity: str
+    architecture: ModelArchitecture
+    config: PreTrainedConfig
+    headers: Mapping[str, Header]
+    gguf_tensors: Mapping[str, GGUFTensor]
+
+    def bytes_as(self, quantization: Quantization) -> int:
+        """About how large the converted file is."""
+        return int(sum(header.size * header.bits(quantization) for header in self.headers.values()) / 8)
+
+    @property
+    def count(self) -> int:
+        """How many tensors a converted file holds."""
+        return len(self.headers) + (self.rope_factors() is not None)
+
+    def rope_factors(self) -> torch.Tensor | None:
+        """Return what the rotary frequencies are divided by, a tensor that only GGUF has; None if by nothing."""
+        return self.architecture.rope_factors(self.config)
+
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield every tensor with its rows in GGUF's order, in the order of `headers`; one at a time is in memory."""
+        from safetensors import safe_open
+
+        for file, group in groupby(self.headers.items(), lambda item: item[1].file):
+            with safe_open(file, framework="pt") as opened:
+                for name, _ in group:
+                    yield name, self.gguf_tensors[name].reorder_rows(opened.get_tensor(name))
+
+
+def read_weights(folder: Path, identity: str, name: str) -> Weights:
+    """Read the headers of the weights in a base's folder.
+
+    Args:
+        identity: pins the base, and is part of the converted files' names.
+        name: the base's, for messages.
+
+    Raises:
+        BadData: its architecture is not supported, or llama.cpp would compute it differently from transformers.
+    """
+    from transformers import AutoConfig
+
+    # 1) Refuse by config.json alone what llama.cpp would compute differently.
+    model_type = str(read_json(folder / "config.json").get("model_type"))
+    architecture = architecture_of(model_type, name)
+    config = AutoConfig.from_pretrained(folder)
+    if differences := architecture.differences(config):
+        raise BadData(
+            name, f"llama.cpp computes {' and '.join(differences)} differently from transformers; {USE_TORCH}."
+        )
+    # 2) Read what the files hold. An output layer that is the embeddings again is not stored twice.
+    headers = _headers(folder)
+    tied = bool(config.tie_word_embeddings) and not _has_own_output(headers)
+    if tied:
+        headers.pop(LM_HEAD, None)
+    # 3) Refuse tensors that the architecture does not have, and a checkpoint that lacks some.
+    gguf_tensors = architecture.tensors(config, tied=tied)
+    unknown = [tensor for tensor, header in headers.items() if tensor not in gguf_tensors or header.kind not in WIDTHS]
+    missing = [tensor for tensor in gguf_tensors if tensor not in headers and not tensor.endswith(".bias")]
+    if unknown:
+        raise BadData(folder, f"holds {', '.join(unknown[:3])}, which plain {model_type} does not; {USE_TORCH}.")
+    if missing:
+        raise BadData(folder, f"lacks the weights {', '.join(missing[:3])}; fetch it again.")
+    return Weights(folder, name, identity, architecture, config, headers, gguf_tensors)
+
+
+def _headers(folder: Path) -> dict[str, Header]:
+    from safetensors import safe_open
+
+    headers = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 (it is no dictionary)
+                piece = file.get_slice(name)
+                headers[name] = Header(path, tuple(piece.get_shape()), piece.get_dtype())
+    return headers
+
+
+def _has_own_output(headers: Mapping[str, Header]) -> bool:
+    """Whether the output layer is stored beside the embeddings and differs: transformers does not tie them then."""
+    import torch
+    from safetensors import safe_open
+
+    pair = []
+    for name in ("model.embed_tokens.weight", LM_HEAD):
+        if name not in headers:
+            return False
+        with safe_open(headers[name].file, framework="pt") as file:
+            pair.append(file.get_tensor(name))
+    return not torch.equal(*pair)
