@@ -19,8 +19,9 @@ from typing import get_args
 import torch
 from random_bases import ATTENTION, MLP, adapter_for, random_base
 
+from bilora.bases.base import Base
 from bilora.inference.engines import LocalEngine
-from bilora.params import Base, Quantization
+from bilora.params import Quantization
 from bilora.records import Message
 from bilora.requests import Request, SamplingParams
 
@@ -36,10 +37,10 @@ def engines(
         from bilora.inference.llamacpp.engine import LlamaEngine
 
         return [LlamaEngine(base, quantization, put, batch_size=8, cache=place) for put in ({}, folders)]
-    from bilora.bases.loading import load_base
     from bilora.inference.torch.engine import TorchEngine
+    from bilora.inference.torch.loading import load_for_inference
 
-    loaded = load_base(base)
+    loaded = load_for_inference(base)
     return [TorchEngine(loaded, put, batch_size=8) for put in ({}, folders)]
 
 

@@ -28,8 +28,9 @@ from typing import Any, get_args
 import torch
 from random_bases import ATTENTION, MLP, SHAPES, adapter_for, random_base
 
+from bilora.bases.base import Base
 from bilora.inference.engines import LocalEngine
-from bilora.params import Base, Quantization
+from bilora.params import Quantization
 from bilora.pretraining.speed import peak_flops
 
 SYSTEMS = ("base", "codegen", "docstring")
@@ -64,15 +65,13 @@ def peft(workload: Workload) -> LoadedEngine:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    from bilora.bases.loading import load_tokenizer
-
     base = AutoModelForCausalLM.from_pretrained(workload.base.id, dtype=torch.bfloat16)
     (first, folder), *others = workload.folders.items()
     model = PeftModel.from_pretrained(base, str(folder), adapter_name=first)
     for name, folder in others:
         model.load_adapter(str(folder), adapter_name=name)
     model.eval()
-    ids = torch.tensor([prompt_ids(load_tokenizer(workload.base), workload.prompt)])
+    ids = torch.tensor([prompt_ids(workload.base.tokenizer(), workload.prompt)])
     settings = {
         "max_new_tokens": workload.tokens,
         "min_new_tokens": workload.tokens,
@@ -116,10 +115,9 @@ def peft(workload: Workload) -> LoadedEngine:
 
 def engine_of_bilora(engine: LocalEngine, workload: Workload, weights: int) -> LoadedEngine:
     """Either engine of this project. A switch costs what a token takes longer after another adapter than its own."""
-    from bilora.bases.loading import load_tokenizer
     from bilora.requests import Request, SamplingParams
 
-    tokenizer = load_tokenizer(workload.base)
+    tokenizer = workload.base.tokenizer()
     text = tokenizer.decode(prompt_ids(tokenizer, workload.prompt))
     whole = Request("r", (), SamplingParams(max_tokens=workload.tokens, ignore_eos=True), text=text)
     single = Request("r", (), SamplingParams(max_tokens=1), text="x")
@@ -146,10 +144,10 @@ def engine_of_bilora(engine: LocalEngine, workload: Workload, weights: int) -> L
 
 def torch_engine(workload: Workload) -> LoadedEngine:
     """Load the torch engine."""
-    from bilora.bases.loading import load_base
     from bilora.inference.torch.engine import TorchEngine
+    from bilora.inference.torch.loading import load_for_inference
 
-    loaded = load_base(workload.base)
+    loaded = load_for_inference(workload.base)
     engine = TorchEngine(loaded, workload.folders, batch_size=1)
     return engine_of_bilora(engine, workload, sum(one.nbytes for one in loaded.model.parameters()))
 

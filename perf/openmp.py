@@ -17,11 +17,11 @@ from collections.abc import Callable
 
 import torch
 
-from bilora.bases.loading import load_base
+from bilora.bases.kinds.folder import FolderBase
 from bilora.inference import engine as engine_module
 from bilora.inference.openmp import release_openmp_threads
 from bilora.inference.torch.engine import TorchEngine
-from bilora.params import Base
+from bilora.inference.torch.loading import load_for_inference
 from bilora.requests import Request, SamplingParams
 
 TEXT = "Write a function that takes a list of numbers and returns the sum of the even ones. "
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--tokens", type=int, default=100)
     chosen = parser.parse_args()
-    engine = TorchEngine(load_base(Base(id=chosen.base, dtype="float32")), {}, batch_size=8)
+    engine = TorchEngine(load_for_inference(FolderBase.at(chosen.base)), {}, batch_size=8)
     policies: dict[str, Callable[[], None]] = {"kept": keep_pool, "released": release_openmp_threads}
     found: dict[tuple[int, str], list[tuple[float, float]]] = defaultdict(list)
     for turn in range(1 + chosen.rounds):

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from bilora.params import Adapter, Base
+from bilora.bases.base import Base
+from bilora.params import Adapter
 from bilora.training.adapter import attach, save
 
 ATTENTION = ["qkv_proj", "o_proj", "q_proj", "k_proj", "v_proj"]

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from bilora.params import Base
+from bilora.bases.base import Base
+from bilora.bases.kinds.folder import FolderBase
 from bilora.storage import write_json
 
-NANO = Base(id="models/nano")
+NANO = FolderBase.at("models/nano")
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 ATTENTION, MLP = ["qkv_proj", "o_proj"], ["gate_up_proj", "down_proj"]
 SHAPES: dict[str, dict[str, Any]] = {
@@ -34,7 +35,7 @@ def random_base(shape: str, folder: Path) -> Base:
         return NANO
     from transformers import Phi3Config
 
-    base = Base(id=str(folder), dtype="bfloat16")
+    base = FolderBase.at(folder, dtype="bfloat16")
     if (folder / "config.json").exists():
         return base
     sizes = SHAPES[shape]

@@ -32,9 +32,10 @@ import torch
 import yaml
 from random_adapters import ATTENTION, MLP, random_adapter
 
-from bilora.bases.loading import base_revision, load_base, stop_ids
+from bilora.bases.base import Base
+from bilora.bases.kinds.folder import FolderBase
 from bilora.bases.prompt import encode_prompt
-from bilora.params import Base
+from bilora.bases.special_tokens import stop_ids
 from bilora.records import Message
 from bilora.storage import adapter_sha256
 from bilora.tasks import load_task
@@ -56,10 +57,10 @@ def prompts() -> list[str]:
 def checkout(place: Path, base: Base) -> dict[str, Path]:
     """Fill a folder in which `bilora serve` finds base and adapters; return the folder of each adapter version."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params["base"]["id"] = base.id
+    params["base"]["path"] = base.id
     (place / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     (place / "models").symlink_to(ROOT / "models")
-    model, revision = load_base(base).model, base_revision(base)
+    model, revision = base.load(training=False).model, base.identity
     folders = {
         name: random_adapter(model, place / "versions" / name, base, revision, kind, seed=seed)
         for seed, (name, kind) in enumerate(VERSIONS.items())
@@ -75,7 +76,7 @@ def reference_answers(base: Base, folders: dict[str, Path]) -> dict[tuple[str, s
 
     expected_answers = {}
     for version in ("base", *folders):
-        loaded = load_base(base)
+        loaded = base.load(training=False)
         model, mark, task = loaded.model, "", None
         if version != "base":
             model = PeftModel.from_pretrained(model, str(folders[version])).merge_and_unload().eval()
@@ -86,7 +87,7 @@ def reference_answers(base: Base, folders: dict[str, Path]) -> dict[tuple[str, s
             with torch.inference_mode():
                 made = model.generate(
                     input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=TOKENS,
-                    eos_token_id=stop_ids(model, loaded.tokenizer), pad_token_id=0,
+                    eos_token_id=stop_ids(loaded.tokenizer, model.generation_config), pad_token_id=0,
                 )  # fmt: skip
             expected_answers[mark, text] = loaded.tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)
     return expected_answers
@@ -243,7 +244,7 @@ def main() -> None:
     parser.add_argument("--base", default="models/nano")
     options = parser.parse_args()
     os.chdir(ROOT)
-    base = Base(id=options.base)
+    base = FolderBase.at(options.base)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         folders = checkout(place, base)

@@ -36,12 +36,12 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout on the smoke profile with adapters that nobody trained. Tests leave it as they found it."""
     from support.random_adapters import write_random_adapter
 
-    from bilora.params import Base
+    from bilora.bases.kinds.folder import FolderBase
 
     folder = smoke_checkout(tmp_path_factory.mktemp("adapted") / "checkout")
     with contextlib.chdir(folder):  # params.yaml names the base by its place in the checkout
         for seed, (name, targets) in enumerate({"codegen": "qkv_proj", "docstring": "down_proj"}.items()):
-            write_random_adapter(Path("adapters") / name, Base(id="models/smoke"), [targets], seed=seed)
+            write_random_adapter(Path("adapters") / name, FolderBase.at("models/smoke"), [targets], seed=seed)
     return folder
 
 
@@ -77,23 +77,21 @@ def hub(no_proxy: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 @pytest.fixture(scope="session")
 def smoke_loaded() -> Any:
     """The smoke base in memory."""
-    from bilora.bases.loading import load_base
-    from bilora.params import Base
+    from bilora.bases.kinds.folder import FolderBase
 
-    return load_base(Base(id=str(ROOT / "models" / "smoke")))
+    return FolderBase.at(ROOT / "models" / "smoke").load(training=False)
 
 
 @pytest.fixture(scope="session")
 def phi3(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Phi-3's own tokenizer."""
-    from bilora.bases.loading import load_tokenizer
-    from bilora.params import Base
+    from bilora.bases.kinds.folder import FolderBase
 
     folder = tmp_path_factory.mktemp("phi3")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).write_bytes(shared_file(f"phi3-tokenizer/{name}").read_bytes())
     (folder / "config.json").write_text('{"model_type": "phi3"}', encoding="utf-8")
-    return load_tokenizer(Base(id=str(folder)))
+    return FolderBase.at(folder).tokenizer()
 
 
 @pytest.fixture(scope="session")

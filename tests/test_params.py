@@ -86,9 +86,38 @@ def test_an_unknown_task_names_the_known_ones(faults: Any) -> None:
     assert "tasks.poetry" in said and "codegen" in said
 
 
-def test_a_hub_base_without_a_pinned_revision_is_refused(faults: Any) -> None:
-    said = faults(lambda document: document["base"].update(id="microsoft/Phi-3-mini-4k-instruct"))
-    assert "pin `revision`" in said
+@pytest.mark.parametrize("revision", [{}, {"revision": "main"}, {"revision": "F" * 40}])
+def test_a_hub_base_without_a_pinned_revision_is_refused(faults: Any, revision: dict[str, str]) -> None:
+    said = faults(lambda document: document.update(base={"kind": "hub", "id": "owner/name", **revision}))
+    assert "base.revision" in said and "pin the hub model to a commit" in said
+
+
+COMMIT = "f" * 40
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"id": "models/nano"}, "{kind: folder, path: models/nano}"),
+        ({"id": "owner/name", "revision": None, "dtype": "float32"}, "{kind: hub, id: owner/name, revision: COMMIT}"),
+        ({"id": "owner/name", "revision": COMMIT}, f"{{kind: hub, id: owner/name, revision: {COMMIT}}}"),
+    ],
+)
+def test_a_base_without_a_kind_is_refused_among_other_faults_with_its_new_spelling(
+    faults: Any, old: dict[str, Any], new: str
+) -> None:
+    said = faults(lambda document: document.update(base=old, sead=1))
+    assert "2 faults" in said and "base: Value error, `id` without `kind` is no longer read; write base: " in said
+    assert new in said
+
+
+def test_a_base_of_an_unknown_kind_names_the_known_ones(faults: Any) -> None:
+    said = faults(lambda document: document.update(base={"kind": "cloud", "path": "x"}))
+    assert "base: " in said and "'folder'" in said
+
+
+def test_a_kind_of_base_is_no_place_in_a_fault(faults: Any) -> None:
+    assert "base.path: " in faults(lambda document: document.update(base={"kind": "folder"}))
 
 
 def test_a_package_in_two_splits_is_refused(faults: Any) -> None:

@@ -14,6 +14,8 @@ from pydantic import Field
 
 from bilora.documents import Slice
 
+Dtype = Literal["float32", "bfloat16", "float16"]
+
 
 class KindSettings(Slice):
     """What every entry of an open axis has: its `kind`, which a subclass narrows to one `Literal`."""
@@ -27,7 +29,7 @@ class BaseSettings(KindSettings):
     `dtype` is used to answer; `quantize: nf4` trains on a 4-bit copy (CUDA only).
     """
 
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Dtype = "float32"
     quantize: Literal["nf4"] | None = None
 
 

@@ -6,11 +6,12 @@ Numbers live here, behaviour in code. Unknown keys are faults, and all faults ar
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from bilora.documents import Count, Flag, Fraction, Slice, load_yaml, parse_document
+from bilora.kinds import BaseSettings, settings_of
 from bilora.outside import AnyHub, Endpoint
 from bilora.requests import SamplingParams
 
@@ -21,27 +22,21 @@ Style = Literal["steps", "loops", "nested", "helper"]
 """A way to write an exercise's code: a step a line, plain loops, one expression, a function for the first step."""
 
 
-class Base(Slice):
-    """The frozen base model. `id` is a folder of this repository or a hub id with a pinned revision.
+def _no_old_base(entry: object) -> object:
+    """Refuse a base without a kind, as it was written before there were kinds, and show the entry to write instead."""
+    if isinstance(entry, dict) and "kind" not in entry and "id" in entry:
+        id, revision = entry["id"], entry.get("revision")
+        new = f"{{kind: hub, id: {id}, revision: {revision or 'COMMIT'}}}"
+        if revision is None:
+            new = f"{{kind: folder, path: {id}}}, or for a model of the hub {new}"
+        raise ValueError(f"`id` without `kind` is no longer read; write base: {new}")
+    return entry
 
-    `dtype` is used to answer; `quantize: nf4` trains on a 4-bit copy (CUDA only).
-    """
 
-    id: str
-    revision: Revision | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    quantize: Literal["nf4"] | None = None
-
-    @property
-    def local(self) -> bool:
-        """Whether the base lies in a folder here."""
-        return Path(self.id).is_dir() or self.id.startswith((".", "/", "models/"))
-
-    @model_validator(mode="after")
-    def _pinned(self) -> Base:
-        if not self.local and self.revision is None:
-            raise ValueError(f"{self.id} is a hub id: pin `revision` to a commit (40 hexadecimal digits)")
-        return self
+if TYPE_CHECKING:
+    AnyBase = BaseSettings
+else:
+    AnyBase = Annotated[settings_of("bilora.bases.kinds", "BASE"), BeforeValidator(_no_old_base)]
 
 
 class HubSource(Slice):
@@ -273,7 +268,7 @@ class Params(Slice):
 
     profile: str
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    base: Base
+    base: AnyBase
     tasks: Annotated[dict[str, TaskParams], Field(min_length=1)]
     processing: Processing = Processing()
     sandbox: SandboxParams = SandboxParams()

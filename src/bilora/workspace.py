@@ -17,14 +17,13 @@ from bilora.protocols import ProgressBars, no_bar
 from bilora.storage import read_json, read_record, read_records, require_file, sha256_file
 
 if TYPE_CHECKING:
+    from bilora.bases.base import Base
     from bilora.inference.engines import LocalEngine
     from bilora.protocols import Engine, Hub, Judge, Source
     from bilora.records import Sample
     from bilora.sandbox import ProcessSandbox
     from bilora.tasks.task import Task
     from bilora.training_pairs import DpoPair, KtoPair, RatedPairs
-
-CARRIED_BASE_MIB = 100
 
 
 class Workspace(Layout):
@@ -66,6 +65,14 @@ class Workspace(Layout):
         if name not in params.tasks:
             raise ParamsError(self.params_file, [f"tasks.{name}: no such entry; it has {', '.join(params.tasks)}"])
         return params.tasks[name], task
+
+    # The base
+
+    def base(self, params: Params | None = None) -> Base:
+        """Return the base that params.yaml describes, or other `params`; no file of it is read yet."""
+        from bilora.bases.base import open_base
+
+        return open_base((params or self.params).base, self.root)
 
     # Data
 
@@ -159,7 +166,7 @@ class Workspace(Layout):
         from bilora.bases.compatibility import check_adapter
 
         folder = require_file(self.adapter(task), f"train@{task}")
-        check_adapter(folder, self.params.base, stage=f"train@{task}")
+        check_adapter(folder, self.base(), stage=f"train@{task}")
         return folder
 
     def fitting_adapters(self) -> Iterator[tuple[str, Path | OtherBase]]:
@@ -184,7 +191,7 @@ class Workspace(Layout):
         """
         from bilora.publishing.published import open_bundle
 
-        folders = open_bundle(place, self.params.base, cache=self.cache("bundles"))
+        folders = open_bundle(place, self.base(), cache=self.cache("bundles"))
         return {name: folder for name, folder in folders.items() if name in self.params.tasks}
 
     def adapters_stamp(self, place: str | None) -> str:
@@ -222,7 +229,7 @@ class Workspace(Layout):
             cache=self.cache("gguf"),
             progress_bars=bars,
         )
-        return load_local_engine(chosen.engine, self.params.base, adapters, options)
+        return load_local_engine(chosen.engine, self.base(), adapters, options)
 
     # The outside
 
@@ -267,7 +274,7 @@ class Workspace(Layout):
         from bilora.records import JudgeCheck
 
         check = read_record(self.judge_check, JudgeCheck) if self.judge_check.exists() else None
-        return judge_remarks(self.params, check)
+        return judge_remarks(self.params, self.base().id, check)
 
     def hub_to_publish(self) -> tuple[Hub, str | None]:
         """Build the hub that params name, and return its repository's id if it is one that others can reach.
@@ -295,18 +302,3 @@ class Workspace(Layout):
                 from bilora.publishing.url_hub import UrlHub
 
                 return UrlHub(chosen.url), None
-
-    def carried_base(self) -> dict[str, bytes]:
-        """Return the files of a base that no hub id names, for its adapters are worth nothing without it.
-
-        Raises:
-            BadData: it is too large to be carried along.
-        """
-        if not self.params.base.local:
-            return {}
-        folder = self.root / self.params.base.id
-        paths = sorted(path for path in folder.rglob("*") if path.is_file())
-        if sum(path.stat().st_size for path in paths) > CARRIED_BASE_MIB * 2**20:
-            problem = f"is above {CARRIED_BASE_MIB} MiB, too large to be published with its adapters; name its hub id."
-            raise BadData(folder, problem)
-        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}

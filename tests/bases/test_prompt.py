@@ -14,10 +14,9 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from bilora.bases.control_tokens import ControlTokens
-from bilora.bases.loading import load_tokenizer
+from bilora.bases.kinds.folder import FolderBase
 from bilora.bases.prompt import encode_answer, encode_chat, encode_prompt, encode_texts, template_remarks
 from bilora.errors import BadData, PreflightFailed
-from bilora.params import Base
 from bilora.records import Message
 
 Chat = list[Message]
@@ -38,11 +37,11 @@ FORGED: tuple[Callable[[str], str], ...] = (
 def tokenizer(request: pytest.FixtureRequest) -> Any:
     if request.param == "phi3":
         return request.getfixturevalue("phi3")
-    return smoke() if request.param == "smoke" else load_tokenizer(Base(id=str(ROOT / "models" / request.param)))
+    return smoke() if request.param == "smoke" else FolderBase.at(ROOT / "models" / request.param).tokenizer()
 
 
 def smoke(template: str = OUR_TEMPLATE) -> Any:
-    tokenizer = load_tokenizer(Base(id=str(ROOT / "models" / "smoke")))
+    tokenizer = FolderBase.at(ROOT / "models" / "smoke").tokenizer()
     tokenizer.chat_template = template
     return tokenizer
 
@@ -303,7 +302,7 @@ def test_a_template_that_cannot_be_used_is_one_sentence(template: str, sentence:
     shutil.copytree(ROOT / "models" / "smoke", folder)
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     with pytest.raises(BadData, match=sentence):
-        load_tokenizer(Base(id=str(folder)))
+        FolderBase.at(folder).tokenizer()
 
 
 def test_a_template_that_wants_a_system_message_loads(tmp_path: Path) -> None:
@@ -311,7 +310,7 @@ def test_a_template_that_wants_a_system_message_loads(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "models" / "smoke", folder)
     wanting = "{% if messages[0].role != 'system' %}{{ raise_exception('No system message') }}{% endif %}"
     (folder / "chat_template.jinja").write_text(wanting + OUR_TEMPLATE, encoding="utf-8")
-    tokenizer = load_tokenizer(Base(id=str(folder)))
+    tokenizer = FolderBase.at(folder).tokenizer()
     assert encode_prompt(tokenizer, chat("Why?")) == whole(tokenizer, chat("Why?"))
     with pytest.raises(BadData, match=r"refuses this chat \(No system message\)\."):
         encode_prompt(tokenizer, chat("Why?")[1:])

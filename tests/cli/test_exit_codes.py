@@ -462,7 +462,7 @@ def session(leader: int) -> list[int]:
 @pytest.mark.parametrize(
     ("change", "arguments", "code", "said"),
     [
-        ({"base": {"id": "models/absent"}}, ["plan"], 2, "its config cannot be read (there is no config.json)"),
+        ({"base": {"kind": "folder", "path": "models/absent"}}, ["plan"], 2, "models/absent: there is no model here"),
         ({"tracking": {"sinks": ["no_such_tracker"]}}, ["train", "codegen"], 2, "tracking.sinks.0"),
         ({"tracking": {"sinks": ["wandb"]}}, ["train", "codegen"], 4, 'Run `pip install "bilora[sinks]"`'),
     ],

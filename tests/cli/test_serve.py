@@ -19,7 +19,7 @@ from openai import AuthenticationError, OpenAI
 from support.checkouts import ROOT, environment_of
 from support.random_adapters import write_random_adapter
 
-from bilora.params import Base
+from bilora.bases.kinds.folder import FolderBase
 from bilora.storage import adapter_sha256
 
 pytestmark = pytest.mark.slow
@@ -36,7 +36,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for seed, name in enumerate(("adapters/codegen", "other")):
-            write_random_adapter(Path(name), Base(id="models/smoke"), ["qkv_proj"], seed=seed)
+            write_random_adapter(Path(name), FolderBase.at("models/smoke"), ["qkv_proj"], seed=seed)
     yield folder
 
 

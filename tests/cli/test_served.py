@@ -26,16 +26,16 @@ def workspace(adapted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def bundle(workspace: Workspace, *names: str, note: str = "") -> dict[str, bytes]:
-    params = workspace.params
+    base = workspace.base()
     files = {
         f"{name}/{path.name}": path.read_bytes()
         for name in names
         for path in workspace.adapter(name).iterdir()
         if path.is_file()
     }
-    files |= {f"base/{path.name}": path.read_bytes() for path in Path(params.base.id).iterdir() if path.is_file()}
+    files |= {f"base/{path.name}": path.read_bytes() for path in base.folder().iterdir() if path.is_file()}
     manifest = {
-        "base": {"id": params.base.id, "revision": None, "path": "base"},
+        "base": {"id": base.id, "revision": None, "path": "base"},
         "adapters": {name: {} for name in names},
         "files": {name: sha256_bytes(data) for name, data in files.items()},
         "note": note,

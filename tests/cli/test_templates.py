@@ -14,8 +14,8 @@ import yaml
 from support.checkouts import ROOT
 from support.random_adapters import write_random_adapter
 
+from bilora.bases.kinds.folder import FolderBase
 from bilora.cli import app, guarded
-from bilora.params import Base
 from bilora.storage import sha256_tree
 
 pytestmark = pytest.mark.slow
@@ -32,7 +32,7 @@ def place(tmp_path: Path) -> Path:
     document = yaml.safe_load((ROOT / "profiles" / "smoke.yaml").read_text(encoding="utf-8"))
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
     with contextlib.chdir(tmp_path):
-        write_random_adapter(Path("adapters") / "codegen", Base(id="models/smoke"), ["qkv_proj"], seed=1)
+        write_random_adapter(Path("adapters") / "codegen", FolderBase.at("models/smoke"), ["qkv_proj"], seed=1)
     return tmp_path
 
 
@@ -123,12 +123,12 @@ def test_a_running_server_takes_no_adapter_of_another_template(place: Path, monk
     before = found[0].engine.models()
     assert found[0].reload and found[0].reload() == 0
     write(place, REFUSING + TEMPLATE)
-    write_random_adapter(Path("adapters") / "codegen", Base(id="models/smoke"), ["qkv_proj"], seed=2)
+    write_random_adapter(Path("adapters") / "codegen", FolderBase.at("models/smoke"), ["qkv_proj"], seed=2)
     with monkeypatch.context() as patch:
         told: list[str] = []
         patch.setattr("bilora.serving.reload.LOG.warning", lambda text, fault, **_: told.append(str(fault)))
         assert found[0].reload() == 0 and found[0].engine.models() == before
     assert told == ["models/smoke: its files have changed; start the server again to serve what fits them."]
     write(place, TEMPLATE)
-    write_random_adapter(Path("adapters") / "codegen", Base(id="models/smoke"), ["qkv_proj"], seed=3)
+    write_random_adapter(Path("adapters") / "codegen", FolderBase.at("models/smoke"), ["qkv_proj"], seed=3)
     assert found[0].reload() == 1 and found[0].engine.models() != before

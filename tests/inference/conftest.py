@@ -7,18 +7,18 @@ from collections.abc import Iterator
 import pytest
 from support.sample_adapters import SMOKE, SampleAdapters
 
-from bilora.bases.loading import Loaded, load_base
+from bilora.bases.loading import LoadedBase
 from bilora.inference.torch.engine import TorchEngine
 
 
 @pytest.fixture(scope="session")
-def another_smoke() -> Loaded:
+def another_smoke() -> LoadedBase:
     """The smoke base once more, for engines that put adapters beside it."""
-    return load_base(SMOKE)
+    return SMOKE.load(training=False)
 
 
 @pytest.fixture
-def mixed(sample_adapters: SampleAdapters, another_smoke: Loaded) -> Iterator[TorchEngine]:
+def mixed(sample_adapters: SampleAdapters, another_smoke: LoadedBase) -> Iterator[TorchEngine]:
     """An engine with both adapters; nothing is left running."""
     folders = {name: sample_adapters.folders[name] for name in ("codegen", "docstring")}
     engine = TorchEngine(another_smoke, folders, batch_size=8)

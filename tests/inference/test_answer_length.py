@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from support.sample_adapters import SMOKE, chat_request, prompts
 
-from bilora.bases.loading import Loaded, load_base, load_tokenizer, stop_ids
+from bilora.bases.base import Base
+from bilora.bases.kinds.folder import FolderBase
+from bilora.bases.loading import LoadedBase
 from bilora.inference.detokenizer import IncrementalDetokenizer
 from bilora.inference.engine import BatchedEngine
 from bilora.inference.llamacpp.engine import LlamaEngine
 from bilora.inference.torch.engine import TorchEngine
-from bilora.params import Base
 from bilora.records import Completion
 from bilora.requests import Chunk, Request, Submission, Token
 from bilora.storage import write_json
@@ -32,12 +33,12 @@ class Ending:
     eos_ids: frozenset[int]
 
 
-def eos_ids_of(loaded: Loaded) -> list[int]:
-    return stop_ids(loaded.model, loaded.tokenizer)
+def eos_ids_of(loaded: LoadedBase) -> list[int]:
+    return loaded.stop_ids
 
 
 @pytest.fixture(scope="module")
-def ending(another_smoke: Loaded, tmp_path_factory: pytest.TempPathFactory) -> Ending:
+def ending(another_smoke: LoadedBase, tmp_path_factory: pytest.TempPathFactory) -> Ending:
     """The smoke base with the tokens of its own answer as end tokens, except the first four."""
     engine, usual = TorchEngine(another_smoke, {}, batch_size=8), set(eos_ids_of(another_smoke))
     asked = [chat_request(text, TOKENS, ignore_eos=True) for text in prompts(20)]
@@ -47,8 +48,8 @@ def ending(another_smoke: Loaded, tmp_path_factory: pytest.TempPathFactory) -> E
             shutil.copytree(SMOKE.id, folder)
             eos_ids = sorted(set(ids) - set(ids[:4]))
             write_json(folder / "generation_config.json", {"eos_token_id": eos_ids})
-            base = Base(id=str(folder))
-            return Ending(base, request.sample_id, frozenset(eos_ids_of(load_base(base))))
+            base = FolderBase.at(folder)
+            return Ending(base, request.sample_id, frozenset(eos_ids_of(base.load(training=False))))
     raise AssertionError("no answer fits")
 
 
@@ -58,7 +59,7 @@ def engine(
 ) -> BatchedEngine[Any]:
     """Either engine of that base, in 32 bit."""
     if request.param == "torch":
-        return TorchEngine(load_base(ending.base), {}, batch_size=8)
+        return TorchEngine(ending.base.load(training=False), {}, batch_size=8)
     pytest.importorskip("llama_cpp", reason='llama.cpp is not installed: pip install "bilora[llamacpp]"')
     return LlamaEngine(ending.base, "f32", {}, batch_size=8, cache=tmp_path_factory.mktemp("gguf"))
 
@@ -172,7 +173,7 @@ def test_a_stop_string_within_min_tokens_is_text(engine: BatchedEngine[Any], end
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
     """The smoke base's."""
-    return load_tokenizer(SMOKE)
+    return SMOKE.tokenizer()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from support.random_adapters import write_random_adapter
 from support.sample_adapters import SMOKE, SampleAdapters, chat_request, greedy_answer, prompts
 
-from bilora.bases.loading import Loaded, load_base
+from bilora.bases.loading import LoadedBase
 from bilora.bases.prompt import encode_prompt
 from bilora.errors import BadData, Busy, UnknownModel
 from bilora.inference.decoder import Decoder
@@ -78,7 +78,7 @@ def test_text_that_might_have_become_a_stop_string_is_not_lost(mixed: TorchEngin
     assert (made.text, made.finish) == (whole.text, whole.finish)
 
 
-def test_characters_come_whole(another_smoke: Loaded) -> None:
+def test_characters_come_whole(another_smoke: LoadedBase) -> None:
     text = "naïve 🙂 漢字 e\N{COMBINING ACUTE ACCENT} end"
     ids = another_smoke.tokenizer(text, add_special_tokens=False)["input_ids"]
     assert len(ids) > len(text)
@@ -91,7 +91,7 @@ def test_characters_come_whole(another_smoke: Loaded) -> None:
     assert shown == another_smoke.tokenizer.decode(ids[:4])
 
 
-def test_likelihoods_are_those_of_the_model(mixed: TorchEngine, another_smoke: Loaded) -> None:
+def test_likelihoods_are_those_of_the_model(mixed: TorchEngine, another_smoke: LoadedBase) -> None:
     request = chat_request("sort", logprobs=3)
     job, told = listening(mixed, "base", request)
     mixed.submit([job])
@@ -150,7 +150,7 @@ def test_a_cancelled_request_that_waits_is_never_begun(mixed: TorchEngine) -> No
     assert told.empty()
 
 
-def test_a_full_queue_takes_all_of_a_request_or_nothing(another_smoke: Loaded) -> None:
+def test_a_full_queue_takes_all_of_a_request_or_nothing(another_smoke: LoadedBase) -> None:
     request = unstoppable(TorchEngine(another_smoke, {}, batch_size=16))
     engine = TorchEngine(another_smoke, {}, batch_size=1, max_waiting=2)
     running, told = listening(engine, "base", request)
@@ -186,7 +186,7 @@ def test_a_machine_without_another_thread_is_busy_and_the_next_request_tries_aga
 
 
 def test_a_flood_for_one_adapter_does_not_hold_up_the_other(
-    sample_adapters: SampleAdapters, another_smoke: Loaded
+    sample_adapters: SampleAdapters, another_smoke: LoadedBase
 ) -> None:
     folders = {name: sample_adapters.folders[name] for name in ("codegen", "docstring")}
     engine = TorchEngine(another_smoke, folders, batch_size=2)
@@ -248,12 +248,12 @@ def test_weights_that_are_no_numbers_are_refused(
         mixed.load_adapter("codegen", tmp_path)
 
 
-def test_rslora_s_scale_is_honoured(another_smoke: Loaded, tmp_path: Path) -> None:
+def test_rslora_s_scale_is_honoured(another_smoke: LoadedBase, tmp_path: Path) -> None:
     from peft import PeftModel
 
     folder = write_random_adapter(tmp_path / "one", SMOKE, ["qkv_proj"], seed=9)
     write_json(folder / "adapter_config.json", read_json(folder / "adapter_config.json") | {"use_rslora": True})
-    merged = PeftModel.from_pretrained(load_base(SMOKE).model, str(folder)).merge_and_unload().eval()
+    merged = PeftModel.from_pretrained(SMOKE.load(training=False).model, str(folder)).merge_and_unload().eval()
     (made,) = TorchEngine(another_smoke, {"one": folder}, batch_size=1).generate("one", [chat_request("sum")])
     assert made.text == greedy_answer(merged, another_smoke.tokenizer, chat_request("sum"))
 
@@ -274,21 +274,21 @@ def kinds_of_attention() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["grouped", "window", "both"])
-def test_every_kind_of_attention_is_the_models_own(kind: str, another_smoke: Loaded) -> None:
+def test_every_kind_of_attention_is_the_models_own(kind: str, another_smoke: LoadedBase) -> None:
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(3)
     model = AutoModelForCausalLM.from_config(kinds_of_attention()[kind], attn_implementation="sdpa").eval()
     for parameter in model.parameters():
         parameter.data *= 4  # far from the ties of a fresh model
-    engine = TorchEngine(Loaded(model, another_smoke.tokenizer, ""), {}, batch_size=4)
+    engine = TorchEngine(LoadedBase(model, another_smoke.tokenizer, ""), {}, batch_size=4)
     requests = [chat_request(text, 20) for text in prompts(10)]
     answers = [made.text for made in engine.generate("base", requests)]
     assert answers == [greedy_answer(model, another_smoke.tokenizer, request) for request in requests]
 
 
 def test_rows_share_a_room_that_they_never_outgrow_and_a_long_one_gets_its_turn(
-    sample_adapters: SampleAdapters, another_smoke: Loaded, monkeypatch: pytest.MonkeyPatch
+    sample_adapters: SampleAdapters, another_smoke: LoadedBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local, "_kv_capacity", lambda _: 400)
     folders = {name: sample_adapters.folders[name] for name in ("codegen", "docstring")}

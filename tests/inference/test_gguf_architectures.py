@@ -17,7 +17,7 @@ from support.tiny_bases import tiny_base
 
 from bilora.bases import architectures
 from bilora.bases.architectures import ARCHITECTURES, interleave_halves
-from bilora.bases.loading import load_base
+from bilora.bases.kinds.folder import FolderBase
 from bilora.errors import BadData
 from bilora.inference.llamacpp.bindings import LlamaContext, LlamaModel
 from bilora.inference.llamacpp.engine import LlamaEngine
@@ -25,7 +25,7 @@ from bilora.inference.llamacpp.gguf import adapter_gguf, base_gguf, lora_tensors
 from bilora.inference.llamacpp.weights import Weights, read_weights
 from bilora.inference.peft_adapter import read_peft_adapter
 from bilora.inference.torch.engine import TorchEngine
-from bilora.params import Base, Quantization
+from bilora.params import Quantization
 from bilora.protocols import Progress, no_bar
 
 NEAR = 1e-4
@@ -106,7 +106,7 @@ def adapter_of(folder: Path, place: Path) -> Path:
     """An adapter on all linear layers with random A and B, whose products are about as large as the weights."""
     model_type = json.loads((folder / "config.json").read_text())["model_type"]
     targets = list(ARCHITECTURES[model_type].target_modules)
-    adapter = write_random_adapter(place / "adapter", Base(id=str(folder)), targets, seed=4)
+    adapter = write_random_adapter(place / "adapter", FolderBase.at(folder), targets, seed=4)
     file = adapter / "adapter_model.safetensors"
     save_file({name: 0.1 * one if "lora_B" in name else one for name, one in load_file(file).items()}, file)
     return adapter
@@ -139,7 +139,7 @@ def test_rows_of_q_and_k_in_transformers_order_would_be_seen(
 def test_an_adapter_on_q_and_k_changes_the_answer(library: Any, tmp_path: Path) -> None:
     """So that a comparison with its adapter left out on both sides would be seen."""
     folder = tiny_base(tmp_path / "models", "llama")
-    adapter = write_random_adapter(tmp_path / "adapter", Base(id=str(folder)), ["q_proj", "k_proj"], seed=4)
+    adapter = write_random_adapter(tmp_path / "adapter", FolderBase.at(folder), ["q_proj", "k_proj"], seed=4)
     assert largest_difference(converted(folder, adapter, tmp_path / "kept"), reference(folder, None), 3) > 100 * NEAR
 
 
@@ -156,9 +156,9 @@ def test_the_engine_answers_as_torch_does(
     library: Any, tmp_path: Path, model_type: str, config: dict[str, Any]
 ) -> None:
     folder = tiny_base(tmp_path / "models", model_type, **config)
-    base, adapters = Base(id=str(folder)), {"one": adapter_of(folder, tmp_path)}
+    base, adapters = FolderBase.at(folder), {"one": adapter_of(folder, tmp_path)}
     engine = LlamaEngine(base, "f32", adapters, batch_size=4, cache=tmp_path / "kept")
-    local = TorchEngine(load_base(base), adapters, batch_size=4)
+    local = TorchEngine(base.load(training=False), adapters, batch_size=4)
     requests = [chat_request(text, 20) for text in prompts(10)]
     answers = {}
     for system in ("base", "one"):

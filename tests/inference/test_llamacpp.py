@@ -22,7 +22,7 @@ from support.random_adapters import write_random_adapter
 from support.sample_adapters import SMOKE, SampleAdapters, chat_request, greedy_answer, prompts
 from support.tiny_bases import tiny_base
 
-from bilora.bases.loading import load_base
+from bilora.bases.kinds.folder import FolderBase
 from bilora.errors import BadData, BiloraError
 from bilora.inference import memory
 from bilora.inference.llamacpp import amx_check, bindings
@@ -30,7 +30,7 @@ from bilora.inference.llamacpp import engine as llama_engine
 from bilora.inference.llamacpp.bindings import LlamaContext
 from bilora.inference.llamacpp.engine import LlamaBatch, LlamaEngine
 from bilora.inference.torch.engine import TorchEngine
-from bilora.params import Base, Quantization
+from bilora.params import Quantization
 from bilora.protocols import Progress
 from bilora.records import Completion
 from bilora.requests import Chunk, Request, Submission, Token
@@ -155,7 +155,7 @@ def test_a_seed_gives_the_answer_that_torch_gives(
         (system, chat_request(text, temperature=0.9, top_p=top_p, seed=seed))
         for seed, (system, text) in enumerate(shuffled_requests(12))
     ]
-    local = TorchEngine(load_base(SMOKE), {name: sample_adapters.folders[name] for name in TWO}, batch_size=8)
+    local = TorchEngine(SMOKE.load(training=False), {name: sample_adapters.folders[name] for name in TWO}, batch_size=8)
     expected = [made.text for made in local.generate_mixed(asked)]
     assert (
         sum(
@@ -296,7 +296,7 @@ def test_another_base_is_another_file(library: Any, sample_adapters: SampleAdapt
     tensors = load_file(other / "model.safetensors")
     tensors["model.norm.weight"] = tensors["model.norm.weight"] * 1.5
     save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
-    for base in (SMOKE, Base(id=str(other))):
+    for base in (SMOKE, FolderBase.at(other)):
         LlamaEngine(base, "f32", {}, batch_size=1, cache=tmp_path / "kept")
     assert len(list((tmp_path / "kept").iterdir())) == 2
 
@@ -305,11 +305,11 @@ def test_another_base_is_another_file(library: Any, sample_adapters: SampleAdapt
     "config", [{"sliding_window": 150}, {"tie_word_embeddings": True}, {"rope_theta": 500.0}], ids=str
 )
 def test_phi3_s_other_forms_are_converted_too(library: Any, tmp_path: Path, config: dict[str, Any]) -> None:
-    base = Base(id=str(tiny_base(tmp_path / "models", "phi3", **config)))
+    base = FolderBase.at(tiny_base(tmp_path / "models", "phi3", **config))
     assert len(list(Path(base.id).glob("*.safetensors"))) > 2
     adapter = write_random_adapter(tmp_path / "one", base, ["o_proj", "down_proj"], seed=4)
     engine = LlamaEngine(base, "f32", {"one": adapter}, batch_size=4, cache=tmp_path / "kept")
-    local = TorchEngine(load_base(base), {"one": adapter}, batch_size=4)
+    local = TorchEngine(base.load(training=False), {"one": adapter}, batch_size=4)
     requests = [chat_request(text, 20) for text in prompts(8)]
     for system in ("base", "one"):
         expected = [made.text for made in local.generate(system, requests)]
@@ -322,9 +322,9 @@ def test_rslora_s_scale_is_honoured(library: Any, kept: Path, tmp_path: Path) ->
 
     folder = write_random_adapter(tmp_path / "one", SMOKE, ["qkv_proj"], seed=9)
     write_json(folder / "adapter_config.json", read_json(folder / "adapter_config.json") | {"use_rslora": True})
-    merged = PeftModel.from_pretrained(load_base(SMOKE).model, str(folder)).merge_and_unload().eval()
+    merged = PeftModel.from_pretrained(SMOKE.load(training=False).model, str(folder)).merge_and_unload().eval()
     made = LlamaEngine(SMOKE, "f32", {"one": folder}, batch_size=1, cache=kept).generate("one", [chat_request("sum")])
-    assert made[0].text == greedy_answer(merged, load_base(SMOKE).tokenizer, chat_request("sum"))
+    assert made[0].text == greedy_answer(merged, SMOKE.load(training=False).tokenizer, chat_request("sum"))
 
 
 LONG = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 16, "long_factor": [2.0] * 16}
@@ -345,14 +345,14 @@ def test_what_the_two_engines_would_compute_otherwise_is_refused(
     config = json.loads((base / "config.json").read_text()) | change
     (base / "config.json").write_text(json.dumps(config))
     with pytest.raises(BadData, match=sentence):
-        LlamaEngine(Base(id=str(base)), "f32", {}, batch_size=1, cache=tmp_path / "kept")
+        LlamaEngine(FolderBase.at(base), "f32", {}, batch_size=1, cache=tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
 
 
 def test_an_adapter_of_another_base_is_refused(
     engine: LlamaEngine, sample_adapters: SampleAdapters, tmp_path: Path
 ) -> None:
-    base = Base(id=str(tiny_base(tmp_path / "models", "phi3", hidden_size=128)))
+    base = FolderBase.at(tiny_base(tmp_path / "models", "phi3", hidden_size=128))
     other = write_random_adapter(tmp_path / "one", base, ["o_proj"], seed=4)
     with pytest.raises(BadData, match="does not fit the base"):
         engine.load_adapter("codegen", other)

@@ -10,15 +10,14 @@ from typing import Any
 import pytest
 from support.random_adapters import write_random_adapter
 
-from bilora.bases.loading import base_files, base_revision, load_base
+from bilora.bases.kinds.folder import FolderBase
 from bilora.errors import BadData
 from bilora.inference.torch.engine import TorchEngine
-from bilora.params import Base
 from bilora.records import Message
 from bilora.requests import Request, SamplingParams
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE = Base(id=str(ROOT / "models" / "smoke"))
+BASE = FolderBase.at(ROOT / "models" / "smoke")
 
 
 def ask(number: int, words: int = 3, **extra: Any) -> Request:
@@ -39,7 +38,7 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def engine(adapters: dict[str, Path]) -> Iterator[TorchEngine]:
-    yield TorchEngine(load_base(BASE), adapters, batch_size=4)
+    yield TorchEngine(BASE.load(training=False), adapters, batch_size=4)
 
 
 def texts(engine: TorchEngine, system: str, count: int = 6) -> list[str]:
@@ -48,9 +47,10 @@ def texts(engine: TorchEngine, system: str, count: int = 6) -> list[str]:
 
 def test_each_system_answers_with_its_own_weights(engine: TorchEngine, adapters: dict[str, Path]) -> None:
     alone = {
-        name: texts(TorchEngine(load_base(BASE), {name: path}, batch_size=4), name) for name, path in adapters.items()
+        name: texts(TorchEngine(BASE.load(training=False), {name: path}, batch_size=4), name)
+        for name, path in adapters.items()
     }
-    alone["base"] = texts(TorchEngine(load_base(BASE), {}, batch_size=4), "base")
+    alone["base"] = texts(TorchEngine(BASE.load(training=False), {}, batch_size=4), "base")
     assert len({tuple(answers) for answers in alone.values()}) == 3
     for name in ("left", "base", "right", "left", "right", "base"):
         assert texts(engine, name) == alone[name]
@@ -71,12 +71,14 @@ def test_an_unknown_system_is_an_error_and_never_the_base(engine: TorchEngine) -
 
 def test_an_adapter_of_another_shape_does_not_load(tmp_path: Path, adapters: dict[str, Path]) -> None:
     with pytest.raises(BadData, match="does not fit the base"):
-        TorchEngine(load_base(Base(id=str(ROOT / "models" / "nano"))), {"left": adapters["left"]}, batch_size=1)
+        TorchEngine(
+            FolderBase.at(ROOT / "models" / "nano").load(training=False), {"left": adapters["left"]}, batch_size=1
+        )
 
 
 def test_a_file_that_is_written_over_disturbs_no_answer(tmp_path: Path, adapters: dict[str, Path]) -> None:
     folder = shutil.copytree(adapters["left"], tmp_path / "left")
-    engine = TorchEngine(load_base(BASE), {"left": folder}, batch_size=4)
+    engine = TorchEngine(BASE.load(training=False), {"left": folder}, batch_size=4)
     before = texts(engine, "left")
     (folder / "adapter_model.safetensors").write_bytes(b"nothing")
     assert texts(engine, "left") == before
@@ -107,11 +109,11 @@ def test_a_base_s_revision_changes_with_its_weights(tmp_path: Path) -> None:
     import shutil
 
     shutil.copytree(BASE.id, tmp_path / "copy")
-    copy = Base(id=str(tmp_path / "copy"))
-    assert base_revision(copy) == base_revision(BASE)
+    copy = FolderBase.at(tmp_path / "copy")
+    assert copy.identity == BASE.identity
     with (tmp_path / "copy" / "model.safetensors").open("ab") as weights:
         weights.write(b"\0")
-    assert base_revision(copy) != base_revision(BASE)
+    assert copy.identity != BASE.identity
 
 
 @pytest.mark.parametrize(
@@ -121,17 +123,17 @@ def test_a_base_s_revision_changes_with_its_template_and_tokenizer(name: str, tm
     import shutil
 
     shutil.copytree(BASE.id, tmp_path / "copy")
-    copy = Base(id=str(tmp_path / "copy"))
+    copy = FolderBase.at(tmp_path / "copy")
     path = tmp_path / "copy" / name
     path.parent.mkdir(exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(" ")
-    assert base_revision(copy) != base_revision(BASE)
+    assert copy.identity != BASE.identity
     (tmp_path / "copy" / "README.md").write_text("another card", encoding="utf-8")
-    changed = {name for name, digest in base_files(copy).items() if base_files(BASE).get(name) != digest}
+    changed = {name for name, digest in copy.files().items() if BASE.files().get(name) != digest}
     assert changed == {name}
 
 
 def test_an_absent_base_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(BadData, match="there is no model here"):
-        base_revision(Base(id=str(tmp_path)))
+        FolderBase.at(tmp_path).files()

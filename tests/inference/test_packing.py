@@ -9,14 +9,14 @@ import torch
 from support.sample_adapters import SMOKE, SampleAdapters
 from torch.nn import Linear
 
-from bilora.bases.loading import load_base
+from bilora.bases.kinds.folder import FolderBase
 from bilora.inference.torch import cpu_tuning
 from bilora.inference.torch.cpu_tuning import ALL_ROWS, FEW_ROWS, pack_linear_layers
+from bilora.inference.torch.loading import load_for_inference
 from bilora.inference.torch.lora import StackedLora, read_adapter
 from bilora.inference.torch.packed_linear import BLOCK_OUTPUTS, PackedLinear
-from bilora.params import Base
 
-SMOKE_16 = Base(id=SMOKE.id, dtype="bfloat16")
+SMOKE_16 = FolderBase.at(SMOKE.id, dtype="bfloat16")
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_a_packed_base_with_an_adapter_scores_as_the_plain_one(
     ids = torch.arange(3, 43)[None]
     scores = []
     for packed in (False, True):
-        loaded = load_base(SMOKE_16, training=False) if packed else _plain(monkeypatch)
+        loaded = load_for_inference(SMOKE_16) if packed else _plain(monkeypatch)
         assert loaded.mode.endswith("packed for oneDNN") is packed
         lora = StackedLora(loaded.model)
         adapter = read_adapter("codegen", sample_adapters.folders["codegen"], loaded.model)
@@ -57,7 +57,7 @@ def test_a_packed_base_with_an_adapter_scores_as_the_plain_one(
 def _plain(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     with monkeypatch.context() as patched:
         patched.setattr(cpu_tuning, "_best_max_packed_rows", lambda _: 0)
-        return load_base(SMOKE_16)
+        return load_for_inference(SMOKE_16)
 
 
 @pytest.mark.usefixtures("always")
@@ -72,7 +72,7 @@ def test_the_plain_weights_are_let_go_and_a_tied_head_stays(monkeypatch: pytest.
 def test_what_is_not_faster_or_not_16_bit_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(isinstance(one, PackedLinear) for one in _plain(monkeypatch).model.modules())
     monkeypatch.setattr(cpu_tuning, "_best_max_packed_rows", lambda _: FEW_ROWS)
-    assert not pack_linear_layers(load_base(SMOKE).model)
+    assert not pack_linear_layers(load_for_inference(SMOKE).model)
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,9 @@ import torch
 from support.distributions import distribution
 from transformers import PreTrainedTokenizerFast
 
-from bilora.bases.loading import load_base
+from bilora.bases.kinds.folder import FolderBase
 from bilora.errors import BadData
 from bilora.inference.torch.engine import TorchEngine
-from bilora.params import Base
 from bilora.pretraining.build import build_base
 from bilora.pretraining.corpus import source_texts
 from bilora.pretraining.recipe import Pretraining, read_pretraining
@@ -57,7 +56,7 @@ def test_the_folder_is_a_base_with_its_card_and_manifest(recipe: Pretraining, tm
     card = (tmp_path / "base" / "README.md").read_text(encoding="utf-8")
     assert "| pluggy | " in card and "20 generated exercises" in card and f"{facts['parameters']:,}" in card
     assert f"{hardware()['processor']} (" in card and "OMP_NUM_THREADS=" in card
-    engine = TorchEngine(load_base(Base(id=str(tmp_path / "base"))), {}, batch_size=1)
+    engine = TorchEngine(FolderBase.at(tmp_path / "base").load(training=False), {}, batch_size=1)
     (made,) = engine.generate(
         "base", [Request("s", (Message(role="user", content="hi"),), SamplingParams(max_tokens=4))]
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from bilora.bases.kinds.hub import HubBase
 from bilora.publishing.bundle import build_bundle
 from bilora.records import Verdict
 from bilora.storage import adapter_sha256
@@ -97,7 +98,7 @@ class Made:
 
 
 def bundle_of(folders: dict[str, Path], verdicts: dict[str, Verdict], results: dict[str, Any]) -> dict[str, bytes]:
-    return build_bundle(folders, verdicts, results, base_id=BASE, base_revision=None, licence="mit")
+    return build_bundle(folders, verdicts, results, base=HubBase(id=BASE, hub=BASE), licence="mit")
 
 
 @pytest.fixture

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from huggingface_hub import ModelCard, parse_eval_result_entries
 
+from bilora.bases.kinds.folder import FolderBase
+from bilora.bases.kinds.hub import HubBase
 from bilora.errors import BadData, MissingStep
 from bilora.params import HubSource
 from bilora.publishing.bundle import build_bundle, bundled_sha256, thin
-from bilora.storage import adapter_sha256, sha256_bytes
+from bilora.storage import adapter_sha256, sha256_bytes, write_bytes
 
 REVISION = "0" * 40
 
@@ -116,7 +119,7 @@ DATA = HubSource(
 def pinned(made: Any, adapter_writer: Callable[..., None], **rest: Any) -> dict[str, bytes]:
     for folder in made.folders.values():
         adapter_writer(folder, 1, base_model_name_or_path="org/base", revision=REVISION)
-    fields: dict[str, Any] = {"base_id": "org/base", "base_revision": REVISION, "licence": "mit"}
+    fields: dict[str, Any] = {"base": HubBase(id="org/base", revision=REVISION, hub="org/base"), "licence": "mit"}
     return build_bundle(made.folders, made.verdicts, made.results, **(fields | rest))
 
 
@@ -180,16 +183,15 @@ def test_an_adapter_alone_is_the_same_bytes_at_the_root(made: Any, adapter_write
     assert 'from_pretrained(base, "owner/name-codegen")' in card.text
 
 
-def test_a_base_without_a_hub_id_travels_along_and_is_not_named_as_one(made: Any) -> None:
+def test_a_base_without_a_hub_id_travels_along_and_is_not_named_as_one(made: Any, tmp_path: Path) -> None:
+    write_bytes(tmp_path / "base" / "config.json", b"{}")
     files = build_bundle(
         made.folders,
         made.verdicts,
         made.results,
-        base_id="models/nano",
-        base_revision=None,
+        base=FolderBase(id="models/nano", path=tmp_path / "base"),
         licence="mit",
         repository="owner/name",
-        base={"config.json": b"{}"},
     )
     assert files["base/config.json"] == b"{}"
     assert json.loads(files["manifest.json"])["base"]["path"] == "base"

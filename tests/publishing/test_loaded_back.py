@@ -12,6 +12,7 @@ import pytest
 from support.checkouts import ROOT
 from support.loopback_hub import TOKEN, Hub
 
+from bilora.bases.kinds.folder import FolderBase
 from bilora.hub.client import connect
 from bilora.hub.repository import Repository
 from bilora.publishing.bundle import build_bundle
@@ -41,12 +42,11 @@ def make_adapter(folder: Path, seed: int) -> Any:
     """Save an adapter with random weights as training does; return its logits."""
     import torch
 
-    from bilora.bases.loading import load_base
-    from bilora.params import Adapter, Base
+    from bilora.params import Adapter
     from bilora.training.adapter import attach, save
 
     model = attach(
-        load_base(Base(id=str(ROOT / "models" / "smoke"))).model,
+        FolderBase.at(ROOT / "models" / "smoke").load(training=False).model,
         Adapter(rank=4, alpha=8, dropout=0.0, target_modules=["qkv_proj", "down_proj"]),
         seed=seed,
     )
@@ -54,7 +54,7 @@ def make_adapter(folder: Path, seed: int) -> Any:
     for name, weights in model.named_parameters():
         if ".lora_B." in name:
             torch.nn.init.normal_(weights, std=0.1)
-    save(model, folder, Base(id="models/smoke"), "r")
+    save(model, folder, FolderBase.at("models/smoke"), "r")
     with torch.no_grad():
         return model.eval()(torch.tensor(IDS)).logits
 
@@ -64,16 +64,13 @@ def test_sub_folder_and_root_give_the_logits_that_were_trained(hub: Hub, tmp_pat
 
     folders = {task: tmp_path / "adapters" / task for task in ("codegen", "docstring")}
     expected = {task: make_adapter(folder, seed) for seed, (task, folder) in enumerate(folders.items())}
-    smoke = ROOT / "models" / "smoke"
     files = build_bundle(
         folders,
         {},
         {"tasks": {}},
-        base_id="models/smoke",
-        base_revision=None,
+        base=FolderBase(id="models/smoke", path=ROOT / "models" / "smoke"),
         licence="mit",
         repository="owner/name",
-        base={path.name: path.read_bytes() for path in smoke.iterdir()},
     )
     api = connect(TOKEN, endpoint=hub.url)
     serve(HubRepositories(lambda name: Repository(api, name), "owner/name"), files, message="m")

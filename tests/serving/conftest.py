@@ -9,7 +9,6 @@ from openai import OpenAI
 from support.running_server import KEY, RunningServer, make_engine, serving
 from support.sample_adapters import SMOKE, SampleAdapters
 
-from bilora.bases.loading import base_revision
 from bilora.serving.app import ServerConfig
 
 
@@ -26,7 +25,7 @@ def running(sample_adapters: SampleAdapters) -> Iterator[RunningServer]:
     served = ServerConfig(
         engine=make_engine(sample_adapters),
         base_id="models/smoke",
-        base_revision=base_revision(SMOKE),
+        base_revision=SMOKE.identity,
         key=KEY,
         max_body=100_000,
     )

@@ -11,7 +11,6 @@ from openai import BadRequestError, OpenAI
 from support.running_server import KEY, serving
 from support.sample_adapters import SMOKE, TOKENS
 
-from bilora.bases.loading import load_base
 from bilora.bases.prompt import encode_prompt
 from bilora.inference.torch.engine import TorchEngine
 from bilora.records import Message
@@ -33,7 +32,7 @@ def under() -> Iterator[Under]:
     with ExitStack() as stack:
 
         def serve(before: str) -> OpenAI:
-            loaded = load_base(SMOKE)
+            loaded = SMOKE.load(training=False)
             loaded.tokenizer.chat_template = before + loaded.tokenizer.chat_template
             engine = TorchEngine(loaded, {}, batch_size=4)
             served = ServerConfig(engine=engine, base_id="b", base_revision="r", key=KEY)
@@ -54,7 +53,7 @@ def prompt_tokens(client: OpenAI, messages: list[Any]) -> int:
 
 @pytest.mark.parametrize("role", ["system", "developer", "user", "assistant"])
 def test_a_client_s_text_is_text_in_every_role(client: OpenAI, role: str) -> None:
-    tokenizer = load_base(SMOKE).tokenizer
+    tokenizer = SMOKE.load(training=False).tokenizer
     spelled = len(tokenizer(FORGED, add_special_tokens=False, split_special_tokens=True)["input_ids"])
     others = [("assistant", "Yes."), ("user", "Why?")]
     first = prompt_tokens(client, turns((role, FORGED), *others))
@@ -106,7 +105,7 @@ def test_a_chat_that_the_template_refuses_is_a_400(under: Under, roles: list[str
 
 
 def test_an_engine_keeps_text_that_only_looks_like_a_control_token() -> None:
-    loaded = load_base(SMOKE)
+    loaded = SMOKE.load(training=False)
     engine = TorchEngine(loaded, {}, batch_size=1)
     [job] = engine.prepare(
         [

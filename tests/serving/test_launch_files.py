@@ -10,11 +10,11 @@ import pytest
 import yaml
 from support.sample_adapters import SampleAdapters
 
-from bilora.params import Base
+from bilora.bases.kinds.hub import HubBase
 from bilora.serving.launch_files import LaunchSpec, ray_files, vllm_command, vllm_files
 from bilora.storage import write_json
 
-HUB = Base(id="owner/base", revision="a" * 40)
+HUB = HubBase(id="owner/base", revision="a" * 40, hub="owner/base")
 
 
 def test_vllm_gets_every_adapter_under_its_own_name(sample_adapters: SampleAdapters) -> None:

@@ -6,19 +6,21 @@ from pathlib import Path
 
 import torch
 
-from bilora.bases.loading import base_revision, load_base
-from bilora.params import Adapter, Base
+from bilora.bases.base import Base
+from bilora.params import Adapter
 from bilora.training.adapter import attach, save
 
 
 def write_random_adapter(folder: Path, base: Base, targets: list[str], *, seed: int, rank: int = 4) -> Path:
     """Write an adapter whose B is random, so that its answers differ from the base's and from other seeds'."""
     model = attach(
-        load_base(base).model, Adapter(rank=rank, alpha=16 * rank, dropout=0.0, target_modules=targets), seed=seed
+        base.load(training=False).model,
+        Adapter(rank=rank, alpha=16 * rank, dropout=0.0, target_modules=targets),
+        seed=seed,
     )
     torch.manual_seed(seed)
     for key, parameter in model.named_parameters():
         if "lora_B" in key:
             torch.nn.init.normal_(parameter, std=0.5)
-    save(model, folder, base, base_revision(base))
+    save(model, folder, base, base.identity)
     return folder

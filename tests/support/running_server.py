@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import uvicorn
 from openai import OpenAI
 
-from bilora.bases.loading import load_base
 from bilora.inference.torch.engine import TorchEngine
 from bilora.serving.app import ServerConfig, create_app
 from support.sample_adapters import SMOKE, SampleAdapters
@@ -64,4 +63,4 @@ def serving(config: ServerConfig) -> Iterator[RunningServer]:
 def make_engine(sample_adapters: SampleAdapters, **options: int) -> TorchEngine:
     """Return an engine of the smoke base with both adapters."""
     folders = {name: sample_adapters.folders[name] for name in ("codegen", "docstring")}
-    return TorchEngine(load_base(SMOKE), folders, **{"batch_size": 8, "max_waiting": 64, **options})
+    return TorchEngine(SMOKE.load(training=False), folders, **{"batch_size": 8, "max_waiting": 64, **options})

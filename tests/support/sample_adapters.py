@@ -10,15 +10,15 @@ from typing import Any
 
 import torch
 
-from bilora.bases.loading import load_base, stop_ids
+from bilora.bases.kinds.folder import FolderBase
 from bilora.bases.prompt import encode_prompt
-from bilora.params import Base
+from bilora.bases.special_tokens import stop_ids
 from bilora.records import Message
 from bilora.requests import Request, SamplingParams
 from support.checkouts import ROOT
 from support.random_adapters import write_random_adapter
 
-SMOKE = Base(id=str(ROOT / "models" / "smoke"))
+SMOKE = FolderBase.at(ROOT / "models" / "smoke")
 TOKENS = 6
 WORDS = """def return list sum of the a numbers string every in x y if not for sort text first last = ( ) :""".split()
 
@@ -36,7 +36,7 @@ def chat_request(text: str, tokens: int = TOKENS, **extra: Any) -> Request:
 
 def greedy_answer(model: Any, tokenizer: Any, request: Request) -> str:
     """Return the greedy answer by one full forward pass per token: no batch, no KV cache."""
-    ids, stops = encode_prompt(tokenizer, request.messages), stop_ids(model, tokenizer)
+    ids, stops = encode_prompt(tokenizer, request.messages), stop_ids(tokenizer, model.generation_config)
     new: list[int] = []
     with torch.inference_mode():
         while len(new) < request.sampling.max_tokens:
@@ -50,7 +50,7 @@ def greedy_answer(model: Any, tokenizer: Any, request: Request) -> str:
 
 def is_greedy_answer(model: Any, tokenizer: Any, request: Request, new: list[int]) -> bool:
     """Return whether `new` is the greedy answer: each token the likeliest one, and the answer complete."""
-    ids, stops = encode_prompt(tokenizer, request.messages), stop_ids(model, tokenizer)
+    ids, stops = encode_prompt(tokenizer, request.messages), stop_ids(tokenizer, model.generation_config)
     with torch.inference_mode():
         likeliest = model(input_ids=torch.tensor([ids + new])).logits[0, len(ids) - 1 : -1].argmax(-1).tolist()
     ended = new[-1] in stops or len(new) == request.sampling.max_tokens
@@ -85,10 +85,10 @@ def make_sample_adapters(folder: Path) -> SampleAdapters:
         name: write_random_adapter(folder / name, SMOKE, leaves, seed=seed, rank=4 + seed)
         for seed, (name, leaves) in enumerate(targets.items())
     }
-    tokenizer = load_base(SMOKE).tokenizer
-    models = {"base": load_base(SMOKE).model}
+    tokenizer = SMOKE.load(training=False).tokenizer
+    models = {"base": SMOKE.load(training=False).model}
     for name, path in folders.items():
-        models[name] = PeftModel.from_pretrained(load_base(SMOKE).model, str(path)).merge_and_unload().eval()
+        models[name] = PeftModel.from_pretrained(SMOKE.load(training=False).model, str(path)).merge_and_unload().eval()
     known: dict[tuple[str, str], str] = {}
 
     def answer(version: str, text: str) -> str:

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from bilora.bases.loading import base_files, load_base
+from bilora.bases.kinds.folder import FolderBase
 from bilora.errors import PreflightFailed
-from bilora.params import Adapter, Base
+from bilora.params import Adapter
 from bilora.storage import adapter_sha256, sha256_tree
 from bilora.training.adapter import attach, save
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE = Base(id=str(ROOT / "models" / "smoke"))
+BASE = FolderBase.at(ROOT / "models" / "smoke")
 
 
 def spec(*targets: str) -> Adapter:
@@ -23,7 +23,7 @@ def spec(*targets: str) -> Adapter:
 
 
 def fresh(*targets: str) -> Any:
-    return attach(load_base(BASE).model, spec(*targets), seed=1)
+    return attach(BASE.load(training=False).model, spec(*targets), seed=1)
 
 
 def test_a_target_that_matches_nothing_stops_the_run() -> None:
@@ -48,7 +48,7 @@ def test_the_folder_is_standard_and_names_its_base(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "a" / "manifest.json").read_text(encoding="utf-8"))
     assert config["target_modules"] == ["o_proj", "qkv_proj"] and config["base_model_name_or_path"] == BASE.id
     assert (manifest["base_id"], manifest["base_revision"]) == (BASE.id, "revision")
-    assert manifest["base_files"] == base_files(BASE) and "chat_template.jinja" in manifest["base_files"]
+    assert manifest["base_files"] == BASE.files() and "chat_template.jinja" in manifest["base_files"]
     assert set(manifest["files"]) == {"adapter_config.json", "adapter_model.safetensors"}
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from support.shared_data import shared_file
 
-from bilora.bases.loading import load_tokenizer, stop_ids
+from bilora.bases.kinds.folder import FolderBase
 from bilora.bases.prompt import encode_prompt
+from bilora.bases.special_tokens import stop_ids
 from bilora.errors import PreflightFailed
-from bilora.params import Base
 from bilora.records import Message, Sample
 from bilora.tasks import load_task
 from bilora.training.encode import IGNORED, encode_sample
@@ -31,12 +31,12 @@ def made(task: str) -> list[Sample]:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    return load_tokenizer(Base(id=str(ROOT / "models" / "nano")))
+    return FolderBase.at(ROOT / "models" / "nano").tokenizer()
 
 
 @pytest.fixture(scope="module")
 def stops(tokenizer: Any, smoke_loaded: Any) -> list[int]:
-    return stop_ids(smoke_loaded.model, tokenizer)
+    return stop_ids(tokenizer, smoke_loaded.model.generation_config)
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -9,9 +9,10 @@ from typing import Any, Literal
 import pytest
 from support.checkouts import ROOT
 
-from bilora.bases.loading import base_revision, load_base, stop_ids
+from bilora.bases.kinds.folder import FolderBase
+from bilora.bases.special_tokens import stop_ids
 from bilora.errors import PreflightFailed
-from bilora.params import Adapter, Base, Generation, InstalledSource, Preference, Splitting, TaskParams, Training
+from bilora.params import Adapter, Generation, InstalledSource, Preference, Splitting, TaskParams, Training
 from bilora.protocols import Referees
 from bilora.records import Message, Sample
 from bilora.storage import adapter_sha256
@@ -23,7 +24,7 @@ from bilora.training.run import Trained, train
 from bilora.training_pairs import DpoPair, KtoPair
 
 pytestmark = pytest.mark.slow
-BASE = Base(id=str(ROOT / "models" / "smoke"))
+BASE = FolderBase.at(ROOT / "models" / "smoke")
 TASK = load_task("docstring")
 EVENT = "01KGE3H900SVCYXAW440G165C0"
 GOOD, BAD = "Return the sum of both.", "Return nothing at all."
@@ -59,7 +60,7 @@ def rated(kind: Kind, count: int) -> Any:
 
 
 def encoded(loaded: Any, kind: Kind, pairs: Any, numbers: Training) -> Any:
-    stops = stop_ids(loaded.model, loaded.tokenizer)
+    stops = stop_ids(loaded.tokenizer, loaded.model.generation_config)
     return encode_rows(loaded.tokenizer, TASK.name, kind, pairs, stops, numbers, seed=1)
 
 
@@ -68,7 +69,7 @@ def likelihood(model: Any, tokenizer: Any, answer: str) -> float:
     import torch
 
     sample = Sample.create(task=TASK.name, prompt=prompt(99), target=answer, source="s", group="g", licence="MIT")
-    row = encode_sample(tokenizer, TASK, sample, stop_ids(model, tokenizer))
+    row = encode_sample(tokenizer, TASK, sample, stop_ids(tokenizer, model.generation_config))
     with torch.inference_mode():
         loss = model(input_ids=torch.tensor([row.input_ids]), labels=torch.tensor([row.labels])).loss
     return -float(loss) * len(row.trained)
@@ -76,7 +77,7 @@ def likelihood(model: Any, tokenizer: Any, answer: str) -> float:
 
 @pytest.mark.parametrize("kind", ["kto", "dpo"])
 def test_it_moves_towards_what_was_praised_and_leaves_one_adapter(kind: Kind, tmp_path: Path) -> None:
-    loaded = load_base(BASE)
+    loaded = BASE.load(training=False)
     spec = Adapter(rank=4, alpha=8, dropout=0.1, target_modules=["gate_up_proj", "down_proj"])
     model = attach(loaded.model, spec, seed=1)
     before = [likelihood(model, loaded.tokenizer, answer) for answer in (GOOD, BAD)]
@@ -115,7 +116,7 @@ def test_what_people_wrote_ends_no_turn(kind: Kind, smoke_loaded: Any) -> None:
 @pytest.mark.parametrize("kind", ["kto", "dpo"])
 def test_a_row_is_encoded_as_a_sample_is(kind: Kind, smoke_loaded: Any) -> None:
     rows = encoded(smoke_loaded, kind, rated(kind, 8), training()).rows
-    stops = stop_ids(smoke_loaded.model, smoke_loaded.tokenizer)
+    stops = stop_ids(smoke_loaded.tokenizer, smoke_loaded.model.generation_config)
     wanted = {
         tuple(encode_sample(smoke_loaded.tokenizer, TASK, sample, stops).input_ids)
         for sample in (
@@ -177,8 +178,8 @@ def run(folder: Path, kind: Kind | None, watch: Callable[[Any], None]) -> Traine
         TASK,
         params=params,
         base=BASE,
-        base_revision=base_revision(BASE),
-        loaded=load_base(BASE, training=True),
+        base_revision=BASE.identity,
+        loaded=BASE.load(training=True),
         train_samples=samples,
         validation_samples=samples[:2],
         preferences=rated(kind, 8) if kind else (),

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bilora.bases.loading import base_files, base_revision, changed_files, folder_revision
+from bilora.bases.base import Base
+from bilora.bases.identity import changed_files, folder_revision
 from bilora.errors import BadData, OtherBase
-from bilora.params import Base
 from bilora.storage import read_json, sha256_file
 
 
@@ -26,9 +26,9 @@ def check_adapter(folder: Path, base: Base, *, stage: str) -> None:
     if not isinstance(config, dict) or not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise BadData(folder, f"is no adapter with a manifest; run `dvc repro -f {stage}`.")
     made_for = (manifest.get("base_id"), manifest.get("base_revision"))
-    if made_for != (base.id, base_revision(base)) or config.get("base_model_name_or_path") != base.id:
+    if made_for != (base.id, base.identity) or config.get("base_model_name_or_path") != base.id:
         then = manifest.get("base_files") if made_for[0] == base.id else None
-        version = f"with another {changed_files(then, base_files(base))}" if then else f"at {made_for[1]}"
+        version = f"with another {changed_files(then, base.files())}" if then else f"at {made_for[1]}"
         raise OtherBase(folder, f"this adapter was made for {made_for[0]} {version}; run `dvc repro {stage}`.")
     for name, digest in manifest["files"].items():
         if not (folder / name).is_file() or sha256_file(folder / name) != digest:
@@ -48,7 +48,7 @@ def check_bundle(place: Path | str, manifest: Mapping[str, Any], base: Base) -> 
         raise BadData(place, f"its adapters were made for {made_for}, not for {wanted}.")
     folder = f"{bundled.get('path')}/"
     carried = {name.removeprefix(folder): one for name, one in manifest["files"].items() if name.startswith(folder)}
-    if base.local and folder_revision(carried) != base_revision(base):
+    if base.hub is None and folder_revision(carried) != base.identity:
         version = f"another version of {base.id} than the one here"
-        which = f" (other: {changed_files(carried, base_files(base))})" if carried else ""
+        which = f" (other: {changed_files(carried, base.files())})" if carried else ""
         raise BadData(place, f"its adapters were made for {version}{which}; take a newer bundle.")

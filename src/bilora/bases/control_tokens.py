@@ -7,9 +7,13 @@ import re
 import secrets
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
+from bilora.bases.tokenizer import Tokenizer
 from bilora.errors import BadData
+
+if TYPE_CHECKING:
+    import tokenizers
 
 BRACKETED = re.compile(r"[<\[].*[>\]]", re.DOTALL)
 
@@ -20,7 +24,7 @@ class ControlTokens:
     An added token that is neither, such as a run of spaces or a word of some field, is a token of ordinary text.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         special = set(tokenizer.all_special_tokens)
         tokens = {
@@ -36,10 +40,11 @@ class ControlTokens:
         self.marks = frozenset(mark for text in self._ids for mark in _marks(text))
         """The characters that a control token cannot be written without."""
         whole_words = {token.content for token in tokens.values() if token.single_word}
-        self._pattern = "|".join(
+        patterns = [
             rf"(?<!\w){re.escape(text)}(?!\w)" if text in whole_words else re.escape(text)
             for text in sorted(self._ids, key=len, reverse=True)  # tokenizers takes the longest, too
-        ) or "(?!)"  # fmt: skip
+        ]
+        self._pattern = "|".join(patterns) or "(?!)"
 
     def named(self, text: str) -> str:
         """Return a text with every control token in it by its name."""
@@ -55,7 +60,7 @@ class ControlTokens:
         return all(number in written for number in ids if number in self.ids)
 
     @cached_property
-    def renamed(self) -> Any:
+    def renamed(self) -> tokenizers.Tokenizer:
         """The tokenizer with its control tokens known by their names only; it encodes all else as it always did.
 
         Raises:

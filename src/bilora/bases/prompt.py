@@ -11,21 +11,21 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import islice, takewhile
-from typing import Any
 
 from bilora.bases.control_tokens import ControlTokens
+from bilora.bases.tokenizer import Tokenizer
 from bilora.errors import BadData, PreflightFailed
 from bilora.records import Message
 
-Turn = Mapping[str, str]
+TemplateMessage = Mapping[str, str]
 """A message as chat templates read it: its `role` and its `content`."""
 
 PRIVATE_USE = range(0xF0000, 0xF2000)
 """Characters that have no meaning and no case and are no white space, so templates leave them as they are."""
-REASON_CHARS = 200
+_REASON_CHARS = 200
 
 
-def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
     """Return the token ids of a chat up to where the assistant speaks.
 
     Raises:
@@ -35,7 +35,7 @@ def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
 
 
 def encode_answer(
-    tokenizer: Any, messages: Sequence[Message], answer: str, stops: Sequence[int]
+    tokenizer: Tokenizer, messages: Sequence[Message], answer: str, stops: Sequence[int]
 ) -> tuple[list[int], list[int]]:
     """Return the ids of a prompt and those of its answer, which end with the token that ends the assistant's turn.
 
@@ -56,7 +56,7 @@ def encode_answer(
     return prompt, learnt[: end + 1]
 
 
-def encode_chat(tokenizer: Any, turns: Sequence[Turn]) -> list[int]:
+def encode_chat(tokenizer: Tokenizer, turns: Sequence[TemplateMessage]) -> list[int]:
     """Return the token ids of a whole chat, with what the template writes after the last answer.
 
     Raises:
@@ -65,13 +65,13 @@ def encode_chat(tokenizer: Any, turns: Sequence[Turn]) -> list[int]:
     return _encoder(tokenizer).encode(turns, answered=True)
 
 
-def encode_texts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """Return the token ids of each text; none of them is a control token, whatever the text holds."""
     renamed = _encoder(tokenizer).control.renamed
     return [encoding.ids for encoding in renamed.encode_batch_fast(texts, add_special_tokens=False)]
 
 
-def check_template(tokenizer: Any) -> None:
+def check_template(tokenizer: Tokenizer) -> None:
     """Try the chat template on a question.
 
     Raises:
@@ -80,21 +80,21 @@ def check_template(tokenizer: Any) -> None:
     _encoder(tokenizer).check()
 
 
-def template_remarks(tokenizer: Any) -> list[str]:
+def template_remarks(tokenizer: Tokenizer) -> list[str]:
     """Return in sentences what a user must know of this chat template; of most templates there is nothing."""
     return _encoder(tokenizer).remarks()
 
 
-def _turns(messages: Iterable[Message]) -> list[Turn]:
+def _turns(messages: Iterable[Message]) -> list[TemplateMessage]:
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
-def _encoder(tokenizer: Any) -> _Encoder:
+def _encoder(tokenizer: Tokenizer) -> _Encoder:
     return _cached_encoder(tokenizer, str(tokenizer.chat_template), len(tokenizer))
 
 
 @lru_cache(maxsize=4)
-def _cached_encoder(tokenizer: Any, template: str, tokens: int) -> _Encoder:
+def _cached_encoder(tokenizer: Tokenizer, template: str, tokens: int) -> _Encoder:
     """Make one encoder per tokenizer, and a new one when its template or its tokens have changed."""
     return _Encoder(tokenizer)
 
@@ -102,12 +102,12 @@ def _cached_encoder(tokenizer: Any, template: str, tokens: int) -> _Encoder:
 class _Encoder:
     """Encodes the chats of one tokenizer under one chat template."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self.control = ControlTokens(tokenizer)
         self._tokenizer = tokenizer
         self._base = str(tokenizer.name_or_path or "the base")
 
-    def encode(self, turns: Sequence[Turn], *, answered: bool) -> list[int]:
+    def encode(self, turns: Sequence[TemplateMessage], *, answered: bool) -> list[int]:
         """Return the token ids of a chat.
 
         1) Render it. 2) Find the control tokens that the template wrote. 3) If there are no others, the tokenizer
@@ -124,7 +124,7 @@ class _Encoder:
 
     def check(self) -> None:
         """Raise BadData unless a question can be rendered, alone or after a system message."""
-        question: list[Turn] = [{"role": "user", "content": "?"}]
+        question: list[TemplateMessage] = [{"role": "user", "content": "?"}]
         try:
             self._render(question, answered=False)
         except BadData as fault:
@@ -168,7 +168,7 @@ class _Encoder:
             return not self._renders([question])
         return one != other
 
-    def _with_system_role(self, turns: Sequence[Turn]) -> Sequence[Turn]:
+    def _with_system_role(self, turns: Sequence[TemplateMessage]) -> Sequence[TemplateMessage]:
         """Put the system text before the first question, if the template has no system role.
 
         Raises:
@@ -186,7 +186,7 @@ class _Encoder:
         question = "\n\n".join(text for text in (*systems, rest[0]["content"]) if text)
         return [{"role": "user", "content": question}, *rest[1:]]
 
-    def _render_both(self, turns: Sequence[Turn], *, answered: bool) -> tuple[str, str]:
+    def _render_both(self, turns: Sequence[TemplateMessage], *, answered: bool) -> tuple[str, str]:
         """Return the rendered chat, and the same with the template's own control tokens by their names.
 
         1) Render it again with stand-ins for the characters in messages that could write a control token: what is
@@ -210,14 +210,14 @@ class _Encoder:
             return rendered, self.control.named(rendered)
         return disguised.translate(undo), self.control.named(disguised).translate(undo)
 
-    def _renders(self, turns: Sequence[Turn]) -> bool:
+    def _renders(self, turns: Sequence[TemplateMessage]) -> bool:
         try:
             self._render(turns, answered=False)
         except BadData:
             return False
         return True
 
-    def _render(self, turns: Sequence[Turn], *, answered: bool) -> str:
+    def _render(self, turns: Sequence[TemplateMessage], *, answered: bool) -> str:
         try:
             return str(
                 self._tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=not answered)
@@ -230,7 +230,7 @@ def _why(error: Exception) -> str:
     """Say in a sentence what a chat template has raised."""
     from jinja2.exceptions import TemplateError, TemplateSyntaxError
 
-    reason = " ".join(str(error).split())[:REASON_CHARS].rstrip(".") or type(error).__name__
+    reason = " ".join(str(error).split())[:_REASON_CHARS].rstrip(".") or type(error).__name__
     if isinstance(error, TemplateSyntaxError):
         return f"its chat template is broken in line {error.lineno} ({reason}); mend it or choose another base."
     if type(error) is TemplateError:  # what `raise_exception` raises

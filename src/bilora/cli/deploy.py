@@ -54,7 +54,7 @@ def deploy(space: SpaceId, bundle: BundleToServe = None, minutes: Minutes = 20.0
     files = published.read(revision, published.names(revision))
     check_proof(f"{name}@{revision}", files)
     manifest = json.loads(files[MANIFEST])
-    check_bundle(name, manifest, params.base)
+    check_bundle(name, manifest, workspace.base())
     adapters = {task: one["sha256"] for task, one in manifest["adapters"].items() if task in params.tasks}
     new = release(workspace.root, f"{name}@{revision}", adapters, files[CARD])
     running = RunningSpace(api, space)

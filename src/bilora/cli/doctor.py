@@ -75,14 +75,13 @@ def _params() -> str:
 
 
 def _base() -> str:
-    from bilora.bases.loading import base_revision, load_tokenizer
     from bilora.bases.prompt import template_remarks
     from bilora.errors import BiloraError
 
-    base = _workspace().params.base
+    base = _workspace().base()
     try:
-        found = f"{base.id} at {base_revision(base)[:12]}"
-        remarks = template_remarks(load_tokenizer(base)) if base.local else []  # others may have to be fetched
+        found = f"{base.id} at {base.identity[:12]}"
+        remarks = [] if base.download else template_remarks(base.tokenizer())
         return " ".join([f"{found}." if remarks else found, *remarks])
     except BiloraError as error:
         raise Fault(str(error)) from None

@@ -25,12 +25,12 @@ def answer_and_score(
     keys: Mapping[str, str] | None = None,
 ) -> list[Scored]:
     """Ask every system about one task's test split and curated samples."""
-    from bilora.bases.loading import load_base
     from bilora.cli.progress import bar
     from bilora.evaluation.notes import answer_notes, grade_note
     from bilora.evaluation.run import evaluate, rounds
     from bilora.inference.endpoint.models import missing_models
     from bilora.inference.torch.engine import TorchEngine
+    from bilora.inference.torch.loading import load_for_inference
     from bilora.library_logs import silence_libraries
     from bilora.protocols import Referees
     from bilora.storage import adapter_sha256
@@ -41,7 +41,7 @@ def answer_and_score(
     test, curated = workspace.split_samples(task, "test")[:limit], workspace.curated_samples(task_type)[:limit]
     datasets = rounds(task_type, test, curated, params.benchmark)
     silence_libraries()
-    local = TorchEngine(load_base(params.base), {task: folder}, batch_size=chosen.generation.batch_size)
+    local = TorchEngine(load_for_inference(workspace.base()), {task: folder}, batch_size=chosen.generation.batch_size)
     for remark in local.remarks():
         print(f"evaluate {task}: {remark}")
     remote, left_out = workspace.endpoints(keys or {})

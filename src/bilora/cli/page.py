@@ -76,7 +76,6 @@ def _offer(
     root: str, params_json: str, fingerprint: str
 ) -> Offer:  # a name with a leading underscore would not be hashed
     from bilora.app.conversation import Offer
-    from bilora.bases.loading import base_revision
     from bilora.cli.engines import adapters_to_serve, load_engine
     from bilora.workspace import Workspace
 
@@ -84,12 +83,13 @@ def _offer(
     params = workspace.params
     if url := os.environ.get(ENDPOINT_VARIABLE):
         return _remote(url, params)
+    base = workspace.base()
     engine = load_engine(workspace, adapters_to_serve(workspace, os.environ.get(BUNDLE_VARIABLE) or None), batch_size=1)
     return Offer(
         engine=engine,
         adapters={name: sha256 for name, sha256 in engine.models().items() if sha256},
-        base=params.base.id,
-        base_revision=base_revision(params.base),
+        base=base.id,
+        base_revision=base.identity,
         place="in this process",
     )
 

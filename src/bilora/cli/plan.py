@@ -27,32 +27,18 @@ def _last_runs(runs: Path) -> dict[str, RunRecord]:
 
 def plan() -> None:
     """Say what training will take in memory, tokens and disk, beside what the last run took."""
-    from bilora.errors import BadData, Unreachable
     from bilora.library_logs import silence_libraries
     from bilora.training.plan import plan_task
     from bilora.workspace import Workspace
 
     workspace = Workspace(Path())
-    params = workspace.params
+    params, base = workspace.params, workspace.base()
     silence_libraries()
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(params.base.id, revision=params.base.revision)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        if params.base.local:
-            if not (Path(params.base.id) / "config.json").is_file():
-                reason = "there is no config.json"
-            raise BadData(params.base.id, f"its config cannot be read ({reason}).") from None
-        raise Unreachable(f"The config of {params.base.id} could not be read ({reason}).") from None
+    config = base.config()
     runs = _last_runs(workspace.runs)
-    print(
-        f"base {params.base.id}: {params.base.quantize or params.base.dtype} in training, "
-        f"{params.base.dtype} in answers"
-    )
+    print(f"base {base.id}: {base.quantize or base.dtype} in training, {base.dtype} in answers")
     for name, task in params.tasks.items():
-        planned = plan_task(config, params.base, task)
+        planned = plan_task(config, base, task)
         print(
             f"{name}: {planned.trainable_parameters:,} of {planned.base_parameters:,} parameters are trained "
             f"(r {task.adapter.rank} on {', '.join(task.adapter.target_modules)}); "
@@ -65,7 +51,4 @@ def plan() -> None:
                 f"{run.duration_s:.0f} s, {run.peak_memory_bytes / 2**30:.2f} GiB with the framework"
             )
     print(f"disk: {shutil.disk_usage(workspace.root).free / 2**30:.0f} GiB free")
-    if params.base.local:
-        print("downloads: none")
-    else:
-        print(f"downloads: {params.base.id} at {params.base.revision}, once, into the hub cache")
+    print(f"downloads: {base.download or 'none'}")

@@ -20,7 +20,7 @@ def list_profiles() -> None:
     for path in sorted(workspace.profiles.glob("*.yaml")):
         params = workspace.read_params(path)
         mark = "*" if path.read_bytes() == used else " "
-        print(f"{mark} {path.stem:10} base {params.base.id}, tasks {', '.join(params.tasks)}")
+        print(f"{mark} {path.stem:10} base {workspace.base(params).id}, tasks {', '.join(params.tasks)}")
 
 
 @app.command("use")

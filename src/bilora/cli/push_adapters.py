@@ -47,12 +47,10 @@ def push_adapters() -> None:
         adapters,
         verdicts,
         results,
-        base_id=params.base.id,
-        base_revision=params.base.revision,
+        base=workspace.base(),
         licence="mit",
         datasets={name: one.source for name, one in params.tasks.items() if isinstance(one.source, HubSource)},
         repository=repository,
-        base=workspace.carried_base(),
     )
     _warn_of_withdrawn(workspace, adapters)
     print_hub_fallback(workspace, repository)

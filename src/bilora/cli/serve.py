@@ -110,19 +110,18 @@ def _server_config(
     max_tokens: int | None,
     max_body: int,
 ) -> ServerConfig:
-    from bilora.bases.loading import base_revision
     from bilora.cli.engines import adapters_to_serve, load_engine
     from bilora.errors import BadData
     from bilora.serving.app import ServerConfig
     from bilora.serving.reload import Reloader
 
-    params = workspace.params
-    stamp, revision = workspace.adapters_stamp(bundle), base_revision(params.base)
+    params, base = workspace.params, workspace.base()
+    stamp, revision = workspace.adapters_stamp(bundle), base.identity
     folders = adapters_to_serve(workspace, bundle)
 
     def find() -> dict[str, Path]:
-        if base_revision(params.base) != revision:  # its template and weights were read when the server started
-            raise BadData(params.base.id, "its files have changed; start the server again to serve what fits them.")
+        if base.identity != revision:  # its template and weights were read when the server started
+            raise BadData(base.id, "its files have changed; start the server again to serve what fits them.")
         return adapters_to_serve(workspace, bundle)
 
     engine = load_engine(workspace, folders, batch_size=batch, max_waiting=queue)
@@ -135,7 +134,7 @@ def _server_config(
     )
     return ServerConfig(
         engine=engine,
-        base_id=params.base.id,
+        base_id=base.id,
         base_revision=revision,
         system_prompts={name: task.system for name, task in workspace.tasks.items()},
         penalties={name: one.generation.frequency_penalty for name, one in params.tasks.items()},
@@ -181,7 +180,7 @@ def _write_launch(
     from bilora.storage import atomic
 
     folders = adapters_to_serve(workspace, bundle)
-    spec = LaunchSpec(workspace.params.base, {name: folder.resolve() for name, folder in folders.items()})
+    spec = LaunchSpec(workspace.base(), {name: folder.resolve() for name, folder in folders.items()})
     if target is Elsewhere.VLLM:
         files, line = vllm_files(spec, host=host, port=port), vllm_command(spec, host=host, port=port)
     elif adapters_at is None:

@@ -40,7 +40,6 @@ def train(task: TaskName) -> None:
     silence_libraries()
 
     # These take seconds to import; what is wrong with the params is said before.
-    from bilora.bases.loading import base_revision, load_base
     from bilora.bases.prompt import template_remarks
     from bilora.cli.progress import bar
     from bilora.protocols import Referees
@@ -48,10 +47,11 @@ def train(task: TaskName) -> None:
     from bilora.storage import adapter_sha256, sha256_json, write_json
     from bilora.tracking import provenance
     from bilora.tracking.runs import RunFolder
+    from bilora.training.loading import load_for_training
     from bilora.training.run import train as train_adapter
 
-    loaded = load_base(params.base, training=True)
-    revision = base_revision(params.base)
+    base = workspace.base()
+    loaded, revision = load_for_training(base), base.identity
     decisive: dict[str, Any] = {
         "params": {
             "seed": params.seed,
@@ -79,7 +79,7 @@ def train(task: TaskName) -> None:
         curve.append(row)
         run.append(row)
 
-    print(f"train {task}: {loaded.mode}, base {params.base.id} at {revision[:12]}")
+    print(f"train {task}: {loaded.mode}, base {base.id} at {revision[:12]}")
     for remark in template_remarks(loaded.tokenizer):
         print(f"train {task}: {remark}")
     steps = chosen.training.steps + (second.steps if second else 0)
@@ -87,7 +87,7 @@ def train(task: TaskName) -> None:
         done = train_adapter(
             task_type,
             params=chosen,
-            base=params.base,
+            base=base,
             base_revision=revision,
             loaded=loaded,
             train_samples=samples["train"],
@@ -116,7 +116,7 @@ def train(task: TaskName) -> None:
             params_sha256=sha256_json(decisive["params"]),
             data_sha256=decisive["data"],
             lock_sha256=decisive["lock"],
-            base_id=params.base.id,
+            base_id=base.id,
             base_revision=revision,
             adapter_sha256=adapter_sha256(workspace.adapter(task)),
             seed=params.seed,

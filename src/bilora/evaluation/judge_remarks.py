@@ -7,12 +7,12 @@ from bilora.params import Params
 from bilora.records import JudgeCheck
 
 
-def judge_remarks(params: Params, check: JudgeCheck | None) -> list[str]:
+def judge_remarks(params: Params, base_id: str, check: JudgeCheck | None) -> list[str]:
     """Return in sentences whom the judge may favour, and how it did when it was checked."""
     if params.judge is None:
         return []
     model = params.judge.model
-    contestants = [params.base.id, *(endpoint.model for endpoint in params.endpoints)]
+    contestants = [base_id, *(endpoint.model for endpoint in params.endpoints)]
     remarks = [
         f"The judge {model} is of one family with the contestant {one}, and may favour it."
         for one in contestants

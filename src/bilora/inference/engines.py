@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from bilora.bases.base import Base
 from bilora.errors import BadData
-from bilora.params import Base, Quantization
+from bilora.params import Quantization
 from bilora.protocols import BatchEngine, Engine, Progress, ProgressBars, Streamer, no_bar, no_progress
 from bilora.records import Completion
 from bilora.requests import Request
@@ -49,10 +50,11 @@ EngineLoader = Callable[[Base, Mapping[str, Path], EngineOptions], LocalEngine]
 
 
 def _load_torch(base: Base, adapters: Mapping[str, Path], options: EngineOptions) -> LocalEngine:
-    from bilora.bases.loading import load_base
     from bilora.inference.torch.engine import TorchEngine
+    from bilora.inference.torch.loading import load_for_inference
 
-    return TorchEngine(load_base(base), adapters, batch_size=options.batch_size, max_waiting=options.max_waiting)
+    loaded = load_for_inference(base)
+    return TorchEngine(loaded, adapters, batch_size=options.batch_size, max_waiting=options.max_waiting)
 
 
 def _load_llamacpp(base: Base, adapters: Mapping[str, Path], options: EngineOptions) -> LocalEngine:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from bilora.bases.base import Base
 from bilora.errors import BadData, MissingStep
 from bilora.params import HubSource
 from bilora.publishing.card import CARD, About, eval_results, write_adapter_card, write_card
@@ -29,13 +30,11 @@ def build_bundle(
     verdicts: Mapping[str, Verdict],
     results: Mapping[str, Any],
     *,
-    base_id: str,
-    base_revision: str | None,
+    base: Base,
     licence: str,
     datasets: Mapping[str, HubSource] | None = None,
     name: str = "bilora",
     repository: str | None = None,
-    base: Mapping[str, bytes] | None = None,
 ) -> dict[str, bytes]:
     """Gather what is published as POSIX path to bytes; equal input gives equal bytes.
 
@@ -46,12 +45,11 @@ def build_bundle(
         adapters: folder of each task's adapter.
         verdicts: the gate's word by task; only what stays true of these bytes is written down.
         results: the content of results.json, for the card.
-        base_id, base_revision: as in params.yaml; each adapter_config.json must say the same.
+        base: what each adapter_config.json must name; if no hub id names it, its files are in the bundle, too.
         licence: of the adapters, as an SPDX id in lower case.
         datasets: of the tasks whose samples come from the hub.
         name: how the card calls the bundle.
         repository: the hub id under which the bundle will be found, if it goes there.
-        base: the files of a base that no hub id names; it travels with its adapters.
 
     Raises:
         MissingStep: an adapter has not been trained.
@@ -66,10 +64,10 @@ def build_bundle(
             if not (folder / part).is_file():
                 raise MissingStep(folder / part, "train")
             files[f"{task}/{part}"] = (folder / part).read_bytes()
-        _check_config(folder / ADAPTER_FILES[0], files[f"{task}/{ADAPTER_FILES[0]}"], base_id, base_revision)
+        _check_config(folder / ADAPTER_FILES[0], files[f"{task}/{ADAPTER_FILES[0]}"], base)
         _check_weights(folder / ADAPTER_FILES[1], files[f"{task}/{ADAPTER_FILES[1]}"])
-    files |= {f"{BASE}/{path}": data for path, data in (base or {}).items()}
-    about = About(base_id, base_revision, licence, datasets or {}, name, repository, BASE if base else None)
+    files |= {f"{BASE}/{path}": data for path, data in base.carried().items()}
+    about = About(base, licence, datasets or {}, name, repository, BASE if base.hub is None else None)
     files[CARD] = write_card(sorted(adapters), results, about).encode()
     for task in sorted(adapters):
         files[f"{task}/{CARD}"] = write_adapter_card(task, results, about).encode()
@@ -77,7 +75,7 @@ def build_bundle(
             files[EVAL_RESULTS.format(task=task)] = text.encode()
     manifest = {
         "schema": SCHEMA,
-        "base": {"id": base_id, "revision": base_revision} | ({"path": BASE} if base else {}),
+        "base": {"id": base.id, "revision": base.revision} | ({"path": BASE} if base.hub is None else {}),
         "adapters": {
             task: {
                 "path": task,
@@ -139,17 +137,17 @@ def _lasting(verdict: Verdict) -> dict[str, Any]:
     return verdict.model_dump(mode="json", include={"metric", "n", "unscored", "outcome", "adapter_sha256"})
 
 
-def _check_config(path: Path, data: bytes, base_id: str, base_revision: str | None) -> None:
+def _check_config(path: Path, data: bytes, base: Base) -> None:
     try:
         config = json.loads(data)
     except ValueError as error:
         raise BadData(path, f"not JSON ({error}). Train the adapter again.") from None
     found = (config.get("base_model_name_or_path"), config.get("revision"))
-    if found != (base_id, base_revision):
+    if found != (base.id, base.revision):
         raise BadData(
             path,
             f"made for base {found[0]!r} at revision {found[1]!r}, but params.yaml names "
-            f"{base_id!r} at {base_revision!r}. Train the adapter again.",
+            f"{base.id!r} at {base.revision!r}. Train the adapter again.",
         )
     if config.get("modules_to_save"):
         raise BadData(path, "`modules_to_save` is set; only LoRA weights are published.")

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from bilora.bases.base import Base
 from bilora.params import HubSource
 
 CARD = "README.md"
@@ -21,10 +22,12 @@ MEASURED = (
 
 @dataclass(frozen=True)
 class About:
-    """What all cards of a bundle say; the fields are those of `build_bundle`, `base_path` the base's folder in it."""
+    """What all cards of a bundle say; the fields are those of `build_bundle`.
 
-    base_id: str
-    base_revision: str | None
+    `base_path` is the base's folder in the bundle, where no public model is the base.
+    """
+
+    base: Base
     licence: str
     datasets: Mapping[str, HubSource]
     name: str
@@ -37,17 +40,18 @@ class About:
         return self.repository or "path/to/this/bundle"
 
     @property
-    def base(self) -> str:
+    def base_name(self) -> str:
         """The base as a reader knows it."""
-        pinned = f" at revision `{self.base_revision}`" if self.base_revision else ""
-        return f"the base in `{self.bundle}/{self.base_path}`" if self.base_path else f"`{self.base_id}`{pinned}"
+        if self.base_path:
+            return f"the base in `{self.bundle}/{self.base_path}`"
+        return f"`{self.base.hub}`" + (f" at revision `{self.base.revision}`" if self.base.revision else "")
 
     @property
     def load_base(self) -> str:
         """The line of Python that loads the base."""
-        rest = f', revision="{self.base_revision}"' if self.base_revision else ""
-        where = f'"{self.bundle}", subfolder="{self.base_path}"' if self.base_path else f'"{self.base_id}"{rest}'
-        return f"base = AutoModelForCausalLM.from_pretrained({where})"
+        where = f'"{self.bundle}", subfolder="{self.base_path}"' if self.base_path else f'"{self.base.hub}"'
+        pinned = f', revision="{self.base.revision}"' if self.base.revision else ""
+        return f"base = AutoModelForCausalLM.from_pretrained({where}{pinned})"
 
 
 def write_card(tasks: Sequence[str], results: Mapping[str, Any], about: About) -> str:
@@ -62,7 +66,7 @@ def write_card(tasks: Sequence[str], results: Mapping[str, Any], about: About) -
     lines = [
         f"# {about.name}",
         "",
-        f"{len(tasks)} LoRA adapter{'s' if len(tasks) != 1 else ''} for {about.base}, "
+        f"{len(tasks)} LoRA adapter{'s' if len(tasks) != 1 else ''} for {about.base_name}, "
         "one folder a task. `manifest.json` holds the SHA-256 of every file and each adapter's verdict.",
         "",
         "| Folder | Task |",
@@ -89,7 +93,8 @@ def write_adapter_card(task: str, results: Mapping[str, Any], about: About) -> s
     lines = [
         f"# {about.name}: {title}",
         "",
-        f"A LoRA adapter for {about.base}. `manifest.json` holds the SHA-256 of every file and the adapter's verdict.",
+        f"A LoRA adapter for {about.base_name}. "
+        "`manifest.json` holds the SHA-256 of every file and the adapter's verdict.",
         "",
         *_table(measured),
         *_use(about, f'model = PeftModel.from_pretrained(base, "{place}")'),
@@ -116,8 +121,8 @@ def eval_results(task: str, results: Mapping[str, Any], about: About) -> str | N
 
 
 def _front(tasks: Sequence[str], measured: Mapping[str, Mapping[str, Any]], about: About) -> str:
-    """A base that is no model of the hub is not named: the Hub would look for a stranger's of that name."""
-    named = {"base_model": about.base_id, "base_model_relation": "adapter"} if about.base_path is None else {}
+    """Write the front matter. A base that no public model is stays unnamed: the hub would link a stranger's model."""
+    named = {"base_model": about.base.hub, "base_model_relation": "adapter"} if about.base.hub else {}
     front: dict[str, Any] = {
         "library_name": "peft",
         **named,

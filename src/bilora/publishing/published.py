@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from bilora.bases.base import Base
 from bilora.bases.compatibility import check_bundle
 from bilora.errors import BadData, Unreachable
-from bilora.params import Base
 from bilora.publishing.bundle import MANIFEST, check_paths
 from bilora.storage import atomic, read_json, sha256_file
 

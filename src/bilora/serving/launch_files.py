@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bilora.params import Base
+from bilora.bases.base import Base
 from bilora.storage import read_json
 
 _VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -31,7 +31,7 @@ class LaunchSpec:
 
 def vllm_command(spec: LaunchSpec, *, host: str, port: int) -> str:
     """Return the command. vLLM reads the clients' key from VLLM_API_KEY, so that no process list shows it."""
-    words = ["vllm", "serve", spec.base.id]
+    words = ["vllm", "serve", spec.base.location]
     if spec.base.revision is not None:
         words += ["--revision", spec.base.revision, "--tokenizer-revision", spec.base.revision]
     words += ["--served-model-name", "base", "--dtype", spec.base.dtype, "--host", host, "--port", str(port)]
@@ -65,7 +65,7 @@ def ray_files(spec: LaunchSpec, *, adapters_at: str) -> dict[str, str]:
     engine: dict[str, object] = {"dtype": spec.base.dtype}
     if spec.base.revision is not None:
         engine |= {"revision": spec.base.revision, "tokenizer_revision": spec.base.revision}
-    model: dict[str, object] = {"model_loading_config": {"model_id": "base", "model_source": spec.base.id}}
+    model: dict[str, object] = {"model_loading_config": {"model_id": "base", "model_source": spec.base.location}}
     if spec.adapters:
         engine |= {"enable_lora": True, "max_loras": len(spec.adapters), "max_lora_rank": spec.max_rank}
         model["lora_config"] = {

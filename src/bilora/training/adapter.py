@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from bilora.bases.loading import base_files
+from bilora.bases.base import Base
 from bilora.errors import PreflightFailed
-from bilora.params import Adapter, Base
+from bilora.params import Adapter
 from bilora.storage import read_json, sha256_tree, write_json
 
 KEPT = ("adapter_config.json", "adapter_model.safetensors")
@@ -77,7 +77,7 @@ def save(model: Any, folder: Path, base: Base, base_revision: str) -> None:
         manifest = {
             "base_id": base.id,
             "base_revision": base_revision,
-            "base_files": base_files(base),
+            "base_files": base.files(),
             "files": sha256_tree(temporary),
         }
         write_json(temporary / "manifest.json", manifest)

@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bilora.bases.loading import Loaded, stop_ids
+from bilora.bases.base import Base
+from bilora.bases.loading import LoadedBase
 from bilora.errors import Infrastructure, PreflightFailed
 from bilora.inference.torch.engine import TorchEngine
-from bilora.params import Base, Generation, TaskParams
+from bilora.params import Generation, TaskParams
 from bilora.protocols import Referees
 from bilora.records import Sample
 from bilora.storage import read_json, write_json
@@ -104,7 +105,7 @@ def train(
     params: TaskParams,
     base: Base,
     base_revision: str,
-    loaded: Loaded,
+    loaded: LoadedBase,
     train_samples: Sequence[Sample],
     validation_samples: Sequence[Sample],
     preferences: Sequence[KtoPair] | Sequence[DpoPair] = (),
@@ -130,7 +131,7 @@ def train(
         PreflightFailed: before the first step, when training would not teach what it should.
     """
     tokenizer, generation = loaded.tokenizer, params.generation
-    stops = stop_ids(loaded.model, tokenizer)
+    stops = loaded.stop_ids
     asked = partly_hidden(task, train_samples, params.training.hidden_tests, seed)
     checked = preflight(tokenizer, task, asked, stops, max_length=params.training.max_length)
     held_out = _pick(validation_samples, params.training.evaluate_samples, seed)
@@ -151,7 +152,7 @@ def train(
     model = attach(loaded.model, params.adapter, seed=seed)
 
     def score(current: Any) -> float:
-        carried = Loaded(current, tokenizer, loaded.mode)
+        carried = LoadedBase(current, tokenizer, loaded.mode)
         engine = TorchEngine(carried, {}, batch_size=generation.batch_size, active_adapter=task.name)
         return measure(engine, task.name, task, held_out, generation, referees, seed)
 

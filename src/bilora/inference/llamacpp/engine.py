@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bilora.bases.architectures import max_context
-from bilora.bases.loading import base_revision, end_ids, load_tokenizer
-from bilora.errors import BadData, Unreachable
+from bilora.bases.base import Base
+from bilora.bases.special_tokens import stop_ids
+from bilora.errors import BadData
 from bilora.inference.decoder import Decoder, SequenceState
 from bilora.inference.engine import BatchedEngine
 from bilora.inference.llamacpp.amx_check import amx_works
@@ -18,7 +19,7 @@ from bilora.inference.llamacpp.gguf import adapter_gguf, base_gguf
 from bilora.inference.llamacpp.weights import read_weights
 from bilora.inference.memory import free_memory, need_memory, token_bytes
 from bilora.inference.peft_adapter import misfit, read_peft_adapter
-from bilora.params import Base, Quantization
+from bilora.params import Quantization
 from bilora.protocols import ProgressBars, no_bar
 from bilora.records import Completion
 
@@ -126,10 +127,9 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
             NotReady: the extra is not installed, or memory or disk is too small.
         """
         import torch
-        from transformers import GenerationConfig
 
         library()
-        weights = read_weights(_folder(base), base_revision(base), base.id)
+        weights = read_weights(base.folder(), base.identity, base.id)
         float32 = quantization == "f32"
         context = max_context(weights.config)
         size, token = weights.bytes_as(quantization), token_bytes(weights.config, 4 if float32 else 2)
@@ -137,7 +137,7 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
         need_memory(
             size + systems * context * token, f"Answering from {base.id} in {quantization}", _remedy(quantization)
         )
-        file = base_gguf(weights, quantization, cache, progress_bars)
+        file = base.gguf(quantization, lambda _, kind: base_gguf(weights, kind, cache, progress_bars))
         max_sequences = min(batch_size, MAX_SEQUENCES)
         kv_capacity = max(context, min(max_sequences * context, _spare_bytes(size) // systems // token))
         repack = float32 or amx_works(file, progress_bars)  # the library repacks no 32-bit weights
@@ -163,14 +163,10 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
             except BadData as error:
                 raise BadData(folder, f"llama.cpp does not take it ({error}).") from None
 
-        tokenizer = load_tokenizer(base)
-        try:
-            generation = GenerationConfig.from_pretrained(weights.folder)
-        except OSError:  # it is optional
-            generation = GenerationConfig.from_model_config(weights.config)
+        tokenizer = base.tokenizer()
         self.mode = f"llama.cpp, {quantization}, {kv_capacity} tokens at a time per adapter"
         self.mode += "" if repack else _WITHOUT_AMX
-        decoder = Decoder(tokenizer, end_ids(generation, tokenizer))
+        decoder = Decoder(tokenizer, stop_ids(tokenizer, base.generation_config()))
         super().__init__(
             tokenizer,
             LlamaBatch(model.context(), decoder, max_sequences=max_sequences, kv_capacity=kv_capacity),
@@ -190,20 +186,3 @@ def _spare_bytes(weights: int) -> int:
 def _remedy(quantization: Quantization) -> str:
     smaller = "" if quantization == "q4_k_m" else f", or set a smaller `inference.quantization` than {quantization}"
     return f"End other programs{smaller}."
-
-
-def _folder(base: Base) -> Path:
-    """Return the folder of the base's weights; a hub's are fetched.
-
-    Raises:
-        Unreachable: the hub did not give it.
-    """
-    if base.local:
-        return Path(base.id)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        return Path(snapshot_download(base.id, revision=base.revision, allow_patterns=["*.json", "*.safetensors"]))
-    except (HfHubHTTPError, OSError) as error:
-        raise Unreachable(f"{base.id} could not be fetched ({type(error).__name__}). Check the network.") from None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bilora.bases.loading import Loaded, stop_ids
+from bilora.bases.loading import LoadedBase
 from bilora.errors import BadData
 from bilora.inference.decoder import Decoder
 from bilora.inference.engine import BatchedEngine
@@ -23,7 +23,7 @@ class TorchEngine(BatchedEngine[LoadedAdapter]):
 
     def __init__(
         self,
-        loaded: Loaded,
+        loaded: LoadedBase,
         adapters: Mapping[str, Path],
         *,
         batch_size: int,
@@ -45,7 +45,7 @@ class TorchEngine(BatchedEngine[LoadedAdapter]):
         if active_adapter is None:
             model.eval()
         self._model = model
-        decoder = Decoder(loaded.tokenizer, stop_ids(model, loaded.tokenizer))
+        decoder = Decoder(loaded.tokenizer, loaded.stop_ids)
         try:
             batch = TorchBatch(
                 model, decoder, StackedLora(model), max_sequences=batch_size, kv_capacity=_kv_capacity(model)

@@ -1,0 +1,188 @@
+"""A frozen base model, whatever its kind: where its bytes come from, and what identifies them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+
+from bilora.bases.identity import NO_MODEL, decisive_files, folder_revision
+from bilora.bases.loading import LoadedBase, load_model, load_tokenizer
+from bilora.errors import BadData, BiloraError
+from bilora.kinds import BaseSettings, Dtype, load_kind
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PretrainedConfig
+
+    from bilora.bases.tokenizer import Tokenizer
+    from bilora.params import Quantization
+
+BASE_KINDS = "bilora.bases.kinds"
+CARRIED_MIB = 100
+"""A larger base is not published with its adapters."""
+_REASON_CHARS = 200
+
+S = TypeVar("S", bound=BaseSettings)
+Converter = Callable[["Base", "Quantization"], Path]
+"""Makes a GGUF file of a base's safetensors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base(ABC):
+    """A frozen causal language model.
+
+    A kind of base has to say in which `folder` its files are; what else it knows better than this class, it overrides.
+
+    Attributes:
+        id: how adapter_config.json and results name it.
+        revision: its commit on the hub; None where its files identify it.
+        hub: the public model that cards name; None if it is published with its adapters.
+        dtype, quantize: as in params.yaml.
+    """
+
+    id: str
+    revision: str | None = None
+    hub: str | None = None
+    dtype: Dtype = "float32"
+    quantize: Literal["nf4"] | None = None
+
+    @abstractmethod
+    def folder(self) -> Path:
+        """Return the folder with its configuration, tokenizer and safetensors; it is fetched first if need be."""
+
+    @property
+    def location(self) -> str:
+        """What `from_pretrained`, together with `revision`, loads it from: a folder or a hub id."""
+        return str(self.folder())
+
+    @property
+    def download(self) -> str | None:
+        """What its first use fetches; None if nothing."""
+        return None
+
+    def files(self) -> dict[str, str]:
+        """Return the SHA-256 of each file that decides how the base answers; of none if a hub commit pins them.
+
+        Raises:
+            BadData: there is no model in its folder.
+        """
+        return decisive_files(self.folder(), self.id)
+
+    @property
+    def identity(self) -> str:
+        """What pins the base: the hub commit, or the hash of its files, which are read at every access.
+
+        Raises:
+            BadData: there is no model in its folder.
+        """
+        return self.revision or folder_revision(self.files())
+
+    def config(self) -> PretrainedConfig:
+        """Read its configuration; no weights are loaded or fetched.
+
+        Raises:
+            BadData, Unreachable: it cannot be read.
+        """
+        from transformers import AutoConfig
+
+        with self._explained():
+            return AutoConfig.from_pretrained(self.location, revision=self.revision)
+
+    def generation_config(self) -> GenerationConfig:
+        """Read its generation config, which is derived from its configuration if there is none.
+
+        Raises:
+            BadData, Unreachable: neither can be read.
+        """
+        from transformers import GenerationConfig
+
+        try:
+            return GenerationConfig.from_pretrained(self.location, revision=self.revision)
+        except OSError:  # it is optional
+            return GenerationConfig.from_model_config(self.config())
+
+    def tokenizer(self) -> Tokenizer:
+        """Load its tokenizer.
+
+        Raises:
+            BadData: there is none, or its chat template cannot be used.
+            Unreachable: it could not be fetched.
+        """
+        with self._explained():
+            return load_tokenizer(self.location, revision=self.revision, name=self.id)
+
+    def load(self, *, training: bool) -> LoadedBase:
+        """Load model and tokenizer.
+
+        Args:
+            training: load the copy to train on: quantized as `quantize` says; otherwise, in `dtype`, the one to answer.
+
+        Raises:
+            BadData, NotReady: it cannot be loaded on this machine.
+            Unreachable: it could not be fetched.
+        """
+        with self._explained():
+            model, mode = load_model(
+                self.location,
+                revision=self.revision,
+                dtype=self.dtype,
+                quantize=self.quantize if training else None,
+            )
+        model.config.name_or_path = self.id
+        return LoadedBase(model, self.tokenizer(), mode)
+
+    def gguf(self, quantization: Quantization, convert: Converter) -> Path:
+        """Return the base as a GGUF file: the one that it comes with, else what `convert` makes."""
+        return convert(self, quantization)
+
+    def carried(self) -> dict[str, bytes]:
+        """Return the files that are published with its adapters, which are worth nothing without them.
+
+        Raises:
+            BadData: it is too large for that.
+        """
+        if self.hub is not None:
+            return {}
+        folder = self.folder()
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        if sum(path.stat().st_size for path in paths) > CARRIED_MIB * 2**20:
+            raise BadData(
+                self.id,
+                f"is above {CARRIED_MIB} MiB, too large to be published with its adapters; use a base of kind hub.",
+            )
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+    def unreadable(self, reason: str) -> BiloraError:
+        """Return the error that says why the base cannot be loaded, and what to do."""
+        if not (self.folder() / "config.json").is_file():
+            return BadData(self.id, NO_MODEL)
+        return BadData(self.id, f"cannot be loaded ({reason}).")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what transformers raises for files that it cannot read into one sentence."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise self.unreadable(reason[:_REASON_CHARS]) from None
+
+
+@dataclass(frozen=True)
+class BaseKind(Generic[S]):
+    """A kind of base: the type of its entry in params.yaml, and how a base is built from such an entry.
+
+    `build` also gets the folder that relative paths in the entry start from. It reads and fetches nothing.
+    """
+
+    settings: type[S]
+    build: Callable[[S, Path], Base]
+
+
+def open_base(settings: BaseSettings, root: Path) -> Base:
+    """Return the base that an entry of params.yaml describes; relative paths in it start from `root`."""
+    kind: BaseKind[BaseSettings] = load_kind(BASE_KINDS, settings.kind, "BASE")
+    return kind.build(settings, root)

@@ -1,0 +1,25 @@
+"""A base in memory to answer from: as it is loaded, and with its linear layers as this CPU multiplies fastest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bilora.bases.base import Base
+from bilora.bases.loading import LoadedBase
+from bilora.inference.memory import keep_freed_memory
+
+
+def load_for_inference(base: Base) -> LoadedBase:
+    """Load a base in the precision that is served; 16-bit linear layers are packed where that is faster here.
+
+    Raises:
+        BadData, Unreachable: as `Base.load` does.
+    """
+    import torch
+
+    from bilora.inference.torch.cpu_tuning import pack_linear_layers
+
+    if not torch.cuda.is_available():
+        keep_freed_memory()
+    loaded = base.load(training=False)
+    return replace(loaded, mode=f"{loaded.mode} packed for oneDNN") if pack_linear_layers(loaded.model) else loaded
