@@ -14,7 +14,8 @@ from bilora.requests import Chunk, OnEvent, Request, SamplingParams, Token
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedTokenizerFast
+
+    from bilora.bases.tokenizer import Tokenizer
 
 
 class AdapterVersion(Protocol):
@@ -87,7 +88,7 @@ class SequenceState(Generic[AdapterT]):
 class Decoder:
     """Chooses tokens and turns them into text, by the same rules for every engine."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, eos_ids: Iterable[int]) -> None:
+    def __init__(self, tokenizer: Tokenizer, eos_ids: Iterable[int]) -> None:
         """Decode with `tokenizer`; each of `eos_ids` ends an answer."""
         self._tokenizer = tokenizer
         self._eos_ids = frozenset(eos_ids)

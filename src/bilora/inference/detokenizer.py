@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from bilora.bases.tokenizer import Tokenizer
 
 _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 """What a tokenizer decodes bytes to that are no complete character, or not yet."""
@@ -19,7 +19,7 @@ class IncrementalDetokenizer:
     turn out to be the beginning of a stop string.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, stop: Sequence[str] = (), *, min_tokens: int = 0) -> None:
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = (), *, min_tokens: int = 0) -> None:
         """Decode with `tokenizer`; a stop string that ends within the first `min_tokens` tokens is plain text."""
         self._tokenizer = tokenizer
         self._stop = tuple(text for text in stop if text)

@@ -20,7 +20,7 @@ from bilora.records import Completion, Message
 from bilora.requests import Chunk, Request, Submission
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from bilora.bases.tokenizer import Tokenizer
 
 BASE_SYSTEM = "base"
 """The system that answers without an adapter."""
@@ -35,7 +35,7 @@ class BatchedEngine(Generic[AdapterT]):
 
     def __init__(
         self,
-        tokenizer: PreTrainedTokenizerFast,
+        tokenizer: Tokenizer,
         batch: Batch[AdapterT],
         read_adapter: Callable[[str, Path], AdapterT],
         adapters: Mapping[str, Path],
