@@ -54,7 +54,7 @@ def main() -> int:
         print(f"demo: {error}", file=sys.stderr)
         return error.exit_code
     new = [task for task in params.tasks if not workspace.evaluation(task).exists()]
-    if params.base.local and len(new) > 1 and (failed := side_by_side(new)):
+    if workspace.base().download is None and len(new) > 1 and (failed := side_by_side(new)):
         return failed
     bar = _baseline(workspace)
     code = subprocess.run(["dvc", "repro"], check=False).returncode

@@ -27,7 +27,7 @@ from tokenizers import Tokenizer
 from bilora.evaluation.run import FLOOR
 from bilora.layout import Layout
 from bilora.params import FilesSource
-from bilora.records import Sample, Scored
+from bilora.records import EvalRow, Sample
 from bilora.sources.files import Files
 from bilora.storage import read_records, write_records
 from bilora.tasks import load_task
@@ -48,7 +48,7 @@ def run(folder: Path, *command: str) -> None:
     subprocess.run(command, cwd=folder, env={**os.environ, **own}, stdout=sys.stderr, check=True)
 
 
-def means(data: str, rows: Iterable[Scored]) -> Iterator[tuple[str, tuple[int, float]]]:
+def means(data: str, rows: Iterable[EvalRow]) -> Iterator[tuple[str, tuple[int, float]]]:
     """Yield name and value of each mean: the headline by dataset, tier and system, and the share that ended with EOS.
 
     Last, if there are trivial answers, the adapter's difference to the best of them.
@@ -102,14 +102,14 @@ def measured(folder: Path, seed: int, files: dict[str, Path]) -> Numbers:
     found: Numbers = {}
     for task in ("codegen", "docstring"):
         rows = Layout(folder).evaluation(task)
-        found |= means(f"{task}, own test split", read_records(rows, Scored))
+        found |= means(f"{task}, own test split", read_records(rows, EvalRow))
         if task in files:
             samples = foreign_samples(task, files[task])
             write_records(Layout(folder).split(task, "test"), samples)
             hidden = re.sub(r"(?m)^  hidden_tests: \d+$", f"  hidden_tests: {len(samples)}", params.read_text("utf-8"))
             params.write_text(hidden, encoding="utf-8")
             run(folder, "bilora", "evaluate", task, "--max-samples", str(len(samples)))
-            found |= means(files[task].name.partition(".")[0], read_records(rows, Scored))
+            found |= means(files[task].name.partition(".")[0], read_records(rows, EvalRow))
     return found
 
 

@@ -15,8 +15,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from bilora.evaluation.baseline import baseline_entry
+from bilora.evaluation.evidence import GateInput, GateSettings
 from bilora.evaluation.gate import gate
-from bilora.records import Completion, Sample, Score, Scored, Verdict
+from bilora.records import Completion, EvalRow, Sample, Score
+from bilora.results import BaselineEntry, Incumbents, Verdict
 
 LUCK = 0.10
 MARGIN = 0.05
@@ -42,29 +44,31 @@ class World:
         lucky = self._rng.random(n) < LUCK
         return np.where(lucky, self._rng.random(n) < quality, self._difficulty < quality).astype(float)
 
-    def rows(self, answers: dict[str, np.ndarray], sha: str) -> list[Scored]:
+    def rows(self, answers: dict[str, np.ndarray], sha: str) -> list[EvalRow]:
         """Return the rows of an evaluation as the gate reads them."""
         return [self._row(sample, system, float(x), sha) for system, xs in answers.items()
                 for sample, x in zip(self._samples, xs, strict=True)]  # fmt: skip
 
     @staticmethod
-    def _row(sample: Sample, system: str, value: float, sha: str) -> Scored:
+    def _row(sample: Sample, system: str, value: float, sha: str) -> EvalRow:
         made = Completion.model_construct(sample_id=sample.id, system=system, text="", finish="stop")
         score = Score.model_construct(
             sample_id=sample.id, system=system, metric="pass_at_1", value=value, reason="", evidence={}
         )
-        return Scored.model_construct(
+        return EvalRow.model_construct(
             task="t", adapter_sha256=sha, dataset="test", sample=sample, completion=made, answer="", scores=(score,)
         )
 
 
-def judged(world: World, new: np.ndarray, base: np.ndarray, standing: dict | None, sha: str) -> tuple[Verdict, dict]:
+SETTINGS = GateSettings(margin=MARGIN, min_samples=100, seed=1, draws=1000)
+
+
+def judged(
+    world: World, new: np.ndarray, base: np.ndarray, incumbents: Incumbents | None, sha: str
+) -> tuple[Verdict, BaselineEntry]:
     """Return the gate's verdict on a new model, and the baseline entry of that model."""
     rows = world.rows({"t": new, "base": base}, sha)
-    verdict = gate(
-        "t", ["pass_at_1"], rows, standing,
-        adapter_sha256=sha, key="k", margin=MARGIN, min_samples=100, seed=1, draws=1000,
-    )  # fmt: skip
+    verdict = gate(GateInput("t", ["pass_at_1"], rows, sha, "k", incumbents), SETTINGS)
     return verdict, baseline_entry("t", ["pass_at_1"], rows, adapter_sha256=sha, key="k")
 
 
@@ -76,7 +80,7 @@ def single(n: int, change: float, trials: int, seed: int) -> tuple[dict[str, int
         world = World(n, seed * 100_003 + trial)
         base, old, new = (world.answers(quality) for quality in (BASE, INCUMBENT, INCUMBENT + change))
         _, entry = judged(world, old, base, None, "old")
-        verdict, _ = judged(world, new, base, {"current": entry, "champion": entry}, "new")
+        verdict, _ = judged(world, new, base, Incumbents(current=entry, champion=entry), "new")
         outcomes[verdict.outcome] = outcomes.get(verdict.outcome, 0) + 1
         few = np.random.default_rng(trial).choice(n, NAIVE_N, replace=False)
         naive += bool(new[few].mean() >= old[few].mean())
@@ -90,15 +94,13 @@ def creep(n: int, seed: int) -> list[float]:
         world = World(n, seed * 200_003 + chain)
         base, quality = world.answers(BASE), INCUMBENT
         _, entry = judged(world, world.answers(quality), base, None, "0")
-        standing = {"current": entry, "champion": entry}
+        incumbents = Incumbents(current=entry, champion=entry)
         for step in range(STEPS):
-            verdict, entry = judged(world, world.answers(quality - STEP_DOWN), base, standing, str(step + 1))
+            verdict, entry = judged(world, world.answers(quality - STEP_DOWN), base, incumbents, str(step + 1))
             if verdict.outcome == "pass":
                 quality -= STEP_DOWN
-                mean = {place: np.mean(list(one["scores"]["pass_at_1"].values())) for place, one in
-                        (("new", entry), ("champion", standing["champion"]))}  # fmt: skip
-                best = entry if mean["new"] > mean["champion"] else standing["champion"]
-                standing = {"current": entry, "champion": best}
+                best = entry if entry.mean() > incumbents.champion.mean() else incumbents.champion
+                incumbents = Incumbents(current=entry, champion=best)
         lost.append(INCUMBENT - quality)
     return lost
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from bilora.pretraining.recipe import read_pretraining
 from bilora.tasks import known_tasks
 
 ROOT = Path(__file__).resolve().parents[1]
+SFT = {"kind": "sft", "steps": 4, "batch_size": 4, "learning_rate": 1e-3, "evaluate_every": 2}
+KTO = {"kind": "kto", "steps": 5, "batch_size": 4, "learning_rate": 1e-4}
 
 
 @pytest.fixture
@@ -165,13 +169,42 @@ def test_a_hub_that_is_none_is_named_by_its_place(faults: Any, hub: dict[str, An
 @pytest.mark.parametrize(
     ("section", "value", "said"),
     [
-        ("split", {"preference": "kto"}, "training.preference does not say how"),
-        ("training", {"preference": {"learning_rate": 1e-4, "steps": 5, "batch_size": 4}}, "set split.preference"),
+        ("split", {"preference": "kto"}, "selects kto pairs, and no entry of training.phases trains on them"),
+        ("training", {"phases": [SFT, KTO]}, "the phase kto has no rows: set split.preference to kto"),
         ("split", {"feedback": "all"}, "tasks.codegen.split.feedback"),
         ("split", {"preference": "ppo"}, "tasks.codegen.split.preference"),
-        ("training", {"preference": {"learning_rate": 1e-4, "steps": 5, "batch_size": 1}}, "batch_size"),
+        ("training", {"phases": [SFT, KTO | {"batch_size": 1}]}, "tasks.codegen.training.phases.1.batch_size"),
     ],
     ids=["rows alone", "numbers alone", "another mix", "another method", "one row"],
 )
 def test_training_on_ratings_is_asked_for_wholly_or_not(faults: Any, section: str, value: Any, said: str) -> None:
     assert said in faults(lambda document: document["tasks"]["codegen"][section].update(value))
+
+
+@pytest.mark.parametrize(
+    ("phases", "fault"),
+    [
+        ([], "tasks.codegen.training.phases: "),
+        ([KTO], "the phase kto continues an adapter; put one before it that begins with none"),
+        ([SFT | {"kind": "ppo"}], "tasks.codegen.training.phases.0: "),
+        ([SFT | {"stepz": 4}], "tasks.codegen.training.phases.0.stepz: "),
+        ([SFT | {"evaluate_every": 5}], "no checkpoint would ever be measured"),
+        ([SFT, {"kind": "kto"}], "tasks.codegen.training.phases.1.steps: "),
+    ],
+    ids=["none", "no beginning", "unknown kind", "unknown key", "no evaluation", "no steps"],
+)
+def test_phases_that_cannot_run_are_refused_with_their_place(faults: Any, phases: Any, fault: str) -> None:
+    assert fault in faults(lambda document: document["tasks"]["codegen"]["training"].update(phases=phases))
+
+
+def test_the_numbers_of_a_phase_outside_of_one_are_refused_with_the_new_spelling(faults: Any) -> None:
+    old = {"max_length": 512, "evaluate_samples": 4, "steps": 8, "batch_size": 4, "preference": {"steps": 5}}
+    said = faults(lambda document: document["tasks"]["codegen"].update(training=old))
+    assert "batch_size, steps belong to a phase: write `phases: [{kind: sft, batch_size: 4, steps: 8}]`" in said
+    assert "preference is a phase: write its numbers as a further entry of `phases`" in said and "1 fault" in said
+
+
+def test_params_are_read_without_the_libraries_that_train() -> None:
+    heavy = ("torch", "transformers", "trl", "datasets", "peft")
+    code = f"import bilora.params, sys; sys.exit(bool(set({heavy}) & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True)

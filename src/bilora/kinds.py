@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import pkgutil
 from importlib import import_module
-from typing import Annotated, Any, Literal, Protocol, Union
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Union
 
 from pydantic import Field
 
 from bilora.documents import Slice
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+PHASES = "bilora.training.phases"
+"""The package of the training phases, whose modules each define a `PHASE`."""
 
 
 class KindSettings(Slice):
@@ -38,11 +40,23 @@ class SourceSettings(KindSettings):
 
 
 class PhaseSettings(KindSettings):
-    """One training algorithm's entry under `training.phases`, whatever its kind. `steps` are optimiser steps."""
+    """One training algorithm's entry under `training.phases`, whatever its kind: the numbers of its optimiser.
+
+    Each of its `steps` reads `accumulation` batches of `batch_size` rows. The learning rate rises over the share
+    `warmup` of the steps, then falls as a cosine does. Gradients are clipped to the norm `clip`.
+    """
+
+    pairs: ClassVar[Literal["kto", "dpo"] | None] = None
+    """Which rated pairs the phase trains on, by the name under which `split.preference` selects them."""
+    starts_fresh: ClassVar[bool] = False
+    """Whether the phase can be the first of a run, with an adapter that has learnt nothing yet."""
 
     steps: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1)]
+    accumulation: Annotated[int, Field(ge=1)] = 1
     learning_rate: Annotated[float, Field(gt=0.0)]
+    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
+    clip: Annotated[float, Field(gt=0.0)] = 1.0
 
 
 class Kind(Protocol):

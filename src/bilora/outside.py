@@ -57,14 +57,14 @@ class Endpoint(Slice):
         return re.sub(r"(?:/chat/completions|/completions|/models)?/*$", "", url.strip())
 
 
-class LocalHub(Slice):
+class LocalHubSettings(Slice):
     """Publish into a folder."""
 
     kind: Literal["local"]
     path: str
 
 
-class HubRepository(Slice):
+class HubRepositorySettings(Slice):
     """Publish on the Hugging Face hub: the bundle as `id`, and each adapter alone as `id-TASK`.
 
     `private` holds for repositories that the first push creates.
@@ -75,11 +75,11 @@ class HubRepository(Slice):
     private: Flag = False
 
 
-class UrlHub(Slice):
+class UrlHubSettings(Slice):
     """Publish to any store that fsspec can write to, such as s3://bucket/folder."""
 
     kind: Literal["url"]
     url: Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*://")]
 
 
-AnyHub = Annotated[LocalHub | HubRepository | UrlHub, Field(discriminator="kind")]
+AnyHub = Annotated[LocalHubSettings | HubRepositorySettings | UrlHubSettings, Field(discriminator="kind")]

@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from bilora.documents import Count, Flag, Fraction, Slice, load_yaml, parse_document
-from bilora.kinds import BaseSettings, settings_of
+from bilora.kinds import PHASES, BaseSettings, PhaseSettings, kind_names, load_kind, settings_of
 from bilora.outside import AnyHub, Endpoint
 from bilora.requests import SamplingParams
 
@@ -35,7 +35,9 @@ def _no_old_base(entry: object) -> object:
 
 if TYPE_CHECKING:
     AnyBase = BaseSettings
+    AnyPhase = PhaseSettings
 else:
+    AnyPhase = settings_of(PHASES, "PHASE")
     AnyBase = Annotated[settings_of("bilora.bases.kinds", "BASE"), BeforeValidator(_no_old_base)]
 
 
@@ -109,8 +111,8 @@ class Processing(Slice):
 class Splitting(Slice):
     """data-split: at most so many samples a split; groups without an official split are dealt by hash.
 
-    `feedback: mix` adds the answers that people edited to the training split. `preference` deals the
-    rows of a second phase: thumbs (`kto`), or edits above the answers they mend (`dpo`).
+    `feedback: mix` adds the answers that people edited to the training split. `preference` selects the
+    rated pairs that a phase trains on: thumbs (`kto`), or edits above the answers they mend (`dpo`).
     """
 
     train: Count
@@ -129,38 +131,49 @@ class Adapter(Slice):
     target_modules: Annotated[list[str], Field(min_length=1)]
 
 
-class Preference(Slice):
-    """The second phase: `beta` holds the adapter near what it was, `steps` are optimiser steps of `batch_size` rows.
-
-    With fewer than `min_rows` rows nothing is trained. One row alone has no other to be compared with.
-    """
-
-    beta: Annotated[float, Field(gt=0.0)] = 0.1
-    learning_rate: Annotated[float, Field(gt=0.0)]
-    steps: Count
-    batch_size: Annotated[int, Field(ge=2)]
-    min_rows: Annotated[int, Field(ge=2)] = 16
-
-
 class Training(Slice):
-    """How one adapter is trained. Lengths in tokens, `steps` in optimiser steps.
+    """How one adapter is trained: its phases run in this order, each on the adapter that the one before left.
 
-    `hidden_tests` is the share of training rows that are asked without the test that the task's prompts show,
-    as people ask.
+    Rows of more than `max_length` tokens are left out. `evaluate_samples` of the validation split are what
+    checkpoints and phases are measured on.
     """
 
-    steps: Count
-    batch_size: Count
-    accumulation: Count = 1
-    learning_rate: Annotated[float, Field(gt=0.0)]
-    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
-    clip: Annotated[float, Field(gt=0.0)] = 1.0
     max_length: Count
-    evaluate_every: Count
     evaluate_samples: Count
-    patience: Count = 3
-    hidden_tests: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
-    preference: Preference | None = None
+    phases: Annotated[list[AnyPhase], Field(min_length=1)]
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of all phases together."""
+        return sum(phase.steps for phase in self.phases)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_phases(cls, section: object) -> object:
+        """Refuse the numbers of a phase outside of one, as they were written before there were phases."""
+        if not isinstance(section, dict):
+            return section
+        names = {name for kind in kind_names(PHASES) for name in load_kind(PHASES, kind, "PHASE").settings.model_fields}
+        moved = [name for name in section if name in names]
+        numbers = ", ".join(f"{name}: {section[name]}" for name in moved)
+        faults = [f"{', '.join(moved)} belong to a phase: write `phases: [{{kind: sft, {numbers}}}]`"] if moved else []
+        if "preference" in section:
+            faults.append(
+                "preference is a phase: write its numbers as a further entry of `phases`, "
+                "with the value of split.preference as its `kind`"
+            )
+        if faults:
+            raise ValueError("; ".join(faults))
+        return section
+
+    @field_validator("phases")
+    @classmethod
+    def _starts_fresh(cls, phases: list[AnyPhase]) -> list[AnyPhase]:
+        if not phases[0].starts_fresh:
+            raise ValueError(
+                f"the phase {phases[0].kind} continues an adapter; put one before it that begins with none"
+            )
+        return phases
 
 
 class Generation(Slice):
@@ -192,11 +205,16 @@ class TaskParams(Slice):
     margin: Fraction = 0.05
 
     @model_validator(mode="after")
-    def _both_halves(self) -> TaskParams:
-        if self.split.preference and not self.training.preference:
-            raise ValueError("split.preference deals rows, but training.preference does not say how to train on them")
-        if self.training.preference and not self.split.preference:
-            raise ValueError("training.preference has no rows: set split.preference to kto or dpo")
+    def _pairs_have_a_phase(self) -> TaskParams:
+        selected = self.split.preference
+        trained = {phase.pairs: phase.kind for phase in self.training.phases if phase.pairs}
+        if selected and selected not in trained:
+            raise ValueError(
+                f"split.preference selects {selected} pairs, and no entry of training.phases trains on them: add one"
+            )
+        for pairs, kind in trained.items():
+            if pairs != selected:
+                raise ValueError(f"the phase {kind} has no rows: set split.preference to {pairs}")
         return self
 
 

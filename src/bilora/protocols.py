@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from bilora.records import Completion, Outcome, Program, Row, Sample, Score
+from bilora.records import Completion, Outcome, Program, Row, Sample, Scale, Score
 from bilora.requests import Request, Submission
 
 Progress = Callable[[int], None]
@@ -122,17 +122,23 @@ class Judge(Protocol):
 
 @dataclass(frozen=True)
 class Referees:
-    """What metrics may need in order to score."""
+    """What scoring may need; `judge` is None where none is configured."""
 
     sandbox: Sandbox
+    judge: Judge | None = None
 
 
 class Metric(Protocol):
-    """Scores answers. One look at an answer may yield several numbers, named in `names`."""
+    """Scores answers. One look at an answer may yield several numbers."""
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Keys in results and charts; the first is the one that may be a headline."""
+    def scales(self) -> Mapping[str, Scale]:
+        """How each number is written for people, by its name in results; the first may be a headline."""
+        ...
+
+    @property
+    def runs_answers(self) -> bool:
+        """Whether answers are run; the first number is then 1.0 for an answer that passes, else 0.0."""
         ...
 
     def score(
@@ -143,7 +149,7 @@ class Metric(Protocol):
         system: str,
         progress: Progress = no_progress,
     ) -> list[tuple[Score, ...]]:
-        """Score extracted answers: one tuple a pair, its scores in the order of `names`."""
+        """Score extracted answers: one tuple per pair, its scores in the order of `scales`."""
         ...
 
 

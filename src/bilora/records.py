@@ -106,8 +106,26 @@ Dataset = Literal["test", "curated", "hidden", "sampled"]
 """The held-out split, the curated samples, the split without the tests shown, and several answers to one sample."""
 
 
-class Scored(Record):
-    """One line of an evaluation: what was asked, what came back, what it was worth.
+class Scale(Record):
+    """How a metric's values are written for people: `value * factor + offset` with `digits` decimals, then `unit`."""
+
+    label: str
+    factor: float = 100.0
+    offset: float = 0.0
+    unit: str = ""
+    digits: int = 1
+
+    def number(self, value: float) -> str:
+        """Return the value without its unit."""
+        return f"{value * self.factor + self.offset:.{self.digits}f}"
+
+    def text(self, value: float) -> str:
+        """Return the value with its unit."""
+        return self.number(value) + self.unit
+
+
+class EvalRow(Record):
+    """One line of an evaluation: a sample, one system's completion, the answer read from it, and its scores.
 
     `adapter_sha256` names the adapter that this evaluation measured, on the rows of all systems.
     """
@@ -127,40 +145,6 @@ class Interval(Record):
     low: float
     mean: float
     high: float
-
-
-class Check(Record):
-    """One comparison the gate made: a metric's paired difference to `against`, and what follows from it.
-
-    To the base the headline must be above 0; to the promoted adapters (`baseline`, `champion`) every
-    metric must be above -`margin`.
-    """
-
-    against: Literal["base", "baseline", "champion"]
-    metric: str
-    low: float
-    delta: float
-    high: float
-    margin: float
-    outcome: Literal["pass", "regressed", "inconclusive"]
-
-
-class Verdict(Record):
-    """The gate's word on one task's adapter, bound to its bytes. `low` to `margin` are the deciding check's."""
-
-    task: str
-    metric: str
-    against: str
-    n: int
-    unscored: int
-    low: float | None
-    delta: float | None
-    high: float | None
-    margin: float
-    outcome: Literal["pass", "regressed", "inconclusive", "incomparable"]
-    reason: str
-    adapter_sha256: str
-    checks: tuple[Check, ...] = ()
 
 
 class JudgeCheck(Record):
@@ -243,9 +227,16 @@ class Outcome(Record):
     """
 
     status: Literal[
-        "passed", "passed-in-process", "failed", "untested", "timeout", "denied", "missing-module", "crashed",
+        "passed",
+        "passed-in-process",
+        "failed",
+        "untested",
+        "timeout",
+        "denied",
+        "missing-module",
+        "crashed",
         "infrastructure",
-    ]  # fmt: skip
+    ]
     results: tuple[bool | None, ...] = ()
     detail: str = ""
     isolation: str = ""

@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,12 +65,12 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
 
-def dump_json(value: Any, *, indent: int | None = None) -> str:
+def dump_json(value: object, *, indent: int | None = None) -> str:
     """Serialise with sorted keys, so equal values give equal bytes. NaN is refused."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True, indent=indent, allow_nan=False)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write JSON with sorted keys and a final newline."""
     write_text(path, dump_json(value, indent=2) + "\n")
 
@@ -88,7 +88,7 @@ def read_json(path: Path) -> Any:
         raise BadData(path, f"not JSON ({error}).", getattr(error, "lineno", None)) from None
 
 
-def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> int:
+def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> int:
     """Write JSON lines and return how many."""
     count = 0
     with atomic(path) as temporary, temporary.open("wb") as out:
@@ -99,9 +99,8 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> int:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    opener: Any = gzip.open if path.suffix == ".gz" else Path.open
     try:
-        with opener(path, "rb") as file:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             yield from file
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise BadData(path, f"not a whole gzip file ({error}).") from None
@@ -151,13 +150,17 @@ def read_record(path: Path, kind: type[R]) -> R:
     return _parsed(path, kind, read_json(path))
 
 
-def _parsed(path: Path, kind: type[R], value: Any, line: int | None = None) -> R:
+def _parsed(path: Path, kind: type[R], value: object, line: int | None = None) -> R:
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise BadData(path, f"not a {kind.__name__}: {place}: {first['msg']}.", line) from None
+        raise BadData(path, f"not a {kind.__name__}: {first_fault(error)}.", line) from None
+
+
+def first_fault(error: ValidationError) -> str:
+    """Return the place and message of a record's first fault."""
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -165,7 +168,7 @@ def sha256_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def sha256_json(value: Any) -> str:
+def sha256_json(value: object) -> str:
     """SHA-256 of a value's canonical JSON."""
     return sha256_bytes(dump_json(value).encode())
 

@@ -35,6 +35,10 @@ class KtoPair(Pair):
     label: bool
 
 
+PAIR_TYPES: dict[str, type[KtoPair] | type[DpoPair]] = {"kto": KtoPair, "dpo": DpoPair}
+"""The types of rated pairs, by the name that `split.preference` selects them with."""
+
+
 class RatedPairs(Record):
     """What ratings gave: training rows by their kind, and by reason how many ratings gave none."""
 
@@ -42,3 +46,8 @@ class RatedPairs(Record):
     sft: tuple[SftPair, ...] = ()
     dpo: tuple[DpoPair, ...] = ()
     kto: tuple[KtoPair, ...] = ()
+
+    def selected(self, preference: str) -> tuple[KtoPair | DpoPair, ...]:
+        """Return the pairs that `split.preference` selects."""
+        pairs: dict[str, tuple[KtoPair | DpoPair, ...]] = {"kto": self.kto, "dpo": self.dpo}
+        return pairs[preference]

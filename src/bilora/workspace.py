@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,12 +18,14 @@ from bilora.storage import read_json, read_record, read_records, require_file, s
 
 if TYPE_CHECKING:
     from bilora.bases.base import Base
+    from bilora.data.training_rows import TrainingRows
     from bilora.inference.engines import LocalEngine
     from bilora.protocols import Engine, Hub, Judge, Source
     from bilora.records import Sample
     from bilora.sandbox import ProcessSandbox
     from bilora.tasks.task import Task
-    from bilora.training_pairs import DpoPair, KtoPair, RatedPairs
+    from bilora.training.context import OnStep, TrainingContext
+    from bilora.training_pairs import RatedPairs
 
 
 class Workspace(Layout):
@@ -127,16 +129,6 @@ class Workspace(Layout):
 
         return read_record(self.rated_pairs, RatedPairs) if self.rated_pairs.exists() else RatedPairs()
 
-    def preference_pairs(self, task: str) -> list[KtoPair] | list[DpoPair]:
-        """Read the rated pairs that data-split dealt to a task."""
-        from bilora.training_pairs import DpoPair, KtoPair
-
-        wanted = self.params.tasks[task].split.preference
-        path = require_file(self.split(task, "preference"), f"data-split@{task}")
-        if wanted == "kto":
-            return list(read_records(path, KtoPair))
-        return list(read_records(path, DpoPair)) if wanted else []
-
     def lock_sha256(self) -> str:
         """Return the hash of the list of pinned packages, which every run record names.
 
@@ -231,6 +223,39 @@ class Workspace(Layout):
         )
         return load_local_engine(chosen.engine, self.base(), adapters, options)
 
+    @contextmanager
+    def training_context(self, name: str, rows: TrainingRows, *, on_step: OnStep) -> Iterator[TrainingContext]:
+        """Load the base for training and build what a task's phases need, with a sandbox that ends with the block.
+
+        Args:
+            on_step: called with every optimiser step and every evaluation.
+        """
+        from bilora.evaluation.validation import ValidationScorer
+        from bilora.protocols import Referees
+        from bilora.training.context import TrainingContext
+        from bilora.training.loading import load_for_training
+
+        params, (chosen, task) = self.params, self.task(name)
+        base = self.base()
+        loaded = load_for_training(base)
+        with self.sandbox() as sandbox:
+            yield TrainingContext(
+                task=task,
+                params=chosen,
+                base=base,
+                base_settings=params.base,
+                base_revision=base.identity,
+                loaded=loaded,
+                scorer=ValidationScorer(task, loaded, Referees(sandbox=sandbox)),
+                seed=params.seed,
+                folder=self.checkpoints(name),
+                train_samples=rows.train,
+                validation_samples=rows.validation,
+                pairs=rows.pairs,
+                sinks=params.tracking.sinks,
+                on_step=on_step,
+            )
+
     # The outside
 
     def endpoints(self, keys: Mapping[str, str]) -> tuple[dict[str, Engine], dict[str, str]]:
@@ -285,7 +310,7 @@ class Workspace(Layout):
         from bilora.publishing.local_hub import LocalHub
 
         match self.params.hub:
-            case kinds.HubRepository(id=repo_id, private=private):
+            case kinds.HubRepositorySettings(id=repo_id, private=private):
                 from bilora.hub.token import hub_token
 
                 if (token := hub_token()) is None:
@@ -296,9 +321,9 @@ class Workspace(Layout):
 
                 api = connect(token)
                 return HubRepositories(lambda name: Repository(api, name, private=private), repo_id), repo_id
-            case kinds.LocalHub() as chosen:
+            case kinds.LocalHubSettings() as chosen:
                 return LocalHub(self.root / chosen.path), None
-            case kinds.UrlHub() as chosen:
+            case kinds.UrlHubSettings() as chosen:
                 from bilora.publishing.url_hub import UrlHub
 
                 return UrlHub(chosen.url), None

@@ -34,7 +34,9 @@ PICTURES = os.environ.get("BILORA_PICTURES")
 @pytest.fixture(scope="module")
 def site(site: Path) -> Path:
     """The checkout with a docstring adapter that says a sentence: the smoke profile's few steps teach none."""
-    change_task(site, "docstring", lambda task: task["training"].update(steps=60, evaluate_every=60, batch_size=8))
+    change_task(
+        site, "docstring", lambda task: task["training"]["phases"][0].update(steps=60, evaluate_every=60, batch_size=8)
+    )
     rows = site / "data" / "splits" / "docstring" / "train.jsonl"
     samples = [json.loads(line) | {"target": SENTENCE} for line in rows.read_text(encoding="utf-8").splitlines()]
     rows.write_text("".join(f"{json.dumps(one)}\n" for one in samples), encoding="utf-8")

@@ -42,7 +42,8 @@ def test_ratings_end_in_a_retrained_adapter_and_a_verdict(page: Any, site: Path)
     def on(task: Any) -> None:
         task["generation"]["max_new_tokens"] = SMOKE_TOKENS
         task["split"] |= {"feedback": "mix", "preference": "kto"}
-        task["training"]["preference"] = {"learning_rate": 1e-3, "steps": 4, "batch_size": 2, "min_rows": 2}
+        kto = {"kind": "kto", "learning_rate": 1e-3, "steps": 4, "batch_size": 2, "min_rows": 2}
+        task["training"]["phases"].append(kto)
 
     before = {name: adapter_sha256(site / "adapters" / name) for name in ("codegen", "docstring")}
     rate(
@@ -63,8 +64,10 @@ def test_ratings_end_in_a_retrained_adapter_and_a_verdict(page: Any, site: Path)
 
     records = [json.loads(path.read_text(encoding="utf-8")) for path in (site / "runs").glob("*/run.json")]
     (made,) = [record for record in records if record["adapter_sha256"] == after["codegen"]]
-    assert (made["metrics"]["feedback_rows"], made["metrics"]["preference_rows"]) == (1, 2)
-    assert made["params"]["second_phase"] == "kto" and len(made["ratings"]) == 2
+    assert (made["metrics"]["feedback_rows"], made["metrics"]["kto_rows"]) == (1, 2)
+    assert [phase["kind"] for phase in made["params"]["task"]["training"]["phases"]] == ["sft", "kto"] and len(
+        made["ratings"]
+    ) == 2
     report = json.loads((site / "data" / "reports" / "split" / "codegen.json").read_text(encoding="utf-8"))
     assert report["feedback"] == {"samples": 1, "preferences": 2, "rules": []}
 

@@ -65,7 +65,7 @@ def entry(scores: dict[str, float], key: str = "k") -> dict[str, Any]:
 
 
 def baseline(path: Path, **tasks: dict[str, Any]) -> str:
-    document = {"schema": 2, "tasks": {name: {"current": one, "champion": one} for name, one in tasks.items()}}
+    document = {"schema": 3, "tasks": {name: {"current": one, "champion": one} for name, one in tasks.items()}}
     path.write_text(json.dumps(document), encoding="utf-8")
     return str(path)
 
@@ -73,10 +73,9 @@ def baseline(path: Path, **tasks: dict[str, Any]) -> str:
 def results(path: Path, **tasks: dict[str, Any]) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     words = dict.fromkeys(("title", "headline", "key", "adapter_sha256"), "x")
-    rest = {**words, "metrics": [], "rows": [], "not_run": {}, "summary": {}, "samples": {}}
+    rest = {**words, "metrics": [], "scales": {}, "rows": [], "not_run": {}, "summary": {}, "samples": {}}
     document = {
-        "schema": 1,
-        "profile": "smoke",
+        **{"schema": 2, "profile": "smoke", "harness": "1", "seed": 1, "notes": {}, "judge": [], "latency_s": {}},
         "tasks": {name: rest | {"verdict": None, "entry": one} for name, one in tasks.items()},
     }
     path.write_text(json.dumps(document), encoding="utf-8")
@@ -295,8 +294,7 @@ def test_an_error_of_the_system_that_nobody_knows_is_a_crash() -> None:
 
 AS_NOBODY = """
 import os, sys
-import bilora.cli, bilora.tasks, bilora.publishing.promote, bilora.evaluation.results, bilora.evaluation.gate
-import bilora.evaluation.statistics
+import bilora.cli, bilora.tasks, bilora.publishing.promote, bilora.evaluation.compare, bilora.evaluation.judging
 if os.geteuid() == 0:
     os.setegid(65534)
     os.seteuid(65534)
@@ -358,12 +356,16 @@ def test_python_m_bilora_is_bilora(place: Path) -> None:
         (b"", "not JSON"),
         (b"[1, 2]", "neither a results.json nor a baseline.json"),
         (b'{"tasks": [1]}', "neither a results.json nor a baseline.json"),
-        (b'{"tasks": {}}', "is no baseline of schema 2"),
-        (b'{"schema": 1, "tasks": {"docstring": {"scores": {}}}}', "is no baseline of schema 2"),
+        (b'{"tasks": {}}', "is no baseline of schema 3"),
+        (b'{"schema": 1, "tasks": {"docstring": {"scores": {}}}}', "is no baseline of schema 3"),
+        (b'{"schema": 2, "tasks": {}}', "is of schema 2, not 3; run `bilora baseline upgrade`"),
         (b'{"tasks": {"docstring": {"entry": []}}}', "is no results.json"),
-        (b'{"profile": "x", "schema": 0, "tasks": {}}', "is of schema 0, not 1"),
-        (b'{"profile": "x", "schema": 1, "tasks": {"docstring": {"entry": {"key": 1}}}}', "'docstring' is not whole"),
-        (b'{"schema": 2, "tasks": {"docstring": {"current": {}, "champion": {}}}}', "'docstring' is malformed"),
+        (b'{"profile": "x", "schema": 0, "tasks": {}}', "is of schema 0, not 2; run `dvc repro -f benchmark`"),
+        (
+            b'{"profile": "x", "schema": 2, "tasks": {"docstring": {"title": 1}}}',
+            "is damaged (harness: Field required)",
+        ),
+        (b'{"schema": 3, "tasks": {"docstring": {"champion": {}}}}', "is damaged (tasks.docstring.current: Field"),
         (b'{"profile": "\xe9"}', "is not UTF-8 (byte 0xe9 at position 13)"),
         (b"[" * 100_000, "not JSON"),
     ],
@@ -394,7 +396,10 @@ def test_results_of_another_format_are_one_sentence(place: Path, capsys: pytest.
     document["tasks"]["docstring"]["verdict"] = {"outcome": "great"}
     path.write_text(json.dumps(document), encoding="utf-8")
     assert guarded(app, [verb]) == 2
-    assert "summary or verdict of 'docstring' is malformed" in capsys.readouterr().err
+    assert (
+        "is damaged (tasks.docstring.verdict.task: Field required); run `dvc repro -f benchmark`"
+        in capsys.readouterr().err
+    )
 
 
 def test_params_that_are_no_utf_8_are_kept_as_they_are(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,7 +120,7 @@ def test_the_prompt_function_makes_train_and_evaluate_stale_and_a_base_s_card_no
 
 def test_one_task_s_parameter_retrains_that_task_alone(run: Shell, params: Path) -> None:
     document = yaml.safe_load(params.read_text(encoding="utf-8"))
-    document["tasks"]["docstring"]["training"]["steps"] = 7
+    document["tasks"]["docstring"]["training"]["phases"][0]["steps"] = 7
     params.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
     planned = run("dvc", "repro", "--dry", "train").stdout
     assert [line for line in planned.splitlines() if line.startswith("> ")] == ["> bilora train docstring"]
@@ -199,7 +199,8 @@ def test_a_third_task_is_one_file_and_one_entry(tmp_path: Path) -> None:
     (folder / "src" / "bilora" / "tasks" / "naming.py").write_text(block("python"), encoding="utf-8")
     document = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
     entry = yaml.safe_load(block("yaml"))["tasks"]["naming"]
-    entry["training"].update(steps=4, evaluate_every=2, evaluate_samples=2, batch_size=2)
+    entry["training"]["evaluate_samples"] = 2
+    entry["training"]["phases"][0].update(steps=4, evaluate_every=2, batch_size=2)
     entry["split"].update(train=60, validation=6, test=24)
     document["tasks"]["naming"] = entry
     (folder / "params.yaml").write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")

@@ -55,7 +55,10 @@ ENTRY = """
 source: {kind: files, paths: [rows.jsonl], licence: MIT}
 split: {train: 400, validation: 8, test: 24}
 adapter: {rank: 8, alpha: 16, dropout: 0.0, target_modules: [qkv_proj, o_proj, gate_up_proj, down_proj]}
-training: {steps: 40, batch_size: 8, learning_rate: 1.0e-2, max_length: 128, evaluate_every: 20, evaluate_samples: 4}
+training:
+  max_length: 128
+  evaluate_samples: 4
+  phases: [{kind: sft, steps: 40, batch_size: 8, learning_rate: 1.0e-2, evaluate_every: 20}]
 generation: {max_new_tokens: 12, batch_size: 24}
 """
 STAGES = ["data-download", "data-process", "data-split", "train", "evaluate"]

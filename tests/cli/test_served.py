@@ -35,8 +35,9 @@ def bundle(workspace: Workspace, *names: str, note: str = "") -> dict[str, bytes
     }
     files |= {f"base/{path.name}": path.read_bytes() for path in base.folder().iterdir() if path.is_file()}
     manifest = {
+        "schema": 1,
         "base": {"id": base.id, "revision": None, "path": "base"},
-        "adapters": {name: {} for name in names},
+        "adapters": {name: {"path": name, "sha256": "0" * 64, "verdict": None} for name in names},
         "files": {name: sha256_bytes(data) for name, data in files.items()},
         "note": note,
     }
@@ -104,7 +105,7 @@ def test_a_publication_that_fails_leaves_nothing_behind(workspace: Workspace, mo
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("bilora.publishing.local_hub._sync", full)
+    monkeypatch.setattr("bilora.publishing.local_hub.sync_folder", full)
     with pytest.raises(OSError, match="No space"):
         LocalHub(Path("hub")).publish(bundle(workspace, "codegen"), message="one")
     assert [path for path in Path("hub").rglob("*") if path.is_file() and path.name != ".lock"] == []

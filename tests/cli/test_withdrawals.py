@@ -113,7 +113,8 @@ def test_what_is_withdrawn_after_the_split_is_not_trained_on(measured: Path, tmp
 
     def on(task: Any) -> None:
         task["split"] |= {"feedback": "mix", "preference": "kto"}
-        task["training"]["preference"] = {"learning_rate": 1e-3, "steps": 2, "batch_size": 2, "min_rows": 2}
+        kto = {"kind": "kto", "learning_rate": 1e-3, "steps": 2, "batch_size": 2, "min_rows": 2}
+        task["training"]["phases"].append(kto)
 
     change_task(folder, "codegen", on)
     sha256 = adapter_sha256(folder / "adapters" / "codegen")

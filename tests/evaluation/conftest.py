@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pytest
 
+from bilora.evaluation.evidence import GateInput, GateSettings
 from bilora.evaluation.gate import gate
-from bilora.evaluation.results import build_results
+from bilora.evaluation.results import TaskRun, build_results
+from bilora.evaluation.summary import Summarizer
 from bilora.protocols import Progress, Referees, no_progress
-from bilora.records import Completion, Dataset, Drop, Sample, Score, Scored
+from bilora.records import Completion, Dataset, Drop, EvalRow, Sample, Scale, Score
+from bilora.results import Results
 from bilora.tasks.task import Task
 
 SHA = "a" * 64
@@ -20,9 +23,10 @@ SHA = "a" * 64
 
 @dataclass(frozen=True)
 class Named:
-    """A metric that is only its names; the rows of these tests are scored already."""
+    """A metric that is only its numbers' scales; the rows of these tests are scored already."""
 
-    names: tuple[str, ...]
+    scales: Mapping[str, Scale]
+    runs_answers: bool = False
 
     def score(
         self,
@@ -35,7 +39,11 @@ class Named:
         raise AssertionError("rows are scored already")
 
 
-def make_task(name: str, title: str, *names: str) -> Task:
+LABELS = {"pass_at_1": "pass@1", "test_pass_rate": "tests passed", "bleu": "BLEU"}
+
+
+def make_task(name: str, title: str, *metrics: str) -> Task:
+    scales = {metric: Scale(label=LABELS.get(metric, metric)) for metric in metrics}
     return Task(
         name=name,
         title=title,
@@ -43,7 +51,7 @@ def make_task(name: str, title: str, *names: str) -> Task:
         sample=lambda row: Drop(rule="unused"),
         answer=str,
         extract=str,
-        metrics=(Named(names),),
+        metrics=(Named(scales, runs_answers="pass_at_1" in scales),),
         example="?",
     )
 
@@ -80,9 +88,9 @@ def make_row(
     evidence: dict[str, str] | None = None,
     finish: Literal["stop", "length", "error"] = "stop",
     adapter_sha256: str = SHA,
-) -> Scored:
+) -> EvalRow:
     floor = system.startswith("floor:")
-    return Scored(
+    return EvalRow(
         task=sample.task,
         adapter_sha256=adapter_sha256,
         dataset=dataset,
@@ -117,7 +125,7 @@ def make_pairs(
     new: Sequence[float | None],
     old: Sequence[float | None],
     **rest: Any,
-) -> list[Scored]:
+) -> list[EvalRow]:
     """Rows of adapter and base; sample i scores new[i] and old[i], each sample its own group."""
     samples = [make_sample(task, number, group=f"g{number}") for number in range(len(new))]
     return [
@@ -127,9 +135,9 @@ def make_pairs(
     ]
 
 
-def make_rows() -> dict[str, list[Scored]]:
+def make_rows() -> dict[str, list[EvalRow]]:
     chance = random.Random(7)
-    rows: dict[str, list[Scored]] = {"codegen": [], "docstring": [], "haiku": []}
+    rows: dict[str, list[EvalRow]] = {"codegen": [], "docstring": [], "haiku": []}
     for number in range(60):
         sample = make_sample("codegen", number)
         for system, odds in (("codegen", 0.7), ("base", 0.2), ("remote", 0.8)):
@@ -159,56 +167,51 @@ def make_rows() -> dict[str, list[Scored]]:
     return rows
 
 
-def make_results(**overrides: Any) -> dict[str, Any]:
+def make_results(**overrides: Any) -> Results:
+    """Build results; `rows` and `verdicts` replace what is measured, `k` is of pass@k, the rest is as in params."""
     rows = overrides.pop("rows", None) or make_rows()
-    tasks = overrides.pop("tasks", TASKS)
-    verdicts = {
-        name: gate(
-            name,
-            task.metric_names,
-            rows.get(name, []),
-            None,
-            adapter_sha256=SHA,
-            key=f"key-{name}",
-            margin=0.05,
-            min_samples=50,
-            seed=1,
-            draws=1000,
-        )
-        for name, task in tasks.items()
-    }
+    judged, k = overrides.pop("verdicts", True), overrides.pop("k", ())
+    runs = []
+    for name, task in TASKS.items():
+        given = GateInput(name, task.metric_names, rows.get(name, []), SHA, f"key-{name}")
+        verdict = gate(given, GateSettings(margin=0.05, min_samples=50, seed=1, draws=1000)) if judged else None
+        runs.append(TaskRun(task, given.rows, given.key, SHA, verdict))
     fields: dict[str, Any] = {
         "profile": "nano",
-        "tasks": tasks,
-        "keys": {name: f"key-{name}" for name in tasks},
-        "adapters": dict.fromkeys(tasks, SHA),
-        "verdicts": verdicts,
-        "seed": 1,
-        "draws": 1000,
         "not_run": {"judge": "no judge is configured"},
         "notes": {"silent": "did not answer within 60 s"},
     }
-    return build_results(rows, **(fields | overrides))
+    return build_results(runs, Summarizer(seed=1, draws=1000, k=k), **(fields | overrides))
 
 
 @pytest.fixture
-def results() -> dict[str, Any]:
+def measured_by() -> Callable[..., Task]:
+    """Return the task haiku with one metric that has these scales; `runs_answers` says whether it runs answers."""
+
+    def task(scales: Mapping[str, Scale], *, runs_answers: bool = False) -> Task:
+        return replace(TASKS["haiku"], metrics=(Named(scales, runs_answers),))
+
+    return task
+
+
+@pytest.fixture
+def results() -> Results:
     return make_results()
 
 
 @pytest.fixture
-def results_of() -> Callable[..., dict[str, Any]]:
+def results_of() -> Callable[..., Results]:
     """Build results with some arguments replaced; `rows` replaces the rows."""
     return make_results
 
 
 @pytest.fixture
-def pairs() -> Callable[..., list[Scored]]:
+def pairs() -> Callable[..., list[EvalRow]]:
     return make_pairs
 
 
 @pytest.fixture
-def row() -> Callable[..., Scored]:
+def row() -> Callable[..., EvalRow]:
     return make_row
 
 
@@ -218,5 +221,5 @@ def sample() -> Callable[..., Sample]:
 
 
 @pytest.fixture
-def benchmark_rows() -> dict[str, list[Scored]]:
+def benchmark_rows() -> dict[str, list[EvalRow]]:
     return make_rows()

@@ -2,44 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bilora.errors import BadData
-from bilora.evaluation.baseline import baseline_entry, read_baseline
-from bilora.evaluation.gate import EXIT_CODES, _with_doubt_shared, gate, worst
+from bilora.evaluation.baseline import baseline_entry
+from bilora.evaluation.evidence import GateInput, GateSettings
+from bilora.evaluation.gate import EXIT_CODES, _holm_corrected, gate, worst
 from bilora.evaluation.statistics import score_difference
-from bilora.records import Check, Scored, Verdict
+from bilora.records import EvalRow
+from bilora.results import Check, Incumbents, Verdict
 
-Rows = list[Scored]
+Rows = list[EvalRow]
 Pairs = Callable[..., Rows]
 SHA = "a" * 64
 GOOD = [1.0, 1.0, 1.0, 0.0] * 50
 POOR = [1.0, 0.0, 0.0, 0.0] * 50
 
 
-def judge(rows: Rows, baseline: dict[str, Any] | None = None, **rest: Any) -> Verdict:
-    fields: dict[str, Any] = {
-        "adapter_sha256": SHA,
-        "key": "k",
-        "margin": 0.05,
-        "min_samples": 100,
-        "seed": 1,
-        "draws": 2000,
-    }
+def judge(rows: Rows, incumbents: Incumbents | None = None, *, min_samples: int = 100, **rest: Any) -> Verdict:
+    fields: dict[str, Any] = {"adapter_sha256": SHA, "key": "k", "incumbents": incumbents}
     metrics = [score.metric for score in rows[0].scores] if rows else ["pass_at_1"]
-    return gate("codegen", metrics, rows, baseline, **(fields | rest))
+    settings = GateSettings(margin=0.05, min_samples=min_samples, seed=1, draws=2000)
+    return gate(GateInput("codegen", metrics, rows, **(fields | rest)), settings)
 
 
-def promoted(rows: Rows, **rest: Any) -> dict[str, Any]:
+def promoted(rows: Rows, **rest: Any) -> Incumbents:
     metrics = [score.metric for score in rows[0].scores]
     entry = baseline_entry("codegen", metrics, rows, **({"adapter_sha256": "old", "key": "k"} | rest))
-    return {"current": entry, "champion": entry}
+    return Incumbents(current=entry, champion=entry)
 
 
 def test_clearly_better_than_the_base_passes_and_says_against_what(pairs: Pairs) -> None:
@@ -93,11 +86,11 @@ def test_too_few_samples_never_pass(pairs: Pairs) -> None:
     assert "99 scored samples; the gate wants 100" in verdict.reason
 
 
-def test_a_row_that_stands_twice_is_noticed(pairs: Pairs) -> None:
+def test_a_duplicate_row_is_noticed(pairs: Pairs) -> None:
     rows = pairs("codegen", "pass_at_1", GOOD, POOR)
     verdict = judge([*rows, rows[0]])
     assert verdict.outcome == "inconclusive"
-    assert "stand twice" in verdict.reason
+    assert "1 duplicate rows" in verdict.reason
 
 
 def test_zero_never_passes(pairs: Pairs) -> None:
@@ -152,7 +145,7 @@ def test_weak_isolation_never_promotes(pairs: Pairs, isolation: str, outcome: st
 
 
 def test_samples_of_one_group_are_no_independent_evidence(
-    row: Callable[..., Scored], sample: Callable[..., Any]
+    row: Callable[..., EvalRow], sample: Callable[..., Any]
 ) -> None:
     rows = [
         row(sample("codegen", number, group="same"), system, {"pass_at_1": value})
@@ -185,32 +178,29 @@ def test_perhaps_worse_than_the_margin_does_not_ship(pairs: Pairs) -> None:
 )
 @pytest.mark.parametrize("place", ["current", "champion"])
 def test_what_was_measured_otherwise_is_incomparable(pairs: Pairs, change: dict[str, Any], place: str) -> None:
-    standing = promoted(pairs("codegen", "pass_at_1", GOOD, POOR))
-    standing[place] = standing[place] | change | {"adapter_sha256": place}
-    verdict = judge(pairs("codegen", "pass_at_1", GOOD, POOR), standing)
+    incumbents = promoted(pairs("codegen", "pass_at_1", GOOD, POOR))
+    entry = incumbents.current.model_copy(update=change | {"adapter_sha256": place})
+    verdict = judge(pairs("codegen", "pass_at_1", GOOD, POOR), incumbents.model_copy(update={place: entry}))
     assert verdict.outcome == "incomparable" and "bilora baseline forget" in verdict.reason
 
 
 def test_worse_than_the_base_is_regressed_whatever_was_promoted(pairs: Pairs) -> None:
-    standing = promoted(pairs("codegen", "pass_at_1", GOOD, POOR), key="other")
-    assert judge(pairs("codegen", "pass_at_1", POOR, GOOD), standing).outcome == "regressed"
+    incumbents = promoted(pairs("codegen", "pass_at_1", GOOD, POOR), key="other")
+    assert judge(pairs("codegen", "pass_at_1", POOR, GOOD), incumbents).outcome == "regressed"
 
 
 def test_small_steps_down_end_at_the_champion(pairs: Pairs) -> None:
     best, less, least = ([1.0] * good + [0.0] * (200 - good) for good in (160, 156, 148))
-    standing = promoted(pairs("codegen", "pass_at_1", less, POOR))
-    assert judge(pairs("codegen", "pass_at_1", least, [0.0] * 200), standing).outcome != "pass"
-    standing["current"] = standing["current"] | {"scores": {"pass_at_1": dict.fromkeys(ids(pairs), 0.0)}}
-    champion = promoted(pairs("codegen", "pass_at_1", best, POOR), adapter_sha256="best")["champion"]
-    verdict = judge(pairs("codegen", "pass_at_1", least, [0.0] * 200), standing | {"champion": champion})
+    incumbents = promoted(pairs("codegen", "pass_at_1", less, POOR))
+    assert judge(pairs("codegen", "pass_at_1", least, [0.0] * 200), incumbents).outcome != "pass"
+    worst_current = promoted(pairs("codegen", "pass_at_1", [0.0] * 200, POOR)).current
+    champion = promoted(pairs("codegen", "pass_at_1", best, POOR), adapter_sha256="best").champion
+    incumbents = Incumbents(current=worst_current, champion=champion)
+    verdict = judge(pairs("codegen", "pass_at_1", least, [0.0] * 200), incumbents)
     assert verdict.against == "champion" and verdict.outcome in ("regressed", "inconclusive")
 
 
-def ids(pairs: Pairs) -> list[str]:
-    return [row.sample.id for row in pairs("codegen", "pass_at_1", GOOD, POOR)[:200]]
-
-
-def test_another_metric_that_got_worse_stops_it_too(row: Callable[..., Scored], sample: Callable[..., Any]) -> None:
+def test_another_metric_that_got_worse_stops_it_too(row: Callable[..., EvalRow], sample: Callable[..., Any]) -> None:
     def rows(rate: float) -> Rows:
         return [
             row(sample("codegen", n, group=f"g{n}"), system, {"pass_at_1": value, "test_pass_rate": value * rate})
@@ -232,8 +222,8 @@ def test_among_many_looks_an_unlucky_one_is_no_regression() -> None:
         against="baseline", metric="m", low=-0.04, delta=-0.0201, high=-0.0002, margin=0.05, outcome="regressed"
     )
     fine = unlucky.model_copy(update={"low": -0.02, "delta": 0.0, "high": 0.02, "outcome": "pass"})
-    assert [check.outcome for check in _with_doubt_shared([unlucky])] == ["regressed"]
-    assert {check.outcome for check in _with_doubt_shared([unlucky, *[fine] * 9])} == {"pass"}
+    assert [check.outcome for check in _holm_corrected([unlucky])] == ["regressed"]
+    assert {check.outcome for check in _holm_corrected([unlucky, *[fine] * 9])} == {"pass"}
 
 
 def test_an_unscored_sample_does_not_shake_off_the_baseline(pairs: Pairs) -> None:
@@ -302,40 +292,3 @@ def test_every_outcome_has_its_own_exit_code() -> None:
         12,
         13,
     ]
-
-
-def test_an_absent_or_empty_baseline_has_no_tasks(tmp_path: Path) -> None:
-    path = tmp_path / "baseline.json"
-    assert read_baseline(path) == {}
-    path.write_text('{"schema": 2, "tasks": {}}')
-    assert read_baseline(path) == {}
-
-
-ENTRY = {"adapter_sha256": "a", "key": "k", "metric": "m", "scores": {"m": {"s": 0.5, "t": None}}}
-STANDING = {"current": ENTRY, "champion": ENTRY}
-
-
-def test_a_baseline_is_read_back(tmp_path: Path) -> None:
-    path = tmp_path / "baseline.json"
-    path.write_text(json.dumps({"schema": 2, "tasks": {"codegen": STANDING}}))
-    assert read_baseline(path) == {"codegen": STANDING}
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        [],
-        {"schema": 1, "tasks": {}},
-        {"schema": 2, "tasks": []},
-        {"schema": 2, "tasks": {"codegen": {}}},
-        {"schema": 2, "tasks": {"codegen": {"current": ENTRY}}},
-        {"schema": 2, "tasks": {"codegen": STANDING | {"champion": ENTRY | {"scores": {"m": {"s": 7}}}}}},
-        {"schema": 2, "tasks": {"codegen": STANDING | {"current": ENTRY | {"scores": {"m": {"s": True}}}}}},
-        {"schema": 2, "tasks": {"codegen": STANDING | {"current": ENTRY | {"scores": {"s": 0.5}}}}},
-    ],
-)
-def test_a_damaged_baseline_is_refused(tmp_path: Path, document: object) -> None:
-    path = tmp_path / "baseline.json"
-    path.write_text(json.dumps(document))
-    with pytest.raises(BadData):
-        read_baseline(path)

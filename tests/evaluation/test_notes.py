@@ -6,15 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 from bilora.evaluation.notes import answer_notes, grade_note
-from bilora.records import Scored
+from bilora.records import EvalRow
 
 
-def made(row: Callable[..., Scored], sample: Any, system: str, **changes: Any) -> Scored:
+def made(row: Callable[..., EvalRow], sample: Any, system: str, **changes: Any) -> EvalRow:
     found = row(sample, system, {"bleu": 0.5})
     return found.model_copy(update={"completion": found.completion.model_copy(update=changes)})
 
 
-def test_missing_and_otherwise_asked_answers_are_counted_by_system(row: Callable[..., Scored], sample: Any) -> None:
+def test_missing_and_otherwise_asked_answers_are_counted_by_system(row: Callable[..., EvalRow], sample: Any) -> None:
     one = sample("docstring", 1)
     rows = [
         *[made(row, one, "remote", finish="error", reason="HTTP 429: too many requests")] * 3,
@@ -30,7 +30,7 @@ def test_missing_and_otherwise_asked_answers_are_counted_by_system(row: Callable
     }
 
 
-def test_missing_grades_are_told_with_their_reason(row: Callable[..., Scored], sample: Any) -> None:
+def test_missing_grades_are_told_with_their_reason(row: Callable[..., EvalRow], sample: Any) -> None:
     one = sample("docstring", 1)
     good, bad = row(one, "base", {"judge": 1.0}), row(one, "base", {"judge": None}, reason="the judge failed: no")
     assert (

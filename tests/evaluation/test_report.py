@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bilora.evaluation.charts import difference_bar, interval_bar, line_chart
-from bilora.evaluation.examples import SAMPLES
-from bilora.evaluation.report import MAX_CHARS, render, visible, with_bars
+from bilora.evaluation.data_reports import DataReport
+from bilora.evaluation.examples import MAX_EXAMPLES
+from bilora.evaluation.report import MAX_TEXT_CHARS, Background, render_report, visible, with_bars
 from bilora.evaluation.table import table
-from bilora.records import Sample, Scored
+from bilora.records import EvalRow, Sample
+from bilora.results import Results, read_results, write_results
 
-Results = dict[str, Any]
 HOSTILE = [
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
@@ -100,15 +101,27 @@ DROPS = {
 RUNS = {"codegen": {"id": "run-1", "params": {"steps": 7}, "hardware": {"cpu": "two cores"}, "seed": 3}}
 
 
-def page(results: Results, **rest: Any) -> str:
-    fields: dict[str, Any] = {"drops": DROPS, "runs": RUNS, "curves": CURVES}
-    return render(results, **(fields | rest))
+def page(
+    results: Results,
+    drops: Mapping[str, Any] = DROPS,
+    runs: Mapping[str, Any] = RUNS,
+    curves: Mapping[str, Any] = CURVES,
+) -> str:
+    background = {
+        name: Background(
+            {stage: DataReport.model_validate(report) for stage, report in drops.get(name, {}).items()},
+            runs.get(name, {}),
+            curves.get(name, ()),
+        )
+        for name in results.tasks
+    }
+    return render_report(results, background)
 
 
 def poison(value: Any, bad: str) -> Any:
     """Put `bad` into every string that is content, leaving keys and enumerations alone."""
     if isinstance(value, dict):
-        fixed = {"outcome", "finish", "dataset", "system", "sample_id", "metric", "headline", "metrics"}
+        fixed = {"outcome", "against", "finish", "dataset", "system", "sample_id", "metric", "headline", "metrics"}
         return {key: inner if key in fixed else poison(inner, bad) for key, inner in value.items()}
     if isinstance(value, list):
         return [poison(inner, bad) for inner in value]
@@ -118,7 +131,7 @@ def poison(value: Any, bad: str) -> Any:
 @pytest.mark.parametrize("bad", HOSTILE)
 def test_text_never_becomes_markup(results: Results, bad: str) -> None:
     hostile = page(
-        poison(results, bad),
+        Results.model_validate(poison(results.model_dump(mode="json", by_alias=True), bad)),
         drops=poison(DROPS, bad),
         runs={"codegen": {bad: bad, "hardware": {bad: bad}}},
         curves={"codegen": [{"step": 1, "loss": 2.0, bad: 1.0}]},
@@ -130,7 +143,7 @@ def test_text_never_becomes_markup(results: Results, bad: str) -> None:
 
 
 def test_hostile_systems_and_tiers_never_become_markup(
-    results_of: Callable[..., Results], row: Callable[..., Scored], sample: Callable[..., Sample]
+    results_of: Callable[..., Results], row: Callable[..., EvalRow], sample: Callable[..., Sample]
 ) -> None:
     bad = HOSTILE[1]
     rows = [
@@ -156,18 +169,19 @@ def test_no_script_and_a_policy_that_forbids_it(results: Results) -> None:
     assert "default-src 'none'" in html
 
 
-def test_equal_results_give_equal_bytes(results: Results) -> None:
-    assert page(results) == page(json.loads(json.dumps(results, sort_keys=True)))
+def test_equal_results_give_equal_bytes(results: Results, tmp_path: Path) -> None:
+    write_results(tmp_path / "results.json", results)
+    assert page(results) == page(read_results(tmp_path / "results.json"))
 
 
 def test_long_answers_are_cut_with_a_note(
-    results_of: Callable[..., Results], row: Callable[..., Scored], sample: Callable[..., Sample]
+    results_of: Callable[..., Results], row: Callable[..., EvalRow], sample: Callable[..., Sample]
 ) -> None:
     rows = [
         row(sample("codegen", 1), system, {"pass_at_1": 1.0}, text="x" * 1_000_000) for system in ("codegen", "base")
     ]
     html = page(results_of(rows={"codegen": rows}))
-    assert f"cut here, {1_000_000 - MAX_CHARS:,} more characters" in html
+    assert f"cut here, {1_000_000 - MAX_TEXT_CHARS:,} more characters" in html
     assert len(html) < 200_000
 
 
@@ -189,18 +203,18 @@ def shown_kinds(html: str) -> list[str]:
 
 
 def test_samples_of_every_kind_are_shown(
-    results_of: Callable[..., Results], pairs: Callable[..., list[Scored]]
+    results_of: Callable[..., Results], pairs: Callable[..., list[EvalRow]]
 ) -> None:
     new = [1.0] * 40 + [0.0] * 2
     old = [1.0] * 38 + [0.0, 0.0, 1.0, 0.0]
     kinds = shown_kinds(page(results_of(rows={"codegen": pairs("codegen", "pass_at_1", new, old)})))
-    assert len(kinds) == SAMPLES
+    assert len(kinds) == MAX_EXAMPLES
     assert set(kinds) == {"both right", "only the adapter right", "only the base right", "both wrong"}
     assert kinds.count("only the adapter right") == 2
 
 
 def test_graded_answers_are_not_called_right_or_wrong(
-    results_of: Callable[..., Results], pairs: Callable[..., list[Scored]]
+    results_of: Callable[..., Results], pairs: Callable[..., list[EvalRow]]
 ) -> None:
     html = page(results_of(rows={"docstring": pairs("docstring", "bleu", [0.9, 0.1, 0.8, 0.3], [0.2, 0.7, 0.85, 0.4])}))
     assert sorted(shown_kinds(html)) == [
@@ -218,7 +232,7 @@ def test_which_assert_failed_is_told(results: Results) -> None:
 
 
 def test_an_unscored_answer_is_neither_right_nor_wrong(
-    results_of: Callable[..., Results], pairs: Callable[..., list[Scored]]
+    results_of: Callable[..., Results], pairs: Callable[..., list[EvalRow]]
 ) -> None:
     html = page(results_of(rows={"codegen": pairs("codegen", "pass_at_1", [None], [None], reason="sandbox broke")}))
     assert html.count('class="tag unknown"') == 2
@@ -251,7 +265,7 @@ def test_a_page_of_nothing_is_still_a_page(results_of: Callable[..., Results]) -
 
 
 def test_a_run_of_the_adapter_alone_is_shown(
-    results_of: Callable[..., Results], pairs: Callable[..., list[Scored]]
+    results_of: Callable[..., Results], pairs: Callable[..., list[EvalRow]]
 ) -> None:
     alone = [row for row in pairs("codegen", "pass_at_1", [1.0, 0.0], [0.0, 0.0]) if row.completion.system != "base"]
     assert len(shown_kinds(page(results_of(rows={"codegen": alone})))) == 2
@@ -284,16 +298,16 @@ def test_bars_stay_on_their_track() -> None:
 
 
 def test_a_share_of_the_answers_is_drawn_on_a_track_of_all_of_them(
-    results_of: Callable[..., Results], row: Callable[..., Scored], sample: Callable[..., Sample]
+    results_of: Callable[..., Results], row: Callable[..., EvalRow], sample: Callable[..., Sample]
 ) -> None:
     rows = [
         row(sample("codegen", number), "codegen", {"pass_at_1": 0.0}, evidence={"status": "failed"})
         for number in range(9)
     ]
     drawn = with_bars(table(results_of(rows={"codegen": rows})))
-    cells = {line["metric"]: line["cells"]["bilora"] for line in drawn["sections"][0]["rows"] if not line["tier"]}
-    (width,) = re.findall(r'class="span".*?width="([\d.]+)"', str(cells["missing_module"]["bar"]))
-    assert float(width) == pytest.approx(116 * cells["missing_module"]["high"], abs=0.1)
+    cells = {line.metric: line.cells["bilora"] for line in drawn.sections[0].rows if not line.tier}
+    (width,) = re.findall(r'class="span".*?width="([\d.]+)"', str(cells["missing_module"].bar))
+    assert float(width) == pytest.approx(116 * (cells["missing_module"].high or 0.0), abs=0.1)
 
 
 def test_the_difference_bar_has_zero_in_the_middle_and_shows_the_margin() -> None:

@@ -2,93 +2,116 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bilora.evaluation.results import comparability_key
-from bilora.evaluation.table import table
-from bilora.records import Drop, Sample, Scored
-from bilora.storage import dump_json
+from bilora.evaluation.results import TaskRun, build_results, comparability_key
+from bilora.evaluation.summary import Summarizer
+from bilora.evaluation.table import Cell, TableRow, table
+from bilora.records import Drop, EvalRow, Sample, Scale
+from bilora.results import Results, read_results, write_results
 from bilora.tasks.task import Task
 
-Results = dict[str, Any]
 
-
-def find(results: Results, task: str, metric: str, *, dataset: str = "test", tier: str = "") -> dict[str, Any]:
+def find(results: Results, task: str, metric: str, *, dataset: str = "test", tier: str = "") -> TableRow:
     (row,) = [
         row
-        for section in table(results)["sections"]
-        if section["dataset"] == dataset
-        for row in section["rows"]
-        if (row["task"], row["metric"], row["tier"]) == (task, metric, tier)
+        for section in table(results).sections
+        if section.dataset == dataset
+        for row in section.rows
+        if (row.task, row.metric, row.tier) == (task, metric, tier)
     ]
-    return dict(row)
+    return row
 
 
-def test_results_survive_the_file_and_give_the_same_table(results: Results) -> None:
-    assert table(json.loads(dump_json(results))) == table(results)
+def test_results_survive_the_file(results: Results, tmp_path: Path) -> None:
+    write_results(tmp_path / "results.json", results)
+    assert read_results(tmp_path / "results.json") == results
 
 
-def test_equal_rows_give_equal_bytes(results_of: Callable[..., Results]) -> None:
-    assert dump_json(results_of()) == dump_json(results_of())
+def test_equal_rows_give_equal_bytes(results_of: Callable[..., Results], tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_results(tmp_path / name, results_of())
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-def test_every_row_is_kept(results: Results, benchmark_rows: dict[str, list[Scored]]) -> None:
-    kept = {name: len(task["rows"]) for name, task in results["tasks"].items()}
+def test_every_row_is_kept(results: Results, benchmark_rows: dict[str, list[EvalRow]]) -> None:
+    kept = {name: len(task.rows) for name, task in results.tasks.items()}
     assert kept == {name: len(rows) for name, rows in benchmark_rows.items()}
 
 
 def test_a_task_that_nobody_planned_for_adds_its_own_rows(results: Results) -> None:
     row = find(results, "haiku", "syllables")
-    assert row["label"] == "Write haiku · syllables"
-    assert row["cells"]["bilora"]["n"] == 60
+    assert row.label == "Write haiku · syllables"
+    assert row.cells["bilora"].n == 60
+
+
+def test_a_new_metric_is_written_on_the_scale_that_it_carries(
+    measured_by: Callable[..., Task], row: Callable[..., EvalRow], sample: Callable[..., Sample]
+) -> None:
+    task = measured_by({"beats": Scale(label="metre", factor=17.0, unit=" beats", digits=0)})
+    rows = [row(sample("haiku", number), "haiku", {"beats": 1.0}) for number in range(3)]
+    built = build_results([TaskRun(task, rows)], Summarizer(seed=1, draws=1000), profile="nano")
+    found = find(built, "haiku", "beats")
+    assert (found.label, found.cells["bilora"].text) == ("Write haiku · metre", "17 beats")
+
+
+def test_a_new_metric_that_runs_answers_has_pass_at_k_of_its_first_number(
+    measured_by: Callable[..., Task], row: Callable[..., EvalRow], sample: Callable[..., Sample]
+) -> None:
+    scales = {"compiles": Scale(label="compiles"), "lines": Scale(label="lines")}
+    rows = [
+        row(sample("haiku", 1), "haiku", {"compiles": value, "lines": 0.0}, dataset="sampled") for value in (1.0, 0.0)
+    ]
+    summarizer = Summarizer(seed=1, draws=1000, k=[1])
+    built = build_results([TaskRun(measured_by(scales, runs_answers=True), rows)], summarizer, profile="nano")
+    metrics = built.tasks["haiku"].summary["sampled"].systems["haiku"].metrics
+    assert {name: found.mean for name, found in metrics.items()} == {"pass_at_1": 0.5}
 
 
 def test_adapters_share_one_column_and_floors_have_none(results: Results) -> None:
-    assert table(results)["columns"] == ["base", "bilora", "remote", "silent"]
+    assert table(results).columns == ["base", "bilora", "remote", "silent"]
 
 
 def test_floors_stand_beside_the_score(results: Results) -> None:
-    names = [floor["name"] for floor in find(results, "docstring", "bleu")["floors"]]
+    names = [floor.name for floor in find(results, "docstring", "bleu").floors]
     assert names == ["empty", "name"]
 
 
-def test_the_mean_is_of_the_rows(results: Results, benchmark_rows: dict[str, list[Scored]]) -> None:
+def test_the_mean_is_of_the_rows(results: Results, benchmark_rows: dict[str, list[EvalRow]]) -> None:
     values = [
         row.scores[0].value
         for row in benchmark_rows["codegen"]
         if row.dataset == "test" and row.completion.system == "codegen"
     ]
-    cell = find(results, "codegen", "pass_at_1")["cells"]["bilora"]
-    assert cell["mean"] == pytest.approx(sum(value for value in values if value is not None) / 60)
-    assert cell["low"] < cell["mean"] < cell["high"]
+    cell = find(results, "codegen", "pass_at_1").cells["bilora"]
+    assert cell.mean == pytest.approx(sum(value for value in values if value is not None) / 60)
+    assert cell.low < cell.mean < cell.high
 
 
 def test_test_split_and_curated_set_are_apart(results: Results) -> None:
-    assert find(results, "codegen", "pass_at_1")["cells"]["base"]["n"] == 60
-    assert find(results, "codegen", "pass_at_1", dataset="curated")["cells"]["base"]["n"] == 10
+    assert find(results, "codegen", "pass_at_1").cells["base"].n == 60
+    assert find(results, "codegen", "pass_at_1", dataset="curated").cells["base"].n == 10
 
 
 def test_a_task_with_tiers_is_shown_by_tier(results: Results) -> None:
-    counts = [
-        find(results, "codegen", "pass_at_1", tier=tier)["cells"]["base"]["n"] for tier in ("one", "two", "three")
-    ]
+    counts = [find(results, "codegen", "pass_at_1", tier=tier).cells["base"].n for tier in ("one", "two", "three")]
     assert counts == [20, 20, 20]
 
 
 def test_tiers_stand_in_the_order_of_their_length(
-    results_of: Callable[..., Results], row: Callable[..., Scored], sample: Callable[..., Sample]
+    results_of: Callable[..., Results], row: Callable[..., EvalRow], sample: Callable[..., Sample]
 ) -> None:
     rows = [
         row(sample("codegen", number, tier=tier, target="x" * length), "base", {"pass_at_1": 1.0})
         for number, (tier, length) in enumerate([("three", 30), ("one", 10), ("two", 20)])
     ]
     built = results_of(rows={"codegen": rows})
-    assert [one["tier"] for one in built["tasks"]["codegen"]["summary"]["test"]["tiers"]] == [
+    assert [one.tier for one in built.tasks["codegen"].summary["test"].tiers] == [
         "one",
         "two",
         "three",
@@ -97,41 +120,41 @@ def test_tiers_stand_in_the_order_of_their_length(
 
 def test_a_metric_never_run_says_why_and_shows_no_number(results: Results) -> None:
     row = find(results, "codegen", "judge")
-    assert row["note"] == "no judge is configured"
-    assert {cell["text"] for cell in row["cells"].values()} == {"not run"}
+    assert row.note == "no judge is configured"
+    assert {cell.text for cell in row.cells.values()} == {"not run"}
 
 
 def test_a_metric_never_run_is_told_of_once(results: Results) -> None:
-    labels = [row["label"] for section in table(results)["sections"] for row in section["rows"]]
+    labels = [row.label for section in table(results).sections for row in section.rows]
     assert labels.count("Write code · quality") == 1
 
 
 def test_a_system_that_did_not_answer_says_why(results: Results) -> None:
-    cell = find(results, "codegen", "pass_at_1")["cells"]["silent"]
-    assert cell == {"text": "not run", "note": "did not answer within 60 s"}
+    cell = find(results, "codegen", "pass_at_1").cells["silent"]
+    assert cell == Cell("not run", "did not answer within 60 s")
 
 
 def test_unscored_is_counted_and_not_averaged(
-    results_of: Callable[..., Results], pairs: Callable[..., list[Scored]]
+    results_of: Callable[..., Results], pairs: Callable[..., list[EvalRow]]
 ) -> None:
     rows = pairs("codegen", "pass_at_1", [1.0, None, 1.0], [None, None, None], reason="sandbox broke")
     built = results_of(rows={"codegen": rows})
-    own, base = (find(built, "codegen", "pass_at_1")["cells"][column] for column in ("bilora", "base"))
-    assert (own["mean"], own["n"], own["unscored"]) == (1.0, 2, 1)
-    assert (base["text"], base["unscored"], base["note"]) == ("unscored", 3, "sandbox broke (3)")
+    own, base = (find(built, "codegen", "pass_at_1").cells[column] for column in ("bilora", "base"))
+    assert (own.mean, own.n, own.unscored) == (1.0, 2, 1)
+    assert (base.text, base.unscored, base.note) == ("unscored", 3, "sandbox broke (3)")
 
 
 def test_a_judge_adds_its_row_on_a_scale_from_one_to_five(
-    results_of: Callable[..., Results], pairs: Callable[..., list[Scored]]
+    results_of: Callable[..., Results], pairs: Callable[..., list[EvalRow]]
 ) -> None:
     rows = pairs("docstring", "judge", [0.5, 1.0], [0.0, 0.0])
     built = results_of(rows={"docstring": rows}, not_run={})
-    cells = find(built, "docstring", "judge")["cells"]
-    assert (cells["bilora"]["text"], cells["base"]["text"]) == ("4.00 / 5", "1.00 / 5")
+    cells = find(built, "docstring", "judge").cells
+    assert (cells["bilora"].text, cells["base"].text) == ("4.00 / 5", "1.00 / 5")
 
 
 def test_latency_leaves_out_floors_and_failed_calls(
-    results_of: Callable[..., Results], row: Callable[..., Scored], sample: Callable[..., Sample]
+    results_of: Callable[..., Results], row: Callable[..., EvalRow], sample: Callable[..., Sample]
 ) -> None:
     one, two = sample("docstring", 1), sample("docstring", 2)
     rows = [
@@ -140,30 +163,30 @@ def test_latency_leaves_out_floors_and_failed_calls(
         row(one, "floor:name", {"bleu": 0.1}),
     ]
     built = results_of(rows={"docstring": rows})
-    cells = find(built, "", "latency_s")["cells"]
-    assert (cells["remote"]["mean"], cells["remote"]["n"]) == (2.0, 1)
-    assert built["tasks"]["docstring"]["summary"]["test"]["systems"]["floor:name"]["latency_s"] is None
+    cells = find(built, "", "latency_s").cells
+    assert (cells["remote"].mean, cells["remote"].n) == (2.0, 1)
+    assert built.tasks["docstring"].summary["test"].systems["floor:name"].latency_s is None
 
 
 def test_nothing_measured_is_still_a_result(results_of: Callable[..., Results]) -> None:
     built = results_of(rows={"codegen": []}, verdicts={})
-    assert table(built)["sections"] == []
+    assert table(built).sections == []
 
 
 def test_a_task_without_rows_shows_as_not_run(
-    results_of: Callable[..., Results], pairs: Callable[..., list[Scored]]
+    results_of: Callable[..., Results], pairs: Callable[..., list[EvalRow]]
 ) -> None:
     built = results_of(rows={"codegen": pairs("codegen", "pass_at_1", GOOD, GOOD)})
-    assert find(built, "haiku", "syllables")["cells"]["base"]["text"] == "not run"
+    assert find(built, "haiku", "syllables").cells["base"].text == "not run"
 
 
 GOOD = [1.0, 0.0, 1.0]
 
 
 def test_the_entry_holds_the_adapters_own_scores(results: Results) -> None:
-    entry = results["tasks"]["codegen"]["entry"]
-    assert (entry["key"], entry["metric"]) == ("key-codegen", "pass_at_1")
-    assert {metric: len(scores) for metric, scores in entry["scores"].items()} == {
+    entry = results.tasks["codegen"].entry
+    assert (entry.key, entry.metric) == ("key-codegen", "pass_at_1")
+    assert {metric: len(scores) for metric, scores in entry.scores.items()} == {
         "pass_at_1": 60,
         "test_pass_rate": 60,
     }
@@ -210,8 +233,8 @@ class TestComparabilityKey:
 
 
 def test_build_results_needs_no_judge_no_floor_no_endpoint(
-    pairs: Callable[..., list[Scored]], results_of: Callable[..., Results]
+    pairs: Callable[..., list[EvalRow]], results_of: Callable[..., Results]
 ) -> None:
     built = results_of(rows={"codegen": pairs("codegen", "pass_at_1", GOOD, GOOD)}, not_run=None, notes=None)
-    assert table(built)["columns"] == ["base", "bilora"]
-    assert "judge" not in built["tasks"]["codegen"]["metrics"]
+    assert table(built).columns == ["base", "bilora"]
+    assert "judge" not in built.tasks["codegen"].metrics

@@ -7,14 +7,15 @@ from dataclasses import replace
 
 from support.fakes import FakeEngine
 
-from bilora.evaluation.run import evaluate, rounds
+from bilora.evaluation.run import Measurement, evaluate, rounds
 from bilora.params import Benchmark, Generation, PassAtK
 from bilora.protocols import Referees
-from bilora.records import Sample, Scored
+from bilora.records import EvalRow, Sample, Scale
 from bilora.requests import Request
 from bilora.sandbox import ProcessSandbox
 from bilora.tasks.codegen import TASK as CODEGEN
 from bilora.tasks.docstring import TASK as DOCSTRING
+from bilora.tasks.task import Task
 
 GENERATION = Generation(max_new_tokens=8, batch_size=4)
 SETTINGS = Benchmark(
@@ -30,17 +31,13 @@ def questions(sample: Callable[..., Sample]) -> list[Sample]:
     ]
 
 
-def asked(sample: Callable[..., Sample]) -> tuple[list[Scored], list[Request]]:
+def asked(sample: Callable[..., Sample]) -> tuple[list[EvalRow], list[Request]]:
     test, engine = questions(sample), FakeEngine("def add(items):\n    return [item + 1 for item in items]")
     with ProcessSandbox(workers=1) as sandbox:
         rows = evaluate(
-            CODEGEN,
+            Measurement(CODEGEN, "a" * 64, GENERATION, 7, Referees(sandbox=sandbox)),
             rounds(CODEGEN, test, test[:1], SETTINGS),
             {"base": engine},
-            adapter_sha256="a" * 64,
-            generation=GENERATION,
-            seed=7,
-            referees=Referees(sandbox=sandbox),
         )
     return rows, [request for _, request in engine.requests]
 
@@ -68,7 +65,11 @@ def test_further_answers_are_drawn_with_seeds_of_their_own(sample: Callable[...,
     ] * 3
 
 
-def test_a_task_whose_answers_are_not_run_is_asked_once(sample: Callable[..., Sample]) -> None:
+def test_a_task_whose_answers_are_not_run_is_asked_once(
+    sample: Callable[..., Sample], measured_by: Callable[..., Task]
+) -> None:
     test = [sample("docstring", number, tests=()) for number in range(5)]
     assert list(rounds(DOCSTRING, test, [], SETTINGS)) == ["test", "curated"]
+    runs = measured_by({"compiles": Scale(label="compiles")}, runs_answers=True)
+    assert list(rounds(runs, test, [], SETTINGS)) == ["test", "curated", "sampled"]
     assert list(rounds(replace(CODEGEN, hide_tests=None), test, [], SETTINGS)) == ["test", "curated", "sampled"]

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from bilora.evaluation.baseline import baseline_entry
+from bilora.evaluation.evidence import GateInput, GateSettings
 from bilora.evaluation.gate import gate
-from bilora.records import Scored, Verdict
+from bilora.records import EvalRow
+from bilora.results import Incumbents, Verdict
 
 SHA = "a" * 64
 NEW, OLD = [1.0, 1.0, 1.0, 0.0] * 50, [1.0, 0.0, 0.0, 0.0] * 50
-Rows = list[Scored]
+Rows = list[EvalRow]
 
 
-def scored(row: Scored, **change: Any) -> Scored:
+def scored(row: EvalRow, **change: Any) -> EvalRow:
     return row.model_copy(update={"scores": tuple(score.model_copy(update=change) for score in row.scores)})
 
 
-def of_adapter(rows: Rows, change: Callable[[Scored], Scored]) -> Rows:
+def of_adapter(rows: Rows, change: Callable[[EvalRow], EvalRow]) -> Rows:
     return [change(row) if row.completion.system == "codegen" else row for row in rows]
 
 
@@ -75,7 +77,7 @@ SABOTAGE: dict[Callable[[Rows], Rows], str] = {
     not_a_number: "200 of 200 samples are unscored",
     unscored_where_wrong: "50 of 200 samples are unscored, above 2%",
     left_out_where_wrong: "50 of 200 samples lack one side of the pair",
-    best_rows_twice: "200 rows stand twice",
+    best_rows_twice: "200 duplicate rows",
     of_another_adapter: "400 rows were measured with other adapter bytes",
     one_sample: "1 scored samples; the gate wants 100",
     without_the_base: "200 of 200 samples lack one side of the pair",
@@ -85,11 +87,9 @@ SABOTAGE: dict[Callable[[Rows], Rows], str] = {
 }
 
 
-def judged(rows: Rows, standing: dict[str, Any] | None = None, **rest: Any) -> Verdict:
-    return gate(
-        "codegen", ["pass_at_1"], rows, standing,
-        adapter_sha256=SHA, key="k", margin=0.05, min_samples=100, seed=1, draws=1000, **rest,
-    )  # fmt: skip
+def judged(rows: Rows, incumbents: Incumbents | None = None, promised: Sequence[str] = ()) -> Verdict:
+    given = GateInput("codegen", ["pass_at_1"], rows, SHA, "k", incumbents, promised)
+    return gate(given, GateSettings(margin=0.05, min_samples=100, seed=1, draws=1000))
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_a_sabotaged_run_does_not_pass_and_says_why(rows: Rows, sabotage: Callab
 
 def test_a_baseline_of_other_data_neither_helps_nor_is_passed_over(rows: Rows) -> None:
     entry = baseline_entry("codegen", ["pass_at_1"], zero(rows), adapter_sha256="old", key="other data")
-    verdict = judged(rows, {"current": entry, "champion": entry})
+    verdict = judged(rows, Incumbents(current=entry, champion=entry))
     assert verdict.outcome == "incomparable" and "measured under other conditions" in verdict.reason
 
 
@@ -118,7 +118,7 @@ def test_a_judge_that_was_promised_and_is_missing_stops_it(rows: Rows) -> None:
 
 @pytest.mark.parametrize(("missing", "outcome"), [(1, "pass"), (2, "inconclusive")])
 def test_two_percent_of_the_judge_s_grades_may_be_missing(
-    rows: Rows, row: Callable[..., Scored], sample: Callable[..., Any], missing: int, outcome: str
+    rows: Rows, row: Callable[..., EvalRow], sample: Callable[..., Any], missing: int, outcome: str
 ) -> None:
     grades = [
         row(sample("codegen", 1000 + n), "codegen", {"judge": None if n < missing else 0.5}, dataset="curated")

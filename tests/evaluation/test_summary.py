@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from bilora.evaluation.table import table
-from bilora.records import Sample, Scored
+from bilora.records import Dataset, EvalRow, Sample
+from bilora.results import MetricSummary, Results
 
-Row = Callable[..., Scored]
+Row = Callable[..., EvalRow]
 MakeSample = Callable[..., Sample]
-ResultsOf = Callable[..., dict[str, Any]]
+ResultsOf = Callable[..., Results]
 
 
-def summary(built: dict[str, Any], dataset: str) -> dict[str, Any]:
-    found: dict[str, Any] = built["tasks"]["codegen"]["summary"][dataset]["systems"]["codegen"]["metrics"]
-    return found
+def summary(built: Results, dataset: Dataset) -> dict[str, MetricSummary]:
+    return built.tasks["codegen"].summary[dataset].systems["codegen"].metrics
 
 
-def drawn(row: Row, sample: MakeSample, *answers: tuple[float | None, ...]) -> list[Scored]:
+def drawn(row: Row, sample: MakeSample, *answers: tuple[float | None, ...]) -> list[EvalRow]:
     return [
         row(sample("codegen", number), "codegen", {"pass_at_1": value}, dataset="sampled", reason="the sandbox broke")
         for number, values in enumerate(answers)
@@ -32,8 +31,8 @@ def test_pass_at_k_is_the_mean_of_the_samples_estimates(results_of: ResultsOf, r
     rows = drawn(row, sample, (1.0, 0.0, 0.0, 0.0), (0.0,) * 4)
     found = summary(results_of(rows={"codegen": rows}, k=[1, 2]), "sampled")
     assert list(found) == ["pass_at_1", "pass_at_2"]
-    assert found["pass_at_1"]["mean"] == pytest.approx((1 / 4 + 0) / 2)
-    assert found["pass_at_2"]["mean"] == pytest.approx((1 - 3 / 6 + 0) / 2)
+    assert found["pass_at_1"].mean == pytest.approx((1 / 4 + 0) / 2)
+    assert found["pass_at_2"].mean == pytest.approx((1 - 3 / 6 + 0) / 2)
 
 
 def test_a_sample_with_an_answer_that_was_not_scored_is_unscored(
@@ -41,8 +40,8 @@ def test_a_sample_with_an_answer_that_was_not_scored_is_unscored(
 ) -> None:
     rows = drawn(row, sample, (1.0, None), (1.0, 1.0))
     found = summary(results_of(rows={"codegen": rows}, k=[2]), "sampled")["pass_at_2"]
-    assert (found["n"], found["unscored"], found["mean"]) == (1, 1, 1.0)
-    assert found["reasons"] == {"the sandbox broke": 1}
+    assert (found.n, found.unscored, found.mean) == (1, 1, 1.0)
+    assert found.reasons == {"the sandbox broke": 1}
 
 
 def test_form_counts_whole_answers_and_leaves_out_what_never_came(
@@ -55,18 +54,16 @@ def test_form_counts_whole_answers_and_leaves_out_what_never_came(
         )
     ]
     found = summary(results_of(rows={"codegen": rows}), "test")
-    assert (found["well_formed"]["mean"], found["well_formed"]["n"]) == (pytest.approx(2 / 3), 3)
-    assert (found["stopped"]["mean"], found["stopped"]["unscored"]) == (pytest.approx(2 / 3), 1)
+    assert (found["well_formed"].mean, found["well_formed"].n) == (pytest.approx(2 / 3), 3)
+    assert (found["stopped"].mean, found["stopped"].unscored) == (pytest.approx(2 / 3), 1)
 
 
 def test_each_data_set_has_its_own_table(results_of: ResultsOf, row: Row, sample: MakeSample) -> None:
     hidden = [row(sample("codegen", 1), "codegen", {"pass_at_1": 1.0}, dataset="hidden")]
     built = results_of(rows={"codegen": [*drawn(row, sample, (1.0, 0.0)), *hidden]}, k=[1, 2])
     labels = {
-        section["title"]: [
-            line["label"] for line in section["rows"] if "mean" in line["cells"]["bilora"] and not line["tier"]
-        ]
-        for section in table(built)["sections"]
+        section.title: [line.label for line in section.rows if line.cells["bilora"].mean is not None and not line.tier]
+        for section in table(built).sections
     }
     assert labels["Held-out test split, tests hidden"][0] == "Write code · pass@1"
     assert labels["Held-out test split, several answers a sample"][:2] == ["Write code · pass@1", "Write code · pass@2"]
@@ -81,15 +78,15 @@ def test_the_first_token_s_time_is_a_median_of_those_that_were_seen(
         one = row(sample("codegen", number), "codegen", {"pass_at_1": 0.0})
         rows.append(one.model_copy(update={"completion": one.completion.model_copy(update={"first_token_s": first})}))
     built = results_of(rows={"codegen": rows})
-    assert built["tasks"]["codegen"]["summary"]["test"]["systems"]["codegen"]["latency_s"]["first_token_s"] == 0.3
+    assert built.tasks["codegen"].summary["test"].systems["codegen"].latency_s.first_token_s == 0.3
     (cell,) = [
-        line["cells"]["bilora"]
-        for section in table(built)["sections"]
-        if section["dataset"] == "test"
-        for line in section["rows"]
-        if line["metric"] == "latency_s"
+        line.cells["bilora"]
+        for section in table(built).sections
+        if section.dataset == "test"
+        for line in section.rows
+        if line.metric == "latency_s"
     ]
-    assert cell["note"].endswith("first token 0.30 s")
+    assert cell.note.endswith("first token 0.30 s")
 
 
 def test_what_the_sandbox_could_not_decide_has_columns_of_its_own(
@@ -102,13 +99,13 @@ def test_what_the_sandbox_could_not_decide_has_columns_of_its_own(
     ]
     built = results_of(rows={"codegen": rows})
     found = summary(built, "test")
-    assert (found["passed_in_process"]["mean"], found["passed_in_process"]["unscored"]) == (0.5, 1)
-    assert found["missing_module"]["mean"] == 0.25
-    labels = {line["label"] for line in table(built)["sections"][0]["rows"]}
+    assert (found["passed_in_process"].mean, found["passed_in_process"].unscored) == (0.5, 1)
+    assert found["missing_module"].mean == 0.25
+    labels = {line.label for line in table(built).sections[0].rows}
     assert "Write code · passed in the answer's own process only" in labels
 
 
 def test_answers_that_are_not_run_have_no_such_columns(results_of: ResultsOf, row: Row, sample: MakeSample) -> None:
     rows = [row(sample("docstring", 1), "docstring", {"bleu": 0.5})]
     built = results_of(rows={"docstring": rows})
-    assert "passed_in_process" not in built["tasks"]["docstring"]["metrics"]
+    assert "passed_in_process" not in built.tasks["docstring"].metrics

@@ -57,7 +57,7 @@ def test_only_our_own_failure_is_unscored(
 
 def test_scores_carry_reason_and_evidence() -> None:
     outcome = Outcome(status="failed", results=(False, False), detail="test 1 gave 3", isolation="process; split 2/2")
-    for one, name in zip(score(outcome), Functional().names, strict=True):
+    for one, name in zip(score(outcome), Functional().scales, strict=True):
         assert (one.metric, one.system, one.reason) == (name, "base", "test 1 gave 3")
         assert one.evidence == {"status": "failed", "isolation": "process; split 2/2"}
 

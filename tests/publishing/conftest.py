@@ -13,7 +13,16 @@ import pytest
 
 from bilora.bases.kinds.hub import HubBase
 from bilora.publishing.bundle import build_bundle
-from bilora.records import Verdict
+from bilora.records import Scale
+from bilora.results import (
+    BaselineEntry,
+    DatasetSummary,
+    MetricSummary,
+    Results,
+    SystemSummary,
+    TaskResults,
+    Verdict,
+)
 from bilora.storage import adapter_sha256
 
 BASE = "models/nano"
@@ -45,46 +54,48 @@ def make_verdict(task: str, sha256: str, **rest: Any) -> Verdict:
     return Verdict(task=task, adapter_sha256=sha256, **(fields | rest))
 
 
-def make_results(verdicts: dict[str, Verdict], *, mean: float = 0.7) -> dict[str, Any]:
-    def measured(value: float) -> dict[str, Any]:
-        return {
-            "n": 300,
-            "unscored": 0,
-            "reasons": {},
-            "mean": value,
-            "low": value - 0.05,
-            "high": value + 0.05,
-        }
+def make_results(verdicts: dict[str, Verdict], *, mean: float = 0.7) -> Results:
+    return Results(
+        profile="nano",
+        harness="1",
+        seed=1,
+        notes={},
+        judge=(),
+        latency_s={},
+        tasks={task: make_task_results(task, verdict, mean) for task, verdict in verdicts.items()},
+    )
 
-    return {
-        "schema": 1,
-        "profile": "nano",
-        "tasks": {
-            task: {
-                "title": task.title(),
-                "headline": HEADLINE[task],
-                "metrics": [HEADLINE[task], "judge"],
-                "not_run": {"judge": "no judge is configured"},
-                "verdict": verdict.model_dump(mode="json"),
-                "entry": {
-                    "adapter_sha256": verdict.adapter_sha256,
-                    "key": "k",
-                    "metric": HEADLINE[task],
-                    "scores": {HEADLINE[task]: {"one": mean, "two": None}},
-                },
-                "summary": {
-                    "test": {
-                        "systems": {
-                            "base": {"metrics": {HEADLINE[task]: measured(0.2)}},
-                            task: {"metrics": {HEADLINE[task]: measured(mean)}},
-                        },
-                        "tiers": [],
-                    }
-                },
-            }
-            for task, verdict in verdicts.items()
-        },
-    }
+
+def make_task_results(task: str, verdict: Verdict, mean: float) -> TaskResults:
+    def measured(value: float) -> SystemSummary:
+        found = MetricSummary(n=300, unscored=0, mean=value, low=value - 0.05, high=value + 0.05)
+        return SystemSummary(n=300, errors=0, cut=0, metrics={HEADLINE[task]: found}, latency_s=None)
+
+    entry = BaselineEntry(
+        adapter_sha256=verdict.adapter_sha256,
+        key="k",
+        metric=HEADLINE[task],
+        scores={HEADLINE[task]: {"one": mean, "two": None}},
+    )
+    return TaskResults(
+        title=task.title(),
+        headline=HEADLINE[task],
+        metrics=(HEADLINE[task], "judge"),
+        scales={HEADLINE[task]: Scale(label="Headline"), "judge": Scale(label="quality")},
+        not_run={"judge": "no judge is configured"},
+        key="k",
+        adapter_sha256=verdict.adapter_sha256,
+        verdict=verdict,
+        entry=entry,
+        summary={"test": DatasetSummary(systems={"base": measured(0.2), task: measured(mean)})},
+        samples={},
+        rows=(),
+    )
+
+
+def change_task(results: Results, task: str, **fields: Any) -> Results:
+    changed = results.tasks[task].model_copy(update=fields)
+    return results.model_copy(update={"tasks": {**results.tasks, task: changed}})
 
 
 @dataclass(frozen=True)
@@ -93,11 +104,11 @@ class Made:
 
     folders: dict[str, Path]
     verdicts: dict[str, Verdict]
-    results: dict[str, Any]
+    results: Results
     files: dict[str, bytes]
 
 
-def bundle_of(folders: dict[str, Path], verdicts: dict[str, Verdict], results: dict[str, Any]) -> dict[str, bytes]:
+def bundle_of(folders: dict[str, Path], verdicts: dict[str, Verdict], results: Results) -> dict[str, bytes]:
     return build_bundle(folders, verdicts, results, base=HubBase(id=BASE, hub=BASE), licence="mit")
 
 
@@ -129,3 +140,15 @@ def adapter_writer() -> Callable[..., None]:
 @pytest.fixture
 def rebuild() -> Callable[..., dict[str, bytes]]:
     return bundle_of
+
+
+@pytest.fixture
+def no_results() -> Results:
+    """Results without a task."""
+    return make_results({})
+
+
+@pytest.fixture
+def with_task() -> Callable[..., Results]:
+    """Return results with some fields of a task replaced."""
+    return change_task

@@ -16,6 +16,7 @@ from bilora.bases.kinds.hub import HubBase
 from bilora.errors import BadData, MissingStep
 from bilora.params import HubSource
 from bilora.publishing.bundle import build_bundle, bundled_sha256, thin
+from bilora.results import Results
 from bilora.storage import adapter_sha256, sha256_bytes, write_bytes
 
 REVISION = "0" * 40
@@ -91,9 +92,9 @@ def test_a_config_that_does_not_belong_in_public_is_refused(
         rebuild(made.folders, made.verdicts, made.results)
 
 
-def test_a_bundle_of_nothing_is_refused(rebuild: Callable[..., dict[str, bytes]]) -> None:
+def test_a_bundle_of_nothing_is_refused(rebuild: Callable[..., dict[str, bytes]], no_results: Results) -> None:
     with pytest.raises(BadData, match="none to publish"):
-        rebuild({}, {}, {"tasks": {}})
+        rebuild({}, {}, no_results)
 
 
 def test_weights_that_are_no_lora_are_refused(
@@ -137,16 +138,21 @@ def test_the_hub_reads_the_measured_results(made: Any) -> None:
     assert found == {"pass_at_1": 0.7, "bleu": 0.7}
 
 
-def test_what_was_not_measured_is_not_on_the_card(made: Any, rebuild: Callable[..., dict[str, bytes]]) -> None:
+def test_what_was_not_measured_is_not_on_the_card(
+    made: Any, rebuild: Callable[..., dict[str, bytes]], with_task: Callable[..., Results]
+) -> None:
     assert "judge" not in made.files["README.md"].decode()
-    for task in made.results["tasks"].values():
-        task["summary"] = {}
-    card = ModelCard(rebuild(made.folders, made.verdicts, made.results)["README.md"].decode())
+    results = made.results
+    for task in results.tasks:
+        results = with_task(results, task, summary={})
+    card = ModelCard(rebuild(made.folders, made.verdicts, results)["README.md"].decode())
     assert "model-index" not in card.data.to_dict()
 
 
-def test_an_adapter_without_results_still_has_a_card(made: Any, rebuild: Callable[..., dict[str, bytes]]) -> None:
-    card = rebuild(made.folders, {}, {"tasks": {}})["README.md"].decode()
+def test_an_adapter_without_results_still_has_a_card(
+    made: Any, rebuild: Callable[..., dict[str, bytes]], no_results: Results
+) -> None:
+    card = rebuild(made.folders, {}, no_results)["README.md"].decode()
     assert "`codegen/`" in card
 
 

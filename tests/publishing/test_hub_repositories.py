@@ -15,7 +15,7 @@ from bilora.hub.client import connect
 from bilora.hub.repository import Repository
 from bilora.publishing.bundle import bundled_tasks, thin
 from bilora.publishing.hub_repositories import HubRepositories
-from bilora.publishing.push import push, served
+from bilora.publishing.push import published_adapters, push
 from bilora.publishing.rollback import rollback
 
 Make = Callable[..., Any]
@@ -45,7 +45,7 @@ def test_the_bundle_and_each_adapter_alone_are_published(hub: Hub, target: HubRe
     done = push(target, made.files, made.verdicts)
     assert serves(hub, made) and set(hub.repos) == set(wanted(made.files))
     assert done.location == f"owner/name@{hub.repo('models/owner/name').commits[-1].oid}"
-    assert served(target) == {task: verdict.adapter_sha256 for task, verdict in made.verdicts.items()}
+    assert published_adapters(target) == {task: verdict.adapter_sha256 for task, verdict in made.verdicts.items()}
 
 
 def test_a_second_push_makes_no_commit(hub: Hub, target: HubRepositories, made: Any) -> None:

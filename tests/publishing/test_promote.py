@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.checkouts import ROOT
 
 from bilora.errors import BadData, NotPromotable
-from bilora.evaluation.baseline import read_baseline
 from bilora.publishing import promote as module
-from bilora.publishing.promote import forget, promote
+from bilora.publishing.promote import HistoryLine, forget_incumbents, promote, upgrade_baseline
+from bilora.results import Baseline, BaselineEntry, Incumbents, Results, read_baseline, write_baseline
 
 TIME = "2026-01-01T00:00:00Z"
 
@@ -33,8 +34,10 @@ def history(baseline: Path) -> list[dict[str, Any]]:
 
 def test_the_gate_reads_what_was_promoted(made: Any, baseline: Path) -> None:
     assert run(made.results, baseline)
-    entries = {name: task["entry"] for name, task in made.results["tasks"].items()}
-    assert read_baseline(baseline) == {name: {"current": one, "champion": one} for name, one in entries.items()}
+    entries = {name: task.entry for name, task in made.results.tasks.items()}
+    assert read_baseline(baseline).tasks == {
+        name: Incumbents(current=one, champion=one) for name, one in entries.items()
+    }
 
 
 def test_the_best_one_ever_stays_champion(make: Callable[..., Any], baseline: Path) -> None:
@@ -42,28 +45,30 @@ def test_the_best_one_ever_stays_champion(make: Callable[..., Any], baseline: Pa
     champions = []
     for made in (best, worse, better):
         run(made.results, baseline)
-        standing = read_baseline(baseline)["codegen"]
-        assert standing["current"] == made.results["tasks"]["codegen"]["entry"]
-        champions.append(standing["champion"]["adapter_sha256"])
+        incumbents = read_baseline(baseline).tasks["codegen"]
+        assert incumbents.current == made.results.tasks["codegen"].entry
+        champions.append(incumbents.champion.adapter_sha256)
     shas = [made.verdicts["codegen"].adapter_sha256 for made in (best, worse, better)]
     assert champions == [shas[0], shas[0], shas[2]]
 
 
-def test_a_champion_of_other_conditions_abdicates(make: Callable[..., Any], baseline: Path) -> None:
+def test_a_champion_of_other_conditions_abdicates(
+    make: Callable[..., Any], with_task: Callable[..., Results], baseline: Path
+) -> None:
     best, other = make(1, mean=0.9), make(2, mean=0.5)
     run(best.results, baseline)
-    other.results["tasks"]["codegen"]["entry"]["key"] = "other"
-    run(other.results, baseline)
-    assert read_baseline(baseline)["codegen"]["champion"] == other.results["tasks"]["codegen"]["entry"]
+    entry = other.results.tasks["codegen"].entry.model_copy(update={"key": "other"})
+    run(with_task(other.results, "codegen", entry=entry), baseline)
+    assert read_baseline(baseline).tasks["codegen"].champion == entry
 
 
 def test_forgetting_a_task_leaves_the_others_and_a_line(made: Any, baseline: Path) -> None:
     run(made.results, baseline)
-    forget("codegen", baseline, baseline.with_name("history.jsonl"), created_utc=TIME)
-    assert set(read_baseline(baseline)) == {"docstring"}
+    forget_incumbents("codegen", baseline, baseline.with_name("history.jsonl"), created_utc=TIME)
+    assert set(read_baseline(baseline).tasks) == {"docstring"}
     assert history(baseline)[-1]["forgotten"] == {"codegen": made.verdicts["codegen"].adapter_sha256}
     with pytest.raises(BadData, match="no entry of 'codegen'"):
-        forget("codegen", baseline, baseline.with_name("history.jsonl"), created_utc=TIME)
+        forget_incumbents("codegen", baseline, baseline.with_name("history.jsonl"), created_utc=TIME)
 
 
 def test_the_history_says_what_replaced_what(make: Callable[..., Any], baseline: Path) -> None:
@@ -92,21 +97,21 @@ def test_a_return_to_older_adapters_is_news(make: Callable[..., Any], baseline: 
 
 
 def test_tasks_of_other_runs_stay(made: Any, baseline: Path) -> None:
-    baseline.parent.mkdir()
-    other = {"adapter_sha256": "x", "key": "k", "metric": "m", "scores": {}}
-    baseline.write_text(json.dumps({"schema": 2, "tasks": {"haiku": {"current": other, "champion": other}}}))
+    entry = BaselineEntry(adapter_sha256="x", key="k", metric="m", scores={})
+    write_baseline(baseline, Baseline(tasks={"haiku": Incumbents(current=entry, champion=entry)}))
     run(made.results, baseline)
-    assert read_baseline(baseline)["haiku"]["current"] == other
+    assert read_baseline(baseline).tasks["haiku"].current == entry
 
 
 @pytest.mark.parametrize(
     "change", [None, {"outcome": "regressed"}, {"outcome": "inconclusive"}, {"adapter_sha256": "other"}]
 )
-def test_without_a_passing_verdict_nothing_moves(made: Any, baseline: Path, change: dict[str, str] | None) -> None:
-    task = made.results["tasks"]["docstring"]
-    task["verdict"] = change and task["verdict"] | change
+def test_without_a_passing_verdict_nothing_moves(
+    made: Any, with_task: Callable[..., Results], baseline: Path, change: dict[str, str] | None
+) -> None:
+    verdict = made.verdicts["docstring"].model_copy(update=change) if change else None
     with pytest.raises(NotPromotable, match="docstring"):
-        run(made.results, baseline)
+        run(with_task(made.results, "docstring", verdict=verdict), baseline)
     assert not baseline.exists()
 
 
@@ -121,15 +126,15 @@ def test_a_damaged_baseline_is_not_overwritten(made: Any, baseline: Path) -> Non
 def test_a_kill_between_history_and_baseline_is_made_good_without_a_second_line(
     made: Any, baseline: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(path: Path, text: str) -> None:
+    def killed(path: Path, baseline: Baseline) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(module, "write_text", killed)
+        patch.setattr(module, "write_baseline", killed)
         run(made.results, baseline)
     assert run(made.results, baseline)
     assert len(history(baseline)) == 1
-    assert read_baseline(baseline)
+    assert read_baseline(baseline).tasks
 
 
 def test_a_torn_line_does_not_block_the_next(made: Any, baseline: Path) -> None:
@@ -144,6 +149,44 @@ def test_a_torn_line_does_not_block_the_next(made: Any, baseline: Path) -> None:
 def test_no_lock_file_is_left_beside_versioned_files(made: Any, baseline: Path) -> None:
     run(made.results, baseline)
     assert sorted(path.name for path in baseline.parent.iterdir()) == ["baseline.json", "history.jsonl"]
+
+
+def test_an_upgrade_keeps_every_entry_and_notes_itself_once(made: Any, baseline: Path) -> None:
+    run(made.results, baseline)
+    whole = read_baseline(baseline)
+    baseline.write_text(baseline.read_text().replace('"schema": 3', '"schema": 2'))
+    with pytest.raises(BadData, match="bilora baseline upgrade"):
+        run(made.results, baseline)
+    upgrades = [upgrade_baseline(baseline, baseline.with_name("history.jsonl"), created_utc=TIME) for _ in range(2)]
+    assert upgrades == [True, False]
+    assert read_baseline(baseline) == whole
+    assert not run(made.results, baseline)
+    assert [line.get("upgraded_to_schema") for line in history(baseline)] == [None]
+
+
+def test_an_upgrade_of_a_file_whose_history_ends_elsewhere_has_a_line(made: Any, baseline: Path) -> None:
+    run(made.results, baseline)
+    baseline.write_text(baseline.read_text().replace('"schema": 3', '"schema": 2'))
+    baseline.with_name("history.jsonl").unlink()
+    upgrade_baseline(baseline, baseline.with_name("history.jsonl"), created_utc=TIME)
+    (line,) = history(baseline)
+    assert line["upgraded_to_schema"] == 3 and set(line) == {"baseline_sha256", "created_utc", "upgraded_to_schema"}
+
+
+def test_an_absent_or_damaged_baseline_is_not_upgraded(baseline: Path) -> None:
+    assert not upgrade_baseline(baseline, baseline.with_name("history.jsonl"), created_utc=TIME)
+    baseline.write_text('{"schema": 2, "tasks": {"codegen": {}}}')
+    with pytest.raises(BadData, match=r"tasks\.codegen\.current"):
+        upgrade_baseline(baseline, baseline.with_name("history.jsonl"), created_utc=TIME)
+    assert [path.name for path in baseline.parent.iterdir()] == ["baseline.json"]
+
+
+def test_every_line_of_the_committed_history_is_read(made: Any, baseline: Path) -> None:
+    run(made.results, baseline)
+    for path in (ROOT / "benchmarking" / "history.jsonl", baseline.with_name("history.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            read = HistoryLine.model_validate_json(line)
+            assert read.model_dump(mode="json", exclude_unset=True) == json.loads(line)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

@@ -16,7 +16,7 @@ from bilora.hub.repository import Repository
 from bilora.protocols import Hub
 from bilora.publishing.hub_repositories import HubRepositories
 from bilora.publishing.local_hub import LocalHub
-from bilora.publishing.push import push, serve, served
+from bilora.publishing.push import publish_unchecked, published_adapters, push
 from bilora.publishing.rollback import rollback
 from bilora.publishing.url_hub import UrlHub
 
@@ -42,7 +42,7 @@ def now(target: Hub) -> dict[str, bytes]:
 
 def test_back_and_forth(target: Hub, make: Make) -> None:
     one, two = make(1), make(2)
-    assert target.digest() is None and target.versions() == [] and served(target) == {}
+    assert target.digest() is None and target.versions() == [] and published_adapters(target) == {}
     push(target, one.files, one.verdicts)
     first = target.versions()[0]
     assert push(target, two.files, two.verdicts).changed
@@ -51,7 +51,7 @@ def test_back_and_forth(target: Hub, make: Make) -> None:
         assert rollback(target).changed
         assert now(target) == expected.files
     assert not rollback(target, first).changed
-    assert served(target) == {task: verdict.adapter_sha256 for task, verdict in one.verdicts.items()}
+    assert published_adapters(target) == {task: verdict.adapter_sha256 for task, verdict in one.verdicts.items()}
 
 
 def test_by_the_start_of_its_name(target: Hub, make: Make) -> None:
@@ -73,7 +73,7 @@ def test_without_an_earlier_version_nothing_happens(target: Hub, made: Any) -> N
 
 def test_bytes_that_are_not_what_they_were_are_not_served(target: Hub, make: Make) -> None:
     one, two = make(1), make(2)
-    serve(target, {**one.files, "codegen/adapter_model.safetensors": b"other"}, message="by hand")
+    publish_unchecked(target, {**one.files, "codegen/adapter_model.safetensors": b"other"}, message="by hand")
     push(target, two.files, two.verdicts)
     with pytest.raises(BadData, match="not those of its manifest"):
         rollback(target)
@@ -82,7 +82,7 @@ def test_bytes_that_are_not_what_they_were_are_not_served(target: Hub, make: Mak
 
 def test_what_never_passed_is_not_served(target: Hub, make: Make, rebuild: Callable[..., dict[str, bytes]]) -> None:
     one, two = make(1), make(2)
-    serve(target, rebuild(one.folders, {}, one.results), message="by hand")
+    publish_unchecked(target, rebuild(one.folders, {}, one.results), message="by hand")
     push(target, two.files, two.verdicts)
     with pytest.raises(NotPromotable, match="no passing verdict"):
         rollback(target)

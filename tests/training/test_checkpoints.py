@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bilora.training.trainer import COMPLETE, last_checkpoint
+from bilora.training.sft_trainer import COMPLETE, last_checkpoint
 
 
 def test_the_newest_whole_one_is_chosen_and_torn_ones_are_removed(tmp_path: Path) -> None:

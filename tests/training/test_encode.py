@@ -16,8 +16,8 @@ from bilora.errors import PreflightFailed
 from bilora.records import Message, Sample
 from bilora.tasks import load_task
 from bilora.training.encode import IGNORED, encode_sample
+from bilora.training.phases.sft import hide_some_tests
 from bilora.training.preflight import preflight
-from bilora.training.run import partly_hidden
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = ("codegen", "docstring")
@@ -127,12 +127,12 @@ GOLDEN = [32006, 887, 2436, 5132, 29889, 32007, 32010, 3462, 1023, 3694, 29889, 
 
 def test_a_share_of_the_rows_shows_no_test() -> None:
     task, samples = load_task("codegen"), made("codegen")
-    asked = partly_hidden(task, samples, 0.5, seed=1)
+    asked = hide_some_tests(task, samples, 0.5, seed=1)
     shown = ["Must pass: " in one.prompt for one in asked]
     assert all("Must pass: " in one.prompt for one in samples)
     assert 0 < shown.count(False) == round(len(samples) / 2) < len(samples)
     assert [one.target for one in asked] == [one.target for one in samples]
-    assert partly_hidden(task, samples, 0.5, seed=1) == asked != partly_hidden(task, samples, 0.5, seed=2)
-    assert partly_hidden(task, samples, 0.0, seed=1) == samples
+    assert hide_some_tests(task, samples, 0.5, seed=1) == asked != hide_some_tests(task, samples, 0.5, seed=2)
+    assert hide_some_tests(task, samples, 0.0, seed=1) == samples
     with pytest.raises(PreflightFailed, match="docstring shows no tests"):
-        partly_hidden(load_task("docstring"), made("docstring"), 0.5, seed=1)
+        hide_some_tests(load_task("docstring"), made("docstring"), 0.5, seed=1)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 STEPS = 16
 
 FORKS = get_context("forkserver")  # five trainings begin; the libraries that they need are imported once
-FORKS.set_forkserver_preload(["bilora.training.run", "bilora.bases.loading"])
+FORKS.set_forkserver_preload(["bilora.training.sft_trainer", "bilora.bases.loading"])
 
 
 def train(folder: Path) -> None:
@@ -69,7 +69,7 @@ def test_three_kills_change_no_byte(tmp_path: Path) -> None:
     folder = smoke_checkout(tmp_path / "checkout")
     params = folder / "params.yaml"
     document = yaml.safe_load(params.read_text(encoding="utf-8"))
-    document["tasks"]["codegen"]["training"].update(steps=STEPS, evaluate_every=2, patience=STEPS)
+    document["tasks"]["codegen"]["training"]["phases"][0].update(steps=STEPS, evaluate_every=2, patience=STEPS)
     params.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
     shell_in(folder)("dvc", "repro", "data-split@codegen")
     whole = trained(folder)

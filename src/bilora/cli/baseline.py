@@ -1,4 +1,4 @@
-"""The verbs baseline show and baseline forget."""
+"""The verbs baseline show, baseline forget and baseline upgrade."""
 
 from __future__ import annotations
 
@@ -15,27 +15,38 @@ app = typer.Typer(help="The adapters that new ones are measured against.", no_ar
 @app.command("show")
 def show_baseline() -> None:
     """Print the promoted adapter and the best ever promoted one of each task."""
-    from bilora.evaluation.baseline import CHAMPION, CURRENT, read_baseline
+    from bilora.results import read_baseline
     from bilora.workspace import Workspace
 
-    workspace = Workspace(Path())
-    standing = read_baseline(workspace.baseline)
-    if not standing:
+    baseline = read_baseline(Workspace(Path()).baseline)
+    if not baseline.tasks:
         print("no adapter has been promoted; new ones are measured against the base model")
-    for name, entries in standing.items():
-        for place in (CURRENT, CHAMPION):
-            entry = entries[place]
-            known = [value for value in entry["scores"].get(entry["metric"], {}).values() if value is not None]
-            mean = sum(known) / len(known) if known else float("nan")
-            print(f"{name} {place}: {entry['adapter_sha256'][:12]}, {entry['metric']} {mean:.3f}, n {len(known)}")
+    for name, incumbents in baseline.tasks.items():
+        for place, entry in incumbents.entries().items():
+            n = len(entry.scored_values())
+            mean = entry.mean() if n else float("nan")
+            print(f"{name} {place}: {entry.adapter_sha256[:12]}, {entry.metric} {mean:.3f}, n {n}")
 
 
 @app.command("forget")
 def forget_baseline(task: TaskName) -> None:
     """Drop a task's entries, so that its next adapter is measured against the base model alone."""
-    from bilora.publishing.promote import forget as drop
+    from bilora.publishing.promote import forget_incumbents
     from bilora.workspace import Workspace
 
     workspace = Workspace(Path())
-    drop(task, workspace.baseline, workspace.history, created_utc=datetime.now(UTC).isoformat(timespec="seconds"))
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    forget_incumbents(task, workspace.baseline, workspace.history, created_utc=now)
     print(f"baseline forget {task}: done, and noted in {workspace.history}")
+
+
+@app.command("upgrade")
+def upgrade() -> None:
+    """Rewrite a baseline.json that an earlier version of BiLoRA wrote; every score is kept."""
+    from bilora.publishing.promote import upgrade_baseline
+    from bilora.workspace import Workspace
+
+    workspace = Workspace(Path())
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    changed = upgrade_baseline(workspace.baseline, workspace.history, created_utc=now)
+    print(f"baseline upgrade: {f'{workspace.baseline} rewritten; commit it' if changed else 'nothing to do'}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -11,27 +11,13 @@ NewFile = Annotated[Path, typer.Argument(readable=False, help="results.json or a
 OldFile = Annotated[Path, typer.Argument(readable=False, help="What to compare with: results.json or a baseline.json.")]
 
 
-def _entries(path: Path) -> dict[str, dict[str, Any]]:
-    from bilora.errors import BadData
-    from bilora.evaluation.baseline import CURRENT, read_baseline
-    from bilora.evaluation.results import read_results
-    from bilora.storage import read_json
-
-    document = read_json(path)
-    if not isinstance(document, dict) or not isinstance(document.get("tasks"), dict):
-        raise BadData(path, "is neither a results.json nor a baseline.json.")
-    if "profile" in document or any(isinstance(task, dict) and "entry" in task for task in document["tasks"].values()):
-        return {name: task["entry"] for name, task in read_results(path)["tasks"].items()}
-    return {name: standing[CURRENT] for name, standing in read_baseline(path).items()}
-
-
 def compare(
     new: NewFile = Path("benchmarking/results.json"), old: OldFile = Path("benchmarking/baseline.json")
 ) -> None:
     """Compare two measurements task by task, sample by sample; the exit code is the gate's."""
-    from bilora.evaluation.gate import EXIT_CODES, SEVERITY, outcome_of
-    from bilora.evaluation.gate import told as told_difference
-    from bilora.evaluation.statistics import score_difference
+    from bilora.evaluation.compare import Comparison, compare_entries, read_entries
+    from bilora.evaluation.gate import EXIT_CODES, worst_of
+    from bilora.evaluation.judging import gate_settings
     from bilora.storage import require_file
     from bilora.workspace import Workspace
 
@@ -39,42 +25,19 @@ def compare(
     params = workspace.params
     if new == workspace.results:
         require_file(new, "benchmark")
-    left, right = _entries(new), _entries(old)
-    outcomes: set[str] = set()
-    outcome: str
-    for name in sorted(left.keys() | right.keys()):
-        a, b = left.get(name), right.get(name)
-        if a is None or b is None:
-            outcome, told = "incomparable", f"only {new if b is None else old} has it"
-        elif (a["key"], a["metric"]) != (b["key"], b["metric"]):
-            outcome, told = (
-                "incomparable",
-                "measured under other conditions (data, prompt, decoding, judge or isolation)",
-            )
-        else:
-            mine, theirs = a["scores"].get(a["metric"], {}), b["scores"].get(b["metric"], {})
-            both = [i for i in mine if mine[i] is not None and theirs.get(i) is not None]
-            if len(both) < max(2, params.benchmark.min_samples):
-                outcome, told = (
-                    "inconclusive",
-                    f"{len(both)} common samples; {params.benchmark.min_samples} are wanted",
-                )
-            else:
-                difference = score_difference(
-                    [mine[i] for i in both],
-                    [theirs[i] for i in both],
-                    seed=params.seed,
-                    draws=params.benchmark.draws,
-                )
-                margin = params.tasks[name].margin if name in params.tasks else 0.0
-                outcome = outcome_of(difference, margin)
-                told = f"{a['metric']} {told_difference(difference)}, n {len(both)}, margin {margin:g}"
-        outcomes.add(outcome)
-        print(f"{outcome:13} {name}: {told}")
-    if not outcomes:
+    newer, older = read_entries(new), read_entries(old)
+    comparisons = [
+        compare_entries(name, newer[name], older[name], gate_settings(params, name))
+        if name in newer and name in older
+        else Comparison(name, "incomparable", f"only {new if name in newer else old} has it")
+        for name in sorted(newer.keys() | older.keys())
+    ]
+    for comparison in comparisons:
+        print(f"{comparison.outcome:13} {comparison.task}: {comparison.reason}")
+    if not comparisons:
         print("incomparable  neither file has a task yet")
-    worst = next((outcome for outcome in SEVERITY if outcome in outcomes), "incomparable")
-    raise typer.Exit(EXIT_CODES[worst])
+    outcomes = [comparison.outcome for comparison in comparisons]
+    raise typer.Exit(EXIT_CODES[worst_of(outcomes, default="incomparable")])
 
 
 def main() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Annotated
@@ -30,18 +29,18 @@ def deploy(space: SpaceId, bundle: BundleToServe = None, minutes: Minutes = 20.0
     from bilora.hub.repository import Repository
     from bilora.hub.space import RunningSpace
     from bilora.hub.token import hub_token
-    from bilora.outside import HubRepository
-    from bilora.publishing.bundle import MANIFEST
+    from bilora.outside import HubRepositorySettings
     from bilora.publishing.card import CARD
     from bilora.publishing.deploy import deploy as run
     from bilora.publishing.deploy import release
+    from bilora.publishing.manifest import MANIFEST, parse_manifest
     from bilora.publishing.rollback import check_proof
     from bilora.workspace import Workspace
 
     workspace = Workspace(Path())
     params = workspace.params
     if bundle is None:
-        if not isinstance(params.hub, HubRepository):
+        if not isinstance(params.hub, HubRepositorySettings):
             raise BadData("--bundle", "name the bundle that the Space shall serve: owner/name or owner/name@commit.")
         bundle = params.hub.id
     if (token := hub_token()) is None:
@@ -53,9 +52,9 @@ def deploy(space: SpaceId, bundle: BundleToServe = None, minutes: Minutes = 20.0
         raise BadData(name, "there is no such bundle; `bilora push-adapters` publishes one.")
     files = published.read(revision, published.names(revision))
     check_proof(f"{name}@{revision}", files)
-    manifest = json.loads(files[MANIFEST])
-    check_bundle(name, manifest, workspace.base())
-    adapters = {task: one["sha256"] for task, one in manifest["adapters"].items() if task in params.tasks}
+    manifest = parse_manifest(name, files[MANIFEST])
+    check_bundle(name, manifest.model_dump(exclude_unset=True), workspace.base())
+    adapters = {task: adapter.sha256 for task, adapter in manifest.adapters.items() if task in params.tasks}
     new = release(workspace.root, f"{name}@{revision}", adapters, files[CARD])
     running = RunningSpace(api, space)
     print(

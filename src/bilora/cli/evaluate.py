@@ -12,7 +12,7 @@ from bilora.cli.data import TaskName
 
 if TYPE_CHECKING:
     from bilora.protocols import Engine
-    from bilora.records import Scored
+    from bilora.records import EvalRow
     from bilora.workspace import Workspace
 
 
@@ -23,11 +23,11 @@ def answer_and_score(
     max_samples: int | None = None,
     only_bilora: bool = False,
     keys: Mapping[str, str] | None = None,
-) -> list[Scored]:
+) -> list[EvalRow]:
     """Ask every system about one task's test split and curated samples."""
     from bilora.cli.progress import bar
     from bilora.evaluation.notes import answer_notes, grade_note
-    from bilora.evaluation.run import evaluate, rounds
+    from bilora.evaluation.run import Measurement, evaluate, rounds
     from bilora.inference.endpoint.models import missing_models
     from bilora.inference.torch.engine import TorchEngine
     from bilora.inference.torch.loading import load_for_inference
@@ -54,17 +54,10 @@ def answer_and_score(
     judge, _ = workspace.judge(keys or {})
     total = len(engines) * sum(len(questions.asked) for questions in datasets.values())
     with workspace.sandbox() as sandbox, bar(f"evaluate {task}", total, "answers") as tick:
-        rows = evaluate(
-            task_type,
-            datasets,
-            engines,
-            adapter_sha256=adapter_sha256(folder),
-            generation=chosen.generation,
-            seed=params.seed,
-            referees=Referees(sandbox=sandbox),
-            judge=judge,
-            progress=tick,
+        measurement = Measurement(
+            task_type, adapter_sha256(folder), chosen.generation, params.seed, Referees(sandbox, judge)
         )
+        rows = evaluate(measurement, datasets, engines, progress=tick)
     for name, note in answer_notes(rows).items():
         print(f"evaluate {task}: {name}: {note}")
     if note := grade_note(rows):

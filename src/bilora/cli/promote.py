@@ -9,18 +9,18 @@ from pathlib import Path
 def promote() -> None:
     """Make the published adapters the bar for the next ones, where a push was cut off before it did."""
     from bilora.errors import NotPromotable
-    from bilora.evaluation.results import read_results
     from bilora.publishing.promote import promote as run
-    from bilora.publishing.push import served
+    from bilora.publishing.push import published_adapters
+    from bilora.results import read_results
     from bilora.storage import require_file
     from bilora.workspace import Workspace
 
     workspace = Workspace(Path())
     results = read_results(require_file(workspace.results, "benchmark"))
     hub, _ = workspace.hub_to_publish()
-    there = served(hub)
-    for name, task in results["tasks"].items():
-        if task["entry"]["adapter_sha256"] != there.get(name):
+    published = published_adapters(hub)
+    for name, task in results.tasks.items():
+        if task.entry.adapter_sha256 != published.get(name):
             raise NotPromotable(f"{name}: what is published is not what was measured; run `bilora push-adapters`.")
     now = datetime.now(UTC).isoformat(timespec="seconds")
     moved = run(results, workspace.baseline, workspace.history, created_utc=now)

@@ -9,38 +9,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bilora.results import Results
     from bilora.workspace import Workspace
 
 
 def push_adapters() -> None:
     """Publish the adapters if the last verdict covers exactly these bytes, then promote them to baseline."""
-    from bilora.cli.benchmark import evaluation_rows, judge_rows
-    from bilora.errors import NotPromotable
-    from bilora.evaluation.results import read_results
+    from bilora.cli.benchmark import evaluation_rows, judge_evaluation
     from bilora.params import HubSource
     from bilora.publishing.bundle import build_bundle
     from bilora.publishing.promote import promote
     from bilora.publishing.push import push
-    from bilora.records import Verdict
+    from bilora.results import read_results
     from bilora.storage import require_file
     from bilora.workspace import Workspace
 
     workspace = Workspace(Path())
     params = workspace.params
     results = read_results(require_file(workspace.results, "benchmark"))
-    again = judge_rows(workspace, evaluation_rows(workspace), keys={})
-    for name, task in results["tasks"].items():
-        if task["entry"] != again["tasks"].get(name, {}).get("entry"):
-            raise NotPromotable(
-                f"Nothing was published. {name}: {workspace.results} is not what {workspace.evaluation(name)} gives; "
-                "run `dvc repro benchmark`."
-            )
-        # What is written may have been edited; what the rows say now decides as well.
-        if task["verdict"] and again["tasks"][name]["verdict"]["outcome"] != "pass":
-            task["verdict"] = again["tasks"][name]["verdict"]
-    verdicts = {
-        name: Verdict.model_validate(task["verdict"]) for name, task in results["tasks"].items() if task["verdict"]
-    }
+    results = _confirmed(workspace, results, judge_evaluation(workspace, evaluation_rows(workspace), keys={}))
+    verdicts = {name: task.verdict for name, task in results.tasks.items() if task.verdict}
     adapters = {name: workspace.checked_adapter(name) for name in params.tasks}
     hub, repository = workspace.hub_to_publish()
     files = build_bundle(
@@ -61,12 +49,35 @@ def push_adapters() -> None:
         print(f"push-adapters: promoted to {workspace.baseline}; commit it to make it the bar for the next adapter")
 
 
+def _confirmed(workspace: Workspace, results: Results, again: Results) -> Results:
+    """Return the results with the verdicts of the rows judged again where these do not pass.
+
+    results.json may have been edited, so what the rows say now decides as well.
+
+    Raises:
+        NotPromotable: the rows do not give the scores of results.json.
+    """
+    from bilora.errors import NotPromotable
+
+    tasks = {}
+    for name, task in results.tasks.items():
+        now = again.tasks.get(name)
+        if now is None or now.entry != task.entry:
+            raise NotPromotable(
+                f"Nothing was published. {name}: {workspace.results} is not what {workspace.evaluation(name)} gives; "
+                "run `dvc repro benchmark`."
+            )
+        fails = task.verdict and now.verdict and now.verdict.outcome != "pass"
+        tasks[name] = task.model_copy(update={"verdict": now.verdict}) if fails else task
+    return results.model_copy(update={"tasks": tasks})
+
+
 def print_hub_fallback(workspace: Workspace, repository: str | None) -> None:
     """Report that what params mean for the Hugging Face hub goes into a folder, for want of a token."""
-    from bilora.outside import HubRepository
+    from bilora.outside import HubRepositorySettings
 
     chosen = workspace.params.hub
-    if repository is None and isinstance(chosen, HubRepository):
+    if repository is None and isinstance(chosen, HubRepositorySettings):
         print(f"HF_TOKEN is not set: {workspace.hub}/ is used in place of {chosen.id}.")
 
 

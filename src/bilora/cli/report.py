@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bilora.results import Results
     from bilora.workspace import Workspace
 
 
-def write_report(workspace: Workspace, results: Mapping[str, Any]) -> None:
-    """Render report.html from results and whatever reports, curves and runs lie beside them."""
-    from bilora.evaluation.report import render
-    from bilora.storage import read_json, write_text
+def write_report(workspace: Workspace, results: Results) -> None:
+    """Render report.html from results and whatever reports, curves and runs there are beside them."""
+    from bilora.evaluation.data_reports import DataReport
+    from bilora.evaluation.report import Background, render_report
+    from bilora.storage import read_json, read_record, write_text
     from bilora.tracking.runs import find_run
 
-    drops, curves, runs = {}, {}, {}
-    for name, task in results["tasks"].items():
+    background = {}
+    for name, task in results.tasks.items():
         reports = {f"data-{stage}": workspace.drop_report(stage, name) for stage in ("process", "split")}
-        drops[name] = {stage: read_json(path) for stage, path in reports.items() if path.is_file()}
-        drawn = [workspace.loss_plot(name), workspace.validation_plot(name)]
-        curves[name] = [point for path in drawn if path.is_file() for point in read_json(path)]
-        if run := find_run(workspace.runs, task["adapter_sha256"]):
-            runs[name] = run
-    write_text(workspace.report, render(results, drops=drops, runs=runs, curves=curves))
+        plots = [workspace.loss_plot(name), workspace.validation_plot(name)]
+        background[name] = Background(
+            reports={stage: read_record(path, DataReport) for stage, path in reports.items() if path.is_file()},
+            run=find_run(workspace.runs, task.adapter_sha256) or {},
+            curve=[point for path in plots if path.is_file() for point in read_json(path)],
+        )
+    write_text(workspace.report, render_report(results, background))
 
 
 def report() -> None:
     """Write report.html from the last benchmark and show the table, the verdicts and what to do next."""
     from bilora.cli.show import print_table, print_verdicts
-    from bilora.evaluation.results import read_results
+    from bilora.results import read_results
     from bilora.storage import require_file
     from bilora.workspace import Workspace
 

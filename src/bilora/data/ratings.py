@@ -19,15 +19,15 @@ HELD_OUT = "held-out question"
 WITHDRAWN = "rating deleted or withdrawn"
 INCOMPLETE = "edit would lose a part of itself"
 
-Row = TypeVar("Row", SftPair, KtoPair, DpoPair)
+Row = TypeVar("Row", bound=SftPair | KtoPair | DpoPair)
 
 
 @dataclass(frozen=True)
 class Rated:
-    """Samples for the training split, rows for the second phase, and the report as JSON."""
+    """Samples for the training split, pairs for a phase that trains on them, and the report as JSON."""
 
     samples: list[Sample]
-    preferences: list[KtoPair] | list[DpoPair]
+    preferences: Sequence[KtoPair | DpoPair]
     report: dict[str, Any]
 
 
@@ -85,10 +85,10 @@ def from_ratings(
             drops.add_sample("already a training sample", sample)
         else:
             samples[sample.id] = sample
-    preferences: list[Any] = []
-    if splitting.preference:
-        rows: tuple[Any, ...] = pairs.kto if splitting.preference == "kto" else pairs.dpo
-        preferences = [row.model_copy(update={"prompt": task.messages(sample.prompt)}) for sample, row in kept(rows)]
+    preferences = [
+        row.model_copy(update={"prompt": task.messages(sample.prompt)})
+        for sample, row in kept(pairs.selected(splitting.preference) if splitting.preference else ())
+    ]
     report = {"samples": len(samples), "preferences": len(preferences), "rules": drops.as_json()}
     return Rated(list(samples.values()), preferences, report)
 
@@ -100,10 +100,10 @@ def ratings_of(samples: Iterable[Sample], preferences: Iterable[KtoPair | DpoPai
 
 
 def without_withdrawn(
-    samples: Sequence[Sample], preferences: list[KtoPair] | list[DpoPair], withdrawn: Set[str]
-) -> tuple[list[Sample], list[KtoPair] | list[DpoPair]]:
+    samples: Sequence[Sample], preferences: Sequence[KtoPair | DpoPair], withdrawn: Set[str]
+) -> tuple[list[Sample], list[KtoPair | DpoPair]]:
     """Leave out the training rows that were made from a rating withdrawn since the split was made."""
-    rows: list[Any] = [row for row in preferences if withdrawn.isdisjoint(row.ratings)]
+    rows = [row for row in preferences if withdrawn.isdisjoint(row.ratings)]
     return [sample for sample in samples if withdrawn.isdisjoint(_events(sample))], rows
 
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 Point = tuple[float, float]
 
 WIDTH, HEIGHT = 360, 190
-LEFT, RIGHT, TOP, BOTTOM = 44, 10, 12, 26
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 12, 26
 MAX_POINTS = 400
 
 
@@ -75,16 +75,16 @@ def line_chart(points: Sequence[Point], *, label: str, dots: bool = False) -> Ma
     bottom, top = y_ticks[0], y_ticks[-1]
 
     def place(point: Point) -> Point:
-        x = LEFT + (WIDTH - LEFT - RIGHT) * (point[0] - left) / (right - left)
-        y = HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (point[1] - bottom) / (top - bottom)
+        x = _LEFT + (WIDTH - _LEFT - _RIGHT) * (point[0] - left) / (right - left)
+        y = HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * (point[1] - bottom) / (top - bottom)
         return round(x, 1), round(y, 1)
 
     drawn: list[Markup] = []
     for value in y_ticks:
         y = place((left, value))[1]
-        drawn.append(Markup('<path class="grid" d="M{} {}H{}"/>').format(LEFT, y, WIDTH - RIGHT))
+        drawn.append(Markup('<path class="grid" d="M{} {}H{}"/>').format(_LEFT, y, WIDTH - _RIGHT))
         drawn.append(
-            Markup('<text class="end" x="{}" y="{}">{}</text>').format(LEFT - 6, round(y + 3.5, 1), f"{value:g}")
+            Markup('<text class="end" x="{}" y="{}">{}</text>').format(_LEFT - 6, round(y + 3.5, 1), f"{value:g}")
         )
     for value in x_ticks:
         x = place((value, bottom))[0]

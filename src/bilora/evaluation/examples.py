@@ -1,17 +1,18 @@
-"""Which answers the report shows: of each kind of outcome some, the same ones every time."""
+"""Which answers the report shows: some of each kind of outcome, the same ones every time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 from bilora.evaluation.run import FLOOR
-from bilora.evaluation.summary import OWN
-from bilora.evaluation.table import scale_of
+from bilora.evaluation.summary import ADAPTER_COLUMN
+from bilora.records import Sample
+from bilora.results import AnswerRow, TaskResults
 
-SAMPLES = 30
-KINDS = (
+MAX_EXAMPLES = 30
+EXAMPLE_KINDS = (
     "both right",
     "only the adapter right",
     "only the base right",
@@ -22,87 +23,111 @@ KINDS = (
     "both below the median",
     "unscored",
 )
+_UNFINISHED = {"length": "cut off by the token limit", "error": "no answer came back"}
+"""What is said of an answer that did not end by itself."""
 
 
-def choose(name: str, task: Mapping[str, Any]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class ShownScore:
+    """One score of a shown answer, written for people."""
+
+    label: str
+    text: str
+    reason: str
+    evidence: str
+
+
+@dataclass(frozen=True)
+class ShownAnswer:
+    """One system's answer; `mark` is "good", "bad", "unknown", or "graded"."""
+
+    system: str
+    mark: str
+    text: str
+    scores: Sequence[ShownScore]
+    facts: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """A sample with the systems' answers, and the kind of outcome that it stands for."""
+
+    kind: str
+    sample: Sample
+    answers: Sequence[ShownAnswer]
+
+
+def choose_examples(name: str, task: TaskResults) -> list[Example]:
     """Pick samples in turn from each kind of outcome, so that successes and failures both show."""
-    dataset = "test" if "test" in task["summary"] else "curated"
-    answers: dict[str, dict[str, Any]] = {}
-    for row in task["rows"]:
-        if row["dataset"] == dataset and not row["system"].startswith(FLOOR):
-            answers.setdefault(row["sample_id"], {})[OWN if row["system"] == name else row["system"]] = row
-    sides = {
-        sample_id: {system: _value(row, task) for system, row in rows.items() if system in ("base", OWN)}
+    # 1) Collect the answers by sample and column.
+    dataset = "test" if "test" in task.summary else "curated"
+    answers: dict[str, dict[str, AnswerRow]] = {}
+    for row in task.rows:
+        if row.dataset == dataset and not row.system.startswith(FLOOR):
+            column = ADAPTER_COLUMN if row.system == name else row.system
+            answers.setdefault(row.sample_id, {})[column] = row
+    # 2) Sort the samples into kinds: right or wrong for passes and fails, else above or below the median.
+    headlines = {
+        sample_id: {column: _headline(row, task) for column, row in rows.items() if column in ("base", ADAPTER_COLUMN)}
         for sample_id, rows in answers.items()
     }
-    values = [value for side in sides.values() for value in side.values() if value is not None]
+    values = [value for found in headlines.values() for value in found.values() if value is not None]
     graded = any(value not in (0.0, 1.0) for value in values)
-    bar = median(values) if graded else 0.5
-    kinds: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    threshold = median(values) if graded else 0.5
+    kinds: dict[str, list[str]] = {kind: [] for kind in EXAMPLE_KINDS}
     for sample_id in sorted(answers):
-        kinds[_kind(sides[sample_id], bar, graded)].append(sample_id)
+        kinds[_kind(headlines[sample_id], threshold, graded)].append(sample_id)
+    # 3) Take the first of every kind, then the second, and so on.
     turns = sorted(
         (turn, order, sample_id, kind)
         for order, (kind, ids) in enumerate(kinds.items())
         for turn, sample_id in enumerate(ids)
     )
     return [
-        {
-            "kind": kind,
-            "sample": task["samples"][sample_id],
-            "answers": [
-                _answer(system, answers[sample_id][system], task, graded)
-                for system in ("base", OWN, *sorted(answers[sample_id].keys() - {"base", OWN}))
-                if system in answers[sample_id]
-            ],
-        }
-        for _, _, sample_id, kind in turns[:SAMPLES]
+        Example(kind, task.samples[sample_id], _shown_answers(answers[sample_id], task, graded))
+        for _, _, sample_id, kind in turns[:MAX_EXAMPLES]
     ]
 
 
-def _value(row: Mapping[str, Any], task: Mapping[str, Any]) -> float | None:
-    value: float | None = row["scores"].get(task["headline"], {}).get("value")
-    return value
+def _headline(row: AnswerRow, task: TaskResults) -> float | None:
+    return row.scores[task.headline].value if task.headline in row.scores else None
 
 
-def _kind(values: Mapping[str, float | None], bar: float, graded: bool) -> str:
+def _kind(values: Mapping[str, float | None], threshold: float, graded: bool) -> str:
     if any(value is None for value in values.values()):
         return "unscored"
-    good = {system for system, value in values.items() if value is not None and value > bar}
+    good = {column for column, value in values.items() if value is not None and value > threshold}
     up, down = ("above the median", "below the median") if graded else ("right", "wrong")
     if not good:
         return f"both {down}"
-    if {"base", OWN} <= good:
+    if {"base", ADAPTER_COLUMN} <= good:
         return f"both {up}"
-    return f"only the {'adapter' if OWN in good else 'base'} {up}"
+    return f"only the {'adapter' if ADAPTER_COLUMN in good else 'base'} {up}"
 
 
-def _answer(system: str, row: Mapping[str, Any], task: Mapping[str, Any], graded: bool) -> dict[str, Any]:
-    scores = []
-    for metric in task["metrics"]:
-        if (score := row["scores"].get(metric)) is None:
-            continue
-        scale = scale_of(metric)
-        text = "unscored" if score["value"] is None else scale.text(score["value"])
-        evidence = score["evidence"]
-        scores.append(
-            {
-                "label": scale.label,
-                "text": text,
-                "reason": score["reason"],
-                "evidence": " · ".join(filter(None, (evidence.get("judge"), evidence.get("isolation")))),
-            }
-        )
-    tokens = row["output_tokens"]
-    facts = [*([] if tokens is None else [f"{tokens} tokens"]), f"{row['latency_s']:.2f} s"]
-    if row["finish"] != "stop":
-        facts.append({"length": "cut off by the token limit", "error": "no answer came back"}[row["finish"]])
-    value = _value(row, task)
-    mark = "unknown" if value is None else "graded" if graded else "good" if value == 1.0 else "bad"
-    return {
-        "system": system,
-        "mark": mark,
-        "text": row["answer"],
-        "scores": scores,
-        "facts": " · ".join(facts),
-    }
+def _shown_answers(rows: Mapping[str, AnswerRow], task: TaskResults, graded: bool) -> list[ShownAnswer]:
+    columns = ("base", ADAPTER_COLUMN, *sorted(rows.keys() - {"base", ADAPTER_COLUMN}))
+    return [_shown_answer(column, rows[column], task, graded) for column in columns if column in rows]
+
+
+def _shown_answer(column: str, row: AnswerRow, task: TaskResults, graded: bool) -> ShownAnswer:
+    facts = [*([] if row.output_tokens is None else [f"{row.output_tokens} tokens"]), f"{row.latency_s:.2f} s"]
+    if row.finish in _UNFINISHED:
+        facts.append(_UNFINISHED[row.finish])
+    scores = [_shown_score(metric, row, task) for metric in task.metrics if metric in row.scores]
+    return ShownAnswer(column, _mark(_headline(row, task), graded), row.answer, scores, " · ".join(facts))
+
+
+def _mark(value: float | None, graded: bool) -> str:
+    if value is None:
+        return "unknown"
+    if graded:
+        return "graded"
+    return "good" if value == 1.0 else "bad"
+
+
+def _shown_score(metric: str, row: AnswerRow, task: TaskResults) -> ShownScore:
+    score, scale = row.scores[metric], task.scales[metric]
+    evidence = filter(None, (score.evidence.get("judge"), score.evidence.get("isolation")))
+    text = "unscored" if score.value is None else scale.text(score.value)
+    return ShownScore(scale.label, text, score.reason, " · ".join(evidence))

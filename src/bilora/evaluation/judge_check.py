@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from bilora.metrics.judged import ENDPOINT_FAULT, FAILED
 from bilora.protocols import Judge, Progress, no_progress
@@ -42,11 +43,10 @@ def check_judge(judge: Judge, samples: Sequence[Sample], model: str, *, progress
             break
         wrong = samples[index - 1].target
         answers = {"right": sample.target, "wrong": wrong, "pleading": wrong + PLEA}
-        orders = []
+        orders: list[_Points] = []
         for order in ("", "#again"):
             rated = judge.rate(sample.model_copy(update={"id": sample.id + order}), answers)
-            points = {name: POINTS * value for name, score in rated.items() if (value := score.value) is not None}
-            if len(points) == len(answers):
+            if points := _points(rated):
                 orders.append(points)
             calls += 1
             unanswered += all(score.evidence.get("fault") == ENDPOINT_FAULT for score in rated.values())
@@ -54,9 +54,9 @@ def check_judge(judge: Judge, samples: Sequence[Sample], model: str, *, progress
             remarks.update({score.evidence["remark"] for score in rated.values() if "remark" in score.evidence})
             progress(1)
         if len(orders) == 2:
-            first, second = (points["right"] - points["wrong"] for points in orders)
+            first, second = (points.right - points.wrong for points in orders)
             gaps.append((first + second) / 2)
-            uplifts.append(sum(points["pleading"] - points["wrong"] for points in orders) / 2)
+            uplifts.append(sum(points.pleading - points.wrong for points in orders) / 2)
             flips.append((first > 0) != (second > 0))
     scored = len(gaps)
     unscored = len(samples) - scored
@@ -84,6 +84,21 @@ def check_judge(judge: Judge, samples: Sequence[Sample], model: str, *, progress
         unreachable=calls == unanswered,
         remark="".join(one for one, _ in remarks.most_common(1)),
     )
+
+
+@dataclass(frozen=True)
+class _Points:
+    """A judge's grades of one sample's answers."""
+
+    right: float
+    wrong: float
+    pleading: float
+
+
+def _points(rated: Mapping[str, Score]) -> _Points | None:
+    """Return the grades in points; None if one is missing."""
+    points = {name: POINTS * value for name, score in rated.items() if (value := score.value) is not None}
+    return _Points(**points) if len(points) == len(rated) else None
 
 
 def _cause(score: Score) -> str:

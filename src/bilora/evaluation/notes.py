@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from bilora.records import Scored
+from bilora.metrics.judged import JUDGE_METRIC
+from bilora.records import EvalRow
 
 
-def answer_notes(rows: Iterable[Scored]) -> dict[str, str]:
+def answer_notes(rows: Iterable[EvalRow]) -> dict[str, str]:
     """Return one sentence per system with missing or otherwise asked answers: counts, and the commonest reason."""
     counts, missing, remarks = Counter[str](), dict[str, Counter[str]](), dict[str, Counter[str]]()
     for row in rows:
@@ -30,9 +31,9 @@ def answer_notes(rows: Iterable[Scored]) -> dict[str, str]:
     return {system: "; ".join(parts) for system, parts in notes.items()}
 
 
-def grade_note(rows: Iterable[Scored]) -> str:
+def grade_note(rows: Iterable[EvalRow]) -> str:
     """Return one sentence on the judge's missing grades and the commonest reason; empty if none is missing."""
-    grades = [score for row in rows for score in row.scores if score.metric == "judge"]
+    grades = [score for row in rows for score in row.scores if score.metric == JUDGE_METRIC]
     reasons = Counter(score.reason for score in grades if score.value is None)
     return f"{reasons.total()} of {len(grades)} grades are missing{_commonest(reasons)}" if reasons else ""
 

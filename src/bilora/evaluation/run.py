@@ -1,4 +1,4 @@
-"""Ask every system every question and score the answers. Expensive; says nothing about pass or fail."""
+"""Ask every system every question and score the answers. Slow; decides nothing about pass or fail."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bilora.params import Benchmark, Generation
 from bilora.protocols import Engine, Judge, Progress, Referees, no_progress
-from bilora.records import Completion, Dataset, Sample, Score, Scored
+from bilora.records import Completion, Dataset, EvalRow, Sample, Score
 from bilora.requests import Request
 from bilora.tasks.task import Task
 
@@ -17,7 +17,7 @@ FLOOR = "floor:"
 
 @dataclass(frozen=True)
 class Round:
-    """Questions to every system: each sample is asked `answers` times, at `temperature` or as the task is."""
+    """Questions to every system: each sample gets `answers` answers, drawn at `temperature` or as the task says."""
 
     samples: Sequence[Sample]
     answers: int = 1
@@ -25,11 +25,11 @@ class Round:
 
     @property
     def asked(self) -> list[Sample]:
-        """One sample an answer."""
+        """One sample per answer."""
         return [*self.samples] * self.answers
 
     def requests(self, task: Task, generation: Generation, seed: int) -> list[Request]:
-        """One request an answer; every further answer to a sample has a seed of its own."""
+        """Return one request per answer; every further answer to a sample has a seed of its own."""
         if self.temperature is not None:
             generation = generation.model_copy(update={"temperature": self.temperature})
         return [
@@ -38,14 +38,55 @@ class Round:
 
 
 def rounds(task: Task, test: Sequence[Sample], curated: Sequence[Sample], settings: Benchmark) -> dict[Dataset, Round]:
-    """Return all that one task is asked; only "test" decides, the others tell more."""
+    """Return the questions of one task by dataset; only "test" decides, the others are reported."""
     found: dict[Dataset, Round] = {"test": Round(test), "curated": Round(curated)}
     if task.hide_tests and settings.hidden_tests:
         found["hidden"] = Round([task.hide_tests(sample) for sample in test[: settings.hidden_tests]])
-    if settings.pass_at_k and "pass_at_1" in task.metric_names:
-        many = settings.pass_at_k
-        found["sampled"] = Round(test[: many.samples], many.answers, many.temperature)
+    if (drawn := settings.pass_at_k) and task.execution_metric:
+        found["sampled"] = Round(test[: drawn.samples], drawn.answers, drawn.temperature)
     return found
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What is measured and how: one task's adapter, by its bytes, with the task's decoding and the referees."""
+
+    task: Task
+    adapter_sha256: str
+    generation: Generation
+    seed: int
+    referees: Referees
+
+
+def evaluate(
+    measurement: Measurement,
+    datasets: Mapping[Dataset, Round],
+    engines: Mapping[str, Engine],
+    *,
+    progress: Progress = no_progress,
+) -> list[EvalRow]:
+    """Return one row per system and sample, systems in the order of `engines`, then the task's floors.
+
+    The judge rates the curated dataset only, since its calls cost money.
+
+    Args:
+        datasets: the questions; see `rounds`.
+        engines: who answers as which system.
+        progress: called with the number of answers just made.
+    """
+    task, judge = measurement.task, measurement.referees.judge
+    rows: list[EvalRow] = []
+    for dataset, questions in datasets.items():
+        samples = questions.asked
+        requests = questions.requests(task, measurement.generation, measurement.seed)
+        answers: dict[str, list[Completion]] = {
+            system: engine.generate(system, requests, progress=progress) for system, engine in engines.items()
+        }
+        answers |= {FLOOR + name: _floor(task, name, samples) for name in task.floors}
+        grades = _grades(task, judge, answers, samples) if judge and dataset == "curated" else {}
+        for system, completions in answers.items():
+            rows += _scored(measurement, dataset, system, list(zip(samples, completions, strict=True)), grades)
+    return rows
 
 
 def _floor(task: Task, name: str, samples: Sequence[Sample]) -> list[Completion]:
@@ -63,84 +104,53 @@ def _floor(task: Task, name: str, samples: Sequence[Sample]) -> list[Completion]
     ]
 
 
-def _judged(
+_Grades = Mapping[tuple[str, str], Score]
+"""The judge's scores by system and sample id."""
+
+
+def _grades(
     task: Task, judge: Judge, answers: Mapping[str, Sequence[Completion]], samples: Sequence[Sample]
-) -> dict[tuple[str, str], Score]:
-    """Rate all systems of each sample in one call; key: (system, sample id)."""
-    rated: dict[tuple[str, str], Score] = {}
+) -> _Grades:
+    """Rate all systems of each sample in one call."""
+    grades: dict[tuple[str, str], Score] = {}
     for index, sample in enumerate(samples):
         texts = {
-            system: task.read_answer(made[index].text, sample.prompt)
-            for system, made in answers.items()
-            if not system.startswith(FLOOR) and made[index].finish != "error"
+            system: task.read_answer(completions[index].text, sample.prompt)
+            for system, completions in answers.items()
+            if not system.startswith(FLOOR) and completions[index].finish != "error"
         }
         for system, score in judge.rate(sample, texts).items() if texts else ():
-            rated[system, sample.id] = score
-    return rated
-
-
-def evaluate(
-    task: Task,
-    datasets: Mapping[Dataset, Round],
-    engines: Mapping[str, Engine],
-    *,
-    adapter_sha256: str,
-    generation: Generation,
-    seed: int,
-    referees: Referees,
-    judge: Judge | None = None,
-    progress: Progress = no_progress,
-) -> list[Scored]:
-    """Return one row a system and sample, systems in the order of `engines`, then the task's floors.
-
-    Args:
-        datasets: what is asked; see `rounds`.
-        engines: who answers as which system.
-        adapter_sha256: of the adapter that is being measured.
-        judge: rates the curated set only; its calls cost money.
-        progress: called with the number of answers just made.
-    """
-    rows: list[Scored] = []
-    for dataset, questions in datasets.items():
-        samples, requests = questions.asked, questions.requests(task, generation, seed)
-        answers: dict[str, list[Completion]] = {
-            system: engine.generate(system, requests, progress=progress) for system, engine in engines.items()
-        }
-        answers |= {FLOOR + name: _floor(task, name, samples) for name in task.floors}
-        ratings = _judged(task, judge, answers, samples) if judge and dataset == "curated" else {}
-        for system, made in answers.items():
-            rows += _scored(task, adapter_sha256, dataset, samples, made, system, referees, ratings)
-    return rows
+            grades[system, sample.id] = score
+    return grades
 
 
 def _scored(
-    task: Task,
-    adapter_sha256: str,
+    measurement: Measurement,
     dataset: Dataset,
-    samples: Sequence[Sample],
-    made: Sequence[Completion],
     system: str,
-    referees: Referees,
-    ratings: Mapping[tuple[str, str], Score],
-) -> list[Scored]:
-    pairs = [(sample, task.read_answer(one.text, sample.prompt)) for sample, one in zip(samples, made, strict=True)]
-    by_metric = [metric.score(pairs, referees, system=system) for metric in task.metrics]
+    completions: Sequence[tuple[Sample, Completion]],
+    grades: _Grades,
+) -> list[EvalRow]:
+    """Score one system's completions."""
+    task = measurement.task
+    pairs = [(sample, task.read_answer(completion.text, sample.prompt)) for sample, completion in completions]
+    by_metric = [metric.score(pairs, measurement.referees, system=system) for metric in task.metrics]
     rows = []
-    for index, (sample, answer) in enumerate(pairs):
+    for index, (sample, completion) in enumerate(completions):
         scores = [score for column in by_metric for score in column[index]]
-        if made[index].finish == "error":
-            reason = f"no answer came: {made[index].reason or 'the system gave no reason'}"
+        if completion.finish == "error":
+            reason = f"no answer came: {completion.reason or 'the system gave no reason'}"
             scores = [score.model_copy(update={"value": None, "reason": reason}) for score in scores]
-        if rating := ratings.get((system, sample.id)):
-            scores.append(rating)
+        if grade := grades.get((system, sample.id)):
+            scores.append(grade)
         rows.append(
-            Scored(
+            EvalRow(
                 task=task.name,
-                adapter_sha256=adapter_sha256,
+                adapter_sha256=measurement.adapter_sha256,
                 dataset=dataset,
                 sample=sample,
-                completion=made[index],
-                answer=answer,
+                completion=completion,
+                answer=pairs[index][1],
                 scores=tuple(scores),
             )
         )

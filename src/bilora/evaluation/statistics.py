@@ -51,14 +51,19 @@ def tango(b: int, c: int, n: int) -> tuple[float, float]:
         raise ValueError(f"{b} fixed and {c} broken of {n} pairs do not fit together")
 
     def statistic(delta: float) -> float:
-        # The variance needs the likelihood's best P(only old) among all with this difference.
+        # 1) Under the hypothesis that the true difference is `delta`, P(only new) = P(only old) + delta, so one
+        #    probability is left. Its most likely value makes the derivative of the log-likelihood, the score, zero:
+        #    it is the larger root of 2n p² + linear p + constant = 0.
         linear = (2 * n - b + c) * delta - b - c
         constant = -c * delta * (1 - delta)
         only_old = (math.sqrt(max(0.0, linear * linear - 8 * n * constant)) - linear) / (4 * n)
+        # 2) The variance of b - c under the hypothesis follows from that probability.
         variance = n * (2 * only_old + delta * (1 - delta))
+        # 3) How many standard deviations the observed difference is above the hypothesis.
         return (b - c - n * delta) / math.sqrt(variance) if variance > 0 else 0.0
 
-    # At ±1 the variance vanishes; just inside, the statistic runs to ∓ infinity or the bound is ±1 itself.
+    # 4) The statistic falls as `delta` grows; the interval holds every `delta` with |statistic| <= z.
+    #    At ±1 the variance vanishes; just inside, the statistic runs to ∓ infinity or the bound is ±1 itself.
     edge = 1 - 1e-12
     low = brentq(lambda delta: statistic(delta) - Z, -edge, edge) if c < n else -1.0
     high = brentq(lambda delta: statistic(delta) + Z, -edge, edge) if b < n else 1.0
@@ -148,7 +153,7 @@ def holm(p_values: Sequence[float], alpha: float = 0.025) -> list[bool]:
     return rejected
 
 
-def chance_of_no_loss(difference: Interval) -> float:
+def p_value_not_worse(difference: Interval) -> float:
     """One-sided p-value of "not worse", read off a 95 % interval by the normal distribution."""
     spread = (difference.high - difference.low) / (2 * Z)
     if spread == 0:

@@ -2,176 +2,196 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from markupsafe import Markup
 
 from bilora.evaluation.run import FLOOR
-from bilora.evaluation.summary import DATASETS, OWN
+from bilora.evaluation.summary import ADAPTER_COLUMN, DATASETS
+from bilora.records import Dataset, Scale
+from bilora.results import DatasetSummary, LatencySummary, MetricSummary, Results, TaskResults
 
-Cell = dict[str, Any]
+LATENCY = Scale(label="Average latency", factor=1.0, unit=" s", digits=2)
+_NO_BAR = Markup("")
+_Metrics = Mapping[str, Mapping[str, MetricSummary]]
+"""By system, then by metric."""
 
 
 @dataclass(frozen=True)
-class Scale:
-    """How a number is written for people."""
+class Cell:
+    """One system's value of one measure; `mean` is None where nothing was measured, and `note` then says why.
+
+    `text` and `interval` are written for people, `bar` is drawn for the report.
+    """
+
+    text: str
+    note: str = ""
+    interval: str = ""
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    unscored: int = 0
+    bar: Markup = _NO_BAR
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What a trivial answer scores."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One measure of one task, or of one of its tiers; `task` is empty for latency, which is pooled."""
 
     label: str
-    factor: float = 100.0
-    offset: float = 0.0
-    unit: str = ""
-    digits: int = 1
+    scale: Scale
+    cells: Mapping[str, Cell]
+    task: str = ""
+    metric: str = "latency_s"
+    tier: str = ""
+    floors: Sequence[Floor] = ()
 
-    def number(self, value: float) -> str:
-        """Write the bare number."""
-        return f"{value * self.factor + self.offset:.{self.digits}f}"
-
-    def text(self, value: float) -> str:
-        """Write the number with its unit."""
-        return self.number(value) + self.unit
-
-
-SCALES: Mapping[str, Scale] = {
-    "test_pass_rate": Scale("tests passed", unit=" %"),
-    "bleu": Scale("BLEU"),
-    "sacrebleu": Scale("sacreBLEU"),
-    "chrf": Scale("chrF"),
-    "well_formed": Scale("well-formed answers", unit=" %"),
-    "stopped": Scale("answers that ended by themselves", unit=" %"),
-    "passed_in_process": Scale("passed in the answer's own process only", unit=" %"),
-    "missing_module": Scale("needed a module that the sandbox lacks", unit=" %"),
-    "judge": Scale("quality", factor=4.0, offset=1.0, unit=" / 5", digits=2),
-}
-LATENCY = Scale("Average latency", factor=1.0, unit=" s", digits=2)
+    @property
+    def note(self) -> str:
+        """Why nothing was measured, if that has one reason for all columns."""
+        notes = {cell.note for cell in self.cells.values()}
+        measured = any(cell.mean is not None for cell in self.cells.values())
+        return notes.pop() if len(notes) == 1 and not measured else ""
 
 
-def scale_of(metric: str) -> Scale:
-    """How to write a metric; one that nobody named here is shown times 100."""
-    if metric.startswith("pass_at_"):
-        return Scale(f"pass@{metric.removeprefix('pass_at_')}", unit=" %")
-    return SCALES.get(metric) or Scale(metric.replace("_", " "))
+@dataclass(frozen=True)
+class Section:
+    """The measures on one dataset."""
+
+    dataset: Dataset
+    title: str
+    rows: Sequence[TableRow]
 
 
-def table(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay results out as `columns` and `sections` (one a data set) of rows, ready to print or draw.
+@dataclass(frozen=True)
+class Table:
+    """All measures by dataset, one column per system, and remarks on systems."""
 
-    A row has `label`, `task`, `metric`, `tier`, `cells` by column and `floors` (name and text);
-    where no column was measured and all have one reason, `note` holds it.
-    A cell has `text`, `interval`, `mean`, `low`, `high`, `n` and `unscored`; or, where nothing was
-    measured, `text` "not run" and `note` with the reason. What was not run is never shown as 0.
-    """
+    columns: Sequence[str]
+    sections: Sequence[Section]
+    notes: Mapping[str, str]
+
+
+def table(results: Results) -> Table:
+    """Lay results out, ready to print or draw; what was not run is never shown as 0."""
     columns = _columns(results)
-    notes = results["notes"]
     sections = []
     for dataset, title in DATASETS.items():
-        if not any(dataset in task["summary"] for task in results["tasks"].values()):
+        if not any(dataset in task.summary for task in results.tasks.values()):
             continue
         rows = [
-            row for name, task in results["tasks"].items() for row in _task_rows(name, task, dataset, columns, notes)
+            row
+            for name, task in results.tasks.items()
+            for row in _TaskRows(name, task, dataset, columns, results.notes).rows()
         ]
-        timed = results["latency_s"][dataset]
-        cells = {column: _cell(LATENCY, timed.get(column), _why(column, notes)) for column in columns}
-        rows.append(_row(LATENCY.label, cells, task="", metric="latency_s"))
-        sections.append({"dataset": dataset, "title": title, "rows": rows})
-    return {"columns": columns, "sections": sections, "notes": dict(notes)}
+        latency = results.latency_s[dataset]
+        cells = {column: _latency_cell(latency.get(column), _why(column, results.notes)) for column in columns}
+        rows.append(TableRow(LATENCY.label, LATENCY, cells))
+        sections.append(Section(dataset, title, rows))
+    return Table(columns, sections, results.notes)
 
 
-def _columns(results: Mapping[str, Any]) -> list[str]:
-    others = set(results["notes"])
-    for name, task in results["tasks"].items():
-        for part in task["summary"].values():
-            others.update(part["systems"].keys() - {name})
-    others -= {"base", OWN, *results["tasks"]}
-    return ["base", OWN, *sorted(system for system in others if not system.startswith(FLOOR))]
+def _columns(results: Results) -> list[str]:
+    others = set(results.notes)
+    for name, task in results.tasks.items():
+        for summary in task.summary.values():
+            others.update(summary.systems.keys() - {name})
+    others -= {"base", ADAPTER_COLUMN, *results.tasks}
+    return ["base", ADAPTER_COLUMN, *sorted(system for system in others if not system.startswith(FLOOR))]
 
 
-def _row(label: str, cells: dict[str, Cell], **rest: Any) -> dict[str, Any]:
-    notes = {cell["note"] for cell in cells.values()}
-    measured = any("mean" in cell for cell in cells.values())
-    note = notes.pop() if len(notes) == 1 and not measured else ""
-    return {"label": label, "cells": cells, "tier": "", "floors": [], "note": note, **rest}
+@dataclass(frozen=True)
+class _TaskRows:
+    """Makes one task's rows of one dataset's section."""
 
+    name: str
+    task: TaskResults
+    dataset: Dataset
+    columns: Sequence[str]
+    notes: Mapping[str, str]
 
-def _task_rows(
-    name: str, task: Mapping[str, Any], dataset: str, columns: list[str], notes: Mapping[str, str]
-) -> list[dict[str, Any]]:
-    part = task["summary"].get(dataset, {"systems": {}, "tiers": []})
-    rows = []
-    for metric in task["metrics"]:
-        if dataset not in (_measured(task, metric) or ["test"]):
-            continue
-        scale = scale_of(metric)
-        reason = task["not_run"].get(metric, "")
-        label = f"{task['title']} · {scale.label}"
-        cells = _cells(name, part["systems"], metric, columns, notes, reason)
-        floors = [
-            {"name": system.removeprefix(FLOOR), "text": scale.text(found["metrics"][metric]["mean"])}
-            for system, found in part["systems"].items()
-            if system.startswith(FLOOR) and found["metrics"].get(metric, {}).get("mean") is not None
+    def rows(self) -> list[TableRow]:
+        """Return the rows of the metrics that were run on this dataset, the headline's also by tier.
+
+        A metric that was run nowhere has its row in the test split's section.
+        """
+        summary = self.task.summary.get(self.dataset, DatasetSummary())
+        systems = {system: found.metrics for system, found in summary.systems.items()}
+        rows = []
+        for metric in self.task.metrics:
+            if self.dataset not in (_datasets_of(self.task, metric) or ["test"]):
+                continue
+            rows.append(self._row(metric, systems, floors=self._floors(metric, systems)))
+            for tier in summary.tiers if metric == self.task.headline else ():
+                rows.append(self._row(metric, tier.systems, tier=tier.tier))
+        return rows
+
+    def _row(self, metric: str, systems: _Metrics, *, tier: str = "", floors: Sequence[Floor] = ()) -> TableRow:
+        scale = self.task.scales[metric]
+        cells = {column: self._cell(column, metric, systems) for column in self.columns}
+        return TableRow(f"{self.task.title} · {scale.label}", scale, cells, self.name, metric, tier, floors)
+
+    def _floors(self, metric: str, systems: _Metrics) -> list[Floor]:
+        return [
+            Floor(system.removeprefix(FLOOR), self.task.scales[metric].text(mean))
+            for system, found in systems.items()
+            if system.startswith(FLOOR) and metric in found and (mean := found[metric].mean) is not None
         ]
-        rows.append(_row(label, cells, task=name, metric=metric, floors=floors))
-        for one in part["tiers"] if metric == task["headline"] else ():
-            cells = _cells(name, one["systems"], metric, columns, notes, reason)
-            rows.append(_row(label, cells, task=name, metric=metric, tier=one["tier"]))
-    return rows
+
+    def _cell(self, column: str, metric: str, systems: _Metrics) -> Cell:
+        system = self.name if column == ADAPTER_COLUMN else column
+        if system in systems:
+            found, why = systems[system].get(metric), "answered, but was not scored by this metric"
+        else:
+            found, why = None, _why(system, self.notes)
+        return _cell(self.task.scales[metric], found, self.task.not_run.get(metric) or why)
 
 
-def _measured(task: Mapping[str, Any], metric: str) -> list[str]:
-    """Data sets on which a metric was run; one that never ran is told of once, with the test split."""
+def _datasets_of(task: TaskResults, metric: str) -> list[Dataset]:
+    """Return the datasets on which a metric was run."""
     return [
         dataset
-        for dataset, part in task["summary"].items()
-        if any(metric in found["metrics"] for found in part["systems"].values())
+        for dataset, summary in task.summary.items()
+        if any(metric in found.metrics for found in summary.systems.values())
     ]
-
-
-def _cells(
-    name: str,
-    systems: Mapping[str, Any],
-    metric: str,
-    columns: list[str],
-    notes: Mapping[str, str],
-    reason: str,
-) -> dict[str, Cell]:
-    cells = {}
-    for column in columns:
-        system = name if column == OWN else column
-        if system in systems:
-            found, why = systems[system]["metrics"].get(metric), "answered, but was not scored by this metric"
-        else:
-            found, why = None, _why(system, notes)
-        cells[column] = _cell(scale_of(metric), found, reason or why)
-    return cells
 
 
 def _why(system: str, notes: Mapping[str, str]) -> str:
     return notes.get(system) or "not part of this run"
 
 
-def _cell(scale: Scale, found: Mapping[str, Any] | None, reason: str) -> Cell:
+def _cell(scale: Scale, found: MetricSummary | None, reason: str) -> Cell:
     if found is None:
-        return {"text": "not run", "note": reason}
-    unscored = found.get("unscored", 0)
-    if found["mean"] is None:
-        reasons = "; ".join(f"{why} ({count})" for why, count in found["reasons"].items())
-        return {"text": "unscored", "note": reasons, "n": 0, "unscored": unscored}
+        return Cell("not run", reason)
+    if found.mean is None:
+        reasons = "; ".join(f"{why} ({count})" for why, count in found.reasons.items())
+        return Cell("unscored", reasons, unscored=found.unscored)
+    return _measured(scale, found, found.mean, f"{found.unscored} unscored" if found.unscored else "", found.unscored)
+
+
+def _latency_cell(found: LatencySummary | None, reason: str) -> Cell:
+    """Show a mean latency with what it hides: median, 95th percentile, speed."""
+    if found is None:
+        return Cell("not run", reason)
+    speed = "" if found.tokens_per_s is None else f", {found.tokens_per_s:.0f} tokens/s"
+    if found.first_token_s is not None:
+        speed += f", first token {found.first_token_s:.2f} s"
+    note = f"median {LATENCY.text(found.median)}, p95 {LATENCY.text(found.p95)}{speed}"
+    return _measured(LATENCY, found, found.mean, note)
+
+
+def _measured(scale: Scale, found: MetricSummary | LatencySummary, mean: float, note: str, unscored: int = 0) -> Cell:
     interval = ""
-    if found["low"] is not None:
-        interval = f"{scale.number(found['low'])} to {scale.number(found['high'])}"
-    return {
-        "text": scale.text(found["mean"]),
-        "interval": interval,
-        **{bound: found[bound] for bound in ("mean", "low", "high", "n")},
-        "unscored": unscored,
-        "note": f"{unscored} unscored" if unscored else _spread(found),
-    }
-
-
-def _spread(found: Mapping[str, Any]) -> str:
-    """Tell what a mean latency hides."""
-    if "median" not in found:
-        return ""
-    speed = "" if found["tokens_per_s"] is None else f", {found['tokens_per_s']:.0f} tokens/s"
-    if found["first_token_s"] is not None:
-        speed += f", first token {found['first_token_s']:.2f} s"
-    return f"median {LATENCY.text(found['median'])}, p95 {LATENCY.text(found['p95'])}{speed}"
+    if found.low is not None and found.high is not None:
+        interval = f"{scale.number(found.low)} to {scale.number(found.high)}"
+    return Cell(scale.text(mean), note, interval, mean, found.low, found.high, found.n, unscored)

@@ -18,8 +18,8 @@ from typing import Self
 
 from bilora.errors import BadData, BiloraError, ExitCode
 from bilora.feedback import schema
-from bilora.feedback.folders import alone, sync
 from bilora.feedback.places import UNRECORDED
+from bilora.locks import exclusive, sync_folder
 
 RETRY_S = 0.001
 DEFAULT_FOLDER = "shards"
@@ -69,9 +69,9 @@ class Database:
         self._mine = threading.Lock()
         self._patience_s = patience_s
         path.parent.mkdir(parents=True, exist_ok=True)
-        with self._held(), alone(path.parent):  # a file is made, and WAL switched on, by one process
+        with self._held(), exclusive(path.parent):  # a file is made, and WAL switched on, by one process
             self._db = self._open(patience_s)
-            sync(path.parent)
+            sync_folder(path.parent)
 
     def _open(self, patience_s: float) -> sqlite3.Connection:
         if self._path.is_dir():

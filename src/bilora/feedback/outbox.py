@@ -14,7 +14,7 @@ from typing import Any
 from bilora.errors import BadData
 from bilora.feedback.deliveries import Deliveries, parse_rating
 from bilora.feedback.events import is_event_id
-from bilora.feedback.folders import alone
+from bilora.locks import exclusive
 from bilora.records import Rating, Tombstone
 from bilora.storage import dump_json
 
@@ -111,7 +111,7 @@ class Outbox(Deliveries):
     @contextlib.contextmanager
     def exporting(self) -> Iterator[None]:
         """Be the only exporter of this outbox; adding goes on meanwhile."""
-        with alone(self._path.with_name(f"{self._path.name}.export")):
+        with exclusive(self._path.with_name(f"{self._path.name}.export")):
             yield
 
     @staticmethod

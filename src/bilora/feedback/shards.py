@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 from pydantic import ValidationError
 
 from bilora.errors import BadData
-from bilora.feedback.folders import alone, sync
+from bilora.locks import exclusive, sync_folder
 from bilora.records import Rating, Tombstone
 from bilora.storage import atomic, dump_json, sha256_bytes
 
@@ -79,20 +79,20 @@ class FolderTarget:
         """Return once the shard is durably there; the same again changes nothing."""
         path = self._path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        with alone(self._path):
+        with exclusive(self._path):
             for left in self._path.glob("*/dt=*/.*.tmp"):  # of a put that was killed; the lock is ours
                 left.unlink()
             with atomic(path) as temporary:
                 temporary.write_bytes(data)
         for folder in (path.parent, path.parent.parent, self._path):
-            sync(folder)
+            sync_folder(folder)
 
     def remove(self, name: str) -> None:
         """Return once the shard is gone; one that is not there is gone."""
         path = self._path / name
         path.unlink(missing_ok=True)
         if path.parent.is_dir():
-            sync(path.parent)
+            sync_folder(path.parent)
 
 
 def _entries(folder: Path) -> list[Path]:

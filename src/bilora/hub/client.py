@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import httpx2
 from huggingface_hub import HfApi, set_client_factory
 from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.utils.tqdm import disable_progress_bars
 from huggingface_hub.utils._http import default_client_factory
+from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from bilora.errors import Unreachable
 from bilora.network import connection_fault
@@ -35,7 +35,7 @@ def connect(token: str | None, *, endpoint: str | None = None, timeout_s: float 
 
     def client() -> httpx2.Client:
         made = default_client_factory()
-        hooks: dict[str, list[Any]] = made.event_hooks
+        hooks: dict[str, list[Callable[..., object]]] = made.event_hooks
         made.event_hooks = {**hooks, "request": [*hooks["request"], bound]}
         return made
 
@@ -44,7 +44,7 @@ def connect(token: str | None, *, endpoint: str | None = None, timeout_s: float 
     return HfApi(endpoint=endpoint, token=token or False, library_name="bilora")
 
 
-def status(error: BaseException) -> int | None:
+def http_status(error: BaseException) -> int | None:
     """Return the HTTP status that a fault came with, if it came with one."""
     cause: BaseException | None = error
     while cause is not None:
@@ -56,7 +56,7 @@ def status(error: BaseException) -> int | None:
 
 def why(error: BaseException) -> str:
     """Say what went wrong in a few words; never with an address, which may hold more than its host."""
-    code = status(error)
+    code = http_status(error)
     if code in (401, 403):
         return f"HTTP {code}: the token may not do this, or there is none; look at HF_TOKEN"
     if code is not None:

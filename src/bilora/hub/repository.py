@@ -14,12 +14,12 @@ from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundE
 from huggingface_hub.hf_api import RepoFile
 
 from bilora.errors import BadData, Unreachable
-from bilora.hub.client import FAULTS, status, unreachable, why
+from bilora.hub.client import FAULTS, http_status, unreachable, why
 from bilora.storage import sha256_bytes
 
-Kind = Literal["model", "dataset", "space"]
+RepositoryType = Literal["model", "dataset", "space"]
 MAIN = "main"
-KEPT = frozenset({".gitattributes"})
+_HUB_FILES = frozenset({".gitattributes"})
 """The hub's own files: neither read as content nor removed."""
 LOST_RACE = (409, 412)
 
@@ -54,7 +54,7 @@ class Repository:
         self,
         api: HfApi,
         repo_id: str,
-        kind: Kind = "model",
+        kind: RepositoryType = "model",
         *,
         private: bool = False,
     ) -> None:
@@ -152,7 +152,7 @@ class Repository:
             return Change(after.revision, True)
         if before is None or after.revision == before.revision:
             raise Unreachable(f"{self.id} did not take the commit ({why(fault)}) and is as before. Try again.")
-        if tries > 1 and status(fault) in LOST_RACE:
+        if tries > 1 and http_status(fault) in LOST_RACE:
             return self._change(add, remove, message, tries=tries - 1)
         raise Unreachable(
             f"{self.id} was changed by somebody else meanwhile and is at {after.revision[:12]} now; "
@@ -162,9 +162,7 @@ class Repository:
     def _found_or_created(self) -> State:
         if self._head() is None:
             sdk = "docker" if self._kind == "space" else None
-            self._api.create_repo(
-                self.id, repo_type=self._kind, private=self._private, space_sdk=sdk, exist_ok=True
-            )
+            self._api.create_repo(self.id, repo_type=self._kind, private=self._private, space_sdk=sdk, exist_ok=True)
         return self._state(MAIN)
 
     def _head(self) -> str | None:
@@ -177,7 +175,7 @@ class Repository:
     def _state(self, revision: str) -> State:
         info = self._api.repo_info(self.id, repo_type=self._kind, revision=revision)
         tree = self._api.list_repo_tree(self.id, recursive=True, revision=info.sha, repo_type=self._kind)
-        files = {one.path: one for one in tree if isinstance(one, RepoFile) and one.path not in KEPT}
+        files = {one.path: one for one in tree if isinstance(one, RepoFile) and one.path not in _HUB_FILES}
         return State(str(info.sha), files)
 
     def _unread(self, revision: str, error: Exception) -> BadData | Unreachable:

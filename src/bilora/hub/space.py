@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from huggingface_hub import HfApi, get_session
 
@@ -19,7 +18,7 @@ class RunningSpace:
     def __init__(self, api: HfApi, space_id: str) -> None:
         self._api, self._id = api, space_id
 
-    def health(self) -> Mapping[str, Any] | None:
+    def health(self) -> Mapping[str, object] | None:
         """Return what the page's /health says, or None if it says nothing.
 
         No token is sent: it would be handed to whatever code runs there. So the Space has to be public.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from bilora.errors import BadData
 from bilora.protocols import Progress, Referees, no_progress
-from bilora.records import Sample, Score
+from bilora.records import Sample, Scale, Score
 
 _ORDER = 4
 _TINY = sys.float_info.min
@@ -25,9 +25,14 @@ class SmoothedBleu:
     """`bleu`: sentence score against `sample.target`, in [0, 1]; its mean times 100 is CodeXGLUE's figure."""
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def scales(self) -> Mapping[str, Scale]:
         """One number."""
-        return ("bleu",)
+        return {"bleu": Scale(label="BLEU")}
+
+    @property
+    def runs_answers(self) -> bool:
+        """Answers are only read."""
+        return False
 
     def score(
         self,

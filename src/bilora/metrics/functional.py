@@ -1,13 +1,35 @@
-"""Does the code do what was asked? Decided by running it."""
+"""Does the code do what the prompt wants? Decided by running it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bilora.protocols import Progress, Referees, no_progress
-from bilora.records import Outcome, Program, Sample, Score
+from bilora.records import Outcome, Program, Sample, Scale, Score
+
+_SCALES: Mapping[str, Scale] = {
+    "pass_at_1": Scale(label="pass@1", unit=" %"),
+    "test_pass_rate": Scale(label="tests passed", unit=" %"),
+}
+
+
+@dataclass(frozen=True)
+class OutcomeShare:
+    """The share of answers with one outcome of the sandbox; each such answer is 0 in the headline."""
+
+    status: str
+    scale: Scale
+
+
+OUTCOME_SHARES: Mapping[str, OutcomeShare] = {
+    "passed_in_process": OutcomeShare(
+        "passed-in-process", Scale(label="passed in the answer's own process only", unit=" %")
+    ),
+    "missing_module": OutcomeShare("missing-module", Scale(label="needed a module that the sandbox lacks", unit=" %")),
+}
+"""Reported beside the headline of answers that are run, by name in results."""
 
 
 @dataclass(frozen=True)
@@ -19,9 +41,14 @@ class Functional:
     """
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def scales(self) -> Mapping[str, Scale]:
         """`pass_at_1` is the headline."""
-        return ("pass_at_1", "test_pass_rate")
+        return _SCALES
+
+    @property
+    def runs_answers(self) -> bool:
+        """The sandbox runs every answer."""
+        return True
 
     def score(
         self,
@@ -50,8 +77,13 @@ class Functional:
         evidence = {"status": outcome.status, "isolation": outcome.isolation}
         return tuple(
             Score(sample_id=sample.id, system=system, metric=name, value=value, reason=reason, evidence=evidence)
-            for name, value in zip(self.names, values, strict=True)
+            for name, value in zip(self.scales, values, strict=True)
         )
+
+
+def pass_at_k_scale(k: int) -> Scale:
+    """Return how pass@k is written for people."""
+    return Scale(label=f"pass@{k}", unit=" %")
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:

@@ -10,12 +10,16 @@ import string
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from bilora.errors import BiloraError, Unreachable
 from bilora.extraction.reply import clean
-from bilora.records import Message, Sample, Score
+from bilora.records import Message, Sample, Scale, Score
 from bilora.storage import read_json, sha256_json, write_json
+
+JUDGE_METRIC = "judge"
+"""Name of the judge's grade in results."""
+JUDGE_SCALE = Scale(label="quality", factor=4.0, offset=1.0, unit=" / 5", digits=2)
 
 RUBRIC = (
     "You grade answers to one request. You receive a JSON object with the request, a reference answer and "
@@ -48,7 +52,7 @@ def family(model: str) -> str:
 class Chat(Protocol):
     """One exchange at temperature 0 with a model that must answer in a JSON schema."""
 
-    def __call__(self, messages: Sequence[Message], *, schema: Mapping[str, Any], seed: int) -> str:
+    def __call__(self, messages: Sequence[Message], *, schema: Mapping[str, object], seed: int) -> str:
         """Return the reply's text.
 
         Raises:
@@ -83,12 +87,12 @@ class EndpointJudge:
             return {}
         letters = _letters(sample, answers)
         messages = self._messages(sample, {letter: answers[system] for letter, system in letters.items()})
-        schema = _schema(list(letters))
+        wanted = list(letters)
         shared, reason, remark = {"judge": self.model}, "", ""
         ratings: dict[str, int] = {}
         try:
-            reply, remark = self._reply(messages, schema)
-            ratings = _parse(reply, schema["required"])
+            reply, remark = self._reply(messages, wanted)
+            ratings = _parse(reply, wanted)
         except (BiloraError, ValueError) as error:
             reason = f"{FAILED}{error}"
             shared["fault"] = ENDPOINT_FAULT if isinstance(error, Unreachable) else REPLY_FAULT
@@ -105,15 +109,16 @@ class EndpointJudge:
             scores[system] = Score(
                 sample_id=sample.id,
                 system=system,
-                metric="judge",
+                metric=JUDGE_METRIC,
                 value=value,
                 reason=why,
                 evidence=evidence,
             )
         return {system: scores[system] for system in answers}
 
-    def _reply(self, messages: Sequence[Message], schema: dict[str, Any]) -> tuple[str, str]:
+    def _reply(self, messages: Sequence[Message], letters: list[str]) -> tuple[str, str]:
         """Return the judge's reply, and how it was asked otherwise than wanted; keep one that rates all answers."""
+        schema = _schema(letters)
         question = {
             "model": self.model,
             "messages": [message.model_dump() for message in messages],
@@ -125,7 +130,7 @@ class EndpointJudge:
             before = read_json(kept)
             return before["reply"], before.get("remark", "")
         reply, remark = self.chat(messages, schema=schema, seed=self.seed), "; ".join(self.remarks())
-        if kept is not None and _rates_all(reply, schema["required"]):
+        if kept is not None and _rates_all(reply, letters):
             kind = {"model": self.model, "sample": messages[-1].content}
             write_json(kept, {**kind, "reply": reply, **({"remark": remark} if remark else {})})
         return reply, remark
@@ -147,7 +152,7 @@ def _letters(sample: Sample, answers: Mapping[str, str]) -> dict[str, str]:
     return dict(zip(string.ascii_uppercase, systems, strict=False))
 
 
-def _schema(letters: list[str]) -> dict[str, Any]:
+def _schema(letters: list[str]) -> dict[str, object]:
     return {
         "type": "object",
         "properties": {letter: {"type": "integer", "enum": [1, 2, 3, 4, 5]} for letter in letters},
@@ -183,7 +188,7 @@ def _parse(reply: str, letters: list[str]) -> dict[str, int]:
     return {letter: given[letter].pop() for letter in letters if letter in given}
 
 
-def _with_letters(values: Iterable[Any], letters: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _with_letters(values: Iterable[object], letters: Sequence[str]) -> Iterator[Mapping[str, object]]:
     """Yield the objects within others that rate an answer, in their order."""
     pending = list(values)
     while pending:
@@ -201,7 +206,7 @@ def _rates_all(reply: str, letters: list[str]) -> bool:
         return False
 
 
-def _rating(given: Any) -> int:
+def _rating(given: object) -> int:
     """Return 1 to 5, also where it is written as "3", 3.0 or {"score": 3, "reason": "..."}."""
     if given is REPEATED:
         raise ValueError(TWICE)
@@ -215,7 +220,7 @@ def _rating(given: Any) -> int:
     return int(given)
 
 
-def _values(reply: str) -> Iterator[Any]:
+def _values(reply: str) -> Iterator[object]:
     """Yield the JSON that a reply is, or the outermost JSON objects in its text, in their order."""
     decoder = json.JSONDecoder(object_pairs_hook=_object)
     with contextlib.suppress(ValueError, RecursionError):
@@ -237,9 +242,9 @@ def _values(reply: str) -> Iterator[Any]:
         start = text.find("{", end)
 
 
-def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
     """Make an object; of a name with two values neither is taken for the right one."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for name, value in pairs:
         found[name] = value if name not in found or found[name] == value else REPEATED
     return found

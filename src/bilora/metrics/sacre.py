@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bilora.errors import BadData
 from bilora.protocols import Progress, Referees, no_progress
-from bilora.records import Sample, Score
+from bilora.records import Sample, Scale, Score
+
+if TYPE_CHECKING:
+    from sacrebleu.metrics.base import Metric
 
 
 @dataclass(frozen=True)
@@ -19,9 +22,14 @@ class SacreMetrics:
     """
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Two numbers that stand beside a headline."""
-        return ("sacrebleu", "chrf")
+    def scales(self) -> Mapping[str, Scale]:
+        """Two numbers, reported beside a headline."""
+        return {"sacrebleu": Scale(label="sacreBLEU"), "chrf": Scale(label="chrF")}
+
+    @property
+    def runs_answers(self) -> bool:
+        """Answers are only read."""
+        return False
 
     def score(
         self,
@@ -36,7 +44,7 @@ class SacreMetrics:
         rows: list[tuple[Score, ...]] = []
         for sample, answer in pairs:
             row = []
-            for name in self.names:
+            for name in self.scales:
                 result = scorers[name].sentence_score(answer, [sample.target])
                 evidence = {"signature": str(scorers[name].get_signature())}
                 value = min(1.0, max(0.0, result.score / 100))  # rounding may leave 100.00000000000004
@@ -67,7 +75,7 @@ def corpus_scores(hypotheses: Sequence[str], references: Sequence[str]) -> dict[
     return scores
 
 
-def _scorers(*, effective_order: bool) -> dict[str, Any]:
+def _scorers(*, effective_order: bool) -> dict[str, Metric]:
     from sacrebleu.metrics.bleu import BLEU  # imported here: it takes long, and few commands score
     from sacrebleu.metrics.chrf import CHRF
 

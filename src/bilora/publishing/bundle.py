@@ -1,4 +1,4 @@
-"""What is published: one folder an adapter, cards, and a manifest that names every byte.
+"""What is published: one folder per adapter, cards, and a manifest that names every byte.
 
 README.md  manifest.json  .eval_results/TASK.yaml
 TASK/adapter_config.json  TASK/adapter_model.safetensors  TASK/README.md
@@ -10,25 +10,31 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
 
 from bilora.bases.base import Base
 from bilora.errors import BadData, MissingStep
 from bilora.params import HubSource
 from bilora.publishing.card import CARD, About, eval_results, write_adapter_card, write_card
-from bilora.records import Verdict
-from bilora.storage import ADAPTER_FILES, dump_json, sha256_bytes, sha256_json
+from bilora.publishing.manifest import (
+    MANIFEST,
+    BundledAdapter,
+    BundledBase,
+    Manifest,
+    lasting_verdict,
+    parse_manifest,
+    sha256_of_files,
+)
+from bilora.results import Results, Verdict
+from bilora.storage import ADAPTER_FILES, sha256_bytes, sha256_json
 
-MANIFEST = "manifest.json"
-BASE = "base"
+BASE_FOLDER = "base"
 EVAL_RESULTS = ".eval_results/{task}.yaml"
-SCHEMA = 1
 
 
 def build_bundle(
     adapters: Mapping[str, Path],
     verdicts: Mapping[str, Verdict],
-    results: Mapping[str, Any],
+    results: Results,
     *,
     base: Base,
     licence: str,
@@ -44,7 +50,7 @@ def build_bundle(
     Args:
         adapters: folder of each task's adapter.
         verdicts: the gate's word by task; only what stays true of these bytes is written down.
-        results: the content of results.json, for the card.
+        results: for the cards.
         base: what each adapter_config.json must name; if no hub id names it, its files are in the bundle, too.
         licence: of the adapters, as an SPDX id in lower case.
         datasets: of the tasks whose samples come from the hub.
@@ -66,27 +72,28 @@ def build_bundle(
             files[f"{task}/{part}"] = (folder / part).read_bytes()
         _check_config(folder / ADAPTER_FILES[0], files[f"{task}/{ADAPTER_FILES[0]}"], base)
         _check_weights(folder / ADAPTER_FILES[1], files[f"{task}/{ADAPTER_FILES[1]}"])
-    files |= {f"{BASE}/{path}": data for path, data in base.carried().items()}
-    about = About(base, licence, datasets or {}, name, repository, BASE if base.hub is None else None)
+    files |= {f"{BASE_FOLDER}/{path}": data for path, data in base.carried().items()}
+    about = About(base, licence, datasets or {}, name, repository, BASE_FOLDER if base.hub is None else None)
     files[CARD] = write_card(sorted(adapters), results, about).encode()
     for task in sorted(adapters):
         files[f"{task}/{CARD}"] = write_adapter_card(task, results, about).encode()
         if text := eval_results(task, results, about):
             files[EVAL_RESULTS.format(task=task)] = text.encode()
-    manifest = {
-        "schema": SCHEMA,
-        "base": {"id": base.id, "revision": base.revision} | ({"path": BASE} if base.hub is None else {}),
-        "adapters": {
-            task: {
-                "path": task,
-                "sha256": bundled_sha256(files, task),
-                "verdict": _lasting(verdicts[task]) if task in verdicts else None,
-            }
+    bundled_base = BundledBase(id=base.id, revision=base.revision)
+    manifest = Manifest(
+        schema=1,
+        base=bundled_base.model_copy(update={"path": BASE_FOLDER}) if base.hub is None else bundled_base,
+        adapters={
+            task: BundledAdapter(
+                path=task,
+                sha256=bundled_sha256(files, task),
+                verdict=lasting_verdict(verdicts[task]) if task in verdicts else None,
+            )
             for task in sorted(adapters)
         },
-        "files": {path: sha256_bytes(data) for path, data in sorted(files.items())},
-    }
-    files[MANIFEST] = (dump_json(manifest, indent=2) + "\n").encode()
+        files=sha256_of_files(files),
+    )
+    files[MANIFEST] = manifest.to_bytes()
     return files
 
 
@@ -97,7 +104,7 @@ def bundled_sha256(files: Mapping[str, bytes], task: str) -> str:
 
 def bundled_tasks(files: Mapping[str, bytes]) -> list[str]:
     """Names of the adapters that a bundle's manifest lists, sorted."""
-    return sorted(json.loads(files[MANIFEST])["adapters"])
+    return sorted(parse_manifest("bundle", files[MANIFEST]).adapters)
 
 
 def thin(files: Mapping[str, bytes], task: str) -> dict[str, bytes]:
@@ -105,17 +112,18 @@ def thin(files: Mapping[str, bytes], task: str) -> dict[str, bytes]:
 
     It depends on nothing but the bundle, so an old bundle gives its old thin repositories again.
     """
-    manifest = json.loads(files[MANIFEST])
+    manifest = parse_manifest("bundle", files[MANIFEST])
     own = {name.removeprefix(f"{task}/"): data for name, data in files.items() if name.startswith(f"{task}/")}
     results = EVAL_RESULTS.format(task=task)
     own |= {results: files[results]} if results in files else {}
-    alone = {
-        "schema": manifest["schema"],
-        "base": {key: value for key, value in manifest["base"].items() if key != "path"},
-        "adapters": {task: {**manifest["adapters"][task], "path": "."}},
-        "files": {path: sha256_bytes(data) for path, data in sorted(own.items())},
-    }
-    return {**own, MANIFEST: (dump_json(alone, indent=2) + "\n").encode()}
+    alone = manifest.model_copy(
+        update={
+            "base": BundledBase.model_validate(manifest.base.model_dump(exclude={"path"})),
+            "adapters": {task: manifest.adapters[task].model_copy(update={"path": "."})},
+            "files": sha256_of_files(own),
+        }
+    )
+    return {**own, MANIFEST: alone.to_bytes()}
 
 
 def check_paths(place: Path | str, files: Mapping[str, bytes]) -> None:
@@ -130,11 +138,6 @@ def check_paths(place: Path | str, files: Mapping[str, bytes]) -> None:
         parts = PurePosixPath(name).parts
         if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name:
             raise BadData(place, f"the bundle names {name!r}, which is no path inside it.")
-
-
-def _lasting(verdict: Verdict) -> dict[str, Any]:
-    """Keep what does not depend on the incumbent: else the same adapter, judged again, would be news."""
-    return verdict.model_dump(mode="json", include={"metric", "n", "unscored", "outcome", "adapter_sha256"})
 
 
 def _check_config(path: Path, data: bytes, base: Base) -> None:
@@ -156,7 +159,7 @@ def _check_config(path: Path, data: bytes, base: Base) -> None:
             raise BadData(path, f"`{place}` holds a path of this machine. Name the base by a relative path or hub id.")
 
 
-def _strings(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
+def _strings(value: object, place: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
         yield place, value
     elif isinstance(value, dict):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import yaml
 
 from bilora.bases.base import Base
 from bilora.params import HubSource
+from bilora.results import MetricSummary, Results, TaskResults
 
 CARD = "README.md"
-DATASET = "bilora-{task}-test"
+_DATASET = "bilora-{task}-test"
 WARNING = "Code that the model writes may be wrong or harmful: run it only where it can do no damage."
 MEASURED = (
     "Mean of scores between 0 and 1, with its 95 % interval and the number of scored samples. "
@@ -54,14 +54,14 @@ class About:
         return f"base = AutoModelForCausalLM.from_pretrained({where}{pinned})"
 
 
-def write_card(tasks: Sequence[str], results: Mapping[str, Any], about: About) -> str:
+def write_card(tasks: Sequence[str], results: Results, about: About) -> str:
     """Write the card of a bundle; latency stays out, for it differs from run to run.
 
     Args:
         tasks: the bundled adapters.
-        results: the content of results.json; a metric without a mean is left out, not shown as 0.
+        results: a metric without a mean is left out, not shown as 0.
     """
-    measured = {task: results["tasks"][task] for task in tasks if task in results["tasks"]}
+    measured = {task: results.tasks[task] for task in tasks if task in results.tasks}
     starts = ["model = PeftModel.from_pretrained(base, ", *["model.load_adapter("] * (len(tasks) - 1)]
     lines = [
         f"# {about.name}",
@@ -71,7 +71,7 @@ def write_card(tasks: Sequence[str], results: Mapping[str, Any], about: About) -
         "",
         "| Folder | Task |",
         "|---|---|",
-        *(f"| `{task}/` | {measured[task]['title'] if task in measured else task} |" for task in tasks),
+        *(f"| `{task}/` | {measured[task].title if task in measured else task} |" for task in tasks),
         "",
         *_table(measured),
         *_use(
@@ -85,10 +85,10 @@ def write_card(tasks: Sequence[str], results: Mapping[str, Any], about: About) -
     return _front(tasks, measured, about) + "\n".join(lines)
 
 
-def write_adapter_card(task: str, results: Mapping[str, Any], about: About) -> str:
+def write_adapter_card(task: str, results: Results, about: About) -> str:
     """Write the card of one adapter, for its folder in the bundle and for its own repository."""
-    measured = {task: results["tasks"][task]} if task in results["tasks"] else {}
-    title = measured[task]["title"] if measured else task
+    measured = {task: results.tasks[task]} if task in results.tasks else {}
+    title = measured[task].title if measured else task
     place = f"{about.repository}-{task}" if about.repository else f"path/to/this/bundle/{task}"
     lines = [
         f"# {about.name}: {title}",
@@ -102,28 +102,27 @@ def write_adapter_card(task: str, results: Mapping[str, Any], about: About) -> s
     return _front([task], measured, about) + "\n".join(lines)
 
 
-def eval_results(task: str, results: Mapping[str, Any], about: About) -> str | None:
+def eval_results(task: str, results: Results, about: About) -> str | None:
     """Return `.eval_results/TASK.yaml` with the headline; None if its samples are no data set of the hub.
 
     Source: huggingface.co/docs/hub/eval-results
     """
-    source, found = about.datasets.get(task), results["tasks"].get(task)
-    if source is None or found is None or found["headline"] not in (means := _means(found, task)):
+    source, found = about.datasets.get(task), results.tasks.get(task)
+    if source is None or found is None or (headline := _measured(found, task).get(found.headline)) is None:
         return None
-    headline = means[found["headline"]]
     entry = {
         "dataset": {"id": source.id, "task_id": source.config or "default"}
         | ({"revision": source.revision} if source.revision else {}),
-        "value": round(headline["mean"], 6),
-        "notes": f"{found['headline']}, {headline['n']} held-out samples, LoRA adapter",
+        "value": round(headline.mean, 6),
+        "notes": f"{found.headline}, {headline.n} held-out samples, LoRA adapter",
     }
     return yaml.safe_dump([entry], sort_keys=False, allow_unicode=True)
 
 
-def _front(tasks: Sequence[str], measured: Mapping[str, Mapping[str, Any]], about: About) -> str:
+def _front(tasks: Sequence[str], measured: Mapping[str, TaskResults], about: About) -> str:
     """Write the front matter. A base that no public model is stays unnamed: the hub would link a stranger's model."""
     named = {"base_model": about.base.hub, "base_model_relation": "adapter"} if about.base.hub else {}
-    front: dict[str, Any] = {
+    front: dict[str, object] = {
         "library_name": "peft",
         **named,
         "pipeline_tag": "text-generation",
@@ -138,28 +137,45 @@ def _front(tasks: Sequence[str], measured: Mapping[str, Mapping[str, Any]], abou
     return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=1000)}---\n\n"
 
 
-def _means(task: Mapping[str, Any], system: str) -> dict[str, Mapping[str, Any]]:
+@dataclass(frozen=True)
+class _Mean:
+    """A measured mean, its interval in brackets where there is one, and the number of scored samples."""
+
+    mean: float
+    text: str
+    n: int
+
+
+def _measured(task: TaskResults, system: str) -> dict[str, _Mean]:
     """Return the measured metrics of a system on the held-out split, the headline first."""
-    systems = task["summary"].get("test", {"systems": {}})["systems"]
-    found = systems.get(system, {"metrics": {}})["metrics"]
-    order = dict.fromkeys([task["headline"], *task["metrics"]])
-    return {metric: found[metric] for metric in order if found.get(metric, {}).get("mean") is not None}
+    summary = task.test_systems.get(system)
+    found = summary.metrics if summary else {}
+    order = dict.fromkeys([task.headline, *task.metrics])
+    return {
+        metric: _Mean(mean, _text(mean, found[metric]), found[metric].n)
+        for metric in order
+        if metric in found and (mean := found[metric].mean) is not None
+    }
 
 
-def _index(name: str, task: Mapping[str, Any], about: About) -> dict[str, Any] | None:
+def _text(mean: float, found: MetricSummary) -> str:
+    return f"{mean:.3f}" if found.low is None else f"{mean:.3f} ({found.low:.3f} to {found.high:.3f})"
+
+
+def _index(name: str, task: TaskResults, about: About) -> dict[str, object] | None:
     metrics = [
-        {"type": metric, "name": metric, "value": round(found["mean"], 6)}
-        for metric, found in _means(task, name).items()
+        {"type": metric, "name": metric, "value": round(found.mean, 6)}
+        for metric, found in _measured(task, name).items()
     ]
     if not metrics:
         return None
     source = about.datasets.get(name)
     pinned = {"revision": source.revision} if source and source.revision else {}
     return {
-        "task": {"type": "text-generation", "name": task["title"]},
+        "task": {"type": "text-generation", "name": task.title},
         "dataset": {
-            "type": source.id if source else DATASET.format(task=name),
-            "name": f"{task['title']}, held-out split",
+            "type": source.id if source else _DATASET.format(task=name),
+            "name": f"{task.title}, held-out split",
             "split": "test",
             **pinned,
         },
@@ -167,7 +183,7 @@ def _index(name: str, task: Mapping[str, Any], about: About) -> dict[str, Any] |
     }
 
 
-def _table(measured: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _table(measured: Mapping[str, TaskResults]) -> list[str]:
     lines = [
         "## Measured on held-out samples",
         "",
@@ -177,19 +193,13 @@ def _table(measured: Mapping[str, Mapping[str, Any]]) -> list[str]:
         "|---|---|---|---|---|",
     ]
     for task, found in measured.items():
-        base = _means(found, "base")
-        for metric, own in _means(found, task).items():
-            old = _with_interval(base[metric]) if metric in base else "not run"
-            lines.append(f"| {found['title']} | `{metric}` | {old} | {_with_interval(own)} | {own['n']} |")
+        base = _measured(found, "base")
+        for metric, adapter in _measured(found, task).items():
+            old = base[metric].text if metric in base else "not run"
+            lines.append(f"| {found.title} | `{metric}` | {old} | {adapter.text} | {adapter.n} |")
     return [*lines, ""]
 
 
 def _use(about: About, *load: str) -> list[str]:
     imports = ["from peft import PeftModel", "from transformers import AutoModelForCausalLM", ""]
     return ["## Use", "", "```python", *imports, about.load_base, *load, "```", "", WARNING, ""]
-
-
-def _with_interval(found: Mapping[str, Any]) -> str:
-    if found["low"] is None:
-        return f"{found['mean']:.3f}"
-    return f"{found['mean']:.3f} ({found['low']:.3f} to {found['high']:.3f})"

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -14,17 +13,17 @@ from bilora.errors import BadData, Unreachable
 from bilora.hub.repository import Repository
 from bilora.storage import sha256_bytes, sha256_json
 
-DOCKERFILE, CARD = "Dockerfile", "README.md"
-AT_THE_ROOT = {f"hf_space/{DOCKERFILE}": DOCKERFILE, f"hf_space/{CARD}": CARD}
+DOCKERFILE, _CARD = "Dockerfile", "README.md"
+AT_THE_ROOT = {f"hf_space/{DOCKERFILE}": DOCKERFILE, f"hf_space/{_CARD}": _CARD}
 """Where the hub looks for them."""
 TAKEN = ("hf_space", ".streamlit", "models", "src", "pyproject.toml", "params.yaml")
-LEFT = ("__pycache__", ".egg-info")
-BUNDLE, RELEASE = "BILORA_BUNDLE", "BILORA_RELEASE"
+_LEFT_OUT = ("__pycache__", ".egg-info")
+_BUNDLE, _RELEASE = "BILORA_BUNDLE", "BILORA_RELEASE"
 
 SURE = 3
 """How often the hub must say that a Space is broken: at first it may still speak of the release before."""
 
-Ask = Callable[[], Mapping[str, Any] | None]
+Ask = Callable[[], Mapping[str, object] | None]
 """Asks the Space's health page once; None while it gives no answer."""
 
 
@@ -36,7 +35,7 @@ class Release:
     sha256: str
     adapters: Mapping[str, str]
 
-    def runs(self, health: Mapping[str, Any] | None) -> bool:
+    def runs(self, health: Mapping[str, object] | None) -> bool:
         """Whether a health page speaks of this release and serves its adapters."""
         return (
             health is not None
@@ -65,12 +64,12 @@ def release(root: Path, bundle: str, adapters: Mapping[str, str], card: bytes) -
         paths = [root / name] if (root / name).is_file() else sorted((root / name).rglob("*"))
         for path in paths:
             place = path.relative_to(root).as_posix()
-            if path.is_file() and not any(part.endswith(LEFT) for part in path.relative_to(root).parts):
+            if path.is_file() and not any(part.endswith(_LEFT_OUT) for part in path.relative_to(root).parts):
                 files[AT_THE_ROOT.get(place, place)] = path.read_bytes()
-    files[CARD] = _linked(files[CARD], bundle, card)
-    files[DOCKERFILE] = _set(files[DOCKERFILE], BUNDLE, bundle)
+    files[_CARD] = _linked(files[_CARD], bundle, card)
+    files[DOCKERFILE] = _set(files[DOCKERFILE], _BUNDLE, bundle)
     sha256 = sha256_json({name: sha256_bytes(data) for name, data in files.items()})
-    files[DOCKERFILE] = _set(files[DOCKERFILE], RELEASE, sha256)
+    files[DOCKERFILE] = _set(files[DOCKERFILE], _RELEASE, sha256)
     return Release(files, sha256, adapters)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from bilora.hub.repository import Repository
 from bilora.protocols import Published
-from bilora.publishing.bundle import MANIFEST, bundled_tasks, check_paths, thin
+from bilora.publishing.bundle import bundled_tasks, check_paths, thin
+from bilora.publishing.manifest import MANIFEST
 from bilora.storage import sha256_bytes
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from bilora.errors import BadData
+from bilora.locks import exclusive, sync_folder
 from bilora.protocols import Published
-from bilora.publishing.bundle import MANIFEST, check_paths
+from bilora.publishing.bundle import check_paths
+from bilora.publishing.manifest import MANIFEST
 from bilora.storage import atomic, read_json, sha256_bytes, sha256_tree, write_json
 
 
@@ -34,9 +34,9 @@ class LocalHub:
 
     def versions(self) -> list[str]:
         """Return the digests of what was served, the newest first."""
-        told, link = _told(self._path / "current.json"), self._path / "current"
+        digests, link = _served_digests(self._path / "current.json"), self._path / "current"
         served = [link.readlink().name] if link.is_symlink() else []
-        return told if told[:1] == served else served + told
+        return digests if digests[:1] == served else served + digests
 
     def folder(self) -> Path | None:
         """Return the folder of the version that is served, or None if nothing is.
@@ -73,7 +73,8 @@ class LocalHub:
         digest = sha256_bytes(files[MANIFEST])
         version = self._path / "versions" / digest
         changed = True
-        with self._lock():
+        self._path.mkdir(parents=True, exist_ok=True)
+        with exclusive(self._path / ".lock"):
             before = self.versions()
             if not version.is_dir():
                 self._store(version, files)
@@ -82,18 +83,11 @@ class LocalHub:
             else:
                 changed = before[:1] != [digest]
             self._point(f"versions/{digest}")
-            if _told(self._path / "current.json")[:1] != [digest]:
+            if _served_digests(self._path / "current.json")[:1] != [digest]:
                 before = before[1:] if before[:1] == [digest] else before
                 pointer = {"digest": digest, "path": f"versions/{digest}", "message": message, "before": before}
                 write_json(self._path / "current.json", pointer)
         return Published(str(version), changed)
-
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        self._path.mkdir(parents=True, exist_ok=True)
-        with (self._path / ".lock").open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
 
     def _store(self, version: Path, files: Mapping[str, bytes]) -> None:
         version.parent.mkdir(exist_ok=True)
@@ -106,13 +100,13 @@ class LocalHub:
                 with atomic(incoming / name) as temporary:
                     temporary.write_bytes(data)
             for folder in (path for path in incoming.rglob("*") if path.is_dir()):
-                _sync(folder)
-            _sync(incoming)
+                sync_folder(folder)
+            sync_folder(incoming)
             incoming.rename(version)
         except BaseException:
             shutil.rmtree(incoming, ignore_errors=True)
             raise
-        _sync(version.parent)
+        sync_folder(version.parent)
 
     def _point(self, target: str) -> None:
         link = self._path / "current"
@@ -124,7 +118,7 @@ class LocalHub:
         fresh.unlink(missing_ok=True)
         fresh.symlink_to(target, target_is_directory=True)
         fresh.replace(link)
-        _sync(self._path)
+        sync_folder(self._path)
 
 
 def _repair(version: Path, files: Mapping[str, bytes]) -> None:
@@ -136,18 +130,10 @@ def _repair(version: Path, files: Mapping[str, bytes]) -> None:
         (version / name).unlink()
 
 
-def _told(path: Path) -> list[str]:
+def _served_digests(path: Path) -> list[str]:
     """Return the digests that the pointer names, the newest first."""
     try:
         pointer = read_json(path)
         return [str(pointer["digest"]), *map(str, pointer.get("before", []))]
     except (BadData, KeyError, TypeError, AttributeError):
         return []
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

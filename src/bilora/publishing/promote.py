@@ -3,28 +3,59 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+
+from pydantic import Field
 
 from bilora.errors import BadData, NotPromotable
-from bilora.storage import dump_json, read_json, sha256_bytes, write_text
+from bilora.locks import exclusive
+from bilora.records import Record
+from bilora.results import (
+    BASELINE_SCHEMA,
+    Baseline,
+    BaselineEntry,
+    Incumbents,
+    Results,
+    Verdict,
+    baseline_text,
+    read_baseline,
+    write_baseline,
+)
+from bilora.storage import dump_json, sha256_bytes
 
-SCHEMA = 2
+
+class Promotion(Record):
+    """What a promotion changed for one task; `replaced` and `champion` name adapters by their sha256."""
+
+    adapter_sha256: str
+    key: str
+    replaced: str | None
+    champion: str | None = None
+    verdict: Verdict
 
 
-def promote(results: Mapping[str, Any], baseline_path: Path, history_path: Path, *, created_utc: str) -> bool:
-    """Write the results' entries into baseline.json and one line into the history; return whether news.
+class HistoryLine(Record):
+    """One change of baseline.json, by the digest of its new text: a promotion, a task forgotten, or a new schema."""
 
-    Entries of tasks that these results do not know stay. The history's line is written first and
+    baseline_sha256: str
+    created_utc: str
+    profile: str = ""
+    tasks: dict[str, Promotion] = Field(default_factory=dict)
+    forgotten: dict[str, str] = Field(default_factory=dict)
+    upgraded_to_schema: int | None = None
+
+
+def promote(results: Results, baseline_path: Path, history_path: Path, *, created_utc: str) -> bool:
+    """Write the results' entries into baseline.json and one line into the history; return whether anything changed.
+
+    Entries of tasks that these results do not have stay. The history's line is written first and
     names the baseline it leads to, so a run that was killed in between is completed by the next
     one without a second line.
 
     Args:
-        results: the content of results.json; every verdict in it must pass.
+        results: every verdict in it must pass.
         baseline_path: benchmarking/baseline.json.
         history_path: benchmarking/history.jsonl, only ever appended to.
         created_utc: the time of this promotion, ISO 8601.
@@ -33,99 +64,103 @@ def promote(results: Mapping[str, Any], baseline_path: Path, history_path: Path,
         NotPromotable: a verdict did not pass, or is bound to other bytes than the entry.
         BadData: baseline.json is not of this schema.
     """
-    entries = {}
-    for name, task in sorted(results["tasks"].items()):
-        verdict, entry = task["verdict"], task["entry"]
-        if not verdict or verdict["outcome"] != "pass" or verdict["adapter_sha256"] != entry["adapter_sha256"]:
-            raise NotPromotable(f"{name} has no passing verdict for these bytes, so the baseline stays as it is.")
-        entries[name] = entry
-    with _alone(baseline_path.parent):
-        document = _read(baseline_path)
-        old = document["tasks"]
-        moved = {name: _standing(entry, old.get(name)) for name, entry in entries.items()}
-        text = dump_json({**document, "tasks": {**old, **moved}}, indent=2) + "\n"
-        if baseline_path.exists() and baseline_path.read_text(encoding="utf-8") == text:
+    verdicts = _passing_verdicts(results)
+    baseline_path.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(baseline_path.parent):  # the folder itself: no lock file is left beside files under version control
+        old = read_baseline(baseline_path)
+        new = {name: _promoted(results.tasks[name].entry, old.tasks.get(name)) for name in verdicts}
+        baseline = Baseline(tasks={**old.tasks, **new})
+        if _holds(baseline_path, baseline):
             return False
-        digest = sha256_bytes(text.encode())
-        if _last_digest(history_path) != digest:
-            _append(
-                history_path,
-                {
-                    "baseline_sha256": digest,
-                    "created_utc": created_utc,
-                    "profile": results["profile"],
-                    "tasks": {
-                        name: {
-                            "adapter_sha256": entry["adapter_sha256"],
-                            "key": entry["key"],
-                            "replaced": old.get(name, {}).get("current", {}).get("adapter_sha256"),
-                            "champion": moved[name]["champion"]["adapter_sha256"],
-                            "verdict": results["tasks"][name]["verdict"],
-                        }
-                        for name, entry in entries.items()
-                        if moved[name] != old.get(name)
-                    },
-                },
-            )
-        write_text(baseline_path, text)
+        line = HistoryLine(
+            baseline_sha256=_digest(baseline),
+            created_utc=created_utc,
+            profile=results.profile,
+            tasks={
+                name: _promotion(verdicts[name], incumbents, old.tasks.get(name))
+                for name, incumbents in new.items()
+                if incumbents != old.tasks.get(name)
+            },
+        )
+        _replace(baseline_path, baseline, history_path, line)
     return True
 
 
-def forget(task: str, baseline_path: Path, history_path: Path, *, created_utc: str) -> None:
+def forget_incumbents(task: str, baseline_path: Path, history_path: Path, *, created_utc: str) -> None:
     """Take a task's entries out of baseline.json, and say so in the history.
 
     Raises:
         BadData: the baseline has no such task, or is not of this schema.
     """
-    with _alone(baseline_path.parent):
-        document = _read(baseline_path)
-        tasks = dict(document["tasks"])
+    baseline_path.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(baseline_path.parent):
+        tasks = dict(read_baseline(baseline_path).tasks)
         if task not in tasks:
             raise BadData(baseline_path, f"has no entry of {task!r}; nothing was changed.")
-        forgotten = tasks.pop(task)["current"]["adapter_sha256"]
-        text = dump_json({**document, "tasks": tasks}, indent=2) + "\n"
-        _append(
-            history_path,
-            {
-                "baseline_sha256": sha256_bytes(text.encode()),
-                "created_utc": created_utc,
-                "forgotten": {task: forgotten},
-            },
+        forgotten = tasks.pop(task).current.adapter_sha256
+        baseline = Baseline(tasks=tasks)
+        line = HistoryLine(baseline_sha256=_digest(baseline), created_utc=created_utc, forgotten={task: forgotten})
+        _replace(baseline_path, baseline, history_path, line)
+
+
+def upgrade_baseline(baseline_path: Path, history_path: Path, *, created_utc: str) -> bool:
+    """Rewrite a baseline.json of the schema before this one with all its entries; return whether it was one.
+
+    Raises:
+        BadData: it is of another schema, or damaged; nothing was changed.
+    """
+    baseline_path.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(baseline_path.parent):
+        baseline = read_baseline(baseline_path, accept_previous=True)
+        if not baseline_path.exists() or _holds(baseline_path, baseline):
+            return False
+        line = HistoryLine(
+            baseline_sha256=_digest(baseline), created_utc=created_utc, upgraded_to_schema=BASELINE_SCHEMA
         )
-        write_text(baseline_path, text)
+        _replace(baseline_path, baseline, history_path, line)
+    return True
 
 
-def _standing(entry: dict[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Put the newcomer in; the champion stays unless it was beaten or was measured under other conditions."""
-    champion = before["champion"] if before else entry
-    beaten = champion["key"] != entry["key"] or _headline(entry) > _headline(champion)
-    return {"current": entry, "champion": entry if beaten else champion}
+def _passing_verdicts(results: Results) -> dict[str, Verdict]:
+    verdicts = {}
+    for name, task in sorted(results.tasks.items()):
+        verdict = task.verdict
+        if verdict is None or verdict.outcome != "pass" or verdict.adapter_sha256 != task.entry.adapter_sha256:
+            raise NotPromotable(f"{name} has no passing verdict for these bytes, so the baseline stays as it is.")
+        verdicts[name] = verdict
+    return verdicts
 
 
-def _headline(entry: Mapping[str, Any]) -> float:
-    known = [value for value in entry["scores"][entry["metric"]].values() if value is not None]
-    return sum(known) / len(known) if known else 0.0
+def _promoted(entry: BaselineEntry, before: Incumbents | None) -> Incumbents:
+    """Make an entry the current one; the champion stays unless it was beaten or was measured under other conditions."""
+    champion = before.champion if before else entry
+    beaten = champion.key != entry.key or entry.mean() > champion.mean()
+    return Incumbents(current=entry, champion=entry if beaten else champion)
 
 
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Lock a folder itself, so that no lock file is left beside files under version control."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+def _promotion(verdict: Verdict, new: Incumbents, old: Incumbents | None) -> Promotion:
+    return Promotion(
+        adapter_sha256=new.current.adapter_sha256,
+        key=new.current.key,
+        replaced=old.current.adapter_sha256 if old else None,
+        champion=new.champion.adapter_sha256,
+        verdict=verdict,
+    )
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {"schema": SCHEMA, "tasks": {}}
-    document = read_json(path)
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA or "tasks" not in document:
-        raise BadData(path, f"not a baseline of schema {SCHEMA}; restore it from version control.")
-    return document
+def _digest(baseline: Baseline) -> str:
+    return sha256_bytes(baseline_text(baseline).encode())
+
+
+def _holds(path: Path, baseline: Baseline) -> bool:
+    return path.exists() and path.read_text(encoding="utf-8") == baseline_text(baseline)
+
+
+def _replace(baseline_path: Path, baseline: Baseline, history_path: Path, line: HistoryLine) -> None:
+    """Write the history's line, unless a run that was killed has done so, then the baseline."""
+    if _last_digest(history_path) != line.baseline_sha256:
+        _append(history_path, line)
+    write_baseline(baseline_path, baseline)
 
 
 def _last_digest(path: Path) -> str | None:
@@ -136,11 +171,11 @@ def _last_digest(path: Path) -> str | None:
     return None
 
 
-def _append(path: Path, line: dict[str, Any]) -> None:
+def _append(path: Path, line: HistoryLine) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     written = path.read_bytes() if path.exists() else b""
     torn = bool(written) and not written.endswith(b"\n")
     with path.open("ab") as history:
-        history.write(b"\n" * torn + (dump_json(line) + "\n").encode())
+        history.write(b"\n" * torn + (dump_json(line.model_dump(mode="json", exclude_unset=True)) + "\n").encode())
         history.flush()
         os.fsync(history.fileno())

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+
+from pydantic import ValidationError
 
 from bilora.bases.base import Base
 from bilora.bases.compatibility import check_bundle
 from bilora.errors import BadData, Unreachable
-from bilora.publishing.bundle import MANIFEST, check_paths
+from bilora.publishing.bundle import check_paths
+from bilora.publishing.manifest import MANIFEST, Manifest
 from bilora.storage import atomic, read_json, sha256_file
 
 
@@ -27,18 +28,18 @@ def open_bundle(place: str, base: Base, *, cache: Path) -> dict[str, Path]:
         Unreachable: the hub did not give it.
     """
     folder = _folder(place, cache)
-    manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else None
-    if not _is_manifest(manifest):
+    manifest = _manifest(folder / MANIFEST)
+    if manifest is None:
         raise BadData(
             place,
             "this is no bundle: name a folder with a manifest.json, the folder or URL that `bilora push-adapters` "
             "publishes into, or a hub id@commit.",
         )
-    check_bundle(folder, manifest, base)
-    for file, digest in manifest["files"].items():
+    check_bundle(folder, manifest.model_dump(exclude_unset=True), base)
+    for file, digest in manifest.files.items():
         if not (folder / file).is_file() or sha256_file(folder / file) != digest:
             raise BadData(folder / file, "does not match the bundle's manifest; fetch it again.")
-    return {name: folder / name for name in manifest["adapters"]}
+    return {name: folder / name for name in manifest.adapters}
 
 
 def served_version(folder: Path) -> Path | None:
@@ -48,9 +49,12 @@ def served_version(folder: Path) -> Path | None:
     return None if (folder / MANIFEST).is_file() else LocalHub(folder).folder()
 
 
-def _is_manifest(manifest: Any) -> TypeGuard[Mapping[str, Any]]:
-    parts = ("adapters", "base", "files")
-    return isinstance(manifest, dict) and all(isinstance(manifest.get(part), dict) for part in parts)
+def _manifest(path: Path) -> Manifest | None:
+    """Return a bundle's manifest; None if the file is absent or another manifest, such as a trained adapter's."""
+    try:
+        return Manifest.model_validate(read_json(path)) if path.is_file() else None
+    except ValidationError:
+        return None
 
 
 def _folder(place: str, cache: Path) -> Path:

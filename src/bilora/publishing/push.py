@@ -1,4 +1,4 @@
-"""The last door before the public: only adapters whose own bytes passed go through."""
+"""Publishing: only adapters whose own bytes passed the gate."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 from bilora.errors import NotPromotable, Unreachable
 from bilora.protocols import Hub
-from bilora.publishing.bundle import MANIFEST, bundled_sha256, bundled_tasks
-from bilora.records import Verdict
+from bilora.publishing.bundle import bundled_sha256, bundled_tasks
+from bilora.publishing.manifest import MANIFEST
+from bilora.results import Verdict
 from bilora.storage import sha256_bytes
 
 
 @dataclass(frozen=True)
 class PushResult:
-    """Where the bundle lies, its manifest's digest, and whether anything changed there."""
+    """Where the bundle is, its manifest's digest, and whether anything changed there."""
 
     location: str
     digest: str
@@ -22,7 +23,7 @@ class PushResult:
 
 
 def refusals(files: Mapping[str, bytes], verdicts: Mapping[str, Verdict]) -> list[str]:
-    """Say of each adapter in a bundle why it may not be published; empty if all may."""
+    """Return why adapters may not be published; empty if all may."""
     reasons = []
     for task in bundled_tasks(files):
         verdict = verdicts.get(task)
@@ -57,18 +58,18 @@ def push(
         raise NotPromotable("Nothing was published. " + " · ".join(reasons))
     if not bundled_tasks(files):
         raise NotPromotable("Nothing was published: the bundle holds no adapter. Run `dvc repro train` first.")
-    return serve(hub, files, message=message)
+    return publish_unchecked(hub, files, message=message)
 
 
-def served(hub: Hub) -> dict[str, str]:
-    """Return the adapters that are published now, task to SHA-256 of their bytes as they lie there."""
+def published_adapters(hub: Hub) -> dict[str, str]:
+    """Return the SHA-256 of the adapters that are published now, by task."""
     versions = hub.versions()
     files = hub.read(versions[0]) if versions else {}
     return {task: bundled_sha256(files, task) for task in bundled_tasks(files)} if MANIFEST in files else {}
 
 
-def serve(hub: Hub, files: dict[str, bytes], *, message: str) -> PushResult:
-    """Publish without asking for verdicts, and make sure that the hub serves it.
+def publish_unchecked(hub: Hub, files: dict[str, bytes], *, message: str) -> PushResult:
+    """Publish without a look at verdicts, and make sure that the hub serves it.
 
     Raises:
         Unreachable: the hub does not serve what was handed to it.

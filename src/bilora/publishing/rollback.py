@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 from bilora.errors import BadData, NotPromotable
 from bilora.protocols import Hub
-from bilora.publishing.bundle import MANIFEST, bundled_sha256
-from bilora.publishing.push import PushResult, serve
+from bilora.publishing.bundle import bundled_sha256
+from bilora.publishing.manifest import MANIFEST, parse_manifest, sha256_of_files
+from bilora.publishing.push import PushResult, publish_unchecked
 from bilora.storage import sha256_bytes
 
 
@@ -26,19 +26,19 @@ def rollback(hub: Hub, to: str | None = None) -> PushResult:
     """
     version, files = _earlier(hub) if to is None else _named(hub, to)
     check_proof(version, files)
-    return serve(hub, files, message=f"Roll back to {version[:12]}")
+    return publish_unchecked(hub, files, message=f"Roll back to {version[:12]}")
 
 
 def check_proof(version: str, files: Mapping[str, bytes]) -> None:
     """Refuse a version whose bytes or verdicts are not what its manifest says; see `rollback`."""
     if MANIFEST not in files:
         raise BadData(version, f"holds no {MANIFEST}, so it is no version that was published from here.")
-    manifest = json.loads(files[MANIFEST])
-    if manifest["files"] != {name: sha256_bytes(data) for name, data in files.items() if name != MANIFEST}:
+    manifest = parse_manifest(version, files[MANIFEST])
+    if manifest.files != sha256_of_files(files):
         raise BadData(version, "its bytes are not those of its manifest, so it is not served again.")
-    for task, adapter in manifest["adapters"].items():
-        verdict = adapter["verdict"] or {}
-        if verdict.get("outcome") != "pass" or verdict.get("adapter_sha256") != bundled_sha256(files, task):
+    for task, adapter in manifest.adapters.items():
+        verdict = adapter.verdict
+        if verdict is None or verdict.outcome != "pass" or verdict.adapter_sha256 != bundled_sha256(files, task):
             raise NotPromotable(f"{version}: {task} has no passing verdict on these bytes; nothing was changed.")
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from bilora.errors import BadData, Unreachable
 from bilora.protocols import Published
-from bilora.publishing.bundle import MANIFEST, check_paths
+from bilora.publishing.bundle import check_paths
+from bilora.publishing.manifest import MANIFEST
 from bilora.storage import dump_json, sha256_bytes
 
 POINTER = "current.json"
-FAULTS = (OSError, NotImplementedError)
+_FAULTS = (OSError, NotImplementedError)
 
 
 class UrlHub:
@@ -65,7 +65,7 @@ class UrlHub:
         folder = f"{self._root}/versions/{version}"
         try:
             found = self._store.find(folder) if version.isalnum() else []
-        except FAULTS as error:
+        except _FAULTS as error:
             raise self._silent(error) from None
         if not found:
             raise BadData(self._url, f"has no version {version}.")
@@ -91,7 +91,7 @@ class UrlHub:
             if before[:1] != [digest]:
                 pointer = {"digest": digest, "path": f"versions/{digest}", "message": message, "before": before}
                 self._write(POINTER, (dump_json(pointer, indent=2) + "\n").encode())
-        except FAULTS as error:
+        except _FAULTS as error:
             raise self._silent(error) from None
         return Published(f"{self._url}/versions/{digest}", changed)
 
@@ -101,13 +101,14 @@ class UrlHub:
         self._store.pipe_file(f"{target}.new", data)
         self._store.mv(f"{target}.new", target)
 
-    def _cat(self, name: str) -> Any:
+    def _cat(self, name: str) -> bytes | None:
         """Return a file's bytes, or None if it is not there."""
         try:
-            return self._store.cat_file(f"{self._root}/{name}")
+            data: bytes = self._store.cat_file(f"{self._root}/{name}")
+            return data
         except FileNotFoundError:
             return None
-        except FAULTS as error:
+        except _FAULTS as error:
             raise self._silent(error) from None
 
     def _silent(self, error: Exception) -> Unreachable:

@@ -9,7 +9,7 @@ from bilora.extraction.typed import Insertion
 from bilora.params import Generation
 from bilora.protocols import Metric
 from bilora.python_code.source import parse as parse
-from bilora.records import Drop, Message, Row, Sample
+from bilora.records import Drop, Message, Row, Sample, Scale
 from bilora.requests import Request
 from bilora.rows import RowForm
 
@@ -23,7 +23,7 @@ class Task:
     reference as the assistant's turn, `extract` reads an assistant's turn back:
     `extract(answer(target)) == target` for every sample. `extract_asked` is for a task in which the prompt
     decides what the answer is; everybody reads through `read_answer`, which knows of both.
-    The first name of `metrics[0]` is the headline.
+    The first number of `metrics[0]` is the headline.
     `floors` are trivial answers any useful model must beat. `well_formed` says whether an extracted answer
     has the form of one, right or wrong. `hide_tests` makes the sample that shows none of its tests.
     For people at a page: `ask` makes the prompt of what they typed, `apply` puts an answer into it, and
@@ -50,12 +50,22 @@ class Task:
     @property
     def metric_names(self) -> tuple[str, ...]:
         """All that is measured of an answer, the headline first."""
-        return tuple(name for metric in self.metrics for name in metric.names)
+        return tuple(self.scales)
+
+    @property
+    def scales(self) -> dict[str, Scale]:
+        """How each of `metric_names` is written for people."""
+        return {name: scale for metric in self.metrics for name, scale in metric.scales.items()}
 
     @property
     def headline(self) -> str:
         """The metric that decides checkpoints and the gate."""
-        return self.metrics[0].names[0]
+        return next(iter(self.metrics[0].scales))
+
+    @property
+    def execution_metric(self) -> str | None:
+        """The metric that is 1.0 for an answer that passes when it is run; None if answers are not run."""
+        return next((next(iter(metric.scales)) for metric in self.metrics if metric.runs_answers), None)
 
     def read_answer(self, text: str, prompt: str) -> str:
         """Read an assistant's turn back, as evaluation, page, feedback and training all do."""

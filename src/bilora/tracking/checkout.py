@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from bilora.storage import read_json, write_json
+from bilora.results import Baseline, write_baseline
 
 _SMOKE = Path("profiles/smoke.yaml")
 _BASELINE = Path("benchmarking/baseline.json")
@@ -34,7 +34,7 @@ def copy_checkout(root: Path, destination: Path, params: Path = _SMOKE) -> None:
             shutil.copyfile(root / name, destination / name)
     # 2) put the params into use
     shutil.copyfile(root / params, destination / "params.yaml")
-    write_json(destination / _BASELINE, {**read_json(root / _BASELINE), "tasks": {}})
+    write_baseline(destination / _BASELINE, Baseline())
     # 3) commit them, for run records name the commit
     for command in (["init", "-q"], ["add", "-A"], [*_AUTHOR, "commit", "-qm", "smoke"]):
         subprocess.run(["git", *command], cwd=destination, check=True)

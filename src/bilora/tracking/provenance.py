@@ -60,7 +60,7 @@ def _processor() -> str:
     )
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide numbers."""
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bilora.records import RunRecord
 from bilora.storage import dump_json, read_json, write_json
@@ -21,7 +20,7 @@ class RunFolder:
         self.path = root / run_id
         self.path.mkdir(parents=True, exist_ok=True)
 
-    def append(self, row: Mapping[str, Any]) -> None:
+    def append(self, row: Mapping[str, object]) -> None:
         """Add one line to metrics.jsonl, flushed at once, so that a killed run keeps its curve."""
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as out:
             out.write(dump_json(dict(row)) + "\n")
@@ -31,10 +30,10 @@ class RunFolder:
         write_json(self.path / "run.json", record.model_dump(mode="json"))
 
 
-def find_run(root: Path, adapter_sha256: str) -> dict[str, Any] | None:
+def find_run(root: Path, adapter_sha256: str) -> dict[str, object] | None:
     """Return the newest run record that made these adapter bytes, or None."""
     for path in sorted(root.glob("*/run.json"), reverse=True):
-        record: Any = read_json(path)
+        record = read_json(path)
         if isinstance(record, dict) and record.get("adapter_sha256") == adapter_sha256:
             return record
     return None
@@ -57,7 +56,7 @@ def trained_on_withdrawn(root: Path, withdrawn: Set[str]) -> list[TrainedOnWithd
     """
     found = []
     for path in sorted(root.glob("*/run.json")) if withdrawn else ():
-        record: dict[str, Any] = read_json(path)
+        record = read_json(path)
         read, metrics = record.get("ratings"), record.get("metrics", {})
         unknown = read is None and any(metrics.get(name) for name in RATED_ROWS)
         hit = tuple(sorted(withdrawn & set(read or ())))

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bilora.bases.base import Base
 from bilora.errors import PreflightFailed
 from bilora.params import Adapter
-from bilora.storage import read_json, sha256_tree, write_json
+from bilora.storage import ADAPTER_FILES, atomic, read_json, sha256_tree, write_json
 
-KEPT = ("adapter_config.json", "adapter_model.safetensors")
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 
-def attach(model: Any, adapter: Adapter, *, seed: int) -> Any:
-    """Return the model with a fresh adapter; A and B are kept in 32 bit whatever the base's precision.
+def attach(model: PreTrainedModel, adapter: Adapter, *, seed: int) -> PeftModel:
+    """Return the model with a fresh adapter; A and B are 32-bit whatever the base's precision.
 
     Raises:
         PreflightFailed: a target module matches no layer. PEFT itself complains only when none does.
@@ -40,21 +42,40 @@ def attach(model: Any, adapter: Adapter, *, seed: int) -> Any:
     )
     torch.manual_seed(seed)
     attached = get_peft_model(model, config)
-    for parameter in attached.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
+    cast_adapter(attached)
     return attached
 
 
-def restore(model: Any, folder: Path) -> None:
-    """Give an attached model the weights that `save` wrote."""
+def cast_adapter(model: PeftModel) -> None:
+    """Make the adapter's weights 32-bit: small updates vanish in 16 bits."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+def count_trainable(model: PeftModel) -> int:
+    """Return how many of the model's parameters are trained."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def write_weights(model: PeftModel, path: Path) -> None:
+    """Write the adapter's weights to a file, whole or not at all."""
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    with atomic(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in get_peft_model_state_dict(model).items()}, temporary)
+
+
+def read_weights(model: PeftModel, path: Path) -> None:
+    """Give a model that has an adapter the weights that `write_weights` wrote."""
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    set_peft_model_state_dict(model, load_file(folder / KEPT[1]))
+    set_peft_model_state_dict(model, load_file(path))
 
 
-def save(model: Any, folder: Path, base: Base, base_revision: str) -> None:
+def save(model: PeftModel, folder: Path, base: Base, base_revision: str) -> None:
     """Write the PEFT folder with a manifest of its hashes and its base's, whole or not at all.
 
     The config names the base by its public id and revision, and lists target modules in order, so
@@ -65,15 +86,16 @@ def save(model: Any, folder: Path, base: Base, base_revision: str) -> None:
     try:
         model.save_pretrained(str(temporary), safe_serialization=True)
         for path in temporary.iterdir():
-            if path.name not in KEPT:
+            if path.name not in ADAPTER_FILES:
                 path.unlink()
-        config = read_json(temporary / KEPT[0])
+        config_file = temporary / "adapter_config.json"
+        config = read_json(config_file)
         config |= {
             "base_model_name_or_path": base.id,
             "revision": base.revision,
             "target_modules": sorted(config["target_modules"]),
         }
-        write_json(temporary / KEPT[0], config)
+        write_json(config_file, config)
         manifest = {
             "base_id": base.id,
             "base_revision": base_revision,

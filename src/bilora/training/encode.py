@@ -1,14 +1,17 @@
-"""From a sample to token ids and the mask of what is learnt: the answer and its end token, nothing else."""
+"""From a sample to token ids and the label mask: the answer and its end token are trained, nothing else."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bilora.bases.prompt import encode_answer
 from bilora.records import Sample
 from bilora.tasks.task import Task
+
+if TYPE_CHECKING:
+    from bilora.bases.tokenizer import Tokenizer
 
 IGNORED = -100
 """Label of a token that the loss does not see."""
@@ -27,7 +30,7 @@ class Encoded:
         return [label for label in self.labels if label != IGNORED]
 
 
-def encode_sample(tokenizer: Any, task: Task, sample: Sample, stops: Sequence[int]) -> Encoded:
+def encode_sample(tokenizer: Tokenizer, task: Task, sample: Sample, stops: Sequence[int]) -> Encoded:
     """Encode one sample; its last trained token is the one that ends the assistant's turn.
 
     Raises:

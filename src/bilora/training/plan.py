@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bilora.bases.base import Base
 from bilora.params import TaskParams
 
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 NF4_BYTES = 0.55
-"""4 bits a weight, and the double-quantised block constants."""
+"""4 bits per weight, and the double-quantised block constants."""
 TRAINABLE_BYTES = 16
 """fp32 weight, gradient and two Adam moments."""
 
@@ -32,10 +35,10 @@ class Plan:
         return self.weights_bytes + self.adapter_bytes + self.activation_bytes
 
 
-def plan_task(config: Any, base: Base, task: TaskParams) -> Plan:
+def plan_task(config: PretrainedConfig, base: Base, task: TaskParams) -> Plan:
     """Estimate one task's training from the base's config (a transformers config).
 
-    Activations are counted as about 18 values of the hidden size a token and layer, and three
+    Activations are counted as about 18 values of the hidden size per token and layer, and three
     copies of the logits, which is what a step without recomputation holds.
     """
     import torch
@@ -51,7 +54,8 @@ def plan_task(config: Any, base: Base, task: TaskParams) -> Plan:
     trainable = sum(task.adapter.rank * (rows + columns) for rows, columns in shapes)
     total = sum(parameter.numel() for parameter in model.parameters())
     width = NF4_BYTES if base.quantize == "nf4" else BYTES[base.dtype]
-    batch_tokens = task.training.batch_size * task.training.max_length
+    max_length, phases = task.training.max_length, task.training.phases
+    batch_tokens = max(phase.batch_size for phase in phases) * max_length
     per_token = 18 * config.hidden_size * config.num_hidden_layers + 3 * config.vocab_size
     return Plan(
         base_parameters=total,
@@ -59,5 +63,5 @@ def plan_task(config: Any, base: Base, task: TaskParams) -> Plan:
         weights_bytes=int(total * width),
         adapter_bytes=trainable * TRAINABLE_BYTES,
         activation_bytes=int(batch_tokens * per_token * BYTES[base.dtype]),
-        tokens_at_most=task.training.steps * task.training.accumulation * batch_tokens,
+        tokens_at_most=sum(phase.steps * phase.accumulation * phase.batch_size for phase in phases) * max_length,
     )

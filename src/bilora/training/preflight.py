@@ -1,17 +1,21 @@
-"""What is looked at before the first step; any fault stops the run while nothing is lost yet."""
+"""Checks of the training rows before the first step; a fault stops the run while nothing is lost yet."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bilora.errors import PreflightFailed
 from bilora.records import Sample
 from bilora.tasks.task import Task
 from bilora.training.encode import IGNORED, Encoded, encode_sample
 
-SHOWN = 3
+if TYPE_CHECKING:
+    from bilora.bases.tokenizer import Tokenizer
+
+CHECKED_ROWS = 3
+"""How many rows are decoded again, and shown to a person."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Preflight:
         return [head, *self.masks]
 
 
-def _mask(tokenizer: Any, row: Encoded) -> str:
+def _mask(tokenizer: Tokenizer, row: Encoded) -> str:
     prompt = sum(label == IGNORED for label in row.labels)
     before = tokenizer.decode(row.input_ids[max(0, prompt - 12) : prompt])
     learnt = tokenizer.decode(row.input_ids[prompt:])
@@ -41,13 +45,12 @@ def _mask(tokenizer: Any, row: Encoded) -> str:
 
 
 def preflight(
-    tokenizer: Any, task: Task, samples: Sequence[Sample], stops: Sequence[int], *, max_length: int
+    tokenizer: Tokenizer, task: Task, samples: Sequence[Sample], stops: Sequence[int], *, max_length: int
 ) -> Preflight:
-    """Encode every sample, drop and count those over `max_length` tokens, and check what is left.
+    """Encode every sample, drop and count those over `max_length` tokens, and check the others.
 
     Raises:
-        PreflightFailed: no row is left, most rows are too long, or answers do not survive the trip
-            through the tokenizer.
+        PreflightFailed: no row is left, most rows are too long, or the tokenizer changes an answer.
     """
     if not samples:
         raise PreflightFailed(f"There is no training sample for {task.name}; look at the drop report of data-process.")
@@ -59,10 +62,9 @@ def preflight(
             f"{too_long} of {len(encoded)} rows of {task.name} are longer than training.max_length "
             f"({max_length} tokens); raise it, or tighten processing.max_prompt_chars."
         )
-    for sample in samples[:SHOWN]:
-        row = encode_sample(tokenizer, task, sample, stops)
-        back = task.read_answer(tokenizer.decode(row.trained, skip_special_tokens=True), sample.prompt)
-        if back != task.read_answer(task.answer(sample.target), sample.prompt):
+    for sample, row in zip(samples[:CHECKED_ROWS], encoded, strict=False):
+        decoded = task.read_answer(tokenizer.decode(row.trained, skip_special_tokens=True), sample.prompt)
+        if decoded != task.read_answer(task.answer(sample.target), sample.prompt):
             raise PreflightFailed(
                 f"The answer of sample {sample.id} does not survive the tokenizer; it would teach noise."
             )
@@ -71,5 +73,5 @@ def preflight(
         too_long=too_long,
         tokens=sum(len(row.input_ids) for row in rows),
         trained_tokens=sum(len(row.trained) for row in rows),
-        masks=[_mask(tokenizer, row) for row in rows[:SHOWN]],
+        masks=[_mask(tokenizer, row) for row in rows[:CHECKED_ROWS]],
     )

@@ -1,264 +1,148 @@
-"""Training one task's adapter from its split, with everything that is needed to do it again."""
+"""Training one task's adapter: its phases in their order, each resumed or run, checkpointed and reported."""
 
 from __future__ import annotations
 
-import random
 import shutil
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from bilora.bases.base import Base
-from bilora.bases.loading import LoadedBase
-from bilora.errors import Infrastructure, PreflightFailed
-from bilora.inference.torch.engine import TorchEngine
-from bilora.params import Generation, TaskParams
-from bilora.protocols import Referees
-from bilora.records import Sample
+from bilora.kinds import PHASES, PhaseSettings, load_kind
 from bilora.storage import read_json, write_json
-from bilora.tasks.task import Task
-from bilora.training.adapter import attach, restore, save
-from bilora.training.arguments import supervised
-from bilora.training.preference import Preferred, Rows, encode_rows, prefer
-from bilora.training.preflight import Preflight, preflight
-from bilora.training.trainer import AdapterTrainer, Step, Watch, Watcher, last_checkpoint
-from bilora.training_pairs import DpoPair, KtoPair
+from bilora.training.adapter import attach, count_trainable, read_weights, save, write_weights
+from bilora.training.context import TrainingContext
+from bilora.training.phase import Phase, PhaseResult, Prepared
 
 
 @dataclass(frozen=True)
-class Trained:
-    """How a run went. `best_metric` is the chosen checkpoint's on the validation sample, before any second phase."""
+class FinishedPhase:
+    """A phase's kind, what it did, and the prefix of its numbers' names."""
 
-    steps: int
-    best_step: int
-    best_metric: float
+    kind: str
+    prefix: str
+    result: PhaseResult
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a run did: `base_metric` is the base's mean headline score on the validation sample, before training."""
+
     base_metric: float
-    validation_loss: float
-    train_loss: float
-    tokens: int
-    duration_s: float
-    tokens_per_s: float
-    resumed_from: int
-    rows: int
-    too_long: int
     trainable_parameters: int
-    second: Preferred | None = None
+    phases: tuple[FinishedPhase, ...]
 
     @property
     def metric(self) -> float:
-        """The finished adapter's on the validation sample."""
-        return self.second.metric if self.second else self.best_metric
+        """The finished adapter's mean headline score on the validation sample."""
+        return self.phases[-1].result.metric
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens all phases have read."""
+        return sum(phase.result.tokens for phase in self.phases)
+
+    @property
+    def duration_s(self) -> float:
+        """How long all phases took."""
+        return sum(phase.result.duration_s for phase in self.phases)
+
+    @property
+    def resumed_from(self) -> int:
+        """How many optimiser steps were taken from checkpoints of killed runs."""
+        return sum(phase.result.resumed_from for phase in self.phases)
 
     def metrics(self) -> dict[str, float]:
-        """Return every number under one name each; the second phase's begin with `preference_`."""
-        own = {name: float(value) for name, value in vars(self).items() if name != "second"}
-        second = vars(self.second) if self.second else {}
-        return own | {f"preference_{name}": float(value) for name, value in second.items()}
+        """Return every number under a name of its own: those of the first phase as they are, a further one's prefixed.
+
+        Two further phases of one kind are told apart by a number: `kto_metric`, `kto_2_metric`.
+        """
+        numbers = {"base_metric": self.base_metric, "trainable_parameters": float(self.trainable_parameters)}
+        for phase in self.phases:
+            numbers |= {f"{phase.prefix}{name}": float(value) for name, value in phase.result.metrics.items()}
+        return numbers
 
 
-def measure(
-    engine: TorchEngine,
-    system: str,
-    task: Task,
-    samples: Sequence[Sample],
-    generation: Generation,
-    referees: Referees,
-    seed: int,
-) -> float:
-    """Mean headline score of `system` on `samples`, exactly as the benchmark asks and scores.
+@dataclass(frozen=True)
+class _PreparedPhase:
+    """A phase with its rows, and the context in which it will run but for the model."""
 
-    Raises:
-        Infrastructure: every score is missing, so that no checkpoint could be chosen.
-    """
-    completions = engine.generate(system, task.requests(samples, generation, seed))
-    answered = zip(samples, completions, strict=True)
-    pairs = [(sample, task.read_answer(made.text, sample.prompt)) for sample, made in answered]
-    scores = task.metrics[0].score(pairs, referees, system=system)
-    values = [row[0].value for row in scores if row[0].value is not None]
-    if not values:
-        raise Infrastructure(f"No validation answer of {task.name} could be scored: {scores[0][0].reason}.")
-    return sum(values) / len(values)
-
-
-def _pick(samples: Sequence[Sample], count: int, seed: int) -> list[Sample]:
-    ordered = sorted(samples, key=lambda sample: sample.id)
-    return random.Random(seed).sample(ordered, min(count, len(ordered)))
-
-
-def partly_hidden(task: Task, samples: Sequence[Sample], share: float, seed: int) -> list[Sample]:
-    """Ask a share of the samples without the test that the others show.
-
-    Raises:
-        PreflightFailed: the task's prompts show no tests.
-    """
-    if share and task.hide_tests is None:
-        raise PreflightFailed(f"{task.name} shows no tests; take training.hidden_tests out of its part of params.yaml.")
-    chosen = {sample.id for sample in _pick(samples, round(share * len(samples)), seed)}
-    return [task.hide_tests(one) if task.hide_tests and one.id in chosen else one for one in samples]
+    phase: Phase[PhaseSettings, Prepared]
+    settings: PhaseSettings
+    prefix: str
+    folder: Path
+    rows: Prepared
 
 
 def train(
-    task: Task,
-    *,
-    params: TaskParams,
-    base: Base,
-    base_revision: str,
-    loaded: LoadedBase,
-    train_samples: Sequence[Sample],
-    validation_samples: Sequence[Sample],
-    preferences: Sequence[KtoPair] | Sequence[DpoPair] = (),
-    referees: Referees,
-    seed: int,
-    identity: str,
-    checkpoints: Path,
-    destination: Path,
-    sinks: Sequence[str] = (),
-    watch: Watch,
-    announce: Callable[[Preflight], None],
-) -> Trained:
-    """Train, keep the best checkpoint by the task's own metric, save it to `destination`.
+    context: TrainingContext, *, identity: str, destination: Path, on_prepared: Callable[[list[str]], None]
+) -> TrainingResult:
+    """Train an adapter and save it to `destination`.
 
-    Where params ask for it, a second phase on `preferences` goes on from that checkpoint; its adapter
-    is then the one that is saved, whatever the validation sample says of it.
+    A killed run of the same `identity` continues where it stopped: finished phases are not repeated, and the phase
+    that was killed resumes or repeats as its algorithm does. Checkpoints of any other identity are removed.
 
-    An interrupted run of the same `identity` (hash of everything that decides the outcome) goes on
-    from its last whole checkpoint, or with the second phase if the first was done; checkpoints of any
-    other identity are never used.
+    Args:
+        identity: hash of everything that decides the outcome; see `record.identify`.
+        on_prepared: called with what a person should see of each phase's rows, before any step.
 
     Raises:
         PreflightFailed: before the first step, when training would not teach what it should.
     """
-    tokenizer, generation = loaded.tokenizer, params.generation
-    stops = loaded.stop_ids
-    asked = partly_hidden(task, train_samples, params.training.hidden_tests, seed)
-    checked = preflight(tokenizer, task, asked, stops, max_length=params.training.max_length)
-    held_out = _pick(validation_samples, params.training.evaluate_samples, seed)
-    watched = preflight(tokenizer, task, held_out, stops, max_length=params.training.max_length)
-    kind, rows = params.split.preference, None
-    if kind:
-        rows = encode_rows(tokenizer, task.name, kind, preferences, stops, params.training, seed=seed)
-    announce(checked)
-    base_metric = measure(
-        TorchEngine(loaded, {}, batch_size=generation.batch_size),
-        "base",
-        task,
-        held_out,
-        generation,
-        referees,
-        seed,
+    folder = context.folder / identity[:16]
+    prepared = list(_prepare(context, folder))
+    for phase in prepared:
+        on_prepared(phase.rows.lines())
+    base_metric = context.validation_metric()
+    context = context.with_model(attach(context.model, context.params.adapter, seed=context.seed))
+    _remove_other_runs(context.folder, folder)
+    finished = tuple(_finish(context, phase) for phase in prepared)
+    save(context.model, destination, context.base, context.base_revision)
+    shutil.rmtree(context.folder)
+    return TrainingResult(base_metric, count_trainable(context.model), finished)
+
+
+def _prepare(context: TrainingContext, folder: Path) -> Iterator[_PreparedPhase]:
+    """Encode and check the rows of every phase, before any weight changes."""
+    entries = context.params.training.phases
+    for number, (settings, prefix) in enumerate(zip(entries, _prefixes(entries), strict=True)):
+        phase: Phase[PhaseSettings, Prepared] = load_kind(PHASES, settings.kind, "PHASE")
+        rows = phase.prepare(context, settings)
+        yield _PreparedPhase(phase, settings, prefix, folder / f"{number}-{settings.kind}", rows)
+
+
+def _prefixes(entries: Sequence[PhaseSettings]) -> list[str]:
+    """Return how the names of each phase's numbers begin."""
+    further = [entry.kind for entry in entries[1:]]
+    counts = [further[:place].count(kind) + 1 for place, kind in enumerate(further)]
+    return [
+        "",
+        *(f"{kind}_" if count == 1 else f"{kind}_{count}_" for kind, count in zip(further, counts, strict=True)),
+    ]
+
+
+def _finish(context: TrainingContext, prepared: _PreparedPhase) -> FinishedPhase:
+    """Run a phase, or take its adapter and result from the killed run that finished it."""
+    adapter, summary = prepared.folder / "adapter.safetensors", prepared.folder / "result.json"
+    if adapter.exists():  # it is written after the result
+        read_weights(context.model, adapter)
+        result = PhaseResult(**read_json(summary))
+    else:
+        result = prepared.phase.run(_of_phase(context, prepared), prepared.settings, prepared.rows)
+        write_json(summary, asdict(result))
+        write_weights(context.model, adapter)
+    return FinishedPhase(prepared.settings.kind, prepared.prefix, result)
+
+
+def _of_phase(context: TrainingContext, prepared: _PreparedPhase) -> TrainingContext:
+    """Return the context with the phase's own folder, and its prefix on the steps that it reports."""
+    return replace(
+        context,
+        folder=prepared.folder,
+        on_step=lambda step: context.on_step(replace(step, prefix=prepared.prefix)),
     )
-    model = attach(loaded.model, params.adapter, seed=seed)
 
-    def score(current: Any) -> float:
-        carried = LoadedBase(current, tokenizer, loaded.mode)
-        engine = TorchEngine(carried, {}, batch_size=generation.batch_size, active_adapter=task.name)
-        return measure(engine, task.name, task, held_out, generation, referees, seed)
 
-    folder = checkpoints / identity[:16]
+def _remove_other_runs(checkpoints: Path, folder: Path) -> None:
     for other in checkpoints.glob("*"):
         if other != folder:
             shutil.rmtree(other)
-    first, account = folder / "first", folder / "first.json"
-    if first.exists():  # it is renamed into place after the account of it
-        restore(model, first)
-        outcome = Trained(**read_json(account))
-    else:
-        outcome = _supervised(
-            model, tokenizer, params, checked, watched, score, base_metric, seed, folder, sinks, watch
-        )
-        if rows:
-            write_json(account, asdict(outcome))
-            save(model, first, base, base_revision)
-    if rows:
-        outcome = replace(outcome, second=_second(model, tokenizer, rows, params, score, seed, folder, sinks, watch))
-    save(model, destination, base, base_revision)
-    shutil.rmtree(checkpoints)
-    return outcome
-
-
-def _supervised(
-    model: Any,
-    tokenizer: Any,
-    params: TaskParams,
-    checked: Preflight,
-    watched: Preflight,
-    score: Callable[[Any], float],
-    base_metric: float,
-    seed: int,
-    folder: Path,
-    sinks: Sequence[str],
-    watch: Watch,
-) -> Trained:
-    """Run the first phase; leave the model with the best checkpoint's adapter."""
-    from datasets import Dataset
-    from transformers import EarlyStoppingCallback, PrinterCallback
-    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
-
-    trainer = AdapterTrainer(
-        measure=score,
-        model=model,
-        args=supervised(params.training, seed=seed, output=folder, sinks=sinks),
-        processing_class=tokenizer,
-        train_dataset=_dataset(checked, Dataset),
-        eval_dataset=_dataset(watched, Dataset),
-        data_collator=DataCollatorForLanguageModeling(pad_token_id=tokenizer.pad_token_id),
-        callbacks=[Watcher(watch), EarlyStoppingCallback(params.training.patience)],
-    )
-    trainer.remove_callback(PrinterCallback)
-    resume = last_checkpoint(folder)
-    began = time.monotonic()
-    result = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    duration = time.monotonic() - began
-    best = Path(trainer.state.best_model_checkpoint or "")
-    tokens = int(getattr(trainer, "_total_train_tokens", 0))
-    looks = [row for row in trainer.state.log_history if "eval_metric" in row]
-    chosen = max(looks, key=lambda row: row["eval_choice"])
-    return Trained(
-        steps=trainer.state.global_step,
-        best_step=int(best.name.partition("-")[2] or trainer.state.global_step),
-        best_metric=chosen["eval_metric"],
-        base_metric=base_metric,
-        validation_loss=chosen["eval_loss"],
-        train_loss=float(result.training_loss),
-        tokens=tokens,
-        duration_s=duration,
-        tokens_per_s=tokens / duration,
-        resumed_from=int(resume.name.partition("-")[2]) if resume else 0,
-        rows=len(checked.rows),
-        too_long=checked.too_long,
-        trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-    )
-
-
-def _second(
-    model: Any,
-    tokenizer: Any,
-    rows: Rows,
-    params: TaskParams,
-    score: Callable[[Any], float],
-    seed: int,
-    folder: Path,
-    sinks: Sequence[str],
-    watch: Watch,
-) -> Preferred:
-    """Run the second phase and look at the validation sample once."""
-    done = prefer(
-        model,
-        tokenizer,
-        rows,
-        params.training,
-        seed=seed,
-        output=folder,
-        sinks=sinks,
-        told=lambda step, loss: watch(Step(step, None, None, preference_loss=loss)),
-    )
-    model.eval()
-    return replace(done, metric=score(model))
-
-
-def _dataset(checked: Preflight, kind: Any) -> Any:
-    return kind.from_list(
-        [{"input_ids": row.input_ids, "labels": row.labels, "length": len(row.input_ids)} for row in checked.rows]
-    )

@@ -1,4 +1,4 @@
-"""What makes a folder dependable: one at a time, and on the disk before it is believed."""
+"""One process at a time in a folder, and names that are on the disk before they are relied on."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Hold the lock of a folder or lock file among all processes; it is free again when its holder dies."""
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold the lock of a folder or lock file among all processes; it is free again when its holder dies.
+
+    Locking a folder itself leaves no file in it.
+    """
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDONLY | os.O_CREAT, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -20,8 +23,8 @@ def alone(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def sync(folder: Path) -> None:
-    """Return once the folder's names are on the disk; a file's own fsync does not see to that."""
+def sync_folder(folder: Path) -> None:
+    """Return once the folder's names are on the disk; a file's own fsync does not write them."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,0 +1,53 @@
+"""Compare two measurements of a task, sample by sample, as the gate compares with a promoted adapter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bilora.errors import BadData
+from bilora.evaluation.evidence import GateSettings
+from bilora.evaluation.gate import difference_text, outcome_of
+from bilora.evaluation.statistics import score_difference
+from bilora.results import BaselineEntry, VerdictOutcome, read_baseline, read_results
+from bilora.storage import read_json
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How one task's measurement differs from an older one, and the numbers for it."""
+
+    task: str
+    outcome: VerdictOutcome
+    reason: str
+
+
+def read_entries(path: Path) -> dict[str, BaselineEntry]:
+    """Read each task's entry from a results.json, or that of the promoted adapter from a baseline.json.
+
+    Raises:
+        BadData: the file is neither, of another schema, or damaged.
+    """
+    document = read_json(path)
+    tasks = document.get("tasks") if isinstance(document, dict) else None
+    if not isinstance(tasks, dict):
+        raise BadData(path, "is neither a results.json nor a baseline.json.")
+    if "profile" in document or any(isinstance(task, dict) and "entry" in task for task in tasks.values()):
+        return {name: task.entry for name, task in read_results(path).tasks.items()}
+    return {name: incumbents.current for name, incumbents in read_baseline(path).tasks.items()}
+
+
+def compare_entries(task: str, new: BaselineEntry, old: BaselineEntry, settings: GateSettings) -> Comparison:
+    """Compare two measurements of one task on the samples that both scored."""
+    if (new.key, new.metric) != (old.key, old.metric):
+        conditions = "data, prompt, decoding, judge or isolation"
+        return Comparison(task, "incomparable", f"measured under other conditions ({conditions})")
+    left, right = new.scores.get(new.metric, {}), old.scores.get(old.metric, {})
+    pairs = [(a, b) for name, a in left.items() if a is not None and (b := right.get(name)) is not None]
+    if len(pairs) < max(2, settings.min_samples):
+        return Comparison(task, "inconclusive", f"{len(pairs)} common samples; {settings.min_samples} are wanted")
+    difference = score_difference(
+        [a for a, _ in pairs], [b for _, b in pairs], seed=settings.seed, draws=settings.draws
+    )
+    reason = f"{new.metric} {difference_text(difference)}, n {len(pairs)}, margin {settings.margin:g}"
+    return Comparison(task, outcome_of(difference, settings.margin), reason)

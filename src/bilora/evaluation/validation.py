@@ -1,0 +1,45 @@
+"""Measuring a model in training exactly as the benchmark measures finished adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from bilora.bases.loading import LoadedBase
+from bilora.inference.torch.engine import TorchEngine
+from bilora.params import Generation
+from bilora.protocols import Referees
+from bilora.records import Sample, Score
+from bilora.tasks.task import Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class ValidationScorer:
+    """Asks a model in memory through the torch engine, and scores its answers by the task's first metric.
+
+    `loaded` is the base that the model was made of; a model with an adapter answers as the adapter.
+    """
+
+    task: Task
+    loaded: LoadedBase
+    referees: Referees
+
+    def __call__(
+        self, model: PreTrainedModel, samples: Sequence[Sample], generation: Generation, seed: int
+    ) -> list[tuple[str, Score]]:
+        """Return per sample the answer as the task reads it, and its headline score."""
+        adapter = self.task.name if hasattr(model, "peft_config") else None
+        system = adapter or "base"
+        loaded, batch_size = replace(self.loaded, model=model), generation.batch_size
+        engine = TorchEngine(loaded, {}, batch_size=batch_size, active_adapter=adapter)
+        completions = engine.generate(system, self.task.requests(samples, generation, seed))
+        pairs = [
+            (sample, self.task.read_answer(completion.text, sample.prompt))
+            for sample, completion in zip(samples, completions, strict=True)
+        ]
+        scores = self.task.metrics[0].score(pairs, self.referees, system=system)
+        return [(answer, columns[0]) for (_, answer), columns in zip(pairs, scores, strict=True)]

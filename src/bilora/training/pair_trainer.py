@@ -1,0 +1,93 @@
+"""Training on rated pairs with one of TRL's trainers; the adapter as it was before the phase is the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from datasets import Dataset
+from transformers import PrinterCallback, TrainerCallback
+
+from bilora.training.adapter import cast_adapter
+from bilora.training.context import OnStep, Step, TrainingContext
+from bilora.training.pairs import PairRows
+from bilora.training.phase import PhaseResult
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, Trainer, TrainerState, TrainingArguments
+
+REFERENCE_ADAPTER = "ref"
+"""The name under which TRL keeps a frozen copy of the adapter beside the one in training."""
+
+
+def train_pairs(
+    context: TrainingContext, trainer_type: type[Trainer], arguments: TrainingArguments, rows: PairRows
+) -> PhaseResult:
+    """Train the adapter on encoded pairs and measure it on the validation sample once.
+
+    It writes no checkpoints: it is short, so a killed phase repeats its steps.
+    """
+    trainer = _on_encoded_rows(trainer_type)(
+        model=context.model,
+        args=arguments,
+        processing_class=context.tokenizer,
+        train_dataset=Dataset.from_list(rows.rows),
+        callbacks=[PairProgress(context.on_step)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    cast_adapter(context.model)  # TRL casts adapters on quantised bases to 16 bit
+    result = trainer.train()
+    context.model.delete_adapter(REFERENCE_ADAPTER)
+    margins = [row["rewards/margins"] for row in trainer.state.log_history if "rewards/margins" in row]
+    margin = sum(margins) / max(1, len(margins))
+    metric = context.validation_metric()
+    duration = float(result.metrics["train_runtime"])
+    return PhaseResult(
+        metric=metric,
+        tokens=trainer.tokens,
+        duration_s=duration,
+        summary=f"{len(rows.rows)} rated rows, {rows.too_long} too long and left out, margin {margin:+.3f}",
+        metrics={
+            "rows": len(rows.rows),
+            "too_long": rows.too_long,
+            "steps": trainer.state.global_step,
+            "loss": float(result.training_loss),
+            "margin": margin,
+            "duration_s": duration,
+            "metric": metric,
+        },
+    )
+
+
+def _on_encoded_rows(trainer_type: type[Trainer]) -> type[Trainer]:
+    """Return the trainer for rows that are encoded already, with a count of the tokens that it has read."""
+
+    class EncodedRowsTrainer(trainer_type):
+        tokens = 0
+
+        def _prepare_dataset(self, dataset: Dataset, *_: object) -> Dataset:
+            return dataset
+
+        def training_step(
+            self, model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], *arguments: object
+        ) -> torch.Tensor:
+            self.tokens += int(inputs["attention_mask"].sum())
+            loss: torch.Tensor = super().training_step(model, inputs, *arguments)
+            return loss
+
+    return EncodedRowsTrainer
+
+
+class PairProgress(TrainerCallback):
+    """Reports each step with its loss."""
+
+    def __init__(self, on_step: OnStep) -> None:
+        self._on_step = on_step
+
+    def on_log(
+        self, args: object, state: TrainerState, control: object, logs: dict[str, float] | None = None, **_: object
+    ) -> None:
+        """Report a training step."""
+        if logs and "loss" in logs:
+            self._on_step(Step(state.global_step, logs["loss"]))

@@ -1,0 +1,63 @@
+"""Supervised fine-tuning on the training split, resumed from its last checkpoint after a kill."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from bilora.errors import PreflightFailed
+from bilora.training.context import TrainingContext, draw_samples
+from bilora.training.phase import Phase, PhaseResult
+from bilora.training.supervised import SupervisedRows, SupervisedSettings, prepare_rows
+
+if TYPE_CHECKING:
+    from bilora.records import Sample
+    from bilora.tasks.task import Task
+
+
+class SftSettings(SupervisedSettings):
+    """`hidden_tests` is the share of training rows whose prompt hides the test that the task's prompts show.
+
+    That is how people ask.
+    """
+
+    kind: Literal["sft"]
+    hidden_tests: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+
+
+class Sft:
+    """Trains on the training split; the checkpoint with the best headline score on validation is kept."""
+
+    settings = SftSettings
+
+    def prepare(self, context: TrainingContext, settings: SftSettings) -> SupervisedRows:
+        """Encode the training split and the validation sample.
+
+        Raises:
+            PreflightFailed: training would not teach what it should.
+        """
+        samples = hide_some_tests(context.task, context.train_samples, settings.hidden_tests, context.seed)
+        return prepare_rows(context, samples)
+
+    def run(self, context: TrainingContext, settings: SftSettings, prepared: SupervisedRows) -> PhaseResult:
+        """Train, and leave the model with the best checkpoint's adapter."""
+        from bilora.training.sft_trainer import train_supervised
+
+        return train_supervised(context, settings, prepared)
+
+
+def hide_some_tests(task: Task, samples: Sequence[Sample], share: float, seed: int) -> list[Sample]:
+    """Return the samples, a share of them without the test that the others show.
+
+    Raises:
+        PreflightFailed: the task's prompts show no tests.
+    """
+    if share and task.hide_tests is None:
+        raise PreflightFailed(f"{task.name} shows no tests; remove hidden_tests from its training.phases.")
+    chosen = {sample.id for sample in draw_samples(samples, round(share * len(samples)), seed)}
+    return [task.hide_tests(one) if task.hide_tests and one.id in chosen else one for one in samples]
+
+
+PHASE: Phase[SftSettings, SupervisedRows] = Sft()

@@ -1,0 +1,124 @@
+"""The record of a training run, and the identity under which a killed one continues."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from bilora.layout import Layout
+from bilora.records import RunRecord
+from bilora.storage import adapter_sha256, read_json, sha256_json, write_json
+from bilora.tracking import provenance
+from bilora.tracking.runs import RunFolder
+from bilora.training.context import Step, TrainingContext
+from bilora.training.run import TrainingResult, train
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """Everything that decides a run's outcome. Runs of one `sha256` end in the same adapter on the same machine."""
+
+    params: Mapping[str, object]
+    base_revision: str
+    data: str
+    lock: str
+    template: str
+    mode: str
+    chat: Sequence[Mapping[str, object]]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all of it."""
+        return sha256_json(vars(self))
+
+
+def identify(context: TrainingContext, lock_sha256: str) -> RunIdentity:
+    """Return the identity of a run; `lock_sha256` is the hash of the list of pinned packages."""
+    samples = {"train": context.train_samples, "validation": context.validation_samples}
+    data: dict[str, object] = {name: [sample.id for sample in members] for name, members in samples.items()}
+    if context.pairs:
+        data["pairs"] = [pair.model_dump() for pair in context.pairs]
+    return RunIdentity(
+        params={
+            "seed": context.seed,
+            "base": context.base_settings.model_dump(),
+            "task": context.params.model_dump(include={"adapter", "training", "generation"}),
+        },
+        base_revision=context.base_revision,
+        data=sha256_json(data),
+        lock=lock_sha256,
+        template=sha256_json(context.tokenizer.chat_template),
+        mode=context.loaded.mode,
+        chat=[message.model_dump() for message in context.task.messages("")],
+    )
+
+
+def train_recorded(
+    context: TrainingContext,
+    layout: Layout,
+    *,
+    lock_sha256: str,
+    ratings: tuple[str, ...],
+    data_metrics: Mapping[str, float],
+    on_prepared: Callable[[list[str]], None],
+) -> tuple[TrainingResult, RunRecord]:
+    """Train an adapter, and write it, the run's record, its metrics and its plots to where `layout` has them.
+
+    Args:
+        ratings: the events whose rows it trains on.
+        data_metrics: numbers of the data that it trains on, which join the run's metrics.
+        on_prepared: see `train`.
+    """
+    task, identity = context.task.name, identify(context, lock_sha256)
+    started = datetime.now(UTC)
+    folder = RunFolder(layout.runs, f"{started:%Y%m%dT%H%M%SZ}-{task}-{identity.sha256[:8]}")
+    curve: list[dict[str, float | int]] = []
+
+    def on_step(step: Step) -> None:
+        curve.append(step.row())
+        folder.append(curve[-1])
+        context.on_step(step)
+
+    result = train(
+        replace(context, on_step=on_step),
+        identity=identity.sha256,
+        destination=layout.adapter(task),
+        on_prepared=on_prepared,
+    )
+    record = RunRecord(
+        id=folder.path.name,
+        task=task,
+        created_utc=started.isoformat(timespec="seconds"),
+        commit=provenance.commit(),
+        dirty_diff_sha256=provenance.dirty_diff_sha256(),
+        params=dict(identity.params),
+        params_sha256=sha256_json(identity.params),
+        data_sha256=identity.data,
+        lock_sha256=identity.lock,
+        base_id=context.base.id,
+        base_revision=identity.base_revision,
+        adapter_sha256=adapter_sha256(layout.adapter(task)),
+        seed=context.seed,
+        hardware=provenance.hardware(),
+        versions=provenance.package_versions(),
+        duration_s=result.duration_s,
+        tokens=result.tokens,
+        tokens_per_s=result.tokens / result.duration_s,
+        peak_memory_bytes=provenance.peak_memory_bytes(),
+        metrics=result.metrics() | dict(data_metrics),
+        ratings=ratings,
+        resumed=result.resumed_from,
+    )
+    folder.finish(record)
+    # DVC draws a file only if all its rows have the same fields, so a plot shows the first phase.
+    write_json(layout.loss_plot(task), [row for row in curve if "loss" in row])
+    write_json(layout.validation_plot(task), [row for row in curve if "metric" in row])
+    write_json(layout.train_metrics(task), record.metrics)
+    return result, record
+
+
+def collect_metrics(layout: Layout) -> None:
+    """Write the metrics of all trained tasks into one file."""
+    paths = sorted(layout.train_metrics("").parent.glob("*.json"))
+    write_json(layout.training_metrics, {path.stem: read_json(path) for path in paths})

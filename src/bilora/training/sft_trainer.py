@@ -1,0 +1,201 @@
+"""TRL's SFTTrainer with the task's own metric, whole checkpoints, and a count of the tokens it has read."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from datasets import Dataset
+from safetensors import SafetensorError
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+from bilora.training.adapter import cast_adapter
+from bilora.training.arguments import common_arguments
+from bilora.training.context import OnStep, Step, TrainingContext
+from bilora.training.phase import PhaseResult
+from bilora.training.preflight import Preflight
+from bilora.training.supervised import SupervisedRows, SupervisedSettings
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, TrainerState
+    from transformers.trainer_utils import EvalLoopOutput
+
+COMPLETE = "complete"
+"""Name of the file that is written last into a checkpoint."""
+
+
+def train_supervised(context: TrainingContext, settings: SupervisedSettings, rows: SupervisedRows) -> PhaseResult:
+    """Train the adapter on encoded rows, and leave the model with the best checkpoint's.
+
+    1) Build the trainer. 2) Resume from the last whole checkpoint, if there is one. 3) Read from the history what
+    the best checkpoint has reached.
+    """
+    trainer = AdapterTrainer(
+        metric=context.validation_metric,
+        model=context.model,
+        args=_arguments(context, settings),
+        processing_class=context.tokenizer,
+        train_dataset=_dataset(rows.train),
+        eval_dataset=_dataset(rows.validation),
+        data_collator=DataCollatorForLanguageModeling(pad_token_id=context.tokenizer.pad_token_id),
+        callbacks=[EarlyStoppingCallback(settings.patience)],
+    )
+    trainer.add_callback(SupervisedProgress(context.on_step, lambda: trainer.tokens))
+    trainer.remove_callback(PrinterCallback)
+    checkpoint = last_checkpoint(context.folder)
+    started = time.monotonic()
+    train_loss = float(trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).training_loss)
+    duration = time.monotonic() - started
+    return _result(trainer, rows, checkpoint, train_loss, duration)
+
+
+def _arguments(context: TrainingContext, settings: SupervisedSettings) -> SFTConfig:
+    """Return the trainer's settings: checkpoints are selected by the task's metric (`eval_choice`)."""
+    return SFTConfig(
+        **common_arguments(context, settings),
+        per_device_eval_batch_size=settings.batch_size,
+        packing=False,
+        train_sampling_strategy="group_by_length",
+        dataset_kwargs={"skip_prepare_dataset": True},
+        eval_strategy="steps",
+        eval_steps=settings.evaluate_every,
+        save_strategy="steps",
+        save_steps=settings.evaluate_every,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_choice",
+        greater_is_better=True,
+    )
+
+
+def _dataset(checked: Preflight) -> Dataset:
+    return Dataset.from_list(
+        [{"input_ids": row.input_ids, "labels": row.labels, "length": len(row.input_ids)} for row in checked.rows]
+    )
+
+
+def _result(
+    trainer: AdapterTrainer, rows: SupervisedRows, checkpoint: Path | None, train_loss: float, duration: float
+) -> PhaseResult:
+    steps = trainer.state.global_step
+    best_step = _step_of(Path(trainer.state.best_model_checkpoint or "")) or steps
+    evaluations = [row for row in trainer.state.log_history if "eval_metric" in row]
+    best = max(evaluations, key=lambda row: float(row["eval_choice"]))
+    resumed_from = _step_of(checkpoint) if checkpoint else 0
+    return PhaseResult(
+        metric=best["eval_metric"],
+        tokens=trainer.tokens,
+        duration_s=duration,
+        summary=f"best of {steps} steps: {best_step}, {trainer.tokens / duration:,.0f} tokens/s",
+        resumed_from=resumed_from,
+        metrics={
+            "steps": steps,
+            "best_step": best_step,
+            "best_metric": best["eval_metric"],
+            "validation_loss": best["eval_loss"],
+            "train_loss": train_loss,
+            "tokens": trainer.tokens,
+            "duration_s": duration,
+            "tokens_per_s": trainer.tokens / duration,
+            "resumed_from": resumed_from,
+            "rows": len(rows.train.rows),
+            "too_long": rows.train.too_long,
+        },
+    )
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Return the newest whole checkpoint; remove those that a kill left unfinished."""
+    whole = []
+    for path in folder.glob("checkpoint-*"):
+        if (path / COMPLETE).is_file():
+            whole.append(path)
+        else:
+            shutil.rmtree(path)
+    return max(whole, key=_step_of, default=None)
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.partition("-")[2] or 0)
+
+
+class AdapterTrainer(SFTTrainer):
+    """SFTTrainer whose `eval_choice` is the task's metric on generated answers, ties broken by loss.
+
+    `tokens` counts the tokens of the training batches that this process has read, padding excluded.
+    """
+
+    def __init__(self, *, metric: Callable[[], float], **arguments: object) -> None:
+        super().__init__(**arguments)
+        self._metric = metric
+        self.tokens = 0
+        cast_adapter(self.model)  # TRL casts adapters on quantised bases to 16 bit
+
+    def training_step(
+        self, model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], *arguments: object
+    ) -> torch.Tensor:
+        """Count the batch's tokens and train on it."""
+        self.tokens += int(inputs["attention_mask"].sum())
+        loss: torch.Tensor = super().training_step(model, inputs, *arguments)
+        return loss
+
+    def evaluation_loop(self, *arguments: object, **options: object) -> EvalLoopOutput:
+        """Add `eval_metric` and `eval_choice` before any callback reads the metrics."""
+        output = super().evaluation_loop(*arguments, **options)
+        metric = self._metric()
+        output.metrics["eval_metric"] = metric
+        # One answer more or less weighs far over 1e-6 of loss, so the loss only decides ties.
+        output.metrics["eval_choice"] = metric - 1e-6 * output.metrics["eval_loss"]
+        return output
+
+    def create_model_card(self, *_: object, **__: object) -> None:
+        """Write none: the card is made from measured numbers when the adapter is published."""
+
+    def _save_checkpoint(self, model: PreTrainedModel, trial: object) -> None:
+        try:
+            super()._save_checkpoint(model, trial)
+        except (SafetensorError, RuntimeError) as error:
+            if "os error" not in str(error) and "PytorchStreamWriter" not in str(error):
+                raise
+            raise OSError(errno.ENOSPC, "A checkpoint could not be written", self.args.output_dir) from error
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        (folder / COMPLETE).touch()
+
+
+class SupervisedProgress(TrainerCallback):
+    """Reports steps and evaluations; tokens per second are measured between two reports, evaluations excluded."""
+
+    def __init__(self, on_step: OnStep, tokens_read: Callable[[], int]) -> None:
+        self._on_step = on_step
+        self._tokens_read = tokens_read
+        self._started = time.monotonic()
+        self._tokens = 0
+
+    def on_train_begin(self, *_: object, **__: object) -> None:
+        """Start the clock."""
+        self._started = time.monotonic()
+
+    def on_log(
+        self, args: object, state: TrainerState, control: object, logs: dict[str, float] | None = None, **_: object
+    ) -> None:
+        """Report a training step."""
+        if not logs or "loss" not in logs:
+            return
+        tokens, now = self._tokens_read(), time.monotonic()
+        speed = (tokens - self._tokens) / max(1e-9, now - self._started)
+        self._started, self._tokens = now, tokens
+        self._on_step(Step(state.global_step, logs["loss"], speed))
+
+    def on_evaluate(
+        self, args: object, state: TrainerState, control: object, metrics: dict[str, float], **_: object
+    ) -> None:
+        """Report an evaluation."""
+        self._on_step(Step(state.global_step, validation_loss=metrics["eval_loss"], metric=metrics["eval_metric"]))
+        self._started = time.monotonic()
