@@ -19,8 +19,7 @@ from bilora.storage import read_json, read_record, read_records, require_file, s
 if TYPE_CHECKING:
     from bilora.bases.base import Base
     from bilora.data.training_rows import TrainingRows
-    from bilora.inference.engine import BatchedEngine
-    from bilora.inference.torch.lora import Adapter
+    from bilora.inference.engines import LocalEngine
     from bilora.protocols import Engine, Hub, Judge, Source
     from bilora.records import Sample
     from bilora.sandbox import ProcessSandbox
@@ -208,29 +207,21 @@ class Workspace(Layout):
         batch_size: int,
         max_waiting: int | None = None,
         bars: ProgressBars = no_bar,
-    ) -> BatchedEngine[Adapter]:
+    ) -> LocalEngine:
         """Load the base with these adapters (task name → folder) into the engine that `inference.engine` names."""
+        from bilora.inference.engines import EngineOptions, load_local_engine
         from bilora.library_logs import silence_libraries
 
         silence_libraries()
         chosen = self.params.inference
-        if chosen.quantization is None:
-            from bilora.inference.torch.engine import TorchEngine
-            from bilora.inference.torch.loading import load_for_inference
-
-            loaded = load_for_inference(self.base())
-            return TorchEngine(loaded, adapters, batch_size=batch_size, max_waiting=max_waiting)
-        from bilora.inference.llamacpp.engine import LlamaEngine
-
-        return LlamaEngine(  # type: ignore[return-value]
-            self.base(),
-            chosen.quantization,
-            adapters,
+        options = EngineOptions(
             batch_size=batch_size,
             max_waiting=max_waiting,
+            quantization=chosen.quantization,
             cache=self.cache("gguf"),
-            shown=bars,
+            progress_bars=bars,
         )
+        return load_local_engine(chosen.engine, self.base(), adapters, options)
 
     @contextmanager
     def training_context(self, name: str, rows: TrainingRows, *, on_step: OnStep) -> Iterator[TrainingContext]:
