@@ -14,7 +14,7 @@ from bilora.errors import BadData, OtherBase, ParamsError
 from bilora.layout import Layout
 from bilora.params import Params, TaskParams, read_params
 from bilora.protocols import ProgressBars, no_bar
-from bilora.storage import read_json, read_record, read_records, require_file, sha256_file
+from bilora.storage import read_record, read_records, require_file, sha256_file
 
 if TYPE_CHECKING:
     from bilora.bases.base import Base
@@ -99,23 +99,9 @@ class Workspace(Layout):
 
     def curated_samples(self, task: Task) -> list[Sample]:
         """Read the curated evaluation samples of one task; a task may have none."""
-        from bilora.records import Drop
+        from bilora.data.curated import read_curated
 
-        path = self.root / self.params.benchmark.eval_dataset
-        document = read_json(path)
-        rows = document.get("samples") if isinstance(document, dict) else None
-        if not isinstance(rows, list):
-            raise BadData(path, "must be an object with a list `samples`.")
-        samples = []
-        for number, row in enumerate(rows):
-            if not isinstance(row, dict) or "task" not in row:
-                raise BadData(path, f"samples[{number}] must be an object that names its `task`.")
-            if row["task"] == task.name:
-                sample = task.sample(row)
-                if isinstance(sample, Drop):
-                    raise BadData(path, f"samples[{number}] is refused by rule {sample.rule!r} ({sample.detail}).")
-                samples.append(sample)
-        return samples
+        return read_curated(self.root / self.params.benchmark.eval_dataset, task)
 
     def split_samples(self, task: str, name: str) -> list[Sample]:
         """Read one split of one task."""
@@ -306,24 +292,6 @@ class Workspace(Layout):
 
         Without a token, what was meant for the Hugging Face hub goes into the folder hub/ instead.
         """
-        from bilora import outside as kinds
-        from bilora.publishing.local_hub import LocalHub
+        from bilora.publishing.hubs import open_hub
 
-        match self.params.hub:
-            case kinds.HubRepositorySettings(id=repo_id, private=private):
-                from bilora.hub.token import hub_token
-
-                if (token := hub_token()) is None:
-                    return LocalHub(self.hub), None
-                from bilora.hub.client import connect
-                from bilora.hub.repository import Repository
-                from bilora.publishing.hub_repositories import HubRepositories
-
-                api = connect(token)
-                return HubRepositories(lambda name: Repository(api, name, private=private), repo_id), repo_id
-            case kinds.LocalHubSettings() as chosen:
-                return LocalHub(self.root / chosen.path), None
-            case kinds.UrlHubSettings() as chosen:
-                from bilora.publishing.url_hub import UrlHub
-
-                return UrlHub(chosen.url), None
+        return open_hub(self.params.hub, root=self.root, without_token=self.hub)
