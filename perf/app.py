@@ -1,10 +1,9 @@
-"""How long a visitor waits: from the command to the page, and from the click to the first token.
+"""Time to first page and time to first token of the Streamlit page.
 
     python perf/app.py [--asks 20] [--python PATH] [--start-limit 30] [--token-limit 0.5]
 
-Runs `streamlit run hf_space/app.py` in this checkout, with another environment's interpreter if one is
-named, and asks the example in Chromium (extra `browser`), each time as a new visitor. Leaves with 1 if a
-limit is passed.
+Runs `streamlit run hf_space/app.py` in this checkout (with the interpreter of --python, if given) and submits the
+task's example in Chromium (extra `browser`), each time in a new session. Exits with 1 if a limit is exceeded.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ FIRST_TOKEN = """ask => new Promise(done => {
 })"""
 
 
-def started(python: str, port: int) -> tuple[subprocess.Popen[bytes], float]:
-    """Start the page's server; return it and the seconds until it was healthy."""
+def start_server(python: str, port: int) -> tuple[subprocess.Popen[bytes], float]:
+    """Start the page's server; return it and the seconds until its health check passed."""
     command = [python, "-m", "streamlit", "run", "hf_space/app.py", "--server.port", str(port)]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     began = time.perf_counter()
@@ -47,24 +46,22 @@ def started(python: str, port: int) -> tuple[subprocess.Popen[bytes], float]:
         with contextlib.suppress(OSError), urllib.request.urlopen(f"http://localhost:{port}/_stcore/health"):
             return process, time.perf_counter() - began
         time.sleep(0.05)
-    raise SystemExit(
-        "bench: the page's server ended before it answered; run `streamlit run hf_space/app.py` to see why"
-    )
+    raise SystemExit("perf: the page's server ended before it answered; run `streamlit run hf_space/app.py` to see why")
 
 
-def waited(page: Any, url: str) -> float:
-    """Ask the example as a new visitor; return the seconds from the click to the first token."""
+def time_to_first_token(page: Any, url: str) -> float:
+    """Submit the example in a new session; return the seconds from the click to the first token."""
     page.goto(url)
     page.get_by_role("button", name="Use the example").click()
     page.wait_for_function("document.querySelector('textarea')?.value")
-    page.locator(AT_REST).wait_for()  # nobody clicks while the example is still being drawn
+    page.locator(AT_REST).wait_for()  # the page has finished rendering
     seconds: float = page.get_by_role("button", name="Ask", exact=True).evaluate(FIRST_TOKEN)
-    page.get_by_role("button", name="Rate", exact=True).wait_for()  # or the next visitor would wait for this answer
+    page.get_by_role("button", name="Rate", exact=True).wait_for()  # the answer is complete: the engine is idle again
     return seconds
 
 
 def main() -> int:
-    """Measure and print; return 1 if a limit is passed."""
+    """Measure and print; return 1 if a limit is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--asks", type=int, default=20)
     parser.add_argument("--python", default=sys.executable, help="interpreter that runs the page")
@@ -78,7 +75,7 @@ def main() -> int:
         port = free.getsockname()[1]
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before")
     url, began = f"http://localhost:{port}", time.perf_counter()
-    process, healthy = started(given.python, port)
+    process, healthy = start_server(given.python, port)
     try:
         with sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
@@ -88,18 +85,18 @@ def main() -> int:
             ready, fault = page.get_by_role("button", name="Use the example"), page.get_by_test_id("stAlert")
             ready.or_(fault).first.wait_for()
             if not ready.count():
-                raise SystemExit(f"bench: {fault.inner_text()}")
+                raise SystemExit(f"perf: {fault.inner_text()}")
             drawn = time.perf_counter() - began
-            print(f"start to healthy {healthy:.1f} s, to the first page with its model {drawn:.1f} s (and a browser)")
-            first = waited(page, url)
-            waits = sorted(waited(page, url) for _ in range(given.asks))
+            print(f"start to healthy {healthy:.1f} s, to the page with its model {drawn:.1f} s (browser included)")
+            first = time_to_first_token(page, url)
+            waits = sorted(time_to_first_token(page, url) for _ in range(given.asks))
             browser.close()
     finally:
         process.terminate()
         process.wait()
     late = waits[max(0, -(-len(waits) * 95 // 100) - 1)]
     print(
-        f"click to first token: {first:.2f} s at the first ask; then over {len(waits)} asks median "
+        f"click to first token: {first:.2f} s for the first request; then over {len(waits)} requests median "
         f"{statistics.median(waits):.2f} s, 95th percentile {late:.2f} s, worst {waits[-1]:.2f} s"
     )
     return int(drawn > given.start_limit or late > given.token_limit)

@@ -1,9 +1,9 @@
-"""How much it costs that the rows of a batch have different adapters.
+"""Throughput of a batch whose sequences use different adapters.
 
     python perf/engines.py [--shape nano|half-billion] [--engines torch llamacpp] [--rounds 7] [--tokens 48]
 
-Rounds are interleaved, so that a machine that slows down slows all of them; printed are medians and ratios.
-`half-billion` has Qwen2.5-0.5B's sizes with random weights in bf16. One answer at a time: perf/inference.py.
+Rounds are interleaved, so that a slowdown of the machine affects all of them alike; it prints medians and ratios.
+`half-billion` has the shape of Qwen2.5-0.5B with random bf16 weights. Batch size 1: perf/inference.py.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 from random_bases import ATTENTION, MLP, adapter_for, random_base
 
 from bilora.bases.base import Base
-from bilora.inference.engine import BatchedEngine
+from bilora.inference.engines import LocalEngine
 from bilora.params import Quantization
 from bilora.records import Message
 from bilora.requests import Request, SamplingParams
@@ -29,8 +29,10 @@ PROMPT = "Write a function that takes a list of numbers and returns the sum of t
 SYSTEMS = ("base", "codegen", "docstring")
 
 
-def engines(name: str, base: Base, folders: dict[str, Path], place: Path, quantization: Quantization) -> list[Any]:
-    """The engine without adapters and with them."""
+def engines(
+    name: str, base: Base, folders: dict[str, Path], place: Path, quantization: Quantization
+) -> list[LocalEngine]:
+    """Return the engine without adapters and the engine with adapters."""
     if name == "llamacpp":
         from bilora.inference.llamacpp.engine import LlamaEngine
 
@@ -40,13 +42,6 @@ def engines(name: str, base: Base, folders: dict[str, Path], place: Path, quanti
 
     loaded = load_for_inference(base)
     return [TorchEngine(loaded, put, batch_size=8) for put in ({}, folders)]
-
-
-def endless(engine: BatchedEngine[Any]) -> BatchedEngine[Any]:
-    """Let every answer have all its tokens, so that all rounds make equally many."""
-    batch: Any = engine._loop._batch
-    batch._answers.stops = frozenset()
-    return engine
 
 
 def main() -> None:
@@ -67,13 +62,13 @@ def main() -> None:
             name: adapter_for(base, place / name, kind, seed=seed) for seed, (name, kind) in enumerate(kinds.items())
         }
         for name in options.engines:
-            bare, engine = map(endless, engines(name, base, folders, place / "gguf", options.quantization))
+            bare, engine = engines(name, base, folders, place / "gguf", options.quantization)
             print(f"{options.shape}, {name}, {torch.get_num_threads()} threads, {options.rounds} rounds")
             measure(engine, bare, options)
 
 
-def measure(engine: BatchedEngine[Any], bare: BatchedEngine[Any], options: Any) -> None:
-    """Run the rounds of one engine and print them."""
+def measure(engine: LocalEngine, bare: LocalEngine, options: argparse.Namespace) -> None:
+    """Run the rounds of one engine and print medians and ratios."""
     request = Request(
         "r", (Message(role="user", content=PROMPT),), SamplingParams(max_tokens=options.tokens, ignore_eos=True)
     )

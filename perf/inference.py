@@ -1,13 +1,13 @@
-"""One answer at a time from each engine: speed of base and adapter, switching, memory, and what memory allows.
+"""Batch size 1: decode speed of base and adapters, adapter switching and memory of each engine.
 
     python perf/inference.py [--shape nano|half-billion|phi3-mini] [--engines peft torch llamacpp]
                               [--quantization q4_k_m] [--rounds 5] [--tokens 64] [--prompt 128] [--place FOLDER]
 
-Each engine is a process of its own; rounds are interleaved and only one engine works at a time, so a machine that
-slows down slows all of them. `peft` is transformers with PEFT as they come. Told are medians of the rounds, ratios
-to `peft`, and the floor: how many tokens a second the memory could deliver the weights for, measured on the spot.
-Weights are random, in bf16; phi3-mini wants 8 GB of disk for them, 10 more for llama.cpp's files while they are
-made, and 20 GB of memory for all three engines. What --place holds already is used again.
+Each engine runs in its own process; rounds are interleaved and one engine works at a time, so a slowdown of the
+machine affects all of them alike. `peft` is plain transformers with PEFT. It prints medians of the rounds, ratios to
+`peft`, and the memory bound: the tokens per second at which the measured memory bandwidth reads all weights once per
+token. Weights are random bf16; phi3-mini needs 8 GB of disk for them, 10 GB more while llama.cpp's files are
+converted, and 20 GB of memory for all three engines. Files that --place already holds are reused.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import torch
 from random_bases import ATTENTION, MLP, SHAPES, adapter_for, random_base
 
 from bilora.bases.base import Base
+from bilora.inference.engines import LocalEngine
 from bilora.params import Quantization
 from bilora.pretraining.speed import peak_flops
 
@@ -38,8 +39,8 @@ WORDS = "Write a function that takes a list of numbers and returns the sum of th
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a worker is to load and to answer."""
+class Workload:
+    """What a worker process loads, and how long prompt and answer are."""
 
     base: Base
     folders: dict[str, Path]
@@ -51,27 +52,32 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Ready:
-    """An engine in memory: its stamps (begin, first token, end) for one answer, its switches, its weights' bytes."""
+class LoadedEngine:
+    """A loaded engine: timestamps (begin, first token, end) of one answer, time per switch, bytes of its weights."""
 
     answer: Callable[[str], tuple[float, float, float]]
     switch_ms: Callable[[], float]
     weights: int
 
 
-def peft(asked: Asked) -> Ready:
-    """transformers and PEFT as they come: adapters in 32 bit, one of them active."""
+def peft(workload: Workload) -> LoadedEngine:
+    """Load plain transformers with PEFT: 32-bit adapters, one of them active."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    base = AutoModelForCausalLM.from_pretrained(asked.base.id, dtype=torch.bfloat16)
-    (first, folder), *others = asked.folders.items()
+    base = AutoModelForCausalLM.from_pretrained(workload.base.id, dtype=torch.bfloat16)
+    (first, folder), *others = workload.folders.items()
     model = PeftModel.from_pretrained(base, str(folder), adapter_name=first)
     for name, folder in others:
         model.load_adapter(str(folder), adapter_name=name)
     model.eval()
-    ids = torch.tensor([prompt_ids(asked.base.tokenizer(), asked.prompt)])
-    settings = {"max_new_tokens": asked.tokens, "min_new_tokens": asked.tokens, "do_sample": False, "pad_token_id": 0}
+    ids = torch.tensor([prompt_ids(workload.base.tokenizer(), workload.prompt)])
+    settings = {
+        "max_new_tokens": workload.tokens,
+        "min_new_tokens": workload.tokens,
+        "do_sample": False,
+        "pad_token_id": 0,
+    }
 
     class Stamps:
         def __init__(self) -> None:
@@ -104,91 +110,72 @@ def peft(asked: Asked) -> Ready:
         return 1000 * statistics.median(seconds)
 
     weights = sum(one.nbytes for name, one in model.named_parameters() if "lora_" not in name)
-    return Ready(answer, switch_ms, weights)
+    return LoadedEngine(answer, switch_ms, weights)
 
 
-def own(engine: Any, asked: Asked, switch_ms: Callable[[], float], weights: int) -> Ready:
-    """Either engine of this project."""
+def engine_of_bilora(engine: LocalEngine, workload: Workload, weights: int) -> LoadedEngine:
+    """Either engine of this project. A switch costs what a token takes longer after another adapter than its own."""
     from bilora.requests import Request, SamplingParams
 
-    text = engine._tokenizer.decode(prompt_ids(engine._tokenizer, asked.prompt))
+    tokenizer = workload.base.tokenizer()
+    text = tokenizer.decode(prompt_ids(tokenizer, workload.prompt))
+    whole = Request("r", (), SamplingParams(max_tokens=workload.tokens, ignore_eos=True), text=text)
+    single = Request("r", (), SamplingParams(max_tokens=1), text="x")
 
     def answer(system: str) -> tuple[float, float, float]:
-        (made,) = engine.generate(
-            system, [Request("r", (), SamplingParams(max_tokens=asked.tokens, ignore_eos=True), text=text)]
-        )
-        assert made.output_tokens == asked.tokens
+        (made,) = engine.generate(system, [whole])
+        assert made.output_tokens == workload.tokens and made.first_token_s is not None
         return 0.0, made.first_token_s, made.latency_s
 
-    return Ready(answer, switch_ms, weights)
-
-
-def torch_engine(asked: Asked) -> Ready:
-    """The torch engine."""
-    from bilora.inference.torch.engine import TorchEngine
-    from bilora.inference.torch.loading import load_for_inference
-
-    loaded = load_for_inference(asked.base)
-    engine = TorchEngine(loaded, asked.folders, batch_size=1)
-    batch: Any = engine._loop._batch
-
-    def switch_ms() -> float:
-        adapters, seconds = list(engine._adapters.values()), []
-        for turn in range(SWITCHES):
-            began = time.perf_counter()
-            with batch._adapters.rows([adapters[turn % 2]]):
-                seconds.append(time.perf_counter() - began)
-        return 1000 * statistics.median(seconds)
-
-    return own(engine, asked, switch_ms, sum(one.nbytes for one in loaded.model.parameters()))
-
-
-def llamacpp(asked: Asked) -> Ready:
-    """The llama.cpp engine. A switch is what a token costs more after another adapter's than after its own."""
-    from bilora.inference.llamacpp.engine import LlamaEngine
-
-    began = time.perf_counter()
-    engine = LlamaEngine(asked.base, asked.quantization, asked.folders, batch_size=1, cache=asked.cache)
-    print(f"  llamacpp: {time.perf_counter() - began:.0f} s to convert what was not, and to load; {engine.mode}")
-    contexts = [adapter.context for adapter in engine._adapters.values()]
-    places = {context: 0 for context in contexts}
-
-    def token(context: Any) -> float:
+    def token_s(system: str) -> float:
         began = time.perf_counter()
-        context.logits([(5, places[context], 0)], 1)
-        places[context] += 1
+        engine.generate(system, [single])
         return time.perf_counter() - began
 
     def switch_ms() -> float:
-        for context in contexts:
-            context.forget(0)
-            places[context] = 0
         costs = []
         for turn in range(SWITCHES):
-            context = contexts[turn % 2]
-            after_other, after_own = token(context), token(context)
+            after_other, after_own = (token_s(SYSTEMS[1 + turn % 2]) for _ in range(2))
             costs.append(after_other - after_own)
-        for context in contexts:
-            context.forget(0)
         return 1000 * statistics.median(costs[2:])
 
-    (file,) = asked.cache.glob(f"base-*-{asked.quantization}-*")
-    return own(engine, asked, switch_ms, file.stat().st_size)
+    return LoadedEngine(answer, switch_ms, weights)
 
 
-ENGINES: dict[str, Callable[[Asked], Ready]] = {"peft": peft, "torch": torch_engine, "llamacpp": llamacpp}
+def torch_engine(workload: Workload) -> LoadedEngine:
+    """Load the torch engine."""
+    from bilora.inference.torch.engine import TorchEngine
+    from bilora.inference.torch.loading import load_for_inference
+
+    loaded = load_for_inference(workload.base)
+    engine = TorchEngine(loaded, workload.folders, batch_size=1)
+    return engine_of_bilora(engine, workload, sum(one.nbytes for one in loaded.model.parameters()))
+
+
+def llamacpp(workload: Workload) -> LoadedEngine:
+    """Load the llama.cpp engine."""
+    from bilora.inference.llamacpp.engine import LlamaEngine
+
+    began = time.perf_counter()
+    engine = LlamaEngine(workload.base, workload.quantization, workload.folders, batch_size=1, cache=workload.cache)
+    print(f"  llamacpp: {time.perf_counter() - began:.0f} s to convert (unless cached) and load; {engine.mode}")
+    (file,) = workload.cache.glob(f"base-*-{workload.quantization}-*")
+    return engine_of_bilora(engine, workload, file.stat().st_size)
+
+
+ENGINES: dict[str, Callable[[Workload], LoadedEngine]] = {"peft": peft, "torch": torch_engine, "llamacpp": llamacpp}
 
 
 def prompt_ids(tokenizer: Any, count: int) -> list[int]:
-    """So many tokens of a prompt."""
+    """Return `count` token ids of a prompt."""
     ids: list[int] = tokenizer(WORDS * (count // 8), add_special_tokens=False)["input_ids"]
     return ids[:count]
 
 
-def worker(name: str, asked: Asked, pipe: Connection) -> None:
-    """Answer what the pipe asks until it asks for nothing."""
-    torch.set_num_threads(asked.threads)
-    ready = ENGINES[name](asked)
+def worker(name: str, workload: Workload, pipe: Connection) -> None:
+    """Serve the pipe's commands until it sends None."""
+    torch.set_num_threads(workload.threads)
+    ready = ENGINES[name](workload)
     pipe.send(ready.weights)
     while (what := pipe.recv()) is not None:
         if what == "switch":
@@ -200,13 +187,13 @@ def worker(name: str, asked: Asked, pipe: Connection) -> None:
 
 
 def memory() -> int:
-    """This process's share of memory in bytes, files that are mapped included."""
+    """Return this process's resident memory in bytes, mapped files included."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
     return 1024 * int(next(line.split()[1] for line in lines if line.startswith("Rss:")))
 
 
 def bandwidth() -> float:
-    """Bytes a second that all cores read from memory together; the best of some tries."""
+    """Return the bytes per second that all cores read from memory together: the best of eight reads."""
     block = torch.ones(2**28)
     seconds = []
     for _ in range(8):
@@ -243,17 +230,19 @@ def measure(options: Any, place: Path) -> None:
             adapter_for(base, folders[name], targets, seed=seed)
     print(f"{options.shape}: prompt {options.prompt}, {options.tokens} new, {options.threads} threads", end="")
     print(f", {options.rounds} interleaved rounds", flush=True)
-    asked = Asked(base, folders, place / "gguf", options.quantization, options.prompt, options.tokens, options.threads)
+    workload = Workload(
+        base, folders, place / "gguf", options.quantization, options.prompt, options.tokens, options.threads
+    )
     spawn = multiprocessing.get_context("spawn")
     pipes: dict[str, Any] = {}
     weights: dict[str, int] = {}
     for name in options.engines:
         pipes[name], there = spawn.Pipe()
-        spawn.Process(target=worker, args=(name, asked, there), daemon=True).start()
+        spawn.Process(target=worker, args=(name, workload, there), daemon=True).start()
         there.close()
         weights[name] = pipes[name].recv()
 
-    def say(name: str, what: str) -> Any:
+    def command(name: str, what: str) -> Any:
         pipes[name].send(what)
         return pipes[name].recv()
 
@@ -263,34 +252,34 @@ def measure(options: Any, place: Path) -> None:
     for turn in range(options.rounds + 1):
         for system in SYSTEMS:
             for name in options.engines:
-                began, first, end = say(name, system)
+                began, first, end = command(name, system)
                 if turn:  # the first round warms up
                     speeds.setdefault((name, system), []).append((options.tokens - 1) / (end - first))
                     firsts.setdefault((name, system), []).append(first - began)
-        print(f"  round {turn} of {options.rounds} is over", file=sys.stderr, flush=True)
+        print(f"  round {turn} of {options.rounds} done", file=sys.stderr, flush=True)
         for name in options.engines:
-            switches.setdefault(name, []).append(say(name, "switch"))
+            switches.setdefault(name, []).append(command(name, "switch"))
     speed = bandwidth()
     products = " and ".join(f"{peak_flops('cpu', kind) / 1e9:.0f}" for kind in (torch.float32, torch.bfloat16))
-    print(f"  memory is read at {speed / 1e9:.1f} GB/s; products reach {products} GFLOP/s in 32 bit and in bf16")
-    print("  engine      system     tokens/s  [least, most]     first token  of its base  of peft  of the floor")
+    print(f"  memory bandwidth {speed / 1e9:.1f} GB/s; matrix products {products} GFLOP/s in float32 and bf16")
+    print("  engine      system     tokens/s  [least, most]     first token  of its base  of peft  of the bound")
     for (name, system), found in speeds.items():
         middle = statistics.median(found)
         floor = speed / weights[name]
         row = f"  {name:10s}  {system:9s}  {middle:8.2f}  [{min(found):.2f}, {max(found):.2f}]".ljust(50)
-        row += f"{statistics.median(firsts[name, system]):8.2f} s   {paired(found, speeds[name, 'base']):8.3f}"
-        row += f"  {paired(found, speeds['peft', system]):8.2f}" if "peft" in options.engines else f"  {'-':>8s}"
+        row += f"{statistics.median(firsts[name, system]):8.2f} s   {median_ratio(found, speeds[name, 'base']):8.3f}"
+        row += f"  {median_ratio(found, speeds['peft', system]):8.2f}" if "peft" in options.engines else f"  {'-':>8s}"
         print(f"{row}  {middle / floor:8.2f} of {floor:.1f}")
     for name in options.engines:
         found = switches[name]
         print(f"  {name:10s}  switch {statistics.median(found):7.3f} ms [{min(found):.3f}, {max(found):.3f}]", end="")
-        print(f"   memory {say(name, 'memory') / 1e9:.2f} GB   weights {weights[name] / 1e9:.2f} GB")
+        print(f"   memory {command(name, 'memory') / 1e9:.2f} GB   weights {weights[name] / 1e9:.2f} GB")
     for pipe in pipes.values():
         pipe.send(None)
 
 
-def paired(these: list[float], those: list[float]) -> float:
-    """Median of the rounds' ratios."""
+def median_ratio(these: list[float], those: list[float]) -> float:
+    """Return the median of the rounds' ratios."""
     return statistics.median(one / other for one, other in zip(these, those, strict=True))
 
 

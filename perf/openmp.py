@@ -1,9 +1,9 @@
-"""What a token costs while the thread that waits for it keeps its OpenMP threads, and when it lets them go.
+"""Decode speed with and without an idle OpenMP pool in the thread that waits for the answer.
 
     python perf/openmp.py [--base models/nano] [--rounds 7] [--tokens 100]
 
-The embedded base in 32 bit, one answer at a time and eight in a batch; rounds are interleaved. Told are medians, and
-how often a step's threads went to sleep.
+The embedded base in float32, at batch sizes 1 and 8, in interleaved rounds. It prints medians of tokens per second
+and of voluntary context switches per step.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
 from bilora.bases.kinds.folder import FolderBase
-from bilora.inference import engine as module
-from bilora.inference.openmp import rest
+from bilora.inference import engine as engine_module
+from bilora.inference.openmp import release_openmp_threads
 from bilora.inference.torch.engine import TorchEngine
 from bilora.inference.torch.loading import load_for_inference
 from bilora.requests import Request, SamplingParams
@@ -28,13 +27,13 @@ from bilora.requests import Request, SamplingParams
 TEXT = "Write a function that takes a list of numbers and returns the sum of the even ones. "
 
 
-def keep() -> None:
-    """What was done before there was `rest`: nothing, after this thread has computed something."""
+def keep_pool() -> None:
+    """Compute something in this thread, whose pool then waits beside the engine's."""
     torch.ones(2**22).sin()
 
 
 def measured(engine: TorchEngine, rows: int, tokens: int) -> tuple[float, float]:
-    """Tokens a second, and voluntary context switches a step."""
+    """Return tokens per second, and voluntary context switches per step."""
     slept, began = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw, time.perf_counter()
     made = engine.generate(
         "base", [Request("r", (), SamplingParams(max_tokens=tokens, ignore_eos=True), text=TEXT)] * rows
@@ -45,30 +44,28 @@ def measured(engine: TorchEngine, rows: int, tokens: int) -> tuple[float, float]
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default="models/nano")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--tokens", type=int, default=100)
     chosen = parser.parse_args()
     engine = TorchEngine(load_for_inference(FolderBase.at(chosen.base)), {}, batch_size=8)
-    batch: Any = engine._loop._batch
-    batch._answers.stops = frozenset()  # every answer has all its tokens
-    ways: dict[str, Callable[[], None]] = {"kept": keep, "let go": rest}
+    policies: dict[str, Callable[[], None]] = {"kept": keep_pool, "released": release_openmp_threads}
     found: dict[tuple[int, str], list[tuple[float, float]]] = defaultdict(list)
     for turn in range(1 + chosen.rounds):
         for rows in (1, 8):
-            for way, what in ways.items():
-                module.rest = what
+            for policy, what in policies.items():
+                engine_module.release_openmp_threads = what
                 pair = measured(engine, rows, chosen.tokens)
                 if turn:  # the first one warms up
-                    found[rows, way].append(pair)
+                    found[rows, policy].append(pair)
     print(f"{torch.get_num_threads()} threads, {chosen.rounds} rounds\n")
-    print("| answers at a time | OpenMP's threads | tokens/s | of kept | sleeps a step |\n|---:|---|---:|---:|---:|")
-    for (rows, way), pairs in found.items():
+    print("| batch size | OpenMP pool | tokens/s | of kept | sleeps per step |\n|---:|---|---:|---:|---:|")
+    for (rows, policy), pairs in found.items():
         speed, sleeps = (statistics.median(column) for column in zip(*pairs, strict=True))
         ratio = statistics.median(own / kept for (own, _), (kept, _) in zip(pairs, found[rows, "kept"], strict=True))
-        print(f"| {rows} | {way} | {speed:.0f} | {ratio:.2f} | {sleeps:.1f} |")
+        print(f"| {rows} | {policy} | {speed:.0f} | {ratio:.2f} | {sleeps:.1f} |")
 
 
 if __name__ == "__main__":

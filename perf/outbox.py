@@ -1,10 +1,10 @@
-"""Kill writers and exporters at random moments, then look for what was lost or doubled.
+"""Durability of the ratings: kill writers and exporters at random, then count lost and duplicated ratings.
 
     python perf/outbox.py [--kills 1000] [--writers 4] [--seed 1]
 
-Writers rate, click twice, change their mind and delete; each says what was acknowledged, and how long it
-took. Afterwards the shards are read line by line: in each of two destinations every
-acknowledged rating must be there exactly once, every acknowledged deletion not at all. Leaves with 1 if not.
+Writers rate, repeat a rating, supersede and delete one; each logs what was acknowledged and how long that took.
+Afterwards the shards of both destinations are read line by line: each must have every acknowledged rating exactly
+once and no deleted one. Exits with 1 if not.
 """
 
 from __future__ import annotations
@@ -31,41 +31,41 @@ from bilora.records import Rating
 LIFE_S = (0.005, 0.06)
 """How long processes run between two kills."""
 PAUSE_S = 0.002
-"""Rest between ratings under kills: so short that most kills fall into a transaction."""
+"""Pause between ratings under kills: so short that most kills interrupt a transaction."""
 PACE_S = 0.05
-"""Mean rest of a writer whose acknowledgements are timed: four make 80 ratings a second."""
+"""Mean pause of a writer whose acknowledgements are timed: four of them make 80 ratings per second."""
 PLACES = ("shards", "second")
-"""Destinations that are exported to in turn; each is judged, and the worst counts."""
+"""Destinations, exported to in turn; each is checked, and the worst counts."""
 DAYS = ("2026-01-30", "2026-01-31", "2026-02-01")
 
 
 def rating(generation: str, chance: random.Random, supersedes: str | None = None) -> Rating:
-    """A rating of about a kilobyte."""
+    """Return a rating of about one kilobyte."""
     return Rating(
         event_id=new_event_id(), generation_id=generation, session="s", task="codegen", prompt="p" * 500,
         completion="c" * 300, adapter_sha256="a" * 64, base_revision="b" * 40, rating="up", consent=True,
-        app_version="bench", created_utc=f"{chance.choice(DAYS)}T12:00:00+00:00", supersedes=supersedes,
+        app_version="perf", created_utc=f"{chance.choice(DAYS)}T12:00:00+00:00", supersedes=supersedes,
     )  # fmt: skip
 
 
-def write(path: Path, say: Callable[[str], None], name: str, seed: int) -> None:
-    """Rate until killed; every line said was acknowledged before."""
+def write(path: Path, log_line: Callable[[str], None], name: str, seed: int) -> None:
+    """Rate until killed; what a line says was acknowledged before it is written."""
     chance = random.Random(seed)
     with Outbox(path) as outbox:
         for number in range(1_000_000):
             one = rating(f"{name}-{number}", chance)
             start = time.perf_counter()
             outbox.add(one)
-            say(f"+ {one.generation_id} {one.event_id} {time.perf_counter() - start}")
+            log_line(f"+ {one.generation_id} {one.event_id} {time.perf_counter() - start}")
             outbox.add(one if number % 2 else rating(one.generation_id, chance))  # a rerun, or a second click
             if number % 7 == 0:
                 changed = rating(one.generation_id, chance, supersedes=one.event_id)
                 outbox.add(changed)
-                say(f"+ {one.generation_id} {changed.event_id} -")
+                log_line(f"+ {one.generation_id} {changed.event_id} -")
             if number % 31 == 0:
-                say(f"? {one.generation_id} {one.event_id} -")  # from here on it may be there or not
+                log_line(f"? {one.generation_id} {one.event_id} -")  # from here on it may be in the shards or not
                 outbox.delete(one.event_id, created_utc=f"{DAYS[-1]}T13:00:00+00:00")
-                say(f"- {one.generation_id} {one.event_id} -")
+                log_line(f"- {one.generation_id} {one.event_id} -")
                 outbox.add(one)  # a late rerun
             time.sleep(PAUSE_S)
 
@@ -91,20 +91,20 @@ def fork(work: Callable[[], None]) -> int:
     return child
 
 
-def ordeal(folder: Path, kills: int, writers: int, seed: int) -> list[list[str]]:
-    """Kill and replace processes at random; return what they said, in words."""
+def run_kills(folder: Path, kills: int, writers: int, seed: int) -> list[list[str]]:
+    """Kill and restart processes at random; return the words of every line that they logged."""
     chance = random.Random(seed)
     path, log = folder / "outbox.sqlite3", folder / "said"
     places = [folder / name for name in PLACES]
     said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
-    def say(line: str) -> None:
+    def log_line(line: str) -> None:
         os.write(said, f"{line}\n".encode())
 
     def start(place: int, life: int) -> int:
         if place == writers:
             return fork(lambda: export_forever(path, places))
-        return fork(lambda: write(path, say, f"{place}-{life}", seed * 1_000_003 + life))
+        return fork(lambda: write(path, log_line, f"{place}-{life}", seed * 1_000_003 + life))
 
     children = [start(place, 0) for place in range(writers + 1)]
     for life in range(1, kills + 1):
@@ -113,7 +113,7 @@ def ordeal(folder: Path, kills: int, writers: int, seed: int) -> list[list[str]]
         os.kill(children[place], signal.SIGKILL)
         _, status = os.waitpid(children[place], 0)
         if not os.WIFSIGNALED(status):
-            raise SystemExit("bench: a process ended by itself; its fault stands above.")
+            raise SystemExit("perf: a process ended by itself; its error is above.")
         children[place] = start(place, life)
     for child in children:
         os.kill(child, signal.SIGKILL)
@@ -125,8 +125,8 @@ def ordeal(folder: Path, kills: int, writers: int, seed: int) -> list[list[str]]
     return [line.split() for line in log.read_text().splitlines()]
 
 
-def judge(said: list[list[str]], shards: Path) -> dict[str, int]:
-    """Compare what was acknowledged with what lies in the shards."""
+def check_shards(said: list[list[str]], shards: Path) -> dict[str, int]:
+    """Compare what was acknowledged with what the shards contain."""
     target = FolderTarget(shards)
     rows = [row for members in read_shards(target, Rating).values() for row in members]
     lines = Counter(row.event_id for row in rows)
@@ -138,41 +138,44 @@ def judge(said: list[list[str]], shards: Path) -> dict[str, int]:
     return {
         "acknowledged": sum(words[0] == "+" for words in said),
         "lost": sum(last[generation] not in standing.get(generation, ()) for generation in last.keys() - perhaps),
-        "doubled": sum(count > 1 for count in (*lines.values(), *clicks.values())),
+        "duplicated": sum(count > 1 for count in (*lines.values(), *clicks.values())),
         "deleted": len(deleted),
-        "undeleted": len(deleted.intersection(row.generation_id for row in rows)),
+        "not deleted": len(deleted.intersection(row.generation_id for row in rows)),
     }
 
 
 def quantiles(seconds: list[float]) -> str:
-    """The median and the 99th percentile, in milliseconds."""
+    """Return the median and the 99th percentile, in milliseconds."""
     ordered = sorted(seconds)
     p50, p99 = (1000 * ordered[int(share * len(ordered))] for share in (0.5, 0.99))
     return f"p50 {p50:.2f} ms, p99 {p99:.2f} ms, n {len(ordered)}"
 
 
-def timed(path: Path, say: Callable[[str], None], name: str, ratings: int) -> None:
-    """Rate at a steady pace, and say how long each acknowledgement took."""
+def time_writes(path: Path, log_line: Callable[[str], None], name: str, ratings: int) -> None:
+    """Rate at a steady pace, and log how long each acknowledgement took."""
     chance = random.Random(name)
     with Outbox(path) as outbox:
         for number in range(ratings):
             one = rating(f"{name}-{number}", chance)
             start = time.perf_counter()
             outbox.add(one)
-            say(str(time.perf_counter() - start))
+            log_line(str(time.perf_counter() - start))
             time.sleep(chance.uniform(0, 2 * PACE_S))
 
 
-def undisturbed(folder: Path, writers: int, ratings: int) -> list[float]:
-    """Time writers that nobody kills, with an exporter at work; in seconds a rating."""
+def time_without_kills(folder: Path, writers: int, ratings: int) -> list[float]:
+    """Return the seconds per acknowledgement of writers that are not killed, while an exporter runs."""
     path, log = folder / f"{writers}.sqlite3", folder / f"{writers}.times"
     said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
-    def say(line: str) -> None:
+    def log_line(line: str) -> None:
         os.write(said, f"{line}\n".encode())
 
     exporter = fork(lambda: export_forever(path, [folder / f"{writers}.shards"], rest_s=1.0))
-    children = [fork(lambda place=place: timed(path, say, str(place), ratings // writers)) for place in range(writers)]
+    children = [
+        fork(lambda place=place: time_writes(path, log_line, str(place), ratings // writers))
+        for place in range(writers)
+    ]
     for child in children:
         os.waitpid(child, 0)
     os.kill(exporter, signal.SIGKILL)
@@ -182,7 +185,7 @@ def undisturbed(folder: Path, writers: int, ratings: int) -> list[float]:
 
 
 def main() -> int:
-    """Print what was lost, doubled or kept though deleted, and how long an acknowledgement took."""
+    """Print how many ratings were lost, duplicated or not deleted, and how long an acknowledgement took."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--writers", type=int, default=4)
@@ -191,16 +194,18 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bilora-outbox-") as name:
         folder = Path(name)
-        said = ordeal(folder, given.kills, given.writers, given.seed)
-        first, *others = [judge(said, folder / place) for place in PLACES]
-        found = first | {key: max(one[key] for one in (first, *others)) for key in ("lost", "doubled", "undeleted")}
-        print(f"{given.kills} kills, {given.writers} writers and an exporter to {len(PLACES)} places at once")
+        said = run_kills(folder, given.kills, given.writers, given.seed)
+        first, *others = [check_shards(said, folder / place) for place in PLACES]
+        found = first | {
+            key: max(one[key] for one in (first, *others)) for key in ("lost", "duplicated", "not deleted")
+        }
+        print(f"{given.kills} kills, {given.writers} writers and one exporter to {len(PLACES)} destinations")
         print(", ".join(f"{key} {value}" for key, value in found.items()))
         print(f"acknowledgement under kills: {quantiles([float(w[3]) for w in said if w[3] != '-'])}")
         for writers in (1, given.writers) if given.timed else ():
-            times = undisturbed(folder, writers, given.timed)
-            print(f"acknowledgement, writers {writers}, an exporter, no kills: {quantiles(times)}")
-    return int(found["lost"] + found["doubled"] + found["undeleted"] > 0)
+            times = time_without_kills(folder, writers, given.timed)
+            print(f"acknowledgement without kills, writers {writers}, one exporter: {quantiles(times)}")
+    return int(found["lost"] + found["duplicated"] + found["not deleted"] > 0)
 
 
 if __name__ == "__main__":

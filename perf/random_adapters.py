@@ -1,4 +1,4 @@
-"""Adapters with random weights, for benches that need answers that differ and no training."""
+"""Adapters with random weights, for measurements that need different answers but no training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MLP = ["gate_up_proj", "down_proj", "gate_proj", "up_proj"]
 
 
 def random_adapter(model: Any, folder: Path, base: Base, revision: str, kind: list[str], *, seed: int) -> Path:
-    """Write an adapter of rank 16 for the layers of `kind` that the model has. The model is wrapped by it."""
+    """Write an adapter of rank 16 for those layers of `kind` that the model has. The model is unchanged afterwards."""
     leaves = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     targets = [name for name in kind if name in leaves]
     wrapped = attach(model, Adapter(rank=16, alpha=32, dropout=0.0, target_modules=targets), seed=seed)

@@ -1,4 +1,4 @@
-"""Bases of any size with random weights, and adapters for them, written without ever being in memory as a whole."""
+"""Bases of any size with random weights, and adapters for them, written one layer at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NANO = FolderBase.at("models/nano")
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 ATTENTION, MLP = ["qkv_proj", "o_proj"], ["gate_up_proj", "down_proj"]
 SHAPES: dict[str, dict[str, Any]] = {
-    "half-billion": {  # Qwen2.5-0.5B's sizes
+    "half-billion": {  # the shape of Qwen2.5-0.5B
         "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14,
         "num_key_value_heads": 2, "vocab_size": 151_936, "max_position_embeddings": 2048, "tie_word_embeddings": True,
     },
@@ -30,7 +30,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 def random_base(shape: str, folder: Path) -> Base:
-    """Write a base of Phi-3's architecture and this shape in bf16, a layer a file, unless it lies there already."""
+    """Write a bf16 base of Phi-3's architecture and this shape, one file per layer, unless the folder has one."""
     if shape == "nano":
         return NANO
     from transformers import Phi3Config
@@ -61,7 +61,7 @@ def random_base(shape: str, folder: Path) -> Base:
 
 
 def layer(config: Any, number: int) -> dict[str, tuple[int, ...]]:
-    """The shapes of one layer's weights."""
+    """Return the shapes of one layer's weights."""
     hidden, inner = config.hidden_size, config.intermediate_size
     head = hidden // config.num_attention_heads
     shapes = {
@@ -76,14 +76,14 @@ def layer(config: Any, number: int) -> dict[str, tuple[int, ...]]:
 
 
 def weight(size: tuple[int, ...]) -> torch.Tensor:
-    """Random values; ones for a norm."""
+    """Return random values; for a norm, ones."""
     if len(size) == 1:
         return torch.ones(size, dtype=torch.bfloat16)
     return torch.empty(size, dtype=torch.bfloat16).normal_(std=0.02)
 
 
 def adapter_for(base: Base, folder: Path, targets: list[str], *, seed: int, rank: int = 16) -> Path:
-    """Write an adapter of random weights for the layers of these names."""
+    """Write an adapter with random weights for the layers with these names."""
     from peft import LoraConfig
     from transformers import AutoConfig
 

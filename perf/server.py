@@ -1,11 +1,11 @@
-"""Ask a running server much and at once: is every answer its own adapter's, and what does it cost?
+"""Load test of `bilora serve`: correctness of every answer under concurrency, then latency and memory.
 
     python perf/server.py [--requests 10000] [--clients 200] [--seconds 60] [--base models/nano] [--seed 0]
 
-First `--requests` are asked from 16 connections in random order, streamed or not, some broken off, while
-`codegen` is replaced again and again; each answer is compared with what transformers says alone, the
-adapter merged into the weights. Then `--clients` ask for `--seconds`. Leaves with 1 if an answer differs
-or a reply is an error other than 429.
+First 16 connections send `--requests` in random order, streamed or not, some aborted, while the adapter `codegen` is
+replaced every few seconds; each answer is compared with that of transformers with the adapter merged into the
+weights. Then `--clients` connections send requests for `--seconds`. Exits with 1 if an answer differs or a reply is
+an error other than 429.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def prompts() -> list[str]:
-    """What is asked, 3 to 60 words each."""
+    """Return the prompts, 3 to 60 words each."""
     chance = random.Random(0)
     return [" ".join(chance.choices(WORDS, k=chance.randint(3, 60))) for _ in range(PROMPTS)]
 
 
 def checkout(place: Path, base: Base) -> dict[str, Path]:
-    """Lay out a folder in which `bilora serve` finds base and adapters; return the versions' folders."""
+    """Fill a folder in which `bilora serve` finds base and adapters; return the folder of each adapter version."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["base"]["path"] = base.id
     (place / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
@@ -70,11 +70,11 @@ def checkout(place: Path, base: Base) -> dict[str, Path]:
     return folders
 
 
-def alone(base: Base, folders: dict[str, Path]) -> dict[tuple[str, str], str]:
-    """The reference: (sha256's beginning, prompt) → answer, by transformers' own generate."""
+def reference_answers(base: Base, folders: dict[str, Path]) -> dict[tuple[str, str], str]:
+    """Return the reference answers of transformers' generate, by the start of the adapter's sha256 and the prompt."""
     from peft import PeftModel
 
-    said = {}
+    expected_answers = {}
     for version in ("base", *folders):
         loaded = base.load(training=False)
         model, mark, task = loaded.model, "", None
@@ -89,13 +89,13 @@ def alone(base: Base, folders: dict[str, Path]) -> dict[tuple[str, str], str]:
                     input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=TOKENS,
                     eos_token_id=stop_ids(loaded.tokenizer, model.generation_config), pad_token_id=0,
                 )  # fmt: skip
-            said[mark, text] = loaded.tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)
-    return said
+            expected_answers[mark, text] = loaded.tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)
+    return expected_answers
 
 
 @contextlib.contextmanager
 def server(place: Path) -> Iterator[int]:
-    """Run `bilora serve` there; yield its process id."""
+    """Run `bilora serve` in a folder; yield its process id."""
     command = [sys.executable, "-c", "from bilora.cli import main; main()", "serve", "--port", str(PORT)]
     process = subprocess.Popen(command, cwd=place, env={**os.environ, "PYTHONPATH": str(ROOT / "src")})
     try:
@@ -115,9 +115,9 @@ def server(place: Path) -> Iterator[int]:
 def ask(
     connection: HTTPConnection, model: str, text: str, *, stream: bool, leave: bool = False
 ) -> tuple[int, str, str]:
-    """Return status, the adapter's mark and the answer."""
+    """Send one request; return status, start of the adapter's sha256, and answer."""
     body = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": TOKENS, "stream": stream}
-    body["frequency_penalty"] = 0  # the reference has none, docstring's own settings do
+    body["frequency_penalty"] = 0  # as in the reference; the settings of docstring have one
     connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
     response = connection.getresponse()
     if leave:
@@ -128,12 +128,18 @@ def ask(
         return response.status, "", ""
     lines = data.decode().splitlines() if stream else [f"data: {data.decode()}"]
     events = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
-    said = [choice.get("delta") or choice.get("message") or {} for one in events for choice in one["choices"]]
-    return 200, events[0]["system_fingerprint"].partition("-")[2], "".join(one.get("content") or "" for one in said)
+    deltas = [choice.get("delta") or choice.get("message") or {} for one in events for choice in one["choices"]]
+    return (
+        200,
+        events[0]["system_fingerprint"].partition("-")[2],
+        "".join(one.get("content") or "" for one in deltas),
+    )
 
 
-def exact(place: Path, folders: dict[str, Path], said: dict[tuple[str, str], str], count: int, seed: int) -> int:
-    """Ask `count` times; return how many answers differ."""
+def count_wrong_answers(
+    place: Path, folders: dict[str, Path], expected_answers: dict[tuple[str, str], str], count: int, seed: int
+) -> int:
+    """Send `count` requests; return how many answers differ from the reference."""
     tally: Counter[str] = Counter()
     wrong: Counter[tuple[str, str, str]] = Counter()
     left = iter(range(count))
@@ -149,12 +155,12 @@ def exact(place: Path, folders: dict[str, Path], said: dict[tuple[str, str], str
             if chance.random() < 0.05:
                 ask(connection, model, text, stream=chance.random() < 0.5, leave=True)
             status, mark, answer = ask(connection, model, text, stream=chance.random() < 0.5)
-            right = status == 200 and said[mark, text] == answer
+            right = status == 200 and expected_answers[mark, text] == answer
             with lock:
                 tally["equal" if right else f"status {status}" if status != 200 else "DIFFERENT"] += 1
                 tally[f"by {model} {mark or 'base'}"] += 1
                 if not right:
-                    wrong[model, said.get((mark, text), ""), answer] += 1
+                    wrong[model, expected_answers.get((mark, text), ""), answer] += 1
 
     def replace() -> None:
         turn = 0
@@ -178,14 +184,14 @@ def exact(place: Path, folders: dict[str, Path], said: dict[tuple[str, str], str
     ended.set()
     replacing.join()
     seconds = time.perf_counter() - began
-    print(f"{count} requests in {seconds:.0f} s ({count / seconds:.0f} a second): {dict(sorted(tally.items()))}")
+    print(f"{count} requests in {seconds:.0f} s ({count / seconds:.0f} per second): {dict(sorted(tally.items()))}")
     for (model, expected, answer), times in wrong.items():
-        print(f"  {model}, {times} times: {answer!r} instead of {expected!r}")
+        print(f"  {model}, {times} times: {answer!r}, expected {expected!r}")
     return count - tally["equal"]
 
 
 def load(pid: int, clients: int, seconds: float) -> int:
-    """Ask from `clients` connections at once; return how many replies were errors other than 429."""
+    """Send requests from `clients` connections at once; return how many replies were errors other than 429."""
     status: Counter[str] = Counter()
     waits: list[float] = []
     memory: list[float] = []
@@ -221,8 +227,8 @@ def load(pid: int, clients: int, seconds: float) -> int:
     for thread in threads:
         thread.join()
     steps = statistics.quantiles(waits, n=100)
-    print(f"{clients} clients, {seconds:.0f} s: replies {dict(status)}, {len(waits) / seconds:.1f} answers a second")
-    print(f"  seconds to the whole answer: p50 {steps[49]:.2f}, p95 {steps[94]:.2f}, p99 {steps[98]:.2f}")
+    print(f"{clients} clients, {seconds:.0f} s: replies {dict(status)}, {len(waits) / seconds:.1f} answers per second")
+    print(f"  seconds to the complete answer: p50 {steps[49]:.2f}, p95 {steps[94]:.2f}, p99 {steps[98]:.2f}")
     half = len(memory) // 2
     print(f"  MiB: after 5 s {memory[min(5, half)]:.0f}, halfway {memory[half]:.0f}, at the end {memory[-1]:.0f}")
     return sum(count for name, count in status.items() if name not in ("200", "429"))
@@ -242,10 +248,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         folders = checkout(place, base)
-        said = alone(base, folders)
-        print(f"{len(said)} answers are known", flush=True)
+        expected_answers = reference_answers(base, folders)
+        print(f"{len(expected_answers)} reference answers", flush=True)
         with server(place) as pid:
-            wrong = exact(place, folders, said, options.requests, options.seed) if options.requests else 0
+            wrong = (
+                count_wrong_answers(place, folders, expected_answers, options.requests, options.seed)
+                if options.requests
+                else 0
+            )
             wrong += load(pid, options.clients, options.seconds) if options.seconds else 0
     raise SystemExit(1 if wrong else 0)
 

@@ -1,12 +1,11 @@
-"""What the profile's adapters reach over several seeds, on their own test splits and on data made by others.
+"""Scores of the profile's adapters over several seeds, on their own test splits and on MBPP and CodeXGLUE.
 
     python studies/adapters.py [--seeds 1 2 3] [--mbpp mbpp.jsonl] [--codexglue python-valid.jsonl.gz] [--card CARD]
 
-Each seed gets a copy of the checkout, the pipeline up to the evaluation, and, where files are given, a second
-evaluation of the same adapters: MBPP's official test split with its tests shown and hidden, and those rows of
-CodeXGLUE that the task's rules take and the base's context holds. Printed: the median over the seeds, the
-lowest and the highest; with --card they are also put at the end of the base's card. Nothing is chosen by these
-numbers.
+Each seed runs the pipeline up to `evaluate` in a copy of the checkout. Where files are given, the same adapters are
+evaluated again: on MBPP's official test split with tests shown and hidden, and on those rows of CodeXGLUE that pass
+the task's rules and fit into the base's context. It prints the median, the minimum and the maximum over the seeds;
+--card also writes them to the end of the base's card. No hyperparameter is selected by these numbers.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ from bilora.records import EvalRow, Sample
 from bilora.sources.kinds.files import Files, FilesSettings
 from bilora.storage import read_records, write_records
 from bilora.tasks import load_task
+from bilora.tracking.checkout import copy_checkout
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
 PROMPT_TOKENS = 850
-"""A prompt of so many leaves room for an answer in the base's 1,024 tokens."""
+"""Longest prompt that leaves enough of the base's 1,024 tokens for an answer."""
 SECTION = "## What adapters on it reach"
 Numbers = dict[str, tuple[int, float]]
-"""Of each line of the table: over how many rows, which may differ from seed to seed, and the mean."""
+"""Per line of the table: the number of rows, which may differ between seeds, and the mean."""
 
 
 def run(folder: Path, *command: str) -> None:
@@ -49,9 +48,9 @@ def run(folder: Path, *command: str) -> None:
 
 
 def means(data: str, rows: Iterable[EvalRow]) -> Iterator[tuple[str, tuple[int, float]]]:
-    """Yield the name and value of each mean: the headline by data set, tier and system, and who ended by itself.
+    """Yield name and value of each mean: the headline by dataset, tier and system, and the share that ended with EOS.
 
-    Last, where there are floors, how far above the best of them the adapter stands.
+    Last, if there are trivial answers, the adapter's difference to the best of them.
     """
     rows = list(rows)
     headline = load_task(rows[0].task).headline
@@ -74,10 +73,13 @@ def means(data: str, rows: Iterable[EvalRow]) -> Iterator[tuple[str, tuple[int, 
         yield f"| {' | '.join(name)} |", (len(found[name]), percent[name])
     if floors := [value for (where, _, system), value in percent.items() if where == data and system.startswith(FLOOR)]:
         own = data, headline, "adapter"
-        yield f"| {data} | {headline} | adapter less the best floor |", (len(found[own]), percent[own] - max(floors))
+        yield (
+            f"| {data} | {headline} | adapter minus the best trivial answer |",
+            (len(found[own]), percent[own] - max(floors)),
+        )
 
 
-def foreign(task: str, path: Path) -> list[Sample]:
+def foreign_samples(task: str, path: Path) -> list[Sample]:
     """Return the rows of a file as the task's samples; for MBPP its official test split."""
     source = FilesSettings(
         kind="files", paths=[str(path)], licence="per row", splits="mbpp" if task == "codegen" else "row"
@@ -86,7 +88,7 @@ def foreign(task: str, path: Path) -> list[Sample]:
     samples = [one for one in read if isinstance(one, Sample) and one.split in (None, "test")]
     tokenizer = Tokenizer.from_file(str(ROOT / "models/nano/tokenizer.json"))
     kept = [one for one in samples if len(tokenizer.encode(one.prompt).ids) <= PROMPT_TOKENS]
-    print(f"{path.name}: {len(kept)} of {len(read)} rows are asked", file=sys.stderr)
+    print(f"{path.name}: {len(kept)} of {len(read)} rows are evaluated", file=sys.stderr)
     return kept
 
 
@@ -101,7 +103,7 @@ def measured(folder: Path, seed: int, files: dict[str, Path]) -> Numbers:
         rows = Layout(folder).evaluation(task)
         found |= means(f"{task}, own test split", read_records(rows, EvalRow))
         if task in files:
-            samples = foreign(task, files[task])
+            samples = foreign_samples(task, files[task])
             write_records(Layout(folder).split(task, "test"), samples)
             hidden = re.sub(r"(?m)^  hidden_tests: \d+$", f"  hidden_tests: {len(samples)}", params.read_text("utf-8"))
             params.write_text(hidden, encoding="utf-8")
@@ -119,17 +121,15 @@ def table(seeds: Sequence[Numbers]) -> Iterator[str]:
         yield f"{name} {rows} | {statistics.median(values):.1f} | {min(values):.1f} | {max(values):.1f} |"
 
 
-def put_into(card: Path, lines: Sequence[str], seeds: Sequence[int]) -> None:
-    """Write the table as the card's last section, in place of an earlier one."""
+def write_to_card(card: Path, lines: Sequence[str], seeds: Sequence[int]) -> None:
+    """Write the table as the card's last section; replace an earlier one."""
     text = card.read_text(encoding="utf-8").partition(f"\n{SECTION}\n")[0]
     said = f"`python studies/adapters.py`, seeds {', '.join(map(str, seeds))}; percent, BLEU as CodeXGLUE counts it."
     card.write_text("\n".join((text, SECTION, said, "", *lines, "")), encoding="utf-8")
 
 
 def main() -> None:
-    """Print the table."""
-    from smoke import copy_checkout
-
+    """Run all seeds and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--mbpp", type=Path)
@@ -141,13 +141,13 @@ def main() -> None:
     found = []
     for seed in chosen.seeds:
         with tempfile.TemporaryDirectory(prefix="bilora-seed-") as name:
-            copy_checkout(Path(name), ROOT / "params.yaml")
+            copy_checkout(ROOT, Path(name), Path("params.yaml"))
             found.append(measured(Path(name), seed, given))
-            print(f"seed {seed}", *table(found[-1:]), sep="\n", file=sys.stderr)  # what is measured is not lost
+            print(f"seed {seed}", *table(found[-1:]), sep="\n", file=sys.stderr)  # kept if a later seed fails
     lines = "\n".join(table(found)).splitlines()
     print(*lines, sep="\n")
     if chosen.card:
-        put_into(chosen.card, lines, chosen.seeds)
+        write_to_card(chosen.card, lines, chosen.seeds)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How often the gate is right: simulated adapters of known quality, judged by the real gate.
+"""Error rates of the gate: simulated adapters of known quality, judged by the real gate.
 
     python studies/gate.py [--trials 200] [--seed 1]
 
-An item has a difficulty. A model of quality p solves the easiest share p of the items, except that an
-answer in `LUCK` is redrawn with chance p; so equal models differ on some items, as real ones do.
+Each item has a difficulty. A model of quality p passes the easiest share p of the items, except that a share `LUCK`
+of its answers is drawn again with probability p; so equal models differ on some items, as real ones do.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class World:
         ]
 
     def answers(self, quality: float) -> np.ndarray:
-        """Pass or fail of one new model on every item."""
+        """Draw pass or fail of one new model on every item."""
         n = len(self._difficulty)
         lucky = self._rng.random(n) < LUCK
         return np.where(lucky, self._rng.random(n) < quality, self._difficulty < quality).astype(float)
 
     def rows(self, answers: dict[str, np.ndarray], sha: str) -> list[EvalRow]:
-        """The rows of an evaluation, as the gate reads them."""
+        """Return the rows of an evaluation as the gate reads them."""
         return [self._row(sample, system, float(x), sha) for system, xs in answers.items()
                 for sample, x in zip(self._samples, xs, strict=True)]  # fmt: skip
 
@@ -66,14 +66,14 @@ SETTINGS = GateSettings(margin=MARGIN, min_samples=100, seed=1, draws=1000)
 def judged(
     world: World, new: np.ndarray, base: np.ndarray, incumbents: Incumbents | None, sha: str
 ) -> tuple[Verdict, BaselineEntry]:
-    """The gate's decision on a new model, and the entry that it would leave."""
+    """Return the gate's verdict on a new model, and the baseline entry of that model."""
     rows = world.rows({"t": new, "base": base}, sha)
     verdict = gate(GateInput("t", ["pass_at_1"], rows, sha, "k", incumbents), SETTINGS)
     return verdict, baseline_entry("t", ["pass_at_1"], rows, adapter_sha256=sha, key="k")
 
 
 def single(n: int, change: float, trials: int, seed: int) -> tuple[dict[str, int], int]:
-    """Outcomes of one candidate that is `change` better than the incumbent; how often a naive rule promotes it."""
+    """Count the outcomes of candidates that are `change` better than the incumbent, and a naive rule's promotions."""
     outcomes: dict[str, int] = {}
     naive = 0
     for trial in range(trials):
@@ -88,7 +88,7 @@ def single(n: int, change: float, trials: int, seed: int) -> tuple[dict[str, int
 
 
 def creep(n: int, seed: int) -> list[float]:
-    """True quality lost after a series of candidates, each a little worse than whoever is promoted then."""
+    """Return the true quality lost per chain of candidates, each slightly worse than the adapter promoted last."""
     lost = []
     for chain in range(CHAINS):
         world = World(n, seed * 200_003 + chain)
@@ -113,7 +113,7 @@ def main(arguments: Sequence[str]) -> None:
     chosen = parser.parse_args(arguments)
     world = World(100_000, chosen.seed)
     differ = np.mean(world.answers(INCUMBENT) != world.answers(INCUMBENT))
-    print(f"seed {chosen.seed}, {chosen.trials} trials a row, margin {MARGIN:g}, incumbent passes {INCUMBENT:.0%};")
+    print(f"seed {chosen.seed}, {chosen.trials} trials per row, margin {MARGIN:g}, incumbent passes {INCUMBENT:.0%};")
     print(f"equal models differ on {differ:.1%} of the items")
     print(f"| n | true change | pass | inconclusive | regressed | naive rule, n = {NAIVE_N} |")
     print("|---:|---:|---:|---:|---:|---:|")

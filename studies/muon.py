@@ -1,4 +1,4 @@
-"""One step of our Muon beside torch.optim.Muon's, on the matrices of the embedded base.
+"""Time per step of bilora's Muon and of torch.optim.Muon, on the matrices of the embedded base.
 
 python studies/muon.py [--model models/nano] [--rounds 9]
 """

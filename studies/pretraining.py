@@ -1,12 +1,12 @@
-"""What a recipe of the embedded base gives: bits per byte on text that it never read.
+"""Ablations of the embedded base's recipe: bits per byte on held-out text.
 
-    python studies/pretraining.py RECIPE --shipped             # the model folder's own numbers, beside xz and a 5-gram
+    python studies/pretraining.py RECIPE --shipped             # the shipped model, xz and a 5-gram
     python studies/pretraining.py RECIPE --tokens 1200000 same layers=6 fill_ins=0.1 hidden=320,intermediate=880 ...
 
-Each variant is the recipe with these values changed, trained from scratch on as many tokens as cost the operations
-that --tokens cost the recipe itself. Measured are the held-out packages; the summary of each documented function
-there, after the function; and the code of exercises whose compositions were never seen, after their statement.
-Bytes that are only read are not counted.
+Each variant is the recipe with these values changed, trained from scratch with as many floating-point operations as
+--tokens cost the recipe itself. Measured are the held-out packages; the summary of each documented function in them,
+given the function; and the code of exercises with held-out compositions, given their statement. Bytes of the given
+text are not counted.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Pair = tuple[str, str]
 
 
 def summaries(recipe: Pretraining) -> list[Pair]:
-    """Documented functions of the held-out packages, and their summaries."""
+    """Return documented functions of the held-out packages with their summaries."""
     found = [
         (f"{bare}\n\n# Summary:", f" {summary}\n")
         for name in sorted(recipe.corpus.held_out, key=str.lower)
@@ -57,7 +57,7 @@ def summaries(recipe: Pretraining) -> list[Pair]:
 
 
 def programs(recipe: Pretraining) -> list[Pair]:
-    """Statements of exercises of unseen compositions, and their code, named as the recipe names its own."""
+    """Return statements of exercises with held-out compositions and their code, named as in the corpus."""
     names = recipe.corpus.exercise_names
     rows = itertools.chain.from_iterable(
         itertools.islice(generate_exercises(tier, None, SEED, only="validation", names=names), PAIRS // 2)
@@ -66,8 +66,8 @@ def programs(recipe: Pretraining) -> list[Pair]:
     return [(f"# {row.text}\n", f"{row.code}\n") for row in rows]
 
 
-def after(model: Any, tokenizer: Any, pairs: Sequence[Pair]) -> float:
-    """Mean bits a byte of the second texts, each read after its first."""
+def conditional_bits(model: Any, tokenizer: Any, pairs: Sequence[Pair]) -> float:
+    """Return the mean bits per byte of the second texts, each given its first."""
     import torch
 
     bits = size = 0.0
@@ -83,8 +83,8 @@ def after(model: Any, tokenizer: Any, pairs: Sequence[Pair]) -> float:
     return bits / size
 
 
-def copied(recipe: Pretraining, documents: Sequence[Document]) -> str:
-    """Say how many documented functions of the held-out packages share more than half of their runs of words."""
+def copied_functions(recipe: Pretraining, documents: Sequence[Document]) -> str:
+    """Report how many held-out functions share more than half of their word n-grams with the corpus."""
     held_out = [
         own
         for name in recipe.corpus.held_out
@@ -95,12 +95,12 @@ def copied(recipe: Pretraining, documents: Sequence[Document]) -> str:
     asked = frozenset[str]().union(*held_out)
     read = {gram for text in documents if isinstance(text, str) for gram in ngrams(text, RUN) & asked}
     near = sum(len(own & read) > len(own) / 2 for own in held_out)
-    return f"{near} of {len(held_out):,} held-out functions share over half of their {RUN}-grams with what was read"
+    return f"{near} of {len(held_out):,} held-out functions share over half of their {RUN}-grams with the corpus"
 
 
-def leaked(recipe: Pretraining, documents: Sequence[Document]) -> str:
-    """Say how many exercises of unseen compositions, written as the corpus writes its own, stand in the documents."""
-    marks = ' #"'  # of a comment or a docstring
+def leaked_exercises(recipe: Pretraining, documents: Sequence[Document]) -> str:
+    """Report how many exercises with held-out compositions, written as in the corpus, the documents contain."""
+    marks = ' #"'  # around a comment or a docstring
     names = recipe.corpus.exercise_names
     unseen: dict[str, list[set[str]]] = defaultdict(list)
     for tier, split in itertools.product(recipe.corpus.exercises, ("validation", "test")):
@@ -110,11 +110,11 @@ def leaked(recipe: Pretraining, documents: Sequence[Document]) -> str:
     for text in documents:
         lines = set(text.splitlines()) if isinstance(text, str) else set()
         read += any(code <= lines for line in lines for code in unseen.get(line.strip(marks), ()))
-    return f"{read} of {sum(map(len, unseen.values())):,} exercises of unseen compositions were read"
+    return f"{read} of {sum(map(len, unseen.values())):,} exercises with held-out compositions are in the corpus"
 
 
 def ngram_bits(known: bytes, text: bytes) -> float:
-    """Bits a byte of `text` by a byte 5-gram counted on `known`; Witten & Bell 1991, interpolated down to uniform."""
+    """Return bits per byte of `text` by a byte 5-gram of `known` (Witten & Bell 1991, interpolated down to uniform)."""
     chance = np.full(len(text), 1 / 256)
     for order in range(1, ORDER + 1):
         seen, times = np.unique(_grams(known, order), return_counts=True)
@@ -143,7 +143,7 @@ def _looked_up(keys: Any, values: Any, asked: Any) -> Any:
 
 
 def changed(recipe: Pretraining, variant: str, tokens: int) -> Pretraining:
-    """Return the recipe with a variant's values, read as YAML, each put where the recipe has its name."""
+    """Return the recipe with a variant's values, read as YAML, in the section that has their name."""
     data = recipe.model_dump() | {"tokens": tokens}
     places = [data["architecture"], data["corpus"]["shares"], data["corpus"]["exercises"], data]
     for change in filter(None, variant.split(",")) if variant != "same" else ():
@@ -156,7 +156,7 @@ def changed(recipe: Pretraining, variant: str, tokens: int) -> Pretraining:
 
 
 def trials(recipe: Pretraining, variants: Sequence[str], tokens: int, packages: Path | None) -> Iterator[str]:
-    """Yield a row of the table for each variant."""
+    """Yield the rows of the table, one per variant."""
     yield "| variant | parameters | tokens | tokens/s | packages | summaries | exercises |"
     yield "|---|---:|---:|---:|---:|---:|---:|"
 
@@ -177,7 +177,10 @@ def trials(recipe: Pretraining, variants: Sequence[str], tokens: int, packages: 
         with tempfile.TemporaryDirectory() as work:
             done = pretrain(own, tokenizer, packed, seed=SEED, work=Path(work), log=lambda _: None)
         model = done.model.eval()
-        bits = [bits_per_byte(model, tokenizer, held_out, own.sequence), *(after(model, tokenizer, p) for p in pairs)]
+        bits = [
+            bits_per_byte(model, tokenizer, held_out, own.sequence),
+            *(conditional_bits(model, tokenizer, p) for p in pairs),
+        ]
         size = sum(parameter.numel() for parameter in model.parameters())
         yield (
             f"| {variant} | {size:,} | {done.tokens:,} | {done.tokens / done.seconds:,.0f} | "
@@ -187,7 +190,7 @@ def trials(recipe: Pretraining, variants: Sequence[str], tokens: int, packages: 
 
 
 def shipped(recipe: Pretraining, folder: Path, packages: Path | None) -> Iterator[str]:
-    """Yield the shipped model's numbers, and a compressor's and a 5-gram's on the same bytes."""
+    """Yield the shipped model's numbers, and those of xz and a 5-gram on the same bytes."""
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
@@ -196,18 +199,18 @@ def shipped(recipe: Pretraining, folder: Path, packages: Path | None) -> Iterato
     documents, _ = build_corpus(recipe.corpus, SEED, packages)
     known = "\n".join(one for one in documents if isinstance(one, str)).encode()
     data = text.encode()
-    yield f"held-out packages, {len(data):,} bytes; bits a byte:"
+    yield f"held-out packages, {len(data):,} bytes; bits per byte:"
     yield f"  {folder.name:8} {bits_per_byte(model, tokenizer, text, recipe.sequence):.3f}"
-    yield f"  {ORDER}-gram   {ngram_bits(known, data):.3f}  of bytes, counted on the {len(known):,} bytes of the corpus"
+    yield f"  {ORDER}-gram   {ngram_bits(known, data):.3f}  over bytes, of the corpus of {len(known):,} bytes"
     yield f"  xz -9    {len(lzma.compress(data, preset=9)) * 8 / len(data):.3f}"
-    yield copied(recipe, documents)
-    yield leaked(recipe, documents)
-    yield f"summaries {after(model, tokenizer, summaries(recipe)):.3f}"
-    yield f"exercises {after(model, tokenizer, programs(recipe)):.3f}"
+    yield copied_functions(recipe, documents)
+    yield leaked_exercises(recipe, documents)
+    yield f"summaries {conditional_bits(model, tokenizer, summaries(recipe)):.3f}"
+    yield f"exercises {conditional_bits(model, tokenizer, programs(recipe)):.3f}"
 
 
 def main() -> None:
-    """Print the table."""
+    """Run the variants, or the shipped model, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", type=Path)
     parser.add_argument("variants", nargs="*")

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.cast import Cast, made_cast
-from support.checkout import ROOT, copied_checkout, shell_in
+from support.checkouts import ROOT, shell_in, smoke_checkout
 from support.loopback import Server, serving
 from support.loopback_hub import Hub, serving_hub
-from support.real_data import real_file
+from support.sample_adapters import SampleAdapters, make_sample_adapters
+from support.shared_data import shared_file
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -25,7 +25,7 @@ def pytest_xdist_auto_num_workers() -> int:
 @pytest.fixture(scope="session")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout whose loop has run to the gate on the smoke profile. Tests leave it as they found it."""
-    folder = copied_checkout(tmp_path_factory.mktemp("loop") / "checkout")
+    folder = smoke_checkout(tmp_path_factory.mktemp("loop") / "checkout")
     shell_in(folder)("dvc", "repro", "evaluate")
     shell_in(folder)("bilora", "benchmark", check=False)
     return folder
@@ -34,14 +34,14 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def adapted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout on the smoke profile with adapters that nobody trained. Tests leave it as they found it."""
-    from support.lora import made_adapter
+    from support.random_adapters import write_random_adapter
 
     from bilora.bases.kinds.folder import FolderBase
 
-    folder = copied_checkout(tmp_path_factory.mktemp("adapted") / "checkout")
+    folder = smoke_checkout(tmp_path_factory.mktemp("adapted") / "checkout")
     with contextlib.chdir(folder):  # params.yaml names the base by its place in the checkout
         for seed, (name, targets) in enumerate({"codegen": "qkv_proj", "docstring": "down_proj"}.items()):
-            made_adapter(Path("adapters") / name, FolderBase.at("models/smoke"), [targets], seed=seed)
+            write_random_adapter(Path("adapters") / name, FolderBase.at("models/smoke"), [targets], seed=seed)
     return folder
 
 
@@ -89,12 +89,12 @@ def phi3(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
     folder = tmp_path_factory.mktemp("phi3")
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        (folder / name).write_bytes(real_file(f"phi3-tokenizer/{name}").read_bytes())
+        (folder / name).write_bytes(shared_file(f"phi3-tokenizer/{name}").read_bytes())
     (folder / "config.json").write_text('{"model_type": "phi3"}', encoding="utf-8")
     return FolderBase.at(folder).tokenizer()
 
 
 @pytest.fixture(scope="session")
-def cast(tmp_path_factory: pytest.TempPathFactory) -> Cast:
-    """Adapters of the smoke base, and what each says when asked alone."""
-    return made_cast(tmp_path_factory.mktemp("cast"))
+def sample_adapters(tmp_path_factory: pytest.TempPathFactory) -> SampleAdapters:
+    """Small adapters of the smoke base, and the reference answers of each."""
+    return make_sample_adapters(tmp_path_factory.mktemp("sample_adapters"))

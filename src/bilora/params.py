@@ -17,6 +17,7 @@ from bilora.requests import SamplingParams
 
 PARAMS_FILE = Path("params.yaml")
 
+
 def _no_old_base(entry: object) -> object:
     """Refuse a base without a kind, as it was written before there were kinds, and show the entry to write instead."""
     if isinstance(entry, dict) and "kind" not in entry and "id" in entry:

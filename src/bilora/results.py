@@ -137,10 +137,10 @@ class BaselineEntry(Record):
         """Return the headline's scores without the unscored samples."""
         return [value for value in self.scores.get(self.metric, {}).values() if value is not None]
 
-    def mean(self) -> float:
-        """Return the headline's mean; 0 where nothing was scored."""
+    def mean(self) -> float | None:
+        """Return the headline's mean; None where nothing was scored."""
         values = self.scored_values()
-        return sum(values) / len(values) if values else 0.0
+        return sum(values) / len(values) if values else None
 
 
 class TaskResults(Record):

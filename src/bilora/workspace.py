@@ -14,13 +14,12 @@ from bilora.errors import BadData, OtherBase, ParamsError
 from bilora.layout import Layout
 from bilora.params import Params, TaskParams, read_params
 from bilora.protocols import ProgressBars, no_bar
-from bilora.storage import read_json, read_record, read_records, require_file, sha256_file
+from bilora.storage import read_record, read_records, require_file, sha256_file
 
 if TYPE_CHECKING:
     from bilora.bases.base import Base
     from bilora.data.training_rows import TrainingRows
-    from bilora.inference.engine import BatchedEngine
-    from bilora.inference.torch.lora import Adapter
+    from bilora.inference.engines import LocalEngine
     from bilora.protocols import Engine, Hub, Judge, Source
     from bilora.records import Sample
     from bilora.sandbox import ProcessSandbox
@@ -81,30 +80,16 @@ class Workspace(Layout):
 
     def source(self, name: str) -> Source:
         """Build the source of a task's rows."""
-        from bilora.sources import build_source
+        from bilora.sources.source import build_source
 
         chosen, task = self.task(name)
         return build_source(chosen.source, seed=self.params.seed, forms=task.forms, root=self.root)
 
     def curated_samples(self, task: Task) -> list[Sample]:
         """Read the curated evaluation samples of one task; a task may have none."""
-        from bilora.records import Drop
+        from bilora.data.curated import read_curated
 
-        path = self.root / self.params.benchmark.eval_dataset
-        document = read_json(path)
-        rows = document.get("samples") if isinstance(document, dict) else None
-        if not isinstance(rows, list):
-            raise BadData(path, "must be an object with a list `samples`.")
-        samples = []
-        for number, row in enumerate(rows):
-            if not isinstance(row, dict) or "task" not in row:
-                raise BadData(path, f"samples[{number}] must be an object that names its `task`.")
-            if row["task"] == task.name:
-                sample = task.sample(row)
-                if isinstance(sample, Drop):
-                    raise BadData(path, f"samples[{number}] is refused by rule {sample.rule!r} ({sample.detail}).")
-                samples.append(sample)
-        return samples
+        return read_curated(self.root / self.params.benchmark.eval_dataset, task)
 
     def split_samples(self, task: str, name: str) -> list[Sample]:
         """Read one split of one task."""
@@ -196,29 +181,21 @@ class Workspace(Layout):
         batch_size: int,
         max_waiting: int | None = None,
         bars: ProgressBars = no_bar,
-    ) -> BatchedEngine[Adapter]:
+    ) -> LocalEngine:
         """Load the base with these adapters (task name → folder) into the engine that `inference.engine` names."""
+        from bilora.inference.engines import EngineOptions, load_local_engine
         from bilora.library_logs import silence_libraries
 
         silence_libraries()
         chosen = self.params.inference
-        if chosen.quantization is None:
-            from bilora.inference.torch.engine import TorchEngine
-            from bilora.inference.torch.loading import load_for_inference
-
-            loaded = load_for_inference(self.base())
-            return TorchEngine(loaded, adapters, batch_size=batch_size, max_waiting=max_waiting)
-        from bilora.inference.llamacpp.engine import LlamaEngine
-
-        return LlamaEngine(  # type: ignore[return-value]
-            self.base(),
-            chosen.quantization,
-            adapters,
+        options = EngineOptions(
             batch_size=batch_size,
             max_waiting=max_waiting,
+            quantization=chosen.quantization,
             cache=self.cache("gguf"),
-            shown=bars,
+            progress_bars=bars,
         )
+        return load_local_engine(chosen.engine, self.base(), adapters, options)
 
     @contextmanager
     def training_context(self, name: str, rows: TrainingRows, *, on_step: OnStep) -> Iterator[TrainingContext]:
@@ -303,24 +280,6 @@ class Workspace(Layout):
 
         Without a token, what was meant for the Hugging Face hub goes into the folder hub/ instead.
         """
-        from bilora import outside as kinds
-        from bilora.publishing.local_hub import LocalHub
+        from bilora.publishing.hubs import open_hub
 
-        match self.params.hub:
-            case kinds.HubRepositorySettings(id=repo_id, private=private):
-                from bilora.hub.token import hub_token
-
-                if (token := hub_token()) is None:
-                    return LocalHub(self.hub), None
-                from bilora.hub.client import connect
-                from bilora.hub.repository import Repository
-                from bilora.publishing.hub_repositories import HubRepositories
-
-                api = connect(token)
-                return HubRepositories(lambda name: Repository(api, name, private=private), repo_id), repo_id
-            case kinds.LocalHubSettings() as chosen:
-                return LocalHub(self.root / chosen.path), None
-            case kinds.UrlHubSettings() as chosen:
-                from bilora.publishing.url_hub import UrlHub
-
-                return UrlHub(chosen.url), None
+        return open_hub(self.params.hub, root=self.root, without_token=self.hub)

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from support.checkout import change_task, environment_of
+from support.checkouts import change_task, environment_of
 from support.chromium import CHROMIUM
 
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")

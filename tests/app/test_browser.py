@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.checkout import change_task, shell_in
+from support.checkouts import change_task, shell_in
 from support.chromium import BROWSER
 
-from bilora.app.conversation import MAX_CHARS
+from bilora.app.conversation import MAX_QUESTION_CHARS
 
 pytestmark = [pytest.mark.slow, *BROWSER]
 CODE, FUNCTION = "What should the code do?", "Your function"
@@ -154,7 +154,7 @@ def test_a_function_is_explained_and_the_change_is_shown(page: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("x" * 100_000, f"at most {MAX_CHARS:,} can be asked about"),
+        ("x" * 100_000, f"at most {MAX_QUESTION_CHARS:,} can be asked about"),
         ("\0\1\2", "holds binary data"),
         ("", "Type something"),
     ],

@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from typing import Literal
 
 import pytest
+from support.fakes import FakeEngine
 
-from bilora.app.conversation import MAX_CHARS, Answer, Turn, answering, difference, plain, problem
+from bilora.app.conversation import (
+    MAX_QUESTION_CHARS,
+    Answer,
+    UserQuestion,
+    escape_markdown,
+    question_problem,
+    stream_answer,
+    unified_diff,
+)
 from bilora.errors import Unreachable
 from bilora.params import Generation
 from bilora.records import Completion
-from bilora.requests import Request
 from bilora.tasks.codegen import TASK
 
 
-class Engine:
-    def __init__(self, *pieces: str, error: Exception | None = None) -> None:
-        self.pieces, self.error = pieces, error
-        self.asked: list[tuple[str, Request]] = []
-        self.closed = False
-
-    def stream(self, system: str, request: Request) -> Generator[str, None, Completion]:
-        self.asked.append((system, request))
-        try:
-            yield from self.pieces
-            if self.error:
-                raise self.error
-        finally:
-            self.closed = True
-        return Completion(
-            sample_id=request.sample_id, system=system, text="".join(self.pieces),
-            prompt_tokens=5, output_tokens=8, latency_s=2.0, finish="stop",
-        )  # fmt: skip
-
-
 @pytest.fixture
-def turn() -> Turn:
-    return Turn(
+def turn() -> UserQuestion:
+    return UserQuestion(
         "codegen", " Add. ", TASK.ask(" Add. "), Generation(max_new_tokens=64, batch_size=1, frequency_penalty=0.5)
     )
 
@@ -47,12 +34,12 @@ def answer() -> Answer:
     return Answer("g1", "codegen", "a" * 64, "b" * 40)
 
 
-def test_the_answer_grows_and_is_asked_as_everywhere(turn: Turn, answer: Answer) -> None:
-    engine = Engine("```python\n", "def f():\n", "    pass\n```")
-    assert list(answering(engine, TASK, turn, answer)) == ["", "def f():", "def f():\n    pass"]
-    assert answer.made is not None and answer.state == ""
+def test_the_answer_grows_and_is_asked_as_everywhere(turn: UserQuestion, answer: Answer) -> None:
+    engine = FakeEngine("```python\n", "def f():\n", "    pass\n```")
+    assert list(stream_answer(engine, TASK, turn, answer)) == ["", "def f():", "def f():\n    pass"]
+    assert answer.completion is not None and answer.ending == ""
     assert answer.facts == "8 tokens · 2.00 s · 4 tokens/s · adapter aaaaaaaaaaaa"
-    ((system, request),) = engine.asked
+    ((system, request),) = engine.requests
     assert system == "codegen" and request.messages == TASK.messages("Add.")
     assert (request.sampling.max_tokens, request.sampling.temperature, request.sampling.frequency_penalty) == (
         64,
@@ -62,25 +49,25 @@ def test_the_answer_grows_and_is_asked_as_everywhere(turn: Turn, answer: Answer)
 
 
 def test_unknown_counts_are_left_out_and_a_withheld_answer_says_why(answer: Answer) -> None:
-    answer.made = Completion(
+    answer.completion = Completion(
         sample_id="g1", system="codegen", text="", prompt_tokens=None, output_tokens=None, latency_s=2.0,
         finish="error", reason="the server withheld the answer",
     )  # fmt: skip
     assert answer.facts == "2.00 s · adapter aaaaaaaaaaaa · the server withheld the answer"
 
 
-def test_what_was_stopped_is_kept_and_the_stream_closed(turn: Turn, answer: Answer) -> None:
-    engine = Engine("one ", "two ", "three")
-    stream = answering(engine, TASK, turn, answer)
+def test_what_was_stopped_is_kept_and_the_stream_closed(turn: UserQuestion, answer: Answer) -> None:
+    engine = FakeEngine("one ", "two ", "three")
+    stream = stream_answer(engine, TASK, turn, answer)
     next(stream)
     stream.close()
-    assert (answer.text, answer.made, answer.state, engine.closed) == ("one ", None, "stopped by you", True)
+    assert (answer.text, answer.completion, answer.ending, engine.closed) == ("one ", None, "stopped by you", True)
 
 
-def test_a_failure_keeps_what_came_before(turn: Turn, answer: Answer) -> None:
+def test_a_failure_keeps_what_came_before(turn: UserQuestion, answer: Answer) -> None:
     with pytest.raises(Unreachable):
-        list(answering(Engine("half", error=Unreachable("gone")), TASK, turn, answer))
-    assert answer.text == "half" and answer.made is None
+        list(stream_answer(FakeEngine("half", error=Unreachable("gone")), TASK, turn, answer))
+    assert answer.text == "half" and answer.completion is None
 
 
 @pytest.mark.parametrize(
@@ -88,26 +75,26 @@ def test_a_failure_keeps_what_came_before(turn: Turn, answer: Answer) -> None:
     [
         ("", "Type something"),
         ("  \n", "Type something"),
-        ("x" * (MAX_CHARS + 1), "20,001 characters"),
+        ("x" * (MAX_QUESTION_CHARS + 1), "20,001 characters"),
         ("a\0b", "binary"),
     ],
 )
 def test_what_cannot_be_asked_is_told(typed: str, said: str) -> None:
-    assert said in problem(typed)
+    assert said in question_problem(typed)
 
 
 def test_what_can_be_asked_is_no_problem() -> None:
-    assert problem("x" * MAX_CHARS) == ""
+    assert question_problem("x" * MAX_QUESTION_CHARS) == ""
 
 
 def test_the_difference_shows_the_new_line() -> None:
-    shown = difference("def f():\n    return 1", 'def f():\n    """One."""\n    return 1')
+    shown = unified_diff("def f():\n    return 1", 'def f():\n    """One."""\n    return 1')
     assert '+    """One."""' in shown and "-" not in shown.splitlines()[3]
-    assert difference("same", "same") == ""
+    assert unified_diff("same", "same") == ""
 
 
 def test_a_server_s_words_are_no_markup() -> None:
-    drawn = plain("![x](http://elsewhere/x.png) <b>`$y$`</b> and plain words, with a comma.")
+    drawn = escape_markdown("![x](http://elsewhere/x.png) <b>`$y$`</b> and plain words, with a comma.")
     assert drawn.startswith("\\!\\[x\\]\\(http://elsewhere/x.png\\) \\<b\\>\\`\\$y\\$\\`")
     assert drawn.endswith("and plain words, with a comma.")
 
@@ -121,20 +108,8 @@ def test_a_server_s_words_are_no_markup() -> None:
     ],
 )
 def test_an_answer_that_was_cut_off_says_by_what(
-    turn: Turn, answer: Answer, finish: Literal["stop", "length"], tokens: int, state: str
+    turn: UserQuestion, answer: Answer, finish: Literal["stop", "length"], tokens: int, state: str
 ) -> None:
-    class Short:
-        def stream(self, system: str, request: Request) -> Generator[str, None, Completion]:
-            yield "x"
-            return Completion(
-                sample_id="s",
-                system=system,
-                text="x",
-                prompt_tokens=9,
-                output_tokens=tokens,
-                latency_s=1.0,
-                finish=finish,
-            )
-
-    list(answering(Short(), TASK, turn, answer))
-    assert answer.state == state
+    engine = FakeEngine("x", output_tokens=tokens, finish=finish)
+    list(stream_answer(engine, TASK, turn, answer))
+    assert answer.ending == state

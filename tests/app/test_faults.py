@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
-from support.checkout import ROOT
+from support.checkouts import ROOT
 from support.loopback import Reply, Server
 
 from bilora.storage import sha256_tree

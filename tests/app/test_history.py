@@ -9,16 +9,16 @@ from streamlit.testing.v1 import AppTest
 def history(typed: str, text: str) -> None:
     import streamlit as st
 
-    from bilora.app.conversation import Answer, Turn
-    from bilora.app.page import show_history
+    from bilora.app.conversation import Answer, UserQuestion
+    from bilora.app.page import draw_history
     from bilora.params import Generation
     from bilora.tasks import load_task
 
     task = load_task("docstring")
-    turn = Turn("docstring", typed, task.ask(typed), Generation(max_new_tokens=8, batch_size=1))
-    turn.answers.append(Answer("g1", "docstring", "a" * 64, "b" * 40, text=text))
-    st.session_state["history"] = [turn]
-    show_history({"docstring": task}, lambda turn, answer, given: "")
+    question = UserQuestion("docstring", typed, task.ask(typed), Generation(max_new_tokens=8, batch_size=1))
+    question.answers.append(Answer("g1", "docstring", "a" * 64, "b" * 40, text=text))
+    st.session_state["history"] = [question]
+    draw_history({"docstring": task}, lambda question, answer, entered: "")
 
 
 def page(typed: str, text: str) -> AppTest:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
-from support.checkout import ROOT
+from support.checkouts import ROOT
 
 from bilora.feedback.compact import compact
 from bilora.feedback.database import OutboxFault

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.checkout import change_task, shell_in
+from support.checkouts import change_task, shell_in
 from support.chromium import BROWSER
 
 from bilora.storage import adapter_sha256

@@ -1,4 +1,4 @@
-"""The house rules that no type checker sees."""
+"""The project's rules that no type checker sees."""
 
 from __future__ import annotations
 
@@ -7,32 +7,33 @@ import re
 import subprocess
 import sysconfig
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "bilora"
-MODULES = sorted(PACKAGE.rglob("*.py"))
 MAY_PRINT = {"cli", "sandbox"}
 MACHINE_PATH = re.compile(r"(?<![\w.~-])/(?:home|Users|root|work)/[\w.-]")
 """A container's own paths (hf_space/Dockerfile) are no machine's."""
 
 
-def name(module: Path) -> str:
-    return module.relative_to(PACKAGE).as_posix()
+@pytest.fixture(scope="module")
+def modules() -> dict[str, str]:
+    """The text of every module of the package, by its path in the package."""
+    return {
+        path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))
+    }
 
 
-def room(module: Path) -> str:
-    return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-def nodes(module: Path) -> list[ast.AST]:
-    return list(ast.walk(ast.parse(module.read_text(encoding="utf-8"))))
+def top(module: str) -> str:
+    """Return the top-level package or module that a module belongs to."""
+    return module.partition("/")[0].removesuffix(".py")
 
 
 def repository_files() -> list[Path]:
-    """Every file that is or could be committed: what git does not ignore."""
+    """Return every file that is or could be committed: what git does not ignore."""
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -57,41 +58,50 @@ def test_imports_only_point_downward() -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_every_room_stands_on_a_floor() -> None:
+def test_every_package_is_in_a_layer(modules: dict[str, str]) -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    (floors,) = settings["tool"]["importlinter"]["contracts"]
-    placed = {name.strip() for floor in floors["layers"] for name in floor.split("|")}
-    assert {f"bilora.{room(module)}" for module in MODULES} - {"bilora.__init__"} <= placed
+    (contract,) = settings["tool"]["importlinter"]["contracts"]
+    placed = {name.strip() for layer in contract["layers"] for name in layer.split("|")}
+    packages = {f"bilora.{top(module)}" for module in modules} - {"bilora.__init__"}
+    assert packages <= placed, f"in no layer of pyproject.toml: {', '.join(sorted(packages - placed))}"
 
 
-@pytest.mark.parametrize("module", [path for path in MODULES if room(path) not in MAY_PRINT], ids=name)
-def test_rooms_neither_print_nor_evaluate(module: Path) -> None:
-    calls = [node.func for node in nodes(module) if isinstance(node, ast.Call)]
-    called = {function.id for function in calls if isinstance(function, ast.Name)}
-    assert not called & {"print", "eval"}
+def test_only_cli_and_sandbox_print_or_evaluate(modules: dict[str, str]) -> None:
+    offenders = [
+        f"{module}:{line}"
+        for module, text in modules.items()
+        if top(module) not in MAY_PRINT
+        for line in printing(ast.parse(text))
+    ]
+    assert not offenders, f"calls print or eval: {', '.join(offenders)}"
 
 
-@pytest.mark.parametrize("module", MODULES, ids=name)
-def test_no_code_of_a_model_repository_is_trusted(module: Path) -> None:
-    values: list[ast.expr] = []
-    for node in nodes(module):
+def printing(tree: ast.Module) -> Iterator[int]:
+    """Yield the lines that call `print` or `eval`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"print", "eval"}:
+            yield node.lineno
+
+
+def test_no_code_of_a_model_repository_is_trusted(modules: dict[str, str]) -> None:
+    offenders = [f"{module}:{line}" for module, text in modules.items() for line in trusting(ast.parse(text))]
+    assert not offenders, f"trust_remote_code is anything but False: {', '.join(offenders)}"
+
+
+def trusting(tree: ast.Module) -> Iterator[int]:
+    """Yield the lines that set `trust_remote_code`, as a keyword or in a dictionary, to anything but False."""
+    for node in ast.walk(tree):
+        values: list[ast.expr] = []
         if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
-            values.append(node.value)
-        if isinstance(node, ast.Dict):
+            values = [node.value]
+        elif isinstance(node, ast.Dict):
             pairs = zip(node.keys, node.values, strict=True)
-            values += [
-                value for key, value in pairs if isinstance(key, ast.Constant) and key.value == "trust_remote_code"
-            ]
-    assert all(isinstance(value, ast.Constant) and value.value is False for value in values)
-
-
-@pytest.mark.parametrize("module", MODULES, ids=name)
-def test_modules_stay_small(module: Path) -> None:
-    assert len(module.read_text(encoding="utf-8").splitlines()) < 320
+            values = [value for key, value in pairs if getattr(key, "value", None) == "trust_remote_code"]
+        yield from (value.lineno for value in values if not (isinstance(value, ast.Constant) and value.value is False))
 
 
 def test_no_file_names_a_path_of_somebodys_machine() -> None:
-    found = []
+    offenders = []
     for path in repository_files():
         if path.name == "Dockerfile":
             continue
@@ -100,8 +110,8 @@ def test_no_file_names_a_path_of_somebodys_machine() -> None:
             continue
         for number, line in enumerate(data.decode("utf-8", errors="replace").splitlines(), start=1):
             if MACHINE_PATH.search(line):
-                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}")
-    assert not found, "\n".join(found)
+                offenders.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}")
+    assert not offenders, "\n".join(offenders)
 
 
 def test_params_is_the_nano_profile() -> None:

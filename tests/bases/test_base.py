@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from support.checkout import ROOT
+from support.checkouts import ROOT
 
 from bilora.bases import base as module
 from bilora.bases.base import Base, open_base
 from bilora.bases.kinds.folder import FolderBase, FolderSettings
 from bilora.bases.kinds.hub import HubBase, HubSettings
 from bilora.errors import BadData, BiloraError, Unreachable
-from bilora.inference.torch import packed_linear
+from bilora.inference.torch import cpu_tuning
 from bilora.inference.torch.loading import load_for_inference
 
 SMOKE = FolderBase.at(ROOT / "models" / "smoke")
@@ -98,7 +98,7 @@ def test_without_a_generation_config_the_configuration_says_where_to_stop(tmp_pa
 
 
 def test_a_loaded_base_names_precision_and_packing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed_linear, "_few", lambda _: 16)
+    monkeypatch.setattr(cpu_tuning, "_best_max_packed_rows", lambda _: 16)
     assert SMOKE.load(training=True).mode == "cpu, float32"
     half = FolderBase.at(SMOKE.path, dtype="bfloat16")
     assert half.load(training=False).mode == "cpu, bfloat16" and half.load(training=False).model.dtype == torch.bfloat16

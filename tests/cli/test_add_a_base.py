@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from support.checkout import ROOT, copied_checkout, shell_in
+from support.checkouts import ROOT, shell_in, smoke_checkout
 
 from bilora.bases.kinds.folder import FolderBase
 from bilora.records import Sample
@@ -30,7 +30,7 @@ def block(language: str) -> str:
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout on the smoke profile with the guide's kind and entry, and the smoke base in a ZIP file only."""
-    folder = copied_checkout(tmp_path_factory.mktemp("archive") / "checkout")
+    folder = smoke_checkout(tmp_path_factory.mktemp("archive") / "checkout")
     (folder / "src" / "bilora" / "bases" / "kinds" / "archive.py").write_text(block("python"), encoding="utf-8")
     params = folder / "params.yaml"
     entry = "base: {kind: folder, path: models/smoke, dtype: float32}\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.checkout import ROOT, change_task, copied_checkout, shell_in
+from support.checkouts import ROOT, change_task, shell_in, smoke_checkout
 
 from bilora.storage import adapter_sha256
 
@@ -24,7 +24,7 @@ def block(language: str) -> str:
 
 
 def test_a_fourth_phase_is_one_file_and_one_entry(tmp_path: Path) -> None:
-    folder = copied_checkout(tmp_path / "checkout")
+    folder = smoke_checkout(tmp_path / "checkout")
     run = shell_in(folder)
     run("dvc", "repro", "train@docstring")
     before = adapter_sha256(folder / "adapters" / "docstring")

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
-from support.checkout import Shell, change_task, copied_checkout, shell_in
+from support.checkouts import Shell, change_task, shell_in, smoke_checkout
 
-from bilora.data.reports import SplitReport
+from bilora.data_reports import SplitReport
 from bilora.sources.kinds.installed import function_rows
 from bilora.sources.packages import package_modules
 from bilora.storage import read_record, read_rows
@@ -32,7 +32,7 @@ def block(language: str) -> str:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout with the guide's file and entry, and a database that the entry names."""
-    folder = copied_checkout(tmp_path_factory.mktemp("checkout"))
+    folder = smoke_checkout(tmp_path_factory.mktemp("checkout"))
     (folder / "src/bilora/sources/kinds/sqlite.py").write_text(block("python"), encoding="utf-8")
     entry = yaml.safe_load(block("yaml"))["tasks"]["docstring"]
     change_task(folder, "docstring", lambda task: task.update(entry))

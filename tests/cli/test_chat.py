@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 import yaml
-from support.checkout import ROOT, environment_of
-from support.lora import made_adapter
+from support.checkouts import ROOT, environment_of
 from support.processes import heeding_ctrl_c
+from support.random_adapters import write_random_adapter
 
 from bilora.bases.kinds.folder import FolderBase
 from bilora.cli import app, guarded
@@ -45,7 +45,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for seed, (name, target) in enumerate({"codegen": "qkv_proj", "docstring": "down_proj"}.items()):
-            made_adapter(Path("adapters") / name, FolderBase.at("models/smoke"), [target], seed=seed)
+            write_random_adapter(Path("adapters") / name, FolderBase.at("models/smoke"), [target], seed=seed)
     return folder
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
-from support.checkout import ROOT
+from support.checkouts import ROOT
 from support.loopback import Reply, Server, answer
 
 from bilora.api_keys import endpoint_key

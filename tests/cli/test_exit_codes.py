@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
-from support.checkout import ROOT, environment_of
+from support.checkouts import ROOT, environment_of
 from support.processes import heeding_ctrl_c
 
 import bilora

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.checkout import ROOT, environment_of
+from support.checkouts import ROOT, environment_of
 from support.old_outbox import outbox_of_version_1
 
 from bilora.cli import app, guarded

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.checkout import Shell, copied_checkout, shell_in
+from support.checkouts import Shell, shell_in, smoke_checkout
 
 from bilora.storage import adapter_sha256, sha256_file
 
@@ -97,6 +97,27 @@ def test_a_second_repro_repeats_no_expensive_stage(run: Shell) -> None:
     assert "Running stage" not in again.stdout
 
 
+def test_the_prompt_function_makes_train_and_evaluate_stale_and_a_base_s_card_nothing(
+    run: Shell, measured: Path
+) -> None:
+    def stale_with_an_edit_of(*paths: str) -> set[str]:
+        files = {measured / path: (measured / path).read_bytes() for path in paths}
+        try:
+            for path, content in files.items():
+                path.write_bytes(content + b"\n")
+            return set(json.loads(run("dvc", "status", "--json").stdout))
+        finally:
+            for path, content in files.items():
+                path.write_bytes(content)
+
+    stale = stale_with_an_edit_of()
+    prompt = stale_with_an_edit_of("src/bilora/bases/prompt.py")
+    assert prompt - stale == {f"{stage}@{task}" for stage in ("train", "evaluate") for task in ("codegen", "docstring")}
+    assert (
+        stale_with_an_edit_of("models/smoke/README.md", "models/smoke/pretrain.yaml", "models/nano/README.md") == stale
+    )
+
+
 def test_one_task_s_parameter_retrains_that_task_alone(run: Shell, params: Path) -> None:
     document = yaml.safe_load(params.read_text(encoding="utf-8"))
     document["tasks"]["docstring"]["training"]["phases"][0]["steps"] = 7
@@ -174,7 +195,7 @@ def test_a_missing_stage_is_named(run: Shell, measured: Path) -> None:
 def test_a_third_task_is_one_file_and_one_entry(tmp_path: Path) -> None:
     from test_add_a_task import block
 
-    folder = copied_checkout(tmp_path / "checkout")
+    folder = smoke_checkout(tmp_path / "checkout")
     (folder / "src" / "bilora" / "tasks" / "naming.py").write_text(block("python"), encoding="utf-8")
     document = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
     entry = yaml.safe_load(block("yaml"))["tasks"]["naming"]

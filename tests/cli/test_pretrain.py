@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.checkout import ROOT, Shell, shell_in
+from support.checkouts import ROOT, Shell, shell_in
 
 from bilora.storage import read_json, sha256_file
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
-from support.checkout import Shell, copied_checkout, environment_of, shell_in
+from support.checkouts import Shell, environment_of, shell_in, smoke_checkout
 from support.loopback_hub import TOKEN, Hub
 from support.processes import heeding_ctrl_c
 
@@ -66,7 +66,7 @@ STAGES = ["data-download", "data-process", "data-split", "train", "evaluate"]
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = copied_checkout(tmp_path_factory.mktemp("publish") / "checkout")
+    folder = smoke_checkout(tmp_path_factory.mktemp("publish") / "checkout")
     (folder / "src" / "bilora" / "tasks" / "motto.py").write_text(TASK, encoding="utf-8")
     document = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
     document["tasks"] = {"motto": yaml.safe_load(ENTRY)}

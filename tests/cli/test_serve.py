@@ -16,8 +16,8 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 from openai import AuthenticationError, OpenAI
-from support.checkout import ROOT, environment_of
-from support.lora import made_adapter
+from support.checkouts import ROOT, environment_of
+from support.random_adapters import write_random_adapter
 
 from bilora.bases.kinds.folder import FolderBase
 from bilora.storage import adapter_sha256
@@ -36,7 +36,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for seed, name in enumerate(("adapters/codegen", "other")):
-            made_adapter(Path(name), FolderBase.at("models/smoke"), ["qkv_proj"], seed=seed)
+            write_random_adapter(Path(name), FolderBase.at("models/smoke"), ["qkv_proj"], seed=seed)
     yield folder
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.checkout import ROOT
-from support.lora import made_adapter
+from support.checkouts import ROOT
+from support.random_adapters import write_random_adapter
 
 from bilora.bases.kinds.folder import FolderBase
 from bilora.cli import app, guarded
@@ -32,7 +32,7 @@ def place(tmp_path: Path) -> Path:
     document = yaml.safe_load((ROOT / "profiles" / "smoke.yaml").read_text(encoding="utf-8"))
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
     with contextlib.chdir(tmp_path):
-        made_adapter(Path("adapters") / "codegen", FolderBase.at("models/smoke"), ["qkv_proj"], seed=1)
+        write_random_adapter(Path("adapters") / "codegen", FolderBase.at("models/smoke"), ["qkv_proj"], seed=1)
     return tmp_path
 
 
@@ -117,18 +117,18 @@ def test_a_running_server_takes_no_adapter_of_another_template(place: Path, monk
     from bilora.serving import app as serving_app
 
     monkeypatch.chdir(place)
-    found: list[serving_app.Served] = []
+    found: list[serving_app.ServerConfig] = []
     monkeypatch.setattr(serve, "_run", lambda served, *_, **__: found.append(served))
     assert bilora(place, "serve")[0] == 0
     before = found[0].engine.models()
-    assert found[0].look and found[0].look() == 0
+    assert found[0].reload and found[0].reload() == 0
     write(place, REFUSING + TEMPLATE)
-    made_adapter(Path("adapters") / "codegen", FolderBase.at("models/smoke"), ["qkv_proj"], seed=2)
+    write_random_adapter(Path("adapters") / "codegen", FolderBase.at("models/smoke"), ["qkv_proj"], seed=2)
     with monkeypatch.context() as patch:
         told: list[str] = []
         patch.setattr("bilora.serving.reload.LOG.warning", lambda text, fault, **_: told.append(str(fault)))
-        assert found[0].look() == 0 and found[0].engine.models() == before
+        assert found[0].reload() == 0 and found[0].engine.models() == before
     assert told == ["models/smoke: its files have changed; start the server again to serve what fits them."]
     write(place, TEMPLATE)
-    made_adapter(Path("adapters") / "codegen", FolderBase.at("models/smoke"), ["qkv_proj"], seed=3)
-    assert found[0].look() == 1 and found[0].engine.models() != before
+    write_random_adapter(Path("adapters") / "codegen", FolderBase.at("models/smoke"), ["qkv_proj"], seed=3)
+    assert found[0].reload() == 1 and found[0].engine.models() != before

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.checkout import change_task, shell_in
+from support.checkouts import change_task, shell_in
 
 from bilora.cli import app, guarded
 from bilora.cli.push_adapters import _warn_of_withdrawn

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.real_data import real_file
+from support.shared_data import shared_file
 
 from bilora.data.download import download
 from bilora.data.process import Processed, process
@@ -23,7 +23,9 @@ Dealt = tuple[dict[str, list[Sample]], dict[str, Any]]
 @pytest.fixture(scope="module")
 def processed(tmp_path_factory: pytest.TempPathFactory) -> Processed:
     raw: Path = tmp_path_factory.mktemp("mbpp") / "raw.jsonl"
-    params = FilesSettings(kind="files", paths=[str(real_file("mbpp/mbpp.jsonl"))], licence="CC-BY-4.0", splits="mbpp")
+    params = FilesSettings(
+        kind="files", paths=[str(shared_file("mbpp/mbpp.jsonl"))], licence="CC-BY-4.0", splits="mbpp"
+    )
     assert download(Files(params), raw) == 974
     with ProcessSandbox(workers=2) as sandbox:
         return process(load_task("codegen"), raw, sandbox=sandbox, rules=Processing())

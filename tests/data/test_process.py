@@ -10,7 +10,7 @@ import pytest
 from support.fakes import FakeSandbox
 
 from bilora.data.process import Processed, process
-from bilora.data.reports import DropExample, ExecutionCounts
+from bilora.data_reports import DropExample, ExecutionCounts
 from bilora.errors import BiloraError
 from bilora.params import Processing
 from bilora.records import Outcome, Sample

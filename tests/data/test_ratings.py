@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bilora.data.ratings import GROUP, Rated, from_ratings, ratings_of, without_withdrawn
-from bilora.data.reports import RatingsReport
+from bilora.data_reports import RatingsReport
 from bilora.params import Processing, Splitting
 from bilora.records import Message, Sample
 from bilora.tasks import load_task

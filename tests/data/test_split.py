@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from bilora.data.reports import SplitReport
 from bilora.data.split import split_samples
+from bilora.data_reports import SplitReport
 from bilora.errors import BadData
 from bilora.params import Processing, Splitting
 from bilora.records import Sample

@@ -249,7 +249,7 @@ def test_graded_metrics_are_judged_by_the_bootstrap(pairs: Pairs) -> None:
 
 @pytest.mark.parametrize(("loss", "least", "most"), [(0.0, 0.90, 1.0), (0.05, 0.0, 0.06), (0.10, 0.0, 0.0)])
 def test_the_margin_lets_equals_through_and_stops_losses(loss: float, least: float, most: float) -> None:
-    """The gate's own bench: 500 pairs, 3 % of the answers turn right by chance, 3 % and `loss` turn wrong."""
+    """As in studies/gate.py: 500 pairs, 3 % of the answers turn right by chance, 3 % and `loss` turn wrong."""
     shipped, trials = 0, 80
     for trial in range(trials):
         chance = random.Random(trial)

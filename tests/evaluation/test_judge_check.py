@@ -6,27 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support.fakes import FakeJudge, Grade
 
 from bilora.evaluation.judge_check import PLEA, check_judge
 from bilora.metrics.judged import ENDPOINT_FAULT, FAILED, REPLY_FAULT, family
 from bilora.records import Sample, Score
-
-Grade = Callable[[Sample, str, int], float | None]
-"""Points from 1 to 5 for one answer that stands at a place; None: the call failed."""
-
-
-class Judge:
-    def __init__(self, grade: Grade) -> None:
-        self._grade = grade
-
-    def rate(self, sample: Sample, answers: dict[str, str]) -> dict[str, Score]:
-        names = sorted(answers, reverse=sample.id.endswith("#again"))
-        found = {}
-        for place, name in enumerate(names):
-            points = self._grade(sample, answers[name], place)
-            value = None if points is None else (points - 1) / 4
-            found[name] = Score(sample_id=sample.id, system=name, metric="judge", value=value)
-        return found
 
 
 def sound(sample: Sample, answer: str, place: int) -> float:
@@ -39,7 +23,7 @@ def samples(sample: Callable[..., Any]) -> list[Sample]:
 
 
 def test_a_sound_judge_passes(samples: list[Sample]) -> None:
-    found = check_judge(Judge(sound), samples, "m")
+    found = check_judge(FakeJudge(sound), samples, "m")
     assert (found.scored, found.gap, found.uplift, found.flips, found.faults) == (10, 4, 0, 0, ())
     assert found.told() == "m, 10 samples scored, 0 not: gap 4.00 points, plea +0.00, order flips 0%; sound."
 
@@ -56,12 +40,12 @@ def test_a_sound_judge_passes(samples: list[Sample]) -> None:
     ids=["generous", "credulous", "first come", "broken", "sometimes broken"],
 )
 def test_a_judge_that_can_be_had_is_named(samples: list[Sample], grade: Grade, fault: str) -> None:
-    found = check_judge(Judge(grade), samples, "m")
+    found = check_judge(FakeJudge(grade), samples, "m")
     assert any(fault in one for one in found.faults), found.faults
     assert found.scored + found.unscored == len(samples)
 
 
-class Silent:
+class FailingJudge:
     """Fails every call for one reason, the endpoint's or the judge's."""
 
     def __init__(self, fault: str, reason: str) -> None:
@@ -82,7 +66,7 @@ class Silent:
 def test_the_commonest_reason_is_told_and_a_dead_endpoint_left_alone(
     samples: list[Sample], fault: str, unreachable: bool, calls: int
 ) -> None:
-    judge = Silent(fault, "HTTP 429: too many requests.")
+    judge = FailingJudge(fault, "HTTP 429: too many requests.")
     found = check_judge(judge, samples, "m")
     assert (judge.calls, found.unreachable, found.unscored) == (calls, unreachable, 10)
     assert f"most often ({calls} of {calls} calls): HTTP 429: too many requests." in found.told()
@@ -90,17 +74,17 @@ def test_the_commonest_reason_is_told_and_a_dead_endpoint_left_alone(
 
 
 def test_a_judge_that_answers_later_was_reached(samples: list[Sample]) -> None:
-    class Late(Silent):
+    class Late(FailingJudge):
         def rate(self, sample: Sample, answers: dict[str, str]) -> dict[str, Score]:
             failed = super().rate(sample, answers)
-            return failed if self.calls < 6 else Judge(sound).rate(sample, answers)
+            return failed if self.calls < 6 else FakeJudge(sound).rate(sample, answers)
 
     found = check_judge(Late(ENDPOINT_FAULT, "no reply came in time"), samples, "m")
     assert (found.scored, found.unreachable) == (7, False) and "(5 of 20 calls): no reply" in found.told()
 
 
 def test_how_the_judge_was_asked_is_told(samples: list[Sample]) -> None:
-    class Remarked(Judge):
+    class Remarked(FakeJudge):
         def rate(self, sample: Sample, answers: dict[str, str]) -> dict[str, Score]:
             remark = {"evidence": {"remark": "without seed"}}
             return {name: score.model_copy(update=remark) for name, score in super().rate(sample, answers).items()}
@@ -110,7 +94,7 @@ def test_how_the_judge_was_asked_is_told(samples: list[Sample]) -> None:
 
 def test_one_sample_is_no_check(samples: list[Sample]) -> None:
     with pytest.raises(ValueError, match="two samples"):
-        check_judge(Judge(sound), samples[:1], "m")
+        check_judge(FakeJudge(sound), samples[:1], "m")
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from bilora.data_reports import ProcessReport, SplitReport
 from bilora.evaluation.charts import difference_bar, interval_bar, line_chart
-from bilora.evaluation.data_reports import DataReport
 from bilora.evaluation.examples import MAX_EXAMPLES
 from bilora.evaluation.report import MAX_TEXT_CHARS, Background, render_report, visible, with_bars
 from bilora.evaluation.table import table
@@ -79,10 +79,13 @@ CURVES = {
         for step in range(1, 101)
     ]
 }
+KINDS = {"data-process": ProcessReport, "data-split": SplitReport}
 EXAMPLE = {"source": "installed:x==1:x.py:3", "detail": "line 1", "excerpt": "def :"}
 DROPS = {
     "codegen": {
         "data-process": {
+            "task": "codegen",
+            "execution": {"run": 100, "passed": 95, "isolation": []},
             "rows_in": 120,
             "rows_out": 100,
             "rules": [
@@ -94,7 +97,17 @@ DROPS = {
             "rows_in": 100,
             "rows_out": 90,
             "rules": [],
-            "splits": {"train": {"rows": 70, "groups": 9, "licence": {"MIT": 60, "BSD-3-Clause": 10}}},
+            "dealt": {"train": 70},
+            "pairs": [],
+            "splits": {
+                "train": {
+                    "rows": 70,
+                    "groups": 9,
+                    "licence": {"MIT": 60, "BSD-3-Clause": 10},
+                    "tier": {"": 70},
+                    "group": {"one": 70},
+                }
+            },
         },
     }
 }
@@ -109,7 +122,7 @@ def page(
 ) -> str:
     background = {
         name: Background(
-            {stage: DataReport.model_validate(report) for stage, report in drops.get(name, {}).items()},
+            {stage: KINDS[stage].model_validate(report) for stage, report in drops.get(name, {}).items()},
             runs.get(name, {}),
             curves.get(name, ()),
         )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
+
+from support.fakes import FakeEngine
 
 from bilora.evaluation.run import Measurement, evaluate, rounds
 from bilora.params import Benchmark, Generation, PassAtK
-from bilora.protocols import Progress, Referees, no_progress
-from bilora.records import Completion, EvalRow, Sample, Scale
+from bilora.protocols import Referees
+from bilora.records import EvalRow, Sample, Scale
 from bilora.requests import Request
 from bilora.sandbox import ProcessSandbox
 from bilora.tasks.codegen import TASK as CODEGEN
@@ -21,31 +23,6 @@ SETTINGS = Benchmark(
 )
 
 
-class Recorder:
-    """Answers every request with the same text and remembers what it was asked."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.asked: list[Request] = []
-
-    def generate(
-        self, system: str, requests: Sequence[Request], *, progress: Progress = no_progress
-    ) -> list[Completion]:
-        self.asked += requests
-        return [
-            Completion(
-                sample_id=request.sample_id,
-                system=system,
-                text=self.text,
-                prompt_tokens=1,
-                output_tokens=1,
-                latency_s=0.1,
-                finish="stop",
-            )
-            for request in requests
-        ]
-
-
 def questions(sample: Callable[..., Sample]) -> list[Sample]:
     shown = [sample("codegen", number) for number in range(5)]
     return [
@@ -55,14 +32,14 @@ def questions(sample: Callable[..., Sample]) -> list[Sample]:
 
 
 def asked(sample: Callable[..., Sample]) -> tuple[list[EvalRow], list[Request]]:
-    test, engine = questions(sample), Recorder("def add(items):\n    return [item + 1 for item in items]")
+    test, engine = questions(sample), FakeEngine("def add(items):\n    return [item + 1 for item in items]")
     with ProcessSandbox(workers=1) as sandbox:
         rows = evaluate(
             Measurement(CODEGEN, "a" * 64, GENERATION, 7, Referees(sandbox=sandbox)),
             rounds(CODEGEN, test, test[:1], SETTINGS),
             {"base": engine},
         )
-    return rows, engine.asked
+    return rows, [request for _, request in engine.requests]
 
 
 def test_every_round_is_asked_as_often_as_params_say(sample: Callable[..., Sample]) -> None:

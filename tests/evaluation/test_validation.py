@@ -4,30 +4,37 @@ from __future__ import annotations
 
 from typing import Any
 
-from support.training import TASK, sample
+import torch
+from support.training import BASE, SFT, TASK, sample, task_params
 
-from bilora.evaluation.run import Round, evaluate
+from bilora.evaluation.run import Measurement, Round, evaluate
 from bilora.evaluation.validation import ValidationScorer
 from bilora.inference.torch.engine import TorchEngine
 from bilora.params import Generation
 from bilora.protocols import Referees
+from bilora.training.adapter import attach
 
-GENERATION = Generation(max_new_tokens=24, batch_size=2, frequency_penalty=0.5)
+GENERATION = Generation(max_new_tokens=24, batch_size=2, temperature=1.5)
 NO_SANDBOX = Referees(sandbox=None)  # type: ignore[arg-type]  # nothing is executed for a docstring
 
 
 def test_answers_and_scores_are_those_of_the_benchmark(smoke_loaded: Any) -> None:
     samples = [sample(number) for number in range(3)]
     engine = TorchEngine(smoke_loaded, {}, batch_size=GENERATION.batch_size)
-    rows = evaluate(
-        TASK,
-        {"test": Round(samples)},
-        {"base": engine},
-        adapter_sha256="",
-        generation=GENERATION,
-        seed=3,
-        referees=NO_SANDBOX,
-    )
+    measurement = Measurement(TASK, "", GENERATION, 3, NO_SANDBOX)
+    rows = evaluate(measurement, {"test": Round(samples)}, {"base": engine})
     measured = [(row.answer, row.scores[0]) for row in rows if row.completion.system == "base"]
     scorer = ValidationScorer(TASK, smoke_loaded, NO_SANDBOX)
     assert scorer(smoke_loaded.model, samples, GENERATION, 3) == measured
+
+
+def test_a_model_with_an_adapter_answers_as_the_adapter() -> None:
+    loaded = BASE.load(training=True)
+    scorer, samples = ValidationScorer(TASK, loaded, NO_SANDBOX), [sample(0)]
+    base = scorer(loaded.model, samples, GENERATION, 3)
+    model = attach(loaded.model, task_params([SFT]).adapter, seed=1)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    ((answer, score),) = scorer(model, samples, GENERATION, 3)
+    assert answer != base[0][0] and score.system == TASK.name

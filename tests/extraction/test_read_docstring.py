@@ -7,7 +7,7 @@ import json
 from itertools import islice
 
 import pytest
-from support.real_data import real_file
+from support.shared_data import shared_file
 
 from bilora.extraction.docstring import extract_sentence, first_paragraph
 from bilora.tasks.docstring import summary
@@ -144,7 +144,7 @@ def test_nothing_within_an_unclosed_thought_is_an_answer() -> None:
 
 @pytest.mark.parametrize("name", ["docstrings/permissive-pairs.jsonl.gz", "codexglue/python-valid.jsonl.gz"])
 def test_real_sentences_stay_as_they_are(name: str) -> None:
-    with gzip.open(real_file(name), "rt", encoding="utf-8") as lines:
+    with gzip.open(shared_file(name), "rt", encoding="utf-8") as lines:
         sentences = [summary(json.loads(line)["docstring"]) for line in islice(lines, 0, None, 4)]
     changed = [
         one for one in sentences if one[:2] not in ("* ", "# ") and extract_sentence(one) != first_paragraph(one)

@@ -1,4 +1,4 @@
-"""Writers and exporters die by SIGKILL at random moments; the bench of a thousand kills, in small."""
+"""Writers and exporters die by SIGKILL at random moments; perf/outbox.py in small."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_killed_processes_lose_and_double_nothing() -> None:
+def test_killed_processes_lose_and_duplicate_nothing() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "perf/outbox.py", "--kills", "60", "--timed", "0"],
         cwd=ROOT,
@@ -19,5 +19,5 @@ def test_killed_processes_lose_and_double_nothing() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "lost 0, doubled 0" in done.stdout
+    assert "lost 0, duplicated 0" in done.stdout
     assert int(done.stdout.split("acknowledged ")[1].split(",")[0]) > 50

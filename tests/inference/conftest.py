@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support.cast import SMOKE, Cast
+from support.sample_adapters import SMOKE, SampleAdapters
 
 from bilora.bases.loading import LoadedBase
 from bilora.inference.torch.engine import TorchEngine
@@ -18,9 +18,9 @@ def another_smoke() -> LoadedBase:
 
 
 @pytest.fixture
-def mixed(cast: Cast, another_smoke: LoadedBase) -> Iterator[TorchEngine]:
+def mixed(sample_adapters: SampleAdapters, another_smoke: LoadedBase) -> Iterator[TorchEngine]:
     """An engine with both adapters; nothing is left running."""
-    folders = {name: cast.folders[name] for name in ("codegen", "docstring")}
+    folders = {name: sample_adapters.folders[name] for name in ("codegen", "docstring")}
     engine = TorchEngine(another_smoke, folders, batch_size=8)
     yield engine
     assert engine.queue_depth() == (0, 0)

@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.cast import SMOKE, Cast, alone, ask, prompts
-from support.lora import made_adapter
+from support.random_adapters import write_random_adapter
+from support.sample_adapters import SMOKE, SampleAdapters, chat_request, greedy_answer, prompts
 
 from bilora.bases.loading import LoadedBase
 from bilora.bases.prompt import encode_prompt
 from bilora.errors import BadData, Busy, UnknownModel
-from bilora.inference.decoder import Answers
-from bilora.inference.detokenizer import Writer
+from bilora.inference.decoder import Decoder
+from bilora.inference.detokenizer import IncrementalDetokenizer
 from bilora.inference.torch import engine as local
 from bilora.inference.torch.batch import TorchBatch
 from bilora.inference.torch.engine import TorchEngine
-from bilora.inference.torch.kv_cache import GRAIN, Slots
+from bilora.inference.torch.kv_cache import BLOCK_TOKENS, KVCache
 from bilora.records import Completion
 from bilora.requests import Chunk, Request, Submission
 from bilora.storage import read_json, write_json
@@ -46,10 +46,10 @@ def pieces_of(told: SimpleQueue[Any]) -> tuple[list[Chunk], Completion]:
 
 def unstoppable(engine: TorchEngine) -> Request:
     """A question whose answer is long."""
-    asked = [ask(text, LONG) for text in prompts(16)]
+    asked = [chat_request(text, LONG) for text in prompts(16)]
     longest = max(engine.generate("base", asked), key=lambda made: made.output_tokens)
     assert longest.output_tokens == LONG
-    return ask(longest.sample_id, LONG)
+    return chat_request(longest.sample_id, LONG)
 
 
 @pytest.mark.parametrize("streamed", [True, False])
@@ -58,9 +58,9 @@ def unstoppable(engine: TorchEngine) -> Request:
 def test_an_answer_ends_before_the_first_stop_string(
     mixed: TorchEngine, streamed: bool, start: int, length: int
 ) -> None:
-    (whole,) = mixed.generate("base", [ask("write", 30)])
+    (whole,) = mixed.generate("base", [chat_request("write", 30)])
     stop = whole.text[start : start + length]
-    request = ask("write", 30, stop=(stop, "never in the text"))
+    request = chat_request("write", 30, stop=(stop, "never in the text"))
     if streamed:
         job, told = listening(mixed, "base", request)
         mixed.submit([job])
@@ -73,8 +73,8 @@ def test_an_answer_ends_before_the_first_stop_string(
 
 
 def test_text_that_might_have_become_a_stop_string_is_not_lost(mixed: TorchEngine) -> None:
-    (whole,) = mixed.generate("base", [ask("write", 12)])
-    (made,) = mixed.generate("base", [ask("write", 12, stop=(whole.text[-3:] + "§",))])
+    (whole,) = mixed.generate("base", [chat_request("write", 12)])
+    (made,) = mixed.generate("base", [chat_request("write", 12, stop=(whole.text[-3:] + "§",))])
     assert (made.text, made.finish) == (whole.text, whole.finish)
 
 
@@ -82,17 +82,17 @@ def test_characters_come_whole(another_smoke: LoadedBase) -> None:
     text = "naïve 🙂 漢字 e\N{COMBINING ACUTE ACCENT} end"
     ids = another_smoke.tokenizer(text, add_special_tokens=False)["input_ids"]
     assert len(ids) > len(text)
-    writer = Writer(another_smoke.tokenizer)
+    writer = IncrementalDetokenizer(another_smoke.tokenizer)
     pieces = [writer.add(token) for token in ids]
-    assert "".join(pieces) + writer.end() == text
+    assert "".join(pieces) + writer.flush() == text
     assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in pieces)
-    cut = Writer(another_smoke.tokenizer)
-    shown = "".join(cut.add(token) for token in ids[:4]) + cut.end()
+    cut = IncrementalDetokenizer(another_smoke.tokenizer)
+    shown = "".join(cut.add(token) for token in ids[:4]) + cut.flush()
     assert shown == another_smoke.tokenizer.decode(ids[:4])
 
 
 def test_likelihoods_are_those_of_the_model(mixed: TorchEngine, another_smoke: LoadedBase) -> None:
-    request = ask("sort", logprobs=3)
+    request = chat_request("sort", logprobs=3)
     job, told = listening(mixed, "base", request)
     mixed.submit([job])
     pieces, made = pieces_of(told)
@@ -110,21 +110,21 @@ def test_likelihoods_are_those_of_the_model(mixed: TorchEngine, another_smoke: L
 
 
 def test_time_to_the_first_token_and_usage_are_told(mixed: TorchEngine) -> None:
-    job, told = listening(mixed, "codegen", ask("sum"))
+    job, told = listening(mixed, "codegen", chat_request("sum"))
     mixed.submit([job])
     _, made = pieces_of(told)
-    assert made.prompt_tokens == job.prompt_tokens == len(encode_prompt(mixed._tokenizer, ask("sum").messages))
+    assert made.prompt_tokens == job.prompt_tokens == len(encode_prompt(mixed._tokenizer, chat_request("sum").messages))
     assert made.first_token_s is not None and 0 < made.first_token_s < made.latency_s
 
 
 def test_a_cancelled_row_is_gone_at_the_next_token(mixed: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     job, told = listening(mixed, "base", unstoppable(mixed))
-    other, others = listening(mixed, "codegen", ask("sum", 40))
+    other, others = listening(mixed, "codegen", chat_request("sum", 40))
     steps: list[list[str]] = []
     step = TorchBatch.step
 
     def watched(self: TorchBatch) -> None:
-        steps.append([row.system for row in self.rows if row.cancelled])
+        steps.append([row.system for row in self.sequences if row.cancelled])
         step(self)
 
     monkeypatch.setattr(TorchBatch, "step", watched)
@@ -140,7 +140,7 @@ def test_a_cancelled_row_is_gone_at_the_next_token(mixed: TorchEngine, monkeypat
 def test_a_cancelled_request_that_waits_is_never_begun(mixed: TorchEngine) -> None:
     request = unstoppable(mixed)
     busy = [listening(mixed, "base", request) for _ in range(8)]
-    waiting, told = listening(mixed, "base", ask("sum"))
+    waiting, told = listening(mixed, "base", chat_request("sum"))
     mixed.submit([job for job, _ in busy] + [waiting])
     waiting.cancel()
     for job, _ in busy:
@@ -156,9 +156,9 @@ def test_a_full_queue_takes_all_of_a_request_or_nothing(another_smoke: LoadedBas
     running, told = listening(engine, "base", request)
     engine.submit([running])
     told.get(timeout=30)
-    first, _ = listening(engine, "base", ask("one"))
+    first, _ = listening(engine, "base", chat_request("one"))
     engine.submit([first])
-    pair = [listening(engine, "base", ask("two"))[0] for _ in range(2)]
+    pair = [listening(engine, "base", chat_request("two"))[0] for _ in range(2)]
     with pytest.raises(Busy, match="1 requests wait already"):
         engine.submit(pair)
     assert engine.queue_depth() == (1, 1)
@@ -177,23 +177,25 @@ def test_a_machine_without_another_thread_is_busy_and_the_next_request_tries_aga
     def none_left(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    lost, unheard = listening(mixed, "base", ask("one"))
+    lost, unheard = listening(mixed, "base", chat_request("one"))
     with monkeypatch.context() as during, pytest.raises(Busy, match="another thread"):
         during.setattr(threading.Thread, "start", none_left)
         mixed.submit([lost])
-    assert mixed.generate("base", [ask("two")])[0].text
+    assert mixed.generate("base", [chat_request("two")])[0].text
     assert unheard.empty()
 
 
-def test_a_flood_for_one_adapter_does_not_hold_up_the_other(cast: Cast, another_smoke: LoadedBase) -> None:
-    folders = {name: cast.folders[name] for name in ("codegen", "docstring")}
+def test_a_flood_for_one_adapter_does_not_hold_up_the_other(
+    sample_adapters: SampleAdapters, another_smoke: LoadedBase
+) -> None:
+    folders = {name: sample_adapters.folders[name] for name in ("codegen", "docstring")}
     engine = TorchEngine(another_smoke, folders, batch_size=2)
     ended: list[str] = []
     flood = engine.prepare(
-        [Submission("codegen", ask(text), lambda told: ended.append("codegen")) for text in prompts(30)]
+        [Submission("codegen", chat_request(text), lambda told: ended.append("codegen")) for text in prompts(30)]
     )
     told: SimpleQueue[Any] = SimpleQueue()
-    [late] = engine.prepare([Submission("docstring", ask("sum"), told.put)])
+    [late] = engine.prepare([Submission("docstring", chat_request("sum"), told.put)])
     engine.submit([*flood, late])
     pieces_of(told)
     assert engine.queue_depth()[1] > 20
@@ -203,13 +205,13 @@ def test_a_flood_for_one_adapter_does_not_hold_up_the_other(cast: Cast, another_
         time.sleep(0.01)
 
 
-def test_an_adapter_that_is_dropped_finishes_what_it_began(mixed: TorchEngine, cast: Cast) -> None:
-    job, told = listening(mixed, "codegen", ask("sum of numbers"))
+def test_an_adapter_that_is_dropped_finishes_what_it_began(mixed: TorchEngine, sample_adapters: SampleAdapters) -> None:
+    job, told = listening(mixed, "codegen", chat_request("sum of numbers"))
     mixed.unload_adapter("codegen")
     mixed.submit([job])
-    assert pieces_of(told)[1].text == cast.says("codegen", "sum of numbers")
+    assert pieces_of(told)[1].text == sample_adapters.answer("codegen", "sum of numbers")
     with pytest.raises(UnknownModel, match="loaded: base, docstring"):
-        mixed.generate("codegen", [ask("sum")])
+        mixed.generate("codegen", [chat_request("sum")])
 
 
 @pytest.mark.parametrize(
@@ -222,19 +224,24 @@ def test_an_adapter_that_is_dropped_finishes_what_it_began(mixed: TorchEngine, c
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_what_is_not_plain_lora_is_refused_by_name(
-    mixed: TorchEngine, cast: Cast, tmp_path: Path, change: dict[str, Any], word: str
+    mixed: TorchEngine, sample_adapters: SampleAdapters, tmp_path: Path, change: dict[str, Any], word: str
 ) -> None:
-    config = read_json(cast.folders["codegen"] / "adapter_config.json") | change
+    config = read_json(sample_adapters.folders["codegen"] / "adapter_config.json") | change
     write_json(tmp_path / "adapter_config.json", config)
-    save_file(load_file(cast.folders["codegen"] / "adapter_model.safetensors"), tmp_path / "adapter_model.safetensors")
+    save_file(
+        load_file(sample_adapters.folders["codegen"] / "adapter_model.safetensors"),
+        tmp_path / "adapter_model.safetensors",
+    )
     with pytest.raises(BadData, match=f"only plain LoRA is served.*{word}"):
         mixed.load_adapter("codegen", tmp_path)
-    assert mixed.generate("codegen", [ask("sum")])[0].text == cast.says("codegen", "sum")
+    assert mixed.generate("codegen", [chat_request("sum")])[0].text == sample_adapters.answer("codegen", "sum")
 
 
-def test_weights_that_are_no_numbers_are_refused(mixed: TorchEngine, cast: Cast, tmp_path: Path) -> None:
-    write_json(tmp_path / "adapter_config.json", read_json(cast.folders["codegen"] / "adapter_config.json"))
-    tensors = load_file(cast.folders["codegen"] / "adapter_model.safetensors")
+def test_weights_that_are_no_numbers_are_refused(
+    mixed: TorchEngine, sample_adapters: SampleAdapters, tmp_path: Path
+) -> None:
+    write_json(tmp_path / "adapter_config.json", read_json(sample_adapters.folders["codegen"] / "adapter_config.json"))
+    tensors = load_file(sample_adapters.folders["codegen"] / "adapter_model.safetensors")
     next(iter(tensors.values()))[0, 0] = torch.nan
     save_file(tensors, tmp_path / "adapter_model.safetensors")
     with pytest.raises(BadData, match="not finite"):
@@ -244,11 +251,11 @@ def test_weights_that_are_no_numbers_are_refused(mixed: TorchEngine, cast: Cast,
 def test_rslora_s_scale_is_honoured(another_smoke: LoadedBase, tmp_path: Path) -> None:
     from peft import PeftModel
 
-    folder = made_adapter(tmp_path / "one", SMOKE, ["qkv_proj"], seed=9)
+    folder = write_random_adapter(tmp_path / "one", SMOKE, ["qkv_proj"], seed=9)
     write_json(folder / "adapter_config.json", read_json(folder / "adapter_config.json") | {"use_rslora": True})
     merged = PeftModel.from_pretrained(SMOKE.load(training=False).model, str(folder)).merge_and_unload().eval()
-    (made,) = TorchEngine(another_smoke, {"one": folder}, batch_size=1).generate("one", [ask("sum")])
-    assert made.text == alone(merged, another_smoke.tokenizer, ask("sum"))
+    (made,) = TorchEngine(another_smoke, {"one": folder}, batch_size=1).generate("one", [chat_request("sum")])
+    assert made.text == greedy_answer(merged, another_smoke.tokenizer, chat_request("sum"))
 
 
 def kinds_of_attention() -> dict[str, Any]:
@@ -275,97 +282,98 @@ def test_every_kind_of_attention_is_the_models_own(kind: str, another_smoke: Loa
     for parameter in model.parameters():
         parameter.data *= 4  # far from the ties of a fresh model
     engine = TorchEngine(LoadedBase(model, another_smoke.tokenizer, ""), {}, batch_size=4)
-    requests = [ask(text, 20) for text in prompts(10)]
+    requests = [chat_request(text, 20) for text in prompts(10)]
     answers = [made.text for made in engine.generate("base", requests)]
-    assert answers == [alone(model, another_smoke.tokenizer, request) for request in requests]
+    assert answers == [greedy_answer(model, another_smoke.tokenizer, request) for request in requests]
 
 
 def test_rows_share_a_room_that_they_never_outgrow_and_a_long_one_gets_its_turn(
-    cast: Cast, another_smoke: LoadedBase, monkeypatch: pytest.MonkeyPatch
+    sample_adapters: SampleAdapters, another_smoke: LoadedBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "_cells", lambda _: 400)
-    folders = {name: cast.folders[name] for name in ("codegen", "docstring")}
+    monkeypatch.setattr(local, "_kv_capacity", lambda _: 400)
+    folders = {name: sample_adapters.folders[name] for name in ("codegen", "docstring")}
     engine = TorchEngine(another_smoke, folders, batch_size=16)
     seen: list[tuple[int, int]] = []
     step = TorchBatch.step
 
     def watched(self: TorchBatch) -> None:
-        seen.append((len(self.rows), max(row.most_tokens for row in self.rows)))
+        seen.append((len(self.sequences), max(sequence.max_total_tokens for sequence in self.sequences)))
         step(self)
 
     monkeypatch.setattr(TorchBatch, "step", watched)
     texts = prompts(60)
     ended: SimpleQueue[str] = SimpleQueue()
     flood = [
-        Submission("codegen", ask(text, 2 + i % 7), lambda told: ended.put("short")) for i, text in enumerate(texts)
+        Submission("codegen", chat_request(text, 2 + i % 7), lambda told: ended.put("short"))
+        for i, text in enumerate(texts)
     ]
-    long = Submission("docstring", ask("sum " * 150, 100), lambda told: ended.put("long"))
+    long = Submission("docstring", chat_request("sum " * 150, 100), lambda told: ended.put("long"))
     engine.submit(engine.prepare([*flood[:20], long, *flood[20:]], streamed=False))
     order = [ended.get(timeout=60) for _ in range(61)]
     assert order.index("long") < 20
     assert max(rows for rows, _ in seen) > 3
     assert all(rows == 1 or rows * longest <= 400 for rows, longest in seen)
-    assert [made.text for made in engine.generate("codegen", [ask(text) for text in texts])] == [
-        cast.says("codegen", text) for text in texts
+    assert [made.text for made in engine.generate("codegen", [chat_request(text) for text in texts])] == [
+        sample_adapters.answer("codegen", text) for text in texts
     ]
 
 
 def test_room_is_made_for_the_rows_that_are_there_not_for_those_that_were() -> None:
-    slots = Slots(16)
+    cache = KVCache(16)
 
     def read(*lengths: int) -> None:
         new = torch.ones(len(lengths), 1, max(lengths), 1)
-        slots.join(list(lengths))
-        slots.update(new, new, 0)
-        slots.joined()
+        cache.begin_prefill(list(lengths))
+        cache.update(new, new, 0)
+        cache.end_prefill()
 
     def room() -> int:
-        rows, _, columns, _ = slots._layers[0][0].shape
+        rows, _, columns, _ = cache._layers[0][0].shape
         return int(rows * columns)
 
-    read(*[GRAIN] * 16)
+    read(*[BLOCK_TOKENS] * 16)
     for _ in range(15):
-        slots.leave(0)
-    read(100 * GRAIN)
-    assert room() <= 2.5 * 2 * 100 * GRAIN
-    slots.leave(1)
-    read(*[GRAIN] * 15)
-    assert room() <= 2.5 * 16 * GRAIN
-    assert float(slots._layers[0][0][:16, :, :GRAIN].sum()) == 16 * GRAIN
+        cache.remove(0)
+    read(100 * BLOCK_TOKENS)
+    assert room() <= 2.5 * 2 * 100 * BLOCK_TOKENS
+    cache.remove(1)
+    read(*[BLOCK_TOKENS] * 15)
+    assert room() <= 2.5 * 16 * BLOCK_TOKENS
+    assert float(cache._layers[0][0][:16, :, :BLOCK_TOKENS].sum()) == 16 * BLOCK_TOKENS
 
 
 def test_an_answer_ends_where_the_context_does(mixed: TorchEngine) -> None:
     text = "sum " * 100
-    [job] = mixed.prepare([Submission("base", ask(text), print)])
+    [job] = mixed.prepare([Submission("base", chat_request(text), print)])
     left = mixed.context - job.prompt_tokens
     assert 0 < left < mixed.context
-    (made,) = mixed.generate("base", [ask(text, 10 * mixed.context, temperature=3.0)])
+    (made,) = mixed.generate("base", [chat_request(text, 10 * mixed.context, temperature=3.0)])
     assert made.output_tokens <= left
     with pytest.raises(BadData, match=f"the prompt has [0-9]+ tokens; {mixed.context - 1} are read at most"):
-        mixed.generate("base", [ask(text * 50)])
+        mixed.generate("base", [chat_request(text * 50)])
 
 
 def test_what_is_asked_together_is_answered_by_one_version(
-    mixed: TorchEngine, cast: Cast, monkeypatch: pytest.MonkeyPatch
+    mixed: TorchEngine, sample_adapters: SampleAdapters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = TorchEngine._read_prompt
+    read = TorchEngine._encode
 
     def reloading(self: TorchEngine, request: Request) -> list[int]:
-        self.put("codegen", cast.folders["codegen2"])
+        self.load_adapter("codegen", sample_adapters.folders["codegen2"])
         return read(self, request)
 
     before = mixed.models()["codegen"]
     with monkeypatch.context() as during:
-        during.setattr(TorchEngine, "_read_prompt", reloading)
-        jobs = mixed.prepare([Submission("codegen", ask(text), print) for text in ("sum", "sort", "sum")])
+        during.setattr(TorchEngine, "_encode", reloading)
+        jobs = mixed.prepare([Submission("codegen", chat_request(text), print) for text in ("sum", "sort", "sum")])
     assert {job.sha256 for job in jobs} == {before} != {mixed.models()["codegen"]}
-    assert jobs[0].prompt == jobs[2].prompt != jobs[1].prompt
+    assert jobs[0].prompt_ids == jobs[2].prompt_ids != jobs[1].prompt_ids
 
 
 def test_tokens_are_spelled_as_they_read_within_a_text(phi3: Any) -> None:
     text = "return a + b  # naïve\n"
     ids = phi3(text, add_special_tokens=False)["input_ids"]
     assert "".join(phi3.decode([one]) for one in ids) != text
-    answers = Answers(phi3, [])
-    assert "".join(answers._spelled(one) for one in ids).lstrip(" ") == text
-    assert [answers._spelled(one) for one in ids][1:4] == [" a", " +", " b"]
+    decoder = Decoder(phi3, [])
+    assert "".join(decoder._token_text(one) for one in ids).lstrip(" ") == text
+    assert [decoder._token_text(one) for one in ids][1:4] == [" a", " +", " b"]

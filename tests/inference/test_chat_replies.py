@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from bilora.inference.endpoint.chat_replies import ONLY_REASONING, Reply, UnusableReply, read_reply, read_stream
+from bilora.inference.endpoint.replies import ONLY_REASONING, ChatReply, UnusableReply, read_reply, read_stream
 
 
 def body(message: Any, finish: Any = "stop", **more: Any) -> bytes:
     return json.dumps({"choices": [{"index": 0, "message": message, "finish_reason": finish}], **more}).encode()
 
 
-def read(message: Any, finish: Any = "stop") -> Reply:
+def read(message: Any, finish: Any = "stop") -> ChatReply:
     return read_reply(body(message, finish), "application/json")
 
 
@@ -113,10 +113,10 @@ def test_counts_that_are_none_are_unknown(usage: Any, counts: tuple[int | None, 
     assert (reply.prompt_tokens, reply.output_tokens) == counts
 
 
-def streamed(*lines: str, kind: str = "text/event-stream", size: int = 7) -> tuple[str, Reply]:
+def streamed(*lines: str, kind: str = "text/event-stream", size: int = 7) -> tuple[str, ChatReply]:
     data = "\n".join(lines).encode()
     chunks = [data[start : start + size] for start in range(0, len(data), size)]
-    events: Generator[str, None, Reply] = read_stream(chunks, kind)
+    events: Generator[str, None, ChatReply] = read_stream(chunks, kind)
     pieces = []
     while True:
         try:

@@ -6,7 +6,6 @@ import re
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 from support.loopback import Reply, Server, answer
 
 from bilora.errors import BadData, BiloraError, Unreachable
-from bilora.inference.endpoint.client import seconds
+from bilora.inference.endpoint.client import duration_seconds
 from bilora.inference.endpoint.engine import EndpointEngine
 from bilora.outside import Endpoint
 from bilora.records import Message
@@ -28,7 +27,7 @@ def engine(server: Server, *, retries: int = 1, cache: Path | None = None, **cha
     return EndpointEngine(Endpoint(**settings), KEY, retries=retries, cache=cache)
 
 
-def requests(count: int = 1) -> list[Request]:
+def requests(count: int = 1, **sampling: Any) -> list[Request]:
     return [
         Request(
             sample_id=f"s{number}",
@@ -36,7 +35,7 @@ def requests(count: int = 1) -> list[Request]:
                 Message(role="system", content="Answer."),
                 Message(role="user", content=f"question {number}"),
             ),
-            sampling=SamplingParams(max_tokens=64, temperature=0.5, seed=9),
+            sampling=SamplingParams(**{"max_tokens": 64, "temperature": 0.5, "seed": 9, **sampling}),
         )
         for number in range(count)
     ]
@@ -69,10 +68,25 @@ def test_the_settings_and_the_key_are_sent(server: Server) -> None:
     assert server.headers[0]["authorization"] == f"Bearer {KEY}"
 
 
-def test_a_penalty_is_sent_where_there_is_one(server: Server) -> None:
+@pytest.mark.parametrize(("name", "value"), [("frequency_penalty", 0.5), ("min_tokens", 3), ("ignore_eos", True)])
+def test_what_not_every_server_knows_is_sent_where_it_is_set(server: Server, name: str, value: object) -> None:
     with engine(server) as remote:
-        remote.generate("remote", [replace(one, frequency_penalty=0.5) for one in requests()])
-    assert [body["frequency_penalty"] for body in server.bodies] == [0.5]
+        remote.generate("remote", requests(**{name: value}))
+        remote.generate("remote", requests())
+    assert [body.get(name) for body in server.bodies] == [value, None]
+
+
+@pytest.mark.parametrize(("name", "value"), [("min_tokens", 3), ("ignore_eos", True)])
+def test_a_length_that_the_server_refuses_is_left_out_with_a_remark(server: Server, name: str, value: object) -> None:
+    def respond(asked: dict[str, Any], number: int) -> Reply:
+        if name in asked:
+            return 400, {}, {"error": {"message": f"Unrecognized request argument supplied: {name}"}}
+        return answer("fine")
+
+    server.respond = respond
+    with engine(server) as remote:
+        (made,) = remote.generate("remote", requests(**{name: value}))
+    assert (made.text, made.remark) == ("fine", f"without {name}")
 
 
 def test_nothing_meant_for_another_service_is_sent(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,7 +288,7 @@ def test_a_server_that_counts_is_given_its_pause(server: Server) -> None:
     ("text", "expected"), [("7.66s", 7.66), ("2m59.5s", 179.5), ("250ms", 0.25), ("3", 3.0), ("1h", 3600.0), ("?", 0.0)]
 )
 def test_durations_are_read(text: str, expected: float) -> None:
-    assert seconds(text) == pytest.approx(expected)
+    assert duration_seconds(text) == pytest.approx(expected)
 
 
 def test_a_preset_knows_address_and_key() -> None:
@@ -328,7 +342,7 @@ def test_a_temperature_that_may_not_be_zero_is_remarked(server: Server) -> None:
         if body.get("temperature") == 0
         else answer("hello")
     )
-    greedy, drawn = replace(requests()[0], temperature=0.0), requests(2)[1]
+    greedy, drawn = requests(temperature=0.0)[0], requests(2)[1]
     with engine(server, concurrency=1) as remote:
         made = remote.generate("remote", [greedy, drawn])
     assert [one.remark for one in made] == ["not at temperature 0, so the answers are drawn, not greedy", ""]

@@ -6,40 +6,43 @@ import random
 from typing import Any
 
 import pytest
-from support.cast import Cast, ask, prompts
-from support.crowd import differing, shuffled
+from support.concurrent_requests import count_wrong_answers, shuffled_requests
+from support.sample_adapters import SampleAdapters, chat_request, prompts
 
 from bilora.inference.torch.engine import TorchEngine
-from bilora.inference.torch.lora import AdapterRows
+from bilora.inference.torch.lora import StackedLora
 
 
-def test_the_systems_do_answer_differently(cast: Cast) -> None:
+def test_the_systems_do_answer_differently(sample_adapters: SampleAdapters) -> None:
     texts = prompts(20)
-    said = {version: [cast.says(version, text) for text in texts] for version in ("base", *cast.folders)}
+    said = {
+        version: [sample_adapters.answer(version, text) for text in texts]
+        for version in ("base", *sample_adapters.folders)
+    }
     for version in said:
         for other in said:
             same = sum(a == b for a, b in zip(said[version], said[other], strict=True))
             assert version == other or same <= 2
 
 
-def test_every_answer_is_its_own_adapters(mixed: TorchEngine, cast: Cast) -> None:
-    asked = shuffled(200)
+def test_every_answer_is_its_own_adapters(mixed: TorchEngine, sample_adapters: SampleAdapters) -> None:
+    asked = shuffled_requests(200)
     asked += random.Random(2).choices(asked, k=60)
-    assert differing(mixed, cast, asked, reload_at=300) == 0
+    assert count_wrong_answers(mixed, sample_adapters, asked, reload_at=300) == 0
 
 
-def test_a_benchmark_s_mixed_batches_are_exact(mixed: TorchEngine, cast: Cast) -> None:
-    asked = shuffled(40)
-    answers = mixed.generate_mixed([(system, ask(text)) for system, text in asked])
-    assert [made.text for made in answers] == [cast.says(system, text) for system, text in asked]
+def test_a_benchmark_s_mixed_batches_are_exact(mixed: TorchEngine, sample_adapters: SampleAdapters) -> None:
+    asked = shuffled_requests(40)
+    answers = mixed.generate_mixed([(system, chat_request(text)) for system, text in asked])
+    assert [made.text for made in answers] == [sample_adapters.answer(system, text) for system, text in asked]
 
 
 def test_one_adapter_for_the_whole_model_would_be_seen(
-    mixed: TorchEngine, cast: Cast, monkeypatch: pytest.MonkeyPatch
+    mixed: TorchEngine, sample_adapters: SampleAdapters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The classic bug put back: every request sets the model's adapter, and the whole batch has it."""
     current: list[Any] = [None]
-    prepare, layers = TorchEngine.prepare, AdapterRows._layers
+    prepare, deltas = TorchEngine.prepare, StackedLora._deltas
 
     def prepare_and_set(self: TorchEngine, *given: Any, **named: Any) -> Any:
         jobs = prepare(self, *given, **named)
@@ -47,28 +50,28 @@ def test_one_adapter_for_the_whole_model_would_be_seen(
         return jobs
 
     monkeypatch.setattr(TorchEngine, "prepare", prepare_and_set)
-    monkeypatch.setattr(AdapterRows, "_layers", lambda self, adapters: layers(self, [current[0]] * len(adapters)))
-    assert differing(mixed, cast, shuffled(30)) > 20
+    monkeypatch.setattr(StackedLora, "_deltas", lambda self, adapters: deltas(self, [current[0]] * len(adapters)))
+    assert count_wrong_answers(mixed, sample_adapters, shuffled_requests(30)) > 20
 
 
 def test_columns_of_other_adapters_that_are_not_blanked_would_be_seen(
-    mixed: TorchEngine, cast: Cast, monkeypatch: pytest.MonkeyPatch
+    mixed: TorchEngine, sample_adapters: SampleAdapters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
 
     def nothing(adapters: Any, mix: Any, ranks: tuple[int, ...], device: Any) -> Any:
         return torch.zeros(len(adapters), 1, sum(ranks), dtype=torch.bool)
 
-    monkeypatch.setattr("bilora.inference.torch.lora._foreign", nothing)
-    assert differing(mixed, cast, shuffled(30)) > 20
+    monkeypatch.setattr("bilora.inference.torch.lora._foreign_columns", nothing)
+    assert count_wrong_answers(mixed, sample_adapters, shuffled_requests(30)) > 20
 
 
 @pytest.mark.parametrize("temperature", [0.7, 1.5])
 @pytest.mark.parametrize("top_p", [1.0, 0.8])
 def test_a_seed_gives_the_same_answer_in_any_company(mixed: TorchEngine, temperature: float, top_p: float) -> None:
     asked = [
-        (system, ask(text, temperature=temperature, top_p=top_p, seed=seed))
-        for seed, (system, text) in enumerate(shuffled(8))
+        (system, chat_request(text, temperature=temperature, top_p=top_p, seed=seed))
+        for seed, (system, text) in enumerate(shuffled_requests(8))
     ]
     single = [mixed.generate(system, [request])[0].text for system, request in asked]
     together = [made.text for made in mixed.generate_mixed(asked)]

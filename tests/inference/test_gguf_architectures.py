@@ -11,20 +11,20 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.cast import ask, prompts
-from support.lora import made_adapter
+from support.random_adapters import write_random_adapter
+from support.sample_adapters import chat_request, prompts
 from support.tiny_bases import tiny_base
 
 from bilora.bases import architectures
 from bilora.bases.architectures import ARCHITECTURES, interleave_halves
 from bilora.bases.kinds.folder import FolderBase
 from bilora.errors import BadData
-from bilora.inference.llamacpp.bindings import Context, Model
+from bilora.inference.llamacpp.bindings import LlamaContext, LlamaModel
 from bilora.inference.llamacpp.engine import LlamaEngine
 from bilora.inference.llamacpp.gguf import adapter_gguf, base_gguf, lora_tensors
 from bilora.inference.llamacpp.weights import Weights, read_weights
+from bilora.inference.peft_adapter import read_peft_adapter
 from bilora.inference.torch.engine import TorchEngine
-from bilora.inference.torch.lora import read_plain
 from bilora.params import Quantization
 from bilora.protocols import Progress, no_bar
 
@@ -73,15 +73,17 @@ def weights_of(folder: Path) -> Weights:
     return read_weights(folder, "identity", folder.name)
 
 
-def converted(folder: Path, adapter: Path | None, cache: Path) -> Context:
+def converted(folder: Path, adapter: Path | None, cache: Path) -> LlamaContext:
     """The same in llama.cpp, through GGUF files in 32 bit."""
     weights = weights_of(folder)
     file = base_gguf(weights, "f32", cache, no_bar)
-    model = Model(file, rows=1, cells=256, threads=1, wide=True, laid_out=True)
-    return model.context(adapter_gguf(read_plain(adapter), adapter, weights, cache, float32=True) if adapter else None)
+    model = LlamaModel(file, max_sequences=1, kv_capacity=256, threads=1, kv_float32=True, repack=True)
+    return model.context(
+        adapter_gguf(read_peft_adapter(adapter), adapter, weights, cache, float32=True) if adapter else None
+    )
 
 
-def largest_difference(context: Context, model: Any, count: int = 20) -> float:
+def largest_difference(context: LlamaContext, model: Any, count: int = 20) -> float:
     """Answer random prompts greedily in llama.cpp; return how far its logits are from transformers' at any place."""
     chance = random.Random(8)
     worst = 0.0
@@ -91,7 +93,7 @@ def largest_difference(context: Context, model: Any, count: int = 20) -> float:
         for _ in range(NEW):
             ids.append(int(found[-1].argmax()))
             found += [*context.logits([(ids[-1], len(ids) - 1, 0)], 1).clone()]
-        context.forget(0)
+        context.remove(0)
         with torch.inference_mode():
             expected = model(input_ids=torch.tensor([ids])).logits[0]
         worst = max(worst, float((torch.stack(found) - expected).abs().max()))
@@ -104,7 +106,7 @@ def adapter_of(folder: Path, place: Path) -> Path:
     """An adapter on all linear layers with random A and B, whose products are about as large as the weights."""
     model_type = json.loads((folder / "config.json").read_text())["model_type"]
     targets = list(ARCHITECTURES[model_type].target_modules)
-    adapter = made_adapter(place / "adapter", FolderBase.at(folder), targets, seed=4)
+    adapter = write_random_adapter(place / "adapter", FolderBase.at(folder), targets, seed=4)
     file = adapter / "adapter_model.safetensors"
     save_file({name: 0.1 * one if "lora_B" in name else one for name, one in load_file(file).items()}, file)
     return adapter
@@ -137,7 +139,7 @@ def test_rows_of_q_and_k_in_transformers_order_would_be_seen(
 def test_an_adapter_on_q_and_k_changes_the_answer(library: Any, tmp_path: Path) -> None:
     """So that a comparison with its adapter left out on both sides would be seen."""
     folder = tiny_base(tmp_path / "models", "llama")
-    adapter = made_adapter(tmp_path / "adapter", FolderBase.at(folder), ["q_proj", "k_proj"], seed=4)
+    adapter = write_random_adapter(tmp_path / "adapter", FolderBase.at(folder), ["q_proj", "k_proj"], seed=4)
     assert largest_difference(converted(folder, adapter, tmp_path / "kept"), reference(folder, None), 3) > 100 * NEAR
 
 
@@ -157,7 +159,7 @@ def test_the_engine_answers_as_torch_does(
     base, adapters = FolderBase.at(folder), {"one": adapter_of(folder, tmp_path)}
     engine = LlamaEngine(base, "f32", adapters, batch_size=4, cache=tmp_path / "kept")
     local = TorchEngine(base.load(training=False), adapters, batch_size=4)
-    requests = [ask(text, 20) for text in prompts(10)]
+    requests = [chat_request(text, 20) for text in prompts(10)]
     answers = {}
     for system in ("base", "one"):
         answers[system] = [made.text for made in local.generate(system, requests)]
@@ -185,7 +187,9 @@ def test_a_quantised_file_is_about_as_large_as_said_and_answers_nearly_alike(
         file = base_gguf(weights, quantization, tmp_path / "kept", progress_bars)
         assert [sum(steps)] == totals
         assert 0.8 < file.stat().st_size / weights.bytes_as(quantization) < 1.05
-        model = Model(file, rows=1, cells=64, threads=1, wide=quantization == "f32", laid_out=False)
+        model = LlamaModel(
+            file, max_sequences=1, kv_capacity=64, threads=1, kv_float32=quantization == "f32", repack=False
+        )
         logits[quantization] = model.context().logits([(4 + place, place, 0) for place in range(40)], 40).clone()
     for quantization, alike in {"f16": 0.9999, "q8_0": 0.99, "q4_k_m": 0.8}.items():
         assert torch.cosine_similarity(logits["f32"], logits[quantization]).mean() > alike
@@ -199,7 +203,7 @@ def test_the_same_adapter_on_another_base_is_another_file(library: Any, tmp_path
         adapter = tmp_path / "adapter"
         adapter = adapter if adapter.exists() else adapter_of(folder, tmp_path)
         weights = read_weights(folder, str(heads), folder.name)
-        files.append(adapter_gguf(read_plain(adapter), adapter, weights, tmp_path, float32=True))
+        files.append(adapter_gguf(read_peft_adapter(adapter), adapter, weights, tmp_path, float32=True))
     assert files[0] != files[1] and files[0].read_bytes() != files[1].read_bytes()
 
 
@@ -218,7 +222,7 @@ def test_every_tensor_in_the_files_has_its_place(tmp_path: Path, form: str) -> N
 def test_of_llama_q_and_k_are_interleaved_in_the_base_and_in_b_of_its_adapters(tmp_path: Path) -> None:
     weights = weights_of(tiny_base(tmp_path / "models", "llama"))
     adapter = adapter_of(weights.folder, tmp_path)
-    plain = read_plain(adapter)
+    plain = read_peft_adapter(adapter)
     lora = lora_tensors(plain, adapter, weights, float32=True)
     places = {"q_proj": interleave_halves(torch.arange(64), 4), "k_proj": interleave_halves(torch.arange(32), 2)}
     originals: dict[str, torch.Tensor] = {}

@@ -17,18 +17,17 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
-from support.cast import SMOKE, Cast, alone, ask, prompts
-from support.crowd import differing, shuffled
-from support.lora import made_adapter
+from support.concurrent_requests import count_wrong_answers, shuffled_requests
+from support.random_adapters import write_random_adapter
+from support.sample_adapters import SMOKE, SampleAdapters, chat_request, greedy_answer, prompts
 from support.tiny_bases import tiny_base
 
 from bilora.bases.kinds.folder import FolderBase
 from bilora.errors import BadData, BiloraError
-from bilora.inference import memory as room
-from bilora.inference.llamacpp import amx_check as llama_trial
-from bilora.inference.llamacpp import bindings as llama_library
-from bilora.inference.llamacpp import engine as llamacpp
-from bilora.inference.llamacpp.bindings import Context
+from bilora.inference import memory
+from bilora.inference.llamacpp import amx_check, bindings
+from bilora.inference.llamacpp import engine as llama_engine
+from bilora.inference.llamacpp.bindings import LlamaContext
 from bilora.inference.llamacpp.engine import LlamaBatch, LlamaEngine
 from bilora.inference.torch.engine import TorchEngine
 from bilora.params import Quantization
@@ -52,15 +51,17 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("gguf")
 
 
-def engine_of(cast: Cast, kept: Path, quantization: Quantization = "f32", **extra: Any) -> LlamaEngine:
-    folders = {name: cast.folders[name] for name in TWO}
+def engine_of(
+    sample_adapters: SampleAdapters, kept: Path, quantization: Quantization = "f32", **extra: Any
+) -> LlamaEngine:
+    folders = {name: sample_adapters.folders[name] for name in TWO}
     return LlamaEngine(SMOKE, quantization, folders, batch_size=8, cache=kept, **extra)
 
 
 @pytest.fixture
-def engine(library: Any, cast: Cast, kept: Path) -> Iterator[LlamaEngine]:
+def engine(library: Any, sample_adapters: SampleAdapters, kept: Path) -> Iterator[LlamaEngine]:
     """An engine in 32 bit with both adapters; nothing is left running."""
-    made = engine_of(cast, kept)
+    made = engine_of(sample_adapters, kept)
     yield made
     assert made.queue_depth() == (0, 0)
 
@@ -75,46 +76,46 @@ def streamed(engine: LlamaEngine | TorchEngine, system: str, request: Request) -
     return tokens, outcome
 
 
-def test_every_answer_is_its_own_adapters(engine: LlamaEngine, cast: Cast) -> None:
-    asked = shuffled(200)
+def test_every_answer_is_its_own_adapters(engine: LlamaEngine, sample_adapters: SampleAdapters) -> None:
+    asked = shuffled_requests(200)
     asked += random.Random(2).choices(asked, k=60)
-    assert differing(engine, cast, asked, reload_at=300) == 0
+    assert count_wrong_answers(engine, sample_adapters, asked, reload_at=300) == 0
 
 
 @pytest.mark.parametrize("keyed", [True, False])
 def test_a_prompt_s_cache_without_the_adapter_in_its_key_would_be_seen(
-    engine: LlamaEngine, cast: Cast, monkeypatch: pytest.MonkeyPatch, keyed: bool
+    engine: LlamaEngine, sample_adapters: SampleAdapters, monkeypatch: pytest.MonkeyPatch, keyed: bool
 ) -> None:
     """The bug of well-known servers: what equal prompts left is used again, whichever adapter made it."""
-    batch: Any = engine._loop._batch
+    batch: Any = engine._scheduler._batch
     one, own = batch._base, {row: adapter.context for row, adapter in engine._adapters.items()}
     left: list[tuple[list[int], str]] = [([], "")]
-    logits = Context.logits
+    logits = LlamaContext.logits
 
-    def reusing(self: Context, tokens: Sequence[tuple[int, int, int]], last: int) -> Any:
+    def reusing(self: LlamaContext, tokens: Sequence[tuple[int, int, int]], last: int) -> Any:
         ids, (_, first, row) = [token for token, _, _ in tokens], tokens[0]
-        system, context = batch.rows[-1].system, one
+        system, context = batch.sequences[-1].system, one
         use_only(context, own.get(system))
         if first == 0:
             (before, maker), known = left[0], 0
             usable = len(ids) - 1 if maker == system or not keyed else 0
             while known < usable and before[known : known + 1] == ids[known : known + 1]:
                 known += 1
-            context._llama.llama_memory_seq_rm(context._cells, row, known, -1)
+            context._llama.llama_memory_seq_rm(context._memory, row, known, -1)
             left[0], tokens = (ids, system), tokens[known:]
         return logits(context, tokens, last)
 
-    monkeypatch.setattr(Context, "forget", lambda self, row: None)
-    monkeypatch.setattr(Context, "logits", reusing)
+    monkeypatch.setattr(LlamaContext, "remove", lambda self, row: None)
+    monkeypatch.setattr(LlamaContext, "logits", reusing)
     wrong = 0
     for text in prompts(10):
         for system in ("base", *TWO):
-            (made,) = engine.generate(system, [ask(text)])
-            wrong += made.text != cast.says(system, text)
+            (made,) = engine.generate(system, [chat_request(text)])
+            wrong += made.text != sample_adapters.answer(system, text)
     assert wrong == 0 if keyed else wrong > 5
 
 
-def use_only(context: Context, adapters: Context | None) -> None:
+def use_only(context: LlamaContext, adapters: LlamaContext | None) -> None:
     """Put the context under another context's LoRA, or under none: what one context for all would do."""
     llama, alive = context._llama, context._model._alive
     lora = next((lora for handle, lora in alive.values() if adapters and handle is adapters._handle), None)
@@ -126,35 +127,42 @@ def use_only(context: Context, adapters: Context | None) -> None:
 
 
 def test_one_adapter_for_the_whole_batch_would_be_seen(
-    engine: LlamaEngine, cast: Cast, monkeypatch: pytest.MonkeyPatch
+    engine: LlamaEngine, sample_adapters: SampleAdapters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch: Any = engine._loop._batch
+    batch: Any = engine._scheduler._batch
     monkeypatch.setattr(LlamaBatch, "_context", lambda self, row: batch._base)
-    assert differing(engine, cast, shuffled(30)) > 20
+    assert count_wrong_answers(engine, sample_adapters, shuffled_requests(30)) > 20
 
 
-def test_versions_that_come_and_go_leave_nothing_behind(engine: LlamaEngine, cast: Cast) -> None:
-    batch: Any = engine._loop._batch
+def test_versions_that_come_and_go_leave_nothing_behind(engine: LlamaEngine, sample_adapters: SampleAdapters) -> None:
+    batch: Any = engine._scheduler._batch
     for turn, text in enumerate(prompts(30)):
         version = ("codegen", "codegen2")[turn % 2]
-        engine.load_adapter("codegen", cast.folders[version])
-        (made,) = engine.generate("codegen", [ask(text)])
-        assert made.text == cast.says(version, text)
+        engine.load_adapter("codegen", sample_adapters.folders[version])
+        (made,) = engine.generate("codegen", [chat_request(text)])
+        assert made.text == sample_adapters.answer(version, text)
     gc.collect()
-    (made,) = engine.generate("base", [ask("sum")])
-    assert made.text == cast.says("base", "sum")
+    (made,) = engine.generate("base", [chat_request("sum")])
+    assert made.text == sample_adapters.answer("base", "sum")
     assert len(batch._base._model._alive) == 3
 
 
 @pytest.mark.parametrize("top_p", [1.0, 0.8])
-def test_a_seed_gives_the_answer_that_torch_gives(engine: LlamaEngine, cast: Cast, top_p: float) -> None:
+def test_a_seed_gives_the_answer_that_torch_gives(
+    engine: LlamaEngine, sample_adapters: SampleAdapters, top_p: float
+) -> None:
     asked = [
-        (system, ask(text, temperature=0.9, top_p=top_p, seed=seed)) for seed, (system, text) in enumerate(shuffled(12))
+        (system, chat_request(text, temperature=0.9, top_p=top_p, seed=seed))
+        for seed, (system, text) in enumerate(shuffled_requests(12))
     ]
-    local = TorchEngine(SMOKE.load(training=False), {name: cast.folders[name] for name in TWO}, batch_size=8)
+    local = TorchEngine(SMOKE.load(training=False), {name: sample_adapters.folders[name] for name in TWO}, batch_size=8)
     expected = [made.text for made in local.generate_mixed(asked)]
     assert (
-        sum(text != cast.says(system, one.sample_id) for text, (system, one) in zip(expected, asked, strict=True)) > 20
+        sum(
+            text != sample_adapters.answer(system, one.sample_id)
+            for text, (system, one) in zip(expected, asked, strict=True)
+        )
+        > 20
     )
     assert [made.text for made in engine.generate_mixed(asked)] == expected
     assert [engine.generate(system, [request])[0].text for system, request in asked] == expected
@@ -162,8 +170,8 @@ def test_a_seed_gives_the_answer_that_torch_gives(engine: LlamaEngine, cast: Cas
 
 def test_stop_strings_likelihoods_and_counts_are_torch_s(engine: LlamaEngine, another_smoke: Any) -> None:
     local = TorchEngine(another_smoke, {}, batch_size=1)
-    (whole,) = local.generate("base", [ask("write", 30)])
-    request = ask("write", 30, stop=(whole.text[7:10],), logprobs=3)
+    (whole,) = local.generate("base", [chat_request("write", 30)])
+    request = chat_request("write", 30, stop=(whole.text[7:10],), logprobs=3)
     (tokens, made), (expected, reference) = streamed(engine, "base", request), streamed(local, "base", request)
     unlike = {"latency_s", "first_token_s"}
     assert made.model_dump(exclude=unlike) == reference.model_dump(exclude=unlike)
@@ -176,35 +184,37 @@ def test_stop_strings_likelihoods_and_counts_are_torch_s(engine: LlamaEngine, an
 
 
 def test_a_prompt_longer_than_one_pass_is_read_whole(
-    engine: LlamaEngine, cast: Cast, monkeypatch: pytest.MonkeyPatch
+    engine: LlamaEngine, sample_adapters: SampleAdapters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(llama_library, "PASS_TOKENS", 16)
+    monkeypatch.setattr(bindings, "PASS_TOKENS", 16)
     texts = prompts(20)
-    assert [made.text for made in engine.generate("codegen", [ask(text) for text in texts])] == [
-        cast.says("codegen", text) for text in texts
+    assert [made.text for made in engine.generate("codegen", [chat_request(text) for text in texts])] == [
+        sample_adapters.answer("codegen", text) for text in texts
     ]
 
 
 def test_an_answer_ends_where_the_context_does(engine: LlamaEngine) -> None:
     text = "sum " * 200
-    [job] = engine.prepare([Submission("base", ask(text), print)])
+    [job] = engine.prepare([Submission("base", chat_request(text), print)])
     room_left = engine.context - job.prompt_tokens
     assert 0 < room_left < engine.context
-    (made,) = engine.generate("base", [ask(text, 10 * engine.context, temperature=3.0)])
+    (made,) = engine.generate("base", [chat_request(text, 10 * engine.context, temperature=3.0)])
     assert made.output_tokens <= room_left
     with pytest.raises(BadData, match=f"tokens; {engine.context - 1} are read at most"):
-        engine.generate("base", [ask(text * 9)])
+        engine.generate("base", [chat_request(text * 9)])
 
 
-def test_a_failed_pass_is_told_and_forgotten(engine: LlamaEngine, cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_pass_is_told_and_forgotten(
+    engine: LlamaEngine, sample_adapters: SampleAdapters, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def failing(*_: Any) -> None:
         raise RuntimeError("llama.cpp failed with code -3")
 
     with monkeypatch.context() as during:
-        during.setattr(Context, "_decode", failing)
+        during.setattr(LlamaContext, "_decode", failing)
         with pytest.raises(RuntimeError, match="code -3"):
-            engine.generate("base", [ask("sum"), ask("list")])
-    assert engine.generate("codegen", [ask("sum")])[0].text == cast.says("codegen", "sum")
+            engine.generate("base", [chat_request("sum"), chat_request("list")])
+    assert engine.generate("codegen", [chat_request("sum")])[0].text == sample_adapters.answer("codegen", "sum")
 
 
 # Conversion
@@ -212,11 +222,11 @@ def test_a_failed_pass_is_told_and_forgotten(engine: LlamaEngine, cast: Cast, mo
 
 @pytest.mark.parametrize(("quantization", "near"), [("f16", 0.02), ("q8_0", 0.2), ("q4_k_m", 1.0)])
 def test_a_quantised_base_answers_nearly_alike(
-    library: Any, cast: Cast, kept: Path, quantization: Quantization, near: float
+    library: Any, sample_adapters: SampleAdapters, kept: Path, quantization: Quantization, near: float
 ) -> None:
-    quantised, exact = engine_of(cast, kept, quantization), engine_of(cast, kept)
+    quantised, exact = engine_of(sample_adapters, kept, quantization), engine_of(sample_adapters, kept)
     for system in ("base", *TWO):
-        (few, _), (many, _) = (streamed(one, system, ask("sum", 1, logprobs=1)) for one in (quantised, exact))
+        (few, _), (many, _) = (streamed(one, system, chat_request("sum", 1, logprobs=1)) for one in (quantised, exact))
         assert few[0].logprob == pytest.approx(many[0].logprob, abs=near)
     size = {path.name.split("-")[2]: path.stat().st_size for path in kept.glob("base-*")}
     assert size[quantization] < size["f32"]
@@ -243,44 +253,44 @@ class Seen:
 
 @pytest.mark.parametrize("quantization", ["f32", "q4_k_m"])
 def test_files_are_made_once_and_progress_is_told(
-    library: Any, cast: Cast, tmp_path: Path, quantization: Quantization
+    library: Any, sample_adapters: SampleAdapters, tmp_path: Path, quantization: Quantization
 ) -> None:
     first, second = Seen(), Seen()
-    engine_of(cast, tmp_path, quantization, shown=first)
+    engine_of(sample_adapters, tmp_path, quantization, progress_bars=first)
     files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert first.titles[0] == f"Converting {SMOKE.id} to {quantization}" and first.done == first.total
-    engine_of(cast, tmp_path, quantization, shown=second)
+    engine_of(sample_adapters, tmp_path, quantization, progress_bars=second)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == files
     assert len(list(tmp_path.glob("*.gguf"))) == 3 and second.titles == []
 
 
 def test_a_build_that_dies_on_weights_laid_out_anew_gets_them_as_they_are(
-    library: Any, cast: Cast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    library: Any, sample_adapters: SampleAdapters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_amx = SimpleNamespace(__file__=library.__file__, llama_print_system_info=lambda: b"AMX_INT8 = 1")
-    monkeypatch.setattr(llama_trial, "library", lambda: with_amx)
-    monkeypatch.setattr(llama_trial, "TRIAL", "import os; 'HF_TOKEN' in os.environ or os.abort()")
+    monkeypatch.setattr(amx_check, "library", lambda: with_amx)
+    monkeypatch.setattr(amx_check, "TRIAL", "import os; 'HF_TOKEN' in os.environ or os.abort()")
     monkeypatch.setenv("HF_TOKEN", "secret")
-    engine = engine_of(cast, tmp_path, "q8_0")
-    assert "without AMX" in engine.mode and engine.generate("codegen", [ask("hello")])[0].output_tokens
-    monkeypatch.setattr(llama_trial, "TRIAL", "raise SystemExit")
-    assert "without AMX" in engine_of(cast, tmp_path, "q8_0").mode
+    engine = engine_of(sample_adapters, tmp_path, "q8_0")
+    assert "without AMX" in engine.mode and engine.generate("codegen", [chat_request("hello")])[0].output_tokens
+    monkeypatch.setattr(amx_check, "TRIAL", "raise SystemExit")
+    assert "without AMX" in engine_of(sample_adapters, tmp_path, "q8_0").mode
     (kept,) = tmp_path.glob("trial-*")
     write_json(kept, {"build": "an older one", "survived": False})
-    assert "without AMX" not in engine_of(cast, tmp_path, "q8_0").mode
+    assert "without AMX" not in engine_of(sample_adapters, tmp_path, "q8_0").mode
     assert read_json(kept)["survived"]
 
 
 @pytest.mark.parametrize("quantization", ["f32", "q8_0"])
 def test_an_interrupted_conversion_leaves_nothing(
-    library: Any, cast: Cast, tmp_path: Path, quantization: Quantization
+    library: Any, sample_adapters: SampleAdapters, tmp_path: Path, quantization: Quantization
 ) -> None:
     with pytest.raises(OSError, match="No space"):
-        engine_of(cast, tmp_path, quantization, shown=Seen(fail_after=5))
+        engine_of(sample_adapters, tmp_path, quantization, progress_bars=Seen(fail_after=5))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_base_is_another_file(library: Any, cast: Cast, tmp_path: Path) -> None:
+def test_another_base_is_another_file(library: Any, sample_adapters: SampleAdapters, tmp_path: Path) -> None:
     other = tmp_path / "models" / "other"
     shutil.copytree(SMOKE.id, other)
     tensors = load_file(other / "model.safetensors")
@@ -297,10 +307,10 @@ def test_another_base_is_another_file(library: Any, cast: Cast, tmp_path: Path) 
 def test_phi3_s_other_forms_are_converted_too(library: Any, tmp_path: Path, config: dict[str, Any]) -> None:
     base = FolderBase.at(tiny_base(tmp_path / "models", "phi3", **config))
     assert len(list(Path(base.id).glob("*.safetensors"))) > 2
-    adapter = made_adapter(tmp_path / "one", base, ["o_proj", "down_proj"], seed=4)
+    adapter = write_random_adapter(tmp_path / "one", base, ["o_proj", "down_proj"], seed=4)
     engine = LlamaEngine(base, "f32", {"one": adapter}, batch_size=4, cache=tmp_path / "kept")
     local = TorchEngine(base.load(training=False), {"one": adapter}, batch_size=4)
-    requests = [ask(text, 20) for text in prompts(8)]
+    requests = [chat_request(text, 20) for text in prompts(8)]
     for system in ("base", "one"):
         expected = [made.text for made in local.generate(system, requests)]
         assert [made.text for made in engine.generate(system, requests)] == expected
@@ -310,11 +320,11 @@ def test_phi3_s_other_forms_are_converted_too(library: Any, tmp_path: Path, conf
 def test_rslora_s_scale_is_honoured(library: Any, kept: Path, tmp_path: Path) -> None:
     from peft import PeftModel
 
-    folder = made_adapter(tmp_path / "one", SMOKE, ["qkv_proj"], seed=9)
+    folder = write_random_adapter(tmp_path / "one", SMOKE, ["qkv_proj"], seed=9)
     write_json(folder / "adapter_config.json", read_json(folder / "adapter_config.json") | {"use_rslora": True})
     merged = PeftModel.from_pretrained(SMOKE.load(training=False).model, str(folder)).merge_and_unload().eval()
-    made = LlamaEngine(SMOKE, "f32", {"one": folder}, batch_size=1, cache=kept).generate("one", [ask("sum")])
-    assert made[0].text == alone(merged, SMOKE.load(training=False).tokenizer, ask("sum"))
+    made = LlamaEngine(SMOKE, "f32", {"one": folder}, batch_size=1, cache=kept).generate("one", [chat_request("sum")])
+    assert made[0].text == greedy_answer(merged, SMOKE.load(training=False).tokenizer, chat_request("sum"))
 
 
 LONG = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 16, "long_factor": [2.0] * 16}
@@ -339,17 +349,21 @@ def test_what_the_two_engines_would_compute_otherwise_is_refused(
     assert not (tmp_path / "kept").exists()
 
 
-def test_an_adapter_of_another_base_is_refused(engine: LlamaEngine, cast: Cast, tmp_path: Path) -> None:
+def test_an_adapter_of_another_base_is_refused(
+    engine: LlamaEngine, sample_adapters: SampleAdapters, tmp_path: Path
+) -> None:
     base = FolderBase.at(tiny_base(tmp_path / "models", "phi3", hidden_size=128))
-    other = made_adapter(tmp_path / "one", base, ["o_proj"], seed=4)
+    other = write_random_adapter(tmp_path / "one", base, ["o_proj"], seed=4)
     with pytest.raises(BadData, match="does not fit the base"):
         engine.load_adapter("codegen", other)
-    assert engine.generate("codegen", [ask("sum")])[0].text == cast.says("codegen", "sum")
+    assert engine.generate("codegen", [chat_request("sum")])[0].text == sample_adapters.answer("codegen", "sum")
 
 
-def test_an_adapter_beyond_16_bit_is_refused(library: Any, cast: Cast, kept: Path, tmp_path: Path) -> None:
+def test_an_adapter_beyond_16_bit_is_refused(
+    library: Any, sample_adapters: SampleAdapters, kept: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "large"
-    shutil.copytree(cast.folders["codegen"], folder)
+    shutil.copytree(sample_adapters.folders["codegen"], folder)
     tensors = load_file(folder / "adapter_model.safetensors")
     save_file({name: tensor * 1e6 for name, tensor in tensors.items()}, folder / "adapter_model.safetensors")
     with pytest.raises(BadData, match="too large for 16 bit"):
@@ -363,23 +377,23 @@ def test_an_adapter_beyond_16_bit_is_refused(library: Any, cast: Cast, kept: Pat
 def little_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine with 1 MiB left."""
     (tmp_path / "meminfo").write_text("MemTotal: 16000000 kB\nMemAvailable: 1024 kB\n")
-    monkeypatch.setattr(room, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
 
 
 def test_too_little_memory_is_said_before_anything_is_made(
-    library: Any, cast: Cast, tmp_path: Path, little_memory: None
+    library: Any, sample_adapters: SampleAdapters, tmp_path: Path, little_memory: None
 ) -> None:
     with pytest.raises(BiloraError, match=r"needs 0\.0 GiB of memory and 0\.0 GiB are free\. End other programs"):
-        engine_of(cast, tmp_path / "kept")
+        engine_of(sample_adapters, tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
 
 
 def test_too_little_disk_is_said_before_anything_is_made(
-    library: Any, cast: Cast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    library: Any, sample_adapters: SampleAdapters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(9, 9, 0))  # type: ignore[attr-defined]
     with pytest.raises(BiloraError, match=r"on the disk of .* Make room"):
-        engine_of(cast, tmp_path / "kept")
+        engine_of(sample_adapters, tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
 
 
@@ -387,41 +401,41 @@ def test_a_container_s_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     (tmp_path / "meminfo").write_text("MemAvailable: 8000000 kB\n")
     for name, text in {"memory.max": "5000", "memory.current": "4000", "memory.stat": "inactive_file 300\n"}.items():
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(room, "MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(room, "CGROUP", tmp_path)
-    assert room.free_memory() == 1300
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    assert memory.free_memory() == 1300
     (tmp_path / "memory.max").write_text("max\n")
-    assert room.free_memory() == 8_000_000 * 1024
+    assert memory.free_memory() == 8_000_000 * 1024
 
 
 def test_with_little_memory_rows_wait_for_their_share_of_it(
-    library: Any, cast: Cast, kept: Path, monkeypatch: pytest.MonkeyPatch
+    library: Any, sample_adapters: SampleAdapters, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(llamacpp, "_spare_bytes", lambda weights: 0)
-    made = engine_of(cast, kept)
-    batch: Any = made._loop._batch
-    assert batch._cells == made.context
+    monkeypatch.setattr(llama_engine, "_spare_bytes", lambda weights: 0)
+    made = engine_of(sample_adapters, kept)
+    batch: Any = made._scheduler._batch
+    assert batch._kv_capacity == made.context
     most: list[int] = []
     step = LlamaBatch.step
 
     def watched(self: LlamaBatch) -> None:
-        for adapter in {row.adapter for row in self.rows}:
-            most.append(sum(row.prompt_tokens + 200 for row in self.rows if row.adapter is adapter))
+        for adapter in {one.adapter for one in self.sequences}:
+            most.append(sum(one.prompt_tokens + 200 for one in self.sequences if one.adapter is adapter))
         step(self)
 
     monkeypatch.setattr(LlamaBatch, "step", watched)
-    asked = [(system, ask(text, 200)) for system in ("base", *TWO) for text in prompts(6)]
+    asked = [(system, chat_request(text, 200)) for system in ("base", *TWO) for text in prompts(6)]
     few = [one.text for one in made.generate_mixed(asked)]
     assert made.context // 2 < max(most) <= made.context
     monkeypatch.undo()
-    assert few == [one.text for one in engine_of(cast, kept).generate_mixed(asked)]
+    assert few == [one.text for one in engine_of(sample_adapters, kept).generate_mixed(asked)]
 
 
 def test_without_the_extra_one_sentence_says_what_to_do(
-    cast: Cast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sample_adapters: SampleAdapters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
-    llama_library.library.cache_clear()
+    bindings.library.cache_clear()
     with pytest.raises(BiloraError, match=r'pip install "bilora\[llamacpp\]"'):
-        engine_of(cast, tmp_path)
-    llama_library.library.cache_clear()
+        engine_of(sample_adapters, tmp_path)
+    bindings.library.cache_clear()

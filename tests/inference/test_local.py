@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.lora import made_adapter
+from support.random_adapters import write_random_adapter
 
 from bilora.bases.kinds.folder import FolderBase
 from bilora.errors import BadData
@@ -31,7 +31,7 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("adapters")
     targets = {"left": "qkv_proj", "right": "gate_up_proj"}
     return {
-        name: made_adapter(folder / name, BASE, [target], seed=seed)
+        name: write_random_adapter(folder / name, BASE, [target], seed=seed)
         for seed, (name, target) in enumerate(targets.items())
     }
 

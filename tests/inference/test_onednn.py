@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bilora.inference.torch import onednn
+from bilora.inference.torch import cpu_tuning
 
 WEIGHT = torch.zeros(8, 4)
 
@@ -14,22 +14,22 @@ def enabled() -> bool:
     return bool(torch._C._get_mkldnn_enabled())  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(("better_off", "rows", "inside"), [(True, 1, False), (False, 1, True), (True, 500, True)])
+@pytest.mark.parametrize(("slower", "rows", "inside"), [(True, 1, False), (False, 1, True), (True, 500, True)])
 def test_it_is_switched_for_the_pass_only(
-    better_off: bool, rows: int, inside: bool, monkeypatch: pytest.MonkeyPatch
+    slower: bool, rows: int, inside: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onednn, "_better_off", lambda *_: better_off)
+    monkeypatch.setattr(cpu_tuning, "_faster_without_onednn", lambda *_: slower)
     assert enabled()
-    with pytest.raises(RuntimeError, match="in the pass"), onednn.as_faster(WEIGHT, rows):
+    with pytest.raises(RuntimeError, match="in the pass"), cpu_tuning.onednn_if_faster(WEIGHT, rows):
         assert enabled() is inside
         raise RuntimeError("in the pass")
     assert enabled()
 
 
 def test_it_is_tried_once_for_a_shape(monkeypatch: pytest.MonkeyPatch) -> None:
-    onednn._better_off.cache_clear()
+    cpu_tuning._faster_without_onednn.cache_clear()
     for rows in (3, 4, 3):
-        with onednn.as_faster(WEIGHT, rows):
+        with cpu_tuning.onednn_if_faster(WEIGHT, rows):
             pass
-    assert onednn._better_off.cache_info().misses == 1
+    assert cpu_tuning._faster_without_onednn.cache_info().misses == 1
     assert enabled()

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.cast import ask
+from support.sample_adapters import chat_request
 
-from bilora.inference.openmp import rest
+from bilora.inference.openmp import release_openmp_threads
 from bilora.inference.torch.engine import TorchEngine
 
 
@@ -37,12 +37,12 @@ def fewer_than(count: int) -> bool:
 
 
 def test_they_are_let_go_and_come_again(computed: int) -> None:
-    rest()
+    release_openmp_threads()
     assert fewer_than(computed)
     torch.ones(2**22).sin()
     assert threads() >= computed
 
 
 def test_who_asks_an_engine_keeps_none(mixed: TorchEngine, computed: int) -> None:
-    mixed.generate("base", [ask("a list")])
+    mixed.generate("base", [chat_request("a list")])
     assert fewer_than(computed)

@@ -6,54 +6,57 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from support.cast import SMOKE, Cast
+from support.sample_adapters import SMOKE, SampleAdapters
 from torch.nn import Linear
 
 from bilora.bases.kinds.folder import FolderBase
-from bilora.inference.torch import packed_linear as packing
+from bilora.inference.torch import cpu_tuning
+from bilora.inference.torch.cpu_tuning import ALL_ROWS, FEW_ROWS, pack_linear_layers
 from bilora.inference.torch.loading import load_for_inference
-from bilora.inference.torch.lora import AdapterRows, read_adapter
-from bilora.inference.torch.packed_linear import ALL_ROWS, FEW_ROWS, PackedLinear, pack
+from bilora.inference.torch.lora import StackedLora, read_adapter
+from bilora.inference.torch.packed_linear import BLOCK_OUTPUTS, PackedLinear
 
 SMOKE_16 = FolderBase.at(SMOKE.id, dtype="bfloat16")
 
 
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "_few", lambda _: FEW_ROWS)
+    monkeypatch.setattr(cpu_tuning, "_best_max_packed_rows", lambda _: FEW_ROWS)
 
 
-@pytest.mark.parametrize("few", [FEW_ROWS, ALL_ROWS])
+@pytest.mark.parametrize("max_packed_rows", [FEW_ROWS, ALL_ROWS])
 @pytest.mark.parametrize("rows", [1, FEW_ROWS, FEW_ROWS + 1, 200])
 @pytest.mark.parametrize("bias", [True, False])
-def test_it_multiplies_as_the_plain_layer_does(rows: int, bias: bool, few: int) -> None:
+def test_it_multiplies_as_the_plain_layer_does(rows: int, bias: bool, max_packed_rows: int) -> None:
     torch.manual_seed(0)
-    plain = Linear(96, packing.BLOCK + 40, bias=bias, dtype=torch.bfloat16)
+    plain = Linear(96, BLOCK_OUTPUTS + 40, bias=bias, dtype=torch.bfloat16)
     given = torch.randn(1, rows, 96).bfloat16()
     with torch.inference_mode():
         exact = torch.nn.functional.linear(given.double(), plain.weight.double(), plain.bias.double() if bias else None)
-        made = PackedLinear(plain, few)(given)
+        made = PackedLinear(plain, max_packed_rows)(given)
     assert made.shape == exact.shape and made.dtype == torch.bfloat16
     torch.testing.assert_close(made.double(), exact, rtol=2**-7, atol=2**-7)
 
 
 @pytest.mark.usefixtures("always")
-def test_a_packed_base_with_an_adapter_scores_as_the_plain_one(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_packed_base_with_an_adapter_scores_as_the_plain_one(
+    sample_adapters: SampleAdapters, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ids = torch.arange(3, 43)[None]
     scores = []
     for packed in (False, True):
         loaded = load_for_inference(SMOKE_16) if packed else _plain(monkeypatch)
         assert loaded.mode.endswith("packed for oneDNN") is packed
-        adapters = AdapterRows(loaded.model)
-        adapter = read_adapter("codegen", cast.folders["codegen"], loaded.model)
-        with torch.inference_mode(), adapters.rows([adapter]):
+        lora = StackedLora(loaded.model)
+        adapter = read_adapter("codegen", sample_adapters.folders["codegen"], loaded.model)
+        with torch.inference_mode(), lora.active([adapter]):
             scores.append(loaded.model(ids).logits.float())
     torch.testing.assert_close(scores[1], scores[0], rtol=0.05, atol=0.1)
 
 
 def _plain(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     with monkeypatch.context() as patched:
-        patched.setattr(packing, "_few", lambda _: 0)
+        patched.setattr(cpu_tuning, "_best_max_packed_rows", lambda _: 0)
         return load_for_inference(SMOKE_16)
 
 
@@ -61,15 +64,15 @@ def _plain(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
 def test_the_plain_weights_are_let_go_and_a_tied_head_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     model = _plain(monkeypatch).model
     layer, head = model.model.layers[0].mlp.down_proj, model.lm_head
-    assert pack(model)
+    assert pack_linear_layers(model)
     assert not hasattr(layer, "weight") and isinstance(model.model.layers[0].mlp.down_proj, PackedLinear)
     assert model.lm_head is head and type(head) is Linear
 
 
 def test_what_is_not_faster_or_not_16_bit_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(isinstance(one, PackedLinear) for one in _plain(monkeypatch).model.modules())
-    monkeypatch.setattr(packing, "_few", lambda _: FEW_ROWS)
-    assert not pack(load_for_inference(SMOKE).model)
+    monkeypatch.setattr(cpu_tuning, "_best_max_packed_rows", lambda _: FEW_ROWS)
+    assert not pack_linear_layers(load_for_inference(SMOKE).model)
 
 
 @pytest.mark.parametrize(
@@ -88,9 +91,9 @@ def test_a_trial_decides_and_looks_at_more_than_a_cache_holds(
 
     def seconds(tried: Sequence[Linear]) -> float:
         looked.append(tuple(one.out_features for one in tried))
-        return costs[getattr(tried[0], "few", 0)]
+        return costs[getattr(tried[0], "max_packed_rows", 0)]
 
-    monkeypatch.setattr(packing, "_seconds", seconds)
-    monkeypatch.setattr(packing, "TRIAL_BYTES", 64 * 8 * 2 + 1)
-    assert packing._few(layers) == best
+    monkeypatch.setattr(cpu_tuning, "_answer_seconds", seconds)
+    monkeypatch.setattr(cpu_tuning, "TRIAL_BYTES", 64 * 8 * 2 + 1)
+    assert cpu_tuning._best_max_packed_rows(layers) == best
     assert set(looked) == {(64, 32)}

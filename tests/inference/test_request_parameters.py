@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bilora.inference.endpoint.request_parameters import (
+from bilora.inference.endpoint.parameters import (
     SYSTEM_ROLE,
     LearnedRefusals,
     adapt,

@@ -4,10 +4,11 @@ from collections import Counter
 
 import pytest
 import torch
-from support.cast import ask, prompts
+from support.sample_adapters import chat_request, prompts
 
-from bilora.inference.sampling import penalise
+from bilora.inference.sampling import apply_penalties
 from bilora.inference.torch.engine import TorchEngine
+from bilora.requests import SamplingParams
 
 LONG = 120
 
@@ -15,19 +16,19 @@ LONG = 120
 def test_penalties_are_taken_off_what_the_answer_holds() -> None:
     logits = torch.zeros(3, 4)
     rows = [
-        (ask("a", frequency_penalty=0.5, presence_penalty=0.25), [1, 1, 3]),
-        (ask("b"), [1, 1, 3]),
-        (ask("c", presence_penalty=-1.0), [0, 0]),
+        (SamplingParams(9, frequency_penalty=0.5, presence_penalty=0.25), [1, 1, 3]),
+        (SamplingParams(9), [1, 1, 3]),
+        (SamplingParams(9, presence_penalty=-1.0), [0, 0]),
     ]
-    assert penalise(logits, rows).tolist() == [[0, -1.25, 0, -0.75], [0, 0, 0, 0], [1, 0, 0, 0]]
+    assert apply_penalties(logits, rows).tolist() == [[0, -1.25, 0, -0.75], [0, 0, 0, 0], [1, 0, 0, 0]]
     assert not logits.any()
 
 
 @pytest.mark.parametrize("penalty", ["frequency_penalty", "presence_penalty"])
 def test_a_penalised_row_repeats_less_and_its_neighbours_are_what_they_were(mixed: TorchEngine, penalty: str) -> None:
     texts = prompts(8)
-    plain = [ask(text, LONG) for text in texts]
-    penalised = [ask(text, LONG, **{penalty: 2.0}) for text in texts]
+    plain = [chat_request(text, LONG) for text in texts]
+    penalised = [chat_request(text, LONG, **{penalty: 2.0}) for text in texts]
     expected = mixed.generate("codegen", plain)
     made = mixed.generate_mixed(
         [("codegen", request) for pair in zip(plain, penalised, strict=True) for request in pair]

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
+from support.fakes import FakeSandbox
 
 from bilora.errors import BadData
 from bilora.metrics import SmoothedBleu
@@ -61,13 +62,11 @@ def test_no_reference_is_no_score() -> None:
         corpus_bleu({}, {})
 
 
-class NoSandbox:
-    run_many = None
-
-
 def test_the_metric_scores_each_answer_against_its_target() -> None:
     target = Sample.create(task="docstring", prompt="p", target="Return the sum.", source="s", group="g", licence="MIT")
     pairs = [(target, "Return the sum."), (target, "Something else")]
-    rows = SmoothedBleu().score(pairs, Referees(sandbox=NoSandbox()), system="base")  # type: ignore[arg-type]
+    sandbox = FakeSandbox()
+    rows = SmoothedBleu().score(pairs, Referees(sandbox=sandbox), system="base")
+    assert sandbox.seen == []
     assert [[one.metric for one in row] for row in rows] == [["bleu"], ["bleu"]]
     assert [row[0].value for row in rows] == [1.0, sentence_bleu("Something else", "Return the sum.")]

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
+from support.fakes import FakeSandbox
 
 from bilora.metrics import Functional
 from bilora.metrics.functional import pass_at_k
-from bilora.protocols import Progress, Referees, no_progress
+from bilora.protocols import Referees
 from bilora.records import Outcome, Program, Sample, Score
-
-
-class StubSandbox:
-    def __init__(self, *outcomes: Outcome) -> None:
-        self.outcomes = outcomes
-        self.programs: list[Program] = []
-
-    def run_many(self, programs: Iterable[Program], *, progress: Progress = no_progress) -> Iterator[Outcome]:
-        self.programs = list(programs)
-        for outcome in self.outcomes:
-            progress(1)
-            yield outcome
 
 
 def sample(tests: tuple[str, ...] = ("assert f() == 1", "assert f() == 2")) -> Sample:
@@ -41,7 +29,7 @@ def sample(tests: tuple[str, ...] = ("assert f() == 1", "assert f() == 2")) -> S
 
 def score(outcome: Outcome, asked: Sample | None = None) -> tuple[Score, ...]:
     pairs = [(asked or sample(), "code")]
-    (scores,) = Functional().score(pairs, Referees(sandbox=StubSandbox(outcome)), system="base")
+    (scores,) = Functional().score(pairs, Referees(sandbox=FakeSandbox(scripted=[outcome])), system="base")
     return scores
 
 
@@ -80,19 +68,19 @@ def test_a_sample_without_tests_is_unscored() -> None:
 
 
 def test_the_answer_runs_with_its_samples_setup_and_tests() -> None:
-    sandbox = StubSandbox(Outcome(status="passed", results=(True, True)))
+    sandbox = FakeSandbox(scripted=[Outcome(status="passed", results=(True, True))])
     Functional().score([(sample(), "code")], Referees(sandbox=sandbox), system="base")
-    assert sandbox.programs == [Program(code="code", setup="import math", tests=sample().tests)]
+    assert sandbox.seen == [Program(code="code", setup="import math", tests=sample().tests)]
 
 
 def test_a_sandbox_that_answers_too_little_is_an_error() -> None:
     with pytest.raises(ValueError, match="zip"):
-        Functional().score([(sample(), "code")], Referees(sandbox=StubSandbox()), system="base")
+        Functional().score([(sample(), "code")], Referees(sandbox=FakeSandbox(scripted=())), system="base")
 
 
 def test_progress_is_passed_on() -> None:
     counted: list[int] = []
-    sandbox = StubSandbox(Outcome(status="passed", results=(True, True)))
+    sandbox = FakeSandbox(scripted=[Outcome(status="passed", results=(True, True))])
     Functional().score([(sample(), "code")], Referees(sandbox=sandbox), system="base", progress=counted.append)
     assert counted == [1]
 

@@ -85,7 +85,7 @@ def test_what_was_read_is_not_read_again_until_the_corpus_is_another(
     assert "reading the corpus" not in said
     made("other seed", seed=2)
     assert "reading the corpus" in said
-    monkeypatch.setattr("bilora.pretraining.shards.package_versions", lambda *_: {"pluggy": "0"})
+    monkeypatch.setattr("bilora.pretraining.shards.corpus_versions", lambda *_: {"pluggy": "0"})
     made("other version", seed=2)
     assert "reading the corpus" in said
 

@@ -16,7 +16,7 @@ from bilora.bases.kinds.hub import HubBase
 from bilora.errors import BadData, MissingStep
 from bilora.publishing.bundle import build_bundle, bundled_sha256, thin
 from bilora.results import Results
-from bilora.sources.kinds.hub import HubSettings
+from bilora.sources.kinds.hub import HubDatasetSettings
 from bilora.storage import adapter_sha256, sha256_bytes, write_bytes
 
 REVISION = "0" * 40
@@ -112,7 +112,7 @@ def test_a_broken_weights_file_is_refused(made: Any, rebuild: Callable[..., dict
         rebuild(made.folders, made.verdicts, made.results)
 
 
-DATA = HubSettings(
+DATA = HubDatasetSettings(
     kind="hub", id="org/data", revision="1" * 40, config="full", splits={"test": "test"}, licence="CC-BY-4.0"
 )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from huggingface_hub import SpaceCard
-from support.checkout import ROOT
+from support.checkouts import ROOT
 from support.faulty_server import Fault
 from support.loopback_hub import TOKEN, Hub
 

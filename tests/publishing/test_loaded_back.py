@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.checkout import ROOT
+from support.checkouts import ROOT
 from support.loopback_hub import TOKEN, Hub
 
 from bilora.bases.kinds.folder import FolderBase

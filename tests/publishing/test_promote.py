@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.checkout import ROOT
+from support.checkouts import ROOT
 
 from bilora.errors import BadData, NotPromotable
 from bilora.publishing import promote as module

@@ -7,7 +7,7 @@ import json
 import warnings
 
 import pytest
-from support.real_data import real_file
+from support.shared_data import shared_file
 
 from bilora.records import Outcome, Program
 from bilora.sandbox import ProcessSandbox
@@ -16,7 +16,7 @@ from bilora.sandbox.splitting import split_assert
 
 @pytest.fixture(scope="module")
 def programs() -> list[Program]:
-    rows = [json.loads(line) for line in real_file("mbpp/mbpp.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in shared_file("mbpp/mbpp.jsonl").read_text(encoding="utf-8").splitlines()]
     return [Program(code=row["code"], setup=row["test_setup_code"], tests=tuple(row["test_list"])) for row in rows]
 
 
@@ -47,7 +47,7 @@ def test_the_official_test_split_passes(outcomes: list[Outcome]) -> None:
 
 
 def test_the_sanitized_references_pass() -> None:
-    rows = json.loads(real_file("mbpp/sanitized-mbpp.json").read_text(encoding="utf-8"))
+    rows = json.loads(shared_file("mbpp/sanitized-mbpp.json").read_text(encoding="utf-8"))
     programs = [
         Program(code="\n".join([*row["test_imports"], row["code"]]), tests=tuple(row["test_list"])) for row in rows
     ]

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 from openai import OpenAI
-from support.cast import SMOKE, Cast
-from support.serving_running import KEY, Running, made_engine, serving
+from support.running_server import KEY, RunningServer, make_engine, serving
+from support.sample_adapters import SMOKE, SampleAdapters
 
-from bilora.serving.app import Served
+from bilora.serving.app import ServerConfig
 
 
 @pytest.fixture(autouse=True)
@@ -20,15 +20,19 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def running(cast: Cast) -> Iterator[Running]:
+def running(sample_adapters: SampleAdapters) -> Iterator[RunningServer]:
     """A server with a key; chats get no system prompt, so that the reference knows what was asked."""
-    served = Served(
-        engine=made_engine(cast), base_id="models/smoke", base_revision=SMOKE.identity, key=KEY, max_body=100_000
+    served = ServerConfig(
+        engine=make_engine(sample_adapters),
+        base_id="models/smoke",
+        base_revision=SMOKE.identity,
+        key=KEY,
+        max_body=100_000,
     )
     with serving(served) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def client(running: Running) -> OpenAI:
+def client(running: RunningServer) -> OpenAI:
     return running.client()

@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 
 import pytest
 from openai import APIStatusError, AuthenticationError, BadRequestError, NotFoundError, OpenAI
-from support.cast import TOKENS, Cast, ask
-from support.serving_running import KEY, Running
+from support.running_server import KEY, RunningServer
+from support.sample_adapters import TOKENS, SampleAdapters, chat_request
 
+from bilora.requests import Request, SamplingParams
 from bilora.storage import adapter_sha256
 
 MODELS = ["base", "codegen", "docstring"]
@@ -19,7 +20,7 @@ TEXT = "sum of numbers in the list"
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": TEXT}], "max_tokens": TOKENS}
 
 
-def raw(running: Running, method: str, path: str, body: Any = None, **headers: str) -> tuple[HTTPResponse, Any]:
+def raw(running: RunningServer, method: str, path: str, body: Any = None, **headers: str) -> tuple[HTTPResponse, Any]:
     """Ask past the client: what it would not send, and what it does not show."""
     connection = HTTPConnection(urlsplit(running.url).netloc, timeout=30)
     data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
@@ -31,7 +32,7 @@ def raw(running: Running, method: str, path: str, body: Any = None, **headers: s
     return response, json.loads(text) if text[:1] in (b"{", b"[") else text
 
 
-def refused(running: Running, path: str, body: Any) -> dict[str, Any]:
+def refused(running: RunningServer, path: str, body: Any) -> dict[str, Any]:
     response, answer = raw(running, "POST", path, body)
     assert response.status == 400, answer
     assert set(answer) == {"error"} and set(answer["error"]) == {"message", "type", "param", "code"}
@@ -43,31 +44,35 @@ def streamed(client: OpenAI, **asked: Any) -> list[Any]:
     return list(client.chat.completions.create(stream=True, **asked))
 
 
-def test_models_are_the_base_and_its_adapters(client: OpenAI, cast: Cast) -> None:
+def test_models_are_the_base_and_its_adapters(client: OpenAI, sample_adapters: SampleAdapters) -> None:
     found = {model.id: model for model in client.models.list()}
     assert list(found) == MODELS
     assert [found[name].to_dict()["parent"] for name in MODELS] == [None, "base", "base"]
-    assert found["codegen"].to_dict()["sha256"] == adapter_sha256(cast.folders["codegen"])
+    assert found["codegen"].to_dict()["sha256"] == adapter_sha256(sample_adapters.folders["codegen"])
     assert client.models.retrieve("docstring").id == "docstring"
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_chat_is_answered_by_the_model_that_was_named(client: OpenAI, cast: Cast, model: str) -> None:
+def test_a_chat_is_answered_by_the_model_that_was_named(
+    client: OpenAI, sample_adapters: SampleAdapters, model: str
+) -> None:
     made = client.chat.completions.create(model=model, **CHAT)
-    assert made.choices[0].message.content == cast.says(model, TEXT)
+    assert made.choices[0].message.content == sample_adapters.answer(model, TEXT)
     assert (made.model, made.object, made.choices[0].message.role) == (model, "chat.completion", "assistant")
     assert made.usage is not None and made.usage.completion_tokens <= TOKENS
     assert made.usage.total_tokens == made.usage.prompt_tokens + made.usage.completion_tokens
     version = made.system_fingerprint or ""
-    assert model == "base" or version.endswith(adapter_sha256(cast.folders[model])[:12])
+    assert model == "base" or version.endswith(adapter_sha256(sample_adapters.folders[model])[:12])
 
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("include_usage", [True, False])
-def test_a_stream_says_the_same(client: OpenAI, cast: Cast, model: str, include_usage: bool) -> None:
+def test_a_stream_says_the_same(
+    client: OpenAI, sample_adapters: SampleAdapters, model: str, include_usage: bool
+) -> None:
     chunks = streamed(client, model=model, stream_options={"include_usage": include_usage}, **CHAT)
     texts = [choice.delta.content or "" for chunk in chunks for choice in chunk.choices]
-    assert "".join(texts) == cast.says(model, TEXT)
+    assert "".join(texts) == sample_adapters.answer(model, TEXT)
     assert chunks[0].choices[0].delta.role == "assistant"
     assert len({chunk.id for chunk in chunks}) == 1
     finishes = [choice.finish_reason for chunk in chunks for choice in chunk.choices if choice.finish_reason]
@@ -78,7 +83,7 @@ def test_a_stream_says_the_same(client: OpenAI, cast: Cast, model: str, include_
         assert chunks[-1].choices == [] and usages[0].total_tokens > TOKENS
 
 
-def test_a_stream_ends_in_done(running: Running) -> None:
+def test_a_stream_ends_in_done(running: RunningServer) -> None:
     response, text = raw(running, "POST", "/v1/chat/completions", {"model": "base", "stream": True, **CHAT})
     assert response.getheader("Content-Type", "").startswith("text/event-stream")
     lines = [line for line in text.decode().split("\n\n") if line]
@@ -87,10 +92,9 @@ def test_a_stream_ends_in_done(running: Running) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("stream", [True, False])
-def test_legacy_completions_continue_the_text(client: OpenAI, running: Running, model: str, stream: bool) -> None:
+def test_legacy_completions_continue_the_text(client: OpenAI, running: RunningServer, model: str, stream: bool) -> None:
     prompt = "def add(a, b):"
-    request = ask("x", 9)
-    expected = running.engine.generate(model, [type(request)("x", (), 9, text=prompt)])[0]
+    expected = running.engine.generate(model, [Request("x", (), SamplingParams(max_tokens=9), text=prompt)])[0]
     if stream:
         parts = client.completions.create(model=model, prompt=prompt, max_tokens=9, stream=True)
         assert "".join(part.choices[0].text for part in parts if part.choices) == expected.text
@@ -138,28 +142,30 @@ def test_a_seed_repeats_and_no_seed_does_not(client: OpenAI) -> None:
 
 
 @pytest.mark.parametrize("penalty", ["frequency_penalty", "presence_penalty"])
-def test_penalties_change_the_answer(client: OpenAI, running: Running, penalty: str) -> None:
+def test_penalties_change_the_answer(client: OpenAI, running: RunningServer, penalty: str) -> None:
     asked = client.chat.completions.create(model="base", **{**CHAT, "max_tokens": 40}, **{penalty: 2.0})
-    (made,) = running.engine.generate("base", [ask(TEXT, 40, **{penalty: 2.0})])
+    (made,) = running.engine.generate("base", [chat_request(TEXT, 40, **{penalty: 2.0})])
     assert asked.choices[0].message.content == made.text
-    assert not made.text.startswith(running.engine.generate("base", [ask(TEXT, 40)])[0].text)
+    assert not made.text.startswith(running.engine.generate("base", [chat_request(TEXT, 40)])[0].text)
 
 
 @pytest.mark.parametrize("temperature", [0, 1e-30, 0.5, 2])
 @pytest.mark.parametrize("top_p", [1e-9, 0.5, 1])
 def test_any_temperature_and_nucleus_give_an_answer(
-    client: OpenAI, cast: Cast, temperature: float, top_p: float
+    client: OpenAI, sample_adapters: SampleAdapters, temperature: float, top_p: float
 ) -> None:
     made = client.chat.completions.create(model="base", temperature=temperature, top_p=top_p, seed=1, **CHAT)
     if temperature < 0.1 or top_p < 0.1:
-        assert made.choices[0].message.content == cast.says("base", TEXT)
+        assert made.choices[0].message.content == sample_adapters.answer("base", TEXT)
     assert made.choices[0].finish_reason in ("stop", "length")
 
 
 @pytest.mark.parametrize("as_list", [True, False])
 @pytest.mark.parametrize("stream", [True, False])
-def test_stop_strings_end_the_answer(client: OpenAI, cast: Cast, as_list: bool, stream: bool) -> None:
-    whole = cast.says("docstring", TEXT)
+def test_stop_strings_end_the_answer(
+    client: OpenAI, sample_adapters: SampleAdapters, as_list: bool, stream: bool
+) -> None:
+    whole = sample_adapters.answer("docstring", TEXT)
     stop = whole[2:5]
     asked: dict[str, Any] = {**CHAT, "model": "docstring", "stop": [stop, "zzz"] if as_list else stop}
     if stream:
@@ -178,6 +184,26 @@ def test_both_limits_are_kept(client: OpenAI, limit: str, tokens: int) -> None:
     made = client.chat.completions.create(model="codegen", messages=CHAT["messages"], **{limit: tokens})
     assert made.usage is not None and made.usage.completion_tokens <= tokens
     assert made.usage.completion_tokens == tokens or made.choices[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("limits", [{"ignore_eos": True}, {"min_tokens": 40}, {"min_tokens": 30, "ignore_eos": True}])
+def test_an_answer_is_as_long_as_its_minimum(client: OpenAI, limits: dict[str, Any], stream: bool) -> None:
+    asked = {"model": "base", "messages": [{"role": "user", "content": "x"}], "max_tokens": 40, "extra_body": limits}
+    if stream:
+        options = {"include_usage": True}
+        usage = streamed(client, **asked, stream_options=options)[-1].usage
+    else:
+        usage = client.chat.completions.create(**asked).usage
+    assert usage.completion_tokens == 40
+
+
+def test_a_minimum_above_the_limit_is_refused_in_a_sentence(running: RunningServer) -> None:
+    error = refused(running, "/v1/chat/completions", {"model": "base", **CHAT, "min_tokens": TOKENS + 1})
+    assert error["message"].startswith(f"min_tokens is {TOKENS + 1}, but this answer has at most {TOKENS} tokens; ")
+    assert error["param"] == "min_tokens"
+    error = refused(running, "/v1/completions", {"model": "base", "prompt": "x", "min_tokens": 17})
+    assert error["message"].startswith("min_tokens is 17, but this answer has at most 16 tokens; ")
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -219,12 +245,12 @@ def test_no_logprobs_unless_asked(client: OpenAI) -> None:
 
 
 @pytest.mark.parametrize("cuts", [(0,), (0, 9), (0, 3, 12)], ids=len)
-def test_text_may_come_in_parts(client: OpenAI, cast: Cast, cuts: tuple[int, ...]) -> None:
+def test_text_may_come_in_parts(client: OpenAI, sample_adapters: SampleAdapters, cuts: tuple[int, ...]) -> None:
     content: Any = [{"type": "text", "text": TEXT[a:b]} for a, b in zip(cuts, (*cuts[1:], None), strict=True)]
     made = client.chat.completions.create(
         model="base", messages=[{"role": "user", "content": content}], max_tokens=TOKENS
     )
-    assert made.choices[0].message.content == cast.says("base", TEXT)
+    assert made.choices[0].message.content == sample_adapters.answer("base", TEXT)
 
 
 def test_developer_is_system(client: OpenAI) -> None:
@@ -239,14 +265,14 @@ def test_developer_is_system(client: OpenAI) -> None:
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("model", ["gpt-4o", "Base", "codegen2", "../base", "кодген"])
 def test_an_unknown_model_is_not_found_and_never_the_base(
-    running: Running, model: str, stream: bool, path: str
+    running: RunningServer, model: str, stream: bool, path: str
 ) -> None:
     said = {"messages": CHAT["messages"]} if "chat" in path else {"prompt": TEXT}
     response, answer = raw(running, "POST", path, {"model": model, "stream": stream, **said})
     assert (response.status, answer["error"]["code"], answer["error"]["param"]) == (404, "model_not_found", "model")
 
 
-def test_the_client_knows_these_errors(client: OpenAI, running: Running) -> None:
+def test_the_client_knows_these_errors(client: OpenAI, running: RunningServer) -> None:
     with pytest.raises(NotFoundError):
         client.chat.completions.create(model="nobody", **CHAT)
     with pytest.raises(NotFoundError):
@@ -260,7 +286,7 @@ def test_the_client_knows_these_errors(client: OpenAI, running: Running) -> None
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/base", "/v1/chat/completions", "/v1/completions", "/v1/x"])
 @pytest.mark.parametrize("given", ["", "Bearer", "Bearer ", f"Basic {KEY}", f"Bearer {KEY}x", "Bearer ключ", KEY])
-def test_without_the_key_nothing_is_told(running: Running, path: str, given: str) -> None:
+def test_without_the_key_nothing_is_told(running: RunningServer, path: str, given: str) -> None:
     header = given.encode().decode("latin-1")
     method = "POST" if path.endswith("completions") else "GET"
     response, answer = raw(running, method, path, None, Authorization=header)
@@ -289,6 +315,11 @@ WRONG: dict[str, dict[str, Any]] = {
     "no tokens": {"max_tokens": 0},
     "fewer tokens than none": {"max_tokens": -1},
     "two limits": {"max_tokens": 3, "max_completion_tokens": 4},
+    "a negative minimum": {"min_tokens": -1},
+    "half a minimum": {"min_tokens": 1.5},
+    "a minimum above the limit": {"min_tokens": TOKENS + 1},
+    "a minimum above the context": {"max_tokens": None, "min_tokens": 5000},
+    "an end to ignore in words": {"ignore_eos": "please"},
     "too many stops": {"stop": list("abcde")},
     "an empty stop": {"stop": ""},
     "a seed too large": {"seed": 2**63},
@@ -309,7 +340,7 @@ WRONG: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_cannot_be_honoured_is_refused(running: Running, name: str) -> None:
+def test_what_cannot_be_honoured_is_refused(running: RunningServer, name: str) -> None:
     error = refused(running, "/v1/chat/completions", {"model": "base", **CHAT, **WRONG[name]})
     assert error["type"] == "invalid_request_error" and error["message"]
 
@@ -319,7 +350,7 @@ def test_what_cannot_be_honoured_is_refused(running: Running, name: str) -> None
     [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b"[" * 5000],
     ids=["none", "open", "list", "null", "text", "bytes", "deep"],
 )
-def test_a_body_that_is_no_request_is_refused(running: Running, body: bytes) -> None:
+def test_a_body_that_is_no_request_is_refused(running: RunningServer, body: bytes) -> None:
     response, answer = raw(running, "POST", "/v1/chat/completions", body)
     assert response.status == 400 and answer["error"]["message"]
 
@@ -330,16 +361,16 @@ def test_a_body_that_is_no_request_is_refused(running: Running, body: bytes) -> 
      {"logprobs": 6}, {"prompt": None}, {"prompt": ""}],
     ids=["none", "tokens", "many", "echo", "best", "suffix", "logprobs", "null", "empty"],
 )  # fmt: skip
-def test_legacy_requests_are_checked_too(running: Running, wrong: dict[str, Any]) -> None:
+def test_legacy_requests_are_checked_too(running: RunningServer, wrong: dict[str, Any]) -> None:
     assert refused(running, "/v1/completions", {"model": "base", "prompt": "x", **wrong})["message"]
 
 
-def test_values_that_change_nothing_are_accepted(client: OpenAI, cast: Cast) -> None:
+def test_values_that_change_nothing_are_accepted(client: OpenAI, sample_adapters: SampleAdapters) -> None:
     made = client.chat.completions.create(
         model="base", **CHAT, presence_penalty=0, frequency_penalty=0.0, logit_bias={}, tools=[], user="u",
         response_format={"type": "text"}, n=1, stop=None, seed=None, temperature=None, stream=False, store=False,
     )  # fmt: skip
-    assert made.choices[0].message.content == cast.says("base", TEXT)
+    assert made.choices[0].message.content == sample_adapters.answer("base", TEXT)
 
 
 @pytest.mark.parametrize("form", ["object", "dump"])
@@ -354,18 +385,18 @@ def test_a_reply_goes_back_as_a_turn(client: OpenAI, form: str) -> None:
     assert one.choices[0].message.content == two.choices[0].message.content
 
 
-def test_a_prompt_longer_than_the_context_is_refused(running: Running) -> None:
+def test_a_prompt_longer_than_the_context_is_refused(running: RunningServer) -> None:
     long = {"model": "base", "messages": [{"role": "user", "content": "x y " * 3000}]}
     assert refused(running, "/v1/chat/completions", long)["code"] == "context_length_exceeded"
 
 
-def test_an_answer_without_a_limit_ends_with_the_context(client: OpenAI, running: Running) -> None:
+def test_an_answer_without_a_limit_ends_with_the_context(client: OpenAI, running: RunningServer) -> None:
     made = client.chat.completions.create(model="codegen", messages=[{"role": "user", "content": "x y " * 200}])
     assert made.usage is not None and made.usage.total_tokens <= running.engine.context
 
 
 @pytest.mark.parametrize("told", [True, False])
-def test_a_body_that_is_too_large_is_refused(running: Running, told: bool) -> None:
+def test_a_body_that_is_too_large_is_refused(running: RunningServer, told: bool) -> None:
     headers = {} if told else {"Transfer_Encoding": "chunked"}
     connection = HTTPConnection(urlsplit(running.url).netloc, timeout=30)
     given = {"Authorization": f"Bearer {KEY}", **{k.replace("_", "-"): v for k, v in headers.items()}}
@@ -380,26 +411,28 @@ def test_a_body_that_is_too_large_is_refused(running: Running, told: bool) -> No
     ("method", "path", "status"), [("GET", "/v1/completions", 405), ("GET", "/v2", 404), ("POST", "/health", 405)]
 )
 def test_other_paths_and_methods_are_errors_of_the_same_form(
-    running: Running, method: str, path: str, status: int
+    running: RunningServer, method: str, path: str, status: int
 ) -> None:
     response, answer = raw(running, method, path)
     assert response.status == status and answer["error"]["message"]
 
 
 @pytest.mark.parametrize("given", ["mine-1", "", "a b", "x" * 200])
-def test_every_reply_has_a_request_id(running: Running, given: str) -> None:
+def test_every_reply_has_a_request_id(running: RunningServer, given: str) -> None:
     response, _ = raw(running, "GET", "/v1/models", None, X_Request_ID=given)
     found = response.getheader("X-Request-ID", "")
     assert found == given if given == "mine-1" else len(found) == 32
 
 
-def test_health_names_the_adapters_bytes(running: Running, cast: Cast) -> None:
+def test_health_names_the_adapters_bytes(running: RunningServer, sample_adapters: SampleAdapters) -> None:
     response, answer = raw(running, "GET", "/health", None, Authorization="")
     assert response.status == 200 and answer["status"] == "ok"
-    assert answer["adapters"] == {name: adapter_sha256(cast.folders[name]) for name in ("codegen", "docstring")}
+    assert answer["adapters"] == {
+        name: adapter_sha256(sample_adapters.folders[name]) for name in ("codegen", "docstring")
+    }
 
 
-def test_metrics_count_and_tell_no_text(running: Running, client: OpenAI) -> None:
+def test_metrics_count_and_tell_no_text(running: RunningServer, client: OpenAI) -> None:
     client.chat.completions.create(model="codegen", **CHAT)
     _, page = raw(running, "GET", "/metrics", None, Authorization="")
     text = page.decode()

@@ -15,20 +15,20 @@ from urllib.request import urlopen
 
 import pytest
 from openai import APIStatusError, InternalServerError, OpenAI, RateLimitError
-from support.cast import TOKENS, Cast, ask, prompts
-from support.serving_running import Running, made_engine, serving
+from support.running_server import RunningServer, make_engine, serving
+from support.sample_adapters import TOKENS, SampleAdapters, chat_request, prompts
 
 from bilora.inference.torch.batch import TorchBatch
 from bilora.inference.torch.engine import TorchEngine
-from bilora.serving.app import Served
+from bilora.serving.app import ServerConfig
 from bilora.serving.reload import Reloader
 from bilora.storage import adapter_sha256, read_json, write_json
 
 LONG = 200
 
 
-def plain(engine: TorchEngine, **options: object) -> Served:
-    return Served(engine=engine, base_id="b", base_revision="r", **options)  # type: ignore[arg-type]
+def plain(engine: TorchEngine, **options: object) -> ServerConfig:
+    return ServerConfig(engine=engine, base_id="b", base_revision="r", **options)  # type: ignore[arg-type]
 
 
 def say(client: OpenAI, model: str, text: str) -> str:
@@ -41,7 +41,7 @@ def say(client: OpenAI, model: str, text: str) -> str:
 def endless(engine: TorchEngine) -> str:
     """A text whose answer from the base fills all tokens."""
     longest = max(
-        engine.generate("base", [ask(text, LONG) for text in prompts(16)]), key=lambda made: made.output_tokens
+        engine.generate("base", [chat_request(text, LONG) for text in prompts(16)]), key=lambda made: made.output_tokens
     )
     assert longest.output_tokens == LONG
     return longest.sample_id
@@ -52,7 +52,7 @@ def body_of(text: str, *, stream: bool) -> bytes:
     return json.dumps(asked).encode()
 
 
-def posted(running: Running, body: bytes) -> socket.socket:
+def posted(running: RunningServer, body: bytes) -> socket.socket:
     """Send a request and leave the reply unread."""
     place = urlsplit(running.url)
     connection = socket.create_connection((place.hostname, place.port))
@@ -69,22 +69,28 @@ def until(condition: object, seconds: float = 20.0) -> None:
     assert condition()
 
 
-def test_many_clients_each_get_their_own_adapters_answer(cast: Cast) -> None:
+def test_many_clients_each_get_their_own_adapters_answer(sample_adapters: SampleAdapters) -> None:
     asked = [(system, text) for text in prompts(20) for system in ("base", "codegen", "docstring")]
-    with serving(plain(made_engine(cast))) as running, running.client() as client, ThreadPoolExecutor(12) as pool:
+    with (
+        serving(plain(make_engine(sample_adapters))) as running,
+        running.client() as client,
+        ThreadPoolExecutor(12) as pool,
+    ):
         answers = list(pool.map(lambda one: say(client, *one), asked))
-    assert answers == [cast.says(*one) for one in asked]
+    assert answers == [sample_adapters.answer(*one) for one in asked]
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_who_leaves_frees_the_row_within_a_token(cast: Cast, stream: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = made_engine(cast)
+def test_who_leaves_frees_the_row_within_a_token(
+    sample_adapters: SampleAdapters, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine(sample_adapters)
     text = endless(engine)
     cancelled: list[int] = []
     step = TorchBatch.step
 
     def watched(self: TorchBatch) -> None:
-        cancelled.append(sum(row.cancelled for row in self.rows))
+        cancelled.append(sum(sequence.cancelled for sequence in self.sequences))
         step(self)
 
     monkeypatch.setattr(TorchBatch, "step", watched)
@@ -97,9 +103,9 @@ def test_who_leaves_frees_the_row_within_a_token(cast: Cast, stream: bool, monke
     assert sum(cancelled) <= 1
 
 
-def test_a_full_queue_says_when_to_come_back(cast: Cast) -> None:
-    engine = made_engine(cast, batch_size=1, max_waiting=1)
-    body = body_of(endless(made_engine(cast)), stream=True)
+def test_a_full_queue_says_when_to_come_back(sample_adapters: SampleAdapters) -> None:
+    engine = make_engine(sample_adapters, batch_size=1, max_waiting=1)
+    body = body_of(endless(make_engine(sample_adapters)), stream=True)
     with serving(plain(engine)) as running:
         held = [posted(running, body)]
         until(lambda: engine.queue_depth() == (1, 0))
@@ -111,13 +117,13 @@ def test_a_full_queue_says_when_to_come_back(cast: Cast) -> None:
         for connection in held:
             connection.close()
         assert running.idle()
-        assert say(running.client(), "codegen", "sum") == cast.says("codegen", "sum")
+        assert say(running.client(), "codegen", "sum") == sample_adapters.answer("codegen", "sum")
 
 
-def test_the_end_waits_for_running_answers(cast: Cast) -> None:
-    engine = made_engine(cast)
+def test_the_end_waits_for_running_answers(sample_adapters: SampleAdapters) -> None:
+    engine = make_engine(sample_adapters)
     text = endless(engine)
-    (whole,) = engine.generate("base", [ask(text, LONG)])
+    (whole,) = engine.generate("base", [chat_request(text, LONG)])
     with serving(plain(engine)) as running:
         client = running.client()
         chunks = client.chat.completions.create(
@@ -129,22 +135,24 @@ def test_the_end_waits_for_running_answers(cast: Cast) -> None:
     assert "".join(said) == whole.text
 
 
-def test_a_new_version_is_taken_up_and_no_request_is_dropped_or_mixed(cast: Cast, tmp_path: Path) -> None:
+def test_a_new_version_is_taken_up_and_no_request_is_dropped_or_mixed(
+    sample_adapters: SampleAdapters, tmp_path: Path
+) -> None:
     place = tmp_path / "codegen"
-    shutil.copytree(cast.folders["codegen"], place)
-    engine = made_engine(cast)
+    shutil.copytree(sample_adapters.folders["codegen"], place)
+    engine = make_engine(sample_adapters)
 
     def mark() -> str:
         return str((place / "manifest.json").stat().st_mtime_ns)
 
     reloader = Reloader(
         engine,
-        seen=mark(),
-        mark=mark,
-        find=lambda: {"codegen": place, "docstring": cast.folders["docstring"]},
-        retire=False,
+        version=mark(),
+        read_version=mark,
+        find=lambda: {"codegen": place, "docstring": sample_adapters.folders["docstring"]},
+        unload=False,
     )
-    versions = {adapter_sha256(cast.folders[name])[:12]: name for name in ("codegen", "codegen2")}
+    versions = {adapter_sha256(sample_adapters.folders[name])[:12]: name for name in ("codegen", "codegen2")}
     found: list[tuple[str, str, str]] = []
     text, other = prompts(2)
 
@@ -157,33 +165,34 @@ def test_a_new_version_is_taken_up_and_no_request_is_dropped_or_mixed(cast: Cast
             version = versions[(made.system_fingerprint or "").rpartition("-")[2]]
             found.append((version, text, made.choices[0].message.content or ""))
 
-    with serving(plain(engine, look=reloader.look, look_every_s=0.02)) as running, ThreadPoolExecutor(4) as pool:
+    config = plain(engine, reload=reloader.reload, reload_interval_s=0.02)
+    with serving(config) as running, ThreadPoolExecutor(4) as pool:
         ended = threading.Event()
         asking = [pool.submit(keep_asking, ended) for _ in range(4)]
         try:
             until(lambda: len(found) > 10)
             for name in ("adapter_config.json", "adapter_model.safetensors", "manifest.json"):
-                shutil.copy(cast.folders["codegen2"] / name, place / name)
+                shutil.copy(sample_adapters.folders["codegen2"] / name, place / name)
             until(lambda: sum(version == "codegen2" for version, *_ in found) > 10)
         finally:
             ended.set()
         for one in asking:
             one.result()
-        assert say(running.client(), "docstring", other) == cast.says("docstring", other)
-    assert all(cast.says(version, text) == answer for version, text, answer in found)
+        assert say(running.client(), "docstring", other) == sample_adapters.answer("docstring", other)
+    assert all(sample_adapters.answer(version, text) == answer for version, text, answer in found)
     assert {version for version, *_ in found} == {"codegen", "codegen2"}
 
 
 def test_a_version_that_does_not_fit_changes_nothing(
-    cast: Cast, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    sample_adapters: SampleAdapters, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine = made_engine(cast)
+    engine = make_engine(sample_adapters)
     before = engine.models()
     broken = tmp_path / "codegen"
-    shutil.copytree(cast.folders["codegen"], broken)
+    shutil.copytree(sample_adapters.folders["codegen"], broken)
     write_json(broken / "adapter_config.json", read_json(broken / "adapter_config.json") | {"use_dora": True})
-    reloader = Reloader(engine, seen="", mark=lambda: "new", find=lambda: {"codegen": broken}, retire=True)
-    assert (reloader.look(), reloader.look()) == (0, 0)
+    reloader = Reloader(engine, version="", read_version=lambda: "new", find=lambda: {"codegen": broken}, unload=True)
+    assert (reloader.reload(), reloader.reload()) == (0, 0)
     assert engine.models() == before
     assert [record.message for record in caplog.records if "use_dora" in record.message] != []
     assert len(caplog.records) == 1
@@ -191,12 +200,12 @@ def test_a_version_that_does_not_fit_changes_nothing(
 
 @pytest.mark.parametrize("place", ["mark", "find"])
 def test_a_fault_that_nobody_foresaw_does_not_end_the_watch(
-    cast: Cast, place: str, caplog: pytest.LogCaptureFixture
+    sample_adapters: SampleAdapters, place: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine, told = made_engine(cast), iter([KeyError("r")])
+    engine, told = make_engine(sample_adapters), iter([KeyError("r")])
 
     def found() -> dict[str, Path]:
-        return {"codegen": cast.folders["codegen2"], "docstring": cast.folders["docstring"]}
+        return {"codegen": sample_adapters.folders["codegen2"], "docstring": sample_adapters.folders["docstring"]}
 
     def failing_once(then: Any) -> Any:
         for fault in told:
@@ -206,25 +215,25 @@ def test_a_fault_that_nobody_foresaw_does_not_end_the_watch(
     marks = iter(["first", "second", "third"])
     reloader = Reloader(
         engine,
-        seen="",
-        mark=lambda: failing_once(lambda: next(marks)) if place == "mark" else next(marks),
+        version="",
+        read_version=lambda: failing_once(lambda: next(marks)) if place == "mark" else next(marks),
         find=lambda: failing_once(found) if place == "find" else found(),
-        retire=False,
+        unload=False,
     )
-    assert (reloader.look(), reloader.look()) == (0, 1)
+    assert (reloader.reload(), reloader.reload()) == (0, 1)
     assert "still are" in caplog.text and "KeyError" in caplog.text
-    assert engine.models()["codegen"] == adapter_sha256(cast.folders["codegen2"])
+    assert engine.models()["codegen"] == adapter_sha256(sample_adapters.folders["codegen2"])
 
 
 @pytest.mark.parametrize("retire", [True, False], ids=["bundle", "trained here"])
-def test_an_adapter_that_a_bundle_no_longer_names_is_not_found(cast: Cast, retire: bool) -> None:
-    engine = made_engine(cast)
-    found = {"docstring": cast.folders["docstring"]}
-    reloader = Reloader(engine, seen="", mark=lambda: "new", find=lambda: found, retire=retire)
+def test_an_adapter_that_a_bundle_no_longer_names_is_not_found(sample_adapters: SampleAdapters, retire: bool) -> None:
+    engine = make_engine(sample_adapters)
+    found = {"docstring": sample_adapters.folders["docstring"]}
+    reloader = Reloader(engine, version="", read_version=lambda: "new", find=lambda: found, unload=retire)
     with serving(plain(engine)) as running:
-        assert reloader.look() == retire
+        assert reloader.reload() == retire
         if not retire:  # its folder is away while it is trained anew
-            assert say(running.client(), "codegen", "sum") == cast.says("codegen", "sum")
+            assert say(running.client(), "codegen", "sum") == sample_adapters.answer("codegen", "sum")
             return
         with pytest.raises(APIStatusError) as refusal:
             say(running.client(), "codegen", "sum")
@@ -233,12 +242,12 @@ def test_an_adapter_that_a_bundle_no_longer_names_is_not_found(cast: Cast, retir
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_fault_of_the_model_is_an_error_object_and_the_server_goes_on(
-    cast: Cast, stream: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    sample_adapters: SampleAdapters, stream: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("out of memory at sk-secret")
 
-    with serving(plain(made_engine(cast))) as running:
+    with serving(plain(make_engine(sample_adapters))) as running:
         client = running.client()
         with monkeypatch.context() as during, pytest.raises(Exception) as fault:
             during.setattr(TorchBatch, "step", broken)
@@ -253,18 +262,22 @@ def test_a_fault_of_the_model_is_an_error_object_and_the_server_goes_on(
         with urlopen(f"{running.url}/metrics") as reply:
             told = reply.read().decode()
         assert ('bilora_streams_broken_total{model="base"} 1.0' in told) == stream
-        assert say(client, "base", "sum") == cast.says("base", "sum")
+        assert say(client, "base", "sum") == sample_adapters.answer("base", "sum")
 
 
-def test_a_legacy_request_without_a_number_of_tokens_gets_sixteen_or_what_there_is(cast: Cast) -> None:
+def test_a_legacy_request_without_a_number_of_tokens_gets_sixteen_or_what_there_is(
+    sample_adapters: SampleAdapters,
+) -> None:
     for most, made in ((None, 16), (8, 8), (64, 16)):
-        with serving(plain(made_engine(cast), max_tokens=most)) as running:
-            usage = running.client().completions.create(model="base", prompt=endless(made_engine(cast))).usage
+        with serving(plain(make_engine(sample_adapters), max_tokens=most)) as running:
+            usage = (
+                running.client().completions.create(model="base", prompt=endless(make_engine(sample_adapters))).usage
+            )
             assert usage is not None and usage.completion_tokens == made
 
 
-def test_an_adapters_own_system_prompt_goes_before_a_chat_without_one(cast: Cast) -> None:
-    engine = made_engine(cast)
+def test_an_adapters_own_system_prompt_goes_before_a_chat_without_one(sample_adapters: SampleAdapters) -> None:
+    engine = make_engine(sample_adapters)
     with serving(plain(engine, system_prompts={"codegen": "You sort."})) as running:
         client = running.client()
 
@@ -277,8 +290,8 @@ def test_an_adapters_own_system_prompt_goes_before_a_chat_without_one(cast: Cast
         assert said("base", user) != said("base", own, user)
 
 
-def test_an_adapter_is_asked_with_the_penalty_it_was_measured_with(cast: Cast) -> None:
-    with serving(plain(made_engine(cast), penalties={"codegen": 2.0})) as running:
+def test_an_adapter_is_asked_with_the_penalty_it_was_measured_with(sample_adapters: SampleAdapters) -> None:
+    with serving(plain(make_engine(sample_adapters), penalties={"codegen": 2.0})) as running:
         client = running.client()
 
         def said(model: str, **extra: Any) -> str | None:

@@ -8,10 +8,10 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from support.serving_running import KEY, Running
+from support.running_server import KEY, RunningServer
 
 
-def test_nothing_that_can_be_asked_is_a_server_error(running: Running, tmp_path: Path) -> None:
+def test_nothing_that_can_be_asked_is_a_server_error(running: RunningServer, tmp_path: Path) -> None:
     with urllib.request.urlopen(f"{running.url}/openapi.json") as answer:
         schema = json.load(answer)
     asked = [shape for shape in schema["components"]["schemas"].values() if "model" in shape.get("properties", {})]

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
-from support.real_data import real_file
+from support.shared_data import shared_file
 
 from bilora.errors import BadData, Infrastructure
 from bilora.rows import RowForm
@@ -377,13 +377,13 @@ def test_a_task_number_may_be_written_in_several_ways(tmp_path: Path, task_id: o
 
 
 def test_mbpp_has_its_official_splits() -> None:
-    rows = files(real_file("mbpp/mbpp.jsonl"), splits="mbpp")
+    rows = files(shared_file("mbpp/mbpp.jsonl"), splits="mbpp")
     sizes = {name: sum(row["split"] == name for row in rows) for name in {row["split"] for row in rows}}
     assert sizes == {"prompt": 10, "test": 500, "validation": 90, "train": 374}
 
 
 def test_a_row_speaks_for_itself() -> None:
-    first = files(real_file("docstrings/permissive-pairs.jsonl.gz"), limit=1)[0]
+    first = files(shared_file("docstrings/permissive-pairs.jsonl.gz"), limit=1)[0]
     assert (first["group"], first["licence"]) == ("networkx/networkx", "BSD-3-Clause")
 
 

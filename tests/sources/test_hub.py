@@ -13,14 +13,16 @@ from support.loopback_hub import TOKEN, Hub
 from bilora.errors import BadData, Unreachable
 from bilora.hub.client import connect
 from bilora.hub.repository import Repository
-from bilora.sources.kinds.hub import HubDataset, HubSettings
+from bilora.sources.kinds.hub import HubDataset, HubDatasetSettings
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 
 def source(where: Path | str, **rest: Any) -> HubDataset:
     splits = rest.pop("splits", {"train": "train", "test": "heldout"})
-    return HubDataset(HubSettings(kind="hub", id=str(where), revision=REVISION, splits=splits, licence="MIT", **rest))
+    return HubDataset(
+        HubDatasetSettings(kind="hub", id=str(where), revision=REVISION, splits=splits, licence="MIT", **rest)
+    )
 
 
 @pytest.fixture
@@ -73,7 +75,7 @@ def test_the_pinned_revision_is_asked_for_and_no_code_is_run(monkeypatch: pytest
 
 def test_unpinned_data_is_refused_and_the_newest_commit_named(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     unpinned = HubDataset(
-        HubSettings(kind="hub", id="owner/name", revision=None, splits={"train": "train"}, licence="MIT")
+        HubDatasetSettings(kind="hub", id="owner/name", revision=None, splits={"train": "train"}, licence="MIT")
     )
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
     with pytest.raises(BadData, match="the commit that the dataset's page on the hub shows"):

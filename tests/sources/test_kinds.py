@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from bilora.kinds import SourceSettings, kind_names, load_kind
 from bilora.params import AnySource
-from bilora.sources import SOURCE_KINDS, build_source
+from bilora.sources.source import SOURCE_KINDS, build_source
 
 ENTRIES: dict[str, dict[str, Any]] = {
     "exercises": {"compositions": {"one": 1}},

@@ -1,24 +1,106 @@
-"""Stand-ins for the outside. Add to this file; do not change what another test relies on."""
+"""The shared stand-ins for what is outside: an engine, a sandbox, a judge. They keep what they were given."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from bilora.protocols import Progress, no_progress
-from bilora.records import Outcome, Program
+from bilora.records import Completion, Outcome, Program, Sample, Score
+from bilora.requests import Request
+
+Grade = Callable[[Sample, str, int], float | None]
+"""Points from 1 to 5 for a sample's answer at this place in the list; None if the call failed."""
+
+
+class FakeEngine:
+    """Answers every request with the same chunks of text, or raises `error` after them.
+
+    `requests` are the systems and requests in the order they came; `closed` says whether the last stream has ended.
+    """
+
+    def __init__(
+        self,
+        *chunks: str,
+        error: Exception | None = None,
+        output_tokens: int = 8,
+        finish: Literal["stop", "length"] = "stop",
+    ) -> None:
+        self.requests: list[tuple[str, Request]] = []
+        self.closed = False
+        self._chunks, self._error = chunks, error
+        self._output_tokens, self._finish = output_tokens, finish
+
+    def generate(
+        self, system: str, requests: Sequence[Request], *, progress: Progress = no_progress
+    ) -> list[Completion]:
+        return [self._answer(system, request, progress) for request in requests]
+
+    def stream(self, system: str, request: Request) -> Generator[str, None, Completion]:
+        self.requests.append((system, request))
+        try:
+            yield from self._chunks
+            return self._completion(system, request)
+        finally:
+            self.closed = True
+
+    def _answer(self, system: str, request: Request, progress: Progress) -> Completion:
+        self.requests.append((system, request))
+        completion = self._completion(system, request)
+        progress(1)
+        return completion
+
+    def _completion(self, system: str, request: Request) -> Completion:
+        if self._error:
+            raise self._error
+        return Completion(
+            sample_id=request.sample_id,
+            system=system,
+            text="".join(self._chunks),
+            prompt_tokens=5,
+            output_tokens=self._output_tokens,
+            latency_s=2.0,
+            finish=self._finish,
+        )
 
 
 @dataclass
 class FakeSandbox:
-    """Passes every program, except that the first key of `outcomes` found in its code decides."""
+    """Passes every program, except that the first key of `outcomes` found in its code decides.
+
+    With `scripted`, those are its outcomes instead, whatever the programs. `seen` are the programs it was given.
+    """
 
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+    scripted: Sequence[Outcome] | None = None
     seen: list[Program] = field(default_factory=list)
 
     def run_many(self, programs: Iterable[Program], *, progress: Progress = no_progress) -> Iterator[Outcome]:
+        if self.scripted is not None:
+            self.seen += programs
+            for outcome in self.scripted:
+                progress(1)
+                yield outcome
+            return
         for program in programs:
             self.seen.append(program)
             progress(1)
             passed = Outcome(status="passed", results=(True,) * len(program.tests), isolation="fake")
             yield next((out for key, out in self.outcomes.items() if key in program.code), passed)
+
+
+class FakeJudge:
+    """Grades each answer by a function; a sample asked again gets its answers in the other order."""
+
+    def __init__(self, grade: Grade) -> None:
+        self._grade = grade
+
+    def rate(self, sample: Sample, answers: dict[str, str]) -> dict[str, Score]:
+        names = sorted(answers, reverse=sample.id.endswith("#again"))
+        scores = {}
+        for place, name in enumerate(names):
+            points = self._grade(sample, answers[name], place)
+            value = None if points is None else (points - 1) / 4
+            scores[name] = Score(sample_id=sample.id, system=name, metric="judge", value=value)
+        return scores

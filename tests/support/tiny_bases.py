@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from support.checkout import ROOT
+from support.checkouts import ROOT
 
 SIZES: dict[str, Any] = {
     "vocab_size": 2048, "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4,

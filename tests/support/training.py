@@ -15,7 +15,7 @@ from bilora.records import Message, Sample
 from bilora.tasks import load_task
 from bilora.training.context import TrainingContext
 from bilora.training_pairs import DpoPair, KtoPair
-from support.checkout import ROOT
+from support.checkouts import ROOT
 
 BASE = FolderBase.at(ROOT / "models" / "smoke")
 BASE_SETTINGS = FolderSettings(kind="folder", path=BASE.id)

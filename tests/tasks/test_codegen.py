@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy
 import pytest
-from support.real_data import real_file
+from support.shared_data import shared_file
 
 from bilora.python_code.source import tidy
 from bilora.records import Drop, Sample
@@ -29,7 +29,7 @@ def made(**changes: Any) -> Sample:
 
 
 def real_samples() -> list[Sample]:
-    lines = real_file("mbpp/mbpp.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = shared_file("mbpp/mbpp.jsonl").read_text(encoding="utf-8").splitlines()
     return [made(**row, source=f"mbpp:{row['task_id']}") for row in map(json.loads, lines)]
 
 

@@ -8,7 +8,7 @@ import textwrap
 from typing import Any
 
 import pytest
-from support.real_data import real_file
+from support.shared_data import shared_file
 
 from bilora.python_code.docstrings import documented
 from bilora.records import Drop, Row, Sample
@@ -254,7 +254,7 @@ def test_the_summary_is_found_in_an_answer(text: str, summary: str) -> None:
 
 
 def real_samples(name: str) -> list[tuple[Row, Sample]]:
-    with gzip.open(real_file(name), "rt", encoding="utf-8") as lines:
+    with gzip.open(shared_file(name), "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in itertools.islice(lines, 0, None, 8)]
     results = [(row, TASK.sample({**row, **PLACE})) for row in rows]
     return [(row, one) for row, one in results if isinstance(one, Sample)]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.real_data import real_file
+from support.shared_data import shared_file
 
 from bilora.bases.kinds.folder import FolderBase
 from bilora.bases.prompt import encode_prompt
@@ -103,8 +103,8 @@ def test_the_masks_shown_are_what_is_trained(tokenizer: Any, stops: list[int]) -
 
 
 def test_phi3_s_tokenizer_passes_its_vectors(phi3: Any) -> None:
-    texts = real_file("phi3-tokenizer/vectors.inp").read_text(encoding="utf-8").split("\n__ggml_vocab_test__\n")
-    expected = real_file("phi3-tokenizer/vectors.out").read_text(encoding="utf-8").split("\n")[:47]
+    texts = shared_file("phi3-tokenizer/vectors.inp").read_text(encoding="utf-8").split("\n__ggml_vocab_test__\n")
+    expected = shared_file("phi3-tokenizer/vectors.out").read_text(encoding="utf-8").split("\n")[:47]
     assert len(texts) == len(expected) == 47
     for text, line in zip(texts, expected, strict=True):
         assert phi3(text, add_special_tokens=False)["input_ids"] == [int(token) for token in line.split()], text

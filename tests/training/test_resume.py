@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.checkout import copied_checkout, shell_in
+from support.checkouts import shell_in, smoke_checkout
 
 from bilora.storage import adapter_sha256
 
@@ -66,7 +66,7 @@ def kill_after(folder: Path, steps: int) -> None:
 
 
 def test_three_kills_change_no_byte(tmp_path: Path) -> None:
-    folder = copied_checkout(tmp_path / "checkout")
+    folder = smoke_checkout(tmp_path / "checkout")
     params = folder / "params.yaml"
     document = yaml.safe_load(params.read_text(encoding="utf-8"))
     document["tasks"]["codegen"]["training"]["phases"][0].update(steps=STEPS, evaluate_every=2, patience=STEPS)

@@ -1,1 +1,1 @@
-"""The page on which people use the adapters and say what they think of them."""
+"""The page on which people use the adapters and rate their answers."""

@@ -1,4 +1,4 @@
-"""What was asked and answered on one page, kept across Streamlit's reruns."""
+"""The questions and answers of one page, kept across Streamlit's reruns."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from bilora.params import Generation
 from bilora.protocols import Streamer
@@ -13,13 +14,13 @@ from bilora.records import Completion
 from bilora.requests import Request
 from bilora.tasks.task import Task
 
-MAX_CHARS = 20_000
-"""A longer text is not sent: no adapter here reads so much."""
+MAX_QUESTION_CHARS = 20_000
+"""A longer text is not sent: it exceeds every adapter's context."""
 
 
 @dataclass(frozen=True)
 class Offer:
-    """Who answers: an engine, the adapters it has, and which bytes they are (task name → sha256, "" if unknown)."""
+    """What the page offers: an engine, and its adapters (task name → sha256, "" if unknown)."""
 
     engine: Streamer
     adapters: Mapping[str, str]
@@ -30,10 +31,9 @@ class Offer:
 
 @dataclass
 class Answer:
-    """One system's answer, growing while it is written. `made` is there when it was written to its end.
+    """One system's answer, while it is streamed and after. `completion` is set when it is complete.
 
-    `context_full` is whether it had to end before its token limit. `rating` is the event id of the rating it was
-    given, or empty.
+    `context_full`: whether the context ended it before its token limit. `rating`: the event id of its rating, or empty.
     """
 
     id: str
@@ -41,41 +41,53 @@ class Answer:
     adapter_sha256: str
     base_revision: str
     text: str = ""
-    made: Completion | None = None
+    completion: Completion | None = None
     context_full: bool = False
     fault: str = ""
     rating: str = ""
 
     @property
-    def state(self) -> str:
-        """How it ended, or that it did not."""
+    def ending(self) -> str:
+        """How it ended; empty if it is complete."""
         if self.fault:
             return self.fault
-        if self.made is None:
+        if self.completion is None:
             return "stopped by you"
-        if self.made.finish == "error":
-            return self.made.reason
-        if self.made.finish == "stop":
+        if self.completion.finish == "error":
+            return self.completion.reason
+        if self.completion.finish == "stop":
             return ""
         return "cut off, for the question leaves no more room" if self.context_full else "cut off at the token limit"
 
     @property
     def facts(self) -> str:
-        """Tokens, seconds and version, as known."""
+        """Tokens, seconds and version, as far as they are known."""
         parts = []
-        if self.made:
-            seconds = max(self.made.latency_s, 1e-9)
-            tokens = self.made.output_tokens
+        if self.completion:
+            seconds = max(self.completion.latency_s, 1e-9)
+            tokens = self.completion.output_tokens
             parts += [*([] if tokens is None else [f"{tokens} tokens"]), f"{seconds:.2f} s"]
             parts += [] if tokens is None else [f"{tokens / seconds:.0f} tokens/s"]
         if self.adapter_sha256:
             parts.append(f"adapter {self.adapter_sha256[:12]}")
-        return " · ".join([*parts, *([self.state] if self.state else [])])
+        return " · ".join([*parts, *([self.ending] if self.ending else [])])
+
+
+@dataclass(frozen=True)
+class RatingInput:
+    """What a person enters about an answer; `supersedes` is the event id of the rating that it replaces."""
+
+    rating: Literal["up", "down"]
+    tags: tuple[str, ...]
+    edited: str | None
+    comment: str
+    consent: bool
+    supersedes: str | None
 
 
 @dataclass
-class Turn:
-    """One question and everybody's answers to it."""
+class UserQuestion:
+    """One question and the answers of all systems to it."""
 
     task: str
     typed: str
@@ -84,46 +96,47 @@ class Turn:
     answers: list[Answer] = field(default_factory=list)
 
 
-def problem(typed: str) -> str:
-    """Say why a text cannot be asked; empty if it can."""
+def question_problem(typed: str) -> str:
+    """Return why a text cannot be asked; empty if it can."""
     if not typed.strip():
         return "Type something first, or take the example."
-    if len(typed) > MAX_CHARS:
-        return f"This text has {len(typed):,} characters; at most {MAX_CHARS:,} can be asked about."
+    if len(typed) > MAX_QUESTION_CHARS:
+        return f"This text has {len(typed):,} characters; at most {MAX_QUESTION_CHARS:,} can be asked about."
     if "\0" in typed:
         return "This text holds binary data. Paste source code or a sentence."
     return ""
 
 
-def plain(text: str) -> str:
-    """Escape what Markdown would make of a text: a server's or a file's words are shown, never drawn."""
+def escape_markdown(text: str) -> str:
+    """Escape Markdown, so that a server's or a file's text is shown as it is."""
     return re.sub(r"([\\`*_{}\[\]()#+!|<>~$])", r"\\\1", text)
 
 
-def answering(engine: Streamer, task: Task, turn: Turn, answer: Answer) -> Generator[str, None, None]:
-    """Yield the answer's whole text so far after every piece, and keep it in `answer` all the while."""
-    how = turn.generation
-    request = Request(answer.id, task.messages(turn.prompt), how.sampling())
+def stream_answer(engine: Streamer, task: Task, question: UserQuestion, answer: Answer) -> Generator[str, None, None]:
+    """Yield the answer's whole text so far after every piece, and store it in `answer`."""
+    generation = question.generation
+    request = Request(answer.id, task.messages(question.prompt), generation.sampling())
     stream = engine.stream(answer.system, request)
     try:
         while True:
             answer.text += next(stream)
-            yield task.read_answer(answer.text, turn.prompt)
+            yield task.read_answer(answer.text, question.prompt)
     except StopIteration as end:
-        made: Completion = end.value
-        answer.made, answer.context_full = made, _ran_out_of_room(made, how)
+        completion: Completion = end.value
+        answer.completion, answer.context_full = completion, _context_full(completion, generation)
     finally:
         stream.close()
 
 
-def _ran_out_of_room(made: Completion, how: Generation) -> bool:
-    """Whether an answer was cut off before its own limit; that is unknown where its tokens were not counted."""
-    return made.finish == "length" and made.output_tokens is not None and made.output_tokens < how.max_new_tokens
+def _context_full(completion: Completion, generation: Generation) -> bool:
+    """Return whether an answer was cut off before its token limit; False if its tokens were not counted."""
+    tokens = completion.output_tokens
+    return completion.finish == "length" and tokens is not None and tokens < generation.max_new_tokens
 
 
-def difference(typed: str, written: str) -> str:
-    """Return the unified diff from what was typed to what came of it."""
+def unified_diff(typed: str, result: str) -> str:
+    """Return the unified diff from the typed text to the result."""
     lines = difflib.unified_diff(
-        typed.strip("\n").splitlines(), written.splitlines(), "before", "after", lineterm="", n=100
+        typed.strip("\n").splitlines(), result.splitlines(), "before", "after", lineterm="", n=100
     )
     return "\n".join(lines)

@@ -25,7 +25,7 @@ CARRIED_MIB = 100
 """A larger base is not published with its adapters."""
 _REASON_CHARS = 200
 
-S = TypeVar("S", bound=BaseSettings)
+_S = TypeVar("_S", bound=BaseSettings)
 Converter = Callable[["Base", "Quantization"], Path]
 """Makes a GGUF file of a base's safetensors."""
 
@@ -172,14 +172,14 @@ class Base(ABC):
 
 
 @dataclass(frozen=True)
-class BaseKind(Generic[S]):
+class BaseKind(Generic[_S]):
     """A kind of base: the type of its entry in params.yaml, and how a base is built from such an entry.
 
     `build` also gets the folder that relative paths in the entry start from. It reads and fetches nothing.
     """
 
-    settings: type[S]
-    build: Callable[[S, Path], Base]
+    settings: type[_S]
+    build: Callable[[_S, Path], Base]
 
 
 def open_base(settings: BaseSettings, root: Path) -> Base:

@@ -23,9 +23,11 @@ def show_baseline() -> None:
         print("no adapter has been promoted; new ones are measured against the base model")
     for name, incumbents in baseline.tasks.items():
         for place, entry in incumbents.entries().items():
-            n = len(entry.scored_values())
-            mean = entry.mean() if n else float("nan")
-            print(f"{name} {place}: {entry.adapter_sha256[:12]}, {entry.metric} {mean:.3f}, n {n}")
+            mean = entry.mean()
+            score = "unscored" if mean is None else f"{mean:.3f}"
+            print(
+                f"{name} {place}: {entry.adapter_sha256[:12]}, {entry.metric} {score}, n {len(entry.scored_values())}"
+            )
 
 
 @app.command("forget")

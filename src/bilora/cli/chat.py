@@ -23,8 +23,7 @@ from bilora.cli.generate import (
 )
 
 if TYPE_CHECKING:
-    from bilora.inference.engine import BatchedEngine
-    from bilora.inference.torch.lora import Adapter
+    from bilora.inference.engines import LocalEngine
     from bilora.params import Params
     from bilora.records import Message
     from bilora.requests import Request, SamplingParams
@@ -44,15 +43,15 @@ def chat(
     from bilora.cli.engines import adapters_to_serve, load_engine
     from bilora.cli.user_input import stdin_lines
     from bilora.errors import UnknownModel
-    from bilora.inference.engine import BASE
+    from bilora.inference.engine import BASE_SYSTEM
     from bilora.requests import SamplingParams
     from bilora.tasks import load_task
     from bilora.workspace import Workspace
 
     workspace = Workspace(Path())
     folders = adapters_to_serve(workspace, bundle, required=model)
-    if model not in (BASE, *folders):
-        raise UnknownModel(model, (BASE, *folders))
+    if model not in (BASE_SYSTEM, *folders):
+        raise UnknownModel(model, (BASE_SYSTEM, *folders))
     engine = load_engine(workspace, folders, batch_size=1)
     sampling = SamplingParams(max_tokens=1, temperature=temperature, top_p=top_p, seed=seed)
     systems = {name: load_task(name).system for name in folders}
@@ -70,7 +69,7 @@ def chat(
 class Conversation:
     """What was said, and who answers next. A switch keeps what was said: only the system message is the new one's."""
 
-    engine: BatchedEngine[Adapter]
+    engine: LocalEngine
     params: Params
     systems: Mapping[str, str]
     sampling: SamplingParams

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from bilora.data.reports import RatingsReport
+    from bilora.data_reports import RatingsReport
     from bilora.params import Splitting
 
 TaskName = Annotated[str, typer.Argument(help="A task of params.yaml.", show_default=False)]

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from bilora.errors import OtherBase
 
 if TYPE_CHECKING:
-    from bilora.inference.engine import BatchedEngine
-    from bilora.inference.torch.lora import Adapter
+    from bilora.inference.engines import LocalEngine
     from bilora.workspace import Workspace
 
 
@@ -39,7 +38,7 @@ def adapters_to_serve(workspace: Workspace, bundle: str | None, *, required: str
 
 def load_engine(
     workspace: Workspace, adapters: Mapping[str, Path], *, batch_size: int, max_waiting: int | None = None
-) -> BatchedEngine[Adapter]:
+) -> LocalEngine:
     """Load the engine that params name, with a progress bar, and print the remarks on the base's chat template."""
     from bilora.cli.progress import bar
 

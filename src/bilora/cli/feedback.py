@@ -25,7 +25,9 @@ MAX_NAMED_EVENTS = 3
 WHERE = f"Folder of shards, or {HUB_DATASETS}OWNER/NAME on the hub. [default: data/feedback/shards]"
 ToOption = Annotated[str | None, typer.Option("--to", help=WHERE)]
 FromOption = Annotated[str | None, typer.Option("--from", help=WHERE)]
-Place = Annotated[str, typer.Argument(help="A destination, as `bilora feedback status` names it.", show_default=False)]
+DestinationName = Annotated[
+    str, typer.Argument(help="A destination, as `bilora feedback status` names it.", show_default=False)
+]
 EventName = Annotated[str, typer.Argument(help="The event id of a rating.", show_default=False)]
 
 
@@ -149,7 +151,7 @@ def _with_command(name: str) -> str:
 
 
 @app.command("forget")
-def forget_destination(place: Place) -> None:
+def forget_destination(place: DestinationName) -> None:
     """Give up a destination that is gone for good with all it held: nothing is outstanding there any more."""
     from bilora.errors import BadData
     from bilora.feedback.outbox import Outbox

@@ -49,7 +49,7 @@ def generate(
     from bilora.cli.engines import adapters_to_serve, load_engine
     from bilora.cli.user_input import checked, read_stdin
     from bilora.errors import BadData, UnknownModel
-    from bilora.inference.engine import BASE
+    from bilora.inference.engine import BASE_SYSTEM
     from bilora.records import Message
     from bilora.requests import Request, SamplingParams
     from bilora.tasks import load_task
@@ -58,12 +58,12 @@ def generate(
     workspace = Workspace(Path())
     params = workspace.params
     folders = adapters_to_serve(workspace, bundle, required=model)
-    if model not in (BASE, *folders):
-        raise UnknownModel(model, (BASE, *folders))
+    if model not in (BASE_SYSTEM, *folders):
+        raise UnknownModel(model, (BASE_SYSTEM, *folders))
     typed = read_stdin() if prompt is None else checked(prompt, "prompt")
     if not typed.strip():
         raise BadData("prompt", "it is empty; give it as an argument or on standard input.")
-    if model == BASE:
+    if model == BASE_SYSTEM:
         messages: tuple[Message, ...] = (Message(role="user", content=typed.strip()),)
     else:
         task = load_task(model)

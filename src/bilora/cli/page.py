@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from bilora.app.conversation import Answer, Offer, Turn
+    from bilora.app.conversation import Answer, Offer, RatingInput, UserQuestion
     from bilora.params import Params
     from bilora.tasks.task import Task
     from bilora.workspace import Workspace
@@ -39,7 +39,7 @@ def page() -> None:
     """Draw the page. Streamlit runs this again after every action; what is slow is cached between the runs."""
     import streamlit as st
 
-    from bilora.app.page import show, show_fault, show_history
+    from bilora.app.page import draw_error, draw_history, draw_page
     from bilora.errors import BiloraError
     from bilora.workspace import Workspace
 
@@ -51,10 +51,10 @@ def page() -> None:
         with st.spinner("Loading the model …"):
             offer = current_offer(workspace)
     except BiloraError as error:
-        show_fault(error)
-        show_history(tasks, _rate)
+        draw_error(error)
+        draw_history(tasks, _rate)
         return
-    show(offer, tasks, {name: one.generation for name, one in params.tasks.items()}, _rate)
+    draw_page(offer, tasks, {name: one.generation for name, one in params.tasks.items()}, _rate)
 
 
 def current_offer(workspace: Workspace) -> Offer:
@@ -115,8 +115,9 @@ def _remote(url: str, params: Params) -> Offer:
     )
 
 
-def _rate(turn: Turn, answer: Answer, given: dict[str, Any]) -> str:
+def _rate(question: UserQuestion, answer: Answer, entered: RatingInput) -> str:
     """Store a rating, or a change of it, and return the id of the rating that counts now; it is then on the disk."""
+    from dataclasses import asdict
     from datetime import UTC, datetime
     from importlib.metadata import version
 
@@ -129,18 +130,18 @@ def _rate(turn: Turn, answer: Answer, given: dict[str, Any]) -> str:
 
     session = st.session_state.setdefault("session", secrets.token_hex(8))  # of this page only, and of nobody else
     rating = Rating(
-        event_id=new_event_id(after=given.get("supersedes")),
+        event_id=new_event_id(after=entered.supersedes),
         generation_id=answer.id,
         session=session,
-        task=turn.task,
-        prompt=turn.prompt,
+        task=question.task,
+        prompt=question.prompt,
         completion=answer.text,
         adapter_sha256=answer.adapter_sha256 or None,
         base_revision=answer.base_revision,
-        decoding=turn.generation.model_dump(exclude={"batch_size"}),
+        decoding=question.generation.model_dump(exclude={"batch_size"}),
         app_version=version("bilora"),
         created_utc=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        **given,
+        **asdict(entered),
     )
     with Outbox(Workspace(Path()).outbox) as outbox:
         outbox.add(rating)

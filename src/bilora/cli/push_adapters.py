@@ -20,7 +20,7 @@ def push_adapters() -> None:
     from bilora.publishing.promote import promote
     from bilora.publishing.push import push
     from bilora.results import read_results
-    from bilora.sources.kinds.hub import HubSettings
+    from bilora.sources.kinds.hub import HubDatasetSettings
     from bilora.storage import require_file
     from bilora.workspace import Workspace
 
@@ -37,7 +37,7 @@ def push_adapters() -> None:
         results,
         base=workspace.base(),
         licence="mit",
-        datasets={name: one.source for name, one in params.tasks.items() if isinstance(one.source, HubSettings)},
+        datasets={name: one.source for name, one in params.tasks.items() if isinstance(one.source, HubDatasetSettings)},
         repository=repository,
     )
     _warn_of_withdrawn(workspace, adapters)

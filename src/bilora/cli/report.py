@@ -12,17 +12,21 @@ if TYPE_CHECKING:
 
 def write_report(workspace: Workspace, results: Results) -> None:
     """Render report.html from results and whatever reports, curves and runs there are beside them."""
-    from bilora.evaluation.data_reports import DataReport
+    from bilora.data_reports import ProcessReport, SplitReport, StageReport
     from bilora.evaluation.report import Background, render_report
     from bilora.storage import read_json, read_record, write_text
     from bilora.tracking.runs import find_run
 
     background = {}
     for name, task in results.tasks.items():
-        reports = {f"data-{stage}": workspace.drop_report(stage, name) for stage in ("process", "split")}
+        reports: dict[str, StageReport] = {}
+        if (path := workspace.drop_report("process", name)).is_file():
+            reports["data-process"] = read_record(path, ProcessReport)
+        if (path := workspace.drop_report("split", name)).is_file():
+            reports["data-split"] = read_record(path, SplitReport)
         plots = [workspace.loss_plot(name), workspace.validation_plot(name)]
         background[name] = Background(
-            reports={stage: read_record(path, DataReport) for stage, path in reports.items() if path.is_file()},
+            reports=reports,
             run=find_run(workspace.runs, task.adapter_sha256) or {},
             curve=[point for path in plots if path.is_file() for point in read_json(path)],
         )

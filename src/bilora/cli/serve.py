@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     import socket
 
-    from bilora.serving.app import Served
+    from bilora.serving.app import ServerConfig
     from bilora.workspace import Workspace
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -64,11 +64,13 @@ def serve(
     key = _key(api_key_env)
     listening = bind(host, port)
     try:
-        served = _served(workspace, bundle, key=key, batch=batch, queue=queue, max_tokens=max_tokens, max_body=max_body)
-        print(f"serve: {', '.join(served.engine.models())} at http://{host}:{port}/v1")
-        if host not in LOOPBACK and served.key is None:
+        config = _server_config(
+            workspace, bundle, key=key, batch=batch, queue=queue, max_tokens=max_tokens, max_body=max_body
+        )
+        print(f"serve: {', '.join(config.engine.models())} at http://{host}:{port}/v1")
+        if host not in LOOPBACK and config.key is None:
             print("serve: anybody who reaches this address may ask; --api-key-env demands a key.", file=sys.stderr)
-        _run(served, listening, drain_seconds=drain_seconds)
+        _run(config, listening, drain_seconds=drain_seconds)
     finally:
         for one in listening:
             one.close()
@@ -98,7 +100,7 @@ def _key(name: str | None) -> str | None:
     return key
 
 
-def _served(
+def _server_config(
     workspace: Workspace,
     bundle: str | None,
     *,
@@ -107,10 +109,10 @@ def _served(
     queue: int,
     max_tokens: int | None,
     max_body: int,
-) -> Served:
+) -> ServerConfig:
     from bilora.cli.engines import adapters_to_serve, load_engine
     from bilora.errors import BadData
-    from bilora.serving.app import Served
+    from bilora.serving.app import ServerConfig
     from bilora.serving.reload import Reloader
 
     params, base = workspace.params, workspace.base()
@@ -125,12 +127,12 @@ def _served(
     engine = load_engine(workspace, folders, batch_size=batch, max_waiting=queue)
     reloader = Reloader(
         engine,
-        seen=stamp,
-        mark=lambda: workspace.adapters_stamp(bundle),
+        version=stamp,
+        read_version=lambda: workspace.adapters_stamp(bundle),
         find=find,
-        retire=bundle is not None,
+        unload=bundle is not None,
     )
-    return Served(
+    return ServerConfig(
         engine=engine,
         base_id=base.id,
         base_revision=revision,
@@ -139,20 +141,20 @@ def _served(
         key=key,
         max_body=max_body,
         max_tokens=max_tokens,
-        look=reloader.look,
+        reload=reloader.reload,
     )
 
 
-def _run(served: Served, listening: list[socket.socket], *, drain_seconds: int) -> None:
+def _run(config: ServerConfig, listening: list[socket.socket], *, drain_seconds: int) -> None:
     import contextlib
     import signal
 
     import uvicorn
 
-    from bilora.serving.app import build
+    from bilora.serving.app import create_app
 
-    config = uvicorn.Config(
-        build(served),
+    server_config = uvicorn.Config(
+        create_app(config),
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -160,7 +162,7 @@ def _run(served: Served, listening: list[socket.socket], *, drain_seconds: int) 
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: uvicorn raises both again at its end
     with contextlib.suppress(KeyboardInterrupt):  # that is how it is ended; what ran was finished
-        uvicorn.Server(config).run(sockets=listening)
+        uvicorn.Server(server_config).run(sockets=listening)
 
 
 def _write_launch(
@@ -174,17 +176,17 @@ def _write_launch(
     adapters_at: str | None,
 ) -> None:
     from bilora.cli.engines import adapters_to_serve
-    from bilora.serving.elsewhere import Bundle, ray_files, ray_line, vllm_files, vllm_line
+    from bilora.serving.launch_files import LaunchSpec, ray_command, ray_files, vllm_command, vllm_files
     from bilora.storage import atomic
 
     folders = adapters_to_serve(workspace, bundle)
-    found = Bundle(workspace.base(), {name: folder.resolve() for name, folder in folders.items()})
+    spec = LaunchSpec(workspace.base(), {name: folder.resolve() for name, folder in folders.items()})
     if target is Elsewhere.VLLM:
-        files, line = vllm_files(found, host=host, port=port), vllm_line(found, host=host, port=port)
+        files, line = vllm_files(spec, host=host, port=port), vllm_command(spec, host=host, port=port)
     elif adapters_at is None:
         raise typer.BadParameter("Ray loads adapters on any machine: name their common place by --adapters-at URI.")
     else:
-        files, line = ray_files(found, adapters_at=adapters_at), ray_line(into)
+        files, line = ray_files(spec, adapters_at=adapters_at), ray_command(into)
     into.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         with atomic(into / name) as temporary:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bilora.records import EvalRow
     from bilora.results import Results
 
-STYLES = {"pass": "green", "regressed": "red", "inconclusive": "yellow", "incomparable": "yellow"}
+OUTCOME_STYLES = {"pass": "green", "regressed": "red", "inconclusive": "yellow", "incomparable": "yellow"}
 
 
 def _console() -> Console:
@@ -62,7 +62,7 @@ def print_verdicts(results: Results) -> None:
     console = _console()
     for name, task in results.tasks.items():
         if verdict := task.verdict:
-            style = STYLES[verdict.outcome]
+            style = OUTCOME_STYLES[verdict.outcome]
             console.print(f"[{style} bold]{verdict.outcome}[/]  {escape(name)}: {escape(verdict.reason)}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bilora.data.reports import DropExample, DroppedRule
+from bilora.data_reports import DropExample, DroppedRule
 from bilora.records import Sample
 
 _EXAMPLES = 3

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bilora.data.drops import Drops
-from bilora.data.reports import ExecutionCounts, ProcessReport
 from bilora.data.similarity import LIKENESS, OVERLAP, REPETITION, DuplicateIndex, ngrams
+from bilora.data_reports import ExecutionCounts, ProcessReport
 from bilora.errors import Infrastructure
 from bilora.params import Processing
 from bilora.protocols import Progress, Sandbox, no_progress

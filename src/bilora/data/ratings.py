@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from bilora.data.drops import Drops
-from bilora.data.reports import RatingsReport
 from bilora.data.similarity import DuplicateIndex, words
+from bilora.data_reports import RatingsReport
 from bilora.params import Processing, Splitting
 from bilora.records import Sample
 from bilora.tasks.task import Task, parse

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from bilora.data.drops import Drops
-from bilora.data.reports import PlacedSample, RepeatedPair, SplitCounts, SplitReport
 from bilora.data.similarity import DuplicateIndex
+from bilora.data_reports import PlacedSample, RepeatedPair, SplitCounts, SplitReport
 from bilora.errors import BadData
 from bilora.params import Processing, Splitting
 from bilora.records import Sample

@@ -11,8 +11,8 @@ from typing import TypeGuard
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from bilora.data_reports import DropExample, SplitReport, StageReport
 from bilora.evaluation.charts import difference_bar, interval_bar, line_chart
-from bilora.evaluation.data_reports import DataReport, DroppedRow
 from bilora.evaluation.examples import Example, choose_examples
 from bilora.evaluation.table import Table, TableRow, table
 from bilora.results import Results, TaskResults, Verdict
@@ -70,7 +70,7 @@ class Background:
             a further number gets its own chart.
     """
 
-    reports: Mapping[str, DataReport] = field(default_factory=dict)
+    reports: Mapping[str, StageReport] = field(default_factory=dict)
     run: Mapping[str, object] = field(default_factory=dict)
     curve: Sequence[CurvePoint] = ()
 
@@ -235,11 +235,11 @@ def _listed(names: Sequence[str], limit: int = 12) -> str:
     return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _stages(reports: Mapping[str, DataReport]) -> list[ShownStage]:
+def _stages(reports: Mapping[str, StageReport]) -> list[ShownStage]:
     return [_stage(name, reports[name]) for name in ("data-process", "data-split") if name in reports]
 
 
-def _stage(name: str, report: DataReport) -> ShownStage:
+def _stage(name: str, report: StageReport) -> ShownStage:
     top = max((rule.count for rule in report.rules), default=0)
     rules = [
         ShownRule(
@@ -247,9 +247,8 @@ def _stage(name: str, report: DataReport) -> ShownStage:
         )
         for rule in sorted(report.rules, key=lambda rule: (-rule.count, rule.rule))
     ]
-    splits = [
-        ShownSplit(split, found.rows, found.groups, _counted(found.licence)) for split, found in report.splits.items()
-    ]
+    counts = report.splits if isinstance(report, SplitReport) else {}
+    splits = [ShownSplit(split, found.rows, found.groups, _counted(found.licence)) for split, found in counts.items()]
     return ShownStage(name, report.rows_in, report.rows_out, rules, splits)
 
 
@@ -257,7 +256,7 @@ def _counted(counts: Mapping[str, int]) -> str:
     return _listed([f"{name} {count}" for name, count in sorted(counts.items(), key=lambda one: (-one[1], one[0]))])
 
 
-def _excerpt(row: DroppedRow) -> str:
+def _excerpt(row: DropExample) -> str:
     return "\n".join(part for part in (row.source, row.detail, row.excerpt) if part)
 
 

@@ -34,7 +34,8 @@ class ValidationScorer:
         """Return per sample the answer as the task reads it, and its headline score."""
         adapter = self.task.name if hasattr(model, "peft_config") else None
         system = adapter or "base"
-        engine = TorchEngine(replace(self.loaded, model=model), {}, batch_size=generation.batch_size, carries=adapter)
+        loaded, batch_size = replace(self.loaded, model=model), generation.batch_size
+        engine = TorchEngine(loaded, {}, batch_size=batch_size, active_adapter=adapter)
         completions = engine.generate(system, self.task.requests(samples, generation, seed))
         pairs = [
             (sample, self.task.read_answer(completion.text, sample.prompt))

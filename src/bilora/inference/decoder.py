@@ -1,67 +1,75 @@
-"""One answer that is being made, and what every engine does with the scores of its next token."""
+"""The state of one sequence, and what every engine does with the logits of its next token."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar
 
-from bilora.inference.detokenizer import Writer
-from bilora.inference.sampling import choose, generator, likelihoods, penalise
+from bilora.inference.detokenizer import IncrementalDetokenizer
+from bilora.inference.sampling import apply_penalties, make_rng, mask_tokens, sample_tokens, token_logprobs
 from bilora.records import Completion
-from bilora.requests import Chunk, OnEvent, Request, Token
+from bilora.requests import Chunk, OnEvent, Request, SamplingParams, Token
 
 if TYPE_CHECKING:
     import torch
 
+    from bilora.bases.tokenizer import Tokenizer
 
-class Version(Protocol):
+
+class AdapterVersion(Protocol):
     """One version of an adapter in memory. It never changes; another version is another object."""
 
     @property
     def sha256(self) -> str:
-        """The hash of its two files."""
+        """Return the hash of its two files."""
         ...
 
 
-V = TypeVar("V", bound=Version)
+AdapterT = TypeVar("AdapterT", bound=AdapterVersion)
 
 
 @dataclass(eq=False)
-class Row(Generic[V]):
-    """One answer that is being made. `adapter` is the version that was there when it was asked for.
+class SequenceState(Generic[AdapterT]):
+    """One request from its preparation to its completion; implements `protocols.Job`.
 
-    `charged_s` is its equal share of every step that it took part in; `streamed` says that somebody waits
-    for each piece.
+    `adapter` is the version that was loaded when the request was prepared, None for the base. `streamed`: whether
+    the caller wants every chunk. `compute_s` is its equal share of every step that it took part in. `completed`:
+    whether its last event, the completion or an error, has been sent.
     """
 
     system: str
-    adapter: V | None
+    adapter: AdapterT | None
     request: Request
-    prompt: list[int]
-    listener: OnEvent
+    prompt_ids: list[int]
+    on_event: OnEvent
     streamed: bool
-    asked_at: float = field(default_factory=time.perf_counter)
+    started_at: float = field(default_factory=time.perf_counter)
     cancelled: bool = False
-    told: bool = False
-    new: list[int] = field(default_factory=list)
-    text: list[str] = field(default_factory=list)
+    completed: bool = False
+    output_ids: list[int] = field(default_factory=list)
+    pieces: list[str] = field(default_factory=list)
     finish: Literal["stop", "length"] | None = None
     first_token_s: float | None = None
-    charged_s: float = 0.0
-    chance: torch.Generator | None = None
-    writer: Writer | None = None
+    compute_s: float = 0.0
+    rng: torch.Generator | None = None
+    detokenizer: IncrementalDetokenizer | None = None
+
+    @property
+    def sampling(self) -> SamplingParams:
+        """How its tokens are chosen."""
+        return self.request.sampling
 
     @property
     def prompt_tokens(self) -> int:
         """Length of the prompt in tokens."""
-        return len(self.prompt)
+        return len(self.prompt_ids)
 
     @property
-    def most_tokens(self) -> int:
-        """How many tokens prompt and answer may come to."""
-        return len(self.prompt) + self.request.sampling.max_tokens
+    def max_total_tokens(self) -> int:
+        """How many tokens prompt and answer may have together."""
+        return len(self.prompt_ids) + self.sampling.max_tokens
 
     @property
     def sha256(self) -> str:
@@ -70,84 +78,102 @@ class Row(Generic[V]):
 
     def allow(self, tokens: int) -> None:
         """Set how long the answer may become; only before it is submitted."""
-        self.request = replace(self.request, sampling=replace(self.request.sampling, max_tokens=tokens))
+        self.request = replace(self.request, sampling=replace(self.sampling, max_tokens=tokens))
 
     def cancel(self) -> None:
         """End it at the next token."""
         self.cancelled = True
 
 
-class Answers:
-    """Chooses tokens and writes text by the same rules whatever engine made the scores."""
+class Decoder:
+    """Chooses tokens and turns them into text, by the same rules for every engine."""
 
-    def __init__(self, tokenizer: Any, stops: Iterable[int]) -> None:
+    def __init__(self, tokenizer: Tokenizer, eos_ids: Iterable[int]) -> None:
+        """Decode with `tokenizer`; each of `eos_ids` ends an answer."""
         self._tokenizer = tokenizer
-        self.stops = frozenset(stops)
+        self._eos_ids = frozenset(eos_ids)
         self._anchor: list[int] = tokenizer(".", add_special_tokens=False)["input_ids"][-1:]
 
-    def begin(self, rows: Sequence[Row[Any]], began: float) -> None:
-        """Make rows ready for their first token; the pass over their prompts began at `began`."""
-        for row in rows:
-            if not row.streamed:  # nobody waits for this one: its clock starts when it is its turn
-                row.asked_at = began
-            row.chance = generator(row.request.sampling, row.prompt)
-            if row.streamed or row.request.sampling.stop:
-                row.writer = Writer(self._tokenizer, row.request.sampling.stop)
+    def begin(self, sequences: Sequence[SequenceState[AdapterT]], began: float) -> None:
+        """Prepare sequences for their first token; the prefill began at `began`."""
+        for sequence in sequences:
+            sampling = sequence.sampling
+            if not sequence.streamed:  # its latency is computing time only, without the time in the queue
+                sequence.started_at = began
+            sequence.rng = make_rng(sampling, sequence.prompt_ids)
+            if sequence.streamed or sampling.stop:
+                sequence.detokenizer = IncrementalDetokenizer(
+                    self._tokenizer, sampling.stop, min_tokens=sampling.min_tokens
+                )
 
-    def extend(self, rows: Sequence[Row[Any]], logits: torch.Tensor, began: float) -> None:
-        """Give each row the token that its scores and its request ask for.
+    def extend(self, sequences: Sequence[SequenceState[AdapterT]], logits: torch.Tensor, began: float) -> None:
+        """Give each sequence its next token.
+
+        1) Apply penalties, and mask the end tokens of sequences that are too short to end. 2) Choose the tokens.
+        3) Record each one, decide whether the sequence ends with it, and send its text.
 
         Args:
-            logits: shape (rows, vocabulary), 32 bit.
-            began: when the pass that made them began, on `time.perf_counter`.
+            logits: shape (sequences, vocabulary), 32 bit.
+            began: when the pass that computed them began, on `time.perf_counter`.
         """
-        weighed = penalise(logits, [(row.request.sampling, row.new) for row in rows])
-        tokens = choose(weighed, [(row.request.sampling, row.chance) for row in rows])
+        adjusted = apply_penalties(logits, [(sequence.sampling, sequence.output_ids) for sequence in sequences])
+        short = [index for index, one in enumerate(sequences) if len(one.output_ids) < one.sampling.min_tokens]
+        adjusted = mask_tokens(adjusted, short, self._eos_ids)
+        tokens = sample_tokens(adjusted, [(sequence.sampling, sequence.rng) for sequence in sequences])
         now = time.perf_counter()
-        for row, token, scores in zip(rows, tokens, logits, strict=True):
-            row.charged_s += (now - began) / len(rows)
-            if row.first_token_s is None:
-                row.first_token_s = now - row.asked_at
-            row.new.append(token)
-            if token in self.stops:
-                row.finish = "stop"
-            elif len(row.new) >= row.request.sampling.max_tokens:
-                row.finish = "length"
-            if row.writer:
-                self._write(row, row.writer, token, scores)
+        for sequence, token, row in zip(sequences, tokens, logits, strict=True):
+            sequence.compute_s += (now - began) / len(sequences)
+            if sequence.first_token_s is None:
+                sequence.first_token_s = now - sequence.started_at
+            sequence.output_ids.append(token)
+            if self._ends(sequence, token):
+                sequence.finish = "stop"
+            elif len(sequence.output_ids) >= sequence.sampling.max_tokens:
+                sequence.finish = "length"
+            if sequence.detokenizer:
+                self._detokenize(sequence, sequence.detokenizer, token, row)
 
-    def completion(self, row: Row[Any]) -> Completion:
-        """Return a finished row's answer."""
-        stopped = bool(row.new) and row.new[-1] in self.stops
-        kept = row.new[:-1] if stopped else row.new
+    def completion(self, sequence: SequenceState[AdapterT]) -> Completion:
+        """Return the answer of a finished sequence."""
+        output_ids = sequence.output_ids
+        text_ids = output_ids[:-1] if output_ids and self._ends(sequence, output_ids[-1]) else output_ids
         return Completion(
-            sample_id=row.request.sample_id,
-            system=row.system,
-            text="".join(row.text) if row.writer else self._tokenizer.decode(kept, skip_special_tokens=True),
-            prompt_tokens=len(row.prompt),
-            output_tokens=len(row.new),
-            latency_s=time.perf_counter() - row.asked_at if row.streamed else row.charged_s,
-            finish=row.finish or "length",
-            first_token_s=row.first_token_s,
+            sample_id=sequence.request.sample_id,
+            system=sequence.system,
+            text="".join(sequence.pieces)
+            if sequence.detokenizer
+            else self._tokenizer.decode(text_ids, skip_special_tokens=True),
+            prompt_tokens=sequence.prompt_tokens,
+            output_tokens=len(output_ids),
+            latency_s=time.perf_counter() - sequence.started_at if sequence.streamed else sequence.compute_s,
+            finish=sequence.finish or "length",
+            first_token_s=sequence.first_token_s,
         )
 
-    def _write(self, row: Row[Any], writer: Writer, token: int, scores: torch.Tensor) -> None:
-        text = "" if token in self.stops else writer.add(token)
-        if writer.stopped:
-            row.finish = "stop"
-        elif row.finish:
-            text += writer.end()
-            row.finish = "stop" if writer.stopped else row.finish
-        tokens: tuple[Token, ...] = ()
-        if row.request.sampling.logprobs is not None and token not in self.stops:
-            own, top = likelihoods(scores, token, row.request.sampling.logprobs)
-            tokens = (Token(self._spelled(token), own, tuple((self._spelled(one), log) for one, log in top)),)
-        row.text.append(text)
-        if row.streamed and (text or tokens):
-            row.listener(Chunk(text, tokens))
+    def _ends(self, sequence: SequenceState[AdapterT], token: int) -> bool:
+        return token in self._eos_ids and not sequence.sampling.ignore_eos
 
-    def _spelled(self, token: int) -> str:
-        """Return a token as it reads within a text: at the beginning of one, some decoders leave its space out."""
+    def _detokenize(
+        self, sequence: SequenceState[AdapterT], detokenizer: IncrementalDetokenizer, token: int, logits: torch.Tensor
+    ) -> None:
+        """Turn the last token into text, end the sequence at a stop string, and send the chunk if it is streamed."""
+        ended = self._ends(sequence, token)
+        text = "" if ended else detokenizer.add(token)
+        if not detokenizer.stopped and sequence.finish:
+            text += detokenizer.flush()
+        if detokenizer.stopped:
+            sequence.finish = "stop"
+        tokens: tuple[Token, ...] = ()
+        if sequence.sampling.logprobs is not None and not ended:
+            own, top = token_logprobs(logits, token, sequence.sampling.logprobs)
+            likeliest = tuple((self._token_text(other), logprob) for other, logprob in top)
+            tokens = (Token(self._token_text(token), own, likeliest),)
+        sequence.pieces.append(text)
+        if sequence.streamed and (text or tokens):
+            sequence.on_event(Chunk(text, tokens))
+
+    def _token_text(self, token: int) -> str:
+        """Return a token as it reads inside a text: some tokenizers drop the space of a first token."""
         before: str = self._tokenizer.decode(self._anchor)
         text: str = self._tokenizer.decode([*self._anchor, token])
         return text.removeprefix(before)

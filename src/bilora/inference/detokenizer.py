@@ -1,46 +1,51 @@
-"""From tokens to text, piece by piece."""
+"""From tokens to text, one token at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-UNFINISHED = "\N{REPLACEMENT CHARACTER}"
-"""What a decoder writes for bytes that are no whole character, or not yet."""
+if TYPE_CHECKING:
+    from bilora.bases.tokenizer import Tokenizer
+
+_INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
+"""What a tokenizer decodes bytes to that are no complete character, or not yet."""
 
 
-class Writer:
-    """Turns tokens into text as they come, and ends it before the first stop string.
+class IncrementalDetokenizer:
+    """Decodes tokens as they come, and cuts the text before the first stop string.
 
-    The pieces put together are the decoded answer. Held back are the bytes of a character that is not yet
-    whole, and text that may yet turn out to be the beginning of a stop string.
+    The pieces joined are the decoded answer. Held back are the bytes of an incomplete character, and text that may
+    turn out to be the beginning of a stop string.
     """
 
-    def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = (), *, min_tokens: int = 0) -> None:
+        """Decode with `tokenizer`; a stop string that ends within the first `min_tokens` tokens is plain text."""
         self._tokenizer = tokenizer
         self._stop = tuple(text for text in stop if text)
+        self._min_tokens = min_tokens
         self._ids: list[int] = []
-        self._context = 0  # where decoding starts: a decoder looks at the token before
-        self._read = 0
-        self._before = ""
+        self._start = 0  # decoding starts a token early: its text may depend on the token before
+        self._decoded_ids = 0
+        self._prefix = ""  # the text that decoding from `_start` repeats
         self._held = ""
         self.stopped = False
 
     def add(self, token: int) -> str:
-        """Return the text that is certain now and was not before."""
+        """Return the text that this token has completed."""
         self._ids.append(token)
-        text = self._decode(self._context)
-        if text.endswith(UNFINISHED) or len(text) <= len(self._before):
+        text = self._decode(self._start)
+        if text.endswith(_INCOMPLETE) or len(text) <= len(self._prefix):
             return ""
-        fresh = text[len(self._before) :]
-        self._context, self._read = self._read, len(self._ids)
-        self._before = self._decode(self._context)
-        return self._released(fresh)
+        fresh = text[len(self._prefix) :]
+        self._start, self._decoded_ids = self._decoded_ids, len(self._ids)
+        self._prefix = self._decode(self._start)
+        return self._release(fresh)
 
-    def end(self) -> str:
-        """Return what was held back and is text after all."""
-        rest = self._decode(self._context)[len(self._before) :]
-        released = self._released(rest)
+    def flush(self) -> str:
+        """Return the text that was held back, at the end of the answer."""
+        fresh = self._decode(self._start)[len(self._prefix) :]
+        released = self._release(fresh)
         if self.stopped:
             return released
         held, self._held = self._held, ""
@@ -50,12 +55,14 @@ class Writer:
         text: str = self._tokenizer.decode(self._ids[start:], skip_special_tokens=True)
         return text
 
-    def _released(self, fresh: str) -> str:
+    def _release(self, fresh: str) -> str:
+        """Return the text before a stop string that ends in `fresh`, or as much as cannot begin one."""
         text = self._held + fresh
-        places = [place for place in (text.find(stop) for stop in self._stop) if place >= 0]
-        if places:
-            self.stopped, self._held = True, ""
-            return text[: min(places)]
+        if len(self._ids) > self._min_tokens:
+            starts = [text.find(stop, max(0, len(self._held) - len(stop) + 1)) for stop in self._stop]
+            if places := [place for place in starts if place >= 0]:
+                self.stopped, self._held = True, ""
+                return text[: min(places)]
         keep = max((_overlap(text, stop) for stop in self._stop), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
@@ -63,5 +70,5 @@ class Writer:
 
 def _overlap(text: str, stop: str) -> int:
     """Return how many last characters of `text` are the first ones of `stop`."""
-    most = min(len(text), len(stop) - 1)
-    return next((count for count in range(most, 0, -1) if text.endswith(stop[:count])), 0)
+    longest = min(len(text), len(stop) - 1)
+    return next((count for count in range(longest, 0, -1) if text.endswith(stop[:count])), 0)

@@ -1,4 +1,4 @@
-"""What every local engine shares: systems by name, one batch for all callers, whole answers or pieces."""
+"""What every local engine shares: systems by name, one batch for all callers, whole answers or chunks."""
 
 from __future__ import annotations
 
@@ -8,59 +8,63 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Generic, cast
+from typing import TYPE_CHECKING, Generic, cast
 
 from bilora.bases.prompt import encode_prompt, template_remarks
 from bilora.errors import BadData, UnknownModel
-from bilora.inference.decoder import Row, V
-from bilora.inference.openmp import rest
-from bilora.inference.scheduler import Batch, Loop
+from bilora.inference.decoder import AdapterT, SequenceState
+from bilora.inference.openmp import release_openmp_threads
+from bilora.inference.scheduler import Batch, Scheduler
 from bilora.protocols import Job, Progress, no_progress
-from bilora.records import Completion
+from bilora.records import Completion, Message
 from bilora.requests import Chunk, Request, Submission
 
-BASE = "base"
+if TYPE_CHECKING:
+    from bilora.bases.tokenizer import Tokenizer
+
+BASE_SYSTEM = "base"
+"""The system that answers without an adapter."""
 
 
-class BatchedEngine(Generic[V]):
-    """A base and its adapters in one batch that all callers share; its rows may each have another adapter or none.
+class BatchedEngine(Generic[AdapterT]):
+    """A base and its adapters in one batch for all callers; each sequence has its own adapter or none.
 
     Implements `protocols.Engine`, `protocols.Streamer` and `protocols.BatchEngine`; any thread may call. Greedy answers
-    are deterministic on CPU; sampled ones follow their request's seed, whatever the batch around them.
+    are deterministic on CPU; sampled ones depend on their request's seed, not on the batch.
     """
 
     def __init__(
         self,
-        tokenizer: Any,
-        batch: Batch,
-        read: Callable[[str, Path], V],
+        tokenizer: Tokenizer,
+        batch: Batch[AdapterT],
+        read_adapter: Callable[[str, Path], AdapterT],
         adapters: Mapping[str, Path],
         *,
         context: int,
-        carries: str | None = None,
+        active_adapter: str | None = None,
         max_waiting: int | None = None,
     ) -> None:
-        """Put every adapter of `adapters` (task name → PEFT folder) beside the base that `batch` asks.
+        """Load every adapter of `adapters` (task name → PEFT folder).
 
         Args:
-            read: loads one version of an adapter for that base, from its name and its folder.
+            read_adapter: loads one version of an adapter for this base, from its name and its folder.
             context: how many tokens prompt and answer may have together.
-            carries: name under which an adapter that the base already has answers.
-            max_waiting: so many requests may wait besides those in the batch; None for any number.
+            active_adapter: name of the system for an adapter that the base's model already contains.
+            max_waiting: how many requests may wait besides those in the batch; None for no limit.
 
         Raises:
             BadData: an adapter cannot be served.
         """
         self._tokenizer = tokenizer
-        self._read = read
+        self._read_adapter = read_adapter
         self._context = context
-        self._carries = carries
-        self._reading = threading.Lock()
-        self._adapters: dict[str, V] = {}
+        self._active_adapter = active_adapter
+        self._tokenizer_lock = threading.Lock()
+        self._adapters: dict[str, AdapterT] = {}
         for name, folder in adapters.items():
             self.load_adapter(name, folder)
-        self._loop = Loop(batch, max_waiting=max_waiting)
-        rest()
+        self._scheduler = Scheduler(batch, max_waiting=max_waiting)
+        release_openmp_threads()
 
     @property
     def context(self) -> int:
@@ -69,23 +73,23 @@ class BatchedEngine(Generic[V]):
 
     def models(self) -> dict[str, str]:
         """Return the systems that answer now, each with its adapter's sha256; empty for the base."""
-        carried = {self._carries: ""} if self._carries else {}
-        return {BASE: "", **carried, **{name: adapter.sha256 for name, adapter in self._adapters.items()}}
+        active = {self._active_adapter: ""} if self._active_adapter else {}
+        return {BASE_SYSTEM: "", **active, **{name: adapter.sha256 for name, adapter in self._adapters.items()}}
 
     def remarks(self) -> list[str]:
-        """Return in sentences what a user must know of the base's chat template; of most there is nothing."""
+        """Return sentences about the base's chat template that a user must know; for most templates there are none."""
         return template_remarks(self._tokenizer)
 
     def load_adapter(self, name: str, folder: Path) -> None:
-        """Load an adapter, or another version of it: later requests have the new one, earlier ones keep the old.
+        """Load an adapter, or another version of it: later requests use the new version, earlier ones keep the old.
 
         Raises:
-            BadData: it does not fit the base; what was served before still is.
+            BadData: it does not fit the base; the version before is still served.
         """
-        if name in (BASE, self._carries):
+        if name in (BASE_SYSTEM, self._active_adapter):
             raise BadData(folder, f"an adapter cannot be called {name!r}; rename its task.")
-        adapter = self._read(name, folder)
-        rest()
+        adapter = self._read_adapter(name, folder)
+        release_openmp_threads()
         self._adapters = {**self._adapters, name: adapter}
 
     def unload_adapter(self, name: str) -> None:
@@ -94,110 +98,117 @@ class BatchedEngine(Generic[V]):
 
     def queue_depth(self) -> tuple[int, int]:
         """Return how many requests are being answered, and how many wait."""
-        return self._loop.load()
+        return self._scheduler.queue_depth()
 
-    def prepare(self, submissions: Sequence[Submission], *, streamed: bool = True) -> list[Row[V]]:
-        """Read the prompts and bind them to this moment's versions of their systems, all to the same moment's.
+    def prepare(self, submissions: Sequence[Submission], *, streamed: bool = True) -> list[SequenceState[AdapterT]]:
+        """Encode the prompts and bind all requests to the adapter versions of one moment.
 
-        An answer that the context would end is as long as that lets it be.
+        `max_tokens` is lowered to what the context leaves.
 
         Raises:
-            UnknownModel: no such system is loaded; it is never answered by the base instead.
+            UnknownModel: no such system is loaded; the base never answers in its place.
             BadData: a prompt is empty.
         """
         adapters = self._adapters
-        rows: list[Row[V]] = []
-        read: dict[Any, list[int]] = {}
+        sequences: list[SequenceState[AdapterT]] = []
+        encoded: dict[str | tuple[Message, ...], list[int]] = {}
         for submission in submissions:
             system, request = submission.system, submission.request
-            if system not in adapters and system not in (BASE, self._carries):
+            if system not in adapters and system not in (BASE_SYSTEM, self._active_adapter):
                 raise UnknownModel(system, tuple(self.models()))
             text = request.messages if request.text is None else request.text
-            prompt = read[text] = read.get(text) or self._read_prompt(request)
-            room = max(1, self._context - len(prompt))
+            prompt_ids = encoded[text] = encoded.get(text) or self._encode(request)
+            room = max(1, self._context - len(prompt_ids))
             sampling = replace(request.sampling, max_tokens=min(request.sampling.max_tokens, room))
             request = replace(request, sampling=sampling)
-            rows.append(Row(system, adapters.get(system), request, prompt, submission.on_event, streamed))
-        return rows
+            sequences.append(
+                SequenceState(system, adapters.get(system), request, prompt_ids, submission.on_event, streamed)
+            )
+        return sequences
 
-    def _read_prompt(self, request: Request) -> list[int]:
-        with self._reading:  # a tokenizer is not made for two threads at once
+    def _encode(self, request: Request) -> list[int]:
+        with self._tokenizer_lock:  # tokenizers are not thread-safe
             if request.text is not None:
-                prompt: list[int] = self._tokenizer(request.text)["input_ids"]
+                prompt_ids: list[int] = self._tokenizer(request.text)["input_ids"]
             else:
-                prompt = encode_prompt(self._tokenizer, request.messages)
-        if not prompt:
+                prompt_ids = encode_prompt(self._tokenizer, request.messages)
+        if not prompt_ids:
             raise BadData("prompt", "it is empty; give at least one token.")
-        return prompt
+        return prompt_ids
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Queue all of these jobs, or none.
 
         Raises:
             BadData: a prompt leaves no room for an answer in the context.
-            Busy: they do not fit into the queue.
+            Busy: the queue has no room for them.
         """
-        rows = cast("Sequence[Row[V]]", jobs)
-        for row in rows:
-            if row.prompt_tokens >= self._context:
-                problem = f"the prompt has {row.prompt_tokens} tokens; {self._context - 1} are read at most."
-                raise BadData(row.request.sample_id, problem)
-        rest()
-        self._loop.submit(rows)
+        sequences = cast("Sequence[SequenceState[AdapterT]]", jobs)
+        for sequence in sequences:
+            if sequence.prompt_tokens >= self._context:
+                problem = f"the prompt has {sequence.prompt_tokens} tokens; {self._context - 1} are read at most."
+                raise BadData(sequence.request.sample_id, problem)
+        release_openmp_threads()
+        self._scheduler.submit(sequences)
 
     def generate(
         self, system: str, requests: Sequence[Request], *, progress: Progress = no_progress
     ) -> list[Completion]:
-        """Answer all requests as `system` (`base` or an adapter's name), longest prompts first."""
+        """Answer all requests as `system` (`base` or an adapter's name), in the order given."""
         return self.generate_mixed([(system, request) for request in requests], progress=progress)
 
     def generate_mixed(
-        self, asked: Sequence[tuple[str, Request]], *, progress: Progress = no_progress
+        self, requests: Sequence[tuple[str, Request]], *, progress: Progress = no_progress
     ) -> list[Completion]:
-        """Answer requests to any systems in shared batches, in the order given."""
-        told: SimpleQueue[tuple[int, Any]] = SimpleQueue()
+        """Answer (system, request) pairs in shared batches, longest prompts first; return them in the order given."""
+        events: SimpleQueue[tuple[int, Chunk | Completion | Exception]] = SimpleQueue()
         jobs = self.prepare(
             [
-                Submission(system, request, partial(_place, told, place))
-                for place, (system, request) in enumerate(asked)
+                Submission(system, request, partial(_put, events, index))
+                for index, (system, request) in enumerate(requests)
             ],
             streamed=False,
         )
-        answers: dict[int, Completion] = {}
+        completions: dict[int, Completion] = {}
         try:
             self.submit(sorted(jobs, key=lambda job: -job.prompt_tokens))
-            while len(answers) < len(jobs):
-                place, outcome = told.get()
-                if isinstance(outcome, Exception):
-                    raise outcome
-                answers[place] = outcome
-                progress(1)
+            while len(completions) < len(jobs):
+                match events.get():
+                    case (_, Exception() as error):
+                        raise error
+                    case (index, Completion() as completion):
+                        completions[index] = completion
+                        progress(1)
         finally:
             for job in jobs:
                 job.cancel()
-        return [answers[place] for place in range(len(jobs))]
+        return [completions[index] for index in range(len(jobs))]
 
     def stream(self, system: str, request: Request) -> Generator[str, None, Completion]:
-        """Answer one request piece by piece; the generator's value is the whole answer.
+        """Yield an answer's text as it is made; the generator's value is the whole answer.
 
-        Closing the generator frees its row at the next token.
+        Closing the generator ends the sequence at the next token.
         """
-        told: SimpleQueue[Chunk | Completion | Exception] = SimpleQueue()
-        [job] = self.prepare([Submission(system, request, told.put)])
+        events: SimpleQueue[Chunk | Completion | Exception] = SimpleQueue()
+        [job] = self.prepare([Submission(system, request, events.put)])
         try:
             self.submit([job])
             while True:
-                match told.get():
-                    case Chunk() as piece:
-                        if piece.text:
-                            yield piece.text
-                    case Completion() as made:
-                        return made
-                    case Exception() as fault:
-                        raise fault
+                match events.get():
+                    case Chunk() as chunk:
+                        if chunk.text:
+                            yield chunk.text
+                    case Completion() as completion:
+                        return completion
+                    case Exception() as error:
+                        raise error
         finally:
             job.cancel()
 
 
-def _place(told: SimpleQueue[tuple[int, Any]], place: int, outcome: Any) -> None:
-    told.put((place, outcome))
+def _put(
+    events: SimpleQueue[tuple[int, Chunk | Completion | Exception]],
+    index: int,
+    event: Chunk | Completion | Exception,
+) -> None:
+    events.put((index, event))

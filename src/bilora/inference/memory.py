@@ -1,22 +1,31 @@
-"""Whether memory and disk have room for what is about to be done, asked before it begins."""
+"""How much memory and disk is free, checked before work begins, and memory that the process keeps once it has it."""
 
 from __future__ import annotations
 
+import ctypes
 import shutil
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bilora.errors import NotReady
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
 GIB = 2**30
 
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+"""Parameters of glibc's mallopt(3)."""
+_TOP_PAD_BYTES = 256 * 2**20
+
 
 def free_memory() -> int | None:
-    """Return how many bytes can be used without swapping, the container's limit included; None if nobody tells.
+    """Return how many bytes can be used without swapping, within the container's limit; None if it is unknown.
 
-    What the kernel keeps of files counts as free: it gives that up when asked.
+    The kernel's file cache counts as free: the kernel gives it up when memory is needed.
     """
     try:
         lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
@@ -32,11 +41,12 @@ def free_memory() -> int | None:
         return free
 
 
-def token_bytes(config: Any, number: int) -> int:
-    """Return how large the keys and values of one token are, in a model of numbers of `number` bytes each."""
+def token_bytes(config: PretrainedConfig, number_bytes: int) -> int:
+    """Return the size of one token's keys and values, in a KV cache of numbers of `number_bytes` bytes each."""
     heads = config.num_attention_heads
-    head = getattr(config, "head_dim", None) or config.hidden_size // heads
-    return int(2 * config.num_hidden_layers * (getattr(config, "num_key_value_heads", None) or heads) * head * number)
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    key_heads = getattr(config, "num_key_value_heads", None) or heads
+    return int(2 * config.num_hidden_layers * key_heads * head_size * number_bytes)
 
 
 def need_memory(size: int, work: str, remedy: str) -> None:
@@ -48,9 +58,25 @@ def need_memory(size: int, work: str, remedy: str) -> None:
 
 def need_disk(folder: Path, size: int, work: str) -> None:
     """Raise NotReady, one sentence, if less than `size` bytes are free on the disk of `folder`."""
-    there = next(place for place in (folder, *folder.resolve().parents) if place.exists())
-    free = shutil.disk_usage(there).free
+    existing = next(place for place in (folder, *folder.resolve().parents) if place.exists())
+    free = shutil.disk_usage(existing).free
     if free < size:
         raise NotReady(
             f"{work} needs {size / GIB:.1f} GiB on the disk of {folder} and {free / GIB:.1f} GiB are free. Make room."
         )
+
+
+def keep_freed_memory() -> bool:
+    """Set glibc never to return freed memory to the kernel; return whether it could be set.
+
+    Otherwise every large tensor is mapped, zeroed page by page and unmapped again at each training step, and a small
+    model on CPU spends a good part of the step on page faults.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:  # another C library
+        return False
+    settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1, _M_TOP_PAD: _TOP_PAD_BYTES}
+    return all(mallopt(name, value) == 1 for name, value in settings.items())

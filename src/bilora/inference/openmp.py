@@ -1,4 +1,4 @@
-"""OpenMP's own threads, which every thread that has computed something keeps for its next time."""
+"""OpenMP keeps a pool of worker threads for every thread that has computed something."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import ctypes
 from collections.abc import Callable
 from functools import cache
 
-SOFT = 1
-"""`omp_pause_soft` of OpenMP 5.0: what can be made again is let go."""
+_PAUSE_SOFT = 1
+"""`omp_pause_soft` of OpenMP 5.0: free what can be created again."""
 
 
-def rest() -> None:
-    """Let the calling thread's OpenMP threads go; when it computes again it gets new ones.
+def release_openmp_threads() -> None:
+    """Free the calling thread's OpenMP pool; its next computation creates another.
 
-    Those of a thread that only waits are counted as if they worked. Where there are more of them than processors,
-    libgomp's threads no longer spin for the moment that they wait for each other but sleep, and a small model
-    needs twice as long for a token: `perf/openmp.py`.
+    Idle pools count as busy threads. With more of them than processors, libgomp's workers sleep instead of spinning
+    while they wait for each other, and a small model takes twice as long per token (`perf/openmp.py`). So callers
+    release their pool before they block on the engine's thread.
     """
-    _pause()(SOFT)
+    _pause()(_PAUSE_SOFT)
 
 
 @cache
 def _pause() -> Callable[[int], object]:
     try:
-        found: Callable[[int], object] = ctypes.CDLL(None).omp_pause_resource_all
-    except (AttributeError, OSError, TypeError):  # no OpenMP, an older one, or no way to ask for it on this system
+        pause: Callable[[int], object] = ctypes.CDLL(None).omp_pause_resource_all
+    except (AttributeError, OSError, TypeError):  # no OpenMP, or a version before 5.0
         return lambda _: None
-    return found
+    return pause

@@ -1,55 +1,65 @@
-"""Choosing the next token of every row, and saying how likely it was."""
+"""From logits to tokens: penalties, masks, sampling, and log probabilities."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from bilora.requests import SamplingParams
 
 if TYPE_CHECKING:
     import torch
 
-COLDEST = 1e-6
-"""A lower temperature is no number any more in 32 bit; at this one the likeliest token always comes."""
+MIN_TEMPERATURE = 1e-6
+"""Lower temperatures overflow in 32 bit; at this one the likeliest token is always sampled."""
 
 
-def generator(params: SamplingParams, prompt: Sequence[int]) -> torch.Generator | None:
-    """Return a row's own source of chance, so that its answer does not depend on the rows around it.
+def make_rng(params: SamplingParams, prompt_ids: Sequence[int]) -> torch.Generator | None:
+    """Return a sequence's own random generator, so that its answer does not depend on the batch; None if greedy.
 
-    The prompt's tokens count too: a benchmark asks all its questions with one seed, and their chances are
-    not to be the same. None if the request is greedy.
+    The prompt is part of the seed: a benchmark sends all its questions with one seed, and their random numbers must
+    be independent.
     """
     import torch
 
     if params.temperature <= 0:
         return None
-    digest = hashlib.sha256(repr((params.seed, list(prompt))).encode()).digest()
+    digest = hashlib.sha256(repr((params.seed, list(prompt_ids))).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-def penalise(logits: torch.Tensor, rows: Sequence[tuple[SamplingParams, Sequence[int]]]) -> torch.Tensor:
-    """Return logits without what the requests' penalties take off the tokens that their answers hold so far.
+def apply_penalties(logits: torch.Tensor, rows: Sequence[tuple[SamplingParams, Sequence[int]]]) -> torch.Tensor:
+    """Return logits minus each row's frequency and presence penalties.
 
     Args:
-        logits: shape (rows, vocabulary); left as they are.
-        rows: each with its answer's tokens.
+        logits: shape (rows, vocabulary); not modified.
+        rows: per row the sampling parameters and the output tokens so far.
     """
     import torch
 
-    penalised = [index for index, (asked, _) in enumerate(rows) if asked.frequency_penalty or asked.presence_penalty]
+    penalised = [index for index, (params, _) in enumerate(rows) if params.frequency_penalty or params.presence_penalty]
     if penalised:
         logits = logits.clone()
     for index in penalised:
-        params, answer = rows[index]
-        counts = torch.bincount(torch.tensor(answer, dtype=torch.long), minlength=logits.shape[-1]).to(logits)
+        params, output_ids = rows[index]
+        counts = torch.bincount(torch.tensor(output_ids, dtype=torch.long), minlength=logits.shape[-1]).to(logits)
         logits[index] -= params.frequency_penalty * counts + params.presence_penalty * (counts > 0)
     return logits
 
 
-def choose(logits: torch.Tensor, rows: Sequence[tuple[SamplingParams, torch.Generator | None]]) -> list[int]:
-    """Return one token a row: the likeliest at temperature 0, else one drawn from the nucleus.
+def mask_tokens(logits: torch.Tensor, rows: Sequence[int], tokens: Iterable[int]) -> torch.Tensor:
+    """Return logits in which the `rows` with these indices can choose none of `tokens`; `logits` is not modified."""
+    import torch
+
+    if rows:
+        logits = logits.clone()
+        logits[torch.tensor(rows)[:, None], torch.tensor(sorted(tokens), dtype=torch.long)] = -torch.inf
+    return logits
+
+
+def sample_tokens(logits: torch.Tensor, rows: Sequence[tuple[SamplingParams, torch.Generator | None]]) -> list[int]:
+    """Return one token per row: the likeliest at temperature 0, else one sampled from the nucleus.
 
     Args:
         logits: shape (rows, vocabulary), 32 bit.
@@ -59,22 +69,22 @@ def choose(logits: torch.Tensor, rows: Sequence[tuple[SamplingParams, torch.Gene
     import torch
 
     tokens: list[int] = logits.argmax(-1).tolist()
-    for index, (params, chance) in enumerate(rows):
-        if chance is None:
+    for index, (params, rng) in enumerate(rows):
+        if rng is None:
             continue
         row = logits[index].cpu()
-        scores = (row - row.max()) / max(params.temperature, COLDEST)
+        scores = (row - row.max()) / max(params.temperature, MIN_TEMPERATURE)
         if params.top_p < 1.0:
             ordered, places = scores.softmax(-1).sort(descending=True, stable=True)
             outside = ordered.cumsum(-1) - ordered >= params.top_p
             outside[0] = False
             scores[places[outside]] = -torch.inf
-        tokens[index] = int(torch.multinomial(scores.softmax(-1), 1, generator=chance))
+        tokens[index] = int(torch.multinomial(scores.softmax(-1), 1, generator=rng))
     return tokens
 
 
-def likelihoods(logits: torch.Tensor, token: int, top: int) -> tuple[float, list[tuple[int, float]]]:
-    """Return the log probability of `token` and the `top` likeliest tokens with theirs, before any temperature."""
-    logs: Any = logits.log_softmax(-1)
-    best = logs.topk(top) if top else None
-    return float(logs[token]), list(zip(best.indices.tolist(), best.values.tolist(), strict=True)) if best else []
+def token_logprobs(logits: torch.Tensor, token: int, top: int) -> tuple[float, list[tuple[int, float]]]:
+    """Return the log probability of `token`, and the `top` likeliest tokens with theirs; temperature is not applied."""
+    logprobs: torch.Tensor = logits.log_softmax(-1)
+    best = logprobs.topk(top) if top else None
+    return float(logprobs[token]), list(zip(best.indices.tolist(), best.values.tolist(), strict=True)) if best else []

@@ -1,4 +1,4 @@
-"""One thread turns the batch, token by token, for everybody who asks."""
+"""One thread runs the batch, token by token, for all callers."""
 
 from __future__ import annotations
 
@@ -8,177 +8,179 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Generic, Protocol
 
 from bilora.errors import BadData, Busy
-from bilora.inference.decoder import Row
+from bilora.inference.decoder import AdapterT, SequenceState
 from bilora.records import Completion
 
-LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
-PROMPT_TOKENS = 4096
-"""So many prompt tokens, padding counted, are read between two steps at most: running answers have to wait."""
+MAX_PREFILL_TOKENS = 4096
+"""Prompt tokens per prefill, padding included: running sequences wait for it."""
 
 
-class Batch(Protocol):
-    """What the loop turns. Each engine has one of its own."""
+class Batch(Protocol[AdapterT]):
+    """The sequences that the scheduler runs together; each engine has its own."""
 
-    capacity: int
-    rows: list[Row[Any]]
-    apart: bool
-    """Whether each adapter's rows have a room of their own, so that others may pass one that waits for it."""
+    max_sequences: int
+    sequences: list[SequenceState[AdapterT]]
+    separate_pools: bool
+    """Whether each adapter has a KV cache of its own, so that other sequences may overtake one that waits for room."""
 
-    def fits(self, row: Row[Any], joining: Sequence[Row[Any]]) -> bool:
-        """Whether there is room for the row beside those that are there and `joining`; alone it always fits."""
+    def fits(self, sequence: SequenceState[AdapterT], joining: Sequence[SequenceState[AdapterT]]) -> bool:
+        """Return whether it fits into the KV cache beside the running sequences and `joining`; alone it always does."""
         ...
 
-    def join(self, rows: Sequence[Row[Any]]) -> None:
-        """Begin new rows' answers: each has its first token afterwards."""
+    def prefill(self, sequences: Sequence[SequenceState[AdapterT]]) -> None:
+        """Add new sequences and give each its first token."""
         ...
 
     def step(self) -> None:
-        """Give every row its next token."""
+        """Give every sequence its next token."""
         ...
 
-    def leave(self, row: Row[Any]) -> None:
-        """Take a row out."""
+    def remove(self, sequence: SequenceState[AdapterT]) -> None:
+        """Take a sequence out."""
         ...
 
     def clear(self) -> None:
-        """Take all rows out after a fault."""
+        """Take all sequences out after an error."""
         ...
 
-    def completion(self, row: Row[Any]) -> Completion:
-        """Return a finished row's answer."""
+    def completion(self, sequence: SequenceState[AdapterT]) -> Completion:
+        """Return the answer of a finished sequence."""
         ...
 
 
-class Loop:
-    """Lets waiting rows join between two tokens, and finished or cancelled ones leave.
+class Scheduler(Generic[AdapterT]):
+    """Adds waiting sequences to the batch between two tokens, and removes finished and cancelled ones.
 
-    Systems take turns: each of them waits in a line of its own, so a flood for one adapter does not hold up
+    Each system has a queue of its own and the queues take turns, so that many requests for one adapter do not delay
     the others. The thread lives only while there is work; there is nothing to close.
     """
 
-    def __init__(self, batch: Batch, *, max_waiting: int | None = None) -> None:
+    def __init__(self, batch: Batch[AdapterT], *, max_waiting: int | None = None) -> None:
         self._batch = batch
         self._max_waiting = max_waiting
         self._lock = threading.Lock()
-        self._lines: OrderedDict[str, deque[Row[Any]]] = OrderedDict()
-        self._taken = 0  # from the lines into the batch
+        self._queues: OrderedDict[str, deque[SequenceState[AdapterT]]] = OrderedDict()
+        self._running = 0
         self._thread: threading.Thread | None = None
 
-    def load(self) -> tuple[int, int]:
-        """Return how many rows are being answered, and how many wait."""
+    def queue_depth(self) -> tuple[int, int]:
+        """Return how many sequences are running, and how many wait."""
         with self._lock:
-            return self._taken, self._waiting()
+            return self._running, self._waiting()
 
-    def submit(self, rows: Sequence[Row[Any]]) -> None:
-        """Queue all of the rows, or none.
+    def submit(self, sequences: Sequence[SequenceState[AdapterT]]) -> None:
+        """Queue all of the sequences, or none.
 
         Raises:
-            Busy: they do not fit into the batch and the queue now.
-            BadData: they never do.
+            Busy: batch and queue have no room for them now.
+            BadData: they never have.
         """
         with self._lock:
-            self._forget_cancelled()
-            room = math.inf if self._max_waiting is None else self._batch.capacity + self._max_waiting
-            if len(rows) > room:
-                raise BadData("n", f"{len(rows)} answers at once never fit here; ask for {room} at most.")
-            if self._taken + self._waiting() + len(rows) > room:
+            self._drop_cancelled()
+            limit = math.inf if self._max_waiting is None else self._batch.max_sequences + self._max_waiting
+            if len(sequences) > limit:
+                raise BadData("n", f"{len(sequences)} answers at once never fit here; ask for {limit} at most.")
+            if self._running + self._waiting() + len(sequences) > limit:
                 raise Busy(f"{self._waiting()} requests wait already. Ask again in a moment.")
-            for row in rows:
-                self._lines.setdefault(row.system, deque()).append(row)
-            if self._thread is None and self._lines:
-                thread = threading.Thread(target=self._turn, name="batch")
+            for sequence in sequences:
+                self._queues.setdefault(sequence.system, deque()).append(sequence)
+            if self._thread is None and self._queues:
+                thread = threading.Thread(target=self._run, name="batch")
                 try:
                     thread.start()
-                except RuntimeError:  # the machine has no thread left; the next request tries again
-                    self._lines.clear()
+                except RuntimeError:  # the operating system allows no other thread; the next request tries again
+                    self._queues.clear()
                     raise Busy("The machine has no room for another thread. Ask again in a moment.") from None
                 self._thread = thread
 
     def _waiting(self) -> int:
-        return sum(map(len, self._lines.values()))
+        return sum(map(len, self._queues.values()))
 
-    def _forget_cancelled(self) -> None:
-        for system, line in list(self._lines.items()):
-            left = deque(row for row in line if not row.cancelled)
-            if left:
-                self._lines[system] = left
+    def _drop_cancelled(self) -> None:
+        for system, queue in list(self._queues.items()):
+            remaining = deque(sequence for sequence in queue if not sequence.cancelled)
+            if remaining:
+                self._queues[system] = remaining
             else:
-                del self._lines[system]
+                del self._queues[system]
 
-    def _turn(self) -> None:
+    def _run(self) -> None:
+        """Work until nothing runs or waits: 1) remove cancelled sequences 2) admit waiting ones 3) make one token."""
         while True:
-            self._guarded(self._end_cancelled)
+            self._guarded(self._remove_cancelled)
             with self._lock:
-                self._forget_cancelled()
-                joining = self._next()
-                if not self._taken:
+                self._drop_cancelled()
+                admitted = self._admit()
+                if not self._running:
                     self._thread = None
                     return
-            self._guarded(partial(self._advance, joining), joining)
+            self._guarded(partial(self._advance, admitted), admitted)
 
-    def _next(self) -> list[Row[Any]]:
-        """Take from the lines in turn what has room in the batch and in one pass over prompts."""
-        chosen: list[Row[Any]] = []
+    def _admit(self) -> list[SequenceState[AdapterT]]:
+        """Take sequences from the queues in turn, as many as fit into the batch and into one prefill."""
+        admitted: list[SequenceState[AdapterT]] = []
         full: set[str] = set()
         longest = 0
-        while self._taken < self._batch.capacity:
-            system = next((one for one in self._lines if one not in full), None)
+        while self._running < self._batch.max_sequences:
+            system = next((system for system in self._queues if system not in full), None)
             if system is None:
                 break
-            line = self._lines[system]
-            if not self._batch.fits(line[0], chosen):
-                if not self._batch.apart:  # it is next: were others to pass, it might wait for ever
+            queue = self._queues[system]
+            if not self._batch.fits(queue[0], admitted):
+                if not self._batch.separate_pools:  # it is next: if others overtook it, it might wait for ever
                     break
                 full.add(system)
                 continue
-            longest = max(longest, line[0].prompt_tokens)
-            if chosen and longest * (len(chosen) + 1) > PROMPT_TOKENS:
+            longest = max(longest, queue[0].prompt_tokens)
+            if admitted and longest * (len(admitted) + 1) > MAX_PREFILL_TOKENS:
                 break
-            chosen.append(line.popleft())
-            self._taken += 1
-            self._lines.move_to_end(system)
-            if not line:
-                del self._lines[system]
-        return chosen
+            admitted.append(queue.popleft())
+            self._running += 1
+            self._queues.move_to_end(system)
+            if not queue:
+                del self._queues[system]
+        return admitted
 
-    def _guarded(self, work: Callable[[], None], joining: Sequence[Row[Any]] = ()) -> None:
-        """Do it; a fault of the model or the machine ends the batch's answers, and those that wait go on."""
-        rows = [*self._batch.rows, *joining]
+    def _guarded(self, work: Callable[[], None], joining: Sequence[SequenceState[AdapterT]] = ()) -> None:
+        """Run `work`; an error of the model or the machine ends the sequences of the batch, not those that wait."""
+        sequences = [*self._batch.sequences, *joining]
         try:
             work()
-        except Exception as fault:
-            LOG.exception("The model failed; %d answers are lost.", len(rows))
+        except Exception as error:
+            _LOG.exception("The model failed; %d answers are lost.", len(sequences))
             self._batch.clear()
-            self._taken = 0
-            for row in rows:
-                self._tell(row, fault)
+            self._running = 0
+            for sequence in sequences:
+                self._report(sequence, error)
 
-    def _advance(self, joining: Sequence[Row[Any]]) -> None:
-        if joining:
-            self._batch.join(joining)
-            self._end_finished()
-        if self._batch.rows:
+    def _advance(self, admitted: Sequence[SequenceState[AdapterT]]) -> None:
+        if admitted:
+            self._batch.prefill(admitted)
+            self._complete_finished()
+        if self._batch.sequences:
             self._batch.step()
-            self._end_finished()
+            self._complete_finished()
 
-    def _end_cancelled(self) -> None:
-        for row in [row for row in self._batch.rows if row.cancelled]:
-            self._leave(row)
+    def _remove_cancelled(self) -> None:
+        for sequence in [sequence for sequence in self._batch.sequences if sequence.cancelled]:
+            self._remove(sequence)
 
-    def _end_finished(self) -> None:
-        for row in [row for row in self._batch.rows if row.finish is not None]:
-            self._leave(row)
-            self._tell(row, self._batch.completion(row))
+    def _complete_finished(self) -> None:
+        for sequence in [sequence for sequence in self._batch.sequences if sequence.finish is not None]:
+            self._remove(sequence)
+            self._report(sequence, self._batch.completion(sequence))
 
-    def _leave(self, row: Row[Any]) -> None:
-        self._batch.leave(row)
-        self._taken -= 1
+    def _remove(self, sequence: SequenceState[AdapterT]) -> None:
+        self._batch.remove(sequence)
+        self._running -= 1
 
-    def _tell(self, row: Row[Any], outcome: Completion | Exception) -> None:
-        if not row.cancelled and not row.told:
-            row.told = True
-            row.listener(outcome)
+    def _report(self, sequence: SequenceState[AdapterT], outcome: Completion | Exception) -> None:
+        """Send a sequence's last event, once."""
+        if not sequence.cancelled and not sequence.completed:
+            sequence.completed = True
+            sequence.on_event(outcome)

@@ -156,7 +156,7 @@ class CorpusManifest(Record):
     documents: int
 
 
-def package_versions(params: CorpusParams, folder: Path | None = None) -> dict[str, str]:
+def corpus_versions(params: CorpusParams, folder: Path | None = None) -> dict[str, str]:
     """Return the version of each package that would be read.
 
     Raises:

@@ -20,7 +20,7 @@ from bilora.pretraining.corpus import (
     CorpusManifest,
     Document,
     build_corpus,
-    package_versions,
+    corpus_versions,
     progress_steps,
     source_texts,
 )
@@ -99,7 +99,7 @@ def make_shards(
     Raises:
         BadData: a package is not installed, or its licence is not on the list.
     """
-    versions = package_versions(recipe.corpus, packages)
+    versions = corpus_versions(recipe.corpus, packages)
     path = folder / FACTS_FILE
     if not _built_from(path, _identity(recipe, seed), versions):
         folder.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from bilora.bases.base import Base
 from bilora.errors import BadData, MissingStep
-from bilora.publishing.card import CARD, About, eval_results, write_adapter_card, write_card
+from bilora.publishing.card import CARD, About, CardDataset, eval_results, write_adapter_card, write_card
 from bilora.publishing.manifest import (
     MANIFEST,
     BundledAdapter,
@@ -24,7 +24,6 @@ from bilora.publishing.manifest import (
     sha256_of_files,
 )
 from bilora.results import Results, Verdict
-from bilora.sources.kinds.hub import HubSettings
 from bilora.storage import ADAPTER_FILES, sha256_bytes, sha256_json
 
 BASE_FOLDER = "base"
@@ -38,7 +37,7 @@ def build_bundle(
     *,
     base: Base,
     licence: str,
-    datasets: Mapping[str, HubSettings] | None = None,
+    datasets: Mapping[str, CardDataset] | None = None,
     name: str = "bilora",
     repository: str | None = None,
 ) -> dict[str, bytes]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import yaml
 
 from bilora.bases.base import Base
 from bilora.results import MetricSummary, Results, TaskResults
-from bilora.sources.kinds.hub import HubSettings
 
 CARD = "README.md"
 _DATASET = "bilora-{task}-test"
@@ -18,6 +18,25 @@ MEASURED = (
     "Mean of scores between 0 and 1, with its 95 % interval and the number of scored samples. "
     "An adapter is published only if it is better than its base beyond doubt."
 )
+
+
+class CardDataset(Protocol):
+    """A dataset of the hub that a task's rows come from, as the entry of its source names it."""
+
+    @property
+    def id(self) -> str:
+        """OWNER/NAME."""
+        ...
+
+    @property
+    def config(self) -> str | None:
+        """The dataset's configuration; None for its default."""
+        ...
+
+    @property
+    def revision(self) -> str | None:
+        """The commit."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -29,7 +48,7 @@ class About:
 
     base: Base
     licence: str
-    datasets: Mapping[str, HubSettings]
+    datasets: Mapping[str, CardDataset]
     name: str
     repository: str | None = None
     base_path: str | None = None

@@ -134,7 +134,8 @@ def _passing_verdicts(results: Results) -> dict[str, Verdict]:
 def _promoted(entry: BaselineEntry, before: Incumbents | None) -> Incumbents:
     """Make an entry the current one; the champion stays unless it was beaten or was measured under other conditions."""
     champion = before.champion if before else entry
-    beaten = champion.key != entry.key or entry.mean() > champion.mean()
+    new, best = entry.mean(), champion.mean()
+    beaten = champion.key != entry.key or (new is not None and (best is None or new > best))
     return Incumbents(current=entry, champion=entry if beaten else champion)
 
 

@@ -1,4 +1,4 @@
-"""Taking up new adapter versions while the server runs."""
+"""Load new adapter versions while the server runs."""
 
 from __future__ import annotations
 
@@ -14,57 +14,57 @@ LOG = logging.getLogger(__name__)
 
 
 class Reloader:
-    """Looks whether other adapters lie there, and serves them from the next request on.
+    """Compares the adapters' folders with what is served, and serves new versions from the next request on.
 
-    Requests that have begun, or wait, end with the version they were accepted for. A version that cannot
-    be used is told once in the log, and what was served before still is.
+    Requests that run or wait end with the version that they were accepted for. A version that cannot be used is logged
+    once, and the version before is still served.
     """
 
     def __init__(
         self,
         engine: BatchEngine,
         *,
-        seen: str,
-        mark: Callable[[], str],
+        version: str,
+        read_version: Callable[[], str],
         find: Callable[[], Mapping[str, Path]],
-        retire: bool,
+        unload: bool,
     ) -> None:
-        """Watch on behalf of `engine`.
+        """Reload the adapters of `engine`.
 
         Args:
-            seen: the mark of what it has loaded.
-            mark: changes when the adapters do; cheap, for it is called every second.
+            version: identifies the adapters that the engine has loaded.
+            read_version: identifies the adapters in the folders; cheap, because it is called every second.
             find: returns the folders of the adapters that are to be served, their bytes checked.
-            retire: serve no longer what `find` names no longer. A bundle's manifest says what is in it, while
-                DVC takes an adapter's folder away for as long as it trains the next version.
+            unload: unload adapters that `find` no longer returns. A bundle's manifest says what is in it, while DVC
+                removes an adapter's folder as long as it trains the next version.
         """
         self._engine = engine
-        self._mark = mark
+        self._read_version = read_version
         self._find = find
-        self._seen = seen
-        self._retire = retire
+        self._version = version
+        self._unload = unload
 
-    def look(self) -> int:
-        """Take up what has changed; return how many adapters did."""
-        mark = self._seen
+    def reload(self) -> int:
+        """Load and unload what has changed; return how many adapters did."""
+        version = self._version
         try:
-            mark = self._mark()
-            if mark == self._seen:
+            version = self._read_version()
+            if version == self._version:
                 return 0
-            return self._take_up(self._find())
-        except Exception as fault:  # whatever it was, the next version may be better
-            known = isinstance(fault, BiloraError | OSError)
-            LOG.warning("The new adapters are not served, the old ones still are: %s", fault, exc_info=not known)
+            return self._apply(self._find())
+        except Exception as error:  # of any kind: the next version may be better
+            known = isinstance(error, BiloraError | OSError)
+            LOG.warning("The new adapters are not served, the old ones still are: %s", error, exc_info=not known)
             return 0
         finally:
-            self._seen = mark
+            self._version = version
 
-    def _take_up(self, folders: Mapping[str, Path]) -> int:
+    def _apply(self, folders: Mapping[str, Path]) -> int:
         served = {name: sha256 for name, sha256 in self._engine.models().items() if sha256}
         changed = {name: folder for name, folder in folders.items() if served.get(name) != adapter_sha256(folder)}
         for name, folder in changed.items():
             self._engine.load_adapter(name, folder)
-        gone = served.keys() - folders.keys() if self._retire else ()
+        gone = served.keys() - folders.keys() if self._unload else ()
         for name in gone:
             LOG.warning("The adapter %s is in the bundle no longer and not served any more.", name)
             self._engine.unload_adapter(name)

@@ -1,4 +1,4 @@
-"""What is answered over HTTP: OpenAI's objects, chunks and errors."""
+"""Replies over HTTP: OpenAI's objects, chunks and errors."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from bilora.records import Completion
 from bilora.requests import Chunk, Token
+
+ApiObject = dict[str, object]
 
 DONE = b"data: [DONE]\n\n"
 
 
 class ApiError(Exception):
-    """An answer that is an error object."""
+    """A reply that is an error object."""
 
     def __init__(
         self,
@@ -33,14 +34,14 @@ class ApiError(Exception):
         self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-def event(body: Any) -> bytes:
+def event(body: Mapping[str, object]) -> bytes:
     """Return one server-sent event."""
     return b"data: " + json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
 
 
 @dataclass
 class Reply:
-    """The envelope of one reply. `fingerprint` names the adapter's bytes, so that an answer can be traced to them."""
+    """Builds the objects of one reply. `fingerprint` identifies the adapter's bytes that made it."""
 
     identity: str
     model: str
@@ -48,35 +49,40 @@ class Reply:
     chat: bool
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def whole(self, pieces: Sequence[Sequence[Chunk]], made: Sequence[Completion], *, told: bool) -> dict[str, Any]:
-        """Return the reply in one go; `pieces` are there if tokens are to be told."""
+    def whole(
+        self, chunks: Sequence[Sequence[Chunk]], completions: Sequence[Completion], *, logprobs: bool
+    ) -> ApiObject:
+        """Return the whole reply; with `logprobs`, `chunks` holds each answer's tokens."""
         choices = []
-        for index, (parts, one) in enumerate(zip(pieces, made, strict=True)):
-            said = {"message": {"role": "assistant", "content": one.text, "refusal": None}}
-            choice = said if self.chat else {"text": one.text}
-            likely = self._likely([token for piece in parts for token in piece.tokens], 0) if told else None
-            choices.append({"index": index, **choice, "logprobs": likely, "finish_reason": one.finish})
-        return {**self._envelope("chat.completion", "text_completion"), "choices": choices, "usage": usage(made)}
+        for index, (parts, completion) in enumerate(zip(chunks, completions, strict=True)):
+            message = {"role": "assistant", "content": completion.text, "refusal": None}
+            choice = {"message": message} if self.chat else {"text": completion.text}
+            tokens = [token for chunk in parts for token in chunk.tokens]
+            reported = self._logprobs(tokens, 0) if logprobs else None
+            choices.append({"index": index, **choice, "logprobs": reported, "finish_reason": completion.finish})
+        envelope = self._envelope("chat.completion", "text_completion")
+        return {**envelope, "choices": choices, "usage": usage(completions)}
 
-    def opening(self, index: int) -> dict[str, Any]:
+    def opening(self, index: int) -> ApiObject:
         """Return the chunk that opens a chat's choice."""
         return self._chunk(index, {"delta": {"role": "assistant", "content": ""}}, None, None)
 
-    def chunk(self, index: int, piece: Chunk, *, told: bool, offset: int) -> dict[str, Any]:
-        """Return the chunk of a piece whose tokens begin `offset` characters into the answer."""
-        said = {"delta": {"content": piece.text}} if self.chat else {"text": piece.text}
-        return self._chunk(index, said, self._likely(piece.tokens, offset) if told else None, None)
+    def chunk(self, index: int, chunk: Chunk, *, logprobs: bool, offset: int) -> ApiObject:
+        """Return the chunk whose tokens begin `offset` characters into the answer."""
+        content: ApiObject = {"delta": {"content": chunk.text}} if self.chat else {"text": chunk.text}
+        return self._chunk(index, content, self._logprobs(chunk.tokens, offset) if logprobs else None, None)
 
-    def closing(self, index: int, made: Completion) -> dict[str, Any]:
+    def closing(self, index: int, completion: Completion) -> ApiObject:
         """Return the chunk that closes a choice."""
-        said: dict[str, Any] = {"delta": {}} if self.chat else {"text": ""}
-        return self._chunk(index, said, None, made.finish)
+        content: ApiObject = {"delta": {}} if self.chat else {"text": ""}
+        return self._chunk(index, content, None, completion.finish)
 
-    def usage(self, made: Sequence[Completion]) -> dict[str, Any]:
-        """Return the chunk that tells the usage."""
-        return {**self._envelope("chat.completion.chunk", "text_completion"), "choices": [], "usage": usage(made)}
+    def usage(self, completions: Sequence[Completion]) -> ApiObject:
+        """Return the chunk with the usage."""
+        envelope = self._envelope("chat.completion.chunk", "text_completion")
+        return {**envelope, "choices": [], "usage": usage(completions)}
 
-    def _envelope(self, chat: str, legacy: str) -> dict[str, Any]:
+    def _envelope(self, chat: str, legacy: str) -> ApiObject:
         return {
             "id": self.identity,
             "object": chat if self.chat else legacy,
@@ -85,14 +91,14 @@ class Reply:
             "system_fingerprint": self.fingerprint,
         }
 
-    def _chunk(self, index: int, said: dict[str, Any], likely: Any, finish: str | None) -> dict[str, Any]:
-        choice = {"index": index, **said, "logprobs": likely, "finish_reason": finish}
+    def _chunk(self, index: int, content: ApiObject, logprobs: ApiObject | None, finish: str | None) -> ApiObject:
+        choice = {"index": index, **content, "logprobs": logprobs, "finish_reason": finish}
         return {**self._envelope("chat.completion.chunk", "text_completion"), "choices": [choice]}
 
-    def _likely(self, tokens: Sequence[Token], offset: int) -> dict[str, Any]:
+    def _logprobs(self, tokens: Sequence[Token], offset: int) -> ApiObject:
         if self.chat:
             content = [
-                {**_spelled(token.text, token.logprob), "top_logprobs": [_spelled(*one) for one in token.top]}
+                {**_token_object(token.text, token.logprob), "top_logprobs": [_token_object(*one) for one in token.top]}
                 for token in tokens
             ]
             return {"content": content, "refusal": None}
@@ -108,14 +114,14 @@ class Reply:
         }
 
 
-def usage(made: Sequence[Completion]) -> dict[str, int]:
-    """Return the tokens that were read, each prompt once, and made."""
-    prompts = {one.sample_id.rpartition("-")[0]: one.prompt_tokens or 0 for one in made}
-    read, written = sum(prompts.values()), sum(one.output_tokens or 0 for one in made)
+def usage(completions: Sequence[Completion]) -> dict[str, int]:
+    """Count the prompts' tokens, each prompt once, and the answers'."""
+    prompts = {one.sample_id.rpartition("-")[0]: one.prompt_tokens or 0 for one in completions}
+    read, written = sum(prompts.values()), sum(one.output_tokens or 0 for one in completions)
     return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
-def _spelled(text: str, logprob: float) -> dict[str, Any]:
-    """A token that is no whole character has no bytes to tell: null, as the API has it."""
+def _token_object(text: str, logprob: float) -> ApiObject:
+    """Return a token with its bytes; null, as the API has it, if it is no complete character."""
     encoded = None if "\N{REPLACEMENT CHARACTER}" in text else list(text.encode())
     return {"token": text, "logprob": max(logprob, -9999.0), "bytes": encoded}

@@ -58,7 +58,7 @@ def count_trainable(model: PeftModel) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def write_weights(model: PeftModel, path: Path) -> None:
+def save_weights(model: PeftModel, path: Path) -> None:
     """Write the adapter's weights to a file, whole or not at all."""
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
@@ -67,8 +67,8 @@ def write_weights(model: PeftModel, path: Path) -> None:
         save_file({name: tensor.contiguous() for name, tensor in get_peft_model_state_dict(model).items()}, temporary)
 
 
-def read_weights(model: PeftModel, path: Path) -> None:
-    """Give a model that has an adapter the weights that `write_weights` wrote."""
+def load_weights(model: PeftModel, path: Path) -> None:
+    """Give a model that has an adapter the weights that `save_weights` wrote."""
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bilora.bases.base import Base
 from bilora.bases.loading import LoadedBase
-from bilora.inference.allocator import keep_freed_memory
+from bilora.inference.memory import keep_freed_memory
 
 
 def load_for_training(base: Base) -> LoadedBase:

@@ -35,11 +35,11 @@ class PhaseResult:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
-S = TypeVar("S", bound=PhaseSettings, contravariant=True)
-P = TypeVar("P", bound=Prepared)
+_S = TypeVar("_S", bound=PhaseSettings, contravariant=True)
+_P = TypeVar("_P", bound=Prepared)
 
 
-class Phase(Protocol[S, P]):
+class Phase(Protocol[_S, _P]):
     """One training algorithm. Phases run in the order of params.yaml, each on the adapter that the one before left."""
 
     @property
@@ -47,7 +47,7 @@ class Phase(Protocol[S, P]):
         """The type of its entry under `training.phases`."""
         ...
 
-    def prepare(self, context: TrainingContext, settings: S) -> P:
+    def prepare(self, context: TrainingContext, settings: _S) -> _P:
         """Encode and check the rows; change no weight.
 
         Raises:
@@ -55,7 +55,7 @@ class Phase(Protocol[S, P]):
         """
         ...
 
-    def run(self, context: TrainingContext, settings: S, prepared: P) -> PhaseResult:
+    def run(self, context: TrainingContext, settings: _S, prepared: _P) -> PhaseResult:
         """Train the adapter of `context.model`; leave the model with the phase's adapter alone.
 
         It starts from the same bytes after a kill: the phase resumes from checkpoints that it has written to

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bilora.kinds import PHASES, PhaseSettings, load_kind
 from bilora.storage import read_json, write_json
-from bilora.training.adapter import attach, count_trainable, read_weights, save, write_weights
+from bilora.training.adapter import attach, count_trainable, load_weights, save, save_weights
 from bilora.training.context import TrainingContext
 from bilora.training.phase import Phase, PhaseResult, Prepared
 
@@ -124,12 +124,12 @@ def _finish(context: TrainingContext, prepared: _PreparedPhase) -> FinishedPhase
     """Run a phase, or take its adapter and result from the killed run that finished it."""
     adapter, summary = prepared.folder / "adapter.safetensors", prepared.folder / "result.json"
     if adapter.exists():  # it is written after the result
-        read_weights(context.model, adapter)
+        load_weights(context.model, adapter)
         result = PhaseResult(**read_json(summary))
     else:
         result = prepared.phase.run(_of_phase(context, prepared), prepared.settings, prepared.rows)
         write_json(summary, asdict(result))
-        write_weights(context.model, adapter)
+        save_weights(context.model, adapter)
     return FinishedPhase(prepared.settings.kind, prepared.prefix, result)
 
 

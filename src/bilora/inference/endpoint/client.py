@@ -1,4 +1,4 @@
-"""One server of the chat completions API: how it wants to be asked, when, and why it did not answer."""
+"""A client for one chat completions server: which parameters it accepts, its rate limit, its failures."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from bilora.api_keys import clean_key
-from bilora.inference.endpoint.chat_replies import Finish, Reply, UnusableReply, read_document, read_reply, read_stream
-from bilora.inference.endpoint.endpoint_errors import RequestFailed, offered_models, status_reason
-from bilora.inference.endpoint.request_parameters import (
+from bilora.inference.endpoint.errors import RequestFailed, offered_models, status_reason
+from bilora.inference.endpoint.parameters import (
     Adapted,
     LearnedRefusals,
     adapt,
@@ -22,6 +21,7 @@ from bilora.inference.endpoint.request_parameters import (
     find_refusals,
     holds_for_others,
 )
+from bilora.inference.endpoint.replies import ChatReply, Finish, UnusableReply, read_document, read_reply, read_stream
 from bilora.network import connection_fault, uses_proxy
 from bilora.outside import Endpoint
 from bilora.redaction import one_line
@@ -29,22 +29,24 @@ from bilora.redaction import one_line
 if TYPE_CHECKING:
     from openai import OpenAI
 
-R = TypeVar("R")
+_R = TypeVar("_R")
 
 _NO_KEY = "none"
 """The client refuses to work without a key, though local servers want none."""
 
+_EXTRA_PARAMETERS = ("min_tokens", "ignore_eos")
+"""vLLM's, which the client does not take as arguments."""
 _MAX_ATTEMPTS = 10
-"""How often one request is sent, each time without what the server refused before."""
+"""How often one request is sent, each time without what was refused before."""
 _LIST_TIMEOUT_S = 5.0
 
 
 class ChatClient:
     """Sends requests to an endpoint; may be used by several threads.
 
-    What the server refuses of a request (`request_parameters`) is left out or replaced, and the request sent
-    again; once that has led to an answer, all further requests are sent so. Whatever goes wrong is a
-    RequestFailed that says why, without the key.
+    Parameters that the server refuses are left out or replaced (`parameters`), and the request is sent again; once
+    that has led to an answer, all further requests are sent the same way. Every failure is a RequestFailed with its
+    reason, the key redacted.
     """
 
     def __init__(self, endpoint: Endpoint, api_key: str | None, *, retries: int) -> None:
@@ -60,11 +62,11 @@ class ChatClient:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """In which respects the last answered request was sent otherwise than wanted."""
+        """In which respects the last answered request differed from the one wanted."""
         return self._remarks
 
     def connect(self) -> None:
-        """Make the connection pool, so that threads find it; a fault shows when something is sent."""
+        """Create the connection pool before threads use it; an error is raised when something is sent."""
         with contextlib.suppress(RequestFailed):
             _ = self._client
 
@@ -78,29 +80,29 @@ class ChatClient:
         """Return the ids of the models that the server lists now, sorted.
 
         Raises:
-            RequestFailed: it did not say.
+            RequestFailed: it did not answer.
         """
         return self._listed(self._client)
 
     def missing_model(self) -> str | None:
-        """Say that the server lists models, but not this endpoint's; None if it does, or lists nothing."""
+        """Return a sentence if the server lists models, but not this endpoint's; None if it does, or lists nothing."""
         known, wanted = self.offered, self._endpoint.model
         if not known or any(wanted in (name, name.rpartition("/")[2], name.partition(":")[0]) for name in known):
             return None
         return f"the server does not list the model {wanted!r}; {offered_models(known, self._key)}"
 
-    def send_adapted(self, asked: Mapping[str, Any], send: Callable[[Adapted], R]) -> R:
-        """Send a request, and again without what the server refuses, until it is answered or refused for good.
+    def send_adapted(self, wanted: Mapping[str, object], send: Callable[[Adapted], _R]) -> _R:
+        """Send a request, and again without what the server refuses, until it is answered or fails.
 
-        What was refused is remembered only once the request is answered without it: an error message may
-        name a parameter by accident.
+        What was refused is remembered only once the request is answered without it: an error message may name a
+        parameter by accident.
 
         Raises:
             RequestFailed: no answer came.
         """
         refused_here, refused_alike = frozenset[tuple[str, str]](), frozenset[tuple[str, str]]()
         for attempt in range(1, _MAX_ATTEMPTS + 1):
-            adapted = adapt(asked, self._refused.known | refused_here)
+            adapted = adapt(wanted, self._refused.known | refused_here)
             try:
                 result = send(adapted)
             except RequestFailed as fault:
@@ -108,7 +110,7 @@ class ChatClient:
                 refused_here |= found
                 if holds_for_others(found, fault.document):
                     refused_alike |= found
-                again = adapt(asked, self._refused.known | refused_here)
+                again = adapt(wanted, self._refused.known | refused_here)
                 if attempt == _MAX_ATTEMPTS or again.parameters == adapted.parameters:
                     raise
                 continue
@@ -117,27 +119,27 @@ class ChatClient:
             return result
         raise AssertionError("the last attempt returns or raises")
 
-    def send(self, adapted: Adapted) -> tuple[Reply, float]:
-        """Return the reply, and the seconds of the try that succeeded, without the waits before."""
+    def send(self, adapted: Adapted) -> tuple[ChatReply, float]:
+        """Return the reply, and the seconds of the attempt that succeeded, without the waits before."""
         with self.failures(adapted.parameters):
-            self._wait_for_turn()
-            raw = self._client.chat.completions.with_raw_response.create(**adapted.parameters)
-            self._heed(raw.headers)
+            self._wait_for_rate_limit()
+            raw = self._client.chat.completions.with_raw_response.create(**_arguments(adapted.parameters))
+            self._note_rate_limit(raw.headers)
             return read_reply(raw.content, raw.headers.get("content-type", "")), raw.elapsed.total_seconds()
 
-    def open(self, adapted: Adapted, connection: contextlib.ExitStack) -> Generator[str, None, Reply]:
+    def open(self, adapted: Adapted, connection: contextlib.ExitStack) -> Generator[str, None, ChatReply]:
         """Start a stream and wait for its first event, until which the server may refuse."""
         with self.failures(adapted.parameters):
             raw = connection.enter_context(
-                self._client.chat.completions.with_streaming_response.create(**adapted.parameters)
+                self._client.chat.completions.with_streaming_response.create(**_arguments(adapted.parameters))
             )
             events = read_stream(raw.iter_bytes(), raw.headers.get("content-type", ""))
             next(events)
             return events
 
     @contextlib.contextmanager
-    def failures(self, sent: Mapping[str, Any]) -> Iterator[None]:
-        """Turn whatever goes wrong with a request into a RequestFailed that says why."""
+    def failures(self, sent: Mapping[str, object]) -> Iterator[None]:
+        """Raise any failure of a request as a RequestFailed with its reason."""
         import httpx2
         from openai import APIConnectionError, APIStatusError, OpenAIError
 
@@ -157,7 +159,7 @@ class ChatClient:
                 self._key,
                 error.status_code,
                 document,
-                model=sent.get("model", ""),
+                model=str(sent.get("model", "")),
                 offered=lambda: self.offered,
                 refused=refused,
             )
@@ -172,12 +174,12 @@ class ChatClient:
 
     @property
     def offered(self) -> tuple[str, ...]:
-        """The server's models as it lists them, asked once and without patience; empty if it does not."""
+        """The models that the server lists, requested once with a short timeout; empty if it lists none."""
         with self._list_lock:
             if self._offered is None:
-                patience = min(_LIST_TIMEOUT_S, self._endpoint.timeout_s)
+                timeout = min(_LIST_TIMEOUT_S, self._endpoint.timeout_s)
                 try:
-                    self._offered = self._listed(self._client.with_options(max_retries=0, timeout=patience))
+                    self._offered = self._listed(self._client.with_options(max_retries=0, timeout=timeout))
                 except RequestFailed:
                     self._offered = ()
             return self._offered
@@ -192,20 +194,20 @@ class ChatClient:
             ids = [row.get("id", row.get("name")) if isinstance(row, dict) else row for row in rows]
             return tuple(sorted(name for name in ids if isinstance(name, str)))
 
-    def _heed(self, headers: Mapping[str, str]) -> None:
-        """Remember until when a server that counts asks for no more requests."""
+    def _note_rate_limit(self, headers: Mapping[str, str]) -> None:
+        """Store until when the server's rate limit allows no more requests."""
         for unit in ("requests", "tokens"):
             if headers.get(f"x-ratelimit-remaining-{unit}") == "0":
-                pause = min(seconds(headers.get(f"x-ratelimit-reset-{unit}", "")), self._endpoint.timeout_s)
+                pause = min(duration_seconds(headers.get(f"x-ratelimit-reset-{unit}", "")), self._endpoint.timeout_s)
                 with self._lock:
                     self._closed_until = max(self._closed_until, time.monotonic() + pause)
 
-    def _wait_for_turn(self) -> None:
+    def _wait_for_rate_limit(self) -> None:
         while (pause := self._closed_until - time.monotonic()) > 0:
             time.sleep(pause)
 
-    def outcome(self, reply: Reply) -> tuple[Finish, str]:
-        """Return how an answer ended, and why there is none, without the key."""
+    def outcome(self, reply: ChatReply) -> tuple[Finish, str]:
+        """Return how an answer ended, and the reason if there is none, with the key redacted."""
         finish, reason = reply.outcome()
         return finish, one_line(reason, key=self._key or "")
 
@@ -214,17 +216,15 @@ class ChatClient:
         import httpx2
         from openai import Omit, OpenAI, OpenAIError
 
-        foreign: Any = {
-            "OpenAI-Organization": Omit(),
-            "OpenAI-Project": Omit(),
-        }  # else taken from the environment
+        # The client would take these headers from environment variables that are meant for another service.
+        no_account = cast("Mapping[str, str]", {"OpenAI-Organization": Omit(), "OpenAI-Project": Omit()})
         try:
             return OpenAI(
                 api_key=self._key or _NO_KEY,
                 base_url=self._endpoint.base_url,
                 timeout=self._endpoint.timeout_s,
                 max_retries=self._retries,
-                default_headers=foreign,
+                default_headers=no_account,
             )
         except (OpenAIError, httpx2.InvalidURL, ImportError, OSError, ValueError) as error:
             words = one_line((isinstance(error, OSError) and error.strerror) or str(error), key=self._key or "")
@@ -234,8 +234,15 @@ class ChatClient:
             ) from None
 
 
-def seconds(duration: str) -> float:
-    """Read a duration as rate-limit headers give it ("7.66s", "2m59.5s", "250ms", "3"); 0 if it is none."""
+def _arguments(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the client's arguments for these parameters; those that are not OpenAI's own go beside them."""
+    extra = {name: parameters[name] for name in _EXTRA_PARAMETERS if name in parameters}
+    own = {name: value for name, value in parameters.items() if name not in extra}
+    return {**own, "extra_body": extra} if extra else own
+
+
+def duration_seconds(duration: str) -> float:
+    """Read a duration of rate-limit headers ("7.66s", "2m59.5s", "250ms", "3"); 0 if it is none."""
     if re.fullmatch(r"\d+(\.\d+)?", duration):
         return float(duration)
     units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}

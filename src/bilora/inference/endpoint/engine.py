@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible server as an engine, and as what a judge speaks through."""
+"""An OpenAI-compatible server as an engine, and as a judge's model."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any, Self
+from typing import Self, cast
 
 from bilora.errors import BadData, Unreachable
-from bilora.inference.endpoint.chat_replies import Reply
 from bilora.inference.endpoint.client import ChatClient
-from bilora.inference.endpoint.endpoint_errors import RequestFailed
-from bilora.inference.endpoint.request_parameters import Adapted
+from bilora.inference.endpoint.errors import RequestFailed
+from bilora.inference.endpoint.parameters import Adapted
+from bilora.inference.endpoint.replies import ChatReply
 from bilora.outside import Endpoint
 from bilora.protocols import Progress, no_progress
 from bilora.records import Completion, Message
@@ -28,13 +28,12 @@ class EndpointEngine:
     """One remote model, known here by its endpoint's name.
 
     Implements `protocols.Engine`. A parameter that the server refuses is left out or replaced (`ChatClient`). A
-    request that still fails after `retries` repetitions (which wait as long as Retry-After asks) is a
-    completion with finish `error`, no text and the reason. The key is sent to the endpoint and shown nowhere.
+    request that still fails after `retries` repetitions (which wait as long as Retry-After says) is a completion with
+    finish `error`, no text and the reason. The key is sent to the endpoint and shown nowhere.
 
-    Answers are kept in `cache`, one file per question and parameters sent, so that none is paid for twice
-    and an interrupted evaluation goes on where it was; failures are not kept. Once `budget_tokens` are
-    spent the rest is left unanswered; an answer that comes without token counts is charged its bytes and
-    its prompt's, which are more.
+    Answers are cached in `cache`, one file per question and sent parameters, so that none is paid for twice and an
+    interrupted evaluation resumes; failures are not cached. Once `budget_tokens` are spent, further requests fail; an
+    answer without token counts is charged its bytes and its prompt's, which are more.
     """
 
     def __init__(self, endpoint: Endpoint, api_key: str | None, *, retries: int = 4, cache: Path | None = None) -> None:
@@ -50,7 +49,7 @@ class EndpointEngine:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """In which respects the last answered question was asked otherwise than wanted."""
+        """In which respects the last answered request differed from the one wanted."""
         return self._client.remarks
 
     def generate(
@@ -76,16 +75,16 @@ class EndpointEngine:
                 raise
         return [future.result() for future in futures]
 
-    def chat(self, messages: Sequence[Message], *, schema: Mapping[str, Any], seed: int) -> str:
+    def chat(self, messages: Sequence[Message], *, schema: Mapping[str, object], seed: int) -> str:
         """Ask once at temperature 0 for a reply in a strict JSON schema (what `metrics.judged.Chat` wants).
 
         Raises:
             Unreachable: no usable reply came.
             BadData: the model gave no answer.
         """
-        asked = {
+        wanted = {
             "model": self._endpoint.model,
-            "messages": _wire(messages),
+            "messages": _plain_messages(messages),
             "temperature": 0.0,
             "seed": seed,
             "max_tokens": _JUDGE_TOKENS,
@@ -95,9 +94,9 @@ class EndpointEngine:
             },
         }
         try:
-            reply, _ = self._client.send_adapted(asked, self._client.send)
-        except RequestFailed as fault:
-            raise self._unreachable(fault) from None
+            reply, _ = self._client.send_adapted(wanted, self._client.send)
+        except RequestFailed as error:
+            raise self._unreachable(error) from None
         finish, reason = self._client.outcome(reply)
         if not reason and finish == "length" and "}" not in reply.text:
             reason = f"the reply was cut off at {_JUDGE_TOKENS} tokens"
@@ -106,15 +105,15 @@ class EndpointEngine:
         return reply.text
 
     def stream(self, system: str, request: Request) -> Generator[str, None, Completion]:
-        """Answer one request piece by piece as the server's model `system`; the generator's value is the answer.
+        """Yield the text of one answer by the server's model `system`; the generator's value is the whole answer.
 
         Closing the generator closes the connection.
 
         Raises:
             Unreachable: the server did not answer, or broke off.
         """
-        asked = {
-            **_asked(system, request),
+        wanted = {
+            **_chat_parameters(system, request),
             "stream": True,
             "stream_options": {"include_usage": True},
         }
@@ -122,28 +121,28 @@ class EndpointEngine:
         with contextlib.ExitStack() as connection:
             try:
                 events, sent = self._client.send_adapted(
-                    asked, lambda adapted: (self._client.open(adapted, connection), adapted)
+                    wanted, lambda adapted: (self._client.open(adapted, connection), adapted)
                 )
                 with self._client.failures(sent.parameters):
                     reply = yield from events
-            except RequestFailed as fault:
-                raise self._unreachable(fault) from None
+            except RequestFailed as error:
+                raise self._unreachable(error) from None
         made = self._completion(request, system, reply, sent, time.perf_counter() - began)
-        return made.model_copy(update={"text": reply.text})  # what was yielded stays, however it ended
+        return made.model_copy(update={"text": reply.text})  # keep what was yielded, however it ended
 
     def models(self) -> tuple[str, ...]:
         """Ids of the models that the endpoint offers now, sorted.
 
         Raises:
-            Unreachable: it did not say.
+            Unreachable: it did not answer.
         """
         try:
             return self._client.models()
-        except RequestFailed as fault:
-            raise self._unreachable(fault) from None
+        except RequestFailed as error:
+            raise self._unreachable(error) from None
 
     def missing_model(self) -> str | None:
-        """Say that the server lists models, but not this one; None if it does, or lists nothing."""
+        """Return a sentence if the server lists models, but not this one; None if it does, or lists nothing."""
         return self._client.missing_model()
 
     def close(self) -> None:
@@ -160,9 +159,9 @@ class EndpointEngine:
         """Answer one request from the cache or the server; a failure is a completion too."""
 
         def answer(adapted: Adapted) -> Completion:
-            kept = self._kept(request, adapted.parameters)
-            if kept is not None and kept.is_file():
-                return Completion.model_validate(read_json(kept))
+            cached = self._cache_file(request, adapted.parameters)
+            if cached is not None and cached.is_file():
+                return Completion.model_validate(read_json(cached))
             with self._lock:
                 if self._budget is not None and self._spent >= self._budget:
                     raise RequestFailed(f"the budget of {self._budget} tokens is spent")
@@ -170,13 +169,13 @@ class EndpointEngine:
             with self._lock:
                 self._spent += _cost(adapted.parameters, reply)
             made = self._completion(request, self._endpoint.name, reply, adapted, latency_s)
-            if kept is not None and made.finish != "error":
-                write_json(kept, made.model_dump(mode="json"))
+            if cached is not None and made.finish != "error":
+                write_json(cached, made.model_dump(mode="json"))
             return made
 
         try:
-            return self._client.send_adapted(_asked(self._endpoint.model, request), answer)
-        except RequestFailed as fault:
+            return self._client.send_adapted(_chat_parameters(self._endpoint.model, request), answer)
+        except RequestFailed as error:
             return Completion(
                 sample_id=request.sample_id,
                 system=self._endpoint.name,
@@ -185,11 +184,11 @@ class EndpointEngine:
                 output_tokens=None,
                 latency_s=0.0,
                 finish="error",
-                reason=str(fault),
+                reason=str(error),
             )
 
     def _completion(
-        self, request: Request, system: str, reply: Reply, adapted: Adapted, latency_s: float
+        self, request: Request, system: str, reply: ChatReply, adapted: Adapted, latency_s: float
     ) -> Completion:
         finish, reason = self._client.outcome(reply)
         return Completion(
@@ -204,40 +203,45 @@ class EndpointEngine:
             remark="; ".join(adapted.remarks),
         )
 
-    def _kept(self, request: Request, sent: Mapping[str, Any]) -> Path | None:
-        """Where the answer to exactly this question, asked exactly so, lies once it has been paid for."""
+    def _cache_file(self, request: Request, sent: Mapping[str, object]) -> Path | None:
+        """Return the cache file of the answer to this question with these parameters; None without a cache."""
         if self._cache is None:
             return None
         decoding = {name: value for name, value in sent.items() if name not in ("model", "messages")}
-        question = [
-            self._endpoint.name, self._endpoint.base_url, sent["model"], request.sample_id, sent["messages"], decoding,
-        ]  # fmt: skip
+        server = (self._endpoint.name, self._endpoint.base_url)
+        question = [*server, sent["model"], request.sample_id, sent["messages"], decoding]
         return self._cache / f"{sha256_json(question)}.json"
 
-    def _unreachable(self, fault: RequestFailed) -> Unreachable:
-        return Unreachable(f"Endpoint {self._endpoint.name!r} gave no usable answer: {fault}.")
+    def _unreachable(self, error: RequestFailed) -> Unreachable:
+        return Unreachable(f"Endpoint {self._endpoint.name!r} gave no usable answer: {error}.")
 
 
-def _wire(messages: Sequence[Message]) -> list[dict[str, str]]:
+def _plain_messages(messages: Sequence[Message]) -> list[dict[str, str]]:
     return [message.model_dump() for message in messages]
 
 
-def _asked(model: str, request: Request) -> dict[str, Any]:
+def _chat_parameters(model: str, request: Request) -> dict[str, object]:
+    """Return a request's parameters; those that not every server knows are sent only if they are set."""
     sampling = request.sampling
-    penalty = {"frequency_penalty": sampling.frequency_penalty} if sampling.frequency_penalty else {}  # not all know it
+    optional = {
+        "frequency_penalty": sampling.frequency_penalty,
+        "min_tokens": sampling.min_tokens,
+        "ignore_eos": sampling.ignore_eos,
+    }
     return {
         "model": model,
-        "messages": _wire(request.messages),
+        "messages": _plain_messages(request.messages),
         "temperature": sampling.temperature,
         "seed": sampling.seed,
         "max_tokens": sampling.max_tokens,
-        **penalty,
+        **{name: value for name, value in optional.items() if value},
     }
 
 
-def _cost(sent: Mapping[str, Any], reply: Reply) -> int:
-    """Return the tokens of a call, or what they cannot exceed: no token is shorter than a byte."""
-    prompt = sum(len(message["content"].encode("utf-8", "replace")) for message in sent["messages"])
+def _cost(sent: Mapping[str, object], reply: ChatReply) -> int:
+    """Return the tokens of a call, or an upper bound: no token is shorter than a byte."""
+    messages = cast("list[dict[str, str]]", sent["messages"])
+    prompt = sum(len(message["content"].encode("utf-8", "replace")) for message in messages)
     read = prompt if reply.prompt_tokens is None else reply.prompt_tokens
     written = len(reply.text.encode()) if reply.output_tokens is None else reply.output_tokens
     return read + written

@@ -1,8 +1,8 @@
-"""Whether this build of llama.cpp survives this CPU's matrix unit: tried on the model, in a process of its own.
+"""Whether this build of llama.cpp works with this CPU's matrix unit: tried on the model, in a process of its own.
 
-For Intel's AMX llama.cpp lays quantised weights out anew, and multiplies them faster. But GCC 12.2 takes only 8 of the
-64 bytes of a tile configuration for used (its `_tile_loadconfig`) and drops what fills the others: what it has built
-dies at the first product, and the process with it.
+For Intel's AMX llama.cpp repacks quantised weights and multiplies them faster. But GCC 12.2 takes only 8 of the 64
+bytes of a tile configuration for used (its `_tile_loadconfig`) and removes the code that fills the others: such a build
+crashes at the first product, and the process with it.
 """
 
 from __future__ import annotations
@@ -12,40 +12,44 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bilora.inference.llamacpp.bindings import Model, library
+from bilora.inference.llamacpp.bindings import LlamaModel, library
 from bilora.protocols import ProgressBars
 from bilora.storage import read_json, sha256_json, write_json
 
-TOKENS = 64
-"""A pass of so many takes the products of a prompt, one more those of an answer."""
-TRIAL = "import sys; from bilora.inference.llamacpp.amx_check import answer; answer(sys.argv[1])"
+TRIAL = "import sys; from bilora.inference.llamacpp.amx_check import run_trial; run_trial(sys.argv[1])"
+"""The program that runs in the trial process."""
+_TRIAL_TOKENS = 64
+"""A pass of so many tokens takes the products of a prompt, a pass of one those of an answer."""
 
 
-def survives(path: Path, shown: ProgressBars) -> bool:
-    """Whether the model in the GGUF file `path` can be multiplied from weights laid out for this CPU.
+def amx_works(path: Path, progress_bars: ProgressBars) -> bool:
+    """Return whether the model in the GGUF file `path` can be multiplied from weights repacked for this CPU.
 
-    It is tried once for a build of the library, which `shown` shows; what came out is kept beside the file.
+    Each build of the library is tried once, shown by `progress_bars`; the outcome is stored beside the file.
     """
     llama = library()
     if b"AMX_INT8 = 1" not in llama.llama_print_system_info():
         return True
-    files = sorted(Path(llama.__file__).parent.glob("lib/*"))
+    files = sorted(Path(str(llama.__file__)).parent.glob("lib/*"))
     build = sha256_json([[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files])
-    kept = path.with_name(f"trial-{path.stem}.json")
-    found = read_json(kept) if kept.exists() else {"build": ""}
-    if found["build"] != build:
+    outcome_file = path.with_name(f"trial-{path.stem}.json")
+    outcome = read_json(outcome_file) if outcome_file.exists() else {"build": ""}
+    if outcome["build"] != build:
         command = [sys.executable, "-c", TRIAL, str(path)]
-        alone = {"PYTHONPATH": os.pathsep.join(sys.path)}  # and no key of this process
-        with shown("Trying llama.cpp on this CPU", 1) as progress:
-            tried = subprocess.run(command, env=alone, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        environment = {"PYTHONPATH": os.pathsep.join(sys.path)}  # none of this process's keys
+        with progress_bars("Trying llama.cpp on this CPU", 1) as progress:
+            trial = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
             progress(1)
-        found = {"build": build, "survived": tried.returncode == 0}
-        write_json(kept, found)
-    return bool(found["survived"])
+        outcome = {"build": build, "survived": trial.returncode == 0}
+        write_json(outcome_file, outcome)
+    return bool(outcome["survived"])
 
 
-def answer(path: str) -> None:
-    """Read a prompt and begin its answer."""
-    context = Model(Path(path), rows=1, cells=2 * TOKENS, threads=1, wide=False, laid_out=True).context()
-    context.logits([(place % 2, place, 0) for place in range(TOKENS)], 1)
-    context.logits([(0, TOKENS, 0)], 1)
+def run_trial(path: str) -> None:
+    """Put a prompt and then one more token through the model."""
+    model = LlamaModel(
+        Path(path), max_sequences=1, kv_capacity=2 * _TRIAL_TOKENS, threads=1, kv_float32=False, repack=True
+    )
+    context = model.context()
+    context.logits([(place % 2, place, 0) for place in range(_TRIAL_TOKENS)], 1)
+    context.logits([(0, _TRIAL_TOKENS, 0)], 1)

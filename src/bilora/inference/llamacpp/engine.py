@@ -1,4 +1,4 @@
-"""The llama.cpp engine: a quantised base for machines without a GPU, adapters switched between two passes."""
+"""The llama.cpp engine: a quantised base for machines without a GPU, and a context per adapter."""
 
 from __future__ import annotations
 
@@ -11,99 +11,97 @@ from bilora.bases.architectures import max_context
 from bilora.bases.base import Base
 from bilora.bases.special_tokens import stop_ids
 from bilora.errors import BadData
-from bilora.inference.decoder import Answers, Row
+from bilora.inference.decoder import Decoder, SequenceState
 from bilora.inference.engine import BatchedEngine
-from bilora.inference.llamacpp.amx_check import survives
-from bilora.inference.llamacpp.bindings import MOST_ROWS, Context, Model, library
+from bilora.inference.llamacpp.amx_check import amx_works
+from bilora.inference.llamacpp.bindings import MAX_SEQUENCES, LlamaContext, LlamaModel, library
 from bilora.inference.llamacpp.gguf import adapter_gguf, base_gguf
 from bilora.inference.llamacpp.weights import read_weights
 from bilora.inference.memory import free_memory, need_memory, token_bytes
-from bilora.inference.torch.lora import read_plain, unfit
+from bilora.inference.peft_adapter import misfit, read_peft_adapter
 from bilora.params import Quantization
 from bilora.protocols import ProgressBars, no_bar
 from bilora.records import Completion
 
-CACHE = Path(".cache/gguf")
-"""Where converted files are kept, below the checkout; it may be deleted at any time."""
-
-
-SLOW = "; without AMX, on which this build of llama.cpp crashes: docs/performance.md says how to compile it anew"
+_WITHOUT_AMX = "; without AMX, on which this build of llama.cpp crashes: docs/performance.md says how to compile it"
 
 
 @dataclass(frozen=True, eq=False)
 class LlamaAdapter:
-    """One version of an adapter, and the context that is under it from its first token to its last."""
+    """One version of an adapter, and its context."""
 
     name: str
     sha256: str
-    context: Context
+    context: LlamaContext
 
 
 class LlamaBatch:
-    """Rows of one model; those of one adapter share a pass, each adapter has a pass of its own.
+    """The sequences of one model: one pass per adapter and token for all sequences of that adapter.
 
-    Implements `loop.Batch`. A row's keys and values are a sequence of its own in its adapter's context,
-    emptied when it leaves: no answer is continued from what another one left.
+    Implements `scheduler.Batch`. Each adapter's context has a KV cache of its own, from which a sequence is removed
+    when it leaves: no answer is continued from another one's cache.
     """
 
-    apart = True
+    separate_pools = True
 
-    def __init__(self, base: Context, answers: Answers, *, rows: int, cells: int) -> None:
+    def __init__(self, base: LlamaContext, decoder: Decoder, *, max_sequences: int, kv_capacity: int) -> None:
         self._base = base
-        self._answers = answers
-        self._cells = cells
-        self._free = list(range(rows))
-        self._places: dict[Row[LlamaAdapter], int] = {}
-        self.capacity = rows
-        self.rows: list[Row[LlamaAdapter]] = []
+        self._decoder = decoder
+        self._kv_capacity = kv_capacity
+        self._free_ids = list(range(max_sequences))
+        self._ids: dict[SequenceState[LlamaAdapter], int] = {}
+        self.max_sequences = max_sequences
+        self.sequences: list[SequenceState[LlamaAdapter]] = []
 
-    def fits(self, row: Row[LlamaAdapter], joining: Sequence[Row[LlamaAdapter]]) -> bool:
-        """Whether the row's context can hold it to its end beside those that are there and those that join too."""
-        beside = [one for one in (*self.rows, *joining) if one.adapter is row.adapter]
-        return sum(one.most_tokens for one in beside) + row.most_tokens <= self._cells
+    def fits(self, sequence: SequenceState[LlamaAdapter], joining: Sequence[SequenceState[LlamaAdapter]]) -> bool:
+        """Return whether its context has room for it to its end, beside that adapter's other sequences."""
+        others = [one for one in (*self.sequences, *joining) if one.adapter is sequence.adapter]
+        return sum(one.max_total_tokens for one in (*others, sequence)) <= self._kv_capacity
 
-    def join(self, rows: Sequence[Row[LlamaAdapter]]) -> None:
-        """Read the prompts of new rows, one after the other, and begin their answers."""
-        for row in rows:
+    def prefill(self, sequences: Sequence[SequenceState[LlamaAdapter]]) -> None:
+        """Add new sequences: read their prompts one after the other and give each its first token."""
+        for sequence in sequences:
             began = time.perf_counter()
-            self._answers.begin([row], began)
-            place = self._places[row] = self._free.pop()
-            self.rows.append(row)
-            tokens = [(token, index, place) for index, token in enumerate(row.prompt)]
-            self._answers.extend([row], self._context(row).logits(tokens, 1), began)
+            self._decoder.begin([sequence], began)
+            number = self._ids[sequence] = self._free_ids.pop()
+            self.sequences.append(sequence)
+            tokens = [(token, position, number) for position, token in enumerate(sequence.prompt_ids)]
+            self._decoder.extend([sequence], self._context(sequence).logits(tokens, 1), began)
 
     def step(self) -> None:
-        """Give every row its next token."""
-        groups: dict[Context, list[Row[LlamaAdapter]]] = {}
-        for row in self.rows:
-            groups.setdefault(self._context(row), []).append(row)
+        """Give every sequence its next token."""
+        groups: dict[LlamaContext, list[SequenceState[LlamaAdapter]]] = {}
+        for sequence in self.sequences:
+            groups.setdefault(self._context(sequence), []).append(sequence)
         for context, group in groups.items():
             began = time.perf_counter()
-            tokens = [(row.new[-1], len(row.prompt) + len(row.new) - 1, self._places[row]) for row in group]
-            self._answers.extend(group, context.logits(tokens, len(tokens)), began)
+            tokens = [
+                (one.output_ids[-1], len(one.prompt_ids) + len(one.output_ids) - 1, self._ids[one]) for one in group
+            ]
+            self._decoder.extend(group, context.logits(tokens, len(tokens)), began)
 
-    def leave(self, row: Row[LlamaAdapter]) -> None:
-        """Take a row out; its sequence is emptied for the next one."""
-        self.rows.remove(row)
-        place = self._places.pop(row)
-        self._context(row).forget(place)
-        self._free.append(place)
+    def remove(self, sequence: SequenceState[LlamaAdapter]) -> None:
+        """Take a sequence out and remove it from its context's KV cache."""
+        self.sequences.remove(sequence)
+        number = self._ids.pop(sequence)
+        self._context(sequence).remove(number)
+        self._free_ids.append(number)
 
     def clear(self) -> None:
-        """Take all rows out, in whatever state a failed pass has left them."""
-        for row in list(self.rows):
-            self.leave(row)
+        """Take all sequences out, whatever state a failed pass has left them in."""
+        for sequence in list(self.sequences):
+            self.remove(sequence)
 
-    def completion(self, row: Row[LlamaAdapter]) -> Completion:
-        """Return a finished row's answer."""
-        return self._answers.completion(row)
+    def completion(self, sequence: SequenceState[LlamaAdapter]) -> Completion:
+        """Return the answer of a finished sequence."""
+        return self._decoder.completion(sequence)
 
-    def _context(self, row: Row[LlamaAdapter]) -> Context:
-        return row.adapter.context if row.adapter else self._base
+    def _context(self, sequence: SequenceState[LlamaAdapter]) -> LlamaContext:
+        return sequence.adapter.context if sequence.adapter else self._base
 
 
 class LlamaEngine(BatchedEngine[LlamaAdapter]):
-    """llama.cpp: what PEFT made, converted once and kept; tokens are chosen by the same rules as in torch."""
+    """llama.cpp: base and adapters are converted to GGUF once; tokens are chosen by the same rules as in torch."""
 
     def __init__(
         self,
@@ -113,16 +111,16 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
         *,
         batch_size: int,
         max_waiting: int | None = None,
-        cache: Path = CACHE,
-        shown: ProgressBars = no_bar,
+        cache: Path,
+        progress_bars: ProgressBars = no_bar,
     ) -> None:
-        """Convert what is not converted yet, and put every adapter (task name → PEFT folder) beside the base.
+        """Convert what is not converted yet, and load every adapter (task name → PEFT folder) beside the base.
 
         Args:
-            batch_size: so many rows are answered at a time; fewer while memory has no room for their tokens.
-            max_waiting: so many more may wait; None for any number.
-            cache: folder of the converted files.
-            shown: shows the conversion.
+            batch_size: how many sequences are answered at a time; fewer while memory has no room for their tokens.
+            max_waiting: how many more may wait; None for no limit.
+            cache: folder of the converted files; it may be deleted at any time.
+            progress_bars: show the conversion.
 
         Raises:
             BadData: the base or an adapter cannot be served.
@@ -132,39 +130,47 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
 
         library()
         weights = read_weights(base.folder(), base.identity, base.id)
-        wide = quantization == "f32"
+        float32 = quantization == "f32"
         context = max_context(weights.config)
-        size, token = weights.bytes_as(quantization), token_bytes(weights.config, 4 if wide else 2)
+        size, token = weights.bytes_as(quantization), token_bytes(weights.config, 4 if float32 else 2)
         systems = 1 + len(adapters)
         need_memory(
             size + systems * context * token, f"Answering from {base.id} in {quantization}", _remedy(quantization)
         )
-        file = base.gguf(quantization, lambda _, kind: base_gguf(weights, kind, cache, shown))
-        rows = min(batch_size, MOST_ROWS)
-        cells = max(context, min(rows * context, _spare_bytes(size) // systems // token))
-        laid_out = quantization == "f32" or survives(file, shown)  # 32-bit weights stay as they lie
-        model = Model(file, rows=rows, cells=cells, threads=torch.get_num_threads(), wide=wide, laid_out=laid_out)
+        file = base.gguf(quantization, lambda _, kind: base_gguf(weights, kind, cache, progress_bars))
+        max_sequences = min(batch_size, MAX_SEQUENCES)
+        kv_capacity = max(context, min(max_sequences * context, _spare_bytes(size) // systems // token))
+        repack = float32 or amx_works(file, progress_bars)  # the library repacks no 32-bit weights
+        model = LlamaModel(
+            file,
+            max_sequences=max_sequences,
+            kv_capacity=kv_capacity,
+            threads=torch.get_num_threads(),
+            kv_float32=float32,
+            repack=repack,
+        )
 
-        def read(name: str, folder: Path) -> LlamaAdapter:
-            plain = read_plain(folder)
-            for module, (a, b) in plain.layers.items():
+        def read_adapter(name: str, folder: Path) -> LlamaAdapter:
+            adapter = read_peft_adapter(folder)
+            for module, (a, b) in adapter.layers.items():
                 header = weights.headers.get(f"{module}.weight")
                 if header is None or header.shape != (b.shape[0], a.shape[1]):
-                    raise unfit(folder, module)
-            converted = adapter_gguf(plain, folder, weights, cache, float32=wide)
-            need_memory(cells * token, f"Another adapter beside {base.id}", "End other programs.")
+                    raise misfit(folder, module)
+            converted = adapter_gguf(adapter, folder, weights, cache, float32=float32)
+            need_memory(kv_capacity * token, f"Another adapter beside {base.id}", "End other programs.")
             try:
-                return LlamaAdapter(name, plain.sha256, model.context(converted))
+                return LlamaAdapter(name, adapter.sha256, model.context(converted))
             except BadData as error:
                 raise BadData(folder, f"llama.cpp does not take it ({error}).") from None
 
         tokenizer = base.tokenizer()
-        self.mode = f"llama.cpp, {quantization}, {cells} tokens at a time for each adapter" + ("" if laid_out else SLOW)
-        answers = Answers(tokenizer, stop_ids(tokenizer, base.generation_config()))
+        self.mode = f"llama.cpp, {quantization}, {kv_capacity} tokens at a time per adapter"
+        self.mode += "" if repack else _WITHOUT_AMX
+        decoder = Decoder(tokenizer, stop_ids(tokenizer, base.generation_config()))
         super().__init__(
             tokenizer,
-            LlamaBatch(model.context(), answers, rows=rows, cells=cells),
-            read,
+            LlamaBatch(model.context(), decoder, max_sequences=max_sequences, kv_capacity=kv_capacity),
+            read_adapter,
             adapters,
             context=context,
             max_waiting=max_waiting,
@@ -172,7 +178,7 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
 
 
 def _spare_bytes(weights: int) -> int:
-    """Return half of what the weights leave of the memory; any number where nobody tells."""
+    """Return half of what the weights leave of the memory; any number where it is unknown."""
     free = free_memory()
     return 2**63 if free is None else (free - weights) // 2
 

@@ -17,7 +17,7 @@ from bilora.errors import BadData, NotReady
 from bilora.inference.llamacpp.bindings import EXTRA, QUANTIZING_BYTES, quantize
 from bilora.inference.llamacpp.weights import WIDTHS, Weights
 from bilora.inference.memory import need_disk, need_memory
-from bilora.inference.torch.lora import Plain, unfit
+from bilora.inference.peft_adapter import PeftAdapter, misfit
 from bilora.params import Quantization
 from bilora.protocols import Progress, ProgressBars
 from bilora.storage import atomic
@@ -62,7 +62,7 @@ def base_gguf(weights: Weights, quantization: Quantization, cache: Path, progres
     return target
 
 
-def adapter_gguf(adapter: Plain, folder: Path, weights: Weights, cache: Path, *, float32: bool) -> Path:
+def adapter_gguf(adapter: PeftAdapter, folder: Path, weights: Weights, cache: Path, *, float32: bool) -> Path:
     """Return an adapter as a GGUF file in `cache`, in 32-bit if `float32` and else in 16-bit, made if it is not there.
 
     Its name has the base's identity too: how the rows of B are ordered depends on the base.
@@ -87,7 +87,7 @@ def adapter_gguf(adapter: Plain, folder: Path, weights: Weights, cache: Path, *,
     return target
 
 
-def lora_tensors(adapter: Plain, folder: Path, weights: Weights, *, float32: bool) -> dict[str, torch.Tensor]:
+def lora_tensors(adapter: PeftAdapter, folder: Path, weights: Weights, *, float32: bool) -> dict[str, torch.Tensor]:
     """Return the A and B of each layer by their names in GGUF; B's rows are ordered as those of the base's matrix are.
 
     Raises:
@@ -97,7 +97,7 @@ def lora_tensors(adapter: Plain, folder: Path, weights: Weights, *, float32: boo
     for module, (a, b) in adapter.layers.items():
         gguf_tensor = weights.gguf_tensors.get(f"{module}.weight")
         if gguf_tensor is None:
-            raise unfit(folder, module)
+            raise misfit(folder, module)
         for tensor, part in ((a, "lora_a"), (gguf_tensor.reorder_rows(b), "lora_b")):
             converted = tensor.float() if float32 else tensor.half()
             if not converted.isfinite().all():

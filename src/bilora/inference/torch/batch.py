@@ -1,120 +1,126 @@
-"""The torch batch: rows of any adapters, one forward pass a token for all of them."""
+"""The torch batch: sequences of any adapters, one forward pass per token for all of them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bilora.inference.decoder import Answers, Row
-from bilora.inference.torch.kv_cache import Slots
-from bilora.inference.torch.lora import Adapter, AdapterRows
-from bilora.inference.torch.onednn import as_faster
+from bilora.inference.decoder import Decoder, SequenceState
+from bilora.inference.torch.cpu_tuning import onednn_if_faster
+from bilora.inference.torch.kv_cache import KVCache
+from bilora.inference.torch.lora import LoadedAdapter, StackedLora
 from bilora.records import Completion
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 class TorchBatch:
-    """Rows of one model, each at its own place in its own answer.
+    """The sequences of one model, each at its own place in its own answer.
 
-    Implements `loop.Batch`. Used by one thread at a time. All rows share one room: as many tokens each as
-    the longest may come to, `cells` in all.
+    Implements `scheduler.Batch`; for one thread at a time. All sequences share one KV cache, in which each occupies
+    as many tokens as the longest may come to, `kv_capacity` in all.
     """
 
-    apart = False
+    separate_pools = False
 
-    def __init__(self, model: Any, answers: Answers, adapters: AdapterRows, *, rows: int, cells: int) -> None:
+    def __init__(
+        self, model: PreTrainedModel, decoder: Decoder, lora: StackedLora, *, max_sequences: int, kv_capacity: int
+    ) -> None:
         from torch.nn import Linear
 
         self._model = model
-        self._answers = answers
-        self._adapters = adapters
-        self._slots = Slots(rows)
-        self._cells = cells
-        self._windows = _windows(model.config)
-        self._widest = max(
-            (one.weight for one in model.modules() if isinstance(one, Linear)), key=lambda weight: weight.numel()
+        self._decoder = decoder
+        self._lora = lora
+        self._cache = KVCache(max_sequences)
+        self._kv_capacity = kv_capacity
+        self._windows = _attention_windows(model.config)
+        self._largest_weight: torch.Tensor = max(
+            (module.weight for module in model.modules() if isinstance(module, Linear)),
+            key=lambda weight: weight.numel(),
         )
-        self.capacity = rows
-        self.rows: list[Row[Adapter]] = []
+        self.max_sequences = max_sequences
+        self.sequences: list[SequenceState[LoadedAdapter]] = []
 
-    def fits(self, row: Row[Adapter], joining: Sequence[Row[Adapter]]) -> bool:
-        """Whether all could come to the length of the longest beside each other; alone a row always fits."""
-        rows = [*self.rows, *joining, row]
-        return len(rows) == 1 or len(rows) * max(one.most_tokens for one in rows) <= self._cells
+    def fits(self, sequence: SequenceState[LoadedAdapter], joining: Sequence[SequenceState[LoadedAdapter]]) -> bool:
+        """Return whether all could come to the length of the longest; alone a sequence always fits."""
+        together = [*self.sequences, *joining, sequence]
+        longest = max(one.max_total_tokens for one in together)
+        return len(together) == 1 or len(together) * longest <= self._kv_capacity
 
-    def join(self, rows: Sequence[Row[Adapter]]) -> None:
-        """Read the prompts of new rows, in one pass, and begin their answers."""
+    def prefill(self, sequences: Sequence[SequenceState[LoadedAdapter]]) -> None:
+        """Add new sequences: read their prompts in one pass and give each its first token."""
         import torch
 
         began = time.perf_counter()
-        lengths = [len(row.prompt) for row in rows]
+        lengths = [sequence.prompt_tokens for sequence in sequences]
         width = max(lengths)
-        padded = [row.prompt + [0] * (width - len(row.prompt)) for row in rows]  # on the right, where nobody looks
+        padded = [one.prompt_ids + [0] * (width - one.prompt_tokens) for one in sequences]  # on the right: never seen
         ends = sorted({length - 1 for length in lengths})
-        self._answers.begin(rows, began)
-        self.rows += rows
-        self._slots.join(lengths)
-        with torch.inference_mode(), self._adapters.rows([row.adapter for row in rows]):
-            with as_faster(self._widest, len(rows) * width):
+        self._decoder.begin(sequences, began)
+        self.sequences += sequences
+        self._cache.begin_prefill(lengths)
+        with torch.inference_mode(), self._lora.active([sequence.adapter for sequence in sequences]):
+            with onednn_if_faster(self._largest_weight, len(sequences) * width):
                 logits = self._model(
                     input_ids=self._tensor(padded),
-                    position_ids=torch.arange(width, device=self._widest.device)[None],
-                    past_key_values=self._slots,
+                    position_ids=torch.arange(width, device=self._largest_weight.device)[None],
+                    past_key_values=self._cache,
                     use_cache=True,
                     logits_to_keep=self._tensor(ends),
                 ).logits
-            last = logits[range(len(rows)), [ends.index(length - 1) for length in lengths]].float()
-            self._answers.extend(rows, last, began)
-        self._slots.joined()
+            last = logits[range(len(sequences)), [ends.index(length - 1) for length in lengths]].float()
+            self._decoder.extend(sequences, last, began)
+        self._cache.end_prefill()
 
     def step(self) -> None:
-        """Give every row its next token."""
+        """Give every sequence its next token."""
         import torch
 
         began = time.perf_counter()
-        with torch.inference_mode(), self._adapters.rows([row.adapter for row in self.rows]):
-            masks = {kind: self._slots.mask(window, self._widest.device) for kind, window in self._windows.items()}
-            with as_faster(self._widest, len(self.rows)):
+        device = self._largest_weight.device
+        with torch.inference_mode(), self._lora.active([sequence.adapter for sequence in self.sequences]):
+            masks = {kind: self._cache.mask(window, device) for kind, window in self._windows.items()}
+            with onednn_if_faster(self._largest_weight, len(self.sequences)):
                 logits = self._model(
-                    input_ids=self._tensor([[row.new[-1]] for row in self.rows]),
+                    input_ids=self._tensor([[sequence.output_ids[-1]] for sequence in self.sequences]),
                     attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
-                    position_ids=self._tensor([[length] for length in self._slots.lengths]),
-                    past_key_values=self._slots,
+                    position_ids=self._tensor([[length] for length in self._cache.lengths]),
+                    past_key_values=self._cache,
                     use_cache=True,
                 ).logits
-            self._slots.stepped()
-            self._answers.extend(self.rows, logits[:, -1].float(), began)
+            self._cache.advance()
+            self._decoder.extend(self.sequences, logits[:, -1].float(), began)
 
-    def leave(self, row: Row[Adapter]) -> None:
-        """Take a row out; its slot is free for the next one."""
+    def remove(self, sequence: SequenceState[LoadedAdapter]) -> None:
+        """Take a sequence out; its row of the KV cache is free for the next one."""
         import torch
 
-        place = self.rows.index(row)
+        row = self.sequences.index(sequence)
         with torch.inference_mode():
-            self._slots.leave(place)
-        self.rows[place] = self.rows[-1]
-        self.rows.pop()
+            self._cache.remove(row)
+        self.sequences[row] = self.sequences[-1]
+        self.sequences.pop()
 
     def clear(self) -> None:
-        """Take all rows out, in whatever state a failed pass has left them."""
-        self.rows = []
-        self._slots.clear()
+        """Take all sequences out, whatever state a failed pass has left them in."""
+        self.sequences = []
+        self._cache.clear()
 
-    def completion(self, row: Row[Adapter]) -> Completion:
-        """Return a finished row's answer."""
-        return self._answers.completion(row)
+    def completion(self, sequence: SequenceState[LoadedAdapter]) -> Completion:
+        """Return the answer of a finished sequence."""
+        return self._decoder.completion(sequence)
 
-    def _tensor(self, values: Any) -> torch.Tensor:
+    def _tensor(self, values: Sequence[int] | Sequence[Sequence[int]]) -> torch.Tensor:
         import torch
 
-        return torch.tensor(values, device=self._widest.device)
+        return torch.tensor(values, device=self._largest_weight.device)
 
 
-def _windows(config: Any) -> dict[str, int | None]:
-    """Return how far back each kind of attention layer looks; None for all the way.
+def _attention_windows(config: PretrainedConfig) -> dict[str, int | None]:
+    """Return how many tokens each kind of attention layer looks back; None for all.
 
     Raises:
         ValueError: the model keeps something else than keys and values, such as a recurrent state.

@@ -1,63 +1,62 @@
-"""The keys and values of a batch whose rows come and go between two tokens."""
+"""The KV cache of a batch whose sequences come and go between two tokens."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
 
-GRAIN = 64
-"""Room is made for so many tokens at a time."""
+BLOCK_TOKENS = 64
+"""The cache grows by multiples of this many tokens."""
 
 
-class Slots:
-    """A cache for transformers' models: row i of the batch is slot i, its tokens start at column 0.
+class KVCache:
+    """A cache for transformers' models: row i holds sequence i of the batch, its tokens from column 0 on.
 
-    Rows differ in length; a row's next token goes to the column of its own length, and what stands to the
-    right of it in the same slot is never looked at. Nothing is kept between answers, so no answer can be
-    continued from another one's cache, whoever asked.
+    Sequences differ in length; the next token of each goes to the column of its own length, and what is right of it in
+    the same row is masked. Nothing is kept between answers, so no answer is continued from another one's cache.
 
-    Shapes: keys and values (slots, key heads, columns, head size) a layer; made at the first token, let go
-    when the last row has left.
+    Shapes: keys and values (rows, key heads, columns, head size) per layer; allocated at the first token, freed when
+    the last sequence has left.
     """
 
     is_compileable = False
 
-    def __init__(self, rows: int) -> None:
-        self._rows = rows
-        self._layers: dict[int, list[torch.Tensor]] = {}
+    def __init__(self, max_sequences: int) -> None:
+        self._max_sequences = max_sequences
+        self._layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self.lengths: list[int] = []
-        self._joining = 0
-        self._at: Any = None
+        self._prefilling = 0
+        self._columns: torch.Tensor | None = None  # of each sequence's next token
 
-    def mask(self, window: int | None, device: Any) -> torch.Tensor:
-        """Return what each row's next token may look at, itself included; shape (rows, 1, 1, columns)."""
+    def mask(self, window: int | None, device: torch.device) -> torch.Tensor:
+        """Return what each sequence's next token attends to, itself included; shape (rows, 1, 1, columns)."""
         import torch
 
-        self._at = torch.tensor(self.lengths, device=device)
+        self._columns = torch.tensor(self.lengths, device=device)
         columns = torch.arange(max(self.lengths) + 1, device=device)
-        seen = columns[None, :] <= self._at[:, None]
+        seen = columns[None, :] <= self._columns[:, None]
         if window is not None:
-            seen &= columns[None, :] > self._at[:, None] - window
+            seen &= columns[None, :] > self._columns[:, None] - window
         mask: torch.Tensor = seen[:, None, None, :]
         return mask
 
-    def join(self, lengths: list[int]) -> None:
-        """Take the rows of the coming forward pass, of these lengths and padded on the right, as new ones."""
-        self._joining = len(lengths)
+    def begin_prefill(self, lengths: list[int]) -> None:
+        """Add sequences: the rows of the coming forward pass, of these lengths and padded on the right."""
+        self._prefilling = len(lengths)
         self.lengths += lengths
 
-    def joined(self) -> None:
-        """The forward pass of the new rows is over."""
-        self._joining = 0
+    def end_prefill(self) -> None:
+        """Return to decoding after the forward pass of the new sequences."""
+        self._prefilling = 0
 
-    def stepped(self) -> None:
-        """Each row has one token more."""
+    def advance(self) -> None:
+        """Count one more token for every sequence."""
         self.lengths = [length + 1 for length in self.lengths]
 
-    def leave(self, row: int) -> None:
-        """Free a row's slot; the last row moves into it."""
+    def remove(self, row: int) -> None:
+        """Free a row; the last sequence moves into it."""
         last = len(self.lengths) - 1
         if row != last:
             length = self.lengths[last]
@@ -70,57 +69,64 @@ class Slots:
             self._layers = {}
 
     def clear(self) -> None:
-        """Free all slots."""
-        self.lengths, self._layers, self._joining = [], {}, 0
+        """Free all rows."""
+        self.lengths, self._layers, self._prefilling = [], {}, 0
 
-    # What the models of transformers call.
+    # What transformers' models call.
 
-    def update(self, keys: Any, values: Any, layer: int, *_: Any, **__: Any) -> tuple[Any, Any]:
-        """Store the pass's keys and values; return all that the pass may look at."""
-        new = keys.shape[2]
-        first = len(self.lengths) - self._joining
-        width = max(self.lengths) + (0 if self._joining else 1)
-        kept = self._room(layer, keys, width)
-        if self._joining:
-            for tensor, given in zip(kept, (keys, values), strict=True):
-                tensor[first : first + self._joining, :, :new] = given
-            return keys, values
+    def update(
+        self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: object, **__: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Store the keys and values of a forward pass; return all that its tokens attend to.
+
+        1) Make room for the rows and columns after this pass. 2) Prefill: copy the prompts into the new rows; they
+        attend to themselves only. 3) Decoding: write one column per row, each at its own length, and return the part
+        of the cache that is in use.
+        """
+        columns = max(self.lengths) + (0 if self._prefilling else 1)
+        cache = self._reserve(layer, keys, columns)
         count = len(self.lengths)
-        places = (self._at.new_tensor(range(count)), slice(None), self._at)
-        kept[0][places] = keys[:, :, 0]
-        kept[1][places] = values[:, :, 0]
-        return kept[0][:count, :, :width], kept[1][:count, :, :width]
+        if self._prefilling:
+            for tensor, new in zip(cache, (keys, values), strict=True):
+                tensor[count - self._prefilling : count, :, : new.shape[2]] = new
+            return keys, values
+        if self._columns is None:
+            raise RuntimeError("call mask() before a decoding pass")
+        places = (self._columns.new_tensor(range(count)), slice(None), self._columns)
+        cache[0][places] = keys[:, :, 0]
+        cache[1][places] = values[:, :, 0]
+        return cache[0][:count, :, :columns], cache[1][:count, :, :columns]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Return how many columns come before the pass's tokens; only asked for when rows join, so none."""
+        """Return how many columns precede the pass's tokens; called in a prefill only, so none."""
         return 0
 
     def get_query_offset(self, layer_idx: int = 0) -> int:
-        """Return the first column of the pass's tokens; only asked for when rows join."""
+        """Return the first column of the pass's tokens; called in a prefill only."""
         return 0
 
     def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
-        """Return how many columns the pass's tokens look at, and from which on; only asked for when rows join."""
+        """Return how many columns the pass's tokens attend to, and the first of them; called in a prefill only."""
         return query_length, 0
 
-    def _room(self, layer: int, like: Any, columns: int) -> list[Any]:
-        """Return the layer's keys and values, with room for the rows that are there and for so many columns.
+    def _reserve(self, layer: int, like: torch.Tensor, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the layer's keys and values, with room for all sequences and for so many columns.
 
-        New room is made for no more than these need, and a step more of what was too small: at most
-        2.5 times as much, whatever rows were there before.
+        A new allocation has the size that is needed, and in the dimension that was too small some reserve: at most 2.5
+        times the size, whatever sequences were there before.
         """
         rows, old = len(self.lengths), self._layers.get(layer)
         if old is not None:
-            had, _, wide, _ = old[0].shape
-            if had >= rows and wide >= columns:
+            old_rows, _, old_columns, _ = old[0].shape
+            if old_rows >= rows and old_columns >= columns:
                 return old
-            rows = rows if rows <= had else min(2 * rows, self._rows)
-            columns = columns if columns <= wide else columns * 5 // 4
-        shape = (rows, like.shape[1], -(-columns // GRAIN) * GRAIN, like.shape[3])
-        made = [like.new_zeros(shape), like.new_zeros(shape)]  # finite, for what is masked is still multiplied
+            rows = rows if rows <= old_rows else min(2 * rows, self._max_sequences)
+            columns = columns if columns <= old_columns else columns * 5 // 4
+        shape = (rows, like.shape[1], -(-columns // BLOCK_TOKENS) * BLOCK_TOKENS, like.shape[3])
+        new = like.new_zeros(shape), like.new_zeros(shape)  # finite, because masked values are still multiplied
         if old is not None:
-            for tensor, before in zip(made, old, strict=True):
-                kept = before[:rows, :, : shape[2]]
-                tensor[: kept.shape[0], :, : kept.shape[2]] = kept
-        self._layers[layer] = made
-        return made
+            for tensor, before in zip(new, old, strict=True):
+                copied = before[:rows, :, : shape[2]]
+                tensor[: copied.shape[0], :, : copied.shape[2]] = copied
+        self._layers[layer] = new
+        return new

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from bilora.bases.base import Base
 from bilora.bases.loading import LoadedBase
-from bilora.inference.allocator import keep_freed_memory
+from bilora.inference.memory import keep_freed_memory
 
 
 def load_for_inference(base: Base) -> LoadedBase:
@@ -17,9 +17,9 @@ def load_for_inference(base: Base) -> LoadedBase:
     """
     import torch
 
-    from bilora.inference.torch.packed_linear import pack
+    from bilora.inference.torch.cpu_tuning import pack_linear_layers
 
     if not torch.cuda.is_available():
         keep_freed_memory()
     loaded = base.load(training=False)
-    return replace(loaded, mode=f"{loaded.mode} packed for oneDNN") if pack(loaded.model) else loaded
+    return replace(loaded, mode=f"{loaded.mode} packed for oneDNN") if pack_linear_layers(loaded.model) else loaded

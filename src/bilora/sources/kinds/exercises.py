@@ -12,10 +12,10 @@ from bilora.kinds import SourceSettings
 from bilora.protocols import Progress, no_progress
 from bilora.records import Row
 from bilora.rows import Forms
-from bilora.sources import SourceKind
 from bilora.sources.exercises.compositions import TIERS, Tier
 from bilora.sources.exercises.generate import generate_exercises
 from bilora.sources.exercises.programs import CODE_STYLES, Style
+from bilora.sources.source import SourceKind
 
 
 class ExercisesSettings(SourceSettings):

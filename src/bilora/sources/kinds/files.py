@@ -17,10 +17,10 @@ from bilora.kinds import SourceSettings
 from bilora.protocols import Progress, no_progress
 from bilora.records import Drop, Row, Split
 from bilora.rows import Forms, excerpt, word
-from bilora.sources import SourceKind
 from bilora.sources.formats import entries
 from bilora.sources.json_entries import Entry
 from bilora.sources.labelling import Columns, RowPlace, kept, labelled, read_columns
+from bilora.sources.source import SourceKind
 
 TASK_NUMBER = re.compile(r"(?:mbpp/)?(\d{1,9})", re.I)
 

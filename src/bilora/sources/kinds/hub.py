@@ -15,14 +15,14 @@ from bilora.kinds import SourceSettings
 from bilora.protocols import Progress, no_progress
 from bilora.records import Row
 from bilora.rows import Forms
-from bilora.sources import SourceKind
 from bilora.sources.labelling import Columns, RowPlace, kept, labelled, read_columns
+from bilora.sources.source import SourceKind
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-class HubSettings(SourceSettings):
+class HubDatasetSettings(SourceSettings):
     """A dataset of the hub; its splits are kept as official. Without a pinned `revision` it is refused when fetched."""
 
     kind: Literal["hub"]
@@ -40,7 +40,7 @@ class HubDataset:
     Only the columns that `forms` read are kept, and the labels; without forms all that JSON can hold.
     """
 
-    def __init__(self, settings: HubSettings, forms: Forms = ()) -> None:
+    def __init__(self, settings: HubDatasetSettings, forms: Forms = ()) -> None:
         self._settings, self._forms = settings, forms
 
     def rows(self, *, progress: Progress = no_progress) -> Iterator[Row]:
@@ -99,9 +99,9 @@ class HubDataset:
             raise BadData(wanted.id, f"{str(error).splitlines()[0]}") from None
 
 
-def _build(settings: HubSettings, *, seed: int, forms: Forms, root: Path) -> HubDataset:
+def _build(settings: HubDatasetSettings, *, seed: int, forms: Forms, root: Path) -> HubDataset:
     """Return what fetches the dataset."""
     return HubDataset(settings, forms)
 
 
-SOURCE = SourceKind(HubSettings, _build)
+SOURCE = SourceKind(HubDatasetSettings, _build)

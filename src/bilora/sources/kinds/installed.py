@@ -16,8 +16,8 @@ from bilora.kinds import SourceSettings
 from bilora.protocols import Progress, no_progress
 from bilora.records import Row, Split
 from bilora.rows import Forms
-from bilora.sources import SourceKind
 from bilora.sources.packages import Module, is_generated, package_modules, read_module
+from bilora.sources.source import SourceKind
 from bilora.storage import sha256_bytes
 
 

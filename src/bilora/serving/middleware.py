@@ -1,4 +1,4 @@
-"""What every request passes before it is looked at: an id, the key, and a limit on its size."""
+"""What is checked of every request before the app sees it: its key and its size; and the id of every reply."""
 
 from __future__ import annotations
 
@@ -8,51 +8,51 @@ import json
 import re
 import secrets
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bilora.serving.replies import ApiError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-GUARDED = "/v1/"
-"""What wants the key; /health and /metrics tell nothing of what was asked."""
-GIVEN_ID = re.compile(r"[\w.-]{1,128}", re.ASCII)
+_PROTECTED = "/v1/"
+"""Paths that need the key; /health and /metrics hold no text of questions or answers."""
+_REQUEST_ID = re.compile(r"[\w.-]{1,128}", re.ASCII)
 
-Replied = Callable[[str, int], None]
-"""Told the path and the status of each reply."""
+OnReply = Callable[[str, int], None]
+"""Called with the path and the status of each reply."""
 
 
-class Door:
-    """An ASGI layer around the app. The key is compared in constant time and kept only as its hash."""
+class AuthMiddleware:
+    """An ASGI layer around the app. The key is compared in constant time and stored only as its hash."""
 
     def __init__(
-        self, app: ASGIApp, *, key: str | None, max_body: int, paths: frozenset[str], replied: Replied
+        self, app: ASGIApp, *, key: str | None, max_body: int, paths: frozenset[str], on_reply: OnReply
     ) -> None:
         self._app = app
         self._key = hashlib.sha256(key.encode()).digest() if key else None
         self._max_body = max_body
         self._paths = paths
-        self._replied = replied
+        self._on_reply = on_reply
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer it here."""
+        """Pass a request on to the app, or answer it with an error."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         given = headers.get(b"x-request-id", "")
-        identity = given if GIVEN_ID.fullmatch(given) else secrets.token_hex(16)
+        identity = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
         path = scope["path"] if scope["path"] in self._paths else "other"
 
         async def reply(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message["headers"], (b"x-request-id", identity.encode())]}
-                self._replied(path, message["status"])
+                self._on_reply(path, message["status"])
             await send(message)
 
         try:
-            if scope["path"].startswith(GUARDED):
+            if scope["path"].startswith(_PROTECTED):
                 self._check_key(headers.get(b"authorization", ""))
             body = await self._body(headers, receive)
         except ApiError as error:
@@ -68,12 +68,14 @@ class Door:
         offered = hashlib.sha256(key.strip().encode("latin-1")).digest()
         if not hmac.compare_digest(offered, self._key) or scheme.lower() != "bearer":
             raise ApiError(
-                401, "The key is missing or wrong. Send it as `Authorization: Bearer KEY`.", "invalid_api_key",
+                401,
+                "The key is missing or wrong. Send it as `Authorization: Bearer KEY`.",
+                "invalid_api_key",
                 headers={"WWW-Authenticate": "Bearer"},
-            )  # fmt: skip
+            )
 
     async def _body(self, headers: dict[bytes, str], receive: Receive) -> bytes | None:
-        """Read the whole body; None if the client left while it was read."""
+        """Read the whole body; None if the client disconnected before its end."""
         too_large = ApiError(413, f"A request has at most {self._max_body:,} bytes here.", "request_too_large")
         length = headers.get(b"content-length", "")
         if length.isdigit() and int(length) > self._max_body:
@@ -91,13 +93,13 @@ class Door:
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """Give the body in one message, then what else comes from the client: that it has gone."""
-    given: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+    """Return a receive function that delivers the body in one message, then the client's later messages."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def again() -> Any:
-        return given.pop() if given else await receive()
+    async def replay() -> Message:
+        return messages.pop() if messages else await receive()
 
-    return again
+    return replay
 
 
 async def _refuse(error: ApiError, send: Send) -> None:

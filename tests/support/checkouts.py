@@ -1,10 +1,9 @@
-"""A copy of the checkout to run commands in."""
+"""Copies of the checkout on the smoke profile, and commands that run in them."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
@@ -12,17 +11,18 @@ from typing import Any
 
 import yaml
 
+from bilora.tracking.checkout import copy_checkout
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
 
 UNWANTED = ("_TOKEN", "_API_KEY", "PYTHONDONTWRITEBYTECODE")
-"""Secrets, and what would have every command compile its libraries anew."""
+"""Secrets, and the variable that makes every command compile its libraries again."""
 
 Shell = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def environment_of(folder: Path) -> dict[str, str]:
-    """The environment of commands in a checkout: its own sources first, and no secrets."""
+    """Return the environment of commands in a checkout: its own sources first, and no secrets."""
     return {
         **{key: value for key, value in os.environ.items() if not key.endswith(UNWANTED)},
         "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]]),
@@ -50,12 +50,10 @@ def shell_in(folder: Path) -> Shell:
     return run
 
 
-def copied_checkout(folder: Path) -> Path:
-    """Copy the checkout into `folder` with the smoke profile in use."""
-    from smoke import copy_checkout
-
+def smoke_checkout(folder: Path) -> Path:
+    """Copy the checkout into `folder`, with the smoke profile as params.yaml."""
     folder.mkdir(parents=True, exist_ok=True)
-    copy_checkout(folder)
+    copy_checkout(ROOT, folder)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""What data-process and data-split report: how many rows came in and out, and what each rule refused."""
+"""The reports of data-process and data-split, as these stages write them and report.html shows them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,14 @@ class DroppedRule(Record):
     examples: tuple[DropExample, ...]
 
 
+class StageReport(Record):
+    """What every stage reports: how many rows it read and kept, and what each rule refused."""
+
+    rows_in: int
+    rows_out: int
+    rules: tuple[DroppedRule, ...]
+
+
 class ExecutionCounts(Record):
     """How many references were run and passed their own tests, and in which kinds of isolation."""
 
@@ -29,14 +37,11 @@ class ExecutionCounts(Record):
     isolation: tuple[str, ...]
 
 
-class ProcessReport(Record):
+class ProcessReport(StageReport):
     """The report of data-process for one task."""
 
     task: str
-    rows_in: int
-    rows_out: int
     execution: ExecutionCounts
-    rules: tuple[DroppedRule, ...]
 
 
 class PlacedSample(Record):
@@ -73,13 +78,14 @@ class RatingsReport(Record):
     rules: tuple[DroppedRule, ...]
 
 
-class SplitReport(Record):
-    """The report of data-split for one task. `feedback` is None where params ask for no ratings."""
+class SplitReport(StageReport):
+    """The report of data-split for one task.
 
-    rows_in: int
-    rows_out: int
+    `dealt` counts samples by split before repeats were dropped and splits cut to their counts; `feedback` is None
+    where params want no ratings.
+    """
+
     dealt: dict[str, int]
     pairs: tuple[RepeatedPair, ...]
-    rules: tuple[DroppedRule, ...]
     splits: dict[str, SplitCounts]
     feedback: RatingsReport | None = None

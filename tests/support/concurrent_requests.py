@@ -1,4 +1,4 @@
-"""Many who ask one engine at once, and how many of them are answered by another version than they asked."""
+"""Concurrent requests to one engine, and a count of the answers that are not their adapter version's."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from bilora.inference.engine import BatchedEngine
 from bilora.records import Completion
 from bilora.requests import Chunk, Submission
 from bilora.storage import adapter_sha256
-from support.cast import Cast, ask, prompts
+from support.sample_adapters import SampleAdapters, chat_request, prompts
 
 SYSTEMS = ("base", "codegen", "docstring")
 
 
-def answered(
+def stream_answer(
     engine: BatchedEngine[Any], system: str, text: str, *, stop_after: int | None = None
 ) -> tuple[str, list[int]] | None:
-    """Return the sha256 that answered and the tokens, streamed; None if it was cancelled after some pieces."""
+    """Stream one answer; return the adapter's sha256 and the token ids, or None if it was cancelled."""
     told: SimpleQueue[Any] = SimpleQueue()
-    [job] = engine.prepare([Submission(system, ask(text), told.put)])
+    [job] = engine.prepare([Submission(system, chat_request(text), told.put)])
     engine.submit([job])
     pieces: list[str] = []
     while True:
         outcome = told.get(timeout=60)
         if isinstance(outcome, Completion):
             assert "".join(pieces) == outcome.text
-            assert outcome.text == engine._tokenizer.decode(job.new, skip_special_tokens=True)
-            return job.sha256, job.new
+            assert outcome.text == engine._tokenizer.decode(job.output_ids, skip_special_tokens=True)
+            return job.sha256, job.output_ids
         assert isinstance(outcome, Chunk), outcome
         pieces.append(outcome.text)
         if stop_after is not None and len(pieces) > stop_after:
@@ -37,19 +37,23 @@ def answered(
             return None
 
 
-def differing(
-    engine: BatchedEngine[Any], cast: Cast, asked: list[tuple[str, str]], *, reload_at: int | None = None
+def count_wrong_answers(
+    engine: BatchedEngine[Any],
+    sample_adapters: SampleAdapters,
+    asked: list[tuple[str, str]],
+    *,
+    reload_at: int | None = None,
 ) -> int:
-    """Ask everything from eight threads at once, with cancels; return how many answers are not their version's own."""
-    versions = {adapter_sha256(folder): name for name, folder in cast.folders.items()} | {"": "base"}
+    """Send all requests from eight threads, some cancelled; return how many answers are not their version's."""
+    versions = {adapter_sha256(folder): name for name, folder in sample_adapters.folders.items()} | {"": "base"}
 
     def one(place: int) -> tuple[str, str, list[int]]:
         system, text = asked[place]
         if place == reload_at:
-            engine.load_adapter("codegen", cast.folders["codegen2"])
+            engine.load_adapter("codegen", sample_adapters.folders["codegen2"])
         if place % 7 == 0:
-            answered(engine, system, text, stop_after=place % 3)
-        found = answered(engine, system, text)
+            stream_answer(engine, system, text, stop_after=place % 3)
+        found = stream_answer(engine, system, text)
         assert found is not None
         return versions[found[0]], text, found[1]
 
@@ -58,11 +62,11 @@ def differing(
     assert all(version.startswith(system) for (system, _), (version, _, _) in zip(asked, made, strict=True))
     if reload_at is not None:
         assert {version for version, _, _ in made} == {*SYSTEMS, "codegen2"}
-    return sum(not cast.would_say(version, text, new) for version, text, new in made)
+    return sum(not sample_adapters.is_answer(version, text, new) for version, text, new in made)
 
 
-def shuffled(count: int) -> list[tuple[str, str]]:
-    """So many prompts, each to every system, in random order."""
+def shuffled_requests(count: int) -> list[tuple[str, str]]:
+    """Return `count` prompts for every system, in random order."""
     asked = [(system, text) for system in SYSTEMS for text in prompts(count)]
     random.Random(1).shuffle(asked)
     return asked

@@ -1,4 +1,4 @@
-"""Adapters with weights of their own, made without training."""
+"""Adapters with random weights, written without training."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from bilora.params import Adapter
 from bilora.training.adapter import attach, save
 
 
-def made_adapter(folder: Path, base: Base, targets: list[str], *, seed: int, rank: int = 4) -> Path:
-    """Write an adapter whose B is random, so that it answers unlike the base and unlike other seeds."""
+def write_random_adapter(folder: Path, base: Base, targets: list[str], *, seed: int, rank: int = 4) -> Path:
+    """Write an adapter whose B is random, so that its answers differ from the base's and from other seeds'."""
     model = attach(
         base.load(training=False).model,
         Adapter(rank=rank, alpha=16 * rank, dropout=0.0, target_modules=targets),

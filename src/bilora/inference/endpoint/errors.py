@@ -1,4 +1,4 @@
-"""Say in one phrase why an endpoint gave no answer, and what to do about it."""
+"""Why an endpoint gave no answer, and what to do about it, in one phrase."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
-from bilora.inference.endpoint.request_parameters import error_message
+from bilora.inference.endpoint.parameters import error_message
 from bilora.outside import Endpoint
 from bilora.redaction import one_line
 
-MODELS_SHOWN = 8
-MODEL_IS_GONE = re.compile(
+_MAX_MODELS = 8
+_MODEL_IS_GONE = re.compile(
     r"(?:no such|unknown|invalid) model"
     r"|\bmodel\b.{0,120}(?:not (?:be )?found|not exist|unknown|decommission|deprecat|retired|not available)",
     re.I,
@@ -40,10 +40,10 @@ def status_reason(
     """Describe an error reply.
 
     Args:
-        key: hidden wherever the server repeats it.
+        key: redacted wherever the server repeats it.
         document: the error reply's content.
-        model: the one that was asked for; empty if none was.
-        offered: asks for the models that the server has; called only where the model is the cause.
+        model: the requested model; empty if there is none.
+        offered: returns the models that the server has; called only if the model is the cause.
         refused: names of the parameters that the reply refuses.
     """
     words = one_line(error_message(document), key=key or "")
@@ -61,13 +61,13 @@ def offered_models(models: Sequence[str], key: str | None) -> str:
     """List a server's models, bounded in number and length, without the key."""
     if not models:
         return "it lists no models"
-    shown = ", ".join(one_line(name, key=key or "", limit=80) for name in models[:MODELS_SHOWN])
-    more = len(models) - MODELS_SHOWN
+    shown = ", ".join(one_line(name, key=key or "", limit=80) for name in models[:_MAX_MODELS])
+    more = len(models) - _MAX_MODELS
     return f"it offers {shown}" + (f" and {more} more" if more > 0 else "")
 
 
 def _cause(endpoint: Endpoint, key: str | None, status: int) -> str:
-    """Say what a status means, and what to look at."""
+    """Return what a status means, and what to check."""
     if status in (401, 403) and key is None:
         return "the server wants a key; name its environment variable in key_env"
     if status == 401:
@@ -93,7 +93,7 @@ def _model_is_gone(status: int, document: object) -> bool:
     named = (
         param == "model" or str(code).startswith("model_") or re.search(r"\b(?:models?|deployments?)\b", words, re.I)
     )
-    return bool(named and (status in (404, 410) or str(code).startswith("model_") or MODEL_IS_GONE.search(words)))
+    return bool(named and (status in (404, 410) or str(code).startswith("model_") or _MODEL_IS_GONE.search(words)))
 
 
 def _address(endpoint: Endpoint) -> str:

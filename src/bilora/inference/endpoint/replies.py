@@ -1,4 +1,4 @@
-"""Read what a server of the chat completions API replies, in any of the forms that are in use."""
+"""Read the replies of chat completions servers, in any of the forms in use."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import json
 import re
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 Finish = Literal["stop", "length", "error"]
 
-AT_THE_LIMIT = re.compile(r"length|max\w*token|limit|context_window|truncat|incomplete")
-WITHHELD = re.compile(r"filter|safety|recitation|blocklist|prohibited|spii")
-BROKEN_OFF = re.compile(r"error|abort|cancel|fail|time_?out|insufficient")
+_AT_THE_LIMIT = re.compile(r"length|max\w*token|limit|context_window|truncat|incomplete")
+_WITHHELD = re.compile(r"filter|safety|recitation|blocklist|prohibited|spii")
+_BROKEN_OFF = re.compile(r"error|abort|cancel|fail|time_?out|insufficient")
 ONLY_REASONING = "only reasoning came, no answer"
-MAX_DEPTH = 100
-"""Levels of objects and lists in a reply; a deeper one is read by nobody."""
-MAX_TOKENS = 2**53
+_MAX_DEPTH = 100
+"""Levels of objects and lists in a reply; deeper ones are refused."""
+_MAX_TOKENS = 2**53
 
 
 class UnusableReply(Exception):
@@ -28,8 +28,8 @@ class UnusableReply(Exception):
 
 
 @dataclass
-class Reply:
-    """One answer as it comes in. Token counts are None where the server gives none."""
+class ChatReply:
+    """One answer, complete or still streaming. Token counts are None where the server gives none."""
 
     pieces: list[str] = field(default_factory=list)
     finish_reason: str = ""
@@ -47,22 +47,22 @@ class Reply:
     def outcome(self) -> tuple[Finish, str]:
         """Return how the answer ended, and why there is none.
 
-        An ending that nobody here knows is an ending all the same: the text before it counts.
+        An unknown finish reason counts as an ordinary end, with the text before it.
         """
         ending = self.finish_reason.lower()
-        if WITHHELD.search(ending):
+        if _WITHHELD.search(ending):
             return "error", f"the server withheld the answer ({self.finish_reason})"
-        if BROKEN_OFF.search(ending):
+        if _BROKEN_OFF.search(ending):
             return "error", f"the server broke off the answer ({self.finish_reason})"
-        finish: Finish = "length" if AT_THE_LIMIT.search(ending) else "stop"
+        finish: Finish = "length" if _AT_THE_LIMIT.search(ending) else "stop"
         if self.text.strip() or not (self.reasoned or self.called_a_tool):
             return finish, ""
         if self.called_a_tool:
             return "error", "the model called a tool and gave no answer"
         return ("length" if finish == "length" else "error"), ONLY_REASONING
 
-    def add(self, choice: Any, part: Literal["message", "delta"]) -> str:
-        """Take up a choice of a whole reply or of a chunk; return the text that it added."""
+    def add(self, choice: object, part: Literal["message", "delta"]) -> str:
+        """Add a choice of a whole reply or of a chunk; return the text that is new."""
         if not isinstance(choice, dict):
             raise UnusableReply("a choice of the reply is not an object")
         if isinstance(ending := choice.get("finish_reason"), str) and ending:
@@ -84,13 +84,13 @@ class Reply:
             self.pieces.append(text)
         return text
 
-    def count(self, usage: Any) -> None:
-        """Take up the token counts, if they are counts."""
+    def count(self, usage: object) -> None:
+        """Store the token counts, if they are valid."""
         if isinstance(usage, dict):
             self.prompt_tokens = _count(usage.get("prompt_tokens"), self.prompt_tokens)
             self.output_tokens = _count(usage.get("completion_tokens"), self.output_tokens)
 
-    def _text(self, content: Any) -> str:
+    def _text(self, content: object) -> str:
         """Return the text of a content: a text, parts of text, or nothing. Parts of other kinds are left out."""
         if content is None:
             return ""
@@ -106,7 +106,7 @@ class Reply:
         return content["text"] if isinstance(content.get("text"), str) else ""
 
 
-def read_reply(body: bytes, content_type: str) -> Reply:
+def read_reply(body: bytes, content_type: str) -> ChatReply:
     """Read a whole reply; one that is streamed unasked is read to its end.
 
     Raises:
@@ -118,23 +118,23 @@ def read_reply(body: bytes, content_type: str) -> Reply:
             try:
                 next(events)
             except StopIteration as end:
-                streamed: Reply = end.value
+                streamed: ChatReply = end.value
                 return streamed
     document = _document(body, content_type)
     choices = document.get("choices")
     if not isinstance(choices, list) or not choices:
         raise UnusableReply("the reply has no choices", document)
-    reply = Reply()
+    reply = ChatReply()
     reply.add(next(filter(_is_first, choices), choices[0]), "message")
     reply.count(document.get("usage"))
     return reply
 
 
-def read_stream(chunks: Iterable[bytes], content_type: str) -> Generator[str, None, Reply]:
+def read_stream(chunks: Iterable[bytes], content_type: str) -> Generator[str, None, ChatReply]:
     """Yield the text of server-sent events as it comes; the generator's value is the whole reply.
 
-    The first piece is empty and comes with the first event, so that who waits for it learns of an error
-    in its place. A server that does not stream sends a whole reply, which is read as one piece.
+    The first piece is empty and comes with the first event, so that the caller gets an error in its place
+    before any text. A server that does not stream sends a whole reply, which is read as one piece.
 
     Raises:
         UnusableReply: it holds no answer, or an error object.
@@ -144,7 +144,7 @@ def read_stream(chunks: Iterable[bytes], content_type: str) -> Generator[str, No
         yield ""
         yield reply.text
         return reply
-    reply, events, failing, answered = Reply(), 0, False, False
+    reply, events, failing, answered = ChatReply(), 0, False, False
     other: list[bytes] = []
     for line in _lines(chunks):
         if line.startswith(b"event:"):
@@ -193,7 +193,7 @@ def read_document(body: bytes, content_type: str) -> object:
         return text
 
 
-def _document(body: bytes, content_type: str) -> dict[str, Any]:
+def _document(body: bytes, content_type: str) -> dict[str, object]:
     text = body.decode("utf-8", "replace").strip().removeprefix("\ufeff")
     if not text:
         raise UnusableReply("the reply is empty")
@@ -211,14 +211,14 @@ def _document(body: bytes, content_type: str) -> dict[str, Any]:
 
 
 def _loaded(text: str) -> object:
-    """Read JSON, also with line ends inside of its texts.
+    """Read JSON, also with line ends inside its strings.
 
     Raises:
-        ValueError, RecursionError: it is none, or is nested too deeply.
+        ValueError, RecursionError: it is not JSON, or nested too deeply.
     """
     document: object = json.loads(text, strict=False)
     level = [document]
-    for _ in range(MAX_DEPTH):
+    for _ in range(_MAX_DEPTH):
         inner = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
         level = [value for values in inner for value in values]
         if not level:
@@ -227,7 +227,7 @@ def _loaded(text: str) -> object:
 
 
 def _is_first(choice: object) -> bool:
-    """Whether a choice is the answer; the others, of a server that sends several, are not."""
+    """Return whether a choice is the answer; a server may send several choices."""
     return isinstance(choice, dict) and choice.get("index") in (0, "0", None)
 
 
@@ -244,8 +244,8 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     yield rest.strip()
 
 
-def _count(given: Any, before: int | None) -> int | None:
-    return given if type(given) is int and 0 <= given < MAX_TOKENS else before
+def _count(given: object, before: int | None) -> int | None:
+    return given if type(given) is int and 0 <= given < _MAX_TOKENS else before
 
 
 def _encodable(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Two adapters and a later version of one, and what each of them says when asked alone."""
+"""Three small adapters of the smoke base, and the reference answers of each."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from bilora.bases.prompt import encode_prompt
 from bilora.bases.special_tokens import stop_ids
 from bilora.records import Message
 from bilora.requests import Request, SamplingParams
-from support.checkout import ROOT
-from support.lora import made_adapter
+from support.checkouts import ROOT
+from support.random_adapters import write_random_adapter
 
 SMOKE = FolderBase.at(ROOT / "models" / "smoke")
 TOKENS = 6
@@ -24,18 +24,18 @@ WORDS = """def return list sum of the a numbers string every in x y if not for s
 
 
 def prompts(count: int) -> list[str]:
-    """Prompts of 1 to 50 words."""
+    """Return prompts of 1 to 50 words."""
     chance = random.Random(6)
     return [" ".join(chance.choices(WORDS, k=chance.randint(1, 50))) for _ in range(count)]
 
 
-def ask(text: str, tokens: int = TOKENS, **extra: Any) -> Request:
-    """A question."""
+def chat_request(text: str, tokens: int = TOKENS, **extra: Any) -> Request:
+    """Return a request whose chat is one user message."""
     return Request(text, (Message(role="user", content=text),), SamplingParams(max_tokens=tokens, **extra))
 
 
-def alone(model: Any, tokenizer: Any, request: Request) -> str:
-    """The greedy answer by one whole forward pass a token: no batch, no cache."""
+def greedy_answer(model: Any, tokenizer: Any, request: Request) -> str:
+    """Return the greedy answer by one full forward pass per token: no batch, no KV cache."""
     ids, stops = encode_prompt(tokenizer, request.messages), stop_ids(tokenizer, model.generation_config)
     new: list[int] = []
     with torch.inference_mode():
@@ -48,8 +48,8 @@ def alone(model: Any, tokenizer: Any, request: Request) -> str:
     return text
 
 
-def follows(model: Any, tokenizer: Any, request: Request, new: list[int]) -> bool:
-    """Whether `new` are the tokens that `alone` makes: each the likeliest after those before it, and no one missing."""
+def is_greedy_answer(model: Any, tokenizer: Any, request: Request, new: list[int]) -> bool:
+    """Return whether `new` is the greedy answer: each token the likeliest one, and the answer complete."""
     ids, stops = encode_prompt(tokenizer, request.messages), stop_ids(tokenizer, model.generation_config)
     with torch.inference_mode():
         likeliest = model(input_ids=torch.tensor([ids + new])).logits[0, len(ids) - 1 : -1].argmax(-1).tolist()
@@ -58,30 +58,31 @@ def follows(model: Any, tokenizer: Any, request: Request, new: list[int]) -> boo
 
 
 def stops_inside(new: list[int], stops: list[int]) -> bool:
-    """Whether an answer went on after its end."""
+    """Return whether an answer continued after a stop token."""
     return any(token in stops for token in new[:-1])
 
 
 @dataclass(frozen=True)
-class Cast:
-    """Where the adapters of the versions lie (`codegen`, `docstring`, `codegen2`; and `base`), and what each says.
+class SampleAdapters:
+    """The adapters' folders by version (`codegen`, `docstring`, `codegen2`), and the reference answers of each.
 
-    `says` gives a version's answer to a text, `would_say` tells whether these tokens are that answer.
+    `answer` returns a version's greedy answer to a text, `is_answer` whether token ids are that answer. `base` is a
+    version too.
     """
 
     folders: dict[str, Path]
-    says: Callable[[str, str], str]
-    would_say: Callable[[str, str, list[int]], bool]
+    answer: Callable[[str, str], str]
+    is_answer: Callable[[str, str, list[int]], bool]
 
 
-def made_cast(folder: Path) -> Cast:
-    """Make the adapters, and the reference: a model of each version with its adapter merged into its weights."""
+def make_sample_adapters(folder: Path) -> SampleAdapters:
+    """Write the adapters; the reference is a model per version with the adapter merged into its weights."""
     from peft import PeftModel
 
     attention, mlp = ["qkv_proj", "o_proj"], ["gate_up_proj", "down_proj"]
     targets = {"codegen": attention, "docstring": mlp, "codegen2": attention}
     folders = {
-        name: made_adapter(folder / name, SMOKE, leaves, seed=seed, rank=4 + seed)
+        name: write_random_adapter(folder / name, SMOKE, leaves, seed=seed, rank=4 + seed)
         for seed, (name, leaves) in enumerate(targets.items())
     }
     tokenizer = SMOKE.load(training=False).tokenizer
@@ -90,12 +91,12 @@ def made_cast(folder: Path) -> Cast:
         models[name] = PeftModel.from_pretrained(SMOKE.load(training=False).model, str(path)).merge_and_unload().eval()
     known: dict[tuple[str, str], str] = {}
 
-    def says(version: str, text: str) -> str:
+    def answer(version: str, text: str) -> str:
         if (version, text) not in known:
-            known[version, text] = alone(models[version], tokenizer, ask(text))
+            known[version, text] = greedy_answer(models[version], tokenizer, chat_request(text))
         return known[version, text]
 
-    def would_say(version: str, text: str, new: list[int]) -> bool:
-        return follows(models[version], tokenizer, ask(text), new)
+    def is_answer(version: str, text: str, new: list[int]) -> bool:
+        return is_greedy_answer(models[version], tokenizer, chat_request(text), new)
 
-    return Cast(folders, says, would_say)
+    return SampleAdapters(folders, answer, is_answer)

@@ -1,4 +1,4 @@
-"""Where the real data lies that some tests read: beside the repository, or nowhere."""
+"""The shared real data that some tests read: in shared/data beside the repository, if at all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 FOLDER = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
-def real_file(name: str) -> Path:
+def shared_file(name: str) -> Path:
     """Return a file of the shared data, or skip the test."""
     path = FOLDER / name
     if not path.is_file():

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.cast import Cast
+from support.sample_adapters import SampleAdapters
 
 from bilora.bases.kinds.hub import HubBase
-from bilora.serving.elsewhere import Bundle, ray_files, vllm_files, vllm_line
+from bilora.serving.launch_files import LaunchSpec, ray_files, vllm_command, vllm_files
 from bilora.storage import write_json
 
 HUB = HubBase(id="owner/base", revision="a" * 40, hub="owner/base")
 
 
-def test_vllm_gets_every_adapter_under_its_own_name(cast: Cast) -> None:
-    words = shlex.split(vllm_line(Bundle(HUB, cast.folders), host="0.0.0.0", port=9))
+def test_vllm_gets_every_adapter_under_its_own_name(sample_adapters: SampleAdapters) -> None:
+    words = shlex.split(vllm_command(LaunchSpec(HUB, sample_adapters.folders), host="0.0.0.0", port=9))
     modules = [json.loads(word) for word in words[words.index("--lora-modules") + 1 :]]
-    assert {one["name"]: one["path"] for one in modules} == {k: str(v) for k, v in cast.folders.items()}
+    assert {one["name"]: one["path"] for one in modules} == {k: str(v) for k, v in sample_adapters.folders.items()}
     assert {one["base_model_name"] for one in modules} == {"base"}
     assert words[:3] == ["vllm", "serve", "owner/base"]
     assert words[words.index("--revision") + 1] == HUB.revision
@@ -32,18 +32,18 @@ def test_vllm_gets_every_adapter_under_its_own_name(cast: Cast) -> None:
 def test_the_rank_setting_holds_the_largest_adapter(tmp_path: Path, rank: int, setting: int) -> None:
     folder = tmp_path
     write_json(folder / "adapter_config.json", {"r": rank})
-    assert Bundle(HUB, {"one": folder}).rank == setting
+    assert LaunchSpec(HUB, {"one": folder}).max_rank == setting
 
 
-def test_without_adapters_there_is_no_lora(cast: Cast) -> None:
-    assert "--enable-lora" not in vllm_files(Bundle(HUB, {}), host="h", port=1)["vllm.sh"]
-    assert "enable_lora" not in ray_files(Bundle(HUB, {}), adapters_at="s3://b/c")["ray.yaml"]
+def test_without_adapters_there_is_no_lora(sample_adapters: SampleAdapters) -> None:
+    assert "--enable-lora" not in vllm_files(LaunchSpec(HUB, {}), host="h", port=1)["vllm.sh"]
+    assert "enable_lora" not in ray_files(LaunchSpec(HUB, {}), adapters_at="s3://b/c")["ray.yaml"]
 
 
-def test_ray_finds_the_adapters_where_they_were_put(cast: Cast) -> None:
-    (application,) = yaml.safe_load(ray_files(Bundle(HUB, cast.folders), adapters_at="s3://b/c")["ray.yaml"])[
-        "applications"
-    ]
+def test_ray_finds_the_adapters_where_they_were_put(sample_adapters: SampleAdapters) -> None:
+    (application,) = yaml.safe_load(
+        ray_files(LaunchSpec(HUB, sample_adapters.folders), adapters_at="s3://b/c")["ray.yaml"]
+    )["applications"]
     (model,) = application["args"]["llm_configs"]
     assert application["import_path"] == "ray.serve.llm:build_openai_app"
     assert model["lora_config"]["dynamic_lora_loading_path"] == "s3://b/c"

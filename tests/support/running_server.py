@@ -1,4 +1,4 @@
-"""The server as it is, on loopback, with OpenAI's own client."""
+"""The real server on loopback, and OpenAI's client for it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import uvicorn
 from openai import OpenAI
 
 from bilora.inference.torch.engine import TorchEngine
-from bilora.serving.app import Served, build
-from support.cast import SMOKE, Cast
+from bilora.serving.app import ServerConfig, create_app
+from support.sample_adapters import SMOKE, SampleAdapters
 
 KEY = "sk-loopback"
 
 
 @dataclass
-class Running:
-    """A server and whatever a test wants of it."""
+class RunningServer:
+    """A running server with its engine."""
 
     url: str
     engine: TorchEngine
@@ -31,7 +31,7 @@ class Running:
         return OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=60)
 
     def idle(self, seconds: float = 20.0) -> bool:
-        """Wait until nothing is answered and nothing waits."""
+        """Wait until no request is active or queued; return whether that happened in time."""
         until = time.monotonic() + seconds
         while self.engine.queue_depth() != (0, 0) and time.monotonic() < until:
             time.sleep(0.005)
@@ -39,26 +39,28 @@ class Running:
 
 
 @contextlib.contextmanager
-def serving(served: Served) -> Iterator[Running]:
+def serving(config: ServerConfig) -> Iterator[RunningServer]:
     """Serve until the end of the block."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(build(served), log_level="error", access_log=False, timeout_graceful_shutdown=20)
-    server = uvicorn.Server(config)
+    server_config = uvicorn.Config(
+        create_app(config), log_level="error", access_log=False, timeout_graceful_shutdown=20
+    )
+    server = uvicorn.Server(server_config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="uvicorn")
     thread.start()
     try:
         while not server.started:
             time.sleep(0.005)
-        assert isinstance(served.engine, TorchEngine)
-        yield Running(f"http://127.0.0.1:{listener.getsockname()[1]}", served.engine, server)
+        assert isinstance(config.engine, TorchEngine)
+        yield RunningServer(f"http://127.0.0.1:{listener.getsockname()[1]}", config.engine, server)
     finally:
         server.should_exit = True
         thread.join(30)
         listener.close()
 
 
-def made_engine(cast: Cast, **options: int) -> TorchEngine:
-    """An engine of the smoke base with both adapters."""
-    folders = {name: cast.folders[name] for name in ("codegen", "docstring")}
+def make_engine(sample_adapters: SampleAdapters, **options: int) -> TorchEngine:
+    """Return an engine of the smoke base with both adapters."""
+    folders = {name: sample_adapters.folders[name] for name in ("codegen", "docstring")}
     return TorchEngine(SMOKE.load(training=False), folders, **{"batch_size": 8, "max_waiting": 64, **options})
