@@ -22,7 +22,7 @@ from bilora.errors import BadData
 from bilora.inference.llamacpp.bindings import LlamaContext, LlamaModel
 from bilora.inference.llamacpp.engine import LlamaEngine
 from bilora.inference.llamacpp.gguf import adapter_gguf, base_gguf, lora_tensors
-from bilora.inference.llamacpp.weights import Weights, read_weights
+from bilora.inference.llamacpp.weights import Weights, open_weights
 from bilora.inference.peft_adapter import read_peft_adapter
 from bilora.inference.torch.engine import TorchEngine
 from bilora.params import Quantization
@@ -70,7 +70,7 @@ def reference(folder: Path, adapter: Path | None) -> Any:
 
 
 def weights_of(folder: Path) -> Weights:
-    return read_weights(folder, "identity", folder.name)
+    return open_weights(folder, "identity", folder.name)
 
 
 def converted(folder: Path, adapter: Path | None, cache: Path) -> LlamaContext:
@@ -202,7 +202,7 @@ def test_the_same_adapter_on_another_base_is_another_file(library: Any, tmp_path
         folder = tiny_base(tmp_path / f"base{heads}", "llama", num_attention_heads=heads, num_key_value_heads=heads)
         adapter = tmp_path / "adapter"
         adapter = adapter if adapter.exists() else adapter_of(folder, tmp_path)
-        weights = read_weights(folder, str(heads), folder.name)
+        weights = open_weights(folder, str(heads), folder.name)
         files.append(adapter_gguf(read_peft_adapter(adapter), adapter, weights, tmp_path, float32=True))
     assert files[0] != files[1] and files[0].read_bytes() != files[1].read_bytes()
 
@@ -250,7 +250,7 @@ def test_an_output_layer_beside_the_embeddings_is_tied_only_if_it_is_the_same(tm
 
 def refusal(folder: Path) -> str:
     with pytest.raises(BadData) as refused:
-        read_weights(folder, "identity", "models/mine")
+        open_weights(folder, "identity", "models/mine")
     return str(refused.value)
 
 

@@ -16,7 +16,7 @@ from bilora.inference.engine import BatchedEngine
 from bilora.inference.llamacpp.amx_check import amx_works
 from bilora.inference.llamacpp.bindings import MAX_SEQUENCES, LlamaContext, LlamaModel, library
 from bilora.inference.llamacpp.gguf import adapter_gguf, base_gguf
-from bilora.inference.llamacpp.weights import read_weights
+from bilora.inference.llamacpp.weights import open_weights
 from bilora.inference.memory import free_memory, need_memory, token_bytes
 from bilora.inference.peft_adapter import misfit, read_peft_adapter
 from bilora.params import Quantization
@@ -129,7 +129,7 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
         import torch
 
         library()
-        weights = read_weights(base.folder(), base.identity, base.id)
+        weights = open_weights(base.folder(), base.identity, base.id)
         float32 = quantization == "f32"
         context = max_context(weights.config)
         size, token = weights.bytes_as(quantization), token_bytes(weights.config, 4 if float32 else 2)

@@ -84,7 +84,7 @@ class Weights:
                     yield name, self.gguf_tensors[name].reorder_rows(opened.get_tensor(name))
 
 
-def read_weights(folder: Path, identity: str, name: str) -> Weights:
+def open_weights(folder: Path, identity: str, name: str) -> Weights:
     """Read the headers of the weights in a base's folder.
 
     Args:
