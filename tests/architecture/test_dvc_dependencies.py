@@ -19,12 +19,15 @@ ENTRIES: dict[str, Sequence[str]] = {
     "data-download": ("bilora.data.download", "bilora.sources", TASK),
     "data-process": ("bilora.data.process", "bilora.sandbox", TASK),
     "data-split": ("bilora.data.split", "bilora.data.ratings", TASK),
-    "train": ("bilora.training", "bilora.bases", "bilora.inference.torch", "bilora.sandbox", TASK),
+    "train": (
+        "bilora.training", "bilora.data.training_rows", "bilora.evaluation.validation", "bilora.bases",
+        "bilora.inference.torch", "bilora.sandbox", TASK,
+    ),
     "evaluate": (
         "bilora.evaluation.run", "bilora.bases", "bilora.inference.torch", "bilora.inference.endpoint",
         "bilora.metrics", "bilora.sandbox", TASK,
     ),
-    "benchmark": ("bilora.evaluation", "bilora.tasks"),
+    "benchmark": ("bilora.evaluation.judging", "bilora.evaluation.report", "bilora.results", "bilora.tasks"),
     "push-adapters": ("bilora.publishing.push", "bilora.publishing.bundle", "bilora.publishing.promote", "bilora.hub"),
 }  # fmt: skip
 """Where each stage's work is done: modules, or packages of which every module counts.
@@ -38,11 +41,15 @@ WITHOUT_EFFECT = {
     "bilora.api_keys": "a key decides whether a server answers, not what",
     "bilora.documents": "reads params.yaml, whose values a stage names under `params`",
     "bilora.errors": "the messages of failures",
+    "bilora.layout": "where the files of a checkout are",
+    "bilora.locks": "one process at a time per folder",
     "bilora.network": "the messages of failed connections",
     "bilora.outside": "the addresses of servers and hubs, which a stage names under `params`",
     "bilora.protocols": "signatures without bodies",
     "bilora.redaction": "hides keys in messages",
     "bilora.system_errors": "the messages of the operating system's refusals",
+    "bilora.tracking.provenance": "what a run record says of machine and commit",
+    "bilora.tracking.runs": "where a run's record and checkpoints are written",
 }
 """Modules that can change no number, each with the reason; they and their imports need no dependency."""
 
@@ -56,6 +63,7 @@ UNUSED: dict[str, tuple[Sequence[str], str]] = {
         ("bilora.metrics", "bilora.requests", "bilora.sandbox"),
         "no model is asked, no answer scored and no program run",
     ),
+    "train": (("bilora.data.drops", "bilora.data.similarity"), "data-split has assigned the ratings already"),
     "benchmark": (("bilora.sandbox",), "no program is run"),
 }
 """Modules and packages that a stage imports, most often through its task, but does not run, and why."""

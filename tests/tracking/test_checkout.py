@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bilora.results import BASELINE_SCHEMA
 from bilora.tracking.checkout import copy_checkout
 
 
@@ -20,7 +21,7 @@ def checkout(tmp_path: Path) -> Path:
         "new.txt": "not committed\n",
         "params.yaml": "seed: 1\n",
         "profiles/smoke.yaml": "seed: 2\n",
-        "benchmarking/baseline.json": '{"schema": 7, "tasks": {"codegen": {}}}',
+        "benchmarking/baseline.json": '{"schema": 3, "tasks": {"codegen": {}}}',
     }
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -34,7 +35,7 @@ def test_a_copy_has_the_smoke_profile_and_nothing_promoted(checkout: Path, tmp_p
     copy_checkout(checkout, copy)
     assert (copy / "params.yaml").read_text(encoding="utf-8") == "seed: 2\n"
     baseline = json.loads((copy / "benchmarking" / "baseline.json").read_text(encoding="utf-8"))
-    assert baseline == {"schema": 7, "tasks": {}}
+    assert baseline == {"schema": BASELINE_SCHEMA, "tasks": {}}
     assert (copy / "new.txt").is_file() and not (copy / "ignored.txt").exists()
 
 
