@@ -63,7 +63,10 @@ UNUSED: dict[str, tuple[Sequence[str], str]] = {
         ("bilora.metrics", "bilora.requests", "bilora.sandbox"),
         "no model is asked, no answer scored and no program run",
     ),
-    "train": (("bilora.data.drops", "bilora.data.similarity"), "data-split has assigned the ratings already"),
+    "train": (
+        ("bilora.data.drops", "bilora.data.similarity", "bilora.data_reports"),
+        "data-split has assigned the ratings already",
+    ),
     "benchmark": (("bilora.sandbox",), "no program is run"),
 }
 """Modules and packages that a stage imports, most often through its task, but does not run, and why."""
