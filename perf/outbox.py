@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from bilora.feedback.compact import compact
@@ -172,10 +173,7 @@ def time_without_kills(folder: Path, writers: int, ratings: int) -> list[float]:
         os.write(said, f"{line}\n".encode())
 
     exporter = fork(lambda: export_forever(path, [folder / f"{writers}.shards"], rest_s=1.0))
-    children = [
-        fork(lambda place=place: time_writes(path, log_line, str(place), ratings // writers))
-        for place in range(writers)
-    ]
+    children = [fork(partial(time_writes, path, log_line, str(place), ratings // writers)) for place in range(writers)]
     for child in children:
         os.waitpid(child, 0)
     os.kill(exporter, signal.SIGKILL)

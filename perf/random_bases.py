@@ -46,7 +46,7 @@ def random_base(shape: str, folder: Path) -> Base:
         pieces.append({"lm_head": (config.vocab_size, config.hidden_size)})
     pieces += [layer(config, number) for number in range(config.num_hidden_layers)]
     folder.mkdir(parents=True, exist_ok=True)
-    places = {}
+    places: dict[str, str] = {}
     for number, piece in enumerate(pieces, start=1):
         name = f"model-{number:05d}-of-{len(pieces):05d}.safetensors"
         tensors = {f"{key}.weight": weight(size) for key, size in piece.items()}

@@ -55,7 +55,7 @@ if __name__ == "__main__":
         passed = sum(status == "pass" for status in pool.map(check, rows))
     print(json.dumps([len(rows) / (time.perf_counter() - began), passed]))
 """
-SWAPS: dict[type, type] = {
+SWAPS: dict[type[ast.AST], type[ast.AST]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Lt: ast.LtE, ast.LtE: ast.Lt,
     ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.And: ast.Or, ast.Or: ast.And,
 }  # fmt: skip
@@ -68,7 +68,7 @@ class Mutation(ast.NodeTransformer):
         self.left = place
 
     def visit(self, node: ast.AST) -> ast.AST:
-        changed = super().visit(node)
+        changed: ast.AST = super().visit(node)
         if type(changed) in SWAPS:
             self.left -= 1
             return SWAPS[type(changed)]() if self.left == -1 else changed

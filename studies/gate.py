@@ -99,7 +99,7 @@ def creep(n: int, seed: int) -> list[float]:
             verdict, entry = judged(world, world.answers(quality - STEP_DOWN), base, incumbents, str(step + 1))
             if verdict.outcome == "pass":
                 quality -= STEP_DOWN
-                best = entry if entry.mean() > incumbents.champion.mean() else incumbents.champion
+                best = max(incumbents.champion, entry, key=lambda one: one.mean() or 0.0)
                 incumbents = Incumbents(current=entry, champion=best)
         lost.append(INCUMBENT - quality)
     return lost

@@ -34,6 +34,7 @@ from bilora.pretraining.shards import held_out_texts, pack_documents
 from bilora.pretraining.speed import flops_per_token
 from bilora.pretraining.tokenizer import train_tokenizer
 from bilora.pretraining.train import bits_per_byte, new_model, pretrain
+from bilora.records import Split
 from bilora.sources.exercises.generate import generate_exercises
 from bilora.sources.packages import package_modules
 
@@ -103,7 +104,8 @@ def leaked_exercises(recipe: Pretraining, documents: Sequence[Document]) -> str:
     marks = ' #"'  # around a comment or a docstring
     names = recipe.corpus.exercise_names
     unseen: dict[str, list[set[str]]] = defaultdict(list)
-    for tier, split in itertools.product(recipe.corpus.exercises, ("validation", "test")):
+    held_out: tuple[Split, ...] = ("validation", "test")
+    for tier, split in itertools.product(recipe.corpus.exercises, held_out):
         for row in itertools.islice(generate_exercises(tier, None, SEED, only=split, names=names), UNSEEN):
             unseen[row.text.strip(marks)].append(set(row.code.splitlines()))
     read = 0

@@ -333,7 +333,7 @@ def serving_hub() -> Iterator[Hub]:
     def fault(method: str, path: str, bearer: str | None) -> Fault | None:
         with hub.lock:
             hub.requests.append(f"{method} {path}")
-            hub.bearers.update({bearer} - {None})
+            hub.bearers.update({bearer} if bearer is not None else ())
             return hub.fault(len(hub.requests), hub.requests[-1])
 
     def answer(method: str, path: str, bearer: str | None, body: bytes) -> Reply:

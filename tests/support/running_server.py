@@ -60,7 +60,7 @@ def serving(config: ServerConfig) -> Iterator[RunningServer]:
         listener.close()
 
 
-def make_engine(sample_adapters: SampleAdapters, **options: int) -> TorchEngine:
+def make_engine(sample_adapters: SampleAdapters, *, batch_size: int = 8, max_waiting: int = 64) -> TorchEngine:
     """Return an engine of the smoke base with both adapters."""
     folders = {name: sample_adapters.folders[name] for name in ("codegen", "docstring")}
-    return TorchEngine(SMOKE.load(training=False), folders, **{"batch_size": 8, "max_waiting": 64, **options})
+    return TorchEngine(SMOKE.load(training=False), folders, batch_size=batch_size, max_waiting=max_waiting)
