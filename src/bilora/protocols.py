@@ -39,10 +39,10 @@ class Engine(Protocol):
 
 
 class Streamer(Protocol):
-    """Answers one request piece by piece."""
+    """Streams the answer to one request."""
 
     def stream(self, system: str, request: Request) -> Generator[str, None, Completion]:
-        """Yield text as it is made; the generator's value is the whole answer. Closing it stops the work."""
+        """Yield text as it is generated; the generator's value is the whole answer. Closing it stops the work."""
         ...
 
 
@@ -64,7 +64,7 @@ class Job(Protocol):
         ...
 
     def cancel(self) -> None:
-        """End it at the next token; its listener is told nothing more. May be called at any time and often."""
+        """End it at the next token; no further event is sent. May be called at any time, and repeatedly."""
         ...
 
 
@@ -93,9 +93,9 @@ class BatchEngine(Protocol):
         ...
 
     def prepare(self, submissions: Sequence[Submission], *, streamed: bool) -> Sequence[Job]:
-        """Read the prompts and bind all of them to the versions of one moment; an unknown system is an error.
+        """Encode the prompts and bind them to the adapter versions of one moment; an unknown system is an error.
 
-        Only if `streamed` are pieces told; else the whole answer alone is.
+        Chunks are sent only if `streamed`; the completion always is.
         """
         ...
 
@@ -108,7 +108,7 @@ class Sandbox(Protocol):
     """Runs model-written code away from everything that matters."""
 
     def run_many(self, programs: Iterable[Program], *, progress: Progress = no_progress) -> Iterator[Outcome]:
-        """Yield one outcome a program, in order; our own failure is `infrastructure`, never a fail."""
+        """Yield one outcome per program, in order; our own failure is `infrastructure`, never a fail."""
         ...
 
 
@@ -129,7 +129,7 @@ class Referees:
 
 
 class Metric(Protocol):
-    """Scores answers. One look at an answer may yield several numbers."""
+    """Scores answers, each by one number or several."""
 
     @property
     def scales(self) -> Mapping[str, Scale]:
@@ -163,7 +163,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Published:
-    """Where a bundle lies, pinned to just this version, and whether anything had to change for it."""
+    """Where a bundle was published, pinned to this version, and whether that changed anything."""
 
     location: str
     changed: bool
@@ -185,5 +185,5 @@ class Hub(Protocol):
         ...
 
     def read(self, version: str) -> dict[str, bytes]:
-        """Return the files of a version, as they lie there."""
+        """Return the files of a version (name → bytes)."""
         ...

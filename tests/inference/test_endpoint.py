@@ -68,7 +68,17 @@ def test_the_settings_and_the_key_are_sent(server: Server) -> None:
     assert server.headers[0]["authorization"] == f"Bearer {KEY}"
 
 
-@pytest.mark.parametrize(("name", "value"), [("frequency_penalty", 0.5), ("min_tokens", 3), ("ignore_eos", True)])
+OPTIONAL = {
+    "top_p": 0.5,
+    "frequency_penalty": 0.5,
+    "presence_penalty": 0.5,
+    "stop": ["\n"],
+    "min_tokens": 3,
+    "ignore_eos": True,
+}
+
+
+@pytest.mark.parametrize(("name", "value"), OPTIONAL.items())
 def test_what_not_every_server_knows_is_sent_where_it_is_set(server: Server, name: str, value: object) -> None:
     with engine(server) as remote:
         remote.generate("remote", requests(**{name: value}))
@@ -76,8 +86,8 @@ def test_what_not_every_server_knows_is_sent_where_it_is_set(server: Server, nam
     assert [body.get(name) for body in server.bodies] == [value, None]
 
 
-@pytest.mark.parametrize(("name", "value"), [("min_tokens", 3), ("ignore_eos", True)])
-def test_a_length_that_the_server_refuses_is_left_out_with_a_remark(server: Server, name: str, value: object) -> None:
+@pytest.mark.parametrize(("name", "value"), OPTIONAL.items())
+def test_a_refused_parameter_is_left_out_with_a_remark(server: Server, name: str, value: object) -> None:
     def respond(asked: dict[str, Any], number: int) -> Reply:
         if name in asked:
             return 400, {}, {"error": {"message": f"Unrecognized request argument supplied: {name}"}}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from support.sample_adapters import chat_request, prompts
 
-from bilora.inference.sampling import apply_penalties
+from bilora.inference.sampling import apply_penalties, mask_tokens
 from bilora.inference.torch.engine import TorchEngine
 from bilora.requests import SamplingParams
 
@@ -39,3 +39,10 @@ def test_a_penalised_row_repeats_less_and_its_neighbours_are_what_they_were(mixe
         return sum(max(Counter(text.split()).values(), default=0) for text in answers)
 
     assert repeated([one.text for one in made[1::2]]) < repeated([one.text for one in made[::2]])
+
+
+def test_an_end_token_without_a_logit_masks_nothing() -> None:
+    logits = torch.zeros(2, 4)
+    masked = mask_tokens(logits, [1], [2, 4, 9, -1])
+    assert masked.isinf().nonzero().tolist() == [[1, 2]]
+    assert not logits.isinf().any()

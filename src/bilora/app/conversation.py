@@ -1,4 +1,4 @@
-"""The questions and answers of one page, kept across Streamlit's reruns."""
+"""The questions and answers of one page, stored across Streamlit's reruns."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class UserQuestion:
 
 
 def question_problem(typed: str) -> str:
-    """Return why a text cannot be asked; empty if it can."""
+    """Return why a text is no valid question; empty if it is one."""
     if not typed.strip():
         return "Type something first, or take the example."
     if len(typed) > MAX_QUESTION_CHARS:
@@ -113,7 +113,7 @@ def escape_markdown(text: str) -> str:
 
 
 def stream_answer(engine: Streamer, task: Task, question: UserQuestion, answer: Answer) -> Generator[str, None, None]:
-    """Yield the answer's whole text so far after every piece, and store it in `answer`."""
+    """Yield the answer's whole text so far after every chunk, and store it in `answer`."""
     generation = question.generation
     request = Request(answer.id, task.messages(question.prompt), generation.sampling())
     stream = engine.stream(answer.system, request)

@@ -80,7 +80,7 @@ def draw_page(
 
 
 def draw_error(error: BiloraError) -> None:
-    """Draw the sentence that says why no question can be asked now."""
+    """Draw an error in place of the form."""
     st.error(escape_markdown(str(error)))
 
 

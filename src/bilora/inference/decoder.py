@@ -49,7 +49,7 @@ class SequenceState(Generic[AdapterT]):
     cancelled: bool = False
     completed: bool = False
     output_ids: list[int] = field(default_factory=list)
-    pieces: list[str] = field(default_factory=list)
+    text_parts: list[str] = field(default_factory=list)
     finish: Literal["stop", "length"] | None = None
     first_token_s: float | None = None
     compute_s: float = 0.0
@@ -140,7 +140,7 @@ class Decoder:
         return Completion(
             sample_id=sequence.request.sample_id,
             system=sequence.system,
-            text="".join(sequence.pieces)
+            text="".join(sequence.text_parts)
             if sequence.detokenizer
             else self._tokenizer.decode(text_ids, skip_special_tokens=True),
             prompt_tokens=sequence.prompt_tokens,
@@ -165,10 +165,10 @@ class Decoder:
             sequence.finish = "stop"
         tokens: tuple[Token, ...] = ()
         if sequence.sampling.logprobs is not None and not ended:
-            own, top = token_logprobs(logits, token, sequence.sampling.logprobs)
-            likeliest = tuple((self._token_text(other), logprob) for other, logprob in top)
-            tokens = (Token(self._token_text(token), own, likeliest),)
-        sequence.pieces.append(text)
+            logprob, top = token_logprobs(logits, token, sequence.sampling.logprobs)
+            likeliest = tuple((self._token_text(other), its_logprob) for other, its_logprob in top)
+            tokens = (Token(self._token_text(token), logprob, likeliest),)
+        sequence.text_parts.append(text)
         if sequence.streamed and (text or tokens):
             sequence.on_event(Chunk(text, tokens))
 

@@ -15,8 +15,8 @@ _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 class IncrementalDetokenizer:
     """Decodes tokens as they come, and cuts the text before the first stop string.
 
-    The pieces joined are the decoded answer. Held back are the bytes of an incomplete character, and text that may
-    turn out to be the beginning of a stop string.
+    Joined, the returned texts are the decoded answer. The bytes of an incomplete character are held back, and text
+    that may be the beginning of a stop string.
     """
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = (), *, min_tokens: int = 0) -> None:

@@ -118,8 +118,8 @@ class BatchedEngine(Generic[AdapterT]):
                 raise UnknownModel(system, tuple(self.models()))
             text = request.messages if request.text is None else request.text
             prompt_ids = encoded[text] = encoded.get(text) or self._encode(request)
-            room = max(1, self._context - len(prompt_ids))
-            sampling = replace(request.sampling, max_tokens=min(request.sampling.max_tokens, room))
+            remaining = max(1, self._context - len(prompt_ids))
+            sampling = replace(request.sampling, max_tokens=min(request.sampling.max_tokens, remaining))
             request = replace(request, sampling=sampling)
             sequences.append(
                 SequenceState(system, adapters.get(system), request, prompt_ids, submission.on_event, streamed)
@@ -140,8 +140,8 @@ class BatchedEngine(Generic[AdapterT]):
         """Queue all of these jobs, or none.
 
         Raises:
-            BadData: a prompt leaves no room for an answer in the context.
-            Busy: the queue has no room for them.
+            BadData: a prompt fills the whole context.
+            Busy: the queue is full.
         """
         sequences = cast("Sequence[SequenceState[AdapterT]]", jobs)
         for sequence in sequences:
@@ -185,7 +185,7 @@ class BatchedEngine(Generic[AdapterT]):
         return [completions[index] for index in range(len(jobs))]
 
     def stream(self, system: str, request: Request) -> Generator[str, None, Completion]:
-        """Yield an answer's text as it is made; the generator's value is the whole answer.
+        """Yield an answer's text as it is generated; the generator's value is the whole answer.
 
         Closing the generator ends the sequence at the next token.
         """

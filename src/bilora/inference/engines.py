@@ -16,7 +16,7 @@ from bilora.requests import Request
 
 
 class LocalEngine(Engine, Streamer, BatchEngine, Protocol):
-    """An engine of this process: answers in one go, streamed, or for a server."""
+    """An engine in this process: for whole answers, for streams and for a server."""
 
     def generate_mixed(
         self, requests: Sequence[tuple[str, Request]], *, progress: Progress = no_progress
@@ -31,11 +31,11 @@ class LocalEngine(Engine, Streamer, BatchEngine, Protocol):
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How an engine runs, whichever it is.
+    """Options of every local engine.
 
-    `batch_size`: how many sequences it answers at a time. `max_waiting`: how many more may wait, None for no limit.
-    `quantization`: of the base, for engines that quantise it. `cache`: the folder of files that an engine converts base
-    and adapters to; `progress_bars` show the conversion.
+    `batch_size`: how many sequences run at a time. `max_waiting`: how many more may wait, None for no limit.
+    `quantization`: of the base, for engines that quantise it. `cache`: the folder of converted files, for engines that
+    convert base and adapters; `progress_bars` show the conversion.
     """
 
     batch_size: int

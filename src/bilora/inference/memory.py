@@ -1,4 +1,4 @@
-"""How much memory and disk is free, checked before work begins, and memory that the process keeps once it has it."""
+"""Checks of free memory and disk before work begins, and the setting that keeps freed memory in the process."""
 
 from __future__ import annotations
 

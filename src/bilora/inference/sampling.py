@@ -49,12 +49,16 @@ def apply_penalties(logits: torch.Tensor, rows: Sequence[tuple[SamplingParams, S
 
 
 def mask_tokens(logits: torch.Tensor, rows: Sequence[int], tokens: Iterable[int]) -> torch.Tensor:
-    """Return logits in which the `rows` with these indices can choose none of `tokens`; `logits` is not modified."""
+    """Return logits in which the `rows` with these indices can choose none of `tokens`; `logits` is not modified.
+
+    A tokenizer may have tokens for which the model has no logit.
+    """
     import torch
 
     if rows:
         logits = logits.clone()
-        logits[torch.tensor(rows)[:, None], torch.tensor(sorted(tokens), dtype=torch.long)] = -torch.inf
+        columns = [token for token in tokens if 0 <= token < logits.shape[-1]]
+        logits[torch.tensor(rows)[:, None], torch.tensor(columns, dtype=torch.long)] = -torch.inf
     return logits
 
 

@@ -26,7 +26,7 @@ class Batch(Protocol[AdapterT]):
     max_sequences: int
     sequences: list[SequenceState[AdapterT]]
     separate_pools: bool
-    """Whether each adapter has a KV cache of its own, so that other sequences may overtake one that waits for room."""
+    """Whether each adapter has a KV cache of its own, so that other sequences may overtake one that waits for space."""
 
     def fits(self, sequence: SequenceState[AdapterT], joining: Sequence[SequenceState[AdapterT]]) -> bool:
         """Return whether it fits into the KV cache beside the running sequences and `joining`; alone it always does."""
@@ -77,8 +77,8 @@ class Scheduler(Generic[AdapterT]):
         """Queue all of the sequences, or none.
 
         Raises:
-            Busy: batch and queue have no room for them now.
-            BadData: they never have.
+            Busy: batch and queue are too full for them now.
+            BadData: there are more than batch and queue hold.
         """
         with self._lock:
             self._drop_cancelled()

@@ -181,13 +181,13 @@ async def _unless_disconnected(request: Request, work: Awaitable[list[list[Chunk
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
-    doing, leaving = asyncio.ensure_future(work), asyncio.ensure_future(disconnected())
+    answering, disconnecting = asyncio.ensure_future(work), asyncio.ensure_future(disconnected())
     try:
-        await asyncio.wait((doing, leaving), return_when=asyncio.FIRST_COMPLETED)
-        return doing.result() if doing.done() else None
+        await asyncio.wait((answering, disconnecting), return_when=asyncio.FIRST_COMPLETED)
+        return answering.result() if answering.done() else None
     finally:
-        leaving.cancel()
-        doing.cancel()
+        disconnecting.cancel()
+        answering.cancel()
 
 
 async def _events(

@@ -17,12 +17,12 @@ class ServerMetrics:
         registry = self._registry = CollectorRegistry()
         self._engine = engine
         self._replies = Counter("bilora_replies", "HTTP replies", ["path", "status"], registry=registry)
-        self._tokens = Counter("bilora_tokens", "Tokens read and made", ["model", "kind"], registry=registry)
-        self._first_token = self._seconds("bilora_first_token_seconds", "From asking to the first token")
-        self._answer = self._seconds("bilora_answer_seconds", "From asking to the end of the answer")
-        broken = "Streams that the model failed at, after their status was sent"
+        self._tokens = Counter("bilora_tokens", "Tokens of prompts and answers", ["model", "kind"], registry=registry)
+        self._first_token = self._seconds("bilora_first_token_seconds", "From the request to the first token")
+        self._answer = self._seconds("bilora_answer_seconds", "From the request to the end of the answer")
+        broken = "Streams that failed after their status was sent"
         self._broken = Counter("bilora_streams_broken", broken, ["model"], registry=registry)
-        self._reloads = Counter("bilora_reloads", "Adapter versions taken up", registry=registry)
+        self._reloads = Counter("bilora_reloads", "Adapter versions loaded while the server runs", registry=registry)
         running = Gauge("bilora_running", "Requests that are being answered", registry=registry)
         running.set_function(lambda: engine.queue_depth()[0])
         waiting = Gauge("bilora_waiting", "Requests in the queue", registry=registry)

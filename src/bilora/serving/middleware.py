@@ -1,4 +1,4 @@
-"""What is checked of every request before the app sees it: its key and its size; and the id of every reply."""
+"""Checks of a request's key and size before the app sees it, and an id for every reply."""
 
 from __future__ import annotations
 

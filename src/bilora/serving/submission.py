@@ -17,7 +17,7 @@ from bilora.serving.replies import ApiError
 RETRY_AFTER_S = 1
 
 AnswerEvent = tuple[int, Chunk | Completion | Exception]
-"""The index of an answer, and what the engine says about it."""
+"""The index of an answer, and one of its events."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class PendingAnswers:
             self.cancel()
 
     def cancel(self) -> None:
-        """End the answers that nobody waits for; finished ones do not change."""
+        """Cancel the answers that are not finished."""
         for job in self.jobs:
             job.cancel()
 
@@ -69,7 +69,7 @@ async def submit(
     """Queue the requests; `streamed` asks for chunks, not only for whole answers.
 
     Raises:
-        ApiError: 404 for an unknown model, 400 for more tokens than there can be, 429 if the queue is full.
+        ApiError: 404 for an unknown model, 400 for more tokens than fit, 429 if the queue is full.
     """
     loop, queue = asyncio.get_running_loop(), asyncio.Queue[AnswerEvent]()
 
@@ -104,15 +104,15 @@ async def submit(
 
 def _max_tokens(job: Job, sampling: SamplingParams, context: int, limits: TokenLimits) -> int:
     """Return how long an answer may become; `max_tokens` is 0 where the request names no number."""
-    room = context - job.prompt_tokens
-    if room < max(sampling.max_tokens, 1):
+    remaining = context - job.prompt_tokens
+    if remaining < max(sampling.max_tokens, 1):
         raise ApiError(
             400,
             f"Prompt and answer have at most {context} tokens together; the prompt has {job.prompt_tokens}, "
             f"and {sampling.max_tokens or 'at least one'} more were asked for. Shorten the prompt or ask for fewer.",
             "context_length_exceeded",
         )
-    bounds = [room, *(limit for limit in (limits.most, limits.default) if limit is not None)]
+    bounds = [remaining, *(limit for limit in (limits.most, limits.default) if limit is not None)]
     tokens = sampling.max_tokens or min(bounds)
     if sampling.min_tokens > tokens:
         raise ApiError(

@@ -49,7 +49,7 @@ class TextPart(_StrictModel):
 
 
 class ChatMessage(_StrictModel):
-    """One turn."""
+    """One message of a chat."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: _Text | Annotated[list[TextPart], Field(min_length=1, max_length=1000)]

@@ -100,21 +100,21 @@ class ChatClient:
         Raises:
             RequestFailed: no answer came.
         """
-        refused_here, refused_alike = frozenset[tuple[str, str]](), frozenset[tuple[str, str]]()
+        refused_here, refused_always = frozenset[tuple[str, str]](), frozenset[tuple[str, str]]()
         for attempt in range(1, _MAX_ATTEMPTS + 1):
             adapted = adapt(wanted, self._refused.known | refused_here)
             try:
                 result = send(adapted)
             except RequestFailed as fault:
-                found = find_refusals(fault.status, fault.document, adapted.parameters)
-                refused_here |= found
-                if holds_for_others(found, fault.document):
-                    refused_alike |= found
+                refusals = find_refusals(fault.status, fault.document, adapted.parameters)
+                refused_here |= refusals
+                if holds_for_others(refusals, fault.document):
+                    refused_always |= refusals
                 again = adapt(wanted, self._refused.known | refused_here)
                 if attempt == _MAX_ATTEMPTS or again.parameters == adapted.parameters:
                     raise
                 continue
-            self._refused.learn(refused_alike)
+            self._refused.learn(refused_always)
             self._remarks = adapted.remarks
             return result
         raise AssertionError("the last attempt returns or raises")
@@ -146,10 +146,10 @@ class ChatClient:
         try:
             yield
         except UnusableReply as fault:
-            words = one_line(error_message(fault.document), key=self._key or "")
-            said = f' (the server says: "{words}")' if words else ""
+            message = one_line(error_message(fault.document), key=self._key or "")
+            quoted = f' (the server says: "{message}")' if message else ""
             status = None if fault.document is None else 200
-            raise RequestFailed(f"{fault}{said}", status=status, document=fault.document) from None
+            raise RequestFailed(f"{fault}{quoted}", status=status, document=fault.document) from None
         except APIStatusError as error:
             content = error.response.content if error.response.is_closed else b""
             document = read_document(content, error.response.headers.get("content-type", ""))
@@ -165,8 +165,8 @@ class ChatClient:
             )
             raise RequestFailed(reason, status=error.status_code, document=document) from None
         except (APIConnectionError, httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL, ssl.SSLError) as error:
-            way = " (by way of the environment's proxy)" if uses_proxy(self._endpoint.base_url) else ""
-            raise RequestFailed(f"{connection_fault(error) or 'the connection failed'}{way}") from None
+            proxy = " (by way of the environment's proxy)" if uses_proxy(self._endpoint.base_url) else ""
+            raise RequestFailed(f"{connection_fault(error) or 'the connection failed'}{proxy}") from None
         except UnicodeEncodeError:
             raise RequestFailed("the question holds half of a surrogate pair, which cannot be sent") from None
         except (OpenAIError, ValueError, TypeError):
@@ -227,10 +227,10 @@ class ChatClient:
                 default_headers=no_account,
             )
         except (OpenAIError, httpx2.InvalidURL, ImportError, OSError, ValueError) as error:
-            words = one_line((isinstance(error, OSError) and error.strerror) or str(error), key=self._key or "")
+            message = one_line((isinstance(error, OSError) and error.strerror) or str(error), key=self._key or "")
             raise RequestFailed(
                 "no connection can be set up; look at base_url and at the environment's proxy and certificate "
-                f"variables ({words})"
+                f"variables ({message})"
             ) from None
 
 

@@ -29,7 +29,7 @@ class EndpointEngine:
 
     Implements `protocols.Engine`. A parameter that the server refuses is left out or replaced (`ChatClient`). A
     request that still fails after `retries` repetitions (which wait as long as Retry-After says) is a completion with
-    finish `error`, no text and the reason. The key is sent to the endpoint and shown nowhere.
+    finish `error`, no text and the reason. The key is sent to the endpoint only and never printed.
 
     Answers are cached in `cache`, one file per question and sent parameters, so that none is paid for twice and an
     interrupted evaluation resumes; failures are not cached. Once `budget_tokens` are spent, further requests fail; an
@@ -76,7 +76,7 @@ class EndpointEngine:
         return [future.result() for future in futures]
 
     def chat(self, messages: Sequence[Message], *, schema: Mapping[str, object], seed: int) -> str:
-        """Ask once at temperature 0 for a reply in a strict JSON schema (what `metrics.judged.Chat` wants).
+        """Return one reply at temperature 0 in a strict JSON schema; implements `metrics.judged.Chat`.
 
         Raises:
             Unreachable: no usable reply came.
@@ -127,11 +127,11 @@ class EndpointEngine:
                     reply = yield from events
             except RequestFailed as error:
                 raise self._unreachable(error) from None
-        made = self._completion(request, system, reply, sent, time.perf_counter() - began)
-        return made.model_copy(update={"text": reply.text})  # keep what was yielded, however it ended
+        completion = self._completion(request, system, reply, sent, time.perf_counter() - began)
+        return completion.model_copy(update={"text": reply.text})  # keep what was yielded, however it ended
 
     def models(self) -> tuple[str, ...]:
-        """Ids of the models that the endpoint offers now, sorted.
+        """Return the ids of the models that the endpoint offers now, sorted.
 
         Raises:
             Unreachable: it did not answer.
@@ -168,10 +168,10 @@ class EndpointEngine:
             reply, latency_s = self._client.send(adapted)
             with self._lock:
                 self._spent += _cost(adapted.parameters, reply)
-            made = self._completion(request, self._endpoint.name, reply, adapted, latency_s)
-            if cached is not None and made.finish != "error":
-                write_json(cached, made.model_dump(mode="json"))
-            return made
+            completion = self._completion(request, self._endpoint.name, reply, adapted, latency_s)
+            if cached is not None and completion.finish != "error":
+                write_json(cached, completion.model_dump(mode="json"))
+            return completion
 
         try:
             return self._client.send_adapted(_chat_parameters(self._endpoint.model, request), answer)
@@ -224,7 +224,10 @@ def _chat_parameters(model: str, request: Request) -> dict[str, object]:
     """Return a request's parameters; those that not every server knows are sent only if they are set."""
     sampling = request.sampling
     optional = {
+        "top_p": sampling.top_p if sampling.top_p < 1.0 else None,
         "frequency_penalty": sampling.frequency_penalty,
+        "presence_penalty": sampling.presence_penalty,
+        "stop": list(sampling.stop),
         "min_tokens": sampling.min_tokens,
         "ignore_eos": sampling.ignore_eos,
     }

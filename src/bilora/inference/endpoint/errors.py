@@ -46,15 +46,15 @@ def status_reason(
         offered: returns the models that the server has; called only if the model is the cause.
         refused: names of the parameters that the reply refuses.
     """
-    words = one_line(error_message(document), key=key or "")
-    said = f' (the server says: "{words}")' if words else ""
+    message = one_line(error_message(document), key=key or "")
+    quoted = f' (the server says: "{message}")' if message else ""
     if model and _model_is_gone(status, document):
         cause = f"the server has no model {model!r}; {offered_models(offered(), key)}"
     elif refused:
         cause = f"the server refuses {', '.join(refused)}"
     else:
         cause = _cause(endpoint, key, status)
-    return f"HTTP {status}: {cause}{said}"
+    return f"HTTP {status}: {cause}{quoted}"
 
 
 def offered_models(models: Sequence[str], key: str | None) -> str:
@@ -89,11 +89,11 @@ def _model_is_gone(status: int, document: object) -> bool:
     error = document.get("error") if isinstance(document, dict) else None
     fields = {**document, **error} if isinstance(document, dict) and isinstance(error, dict) else document
     code, param = (fields.get("code"), fields.get("param")) if isinstance(fields, dict) else (None, None)
-    words = error_message(document)
+    message = error_message(document)
     named = (
-        param == "model" or str(code).startswith("model_") or re.search(r"\b(?:models?|deployments?)\b", words, re.I)
+        param == "model" or str(code).startswith("model_") or re.search(r"\b(?:models?|deployments?)\b", message, re.I)
     )
-    return bool(named and (status in (404, 410) or str(code).startswith("model_") or _MODEL_IS_GONE.search(words)))
+    return bool(named and (status in (404, 410) or str(code).startswith("model_") or _MODEL_IS_GONE.search(message)))
 
 
 def _address(endpoint: Endpoint) -> str:

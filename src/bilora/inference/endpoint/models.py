@@ -1,4 +1,4 @@
-"""Whether endpoints have the models that they are to answer with."""
+"""Checks that endpoints offer the models that they are configured with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bilora.outside import Endpoint
 
 
 def missing_models(endpoints: Sequence[Endpoint], keys: Mapping[str, str]) -> dict[str, str]:
-    """Ask endpoints for their models; return by name what to say of those that list models, but not theirs."""
+    """Return a sentence, by the endpoint's name, per endpoint that lists models but not its configured one."""
     missing = {}
     for endpoint in endpoints:
         with EndpointEngine(endpoint, endpoint_key(endpoint.key_env, keys)) as engine:

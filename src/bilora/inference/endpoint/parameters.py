@@ -119,14 +119,15 @@ def find_refusals(status: int | None, document: object, sent: Mapping[str, objec
     """
     if status not in _REFUSING:
         return frozenset()
-    words = error_message(document)
+    message = error_message(document)
     places = _places(document)
-    if _messages(sent)[0]["role"] == "system" and _NO_SYSTEM.search(words) and set(places) & set(sent) <= {"messages"}:
+    has_system, other_places = _messages(sent)[0]["role"] == "system", set(places) & set(sent) - {"messages"}
+    if has_system and _NO_SYSTEM.search(message) and not other_places:
         return frozenset({(SYSTEM_ROLE, "")})
     if set(places) & set(_NEVER_DROPPED):
         return frozenset()
     names = [name for name in dict.fromkeys(places) if name in sent]
-    names = names or _named(_OFFER.sub(" ", words), sent)[:1] or _named(words, sent)[:1]
+    names = names or _named(_OFFER.sub(" ", message), sent)[:1] or _named(message, sent)[:1]
     return frozenset(_refusal(name, sent[name]) for name in names)
 
 
@@ -148,8 +149,8 @@ def error_message(document: object) -> str:
     place = named.get("loc") or [named.get("field")]
     prefix = f"{place[-1]}: " if isinstance(place, list) and isinstance(place[-1], str | int) else ""
     for name in ("error", "message", "msg", "detail", "errors", "title", "fault", "faultstring", "reason"):
-        if words := error_message(named.get(name)):
-            return prefix + words
+        if message := error_message(named.get(name)):
+            return prefix + message
     lists = ((name, value[0]) for name, value in document.items() if isinstance(value, list) and value)
     return "; ".join(f"{name}: {value}" for name, value in lists if isinstance(value, str))  # a field's faults
 
@@ -174,13 +175,13 @@ def _places(document: object) -> list[str]:
     return places
 
 
-def _named(words: str, sent: Mapping[str, object]) -> list[str]:
+def _named(message: str, sent: Mapping[str, object]) -> list[str]:
     """Return the sent parameters that a message names, in the order of their first mention."""
     found = []
     for name in sent:
         if name not in _NEVER_DROPPED:
             spelling = _SPELLINGS.get(name) or name.replace("_", "[ _-]?")
-            if match := re.search(rf"(?<!\w)(?:{spelling})(?!\w)", words, re.I):
+            if match := re.search(rf"(?<!\w)(?:{spelling})(?!\w)", message, re.I):
                 found.append((match.start(), name))
     return [name for _, name in sorted(found)]
 

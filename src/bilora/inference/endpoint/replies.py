@@ -31,7 +31,7 @@ class UnusableReply(Exception):
 class ChatReply:
     """One answer, complete or still streaming. Token counts are None where the server gives none."""
 
-    pieces: list[str] = field(default_factory=list)
+    text_parts: list[str] = field(default_factory=list)
     finish_reason: str = ""
     prompt_tokens: int | None = None
     output_tokens: int | None = None
@@ -42,7 +42,7 @@ class ChatReply:
     @property
     def text(self) -> str:
         """The answer; what the model said in refusing, if it said nothing else."""
-        return "".join(self.pieces) or self.refusal
+        return "".join(self.text_parts) or self.refusal
 
     def outcome(self) -> tuple[Finish, str]:
         """Return how the answer ended, and why there is none.
@@ -67,21 +67,21 @@ class ChatReply:
             raise UnusableReply("a choice of the reply is not an object")
         if isinstance(ending := choice.get("finish_reason"), str) and ending:
             self.finish_reason = ending[:80]
-        said = choice.get(part)
-        if said is None and part == "message" and "text" not in choice:
+        message = choice.get(part)
+        if message is None and part == "message" and "text" not in choice:
             raise UnusableReply("the reply's choice has no message")
-        if not isinstance(said, dict):
-            said = {"content": choice.get("text") if said is None else said}
+        if not isinstance(message, dict):
+            message = {"content": choice.get("text") if message is None else message}
         for name in ("reasoning_content", "reasoning", "thinking"):
-            self.reasoned |= bool(said.get(name))
-        self.called_a_tool |= bool(said.get("tool_calls") or said.get("function_call"))
-        if isinstance(refusal := said.get("refusal"), str):
+            self.reasoned |= bool(message.get(name))
+        self.called_a_tool |= bool(message.get("tool_calls") or message.get("function_call"))
+        if isinstance(refusal := message.get("refusal"), str):
             self.refusal += _encodable(refusal)
-        text = _encodable(self._text(said.get("content")))
-        if text and part == "message" and text == "".join(self.pieces):
+        text = _encodable(self._text(message.get("content")))
+        if text and part == "message" and text == "".join(self.text_parts):
             return ""  # a stream's last event repeats the whole answer
         if text:
-            self.pieces.append(text)
+            self.text_parts.append(text)
         return text
 
     def count(self, usage: object) -> None:
@@ -133,8 +133,8 @@ def read_reply(body: bytes, content_type: str) -> ChatReply:
 def read_stream(chunks: Iterable[bytes], content_type: str) -> Generator[str, None, ChatReply]:
     """Yield the text of server-sent events as it comes; the generator's value is the whole reply.
 
-    The first piece is empty and comes with the first event, so that the caller gets an error in its place
-    before any text. A server that does not stream sends a whole reply, which is read as one piece.
+    The first text is empty and comes with the first event, so that an error in its place is raised before any text is
+    yielded. A server that does not stream sends a whole reply, which is yielded as one text.
 
     Raises:
         UnusableReply: it holds no answer, or an error object.
@@ -177,7 +177,7 @@ def read_stream(chunks: Iterable[bytes], content_type: str) -> Generator[str, No
         _document(b"\n".join(other), content_type)
     if not answered:
         raise UnusableReply("the stream holds no answer")
-    if not reply.pieces and reply.refusal:
+    if not reply.text_parts and reply.refusal:
         yield reply.refusal
     return reply
 

@@ -19,13 +19,13 @@ from bilora.storage import read_json, sha256_json, write_json
 TRIAL = "import sys; from bilora.inference.llamacpp.amx_check import run_trial; run_trial(sys.argv[1])"
 """The program that runs in the trial process."""
 _TRIAL_TOKENS = 64
-"""A pass of so many tokens takes the products of a prompt, a pass of one those of an answer."""
+"""A pass of this many tokens computes the matrix products of a prefill, a pass of one token those of decoding."""
 
 
 def amx_works(path: Path, progress_bars: ProgressBars) -> bool:
     """Return whether the model in the GGUF file `path` can be multiplied from weights repacked for this CPU.
 
-    Each build of the library is tried once, shown by `progress_bars`; the outcome is stored beside the file.
+    Each build of the library is tried once; `progress_bars` show the trial, and its outcome is stored beside the file.
     """
     llama = library()
     if b"AMX_INT8 = 1" not in llama.llama_print_system_info():

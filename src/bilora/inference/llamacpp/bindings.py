@@ -50,7 +50,7 @@ def library() -> ModuleType:
 
 @dataclass
 class _Log:
-    """The library has one log per process: its last error, and who counts the tensors that it reports."""
+    """The library has one log per process: its last error, and the callback that counts the tensors it reports."""
 
     error: str = ""
     tensor_progress: Progress | None = None
@@ -85,7 +85,7 @@ class LlamaModel:
 
         Args:
             max_sequences: how many sequences one context may hold.
-            kv_capacity: how many tokens, of all its sequences together, one context has room for.
+            kv_capacity: how many tokens one context holds, of all its sequences together.
             kv_float32: keep keys and values in 32 bit instead of 16.
             repack: repack the weights for this CPU, where the library can.
 

@@ -54,7 +54,7 @@ class LlamaBatch:
         self.sequences: list[SequenceState[LlamaAdapter]] = []
 
     def fits(self, sequence: SequenceState[LlamaAdapter], joining: Sequence[SequenceState[LlamaAdapter]]) -> bool:
-        """Return whether its context has room for it to its end, beside that adapter's other sequences."""
+        """Return whether it fits to its end into its context, beside that adapter's other sequences."""
         others = [one for one in (*self.sequences, *joining) if one.adapter is sequence.adapter]
         return sum(one.max_total_tokens for one in (*others, sequence)) <= self._kv_capacity
 
@@ -117,7 +117,7 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
         """Convert what is not converted yet, and load every adapter (task name → PEFT folder) beside the base.
 
         Args:
-            batch_size: how many sequences are answered at a time; fewer while memory has no room for their tokens.
+            batch_size: how many sequences are answered at a time; fewer while memory is too small for their tokens.
             max_waiting: how many more may wait; None for no limit.
             cache: folder of the converted files; it may be deleted at any time.
             progress_bars: show the conversion.

@@ -1,6 +1,6 @@
 """Write a base and its adapters as GGUF files, each once, cached under the hash of its content.
 
-What depends on the architecture is `bilora.bases.architectures`' to say.
+What depends on the architecture is in `bilora.bases.architectures`.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Part of the files' names: a converter that writes something else has another number."""
 FTYPES: dict[Quantization, int] = {"f32": 0, "f16": 1, "q8_0": 7, "q4_k_m": 15}
-"""llama.cpp's numbers of what a file's matrices are kept in."""
+"""llama.cpp's file type per quantization."""
 
 
 def base_gguf(weights: Weights, quantization: Quantization, cache: Path, progress_bars: ProgressBars) -> Path:
-    """Return the base as a GGUF file in `cache`, made now if it is not there; it goes through memory tensor by tensor.
+    """Return the base as a GGUF file in `cache`, converting it if it is not there yet, one tensor at a time.
 
     The file has no vocabulary: texts are read and written by the base's own tokenizer.
 
@@ -63,9 +63,9 @@ def base_gguf(weights: Weights, quantization: Quantization, cache: Path, progres
 
 
 def adapter_gguf(adapter: PeftAdapter, folder: Path, weights: Weights, cache: Path, *, float32: bool) -> Path:
-    """Return an adapter as a GGUF file in `cache`, in 32-bit if `float32` and else in 16-bit, made if it is not there.
+    """Return an adapter as a GGUF file in `cache`, converting it if it is not there yet: to 32 bit or to 16 bit.
 
-    Its name has the base's identity too: how the rows of B are ordered depends on the base.
+    The file's name contains the base's identity: the order of B's rows depends on the base.
 
     Raises:
         BadData: it has modules that the base does not, or numbers that 16 bit do not hold.
@@ -88,7 +88,7 @@ def adapter_gguf(adapter: PeftAdapter, folder: Path, weights: Weights, cache: Pa
 
 
 def lora_tensors(adapter: PeftAdapter, folder: Path, weights: Weights, *, float32: bool) -> dict[str, torch.Tensor]:
-    """Return the A and B of each layer by their names in GGUF; B's rows are ordered as those of the base's matrix are.
+    """Return the A and B of each layer by their names in GGUF; B's rows have the order of the base's.
 
     Raises:
         BadData: the adapter has modules that the base does not, or numbers that 16 bit do not hold.

@@ -1,4 +1,4 @@
-"""Read what the safetensors of a base hold, for its GGUF file: headers at first, then one tensor at a time."""
+"""Read the safetensors of a base for its GGUF file: the headers first, then one tensor at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 BITS: dict[Quantization, float] = {"f32": 32.0, "f16": 16.0, "q8_0": 8.5, "q4_k_m": 5.1}
 """Bits per weight, for q4_k_m a little more than bases of one to four billion weights take."""
 SUPERBLOCK = 256
-"""q4_k_m quantizes so many weights of a row together; rows that they do not divide take `ODD_ROW_BITS` per weight."""
+"""q4_k_m quantizes this many weights of a row together; rows of other lengths take `ODD_ROW_BITS` per weight."""
 ODD_ROW_BITS = 7.0
 WIDTHS = {"F32": 4, "F16": 2, "BF16": 2}
 """Bytes per number, by safetensors' name of its kind."""
@@ -29,7 +29,7 @@ WIDTHS = {"F32": 4, "F16": 2, "BF16": 2}
 
 @dataclass(frozen=True)
 class Header:
-    """What a safetensors file says of one tensor: where it is, its shape, and safetensors' name of its numbers."""
+    """One tensor's entry in a safetensors file: the file, the shape, and safetensors' name of its dtype."""
 
     file: Path
     shape: tuple[int, ...]
@@ -127,8 +127,8 @@ def _headers(folder: Path) -> dict[str, Header]:
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 (it is no dictionary)
-                piece = file.get_slice(name)
-                headers[name] = Header(path, tuple(piece.get_shape()), piece.get_dtype())
+                tensor = file.get_slice(name)
+                headers[name] = Header(path, tuple(tensor.get_shape()), tensor.get_dtype())
     return headers
 
 

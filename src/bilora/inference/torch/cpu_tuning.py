@@ -1,4 +1,4 @@
-"""Which way of multiplying is faster on this CPU, found by trying."""
+"""Choice of the faster matrix products on this CPU: plain or packed weights, with or without oneDNN, by timing."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ TRIAL_BYTES = 2**29
 """How large the layers of a trial are together: a single one would be read from a cache."""
 
 _MIN_SPEEDUP = 1.2
-"""The usual way is left only where the other one is faster by this factor."""
+"""The default is replaced only where the alternative is faster by this factor."""
 _TRIALS = 3
 _PROMPT_ROWS, _OUTPUT_ROWS = 64, 32
-"""The length of the prompt and of the answer by which packing is judged."""
+"""The lengths of the prompt and of the answer that are timed."""
 _MAX_TRIED_ROWS = 16
-"""More rows are left to oneDNN without a trial: without it they may take a thousand times as long."""
+"""With more rows oneDNN is used without a trial: without it they may take a thousand times as long."""
 
 
 @contextmanager
@@ -113,7 +113,7 @@ def _best_max_packed_rows(layers: Sequence[Linear]) -> int:
 
 
 def _answer_seconds(layers: Sequence[Linear]) -> float:
-    """Return how long an answer takes: its prompt in one pass, its tokens one by one."""
+    """Return how long an answer takes: its prompt in one pass, then one pass per token."""
     return _pass_seconds(layers, _PROMPT_ROWS) + _OUTPUT_ROWS * _pass_seconds(layers, 1)
 
 
@@ -121,8 +121,8 @@ def _pass_seconds(layers: Sequence[Linear], rows: int) -> float:
     inputs = [torch.ones(rows, layer.in_features, dtype=layers[0].weight.dtype) for layer in layers]
 
     def multiply() -> None:
-        for layer, given in zip(layers, inputs, strict=True):
-            layer(given)
+        for layer, rows_of_ones in zip(layers, inputs, strict=True):
+            layer(rows_of_ones)
 
     return _fastest(multiply)
 

@@ -15,7 +15,7 @@ class KVCache:
     """A cache for transformers' models: row i holds sequence i of the batch, its tokens from column 0 on.
 
     Sequences differ in length; the next token of each goes to the column of its own length, and what is right of it in
-    the same row is masked. Nothing is kept between answers, so no answer is continued from another one's cache.
+    the same row is masked. No answer reuses the cache of another one.
 
     Shapes: keys and values (rows, key heads, columns, head size) per layer; allocated at the first token, freed when
     the last sequence has left.
@@ -79,7 +79,7 @@ class KVCache:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Store the keys and values of a forward pass; return all that its tokens attend to.
 
-        1) Make room for the rows and columns after this pass. 2) Prefill: copy the prompts into the new rows; they
+        1) Grow the cache to the rows and columns after this pass. 2) Prefill: copy the prompts into the new rows; they
         attend to themselves only. 3) Decoding: write one column per row, each at its own length, and return the part
         of the cache that is in use.
         """
@@ -110,7 +110,7 @@ class KVCache:
         return query_length, 0
 
     def _reserve(self, layer: int, like: torch.Tensor, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the layer's keys and values, with room for all sequences and for so many columns.
+        """Return the layer's keys and values, large enough for all sequences and for `columns` columns.
 
         A new allocation has the size that is needed, and in the dimension that was too small some reserve: at most 2.5
         times the size, whatever sequences were there before.

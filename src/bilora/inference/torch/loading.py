@@ -1,4 +1,4 @@
-"""A base in memory to answer from: as it is loaded, and with its linear layers as this CPU multiplies fastest."""
+"""Load a base for inference."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bilora.inference.memory import keep_freed_memory
 
 
 def load_for_inference(base: Base) -> LoadedBase:
-    """Load a base in the precision that is served; 16-bit linear layers are packed where that is faster here.
+    """Load a base in the precision that is served; 16-bit linear layers are packed where that is faster on this CPU.
 
     Raises:
         BadData, Unreachable: as `Base.load` does.
