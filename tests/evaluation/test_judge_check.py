@@ -10,11 +10,15 @@ from support.fakes import FakeJudge, Grade
 
 from bilora.evaluation.judge_check import PLEA, check_judge
 from bilora.metrics.judged import ENDPOINT_FAULT, FAILED, REPLY_FAULT, family
-from bilora.records import Sample, Score
+from bilora.records import Sample
 
 
 def sound(sample: Sample, answer: str, place: int) -> float:
     return 5 if answer == sample.target else 1
+
+
+def ungraded(sample: Sample, answer: str, place: int) -> None:
+    return None
 
 
 @pytest.fixture
@@ -45,28 +49,11 @@ def test_a_judge_that_can_be_had_is_named(samples: list[Sample], grade: Grade, f
     assert found.scored + found.unscored == len(samples)
 
 
-class FailingJudge:
-    """Fails every call for one reason, the endpoint's or the judge's."""
-
-    def __init__(self, fault: str, reason: str) -> None:
-        self.fault, self.reason, self.calls = fault, reason, 0
-
-    def rate(self, sample: Sample, answers: dict[str, str]) -> dict[str, Score]:
-        self.calls += 1
-        return {
-            name: Score(
-                sample_id=sample.id, system=name, metric="judge", value=None,
-                reason=f"{FAILED}{self.reason}", evidence={"fault": self.fault},
-            )
-            for name in answers
-        }  # fmt: skip
-
-
 @pytest.mark.parametrize(("fault", "unreachable", "calls"), [(ENDPOINT_FAULT, True, 6), (REPLY_FAULT, False, 20)])
 def test_the_commonest_reason_is_told_and_a_dead_endpoint_left_alone(
     samples: list[Sample], fault: str, unreachable: bool, calls: int
 ) -> None:
-    judge = FailingJudge(fault, "HTTP 429: too many requests.")
+    judge = FakeJudge(ungraded, f"{FAILED}HTTP 429: too many requests.", {"fault": fault})
     found = check_judge(judge, samples, "m")
     assert (judge.calls, found.unreachable, found.unscored) == (calls, unreachable, 10)
     assert f"most often ({calls} of {calls} calls): HTTP 429: too many requests." in found.told()
@@ -74,22 +61,17 @@ def test_the_commonest_reason_is_told_and_a_dead_endpoint_left_alone(
 
 
 def test_a_judge_that_answers_later_was_reached(samples: list[Sample]) -> None:
-    class Late(FailingJudge):
-        def rate(self, sample: Sample, answers: dict[str, str]) -> dict[str, Score]:
-            failed = super().rate(sample, answers)
-            return failed if self.calls < 6 else FakeJudge(sound).rate(sample, answers)
+    def late(sample: Sample, answer: str, place: int) -> float | None:
+        return None if judge.calls < 6 else sound(sample, answer, place)
 
-    found = check_judge(Late(ENDPOINT_FAULT, "no reply came in time"), samples, "m")
+    judge = FakeJudge(late, f"{FAILED}no reply came in time", {"fault": ENDPOINT_FAULT})
+    found = check_judge(judge, samples, "m")
     assert (found.scored, found.unreachable) == (7, False) and "(5 of 20 calls): no reply" in found.told()
 
 
 def test_how_the_judge_was_asked_is_told(samples: list[Sample]) -> None:
-    class Remarked(FakeJudge):
-        def rate(self, sample: Sample, answers: dict[str, str]) -> dict[str, Score]:
-            remark = {"evidence": {"remark": "without seed"}}
-            return {name: score.model_copy(update=remark) for name, score in super().rate(sample, answers).items()}
-
-    assert check_judge(Remarked(sound), samples, "m").told().endswith("; sound; asked without seed.")
+    judge = FakeJudge(sound, evidence={"remark": "without seed"})
+    assert check_judge(judge, samples, "m").told().endswith("; sound; asked without seed.")
 
 
 def test_one_sample_is_no_check(samples: list[Sample]) -> None:

@@ -3,37 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.fakes import FakeHub
 
 from bilora.errors import NotPromotable, Unreachable
-from bilora.protocols import Published
 from bilora.publishing.local_hub import LocalHub
 from bilora.publishing.push import push
 from bilora.storage import sha256_bytes
-
-
-@dataclass
-class ForgetfulHub:
-    """Takes everything and serves nothing."""
-
-    taken: list[dict[str, bytes]] = field(default_factory=list)
-
-    def digest(self) -> str | None:
-        return None
-
-    def publish(self, files: dict[str, bytes], *, message: str) -> Published:
-        self.taken.append(files)
-        return Published("nowhere", True)
-
-    def versions(self) -> list[str]:
-        return []
-
-    def read(self, version: str) -> dict[str, bytes]:
-        raise AssertionError(version)
 
 
 def test_passing_adapters_are_published(tmp_path: Path, made: Any) -> None:
@@ -63,41 +42,41 @@ def test_one_task_that_did_not_pass_stops_all(made: Any, outcome: str) -> None:
     made.verdicts["docstring"] = made.verdicts["docstring"].model_copy(
         update={"outcome": outcome, "reason": "Because."}
     )
-    hub = ForgetfulHub()
+    hub = FakeHub()
     with pytest.raises(NotPromotable, match=f"docstring: {outcome}; Because"):
         push(hub, made.files, made.verdicts)
-    assert not hub.taken
+    assert not hub.published
 
 
 def test_a_missing_verdict_stops_all(made: Any) -> None:
     del made.verdicts["codegen"]
     with pytest.raises(NotPromotable, match="codegen: no verdict"):
-        push(ForgetfulHub(), made.files, made.verdicts)
+        push(FakeHub(), made.files, made.verdicts)
 
 
 def test_a_verdict_on_other_bytes_stops_all(made: Any, make: Callable[..., Any]) -> None:
     with pytest.raises(NotPromotable, match="about other bytes"):
-        push(ForgetfulHub(), made.files, make(2).verdicts)
+        push(FakeHub(), made.files, make(2).verdicts)
 
 
 def test_another_tasks_verdict_does_not_count(made: Any) -> None:
     swapped = {"codegen": made.verdicts["docstring"], "docstring": made.verdicts["docstring"]}
     with pytest.raises(NotPromotable, match="codegen: the verdict is about other bytes"):
-        push(ForgetfulHub(), made.files, swapped)
+        push(FakeHub(), made.files, swapped)
 
 
 def test_bytes_changed_after_bundling_stop_all(made: Any) -> None:
     files = {**made.files, "codegen/adapter_model.safetensors": b"other"}
     with pytest.raises(NotPromotable, match="about other bytes"):
-        push(ForgetfulHub(), files, made.verdicts)
+        push(FakeHub(), files, made.verdicts)
 
 
 def test_a_judged_adapter_left_out_stops_all(made: Any, rebuild: Callable[..., dict[str, bytes]]) -> None:
     files = rebuild({"codegen": made.folders["codegen"]}, made.verdicts, made.results)
     with pytest.raises(NotPromotable, match=r"docstring: .*not in the bundle"):
-        push(ForgetfulHub(), files, made.verdicts)
+        push(FakeHub(), files, made.verdicts)
 
 
 def test_a_hub_that_does_not_serve_it_is_noticed(made: Any) -> None:
     with pytest.raises(Unreachable, match="does not serve"):
-        push(ForgetfulHub(), made.files, made.verdicts)
+        push(FakeHub(), made.files, made.verdicts)

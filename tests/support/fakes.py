@@ -1,4 +1,4 @@
-"""The shared stand-ins for what is outside: an engine, a sandbox, a judge. They keep what they were given."""
+"""The shared stand-ins for what is outside: an engine, a sandbox, a judge, a hub. They record what they were given."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bilora.protocols import Progress, no_progress
+from bilora.protocols import Progress, Published, no_progress
 from bilora.records import Completion, Outcome, Program, Sample, Score
 from bilora.requests import Request
 
@@ -90,17 +90,51 @@ class FakeSandbox:
             yield next((out for key, out in self.outcomes.items() if key in program.code), passed)
 
 
+@dataclass
 class FakeJudge:
-    """Grades each answer by a function; a sample asked again gets its answers in the other order."""
+    """Grades each answer by a function; a sample asked again gets its answers in the other order.
 
-    def __init__(self, grade: Grade) -> None:
-        self._grade = grade
+    Scores without a value have `reason` and the evidence `failure`; those with one have `evidence`. `calls` counts.
+    """
+
+    grade: Grade
+    reason: str = ""
+    failure: Mapping[str, str] = field(default_factory=dict)
+    evidence: Mapping[str, str] = field(default_factory=dict)
+    calls: int = 0
 
     def rate(self, sample: Sample, answers: dict[str, str]) -> dict[str, Score]:
+        self.calls += 1
         names = sorted(answers, reverse=sample.id.endswith("#again"))
-        scores = {}
-        for place, name in enumerate(names):
-            points = self._grade(sample, answers[name], place)
-            value = None if points is None else (points - 1) / 4
-            scores[name] = Score(sample_id=sample.id, system=name, metric="judge", value=value)
-        return scores
+        return {name: self._score(sample, name, answers[name], place) for place, name in enumerate(names)}
+
+    def _score(self, sample: Sample, system: str, answer: str, place: int) -> Score:
+        points = self.grade(sample, answer, place)
+        return Score(
+            sample_id=sample.id,
+            system=system,
+            metric="judge",
+            value=None if points is None else (points - 1) / 4,
+            reason=self.reason if points is None else "",
+            evidence=dict(self.failure if points is None else self.evidence),
+        )
+
+
+@dataclass
+class FakeHub:
+    """Takes everything and serves nothing. `published` are the files of each call."""
+
+    published: list[dict[str, bytes]] = field(default_factory=list)
+
+    def digest(self) -> str | None:
+        return None
+
+    def publish(self, files: dict[str, bytes], *, message: str) -> Published:
+        self.published.append(files)
+        return Published("nowhere", True)
+
+    def versions(self) -> list[str]:
+        return []
+
+    def read(self, version: str) -> dict[str, bytes]:
+        raise AssertionError(version)
