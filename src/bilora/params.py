@@ -1,6 +1,6 @@
-"""params.yaml as types. Read once, at the door; every room below gets just its slice.
+"""params.yaml as types. It is read once, by the entry point; every package below is given just its section.
 
-Numbers live here, behaviour in code. Unknown keys are faults, and all faults are told at once.
+Numbers are here, behaviour in code. Unknown keys are faults, and all faults are reported at once.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from bilora.documents import Count, Flag, Fraction, Slice, load_yaml, parse_docu
 from bilora.kinds import PHASES, BaseSettings, PhaseSettings, SourceSettings, kind_names, load_kind, settings_of
 from bilora.outside import AnyHub, Endpoint
 from bilora.requests import SamplingParams
-
-PARAMS_FILE = Path("params.yaml")
 
 
 def _no_old_base(entry: object) -> object:
@@ -248,7 +246,7 @@ class Params(Slice):
         return self
 
 
-def read_params(path: Path = PARAMS_FILE, *, known_tasks: list[str] | None = None) -> Params:
+def read_params(path: Path, *, known_tasks: list[str] | None = None) -> Params:
     """Read a params file; `known_tasks`, when given, are the only names allowed under `tasks`.
 
     Raises:
