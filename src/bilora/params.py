@@ -47,10 +47,10 @@ class Processing(Slice):
 
 
 class Splitting(Slice):
-    """data-split: at most so many samples a split; groups without an official split are dealt by hash.
+    """data-split: the most samples per split; groups without an official split are assigned by hash.
 
     `feedback: mix` adds the answers that people edited to the training split. `preference` selects the
-    rated pairs that a phase trains on: thumbs (`kto`), or edits above the answers they mend (`dpo`).
+    rated pairs that a phase trains on: thumbs (`kto`), or edits above the answers they correct (`dpo`).
     """
 
     train: Count
@@ -174,7 +174,7 @@ class PassAtK(Slice):
 class Benchmark(Slice):
     """The gate: how many samples it wants, how the intervals are drawn.
 
-    Reported and never gated: `hidden_tests`, how many test samples are also asked without the test that
+    Reported and never gated: `hidden_tests`, how many test samples are also answered without the test that
     their prompt shows, and `pass_at_k`; both for tasks whose answers are run.
     """
 
@@ -190,7 +190,7 @@ Quantization = Literal["f32", "f16", "q8_0", "q4_k_m"]
 
 
 class Inference(Slice):
-    """Who answers in chat, generate, serve and on the page; what is trained and measured is asked through torch.
+    """Who answers in chat, generate, serve and on the page; training and measuring always use torch.
 
     `quantization` is how llama.cpp keeps the base; torch keeps it in `base.dtype`.
     """
@@ -208,7 +208,7 @@ class Inference(Slice):
 
 
 class Tracking(Slice):
-    """Where runs are told besides the files: names of trainer integrations."""
+    """Where runs are reported besides the files: names of trainer integrations."""
 
     sinks: list[Literal["mlflow", "trackio", "wandb", "dvclive"]] = Field(default_factory=list)
 

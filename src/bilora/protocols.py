@@ -39,7 +39,7 @@ class Engine(Protocol):
 
 
 class Streamer(Protocol):
-    """Answers one request piece by piece."""
+    """Answers one request chunk by chunk."""
 
     def stream(self, system: str, request: Request) -> Generator[str, None, Completion]:
         """Yield text as it is made; the generator's value is the whole answer. Closing it stops the work."""
@@ -64,7 +64,7 @@ class Job(Protocol):
         ...
 
     def cancel(self) -> None:
-        """End it at the next token; its listener is told nothing more. May be called at any time and often."""
+        """End it at the next token; its callback gets no further event. May be called at any time and often."""
         ...
 
 
@@ -95,7 +95,7 @@ class BatchEngine(Protocol):
     def prepare(self, submissions: Sequence[Submission], *, streamed: bool) -> Sequence[Job]:
         """Read the prompts and bind all of them to the versions of one moment; an unknown system is an error.
 
-        Only if `streamed` are pieces told; else the whole answer alone is.
+        Chunks are reported only if `streamed`; else only the whole answer is.
         """
         ...
 
@@ -108,7 +108,7 @@ class Sandbox(Protocol):
     """Runs model-written code away from everything that matters."""
 
     def run_many(self, programs: Iterable[Program], *, progress: Progress = no_progress) -> Iterator[Outcome]:
-        """Yield one outcome a program, in order; our own failure is `infrastructure`, never a fail."""
+        """Yield one outcome per program, in order; our own failure is `infrastructure`, never a fail."""
         ...
 
 
@@ -129,7 +129,7 @@ class Referees:
 
 
 class Metric(Protocol):
-    """Scores answers. One look at an answer may yield several numbers."""
+    """Scores answers. One metric may yield several numbers per answer."""
 
     @property
     def scales(self) -> Mapping[str, Scale]:
@@ -163,7 +163,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Published:
-    """Where a bundle lies, pinned to just this version, and whether anything had to change for it."""
+    """Where a bundle is, pinned to this version, and whether anything had to change for it."""
 
     location: str
     changed: bool
@@ -185,5 +185,5 @@ class Hub(Protocol):
         ...
 
     def read(self, version: str) -> dict[str, bytes]:
-        """Return the files of a version, as they lie there."""
+        """Return the files of a version, unchanged."""
         ...

@@ -25,7 +25,7 @@ def samples(sample: Callable[..., Any]) -> list[Sample]:
 def test_a_sound_judge_passes(samples: list[Sample]) -> None:
     found = check_judge(FakeJudge(sound), samples, "m")
     assert (found.scored, found.gap, found.uplift, found.flips, found.faults) == (10, 4, 0, 0, ())
-    assert found.told() == "m, 10 samples scored, 0 not: gap 4.00 points, plea +0.00, order flips 0%; sound."
+    assert found.sentence() == "m, 10 samples scored, 0 not: gap 4.00 points, plea +0.00, order flips 0%; sound."
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ def test_the_commonest_reason_is_told_and_a_dead_endpoint_left_alone(
     judge = FailingJudge(fault, "HTTP 429: too many requests.")
     found = check_judge(judge, samples, "m")
     assert (judge.calls, found.unreachable, found.unscored) == (calls, unreachable, 10)
-    assert f"most often ({calls} of {calls} calls): HTTP 429: too many requests." in found.told()
-    assert not found.told().endswith("..")
+    assert f"most often ({calls} of {calls} calls): HTTP 429: too many requests." in found.sentence()
+    assert not found.sentence().endswith("..")
 
 
 def test_a_judge_that_answers_later_was_reached(samples: list[Sample]) -> None:
@@ -80,7 +80,7 @@ def test_a_judge_that_answers_later_was_reached(samples: list[Sample]) -> None:
             return failed if self.calls < 6 else FakeJudge(sound).rate(sample, answers)
 
     found = check_judge(Late(ENDPOINT_FAULT, "no reply came in time"), samples, "m")
-    assert (found.scored, found.unreachable) == (7, False) and "(5 of 20 calls): no reply" in found.told()
+    assert (found.scored, found.unreachable) == (7, False) and "(5 of 20 calls): no reply" in found.sentence()
 
 
 def test_how_the_judge_was_asked_is_told(samples: list[Sample]) -> None:
@@ -89,7 +89,7 @@ def test_how_the_judge_was_asked_is_told(samples: list[Sample]) -> None:
             remark = {"evidence": {"remark": "without seed"}}
             return {name: score.model_copy(update=remark) for name, score in super().rate(sample, answers).items()}
 
-    assert check_judge(Remarked(sound), samples, "m").told().endswith("; sound; asked without seed.")
+    assert check_judge(Remarked(sound), samples, "m").sentence().endswith("; sound; asked without seed.")
 
 
 def test_one_sample_is_no_check(samples: list[Sample]) -> None:

@@ -66,7 +66,7 @@ def test_each_data_set_has_its_own_table(results_of: ResultsOf, row: Row, sample
         for section in table(built).sections
     }
     assert labels["Held-out test split, tests hidden"][0] == "Write code · pass@1"
-    assert labels["Held-out test split, several answers a sample"][:2] == ["Write code · pass@1", "Write code · pass@2"]
+    assert labels["Held-out test split, several answers per sample"][:2] == ["Write code · pass@1", "Write code · pass@2"]
 
 
 def test_the_first_token_s_time_is_a_median_of_those_that_were_seen(

@@ -145,5 +145,5 @@ def _rate(question: UserQuestion, answer: Answer, entered: RatingInput) -> str:
     )
     with Outbox(Workspace(Path()).outbox) as outbox:
         outbox.add(rating)
-        stands = outbox.standing(answer.id)
-    return stands.event_id if stands else rating.event_id
+        valid = outbox.standing(answer.id)
+    return valid.event_id if valid else rating.event_id

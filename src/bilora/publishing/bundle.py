@@ -44,16 +44,16 @@ def build_bundle(
     """Gather what is published as POSIX path to bytes; equal input gives equal bytes.
 
     The adapters' files go in untouched, so a verdict bound to them holds for what is published.
-    Training state that lies beside them stays behind.
+    Training state in the same folder is left out.
 
     Args:
         adapters: folder of each task's adapter.
-        verdicts: the gate's word by task; only what stays true of these bytes is written down.
+        verdicts: the gate's verdict by task; only what stays true of these bytes is written down.
         results: for the cards.
         base: what each adapter_config.json must name; if no hub id names it, its files are in the bundle, too.
         licence: of the adapters, as an SPDX id in lower case.
         datasets: of the tasks whose samples come from the hub.
-        name: how the card calls the bundle.
+        name: the bundle's name on the card.
         repository: the hub id under which the bundle will be found, if it goes there.
 
     Raises:
