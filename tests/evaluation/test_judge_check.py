@@ -63,7 +63,7 @@ class FailingJudge:
 
 
 @pytest.mark.parametrize(("fault", "unreachable", "calls"), [(ENDPOINT_FAULT, True, 6), (REPLY_FAULT, False, 20)])
-def test_the_commonest_reason_is_told_and_a_dead_endpoint_left_alone(
+def test_the_commonest_reason_is_reported_and_a_dead_endpoint_left_alone(
     samples: list[Sample], fault: str, unreachable: bool, calls: int
 ) -> None:
     judge = FailingJudge(fault, "HTTP 429: too many requests.")
@@ -83,7 +83,7 @@ def test_a_judge_that_answers_later_was_reached(samples: list[Sample]) -> None:
     assert (found.scored, found.unreachable) == (7, False) and "(5 of 20 calls): no reply" in found.sentence()
 
 
-def test_how_the_judge_was_asked_is_told(samples: list[Sample]) -> None:
+def test_parameters_that_the_judge_refused_are_reported(samples: list[Sample]) -> None:
     class Remarked(FakeJudge):
         def rate(self, sample: Sample, answers: dict[str, str]) -> dict[str, Score]:
             remark = {"evidence": {"remark": "without seed"}}
