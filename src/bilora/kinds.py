@@ -15,8 +15,10 @@ from pydantic import Field
 from bilora.documents import Slice
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+BASES = "bilora.bases.kinds"
+SOURCES = "bilora.sources.kinds"
 PHASES = "bilora.training.phases"
-"""The package of the training phases, whose modules each define a `PHASE`."""
+"""The packages of the kinds, whose modules each define a `BASE`, `SOURCE` or `PHASE`."""
 
 
 class KindSettings(Slice):

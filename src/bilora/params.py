@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from bilora.documents import Count, Flag, Fraction, Slice, load_yaml, parse_document
-from bilora.kinds import PHASES, BaseSettings, PhaseSettings, SourceSettings, kind_names, load_kind, settings_of
+from bilora.kinds import (
+    BASES,
+    PHASES,
+    SOURCES,
+    BaseSettings,
+    PhaseSettings,
+    SourceSettings,
+    kind_names,
+    load_kind,
+    settings_of,
+)
 from bilora.outside import AnyHub, Endpoint
 from bilora.requests import SamplingParams
 
@@ -33,8 +43,8 @@ if TYPE_CHECKING:
     AnySource = SourceSettings
 else:
     AnyPhase = settings_of(PHASES, "PHASE")
-    AnySource = settings_of("bilora.sources.kinds", "SOURCE")
-    AnyBase = Annotated[settings_of("bilora.bases.kinds", "BASE"), BeforeValidator(_no_old_base)]
+    AnySource = settings_of(SOURCES, "SOURCE")
+    AnyBase = Annotated[settings_of(BASES, "BASE"), BeforeValidator(_no_old_base)]
 
 
 class Processing(Slice):

@@ -82,7 +82,7 @@ def _offer(
     workspace = Workspace(Path(root))
     params = workspace.params
     if url := os.environ.get(ENDPOINT_VARIABLE):
-        return _remote(url, params)
+        return remote_offer(url, params)
     base = workspace.base()
     engine = load_engine(workspace, adapters_to_serve(workspace, os.environ.get(BUNDLE_VARIABLE) or None), batch_size=1)
     return Offer(
@@ -94,7 +94,12 @@ def _offer(
     )
 
 
-def _remote(url: str, params: Params) -> Offer:
+def remote_offer(url: str, params: Params) -> Offer:
+    """Return who answers at a server with the chat completions API.
+
+    Raises:
+        BadData: `url` is no address.
+    """
     from bilora.api_keys import environment_key
     from bilora.app.conversation import Offer
     from bilora.errors import BadData

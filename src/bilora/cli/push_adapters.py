@@ -39,7 +39,7 @@ def push_adapters() -> None:
         datasets={name: one.source for name, one in params.tasks.items() if isinstance(one.source, HubDatasetSettings)},
         repository=repository,
     )
-    _warn_of_withdrawn(workspace, adapters)
+    warn_of_withdrawn(workspace, adapters)
     print_hub_fallback(workspace, repository)
     done = push(hub, files, verdicts)
     print(f"push-adapters: {'published' if done.changed else 'already published'} in {done.location}")
@@ -57,7 +57,7 @@ def print_hub_fallback(workspace: Workspace, repository: str | None) -> None:
         print(f"HF_TOKEN is not set: {workspace.hub}/ is used in place of {chosen.id}.")
 
 
-def _warn_of_withdrawn(workspace: Workspace, adapters: Mapping[str, Path]) -> None:
+def warn_of_withdrawn(workspace: Workspace, adapters: Mapping[str, Path]) -> None:
     """Warn of the adapters that were trained on a rating since withdrawn; it is for the publisher to decide."""
     from bilora.cli.withdrawals import withdrawn_sentence
     from bilora.feedback.withdrawals import read_withdrawals
