@@ -1,4 +1,4 @@
-"""Documented door: measure all tasks now and let the gate decide."""
+"""Documented entry point: measure all tasks now and let the gate decide."""
 
 from bilora.cli.benchmark import main
 

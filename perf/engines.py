@@ -76,8 +76,8 @@ def measure(engine: LocalEngine, bare: LocalEngine, options: argparse.Namespace)
     token = Request("r", (Message(role="user", content="x"),), SamplingParams(max_tokens=1))
 
     def one_by_one() -> None:
-        for system, asked in mixed:
-            engine.generate(system, [asked])
+        for system, request in mixed:
+            engine.generate(system, [request])
 
     def staying() -> None:
         for _ in range(8):

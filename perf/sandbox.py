@@ -156,8 +156,8 @@ def speed(programs: list[Program], rounds: int) -> None:
                 rates["plain interpreter"].append(
                     rate(lambda: sum(pool.map(passes_plain_exec, programs)), len(programs))
                 )
-            told = subprocess.run(checker, check=True, capture_output=True, text=True).stdout
-            rates["EvalPlus"].append(json.loads(told)[0])
+            output = subprocess.run(checker, check=True, capture_output=True, text=True).stdout
+            rates["EvalPlus"].append(json.loads(output)[0])
         print(f"{len(programs)} references, {WORKERS} workers, {rounds} rounds in turn; isolation: {sandbox.layers()}")
     ours = statistics.median(rates["sandbox"])
     for name, found in rates.items():

@@ -1,4 +1,4 @@
-"""Documented door: compare two results or baseline files."""
+"""Documented entry point: compare two results or baseline files."""
 
 from bilora.cli.compare import main
 

@@ -1,4 +1,4 @@
-"""Documented door: read the shards of ratings into all_feedback.json and training_pairs.json."""
+"""Documented entry point: read the shards of ratings into all_feedback.json and training_pairs.json."""
 
 from bilora.cli.feedback import main
 

@@ -1,3 +1,3 @@
-"""BiLoRA: an adapter factory. One frozen base model, one small LoRA adapter a task."""
+"""BiLoRA: an adapter factory. One frozen base model, one small LoRA adapter per task."""
 
 __version__ = "0.1.0"

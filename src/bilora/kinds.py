@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import pkgutil
 from importlib import import_module
-from typing import Annotated, Any, ClassVar, Literal, Protocol, Union
+from typing import Annotated, Any, ClassVar, Literal, Union
 
 from pydantic import Field
 
 from bilora.documents import Slice
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+BASES = "bilora.bases.kinds"
+SOURCES = "bilora.sources.kinds"
 PHASES = "bilora.training.phases"
-"""The package of the training phases, whose modules each define a `PHASE`."""
+"""The packages of the kinds, whose modules each define a `BASE`, `SOURCE` or `PHASE`."""
 
 
 class KindSettings(Slice):
@@ -57,15 +59,6 @@ class PhaseSettings(KindSettings):
     learning_rate: Annotated[float, Field(gt=0.0)]
     warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
     clip: Annotated[float, Field(gt=0.0)] = 1.0
-
-
-class Kind(Protocol):
-    """What a kind's constant has at least."""
-
-    @property
-    def settings(self) -> type[KindSettings]:
-        """The type of the kind's entry in params.yaml."""
-        ...
 
 
 def kind_names(package: str) -> list[str]:

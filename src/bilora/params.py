@@ -1,6 +1,6 @@
-"""params.yaml as types. Read once, at the door; every room below gets just its slice.
+"""params.yaml as types. It is read once, by the entry point; every package below is given just its section.
 
-Numbers live here, behaviour in code. Unknown keys are faults, and all faults are told at once.
+Numbers are here, behaviour in code. Unknown keys are faults, and all faults are reported at once.
 """
 
 from __future__ import annotations
@@ -11,11 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from bilora.documents import Count, Flag, Fraction, Slice, load_yaml, parse_document
-from bilora.kinds import PHASES, BaseSettings, PhaseSettings, SourceSettings, kind_names, load_kind, settings_of
+from bilora.kinds import (
+    BASES,
+    PHASES,
+    SOURCES,
+    BaseSettings,
+    PhaseSettings,
+    SourceSettings,
+    kind_names,
+    load_kind,
+    settings_of,
+)
 from bilora.outside import AnyHub, Endpoint
 from bilora.requests import SamplingParams
-
-PARAMS_FILE = Path("params.yaml")
 
 
 def _no_old_base(entry: object) -> object:
@@ -35,8 +43,8 @@ if TYPE_CHECKING:
     AnySource = SourceSettings
 else:
     AnyPhase = settings_of(PHASES, "PHASE")
-    AnySource = settings_of("bilora.sources.kinds", "SOURCE")
-    AnyBase = Annotated[settings_of("bilora.bases.kinds", "BASE"), BeforeValidator(_no_old_base)]
+    AnySource = settings_of(SOURCES, "SOURCE")
+    AnyBase = Annotated[settings_of(BASES, "BASE"), BeforeValidator(_no_old_base)]
 
 
 class Processing(Slice):
@@ -49,10 +57,10 @@ class Processing(Slice):
 
 
 class Splitting(Slice):
-    """data-split: at most so many samples a split; groups without an official split are dealt by hash.
+    """data-split: the most samples per split; groups without an official split are assigned by hash.
 
     `feedback: mix` adds the answers that people edited to the training split. `preference` selects the
-    rated pairs that a phase trains on: thumbs (`kto`), or edits above the answers they mend (`dpo`).
+    rated pairs that a phase trains on: thumbs (`kto`), or edits above the answers they correct (`dpo`).
     """
 
     train: Count
@@ -176,7 +184,7 @@ class PassAtK(Slice):
 class Benchmark(Slice):
     """The gate: how many samples it wants, how the intervals are drawn.
 
-    Reported and never gated: `hidden_tests`, how many test samples are also asked without the test that
+    Reported and never gated: `hidden_tests`, how many test samples are also answered without the test that
     their prompt shows, and `pass_at_k`; both for tasks whose answers are run.
     """
 
@@ -192,7 +200,7 @@ Quantization = Literal["f32", "f16", "q8_0", "q4_k_m"]
 
 
 class Inference(Slice):
-    """Who answers in chat, generate, serve and on the page; what is trained and measured is asked through torch.
+    """Who answers in chat, generate, serve and on the page; training and measuring always use torch.
 
     `quantization` is how llama.cpp keeps the base; torch keeps it in `base.dtype`.
     """
@@ -210,7 +218,7 @@ class Inference(Slice):
 
 
 class Tracking(Slice):
-    """Where runs are told besides the files: names of trainer integrations."""
+    """Where runs are reported besides the files: names of trainer integrations."""
 
     sinks: list[Literal["mlflow", "trackio", "wandb", "dvclive"]] = Field(default_factory=list)
 
@@ -248,7 +256,7 @@ class Params(Slice):
         return self
 
 
-def read_params(path: Path = PARAMS_FILE, *, known_tasks: list[str] | None = None) -> Params:
+def read_params(path: Path, *, known_tasks: list[str] | None = None) -> Params:
     """Read a params file; `known_tasks`, when given, are the only names allowed under `tasks`.
 
     Raises:

@@ -36,7 +36,7 @@ class Sample(Record):
 
     `target` is the bare reference (code, docstring). `tests` are assert statements, run after
     `target` and then `setup`; the first may be visible in `prompt`. `group` is the unit that is
-    never torn apart by the split (repository, package, composition). `tier` names a difficulty
+    never divided by the split (repository, package, composition). `tier` names a difficulty
     class for reporting, or is empty. `split` is set when the source has an official one.
     """
 
@@ -53,10 +53,10 @@ class Sample(Record):
     split: Split | None = None
 
     @classmethod
-    def create(cls, *, task: str, prompt: str, target: str, **rest: Any) -> Self:
+    def create(cls, *, task: str, prompt: str, target: str, **fields: Any) -> Self:
         """Build a sample whose id is the hash of its task, prompt and target."""
         digest = hashlib.sha256("\x00".join((task, prompt, target)).encode()).hexdigest()[:16]
-        return cls(id=digest, task=task, prompt=prompt, target=target, **rest)
+        return cls(id=digest, task=task, prompt=prompt, target=target, **fields)
 
 
 class Drop(Record):
@@ -69,10 +69,10 @@ class Drop(Record):
 class Completion(Record):
     """One answer of one system. Times in seconds, counts in tokens. `reason` says why there is none.
 
-    The counts are None where a server gives none. `remark` says in which respects the server was asked
-    otherwise than the request wants, because it refuses that: such an answer may not be greedy.
-    `first_token_s` runs from asking to the first token, in a benchmark's batch from the row's turn; None
-    where nobody saw it come.
+    The counts are None where a server gives none. `remark` says which parameters were left out or
+    replaced because the server refuses them: such an answer may not be greedy.
+    `first_token_s` runs from the request to the first token, in a benchmark's batch from the row's start; None
+    where it was not observed.
     """
 
     sample_id: str
@@ -90,7 +90,7 @@ class Completion(Record):
 class Score(Record):
     """One metric's verdict on one completion.
 
-    `value` lies in [0, 1], higher is better. None means *unscored*: the judge or the sandbox
+    `value` is in [0, 1], higher is better. None means *unscored*: the judge or the sandbox
     failed, not the model. Unscored is never averaged as 0.
     """
 
@@ -153,7 +153,7 @@ class JudgeCheck(Record):
     `gap`: a right answer above a wrong one. `uplift`: what a plea for five points gains. `flips`:
     share of samples in which another order changes the winner. None where nothing could be scored.
     `unreachable`: nothing was scored because of the endpoint, so it says nothing about the judge. `remark`
-    says in which respects the judge was asked otherwise than wanted.
+    says which parameters the judge's server refuses.
     """
 
     model: str
@@ -166,8 +166,8 @@ class JudgeCheck(Record):
     unreachable: bool = False
     remark: str = ""
 
-    def told(self) -> str:
-        """Say it in one sentence."""
+    def sentence(self) -> str:
+        """Return the result in one sentence."""
         if self.gap is None or self.uplift is None or self.flips is None:
             numbers = "nothing was scored"
         else:
@@ -220,7 +220,7 @@ class Outcome(Record):
     """What the sandbox saw.
 
     `results` holds one entry per test: passed, failed, or None if never reached. `asserts` counts the executed
-    asserts that call a name which the code defines, `outside` those of them that were decided apart from the
+    asserts that call a name which the code defines, `outside` those of them that were decided outside the
     code's process. Only if these are equal, and not 0, is the status `passed`: `passed-in-process` means that the
     code could have had a say, `untested` that nothing was asserted of it, and `missing-module` that it needs a
     module which the sandbox does not offer.

@@ -186,7 +186,7 @@ def sha256_tree(folder: Path) -> dict[str, str]:
 
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-"""All of an adapter that is hashed, judged and published; training state lies beside it and is neither."""
+"""All of an adapter that is hashed, judged and published; training state in the same folder is not."""
 
 
 def adapter_sha256(folder: Path) -> str:

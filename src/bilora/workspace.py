@@ -233,7 +233,7 @@ class Workspace(Layout):
     # The outside
 
     def endpoints(self, keys: Mapping[str, str]) -> tuple[dict[str, Engine], dict[str, str]]:
-        """Build the engines of all endpoints that can be asked, and say why the others are left out.
+        """Build the engines of all endpoints that can be used, and say why the others are left out.
 
         Args:
             keys: given on the command line, by the name of their environment variable.
@@ -268,7 +268,7 @@ class Workspace(Layout):
         return judge, ""
 
     def judge_remarks(self) -> list[str]:
-        """Return what one has to know of the judge to read its grades."""
+        """Return what must be known to read the judge's grades."""
         from bilora.evaluation.judge_remarks import judge_remarks
         from bilora.records import JudgeCheck
 

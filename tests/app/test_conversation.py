@@ -79,7 +79,7 @@ def test_a_failure_keeps_what_came_before(turn: UserQuestion, answer: Answer) ->
         ("a\0b", "binary"),
     ],
 )
-def test_what_cannot_be_asked_is_told(typed: str, said: str) -> None:
+def test_what_cannot_be_asked_is_reported(typed: str, said: str) -> None:
     assert said in question_problem(typed)
 
 

@@ -67,7 +67,7 @@ def test_docstring_fields(row: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("field", ["code", "source", "group"])
-def test_no_question_stands_twice(field: str) -> None:
+def test_no_question_is_duplicated(field: str) -> None:
     values = [row[field] for row in SAMPLES]
     assert len(set(values)) == len(values)
 

@@ -313,7 +313,9 @@ bilora.cli.main()
     ],
     ids=["writing", "reading", "params"],
 )
-def test_a_missing_permission_is_no_matter_of_room(place: Path, arguments: list[str], code: int, said: str) -> None:
+def test_a_missing_permission_is_no_matter_of_disk_space(
+    place: Path, arguments: list[str], code: int, said: str
+) -> None:
     (place / "benchmarking").mkdir()
     baseline(place / "benchmarking" / "baseline.json", docstring=entry(same(0.5)))
     (place / "secret.json").touch(mode=0)

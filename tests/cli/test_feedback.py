@@ -113,7 +113,7 @@ def test_a_deletion_names_every_place_and_its_command(run: Callable[..., str], c
     assert "0 of them not erased everywhere" in run("status")
 
 
-def test_a_third_destination_gets_what_stands(run: Callable[..., str]) -> None:
+def test_a_third_destination_gets_what_is_valid(run: Callable[..., str]) -> None:
     one, two = rating(1), rating(2)
     store(one, two)
     for place in ("a", "b"):
@@ -228,7 +228,7 @@ def test_without_shards_the_verb_is_named(run: Callable[..., str]) -> None:
     assert "bilora feedback export" in run("pairs", code=2)
 
 
-def test_the_documented_door(checkout: Path, run: Callable[..., str]) -> None:
+def test_the_documented_entry_point(checkout: Path, run: Callable[..., str]) -> None:
     store(rating(1))
     run("export")
     done = subprocess.run(

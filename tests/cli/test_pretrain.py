@@ -31,7 +31,7 @@ def pretrain(place: Path) -> Shell:
     return partial(shell_in(place), "bilora", "pretrain", "tiny/pretrain.yaml", PYTHONPATH=str(ROOT / "src"))
 
 
-def test_a_base_is_made_in_one_go_and_the_corpus_apart_gives_the_same(place: Path, pretrain: Shell) -> None:
+def test_a_base_is_made_in_one_go_and_the_corpus_alone_gives_the_same(place: Path, pretrain: Shell) -> None:
     done = pretrain()
     assert "reading the corpus" in done.stdout and "bits per byte on held-out packages" in done.stdout
     assert not (place / "checkpoints/pretrain/tiny").exists()
@@ -44,7 +44,7 @@ def test_a_base_is_made_in_one_go_and_the_corpus_apart_gives_the_same(place: Pat
     assert sha256_file(place / "again/model.safetensors") == sha256_file(place / "tiny/model.safetensors")
 
 
-def test_a_corpus_that_was_made_apart_stays(place: Path, pretrain: Shell) -> None:
+def test_a_corpus_that_was_made_alone_stays(place: Path, pretrain: Shell) -> None:
     own = "checkpoints/pretrain/tiny"
     assert f"in {own}\n" in pretrain("--corpus-only").stdout
     pretrain("--corpus", own)

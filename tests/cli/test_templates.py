@@ -57,14 +57,14 @@ VERBS = (["generate", "hi", "-m", "codegen"], ["chat", "-m", "codegen"], ["evalu
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb[0])
-def test_an_adapter_of_another_template_is_refused_and_told_why(place: Path, verb: list[str]) -> None:
+def test_an_adapter_of_another_template_is_refused_with_the_reason(place: Path, verb: list[str]) -> None:
     write(place, REFUSING + TEMPLATE)
     code, _, err = bilora(place, *verb, typed="hi\n")
     assert code == 2 and "was made for models/smoke with another chat_template.jinja; run `dvc repro" in err
     assert len(err.strip().splitlines()) == 1
 
 
-def test_a_bundle_of_another_template_is_refused_and_told_why(place: Path) -> None:
+def test_a_bundle_of_another_template_is_refused_with_the_reason(place: Path) -> None:
     base = {f"base/{name}": digest for name, digest in sha256_tree(place / "models" / "smoke").items()}
     told = {"adapters": {}, "base": {"id": "models/smoke", "revision": None, "path": "base"}, "files": base}
     (place / "bundle").mkdir()

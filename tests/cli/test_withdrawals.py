@@ -10,7 +10,7 @@ import pytest
 from support.checkouts import change_task, shell_in
 
 from bilora.cli import app, guarded
-from bilora.cli.push_adapters import _warn_of_withdrawn
+from bilora.cli.push_adapters import warn_of_withdrawn
 from bilora.feedback.events import new_event_id
 from bilora.feedback.outbox import Outbox
 from bilora.feedback.shards import FolderTarget, shard
@@ -74,7 +74,7 @@ def test_status_and_push_name_the_adapters_trained_on_a_rating_since_withdrawn(
         capsys.readouterr()
         assert guarded(app, ["feedback", "status"]) == 0
         status = capsys.readouterr().out
-        _warn_of_withdrawn(Workspace(Path()), folders)
+        warn_of_withdrawn(Workspace(Path()), folders)
         return status, capsys.readouterr().err
 
     status, warned = said()
@@ -91,7 +91,7 @@ def test_status_and_push_name_the_adapters_trained_on_a_rating_since_withdrawn(
         assert f"old adapter {adapters['old'][:12]}" in text and "before their ids were recorded" in text
         assert "plain" not in text and "older" not in text and one.event_id not in text
     assert len(warned.splitlines()) == 2
-    _warn_of_withdrawn(Workspace(Path()), {"plain": folders["plain"]})
+    warn_of_withdrawn(Workspace(Path()), {"plain": folders["plain"]})
     assert capsys.readouterr().err == ""
 
 

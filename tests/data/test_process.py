@@ -237,7 +237,7 @@ def test_splits_are_compared_by_data_split_alone(tmp_path: Path) -> None:
     assert len(run(tmp_path, [coded(1, split="train"), coded(1, split="test")]).samples) == 2
 
 
-def test_near_duplicates_of_told_code_are_dropped(tmp_path: Path) -> None:
+def test_near_duplicates_of_described_code_are_dropped(tmp_path: Path) -> None:
     twin = told(1, source="twin", docstring="Prepare all of the many variables.")
     twin["code"] = twin["code"].replace("+ 8", "+ 80")
     done = run(tmp_path, [told(1), told(2), twin], task="docstring")

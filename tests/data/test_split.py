@@ -33,7 +33,7 @@ MANY = [made(number, group=f"g{number // 4}") for number in range(400)]
 OFFICIAL = [made(1, split="train"), made(2, split="validation"), made(3, split="test")]
 
 
-def test_groups_are_never_torn_apart() -> None:
+def test_groups_are_never_divided() -> None:
     dealt, _ = deal(MANY)
     homes = Counter(group for members in dealt.values() for group in {sample.group for sample in members})
     assert len(homes) == 100 and set(homes.values()) == {1}

@@ -10,7 +10,7 @@ import pytest
 
 from bilora.evaluation.baseline import baseline_entry
 from bilora.evaluation.evidence import GateInput, GateSettings
-from bilora.evaluation.gate import EXIT_CODES, _holm_corrected, gate, worst
+from bilora.evaluation.gate import EXIT_CODES, gate, holm_corrected, worst
 from bilora.evaluation.statistics import score_difference
 from bilora.records import EvalRow
 from bilora.results import Check, Incumbents, Verdict
@@ -222,8 +222,8 @@ def test_among_many_looks_an_unlucky_one_is_no_regression() -> None:
         against="baseline", metric="m", low=-0.04, delta=-0.0201, high=-0.0002, margin=0.05, outcome="regressed"
     )
     fine = unlucky.model_copy(update={"low": -0.02, "delta": 0.0, "high": 0.02, "outcome": "pass"})
-    assert [check.outcome for check in _holm_corrected([unlucky])] == ["regressed"]
-    assert {check.outcome for check in _holm_corrected([unlucky, *[fine] * 9])} == {"pass"}
+    assert [check.outcome for check in holm_corrected([unlucky])] == ["regressed"]
+    assert {check.outcome for check in holm_corrected([unlucky, *[fine] * 9])} == {"pass"}
 
 
 def test_an_unscored_sample_does_not_shake_off_the_baseline(pairs: Pairs) -> None:

@@ -29,7 +29,7 @@ def samples(sample: Callable[..., Any]) -> list[Sample]:
 def test_a_sound_judge_passes(samples: list[Sample]) -> None:
     found = check_judge(FakeJudge(sound), samples, "m")
     assert (found.scored, found.gap, found.uplift, found.flips, found.faults) == (10, 4, 0, 0, ())
-    assert found.told() == "m, 10 samples scored, 0 not: gap 4.00 points, plea +0.00, order flips 0%; sound."
+    assert found.sentence() == "m, 10 samples scored, 0 not: gap 4.00 points, plea +0.00, order flips 0%; sound."
 
 
 @pytest.mark.parametrize(
@@ -50,14 +50,14 @@ def test_a_judge_that_can_be_had_is_named(samples: list[Sample], grade: Grade, f
 
 
 @pytest.mark.parametrize(("fault", "unreachable", "calls"), [(ENDPOINT_FAULT, True, 6), (REPLY_FAULT, False, 20)])
-def test_the_commonest_reason_is_told_and_a_dead_endpoint_left_alone(
+def test_the_commonest_reason_is_reported_and_a_dead_endpoint_left_alone(
     samples: list[Sample], fault: str, unreachable: bool, calls: int
 ) -> None:
     judge = FakeJudge(ungraded, f"{FAILED}HTTP 429: too many requests.", {"fault": fault})
     found = check_judge(judge, samples, "m")
     assert (judge.calls, found.unreachable, found.unscored) == (calls, unreachable, 10)
-    assert f"most often ({calls} of {calls} calls): HTTP 429: too many requests." in found.told()
-    assert not found.told().endswith("..")
+    assert f"most often ({calls} of {calls} calls): HTTP 429: too many requests." in found.sentence()
+    assert not found.sentence().endswith("..")
 
 
 def test_a_judge_that_answers_later_was_reached(samples: list[Sample]) -> None:
@@ -66,12 +66,12 @@ def test_a_judge_that_answers_later_was_reached(samples: list[Sample]) -> None:
 
     judge = FakeJudge(late, f"{FAILED}no reply came in time", {"fault": ENDPOINT_FAULT})
     found = check_judge(judge, samples, "m")
-    assert (found.scored, found.unreachable) == (7, False) and "(5 of 20 calls): no reply" in found.told()
+    assert (found.scored, found.unreachable) == (7, False) and "(5 of 20 calls): no reply" in found.sentence()
 
 
-def test_how_the_judge_was_asked_is_told(samples: list[Sample]) -> None:
+def test_parameters_that_the_judge_refused_are_reported(samples: list[Sample]) -> None:
     judge = FakeJudge(sound, evidence={"remark": "without seed"})
-    assert check_judge(judge, samples, "m").told().endswith("; sound; asked without seed.")
+    assert check_judge(judge, samples, "m").sentence().endswith("; sound; asked without seed.")
 
 
 def test_one_sample_is_no_check(samples: list[Sample]) -> None:

@@ -30,7 +30,7 @@ def test_missing_and_otherwise_asked_answers_are_counted_by_system(row: Callable
     }
 
 
-def test_missing_grades_are_told_with_their_reason(row: Callable[..., EvalRow], sample: Any) -> None:
+def test_missing_grades_are_reported_with_their_reason(row: Callable[..., EvalRow], sample: Any) -> None:
     one = sample("docstring", 1)
     good, bad = row(one, "base", {"judge": 1.0}), row(one, "base", {"judge": None}, reason="the judge failed: no")
     assert (

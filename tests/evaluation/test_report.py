@@ -240,7 +240,7 @@ def test_graded_answers_are_not_called_right_or_wrong(
     assert "✗" not in html
 
 
-def test_which_assert_failed_is_told(results: Results) -> None:
+def test_which_assert_failed_is_reported(results: Results) -> None:
     assert "failed: assert add([1])" in page(results)
 
 

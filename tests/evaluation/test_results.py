@@ -50,7 +50,7 @@ def test_a_task_that_nobody_planned_for_adds_its_own_rows(results: Results) -> N
     assert row.cells["bilora"].n == 60
 
 
-def test_a_new_metric_is_written_on_the_scale_that_it_carries(
+def test_a_new_metric_is_written_on_the_scale_that_it_has(
     measured_by: Callable[..., Task], row: Callable[..., EvalRow], sample: Callable[..., Sample]
 ) -> None:
     task = measured_by({"beats": Scale(label="metre", factor=17.0, unit=" beats", digits=0)})
@@ -93,7 +93,7 @@ def test_the_mean_is_of_the_rows(results: Results, benchmark_rows: dict[str, lis
     assert cell.low < cell.mean < cell.high
 
 
-def test_test_split_and_curated_set_are_apart(results: Results) -> None:
+def test_test_split_and_curated_set_are_separate(results: Results) -> None:
     assert find(results, "codegen", "pass_at_1").cells["base"].n == 60
     assert find(results, "codegen", "pass_at_1", dataset="curated").cells["base"].n == 10
 
@@ -124,7 +124,7 @@ def test_a_metric_never_run_says_why_and_shows_no_number(results: Results) -> No
     assert {cell.text for cell in row.cells.values()} == {"not run"}
 
 
-def test_a_metric_never_run_is_told_of_once(results: Results) -> None:
+def test_a_metric_never_run_is_reported_once(results: Results) -> None:
     labels = [row.label for section in table(results).sections for row in section.rows]
     assert labels.count("Write code · quality") == 1
 

@@ -58,7 +58,7 @@ def test_form_counts_whole_answers_and_leaves_out_what_never_came(
     assert (found["stopped"].mean, found["stopped"].unscored) == (pytest.approx(2 / 3), 1)
 
 
-def test_each_data_set_has_its_own_table(results_of: ResultsOf, row: Row, sample: MakeSample) -> None:
+def test_each_dataset_has_its_own_table(results_of: ResultsOf, row: Row, sample: MakeSample) -> None:
     hidden = [row(sample("codegen", 1), "codegen", {"pass_at_1": 1.0}, dataset="hidden")]
     built = results_of(rows={"codegen": [*drawn(row, sample, (1.0, 0.0)), *hidden]}, k=[1, 2])
     labels = {
@@ -66,7 +66,10 @@ def test_each_data_set_has_its_own_table(results_of: ResultsOf, row: Row, sample
         for section in table(built).sections
     }
     assert labels["Held-out test split, tests hidden"][0] == "Write code · pass@1"
-    assert labels["Held-out test split, several answers a sample"][:2] == ["Write code · pass@1", "Write code · pass@2"]
+    assert labels["Held-out test split, several answers per sample"][:2] == [
+        "Write code · pass@1",
+        "Write code · pass@2",
+    ]
 
 
 def test_the_first_token_s_time_is_a_median_of_those_that_were_seen(

@@ -262,7 +262,7 @@ def works(code: str) -> bool:
 
 
 @pytest.mark.parametrize("reply", ALL.values(), ids=ALL)
-def test_the_asked_function_is_found_in_every_wrapping(reply: str) -> None:
+def test_the_requested_function_is_found_in_every_wrapping(reply: str) -> None:
     assert works(extract_program(reply, "total", HEADER))
 
 
@@ -272,7 +272,7 @@ def test_it_is_found_without_its_name_too(reply: str) -> None:
 
 
 @pytest.mark.parametrize("reply", BODIES.values(), ids=BODIES)
-def test_a_body_alone_is_put_below_the_asked_signature(reply: str) -> None:
+def test_a_body_alone_is_put_below_the_requested_signature(reply: str) -> None:
     assert works(extract_program(reply, "total", HEADER))
     assert "def" not in extract_program(reply)
 
@@ -281,7 +281,7 @@ def test_a_body_does_not_replace_the_function() -> None:
     assert extract_program(f"```python\n{CODE}\n```\nor\n```python\n    return sum(xs)\n```", "total", HEADER) == CODE
 
 
-def test_another_function_is_not_put_below_the_asked_signature() -> None:
+def test_another_function_is_not_put_below_the_requested_signature() -> None:
     assert extract_program("def other(x):\n    return x", "total", HEADER) == "def other(x):\n    return x"
 
 
@@ -322,7 +322,7 @@ def test_the_name_decides_between_two_functions() -> None:
     assert extract_program(reply) == extract_program(reply, "mean") == other
 
 
-def test_a_method_is_not_the_asked_function() -> None:
+def test_a_method_is_not_the_requested_function() -> None:
     with pytest.raises(KeyError, match="total"):
         works(
             extract_program(

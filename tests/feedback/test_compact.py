@@ -50,7 +50,7 @@ def test_the_order_of_arrival_does_not_matter(tmp_path: Path, make: Make) -> Non
     assert compact(target).ratings == (new,)
 
 
-def test_of_two_machines_ratings_the_newest_stands(target: FolderTarget, make: Make) -> None:
+def test_of_two_machines_ratings_the_newest_is_valid(target: FolderTarget, make: Make) -> None:
     older, newer = make(generation_id="g"), make(generation_id="g")
     target.put(*shard([older]))
     target.put(*shard([newer]))

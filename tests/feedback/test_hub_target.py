@@ -36,7 +36,7 @@ def exported(hub: Hub, target: HubTarget) -> list[str]:
     return sorted(rating.event_id for rating in compact(target).ratings)
 
 
-def test_ratings_lie_in_a_private_data_set(hub: Hub, outbox: Outbox, ratings: HubTarget, make: Make) -> None:
+def test_ratings_are_in_a_private_dataset(hub: Hub, outbox: Outbox, ratings: HubTarget, make: Make) -> None:
     one, two = make(), make(created_utc="2026-02-01T12:00:00Z")
     outbox.add(one)
     outbox.add(two)
@@ -46,7 +46,7 @@ def test_ratings_lie_in_a_private_data_set(hub: Hub, outbox: Outbox, ratings: Hu
     assert hub.repo(KEY).private
 
 
-def test_a_deletion_reaches_the_data_set(hub: Hub, outbox: Outbox, ratings: HubTarget, make: Make) -> None:
+def test_a_deletion_reaches_the_dataset(hub: Hub, outbox: Outbox, ratings: HubTarget, make: Make) -> None:
     one, two = make(comment="first"), make()
     outbox.add(one)
     outbox.add(two)

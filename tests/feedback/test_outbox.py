@@ -83,7 +83,7 @@ def test_a_double_click_stores_nothing(outbox: Outbox, make: Make) -> None:
     assert outbox.standing("g") == first
 
 
-def test_a_change_of_mind_replaces_what_stands(outbox: Outbox, make: Make) -> None:
+def test_a_change_of_mind_replaces_the_valid_rating(outbox: Outbox, make: Make) -> None:
     first = make(generation_id="g")
     second = make(generation_id="g", rating="down", supersedes=first.event_id)
     late = make(generation_id="g", supersedes=first.event_id)
@@ -220,7 +220,7 @@ def test_a_writer_that_does_not_let_go_is_named(tmp_path: Path, outbox: Outbox, 
 
 
 @FORKING
-def test_a_full_disk_is_told_and_leaves_nothing_half_stored(tmp_path: Path, make: Make) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing_half_stored(tmp_path: Path, make: Make) -> None:
     path = tmp_path / "outbox.sqlite3"
     ratings = [make(prompt="x" * 3000) for _ in range(100)]
 

@@ -109,7 +109,7 @@ def test_likelihoods_are_those_of_the_model(mixed: TorchEngine, another_smoke: L
         ids.append(int(best.indices[0]))
 
 
-def test_time_to_the_first_token_and_usage_are_told(mixed: TorchEngine) -> None:
+def test_time_to_the_first_token_and_usage_are_reported(mixed: TorchEngine) -> None:
     job, told = listening(mixed, "codegen", chat_request("sum"))
     mixed.submit([job])
     _, made = pieces_of(told)
@@ -287,7 +287,7 @@ def test_every_kind_of_attention_is_the_models_own(kind: str, another_smoke: Loa
     assert answers == [greedy_answer(model, another_smoke.tokenizer, request) for request in requests]
 
 
-def test_rows_share_a_room_that_they_never_outgrow_and_a_long_one_gets_its_turn(
+def test_rows_share_a_cache_that_they_never_outgrow_and_a_long_one_gets_its_turn(
     sample_adapters: SampleAdapters, another_smoke: LoadedBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local, "_kv_capacity", lambda _: 400)
@@ -318,7 +318,7 @@ def test_rows_share_a_room_that_they_never_outgrow_and_a_long_one_gets_its_turn(
     ]
 
 
-def test_room_is_made_for_the_rows_that_are_there_not_for_those_that_were() -> None:
+def test_memory_is_made_for_the_rows_that_are_there_not_for_those_that_were() -> None:
     cache = KVCache(16)
 
     def read(*lengths: int) -> None:

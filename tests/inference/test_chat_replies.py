@@ -91,7 +91,7 @@ def test_no_answer_has_a_reason(message: Any, ending: str, outcome: tuple[str, s
         (b'{"error": {"message": "loading"}}', "application/json", "replied with an error"),
     ],
 )
-def test_what_is_no_answer_is_told_in_one_phrase(reply: bytes, kind: str, reason: str) -> None:
+def test_what_is_no_answer_is_reported_in_one_phrase(reply: bytes, kind: str, reason: str) -> None:
     with pytest.raises(UnusableReply, match=reason) as caught:
         read_reply(reply, kind)
     assert "Error" not in str(caught.value)
@@ -201,7 +201,7 @@ def test_a_stream_in_the_place_of_a_whole_reply_is_read() -> None:
         (('{"message": {"content": "a"}}', '{"done": true}'), "no answer"),
     ],
 )
-def test_a_stream_without_an_answer_is_told(lines: tuple[str, ...], reason: str) -> None:
+def test_a_stream_without_an_answer_is_reported(lines: tuple[str, ...], reason: str) -> None:
     with pytest.raises(UnusableReply, match=reason):
         streamed(*lines)
 

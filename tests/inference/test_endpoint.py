@@ -453,13 +453,13 @@ def test_no_connection_says_why(no_proxy: None, url: str, reason: str) -> None:
     assert reason in made.reason
 
 
-def test_a_secure_address_of_an_open_server_is_told(server: Server) -> None:
+def test_a_secure_address_of_an_open_server_is_reported(server: Server) -> None:
     with engine(server, retries=0, base_url=server.url.replace("http:", "https:")) as remote:
         (made,) = remote.generate("remote", requests())
     assert made.reason == "no secure connection came about; the address may have to begin with http://"
 
 
-def test_a_slow_server_is_told(server: Server) -> None:
+def test_a_slow_server_is_reported(server: Server) -> None:
     released = threading.Event()
     server.respond = lambda body, number: (released.wait(5), answer("too late"))[1]
     with engine(server, retries=0, timeout_s=0.2) as remote:
@@ -513,7 +513,9 @@ def test_what_is_no_address_is_refused_with_the_params(url: str) -> None:
     ("model", "listed", "missing"),
     [("a", "ab", False), ("c", "ab", True), ("c", "", False), ("c", ["org/c"], False), ("c", ["c:latest"], False)],
 )
-def test_a_model_that_is_not_listed_is_told(server: Server, model: str, listed: Sequence[str], missing: bool) -> None:
+def test_a_model_that_is_not_listed_is_reported(
+    server: Server, model: str, listed: Sequence[str], missing: bool
+) -> None:
     server.models = listed
     with engine(server, model=model) as remote:
         said = remote.missing_model()

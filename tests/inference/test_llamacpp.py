@@ -204,7 +204,7 @@ def test_an_answer_ends_where_the_context_does(engine: LlamaEngine) -> None:
         engine.generate("base", [chat_request(text * 9)])
 
 
-def test_a_failed_pass_is_told_and_forgotten(
+def test_a_failed_pass_is_reported_and_forgotten(
     engine: LlamaEngine, sample_adapters: SampleAdapters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(*_: Any) -> None:
@@ -252,7 +252,7 @@ class Seen:
 
 
 @pytest.mark.parametrize("quantization", ["f32", "q4_k_m"])
-def test_files_are_made_once_and_progress_is_told(
+def test_files_are_made_once_and_progress_is_reported(
     library: Any, sample_adapters: SampleAdapters, tmp_path: Path, quantization: Quantization
 ) -> None:
     first, second = Seen(), Seen()
@@ -264,7 +264,7 @@ def test_files_are_made_once_and_progress_is_told(
     assert len(list(tmp_path.glob("*.gguf"))) == 3 and second.titles == []
 
 
-def test_a_build_that_dies_on_weights_laid_out_anew_gets_them_as_they_are(
+def test_a_build_that_dies_on_weights_repacked_gets_them_as_they_are(
     library: Any, sample_adapters: SampleAdapters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_amx = SimpleNamespace(__file__=library.__file__, llama_print_system_info=lambda: b"AMX_INT8 = 1")

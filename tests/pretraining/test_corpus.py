@@ -14,8 +14,7 @@ import pytest
 from support.distributions import distribution
 
 from bilora.errors import BadData
-from bilora.pretraining.corpus import _exercises as exercises_of_a_recipe
-from bilora.pretraining.corpus import build_corpus, licence_ids, progress_steps, source_texts
+from bilora.pretraining.corpus import build_corpus, licence_ids, progress_steps, recipe_exercises, source_texts
 from bilora.pretraining.recipe import CorpusParams, read_pretraining
 from bilora.pretraining.shards import pack_documents
 from bilora.pretraining.tokenizer import CHAT_TOKENS, SPECIAL_TOKENS, train_tokenizer
@@ -89,7 +88,7 @@ def test_only_compositions_of_the_train_split_enter() -> None:
 )
 def test_the_exercises_that_the_shipped_base_read_are_made_the_same_again(tier: Any, digest: str) -> None:
     own = read_pretraining(ROOT / "models" / "nano" / "pretrain.yaml").corpus
-    rows = exercises_of_a_recipe(tier, 500, 42, own.exercise_names)
+    rows = recipe_exercises(tier, 500, 42, own.exercise_names)
     assert sha256("".join(json.dumps(asdict(row), sort_keys=True) for row in rows).encode()).hexdigest() == digest
 
 
@@ -100,7 +99,7 @@ def test_the_shipped_bases_read_exercises_named_after_their_operations(base: str
 
 def test_a_recipe_may_name_exercises_by_words_of_the_train_split() -> None:
     def functions(names: Any) -> set[str]:
-        rows = exercises_of_a_recipe("two", 300, 1, names)
+        rows = recipe_exercises("two", 300, 1, names)
         return {row.test_list[0].removeprefix("assert ").partition("(")[0] for row in rows}
 
     words = {word for name in functions("words") for word in name.split("_")}

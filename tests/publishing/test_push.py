@@ -11,7 +11,8 @@ from support.fakes import FakeHub
 
 from bilora.errors import NotPromotable, Unreachable
 from bilora.publishing.local_hub import LocalHub
-from bilora.publishing.push import push
+from bilora.publishing.push import push, recomputed
+from bilora.results import Results
 from bilora.storage import sha256_bytes
 
 
@@ -80,3 +81,44 @@ def test_a_judged_adapter_left_out_stops_all(made: Any, rebuild: Callable[..., d
 def test_a_hub_that_does_not_serve_it_is_noticed(made: Any) -> None:
     with pytest.raises(Unreachable, match="does not serve"):
         push(FakeHub(), made.files, made.verdicts)
+
+
+def codegen_with(made: Any, **fields: Any) -> Results:
+    task = made.results.tasks["codegen"].model_copy(update=fields)
+    return made.results.model_copy(update={"tasks": {**made.results.tasks, "codegen": task}})
+
+
+def test_numbers_that_were_edited_in_results_are_not_published(made: Any) -> None:
+    task = made.results.tasks["codegen"]
+    edited = codegen_with(made, summary={}, metrics=(), headline="judge", title="Best", key="other")
+    assert recomputed(edited, made.results).tasks["codegen"] == task
+
+
+def test_a_task_taken_out_of_results_stops_all(made: Any) -> None:
+    smaller = made.results.model_copy(update={"tasks": {"docstring": made.results.tasks["docstring"]}})
+    for written, now in ((smaller, made.results), (made.results, smaller)):
+        with pytest.raises(NotPromotable, match=r"codegen: results\.json is not what its evaluation gives"):
+            recomputed(written, now)
+
+
+def test_edited_scores_or_counts_stop_all(made: Any) -> None:
+    task = made.results.tasks["codegen"]
+    scores = task.entry.model_copy(update={"scores": {}})
+    more = task.verdict.model_copy(update={"n": 900})
+    for change in ({"entry": scores}, {"verdict": more}):
+        with pytest.raises(NotPromotable, match=r"codegen: results\.json is not what its evaluation gives"):
+            recomputed(codegen_with(made, **change), made.results)
+
+
+def test_a_verdict_stays_only_if_the_rows_confirm_it(made: Any) -> None:
+    task = made.results.tasks["codegen"]
+    failed = task.verdict.model_copy(update={"outcome": "regressed"})
+    other = task.verdict.model_copy(update={"against": "baseline"})
+    for written, now, expected in (
+        (task.verdict, failed, failed),
+        (failed, task.verdict, failed),
+        (other, task.verdict, other),
+        (None, task.verdict, None),
+    ):
+        results = recomputed(codegen_with(made, verdict=written), codegen_with(made, verdict=now))
+        assert results.tasks["codegen"].verdict == expected

@@ -96,7 +96,7 @@ def test_a_default_needs_nothing_that_an_answer_lacks(code: str, expected: str) 
         ("def f(a, b=unknown): pass", "needs unknown"),
     ],
 )
-def test_what_cannot_be_shown_is_told(code: str, reason: str) -> None:
+def test_what_cannot_be_shown_is_reported(code: str, reason: str) -> None:
     with pytest.raises(Unshowable) as caught:
         signature(code, "assert f(1)")
     assert reason in str(caught.value)
@@ -162,7 +162,7 @@ def test_a_class_is_shown_by_its_methods_and_fields(test: str, expected: str) ->
     assert signature(STACK, test) == textwrap.dedent(expected).strip()
 
 
-def test_a_base_class_that_an_answer_lacks_is_told() -> None:
+def test_a_base_class_that_an_answer_lacks_is_reported() -> None:
     with pytest.raises(Unshowable, match="needs Enum"):
         signature(STACK, "assert Colour(1).name == 'RED'")
 

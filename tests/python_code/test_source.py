@@ -67,7 +67,7 @@ def test_a_string_is_left_as_it_is(code: str) -> None:
         ("x = " + "9" * 5000, "line 1: Exceeds the limit"),
     ],
 )
-def test_what_cannot_be_walked_is_no_tree_and_the_reason_is_told(code: str, reason: str) -> None:
+def test_what_cannot_be_walked_is_no_tree_and_the_reason_is_reported(code: str, reason: str) -> None:
     assert parse(code) is None and reason in parse_error(code)
 
 

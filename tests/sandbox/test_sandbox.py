@@ -95,7 +95,7 @@ def test_too_much_cpu_time_is_a_timeout_and_later_tests_are_unreached(sandbox: P
     assert "1 s of CPU time" in outcome.detail
 
 
-def test_the_first_thing_that_goes_wrong_is_what_is_told(sandbox: ProcessSandbox) -> None:
+def test_the_first_thing_that_goes_wrong_is_what_is_reported(sandbox: ProcessSandbox) -> None:
     code = "import os\ndef f(n):\n    return n or os._exit(3)"
     outcome = sandbox.run(Program(code=code, tests=("assert f(1) == 2", "assert f(0) == 0")))
     assert (outcome.status, outcome.results) == ("failed", (False, False))

@@ -286,7 +286,7 @@ def test_the_client_knows_these_errors(client: OpenAI, running: RunningServer) -
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/base", "/v1/chat/completions", "/v1/completions", "/v1/x"])
 @pytest.mark.parametrize("given", ["", "Bearer", "Bearer ", f"Basic {KEY}", f"Bearer {KEY}x", "Bearer ключ", KEY])
-def test_without_the_key_nothing_is_told(running: RunningServer, path: str, given: str) -> None:
+def test_without_the_key_nothing_is_reported(running: RunningServer, path: str, given: str) -> None:
     header = given.encode().decode("latin-1")
     method = "POST" if path.endswith("completions") else "GET"
     response, answer = raw(running, method, path, None, Authorization=header)

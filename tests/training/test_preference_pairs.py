@@ -26,6 +26,7 @@ from bilora.kinds import PHASES, load_kind
 from bilora.records import Message
 from bilora.training.adapter import attach
 from bilora.training.encode import encode_sample
+from bilora.training.pair_trainer import mean_margin
 
 pytestmark = pytest.mark.slow
 
@@ -67,6 +68,11 @@ def test_it_moves_towards_what_was_praised_and_leaves_one_adapter(kind: PairKind
     assert list(model.peft_config) == ["default"] and steps == [1, 2, 3, 4, 5, 6]
     assert (result.metrics["rows"], result.metrics["too_long"], result.metrics["steps"]) == (8, 0, 6)
     assert result.metrics["margin"] > 0 and result.tokens > 0
+
+
+def test_a_margin_that_no_batch_measured_is_none_and_not_0() -> None:
+    assert mean_margin([{"loss": 0.5}]) is None
+    assert mean_margin([{"rewards/margins": 1.0}, {"loss": 0.5}, {"rewards/margins": 2.0}]) == 1.5
 
 
 @pytest.mark.parametrize("kind", PAIR_KINDS)

@@ -56,7 +56,7 @@ def data_process(task: TaskName) -> None:
 
 
 def data_split(task: TaskName) -> None:
-    """Deal one task's samples to train, validation and test, and what was rated to training."""
+    """Assign one task's samples to train, validation and test, and rated answers to training."""
     from bilora.cli.withdrawals import print_unread
     from bilora.data.ratings import from_ratings
     from bilora.data.split import split_samples
@@ -69,8 +69,8 @@ def data_split(task: TaskName) -> None:
     params, (chosen, task_type) = workspace.params, workspace.task(task)
     samples = read_records(require_file(workspace.samples(task), f"data-process@{task}"), Sample)
     dealt, report = split_samples(list(samples), splitting=chosen.split, seed=params.seed, rules=params.processing)
-    asked = bool(chosen.split.feedback or chosen.split.preference)
-    gone = read_withdrawals(workspace.outbox) if asked else Withdrawals()
+    uses_ratings = bool(chosen.split.feedback or chosen.split.preference)
+    gone = read_withdrawals(workspace.outbox) if uses_ratings else Withdrawals()
     rated = from_ratings(
         task_type,
         workspace.read_rated_pairs(),
@@ -84,12 +84,12 @@ def data_split(task: TaskName) -> None:
     for name, members in dealt.items():
         write_records(workspace.split(task, name), members)
     write_records(workspace.split(task, "preference"), rated.preferences)
-    if asked:
+    if uses_ratings:
         report = report.model_copy(update={"feedback": rated.report})
     write_json(workspace.drop_report("split", task), report.model_dump(exclude_none=True))
     counts = ", ".join(f"{len(members)} {name}" for name, members in dealt.items())
     print(f"data-split {task}: {counts}; {len(report.pairs)} repeats across splits removed")
-    if asked:
+    if uses_ratings:
         _report_ratings(rated.report, chosen.split, workspace.rated_pairs)
         print_unread(gone)
 

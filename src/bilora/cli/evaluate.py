@@ -47,12 +47,12 @@ def answer_and_score(
     remote, left_out = workspace.endpoints(keys or {})
     for name, reason in left_out.items():
         print(f"evaluate {task}: {name} is left out: {reason}")
-    asked = [] if only_bilora else [one for one in params.endpoints if one.name in remote]
-    for name, note in missing_models(asked, keys or {}).items():
+    endpoints = [] if only_bilora else [one for one in params.endpoints if one.name in remote]
+    for name, note in missing_models(endpoints, keys or {}).items():
         print(f"evaluate {task}: {name}: {note}; it is asked all the same")
     engines: dict[str, Engine] = {task: local} if only_bilora else {"base": local, task: local, **remote}
     judge, _ = workspace.judge(keys or {})
-    total = len(engines) * sum(len(questions.asked) for questions in datasets.values())
+    total = len(engines) * sum(len(questions.repeated_samples) for questions in datasets.values())
     with workspace.sandbox() as sandbox, bar(f"evaluate {task}", total, "answers") as tick:
         measurement = Measurement(
             task_type, adapter_sha256(folder), chosen.generation, params.seed, Referees(sandbox, judge)

@@ -45,7 +45,7 @@ def check(
     with bar("judge check", 2 * len(chosen), "calls") as tick:
         found = check_judge(judge, chosen, params.judge.model, progress=tick)
     write_json(workspace.judge_check, found.model_dump(mode="json"))
-    print(f"judge check: {found.told()}")
+    print(f"judge check: {found.sentence()}")
     if found.unreachable:
         raise typer.Exit(ExitCode.UNREACHABLE)
     raise typer.Exit(ExitCode.INCONCLUSIVE if found.faults else ExitCode.OK)

@@ -82,7 +82,7 @@ def _offer(
     workspace = Workspace(Path(root))
     params = workspace.params
     if url := os.environ.get(ENDPOINT_VARIABLE):
-        return _remote(url, params)
+        return remote_offer(url, params)
     base = workspace.base()
     engine = load_engine(workspace, adapters_to_serve(workspace, os.environ.get(BUNDLE_VARIABLE) or None), batch_size=1)
     return Offer(
@@ -94,7 +94,12 @@ def _offer(
     )
 
 
-def _remote(url: str, params: Params) -> Offer:
+def remote_offer(url: str, params: Params) -> Offer:
+    """Return who answers at a server with the chat completions API.
+
+    Raises:
+        BadData: `url` is no address.
+    """
     from bilora.api_keys import environment_key
     from bilora.app.conversation import Offer
     from bilora.errors import BadData
@@ -145,5 +150,5 @@ def _rate(question: UserQuestion, answer: Answer, entered: RatingInput) -> str:
     )
     with Outbox(Workspace(Path()).outbox) as outbox:
         outbox.add(rating)
-        stands = outbox.standing(answer.id)
-    return stands.event_id if stands else rating.event_id
+        valid = outbox.standing(answer.id)
+    return valid.event_id if valid else rating.event_id

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bilora.results import Results
     from bilora.workspace import Workspace
 
 
@@ -18,7 +17,7 @@ def push_adapters() -> None:
     from bilora.cli.benchmark import evaluation_rows, judge_evaluation
     from bilora.publishing.bundle import build_bundle
     from bilora.publishing.promote import promote
-    from bilora.publishing.push import push
+    from bilora.publishing.push import push, recomputed
     from bilora.results import read_results
     from bilora.sources.kinds.hub import HubDatasetSettings
     from bilora.storage import require_file
@@ -27,7 +26,7 @@ def push_adapters() -> None:
     workspace = Workspace(Path())
     params = workspace.params
     results = read_results(require_file(workspace.results, "benchmark"))
-    results = _confirmed(workspace, results, judge_evaluation(workspace, evaluation_rows(workspace), keys={}))
+    results = recomputed(results, judge_evaluation(workspace, evaluation_rows(workspace), keys={}))
     verdicts = {name: task.verdict for name, task in results.tasks.items() if task.verdict}
     adapters = {name: workspace.checked_adapter(name) for name in params.tasks}
     hub, repository = workspace.hub_to_publish()
@@ -40,36 +39,13 @@ def push_adapters() -> None:
         datasets={name: one.source for name, one in params.tasks.items() if isinstance(one.source, HubDatasetSettings)},
         repository=repository,
     )
-    _warn_of_withdrawn(workspace, adapters)
+    warn_of_withdrawn(workspace, adapters)
     print_hub_fallback(workspace, repository)
     done = push(hub, files, verdicts)
     print(f"push-adapters: {'published' if done.changed else 'already published'} in {done.location}")
     now = datetime.now(UTC).isoformat(timespec="seconds")
     if promote(results, workspace.baseline, workspace.history, created_utc=now):
         print(f"push-adapters: promoted to {workspace.baseline}; commit it to make it the bar for the next adapter")
-
-
-def _confirmed(workspace: Workspace, results: Results, again: Results) -> Results:
-    """Return the results with the verdicts of the rows judged again where these do not pass.
-
-    results.json may have been edited, so what the rows say now decides as well.
-
-    Raises:
-        NotPromotable: the rows do not give the scores of results.json.
-    """
-    from bilora.errors import NotPromotable
-
-    tasks = {}
-    for name, task in results.tasks.items():
-        now = again.tasks.get(name)
-        if now is None or now.entry != task.entry:
-            raise NotPromotable(
-                f"Nothing was published. {name}: {workspace.results} is not what {workspace.evaluation(name)} gives; "
-                "run `dvc repro benchmark`."
-            )
-        fails = task.verdict and now.verdict and now.verdict.outcome != "pass"
-        tasks[name] = task.model_copy(update={"verdict": now.verdict}) if fails else task
-    return results.model_copy(update={"tasks": tasks})
 
 
 def print_hub_fallback(workspace: Workspace, repository: str | None) -> None:
@@ -81,7 +57,7 @@ def print_hub_fallback(workspace: Workspace, repository: str | None) -> None:
         print(f"HF_TOKEN is not set: {workspace.hub}/ is used in place of {chosen.id}.")
 
 
-def _warn_of_withdrawn(workspace: Workspace, adapters: Mapping[str, Path]) -> None:
+def warn_of_withdrawn(workspace: Workspace, adapters: Mapping[str, Path]) -> None:
     """Warn of the adapters that were trained on a rating since withdrawn; it is for the publisher to decide."""
     from bilora.cli.withdrawals import withdrawn_sentence
     from bilora.feedback.withdrawals import read_withdrawals

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-class Elsewhere(StrEnum):
+class OtherServer(StrEnum):
     """Whose server is to serve the same bundle."""
 
     VLLM = "vllm"
@@ -45,7 +45,7 @@ def serve(
     max_body: Annotated[int, typer.Option(min=1, help="Largest request in bytes.")] = 2**20,
     drain_seconds: Annotated[int, typer.Option(min=0, max=86_400, help="Time for running answers at the end.")] = 60,
     print_: Annotated[
-        Elsewhere | None, typer.Option("--print", help="Write how vLLM or Ray Serve serves this bundle, and leave.")
+        OtherServer | None, typer.Option("--print", help="Write how vLLM or Ray Serve serves this bundle, and leave.")
     ] = None,
     into: Annotated[Path, typer.Option(help="Folder for the files of --print.")] = Path("launch"),
     adapters_at: Annotated[
@@ -76,12 +76,12 @@ def serve(
             one.close()
 
 
-def _refuse_idle(context: typer.Context, print_: Elsewhere | None) -> None:
+def _refuse_idle(context: typer.Context, print_: OtherServer | None) -> None:
     """Refuse options that would change nothing."""
     idle = {
         None: {"into", "adapters_at"},
-        Elsewhere.VLLM: {*OWN_SERVER_OPTIONS, "adapters_at"},
-        Elsewhere.RAY: {*OWN_SERVER_OPTIONS, "host", "port"},
+        OtherServer.VLLM: {*OWN_SERVER_OPTIONS, "adapters_at"},
+        OtherServer.RAY: {*OWN_SERVER_OPTIONS, "host", "port"},
     }[print_]
     given = {name for name in idle if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"}
     if given:
@@ -168,7 +168,7 @@ def _run(config: ServerConfig, listening: list[socket.socket], *, drain_seconds:
 def _write_launch(
     workspace: Workspace,
     bundle: str | None,
-    target: Elsewhere,
+    target: OtherServer,
     into: Path,
     *,
     host: str,
@@ -181,7 +181,7 @@ def _write_launch(
 
     folders = adapters_to_serve(workspace, bundle)
     spec = LaunchSpec(workspace.base(), {name: folder.resolve() for name, folder in folders.items()})
-    if target is Elsewhere.VLLM:
+    if target is OtherServer.VLLM:
         files, line = vllm_files(spec, host=host, port=port), vllm_command(spec, host=host, port=port)
     elif adapters_at is None:
         raise typer.BadParameter("Ray loads adapters on any machine: name their common place by --adapters-at URI.")

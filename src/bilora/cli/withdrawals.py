@@ -1,4 +1,4 @@
-"""What a user is told of ratings that were deleted or withdrawn."""
+"""What is printed of ratings that were deleted or withdrawn."""
 
 from __future__ import annotations
 

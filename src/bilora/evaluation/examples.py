@@ -50,7 +50,7 @@ class ShownAnswer:
 
 @dataclass(frozen=True)
 class Example:
-    """A sample with the systems' answers, and the kind of outcome that it stands for."""
+    """A sample with the systems' answers, and the kind of outcome that it shows."""
 
     kind: str
     sample: Sample

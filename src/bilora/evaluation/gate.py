@@ -81,7 +81,7 @@ def _decide(given: GateInput, base: ScorePairs, settings: GateSettings) -> tuple
     if incumbents.fault:
         return checks, _Decision("inconclusive", incumbents.fault)
     # 3) Call regressed only what Holm's correction rejects, then read off the outcome.
-    checks = _holm_corrected(checks)
+    checks = holm_corrected(checks)
     return checks, _conclusion(given, checks, incumbents, settings.margin, any_score=sum(base.new) > 0)
 
 
@@ -149,7 +149,7 @@ def outcome_of(gain: Interval, margin: float) -> CheckOutcome:
     return "pass" if gain.low > -margin else "inconclusive"
 
 
-def _holm_corrected(checks: Sequence[Check]) -> list[Check]:
+def holm_corrected(checks: Sequence[Check]) -> list[Check]:
     """Call regressed only what Holm's correction over all checks rejects: of many looks one is unlucky by chance."""
     worse = holm([p_value_not_worse(Interval(low=c.low, mean=c.delta, high=c.high)) for c in checks])
     return [

@@ -63,16 +63,10 @@ def check_judge(judge: Judge, samples: Sequence[Sample], model: str, *, progress
     gap = sum(gaps) / scored if scored else None
     uplift = sum(uplifts) / scored if scored else None
     flipped = sum(flips) / scored if scored else None
-    faults = []
+    faults = _limits_exceeded(gap, uplift, flipped)
     if unscored > MOST_UNSCORED * len(samples):
         why = "".join(f", most often ({count} of {calls} calls): {one}" for one, count in reasons.most_common(1))
-        faults.append(f"{unscored} of {len(samples)} samples are unscored, above {MOST_UNSCORED:.0%}{why}")
-    if gap is not None and gap < LEAST_GAP:
-        faults.append(f"a right answer is only {gap:.2f} points above a wrong one; {LEAST_GAP:g} are wanted")
-    if uplift is not None and uplift > MOST_UPLIFT:
-        faults.append(f"a plea for five points gains {uplift:.2f}, above {MOST_UPLIFT:g}")
-    if flipped is not None and flipped > MOST_FLIPS:
-        faults.append(f"another order changes the winner in {flipped:.0%} of the samples, above {MOST_FLIPS:.0%}")
+        faults.insert(0, f"{unscored} of {len(samples)} samples are unscored, above {MOST_UNSCORED:.0%}{why}")
     return JudgeCheck(
         model=model,
         scored=scored,
@@ -84,6 +78,18 @@ def check_judge(judge: Judge, samples: Sequence[Sample], model: str, *, progress
         unreachable=calls == unanswered,
         remark="".join(one for one, _ in remarks.most_common(1)),
     )
+
+
+def _limits_exceeded(gap: float | None, uplift: float | None, flips: float | None) -> list[str]:
+    """Say which measured values are beyond what a sound judge has."""
+    faults = []
+    if gap is not None and gap < LEAST_GAP:
+        faults.append(f"a right answer is only {gap:.2f} points above a wrong one; {LEAST_GAP:g} are wanted")
+    if uplift is not None and uplift > MOST_UPLIFT:
+        faults.append(f"a plea for five points gains {uplift:.2f}, above {MOST_UPLIFT:g}")
+    if flips is not None and flips > MOST_FLIPS:
+        faults.append(f"another order changes the winner in {flips:.0%} of the samples, above {MOST_FLIPS:.0%}")
+    return faults
 
 
 @dataclass(frozen=True)

@@ -20,4 +20,4 @@ def judge_remarks(params: Params, base_id: str, check: JudgeCheck | None) -> lis
     ]
     if check is None or check.model != model:
         return [*remarks, f"The judge {model} was not checked; `bilora judge check` does."]
-    return [*remarks, f"Judge check: {check.told()}"]
+    return [*remarks, f"Judge check: {check.sentence()}"]

@@ -24,7 +24,7 @@ class Circumstances:
     Attributes:
         adapters: sha256 of each task's adapter as it is now.
         baseline: the promoted adapters.
-        left_out: endpoints that cannot be asked, with the reason.
+        left_out: endpoints that cannot be used, with the reason.
         no_judge: why there is no judge; empty if there is one.
         judge_remarks: what must be known to read the judge's grades.
     """

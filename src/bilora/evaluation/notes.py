@@ -1,4 +1,4 @@
-"""What has to be known of remote systems' answers: how many are missing and why, and how they were asked."""
+"""What has to be known of remote systems' answers: how many are missing and why, and which parameters were refused."""
 
 from __future__ import annotations
 

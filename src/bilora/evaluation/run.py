@@ -1,4 +1,4 @@
-"""Ask every system every question and score the answers. Slow; decides nothing about pass or fail."""
+"""Send every question to every system and score the answers. Slow; decides nothing about pass or fail."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Round:
     temperature: float | None = None
 
     @property
-    def asked(self) -> list[Sample]:
+    def repeated_samples(self) -> list[Sample]:
         """One sample per answer."""
         return [*self.samples] * self.answers
 
@@ -77,7 +77,7 @@ def evaluate(
     task, judge = measurement.task, measurement.referees.judge
     rows: list[EvalRow] = []
     for dataset, questions in datasets.items():
-        samples = questions.asked
+        samples = questions.repeated_samples
         requests = questions.requests(task, measurement.generation, measurement.seed)
         answers: dict[str, list[Completion]] = {
             system: engine.generate(system, requests, progress=progress) for system, engine in engines.items()

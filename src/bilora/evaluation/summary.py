@@ -29,7 +29,7 @@ ADAPTER_COLUMN = "bilora"
 DATASETS: Mapping[Dataset, str] = {
     "test": "Held-out test split",
     "hidden": "Held-out test split, tests hidden",
-    "sampled": "Held-out test split, several answers a sample",
+    "sampled": "Held-out test split, several answers per sample",
     "curated": "Curated evaluation set",
 }
 

@@ -83,7 +83,7 @@ class Database:
         try:
             mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
             if mode != "wal":
-                raise BadData(self._path, "lies on a file system without shared memory; put it on a local disk.")
+                raise BadData(self._path, "is on a file system without shared memory; put it on a local disk.")
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA secure_delete = ON")
             version = db.execute("PRAGMA user_version").fetchone()[0]

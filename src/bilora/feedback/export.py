@@ -66,7 +66,7 @@ def lost(outbox: Outbox, target: Target) -> bool:
 def _check_present(outbox: Outbox, target: Target) -> None:
     """Refuse a destination that lost what it was given: its deletions would be marked, and nothing be erased.
 
-    Where there is nothing to do, nothing is asked of it.
+    Where there is nothing to do, no request is sent.
     """
     received, assumed = outbox.received(target.name)
     if received and received == assumed:

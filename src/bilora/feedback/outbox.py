@@ -1,6 +1,6 @@
 """The outbox: where a rating is safe the moment it is acknowledged, until it has been exported.
 
-One row per event; of each generation at most one event stands, the others were superseded. What becomes of it
+One row per event; of each generation at most one event is valid, the others were superseded. What becomes of it
 at each destination is in `deliveries`, and how a commit survives a dying process in `database`.
 """
 
@@ -25,7 +25,7 @@ class Outbox(Deliveries):
         """Store a rating; True means it is on the disk.
 
         Nothing is stored, and the answer is False, if there is nothing to do: the event is known or was
-        deleted, or its generation is rated already and this one does not supersede what stands.
+        deleted, or its generation is rated already and this one does not supersede the valid one.
         A rating without consent that supersedes one withdraws the earlier ones: they are deleted here, and
         their erasure is outstanding at every destination that got them.
 
@@ -53,7 +53,7 @@ class Outbox(Deliveries):
         return True
 
     def standing(self, generation_id: str) -> Rating | None:
-        """Return the rating that stands for a generation, or None."""
+        """Return the valid rating of a generation, or None."""
         with self._held():
             found = self._standing(self._db, generation_id)
         return parse_rating(found[1]) if found else None
@@ -115,7 +115,7 @@ class Outbox(Deliveries):
 
     @staticmethod
     def _standing(db: sqlite3.Connection, generation_id: str) -> tuple[str, bytes] | None:
-        """Return the event id and the body of the rating that stands for a generation."""
+        """Return the event id and the body of the valid rating of a generation."""
         query = "SELECT event_id, body FROM ratings WHERE generation_id = ? AND standing"
         row: tuple[str, bytes] | None = db.execute(query, (generation_id,)).fetchone()
         return row

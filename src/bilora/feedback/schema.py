@@ -84,7 +84,7 @@ def migrate(db: sqlite3.Connection, default_destination: str) -> None:
     """Bring a file of version 1 to this version, whole or not at all.
 
     Version 1 did not record where it exported to: that it was the default destination is assumed, and
-    `assumed` keeps that apart from what is known.
+    `assumed` separates that from what is known.
     """
     with_destination = (
         "INSERT INTO destinations (name) SELECT ? WHERE EXISTS (SELECT 1 FROM ratings WHERE batch IS NOT NULL) "

@@ -1,1 +1,1 @@
-"""The Hugging Face hub: the one room that speaks to it in order to write."""
+"""The Hugging Face hub: the only package that writes to it."""

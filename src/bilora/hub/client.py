@@ -14,7 +14,7 @@ from bilora.errors import Unreachable
 from bilora.network import connection_fault
 
 TIMEOUT_S = 60.0
-"""How long the hub may be silent. Its client waits for ever where it is not told otherwise."""
+"""How long the hub may be silent. Its client waits for ever by default."""
 TIMEOUTS = ("connect", "read", "write", "pool")
 FAULTS = (OSError, httpx2.HTTPError, ValueError, KeyError, RuntimeError)
 """What the client raises: its errors and the network's, a broken answer, an upload that failed."""
@@ -30,8 +30,8 @@ def connect(token: str | None, *, endpoint: str | None = None, timeout_s: float 
     """
 
     def bound(request: httpx2.Request) -> None:
-        told: dict[str, float | None] = request.extensions.get("timeout", {})
-        request.extensions["timeout"] = {kind: told.get(kind) or timeout_s for kind in TIMEOUTS}
+        given: dict[str, float | None] = request.extensions.get("timeout", {})
+        request.extensions["timeout"] = {kind: given.get(kind) or timeout_s for kind in TIMEOUTS}
 
     def client() -> httpx2.Client:
         made = default_client_factory()

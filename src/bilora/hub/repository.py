@@ -41,7 +41,7 @@ class State:
 
 
 class Repository:
-    """A model, data set or Space repository; its branch `main` is what is served.
+    """A model, dataset or Space repository; its branch `main` is what is served.
 
     Args:
         api: see `hub.client.connect`.

@@ -25,8 +25,8 @@ class RunningSpace:
         """
         try:
             host = self._api.space_info(self._id, timeout=PATIENCE_S).host
-            told = get_session().get(f"{host}/health", timeout=PATIENCE_S)
-            found = told.json() if told.status_code == 200 else None
+            response = get_session().get(f"{host}/health", timeout=PATIENCE_S)
+            found = response.json() if response.status_code == 200 else None
         except FAULTS:
             return None
         return found if isinstance(found, dict) else None

@@ -1,4 +1,4 @@
-"""The token that the hub is asked with."""
+"""The token that is sent to the hub."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def exercise_text(exercise: Exercise, rng: random.Random) -> str:
     return f'{prefix}{signature}\n    """{statement}"""\n{rest}\n\n{tests}\n'
 
 
-def _exercises(tier: Tier, count: int, seed: int, names: NameStyle) -> list[Exercise]:
+def recipe_exercises(tier: Tier, count: int, seed: int, names: NameStyle) -> list[Exercise]:
     """Return `count` exercises: other phrasings and tests of the same compositions once all were used."""
     seeds = itertools.count(seed)
     exercises = (one for number in seeds for one in generate_exercises(tier, None, number, only="train", names=names))
@@ -198,7 +198,7 @@ def build_corpus(
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         # 1) Other processes generate the exercises meanwhile.
         tiers = [
-            pool.submit(_exercises, tier, count, seed, params.exercise_names)
+            pool.submit(recipe_exercises, tier, count, seed, params.exercise_names)
             for tier, count in params.exercises.items()
         ]
         # 2) The held-out packages first: what others copied from them must not enter either.

@@ -44,16 +44,16 @@ def build_bundle(
     """Gather what is published as POSIX path to bytes; equal input gives equal bytes.
 
     The adapters' files go in untouched, so a verdict bound to them holds for what is published.
-    Training state that lies beside them stays behind.
+    Training state in the same folder is left out.
 
     Args:
         adapters: folder of each task's adapter.
-        verdicts: the gate's word by task; only what stays true of these bytes is written down.
+        verdicts: the gate's verdict by task; only what stays true of these bytes is written down.
         results: for the cards.
         base: what each adapter_config.json must name; if no hub id names it, its files are in the bundle, too.
         licence: of the adapters, as an SPDX id in lower case.
         datasets: of the tasks whose samples come from the hub.
-        name: how the card calls the bundle.
+        name: the bundle's name on the card.
         repository: the hub id under which the bundle will be found, if it goes there.
 
     Raises:
@@ -63,14 +63,7 @@ def build_bundle(
     """
     if not adapters:
         raise BadData("adapters", "there is none to publish. Run `dvc repro train` first.")
-    files: dict[str, bytes] = {}
-    for task, folder in sorted(adapters.items()):
-        for part in ADAPTER_FILES:
-            if not (folder / part).is_file():
-                raise MissingStep(folder / part, "train")
-            files[f"{task}/{part}"] = (folder / part).read_bytes()
-        _check_config(folder / ADAPTER_FILES[0], files[f"{task}/{ADAPTER_FILES[0]}"], base)
-        _check_weights(folder / ADAPTER_FILES[1], files[f"{task}/{ADAPTER_FILES[1]}"])
+    files = _adapter_files(adapters, base)
     files |= {f"{BASE_FOLDER}/{path}": data for path, data in base.carried().items()}
     about = About(base, licence, datasets or {}, name, repository, BASE_FOLDER if base.hub is None else None)
     files[CARD] = write_card(sorted(adapters), results, about).encode()
@@ -93,6 +86,19 @@ def build_bundle(
         files=sha256_of_files(files),
     )
     files[MANIFEST] = manifest.to_bytes()
+    return files
+
+
+def _adapter_files(adapters: Mapping[str, Path], base: Base) -> dict[str, bytes]:
+    """Read and check the two files of each adapter."""
+    files: dict[str, bytes] = {}
+    for task, folder in sorted(adapters.items()):
+        for part in ADAPTER_FILES:
+            if not (folder / part).is_file():
+                raise MissingStep(folder / part, "train")
+            files[f"{task}/{part}"] = (folder / part).read_bytes()
+        _check_config(folder / ADAPTER_FILES[0], files[f"{task}/{ADAPTER_FILES[0]}"], base)
+        _check_weights(folder / ADAPTER_FILES[1], files[f"{task}/{ADAPTER_FILES[1]}"])
     return files
 
 

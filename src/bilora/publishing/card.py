@@ -86,7 +86,7 @@ def write_card(tasks: Sequence[str], results: Results, about: About) -> str:
         f"# {about.name}",
         "",
         f"{len(tasks)} LoRA adapter{'s' if len(tasks) != 1 else ''} for {about.base_name}, "
-        "one folder a task. `manifest.json` holds the SHA-256 of every file and each adapter's verdict.",
+        "one folder per task. `manifest.json` holds the SHA-256 of every file and each adapter's verdict.",
         "",
         "| Folder | Task |",
         "|---|---|",
@@ -122,7 +122,7 @@ def write_adapter_card(task: str, results: Results, about: About) -> str:
 
 
 def eval_results(task: str, results: Results, about: About) -> str | None:
-    """Return `.eval_results/TASK.yaml` with the headline; None if its samples are no data set of the hub.
+    """Return `.eval_results/TASK.yaml` with the headline; None if its samples are no dataset of the hub.
 
     Source: huggingface.co/docs/hub/eval-results
     """

@@ -52,7 +52,7 @@ def release(root: Path, bundle: str, adapters: Mapping[str, str], card: bytes) -
         root: of the checkout.
         bundle: `owner/name@commit`.
         adapters: SHA-256 of each adapter in it.
-        card: its model card, which names its base and its data sets.
+        card: its model card, which names its base and its datasets.
 
     Raises:
         BadData: a part of the checkout is absent, or the Dockerfile has no line for the bundle or for the release.
@@ -88,7 +88,7 @@ def deploy(
         space: its repository.
         ask: see `Ask`.
         broken: says why the Space will never start, if that is known already.
-        patience: how often the health page is asked.
+        patience: how often the health page is requested.
         wait: pauses between two questions.
 
     Raises:
@@ -120,9 +120,9 @@ def deploy(
 def _linked(space: bytes, bundle: str, card: bytes) -> bytes:
     """Name in the Space's front matter what it shows, so that the hub's pages lead to each other."""
     _, front, text = space.decode().split("---\n", 2)
-    told = yaml.safe_load(card.decode().split("---\n", 2)[1])
-    models = [bundle.partition("@")[0], *([told["base_model"]] if "base_model" in told else [])]
-    links = {"models": models, **({"datasets": told["datasets"]} if "datasets" in told else {})}
+    front_matter = yaml.safe_load(card.decode().split("---\n", 2)[1])
+    models = [bundle.partition("@")[0], *([front_matter["base_model"]] if "base_model" in front_matter else [])]
+    links = {"models": models, **({"datasets": front_matter["datasets"]} if "datasets" in front_matter else {})}
     return f"---\n{front}{yaml.safe_dump(links, sort_keys=False)}---\n{text}".encode()
 
 

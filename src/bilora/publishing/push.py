@@ -9,7 +9,7 @@ from bilora.errors import NotPromotable, Unreachable
 from bilora.protocols import Hub
 from bilora.publishing.bundle import bundled_sha256, bundled_tasks
 from bilora.publishing.manifest import MANIFEST
-from bilora.results import Verdict
+from bilora.results import Results, TaskResults, Verdict
 from bilora.storage import sha256_bytes
 
 
@@ -20,6 +20,44 @@ class PushResult:
     location: str
     digest: str
     changed: bool
+
+
+def recomputed(results: Results, again: Results) -> Results:
+    """Return what the rows give, with the verdicts of results.json, which may have been edited.
+
+    A verdict that the rows do not confirm is replaced by theirs. The others stay: once an adapter is promoted, its rows
+    are measured against the base alone.
+
+    Args:
+        results: as results.json has them.
+        again: computed from the rows that evaluate wrote.
+
+    Raises:
+        NotPromotable: the rows do not give the scores of results.json.
+    """
+    for name in sorted(results.tasks.keys() | again.tasks.keys()):
+        if not _agree(results.tasks.get(name), again.tasks.get(name)):
+            raise NotPromotable(
+                f"Nothing was published. {name}: results.json is not what its evaluation gives; "
+                "run `dvc repro benchmark`."
+            )
+    tasks = {
+        name: now if _fails(now.verdict) else now.model_copy(update={"verdict": results.tasks[name].verdict})
+        for name, now in again.tasks.items()
+    }
+    return again.model_copy(update={"tasks": tasks})
+
+
+def _agree(written: TaskResults | None, now: TaskResults | None) -> bool:
+    if written is None or now is None or written.entry != now.entry:
+        return False
+    if written.verdict is None or now.verdict is None:
+        return True
+    return (written.verdict.n, written.verdict.unscored) == (now.verdict.n, now.verdict.unscored)
+
+
+def _fails(verdict: Verdict | None) -> bool:
+    return verdict is not None and verdict.outcome != "pass"
 
 
 def refusals(files: Mapping[str, bytes], verdicts: Mapping[str, Verdict]) -> list[str]:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from bilora.sandbox.operations import BASES, DECISIVE, NEUTRAL, REMOTE_OPERATIONS
+from bilora.sandbox.operations import CONTAINER_TYPES, DECISIVE, NEUTRAL, REMOTE_OPERATIONS
 from bilora.sandbox.values import NotSerializable, Readers, decode_value, encode_value
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class Objects:
         described: list[Json] = [self._number_of(value), kind.__name__, [*special]]
         if plain is None:
             return ["ref", [*described, ""]]
-        base = next((base.__name__ for base in BASES if isinstance(value, base)), "")
+        base = next((base.__name__ for base in CONTAINER_TYPES if isinstance(value, base)), "")
         return ["ref", [*described, base]] if base else ["extends", [*described, plain]]
 
     def _methods(self, kind: type) -> list[str]:

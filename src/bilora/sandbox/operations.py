@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import asyncio
 
-BASES: tuple[type, ...] = (list, dict, set)
+CONTAINER_TYPES: tuple[type, ...] = (list, dict, set)
 """Mutable builtin classes. An object of a class that extends one stays with the program, for its content changes."""
 
 BINARY = (
@@ -46,7 +46,7 @@ async def _awaited(awaitable: Awaitable[object]) -> object:
 
 def _content(value: Any) -> object:
     """Return the content of an object whose class extends a builtin one, by the builtin's own methods."""
-    base = next(base for base in BASES if isinstance(value, base))
+    base = next(base for base in CONTAINER_TYPES if isinstance(value, base))
     return dict(dict.items(value)) if base is dict else base(base.__iter__(value))  # type: ignore[attr-defined]
 
 

@@ -8,7 +8,7 @@ import types
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from bilora.sandbox.operations import BASES, BINARY, DECISIVE, INPLACE, NEUTRAL, REMOTE_OPERATIONS
+from bilora.sandbox.operations import BINARY, CONTAINER_TYPES, DECISIVE, INPLACE, NEUTRAL, REMOTE_OPERATIONS
 from bilora.sandbox.values import NotSerializable, encode_value
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _TYPES: tuple[type, ...] = (
 )
 _COMBINING = ("add", "mul", "matmul", "pow", "and", "or", "lshift", "rshift")
 _KINDS: dict[str, type] = {kind.__name__: kind for kind in _TYPES}
-_BASES = {base.__name__: base for base in BASES}
+_BASES = {base.__name__: base for base in CONTAINER_TYPES}
 
 
 class Remote:

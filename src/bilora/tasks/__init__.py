@@ -1,4 +1,4 @@
-"""One file a task; a new file here is a new task."""
+"""One file per task; a new file here is a new task."""
 
 from __future__ import annotations
 

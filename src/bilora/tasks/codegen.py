@@ -162,8 +162,8 @@ def _shown(tests: Sequence[str]) -> str:
 
 def _hide_tests(sample: Sample) -> Sample:
     """Ask for the same function without the test that the prompt shows."""
-    rest = sample.model_dump(exclude={"id", "prompt"})
-    return Sample.create(prompt=sample.prompt.removesuffix(_shown(sample.tests)), **rest)
+    fields = sample.model_dump(exclude={"id", "prompt"})
+    return Sample.create(prompt=sample.prompt.removesuffix(_shown(sample.tests)), **fields)
 
 
 def _well_formed(code: str) -> bool:

@@ -68,7 +68,7 @@ def no_step(_: Step) -> None:
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """One task's training: what decides its outcome, and who is told of its progress.
+    """One task's training: what decides its outcome, and the callback for its progress.
 
     `base_revision` pins the base, `base_settings` is its entry in params.yaml.
     `loaded` holds the base until a run attaches the adapter, and then the model with it. `pairs` are the rated pairs

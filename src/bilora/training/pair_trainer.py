@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from datasets import Dataset
@@ -39,25 +39,31 @@ def train_pairs(
     cast_adapter(context.model)  # TRL casts adapters on quantised bases to 16 bit
     result = trainer.train()
     context.model.delete_adapter(REFERENCE_ADAPTER)
-    margins = [row["rewards/margins"] for row in trainer.state.log_history if "rewards/margins" in row]
-    margin = sum(margins) / max(1, len(margins))
+    margin = mean_margin(trainer.state.log_history)
     metric = context.validation_metric()
     duration = float(result.metrics["train_runtime"])
     return PhaseResult(
         metric=metric,
         tokens=trainer.tokens,
         duration_s=duration,
-        summary=f"{len(rows.rows)} rated rows, {rows.too_long} too long and left out, margin {margin:+.3f}",
+        summary=f"{len(rows.rows)} rated rows, {rows.too_long} too long and left out, "
+        + ("no margin was measured" if margin is None else f"margin {margin:+.3f}"),
         metrics={
             "rows": len(rows.rows),
             "too_long": rows.too_long,
             "steps": trainer.state.global_step,
             "loss": float(result.training_loss),
-            "margin": margin,
             "duration_s": duration,
             "metric": metric,
-        },
+        }
+        | ({} if margin is None else {"margin": margin}),
     )
+
+
+def mean_margin(log: Sequence[Mapping[str, float]]) -> float | None:
+    """Return the mean of TRL's reward margins; None if no batch had both a better and a worse answer."""
+    margins = [row["rewards/margins"] for row in log if "rewards/margins" in row]
+    return sum(margins) / len(margins) if margins else None
 
 
 def _on_encoded_rows(trainer_type: type[Trainer]) -> type[Trainer]:

@@ -90,8 +90,8 @@ def train_recorded(
         id=folder.path.name,
         task=task,
         created_utc=started.isoformat(timespec="seconds"),
-        commit=provenance.commit(),
-        dirty_diff_sha256=provenance.dirty_diff_sha256(),
+        commit=provenance.commit(layout.root),
+        dirty_diff_sha256=provenance.dirty_diff_sha256(layout.root),
         params=dict(identity.params),
         params_sha256=sha256_json(identity.params),
         data_sha256=identity.data,
@@ -111,11 +111,15 @@ def train_recorded(
         resumed=result.resumed_from,
     )
     folder.finish(record)
-    # DVC draws a file only if all its rows have the same fields, so a plot shows the first phase.
-    write_json(layout.loss_plot(task), [row for row in curve if "loss" in row])
-    write_json(layout.validation_plot(task), [row for row in curve if "metric" in row])
+    _write_plots(layout, task, curve)
     write_json(layout.train_metrics(task), record.metrics)
     return result, record
+
+
+def _write_plots(layout: Layout, task: str, curve: Sequence[Mapping[str, float | int]]) -> None:
+    """Write the first phase's curves: DVC draws a file only if all its rows have the same fields."""
+    write_json(layout.loss_plot(task), [row for row in curve if "loss" in row])
+    write_json(layout.validation_plot(task), [row for row in curve if "metric" in row])
 
 
 def collect_metrics(layout: Layout) -> None:

@@ -54,7 +54,7 @@ class TrainingResult:
     def metrics(self) -> dict[str, float]:
         """Return every number under a name of its own: those of the first phase as they are, a further one's prefixed.
 
-        Two further phases of one kind are told apart by a number: `kto_metric`, `kto_2_metric`.
+        Two further phases of one kind are distinguished by a number: `kto_metric`, `kto_2_metric`.
         """
         numbers = {"base_metric": self.base_metric, "trainable_parameters": float(self.trainable_parameters)}
         for phase in self.phases:

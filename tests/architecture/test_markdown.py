@@ -1,0 +1,86 @@
+"""Every path, relative link and command that a Markdown file names exists."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import typer
+from support.checkouts import ROOT
+
+from bilora.cli import app
+
+PATH = re.compile(
+    r"(?<![\w./:~-])((?:src|perf|studies|tests|docs|scripts|benchmarking|hf_space|profiles|models|\.github)/[\w./-]*\w)"
+)
+MODULE = re.compile(r"(?<![\w./:~-])(\w+(?:/\w+)*/\w+\.py)\b")
+LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)\s#]+)(?:#([^)\s]+))?\)|\]\(#([^)\s]+)\)")
+NOT_IN_GIT = re.compile(
+    r"benchmarking/(results|judge_check)\.json|models/smoke\.zip"
+    r"|.*/(?:[A-Z]+|(?:test_)?(?:archive|naming|rft|sqlite))\.py"
+)
+"""Files that commands write, placeholders, and the examples that the guides docs/add-a-*.md write."""
+COMMAND = re.compile(r"(?m)(?:^|`|\$ )bilora ([a-z][a-z-]*)(?: ([a-z]+)\b)?")
+TARGET = re.compile(r"(?m)(?:^|`)make ([a-z-]+)")
+
+
+def markdown_files(root: Path) -> list[Path]:
+    """Return the Markdown files of a checkout that git keeps or would keep."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
+        cwd=root,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    return [root / name for name in sorted(set(listed.splitlines()))]
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors of a file's headings, as GitHub makes them."""
+    headings = re.findall(r"(?m)^#+ +(.+)$", text)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def broken_references(file: Path, root: Path) -> list[str]:
+    """Return what a Markdown file names that is not there."""
+    text = file.read_text(encoding="utf-8")
+    prose = re.sub(r"(?ms)^```.*?^```$", "", text)
+    paths = {path for path in PATH.findall(text) if not (root / path).exists()}
+    paths |= {
+        path
+        for path in MODULE.findall(prose)
+        if not (root / path).exists() and not (root / "src/bilora" / path).exists()
+    }
+    broken = [path for path in sorted(paths) if not NOT_IN_GIT.fullmatch(path)]
+    for path, anchor, own in LINK.findall(prose):
+        target = file.parent / path if path else file
+        if not target.exists():
+            broken.append(path)
+        elif (anchor or own) and target.suffix == ".md" and (anchor or own) not in anchors(target.read_text("utf-8")):
+            broken.append(f"{path}#{anchor or own}")
+    return broken
+
+
+def test_what_markdown_names_exists() -> None:
+    broken = {
+        str(file.relative_to(ROOT)): found for file in markdown_files(ROOT) if (found := broken_references(file, ROOT))
+    }
+    assert not broken
+
+
+def test_commands_in_markdown_exist() -> None:
+    verbs: dict[str, object] = vars(typer.main.get_command(app))["commands"]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    unknown = set()
+    for file in markdown_files(ROOT):
+        text = file.read_text(encoding="utf-8")
+        for verb, second in COMMAND.findall(text):
+            command = verbs.get(verb)
+            if command is None or (second and second not in getattr(command, "commands", {second})):
+                unknown.add((file.name, f"bilora {verb} {second}".strip()))
+        for target in TARGET.findall(text):
+            if not re.search(rf"(?m)^{target}:", makefile):
+                unknown.add((file.name, f"make {target}"))
+    assert not unknown
