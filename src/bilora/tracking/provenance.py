@@ -15,23 +15,23 @@ from bilora.storage import sha256_bytes
 PACKAGES = ("bilora", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "numpy")
 
 
-def _git(*arguments: str) -> bytes | None:
+def _git(root: Path, *arguments: str) -> bytes | None:
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, check=True, timeout=30)
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=True, timeout=30)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout
 
 
-def commit() -> str:
-    """Return HEAD's commit, or `unknown` outside a repository."""
-    head = _git("rev-parse", "HEAD")
+def commit(root: Path) -> str:
+    """Return the commit of the checkout at `root`, or `unknown` outside a repository."""
+    head = _git(root, "rev-parse", "HEAD")
     return head.decode().strip() if head else "unknown"
 
 
-def dirty_diff_sha256() -> str:
-    """Return the hash of all uncommitted changes to tracked files; empty when there are none."""
-    diff = _git("diff", "HEAD", "--binary")
+def dirty_diff_sha256(root: Path) -> str:
+    """Return the hash of all uncommitted changes to files that git tracks at `root`; empty when there are none."""
+    diff = _git(root, "diff", "HEAD", "--binary")
     return sha256_bytes(diff) if diff else ""
 
 
