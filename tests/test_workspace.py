@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import inspect
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from support.checkouts import change_task, shell_in, smoke_checkout
+from huggingface_hub import constants
+from support.checkouts import ROOT, change_task, shell_in, smoke_checkout
 
-from bilora.errors import Unreachable
+from bilora.bases.base import open_base
+from bilora.bases.kinds.hub import HubSettings
+from bilora.errors import BadData, Unreachable
 from bilora.kinds import kind_names
 from bilora.layout import Layout
+from bilora.sources.kinds.hub import HubDataset, HubDatasetSettings
 from bilora.sources.source import SOURCE_KINDS
 from bilora.tracking import provenance
 from bilora.workspace import Workspace
@@ -110,6 +115,24 @@ def test_a_source_of_any_kind_reads_below_the_root(kind: str, tmp_path: Path, el
             list(rows)
     else:
         assert next(rows)
+
+
+@pytest.mark.parametrize("kind", ["base", "source"])
+def test_a_folder_in_the_current_directory_is_not_read_in_place_of_the_hub(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "models" / "smoke", tmp_path / "rows" / "a")
+    (tmp_path / "rows" / "a" / "train.jsonl").write_text('{"code": "def f(): pass"}')
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    if kind == "base":
+        settings = HubSettings(kind="hub", id="rows/a", revision=COMMIT)
+        with pytest.raises(Unreachable, match="rows/a"):
+            open_base(settings, ROOT).tokenizer()
+    else:
+        entry = HubDatasetSettings.model_validate(SOURCES["hub"])
+        with pytest.raises(BadData, match="rows/a: is a folder in the current directory"):
+            list(HubDataset(entry).rows())
 
 
 def test_hubs_caches_and_judges_are_below_the_root(tmp_path: Path, elsewhere: Path) -> None:

@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     AnyPhase = PhaseSettings
     AnySource = SourceSettings
 else:
-    AnyPhase = settings_of(PHASES, "PHASE")
-    AnySource = settings_of("bilora.sources.kinds", "SOURCE")
-    AnyBase = Annotated[settings_of("bilora.bases.kinds", "BASE"), BeforeValidator(_no_old_base)]
+    AnyPhase = settings_of(PHASES, "PHASE", PhaseSettings)
+    AnySource = settings_of("bilora.sources.kinds", "SOURCE", SourceSettings)
+    AnyBase = Annotated[settings_of("bilora.bases.kinds", "BASE", BaseSettings), BeforeValidator(_no_old_base)]
 
 
 class Processing(Slice):

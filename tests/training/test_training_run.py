@@ -101,7 +101,9 @@ def test_a_run_killed_after_its_last_step_takes_no_further_one(tmp_path: Path, m
 
 def test_a_resumed_run_loses_patience_when_the_whole_one_does(tmp_path: Path) -> None:
     def worse_by_every_step(model: Any, samples: Sequence[Any], *_: object) -> list[tuple[str, Score]]:
-        learnt = sum(float(weight.abs().sum()) for name, weight in model.named_parameters() if "lora_B" in name)
+        learnt = sum(
+            float(weight.detach().abs().sum()) for name, weight in model.named_parameters() if "lora_B" in name
+        )
         return [("", Score(sample_id="s", system="x", metric="m", value=1 / (1 + learnt))) for _ in samples]
 
     def run_once(folder: Path, on_step: Callable[[Step], None] = no_step) -> TrainingResult:
