@@ -103,7 +103,7 @@ COMMIT = "f" * 40
     ("old", "new"),
     [
         ({"id": "models/nano"}, "{kind: folder, path: models/nano}"),
-        ({"id": "owner/name", "revision": None, "dtype": "float32"}, "{kind: hub, id: owner/name, revision: COMMIT}"),
+        ({"id": "owner/name", "revision": None, "dtype": "bfloat16"}, "revision: COMMIT, dtype: bfloat16}"),
         ({"id": "owner/name", "revision": COMMIT}, f"{{kind: hub, id: owner/name, revision: {COMMIT}}}"),
     ],
 )
@@ -111,13 +111,32 @@ def test_a_base_without_a_kind_is_refused_among_other_faults_with_its_new_spelli
     faults: Any, old: dict[str, Any], new: str
 ) -> None:
     said = faults(lambda document: document.update(base=old, sead=1))
-    assert "2 faults" in said and "base: Value error, `id` without `kind` is no longer read; write base: " in said
+    assert "2 faults" in said and "base: `id` without `kind` is no longer read; write base: " in said
     assert new in said
 
 
 def test_a_base_of_an_unknown_kind_names_the_known_ones(faults: Any) -> None:
     said = faults(lambda document: document.update(base={"kind": "cloud", "path": "x"}))
     assert "base: " in said and "'folder'" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"base": "models/nano"}, "base: it must be a mapping"),
+        ({"base": None}, "base: it must be a mapping"),
+        ({"base": {"path": "models/nano"}}, "base: `kind` is missing"),
+        ({"base": {"id": None}}, "base: `kind` is missing"),
+        ({"base": {"kind": "cloud"}}, "base: there is no kind 'cloud'; it is one of 'folder', 'hub'"),
+        ({"base": {"kind": "folder", "id": "models/nano"}}, "base.id: there is no such key"),
+        ({"bases": []}, "bases: there is no such key"),
+        ({"tasks": {}}, "tasks: it must not be empty"),
+        ({"endpoints": {}}, "endpoints: it must be a list"),
+    ],
+    ids=str,
+)
+def test_faults_are_told_in_plain_words(faults: Any, change: dict[str, Any], fault: str) -> None:
+    assert f"\n  {fault}" in faults(lambda document: document.update(change))
 
 
 def test_a_kind_of_base_is_no_place_in_a_fault(faults: Any) -> None:
@@ -202,6 +221,18 @@ def test_the_numbers_of_a_phase_outside_of_one_are_refused_with_the_new_spelling
     said = faults(lambda document: document["tasks"]["codegen"].update(training=old))
     assert "batch_size, steps belong to a phase: write `phases: [{kind: sft, batch_size: 4, steps: 8}]`" in said
     assert "preference is a phase: write its numbers as a further entry of `phases`" in said and "1 fault" in said
+
+
+def test_a_number_of_a_pair_phase_outside_of_one_is_not_advised_as_one_of_sft(faults: Any) -> None:
+    assert "kind: sft" not in faults(lambda document: document["tasks"]["codegen"]["training"].update(beta=0.1))
+
+
+def test_a_number_that_yaml_s_versions_read_differently_is_refused_in_an_old_section_too(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    path.write_text(text.replace("max_length: 512\n", "max_length: 512\n      steps: 010\n", 1), encoding="utf-8")
+    with pytest.raises(ParamsError, match="steps: 010"):
+        read_params(path)
 
 
 def test_params_are_read_without_the_libraries_that_train() -> None:

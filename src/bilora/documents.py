@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -14,6 +14,9 @@ from bilora.errors import ParamsError
 from bilora.system_errors import path_error
 from bilora.textfiles import NotText, decode_text, encoding_of
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 T = TypeVar("T", bound=BaseModel)
 
 MOST_SHOWN = 60
@@ -21,6 +24,19 @@ MOST_SHOWN = 60
 YES_NO = {"yes": True, "on": True, "no": False, "off": False}
 WANTED = {"int_type": "a whole number", "float_type": "a number", "bool_type": "true or false", "string_type": "text"}
 """What a field of each type wants, by pydantic's name of the fault."""
+PLAIN = {
+    "missing": "it is missing",
+    "extra_forbidden": "there is no such key",
+    "model_type": "it must be a mapping",
+    "model_attributes_type": "it must be a mapping",
+    "dict_type": "it must be a mapping",
+    "list_type": "it must be a list",
+    "too_short": "it must not be empty",
+    "value_error": "{error}",
+    "union_tag_not_found": "`kind` is missing",
+    "union_tag_invalid": "there is no kind {tag!r}; it is one of {expected_tags}",
+}
+"""What other faults are, by pydantic's name of them; in braces what it knows of each."""
 
 
 class Ambiguous(str):
@@ -140,10 +156,11 @@ def _place(location: tuple[int | str, ...], document: object) -> str:
     return ".".join(places) or "(top level)"
 
 
-def _message(kind: str, value: object, message: str) -> str:
+def _message(fault: ErrorDetails) -> str:
     """Say what is wrong with a value, and where its spelling is the cause, how to spell it."""
-    if (wanted := WANTED.get(kind)) is None:
-        return message
+    value = fault["input"]
+    if (wanted := WANTED.get(fault["type"])) is None:
+        return _plain(fault)
     if isinstance(value, list | dict):
         return f"a {'list' if isinstance(value, list) else 'mapping'} is not {wanted}"
     if value is None:
@@ -158,6 +175,11 @@ def _message(kind: str, value: object, message: str) -> str:
     return f"{shown} is not {wanted}"
 
 
+def _plain(fault: ErrorDetails) -> str:
+    """Return a fault without pydantic's own terms."""
+    return PLAIN[fault["type"]].format(**fault.get("ctx", {})) if fault["type"] in PLAIN else fault["msg"]
+
+
 def parse_document(path: Path, kind: type[T], document: object, extra: list[str]) -> T:
     """Return a parsed file as its type.
 
@@ -170,10 +192,7 @@ def parse_document(path: Path, kind: type[T], document: object, extra: list[str]
     try:
         parsed = kind.model_validate(document)
     except ValidationError as error:
-        faults += [
-            f"{_place(fault['loc'], document)}: {_message(fault['type'], fault['input'], fault['msg'])}"
-            for fault in error.errors()
-        ]
+        faults += [f"{_place(fault['loc'], document)}: {_message(fault)}" for fault in error.errors()]
         raise ParamsError(path, faults) from None
     if faults:
         raise ParamsError(path, faults)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import pkgutil
 from importlib import import_module
-from typing import Annotated, Any, ClassVar, Literal, Union
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args
 
 from pydantic import Field
 
 from bilora.documents import Slice
+from bilora.errors import BadData
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 BASES = "bilora.bases.kinds"
@@ -77,7 +78,26 @@ def load_kind(package: str, name: str, constant: str) -> Any:
     return getattr(import_module(f"{package}.{name}"), constant)
 
 
-def settings_of(package: str, constant: str) -> Any:
-    """Return the type of an entry of any kind in `package`, for a field of params: the union of all settings."""
-    types = tuple(load_kind(package, name, constant).settings for name in kind_names(package))
+def settings_of(package: str, constant: str, parent: type[KindSettings]) -> Any:
+    """Return the type of an entry of any kind in `package`, for a field of params: the union of all settings.
+
+    Raises:
+        BadData: a module of the package is no kind; the module is named, with what it lacks.
+    """
+    types = tuple(_settings(package, name, constant, parent) for name in kind_names(package))
     return types[0] if len(types) == 1 else Annotated[Union[types], Field(discriminator="kind")]  # noqa: UP007
+
+
+def _settings(package: str, name: str, constant: str, parent: type[KindSettings]) -> type[KindSettings]:
+    """Return the settings of one kind, checked as far as params need them."""
+    module = f"{package}.{name}"
+    try:
+        settings = getattr(load_kind(package, name, constant), "settings", None)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        hint = "; a kind must not import bilora.params, which is built from it" if "circular" in str(error) else ""
+        raise BadData(module, f"this kind cannot be loaded ({error}){hint}.") from error
+    if not (isinstance(settings, type) and issubclass(settings, parent)):
+        raise BadData(module, f"{constant}.settings must be a subclass of {parent.__name__}.")
+    if get_args(settings.model_fields["kind"].annotation) != (name,):
+        raise BadData(module, f'{settings.__name__} must have the field `kind: Literal["{name}"]`.')
+    return settings

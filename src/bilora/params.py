@@ -5,6 +5,7 @@ Numbers are here, behaviour in code. Unknown keys are faults, and all faults are
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,7 +19,6 @@ from bilora.kinds import (
     BaseSettings,
     PhaseSettings,
     SourceSettings,
-    kind_names,
     load_kind,
     settings_of,
 )
@@ -28,13 +28,20 @@ from bilora.requests import SamplingParams
 
 def _no_old_base(entry: object) -> object:
     """Refuse a base without a kind, as it was written before there were kinds, and show the entry to write instead."""
-    if isinstance(entry, dict) and "kind" not in entry and "id" in entry:
-        id, revision = entry["id"], entry.get("revision")
-        new = f"{{kind: hub, id: {id}, revision: {revision or 'COMMIT'}}}"
-        if revision is None:
-            new = f"{{kind: folder, path: {id}}}, or for a model of the hub {new}"
-        raise ValueError(f"`id` without `kind` is no longer read; write base: {new}")
-    return entry
+    if not isinstance(entry, dict) or "kind" in entry or not isinstance(entry.get("id"), str):
+        return entry
+    others = {name: value for name, value in entry.items() if name not in ("id", "revision", "path")}
+    revision = entry.get("revision")
+    new = _flow({"kind": "hub", "id": entry["id"], "revision": revision or "COMMIT", **others})
+    if revision is None:
+        new = f"{_flow({'kind': 'folder', 'path': entry['id'], **others})}, or for a model of the hub {new}"
+    raise ValueError(f"`id` without `kind` is no longer read; write base: {new}")
+
+
+def _flow(entry: Mapping[str, object]) -> str:
+    """Return an entry as YAML in one line."""
+    pairs = (f"{name}: {'null' if value is None else value}" for name, value in entry.items())
+    return f"{{{', '.join(pairs)}}}"
 
 
 if TYPE_CHECKING:
@@ -42,9 +49,9 @@ if TYPE_CHECKING:
     AnyPhase = PhaseSettings
     AnySource = SourceSettings
 else:
-    AnyPhase = settings_of(PHASES, "PHASE")
-    AnySource = settings_of(SOURCES, "SOURCE")
-    AnyBase = Annotated[settings_of(BASES, "BASE"), BeforeValidator(_no_old_base)]
+    AnyPhase = settings_of(PHASES, "PHASE", PhaseSettings)
+    AnySource = settings_of(SOURCES, "SOURCE", SourceSettings)
+    AnyBase = Annotated[settings_of(BASES, "BASE", BaseSettings), BeforeValidator(_no_old_base)]
 
 
 class Processing(Slice):
@@ -101,10 +108,11 @@ class Training(Slice):
         """Refuse the numbers of a phase outside of one, as they were written before there were phases."""
         if not isinstance(section, dict):
             return section
-        names = {name for kind in kind_names(PHASES) for name in load_kind(PHASES, kind, "PHASE").settings.model_fields}
-        moved = [name for name in section if name in names]
-        numbers = ", ".join(f"{name}: {section[name]}" for name in moved)
-        faults = [f"{', '.join(moved)} belong to a phase: write `phases: [{{kind: sft, {numbers}}}]`"] if moved else []
+        moved = load_kind(PHASES, "sft", "PHASE").settings.model_fields.keys() & section.keys()
+        faults = []
+        if moved:
+            entry = {name: value for name, value in section.items() if name in moved}
+            faults.append(f"{', '.join(entry)} belong to a phase: write `phases: [{_flow({'kind': 'sft', **entry})}]`")
         if "preference" in section:
             faults.append(
                 "preference is a phase: write its numbers as a further entry of `phases`, "

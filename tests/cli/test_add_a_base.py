@@ -57,7 +57,7 @@ def test_its_params_are_checked_with_their_place(checkout: Path) -> None:
         said = shell_in(checkout)("bilora", "plan", check=False)
     finally:
         params.write_text(before, encoding="utf-8")
-    assert said.returncode == 2 and "base.path: Field required" in said.stderr and "base.pfad" in said.stderr
+    assert said.returncode == 2 and "base.path: it is missing" in said.stderr and "base.pfad" in said.stderr
 
 
 def test_a_missing_file_is_one_sentence(checkout: Path) -> None:

@@ -80,7 +80,7 @@ def test_a_fault_of_its_entry_is_named_at_its_place(folder: Path, run: Shell) ->
     (folder / "params.yaml").write_bytes(params)
     assert done.returncode == 2
     assert "tasks.docstring.source.query: 5 is" in done.stderr
-    assert "tasks.docstring.source.limit: Extra inputs" in done.stderr
+    assert "tasks.docstring.source.limit: there is no such key" in done.stderr
 
 
 def test_an_unknown_kind_is_refused_with_the_names_of_all(folder: Path, run: Shell) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from support.training import BASE, PAIR_KINDS, PAIRED, SFT, PairKind, rated_pairs, training_context
 
+from bilora.records import Score
 from bilora.storage import adapter_sha256
 from bilora.training import run
 from bilora.training.context import Step, no_step
@@ -76,6 +77,50 @@ def test_a_kill_between_two_phases_repeats_neither_and_ends_in_the_same_bytes(
     steps: list[Step] = []
     trained(tmp_path / "killed", phases, steps.append)
     assert steps == []
+    assert adapter_sha256(tmp_path / "killed" / "adapter") == adapter_sha256(tmp_path / "whole" / "adapter")
+
+
+def test_a_run_killed_after_its_last_step_takes_no_further_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    phases = [SFT | {"steps": 4, "evaluate_every": 2}]  # the fourth step is within an epoch of three
+    whole = trained(tmp_path / "whole", phases)
+
+    def die(path: Path, value: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "write_json", die)
+        for _ in range(2):
+            with pytest.raises(Killed):
+                trained(tmp_path / "killed", phases)
+    steps: list[Step] = []
+    again = trained(tmp_path / "killed", phases, steps.append)
+    assert steps == []
+    assert adapter_sha256(tmp_path / "killed" / "adapter") == adapter_sha256(tmp_path / "whole" / "adapter")
+    assert {again.metrics()[name] - whole.metrics()[name] for name in ("steps", "best_step", "train_loss")} == {0}
+
+
+def test_a_resumed_run_loses_patience_when_the_whole_one_does(tmp_path: Path) -> None:
+    def worse_by_every_step(model: Any, samples: Sequence[Any], *_: object) -> list[tuple[str, Score]]:
+        learnt = sum(
+            float(weight.detach().abs().sum()) for name, weight in model.named_parameters() if "lora_B" in name
+        )
+        return [("", Score(sample_id="s", system="x", metric="m", value=1 / (1 + learnt))) for _ in samples]
+
+    def run_once(folder: Path, on_step: Callable[[Step], None] = no_step) -> TrainingResult:
+        loaded = BASE.load(training=True)
+        phases = [SFT | {"steps": 9, "patience": 2}]
+        context = training_context(loaded, folder / "checkpoints", phases, scorer=worse_by_every_step, on_step=on_step)
+        return train(context, identity="i" * 64, destination=folder / "adapter", on_prepared=lambda _: None)
+
+    def die(step: Step) -> None:
+        if step.step == 3:
+            raise Killed
+
+    whole = run_once(tmp_path / "whole")
+    with pytest.raises(Killed):
+        run_once(tmp_path / "killed", die)
+    again = run_once(tmp_path / "killed")
+    assert again.resumed_from == 2 and again.metrics()["steps"] == whole.metrics()["steps"] == 3
     assert adapter_sha256(tmp_path / "killed" / "adapter") == adapter_sha256(tmp_path / "whole" / "adapter")
 
 

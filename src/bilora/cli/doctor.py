@@ -61,7 +61,7 @@ def _repository() -> str:
         raise Fault("this folder holds no pipeline; run inside a checkout")
     if shutil.which("dvc") is None:
         raise Fault("dvc is not on the PATH; run through make, or activate .venv")
-    return f"commit {commit(Path())[:12]}"
+    return f"commit {commit(_workspace().root)[:12]}"
 
 
 def _params() -> str:

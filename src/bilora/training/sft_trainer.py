@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from datasets import Dataset
 from safetensors import SafetensorError
-from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
@@ -24,7 +24,7 @@ from bilora.training.supervised import SupervisedRows, SupervisedSettings
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, TrainerState
+    from transformers import PreTrainedModel, TrainerControl, TrainerState
     from transformers.trainer_utils import EvalLoopOutput
 
 COMPLETE = "complete"
@@ -39,21 +39,21 @@ def train_supervised(context: TrainingContext, settings: SupervisedSettings, row
     """
     trainer = AdapterTrainer(
         metric=context.validation_metric,
+        patience=settings.patience,
         model=context.model,
         args=_arguments(context, settings),
         processing_class=context.tokenizer,
         train_dataset=_dataset(rows.train),
         eval_dataset=_dataset(rows.validation),
         data_collator=DataCollatorForLanguageModeling(pad_token_id=context.tokenizer.pad_token_id),
-        callbacks=[EarlyStoppingCallback(settings.patience)],
+        callbacks=[EarlyStopping(settings.patience)],
     )
     trainer.add_callback(SupervisedProgress(context.on_step, lambda: trainer.tokens))
     trainer.remove_callback(PrinterCallback)
     checkpoint = last_checkpoint(context.folder)
     started = time.monotonic()
-    train_loss = float(trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).training_loss)
-    duration = time.monotonic() - started
-    return _result(trainer, rows, checkpoint, train_loss, duration)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return _result(trainer, rows, checkpoint, time.monotonic() - started)
 
 
 def _arguments(context: TrainingContext, settings: SupervisedSettings) -> SFTConfig:
@@ -81,12 +81,11 @@ def _dataset(checked: Preflight) -> Dataset:
     )
 
 
-def _result(
-    trainer: AdapterTrainer, rows: SupervisedRows, checkpoint: Path | None, train_loss: float, duration: float
-) -> PhaseResult:
+def _result(trainer: AdapterTrainer, rows: SupervisedRows, checkpoint: Path | None, duration: float) -> PhaseResult:
     steps = trainer.state.global_step
     best_step = _step_of(Path(trainer.state.best_model_checkpoint or "")) or steps
     evaluations = [row for row in trainer.state.log_history if "eval_metric" in row]
+    losses = [float(row["loss"]) for row in trainer.state.log_history if "loss" in row]
     best = max(evaluations, key=lambda row: float(row["eval_choice"]))
     resumed_from = _step_of(checkpoint) if checkpoint else 0
     return PhaseResult(
@@ -100,7 +99,7 @@ def _result(
             "best_step": best_step,
             "best_metric": best["eval_metric"],
             "validation_loss": best["eval_loss"],
-            "train_loss": train_loss,
+            "train_loss": sum(losses) / len(losses),
             "tokens": trainer.tokens,
             "duration_s": duration,
             "tokens_per_s": trainer.tokens / duration,
@@ -126,17 +125,35 @@ def _step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.partition("-")[2] or 0)
 
 
+def is_finished(state: TrainerState, patience: int) -> bool:
+    """Return whether all steps are taken, or none of the last `patience` evaluations was the best.
+
+    It follows from the history, which a checkpoint holds, so a resumed run ends where it would have without the kill.
+    """
+    choices = [row["eval_choice"] for row in state.log_history if "eval_choice" in row]
+    exhausted = bool(choices) and len(choices) - 1 - choices.index(max(choices)) >= patience
+    return exhausted or state.global_step >= state.max_steps
+
+
 class AdapterTrainer(SFTTrainer):
     """SFTTrainer whose `eval_choice` is the task's metric on generated answers, ties broken by loss.
 
     `tokens` counts the tokens of the training batches that this process has read, padding excluded.
     """
 
-    def __init__(self, *, metric: Callable[[], float], **arguments: object) -> None:
+    def __init__(self, *, metric: Callable[[], float], patience: int, **arguments: object) -> None:
         super().__init__(**arguments)
         self._metric = metric
+        self._patience = patience
         self.tokens = 0
         cast_adapter(self.model)  # TRL casts adapters on quantised bases to 16 bit
+
+    def _run_epoch(self, *arguments: object, **options: object) -> None:
+        """Train for an epoch; a run that was killed after its last step takes no further one."""
+        if is_finished(self.state, self._patience):
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*arguments, **options)
 
     def training_step(
         self, model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], *arguments: object
@@ -167,6 +184,21 @@ class AdapterTrainer(SFTTrainer):
             raise OSError(errno.ENOSPC, "A checkpoint could not be written", self.args.output_dir) from error
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         (folder / COMPLETE).touch()
+
+
+class EarlyStopping(TrainerCallback):
+    """Stops after `patience` evaluations without a better one.
+
+    transformers' own starts counting again in a resumed run.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
+
+    def on_evaluate(self, args: object, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Stop if the last evaluation was one too many."""
+        if is_finished(state, self._patience):
+            control.should_training_stop = True
 
 
 class SupervisedProgress(TrainerCallback):

@@ -36,8 +36,11 @@ class HubBase(Base):
 
     @property
     def location(self) -> str:
-        """Its hub id, so that only those files are fetched that are read."""
-        return self.id
+        """Its hub id, so that only those files are fetched that are read.
+
+        Where the current directory has a folder of that name, transformers would read it in place of the hub.
+        """
+        return str(self.folder()) if Path(self.id).is_dir() else self.id
 
     @property
     def download(self) -> str:
@@ -59,7 +62,7 @@ class HubBase(Base):
 
         try:
             return Path(snapshot_download(self.id, revision=self.revision, allow_patterns=FETCHED_PATTERNS))
-        except (HfHubHTTPError, OSError) as error:
+        except (HfHubHTTPError, OSError, ValueError) as error:  # a ValueError is an id that the hub does not allow
             raise self.unreadable(type(error).__name__) from None
 
     def unreadable(self, reason: str) -> BiloraError:

@@ -87,6 +87,12 @@ class HubDataset:
         import datasets
 
         wanted = self._settings
+        if not Path(wanted.id).is_absolute() and Path(wanted.id).is_dir():
+            raise BadData(
+                wanted.id,
+                "is a folder in the current directory, which `datasets` would read in place of the hub; rename it, "
+                "or read its files with kind: files.",
+            )
         try:
             return datasets.load_dataset(wanted.id, wanted.config, split=split, revision=wanted.revision)
         except OSError as error:  # what the network, the hub's client and `datasets` raise derives from it
