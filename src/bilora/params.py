@@ -12,9 +12,9 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from bilora.documents import Count, Flag, Fraction, Slice, load_yaml, parse_document
 from bilora.kinds import (
-    BASES,
-    PHASES,
-    SOURCES,
+    BASE_KINDS,
+    PHASE_KINDS,
+    SOURCE_KINDS,
     BaseSettings,
     PhaseSettings,
     SourceSettings,
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     AnyPhase = PhaseSettings
     AnySource = SourceSettings
 else:
-    AnyPhase = settings_of(PHASES, "PHASE")
-    AnySource = settings_of(SOURCES, "SOURCE")
-    AnyBase = Annotated[settings_of(BASES, "BASE"), BeforeValidator(_no_old_base)]
+    AnyPhase = settings_of(PHASE_KINDS, "PHASE")
+    AnySource = settings_of(SOURCE_KINDS, "SOURCE")
+    AnyBase = Annotated[settings_of(BASE_KINDS, "BASE"), BeforeValidator(_no_old_base)]
 
 
 class Processing(Slice):
@@ -101,7 +101,11 @@ class Training(Slice):
         """Refuse the numbers of a phase outside of one, as they were written before there were phases."""
         if not isinstance(section, dict):
             return section
-        names = {name for kind in kind_names(PHASES) for name in load_kind(PHASES, kind, "PHASE").settings.model_fields}
+        names = {
+            name
+            for kind in kind_names(PHASE_KINDS)
+            for name in load_kind(PHASE_KINDS, kind, "PHASE").settings.model_fields
+        }
         moved = [name for name in section if name in names]
         numbers = ", ".join(f"{name}: {section[name]}" for name in moved)
         faults = [f"{', '.join(moved)} belong to a phase: write `phases: [{{kind: sft, {numbers}}}]`"] if moved else []
