@@ -16,9 +16,9 @@ from bilora.documents import Slice
 from bilora.errors import BadData
 
 Dtype = Literal["float32", "bfloat16", "float16"]
-BASES = "bilora.bases.kinds"
-SOURCES = "bilora.sources.kinds"
-PHASES = "bilora.training.phases"
+BASE_KINDS = "bilora.bases.kinds"
+SOURCE_KINDS = "bilora.sources.kinds"
+PHASE_KINDS = "bilora.training.phases"
 """The packages of the kinds, whose modules each define a `BASE`, `SOURCE` or `PHASE`."""
 
 

@@ -13,9 +13,9 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from bilora.documents import Count, Flag, Fraction, Slice, load_yaml, parse_document
 from bilora.kinds import (
-    BASES,
-    PHASES,
-    SOURCES,
+    BASE_KINDS,
+    PHASE_KINDS,
+    SOURCE_KINDS,
     BaseSettings,
     PhaseSettings,
     SourceSettings,
@@ -49,9 +49,9 @@ if TYPE_CHECKING:
     AnyPhase = PhaseSettings
     AnySource = SourceSettings
 else:
-    AnyPhase = settings_of(PHASES, "PHASE", PhaseSettings)
-    AnySource = settings_of(SOURCES, "SOURCE", SourceSettings)
-    AnyBase = Annotated[settings_of(BASES, "BASE", BaseSettings), BeforeValidator(_no_old_base)]
+    AnyPhase = settings_of(PHASE_KINDS, "PHASE", PhaseSettings)
+    AnySource = settings_of(SOURCE_KINDS, "SOURCE", SourceSettings)
+    AnyBase = Annotated[settings_of(BASE_KINDS, "BASE", BaseSettings), BeforeValidator(_no_old_base)]
 
 
 class Processing(Slice):
@@ -108,7 +108,7 @@ class Training(Slice):
         """Refuse the numbers of a phase outside of one, as they were written before there were phases."""
         if not isinstance(section, dict):
             return section
-        moved = load_kind(PHASES, "sft", "PHASE").settings.model_fields.keys() & section.keys()
+        moved = load_kind(PHASE_KINDS, "sft", "PHASE").settings.model_fields.keys() & section.keys()
         faults = []
         if moved:
             entry = {name: value for name, value in section.items() if name in moved}

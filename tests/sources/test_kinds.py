@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from bilora.kinds import SOURCES, SourceSettings, kind_names, load_kind
+from bilora.kinds import SOURCE_KINDS, SourceSettings, kind_names, load_kind
 from bilora.params import AnySource
 from bilora.sources.source import build_source
 
@@ -23,9 +23,9 @@ ENTRIES: dict[str, dict[str, Any]] = {
 HEAVY = ("datasets", "pyarrow", "torch", "transformers", "huggingface_hub", "multiprocessing", "bilora.params")
 
 
-@pytest.mark.parametrize("name", kind_names(SOURCES))
+@pytest.mark.parametrize("name", kind_names(SOURCE_KINDS))
 def test_a_kind_is_named_by_its_module_and_builds_its_source(name: str) -> None:
-    kind = load_kind(SOURCES, name, "SOURCE")
+    kind = load_kind(SOURCE_KINDS, name, "SOURCE")
     assert get_args(kind.settings.model_fields["kind"].annotation) == (name,)
     settings = TypeAdapter[SourceSettings](AnySource).validate_python({"kind": name, **ENTRIES[name]})
     assert type(settings) is kind.settings
@@ -34,12 +34,12 @@ def test_a_kind_is_named_by_its_module_and_builds_its_source(name: str) -> None:
 
 
 def test_an_unknown_kind_is_refused_with_the_names_of_all() -> None:
-    with pytest.raises(ValidationError, match=", ".join(f"'{name}'" for name in kind_names(SOURCES))):
+    with pytest.raises(ValidationError, match=", ".join(f"'{name}'" for name in kind_names(SOURCE_KINDS))):
         TypeAdapter[SourceSettings](AnySource).validate_python({"kind": "postgres"})
 
 
 def test_all_kinds_together_import_no_large_library() -> None:
-    names = [f"{SOURCES}.{name}" for name in kind_names(SOURCES)]
+    names = [f"{SOURCE_KINDS}.{name}" for name in kind_names(SOURCE_KINDS)]
     code = f"import {', '.join(names)}, sys; print(*(set({HEAVY!r}) & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
@@ -47,7 +47,7 @@ def test_all_kinds_together_import_no_large_library() -> None:
 
 def test_importing_the_kinds_reads_no_data_file() -> None:
     code = (
-        f"import {SOURCES}.exercises\n"
+        f"import {SOURCE_KINDS}.exercises\n"
         "from bilora.sources.exercises.operations import exercise_vocabulary\n"
         "from bilora.sources.exercises.names import vocabulary\n"
         "print(exercise_vocabulary.cache_info().misses, vocabulary.cache_info().misses)"

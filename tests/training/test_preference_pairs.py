@@ -22,7 +22,7 @@ from support.training import (
 
 from bilora.bases.special_tokens import stop_ids
 from bilora.errors import PreflightFailed
-from bilora.kinds import PHASES, load_kind
+from bilora.kinds import PHASE_KINDS, load_kind
 from bilora.records import Message
 from bilora.training.adapter import attach
 from bilora.training.encode import encode_sample
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 def prepared(loaded: Any, kind: PairKind, pairs: Any) -> Any:
     """The encoded rows of a phase."""
     context = training_context(loaded, Path(), [SFT, {"kind": kind, **PAIRED}], pairs=pairs)
-    return load_kind(PHASES, kind, "PHASE").prepare(context, context.params.training.phases[1])
+    return load_kind(PHASE_KINDS, kind, "PHASE").prepare(context, context.params.training.phases[1])
 
 
 def likelihood(model: Any, tokenizer: Any, answer: str) -> float:
@@ -58,7 +58,7 @@ def test_it_moves_towards_what_was_praised_and_leaves_one_adapter(kind: PairKind
         pairs=rated_pairs(kind, 8),
         on_step=lambda step: steps.append(step.step),
     )
-    phase, settings = load_kind(PHASES, kind, "PHASE"), context.params.training.phases[1]
+    phase, settings = load_kind(PHASE_KINDS, kind, "PHASE"), context.params.training.phases[1]
     rows = phase.prepare(context, settings)
     model = attach(loaded.model, context.params.adapter, seed=1)
     before = [likelihood(model, loaded.tokenizer, answer) for answer in (GOOD, BAD)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 from bilora.bases.identity import NO_MODEL, decisive_files, folder_revision
 from bilora.bases.loading import LoadedBase, load_model, load_tokenizer
 from bilora.errors import BadData, BiloraError
-from bilora.kinds import BASES, BaseSettings, Dtype, load_kind
+from bilora.kinds import BASE_KINDS, BaseSettings, Dtype, load_kind
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PretrainedConfig
@@ -183,5 +183,5 @@ class BaseKind(Generic[_S]):
 
 def open_base(settings: BaseSettings, root: Path) -> Base:
     """Return the base that an entry of params.yaml describes; relative paths in it start from `root`."""
-    kind: BaseKind[BaseSettings] = load_kind(BASES, settings.kind, "BASE")
+    kind: BaseKind[BaseSettings] = load_kind(BASE_KINDS, settings.kind, "BASE")
     return kind.build(settings, root)

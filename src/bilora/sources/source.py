@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from bilora.kinds import SOURCES, SourceSettings, load_kind
+from bilora.kinds import SOURCE_KINDS, SourceSettings, load_kind
 from bilora.protocols import Source
 from bilora.rows import Forms
 
@@ -41,5 +41,5 @@ class SourceKind(Generic[_S]):
 
 def build_source(settings: SourceSettings, *, seed: int, forms: Forms, root: Path) -> Source:
     """Return the source that an entry `tasks.NAME.source` of params.yaml describes."""
-    kind: SourceKind[SourceSettings] = load_kind(SOURCES, settings.kind, "SOURCE")
+    kind: SourceKind[SourceSettings] = load_kind(SOURCE_KINDS, settings.kind, "SOURCE")
     return kind.build(settings, seed=seed, forms=forms, root=root)

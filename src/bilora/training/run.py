@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from bilora.kinds import PHASES, PhaseSettings, load_kind
+from bilora.kinds import PHASE_KINDS, PhaseSettings, load_kind
 from bilora.storage import read_json, write_json
 from bilora.training.adapter import attach, count_trainable, load_weights, save, save_weights
 from bilora.training.context import TrainingContext
@@ -105,7 +105,7 @@ def _prepare(context: TrainingContext, folder: Path) -> Iterator[_PreparedPhase]
     """Encode and check the rows of every phase, before any weight changes."""
     entries = context.params.training.phases
     for number, (settings, prefix) in enumerate(zip(entries, _prefixes(entries), strict=True)):
-        phase: Phase[PhaseSettings, Prepared] = load_kind(PHASES, settings.kind, "PHASE")
+        phase: Phase[PhaseSettings, Prepared] = load_kind(PHASE_KINDS, settings.kind, "PHASE")
         rows = phase.prepare(context, settings)
         yield _PreparedPhase(phase, settings, prefix, folder / f"{number}-{settings.kind}", rows)
 
