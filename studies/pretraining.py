@@ -54,7 +54,7 @@ def summaries(recipe: Pretraining) -> list[Pair]:
         for text in source_texts(package_modules(name, "test"), recipe.corpus.max_file_chars)
         for _, bare, summary in documented_functions(text)
     ]
-    return random.Random(SEED).sample(found, PAIRS)
+    return random.Random(SEED).sample(found, min(PAIRS, len(found)))
 
 
 def programs(recipe: Pretraining) -> list[Pair]:
