@@ -17,10 +17,9 @@ from support.checkouts import ROOT, change_task, shell_in, smoke_checkout
 from bilora.bases.base import open_base
 from bilora.bases.kinds.hub import HubSettings
 from bilora.errors import BadData, Unreachable
-from bilora.kinds import kind_names
+from bilora.kinds import SOURCE_KINDS, kind_names
 from bilora.layout import Layout
 from bilora.sources.kinds.hub import HubDataset, HubDatasetSettings
-from bilora.sources.source import SOURCE_KINDS
 from bilora.tracking import provenance
 from bilora.workspace import Workspace
 
