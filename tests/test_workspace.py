@@ -103,7 +103,10 @@ def test_adapters_fit_whatever_the_current_directory_is(workspace: Workspace) ->
 
 
 @pytest.mark.parametrize("kind", kind_names(SOURCE_KINDS))
-def test_a_source_of_any_kind_reads_below_the_root(kind: str, tmp_path: Path, elsewhere: Path) -> None:
+def test_a_source_of_any_kind_reads_below_the_root(
+    kind: str, tmp_path: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     root = smoke_checkout(tmp_path / "checkout")
     change_task(root, "docstring", lambda task: task.update(source=SOURCES[kind]))
     (root / "rows").mkdir()

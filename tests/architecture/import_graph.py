@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 PACKAGE = "bilora"
@@ -32,7 +32,7 @@ class ImportGraph:
     def __init__(self, src: Path) -> None:
         self.src = src
         self.paths = {_module_name(path, src): path for path in sorted((src / PACKAGE).rglob("*.py"))}
-        self.trees = {module: ast.parse(path.read_text(encoding="utf-8")) for module, path in self.paths.items()}
+        self.trees = {module: _parsed(path.read_text(encoding="utf-8")) for module, path in self.paths.items()}
 
     @cached_property
     def edges(self) -> dict[str, set[str]]:
@@ -84,7 +84,7 @@ class ImportGraph:
         return [list(group) for group in sorted(groups) if group]
 
     def _imports(self, module: str, *, functions: bool = True) -> Iterator[str]:
-        nodes = list(_nodes(self.trees[module], functions=functions))
+        nodes = _running_nodes(self.trees[module], functions)
         settings = {id(node.value) for node in nodes if isinstance(node, ast.Attribute) and node.attr == "settings"}
         for node in nodes:
             if isinstance(node, ast.Import):
@@ -138,6 +138,18 @@ class ImportGraph:
                 source = self._source(module, statement)
                 return self._string(node, source) if source in self.paths else None
         return None
+
+
+@cache
+def _parsed(source: str) -> ast.Module:
+    return ast.parse(source)
+
+
+@cache
+def _running_nodes(tree: ast.Module, functions: bool) -> list[ast.AST]:
+    """Return the nodes of a module that import something, call something, or name an attribute."""
+    kinds = (ast.Import, ast.ImportFrom, ast.Call, ast.Attribute)
+    return [node for node in _nodes(tree, functions=functions) if isinstance(node, kinds)]
 
 
 def _module_name(path: Path, src: Path) -> str:

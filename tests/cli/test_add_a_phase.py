@@ -26,9 +26,6 @@ def block(language: str) -> str:
 def test_a_fourth_phase_is_one_file_and_one_entry(tmp_path: Path) -> None:
     folder = smoke_checkout(tmp_path / "checkout")
     run = shell_in(folder)
-    run("dvc", "repro", "train@docstring")
-    before = adapter_sha256(folder / "adapters" / "docstring")
-
     (folder / "src" / "bilora" / "training" / "phases" / "rft.py").write_text(block("python"), encoding="utf-8")
     entry = yaml.safe_load(block("yaml"))
     change_task(folder, "docstring", lambda task: task["training"]["phases"].append(entry))
@@ -41,7 +38,6 @@ def test_a_fourth_phase_is_one_file_and_one_entry(tmp_path: Path) -> None:
     records = [json.loads(path.read_text(encoding="utf-8")) for path in (folder / "runs").glob("*/run.json")]
     after = adapter_sha256(folder / "adapters" / "docstring")
     (record,) = [record for record in records if record["adapter_sha256"] == after]
-    assert after != before
     assert [phase["kind"] for phase in record["params"]["task"]["training"]["phases"]] == ["sft", "rft"]
 
     change_task(folder, "docstring", lambda task: task["training"]["phases"][1].update(answers=1))
