@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import constants
 from support.checkouts import ROOT
 
 from bilora.bases import base as module
@@ -68,6 +69,17 @@ def test_an_absent_folder_is_one_sentence(read: Any, tmp_path: Path) -> None:
     with pytest.raises(BadData, match=r"models/absent: there is no model here"):
         folder("models/absent", tmp_path).load(training=True)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("read", [Base.config, Base.tokenizer, Base.generation_config])
+def test_an_absent_folder_is_not_looked_for_on_the_hub(
+    read: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.getaddrinfo", lambda host, *_, **__: pytest.fail(f"{host} was looked up"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadData):
+        read(folder("models/absent", Path()))  # as a relative path it has the form of a hub id
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
-from bilora.bases.identity import NO_MODEL, decisive_files, folder_revision
+from bilora.bases.identity import decisive_files, folder_revision, model_folder
 from bilora.bases.loading import LoadedBase, load_model, load_tokenizer
 from bilora.errors import BadData, BiloraError
 from bilora.kinds import BASE_KINDS, BaseSettings, Dtype, load_kind
@@ -54,8 +54,12 @@ class Base(ABC):
 
     @property
     def location(self) -> str:
-        """What `from_pretrained`, together with `revision`, loads it from: a folder or a hub id."""
-        return str(self.folder())
+        """What `from_pretrained`, together with `revision`, loads it from: a folder or a hub id.
+
+        Raises:
+            BadData: there is no model in its folder, whose path the libraries would take for a hub id.
+        """
+        return str(model_folder(self.folder(), self.id))
 
     @property
     def download(self) -> str | None:
@@ -156,8 +160,6 @@ class Base(ABC):
 
     def unreadable(self, reason: str) -> BiloraError:
         """Return the error that says why the base cannot be loaded, and what to do."""
-        if not (self.folder() / "config.json").is_file():
-            return BadData(self.id, NO_MODEL)
         return BadData(self.id, f"cannot be loaded ({reason}).")
 
     @contextmanager

@@ -8,9 +8,20 @@ from pathlib import Path
 from bilora.errors import BadData
 from bilora.storage import sha256_json, sha256_tree
 
-NO_MODEL = "there is no model here; `base` in params.yaml must name a folder with a config.json and safetensors."
+_NO_MODEL = "there is no model here; `base` in params.yaml must name a folder with a config.json and safetensors."
 DECISIVE_FILES = (".safetensors", ".json", ".jinja", ".model", "merges.txt", "vocab.txt")
 """Endings of the files that decide how a base answers: its weights, configuration, tokenizer and templates."""
+
+
+def model_folder(folder: Path, id: str) -> Path:
+    """Return the folder of the base `id` if there is a model in it.
+
+    Raises:
+        BadData: there is none.
+    """
+    if not (folder / "config.json").is_file():
+        raise BadData(id, _NO_MODEL)
+    return folder
 
 
 def decisive_files(folder: Path, id: str) -> dict[str, str]:
@@ -19,9 +30,7 @@ def decisive_files(folder: Path, id: str) -> dict[str, str]:
     Raises:
         BadData: there is no model in the folder.
     """
-    if not (folder / "config.json").is_file():
-        raise BadData(id, NO_MODEL)
-    return _decisive(sha256_tree(folder))
+    return _decisive(sha256_tree(model_folder(folder, id)))
 
 
 def folder_revision(digests: Mapping[str, str]) -> str:

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 from bilora.bases.base import Base, BaseKind
-from bilora.bases.identity import NO_MODEL
-from bilora.errors import BadData
 from bilora.kinds import BaseSettings, Dtype
 
 
@@ -33,17 +31,6 @@ class FolderBase(Base):
     def folder(self) -> Path:
         """Return the folder."""
         return self.path
-
-    @property
-    def location(self) -> str:
-        """The folder. Without a model in it, the libraries would take its path for a hub id and ask the hub.
-
-        Raises:
-            BadData: there is no model in it.
-        """
-        if not (self.path / "config.json").is_file():
-            raise BadData(self.id, NO_MODEL)
-        return str(self.path)
 
 
 def _build(settings: FolderSettings, root: Path) -> FolderBase:
