@@ -12,10 +12,10 @@ from bilora.training.adapter import cast_adapter
 from bilora.training.context import OnStep, Step, TrainingContext
 from bilora.training.pairs import PairRows
 from bilora.training.phase import PhaseResult
+from bilora.training.token_count import TokenCount
 
 if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel, Trainer, TrainerState, TrainingArguments
+    from transformers import Trainer, TrainerState, TrainingArguments
 
 REFERENCE_ADAPTER = "ref"
 """The name under which TRL keeps a frozen copy of the adapter beside the one in training."""
@@ -69,18 +69,9 @@ def mean_margin(log: Sequence[Mapping[str, float]]) -> float | None:
 def _on_encoded_rows(trainer_type: type[Trainer]) -> type[Trainer]:
     """Return the trainer for rows that are encoded already, with a count of the tokens that it has read."""
 
-    class EncodedRowsTrainer(trainer_type):
-        tokens = 0
-
+    class EncodedRowsTrainer(TokenCount, trainer_type):
         def _prepare_dataset(self, dataset: Dataset, *_: object) -> Dataset:
             return dataset
-
-        def training_step(
-            self, model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], *arguments: object
-        ) -> torch.Tensor:
-            self.tokens += int(inputs["attention_mask"].sum())
-            loss: torch.Tensor = super().training_step(model, inputs, *arguments)
-            return loss
 
     return EncodedRowsTrainer
 

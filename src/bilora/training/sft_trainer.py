@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,9 +21,9 @@ from bilora.training.context import OnStep, Step, TrainingContext
 from bilora.training.phase import PhaseResult
 from bilora.training.preflight import Preflight
 from bilora.training.supervised import SupervisedRows, SupervisedSettings
+from bilora.training.token_count import TokenCount
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel, TrainerControl, TrainerState
     from transformers.trainer_utils import EvalLoopOutput
 
@@ -135,17 +135,13 @@ def is_finished(state: TrainerState, patience: int) -> bool:
     return exhausted or state.global_step >= state.max_steps
 
 
-class AdapterTrainer(SFTTrainer):
-    """SFTTrainer whose `eval_choice` is the task's metric on generated answers, ties broken by loss.
-
-    `tokens` counts the tokens of the training batches that this process has read, padding excluded.
-    """
+class AdapterTrainer(TokenCount, SFTTrainer):
+    """SFTTrainer whose `eval_choice` is the task's metric on generated answers, ties broken by loss."""
 
     def __init__(self, *, metric: Callable[[], float], patience: int, **arguments: object) -> None:
         super().__init__(**arguments)
         self._metric = metric
         self._patience = patience
-        self.tokens = 0
         cast_adapter(self.model)  # TRL casts adapters on quantised bases to 16 bit
 
     def _run_epoch(self, *arguments: object, **options: object) -> None:
@@ -154,14 +150,6 @@ class AdapterTrainer(SFTTrainer):
             self.control.should_training_stop = True
         else:
             super()._run_epoch(*arguments, **options)
-
-    def training_step(
-        self, model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], *arguments: object
-    ) -> torch.Tensor:
-        """Count the batch's tokens and train on it."""
-        self.tokens += int(inputs["attention_mask"].sum())
-        loss: torch.Tensor = super().training_step(model, inputs, *arguments)
-        return loss
 
     def evaluation_loop(self, *arguments: object, **options: object) -> EvalLoopOutput:
         """Add `eval_metric` and `eval_choice` before any callback reads the metrics."""
