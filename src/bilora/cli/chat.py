@@ -42,16 +42,12 @@ def chat(
     """Talk with the base and every adapter; `/adapter NAME` switches within the conversation."""
     from bilora.cli.engines import adapters_to_serve, load_engine
     from bilora.cli.user_input import stdin_lines
-    from bilora.errors import UnknownModel
-    from bilora.inference.engine import BASE_SYSTEM
     from bilora.requests import SamplingParams
     from bilora.tasks import load_task
     from bilora.workspace import Workspace
 
     workspace = Workspace(Path())
     folders = adapters_to_serve(workspace, bundle, required=model)
-    if model not in (BASE_SYSTEM, *folders):
-        raise UnknownModel(model, (BASE_SYSTEM, *folders))
     engine = load_engine(workspace, folders, batch_size=1)
     sampling = SamplingParams(max_tokens=1, temperature=temperature, top_p=top_p, seed=seed)
     systems = {name: load_task(name).system for name in folders}

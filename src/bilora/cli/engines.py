@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bilora.errors import OtherBase
+from bilora.errors import OtherBase, UnknownModel
 
 if TYPE_CHECKING:
     from bilora.inference.engines import LocalEngine
@@ -21,10 +21,22 @@ def adapters_to_serve(workspace: Workspace, bundle: str | None, *, required: str
     Adapters of another base or chat template are left out and reported, so that the base and the others answer.
 
     Args:
-        required: the one that is to answer; if it is for another base, that is an error.
+        required: who is to answer, the base or an adapter.
+
+    Raises:
+        UnknownModel: there is no such adapter.
+        OtherBase: it is for another base.
     """
-    if bundle is not None:
-        return workspace.bundle(bundle)
+    from bilora.inference.engine import BASE_SYSTEM
+
+    folders = _fitting(workspace, required) if bundle is None else workspace.bundle(bundle)
+    known = (BASE_SYSTEM, *folders)
+    if required is not None and required not in known:
+        raise UnknownModel(required, known)
+    return folders
+
+
+def _fitting(workspace: Workspace, required: str | None) -> dict[str, Path]:
     folders = {}
     for name, found in workspace.fitting_adapters():
         if not isinstance(found, OtherBase):

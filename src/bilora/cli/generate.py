@@ -48,7 +48,7 @@ def generate(
     """Answer one question and print the answer as it is made."""
     from bilora.cli.engines import adapters_to_serve, load_engine
     from bilora.cli.user_input import checked, read_stdin
-    from bilora.errors import BadData, UnknownModel
+    from bilora.errors import BadData
     from bilora.inference.engine import BASE_SYSTEM
     from bilora.records import Message
     from bilora.requests import Request, SamplingParams
@@ -58,8 +58,6 @@ def generate(
     workspace = Workspace(Path())
     params = workspace.params
     folders = adapters_to_serve(workspace, bundle, required=model)
-    if model not in (BASE_SYSTEM, *folders):
-        raise UnknownModel(model, (BASE_SYSTEM, *folders))
     typed = read_stdin() if prompt is None else checked(prompt, "prompt")
     if not typed.strip():
         raise BadData("prompt", "it is empty; give it as an argument or on standard input.")

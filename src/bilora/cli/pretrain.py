@@ -51,7 +51,7 @@ def pretrain(
         print(f"pretrain: {len(own.tokens):,} tokens, sha256 {own.sha256[:16]}…, in {folder}")
         return
     manifest = build_base(chosen, own, out or recipe.parent, seed=seed, work=work, log=log)
-    if ready_made:  # and whoever made it may want it again
+    if ready_made:  # it is kept: the corpus may be used again
         (work / CHECKPOINT).unlink(missing_ok=True)
     else:
         shutil.rmtree(work)
