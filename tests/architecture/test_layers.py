@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from bilora.tracking.checkout import committable_files
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "bilora"
 MAY_PRINT = {"cli", "sandbox"}
@@ -34,17 +36,10 @@ def top(module: str) -> str:
 
 def repository_files() -> list[Path]:
     """Return every file that is or could be committed: what git does not ignore."""
-    listing = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if listing.returncode != 0:
+    try:
+        return [ROOT / name for name in committable_files(ROOT)]
+    except subprocess.CalledProcessError:
         pytest.skip("not a git checkout, so there is no list of the repository's files")
-    paths = [ROOT / entry for entry in sorted(listing.stdout.split("\0")) if entry]
-    return [path for path in paths if path.is_file()]
 
 
 def test_imports_only_point_downward() -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import typer
 from support.checkouts import ROOT
 
 from bilora.cli import app
+from bilora.tracking.checkout import committable_files
 
 PATH = re.compile(
     r"(?<![\w./:~-])((?:src|perf|studies|tests|docs|scripts|benchmarking|hf_space|profiles|models|\.github)/[\w./-]*\w)"
@@ -27,14 +27,7 @@ TARGET = re.compile(r"(?m)(?:^|`)make ([a-z-]+)")
 
 def markdown_files(root: Path) -> list[Path]:
     """Return the Markdown files of a checkout that git keeps or would keep."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
-        cwd=root,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    return [root / name for name in sorted(set(listed.splitlines()))]
+    return [root / name for name in committable_files(root) if name.endswith(".md")]
 
 
 def anchors(text: str) -> set[str]:
