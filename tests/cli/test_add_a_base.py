@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
 from support.checkouts import ROOT, shell_in, smoke_checkout
+from support.guides import guide_block
 
 from bilora.bases.kinds.folder import FolderBase
 from bilora.records import Sample
 from bilora.storage import write_records
 from bilora.tasks import load_task
 
-GUIDE = (ROOT / "docs" / "add-a-base.md").read_text(encoding="utf-8")
 QUESTION = ("bilora", "generate", "Return the sum of a list.", "--max-tokens", "8")
-
-
-def block(language: str) -> str:
-    """The guide's first block in a language."""
-    found = re.search(rf"^```{language}\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
-    assert found is not None
-    return found[1]
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout on the smoke profile with the guide's kind and entry, and the smoke base in a ZIP file only."""
     folder = smoke_checkout(tmp_path_factory.mktemp("archive") / "checkout")
-    (folder / "src" / "bilora" / "bases" / "kinds" / "archive.py").write_text(block("python"), encoding="utf-8")
+    code, new_entry = guide_block("add-a-base", "python"), guide_block("add-a-base", "yaml")
+    (folder / "src" / "bilora" / "bases" / "kinds" / "archive.py").write_text(code, encoding="utf-8")
     params = folder / "params.yaml"
     entry = "base: {kind: folder, path: models/smoke, dtype: float32}\n"
     assert entry in params.read_text(encoding="utf-8")
-    params.write_text(params.read_text(encoding="utf-8").replace(entry, block("yaml")), encoding="utf-8")
+    params.write_text(params.read_text(encoding="utf-8").replace(entry, new_entry), encoding="utf-8")
     smoke = folder / "models" / "smoke"
     with zipfile.ZipFile(folder / "models" / "smoke.zip", "w") as archive:
         for path in smoke.iterdir():

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import pytest
 import yaml
-from support.checkouts import ROOT, change_task, shell_in, smoke_checkout
+from support.checkouts import change_task, shell_in, smoke_checkout
+from support.guides import guide_block
 
 from bilora.storage import adapter_sha256
 
 pytestmark = pytest.mark.slow
-GUIDE = (ROOT / "docs" / "add-a-phase.md").read_text(encoding="utf-8")
-
-
-def block(language: str) -> str:
-    """The guide's first block in a language."""
-    found = re.search(rf"^```{language}\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
-    assert found is not None
-    return found[1]
 
 
 def test_a_fourth_phase_is_one_file_and_one_entry(tmp_path: Path) -> None:
     folder = smoke_checkout(tmp_path / "checkout")
     run = shell_in(folder)
-    (folder / "src" / "bilora" / "training" / "phases" / "rft.py").write_text(block("python"), encoding="utf-8")
-    entry = yaml.safe_load(block("yaml"))
+    (folder / "src" / "bilora" / "training" / "phases" / "rft.py").write_text(
+        guide_block("add-a-phase", "python"), encoding="utf-8"
+    )
+    entry = yaml.safe_load(guide_block("add-a-phase", "yaml"))
     change_task(folder, "docstring", lambda task: task["training"]["phases"].append(entry))
     printed = run("dvc", "repro", "train@docstring").stdout
     assert f"{entry['questions']} questions to answer" in printed and "train docstring: rft: bleu on" in printed

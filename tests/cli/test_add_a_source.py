@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from support.checkouts import Shell, change_task, shell_in, smoke_checkout
+from support.guides import guide_block
 
 from bilora.data_reports import SplitReport
 from bilora.sources.kinds.installed import function_rows
@@ -18,23 +18,15 @@ from bilora.sources.packages import package_modules
 from bilora.storage import read_record, read_rows
 
 ROOT = Path(__file__).resolve().parents[2]
-GUIDE = (ROOT / "docs" / "add-a-source.md").read_text(encoding="utf-8")
 PACKAGES = ("click", "packaging", "pluggy", "tomlkit", "voluptuous")
-
-
-def block(language: str) -> str:
-    """Return the guide's first block in a language."""
-    found = re.search(rf"^```{language}\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
-    assert found is not None
-    return found[1]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout with the guide's file and entry, and a database that the entry names."""
     folder = smoke_checkout(tmp_path_factory.mktemp("checkout"))
-    (folder / "src/bilora/sources/kinds/sqlite.py").write_text(block("python"), encoding="utf-8")
-    entry = yaml.safe_load(block("yaml"))["tasks"]["docstring"]
+    (folder / "src/bilora/sources/kinds/sqlite.py").write_text(guide_block("add-a-source", "python"), encoding="utf-8")
+    entry = yaml.safe_load(guide_block("add-a-source", "yaml"))["tasks"]["docstring"]
     change_task(folder, "docstring", lambda task: task.update(entry))
     rows = [row for name in PACKAGES for module in package_modules(name, "train") for row in function_rows(module)]
     with closing(sqlite3.connect(folder / "functions.sqlite3")) as database, database:

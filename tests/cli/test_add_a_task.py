@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from support.guides import guide_block
 
 from bilora.params import TaskParams
 from bilora.records import Drop, Sample
 from bilora.tasks.task import Task
 
 ROOT = Path(__file__).resolve().parents[2]
-GUIDE = (ROOT / "docs" / "add-a-task.md").read_text(encoding="utf-8")
 CURATED = json.loads((ROOT / "benchmarking" / "eval_dataset.json").read_text(encoding="utf-8"))["samples"]
-
-
-def block(language: str) -> str:
-    """The guide's first block in a language; it ends at a fence that stands alone at a line's start."""
-    found = re.search(rf"^```{language}\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
-    assert found is not None
-    return found[1]
 
 
 @pytest.fixture(scope="module")
 def task() -> Task:
     space: dict[str, Any] = {"__name__": "bilora.tasks.naming"}
-    exec(compile(block("python"), "naming.py", "exec"), space)
+    exec(compile(guide_block("add-a-task", "python"), "naming.py", "exec"), space)
     made: Task = space["TASK"]
     return made
 
@@ -62,5 +54,5 @@ def test_it_refuses_what_teaches_nothing(task: Task, code: str) -> None:
 
 
 def test_its_numbers_are_valid_params() -> None:
-    entry = yaml.safe_load(block("yaml"))["tasks"]["naming"]
+    entry = yaml.safe_load(guide_block("add-a-task", "yaml"))["tasks"]["naming"]
     assert TaskParams.model_validate(entry).adapter.rank == 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import pty
@@ -10,7 +9,6 @@ import select
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,11 +16,11 @@ from typing import Any
 import pytest
 import yaml
 from support.checkouts import ROOT, environment_of
+from support.command_line import bilora
 from support.processes import heeding_ctrl_c
 from support.random_adapters import write_random_adapter
 
 from bilora.bases.kinds.folder import FolderBase
-from bilora.cli import app, guarded
 
 pytestmark = pytest.mark.slow
 
@@ -52,29 +50,6 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def environment(place: Path) -> dict[str, str]:
     search = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
     return {**environment_of(place), "PYTHONPATH": search, "OMP_NUM_THREADS": "1"}
-
-
-@dataclass
-class Done:
-    """How a command ended."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def bilora(place: Path, *arguments: str, typed: str = "") -> Done:
-    """Run a command in this process, whose libraries are loaded already."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        contextlib.chdir(place),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setattr(sys, "stdin", io.StringIO(typed))
-        code = guarded(app, list(arguments))
-    return Done(code, out.getvalue(), err.getvalue())
 
 
 def answers(place: Path, *arguments: str, typed: str = "") -> str:
@@ -134,18 +109,11 @@ def test_a_chat_says_what_it_does_not_do(place: Path) -> None:
 
 def test_a_line_that_is_no_text_is_not_the_end_of_the_chat(place: Path) -> None:
     piped = io.TextIOWrapper(io.BufferedReader(io.BytesIO(b"\xef\xbb\xbf/adapter codegen\nna\xefve\nsum\n")))
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        contextlib.chdir(place),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setattr(sys, "stdin", piped)
-        assert guarded(app, ["chat", "--max-tokens", "4"]) == 0
-    said = err.getvalue().splitlines()
+    done = bilora(place, "chat", "--max-tokens", "4", typed=piped)
+    assert done.returncode == 0
+    said = done.stderr.splitlines()
     assert said[1] == "chat: this line: is not UTF-8 (byte 0xef at position 2); write it in UTF-8."
-    assert out.getvalue().count("\n") >= 1 and "there is no" not in err.getvalue()
+    assert done.stdout.count("\n") >= 1 and "there is no" not in done.stderr
 
 
 def test_what_helps_against_a_cut_depends_on_what_cut(place: Path) -> None:

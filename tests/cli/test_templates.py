@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from support.checkouts import ROOT
+from support.command_line import bilora
 from support.random_adapters import write_random_adapter
 
 from bilora.bases.kinds.folder import FolderBase
-from bilora.cli import app, guarded
 from bilora.storage import sha256_tree
 
 pytestmark = pytest.mark.slow
@@ -38,19 +36,6 @@ def place(tmp_path: Path) -> Path:
 
 def write(place: Path, template: str) -> None:
     (place / "models" / "smoke" / "chat_template.jinja").write_text(template, encoding="utf-8")
-
-
-def bilora(place: Path, *arguments: str, typed: str = "") -> tuple[int, str, str]:
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        contextlib.chdir(place),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setattr(sys, "stdin", io.StringIO(typed))
-        code = guarded(app, list(arguments))
-    return code, out.getvalue(), err.getvalue()
 
 
 VERBS = (["generate", "hi", "-m", "codegen"], ["chat", "-m", "codegen"], ["evaluate", "codegen"])

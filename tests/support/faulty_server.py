@@ -7,9 +7,11 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Literal
 from urllib.parse import urlsplit
+
+from support.http_servers import serving_http
 
 HANG_S = 5.0
 """The longest that a request is kept waiting."""
@@ -84,18 +86,8 @@ def serving(
         def log_message(self, *_: Any) -> None:
             pass
 
-    class Quiet(ThreadingHTTPServer):
-        def handle_error(self, *_: Any) -> None:
-            """A client that gave up waiting is part of a test, not news."""
-
-    http = Quiet(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield http.server_port
-    finally:
-        over.set()
-        http.shutdown()
-        http.server_close()
-        thread.join()
+    with serving_http(Handler) as port:
+        try:
+            yield port
+        finally:
+            over.set()
