@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 MIN_TEMPERATURE = 1e-6
-"""Lower temperatures overflow in 32 bit; at this one the likeliest token is always sampled."""
+"""Lower temperatures overflow in 32-bit; at this one the likeliest token is always sampled."""
 
 
 def make_rng(params: SamplingParams, prompt_ids: Sequence[int]) -> torch.Generator | None:

@@ -1,7 +1,7 @@
 """Muon (Jordan et al. 2024) in a given precision.
 
 torch.optim.Muon iterates in bf16 wherever it runs, which a CPU without 16-bit units emulates. Here all matrices of one
-shape are iterated side by side, in 32 bit where that is faster; studies/muon.py measures the gain.
+shape are iterated side by side, in 32-bit where that is faster; studies/muon.py measures the gain.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Types of the messages between the sandbox's processes. Only the type checker reads this module.
 
-What comes from a candidate's process only claims to have its type: whoever reads it has to survive anything.
+A message from a candidate's process may not have its declared type: readers have to survive anything.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class LlamaModel:
         Args:
             max_sequences: how many sequences one context may hold.
             kv_capacity: how many tokens one context holds, of all its sequences together.
-            kv_float32: keep keys and values in 32 bit instead of 16.
+            kv_float32: keep keys and values in 32-bit instead of 16.
             repack: repack the weights for this CPU, where the library can.
 
         Raises:
@@ -108,7 +108,7 @@ class LlamaModel:
         params.n_threads = params.n_threads_batch = threads
         if kv_float32:
             params.type_k = params.type_v = llama.GGML_TYPE_F32
-            params.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED  # it computes in 16 bit
+            params.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED  # it computes in 16-bit
         self.vocabulary: int = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(self._handle))
         self._count = itertools.count()
 

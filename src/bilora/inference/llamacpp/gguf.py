@@ -107,7 +107,7 @@ def lora_tensors(adapter: PeftAdapter, folder: Path, weights: Weights, *, float3
 
 
 def _write_base(weights: Weights, path: Path, quantization: Quantization | None, progress: Progress) -> None:
-    """Write the base in f32 or f16; None keeps the precision of each tensor. Vectors are always in 32 bit."""
+    """Write the base in f32 or f16; None keeps the precision of each tensor. Vectors are always in 32-bit."""
     import torch
 
     target = {"f32": torch.float32, "f16": torch.float16}.get(quantization or "")

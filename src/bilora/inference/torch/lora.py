@@ -60,7 +60,7 @@ class _ThreadDeltas(threading.local):
 def read_adapter(name: str, folder: Path, model: PreTrainedModel) -> LoadedAdapter:
     """Read a PEFT folder for `model`, in the model's precision and on its device.
 
-    The scale alpha / r is multiplied into B, in 32 bit, before B is converted to the model's precision.
+    The scale alpha / r is multiplied into B, in 32-bit, before B is converted to the model's precision.
 
     Raises:
         BadData: it is no plain LoRA, does not fit the model, or holds numbers that are not finite.

@@ -21,7 +21,7 @@ class PackedLinear(Linear):
     """A frozen layer that computes what a plain one does, up to rounding; it cannot be trained or saved."""
 
     def __init__(self, plain: Linear, max_packed_rows: int) -> None:
-        """Pack `plain`; up to `max_packed_rows` rows are multiplied from the packed weights, more in 32 bit."""
+        """Pack `plain`; up to `max_packed_rows` rows are multiplied from the packed weights, more in 32-bit."""
         super().__init__(plain.in_features, plain.out_features, bias=False, device="meta")
         packed = torch.ops.mkldnn._reorder_linear_weight(plain.weight.data, 1)
         self.weight = Parameter(packed, requires_grad=False)
