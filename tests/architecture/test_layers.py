@@ -111,3 +111,12 @@ def test_no_file_names_a_path_of_somebodys_machine() -> None:
 
 def test_params_is_the_nano_profile() -> None:
     assert (ROOT / "params.yaml").read_bytes() == (ROOT / "profiles" / "nano.yaml").read_bytes()
+
+
+def test_no_test_module_imports_another() -> None:
+    """What tests share lies in tests/support, which mypy checks: a renamed helper is found before the tests run."""
+    imports = re.compile(r"^\s*(?:from|import) (test_\w+)", re.MULTILINE)
+    found = {
+        path.name: imports.findall(path.read_text(encoding="utf-8")) for path in (ROOT / "tests").rglob("test_*.py")
+    }
+    assert {name: modules for name, modules in found.items() if modules} == {}

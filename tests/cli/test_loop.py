@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from support.checkouts import Shell, shell_in, smoke_checkout
+from support.guides import guide_block
 
 from bilora.storage import adapter_sha256, sha256_file
 
@@ -193,12 +194,11 @@ def test_a_missing_stage_is_named(run: Shell, measured: Path) -> None:
 
 
 def test_a_third_task_is_one_file_and_one_entry(tmp_path: Path) -> None:
-    from test_add_a_task import block
-
     folder = smoke_checkout(tmp_path / "checkout")
-    (folder / "src" / "bilora" / "tasks" / "naming.py").write_text(block("python"), encoding="utf-8")
+    module = folder / "src" / "bilora" / "tasks" / "naming.py"
+    module.write_text(guide_block("add-a-task", "python"), encoding="utf-8")
     document = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
-    entry = yaml.safe_load(block("yaml"))["tasks"]["naming"]
+    entry = yaml.safe_load(guide_block("add-a-task", "yaml"))["tasks"]["naming"]
     entry["training"]["evaluate_samples"] = 2
     entry["training"]["phases"][0].update(steps=4, evaluate_every=2, batch_size=2)
     entry["split"].update(train=60, validation=6, test=24)
