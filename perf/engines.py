@@ -1,9 +1,11 @@
 """Throughput of a batch whose sequences use different adapters.
 
-    python perf/engines.py [--shape smollm2|half-billion|phi3-mini] [--engines torch llamacpp] [--rounds 7] [--tokens 48]
+    python perf/engines.py [--shape smollm2|half-billion|phi3-mini] [--engines torch llamacpp]
+                            [--rounds 7] [--tokens 48]
 
 Rounds are interleaved, so that a slowdown of the machine affects all of them alike; it prints medians and ratios.
-The bases have random bf16 weights and the sizes of SmolLM2-135M, Qwen2.5-0.5B or Phi-3-mini. Batch size 1: perf/inference.py.
+The bases have random bf16 weights and the sizes of SmolLM2-135M, Qwen2.5-0.5B or Phi-3-mini. Batch size 1:
+perf/inference.py.
 """
 
 from __future__ import annotations
