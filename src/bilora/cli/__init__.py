@@ -11,6 +11,7 @@ import sys
 import typer
 
 from bilora.cli import (
+    base,
     baseline,
     benchmark,
     chat,
@@ -24,7 +25,6 @@ from bilora.cli import (
     judge,
     page,
     plan,
-    pretrain,
     profile,
     promote,
     push_adapters,
@@ -60,11 +60,11 @@ app.command("report")(report.report)
 app.command("compare")(compare.compare)
 app.command("plan")(plan.plan)
 app.command("doctor")(doctor.doctor)
-app.command("pretrain")(pretrain.pretrain)
 app.command("app")(page.app)
 app.command("serve")(serve.serve)
 app.command("chat")(chat.chat)
 app.command("generate")(generate.generate)
+app.add_typer(base.app, name="base")
 app.add_typer(profile.app, name="profile")
 app.add_typer(sandbox.app, name="sandbox")
 app.add_typer(baseline.app, name="baseline")
