@@ -15,7 +15,7 @@ from pydantic import Field
 from bilora.documents import Slice
 from bilora.errors import BadData
 
-Dtype = Literal["float32", "bfloat16", "float16"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 BASE_KINDS = "bilora.bases.kinds"
 SOURCE_KINDS = "bilora.sources.kinds"
 PHASE_KINDS = "bilora.training.phases"
@@ -31,7 +31,8 @@ class KindSettings(Slice):
 class BaseSettings(KindSettings):
     """The frozen base model, whatever its kind.
 
-    `dtype` is used to answer; `quantize: nf4` trains on a 4-bit copy (CUDA only).
+    `dtype` is the precision of its weights; `auto` is bfloat16 where this machine multiplies it natively, else float32.
+    `quantize: nf4` trains on a 4-bit copy (CUDA only).
     """
 
     dtype: Dtype = "float32"

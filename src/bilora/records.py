@@ -181,7 +181,8 @@ class JudgeCheck(Record):
 class RunRecord(Record):
     """What made an adapter: enough to make it again, or to see why it came out differently.
 
-    `ratings` are the events whose rows its training read; None in records from before they were recorded.
+    `mode` is the device and the base's precision, `ratings` are the events whose rows its training read; both are None
+    in records from before they were recorded.
     """
 
     id: str
@@ -206,6 +207,7 @@ class RunRecord(Record):
     metrics: dict[str, float]
     ratings: tuple[EventId, ...] | None = None
     resumed: int = 0
+    mode: str | None = None
 
 
 class Program(Record):

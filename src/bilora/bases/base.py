@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from bilora.bases.identity import decisive_files, folder_revision, model_folder
 from bilora.bases.loading import LoadedBase, load_model, load_tokenizer
+from bilora.bases.precision import Precision, resolve_dtype
 from bilora.errors import BadData, BiloraError
 from bilora.kinds import BASE_KINDS, BaseSettings, Dtype, load_kind
 from bilora.protocols import ProgressBars
@@ -66,6 +67,11 @@ class Base(ABC):
     def download(self) -> str | None:
         """What its first use fetches; None if nothing."""
         return None
+
+    @property
+    def precision(self) -> Precision:
+        """What `dtype` means on this machine; `auto` is decided by a short trial."""
+        return resolve_dtype(self.dtype)
 
     @property
     def requirement(self) -> str | None:
@@ -147,7 +153,7 @@ class Base(ABC):
         """Load model and tokenizer.
 
         Args:
-            training: load the copy to train on: quantized as `quantize` says; otherwise, in `dtype`, the one to answer.
+            training: load the copy to train on, quantized as `quantize` says; else the one to answer, in `precision`.
 
         Raises:
             BadData, NotReady: it cannot be loaded on this machine.
@@ -157,7 +163,7 @@ class Base(ABC):
             model, mode = load_model(
                 self.location,
                 revision=self.revision,
-                dtype=self.dtype,
+                dtype=self.precision,
                 quantize=self.quantize if training else None,
             )
         model.config.name_or_path = self.id

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+from bilora.bases.precision import Precision
 from bilora.bases.prompt import check_template
 from bilora.bases.special_tokens import pad_token, stop_ids
 from bilora.bases.tokenizer import Tokenizer
@@ -57,7 +58,7 @@ def load_tokenizer(location: str, *, revision: str | None, name: str) -> Tokeniz
 
 
 def load_model(
-    location: str, *, revision: str | None, dtype: str, quantize: Literal["nf4"] | None
+    location: str, *, revision: str | None, dtype: Precision, quantize: Literal["nf4"] | None
 ) -> tuple[PreTrainedModel, str]:
     """Load a model for inference onto the GPU, where there is one; return it, and device and precision in one line.
 

@@ -37,8 +37,9 @@ def plan() -> None:
     silence_libraries()
     base = prepare_base(workspace)
     config = base.config()
+    precision = f"{base.precision} (dtype auto)" if base.dtype == "auto" else base.precision
     runs = _last_runs(workspace.runs)
-    print(f"base {base.id}: {base.quantize or base.dtype} in training, {base.dtype} in answers")
+    print(f"base {base.id}: {base.quantize or precision} in training, {precision} in answers")
     for name, task in params.tasks.items():
         planned = plan_task(config, base, task)
         print(

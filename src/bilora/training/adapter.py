@@ -25,6 +25,8 @@ def attach(model: PreTrainedModel, adapter: Adapter, *, seed: int) -> PeftModel:
     import torch
     from peft import LoraConfig, get_peft_model
 
+    from bilora.training.lora_linear import LoraLinear
+
     leaves = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     missing = sorted(set(adapter.target_modules) - leaves)
     if missing:
@@ -40,6 +42,8 @@ def attach(model: PreTrainedModel, adapter: Adapter, *, seed: int) -> PeftModel:
         bias="none",
         task_type="CAUSAL_LM",
     )
+    if model.device.type == "cpu":
+        config._register_custom_module({torch.nn.Linear: LoraLinear})
     torch.manual_seed(seed)
     attached = get_peft_model(model, config)
     cast_adapter(attached)

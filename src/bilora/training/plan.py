@@ -53,7 +53,7 @@ def plan_task(config: PretrainedConfig, base: Base, task: TaskParams) -> Plan:
     ]
     trainable = sum(task.adapter.rank * (rows + columns) for rows, columns in shapes)
     total = sum(parameter.numel() for parameter in model.parameters())
-    width = NF4_BYTES if base.quantize == "nf4" else BYTES[base.dtype]
+    width = NF4_BYTES if base.quantize == "nf4" else BYTES[base.precision]
     max_length, phases = task.training.max_length, task.training.phases
     batch_tokens = max(phase.batch_size for phase in phases) * max_length
     per_token = 18 * config.hidden_size * config.num_hidden_layers + 3 * config.vocab_size
@@ -62,6 +62,6 @@ def plan_task(config: PretrainedConfig, base: Base, task: TaskParams) -> Plan:
         trainable_parameters=trainable,
         weights_bytes=int(total * width),
         adapter_bytes=trainable * TRAINABLE_BYTES,
-        activation_bytes=int(batch_tokens * per_token * BYTES[base.dtype]),
+        activation_bytes=int(batch_tokens * per_token * BYTES[base.precision]),
         tokens_at_most=sum(phase.steps * phase.accumulation * phase.batch_size for phase in phases) * max_length,
     )

@@ -109,6 +109,7 @@ def train_recorded(
         metrics=result.metrics() | dict(data_metrics),
         ratings=ratings,
         resumed=result.resumed_from,
+        mode=identity.mode,
     )
     folder.finish(record)
     _write_plots(layout, task, curve)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from datasets import Dataset
 from safetensors import SafetensorError
 from transformers import PrinterCallback, TrainerCallback
@@ -16,8 +17,10 @@ from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from bilora.training.adapter import cast_adapter
+from bilora.training.answer_loss import answer_loss, has_plain_head
 from bilora.training.arguments import common_arguments
 from bilora.training.context import OnStep, Step, TrainingContext
+from bilora.training.encode import IGNORED
 from bilora.training.phase import PhaseResult
 from bilora.training.preflight import Preflight
 from bilora.training.supervised import SupervisedRows, SupervisedSettings
@@ -142,6 +145,8 @@ class AdapterTrainer(TokenCount, SFTTrainer):
         super().__init__(**arguments)
         self._metric = metric
         self._patience = patience
+        plain = has_plain_head(self.model.get_base_model()) and not self.aux_loss_enabled
+        self._own_loss = plain and self.args.device.type == "cpu" and self.accelerator.num_processes == 1
         cast_adapter(self.model)  # TRL casts adapters on quantised bases to 16 bit
 
     def _run_epoch(self, *arguments: object, **options: object) -> None:
@@ -159,6 +164,26 @@ class AdapterTrainer(TokenCount, SFTTrainer):
         # One answer more or less weighs far over 1e-6 of loss, so the loss only decides ties.
         output.metrics["eval_choice"] = metric - 1e-6 * output.metrics["eval_loss"]
         return output
+
+    def compute_loss(
+        self,
+        model: PreTrainedModel,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """Return the loss as TRL normalises it; on CPU, where TRL's head would multiply every position, by our own."""
+        if not self._own_loss or return_outputs:
+            loss: torch.Tensor = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            return loss
+        causal = model.get_base_model()
+        labels = inputs["labels"][:, 1:]
+        trained = labels != IGNORED
+        # Rows are padded on the right, where no trained token sees the padding: attention needs no mask.
+        hidden = causal.base_model(input_ids=inputs["input_ids"], use_cache=False).last_hidden_state[:, :-1][trained]
+        total = answer_loss(hidden, causal.get_output_embeddings(), labels[trained])
+        count = trained.sum() if num_items_in_batch is None else num_items_in_batch
+        return total / torch.as_tensor(count).clamp(min=1)
 
     def create_model_card(self, *_: object, **__: object) -> None:
         """Write none: the card is made from measured numbers when the adapter is published."""

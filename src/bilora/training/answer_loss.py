@@ -1,0 +1,68 @@
+"""The cross-entropy of the trained tokens, which alone are multiplied by the head."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.functional import linear
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+_CHUNK_TOKENS = 256
+"""How many tokens are multiplied by the head at a time; their logits are never in memory all at once."""
+_SCALED_LOGITS = (
+    "final_logit_softcapping",
+    "logit_scale",
+    "logits_scaling",
+    "lm_head_multiplier",
+    "output_multiplier",
+)
+"""Settings of architectures whose logits are not simply the head's output."""
+
+
+def has_plain_head(model: PreTrainedModel) -> bool:
+    """Return whether the logits of a model are its head's output and nothing else is done to them."""
+    config = model.config.get_text_config()
+    head = model.get_output_embeddings()
+    return type(head) is torch.nn.Linear and all(getattr(config, name, None) in (None, 1.0) for name in _SCALED_LOGITS)
+
+
+def answer_loss(hidden: Tensor, head: torch.nn.Linear, labels: Tensor) -> Tensor:
+    """Return the summed cross-entropy of some tokens in 32-bit; its gradient reaches `hidden` but not the head.
+
+    Args:
+        hidden: the last hidden states before each token, shape (tokens, hidden size).
+        labels: the tokens, shape (tokens,).
+    """
+    return _AnswerLoss.apply(hidden, head.weight, head.bias, labels)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _AnswerLoss(torch.autograd.Function):
+    """1) Per chunk of tokens, compute the logits and the loss. 2) Turn the logits in place into the loss's gradient,
+    softmax minus one at the label. 3) Multiply that by the head at once, so that no logits wait for the backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor) -> Tensor:
+        loss = hidden.new_zeros((), dtype=torch.float32)
+        gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        for start in range(0, len(labels), _CHUNK_TOKENS):
+            chunk = slice(start, start + _CHUNK_TOKENS)
+            targets = labels[chunk, None]
+            logits = linear(hidden[chunk], weight, bias).float()
+            normaliser = logits.logsumexp(dim=-1, keepdim=True)
+            loss += (normaliser - logits.gather(1, targets)).sum()
+            if gradient is not None:
+                probabilities = logits.sub_(normaliser).exp_()
+                probabilities.scatter_add_(1, targets, probabilities.new_full(targets.shape, -1.0))
+                torch.mm(probabilities.to(weight.dtype), weight, out=gradient[chunk])
+        ctx.save_for_backward(gradient)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * outputs[0].to(gradient.dtype), None, None, None
