@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 from bilora.bases.identity import decisive_files, folder_revision, model_folder
 from bilora.bases.loading import LoadedBase, load_model, load_tokenizer
 from bilora.errors import BadData, BiloraError
-from bilora.kinds import BASE_KINDS, BaseSettings, Dtype, load_kind
+from bilora.kinds import BASE_KINDS, NO_GGUF, BaseSettings, Dtype, load_kind
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PretrainedConfig
@@ -137,8 +137,14 @@ class Base(ABC):
         model.config.name_or_path = self.id
         return LoadedBase(model, self.tokenizer(), mode)
 
-    def gguf(self, quantization: Quantization, convert: Converter) -> Path:
-        """Return the base as a GGUF file: the one that it comes with, else what `convert` makes."""
+    def gguf(self, quantization: Quantization | None, convert: Converter) -> Path:
+        """Return the base as a GGUF file: what `convert` makes, or for None the one that it comes with.
+
+        Raises:
+            BadData: it comes with none.
+        """
+        if quantization is None:
+            raise BadData("inference", f"{NO_GGUF}.")
         return convert(self, quantization)
 
     def carried(self) -> dict[str, bytes]:
