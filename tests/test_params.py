@@ -13,7 +13,6 @@ import yaml
 
 from bilora.errors import ParamsError
 from bilora.params import read_params
-from bilora.pretraining.recipe import read_pretraining
 from bilora.tasks import known_tasks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,11 +39,6 @@ def faults(tmp_path: Path) -> Callable[[Callable[[dict[str, Any]], None]], str]:
 @pytest.mark.parametrize("profile", sorted((ROOT / "profiles").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_profile_is_valid_and_says_its_name(profile: Path) -> None:
     assert read_params(profile, known_tasks=known_tasks()).profile == profile.stem
-
-
-@pytest.mark.parametrize("recipe", sorted((ROOT / "models").glob("*/pretrain.yaml")), ids=lambda path: path.parent.name)
-def test_every_recipe_is_valid(recipe: Path) -> None:
-    assert read_pretraining(recipe).tokens > 0
 
 
 def test_an_unknown_key_is_a_fault_with_its_place(faults: Any) -> None:
@@ -102,7 +96,7 @@ COMMIT = "f" * 40
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ({"id": "models/nano"}, "{kind: folder, path: models/nano}"),
+        ({"id": "models/smoke"}, "{kind: folder, path: models/smoke}"),
         ({"id": "owner/name", "revision": None, "dtype": "bfloat16"}, "revision: COMMIT, dtype: bfloat16}"),
         ({"id": "owner/name", "revision": COMMIT}, f"{{kind: hub, id: owner/name, revision: {COMMIT}}}"),
     ],
@@ -123,12 +117,12 @@ def test_a_base_of_an_unknown_kind_names_the_known_ones(faults: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"base": "models/nano"}, "base: it must be a mapping"),
+        ({"base": "models/smoke"}, "base: it must be a mapping"),
         ({"base": None}, "base: it must be a mapping"),
-        ({"base": {"path": "models/nano"}}, "base: `kind` is missing"),
+        ({"base": {"path": "models/smoke"}}, "base: `kind` is missing"),
         ({"base": {"id": None}}, "base: `kind` is missing"),
         ({"base": {"kind": "cloud"}}, "base: there is no kind 'cloud'; it is one of 'folder', 'hub'"),
-        ({"base": {"kind": "folder", "id": "models/nano"}}, "base.id: there is no such key"),
+        ({"base": {"kind": "folder", "id": "models/smoke"}}, "base.id: there is no such key"),
         ({"bases": []}, "bases: there is no such key"),
         ({"tasks": {}}, "tasks: it must not be empty"),
         ({"endpoints": {}}, "endpoints: it must be a list"),

@@ -87,7 +87,7 @@ def test_every_path_is_below_the_root() -> None:
 def test_params_tasks_and_curated_samples_are_read_below_the_root(workspace: Workspace) -> None:
     assert workspace.params.profile == "smoke" and sorted(workspace.tasks) == ["codegen", "docstring"]
     assert all(workspace.curated_samples(task) for task in workspace.tasks.values())
-    assert workspace.read_params(workspace.profiles / "nano.yaml").profile == "nano"
+    assert workspace.read_params(workspace.profiles / "smollm2.yaml").profile == "smollm2"
     assert len(workspace.lock_sha256()) == 64 and not workspace.read_rated_pairs().kto
 
 

@@ -279,7 +279,7 @@ def read_params(path: Path, *, known_tasks: list[str] | None = None) -> Params:
     Raises:
         ParamsError: with every fault and its place.
     """
-    document, faults = load_yaml(path, absent="`bilora profile use nano` writes one")
+    document, faults = load_yaml(path, absent="`bilora profile use smollm2` writes one")
     if known_tasks is not None and isinstance(document, dict) and isinstance(document.get("tasks"), dict):
         faults += [
             f"tasks.{name}: no such task; known: {', '.join(known_tasks)}"

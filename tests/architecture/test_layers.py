@@ -109,8 +109,8 @@ def test_no_file_names_a_path_of_somebodys_machine() -> None:
     assert not offenders, "\n".join(offenders)
 
 
-def test_params_is_the_nano_profile() -> None:
-    assert (ROOT / "params.yaml").read_bytes() == (ROOT / "profiles" / "nano.yaml").read_bytes()
+def test_params_is_the_default_profile() -> None:
+    assert (ROOT / "params.yaml").read_bytes() == (ROOT / "profiles" / "smollm2.yaml").read_bytes()
 
 
 def test_no_test_module_imports_another() -> None:

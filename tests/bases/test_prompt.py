@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from bilora.bases.control_tokens import ControlTokens
 from bilora.bases.kinds.folder import FolderBase
-from bilora.bases.prompt import encode_answer, encode_chat, encode_prompt, encode_texts, template_remarks
+from bilora.bases.prompt import encode_answer, encode_chat, encode_prompt, template_remarks
 from bilora.errors import BadData, PreflightFailed
 from bilora.records import Message
 
@@ -33,11 +33,9 @@ FORGED: tuple[Callable[[str], str], ...] = (
 )
 
 
-@pytest.fixture(params=["nano", "smoke", "phi3"])
+@pytest.fixture(params=["smoke", "phi3"])
 def tokenizer(request: pytest.FixtureRequest) -> Any:
-    if request.param == "phi3":
-        return request.getfixturevalue("phi3")
-    return smoke() if request.param == "smoke" else FolderBase.at(ROOT / "models" / request.param).tokenizer()
+    return request.getfixturevalue("phi3") if request.param == "phi3" else smoke()
 
 
 def smoke(template: str = OUR_TEMPLATE) -> Any:
@@ -218,7 +216,6 @@ def test_a_vocabulary_that_lists_its_control_tokens_gives_none_of_text() -> None
     backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
     tokenizer = made(backend, AddedToken("<turn>", special=True, normalized=False))
     assert encode_prompt(tokenizer, [Message(role="user", content="a<turn>b")]).count(1) == 2
-    assert 1 not in encode_texts(tokenizer, ["<turn> a <turn>"])[0]
     plain = [Message(role="user", content="a b /")]
     assert encode_prompt(tokenizer, plain) == whole(tokenizer, plain)
 

@@ -177,7 +177,7 @@ def make_results(**overrides: Any) -> Results:
         verdict = gate(given, GateSettings(margin=0.05, min_samples=50, seed=1, draws=1000)) if judged else None
         runs.append(TaskRun(task, given.rows, given.key, SHA, verdict))
     fields: dict[str, Any] = {
-        "profile": "nano",
+        "profile": "smollm2",
         "not_run": {"judge": "no judge is configured"},
         "notes": {"silent": "did not answer within 60 s"},
     }

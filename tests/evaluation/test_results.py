@@ -55,7 +55,7 @@ def test_a_new_metric_is_written_on_the_scale_that_it_has(
 ) -> None:
     task = measured_by({"beats": Scale(label="metre", factor=17.0, unit=" beats", digits=0)})
     rows = [row(sample("haiku", number), "haiku", {"beats": 1.0}) for number in range(3)]
-    built = build_results([TaskRun(task, rows)], Summarizer(seed=1, draws=1000), profile="nano")
+    built = build_results([TaskRun(task, rows)], Summarizer(seed=1, draws=1000), profile="smollm2")
     found = find(built, "haiku", "beats")
     assert (found.label, found.cells["bilora"].text) == ("Write haiku · metre", "17 beats")
 
@@ -68,7 +68,7 @@ def test_a_new_metric_that_runs_answers_has_pass_at_k_of_its_first_number(
         row(sample("haiku", 1), "haiku", {"compiles": value, "lines": 0.0}, dataset="sampled") for value in (1.0, 0.0)
     ]
     summarizer = Summarizer(seed=1, draws=1000, k=[1])
-    built = build_results([TaskRun(measured_by(scales, runs_answers=True), rows)], summarizer, profile="nano")
+    built = build_results([TaskRun(measured_by(scales, runs_answers=True), rows)], summarizer, profile="smollm2")
     metrics = built.tasks["haiku"].summary["sampled"].systems["haiku"].metrics
     assert {name: found.mean for name, found in metrics.items()} == {"pass_at_1": 0.5}
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from support.random_adapters import write_random_adapter
+from support.tiny_bases import tiny_base
 
 from bilora.bases.kinds.folder import FolderBase
 from bilora.errors import BadData
@@ -70,10 +71,9 @@ def test_an_unknown_system_is_an_error_and_never_the_base(engine: TorchEngine) -
 
 
 def test_an_adapter_of_another_shape_does_not_load(tmp_path: Path, adapters: dict[str, Path]) -> None:
+    other = FolderBase.at(tiny_base(tmp_path / "other", "phi3"))
     with pytest.raises(BadData, match="does not fit the base"):
-        TorchEngine(
-            FolderBase.at(ROOT / "models" / "nano").load(training=False), {"left": adapters["left"]}, batch_size=1
-        )
+        TorchEngine(other.load(training=False), {"left": adapters["left"]}, batch_size=1)
 
 
 def test_a_file_that_is_written_over_disturbs_no_answer(tmp_path: Path, adapters: dict[str, Path]) -> None:

@@ -25,7 +25,7 @@ from bilora.results import (
 )
 from bilora.storage import adapter_sha256
 
-BASE = "models/nano"
+BASE = "models/smoke"
 TASKS = ("codegen", "docstring")
 HEADLINE = {"codegen": "pass_at_1", "docstring": "bleu"}
 
@@ -56,7 +56,7 @@ def make_verdict(task: str, sha256: str, **rest: Any) -> Verdict:
 
 def make_results(verdicts: dict[str, Verdict], *, mean: float = 0.7) -> Results:
     return Results(
-        profile="nano",
+        profile="smollm2",
         harness="1",
         seed=1,
         notes={},

@@ -50,7 +50,7 @@ def test_the_manifest_names_every_other_file_by_its_hash(made: Any) -> None:
     manifest = json.loads(made.files["manifest.json"])
     others = {path: sha256_bytes(data) for path, data in made.files.items() if path != "manifest.json"}
     assert manifest["files"] == others
-    assert manifest["base"] == {"id": "models/nano", "revision": None}
+    assert manifest["base"] == {"id": "models/smoke", "revision": None}
     assert manifest["adapters"]["codegen"]["verdict"]["outcome"] == "pass"
 
 
@@ -195,7 +195,7 @@ def test_a_base_without_a_hub_id_travels_along_and_is_not_named_as_one(made: Any
         made.folders,
         made.verdicts,
         made.results,
-        base=FolderBase(id="models/nano", path=tmp_path / "base"),
+        base=FolderBase(id="models/smoke", path=tmp_path / "base"),
         licence="mit",
         repository="owner/name",
     )
@@ -203,6 +203,6 @@ def test_a_base_without_a_hub_id_travels_along_and_is_not_named_as_one(made: Any
     assert json.loads(files["manifest.json"])["base"]["path"] == "base"
     for name in ("README.md", "codegen/README.md"):
         card = ModelCard(files[name].decode())
-        assert "base_model" not in card.data.to_dict() and "models/nano" not in card.content
+        assert "base_model" not in card.data.to_dict() and "models/smoke" not in card.content
         assert 'from_pretrained("owner/name", subfolder="base")' in card.text
     assert not any(name.startswith("base/") for name in thin(files, "codegen"))

@@ -100,10 +100,6 @@ def test_compositions_that_write_one_program_share_a_split() -> None:
     assert {split_of_composition(chain) for chain in compositions("two")} == {"train", "validation", "test"}
 
 
-def test_asking_for_train_only_never_yields_a_held_out_composition() -> None:
-    assert {row.split for row in generate_exercises("two", 100, 42, only="train")} == {"train"}
-
-
 def test_tiers_are_chains_of_their_length_and_there_are_tens_of_thousands() -> None:
     sizes = {tier: len(compositions(tier)) for tier in TIERS}
     assert sizes["one"] == len(all_operations()) and sizes["three"] > 20_000

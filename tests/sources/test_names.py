@@ -25,7 +25,6 @@ from bilora.sources.exercises.names import (
     FAMILY,
     WORD_TEST_SHARE,
     WORD_VALIDATION_SHARE,
-    name_after_operations,
     name_by_words,
     split_of_word,
     vocabulary,
@@ -62,7 +61,7 @@ def words(row: Row | dict[str, Any]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def demo() -> list[Row]:
-    params = read_params(ROOT / "profiles" / "nano.yaml")
+    params = read_params(ROOT / "profiles" / "smollm2-full.yaml")
     source = params.tasks["codegen"].source
     assert isinstance(source, ExercisesSettings)
     return list(Exercises(source, params.seed).rows())
@@ -165,12 +164,3 @@ def test_a_name_that_ends_like_a_module_imports_nothing() -> None:
     assert "polymath.upper()" in (code := write_program(named["uppercase"], "steps", "some_words", "polymath"))
     assert "import" not in code
     assert write_program(named["product"], "steps", "some_words", "polymath").startswith("import math\n")
-
-
-def test_the_former_names_come_from_the_operations_and_repeat() -> None:
-    rows = list(itertools.islice(generate_exercises("two", None, 1, names="operations"), 400))
-    drawn = {name for row in rows for name in names(row.code)}
-    assert {"solve", "compute", "process", "numbers"} <= drawn and not drawn.intersection(vocabulary())
-    chain = next(one for one in compositions("one") if one[0].name == "even")
-    pairs = {name_after_operations(chain, random.Random(seed)) for seed in range(50)}
-    assert {name for name, _ in pairs} == {"solve", "compute", "process", "get_even"}

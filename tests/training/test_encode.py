@@ -31,7 +31,7 @@ def made(task: str) -> list[Sample]:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    return FolderBase.at(ROOT / "models" / "nano").tokenizer()
+    return FolderBase.at(ROOT / "models" / "smoke").tokenizer()
 
 
 @pytest.fixture(scope="module")

@@ -65,12 +65,6 @@ def encode_chat(tokenizer: Tokenizer, turns: Sequence[TemplateMessage]) -> list[
     return _encoder(tokenizer).encode(turns, answered=True)
 
 
-def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """Return the token ids of each text; none of them is a control token, whatever the text holds."""
-    renamed = _encoder(tokenizer).control.renamed
-    return [encoding.ids for encoding in renamed.encode_batch_fast(texts, add_special_tokens=False)]
-
-
 def check_template(tokenizer: Tokenizer) -> None:
     """Try the chat template on a question.
 

@@ -24,7 +24,6 @@ from bilora.cli import (
     judge,
     page,
     plan,
-    pretrain,
     profile,
     promote,
     push_adapters,
@@ -60,7 +59,6 @@ app.command("report")(report.report)
 app.command("compare")(compare.compare)
 app.command("plan")(plan.plan)
 app.command("doctor")(doctor.doctor)
-app.command("pretrain")(pretrain.pretrain)
 app.command("app")(page.app)
 app.command("serve")(serve.serve)
 app.command("chat")(chat.chat)

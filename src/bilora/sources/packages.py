@@ -33,18 +33,14 @@ class Module:
     relative: str
 
 
-def package_modules(package: str, split: Split, folder: Path | None = None) -> list[Module]:
+def package_modules(package: str, split: Split) -> list[Module]:
     """Return a distribution's own Python files, sorted, without tests, vendored and versioned ones.
-
-    Args:
-        folder: searched first (as `pip install --target` fills one), and then this environment.
 
     Raises:
         BadData: it is not installed, or does not list its files.
     """
-    beside = metadata.distributions(name=package, path=[str(folder)]) if folder else ()
     try:
-        distribution = next(iter(beside), None) or metadata.distribution(package)
+        distribution = metadata.distribution(package)
     except metadata.PackageNotFoundError:
         raise BadData(f"package {package}", f"is not installed; run `pip install {package}`.") from None
     if not distribution.files:

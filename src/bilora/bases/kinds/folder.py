@@ -1,4 +1,4 @@
-"""A base in a folder of the checkout: `base: {kind: folder, path: models/nano}`. It is published with its adapters."""
+"""A base in a folder of the checkout: `base: {kind: folder, path: models/NAME}`. It is published with its adapters."""
 
 from __future__ import annotations
 

@@ -68,7 +68,8 @@ class HubBase(Base):
     def unreadable(self, reason: str) -> BiloraError:
         """Return the error that the hub did not give the base."""
         return Unreachable(
-            f"{self.id} at {self.revision} could not be loaded ({reason}). Check the network, or use the nano profile."
+            f"{self.id} at {self.revision} could not be loaded ({reason}). "
+            "Check the network, or run `bilora profile use smollm2`, whose base is a package."
         )
 
 

@@ -15,7 +15,7 @@ from bilora.sources.exercises.compositions import (
     compositions,
     split_of_composition,
 )
-from bilora.sources.exercises.names import NameStyle, name_after_operations, name_by_words
+from bilora.sources.exercises.names import name_by_words
 from bilora.sources.exercises.programs import CODE_STYLES, Style, write_program
 from bilora.sources.exercises.statements import write_statement
 
@@ -43,9 +43,7 @@ def generate_exercises(
     count: int | None,
     seed: int,
     *,
-    only: Split | None = None,
     styles: Sequence[Style] = CODE_STYLES,
-    names: NameStyle = "words",
 ) -> Iterator[Exercise]:
     """Yield the variants of up to `count` compositions of a tier (None: of all), in a seeded order."""
     pool = compositions(tier)
@@ -54,12 +52,10 @@ def generate_exercises(
     for composition in pool:
         if done == count:
             return
-        if only is not None and split_of_composition(composition) != only:
-            continue
         variants = []
         for number in range(VARIANTS[tier]):
             try:
-                variants.append(generate_exercise(composition, tier, number, seed, styles=styles, names=names))
+                variants.append(generate_exercise(composition, tier, number, seed, styles=styles))
             except Unusable:
                 continue
         done += bool(variants)
@@ -73,7 +69,6 @@ def generate_exercise(
     seed: int,
     *,
     styles: Sequence[Style] = CODE_STYLES,
-    names: NameStyle = "words",
 ) -> Exercise:
     """Return variant `number` of a composition, written in one of `styles`.
 
@@ -84,10 +79,7 @@ def generate_exercise(
     rng = random.Random(f"{seed}:{name}:{number}")
     for _ in range(ATTEMPTS):
         chain = [operation.with_constant(rng.randint(2, 6)) for operation in composition]
-        if names == "words":
-            function, parameter = name_by_words(split, rng)
-        else:
-            function, parameter = name_after_operations(chain, rng)
+        function, parameter = name_by_words(split, rng)
         try:
             tests = write_tests(chain, function, parameter, rng)
         except (Unusable, ValueError, TypeError, ZeroDivisionError):

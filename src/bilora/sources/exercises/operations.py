@@ -80,10 +80,9 @@ class Operation(Record):
 
 
 class TypeWords(Record):
-    """How a task text names a value of a type, and how a program names a parameter of it after the type."""
+    """How a task text names a value of a type."""
 
     noun: str
-    parameters: tuple[str, ...]
 
 
 class Vocabulary(Record):
