@@ -216,7 +216,7 @@ def metrics_table(
                 yield (
                     f"| {name} | {system} | {len(one)} | {equal / len(one):.0%} | {task.headline} "
                     f"| {100 * statistics.fmean(one):.1f} | {100 * statistics.fmean(other):.1f} "
-                    f"| {100 * interval.estimate:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}] |"
+                    f"| {100 * interval.mean:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}] |"
                 )
 
 

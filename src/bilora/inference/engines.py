@@ -35,7 +35,7 @@ class EngineOptions:
 
     `batch_size`: how many sequences run at a time. `max_waiting`: how many more may wait, None for no limit.
     `quantization`: what an engine for GGUF files converts the base to; None for the file that the base comes with.
-    `cache`: the folder of converted files; `progress_bars` show the conversion.
+    `cache`: the folder of converted files; `progress_bars` show every conversion.
     """
 
     batch_size: int
@@ -53,6 +53,7 @@ def _load_torch(base: Base, adapters: Mapping[str, Path], options: EngineOptions
     from bilora.inference.torch.engine import TorchEngine
     from bilora.inference.torch.loading import load_for_inference
 
+    base.prepare(options.progress_bars)
     loaded = load_for_inference(base)
     return TorchEngine(loaded, adapters, batch_size=options.batch_size, max_waiting=options.max_waiting)
 

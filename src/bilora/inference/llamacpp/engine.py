@@ -143,6 +143,7 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
             need_memory(weights + systems * context * token, work, _remedy(quantization))
 
         def convert(_: Base, quantization: Quantization) -> Path:
+            base.prepare(progress_bars)
             weights = open_weights(base.folder(), described)
             need_memory_beside(weights.bytes_as(quantization))
             return base_gguf(weights, quantization, cache, progress_bars)
