@@ -56,7 +56,7 @@ def test_a_wrong_type_is_a_fault_even_where_it_could_be_converted(faults: Any) -
     [
         ({"engine": "ollama"}, "inference.engine"),
         ({"engine": "llamacpp", "quantization": "q3"}, "inference.quantization"),
-        ({"engine": "llamacpp"}, "engine llamacpp wants quantization: f32, f16, q8_0 or q4_k_m"),
+        ({"engine": "llamacpp"}, "engine llamacpp needs a quantization: f32, f16, q8_0 or q4_k_m"),
         ({"quantization": "q8_0"}, "quantization is for engine llamacpp"),
     ],
     ids=str,

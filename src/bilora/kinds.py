@@ -21,6 +21,8 @@ SOURCE_KINDS = "bilora.sources.kinds"
 PHASE_KINDS = "bilora.training.phases"
 """The packages of the kinds, whose modules each define a `BASE`, `SOURCE` or `PHASE`."""
 
+NO_GGUF = "this base comes with no GGUF file, so engine llamacpp needs a quantization: f32, f16, q8_0 or q4_k_m"
+
 
 class KindSettings(Slice):
     """What every entry of an open axis has: its `kind`, which a subclass narrows to one `Literal`."""
@@ -37,6 +39,11 @@ class BaseSettings(KindSettings):
 
     dtype: Dtype = "float32"
     quantize: Literal["nf4"] | None = None
+
+    @property
+    def has_gguf(self) -> bool:
+        """Whether the base comes with a GGUF file, which llama.cpp serves as it is."""
+        return False
 
 
 class SourceSettings(KindSettings):

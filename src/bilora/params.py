@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from bilora.documents import Count, Flag, Fraction, Slice, load_yaml, parse_document
 from bilora.kinds import (
     BASE_KINDS,
+    NO_GGUF,
     PHASE_KINDS,
     SOURCE_KINDS,
     BaseSettings,
@@ -210,7 +211,8 @@ Quantization = Literal["f32", "f16", "q8_0", "q4_k_m"]
 class Inference(Slice):
     """Who answers in chat, generate, serve and on the page; training and measuring always use torch.
 
-    `quantization` is how llama.cpp keeps the base; torch keeps it in `base.dtype`.
+    `quantization` is what the base is converted to for llama.cpp; null serves the GGUF file that it comes with. torch
+    keeps the base in `base.dtype`.
     """
 
     engine: Literal["torch", "llamacpp"] = "torch"
@@ -218,8 +220,6 @@ class Inference(Slice):
 
     @model_validator(mode="after")
     def _of_one_engine(self) -> Inference:
-        if self.engine == "llamacpp" and self.quantization is None:
-            raise ValueError("engine llamacpp wants quantization: f32, f16, q8_0 or q4_k_m")
         if self.engine == "torch" and self.quantization is not None:
             raise ValueError("quantization is for engine llamacpp; torch answers in base.dtype")
         return self
@@ -252,6 +252,15 @@ class Params(Slice):
     hub: AnyHub
     inference: Inference = Inference()
     tracking: Tracking = Tracking()
+
+    @field_validator("inference")
+    @classmethod
+    def _has_a_gguf_file(cls, inference: Inference, others: ValidationInfo) -> Inference:
+        """Refuse llama.cpp without a file to serve."""
+        base: BaseSettings | None = others.data.get("base")  # absent if it has faults of its own
+        if inference.engine == "llamacpp" and inference.quantization is None and base and not base.has_gguf:
+            raise ValueError(NO_GGUF)
+        return inference
 
     @model_validator(mode="after")
     def _enough_samples(self) -> Params:

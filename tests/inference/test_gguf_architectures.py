@@ -22,7 +22,7 @@ from bilora.errors import BadData
 from bilora.inference.llamacpp.bindings import LlamaContext, LlamaModel
 from bilora.inference.llamacpp.engine import LlamaEngine
 from bilora.inference.llamacpp.gguf import adapter_gguf, base_gguf, lora_tensors
-from bilora.inference.llamacpp.weights import Weights, open_weights
+from bilora.inference.llamacpp.weights import Weights, gguf_model, open_weights
 from bilora.inference.peft_adapter import read_peft_adapter
 from bilora.inference.torch.engine import TorchEngine
 from bilora.params import Quantization
@@ -70,7 +70,7 @@ def reference(folder: Path, adapter: Path | None) -> Any:
 
 
 def weights_of(folder: Path) -> Weights:
-    return open_weights(folder, "identity", folder.name)
+    return open_weights(folder, gguf_model(FolderBase.at(folder)))
 
 
 def converted(folder: Path, adapter: Path | None, cache: Path) -> LlamaContext:
@@ -202,8 +202,8 @@ def test_the_same_adapter_on_another_base_is_another_file(library: Any, tmp_path
         folder = tiny_base(tmp_path / f"base{heads}", "llama", num_attention_heads=heads, num_key_value_heads=heads)
         adapter = tmp_path / "adapter"
         adapter = adapter if adapter.exists() else adapter_of(folder, tmp_path)
-        weights = open_weights(folder, str(heads), folder.name)
-        files.append(adapter_gguf(read_peft_adapter(adapter), adapter, weights, tmp_path, float32=True))
+        model = gguf_model(FolderBase.at(folder))
+        files.append(adapter_gguf(read_peft_adapter(adapter), adapter, model, tmp_path, float32=True))
     assert files[0] != files[1] and files[0].read_bytes() != files[1].read_bytes()
 
 
@@ -250,7 +250,7 @@ def test_an_output_layer_beside_the_embeddings_is_tied_only_if_it_is_the_same(tm
 
 def refusal(folder: Path) -> str:
     with pytest.raises(BadData) as refused:
-        open_weights(folder, "identity", "models/mine")
+        open_weights(folder, gguf_model(FolderBase(id="models/mine", path=folder)))
     return str(refused.value)
 
 
@@ -262,9 +262,9 @@ def test_a_base_that_llama_cpp_would_compute_otherwise_is_refused(tmp_path: Path
         "models/mine: llama.cpp computes dynamic positions and the activation gelu differently from transformers; "
         "set `inference.engine: torch`."
     )
-    (folder / "config.json").write_text('{"model_type": "something-new"}')
+    (folder / "config.json").write_text('{"model_type": "gpt2"}')
     assert refusal(folder) == (
-        "models/mine: llama.cpp is used for phi3, llama, qwen2 only, and this base is something-new; "
+        "models/mine: llama.cpp is used for phi3, llama, qwen2 only, and this base is gpt2; "
         "set `inference.engine: torch`."
     )
 

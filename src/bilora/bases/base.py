@@ -13,7 +13,7 @@ from bilora.bases.identity import decisive_files, folder_revision, model_folder
 from bilora.bases.loading import LoadedBase, load_model, load_tokenizer
 from bilora.bases.precision import Precision, resolve_dtype
 from bilora.errors import BadData, BiloraError
-from bilora.kinds import BASE_KINDS, BaseSettings, Dtype, load_kind
+from bilora.kinds import BASE_KINDS, NO_GGUF, BaseSettings, Dtype, load_kind
 from bilora.protocols import ProgressBars
 
 if TYPE_CHECKING:
@@ -62,6 +62,15 @@ class Base(ABC):
             BadData: there is no model in its folder, whose path the libraries would take for a hub id.
         """
         return str(model_folder(self.folder(), self.id))
+
+    @property
+    def description(self) -> str:
+        """What its configuration and its tokenizer are loaded from, if weights are not needed: as `location`.
+
+        Raises:
+            BadData: there is no model in its folder.
+        """
+        return self.location
 
     @property
     def download(self) -> str | None:
@@ -124,7 +133,7 @@ class Base(ABC):
         from transformers import AutoConfig
 
         with self._explained():
-            return AutoConfig.from_pretrained(self.location, revision=self.revision)
+            return AutoConfig.from_pretrained(self.description, revision=self.revision)
 
     def generation_config(self) -> GenerationConfig:
         """Read its generation config, which is derived from its configuration if there is none.
@@ -135,7 +144,7 @@ class Base(ABC):
         from transformers import GenerationConfig
 
         try:
-            return GenerationConfig.from_pretrained(self.location, revision=self.revision)
+            return GenerationConfig.from_pretrained(self.description, revision=self.revision)
         except OSError:  # it is optional
             return GenerationConfig.from_model_config(self.config())
 
@@ -147,7 +156,7 @@ class Base(ABC):
             Unreachable: it could not be fetched.
         """
         with self._explained():
-            return load_tokenizer(self.location, revision=self.revision, name=self.id)
+            return load_tokenizer(self.description, revision=self.revision, name=self.id)
 
     def load(self, *, training: bool) -> LoadedBase:
         """Load model and tokenizer.
@@ -176,7 +185,7 @@ class Base(ABC):
             BadData: it comes with none, so a quantization must be named.
         """
         if quantization is None:
-            raise BadData("inference.quantization", f"{self.id} comes with no GGUF file; set f32, f16, q8_0 or q4_k_m.")
+            raise BadData("inference", f"{NO_GGUF}.")
         return convert(self, quantization)
 
     def carried(self) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bilora.bases.base import Base, Converter
-from bilora.bases.gguf_folder import conversion_identity, gguf_folder
+from bilora.bases.gguf_folder import conversion_identity, gguf_description, gguf_folder
 from bilora.protocols import ProgressBars, no_bar
 
 if TYPE_CHECKING:
@@ -38,6 +38,15 @@ class GGUFBase(Base):
         """
         return self._converted(no_bar)
 
+    @property
+    def description(self) -> str:
+        """The folder with its configuration and tokenizer alone, for which no weight is de-quantised.
+
+        Raises:
+            BadData: the file cannot be converted.
+        """
+        return str(gguf_description(self.cache / f"{self._conversion}-tokenizer", self.gguf_file))
+
     def fetch(self) -> None:
         """Download the file, if it is not here yet.
 
@@ -61,5 +70,8 @@ class GGUFBase(Base):
         return f"The adapter was trained on the de-quantised {weights} of {file} in {origin}."
 
     def _converted(self, progress_bars: ProgressBars) -> Path:
-        folder = self.cache / conversion_identity(self.gguf_sha256())
-        return gguf_folder(folder, self.gguf_file, self.id, progress_bars)
+        return gguf_folder(self.cache / self._conversion, self.gguf_file, self.id, progress_bars)
+
+    @property
+    def _conversion(self) -> str:
+        return conversion_identity(self.gguf_sha256())

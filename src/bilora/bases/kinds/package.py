@@ -36,6 +36,11 @@ class PackageSettings(BaseSettings):
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     hub: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")]
 
+    @property
+    def has_gguf(self) -> bool:
+        """Whether it is a GGUF file, which llama.cpp serves as it is."""
+        return True
+
 
 @dataclass(frozen=True, kw_only=True)
 class PackageBase(GGUFBase):

@@ -22,17 +22,17 @@ _TRIAL_TOKENS = 64
 """A pass of this many tokens computes the matrix products of a prefill, a pass of one token those of decoding."""
 
 
-def amx_works(path: Path, progress_bars: ProgressBars) -> bool:
+def amx_works(path: Path, cache: Path, progress_bars: ProgressBars) -> bool:
     """Return whether the model in the GGUF file `path` can be multiplied from weights repacked for this CPU.
 
-    Each build of the library is tried once; `progress_bars` show the trial, and its outcome is stored beside the file.
+    Each build of the library is tried once; `progress_bars` show the trial, and its outcome is stored in `cache`.
     """
     llama = library()
     if b"AMX_INT8 = 1" not in llama.llama_print_system_info():
         return True
     files = sorted(Path(str(llama.__file__)).parent.glob("lib/*"))
     build = sha256_json([[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files])
-    outcome_file = path.with_name(f"trial-{path.stem}.json")
+    outcome_file = cache / f"trial-{path.stem}.json"
     outcome = read_json(outcome_file) if outcome_file.exists() else {"build": ""}
     if outcome["build"] != build:
         command = [sys.executable, "-c", TRIAL, str(path)]

@@ -16,9 +16,9 @@ from bilora.inference.engine import BatchedEngine
 from bilora.inference.llamacpp.amx_check import amx_works
 from bilora.inference.llamacpp.bindings import MAX_SEQUENCES, LlamaContext, LlamaModel, library
 from bilora.inference.llamacpp.gguf import adapter_gguf, base_gguf
-from bilora.inference.llamacpp.weights import open_weights
+from bilora.inference.llamacpp.weights import gguf_model, open_weights
 from bilora.inference.memory import free_memory, need_memory, token_bytes
-from bilora.inference.peft_adapter import misfit, read_peft_adapter
+from bilora.inference.peft_adapter import read_peft_adapter
 from bilora.params import Quantization
 from bilora.protocols import ProgressBars, no_bar
 from bilora.records import Completion
@@ -101,12 +101,15 @@ class LlamaBatch:
 
 
 class LlamaEngine(BatchedEngine[LlamaAdapter]):
-    """llama.cpp: base and adapters are converted to GGUF once; tokens are chosen by the same rules as in torch."""
+    """llama.cpp: a base's own GGUF file is served as it is, all else is converted to GGUF once.
+
+    Prompts are encoded by the base's tokenizer, and tokens are chosen by the same rules as in torch.
+    """
 
     def __init__(
         self,
         base: Base,
-        quantization: Quantization,
+        quantization: Quantization | None,
         adapters: Mapping[str, Path],
         *,
         batch_size: int,
@@ -117,6 +120,7 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
         """Convert what is not converted yet, and load every adapter (task name → PEFT folder) beside the base.
 
         Args:
+            quantization: what the base is converted to; None serves the GGUF file that it comes with.
             batch_size: how many sequences are answered at a time; fewer while memory is too small for their tokens.
             max_waiting: how many more may wait; None for no limit.
             cache: folder of the converted files; it may be deleted at any time.
@@ -129,18 +133,27 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
         import torch
 
         library()
-        weights = open_weights(base.folder(), base.identity, base.id)
+        described = gguf_model(base)
         float32 = quantization == "f32"
-        context = max_context(weights.config)
-        size, token = weights.bytes_as(quantization), token_bytes(weights.config, 4 if float32 else 2)
+        context, token = max_context(described.config), token_bytes(described.config, 4 if float32 else 2)
         systems = 1 + len(adapters)
-        need_memory(
-            size + systems * context * token, f"Answering from {base.id} in {quantization}", _remedy(quantization)
-        )
-        file = base.gguf(quantization, lambda _, kind: base_gguf(weights, kind, cache, progress_bars))
+
+        def need_memory_beside(weights: int) -> None:
+            work = f"Answering from {base.id}" + (f" in {quantization}" if quantization else "")
+            need_memory(weights + systems * context * token, work, _remedy(quantization))
+
+        def convert(_: Base, quantization: Quantization) -> Path:
+            base.prepare(progress_bars)
+            weights = open_weights(base.folder(), described)
+            need_memory_beside(weights.bytes_as(quantization))
+            return base_gguf(weights, quantization, cache, progress_bars)
+
+        file = base.gguf(quantization, convert)
+        size = file.stat().st_size
+        need_memory_beside(size)
         max_sequences = min(batch_size, MAX_SEQUENCES)
         kv_capacity = max(context, min(max_sequences * context, _spare_bytes(size) // systems // token))
-        repack = float32 or amx_works(file, progress_bars)  # the library repacks no 32-bit weights
+        repack = float32 or amx_works(file, cache, progress_bars)  # the library repacks no 32-bit weights
         model = LlamaModel(
             file,
             max_sequences=max_sequences,
@@ -152,19 +165,15 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
 
         def read_adapter(name: str, folder: Path) -> LlamaAdapter:
             adapter = read_peft_adapter(folder)
-            for module, (a, b) in adapter.layers.items():
-                header = weights.headers.get(f"{module}.weight")
-                if header is None or header.shape != (b.shape[0], a.shape[1]):
-                    raise misfit(folder, module)
-            converted = adapter_gguf(adapter, folder, weights, cache, float32=float32)
+            converted = adapter_gguf(adapter, folder, described, cache, float32=float32)
             need_memory(kv_capacity * token, f"Another adapter beside {base.id}", "End other programs.")
             try:
                 return LlamaAdapter(name, adapter.sha256, model.context(converted))
             except BadData as error:
-                raise BadData(folder, f"llama.cpp does not take it ({error}).") from None
+                raise BadData(folder, f"this adapter does not fit the base ({error}).") from None
 
         tokenizer = base.tokenizer()
-        self.mode = f"llama.cpp, {quantization}, {kv_capacity} tokens at a time per adapter"
+        self.mode = f"llama.cpp, {quantization or file.name}, {kv_capacity} tokens at a time per adapter"
         self.mode += "" if repack else _WITHOUT_AMX
         decoder = Decoder(tokenizer, stop_ids(tokenizer, base.generation_config()))
         super().__init__(
@@ -183,6 +192,6 @@ def _spare_bytes(weights: int) -> int:
     return 2**63 if free is None else (free - weights) // 2
 
 
-def _remedy(quantization: Quantization) -> str:
-    smaller = "" if quantization == "q4_k_m" else f", or set a smaller `inference.quantization` than {quantization}"
+def _remedy(quantization: Quantization | None) -> str:
+    smaller = "" if quantization in (None, "q4_k_m") else f", or set a smaller `inference.quantization` than {quantization}"
     return f"End other programs{smaller}."

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from bilora.bases.architectures import ROPE_FACTORS, ModelArchitecture
 from bilora.errors import BadData, NotReady
 from bilora.inference.llamacpp.bindings import EXTRA, QUANTIZING_BYTES, quantize
-from bilora.inference.llamacpp.weights import WIDTHS, Weights
+from bilora.inference.llamacpp.weights import WIDTHS, GGUFModel, Weights
 from bilora.inference.memory import need_disk, need_memory
 from bilora.inference.peft_adapter import PeftAdapter, misfit
 from bilora.params import Quantization
@@ -62,7 +62,7 @@ def base_gguf(weights: Weights, quantization: Quantization, cache: Path, progres
     return target
 
 
-def adapter_gguf(adapter: PeftAdapter, folder: Path, weights: Weights, cache: Path, *, float32: bool) -> Path:
+def adapter_gguf(adapter: PeftAdapter, folder: Path, model: GGUFModel, cache: Path, *, float32: bool) -> Path:
     """Return an adapter as a GGUF file in `cache`, converting it if it is not there yet: to 32 bit or to 16 bit.
 
     The file's name contains the base's identity: the order of B's rows depends on the base.
@@ -70,12 +70,12 @@ def adapter_gguf(adapter: PeftAdapter, folder: Path, weights: Weights, cache: Pa
     Raises:
         BadData: it has modules that the base does not, or numbers that 16 bit do not hold.
     """
-    target = cache / f"adapter-{adapter.sha256}-{weights.identity}-{'f32' if float32 else 'f16'}-v{FORMAT}.gguf"
+    target = cache / f"adapter-{adapter.sha256}-{model.identity}-{'f32' if float32 else 'f16'}-v{FORMAT}.gguf"
     if target.is_file():
         return target
-    tensors = lora_tensors(adapter, folder, weights, float32=float32)
+    tensors = lora_tensors(adapter, folder, model, float32=float32)
     rank = next(iter(adapter.layers.values()))[0].shape[0]
-    with atomic(target) as file, _writer(file, weights.architecture) as writer:
+    with atomic(target) as file, _writer(file, model.architecture) as writer:
         writer.add_type("adapter")
         writer.add_string("adapter.type", "lora")
         writer.add_float32("adapter.lora.alpha", adapter.scale * rank)  # the library divides by the rank
@@ -87,7 +87,7 @@ def adapter_gguf(adapter: PeftAdapter, folder: Path, weights: Weights, cache: Pa
     return target
 
 
-def lora_tensors(adapter: PeftAdapter, folder: Path, weights: Weights, *, float32: bool) -> dict[str, torch.Tensor]:
+def lora_tensors(adapter: PeftAdapter, folder: Path, model: GGUFModel, *, float32: bool) -> dict[str, torch.Tensor]:
     """Return the A and B of each layer by their names in GGUF; B's rows have the order of the base's.
 
     Raises:
@@ -95,8 +95,8 @@ def lora_tensors(adapter: PeftAdapter, folder: Path, weights: Weights, *, float3
     """
     tensors = {}
     for module, (a, b) in adapter.layers.items():
-        gguf_tensor = weights.gguf_tensors.get(f"{module}.weight")
-        if gguf_tensor is None:
+        gguf_tensor = model.gguf_tensors.get(f"{module}.weight")
+        if gguf_tensor is None or (gguf_tensor.heads and b.shape[0] % (2 * gguf_tensor.heads)):
             raise misfit(folder, module)
         for tensor, part in ((a, "lora_a"), (gguf_tensor.reorder_rows(b), "lora_b")):
             converted = tensor.float() if float32 else tensor.half()

@@ -1,4 +1,7 @@
-"""Read the safetensors of a base for its GGUF file: the headers first, then one tensor at a time."""
+"""What GGUF files of a base need: its architecture and settings from its configuration, its weights from safetensors.
+
+Of the weights the headers are read first, then one tensor at a time.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bilora.bases.architectures import LM_HEAD, USE_TORCH, GGUFTensor, ModelArchitecture, architecture_of
+from bilora.bases.base import Base
 from bilora.errors import BadData
 from bilora.params import Quantization
-from bilora.storage import read_json
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedConfig
+    from transformers import PretrainedConfig
 
 BITS: dict[Quantization, float] = {"f32": 32.0, "f16": 16.0, "q8_0": 8.5, "q4_k_m": 5.1}
 """Bits per weight, for q4_k_m a little more than bases of one to four billion weights take."""
@@ -47,19 +50,25 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Weights:
-    """A base's folder, of whose weights only the headers were read.
+class GGUFModel:
+    """What GGUF files of a base and its adapters say, known from the base's configuration: no weight is read.
 
     `name` is the base's in messages, `identity` pins it; `gguf_tensors` has each tensor's counterpart in GGUF.
     """
 
-    folder: Path
     name: str
     identity: str
     architecture: ModelArchitecture
-    config: PreTrainedConfig
-    headers: Mapping[str, Header]
+    config: PretrainedConfig
     gguf_tensors: Mapping[str, GGUFTensor]
+
+
+@dataclass(frozen=True)
+class Weights(GGUFModel):
+    """A base's folder, of whose weights only the headers were read."""
+
+    folder: Path
+    headers: Mapping[str, Header]
 
     def bytes_as(self, quantization: Quantization) -> int:
         """About how large the converted file is."""
@@ -84,40 +93,42 @@ class Weights:
                     yield name, self.gguf_tensors[name].reorder_rows(opened.get_tensor(name))
 
 
-def open_weights(folder: Path, identity: str, name: str) -> Weights:
-    """Read the headers of the weights in a base's folder.
-
-    Args:
-        identity: pins the base, and is part of the converted files' names.
-        name: the base's, for messages.
+def gguf_model(base: Base) -> GGUFModel:
+    """Return what GGUF files of a base and its adapters say.
 
     Raises:
         BadData: its architecture is not supported, or llama.cpp would compute it differently from transformers.
     """
-    from transformers import AutoConfig
-
-    # 1) Refuse by config.json alone what llama.cpp would compute differently.
-    model_type = str(read_json(folder / "config.json").get("model_type"))
-    architecture = architecture_of(model_type, name)
-    config = AutoConfig.from_pretrained(folder)
+    config = base.config()
+    architecture = architecture_of(config.model_type, base.id)
     if differences := architecture.differences(config):
         raise BadData(
-            name, f"llama.cpp computes {' and '.join(differences)} differently from transformers; {USE_TORCH}."
+            base.id, f"llama.cpp computes {' and '.join(differences)} differently from transformers; {USE_TORCH}."
         )
-    # 2) Read what the files hold. An output layer that is the embeddings again is not stored twice.
+    tensors = architecture.tensors(config, tied=bool(config.tie_word_embeddings))
+    return GGUFModel(base.id, base.identity, architecture, config, tensors)
+
+
+def open_weights(folder: Path, model: GGUFModel) -> Weights:
+    """Read the headers of the weights in a base's folder.
+
+    Raises:
+        BadData: there are tensors that the architecture does not have, or some of its own are absent.
+    """
+    # 1) Read what the files hold. An output layer that is the embeddings again is not stored twice.
     headers = _headers(folder)
-    tied = bool(config.tie_word_embeddings) and not _has_own_output(headers)
+    tied = bool(model.config.tie_word_embeddings) and not _has_own_output(headers)
     if tied:
         headers.pop(LM_HEAD, None)
-    # 3) Refuse tensors that the architecture does not have, and a checkpoint that lacks some.
-    gguf_tensors = architecture.tensors(config, tied=tied)
+    # 2) Refuse tensors that the architecture does not have, and a checkpoint that lacks some.
+    gguf_tensors = model.architecture.tensors(model.config, tied=tied)
     unknown = [tensor for tensor, header in headers.items() if tensor not in gguf_tensors or header.kind not in WIDTHS]
     missing = [tensor for tensor in gguf_tensors if tensor not in headers and not tensor.endswith(".bias")]
     if unknown:
-        raise BadData(folder, f"holds {', '.join(unknown[:3])}, which plain {model_type} does not; {USE_TORCH}.")
+        raise BadData(folder, f"holds {', '.join(unknown[:3])}, which plain {model.config.model_type} does not; {USE_TORCH}.")
     if missing:
         raise BadData(folder, f"lacks the weights {', '.join(missing[:3])}; fetch it again.")
-    return Weights(folder, name, identity, architecture, config, headers, gguf_tensors)
+    return Weights(**vars(model) | {"gguf_tensors": gguf_tensors}, folder=folder, headers=headers)
 
 
 def _headers(folder: Path) -> dict[str, Header]:
