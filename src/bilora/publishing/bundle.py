@@ -2,7 +2,7 @@
 
 README.md  manifest.json  .eval_results/TASK.yaml
 TASK/adapter_config.json  TASK/adapter_model.safetensors  TASK/README.md
-base/…                    the base, if it has no hub id by which others could get it
+base/…                    the base, if others could get it neither from the hub nor from a package
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def build_bundle(
         adapters: folder of each task's adapter.
         verdicts: the gate's verdict by task; only what stays true of these bytes is written down.
         results: for the cards.
-        base: what each adapter_config.json must name; if no hub id names it, its files are in the bundle, too.
+        base: what each adapter_config.json must name; if neither a hub id nor a package gives it to others, its files
+            are in the bundle, too.
         licence: of the adapters, as an SPDX id in lower case.
         datasets: of the tasks whose samples come from the hub.
         name: the bundle's name on the card.
@@ -71,10 +72,9 @@ def build_bundle(
         files[f"{task}/{CARD}"] = write_adapter_card(task, results, about).encode()
         if text := eval_results(task, results, about):
             files[EVAL_RESULTS.format(task=task)] = text.encode()
-    bundled_base = BundledBase(id=base.id, revision=base.revision)
     manifest = Manifest(
         schema=1,
-        base=bundled_base.model_copy(update={"path": BASE_FOLDER}) if base.hub is None else bundled_base,
+        base=_bundled_base(base),
         adapters={
             task: BundledAdapter(
                 path=task,
@@ -87,6 +87,21 @@ def build_bundle(
     )
     files[MANIFEST] = manifest.to_bytes()
     return files
+
+
+def _bundled_base(base: Base) -> BundledBase:
+    """Return what the manifest says of the base; only the fields that are set are written."""
+    if base.requirement is not None:
+        return BundledBase(
+            id=base.id,
+            revision=base.revision,
+            requirement=base.requirement,
+            package_files=base.files(),
+            identity=base.identity,
+        )
+    if base.hub is None:
+        return BundledBase(id=base.id, revision=base.revision, path=BASE_FOLDER)
+    return BundledBase(id=base.id, revision=base.revision)
 
 
 def _adapter_files(adapters: Mapping[str, Path], base: Base) -> dict[str, bytes]:

