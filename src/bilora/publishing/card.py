@@ -226,10 +226,11 @@ def _table(measured: Mapping[str, TaskResults], about: About) -> list[str]:
 
 
 def _weights(base: Base) -> list[str]:
-    """Say on which weights the adapters were trained and measured, where the public model has others."""
+    """Say on which weights the adapters were trained and measured, where they are not those of the public model."""
     if not base.weights_note:
         return []
-    return [f"{base.weights_note} The numbers above are of those weights; `{base.hub}` itself answers differently.", ""]
+    other = f" The weights of `{base.hub}` itself differ slightly, and so may its answers." if base.hub else ""
+    return [f"{base.weights_note} The numbers above are of those weights.{other}", ""]
 
 
 def _use(about: About, *load: str) -> list[str]:
