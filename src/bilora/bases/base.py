@@ -13,6 +13,7 @@ from bilora.bases.identity import decisive_files, folder_revision, model_folder
 from bilora.bases.loading import LoadedBase, load_model, load_tokenizer
 from bilora.errors import BadData, BiloraError
 from bilora.kinds import BASE_KINDS, BaseSettings, Dtype, load_kind
+from bilora.protocols import ProgressBars
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PretrainedConfig
@@ -68,13 +69,28 @@ class Base(ABC):
 
     @property
     def requirement(self) -> str | None:
-        """What pip has to install, without its dependencies, to have the base; None if nothing."""
+        """What pip has to install, without its dependencies, to have the base; None if it is in no package."""
         return None
 
     @property
     def weights_note(self) -> str:
-        """One sentence for model cards on the weights that adapters are trained on; empty if there is none to say."""
+        """A sentence for cards on the weights that adapters are trained on; empty if they are the model's own."""
         return ""
+
+    def fetch(self) -> None:
+        """Download what is not here yet of its files, for later work without a network.
+
+        Raises:
+            Unreachable: it could not be fetched.
+        """
+        self.folder()
+
+    def prepare(self, progress_bars: ProgressBars) -> None:  # noqa: B027 (not every kind has something to do)
+        """Make its folder ready, which the first use does otherwise, without a bar; by default it is ready.
+
+        Raises:
+            BadData, NotReady, Unreachable: as `folder` does.
+        """
 
     def files(self) -> dict[str, str]:
         """Return the SHA-256 of each file that decides how the base answers; of none if a hub commit pins them.
@@ -147,8 +163,14 @@ class Base(ABC):
         model.config.name_or_path = self.id
         return LoadedBase(model, self.tokenizer(), mode)
 
-    def gguf(self, quantization: Quantization, convert: Converter) -> Path:
-        """Return the base as a GGUF file: the one that it comes with, else what `convert` makes."""
+    def gguf(self, quantization: Quantization | None, convert: Converter) -> Path:
+        """Return the base as a GGUF file: what `convert` makes; None for the file that the base comes with.
+
+        Raises:
+            BadData: it comes with none, so a quantization must be named.
+        """
+        if quantization is None:
+            raise BadData("inference.quantization", f"{self.id} comes with no GGUF file; set f32, f16, q8_0 or q4_k_m.")
         return convert(self, quantization)
 
     def carried(self) -> dict[str, bytes]:

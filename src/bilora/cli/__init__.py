@@ -11,6 +11,7 @@ import sys
 import typer
 
 from bilora.cli import (
+    base,
     baseline,
     benchmark,
     chat,
@@ -65,6 +66,7 @@ app.command("app")(page.app)
 app.command("serve")(serve.serve)
 app.command("chat")(chat.chat)
 app.command("generate")(generate.generate)
+app.add_typer(base.app, name="base")
 app.add_typer(profile.app, name="profile")
 app.add_typer(sandbox.app, name="sandbox")
 app.add_typer(baseline.app, name="baseline")

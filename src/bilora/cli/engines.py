@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bilora.errors import OtherBase, UnknownModel
 
 if TYPE_CHECKING:
+    from bilora.bases.base import Base
     from bilora.inference.engines import LocalEngine
     from bilora.workspace import Workspace
 
@@ -46,6 +47,15 @@ def _fitting(workspace: Workspace, required: str | None) -> dict[str, Path]:
         else:
             print(f"left out: {found}", file=sys.stderr)
     return folders
+
+
+def prepare_base(workspace: Workspace) -> Base:
+    """Return the base of params.yaml after its files were made ready, with a progress bar if that takes a while."""
+    from bilora.cli.progress import bar
+
+    base = workspace.base()
+    base.prepare(functools.partial(bar, unit="tensors"))
+    return base
 
 
 def load_engine(

@@ -27,13 +27,15 @@ def _last_runs(runs: Path) -> dict[str, RunRecord]:
 
 def plan() -> None:
     """Say what training will take in memory, tokens and disk, beside what the last run took."""
+    from bilora.cli.engines import prepare_base
     from bilora.library_logs import silence_libraries
     from bilora.training.plan import plan_task
     from bilora.workspace import Workspace
 
     workspace = Workspace(Path())
-    params, base = workspace.params, workspace.base()
+    params = workspace.params
     silence_libraries()
+    base = prepare_base(workspace)
     config = base.config()
     runs = _last_runs(workspace.runs)
     print(f"base {base.id}: {base.quantize or base.dtype} in training, {base.dtype} in answers")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 def train(task: TaskName) -> None:
     """Train one task's adapter, or continue where an interrupted run stopped."""
+    from bilora.cli.engines import prepare_base
     from bilora.cli.progress import bar
     from bilora.library_logs import silence_libraries
     from bilora.tracking.sinks import check_sinks
@@ -32,6 +33,7 @@ def train(task: TaskName) -> None:
     from bilora.bases.prompt import template_remarks
     from bilora.training.record import collect_metrics, train_recorded
 
+    prepare_base(workspace)
     steps = bar(f"train {task}", chosen.training.steps, "steps")
     with steps as shown, workspace.training_context(task, rows, on_step=_reporter(shown)) as context:
         print(f"train {task}: {context.loaded.mode}, base {context.base.id} at {context.base_revision[:12]}")

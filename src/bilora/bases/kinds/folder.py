@@ -1,4 +1,7 @@
-"""A base in a folder of the checkout: `base: {kind: folder, path: models/nano}`. It is published with its adapters."""
+"""A base in a folder or a GGUF file of the checkout: `base: {kind: folder, path: models/nano}`.
+
+It is published with its adapters.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,14 @@ from pathlib import Path
 from typing import Literal
 
 from bilora.bases.base import Base, BaseKind
+from bilora.bases.gguf_base import GGUFBase
+from bilora.bases.gguf_folder import unchanged_sha256
+from bilora.errors import BadData
 from bilora.kinds import BaseSettings, Dtype
 
 
 class FolderSettings(BaseSettings):
-    """`path` is a folder with config.json, tokenizer.json and safetensors."""
+    """`path` is a folder with config.json, tokenizer.json and safetensors, or a GGUF file."""
 
     kind: Literal["folder"]
     path: str
@@ -33,10 +39,42 @@ class FolderBase(Base):
         return self.path
 
 
-def _build(settings: FolderSettings, root: Path) -> FolderBase:
-    """Return the base in a folder below `root`; adapters name it by its path in params.yaml."""
+@dataclass(frozen=True, kw_only=True)
+class GGUFFileBase(GGUFBase):
+    """A base in a GGUF file; the files that it is converted into identify it and are published."""
+
+    path: Path
+
+    @property
+    def weights_note(self) -> str:
+        """Which weights an adapter is trained on."""
+        return self._dequantised(self.path.name, "this repository")
+
+    def gguf_file(self) -> Path:
+        """Return the file.
+
+        Raises:
+            BadData: there is none.
+        """
+        if not self.path.is_file():
+            raise BadData(
+                self.id, "there is no such file; `base.path` in params.yaml must name a folder or a GGUF file."
+            )
+        return self.path
+
+    def gguf_sha256(self) -> str:
+        """Return the hash of the file."""
+        return unchanged_sha256(self.gguf_file())
+
+
+def _build(settings: FolderSettings, root: Path) -> FolderBase | GGUFFileBase:
+    """Return the base in a folder or file below `root`; adapters name it by its path in params.yaml."""
     path = Path(settings.path)
-    return FolderBase(id=path.as_posix(), dtype=settings.dtype, quantize=settings.quantize, path=root / path)
+    id, place = path.as_posix(), root / path
+    if path.suffix == ".gguf":
+        cache = root / ".cache" / "bases"
+        return GGUFFileBase(id=id, dtype=settings.dtype, quantize=settings.quantize, path=place, cache=cache)
+    return FolderBase(id=id, dtype=settings.dtype, quantize=settings.quantize, path=place)
 
 
 BASE = BaseKind(FolderSettings, _build)

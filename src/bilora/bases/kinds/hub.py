@@ -1,4 +1,7 @@
-"""A base on the Hugging Face hub: `base: {kind: hub, id: OWNER/NAME, revision: COMMIT}`. Cards name it."""
+"""A base on the Hugging Face hub: `base: {kind: hub, id: OWNER/NAME, revision: COMMIT}`. Cards name it.
+
+With `file: NAME.gguf` it is that file of the repository, converted.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, StringConstraints
 
 from bilora.bases.base import Base, BaseKind
+from bilora.bases.gguf_base import GGUFBase
+from bilora.bases.gguf_folder import conversion_identity, unchanged_sha256
 from bilora.errors import BiloraError, Unreachable
 from bilora.kinds import BaseSettings
 
@@ -23,11 +28,12 @@ def _commit(revision: str) -> str:
 
 
 class HubSettings(BaseSettings):
-    """A model of the hub at one commit."""
+    """A model of the hub at one commit; `file` is a GGUF file of its repository, without which safetensors are read."""
 
     kind: Literal["hub"]
     id: str
     revision: Annotated[str, AfterValidator(_commit), Field(validate_default=True)] = ""
+    file: Annotated[str, StringConstraints(pattern=r"\.gguf$")] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,19 +73,67 @@ class HubBase(Base):
 
     def unreadable(self, reason: str) -> BiloraError:
         """Return the error that the hub did not give the base."""
-        return Unreachable(
-            f"{self.id} at {self.revision} could not be loaded ({reason}). Check the network, or use the nano profile."
-        )
+        return _unreachable(self, reason)
 
 
-def _build(settings: HubSettings, root: Path) -> HubBase:
+@dataclass(frozen=True, kw_only=True)
+class HubGGUFBase(GGUFBase):
+    """A base in a GGUF file of a repository of the hub."""
+
+    file: str
+
+    @property
+    def download(self) -> str:
+        """What its first use fetches."""
+        return f"{self.file} of {self.id} at {self.revision}, once, into the hub cache"
+
+    @property
+    def weights_note(self) -> str:
+        """Which weights an adapter is trained on."""
+        return self._dequantised(self.file, f"{self.id} at {self.revision}")
+
+    @property
+    def identity(self) -> str:
+        """What pins the base: a hash of the commit, of the file's name and of its conversion. No file is read."""
+        return conversion_identity(f"{self.revision}/{self.file}")
+
+    def files(self) -> dict[str, str]:
+        """Return nothing: the commit pins its file."""
+        return {}
+
+    def gguf_file(self) -> Path:
+        """Return the file in the hub cache, which is fetched first if need be.
+
+        Raises:
+            Unreachable: the hub did not give it.
+        """
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError
+
+        try:
+            return Path(hf_hub_download(self.id, self.file, revision=self.revision))
+        except (HfHubHTTPError, OSError, ValueError) as error:
+            raise _unreachable(self, type(error).__name__) from None
+
+    def gguf_sha256(self) -> str:
+        """Return the hash of the file."""
+        return unchanged_sha256(self.gguf_file())
+
+
+def _unreachable(base: Base, reason: str) -> Unreachable:
+    return Unreachable(
+        f"{base.id} at {base.revision} could not be loaded ({reason}). Check the network, or use another profile."
+    )
+
+
+def _build(settings: HubSettings, root: Path) -> HubBase | HubGGUFBase:
     """Return the base at its commit."""
-    return HubBase(
-        id=settings.id,
-        revision=settings.revision,
-        hub=settings.id,
-        dtype=settings.dtype,
-        quantize=settings.quantize,
+    id, revision, dtype, quantize = settings.id, settings.revision, settings.dtype, settings.quantize
+    if settings.file is None:
+        return HubBase(id=id, revision=revision, hub=id, dtype=dtype, quantize=quantize)
+    cache = root / ".cache" / "bases"
+    return HubGGUFBase(
+        id=id, revision=revision, hub=id, dtype=dtype, quantize=quantize, cache=cache, file=settings.file
     )
 
 

@@ -1,0 +1,145 @@
+"""Make a model folder of a GGUF file, once: configuration, tokenizer, and the de-quantised weights in bfloat16."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bilora.bases.gguf_file import GGUFFile, read_gguf
+from bilora.bases.gguf_tokenizer import gguf_tokenizer
+from bilora.bases.special_tokens import pad_token
+from bilora.errors import BadData
+from bilora.locks import exclusive, sync_folder
+from bilora.protocols import Progress, ProgressBars
+from bilora.storage import sha256_file, sha256_json, sha256_tree, write_json, write_text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+CONVERSION = 1
+"""Part of the folders' names: a conversion that writes something else has another number."""
+PRECISION = "bfloat16"
+"""Of the stored weights on every machine, whatever it computes in, so that all have the same base."""
+CHECKSUMS = "SHA256SUMS"
+"""The file with the hashes of all others in a folder, in the format of sha256sum(1). It is written last."""
+
+
+def conversion_identity(file_sha256: str) -> str:
+    """Return what pins the model folder of a GGUF file: a hash of the file's, the conversion and the precision.
+
+    The file holds the name of the tokenizer's splitter and the chat template, and the conversion what is made of them.
+    """
+    return sha256_json({"gguf": file_sha256, "conversion": CONVERSION, "precision": PRECISION})[:40]
+
+
+def gguf_folder(folder: Path, file: Callable[[], Path], name: str, progress_bars: ProgressBars) -> Path:
+    """Return `folder` after the GGUF file was converted into it, if it is not there or has been altered.
+
+    Args:
+        folder: below a cache; its name has to contain `conversion_identity` of the file.
+        file: returns the GGUF file; it is called only if the folder has to be made.
+        name: the base's, for the title of the progress bar and for messages.
+
+    Raises:
+        BadData: the file cannot be converted; nothing is left of it.
+        BiloraError: as `file` raises.
+    """
+    if _is_whole(folder):
+        return folder
+    source = file()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(folder.parent):
+        if not _is_whole(folder):  # another process may have made it meanwhile
+            temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+            try:
+                _write_folder(read_gguf(source), temporary, f"De-quantising {name}", progress_bars)
+                temporary.chmod(0o755)
+                shutil.rmtree(folder, ignore_errors=True)
+                temporary.replace(folder)
+                sync_folder(folder.parent)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _write_folder(file: GGUFFile, folder: Path, title: str, progress_bars: ProgressBars) -> None:
+    # 1) The tokenizer, with a token to pad with that no chat has: many files name the end token for that.
+    tokenizer = gguf_tokenizer(file.metadata, file.path)
+    if tokenizer.chat_template is None:
+        raise BadData(file.path, "it has no chat template; use an instruction-tuned base.")
+    tokenizer.name_or_path = str(file.path)
+    tokenizer.pad_token = pad_token(tokenizer)
+    tokenizer.save_pretrained(folder)
+    # 2) The configuration, with the same special tokens.
+    special = _special_ids(file, tokenizer)
+    config = file.config | special
+    write_json(folder / "config.json", config)
+    write_json(folder / "generation_config.json", special)
+    # 3) The weights, and last the hashes of all files.
+    with progress_bars(title, len(file.tensors)) as progress:
+        _write_weights(file, folder / "model.safetensors", progress)
+    write_text(folder / CHECKSUMS, _checksums(sha256_tree(folder)))
+
+
+def _special_ids(file: GGUFFile, tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    if ids["eos_token_id"] is None:
+        raise BadData(file.path, "its metadata names no end token (tokenizer.ggml.eos_token_id); take another file.")
+    return {name: number for name, number in ids.items() if number is not None}
+
+
+def _write_weights(file: GGUFFile, path: Path, progress: Progress) -> None:
+    """Write the weights in bfloat16 as safetensors; one is in memory at a time.
+
+    The format (github.com/huggingface/safetensors): the length of a JSON header in 8 bytes, the header with each
+    tensor's type, shape and place, then the tensors. safetensors' own writer wants all of them in memory, twice.
+    """
+    import torch
+
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, gguf_tensor in file.names().items():
+        shape = [int(size) for size in reversed(file.tensors[gguf_tensor.name].shape)]
+        begin, end = end, end + 2 * prod(shape)
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    with path.open("wb") as out:
+        out.write(len(encoded).to_bytes(8, "little") + encoded)
+        for _, weights in file.weights():
+            out.write(weights.to(torch.bfloat16).contiguous().view(torch.uint8).numpy().tobytes())
+            progress(1)
+
+
+def _checksums(digests: Mapping[str, str]) -> str:
+    return "".join(f"{digest}  {name}\n" for name, digest in digests.items() if name != CHECKSUMS)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a folder's files are those that were written, by their hashes; read again only if a file was touched."""
+    if not (folder / CHECKSUMS).is_file():
+        return False
+    stats = ((path.name, path.stat()) for path in sorted(folder.iterdir()))
+    return _matches(folder, tuple((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats))
+
+
+@lru_cache
+def _matches(folder: Path, stamps: tuple[tuple[str, int, int, int], ...]) -> bool:
+    return _checksums(sha256_tree(folder)) == (folder / CHECKSUMS).read_text(encoding="utf-8", errors="replace")
+
+
+def unchanged_sha256(path: Path) -> str:
+    """Return the SHA-256 of a large file, which is read once per process unless its size or time changes."""
+    stat = path.stat()
+    return _sha256(path, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+
+
+@lru_cache
+def _sha256(path: Path, stamp: tuple[int, int, int]) -> str:
+    return sha256_file(path)
