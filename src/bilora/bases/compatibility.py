@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bilora.bases.base import Base
-from bilora.bases.identity import changed_files, folder_revision
+from bilora.bases.identity import changed_files, pinned_by
 from bilora.errors import BadData, OtherBase
 from bilora.storage import read_json, sha256_file
 
@@ -36,35 +36,26 @@ def check_adapter(folder: Path, base: Base, *, stage: str) -> None:
 
 
 def check_bundle(place: Path | str, manifest: Mapping[str, Any], base: Base) -> None:
-    """Check the manifest of a bundle. A base from the hub is pinned by its commit, others by their identity.
+    """Check the manifest of a bundle: its base is pinned by an identity, a commit, or its files in the bundle.
 
     Raises:
         BadData: it is for another base, or for another version of this one.
     """
-    bundled = manifest["base"]
+    bundled, files = manifest["base"], manifest["files"]
     made_for = _full_name(bundled.get("id"), bundled.get("revision"), bundled.get("requirement"))
     if (bundled.get("id"), bundled.get("revision")) != (base.id, base.revision):
         wanted = _full_name(base.id, base.revision, base.requirement)
         raise BadData(place, f"its adapters were made for {made_for}, not for {wanted}.")
-    if base.requirement is not None:
-        if bundled.get("identity") != base.identity:
-            raise BadData(
-                place,
-                f"its adapters were made for another version of {made_for} than the one here, which is from "
-                f"{base.requirement}; take a newer bundle, or set `base` in params.yaml to the one in its manifest.",
-            )
-    elif base.hub is None:
-        _check_carried(place, bundled.get("path"), manifest["files"], base)
-
-
-def _check_carried(place: Path | str, path: str | None, files: Mapping[str, str], base: Base) -> None:
-    """Check the base that is in the bundle's folder `path`: its bytes identify it."""
-    folder = f"{path}/"
+    folder = f"{bundled.get('path')}/"
     carried = {name.removeprefix(folder): one for name, one in files.items() if name.startswith(folder)}
-    if folder_revision(carried) != base.identity:
-        version = f"another version of {base.id} than the one here"
+    if (bundled.get("identity") or pinned_by(base.revision, carried)) != base.identity:
+        here = f", which is from {base.requirement}" if base.requirement else ""
         which = f" (other: {changed_files(carried, base.files())})" if carried else ""
-        raise BadData(place, f"its adapters were made for {version}{which}; take a newer bundle.")
+        raise BadData(
+            place,
+            f"its adapters were made for another version of {made_for} than the one here{here}{which}; "
+            "take a newer bundle, or set `base` in params.yaml to the one in its manifest.",
+        )
 
 
 def _full_name(id: str | None, revision: str | None, requirement: str | None) -> str:

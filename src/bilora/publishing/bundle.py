@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from bilora.bases.base import Base
+from bilora.bases.identity import pinned_by
 from bilora.errors import BadData, MissingStep
 from bilora.publishing.card import CARD, About, CardDataset, eval_results, write_adapter_card, write_card
 from bilora.publishing.manifest import (
@@ -65,7 +66,8 @@ def build_bundle(
     if not adapters:
         raise BadData("adapters", "there is none to publish. Run `dvc repro train` first.")
     files = _adapter_files(adapters, base)
-    files |= {f"{BASE_FOLDER}/{path}": data for path, data in base.carried().items()}
+    carried = base.carried()
+    files |= {f"{BASE_FOLDER}/{path}": data for path, data in carried.items()}
     about = About(base, licence, datasets or {}, name, repository, BASE_FOLDER if base.hub is None else None)
     files[CARD] = write_card(sorted(adapters), results, about).encode()
     for task in sorted(adapters):
@@ -74,7 +76,7 @@ def build_bundle(
             files[EVAL_RESULTS.format(task=task)] = text.encode()
     manifest = Manifest(
         schema=1,
-        base=_bundled_base(base),
+        base=_bundled_base(base, carried),
         adapters={
             task: BundledAdapter(
                 path=task,
@@ -89,19 +91,16 @@ def build_bundle(
     return files
 
 
-def _bundled_base(base: Base) -> BundledBase:
-    """Return what the manifest says of the base; only the fields that are set are written."""
-    if base.requirement is not None:
-        return BundledBase(
-            id=base.id,
-            revision=base.revision,
-            requirement=base.requirement,
-            package_files=base.files(),
-            identity=base.identity,
-        )
+def _bundled_base(base: Base, carried: Mapping[str, bytes]) -> BundledBase:
+    """Return what the manifest says of the base; fields that are not set are not written."""
+    found: dict[str, object] = {"id": base.id, "revision": base.revision}
     if base.hub is None:
-        return BundledBase(id=base.id, revision=base.revision, path=BASE_FOLDER)
-    return BundledBase(id=base.id, revision=base.revision)
+        found["path"] = BASE_FOLDER
+    if base.requirement is not None:
+        found |= {"requirement": base.requirement, "package_files": base.files()}
+    if base.identity != pinned_by(base.revision, {name: sha256_bytes(data) for name, data in carried.items()}):
+        found["identity"] = base.identity
+    return BundledBase.model_validate(found)
 
 
 def _adapter_files(adapters: Mapping[str, Path], base: Base) -> dict[str, bytes]:

