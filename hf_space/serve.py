@@ -1,4 +1,4 @@
-"""Door of the Space: the page of app.py, and beside it /health, which says which adapters it serves."""
+"""Entry point of the Space: the page of app.py and /health, which reports the adapters that it serves."""
 
 from starlette.routing import Route
 from streamlit.starlette import App

@@ -92,6 +92,14 @@ class Base(ABC):
         """A sentence for cards on the weights that adapters are trained on; empty if they are the model's own."""
         return ""
 
+    def loading_code(self) -> list[str]:
+        """Return the lines of Python by which others load just this base, named `base`, with transformers alone.
+
+        They follow `from transformers import AutoModelForCausalLM`. A base without `hub` is loaded from its bundle.
+        """
+        pinned = f', revision="{self.revision}"' if self.revision else ""
+        return [f'base = AutoModelForCausalLM.from_pretrained("{self.hub}"{pinned})']
+
     def fetch(self) -> None:
         """Download what is not here yet of its files, for later work without a network.
 

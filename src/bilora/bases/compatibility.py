@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bilora.bases.base import Base
-from bilora.bases.identity import changed_files, folder_revision
+from bilora.bases.identity import changed_files, pinned_by
 from bilora.errors import BadData, OtherBase
 from bilora.storage import read_json, sha256_file
 
@@ -36,19 +36,29 @@ def check_adapter(folder: Path, base: Base, *, stage: str) -> None:
 
 
 def check_bundle(place: Path | str, manifest: Mapping[str, Any], base: Base) -> None:
-    """Check the manifest of a bundle; a base that no hub names travels in its bundle, and is known by its bytes.
+    """Check the manifest of a bundle: its base is pinned by an identity, a commit, or its files in the bundle.
 
     Raises:
-        BadData: it is for another base.
+        BadData: it is for another base, or for another version of this one.
     """
-    bundled = manifest["base"]
+    bundled, files = manifest["base"], manifest["files"]
+    made_for = _full_name(bundled.get("id"), bundled.get("revision"), bundled.get("requirement"))
     if (bundled.get("id"), bundled.get("revision")) != (base.id, base.revision):
-        wanted = " at ".join(filter(None, (base.id, base.revision)))
-        made_for = " at ".join(filter(None, (str(bundled.get("id")), bundled.get("revision"))))
+        wanted = _full_name(base.id, base.revision, base.requirement)
         raise BadData(place, f"its adapters were made for {made_for}, not for {wanted}.")
     folder = f"{bundled.get('path')}/"
-    carried = {name.removeprefix(folder): one for name, one in manifest["files"].items() if name.startswith(folder)}
-    if base.hub is None and folder_revision(carried) != base.identity:
-        version = f"another version of {base.id} than the one here"
+    carried = {name.removeprefix(folder): one for name, one in files.items() if name.startswith(folder)}
+    if (bundled.get("identity") or pinned_by(base.revision, carried)) != base.identity:
+        here = f", which is from {base.requirement}" if base.requirement else ""
         which = f" (other: {changed_files(carried, base.files())})" if carried else ""
-        raise BadData(place, f"its adapters were made for {version}{which}; take a newer bundle.")
+        raise BadData(
+            place,
+            f"its adapters were made for another version of {made_for} than the one here{here}{which}; "
+            "take a newer bundle, or set `base` in params.yaml to the one in its manifest.",
+        )
+
+
+def _full_name(id: str | None, revision: str | None, requirement: str | None) -> str:
+    """Name a base for a person: its id, its commit, and the package that it is in."""
+    name = " at ".join(filter(None, (str(id), revision)))
+    return f"{name} from {requirement}" if requirement else name

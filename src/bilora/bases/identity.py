@@ -38,6 +38,11 @@ def folder_revision(digests: Mapping[str, str]) -> str:
     return sha256_json(_decisive(digests))[:40]
 
 
+def pinned_by(revision: str | None, digests: Mapping[str, str]) -> str:
+    """Return the identity of a base that is used as it is: its commit, else the hash of its files."""
+    return revision or folder_revision(digests)
+
+
 def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     """Return the names of the files that decide how a base answers and whose SHA-256 differs, for a person."""
     return ", ".join(sorted(dict(_decisive(before).items() ^ _decisive(now).items())))

@@ -2,7 +2,7 @@
 
 README.md  manifest.json  .eval_results/TASK.yaml
 TASK/adapter_config.json  TASK/adapter_model.safetensors  TASK/README.md
-base/…                    the base, if it has no hub id by which others could get it
+base/…                    the base, if others could get it neither from the hub nor from a package
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from bilora.bases.base import Base
+from bilora.bases.identity import pinned_by
 from bilora.errors import BadData, MissingStep
 from bilora.publishing.card import CARD, About, CardDataset, eval_results, write_adapter_card, write_card
 from bilora.publishing.manifest import (
@@ -50,7 +51,8 @@ def build_bundle(
         adapters: folder of each task's adapter.
         verdicts: the gate's verdict by task; only what stays true of these bytes is written down.
         results: for the cards.
-        base: what each adapter_config.json must name; if no hub id names it, its files are in the bundle, too.
+        base: what each adapter_config.json must name; if neither a hub id nor a package gives it to others, its files
+            are in the bundle, too.
         licence: of the adapters, as an SPDX id in lower case.
         datasets: of the tasks whose samples come from the hub.
         name: the bundle's name on the card.
@@ -64,17 +66,17 @@ def build_bundle(
     if not adapters:
         raise BadData("adapters", "there is none to publish. Run `dvc repro train` first.")
     files = _adapter_files(adapters, base)
-    files |= {f"{BASE_FOLDER}/{path}": data for path, data in base.carried().items()}
+    carried = base.carried()
+    files |= {f"{BASE_FOLDER}/{path}": data for path, data in carried.items()}
     about = About(base, licence, datasets or {}, name, repository, BASE_FOLDER if base.hub is None else None)
     files[CARD] = write_card(sorted(adapters), results, about).encode()
     for task in sorted(adapters):
         files[f"{task}/{CARD}"] = write_adapter_card(task, results, about).encode()
         if text := eval_results(task, results, about):
             files[EVAL_RESULTS.format(task=task)] = text.encode()
-    bundled_base = BundledBase(id=base.id, revision=base.revision)
     manifest = Manifest(
         schema=1,
-        base=bundled_base.model_copy(update={"path": BASE_FOLDER}) if base.hub is None else bundled_base,
+        base=_bundled_base(base, carried),
         adapters={
             task: BundledAdapter(
                 path=task,
@@ -87,6 +89,18 @@ def build_bundle(
     )
     files[MANIFEST] = manifest.to_bytes()
     return files
+
+
+def _bundled_base(base: Base, carried: Mapping[str, bytes]) -> BundledBase:
+    """Return what the manifest says of the base; fields that are not set are not written."""
+    found: dict[str, object] = {"id": base.id, "revision": base.revision}
+    if base.hub is None:
+        found["path"] = BASE_FOLDER
+    if base.requirement is not None:
+        found |= {"requirement": base.requirement, "package_files": base.files()}
+    if base.identity != pinned_by(base.revision, {name: sha256_bytes(data) for name, data in carried.items()}):
+        found["identity"] = base.identity
+    return BundledBase.model_validate(found)
 
 
 def _adapter_files(adapters: Mapping[str, Path], base: Base) -> dict[str, bytes]:

