@@ -194,7 +194,8 @@ class Benchmark(Slice):
     """The gate: how many samples it wants, how the intervals are drawn.
 
     Reported and never gated: `hidden_tests`, how many test samples are also answered without the test that
-    their prompt shows, and `pass_at_k`; both for tasks whose answers are run.
+    their prompt shows, and `pass_at_k`; both for tasks whose answers are run. `guards` are public sets, by name, on
+    which an adapter must not be worse than the base beyond doubt.
     """
 
     eval_dataset: str = "benchmarking/eval_dataset.json"
@@ -203,6 +204,14 @@ class Benchmark(Slice):
     draws: Annotated[int, Field(ge=1000)] = 10_000
     hidden_tests: Annotated[int, Field(ge=0)] = 0
     pass_at_k: PassAtK | None = None
+    guards: list[str] = Field(default_factory=list)
+
+    @field_validator("guards")
+    @classmethod
+    def _named_once(cls, guards: list[str]) -> list[str]:
+        if repeated := sorted({name for name in guards if guards.count(name) > 1}):
+            raise ValueError(f"named more than once: {', '.join(repeated)}")
+        return guards
 
 
 Quantization = Literal["f32", "f16", "q8_0", "q4_k_m"]
@@ -273,8 +282,14 @@ class Params(Slice):
         return self
 
 
-def read_params(path: Path, *, known_tasks: list[str] | None = None) -> Params:
-    """Read a params file; `known_tasks`, when given, are the only names allowed under `tasks`.
+def read_params(
+    path: Path, *, known_tasks: list[str] | None = None, known_guards: Mapping[str, str] | None = None
+) -> Params:
+    """Read a params file.
+
+    Args:
+        known_tasks: when given, the only names allowed under `tasks`.
+        known_guards: when given, the only names allowed in `benchmark.guards`, each with the task that it needs.
 
     Raises:
         ParamsError: with every fault and its place.
@@ -286,4 +301,20 @@ def read_params(path: Path, *, known_tasks: list[str] | None = None) -> Params:
             for name in document["tasks"]
             if name not in known_tasks
         ]
+    if known_guards is not None:
+        faults += _guard_faults(document, known_guards)
     return parse_document(path, Params, document, faults)
+
+
+def _guard_faults(document: object, known: Mapping[str, str]) -> list[str]:
+    """Return what is wrong with the names in `benchmark.guards`, as far as the document has the form of params."""
+    match document:
+        case {"tasks": dict(tasks), "benchmark": {"guards": list(names)}}:
+            unknown = f"no such guard; known: {', '.join(sorted(known))}"
+            return [
+                f"benchmark.guards: {name}: "
+                + (f"it is for the task {known[name]}, which `tasks` does not have" if name in known else unknown)
+                for name in dict.fromkeys(name for name in names if isinstance(name, str))
+                if known.get(name) not in tasks
+            ]
+    return []

@@ -102,8 +102,17 @@ class Score(Record):
     evidence: dict[str, str] = Field(default_factory=dict)
 
 
-Dataset = Literal["test", "curated", "hidden", "sampled"]
-"""The held-out split, the curated samples, the split without the tests shown, and several answers to one sample."""
+Dataset = Annotated[str, Field(pattern=r"^(test|curated|hidden|sampled|guard:[a-z0-9_]+)$")]
+"""The held-out split, the curated samples, the split without the tests shown, several answers to one sample, a guard.
+
+A guard's is `GUARD_PREFIX` and its name.
+"""
+GUARD_PREFIX = "guard:"
+
+
+def guard_dataset(name: str) -> Dataset:
+    """Return the dataset of a guard's rows."""
+    return GUARD_PREFIX + name
 
 
 class Scale(Record):

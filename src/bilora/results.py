@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, ValidationError
 
 from bilora.errors import BadData
-from bilora.records import Completion, Dataset, Record, Sample, Scale
+from bilora.records import Completion, Dataset, Message, Record, Sample, Scale
 from bilora.storage import dump_json, first_fault, read_json, write_json, write_text
 
 RESULTS_SCHEMA: Final = 2
@@ -22,6 +22,11 @@ VerdictOutcome = Literal["pass", "regressed", "inconclusive", "incomparable"]
 IncumbentPlace = Literal["current", "champion"]
 Scores = dict[str, Annotated[float, Field(strict=True, ge=0.0, le=1.0, allow_inf_nan=False)] | None]
 """One metric's score by sample id; None where it is unscored."""
+
+
+def _is_empty(value: Sized) -> bool:
+    """Whether a field is left out of the file: without guards it is as it was before there were any."""
+    return not value
 
 
 class Check(Record):
@@ -40,8 +45,37 @@ class Check(Record):
     outcome: CheckOutcome
 
 
+class GuardCheck(Record):
+    """Adapter and base on a guard: their means over `n` questions that both scored, and the paired difference.
+
+    The guard is `tripped` if the whole 95 % interval of the difference is below 0.
+    """
+
+    guard: str
+    metric: str
+    n: int
+    unscored: int
+    base: float
+    adapter: float
+    low: float
+    delta: float
+    high: float
+    tripped: bool
+
+
+class GuardFacts(Record):
+    """What a guard is: `prompt` is the chat of its first question, `decoding` what replaces the task's settings."""
+
+    title: str
+    prompt: tuple[Message, ...]
+    decoding: dict[str, float]
+
+
 class Verdict(Record):
-    """The gate's decision on one task's adapter, bound to its bytes. `low` to `margin` are the deciding check's."""
+    """The gate's decision on one task's adapter, bound to its bytes.
+
+    `low` to `margin` are those of the check that decided, or of the headline's where a guard decided.
+    """
 
     task: str
     metric: str
@@ -56,6 +90,7 @@ class Verdict(Record):
     reason: str
     adapter_sha256: str
     checks: tuple[Check, ...] = ()
+    guards: Annotated[tuple[GuardCheck, ...], Field(exclude_if=_is_empty)] = ()
 
 
 class MetricSummary(Record):
@@ -83,13 +118,17 @@ class LatencySummary(Record):
 
 
 class SystemSummary(Record):
-    """One system's answers to one dataset; `cut` counts those that reached the token limit."""
+    """One system's answers to one dataset; `cut` counts those that reached the token limit.
+
+    `output_tokens` are those of all answers; None where a server did not count.
+    """
 
     n: int
     errors: int
     cut: int
     metrics: dict[str, MetricSummary]
     latency_s: LatencySummary | None
+    output_tokens: int | None = None
 
 
 class TierSummary(Record):
@@ -125,13 +164,14 @@ class AnswerRow(Completion):
 class BaselineEntry(Record):
     """What later adapters of a task are compared with: every metric's scores on the test split.
 
-    `key` is the comparability key of the run, `metric` the headline.
+    `key` is the comparability key of the run, `metric` the headline, `guards` its scores on each guard.
     """
 
     adapter_sha256: str
     key: str
     metric: str
     scores: dict[str, Scores]
+    guards: Annotated[dict[str, Scores], Field(exclude_if=_is_empty)] = Field(default_factory=dict)
 
     def scored_values(self) -> list[float]:
         """Return the headline's scores without the unscored samples."""
@@ -162,6 +202,7 @@ class TaskResults(Record):
     summary: dict[Dataset, DatasetSummary]
     samples: dict[str, Sample]
     rows: tuple[AnswerRow, ...]
+    guards: Annotated[dict[str, GuardFacts], Field(exclude_if=_is_empty)] = Field(default_factory=dict)
 
     @property
     def test_systems(self) -> Mapping[str, SystemSummary]:

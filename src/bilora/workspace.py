@@ -43,9 +43,11 @@ class Workspace(Layout):
 
     def read_params(self, path: Path) -> Params:
         """Read params.yaml or a profile."""
+        from bilora.guards import known_guards
         from bilora.tasks import known_tasks
 
-        return read_params(path, known_tasks=known_tasks())
+        guarded = {name: guard.task for name, guard in known_guards().items()}
+        return read_params(path, known_tasks=known_tasks(), known_guards=guarded)
 
     @cached_property
     def tasks(self) -> dict[str, Task]:
@@ -90,6 +92,16 @@ class Workspace(Layout):
         from bilora.data.curated import read_curated
 
         return read_curated(self.root / self.params.benchmark.eval_dataset, task)
+
+    def guard_samples(self, task: Task) -> dict[str, list[Sample]]:
+        """Read the questions of the guards that params name for one task, by guard.
+
+        Raises:
+            NotReady, BadData: as `Guard.samples`.
+        """
+        from bilora.guards import task_guards
+
+        return {name: guard.samples(task) for name, guard in task_guards(self.params, task.name).items()}
 
     def split_samples(self, task: str, name: str) -> list[Sample]:
         """Read one split of one task."""

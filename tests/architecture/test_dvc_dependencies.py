@@ -17,15 +17,15 @@ TASK = "bilora.tasks.${key}"
 
 ENTRIES: dict[str, Sequence[str]] = {
     "data-download": ("bilora.data.download", "bilora.sources", TASK),
-    "data-process": ("bilora.data.process", "bilora.sandbox", TASK),
-    "data-split": ("bilora.data.split", "bilora.data.ratings", TASK),
+    "data-process": ("bilora.data.process", "bilora.sandbox", "bilora.guards", TASK),
+    "data-split": ("bilora.data.split", "bilora.data.ratings", "bilora.guards", TASK),
     "train": (
         "bilora.training", "bilora.data.training_rows", "bilora.evaluation.validation", "bilora.bases",
         "bilora.inference.torch", "bilora.sandbox", TASK,
     ),
     "evaluate": (
         "bilora.evaluation.run", "bilora.bases", "bilora.inference.torch", "bilora.inference.endpoint",
-        "bilora.metrics", "bilora.sandbox", TASK,
+        "bilora.metrics", "bilora.sandbox", "bilora.guards", TASK,
     ),
     "benchmark": ("bilora.evaluation.judging", "bilora.evaluation.report", "bilora.results", "bilora.tasks"),
     "push-adapters": ("bilora.publishing.push", "bilora.publishing.bundle", "bilora.publishing.promote", "bilora.hub"),

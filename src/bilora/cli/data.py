@@ -37,6 +37,7 @@ def data_process(task: TaskName) -> None:
     workspace = Workspace(Path())
     params, (_, chosen) = workspace.params, workspace.task(task)
     raw = require_file(workspace.raw(task), f"data-download@{task}")
+    guards = workspace.guard_samples(chosen)
     with raw.open("rb") as lines:
         total = sum(1 for _ in lines)
     with workspace.sandbox() as sandbox, bar(f"data-process {task}", total) as tick:
@@ -46,6 +47,7 @@ def data_process(task: TaskName) -> None:
             sandbox=sandbox,
             rules=params.processing,
             curated=workspace.curated_samples(chosen),
+            guards=guards,
             progress=tick,
         )
     write_json(workspace.drop_report("process", task), done.report.model_dump())
@@ -76,7 +78,12 @@ def data_split(task: TaskName) -> None:
         workspace.read_rated_pairs(),
         splitting=chosen.split,
         trained=dealt["train"],
-        held_out=[*dealt["validation"], *dealt["test"], *workspace.curated_samples(task_type)],
+        held_out=[
+            *dealt["validation"],
+            *dealt["test"],
+            *workspace.curated_samples(task_type),
+            *(sample for samples in workspace.guard_samples(task_type).values() for sample in samples),
+        ],
         rules=params.processing,
         withdrawn=gone.ratings,
     )

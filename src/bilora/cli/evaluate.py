@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,12 +28,14 @@ def answer_and_score(
     """Ask every system about one task's test split and curated samples."""
     from bilora.cli.progress import bar
     from bilora.evaluation.notes import answer_notes, grade_note
-    from bilora.evaluation.run import Measurement, evaluate, rounds
+    from bilora.evaluation.run import Measurement, evaluate, guard_round, rounds
+    from bilora.guards import load_guard
     from bilora.inference.endpoint.models import missing_models
     from bilora.inference.torch.engine import TorchEngine
     from bilora.inference.torch.loading import load_for_inference
     from bilora.library_logs import silence_libraries
     from bilora.protocols import Referees
+    from bilora.records import guard_dataset
     from bilora.storage import adapter_sha256
 
     params, (chosen, task_type) = workspace.params, workspace.task(task)
@@ -40,6 +43,11 @@ def answer_and_score(
     limit = max_samples or params.benchmark.samples
     test, curated = workspace.split_samples(task, "test")[:limit], workspace.curated_samples(task_type)[:limit]
     datasets = rounds(task_type, test, curated, params.benchmark)
+    for name, samples in workspace.guard_samples(task_type).items():
+        datasets[guard_dataset(name)] = guard_round(load_guard(name), samples[:max_samples])
+        print(f"evaluate {task}: the first of {load_guard(name).title}'s questions is asked as follows")
+        for message in task_type.messages(samples[0].prompt):
+            print(textwrap.indent(f"[{message.role}] {message.content}", "  "))
     silence_libraries()
     local = TorchEngine(load_for_inference(workspace.base()), {task: folder}, batch_size=chosen.generation.batch_size)
     for remark in local.remarks():
@@ -52,7 +60,7 @@ def answer_and_score(
         print(f"evaluate {task}: {name}: {note}; it is asked all the same")
     engines: dict[str, Engine] = {task: local} if only_bilora else {"base": local, task: local, **remote}
     judge, _ = workspace.judge(keys or {})
-    total = len(engines) * sum(len(questions.repeated_samples) for questions in datasets.values())
+    total = sum(len(one.repeated_samples) * len(one.asked(task, engines)) for one in datasets.values())
     with workspace.sandbox() as sandbox, bar(f"evaluate {task}", total, "answers") as tick:
         measurement = Measurement(
             task_type, adapter_sha256(folder), chosen.generation, params.seed, Referees(sandbox, judge)

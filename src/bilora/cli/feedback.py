@@ -220,7 +220,7 @@ def _known_adapters(workspace: Workspace) -> set[str]:
 
 
 def _held_out(workspace: Workspace, tasks: Mapping[str, Task]) -> set[str]:
-    """Return the hashes of the questions that measure: validation, test and curated."""
+    """Return the hashes of the questions that measure: validation, test, curated and guards."""
     from bilora.feedback.pairs import prompt_hash
 
     found: set[str] = set()
@@ -229,6 +229,7 @@ def _held_out(workspace: Workspace, tasks: Mapping[str, Task]) -> set[str]:
             *workspace.split_samples(name, "validation"),
             *workspace.split_samples(name, "test"),
             *workspace.curated_samples(task),
+            *(sample for questions in workspace.guard_samples(task).values() for sample in questions),
         ]
         found.update(prompt_hash(sample.prompt) for sample in samples)
     return found

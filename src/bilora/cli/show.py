@@ -56,14 +56,18 @@ def _cell(cell: Cell) -> str:
 
 
 def print_verdicts(results: Results) -> None:
-    """Print the gate's decision on every adapter."""
+    """Print the gate's decision on every adapter, and what it rests on where there are guards."""
     from rich.markup import escape
+
+    from bilora.evaluation.guarded import guard_lines
 
     console = _console()
     for name, task in results.tasks.items():
         if verdict := task.verdict:
             style = OUTCOME_STYLES[verdict.outcome]
             console.print(f"[{style} bold]{verdict.outcome}[/]  {escape(name)}: {escape(verdict.reason)}")
+            for line in guard_lines(name, task):
+                console.print(f"  {escape(line)}")
 
 
 def print_answers(rows: Mapping[str, Sequence[EvalRow]]) -> None:

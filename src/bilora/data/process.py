@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,12 +34,14 @@ def process(
     sandbox: Sandbox,
     rules: Processing,
     curated: Sequence[Sample] = (),
+    guards: Mapping[str, Sequence[Sample]] | None = None,
     progress: Progress = no_progress,
 ) -> Processed:
     """Read, verify by execution, de-duplicate and decontaminate.
 
     Args:
         curated: the hand-checked evaluation set of this task, which no sample may repeat.
+        guards: the questions of each guard of this task, which only samples of an official test split may repeat.
         progress: called once for every row.
 
     Raises:
@@ -50,7 +52,13 @@ def process(
     rows, samples = _read(task, raw, rules, drops, progress)
     samples, execution = _execute(samples, sandbox, drops, progress)
     samples = _deduplicate(samples, rules, drops)
-    samples = _decontaminate(samples, curated, rules, drops)
+    samples = _decontaminate(samples, curated, "repeats the curated set", rules, drops)
+    tested = [sample for sample in samples if sample.split == "test"]
+    trained = [sample for sample in samples if sample.split != "test"]
+    for name, questions in (guards or {}).items():
+        trained = _decontaminate(trained, questions, f"repeats the guard {name}", rules, drops)
+    kept = {id(sample) for sample in (*tested, *trained)}
+    samples = [sample for sample in samples if id(sample) in kept]
     report = ProcessReport(
         task=task.name, rows_in=rows, rows_out=len(samples), execution=execution, rules=drops.rules()
     )
@@ -148,22 +156,24 @@ def _deduplicate(samples: list[Sample], rules: Processing, drops: Drops) -> list
     return kept
 
 
-def _decontaminate(samples: list[Sample], curated: Sequence[Sample], rules: Processing, drops: Drops) -> list[Sample]:
-    """Drop what repeats the curated set: the same question by `DuplicateIndex`, or one n-gram of prose.
+def _decontaminate(
+    samples: list[Sample], questions: Sequence[Sample], name: str, rules: Processing, drops: Drops
+) -> list[Sample]:
+    """Drop, by a rule of this name, what repeats questions: the same one by `DuplicateIndex`, or one n-gram of prose.
 
     Of a program sample the statement is prose, of others the target: short loops share any n-gram of code.
     """
-    known = DuplicateIndex(rules, curated)
-    prose = {gram: other for other in curated for gram in ngrams(_prose(other), rules.contamination_ngram)}
+    known = DuplicateIndex(rules, questions)
+    prose = {gram: other for other in questions for gram in ngrams(_prose(other), rules.contamination_ngram)}
     kept = []
     for sample in samples:
         shared = sorted(ngrams(_prose(sample), rules.contamination_ngram).intersection(prose))
         if repeated := known.repeated(sample):
             rule, other = repeated
-            drops.add_sample("repeats the curated set", sample, f"{rule}: {other.source}")
+            drops.add_sample(name, sample, f"{rule}: {other.source}")
         elif shared:
             detail = f"{OVERLAP} with {prose[shared[0]].source}: {shared[0]}"
-            drops.add_sample("repeats the curated set", sample, detail)
+            drops.add_sample(name, sample, detail)
         else:
             kept.append(sample)
     return kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from bilora.errors import BadData
 from bilora.evaluation.evidence import GateSettings
 from bilora.evaluation.gate import difference_text, outcome_of
 from bilora.evaluation.statistics import score_difference
-from bilora.results import BaselineEntry, VerdictOutcome, read_baseline, read_results
+from bilora.records import Interval
+from bilora.results import BaselineEntry, Scores, VerdictOutcome, read_baseline, read_results
 from bilora.storage import read_json
 
 
@@ -43,11 +45,26 @@ def compare_entries(task: str, new: BaselineEntry, old: BaselineEntry, settings:
         conditions = "data, prompt, decoding, judge or isolation"
         return Comparison(task, "incomparable", f"measured under other conditions ({conditions})")
     left, right = new.scores.get(new.metric, {}), old.scores.get(old.metric, {})
-    pairs = [(a, b) for name, a in left.items() if a is not None and (b := right.get(name)) is not None]
+    pairs = _common(left, right)
     if len(pairs) < max(2, settings.min_samples):
         return Comparison(task, "inconclusive", f"{len(pairs)} common samples; {settings.min_samples} are wanted")
-    difference = score_difference(
-        [a for a, _ in pairs], [b for _, b in pairs], seed=settings.seed, draws=settings.draws
-    )
+    difference = _difference(pairs, settings)
     reason = f"{new.metric} {difference_text(difference)}, n {len(pairs)}, margin {settings.margin:g}"
+    for name in sorted(new.guards.keys() & old.guards.keys()):
+        reason += f"; guard {name} {_guard_text(new.guards[name], old.guards[name], settings)}"
     return Comparison(task, outcome_of(difference, settings.margin), reason)
+
+
+def _common(left: Scores, right: Scores) -> list[tuple[float, float]]:
+    """Return the scores of the samples that both scored."""
+    return [(a, b) for name, a in left.items() if a is not None and (b := right.get(name)) is not None]
+
+
+def _difference(pairs: Sequence[tuple[float, float]], settings: GateSettings) -> Interval:
+    return score_difference([a for a, _ in pairs], [b for _, b in pairs], seed=settings.seed, draws=settings.draws)
+
+
+def _guard_text(left: Scores, right: Scores, settings: GateSettings) -> str:
+    """Write the difference of two adapters on a guard, which is for reading: each was judged against its base."""
+    pairs = _common(left, right)
+    return f"{difference_text(_difference(pairs, settings))}, n {len(pairs)}" if len(pairs) > 1 else "has no pairs"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bilora.evaluation.baseline import scores_of
 from bilora.evaluation.statistics import score_difference
-from bilora.records import EvalRow, Interval, Score
+from bilora.records import Dataset, EvalRow, Interval, Score
 from bilora.results import Incumbents, Scores
 
 MAX_UNSCORED = 0.02
@@ -52,12 +52,13 @@ class GateInput:
     Attributes:
         task: the task's name, which is also the adapter's system name in `rows`.
         metrics: all that may not get worse; the first is the headline, which must beat the base.
-        rows: all systems' rows; only "test" rows of the adapter and the base decide.
+        rows: all systems' rows; only those of the adapter and the base to "test" and to the guards decide.
         adapter_sha256: of the bytes that gave these rows; the verdict holds for no others.
         key: comparability key of this run.
         incumbents: the task's promoted adapters, if there are any.
         promised: metrics outside the test split, such as the judge's, that this run was to measure. They
             do not decide, but a run that lost them is not whole.
+        guards: how many questions each of the task's guards has.
     """
 
     task: str
@@ -67,6 +68,7 @@ class GateInput:
     key: str
     incumbents: Incumbents | None = None
     promised: Sequence[str] = ()
+    guards: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def headline(self) -> str:
@@ -75,14 +77,18 @@ class GateInput:
 
     @property
     def test_rows(self) -> list[EvalRow]:
-        """The rows that decide."""
-        return [row for row in self.rows if row.dataset == "test" and row.completion.system in (self.task, "base")]
+        """The rows of the test split that decide."""
+        return self.rows_of("test")
 
-    def pairs(self, metric: str, old: Scores) -> ScorePairs:
-        """Pair the adapter's scores with older ones."""
-        test = self.test_rows
-        groups = {row.sample.id: row.sample.group for row in test}
-        return _pair(scores_of(test, self.task, metric), old, groups)
+    def rows_of(self, dataset: Dataset) -> list[EvalRow]:
+        """Return the adapter's and the base's rows of a dataset."""
+        return [row for row in self.rows if row.dataset == dataset and row.completion.system in (self.task, "base")]
+
+    def pairs(self, metric: str, old: Scores, dataset: Dataset = "test") -> ScorePairs:
+        """Pair the adapter's scores on a dataset with other ones."""
+        rows = self.rows_of(dataset)
+        groups = {row.sample.id: row.sample.group for row in rows}
+        return _pair(scores_of(rows, self.task, metric, dataset), old, groups)
 
 
 def _pair(new: Scores, old: Scores, groups: Mapping[str, str]) -> ScorePairs:
@@ -104,9 +110,9 @@ def _pair(new: Scores, old: Scores, groups: Mapping[str, str]) -> ScorePairs:
 
 
 def insufficient_evidence(given: GateInput, base: ScorePairs, settings: GateSettings) -> str:
-    """Say why these rows are no evidence; empty if they are."""
+    """Say why the rows of the test split are no evidence; empty if they are."""
     lost = [fault for metric in given.promised if (fault := _lost(given.rows, metric))]
-    if faults := [*_row_faults(given), *base.faults, *lost]:
+    if faults := [*row_faults(given.test_rows, given), *base.faults, *lost]:
         return f"{'; '.join(faults)}."
     if len(base.new) < max(settings.min_samples, 2):
         return f"{len(base.new)} scored samples; the gate wants {settings.min_samples}."
@@ -115,14 +121,15 @@ def insufficient_evidence(given: GateInput, base: ScorePairs, settings: GateSett
     return ""
 
 
-def _row_faults(given: GateInput) -> list[str]:
-    test, faults = given.test_rows, []
-    if strangers := sum(row.adapter_sha256 != given.adapter_sha256 for row in test):
+def row_faults(rows: Sequence[EvalRow], given: GateInput) -> list[str]:
+    """Return what speaks against rows of one dataset: other bytes, repetition, weak isolation."""
+    faults = []
+    if strangers := sum(row.adapter_sha256 != given.adapter_sha256 for row in rows):
         faults.append(f"{strangers} rows were measured with other adapter bytes; run `dvc repro evaluate`")
-    answered = Counter((row.completion.system, row.sample.id) for row in test)
+    answered = Counter((row.completion.system, row.sample.id) for row in rows)
     if repeated := sum(count - 1 for count in answered.values()):
         faults.append(f"{repeated} duplicate rows")
-    if any(_weak(score) for row in test for score in row.scores if score.metric == given.headline):
+    if any(_weak(score) for row in rows for score in row.scores if score.metric == given.headline):
         faults.append("answers ran under weak isolation, and nothing is promoted from that")
     return faults
 

@@ -3,7 +3,7 @@
 An adapter passes when its headline is better than the frozen base's beyond doubt and, where adapters
 were promoted before under equal conditions, no metric is worse by more than the margin than that of
 the last one, nor than that of the best one ever. The best one does not move, so quality cannot creep
-down by steps that are each too small to see.
+down by steps that are each too small to see. And on no guard may it be worse than the base beyond doubt.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Literal
 from bilora.errors import ExitCode
 from bilora.evaluation.baseline import scores_of
 from bilora.evaluation.evidence import GateInput, GateSettings, ScorePairs, insufficient_evidence
+from bilora.evaluation.guarded import Guarded, check_guards
 from bilora.evaluation.statistics import holm, p_value_not_worse
 from bilora.records import Interval
-from bilora.results import Check, CheckOutcome, IncumbentPlace, Scores, Verdict, VerdictOutcome
+from bilora.results import Check, CheckOutcome, GuardCheck, IncumbentPlace, Scores, Verdict, VerdictOutcome
 
 EXIT_CODES: Mapping[str, ExitCode] = {
     "pass": ExitCode.OK,
@@ -50,7 +51,8 @@ class _Decision:
 def gate(given: GateInput, settings: GateSettings) -> Verdict:
     """Judge one task's adapter on the held-out split."""
     base = given.pairs(given.headline, scores_of(given.test_rows, "base", given.headline))
-    checks, decision = _decide(given, base, settings)
+    guarded = check_guards(given, settings)
+    checks, decision = _decide(given, base, guarded, settings)
     decided = decision.decided
     return Verdict(
         task=given.task,
@@ -66,22 +68,30 @@ def gate(given: GateInput, settings: GateSettings) -> Verdict:
         reason=decision.reason,
         adapter_sha256=given.adapter_sha256,
         checks=tuple(checks),
+        guards=guarded.checks,
     )
 
 
-def _decide(given: GateInput, base: ScorePairs, settings: GateSettings) -> tuple[list[Check], _Decision]:
-    """Return the comparisons that were made, and what follows from them."""
+def _decide(
+    given: GateInput, base: ScorePairs, guarded: Guarded, settings: GateSettings
+) -> tuple[list[Check], _Decision]:
+    """Return the comparisons on the test split, and what follows from them and from the guards."""
     # 1) Evidence that is not whole decides nothing.
     if reason := insufficient_evidence(given, base, settings):
         return [], _Decision("inconclusive", reason)
+    if guarded.faults:
+        return [], _Decision("inconclusive", f"{'; '.join(guarded.faults)}.")
     # 2) Compare with the base, then with the promoted adapters.
     to_base = _check("base", given.headline, settings.difference(base), 0.0)
     incumbents = _incumbent_checks(given, settings)
     checks = [to_base, *incumbents.checks]
     if incumbents.fault:
         return checks, _Decision("inconclusive", incumbents.fault)
-    # 3) Call regressed only what Holm's correction rejects, then read off the outcome.
+    # 3) Call regressed only what Holm's correction rejects, or what trips a guard, then read off the outcome.
     checks = holm_corrected(checks)
+    if (tripped := guarded.tripped) and all(check.outcome != "regressed" for check in checks):
+        reason = f"On the guard {tripped.guard} {tripped.metric} is worse than the base model's"
+        return checks, _Decision("regressed", f"{reason} ({difference_text(tripped)}).", checks[0])
     return checks, _conclusion(given, checks, incumbents, settings.margin, any_score=sum(base.new) > 0)
 
 
@@ -194,9 +204,9 @@ def _words(against: str) -> str:
     return next((words for name, _, words in INCUMBENTS if name == against), "the base model")
 
 
-def difference_text(gain: Interval | Check) -> str:
+def difference_text(gain: Interval | Check | GuardCheck) -> str:
     """Write a difference with its interval."""
-    mean = gain.delta if isinstance(gain, Check) else gain.mean
+    mean = gain.mean if isinstance(gain, Interval) else gain.delta
     return f"{mean:+.3f}, 95 % [{gain.low:+.3f}, {gain.high:+.3f}]"
 
 

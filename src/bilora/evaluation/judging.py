@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from bilora.evaluation.evidence import GateInput, GateSettings
 from bilora.evaluation.gate import gate
 from bilora.evaluation.notes import answer_notes
-from bilora.evaluation.results import TaskRun, build_results, comparability_key
+from bilora.evaluation.results import TaskRun, build_results, comparability_key, guard_conditions
 from bilora.evaluation.summary import Summarizer
+from bilora.guards import task_guards
 from bilora.metrics.judged import JUDGE_METRIC
 from bilora.params import Params
-from bilora.records import EvalRow
+from bilora.records import Dataset, EvalRow, Sample, guard_dataset
 from bilora.results import Baseline, Results
 from bilora.tasks import load_task
 
@@ -73,12 +74,16 @@ def gate_settings(params: Params, task: str) -> GateSettings:
 
 def _judged_run(params: Params, name: str, rows: Sequence[EvalRow], circumstances: Circumstances) -> TaskRun:
     task, adapter_sha256 = load_task(name), circumstances.adapters[name]
+    guards = task_guards(params, name)
     key = comparability_key(
         task,
-        {row.sample.id: row.sample for row in rows if row.dataset == "test"}.values(),
+        _samples(rows, "test"),
         decoding=params.tasks[name].generation.model_dump(),
         judge=params.judge.model if params.judge else None,
         isolation=_isolation(rows),
+        guards={
+            one: guard_conditions(task, guard, _samples(rows, guard_dataset(one))) for one, guard in guards.items()
+        },
     )
     given = GateInput(
         task=name,
@@ -88,8 +93,14 @@ def _judged_run(params: Params, name: str, rows: Sequence[EvalRow], circumstance
         key=key,
         incumbents=circumstances.baseline.tasks.get(name),
         promised=(JUDGE_METRIC,) if params.judge and not circumstances.no_judge else (),
+        guards={one: guard.size for one, guard in guards.items()},
     )
-    return TaskRun(task, rows, key, adapter_sha256, gate(given, gate_settings(params, name)))
+    return TaskRun(task, rows, key, adapter_sha256, gate(given, gate_settings(params, name)), guards)
+
+
+def _samples(rows: Sequence[EvalRow], dataset: Dataset) -> list[Sample]:
+    """Return the samples of a dataset, each once."""
+    return list({row.sample.id: row.sample for row in rows if row.dataset == dataset}.values())
 
 
 def _isolation(rows: Sequence[EvalRow]) -> str:

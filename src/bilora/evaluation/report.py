@@ -14,6 +14,7 @@ from markupsafe import Markup
 from bilora.data_reports import DropExample, SplitReport, StageReport
 from bilora.evaluation.charts import difference_bar, interval_bar, line_chart
 from bilora.evaluation.examples import Example, choose_examples
+from bilora.evaluation.guarded import ShownGuard, shown_guards
 from bilora.evaluation.table import Table, TableRow, table
 from bilora.results import Results, TaskResults, Verdict
 from bilora.storage import dump_json
@@ -135,6 +136,7 @@ class ShownTask:
     outcome: str
     verdict: Verdict | None
     bar: Markup
+    guards: Sequence[tuple[ShownGuard, Markup]]
     adapter_sha256: str
     key: str
     provenance: Sequence[Provenance]
@@ -200,6 +202,10 @@ def _shown_task(name: str, task: TaskResults, background: Background) -> ShownTa
         outcome=task.verdict.outcome if task.verdict else "none",
         verdict=task.verdict,
         bar=_verdict_bar(task.verdict),
+        guards=[
+            (shown, difference_bar(shown.check.low, shown.check.delta, shown.check.high, 0.0))
+            for shown in shown_guards(name, task)
+        ],
         adapter_sha256=task.adapter_sha256,
         key=task.key,
         provenance=_provenance(task),

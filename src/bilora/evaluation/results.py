@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bilora.evaluation.baseline import baseline_entry
 from bilora.evaluation.derived import FORM_SHARES, derived_scales, has_sandbox_outcome, pass_at_k_name
-from bilora.evaluation.summary import DATASETS, Summarizer
+from bilora.evaluation.summary import Summarizer, dataset_order
+from bilora.guards.guard import Guard
 from bilora.metrics.functional import OUTCOME_SHARES
 from bilora.metrics.judged import JUDGE_METRIC, JUDGE_SCALE
-from bilora.records import EvalRow, Sample, Scale
-from bilora.results import AnswerRow, AnswerScore, Results, TaskResults, Verdict
+from bilora.records import EvalRow, Sample, Scale, guard_dataset
+from bilora.results import AnswerRow, AnswerScore, GuardFacts, Results, TaskResults, Verdict
 from bilora.storage import sha256_json
 from bilora.tasks.task import Task
 
@@ -26,6 +27,7 @@ def comparability_key(
     decoding: Mapping[str, object],
     judge: str | None,
     isolation: str,
+    guards: Mapping[str, Sequence[object]] | None = None,
 ) -> str:
     """Hash everything that must be equal before two runs may be compared.
 
@@ -35,8 +37,29 @@ def comparability_key(
         decoding: generation settings.
         judge: the judge's id, or None.
         isolation: the sandbox's layers, without what differs from answer to answer.
+        guards: of each guard what must be equal; see `guard_conditions`. Without guards the key is as before.
     """
-    questions = sorted(
+    return sha256_json(
+        {
+            "task": task.name,
+            "data": sha256_json(_questions(task, samples)),
+            "decoding": dict(decoding),
+            "harness": HARNESS,
+            "judge": judge,
+            "isolation": isolation,
+            **({"guards": dict(guards)} if guards else {}),
+        }
+    )
+
+
+def guard_conditions(task: Task, guard: Guard, samples: Iterable[Sample]) -> list[object]:
+    """Return what must be equal on a guard before two runs may be compared: its questions and its decoding."""
+    return [sha256_json(_questions(task, samples)), dict(guard.decoding)]
+
+
+def _questions(task: Task, samples: Iterable[Sample]) -> list[tuple[object, ...]]:
+    """Return everything that decides how each sample is asked and scored, in an order of its own."""
+    return sorted(
         (
             sample.id,
             sample.target,
@@ -46,27 +69,21 @@ def comparability_key(
         )
         for sample in samples
     )
-    return sha256_json(
-        {
-            "task": task.name,
-            "data": sha256_json(questions),
-            "decoding": dict(decoding),
-            "harness": HARNESS,
-            "judge": judge,
-            "isolation": isolation,
-        }
-    )
 
 
 @dataclass(frozen=True)
 class TaskRun:
-    """One task's scored rows, the comparability key and adapter that they belong to, and the gate's verdict."""
+    """One task's scored rows, the comparability key and adapter that they belong to, and the gate's verdict.
+
+    `guards` are those whose rows are among them.
+    """
 
     task: Task
     rows: Sequence[EvalRow] = ()
     key: str = ""
     adapter_sha256: str = ""
     verdict: Verdict | None = None
+    guards: Mapping[str, Guard] = field(default_factory=dict)
 
 
 def build_results(
@@ -105,7 +122,7 @@ def _task_results(run: TaskRun, not_run: dict[str, str], summarizer: Summarizer)
     scored = sorted({score.metric for row in rows for score in row.scores})
     summary = {
         dataset: summarizer.dataset(task, dataset, here, list(dict.fromkeys([*task.metric_names, *scored])))
-        for dataset in DATASETS
+        for dataset in dataset_order(row.dataset for row in rows)
         if (here := [row for row in rows if row.dataset == dataset])
     }
     derived = [pass_at_k_name(k) for k in summarizer.k if "sampled" in summary]
@@ -126,7 +143,16 @@ def _task_results(run: TaskRun, not_run: dict[str, str], summarizer: Summarizer)
         summary=summary,
         samples={row.sample.id: row.sample for row in rows},
         rows=tuple(map(_answer_row, rows)),
+        guards={name: facts for name, guard in run.guards.items() if (facts := _guard_facts(run, name, guard))},
     )
+
+
+def _guard_facts(run: TaskRun, name: str, guard: Guard) -> GuardFacts | None:
+    """Describe a guard by the first of its questions that was answered; None if none was."""
+    first = next((row.sample for row in run.rows if row.dataset == guard_dataset(name)), None)
+    if first is None:
+        return None
+    return GuardFacts(title=guard.title, prompt=run.task.messages(first.prompt), decoding=dict(guard.decoding))
 
 
 def _answer_row(row: EvalRow) -> AnswerRow:

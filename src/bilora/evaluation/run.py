@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from bilora.guards.guard import Guard
 from bilora.params import Benchmark, Generation
 from bilora.protocols import Engine, Judge, Progress, Referees, no_progress
 from bilora.records import Completion, Dataset, EvalRow, Sample, Score
@@ -17,11 +18,15 @@ FLOOR = "floor:"
 
 @dataclass(frozen=True)
 class Round:
-    """Questions to every system: each sample gets `answers` answers, drawn at `temperature` or as the task says."""
+    """Questions: each sample gets `answers` answers of every system, or of base and adapter only if `local`.
+
+    `decoding` are generation settings that replace the task's.
+    """
 
     samples: Sequence[Sample]
     answers: int = 1
-    temperature: float | None = None
+    decoding: Mapping[str, float] = field(default_factory=dict)
+    local: bool = False
 
     @property
     def repeated_samples(self) -> list[Sample]:
@@ -30,21 +35,29 @@ class Round:
 
     def requests(self, task: Task, generation: Generation, seed: int) -> list[Request]:
         """Return one request per answer; every further answer to a sample has a seed of its own."""
-        if self.temperature is not None:
-            generation = generation.model_copy(update={"temperature": self.temperature})
+        generation = generation.model_copy(update=self.decoding)
         return [
             request for turn in range(self.answers) for request in task.requests(self.samples, generation, seed + turn)
         ]
 
+    def asked(self, task: str, engines: Mapping[str, Engine]) -> dict[str, Engine]:
+        """Return those of `engines` that are asked, by system."""
+        return {name: engine for name, engine in engines.items() if not self.local or name in ("base", task)}
+
 
 def rounds(task: Task, test: Sequence[Sample], curated: Sequence[Sample], settings: Benchmark) -> dict[Dataset, Round]:
-    """Return the questions of one task by dataset; only "test" decides, the others are reported."""
+    """Return the questions of one task by dataset; guards are not among them."""
     found: dict[Dataset, Round] = {"test": Round(test), "curated": Round(curated)}
     if task.hide_tests and settings.hidden_tests:
         found["hidden"] = Round([task.hide_tests(sample) for sample in test[: settings.hidden_tests]])
     if (drawn := settings.pass_at_k) and task.execution_metric:
-        found["sampled"] = Round(test[: drawn.samples], drawn.answers, drawn.temperature)
+        found["sampled"] = Round(test[: drawn.samples], drawn.answers, {"temperature": drawn.temperature})
     return found
+
+
+def guard_round(guard: Guard, samples: Sequence[Sample]) -> Round:
+    """Return the questions of a guard, for base and adapter."""
+    return Round(samples, decoding=guard.decoding, local=True)
 
 
 @dataclass(frozen=True)
@@ -80,7 +93,8 @@ def evaluate(
         samples = questions.repeated_samples
         requests = questions.requests(task, measurement.generation, measurement.seed)
         answers: dict[str, list[Completion]] = {
-            system: engine.generate(system, requests, progress=progress) for system, engine in engines.items()
+            system: engine.generate(system, requests, progress=progress)
+            for system, engine in questions.asked(task.name, engines).items()
         }
         answers |= {FLOOR + name: _floor(task, name, samples) for name in task.floors}
         grades = _grades(task, judge, answers, samples) if judge and dataset == "curated" else {}

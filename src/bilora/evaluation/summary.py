@@ -20,7 +20,7 @@ from bilora.evaluation.derived import (
 from bilora.evaluation.run import FLOOR
 from bilora.evaluation.statistics import bootstrap_mean, score_interval
 from bilora.metrics.functional import OUTCOME_SHARES
-from bilora.records import Dataset, EvalRow
+from bilora.records import GUARD_PREFIX, Dataset, EvalRow
 from bilora.results import DatasetSummary, LatencySummary, MetricSummary, SystemSummary, TierSummary
 from bilora.tasks.task import Task
 
@@ -32,6 +32,13 @@ DATASETS: Mapping[Dataset, str] = {
     "sampled": "Held-out test split, several answers per sample",
     "curated": "Curated evaluation set",
 }
+"""The titles of the datasets that every task may have, in the order in which they are shown; guards follow."""
+
+
+def dataset_order(datasets: Iterable[Dataset]) -> list[Dataset]:
+    """Return datasets, each once, in the order in which they are shown."""
+    found = set(datasets)
+    return [name for name in DATASETS if name in found] + sorted(found - DATASETS.keys())
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class Summarizer:
 
     def _system(self, task: Task, dataset: str, rows: Sequence[EvalRow], metrics: Sequence[str]) -> SystemSummary:
         measured = self._metrics(task, dataset, rows, metrics)
-        if dataset == "test" and not rows[0].completion.system.startswith(FLOOR):
+        if (dataset == "test" or dataset.startswith(GUARD_PREFIX)) and not rows[0].completion.system.startswith(FLOOR):
             measured |= {name: self._mean(form_values(task, rows, name)) for name in FORM_SHARES}
             measured |= {name: self._mean(values) for name in OUTCOME_SHARES if (values := outcome_values(rows, name))}
         return SystemSummary(
@@ -69,6 +76,7 @@ class Summarizer:
             cut=sum(row.completion.finish == "length" for row in rows),
             metrics=measured,
             latency_s=self._latency([row for row in rows if row.completion.finish != "error"]),
+            output_tokens=_total([row.completion.output_tokens for row in rows]),
         )
 
     def _metrics(
@@ -98,7 +106,8 @@ class Summarizer:
         Args:
             rows: by task.
         """
-        columns: dict[Dataset, dict[str, list[EvalRow]]] = {dataset: {} for dataset in DATASETS}
+        guards = {row.dataset for found in rows.values() for row in found} - DATASETS.keys()
+        columns: dict[Dataset, dict[str, list[EvalRow]]] = {name: {} for name in [*DATASETS, *sorted(guards)]}
         for task, found in rows.items():
             for row in found:
                 system = ADAPTER_COLUMN if row.completion.system == task else row.completion.system
@@ -128,6 +137,12 @@ class Summarizer:
             first_token_s=float(np.median(first)) if first else None,
             tokens_per_s=sum(tokens for tokens, _ in counted) / during if during > 0 else None,
         )
+
+
+def _total(counts: Sequence[int | None]) -> int | None:
+    """Return the sum; None if one is unknown."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def _by_system(rows: Iterable[EvalRow]) -> dict[str, list[EvalRow]]:

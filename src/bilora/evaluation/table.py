@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from bilora.evaluation.run import FLOOR
-from bilora.evaluation.summary import ADAPTER_COLUMN, DATASETS
-from bilora.records import Dataset, Scale
+from bilora.evaluation.summary import ADAPTER_COLUMN, DATASETS, dataset_order
+from bilora.records import GUARD_PREFIX, Dataset, Scale
 from bilora.results import DatasetSummary, LatencySummary, MetricSummary, Results, TaskResults
 
 LATENCY = Scale(label="Average latency", factor=1.0, unit=" s", digits=2)
@@ -86,9 +86,7 @@ def table(results: Results) -> Table:
     """Lay results out, ready to print or draw; what was not run is never shown as 0."""
     columns = _columns(results)
     sections = []
-    for dataset, title in DATASETS.items():
-        if not any(dataset in task.summary for task in results.tasks.values()):
-            continue
+    for dataset in dataset_order(name for task in results.tasks.values() for name in task.summary):
         rows = [
             row
             for name, task in results.tasks.items()
@@ -97,8 +95,16 @@ def table(results: Results) -> Table:
         latency = results.latency_s[dataset]
         cells = {column: _latency_cell(latency.get(column), _why(column, results.notes)) for column in columns}
         rows.append(TableRow(LATENCY.label, LATENCY, cells))
-        sections.append(Section(dataset, title, rows))
+        sections.append(Section(dataset, _title(dataset, results), rows))
     return Table(columns, sections, results.notes)
+
+
+def _title(dataset: Dataset, results: Results) -> str:
+    if dataset in DATASETS:
+        return DATASETS[dataset]
+    name = dataset.removeprefix(GUARD_PREFIX)
+    titles = (task.guards[name].title for task in results.tasks.values() if name in task.guards)
+    return f"Public guard: {next(titles, name)}"
 
 
 def _columns(results: Results) -> list[str]:

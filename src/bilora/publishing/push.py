@@ -53,7 +53,12 @@ def _agree(written: TaskResults | None, now: TaskResults | None) -> bool:
         return False
     if written.verdict is None or now.verdict is None:
         return True
-    return (written.verdict.n, written.verdict.unscored) == (now.verdict.n, now.verdict.unscored)
+    return _measured(written.verdict) == _measured(now.verdict)
+
+
+def _measured(verdict: Verdict) -> tuple[object, ...]:
+    """Return what the rows alone decide, whatever was promoted since."""
+    return (verdict.n, verdict.unscored, verdict.guards)
 
 
 def _fails(verdict: Verdict | None) -> bool:
