@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from bilora.bases.base import Base, BaseKind
 from bilora.errors import BiloraError, Unreachable
-from bilora.kinds import BaseSettings
+from bilora.kinds import BaseSettings, Commit
 
 FETCHED_PATTERNS = ["*.json", "*.safetensors", "*.jinja"]
-
-
-def _commit(revision: str) -> str:
-    if not re.fullmatch(r"[0-9a-f]{40}", revision):
-        raise ValueError("pin the hub model to a commit: `revision` is its 40 hexadecimal digits")
-    return revision
 
 
 class HubSettings(BaseSettings):
@@ -27,7 +20,7 @@ class HubSettings(BaseSettings):
 
     kind: Literal["hub"]
     id: str
-    revision: Annotated[str, AfterValidator(_commit), Field(validate_default=True)] = ""
+    revision: Annotated[Commit, Field(validate_default=True)] = ""
 
 
 @dataclass(frozen=True, kw_only=True)
