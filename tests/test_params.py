@@ -87,7 +87,7 @@ def test_an_unknown_task_names_the_known_ones(faults: Any) -> None:
 @pytest.mark.parametrize("revision", [{}, {"revision": "main"}, {"revision": "F" * 40}])
 def test_a_hub_base_without_a_pinned_revision_is_refused(faults: Any, revision: dict[str, str]) -> None:
     said = faults(lambda document: document.update(base={"kind": "hub", "id": "owner/name", **revision}))
-    assert "base.revision" in said and "pin the hub model to a commit" in said
+    assert "base.revision" in said and "run `bilora pin`" in said
 
 
 COMMIT = "f" * 40

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -209,13 +210,45 @@ def load_yaml(path: Path, *, absent: str = "") -> tuple[object, list[str]]:
         ParamsError: it is absent or no YAML.
         BadData, Infrastructure: it cannot be read.
     """
-    try:
-        data = path.read_bytes()
-        if (encoding := encoding_of(data)[0]) != "utf-8":
-            raise ParamsError(path, [f"the file is {encoding.upper()}, which DVC does not read; save it as UTF-8"])
-        loader = _Loader(decode_text(data))
-        loader.repeated = []
+    with _yaml_errors(path, absent):
+        loader = _loader(_read(path))
         return loader.get_single_data(), loader.repeated
+
+
+def compose_yaml(path: Path) -> tuple[str, yaml.Node | None]:
+    """Read a YAML file; return its text without a byte order mark, and its nodes with their places in that text.
+
+    Raises:
+        ParamsError: it is absent or no YAML, or repeats a key.
+        BadData, Infrastructure: it cannot be read.
+    """
+    with _yaml_errors(path):
+        text = _read(path)
+        loader = _loader(text)
+        node = loader.get_single_node()
+    if loader.repeated:
+        raise ParamsError(path, loader.repeated)
+    return text, node
+
+
+def _loader(text: str) -> _Loader:
+    loader = _Loader(text)
+    loader.repeated = []
+    return loader
+
+
+def _read(path: Path) -> str:
+    data = path.read_bytes()
+    if (encoding := encoding_of(data)[0]) != "utf-8":
+        raise ParamsError(path, [f"the file is {encoding.upper()}, which DVC does not read; save it as UTF-8"])
+    return decode_text(data)
+
+
+@contextmanager
+def _yaml_errors(path: Path, absent: str = "") -> Iterator[None]:
+    """Turn whatever is wrong with a YAML file as a whole into one sentence."""
+    try:
+        yield
     except FileNotFoundError:
         raise ParamsError(path, [f"the file does not exist{absent and f'; {absent}'}"]) from None
     except OSError as error:

@@ -7,10 +7,11 @@ whose `settings` is the type of its entry in params.yaml.
 from __future__ import annotations
 
 import pkgutil
+import re
 from importlib import import_module
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from bilora.documents import Slice
 from bilora.errors import BadData
@@ -22,6 +23,21 @@ PHASE_KINDS = "bilora.training.phases"
 """The packages of the kinds, whose modules each define a `BASE`, `SOURCE` or `PHASE`."""
 
 NO_GGUF = "this base comes with no GGUF file, so engine llamacpp needs a quantization: f32, f16, q8_0 or q4_k_m"
+
+
+def is_commit(revision: str) -> bool:
+    """Return whether a revision of a hub repository is a commit, which never changes; branches and tags may."""
+    return re.fullmatch(r"[0-9a-f]{40}", revision) is not None
+
+
+def _pinned(revision: str) -> str:
+    if not is_commit(revision):
+        raise ValueError("it is not pinned to a commit: run `bilora pin`, which writes the newest one")
+    return revision
+
+
+Commit = Annotated[str, AfterValidator(_pinned)]
+"""A revision of a hub repository: the 40 hexadecimal digits of a commit."""
 
 
 class KindSettings(Slice):

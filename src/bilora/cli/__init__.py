@@ -24,6 +24,7 @@ from bilora.cli import (
     generate,
     judge,
     page,
+    pin,
     plan,
     profile,
     promote,
@@ -58,6 +59,7 @@ app.command("rollback")(rollback.rollback)
 app.command("deploy")(deploy.deploy)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
+app.command("pin")(pin.pin)
 app.command("plan")(plan.plan)
 app.command("doctor")(doctor.doctor)
 app.command("app")(page.app)

@@ -29,6 +29,7 @@ def use(
 ) -> None:
     """Make a profile the params.yaml; params that no profile holds are kept beside it."""
     from bilora.errors import BadData
+    from bilora.pinning import open_revisions
     from bilora.storage import write_bytes
     from bilora.workspace import Workspace
 
@@ -45,4 +46,5 @@ def use(
         write_bytes(kept, current)
         print(f"profile: your edited params were kept in {kept}")
     write_bytes(workspace.params_file, chosen)
-    print(f"profile: {workspace.params_file} is now {name}; run `dvc repro`")
+    _, unpinned = open_revisions(workspace.params_file)
+    print(f"profile: {workspace.params_file} is now {name}; run {'`bilora pin`, then ' if unpinned else ''}`dvc repro`")

@@ -5,26 +5,19 @@ With `file: NAME.gguf` it is that file of the repository, converted.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from bilora.bases.base import Base, BaseKind
 from bilora.bases.gguf_base import GGUFBase
 from bilora.bases.gguf_folder import conversion_identity, unchanged_sha256
 from bilora.errors import BiloraError, Unreachable
-from bilora.kinds import BaseSettings
+from bilora.kinds import BaseSettings, Commit
 
 FETCHED_PATTERNS = ["*.json", "*.safetensors", "*.jinja"]
-
-
-def _commit(revision: str) -> str:
-    if not re.fullmatch(r"[0-9a-f]{40}", revision):
-        raise ValueError("pin the hub model to a commit: `revision` is its 40 hexadecimal digits")
-    return revision
 
 
 class HubSettings(BaseSettings):
@@ -32,7 +25,7 @@ class HubSettings(BaseSettings):
 
     kind: Literal["hub"]
     id: str
-    revision: Annotated[str, AfterValidator(_commit), Field(validate_default=True)] = ""
+    revision: Annotated[Commit, Field(validate_default=True)] = ""
     file: Annotated[str, StringConstraints(pattern=r"\.gguf$")] | None = None
 
     @property

@@ -5,13 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Literal
 
 from bilora.documents import Count
 from bilora.errors import BadData, Unreachable
-from bilora.kinds import SourceSettings
+from bilora.kinds import Commit, SourceSettings
 from bilora.protocols import Progress, no_progress
 from bilora.records import Row
 from bilora.rows import Forms
@@ -27,7 +25,7 @@ class HubDatasetSettings(SourceSettings):
 
     kind: Literal["hub"]
     id: str
-    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None
+    revision: Commit | None = None
     config: str | None = None
     splits: dict[Literal["train", "validation", "test"], str]
     licence: str
@@ -52,8 +50,10 @@ class HubDataset:
                 split has what the task reads.
         """
         if self._settings.revision is None:
-            commit = self._newest() or "the commit that the dataset's page on the hub shows"
-            raise BadData(self._settings.id, f"`revision` is not pinned; put {commit} into params.yaml.")
+            raise BadData(
+                self._settings.id,
+                "it is not pinned to a commit; run `bilora pin`, which writes the newest one into params.yaml.",
+            )
         for row in itertools.islice(self._all_rows(), self._settings.limit):
             progress(1)
             yield row
@@ -72,16 +72,6 @@ class HubDataset:
                 place = RowPlace(name, name, number, f"{name}:{number}")
                 yield {**labelled(kept(row, wanted), place, licence=self._settings.licence), "split": split}
             columns.check()
-
-    def _newest(self) -> str | None:
-        """Return the hub's newest commit of this dataset, or None where the hub does not say."""
-        import httpx2
-        from huggingface_hub import HfApi
-
-        try:
-            return HfApi().dataset_info(self._settings.id, timeout=10).sha
-        except (OSError, ValueError, httpx2.HTTPError):
-            return None
 
     def _load(self, split: str) -> Dataset:
         import datasets

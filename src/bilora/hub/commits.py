@@ -1,0 +1,41 @@
+"""The commit that a branch of a hub repository points to now."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import (
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from bilora.errors import BadData, Unreachable
+from bilora.hub.client import FAULTS, why
+
+
+def newest_commit(api: HfApi, repo_id: str, kind: Literal["model", "dataset"], revision: str | None) -> str:
+    """Return the commit of a branch or tag, by default of the main branch.
+
+    Raises:
+        BadData: the hub has no such repository or revision, or shows it to others only.
+        Unreachable: the hub did not answer.
+    """
+    info = api.model_info if kind == "model" else api.dataset_info
+    try:
+        commit = info(repo_id, revision=revision).sha
+    except OfflineModeIsEnabled:
+        raise Unreachable(f"The {kind} {repo_id} was not looked up: unset HF_HUB_OFFLINE, then run again.") from None
+    except RevisionNotFoundError:
+        raise BadData(repo_id, f"the {kind} has no revision {revision}; correct it, or write null.") from None
+    except (RepositoryNotFoundError, HFValidationError):
+        raise BadData(
+            repo_id, f"the hub has no such {kind}, or it is private: check the id, and HF_TOKEN if it is private."
+        ) from None
+    except FAULTS as error:
+        raise Unreachable(f"The {kind} {repo_id} could not be looked up on the hub ({why(error)}). Try again.") from None
+    if commit is None:
+        raise Unreachable(f"The hub named no commit of the {kind} {repo_id}. Try again.")
+    return commit
