@@ -19,6 +19,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from bilora.training.adapter import cast_adapter
 from bilora.training.answer_loss import answer_loss, has_plain_head
 from bilora.training.arguments import common_arguments
+from bilora.training.attention import short_row_attention
 from bilora.training.context import OnStep, Step, TrainingContext
 from bilora.training.encode import IGNORED
 from bilora.training.phase import PhaseResult
@@ -180,8 +181,9 @@ class AdapterTrainer(TokenCount, SFTTrainer):
         labels = inputs["labels"][:, 1:]
         trained = labels != IGNORED
         # Rows are padded on the right, where no trained token sees the padding: attention needs no mask.
-        hidden = causal.base_model(input_ids=inputs["input_ids"], use_cache=False).last_hidden_state[:, :-1][trained]
-        total = answer_loss(hidden, causal.get_output_embeddings(), labels[trained])
+        with short_row_attention(causal):
+            hidden = causal.base_model(input_ids=inputs["input_ids"], use_cache=False).last_hidden_state
+        total = answer_loss(hidden[:, :-1][trained], causal.get_output_embeddings(), labels[trained])
         count = trained.sum() if num_items_in_batch is None else num_items_in_batch
         return total / torch.as_tensor(count).clamp(min=1)
 

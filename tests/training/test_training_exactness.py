@@ -1,0 +1,163 @@
+"""The fast way to train gives the losses and gradients of TRL and PEFT as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import peft.tuners.lora
+import pytest
+import torch
+from datasets import Dataset
+from support.training import BASE, SFT, training_context
+from torch.nn.functional import scaled_dot_product_attention
+from trl import SFTConfig
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+from bilora.bases.kinds.folder import FolderBase
+from bilora.params import Adapter
+from bilora.training import lora_linear
+from bilora.training.adapter import attach
+from bilora.training.attention import _attend
+from bilora.training.encode import IGNORED
+from bilora.training.lora_linear import LoraLinear
+from bilora.training.run import train
+from bilora.training.sft_trainer import AdapterTrainer
+
+ROWS = [(30, 10), (18, 17), (25, 1)]
+"""Lengths of rows, and how many of their last tokens are trained."""
+
+
+def adapted(monkeypatch: pytest.MonkeyPatch, layer: type, dropout: float = 0.0) -> Any:
+    """The smoke base with an adapter on all layers whose B is not 0."""
+    monkeypatch.setattr(lora_linear, "LoraLinear", layer)
+    targets = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
+    spec = Adapter(rank=4, alpha=8, dropout=dropout, target_modules=targets)
+    model = attach(BASE.load(training=True).model, spec, seed=1)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model.train()
+
+
+def encoded() -> list[dict[str, list[int]]]:
+    """Random rows."""
+    generator = torch.Generator().manual_seed(3)
+    rows = [torch.randint(10, 200, (length,), generator=generator).tolist() for length, _ in ROWS]
+    return [
+        {"input_ids": row, "labels": [IGNORED] * (len(row) - trained) + row[-trained:]}
+        for row, (_, trained) in zip(rows, ROWS, strict=True)
+    ]
+
+
+def trainer_of(model: Any, folder: Path) -> AdapterTrainer:
+    arguments = SFTConfig(
+        str(folder), use_cpu=True, bf16=False, activation_checkpointing=False, max_length=None, report_to="none"
+    )
+    return AdapterTrainer(
+        metric=lambda: 0.0,
+        patience=1,
+        model=model,
+        args=arguments,
+        processing_class=BASE.tokenizer(),
+        train_dataset=Dataset.from_list(encoded()),
+        data_collator=DataCollatorForLanguageModeling(pad_token_id=0),
+    )
+
+
+def loss_and_gradients(trainer: AdapterTrainer, own: bool, count: int | None = None) -> tuple[float, torch.Tensor]:
+    """The loss of one batch and the gradients of A and B in a row."""
+    trainer._own_loss = own
+    trainer.model.zero_grad()
+    loss = trainer.compute_loss(trainer.model, trainer.data_collator(encoded()), num_items_in_batch=count)
+    loss.backward()
+    trained = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
+    return loss.item(), torch.cat([parameter.grad.flatten() for parameter in trained])
+
+
+def distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Relative to `other`."""
+    return float((one - other).norm() / other.norm())
+
+
+@pytest.mark.parametrize("count", [None, 50])
+def test_loss_and_gradients_are_those_of_trl_and_peft(
+    count: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = trainer_of(adapted(monkeypatch, peft.tuners.lora.Linear), tmp_path)
+    fast = trainer_of(adapted(monkeypatch, LoraLinear), tmp_path)
+    assert fast._own_loss
+    expected, gradients = loss_and_gradients(plain, own=False, count=count)
+    loss, own_gradients = loss_and_gradients(fast, own=True, count=count)
+    assert loss == pytest.approx(expected, rel=1e-6)
+    assert distance(own_gradients, gradients) < 1e-5
+
+
+def test_rows_of_a_batch_do_not_see_each_others_padding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = trainer_of(adapted(monkeypatch, LoraLinear), tmp_path)
+    single = [trainer.compute_loss(trainer.model, trainer.data_collator([row]), False, 1).item() for row in encoded()]
+    batch = trainer.compute_loss(trainer.model, trainer.data_collator(encoded()), False, 1).item()
+    assert batch == pytest.approx(sum(single), rel=1e-6)
+
+
+def test_a_batch_without_trained_tokens_has_a_loss_of_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = trainer_of(adapted(monkeypatch, LoraLinear), tmp_path)
+    batch = trainer.data_collator(encoded())
+    batch["labels"][:] = IGNORED
+    loss = trainer.compute_loss(trainer.model, batch)
+    loss.backward()
+    assert loss.item() == 0.0
+
+
+def test_dropout_is_that_of_peft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for layer in (peft.tuners.lora.Linear, LoraLinear):
+        trainer = trainer_of(adapted(monkeypatch, layer, dropout=0.3), tmp_path)
+        torch.manual_seed(5)
+        found.append(loss_and_gradients(trainer, own=True)[1])
+    assert distance(found[1], found[0]) < 1e-5
+    assert distance(loss_and_gradients(trainer, own=True)[1], found[0]) > 1e-2  # another mask
+
+
+def attended(dtype: torch.dtype, *, own: bool, length: int = 20) -> list[torch.Tensor]:
+    """The output of attention with four heads of which two share keys, and the gradients of its inputs."""
+    torch.manual_seed(1)
+    states = [torch.randn(2, heads, length, 16).to(dtype).requires_grad_() for heads in (4, 2, 2)]
+    if own:
+        out = _attend(torch.nn.Module(), *states, None, scaling=0.25)[0].transpose(1, 2)
+    else:
+        out = scaled_dot_product_attention(*states, is_causal=True, scale=0.25, enable_gqa=True)
+    weight = torch.randn(out.shape)
+    (out * weight).sum().backward()
+    return [out.detach().float(), *(one.grad.float() for one in states if one.grad is not None)]
+
+
+def test_attention_over_short_rows_is_as_exact_as_torchs_own() -> None:
+    exact = attended(torch.float32, own=False)
+    for own, torchs, reference in zip(
+        attended(torch.bfloat16, own=True), attended(torch.bfloat16, own=False), exact, strict=True
+    ):
+        assert distance(own, reference) < max(1.5 * distance(torchs, reference), 0.01)
+
+
+@pytest.fixture
+def base16() -> Iterator[FolderBase]:
+    """The smoke base in 16-bit."""
+    yield FolderBase.at(BASE.path, dtype="bfloat16")
+
+
+@pytest.mark.slow
+def test_a_run_in_16_bit_keeps_the_adapter_in_32_bit_and_learns(base16: FolderBase, tmp_path: Path) -> None:
+    phases = [{**SFT, "steps": 8, "evaluate_every": 8, "learning_rate": 1e-2}]
+    losses: list[float] = []
+    loaded = base16.load(training=True)
+    context = training_context(
+        loaded, tmp_path / "checkpoints", phases, on_step=lambda step: losses.append(step.loss or 0.0)
+    )
+    train(context, identity="i" * 64, destination=tmp_path / "adapter", on_prepared=lambda _: None)
+    from safetensors.torch import load_file
+
+    tensors = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+    assert loaded.mode == "cpu, bfloat16" and losses[7] < 0.7 * losses[0]
