@@ -61,12 +61,15 @@ def _plain(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.usefixtures("always")
-def test_the_plain_weights_are_let_go_and_a_tied_head_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plain_weights_are_freed_and_the_embedding_keeps_those_of_a_tied_head(monkeypatch: pytest.MonkeyPatch) -> None:
     model = _plain(monkeypatch).model
-    layer, head = model.model.layers[0].mlp.down_proj, model.lm_head
+    layer, embedding = model.model.layers[0].mlp.down_proj, model.model.embed_tokens.weight.clone()
+    assert model.lm_head.weight is model.model.embed_tokens.weight
     assert pack_linear_layers(model)
     assert not hasattr(layer, "weight") and isinstance(model.model.layers[0].mlp.down_proj, PackedLinear)
-    assert model.lm_head is head and type(head) is Linear
+    assert isinstance(model.lm_head, PackedLinear)
+    assert torch.equal(model.model.embed_tokens.weight, embedding)
+    assert torch.equal(model.lm_head.weight.to_dense(), embedding)
 
 
 def test_what_is_not_faster_or_not_16_bit_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,8 @@ def onednn_if_faster(weight: torch.Tensor, rows: int) -> Iterator[None]:
 def pack_linear_layers(model: PreTrainedModel) -> bool:
     """Replace a model's frozen linear layers by packed ones if those are faster here; return whether they are.
 
-    A layer that shares its weights, as a head with the embedding, stays as it is: they would be in memory twice.
+    A head that shares its weights with the embedding, which needs them plain, is packed too: then they are in memory
+    twice, but each token reads all of them.
     """
     if model.device.type != "cpu" or model.dtype not in (torch.bfloat16, torch.float16):
         return False
@@ -61,16 +62,15 @@ def pack_linear_layers(model: PreTrainedModel) -> bool:
         return False
     shared = {id(module.weight) for module in model.modules() if isinstance(module, Embedding)}
     layers: list[tuple[str, Linear]] = [
-        (name, module)
-        for name, module in model.named_modules()
-        if type(module) is Linear and id(module.weight) not in shared
+        (name, module) for name, module in model.named_modules() if type(module) is Linear
     ]
     max_packed_rows = _best_max_packed_rows([layer for _, layer in layers]) if layers else 0
     if not max_packed_rows:
         return False
     for name, layer in layers:
         model.set_submodule(name, PackedLinear(layer, max_packed_rows))
-        del layer.weight  # frees the plain weights even if the layer is referenced elsewhere
+        if id(layer.weight) not in shared:
+            del layer.weight  # frees the plain weights even if the layer is referenced elsewhere
     for parameter in model.parameters():
         if not parameter.is_mkldnn:
             parameter.data = parameter.data.clone()  # one tensor in the mapped file would keep all of it in memory

@@ -28,17 +28,18 @@ class KVCache:
         self._layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self.lengths: list[int] = []
         self._prefilling = 0
-        self._columns: torch.Tensor | None = None  # of each sequence's next token
+        self._places: tuple[torch.Tensor, slice, torch.Tensor] | None = None  # of each sequence's next token
 
     def mask(self, window: int | None, device: torch.device) -> torch.Tensor:
         """Return what each sequence's next token attends to, itself included; shape (rows, 1, 1, columns)."""
         import torch
 
-        self._columns = torch.tensor(self.lengths, device=device)
+        next_columns = torch.tensor(self.lengths, device=device)
+        self._places = torch.arange(len(self.lengths), device=device), slice(None), next_columns
         columns = torch.arange(max(self.lengths) + 1, device=device)
-        seen = columns[None, :] <= self._columns[:, None]
+        seen = columns[None, :] <= next_columns[:, None]
         if window is not None:
-            seen &= columns[None, :] > self._columns[:, None] - window
+            seen &= columns[None, :] > next_columns[:, None] - window
         mask: torch.Tensor = seen[:, None, None, :]
         return mask
 
@@ -90,11 +91,10 @@ class KVCache:
             for tensor, new in zip(cache, (keys, values), strict=True):
                 tensor[count - self._prefilling : count, :, : new.shape[2]] = new
             return keys, values
-        if self._columns is None:
+        if self._places is None:
             raise RuntimeError("call mask() before a decoding pass")
-        places = (self._columns.new_tensor(range(count)), slice(None), self._columns)
-        cache[0][places] = keys[:, :, 0]
-        cache[1][places] = values[:, :, 0]
+        cache[0][self._places] = keys[:, :, 0]
+        cache[1][self._places] = values[:, :, 0]
         return cache[0][:count, :, :columns], cache[1][:count, :, :columns]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:

@@ -10,7 +10,7 @@ from bilora.inference.memory import keep_freed_memory
 
 
 def load_for_inference(base: Base) -> LoadedBase:
-    """Load a base in the precision that is served; 16-bit linear layers are packed where that is faster on this CPU.
+    """Load a base in the precision that is served, its layers joined and, in 16-bit where that is faster, packed.
 
     Raises:
         BadData, Unreachable: as `Base.load` does.
@@ -18,8 +18,10 @@ def load_for_inference(base: Base) -> LoadedBase:
     import torch
 
     from bilora.inference.torch.cpu_tuning import pack_linear_layers
+    from bilora.inference.torch.joined_layers import join_layers
 
     if not torch.cuda.is_available():
         keep_freed_memory()
     loaded = base.load(training=False)
+    join_layers(loaded.model)
     return replace(loaded, mode=f"{loaded.mode} packed for oneDNN") if pack_linear_layers(loaded.model) else loaded

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from bilora.inference.torch.joined_layers import Part
+
 _CACHED_STACKS = 8
 """How many combinations of adapters stay stacked; stacking copies each of their matrices once."""
 
@@ -66,17 +68,36 @@ def read_adapter(name: str, folder: Path, model: PreTrainedModel) -> LoadedAdapt
         BadData: it is no plain LoRA, does not fit the model, or holds numbers that are not finite.
         MissingStep: one of its two files is absent.
     """
+    from bilora.inference.torch.joined_layers import part_of
+
     adapter = read_peft_adapter(folder)
     modules = dict(model.named_modules())
-    layers = {}
+    pieces: dict[str, list[tuple[Part, torch.Tensor, torch.Tensor]]] = {}
     for key, (a, b) in adapter.layers.items():
-        module = modules.get(key)
-        shape = (getattr(module, "in_features", None), getattr(module, "out_features", None))
-        if module is None or (a.shape[1], b.shape[0]) != shape:
+        part = part_of(modules, key)
+        if part is None or (a.shape[1], b.shape[0]) != (part.inputs, part.outputs.stop - part.outputs.start):
             raise misfit(folder, key)
-        device = module.weight.device
-        layers[key] = a.to(device, model.dtype), (b.float() * adapter.scale).to(device, model.dtype)
+        pieces.setdefault(part.module, []).append((part, a, b.float() * adapter.scale))
+    layers = {}
+    for key, found in pieces.items():
+        a, b = _join_parts(found, int(modules[key].out_features))
+        device = modules[key].weight.device
+        layers[key] = a.to(device, model.dtype), b.to(device, model.dtype)
     return LoadedAdapter(name, adapter.sha256, layers)
+
+
+def _join_parts(
+    pieces: Sequence[tuple[Part, torch.Tensor, torch.Tensor]], outputs: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return one A and one B for the parts of a module: each part's B has its own columns, and zeros elsewhere."""
+    import torch
+
+    b = torch.zeros(outputs, sum(piece.shape[1] for _, _, piece in pieces))
+    column = 0
+    for part, _, piece in pieces:
+        b[part.outputs, column : column + piece.shape[1]] = piece
+        column += piece.shape[1]
+    return torch.cat([a for _, a, _ in pieces]), b
 
 
 class StackedLora:
