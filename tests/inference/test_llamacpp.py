@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from support.random_adapters import write_random_adapter
 from support.sample_adapters import SMOKE, SampleAdapters, chat_request, greedy_answer, prompts
 from support.tiny_bases import tiny_base
 
+from bilora.bases.base import Converter
 from bilora.bases.kinds.folder import FolderBase
 from bilora.errors import BadData, BiloraError
 from bilora.inference import memory
@@ -288,6 +290,48 @@ def test_an_interrupted_conversion_leaves_nothing(
     with pytest.raises(OSError, match="No space"):
         engine_of(sample_adapters, tmp_path, quantization, progress_bars=Seen(fail_after=5))
     assert list(tmp_path.iterdir()) == []
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithItsFile(FolderBase):
+    """A base that comes with a GGUF file."""
+
+    file: Path
+
+    def gguf(self, quantization: Quantization | None, convert: Converter) -> Path:
+        return self.file if quantization is None else convert(self, quantization)
+
+
+def test_the_file_that_a_base_comes_with_is_served_as_it_is(
+    library: Any, sample_adapters: SampleAdapters, kept: Path, tmp_path: Path
+) -> None:
+    converted = engine_of(sample_adapters, kept, "q8_0")
+    (file,) = kept.glob("base-*-q8_0-*")
+    base = WithItsFile(id=SMOKE.id, path=SMOKE.path, file=shutil.copy(file, tmp_path / "own.gguf"))
+    folders = {name: sample_adapters.folders[name] for name in TWO}
+    engine = LlamaEngine(base, None, folders, batch_size=8, cache=tmp_path / "kept")
+    asked = [(system, chat_request(text, 20)) for text in prompts(5) for system in ("base", *TWO)]
+    answers = [[made.text for made in one.generate_mixed(asked)] for one in (engine, converted)]
+    assert answers[0] == answers[1] and engine.mode.startswith("llama.cpp, own.gguf, ")
+    assert {path.name.split("-")[0] for path in (tmp_path / "kept").iterdir()} == {"adapter"}
+    LlamaEngine(base, "f16", {}, batch_size=1, cache=tmp_path / "kept")
+    assert len(list((tmp_path / "kept").glob("base-*-f16-*"))) == 1
+
+
+def test_the_trial_of_a_file_in_a_package_is_recorded_in_the_cache(
+    library: Any, sample_adapters: SampleAdapters, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_amx = SimpleNamespace(__file__=library.__file__, llama_print_system_info=lambda: b"AMX_INT8 = 1")
+    monkeypatch.setattr(amx_check, "library", lambda: with_amx)
+    monkeypatch.setattr(amx_check, "TRIAL", "raise SystemExit")
+    engine_of(sample_adapters, kept, "q8_0")
+    (file,) = kept.glob("base-*-q8_0-*")
+    package = tmp_path / "package"
+    package.mkdir()
+    base = WithItsFile(id=SMOKE.id, path=SMOKE.path, file=shutil.copy(file, package / "own.gguf"))
+    LlamaEngine(base, None, {}, batch_size=1, cache=tmp_path / "kept")
+    assert [path.name for path in package.iterdir()] == ["own.gguf"]
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["trial-own.json"]
 
 
 def test_another_base_is_another_file(library: Any, sample_adapters: SampleAdapters, tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from bilora.params import Adapter
 from bilora.training.adapter import attach, save
 
 
-def write_random_adapter(folder: Path, base: Base, targets: list[str], *, seed: int, rank: int = 4) -> Path:
+def write_random_adapter(
+    folder: Path, base: Base, targets: list[str], *, seed: int, rank: int = 4, std: float = 0.5
+) -> Path:
     """Write an adapter whose B is random, so that its answers differ from the base's and from other seeds'."""
     model = attach(
         base.load(training=False).model,
@@ -21,6 +23,6 @@ def write_random_adapter(folder: Path, base: Base, targets: list[str], *, seed: 
     torch.manual_seed(seed)
     for key, parameter in model.named_parameters():
         if "lora_B" in key:
-            torch.nn.init.normal_(parameter, std=0.5)
+            torch.nn.init.normal_(parameter, std=std)
     save(model, folder, base, base.identity)
     return folder

@@ -193,5 +193,6 @@ def _spare_bytes(weights: int) -> int:
 
 
 def _remedy(quantization: Quantization | None) -> str:
-    smaller = "" if quantization in (None, "q4_k_m") else f", or set a smaller `inference.quantization` than {quantization}"
+    smallest = quantization in (None, "q4_k_m")
+    smaller = "" if smallest else f", or set a smaller `inference.quantization` than {quantization}"
     return f"End other programs{smaller}."

@@ -125,7 +125,8 @@ def open_weights(folder: Path, model: GGUFModel) -> Weights:
     unknown = [tensor for tensor, header in headers.items() if tensor not in gguf_tensors or header.kind not in WIDTHS]
     missing = [tensor for tensor in gguf_tensors if tensor not in headers and not tensor.endswith(".bias")]
     if unknown:
-        raise BadData(folder, f"holds {', '.join(unknown[:3])}, which plain {model.config.model_type} does not; {USE_TORCH}.")
+        kind = model.architecture.model_type
+        raise BadData(folder, f"holds {', '.join(unknown[:3])}, which plain {kind} does not; {USE_TORCH}.")
     if missing:
         raise BadData(folder, f"lacks the weights {', '.join(missing[:3])}; fetch it again.")
     return Weights(**vars(model) | {"gguf_tensors": gguf_tensors}, folder=folder, headers=headers)
