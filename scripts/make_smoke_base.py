@@ -4,14 +4,14 @@
 
 1) Rows of both tasks: generated exercises of the train split, and documented functions of three packages that
 requirements.txt pins. 2) A byte-level BPE tokenizer of their text, with Phi-3's special tokens and chat format.
-3) A model with random weights, trained for some seconds on the rows as chats, so that answers look a little like code.
+3) A model with random weights, trained for some seconds on the rows as plain text. It has seen no chat, so its answers
+depend on the question and hardly ever end by themselves, which the tests of the engines and the server use.
 4) The folder: safetensors in bf16, tokenizer, configuration. Equal bytes on the same kind of processor.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +21,6 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import Phi3Config, Phi3ForCausalLM, PreTrainedTokenizerFast
 
-from bilora.bases.prompt import encode_answer
 from bilora.records import Sample
 from bilora.sources.kinds.exercises import Exercises, ExercisesSettings
 from bilora.sources.kinds.installed import function_rows
@@ -113,13 +112,10 @@ def main() -> None:
     options = parser.parse_args()
     samples = list(training_samples())
     random.Random(SEED).shuffle(samples)
-    tokenizer = train_tokenizer(text for sample in samples for text in (sample.prompt, sample.target))
-    stops = tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|end|>"])
-    rows = []
-    for sample in samples:
-        task = load_task(sample.task)
-        rows += encode_answer(tokenizer, task.messages(sample.prompt), task.answer(sample.target), stops)
-    tokens = torch.tensor(list(itertools.chain.from_iterable(rows)))
+    texts = [f"{sample.prompt}\n\n{sample.target}\n" for sample in samples]
+    tokenizer = train_tokenizer(iter(texts))
+    rows = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
+    tokens = torch.tensor([token for row in rows for token in (*row, tokenizer.eos_token_id)])
     print(f"{len(samples):,} samples, {len(tokens):,} tokens", flush=True)
     model = new_model(tokenizer)
     train(model, tokens, options.steps)
