@@ -99,7 +99,7 @@ def train_arm(arm: str, options: argparse.Namespace, folder: str) -> tuple[list[
     if arm != "trl":
         keep_freed_memory()
     model = adapted(base, plain=arm != "ours")
-    settings: dict[str, Any] = {} if arm == "trl" else {"bf16": False, "gradient_checkpointing": False}
+    settings: dict[str, Any] = {} if arm == "trl" else {"bf16": False, "activation_checkpointing": False}
     arguments = SFTConfig(
         folder,
         per_device_train_batch_size=options.batch,
