@@ -100,7 +100,13 @@ def _faster_without_onednn(shape: tuple[int, int], dtype: torch.dtype, rows: int
 
 
 def _best_max_packed_rows(layers: Sequence[Linear]) -> int:
-    """Return up to how many rows packed layers should multiply as they are; 0 where plain layers are faster."""
+    """Return up to how many rows packed layers should multiply as they are; 0 where plain layers are faster.
+
+    A CPU with 16-bit units multiplies packed weights faster whatever the number of rows, so it needs no trial, whose
+    outcome, and with it the rounding of every answer, might depend on what else the machine does.
+    """
+    if _has_units_for(layers[0].weight.dtype):
+        return ALL_ROWS
     tried: list[Linear] = []
     for layer in sorted(layers, key=lambda layer: layer.weight.numel(), reverse=True):
         if sum(other.weight.nbytes for other in tried) < TRIAL_BYTES:
@@ -110,6 +116,13 @@ def _best_max_packed_rows(layers: Sequence[Linear]) -> int:
         packed = {rows: _answer_seconds([PackedLinear(one, rows) for one in tried]) for rows in (FEW_ROWS, ALL_ROWS)}
     best = min(packed, key=packed.__getitem__)
     return best if plain > _MIN_SPEEDUP * packed[best] else 0
+
+
+def _has_units_for(dtype: torch.dtype) -> bool:
+    """Return whether this CPU multiplies numbers of this 16-bit type without converting them."""
+    suffix = {torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(f"{unit}_{suffix}", False) for unit in ("avx512", "amx"))
 
 
 def _answer_seconds(layers: Sequence[Linear]) -> float:
