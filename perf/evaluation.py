@@ -1,7 +1,7 @@
 """Evaluation speed: the torch engine against transformers' generate, on the prompts of both tasks.
 
-    python perf/evaluation.py --base FOLDER [--dtype bfloat16] [--prompts 100] [--rounds 3] [--fixed-length]
-                              [--batch-size 32] [--threads N] [--cpu-time]
+    python perf/evaluation.py --base FOLDER [--dtype bfloat16] [--tasks codegen docstring] [--prompts 100] [--rounds 3]
+                              [--fixed-length] [--batch-size 32] [--threads N] [--cpu-time]
 
 Per task `--prompts` generated exercises or documented functions of installed packages, as the benchmark sends them;
 greedy, with the length limits below. `generate` gets batches of prompts of similar length, padded on the left. Rounds
@@ -17,6 +17,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,21 @@ def transformers_generate(base: FolderBase, batch_size: int) -> Callable[[Sequen
         limit, ignore_eos = requests[0].sampling.max_tokens, requests[0].sampling.ignore_eos
         made = 0
         for at in range(0, len(encoded), batch_size):
-            inputs = tokenizer.pad({"input_ids": encoded[at : at + batch_size]}, return_tensors="pt")
+            batch = encoded[at : at + batch_size]
+            width = len(batch[0])
+            padded = torch.tensor([[0] * (width - len(ids)) + ids for ids in batch])
+            seen = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in batch])
             settings: dict[str, Any] = {"min_new_tokens": limit} if ignore_eos else {"eos_token_id": sorted(stops)}
             with torch.inference_mode():
-                ids = model.generate(**inputs, max_new_tokens=limit, do_sample=False, pad_token_id=0, **settings)
-            for row in ids[:, inputs["input_ids"].shape[1] :].tolist():
+                ids = model.generate(
+                    input_ids=padded,
+                    attention_mask=seen,
+                    max_new_tokens=limit,
+                    do_sample=False,
+                    pad_token_id=0,
+                    **settings,
+                )
+            for row in ids[:, width:].tolist():
                 ends = [] if ignore_eos else [place for place, token in enumerate(row) if token in stops]
                 made += ends[0] + 1 if ends else len(row)
         return made
@@ -81,7 +92,7 @@ def transformers_generate(base: FolderBase, batch_size: int) -> Callable[[Sequen
 def torch_engine(base: FolderBase, batch_size: int) -> Callable[[Sequence[Request]], int]:
     """Return what answers requests by the torch engine, and counts the tokens of the answers."""
     engine = TorchEngine(load_for_inference(base), {}, batch_size=batch_size)
-    return lambda requests: sum(made.output_tokens for made in engine.generate("base", requests))
+    return lambda requests: sum(made.output_tokens or 0 for made in engine.generate("base", requests))
 
 
 def main() -> None:
@@ -89,6 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, required=True)
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
+    parser.add_argument("--tasks", choices=list(LIMITS), nargs="+", default=list(LIMITS))
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=32)
@@ -104,10 +116,12 @@ def main() -> None:
         "engine": torch_engine(base, options.batch_size),
     }
     length = "every answer of full length" if options.fixed_length else "answers end by themselves"
-    print(f"{options.base.name}, {options.dtype}, {options.prompts} prompts per task, {options.threads} threads, {length}")
-    for task in (CODEGEN, DOCSTRING):
+    print(
+        f"{options.base.name}, {options.dtype}, {options.prompts} prompts per task, {options.threads} threads, {length}"
+    )
+    for task in (task for task in (CODEGEN, DOCSTRING) if task.name in options.tasks):
         generation = Generation(max_new_tokens=LIMITS[task.name], batch_size=options.batch_size)
-        sampling = generation.sampling().model_copy(update={"ignore_eos": options.fixed_length})
+        sampling = replace(generation.sampling(), ignore_eos=options.fixed_length)
         requests = [Request(one.id, task.messages(one.prompt), sampling) for one in samples(task, options.prompts)]
         speeds: dict[str, list[float]] = {name: [] for name in runs}
         seconds: dict[str, list[float]] = {name: [] for name in runs}
@@ -121,7 +135,9 @@ def main() -> None:
             print(f"  {task.name:9s} {name:8s} {statistics.median(speeds[name]):7.1f} tokens/s", end="")
             print(f" [{min(speeds[name]):.1f}, {max(speeds[name]):.1f}]  {statistics.median(seconds[name]):6.1f} s")
         ratios = [one / other for one, other in zip(speeds["engine"], speeds["generate"], strict=True)]
-        print(f"  {task.name:9s} engine / generate: {statistics.median(ratios):.2f}    (wanted: at least 2)", flush=True)
+        print(
+            f"  {task.name:9s} engine / generate: {statistics.median(ratios):.2f}    (wanted: at least 2)", flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -61,7 +61,9 @@ def _plain(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.usefixtures("always")
-def test_the_plain_weights_are_freed_and_the_embedding_keeps_those_of_a_tied_head(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plain_weights_are_freed_and_the_embedding_keeps_those_of_a_tied_head(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model = _plain(monkeypatch).model
     layer, embedding = model.model.layers[0].mlp.down_proj, model.model.embed_tokens.weight.clone()
     assert model.lm_head.weight is model.model.embed_tokens.weight
