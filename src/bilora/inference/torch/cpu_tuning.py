@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from torch.backends import mkldnn
-from torch.nn import Embedding, Linear
+from torch.nn import Linear
 from torch.nn.functional import linear
 
 from bilora.inference.torch.packed_linear import PackedLinear
@@ -60,7 +60,6 @@ def pack_linear_layers(model: PreTrainedModel) -> bool:
         return False
     if not mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
-    shared = {id(module.weight) for module in model.modules() if isinstance(module, Embedding)}
     layers: list[tuple[str, Linear]] = [
         (name, module) for name, module in model.named_modules() if type(module) is Linear
     ]
@@ -69,8 +68,9 @@ def pack_linear_layers(model: PreTrainedModel) -> bool:
         return False
     for name, layer in layers:
         model.set_submodule(name, PackedLinear(layer, max_packed_rows))
-        if id(layer.weight) not in shared:
-            del layer.weight  # frees the plain weights even if the layer is referenced elsewhere
+        del (
+            layer.weight
+        )  # frees the plain weights, unless the embedding has them, even if something refers to the layer
     for parameter in model.parameters():
         if not parameter.is_mkldnn:
             parameter.data = parameter.data.clone()  # one tensor in the mapped file would keep all of it in memory
