@@ -61,7 +61,9 @@ def _plain(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.usefixtures("always")
-def test_the_plain_weights_are_freed_and_the_embedding_keeps_those_of_a_tied_head(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plain_weights_are_freed_and_the_embedding_keeps_those_of_a_tied_head(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model = _plain(monkeypatch).model
     layer, embedding = model.model.layers[0].mlp.down_proj, model.model.embed_tokens.weight.clone()
     assert model.lm_head.weight is model.model.embed_tokens.weight
@@ -96,7 +98,17 @@ def test_a_trial_decides_and_looks_at_more_than_a_cache_holds(
         looked.append(tuple(one.out_features for one in tried))
         return costs[getattr(tried[0], "max_packed_rows", 0)]
 
+    monkeypatch.setattr(cpu_tuning, "_has_units_for", lambda _: False)
     monkeypatch.setattr(cpu_tuning, "_answer_seconds", seconds)
     monkeypatch.setattr(cpu_tuning, "TRIAL_BYTES", 64 * 8 * 2 + 1)
     assert cpu_tuning._best_max_packed_rows(layers) == best
     assert set(looked) == {(64, 32)}
+
+
+def test_a_cpu_with_16_bit_units_packs_without_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_tuning, "_answer_seconds", None)
+    for unit in ("avx512_bf16", "amx_bf16"):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda unit=unit: {unit: True})
+        assert cpu_tuning._best_max_packed_rows([Linear(8, 16, dtype=torch.bfloat16)]) == ALL_ROWS
+        with pytest.raises(TypeError):  # it has no units for the other 16-bit type, so a trial decides
+            cpu_tuning._best_max_packed_rows([Linear(8, 16, dtype=torch.float16)])

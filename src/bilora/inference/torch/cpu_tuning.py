@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from torch.backends import mkldnn
-from torch.nn import Embedding, Linear
+from torch.nn import Linear
 from torch.nn.functional import linear
 
 from bilora.inference.torch.packed_linear import PackedLinear
@@ -60,7 +60,6 @@ def pack_linear_layers(model: PreTrainedModel) -> bool:
         return False
     if not mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
-    shared = {id(module.weight) for module in model.modules() if isinstance(module, Embedding)}
     layers: list[tuple[str, Linear]] = [
         (name, module) for name, module in model.named_modules() if type(module) is Linear
     ]
@@ -69,8 +68,9 @@ def pack_linear_layers(model: PreTrainedModel) -> bool:
         return False
     for name, layer in layers:
         model.set_submodule(name, PackedLinear(layer, max_packed_rows))
-        if id(layer.weight) not in shared:
-            del layer.weight  # frees the plain weights even if the layer is referenced elsewhere
+        del (
+            layer.weight
+        )  # frees the plain weights, unless the embedding has them, even if something refers to the layer
     for parameter in model.parameters():
         if not parameter.is_mkldnn:
             parameter.data = parameter.data.clone()  # one tensor in the mapped file would keep all of it in memory
@@ -100,7 +100,13 @@ def _faster_without_onednn(shape: tuple[int, int], dtype: torch.dtype, rows: int
 
 
 def _best_max_packed_rows(layers: Sequence[Linear]) -> int:
-    """Return up to how many rows packed layers should multiply as they are; 0 where plain layers are faster."""
+    """Return up to how many rows packed layers should multiply as they are; 0 where plain layers are faster.
+
+    A CPU with 16-bit units multiplies packed weights faster whatever the number of rows, so it needs no trial, whose
+    outcome, and with it the rounding of every answer, might depend on what else the machine does.
+    """
+    if _has_units_for(layers[0].weight.dtype):
+        return ALL_ROWS
     tried: list[Linear] = []
     for layer in sorted(layers, key=lambda layer: layer.weight.numel(), reverse=True):
         if sum(other.weight.nbytes for other in tried) < TRIAL_BYTES:
@@ -110,6 +116,13 @@ def _best_max_packed_rows(layers: Sequence[Linear]) -> int:
         packed = {rows: _answer_seconds([PackedLinear(one, rows) for one in tried]) for rows in (FEW_ROWS, ALL_ROWS)}
     best = min(packed, key=packed.__getitem__)
     return best if plain > _MIN_SPEEDUP * packed[best] else 0
+
+
+def _has_units_for(dtype: torch.dtype) -> bool:
+    """Return whether this CPU multiplies numbers of this 16-bit type without converting them."""
+    suffix = {torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(f"{unit}_{suffix}", False) for unit in ("avx512", "amx"))
 
 
 def _answer_seconds(layers: Sequence[Linear]) -> float:

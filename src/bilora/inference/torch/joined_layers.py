@@ -104,11 +104,10 @@ def part_of(modules: Mapping[str, Module], name: str) -> Part | None:
     parent, _, leaf = name.rpartition(".")
     holder = modules.get(parent)
     if isinstance(holder, JoinedAttention | JoinedMLP) and leaf in holder.parts:
-        inputs = cast("Linear", getattr(holder, holder.joined)).in_features
-        return Part(f"{parent}.{holder.joined}", inputs, holder.parts[leaf])
+        joined = f"{parent}.{holder.joined}"
+        return Part(joined, cast("Linear", modules[joined]).in_features, holder.parts[leaf])
     layer = modules.get(name)
-    inputs, outputs = (getattr(layer, size, None) for size in ("in_features", "out_features"))
-    return None if inputs is None or outputs is None else Part(name, inputs, slice(0, outputs))
+    return Part(name, layer.in_features, slice(0, layer.out_features)) if isinstance(layer, Linear) else None
 
 
 def _join(parent: Module, names: Sequence[str]) -> tuple[Linear, dict[str, slice]]:
