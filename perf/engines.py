@@ -1,9 +1,11 @@
 """Throughput of a batch whose sequences use different adapters.
 
-    python perf/engines.py [--shape nano|half-billion] [--engines torch llamacpp] [--rounds 7] [--tokens 48]
+    python perf/engines.py [--shape smollm2|half-billion|phi3-mini] [--engines torch llamacpp]
+                            [--rounds 7] [--tokens 48]
 
 Rounds are interleaved, so that a slowdown of the machine affects all of them alike; it prints medians and ratios.
-`half-billion` has the shape of Qwen2.5-0.5B with random bf16 weights. Batch size 1: perf/inference.py.
+The bases have random bf16 weights and the sizes of SmolLM2-135M, Qwen2.5-0.5B or Phi-3-mini. Batch size 1:
+perf/inference.py.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import get_args
 
 import torch
-from random_bases import ATTENTION, MLP, adapter_for, random_base
+from random_bases import ATTENTION, MLP, SHAPES, adapter_for, random_base
 
 from bilora.bases.base import Base
 from bilora.inference.engines import LocalEngine
@@ -47,7 +49,7 @@ def engines(
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=["nano", "half-billion"], default="nano")
+    parser.add_argument("--shape", choices=list(SHAPES), default="smollm2")
     parser.add_argument("--engines", choices=["torch", "llamacpp"], nargs="+", default=["torch"])
     parser.add_argument("--quantization", choices=get_args(Quantization), default="q4_k_m")
     parser.add_argument("--rounds", type=int, default=7)

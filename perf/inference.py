@@ -1,6 +1,6 @@
 """Batch size 1: decode speed of base and adapters, adapter switching and memory of each engine.
 
-    python perf/inference.py [--shape nano|half-billion|phi3-mini] [--engines peft torch llamacpp]
+    python perf/inference.py [--shape smollm2|half-billion|phi3-mini] [--engines peft torch llamacpp]
                               [--quantization q4_k_m] [--rounds 5] [--tokens 64] [--prompt 128] [--place FOLDER]
 
 Each engine runs in its own process; rounds are interleaved and one engine works at a time, so a slowdown of the
@@ -31,7 +31,6 @@ from random_bases import ATTENTION, MLP, SHAPES, adapter_for, random_base
 from bilora.bases.base import Base
 from bilora.inference.engines import LocalEngine
 from bilora.params import Quantization
-from bilora.pretraining.speed import peak_flops
 
 SYSTEMS = ("base", "codegen", "docstring")
 SWITCHES = 20
@@ -203,10 +202,22 @@ def bandwidth() -> float:
     return block.nbytes / min(seconds)
 
 
+def peak_flops(dtype: torch.dtype) -> float:
+    """Return the most floating-point operations per second that a matrix product of this type reaches here."""
+    size = 1536
+    left, right = (torch.rand(size, size, dtype=dtype) for _ in range(2))
+    seconds = []
+    for _ in range(6):
+        began = time.perf_counter()
+        left @ right
+        seconds.append(time.perf_counter() - began)
+    return 2 * size**3 / min(seconds)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=["nano", *SHAPES], default="nano")
+    parser.add_argument("--shape", choices=list(SHAPES), default="smollm2")
     parser.add_argument("--engines", choices=list(ENGINES), nargs="+", default=list(ENGINES))
     parser.add_argument("--quantization", choices=get_args(Quantization), default="q4_k_m")
     parser.add_argument("--rounds", type=int, default=5)
@@ -260,7 +271,7 @@ def measure(options: Any, place: Path) -> None:
         for name in options.engines:
             switches.setdefault(name, []).append(command(name, "switch"))
     speed = bandwidth()
-    products = " and ".join(f"{peak_flops('cpu', kind) / 1e9:.0f}" for kind in (torch.float32, torch.bfloat16))
+    products = " and ".join(f"{peak_flops(kind) / 1e9:.0f}" for kind in (torch.float32, torch.bfloat16))
     print(f"  memory bandwidth {speed / 1e9:.1f} GB/s; matrix products {products} GFLOP/s in float32 and bf16")
     print("  engine      system     tokens/s  [least, most]     first token  of its base  of peft  of the bound")
     for (name, system), found in speeds.items():

@@ -1,8 +1,8 @@
 """Decode speed with and without an idle OpenMP pool in the thread that waits for the answer.
 
-    python perf/openmp.py [--base models/nano] [--rounds 7] [--tokens 100]
+    python perf/openmp.py [--base models/smoke] [--rounds 7] [--tokens 100]
 
-The embedded base in float32, at batch sizes 1 and 8, in interleaved rounds. It prints medians of tokens per second
+The base in float32, at batch sizes 1 and 8, in interleaved rounds. It prints medians of tokens per second
 and of voluntary context switches per step.
 """
 
@@ -46,7 +46,7 @@ def measured(engine: TorchEngine, rows: int, tokens: int) -> tuple[float, float]
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", default="models/nano")
+    parser.add_argument("--base", default="models/smoke")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--tokens", type=int, default=100)
     chosen = parser.parse_args()

@@ -13,10 +13,15 @@ from bilora.bases.base import Base
 from bilora.bases.kinds.folder import FolderBase
 from bilora.storage import write_json
 
-NANO = FolderBase.at("models/nano")
+SMOKE = FolderBase.at("models/smoke")
+"""Whose tokenizer the random bases have."""
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 ATTENTION, MLP = ["qkv_proj", "o_proj"], ["gate_up_proj", "down_proj"]
 SHAPES: dict[str, dict[str, Any]] = {
+    "smollm2": {  # the sizes of SmolLM2-135M
+        "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
+        "num_key_value_heads": 3, "vocab_size": 49_152, "max_position_embeddings": 8192, "tie_word_embeddings": True,
+    },
     "half-billion": {  # the shape of Qwen2.5-0.5B
         "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14,
         "num_key_value_heads": 2, "vocab_size": 151_936, "max_position_embeddings": 2048, "tie_word_embeddings": True,
@@ -30,9 +35,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 def random_base(shape: str, folder: Path) -> Base:
-    """Write a bf16 base of Phi-3's architecture and this shape, one file per layer, unless the folder has one."""
-    if shape == "nano":
-        return NANO
+    """Write a bf16 base of Phi-3's architecture and these sizes, one file per layer, unless the folder has one."""
     from transformers import Phi3Config
 
     base = FolderBase.at(folder, dtype="bfloat16")
@@ -54,7 +57,7 @@ def random_base(shape: str, folder: Path) -> Base:
         places |= dict.fromkeys(tensors, name)
     write_json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": places})
     for name in TOKENIZER:
-        shutil.copy(Path(NANO.id) / name, folder / name)
+        shutil.copy(Path(SMOKE.id) / name, folder / name)
     config.architectures = ["Phi3ForCausalLM"]
     config.save_pretrained(folder)
     return base

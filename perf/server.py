@@ -1,6 +1,6 @@
 """Load test of `bilora serve`: correctness of every answer under concurrency, then latency and memory.
 
-    python perf/server.py [--requests 10000] [--clients 200] [--seconds 60] [--base models/nano] [--seed 0]
+    python perf/server.py [--requests 10000] [--clients 200] [--seconds 60] [--base models/smoke] [--seed 0]
 
 First 16 connections send `--requests` in random order, streamed or not, some aborted, while the adapter `codegen` is
 replaced every few seconds; each answer is compared with that of transformers with the adapter merged into the
@@ -57,7 +57,7 @@ def prompts() -> list[str]:
 def checkout(place: Path, base: Base) -> dict[str, Path]:
     """Fill a folder in which `bilora serve` finds base and adapters; return the folder of each adapter version."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params["base"]["path"] = base.id
+    params["base"] = {"kind": "folder", "path": base.id, "dtype": base.dtype}
     (place / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     (place / "models").symlink_to(ROOT / "models")
     model, revision = base.load(training=False).model, base.identity
@@ -241,7 +241,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--base", default="models/nano")
+    parser.add_argument("--base", default="models/smoke")
     options = parser.parse_args()
     os.chdir(ROOT)
     base = FolderBase.at(options.base)

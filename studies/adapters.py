@@ -1,11 +1,12 @@
 """Scores of the profile's adapters over several seeds, on their own test splits and on MBPP and CodeXGLUE.
 
-    python studies/adapters.py [--seeds 1 2 3] [--mbpp mbpp.jsonl] [--codexglue python-valid.jsonl.gz] [--card CARD]
+    python studies/adapters.py [--profile smollm2-full] [--seeds 1 2 3] [--mbpp mbpp.jsonl]
+                               [--codexglue python-valid.jsonl.gz]
 
 Each seed runs the pipeline up to `evaluate` in a copy of the checkout. Where files are given, the same adapters are
 evaluated again: on MBPP's official test split with tests shown and hidden, and on those rows of CodeXGLUE that pass
-the task's rules and fit into the base's context. It prints the median, the minimum and the maximum over the seeds;
---card also writes them to the end of the base's card. No hyperparameter is selected by these numbers.
+the task's rules. It prints the median, the minimum and the maximum over the seeds. No hyperparameter is selected by
+these numbers.
 """
 
 from __future__ import annotations
@@ -22,8 +23,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
 from bilora.evaluation.run import FLOOR
 from bilora.layout import Layout
 from bilora.records import EvalRow, Sample
@@ -33,9 +32,6 @@ from bilora.tasks import load_task
 from bilora.tracking.checkout import copy_checkout
 
 ROOT = Path(__file__).resolve().parents[1]
-PROMPT_TOKENS = 850
-"""Longest prompt that leaves enough of the base's 1,024 tokens for an answer."""
-SECTION = "## What adapters on it reach"
 Numbers = dict[str, tuple[int, float]]
 """Per line of the table: the number of rows, which may differ between seeds, and the mean."""
 
@@ -86,10 +82,8 @@ def foreign_samples(task: str, path: Path) -> list[Sample]:
     )
     read = [load_task(task).sample(row) for row in Files(source).rows()]
     samples = [one for one in read if isinstance(one, Sample) and one.split in (None, "test")]
-    tokenizer = Tokenizer.from_file(str(ROOT / "models/nano/tokenizer.json"))
-    kept = [one for one in samples if len(tokenizer.encode(one.prompt).ids) <= PROMPT_TOKENS]
-    print(f"{path.name}: {len(kept)} of {len(read)} rows are evaluated", file=sys.stderr)
-    return kept
+    print(f"{path.name}: {len(samples)} of {len(read)} rows are evaluated", file=sys.stderr)
+    return samples
 
 
 def measured(folder: Path, seed: int, files: dict[str, Path]) -> Numbers:
@@ -121,33 +115,23 @@ def table(seeds: Sequence[Numbers]) -> Iterator[str]:
         yield f"{name} {rows} | {statistics.median(values):.1f} | {min(values):.1f} | {max(values):.1f} |"
 
 
-def write_to_card(card: Path, lines: Sequence[str], seeds: Sequence[int]) -> None:
-    """Write the table as the card's last section; replace an earlier one."""
-    text = card.read_text(encoding="utf-8").partition(f"\n{SECTION}\n")[0]
-    said = f"`python studies/adapters.py`, seeds {', '.join(map(str, seeds))}; percent, BLEU as CodeXGLUE counts it."
-    card.write_text("\n".join((text, SECTION, said, "", *lines, "")), encoding="utf-8")
-
-
 def main() -> None:
     """Run all seeds and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", default="smollm2-full")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--mbpp", type=Path)
     parser.add_argument("--codexglue", type=Path)
-    parser.add_argument("--card", type=Path)
     chosen = parser.parse_args()
     files = {"codegen": chosen.mbpp, "docstring": chosen.codexglue}
     given = {task: path.resolve() for task, path in files.items() if path}
     found = []
     for seed in chosen.seeds:
         with tempfile.TemporaryDirectory(prefix="bilora-seed-") as name:
-            copy_checkout(ROOT, Path(name), Path("params.yaml"))
+            copy_checkout(ROOT, Path(name), Path(f"profiles/{chosen.profile}.yaml"))
             found.append(measured(Path(name), seed, given))
             print(f"seed {seed}", *table(found[-1:]), sep="\n", file=sys.stderr)  # kept if a later seed fails
-    lines = "\n".join(table(found)).splitlines()
-    print(*lines, sep="\n")
-    if chosen.card:
-        write_to_card(chosen.card, lines, chosen.seeds)
+    print(*table(found), sep="\n")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pydantic import Field
 from bilora.documents import Slice
 from bilora.errors import BadData
 
-Dtype = Literal["float32", "bfloat16", "float16"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 BASE_KINDS = "bilora.bases.kinds"
 SOURCE_KINDS = "bilora.sources.kinds"
 PHASE_KINDS = "bilora.training.phases"

@@ -199,6 +199,7 @@ def test_a_third_task_is_one_file_and_one_entry(tmp_path: Path) -> None:
     module.write_text(guide_block("add-a-task", "python"), encoding="utf-8")
     document = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
     entry = yaml.safe_load(guide_block("add-a-task", "yaml"))["tasks"]["naming"]
+    entry["adapter"]["target_modules"] = ["gate_up_proj", "down_proj"]  # as the smoke base names them
     entry["training"]["evaluate_samples"] = 2
     entry["training"]["phases"][0].update(steps=4, evaluate_every=2, batch_size=2)
     entry["split"].update(train=60, validation=6, test=24)

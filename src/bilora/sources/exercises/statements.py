@@ -9,10 +9,7 @@ from bilora.sources.exercises.operations import Operation, exercise_vocabulary
 
 
 def write_statement(chain: Sequence[Operation], rng: random.Random) -> str:
-    """Return one of several phrasings of what the chain does.
-
-    The recipes of the embedded bases depend on every draw here: a change makes another corpus of them.
-    """
+    """Return one of several phrasings of what the chain does."""
     subject = exercise_vocabulary().types[chain[0].takes].noun
     steps = [rng.choice(operation.instructions) for operation in chain]
     joined = steps[0] if len(steps) == 1 else ", ".join(steps[:-1]) + " and then " + steps[-1]
