@@ -1,11 +1,11 @@
 """Throughput of a batch whose sequences use different adapters.
 
-    python perf/engines.py [--shape smollm2|half-billion|phi3-mini] [--engines torch llamacpp]
+    python perf/engines.py [--shape params|half-billion|phi3-mini] [--engines torch llamacpp]
                             [--rounds 7] [--tokens 48]
 
 Rounds are interleaved, so that a slowdown of the machine affects all of them alike; it prints medians and ratios.
-The bases have random bf16 weights and the sizes of SmolLM2-135M, Qwen2.5-0.5B or Phi-3-mini. Batch size 1:
-perf/inference.py.
+`params` is the base of params.yaml, from its own GGUF file in llama.cpp unless --quantization names another; the other
+shapes are those of Qwen2.5-0.5B and Phi-3-mini, with random bf16 weights. Batch size 1: perf/inference.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import get_args
 
 import torch
-from random_bases import ATTENTION, MLP, SHAPES, adapter_for, random_base
+from random_bases import ATTENTION, MLP, OWN, SHAPES, adapter_for, base_of, quantization_of
 
 from bilora.bases.base import Base
 from bilora.inference.engines import LocalEngine
@@ -32,7 +32,7 @@ SYSTEMS = ("base", "codegen", "docstring")
 
 
 def engines(
-    name: str, base: Base, folders: dict[str, Path], place: Path, quantization: Quantization
+    name: str, base: Base, folders: dict[str, Path], place: Path, quantization: Quantization | None
 ) -> list[LocalEngine]:
     """Return the engine without adapters and the engine with adapters."""
     if name == "llamacpp":
@@ -49,22 +49,23 @@ def engines(
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=list(SHAPES), default="smollm2")
+    parser.add_argument("--shape", choices=[OWN, *SHAPES], default=OWN)
     parser.add_argument("--engines", choices=["torch", "llamacpp"], nargs="+", default=["torch"])
-    parser.add_argument("--quantization", choices=get_args(Quantization), default="q4_k_m")
+    parser.add_argument("--quantization", choices=get_args(Quantization))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--tokens", type=int, default=48)
     options = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
-        base = random_base(options.shape, place / "base")
+        base = base_of(options.shape, place / "base")
         kinds = {"codegen": ATTENTION, "docstring": MLP}
         folders = {
             name: adapter_for(base, place / name, kind, seed=seed) for seed, (name, kind) in enumerate(kinds.items())
         }
         for name in options.engines:
-            bare, engine = engines(name, base, folders, place / "gguf", options.quantization)
+            quantization = quantization_of(options.shape, options.quantization)
+            bare, engine = engines(name, base, folders, place / "gguf", quantization)
             print(f"{options.shape}, {name}, {torch.get_num_threads()} threads, {options.rounds} rounds")
             measure(engine, bare, options)
 

@@ -1,12 +1,13 @@
 """Batch size 1: decode speed of base and adapters, adapter switching and memory of each engine.
 
-    python perf/inference.py [--shape smollm2|half-billion|phi3-mini] [--engines peft torch llamacpp]
+    python perf/inference.py [--shape params|half-billion|phi3-mini] [--engines peft torch llamacpp]
                               [--quantization q4_k_m] [--rounds 5] [--tokens 64] [--prompt 128] [--place FOLDER]
 
 Each engine runs in its own process; rounds are interleaved and one engine works at a time, so a slowdown of the
 machine affects all of them alike. `peft` is plain transformers with PEFT. It prints medians of the rounds, ratios to
 `peft`, and the memory bound: the tokens per second at which the measured memory bandwidth reads all weights once per
-token. Weights are random bf16; phi3-mini needs 8 GB of disk for them, 10 GB more while llama.cpp's files are
+token. `params` is the base of params.yaml, from its own GGUF file in llama.cpp unless --quantization names another; the
+other shapes have random bf16 weights. phi3-mini needs 8 GB of disk for them, 10 GB more while llama.cpp's files are
 converted, and 20 GB of memory for all three engines. Files that --place already holds are reused.
 """
 
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from random_bases import ATTENTION, MLP, SHAPES, adapter_for, random_base
+from random_bases import ATTENTION, MLP, OWN, SHAPES, adapter_for, base_of, quantization_of
 
 from bilora.bases.base import Base
 from bilora.inference.engines import LocalEngine
@@ -44,7 +45,7 @@ class Workload:
     base: Base
     folders: dict[str, Path]
     cache: Path
-    quantization: Quantization
+    quantization: Quantization | None
     prompt: int
     tokens: int
     threads: int
@@ -64,7 +65,7 @@ def peft(workload: Workload) -> LoadedEngine:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    base = AutoModelForCausalLM.from_pretrained(workload.base.id, dtype=torch.bfloat16)
+    base = AutoModelForCausalLM.from_pretrained(workload.base.folder(), dtype=torch.bfloat16)
     (first, folder), *others = workload.folders.items()
     model = PeftModel.from_pretrained(base, str(folder), adapter_name=first)
     for name, folder in others:
@@ -158,7 +159,10 @@ def llamacpp(workload: Workload) -> LoadedEngine:
     began = time.perf_counter()
     engine = LlamaEngine(workload.base, workload.quantization, workload.folders, batch_size=1, cache=workload.cache)
     print(f"  llamacpp: {time.perf_counter() - began:.0f} s to convert (unless cached) and load; {engine.mode}")
-    (file,) = workload.cache.glob(f"base-*-{workload.quantization}-*")
+    file = workload.base.gguf(
+        workload.quantization,
+        lambda _, kind: next(workload.cache.glob(f"base-*-{kind}-*")),  # it is converted by now
+    )
     return engine_of_bilora(engine, workload, file.stat().st_size)
 
 
@@ -217,9 +221,9 @@ def peak_flops(dtype: torch.dtype) -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=list(SHAPES), default="smollm2")
+    parser.add_argument("--shape", choices=[OWN, *SHAPES], default=OWN)
     parser.add_argument("--engines", choices=list(ENGINES), nargs="+", default=list(ENGINES))
-    parser.add_argument("--quantization", choices=get_args(Quantization), default="q4_k_m")
+    parser.add_argument("--quantization", choices=get_args(Quantization))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--prompt", type=int, default=128)
@@ -233,7 +237,7 @@ def main() -> None:
 def measure(options: Any, place: Path) -> None:
     """Start the engines, run the rounds, print the table."""
     torch.set_num_threads(options.threads)
-    base = random_base(options.shape, place / options.shape)
+    base = base_of(options.shape, place / options.shape)
     folders = {}
     for seed, (name, targets) in enumerate({"codegen": ATTENTION, "docstring": MLP}.items()):
         folders[name] = place / f"{options.shape}-{name}"
@@ -242,7 +246,13 @@ def measure(options: Any, place: Path) -> None:
     print(f"{options.shape}: prompt {options.prompt}, {options.tokens} new, {options.threads} threads", end="")
     print(f", {options.rounds} interleaved rounds", flush=True)
     workload = Workload(
-        base, folders, place / "gguf", options.quantization, options.prompt, options.tokens, options.threads
+        base,
+        folders,
+        place / "gguf",
+        quantization_of(options.shape, options.quantization),
+        options.prompt,
+        options.tokens,
+        options.threads,
     )
     spawn = multiprocessing.get_context("spawn")
     pipes: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Bases of any size with random weights, and adapters for them, written one layer at a time."""
+"""Bases to measure: that of params.yaml, or one of any size with random weights; and random adapters for them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from safetensors.torch import save_file
 
 from bilora.bases.base import Base
 from bilora.bases.kinds.folder import FolderBase
+from bilora.params import Quantization
 from bilora.storage import write_json
+from bilora.workspace import Workspace
 
 SMOKE = FolderBase.at("models/smoke")
 """Whose tokenizer the random bases have."""
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
-ATTENTION, MLP = ["qkv_proj", "o_proj"], ["gate_up_proj", "down_proj"]
+ATTENTION = ["qkv_proj", "q_proj", "k_proj", "v_proj", "o_proj"]
+MLP = ["gate_up_proj", "gate_proj", "up_proj", "down_proj"]
+OWN = "params"
+"""The shape that names no random base but that of params.yaml."""
 SHAPES: dict[str, dict[str, Any]] = {
-    "smollm2": {  # the sizes of SmolLM2-135M
-        "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
-        "num_key_value_heads": 3, "vocab_size": 49_152, "max_position_embeddings": 8192, "tie_word_embeddings": True,
-    },
     "half-billion": {  # the shape of Qwen2.5-0.5B
         "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14,
         "num_key_value_heads": 2, "vocab_size": 151_936, "max_position_embeddings": 2048, "tie_word_embeddings": True,
@@ -32,6 +33,16 @@ SHAPES: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": False,
     },
 }  # fmt: skip
+
+
+def base_of(shape: str, folder: Path) -> Base:
+    """Return the base of params.yaml, or write one of this shape with random weights."""
+    return Workspace(Path()).base() if shape == OWN else random_base(shape, folder)
+
+
+def quantization_of(shape: str, chosen: Quantization | None) -> Quantization | None:
+    """Return what llama.cpp serves if no quantization was chosen: a base's own GGUF file, or q4_k_m."""
+    return chosen or (None if shape == OWN else "q4_k_m")
 
 
 def random_base(shape: str, folder: Path) -> Base:
@@ -86,22 +97,26 @@ def weight(size: tuple[int, ...]) -> torch.Tensor:
 
 
 def adapter_for(base: Base, folder: Path, targets: list[str], *, seed: int, rank: int = 16) -> Path:
-    """Write an adapter with random weights for the layers with these names."""
+    """Write an adapter with random weights for those layers of the base that have these names."""
     from peft import LoraConfig
-    from transformers import AutoConfig
+    from transformers import AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(base.id)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(base.config())
     torch.manual_seed(seed)
     tensors = {}
-    for number in range(config.num_hidden_layers):
-        for name, size in layer(config, number).items():
-            if name.rpartition(".")[2] in targets:
-                stem = f"base_model.model.{name}"
-                tensors[f"{stem}.lora_A.weight"] = torch.empty(rank, size[1]).normal_(std=0.02)
-                tensors[f"{stem}.lora_B.weight"] = torch.empty(size[0], rank).normal_(std=0.02)
+    found = set()
+    for name, module in model.named_modules():
+        leaf = name.rpartition(".")[2]
+        if leaf in targets:
+            found.add(leaf)
+            rows, columns = module.weight.shape
+            stem = f"base_model.model.{name}"
+            tensors[f"{stem}.lora_A.weight"] = torch.empty(rank, columns).normal_(std=0.02)
+            tensors[f"{stem}.lora_B.weight"] = torch.empty(rows, rank).normal_(std=0.02)
     folder.mkdir(parents=True)
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, task_type="CAUSAL_LM")
+    lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=sorted(found), task_type="CAUSAL_LM")
     lora.base_model_name_or_path = base.id
     lora.save_pretrained(str(folder))
     return folder

