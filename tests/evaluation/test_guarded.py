@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from bilora.evaluation.baseline import baseline_entry
+from bilora.evaluation.compare import compare_entries
 from bilora.evaluation.evidence import GateInput, GateSettings
 from bilora.evaluation.gate import gate
 from bilora.evaluation.guarded import guard_lines
@@ -111,6 +113,18 @@ def test_a_task_that_is_worse_on_its_own_questions_says_that_first(rows: Callabl
     worse = pairs("codegen", "pass_at_1", *BETTER[::-1])
     verdict = judge([*worse, *(row for row in rows(*scores(20, 0)) if row.dataset != "test")])
     assert verdict.outcome == "regressed" and verdict.reason.startswith("pass_at_1 is worse than the base model")
+
+
+def test_two_adapters_are_compared_on_a_guard_without_a_say_in_the_outcome(rows: Callable[..., Rows]) -> None:
+    settings = GateSettings(margin=0.05, min_samples=100, seed=1, draws=2000)
+    new, old = (
+        baseline_entry("codegen", ["pass_at_1"], rows(*scores(broken, 0)), adapter_sha256=SHA, key="k")
+        for broken in (20, 0)
+    )
+    compared = compare_entries("codegen", new, old, settings)
+    assert compared.outcome == "pass" and "; guard humaneval " in compared.reason and "n 164" in compared.reason
+    alone = compare_entries("codegen", new, old.model_copy(update={"guards": {}}), settings)
+    assert alone.outcome == "pass" and "guard" not in alone.reason
 
 
 HOSTILE = "<script>alert(1)</script>"
