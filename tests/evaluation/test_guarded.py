@@ -52,7 +52,7 @@ def rows(pairs: Pairs) -> Callable[..., Rows]:
 
 @pytest.mark.parametrize(
     ("broken", "fixed", "outcome"),
-    [(0, 0, "pass"), (3, 3, "pass"), (3, 0, "pass"), (4, 0, "regressed"), (7, 1, "regressed")],
+    [(0, 0, "pass"), (3, 3, "pass"), (3, 0, "pass"), (4, 0, "regressed"), (6, 1, "pass"), (7, 1, "regressed")],
 )
 def test_a_guard_trips_when_the_whole_interval_is_below_zero(
     rows: Callable[..., Rows], broken: int, fixed: int, outcome: str
