@@ -1,9 +1,12 @@
 """Error rates of the gate: simulated adapters of known quality, judged by the real gate.
 
-    python studies/gate.py [--trials 200] [--seed 1]
+    python studies/gate.py [--trials 200] [--guard-trials 2000] [--seed 1] [--only-guard]
 
 Each item has a difficulty. A model of quality p passes the easiest share p of the items, except that a share `LUCK`
 of its answers is drawn again with probability p; so equal models differ on some items, as real ones do.
+
+The second table is of a guard of HumanEval's size, which the base passes at 6 %: how often it trips for an adapter that
+is equal, or worse, and shares more or less of the base's luck.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ import numpy as np
 from bilora.evaluation.baseline import baseline_entry
 from bilora.evaluation.evidence import GateInput, GateSettings
 from bilora.evaluation.gate import gate
-from bilora.records import Completion, EvalRow, Sample, Score
+from bilora.evaluation.guarded import check_guards
+from bilora.records import Completion, Dataset, EvalRow, Sample, Score, guard_dataset
 from bilora.results import BaselineEntry, Incumbents, Verdict
 
 LUCK = 0.10
@@ -25,6 +29,7 @@ MARGIN = 0.05
 BASE, INCUMBENT = 0.30, 0.60
 NAIVE_N = 20
 STEPS, STEP_DOWN, CHAINS = 20, 0.02, 50
+GUARD_N, GUARD_BASE = 164, 0.06
 
 
 class World:
@@ -38,25 +43,25 @@ class World:
             for i in range(n)
         ]
 
-    def answers(self, quality: float) -> np.ndarray:
+    def answers(self, quality: float, luck: float = LUCK) -> np.ndarray:
         """Draw pass or fail of one new model on every item."""
         n = len(self._difficulty)
-        lucky = self._rng.random(n) < LUCK
+        lucky = self._rng.random(n) < luck
         return np.where(lucky, self._rng.random(n) < quality, self._difficulty < quality).astype(float)
 
-    def rows(self, answers: dict[str, np.ndarray], sha: str) -> list[EvalRow]:
+    def rows(self, answers: dict[str, np.ndarray], sha: str, dataset: Dataset = "test") -> list[EvalRow]:
         """Return the rows of an evaluation as the gate reads them."""
-        return [self._row(sample, system, float(x), sha) for system, xs in answers.items()
+        return [self._row(sample, system, float(x), sha, dataset) for system, xs in answers.items()
                 for sample, x in zip(self._samples, xs, strict=True)]  # fmt: skip
 
     @staticmethod
-    def _row(sample: Sample, system: str, value: float, sha: str) -> EvalRow:
+    def _row(sample: Sample, system: str, value: float, sha: str, dataset: Dataset) -> EvalRow:
         made = Completion.model_construct(sample_id=sample.id, system=system, text="", finish="stop")
         score = Score.model_construct(
             sample_id=sample.id, system=system, metric="pass_at_1", value=value, reason="", evidence={}
         )
         return EvalRow.model_construct(
-            task="t", adapter_sha256=sha, dataset="test", sample=sample, completion=made, answer="", scores=(score,)
+            task="t", adapter_sha256=sha, dataset=dataset, sample=sample, completion=made, answer="", scores=(score,)
         )
 
 
@@ -105,12 +110,49 @@ def creep(n: int, seed: int) -> list[float]:
     return lost
 
 
+def tripped(change: float, luck: float, trials: int, seed: int) -> tuple[float, float]:
+    """Return how often a guard trips for an adapter that is `change` above the base, and how often they differ."""
+    trips, differ = 0, 0.0
+    world = World(GUARD_N, seed)
+    passed, failed = (
+        world.rows({"t": same, "base": same}, "new", guard_dataset("g"))
+        for same in (np.ones(GUARD_N), np.zeros(GUARD_N))
+    )
+    for _ in range(trials):
+        base, new = world.answers(GUARD_BASE, luck), world.answers(GUARD_BASE + change, luck)
+        values = np.concatenate([new, base])
+        rows = [one if value else other for value, one, other in zip(values, passed, failed, strict=True)]
+        found = check_guards(GateInput("t", ["pass_at_1"], rows, "new", "k", guards={"g": GUARD_N}), SETTINGS)
+        trips += found.tripped is not None
+        differ += float(np.mean(new != base))
+    return trips / trials, differ / trials
+
+
+def print_guards(trials: int, seed: int) -> None:
+    """Print the table of a guard."""
+    print(f"guard of {GUARD_N} questions, the base passes {GUARD_BASE:.0%}, {trials} trials per row, seed {seed}")
+    print("| drawn again | true change | differ | trips |\n|---:|---:|---:|---:|")
+    for luck in (LUCK, 0.25, 0.5, 1.0):
+        for change in (0.0, -0.03, -0.06):
+            trips, differ = tripped(change, luck, trials, seed)
+            print(f"| {luck:.0%} | {change:+.2f} | {differ:.1%} | {trips:.1%} |", flush=True)
+
+
 def main(arguments: Sequence[str]) -> None:
-    """Print the table of docs/benchmark.md."""
+    """Print the tables of docs/benchmark.md."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--guard-trials", type=int, default=2000)
+    parser.add_argument("--only-guard", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args(arguments)
+    if not chosen.only_guard:
+        print_incumbents(chosen)
+    print_guards(chosen.guard_trials, chosen.seed)
+
+
+def print_incumbents(chosen: argparse.Namespace) -> None:
+    """Print the table of candidates against a promoted adapter."""
     world = World(100_000, chosen.seed)
     differ = np.mean(world.answers(INCUMBENT) != world.answers(INCUMBENT))
     print(f"seed {chosen.seed}, {chosen.trials} trials per row, margin {MARGIN:g}, incumbent passes {INCUMBENT:.0%};")

@@ -16,6 +16,7 @@ from bilora.params import read_params
 from bilora.tasks import known_tasks
 
 ROOT = Path(__file__).resolve().parents[1]
+GUARDS = {"humaneval": "codegen"}
 SFT = {"kind": "sft", "steps": 4, "batch_size": 4, "learning_rate": 1e-3, "evaluate_every": 2}
 KTO = {"kind": "kto", "steps": 5, "batch_size": 4, "learning_rate": 1e-4}
 
@@ -30,7 +31,7 @@ def faults(tmp_path: Path) -> Callable[[Callable[[dict[str, Any]], None]], str]:
         path = tmp_path / "params.yaml"
         path.write_text(yaml.safe_dump(document), encoding="utf-8")
         with pytest.raises(ParamsError) as caught:
-            read_params(path, known_tasks=known_tasks())
+            read_params(path, known_tasks=known_tasks(), known_guards=GUARDS)
         return str(caught.value)
 
     return read
@@ -38,7 +39,7 @@ def faults(tmp_path: Path) -> Callable[[Callable[[dict[str, Any]], None]], str]:
 
 @pytest.mark.parametrize("profile", sorted((ROOT / "profiles").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_profile_is_valid_and_says_its_name(profile: Path) -> None:
-    assert read_params(profile, known_tasks=known_tasks()).profile == profile.stem
+    assert read_params(profile, known_tasks=known_tasks(), known_guards=GUARDS).profile == profile.stem
 
 
 def test_an_unknown_key_is_a_fault_with_its_place(faults: Any) -> None:
@@ -77,6 +78,24 @@ def test_all_faults_are_told_at_once(faults: Any) -> None:
     said = faults(three)
     assert "3 faults" in said
     assert all(place in said for place in ("sead", "tasks.codegen.adapter.rank", "tasks.poetry"))
+
+
+def test_faults_of_guards_are_among_the_others(faults: Any) -> None:
+    def guarded(document: dict[str, Any]) -> None:
+        document["sead"] = 1
+        document["benchmark"]["guards"] = ["humaneval", "mmlu", "humaneval"]
+        del document["tasks"]["codegen"]
+
+    said = faults(guarded)
+    assert "4 faults" in said
+    assert "benchmark.guards: humaneval: it is for the task codegen, which `tasks` does not have" in said
+    assert "benchmark.guards: mmlu: no such guard; known: humaneval" in said
+    assert "benchmark.guards: named more than once: humaneval" in said
+
+
+@pytest.mark.parametrize("guards", ["humaneval", [1], None])
+def test_guards_of_another_form_are_a_fault(faults: Any, guards: object) -> None:
+    assert "benchmark.guards" in faults(lambda document: document["benchmark"].update(guards=guards))
 
 
 def test_an_unknown_task_names_the_known_ones(faults: Any) -> None:

@@ -288,3 +288,24 @@ def test_of_a_row_that_its_source_refused_nothing_of_our_own_is_shown(tmp_path: 
     refused = {"source": "my:3", "origin": "my.jsonl:3", "drop": {"rule": "not JSON", "detail": "not JSON: {a"}}
     (entry,) = run(tmp_path, [refused, coded(1)]).report.rules
     assert entry.examples == (DropExample(source="my:3 (my.jsonl:3)", detail="not JSON: {a", excerpt=""),)
+
+
+def test_training_rows_that_repeat_a_guard_are_dropped_and_rows_of_an_official_test_split_are_not(
+    tmp_path: Path,
+) -> None:
+    prose = "Write a function to add the numbers of a list that are larger than all numbers before them in the list."
+    rows = [
+        coded(1, text=prose, split="train"),
+        coded(2, text=f"{prose} Return zero for none.", split="validation"),
+        coded(3, text=f"{prose} Stop there.", split="test"),
+        coded(4, code="def total(value):\n    return 5 - value", test_list=["assert total(0) == 5"], split="train"),
+        coded(5, split="train"),
+    ]
+    task = load_task("codegen")
+    question = task.sample(coded(6, text=prose, source="public:1"))
+    program = task.sample(
+        coded(7, code="def f(x):\n    return 5 - x", test_list=["assert f(0) == 5"], source="public:2")
+    )
+    done = run(tmp_path, rows, guards={"public": [question, program]})
+    assert dropped(done) == {"repeats the guard public": 3}
+    assert [sample.source for sample in done.samples] == ["here:3", "here:5"]

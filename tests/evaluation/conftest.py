@@ -168,14 +168,20 @@ def make_rows() -> dict[str, list[EvalRow]]:
 
 
 def make_results(**overrides: Any) -> Results:
-    """Build results; `rows` and `verdicts` replace what is measured, `k` is of pass@k, the rest is as in params."""
+    """Build results; `rows` and `verdicts` replace what is measured, the rest is as in params.
+
+    `guards` are by task, `k` is of pass@k.
+    """
     rows = overrides.pop("rows", None) or make_rows()
     judged, k = overrides.pop("verdicts", True), overrides.pop("k", ())
+    guarded = overrides.pop("guards", {})
     runs = []
     for name, task in TASKS.items():
-        given = GateInput(name, task.metric_names, rows.get(name, []), SHA, f"key-{name}")
+        guards = guarded.get(name, {})
+        sizes = {one: guard.size for one, guard in guards.items()}
+        given = GateInput(name, task.metric_names, rows.get(name, []), SHA, f"key-{name}", guards=sizes)
         verdict = gate(given, GateSettings(margin=0.05, min_samples=50, seed=1, draws=1000)) if judged else None
-        runs.append(TaskRun(task, given.rows, given.key, SHA, verdict))
+        runs.append(TaskRun(task, given.rows, given.key, SHA, verdict, guards))
     fields: dict[str, Any] = {
         "profile": "smollm2",
         "not_run": {"judge": "no judge is configured"},

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from bilora.evaluation.results import TaskRun, build_results, comparability_key
+from bilora.evaluation.results import TaskRun, build_results, comparability_key, guard_conditions
 from bilora.evaluation.summary import Summarizer
 from bilora.evaluation.table import Cell, TableRow, table
+from bilora.guards.guard import Guard
 from bilora.records import Drop, EvalRow, Sample, Scale
 from bilora.results import Results, read_results, write_results
 from bilora.tasks.task import Task
@@ -220,6 +221,24 @@ class TestComparabilityKey:
     def test_conditions_matter(self, task: Task, sample: Callable[..., Sample], change: dict[str, Any]) -> None:
         samples = [sample("codegen", 1)]
         assert self.key(task, samples) != self.key(task, samples, **change)
+
+    def test_a_guard_s_data_prompt_and_decoding_matter_and_without_guards_the_key_is_as_before(
+        self, task: Task, sample: Callable[..., Sample]
+    ) -> None:
+        guard, one, two = (
+            Guard(title="G", task="codegen", size=1, rows=list),
+            sample("codegen", 1),
+            sample("codegen", 2),
+        )
+        conditions = [
+            guard_conditions(task, guard, [one]),
+            guard_conditions(task, guard, [two]),
+            guard_conditions(replace(task, system="Other words."), guard, [one]),
+            guard_conditions(task, replace(guard, max_new_tokens=8), [one]),
+        ]
+        keys = {self.key(task, [one], guards={"g": found}) for found in conditions}
+        assert len(keys | {self.key(task, [one])}) == 5
+        assert self.key(task, [one], guards={}) == self.key(task, [one])
 
     def test_data_and_prompts_matter(self, task: Task, sample: Callable[..., Sample]) -> None:
         one = sample("codegen", 1)

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from support.fakes import FakeEngine
 
-from bilora.evaluation.run import Measurement, evaluate, rounds
+from bilora.evaluation.run import Measurement, evaluate, guard_round, rounds
+from bilora.guards.guard import Guard
 from bilora.params import Benchmark, Generation, PassAtK
 from bilora.protocols import Referees
 from bilora.records import EvalRow, Sample, Scale
@@ -63,6 +64,21 @@ def test_further_answers_are_drawn_with_seeds_of_their_own(sample: Callable[...,
     assert [(request.sampling.temperature, request.sampling.seed) for request in requests[8:]] == [(0.7, 7)] * 3 + [
         (0.7, 8)
     ] * 3
+
+
+def test_a_guard_is_asked_greedily_of_base_and_adapter_alone(sample: Callable[..., Sample]) -> None:
+    guard = Guard(title="Public", task="codegen", size=2, rows=list, max_new_tokens=300)
+    engines = {name: FakeEngine("def add(items):\n    return items") for name in ("base", "codegen", "remote")}
+    warm = GENERATION.model_copy(update={"temperature": 0.9, "frequency_penalty": 0.5})
+    questions = {"guard:public": guard_round(guard, [sample("codegen", number) for number in range(2)])}
+    with ProcessSandbox(workers=1) as sandbox:
+        rows = evaluate(Measurement(CODEGEN, "a" * 64, warm, 7, Referees(sandbox=sandbox)), questions, engines)
+    assert {(row.dataset, row.completion.system) for row in rows} == {
+        ("guard:public", "base"),
+        ("guard:public", "codegen"),
+    }
+    (sampling,) = {request.sampling for name in ("base", "codegen") for _, request in engines[name].requests}
+    assert (sampling.max_tokens, sampling.temperature, sampling.frequency_penalty) == (300, 0.0, 0.0)
 
 
 def test_a_task_whose_answers_are_not_run_is_asked_once(

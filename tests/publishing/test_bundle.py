@@ -15,7 +15,7 @@ from bilora.bases.kinds.folder import FolderBase
 from bilora.bases.kinds.hub import HubBase
 from bilora.errors import BadData, MissingStep
 from bilora.publishing.bundle import build_bundle, bundled_sha256, thin
-from bilora.results import Results
+from bilora.results import GuardCheck, GuardFacts, Results
 from bilora.sources.kinds.hub import HubDatasetSettings
 from bilora.storage import adapter_sha256, sha256_bytes, write_bytes
 
@@ -206,3 +206,20 @@ def test_a_base_without_a_hub_id_travels_along_and_is_not_named_as_one(made: Any
         assert "base_model" not in card.data.to_dict() and "models/smoke" not in card.content
         assert 'from_pretrained("owner/name", subfolder="base")' in card.text
     assert not any(name.startswith("base/") for name in thin(files, "codegen"))
+
+
+def test_the_card_says_how_adapter_and_base_did_on_a_guard(made: Any, rebuild: Callable[..., dict[str, bytes]]) -> None:
+    fields: dict[str, Any] = {"guard": "humaneval", "metric": "pass_at_1", "n": 164, "unscored": 0, "tripped": False}
+    check = GuardCheck(**fields, base=0.061, adapter=0.067, low=-0.024, delta=0.006, high=0.036)
+    task = made.results.tasks["codegen"]
+    guarded = task.model_copy(
+        update={
+            "verdict": task.verdict.model_copy(update={"guards": (check,)}),
+            "guards": {"humaneval": GuardFacts(title="HumanEval", prompt=(), decoding={})},
+        }
+    )
+    results = made.results.model_copy(update={"tasks": {**made.results.tasks, "codegen": guarded}})
+    files = rebuild(made.folders, made.verdicts, results)
+    said = "On HumanEval, 164 public questions: `pass_at_1` 0.061 for the base and 0.067 for this adapter"
+    assert all(said in files[name].decode() for name in ("README.md", "codegen/README.md"))
+    assert said not in files["docstring/README.md"].decode()

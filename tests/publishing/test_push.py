@@ -12,7 +12,7 @@ from support.fakes import FakeHub
 from bilora.errors import NotPromotable, Unreachable
 from bilora.publishing.local_hub import LocalHub
 from bilora.publishing.push import push, recomputed
-from bilora.results import Results
+from bilora.results import GuardCheck, Results
 from bilora.storage import sha256_bytes
 
 
@@ -108,6 +108,28 @@ def test_edited_scores_or_counts_stop_all(made: Any) -> None:
     for change in ({"entry": scores}, {"verdict": more}):
         with pytest.raises(NotPromotable, match=r"codegen: results\.json is not what its evaluation gives"):
             recomputed(codegen_with(made, **change), made.results)
+
+
+def test_an_edited_guard_stops_all(made: Any) -> None:
+    task = made.results.tasks["codegen"]
+    fields: dict[str, Any] = {"guard": "humaneval", "metric": "pass_at_1", "n": 164, "unscored": 0, "base": 0.1}
+    tripped = GuardCheck(**fields, adapter=0.0, low=-0.2, delta=-0.1, high=-0.05, tripped=True)
+    honest = task.verdict.model_copy(update={"outcome": "regressed", "guards": (tripped,)})
+    better = tripped.model_copy(update={"adapter": 0.1, "low": -0.1, "delta": 0.0, "high": 0.1, "tripped": False})
+    for guards in ((), (better,)):
+        edited = task.verdict.model_copy(update={"guards": guards})
+        with pytest.raises(NotPromotable, match=r"codegen: results\.json is not what its evaluation gives"):
+            recomputed(codegen_with(made, verdict=edited), codegen_with(made, verdict=honest))
+    kept = recomputed(codegen_with(made, verdict=honest), codegen_with(made, verdict=honest))
+    with pytest.raises(NotPromotable, match="codegen: regressed"):
+        push(FakeHub(), made.files, {name: one.verdict for name, one in kept.tasks.items() if one.verdict})
+
+
+def test_scores_on_a_guard_that_were_edited_stop_all(made: Any) -> None:
+    task = made.results.tasks["codegen"]
+    edited = task.entry.model_copy(update={"guards": {"humaneval": {"one": 1.0}}})
+    with pytest.raises(NotPromotable, match=r"codegen: results\.json is not what its evaluation gives"):
+        recomputed(codegen_with(made, entry=edited), made.results)
 
 
 def test_a_verdict_stays_only_if_the_rows_confirm_it(made: Any) -> None:

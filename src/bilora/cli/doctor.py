@@ -87,6 +87,15 @@ def _base() -> str:
         raise Fault(str(error)) from None
 
 
+def _guards() -> str:
+    from bilora.guards import load_guard
+
+    guards = [load_guard(name) for name in _workspace().params.benchmark.guards]
+    for guard in guards:
+        guard.rows()
+    return ", ".join(guard.title for guard in guards) or "none in params.yaml"
+
+
 def _sandbox() -> str:
     from bilora.records import Program
 
@@ -134,6 +143,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "repository": _repository,
     "params": _params,
     "base": _base,
+    "guards": _guards,
     "sandbox": _sandbox,
     "disk": _disk,
     "device": _device,

@@ -215,7 +215,7 @@ def _table(measured: Mapping[str, TaskResults], about: About) -> list[str]:
         for metric, adapter in _measured(found, task).items():
             old = base[metric].text if metric in base else "not run"
             lines.append(f"| {found.title} | `{metric}` | {old} | {adapter.text} | {adapter.n} |")
-    return [*lines, "", *_weights(about.base)]
+    return [*lines, "", *(line for found in measured.values() for line in _guards(found)), *_weights(about.base)]
 
 
 def _weights(base: Base) -> list[str]:
@@ -224,6 +224,21 @@ def _weights(base: Base) -> list[str]:
         return []
     other = f" The weights of `{base.hub}` itself differ slightly, and so may its answers." if base.hub else ""
     return [f"{base.weights_note} The numbers above are of those weights.{other}", ""]
+
+
+
+def _guards(task: TaskResults) -> list[str]:
+    """Write one paragraph per public set on which the adapter was compared with its base."""
+    lines = []
+    for check in task.verdict.guards if task.verdict else ():
+        title = task.guards[check.guard].title if check.guard in task.guards else check.guard
+        lines += [
+            f"On {title}, {check.n} public questions: `{check.metric}` {check.base:.3f} for the base and "
+            f"{check.adapter:.3f} for this adapter, "
+            f"difference {check.delta:+.3f} ({check.low:+.3f} to {check.high:+.3f}).",
+            "",
+        ]
+    return lines
 
 
 def _use(about: About, *load: str) -> list[str]:
