@@ -94,7 +94,7 @@ def _backend(metadata: Mapping[str, Any], file: Path) -> tokenizers.Tokenizer:
         raise BadData(file, "its tokenizer has two tokens of one text; take another file.")
     merges = [tuple(merge.split(" ")) for merge in metadata["tokenizer.ggml.merges"]]
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=chosen.ignore_merges))
-    tokenizer.pre_tokenizer = _splitter(chosen)
+    tokenizer.pre_tokenizer = _splitter(chosen, vocabulary)
     tokenizer.decoder = decoders.ByteLevel()
     # 3) Tokens that are matched before a text is split; the control tokens among them are no text.
     tokenizer.add_tokens(
@@ -113,7 +113,7 @@ def _backend(metadata: Mapping[str, Any], file: Path) -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def _splitter(chosen: PreTokenizer) -> tokenizers.pre_tokenizers.PreTokenizer:
+def _splitter(chosen: PreTokenizer, vocabulary: Mapping[str, int]) -> tokenizers.pre_tokenizers.PreTokenizer:
     from tokenizers import Regex, pre_tokenizers
 
     splitters: list[pre_tokenizers.PreTokenizer] = []
@@ -121,5 +121,8 @@ def _splitter(chosen: PreTokenizer) -> tokenizers.pre_tokenizers.PreTokenizer:
         splitters.append(pre_tokenizers.Digits(individual_digits=True))
     if chosen.pattern is not None:
         splitters.append(pre_tokenizers.Split(Regex(chosen.pattern), behavior="isolated"))
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=chosen.pattern is None)
-    return pre_tokenizers.Sequence([*splitters, byte_level])
+    splitters.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=chosen.pattern is None))
+    # A byte without a token is left out; what is before it and after it is not merged across it.
+    if absent := sorted(set(pre_tokenizers.ByteLevel.alphabet()) - vocabulary.keys()):
+        splitters.append(pre_tokenizers.Split(Regex(f"[{''.join(absent)}]"), behavior="removed"))
+    return pre_tokenizers.Sequence(splitters)

@@ -57,9 +57,7 @@ class GGUFFileBase(GGUFBase):
             BadData: there is none.
         """
         if not self.path.is_file():
-            raise BadData(
-                self.id, "there is no such file; `base.path` in params.yaml must name a folder or a GGUF file."
-            )
+            raise BadData(self.id, "there is no GGUF file here; `base.path` must name one, or a folder.")
         return self.path
 
     def gguf_sha256(self) -> str:

