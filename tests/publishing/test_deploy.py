@@ -161,3 +161,19 @@ def test_a_dockerfile_without_its_lines_is_named(checkout: Path) -> None:
     path.write_text(path.read_text().replace("ENV BILORA_RELEASE=\n", ""))
     with pytest.raises(BadData, match="ENV BILORA_RELEASE="):
         release(checkout, "owner/name@0", {}, CARD)
+
+
+def test_the_image_gets_the_base_as_the_user_before_what_a_release_changes() -> None:
+    lines = (ROOT / "hf_space" / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    order = ["USER user", "RUN bilora base fetch", "ENV BILORA_BUNDLE=", "ENV BILORA_RELEASE="]
+    assert [line for line in lines if line in order] == order
+
+
+def test_the_image_installs_what_the_project_is_tested_with() -> None:
+    def pins(name: str) -> set[str]:
+        lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+        return {line.partition(" ")[0].lower() for line in lines if "==" in line}
+
+    installed = pins("hf_space/requirements.txt")
+    assert any(pin.startswith("gguf==") for pin in installed)  # for `bilora base fetch`
+    assert installed <= pins("requirements.txt")

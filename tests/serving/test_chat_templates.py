@@ -23,6 +23,8 @@ ALTERNATING = (
     "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
     "{{ raise_exception('Roles must alternate') }}{% endif %}{% endfor %}"
 )
+GREETING = "{% if messages[0].role != 'system' %}{{ '<|system|>\nYou are Smol.<|end|>\n' }}{% endif %}"
+"""What a template such as SmolLM2's writes before a chat that has no system message."""
 Under = Callable[[str], OpenAI]
 
 
@@ -84,6 +86,14 @@ def test_without_a_system_role_its_text_comes_before_the_question(under: Under, 
         else:
             answers = [answer.choices[0].message.content for answer in answers]
         assert answers[0] == answers[1]
+
+
+def test_a_template_s_own_system_message_stands_in_for_an_absent_one(under: Under, client: OpenAI) -> None:
+    question, system = ("user", "Why?"), ("system", "You are Smol.")
+    greeting = under(GREETING)
+    assert prompt_tokens(greeting, turns(question)) == prompt_tokens(client, turns(system, question))
+    assert prompt_tokens(greeting, turns(system, question)) == prompt_tokens(client, turns(system, question))
+    assert prompt_tokens(client, turns(question)) < prompt_tokens(greeting, turns(question))
 
 
 @pytest.mark.parametrize(

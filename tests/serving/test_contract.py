@@ -44,10 +44,13 @@ def streamed(client: OpenAI, **asked: Any) -> list[Any]:
     return list(client.chat.completions.create(stream=True, **asked))
 
 
-def test_models_are_the_base_and_its_adapters(client: OpenAI, sample_adapters: SampleAdapters) -> None:
+def test_models_are_the_base_and_its_adapters(
+    client: OpenAI, running: RunningServer, sample_adapters: SampleAdapters
+) -> None:
     found = {model.id: model for model in client.models.list()}
     assert list(found) == MODELS
     assert [found[name].to_dict()["parent"] for name in MODELS] == [None, "base", "base"]
+    assert {found[name].to_dict()["max_model_len"] for name in MODELS} == {running.engine.context}
     assert found["codegen"].to_dict()["sha256"] == adapter_sha256(sample_adapters.folders["codegen"])
     assert client.models.retrieve("docstring").id == "docstring"
 

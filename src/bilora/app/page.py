@@ -52,7 +52,7 @@ def draw_page(
     history: list[UserQuestion] = st.session_state.setdefault("history", [])
     st.html(_STYLE)
     st.title("BiLoRA", anchor=False)
-    st.caption(f"{offer.base}, {offer.place}. Answers are made by small adapters; check them before you use them.")
+    st.caption(f"{offer.base}, {offer.place}. A small model with small adapters answers; check before you use it.")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         task = tasks[_choose_task(tasks)]
         st.button("Use the example", on_click=_take_example, args=(task,))

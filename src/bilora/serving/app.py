@@ -112,6 +112,7 @@ def _add_completions(app: FastAPI, config: ServerConfig, metrics: ServerMetrics)
 def _add_facts(app: FastAPI, config: ServerConfig, metrics: ServerMetrics) -> None:
     def describe(name: str, sha256: str) -> ApiObject:
         facts = {"id": name, "object": "model", "created": config.created, "owned_by": "bilora"}
+        facts["max_model_len"] = config.engine.context  # vLLM's name for the tokens of prompt and answer together
         if not sha256:
             return {**facts, "root": config.base_id, "parent": None, "revision": config.base_revision}
         return {**facts, "root": name, "parent": "base", "sha256": sha256}
