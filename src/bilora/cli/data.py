@@ -37,16 +37,14 @@ def data_process(task: TaskName) -> None:
     workspace = Workspace(Path())
     params, (_, chosen) = workspace.params, workspace.task(task)
     raw = require_file(workspace.raw(task), f"data-download@{task}")
-    with raw.open("rb") as lines:
-        total = sum(1 for _ in lines)
-    with workspace.sandbox() as sandbox, bar(f"data-process {task}", total) as tick:
+    with workspace.sandbox() as sandbox:
         done = process(
             chosen,
             raw,
             sandbox=sandbox,
             rules=params.processing,
             curated=workspace.curated_samples(chosen),
-            progress=tick,
+            bars=bar,
         )
     write_json(workspace.drop_report("process", task), done.report.model_dump())
     write_records(workspace.samples(task), done.samples)

@@ -41,6 +41,7 @@ def answer_and_score(
     test, curated = workspace.split_samples(task, "test")[:limit], workspace.curated_samples(task_type)[:limit]
     datasets = rounds(task_type, test, curated, params.benchmark)
     silence_libraries()
+    print(f"evaluate {task}: loading the base", flush=True)
     local = TorchEngine(load_for_inference(workspace.base()), {task: folder}, batch_size=chosen.generation.batch_size)
     for remark in local.remarks():
         print(f"evaluate {task}: {remark}")
@@ -57,7 +58,7 @@ def answer_and_score(
         measurement = Measurement(
             task_type, adapter_sha256(folder), chosen.generation, params.seed, Referees(sandbox, judge)
         )
-        rows = evaluate(measurement, datasets, engines, progress=tick)
+        rows = evaluate(measurement, datasets, engines, progress=tick, bars=tick.nested)
     for name, note in answer_notes(rows).items():
         print(f"evaluate {task}: {name}: {note}")
     if note := grade_note(rows):
