@@ -165,7 +165,7 @@ def main() -> int:
         return error.exit_code
     announce(workspace, steps)
     before = _baseline(workspace)
-    done = []
+    done: list[tuple[Step, float]] = []
     with tempfile.TemporaryDirectory(prefix="bilora-demo-") as folder:
         fault = Path(folder) / "fault"
         for number, step in enumerate(steps, start=1):
