@@ -1,68 +1,187 @@
-"""`dvc repro`; what was never made before is made for all tasks at once, if the base is small enough for that.
+"""The whole loop, one step after the other: what it will do and how long that takes, and how long it took.
 
-DVC runs one stage after the other; started twice, it runs stages of different tasks side by side.
+DVC runs one stage after the other; started once per task, it runs stages of different tasks side by side. Only small
+bases gain by that: the products of a large one use all cores already, and each process has the base in memory.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
+from bilora.cli import LAST_FAULT
 from bilora.errors import BiloraError, ExitCode
 from bilora.workspace import Workspace
 
 LINE = re.compile(rb"[\r\n]+")
+SMALL_BASE = 20_000_000
+"""Parameters below which a base is trained for all tasks at once."""
+
+GATE_REFUSED = {ExitCode.REGRESSED, ExitCode.INCONCLUSIVE, ExitCode.INCOMPARABLE}
 
 
-def side_by_side(tasks: Sequence[str]) -> int:
-    """Evaluate the tasks, each with its share of the cores; return the first exit code that is not 0."""
-    threads = str(max(1, (os.cpu_count() or 1) // len(tasks)))
-    width = max(map(len, tasks))
+@dataclass(frozen=True)
+class Step:
+    """Stages that are run by one `dvc repro` each, side by side if there are several; none runs the whole pipeline."""
 
-    def run(task: str) -> int:
-        command = ["dvc", "--wait-for-lock", "repro", f"evaluate@{task}"]
+    title: str
+    stages: tuple[str, ...]
+    estimate_s: float
+
+
+def steps_to_do(workspace: Workspace, stale: set[str]) -> Iterator[Step]:
+    """Yield the steps whose stages are stale, or follow a stale one, each with its estimated time."""
+    from bilora.estimate import BENCHMARK_S
+
+    times = workspace.estimate_times()
+    data, train, evaluate = [], [], []
+    for task in workspace.tasks:
+        if stale & {f"data-{verb}@{task}" for verb in ("download", "process", "split")}:
+            data.append(task)
+        if task in data or f"train@{task}" in stale:
+            train.append(task)
+        if task in train or f"evaluate@{task}" in stale:
+            evaluate.append(task)
+    if len(train) > 1 and _is_small(workspace):
+        alone = [times[task].data + times[task].train + times[task].evaluate for task in train]
+        share = max(1.0, len(train) / (os.cpu_count() or 1))
+        stages = tuple(f"evaluate@{task}" for task in train)
+        yield Step(f"make data, train and evaluate {', '.join(train)} side by side", stages, max(alone) * share)
+    else:
+        for task in data:
+            yield Step(f"make the data of {task}", (f"data-split@{task}",), times[task].data)
+        for task in train:
+            yield Step(f"train {task}", (f"train@{task}",), times[task].train)
+        for task in evaluate:
+            yield Step(f"evaluate {task}", (f"evaluate@{task}",), times[task].evaluate)
+    yield Step("judge, and publish what passes", (), BENCHMARK_S)
+
+
+def _is_small(workspace: Workspace) -> bool:
+    from bilora.training.plan import plan_task
+
+    base, task = workspace.base(), next(iter(workspace.params.tasks.values()))
+    return plan_task(base.config(), base, task).base_parameters < SMALL_BASE
+
+
+def run_step(step: Step, environment: dict[str, str]) -> int:
+    """Run a step and return DVC's exit code."""
+    if len(step.stages) > 1:
+        return _side_by_side(step.stages, environment)
+    return subprocess.run(["dvc", "repro", *step.stages], env=environment, check=False).returncode
+
+
+def _side_by_side(stages: Sequence[str], environment: dict[str, str]) -> int:
+    """Run the stages, each with its share of the cores; return the first exit code that is not 0."""
+    threads = str(max(1, (os.cpu_count() or 1) // len(stages)))
+    width = max(map(len, stages))
+
+    def run(stage: str) -> int:
+        command = ["dvc", "--wait-for-lock", "repro", stage]
         with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={"OMP_NUM_THREADS": threads, **os.environ}
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={"OMP_NUM_THREADS": threads, **environment},
         ) as process:
             assert process.stdout is not None
-            rest = b""
+            unfinished = b""
             while piece := os.read(process.stdout.fileno(), 1 << 16):
-                *lines, rest = LINE.split(rest + piece)
+                *lines, unfinished = LINE.split(unfinished + piece)
                 for line in filter(None, lines):
-                    print(f"{task:{width}} │ {line.decode(errors='replace')}", flush=True)
+                    print(f"{stage:{width}} │ {line.decode(errors='replace')}", flush=True)
         return process.returncode
 
-    with ThreadPoolExecutor(len(tasks)) as pool:
-        return next(filter(None, pool.map(run, tasks)), 0)
+    with ThreadPoolExecutor(len(stages)) as pool:
+        return next(filter(None, pool.map(run, stages)), 0)
+
+
+def stale_stages() -> set[str] | None:
+    """Return the stages that DVC would run again; None if DVC cannot say, and has said why."""
+    status = subprocess.run(["dvc", "status", "--json"], stdout=subprocess.PIPE, check=False)
+    return set(json.loads(status.stdout)) if status.returncode == 0 else None
 
 
 def _baseline(workspace: Workspace) -> bytes:
     return workspace.baseline.read_bytes() if workspace.baseline.is_file() else b""
 
 
+def announce(workspace: Workspace, steps: Sequence[Step]) -> None:
+    """Print what will be done and how long it takes here."""
+    from bilora.estimate import in_words
+
+    tasks = ", ".join(workspace.params.tasks)
+    print(f"demo: one adapter per task ({tasks}) for the base {workspace.base().id}, measured against that base.")
+    print(f"demo: {in_words(sum(step.estimate_s for step in steps))} on this machine at its present speed:")
+    for number, step in enumerate(steps, start=1):
+        print(f"  {number}. {step.title}: {in_words(step.estimate_s)}", flush=True)
+
+
+def report(done: Sequence[tuple[Step, float]]) -> None:
+    """Print how long each step took, beside its estimate."""
+    from bilora.estimate import in_words
+
+    print("demo: time taken (estimated before)", flush=True)
+    for title, took, estimated in [
+        *((step.title, took, step.estimate_s) for step, took in done),
+        ("all steps", sum(took for _, took in done), sum(step.estimate_s for step, _ in done)),
+    ]:
+        print(f"  {title}: {int(took) // 60}:{int(took) % 60:02} ({in_words(estimated)})", flush=True)
+
+
+def explain_failure(step: Step, fault: Path) -> int:
+    """Print why a step failed as the last line, and return the exit code of the stage that failed."""
+    written = fault.read_text(encoding="utf-8") if fault.is_file() else f"{int(ExitCode.INFRASTRUCTURE)} "
+    code, _, sentence = written.partition(" ")
+    if int(code) in GATE_REFUSED:
+        sentence = "the gate did not pass every adapter; its verdicts are above."
+    print(f"demo: could not {step.title}: {sentence or 'the lines above say why.'}", file=sys.stderr)
+    return int(code)
+
+
 def main() -> int:
-    """Return DVC's exit code: 255 if a stage failed, whose own code DVC prints."""
+    """Return 0, or the exit code of the stage that failed."""
     workspace = Workspace(Path())
     try:
-        params = workspace.params
+        workspace.params  # noqa: B018 - its faults are said before DVC's
+        if (stale := stale_stages()) is None:
+            return ExitCode.INFRASTRUCTURE
+        if not stale:
+            print("demo: nothing to do; every stage is up to date")
+            return 0
+        print("demo: measuring this machine for some seconds", flush=True)
+        steps = list(steps_to_do(workspace, stale))
     except BiloraError as error:
         print(f"demo: {error}", file=sys.stderr)
         return error.exit_code
-    new = [task for task in params.tasks if not workspace.evaluation(task).exists()]
-    if workspace.base().download is None and len(new) > 1 and (failed := side_by_side(new)):
-        return failed
-    bar = _baseline(workspace)
-    code = subprocess.run(["dvc", "repro"], check=False).returncode
-    if code == 0 and _baseline(workspace) != bar:
-        # The benchmark depends on the bar that a promotion moves: settle it now, not at the next start.
-        print("promoted; the verdict is made again against the new bar", flush=True)
-        code = subprocess.run(["dvc", "repro"], stdout=subprocess.DEVNULL, check=False).returncode
-    return code
+    announce(workspace, steps)
+    before = _baseline(workspace)
+    done: list[tuple[Step, float]] = []
+    with tempfile.TemporaryDirectory(prefix="bilora-demo-") as folder:
+        fault = Path(folder) / "fault"
+        for number, step in enumerate(steps, start=1):
+            print(f"demo: step {number} of {len(steps)}: {step.title}", flush=True)
+            began = time.monotonic()
+            if run_step(step, {LAST_FAULT: str(fault), **os.environ}):
+                report(done)
+                return explain_failure(step, fault)
+            done.append((step, time.monotonic() - began))
+    if _baseline(workspace) != before:
+        # The benchmark depends on the baseline that a promotion moves: it runs again now, not at the next start.
+        print("demo: promoted; the benchmark runs again against the new baseline", flush=True)
+        if code := subprocess.run(["dvc", "repro"], stdout=subprocess.DEVNULL, check=False).returncode:
+            return code
+    report(done)
+    return 0
 
 
 if __name__ == "__main__":

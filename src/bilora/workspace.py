@@ -19,6 +19,7 @@ from bilora.storage import read_record, read_records, require_file, sha256_file
 if TYPE_CHECKING:
     from bilora.bases.base import Base
     from bilora.data.training_rows import TrainingRows
+    from bilora.estimate import StageTimes
     from bilora.inference.engines import LocalEngine
     from bilora.protocols import Engine, Hub, Judge, Source
     from bilora.records import Sample
@@ -133,6 +134,20 @@ class Workspace(Layout):
 
         return ProcessSandbox(workers=os.cpu_count() or 1, allow_weak=self.params.sandbox.allow_weak)
 
+    def estimate_times(self) -> dict[str, StageTimes]:
+        """Estimate how long each task's stages take on this machine, from about a second of its work."""
+        from bilora.estimate import estimate_stages, measure_speed
+        from bilora.library_logs import silence_libraries
+
+        silence_libraries()
+        tasks = self.params.tasks
+        batch_size = max(chosen.generation.batch_size for chosen in tasks.values())
+        speed = measure_speed(self.base(), next(iter(tasks.values())).adapter, batch_size=batch_size)
+        return {
+            name: estimate_stages(chosen, task, self.params.benchmark, len(self.curated_samples(task)), speed)
+            for (name, chosen), task in zip(tasks.items(), self.tasks.values(), strict=True)
+        }
+
     def checked_adapter(self, task: str) -> Path:
         """Return the folder of a task's adapter if it was made for this base and is whole.
 
@@ -210,11 +225,14 @@ class Workspace(Layout):
         return load_local_engine(chosen.engine, self.base(), adapters, options)
 
     @contextmanager
-    def training_context(self, name: str, rows: TrainingRows, *, on_step: OnStep) -> Iterator[TrainingContext]:
+    def training_context(
+        self, name: str, rows: TrainingRows, *, on_step: OnStep, bars: ProgressBars = no_bar
+    ) -> Iterator[TrainingContext]:
         """Load the base for training and build what a task's phases need, with a sandbox that ends with the block.
 
         Args:
             on_step: called with every optimiser step and every evaluation.
+            bars: show validation.
         """
         from bilora.evaluation.validation import ValidationScorer
         from bilora.protocols import Referees
@@ -240,6 +258,7 @@ class Workspace(Layout):
                 pairs=rows.pairs,
                 sinks=params.tracking.sinks,
                 on_step=on_step,
+                bars=bars,
             )
 
     # The outside

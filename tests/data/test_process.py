@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from support.fakes import FakeSandbox
+from support.recorded_bars import RecordedBars
 
 from bilora.data.process import Processed, process
 from bilora.data_reports import DropExample, ExecutionCounts
@@ -271,11 +272,14 @@ def test_the_curated_set_is_not_learnt(tmp_path: Path, task: str, row: dict[str,
     assert [sample.source for sample in done.samples] == ["here:9"]
 
 
-def test_progress_counts_every_row_once(tmp_path: Path) -> None:
-    ticks: list[int] = []
+def test_the_bars_count_every_row_that_is_read_and_every_reference_that_is_run(tmp_path: Path) -> None:
+    bars = RecordedBars()
     rows = [coded(1), coded(2, test_list=[]), coded(3, text="word " * 999), coded(1)]
-    run(tmp_path, rows, progress=ticks.append)
-    assert sum(ticks) == 4
+    run(tmp_path, rows, bars=bars)
+    assert bars.shown == [
+        ("data-process codegen: read", 4, 4, True),
+        ("data-process codegen: run the references", 2, 2, True),
+    ]
 
 
 def test_equal_rows_give_equal_reports(tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from support.fakes import FakeEngine
+from support.recorded_bars import RecordedBars
 
 from bilora.evaluation.run import Measurement, evaluate, guard_round, rounds
 from bilora.guards.guard import Guard
 from bilora.params import Benchmark, Generation, PassAtK
-from bilora.protocols import Referees
+from bilora.protocols import ProgressBars, Referees, no_bar
 from bilora.records import EvalRow, Sample, Scale
 from bilora.requests import Request
 from bilora.sandbox import ProcessSandbox
@@ -32,13 +33,14 @@ def questions(sample: Callable[..., Sample]) -> list[Sample]:
     ]
 
 
-def asked(sample: Callable[..., Sample]) -> tuple[list[EvalRow], list[Request]]:
+def asked(sample: Callable[..., Sample], bars: ProgressBars = no_bar) -> tuple[list[EvalRow], list[Request]]:
     test, engine = questions(sample), FakeEngine("def add(items):\n    return [item + 1 for item in items]")
     with ProcessSandbox(workers=1) as sandbox:
         rows = evaluate(
             Measurement(CODEGEN, "a" * 64, GENERATION, 7, Referees(sandbox=sandbox)),
             rounds(CODEGEN, test, test[:1], SETTINGS),
             {"base": engine},
+            bars=bars,
         )
     return rows, [request for _, request in engine.requests]
 
@@ -48,6 +50,16 @@ def test_every_round_is_asked_as_often_as_params_say(sample: Callable[..., Sampl
     counts = {name: sum(row.dataset == name for row in rows) for name in ("test", "curated", "hidden", "sampled")}
     assert counts == {"test": 5, "curated": 1, "hidden": 2, "sampled": 6}
     assert len(requests) == 14
+
+
+def test_scoring_has_a_bar_per_system_and_dataset(sample: Callable[..., Sample]) -> None:
+    bars = RecordedBars()
+    rows, _ = asked(sample, bars)
+    systems = list(dict.fromkeys(row.completion.system for row in rows))
+    counts = {"test": 5, "curated": 1, "hidden": 2, "sampled": 6}
+    assert bars.shown == [
+        (f"score {system} on {name}", count, count, True) for name, count in counts.items() for system in systems
+    ]
 
 
 def test_hidden_means_that_no_prompt_shows_a_test_and_all_are_run(sample: Callable[..., Sample]) -> None:

@@ -29,7 +29,7 @@ class Model:
 
 
 def context_with(values: list[float | None]) -> TrainingContext:
-    def score(model: Any, samples: Any, generation: Any, seed: int) -> list[tuple[str, Score]]:
+    def score(model: Any, samples: Any, generation: Any, seed: int, **_: Any) -> list[tuple[str, Score]]:
         assert not model.training
         rows = zip(samples, values, strict=True)
         return [

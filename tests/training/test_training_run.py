@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.recorded_bars import RecordedBars
 from support.training import BASE, PAIR_KINDS, PAIRED, SFT, PairKind, rated_pairs, training_context
 
 from bilora.records import Score
@@ -100,7 +101,7 @@ def test_a_run_killed_after_its_last_step_takes_no_further_one(tmp_path: Path, m
 
 
 def test_a_resumed_run_loses_patience_when_the_whole_one_does(tmp_path: Path) -> None:
-    def worse_by_every_step(model: Any, samples: Sequence[Any], *_: object) -> list[tuple[str, Score]]:
+    def worse_by_every_step(model: Any, samples: Sequence[Any], *_: object, **__: object) -> list[tuple[str, Score]]:
         learnt = sum(
             float(weight.detach().abs().sum()) for name, weight in model.named_parameters() if "lora_B" in name
         )
@@ -172,3 +173,12 @@ def test_tokens_are_those_that_trl_counts(tmp_path: Path, monkeypatch: pytest.Mo
     result = trained(tmp_path, [{**SFT, "accumulation": 2}])
     (trainer,) = trainers
     assert result.tokens == [row["num_tokens"] for row in trainer.state.log_history if "loss" in row][-1] > 0
+
+
+def test_the_base_and_every_checkpoint_are_measured_under_a_bar(tmp_path: Path) -> None:
+    bars = RecordedBars()
+    context = training_context(BASE.load(training=True), tmp_path / "checkpoints", [SFT], bars=bars)
+    train(context, identity="i" * 64, destination=tmp_path / "adapter", on_prepared=lambda _: None)
+    answers, loss = ("validate docstring", 2, 2, True), ("validation loss of docstring", 1, 1, True)
+    evaluations = SFT["steps"] // SFT["evaluate_every"]
+    assert bars.shown == [answers, *[loss, answers] * evaluations]

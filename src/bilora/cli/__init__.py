@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import sys
+from pathlib import Path
 
 import typer
 
@@ -74,6 +75,10 @@ app.add_typer(judge.app, name="judge")
 app.add_typer(feedback.app, name="feedback")
 
 
+LAST_FAULT = "BILORA_LAST_FAULT"
+"""Environment variable with the path of a file to which the exit code and the sentence of a fault are written too."""
+
+
 def guarded(run: typer.Typer, arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code: a known fault is one sentence on standard error, never a traceback."""
     _open_standard_streams()
@@ -107,6 +112,8 @@ def guarded(run: typer.Typer, arguments: list[str] | None = None) -> int:
         if error.errno != errno.EPIPE:
             return _system_fault(error)
         _drop_output()  # the reader has left, and everything is done
+    if isinstance(code, int) and code:
+        _record_fault(code, "")
     return code if isinstance(code, int) else ExitCode.OK
 
 
@@ -126,7 +133,15 @@ def _open_standard_streams() -> None:
 
 def _say(sentence: str, code: int) -> int:
     print(f"bilora: {sentence}", file=sys.stderr)
+    _record_fault(code, sentence)
     return code
+
+
+def _record_fault(code: int, sentence: str) -> None:
+    """Write why a command failed into the file that LAST_FAULT names, for a program that runs stages through DVC."""
+    if path := os.environ.get(LAST_FAULT):
+        with contextlib.suppress(OSError):
+            Path(path).write_text(f"{int(code)} {sentence}", encoding="utf-8", errors="backslashreplace")
 
 
 def _usage(error: typer.TyperException) -> int:

@@ -38,9 +38,7 @@ def data_process(task: TaskName) -> None:
     params, (_, chosen) = workspace.params, workspace.task(task)
     raw = require_file(workspace.raw(task), f"data-download@{task}")
     guards = workspace.guard_samples(chosen)
-    with raw.open("rb") as lines:
-        total = sum(1 for _ in lines)
-    with workspace.sandbox() as sandbox, bar(f"data-process {task}", total) as tick:
+    with workspace.sandbox() as sandbox:
         done = process(
             chosen,
             raw,
@@ -48,7 +46,7 @@ def data_process(task: TaskName) -> None:
             rules=params.processing,
             curated=workspace.curated_samples(chosen),
             guards=guards,
-            progress=tick,
+            bars=bar,
         )
     write_json(workspace.drop_report("process", task), done.report.model_dump())
     write_records(workspace.samples(task), done.samples)

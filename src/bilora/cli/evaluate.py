@@ -49,6 +49,7 @@ def answer_and_score(
         for message in task_type.messages(samples[0].prompt):
             print(textwrap.indent(f"[{message.role}] {message.content}", "  "))
     silence_libraries()
+    print(f"evaluate {task}: loading the base", flush=True)
     local = TorchEngine(load_for_inference(workspace.base()), {task: folder}, batch_size=chosen.generation.batch_size)
     for remark in local.remarks():
         print(f"evaluate {task}: {remark}")
@@ -65,7 +66,7 @@ def answer_and_score(
         measurement = Measurement(
             task_type, adapter_sha256(folder), chosen.generation, params.seed, Referees(sandbox, judge)
         )
-        rows = evaluate(measurement, datasets, engines, progress=tick)
+        rows = evaluate(measurement, datasets, engines, progress=tick, bars=tick.nested)
     for name, note in answer_notes(rows).items():
         print(f"evaluate {task}: {name}: {note}")
     if note := grade_note(rows):

@@ -26,8 +26,9 @@ def _last_runs(runs: Path) -> dict[str, RunRecord]:
 
 
 def plan() -> None:
-    """Say what training will take in memory, tokens and disk, beside what the last run took."""
+    """Say what the loop will take in time, memory, tokens and disk, beside what the last run took."""
     from bilora.cli.engines import prepare_base
+    from bilora.estimate import BENCHMARK_S, in_words
     from bilora.library_logs import silence_libraries
     from bilora.training.plan import plan_task
     from bilora.workspace import Workspace
@@ -40,6 +41,7 @@ def plan() -> None:
     precision = f"{base.precision} (dtype auto)" if base.dtype == "auto" else base.precision
     runs = _last_runs(workspace.runs)
     print(f"base {base.id}: {base.quantize or precision} in training, {precision} in answers")
+    times = workspace.estimate_times()
     for name, task in params.tasks.items():
         planned = plan_task(config, base, task)
         print(
@@ -48,10 +50,17 @@ def plan() -> None:
             f"at most {planned.tokens_at_most / 1e6:.2f} M tokens in {task.training.steps} steps; "
             f"about {planned.memory_bytes / 2**30:.2f} GiB"
         )
+        stages = times[name]
+        print(
+            f"  data {in_words(stages.data)}, train {in_words(stages.train)}, evaluate {in_words(stages.evaluate)} "
+            "at the speed that this machine has now"
+        )
         if run := runs.get(name):
             print(
                 f"  last run here: {run.tokens / 1e6:.2f} M tokens at {run.tokens_per_s:,.0f} tokens/s, "
                 f"{run.duration_s:.0f} s, {run.peak_memory_bytes / 2**30:.2f} GiB with the framework"
             )
+    seconds = BENCHMARK_S + sum(one.data + one.train + one.evaluate for one in times.values())
+    print(f"the whole loop: {in_words(seconds)}")
     print(f"disk: {shutil.disk_usage(workspace.root).free / 2**30:.0f} GiB free")
     print(f"downloads: {base.download or 'none'}")

@@ -34,8 +34,11 @@ def train(task: TaskName) -> None:
     from bilora.training.record import collect_metrics, train_recorded
 
     prepare_base(workspace)
-    steps = bar(f"train {task}", chosen.training.steps, "steps")
-    with steps as shown, workspace.training_context(task, rows, on_step=_reporter(shown)) as context:
+    print(f"train {task}: loading the base", flush=True)
+    with (
+        bar(f"train {task}", chosen.training.steps, "steps") as shown,
+        workspace.training_context(task, rows, on_step=_reporter(shown), bars=shown.nested) as context,
+    ):
         print(f"train {task}: {context.loaded.mode}, base {context.base.id} at {context.base_revision[:12]}")
         for remark in template_remarks(context.tokenizer):
             print(f"train {task}: {remark}")

@@ -12,7 +12,7 @@ from bilora.data.similarity import LIKENESS, OVERLAP, REPETITION, DuplicateIndex
 from bilora.data_reports import ExecutionCounts, ProcessReport
 from bilora.errors import Infrastructure
 from bilora.params import Processing
-from bilora.protocols import Progress, Sandbox, no_progress
+from bilora.protocols import Progress, ProgressBars, Sandbox, no_bar
 from bilora.records import Drop, Program, Row, Sample, Split
 from bilora.sources.labelling import ORIGIN, REFUSED
 from bilora.storage import read_rows
@@ -35,22 +35,26 @@ def process(
     rules: Processing,
     curated: Sequence[Sample] = (),
     guards: Mapping[str, Sequence[Sample]] | None = None,
-    progress: Progress = no_progress,
+    bars: ProgressBars = no_bar,
 ) -> Processed:
     """Read, verify by execution, de-duplicate and decontaminate.
 
     Args:
         curated: the hand-checked evaluation set of this task, which no sample may repeat.
         guards: the questions of each guard of this task, which only samples of an official test split may repeat.
-        progress: called once for every row.
+        bars: show the rows that are read, and the references that are run.
 
     Raises:
         BadData: `raw` is absent or was damaged after data-download wrote it; file and line are named.
         Infrastructure: the sandbox itself failed, so nothing is known about a reference.
     """
     drops = Drops()
-    rows, samples = _read(task, raw, rules, drops, progress)
-    samples, execution = _execute(samples, sandbox, drops, progress)
+    with raw.open("rb") as lines:
+        total = sum(1 for _ in lines)
+    with bars(f"data-process {task.name}: read", total) as tick:
+        rows, samples = _read(task, raw, rules, drops, tick)
+    with bars(f"data-process {task.name}: run the references", sum(bool(sample.tests) for sample in samples)) as tick:
+        samples, execution = _execute(samples, sandbox, drops, tick)
     samples = _deduplicate(samples, rules, drops)
     samples = _decontaminate(samples, curated, "repeats the curated set", rules, drops)
     tested = [sample for sample in samples if sample.split == "test"]
@@ -69,12 +73,12 @@ def _read(task: Task, raw: Path, rules: Processing, drops: Drops, progress: Prog
     rows, samples = 0, []
     for _, row in read_rows(raw):
         rows += 1
+        progress(1)
         origin = row.pop(ORIGIN, "")
         sample = _sample(task, row)
         if isinstance(sample, Drop):
             source = str(row.get("source", "unknown"))
             drops.add(sample.rule, source=source, origin=origin, detail=sample.detail, excerpt=_excerpt(row))
-            progress(1)
             continue
         drops.locate(sample, origin)
         if len(sample.prompt) > rules.max_prompt_chars:
@@ -83,9 +87,6 @@ def _read(task: Task, raw: Path, rules: Processing, drops: Drops, progress: Prog
             drops.add_sample("target too long", sample, f"{len(sample.target)} characters")
         else:
             samples.append(sample)
-            if sample.tests:
-                continue  # its row is finished when the sandbox has run its tests
-        progress(1)
     return rows, samples
 
 

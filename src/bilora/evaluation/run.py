@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from bilora.guards.guard import Guard
 from bilora.params import Benchmark, Generation
-from bilora.protocols import Engine, Judge, Progress, Referees, no_progress
+from bilora.protocols import Engine, Judge, Progress, ProgressBars, Referees, no_bar, no_progress
 from bilora.records import Completion, Dataset, EvalRow, Sample, Score
 from bilora.requests import Request
 from bilora.tasks.task import Task
@@ -77,6 +77,7 @@ def evaluate(
     engines: Mapping[str, Engine],
     *,
     progress: Progress = no_progress,
+    bars: ProgressBars = no_bar,
 ) -> list[EvalRow]:
     """Return one row per system and sample, systems in the order of `engines`, then the task's floors.
 
@@ -86,6 +87,7 @@ def evaluate(
         datasets: the questions; see `rounds`.
         engines: who answers as which system.
         progress: called with the number of answers just made.
+        bars: show the scoring.
     """
     task, judge = measurement.task, measurement.referees.judge
     rows: list[EvalRow] = []
@@ -99,7 +101,9 @@ def evaluate(
         answers |= {FLOOR + name: _floor(task, name, samples) for name in task.floors}
         grades = _grades(task, judge, answers, samples) if judge and dataset == "curated" else {}
         for system, completions in answers.items():
-            rows += _scored(measurement, dataset, system, list(zip(samples, completions, strict=True)), grades)
+            with bars(f"score {system} on {dataset}", len(samples) * len(task.metrics)) as tick:
+                scored = list(zip(samples, completions, strict=True))
+                rows += _scored(measurement, dataset, system, scored, grades, tick)
     return rows
 
 
@@ -144,11 +148,12 @@ def _scored(
     system: str,
     completions: Sequence[tuple[Sample, Completion]],
     grades: _Grades,
+    progress: Progress,
 ) -> list[EvalRow]:
     """Score one system's completions."""
     task = measurement.task
     pairs = [(sample, task.read_answer(completion.text, sample.prompt)) for sample, completion in completions]
-    by_metric = [metric.score(pairs, measurement.referees, system=system) for metric in task.metrics]
+    by_metric = [metric.score(pairs, measurement.referees, system=system, progress=progress) for metric in task.metrics]
     rows = []
     for index, (sample, completion) in enumerate(completions):
         scores = [score for column in by_metric for score in column[index]]

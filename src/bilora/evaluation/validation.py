@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bilora.bases.loading import LoadedBase
 from bilora.inference.torch.engine import TorchEngine
 from bilora.params import Generation
-from bilora.protocols import Referees
+from bilora.protocols import Progress, Referees, no_progress
 from bilora.records import Sample, Score
 from bilora.tasks.task import Task
 
@@ -29,14 +29,20 @@ class ValidationScorer:
     referees: Referees
 
     def __call__(
-        self, model: PreTrainedModel, samples: Sequence[Sample], generation: Generation, seed: int
+        self,
+        model: PreTrainedModel,
+        samples: Sequence[Sample],
+        generation: Generation,
+        seed: int,
+        *,
+        progress: Progress = no_progress,
     ) -> list[tuple[str, Score]]:
-        """Return per sample the answer as the task reads it, and its headline score."""
+        """Return per sample the answer as the task reads it, and its headline score; `progress` counts answers."""
         adapter = self.task.name if hasattr(model, "peft_config") else None
         system = adapter or "base"
         loaded, batch_size = replace(self.loaded, model=model), generation.batch_size
         engine = TorchEngine(loaded, {}, batch_size=batch_size, active_adapter=adapter)
-        completions = engine.generate(system, self.task.requests(samples, generation, seed))
+        completions = engine.generate(system, self.task.requests(samples, generation, seed), progress=progress)
         pairs = [
             (sample, self.task.read_answer(completion.text, sample.prompt))
             for sample, completion in zip(samples, completions, strict=True)

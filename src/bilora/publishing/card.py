@@ -226,7 +226,6 @@ def _weights(base: Base) -> list[str]:
     return [f"{base.weights_note} The numbers above are of those weights.{other}", ""]
 
 
-
 def _guards(task: TaskResults) -> list[str]:
     """Write one paragraph per public set on which the adapter was compared with its base."""
     lines = []

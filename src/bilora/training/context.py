@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from bilora.errors import Infrastructure
+from bilora.protocols import Progress, ProgressBars, no_bar, no_progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -27,7 +28,13 @@ class Scorer(Protocol):
     """Asks a model that is in memory, exactly as the benchmark asks it, and scores its answers."""
 
     def __call__(
-        self, model: PreTrainedModel, samples: Sequence[Sample], generation: Generation, seed: int
+        self,
+        model: PreTrainedModel,
+        samples: Sequence[Sample],
+        generation: Generation,
+        seed: int,
+        *,
+        progress: Progress = no_progress,
     ) -> list[tuple[str, Score]]:
         """Return per sample the answer as the task reads it, and its headline score."""
         ...
@@ -73,7 +80,7 @@ class TrainingContext:
     `base_revision` pins the base, `base_settings` is its entry in params.yaml.
     `loaded` holds the base until a run attaches the adapter, and then the model with it. `pairs` are the rated pairs
     that `split.preference` selects. Checkpoints are written below `folder`, of each phase below a folder of its own.
-    `sinks` are names of trackers that transformers' trainer reports to.
+    `sinks` are names of trackers that transformers' trainer reports to. `bars` show validation.
     """
 
     task: Task
@@ -90,6 +97,7 @@ class TrainingContext:
     pairs: Sequence[KtoPair | DpoPair] = ()
     sinks: Sequence[str] = ()
     on_step: OnStep = no_step
+    bars: ProgressBars = no_bar
 
     @property
     def model(self) -> PreTrainedModel:
@@ -123,7 +131,8 @@ class TrainingContext:
         """Return per sample the answer of the model as it is now, as the task reads it, and its headline score."""
         training = self.model.training
         self.model.eval()
-        answers = self.scorer(self.model, samples, generation, seed)
+        with self.bars(f"validate {self.task.name}", len(samples)) as tick:
+            answers = self.scorer(self.model, samples, generation, seed, progress=tick)
         self.model.train(training)
         return answers
 

@@ -26,6 +26,7 @@ from bilora.training.phase import PhaseResult
 from bilora.training.preflight import Preflight
 from bilora.training.supervised import SupervisedRows, SupervisedSettings
 from bilora.training.token_count import TokenCount
+from bilora.training.validation_bar import ValidationLossBar
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerControl, TrainerState
@@ -53,6 +54,7 @@ def train_supervised(context: TrainingContext, settings: SupervisedSettings, row
         callbacks=[EarlyStopping(settings.patience)],
     )
     trainer.add_callback(SupervisedProgress(context.on_step, lambda: trainer.tokens))
+    trainer.add_callback(ValidationLossBar(context.bars, context.task.name))
     trainer.remove_callback(PrinterCallback)
     checkpoint = last_checkpoint(context.folder)
     started = time.monotonic()

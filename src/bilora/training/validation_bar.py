@@ -1,0 +1,37 @@
+"""A progress bar while a trainer computes the validation loss."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from transformers import TrainerCallback
+
+from bilora.protocols import Progress, ProgressBars
+
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader
+
+
+class ValidationLossBar(TrainerCallback):
+    """Shows one bar per validation, from its first batch to its last."""
+
+    def __init__(self, bars: ProgressBars, task: str) -> None:
+        self._bars = bars
+        self._title = f"validation loss of {task}"
+        self._open = ExitStack()
+        self._tick: Progress | None = None
+        self._left = 0
+
+    def on_prediction_step(
+        self, args: object, state: object, control: object, *, eval_dataloader: DataLoader[object], **_: object
+    ) -> None:
+        """Count a batch."""
+        if self._tick is None:
+            self._left = len(eval_dataloader)
+            self._tick = self._open.enter_context(self._bars(self._title, self._left))
+        self._tick(1)
+        self._left -= 1
+        if not self._left:
+            self._open.close()
+            self._tick = None

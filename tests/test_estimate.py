@@ -1,0 +1,75 @@
+"""The estimate follows what params ask for, and a measured second is enough to tell a slow machine from a fast one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from support.training import BASE, PAIRED, SFT, task_params
+
+from bilora.bases.kinds.folder import FolderBase
+from bilora.estimate import Speed, StageTimes, estimate_stages, in_words, measure_speed
+from bilora.params import Benchmark, PassAtK, TaskParams
+from bilora.storage import read_json, write_json
+from bilora.tasks.codegen import TASK as CODEGEN
+from bilora.tasks.docstring import TASK as DOCSTRING
+
+SPEED = Speed(train_s=0.004, prefill_s=0.001, decode_s=0.01)
+BENCHMARK = Benchmark(
+    samples=2, min_samples=1, hidden_tests=2, pass_at_k=PassAtK(samples=2, answers=3, temperature=0.7, k=[1])
+)
+
+
+def stages(params: TaskParams, benchmark: Benchmark = BENCHMARK, speed: Speed = SPEED) -> StageTimes:
+    return estimate_stages(params, DOCSTRING, benchmark, 1, speed)
+
+
+def test_twice_the_steps_cost_twice_the_training() -> None:
+    training = [stages(task_params([SFT | {"steps": steps, "evaluate_every": steps}])).train for steps in (100, 200)]
+    assert training[1] - training[0] == 100 * SFT["batch_size"] * 150 * SPEED.train_s
+
+
+def test_every_phase_counts_and_one_on_pairs_more() -> None:
+    one, two = (stages(task_params(phases)).train for phases in ([SFT], [SFT, {"kind": "kto", **PAIRED}]))
+    assert two - one > PAIRED["steps"] * PAIRED["batch_size"] * 150 * SPEED.train_s
+
+
+def test_answers_that_are_run_are_asked_in_every_round() -> None:
+    params = task_params([SFT])
+    code, text = (estimate_stages(params, task, BENCHMARK, 1, SPEED).evaluate for task in (CODEGEN, DOCSTRING))
+    assert code > 2 * text - 8
+
+
+def test_a_machine_of_half_the_speed_takes_nearly_twice_as_long() -> None:
+    slow = Speed(2 * SPEED.train_s, 2 * SPEED.prefill_s, 2 * SPEED.decode_s)
+    params = task_params([SFT | {"steps": 1000}])
+    assert 1.8 < stages(params, speed=slow).train / stages(params).train < 2.0
+
+
+def test_the_measured_speed_is_that_of_the_whole_base(tmp_path: Path) -> None:
+    adapter = task_params([SFT]).adapter
+    short, deep = (measure_speed(base, adapter, batch_size=4) for base in (BASE, deepened(tmp_path, times=50)))
+    assert 0 < short.train_s < deep.train_s / 3 and 0 < short.decode_s < deep.decode_s / 3
+
+
+def deepened(folder: Path, *, times: int) -> FolderBase:
+    """Return the base with more layers, of which no weights exist."""
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (folder / name).write_bytes((BASE.folder() / name).read_bytes())
+    config = read_json(BASE.folder() / "config.json")
+    config["num_hidden_layers"] *= times
+    config.pop("layer_types", None)
+    write_json(folder / "config.json", config)
+    return FolderBase.at(folder)
+
+
+def test_a_duration_is_as_precise_as_it_is_known() -> None:
+    said = [in_words(seconds) for seconds in (3, 42, 89, 100, 540, 3599, 7300)]
+    assert said == [
+        "about 10 seconds",
+        "about 40 seconds",
+        "about 90 seconds",
+        "about 2 minutes",
+        "about 9 minutes",
+        "about 60 minutes",
+        "about 2.0 hours",
+    ]
