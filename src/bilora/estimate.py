@@ -22,7 +22,7 @@ ROW_TOKENS, ANSWER_TOKENS = 150, 45
 """A typical training row, and the answer in it: rows of exercises, docstrings and MBPP have 130 to 190 tokens."""
 BASE_ANSWER_SHARE = 0.6
 """How much of `max_new_tokens` a base uses on average, which often does not end by itself."""
-FORWARD_SHARE = 0.4
+FORWARD_SHARE = 0.3
 """How much of a training step's time per token is its forward pass."""
 PAIR_PASSES = 3
 """Passes per row of a phase that trains on pairs: it also measures the base on them."""
@@ -67,7 +67,7 @@ def measure_speed(base: Base, adapter: Adapter, *, batch_size: int) -> Speed:
     config, tokenizer = base.config(), base.tokenizer()
     train, decode = [], []
     for layers in _LAYERS:
-        model = _small_model(config, layers, base.dtype)
+        model = _small_model(config, layers, base.precision)
         decode.append(_decode_seconds(LoadedBase(model, tokenizer, ""), batch_size))
         train.append(_train_seconds(model, adapter))
     train_s, decode_s = (_extrapolated(times, config.num_hidden_layers) for times in (train, decode))

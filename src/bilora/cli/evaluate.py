@@ -26,6 +26,9 @@ def answer_and_score(
     keys: Mapping[str, str] | None = None,
 ) -> list[EvalRow]:
     """Ask every system about one task's test split and curated samples."""
+    print(f"evaluate {task}: loading the base", flush=True)
+
+    # These take seconds to import.
     from bilora.cli.progress import bar
     from bilora.evaluation.notes import answer_notes, grade_note
     from bilora.evaluation.run import Measurement, evaluate, guard_round, rounds
@@ -49,7 +52,6 @@ def answer_and_score(
         for message in task_type.messages(samples[0].prompt):
             print(textwrap.indent(f"[{message.role}] {message.content}", "  "))
     silence_libraries()
-    print(f"evaluate {task}: loading the base", flush=True)
     local = TorchEngine(load_for_inference(workspace.base()), {task: folder}, batch_size=chosen.generation.batch_size)
     for remark in local.remarks():
         print(f"evaluate {task}: {remark}")

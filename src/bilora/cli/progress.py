@@ -31,6 +31,10 @@ class Bar:
         """Show `text` behind the numbers from the next refresh on."""
         self._tqdm.set_postfix_str(text, refresh=False)
 
+    def say(self, text: str) -> None:
+        """Print a line to standard output, above the bar."""
+        self._tqdm.write(text, file=sys.stdout)
+
     def note(self, text: str) -> None:
         """Print a line that stays."""
         self._tqdm.write(f"  {text}", file=sys.stderr)

@@ -27,6 +27,7 @@ def train(task: TaskName) -> None:
     chosen, task_type = workspace.task(task)
     check_sinks(workspace.params.tracking.sinks)
     rows = _read_rows(workspace, task)
+    print(f"train {task}: loading the base", flush=True)
     silence_libraries()
 
     # These take seconds to import; what is wrong with the params is reported before.
@@ -34,21 +35,20 @@ def train(task: TaskName) -> None:
     from bilora.training.record import collect_metrics, train_recorded
 
     prepare_base(workspace)
-    print(f"train {task}: loading the base", flush=True)
     with (
         bar(f"train {task}", chosen.training.steps, "steps") as shown,
         workspace.training_context(task, rows, on_step=_reporter(shown), bars=shown.nested) as context,
     ):
-        print(f"train {task}: {context.loaded.mode}, base {context.base.id} at {context.base_revision[:12]}")
+        shown.say(f"train {task}: {context.loaded.mode}, base {context.base.id} at {context.base_revision[:12]}")
         for remark in template_remarks(context.tokenizer):
-            print(f"train {task}: {remark}")
+            shown.say(f"train {task}: {remark}")
         result, record = train_recorded(
             context,
             workspace,
             lock_sha256=workspace.lock_sha256(),
             ratings=rows.ratings,
             data_metrics={"feedback_rows": float(rows.feedback_rows)} if chosen.split.feedback else {},
-            on_prepared=lambda lines: print("\n".join(f"  {line}" for line in lines)),
+            on_prepared=lambda lines: shown.say("\n".join(f"  {line}" for line in lines)),
         )
     collect_metrics(workspace)
     _print_result(task, task_type.headline, result)
