@@ -17,7 +17,7 @@ import pytest
 import yaml
 from support.checkouts import ROOT, environment_of
 from support.command_line import bilora
-from support.processes import heeding_ctrl_c
+from support.processes import restore_signals
 from support.random_adapters import write_random_adapter
 
 from bilora.bases.kinds.folder import FolderBase
@@ -133,7 +133,7 @@ def test_ctrl_c_ends_an_answer_and_not_the_chat(place: Path) -> None:
     process = subprocess.Popen(
         [*BILORA, "chat", "--max-tokens", "400", "--temperature", "2"],
         cwd=place, env=environment(place), stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-        preexec_fn=heeding_ctrl_c,
+        preexec_fn=restore_signals,
     )  # fmt: skip
     os.close(theirs)
 

@@ -22,7 +22,7 @@ import pytest
 import typer
 import yaml
 from support.checkouts import ROOT, environment_of
-from support.processes import heeding_ctrl_c
+from support.processes import restore_signals
 
 import bilora
 from bilora.cli import app, doctor, guarded
@@ -434,14 +434,17 @@ def test_a_signal_to_the_page_ends_all_that_it_started(place: Path, end: signal.
     with subprocess.Popen(
         [*BILORA, "app", "--port", str(port)],
         cwd=place, env=environment(place), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        preexec_fn=heeding_ctrl_c,
+        preexec_fn=restore_signals,
     ) as process:  # fmt: skip
-        until = time.monotonic() + 60
-        while not answers(port):
-            assert process.poll() is None and time.monotonic() < until
-            time.sleep(0.1)
-        process.send_signal(end)
-        assert process.wait(30) in (0, ExitCode.INTERRUPTED, -end)
+        try:
+            until = time.monotonic() + 60
+            while not answers(port):
+                assert process.poll() is None and time.monotonic() < until
+                time.sleep(0.1)
+            process.send_signal(end)
+            assert process.wait(30) in (0, ExitCode.INTERRUPTED, -end)
+        finally:
+            process.kill()
     assert not answers(port) and session(process.pid) == []
 
 

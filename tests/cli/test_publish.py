@@ -18,7 +18,7 @@ import typer
 import yaml
 from support.checkouts import Shell, environment_of, shell_in, smoke_checkout
 from support.loopback_hub import TOKEN, Hub
-from support.processes import heeding_ctrl_c
+from support.processes import restore_signals
 
 from bilora.cli import guarded
 from bilora.feedback.events import new_event_id
@@ -230,7 +230,7 @@ def test_ctrl_c_is_one_sentence_and_leaves_what_was_there(published: Path, stage
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=heeding_ctrl_c,
+        preexec_fn=restore_signals,
     ) as process:
         assert process.stderr is not None
         while f"{stage} motto:" not in process.stderr.read(20):

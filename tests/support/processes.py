@@ -34,6 +34,7 @@ def _running() -> dict[int, tuple[int, bool]]:
     return {pid: (parent, own) for _, pid, parent, own in sorted(found)}
 
 
-def heeding_ctrl_c() -> None:
-    """Undo what a job in the background starts with: it ignores Ctrl-C, and so does all that it starts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def restore_signals() -> None:
+    """Give Ctrl-C and hang-ups their effect again, which a background job and `nohup` take from all that they start."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)

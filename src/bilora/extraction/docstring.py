@@ -12,10 +12,10 @@ from bilora.extraction.reply import Block, clean, split_blocks
 
 _QUOTED_ENDS = re.compile(r"""^[rRuU]?(\"{3}|'{3})|(\"{3}|'{3})$""")
 _TRIPLE = re.compile(
-    r"""^[ \t]*(?:\w+[ \t]*=[ \t]*)?[rRuU]?(?P<quotes>"{3}|'{3})(?P<text>(?:(?!(?P=quotes)).)*+)""", re.M | re.S
+    r"""^[ \t]*(?:\w+[ \t]*=[ \t]*)?[rRuU]?(?P<quotes>"{3}|'{3})(?P<text>(?:(?!(?P=quotes)).)*)""", re.M | re.S
 )
 _ELEMENT = re.compile(r"<(\w+)\b[^<>]{0,80}>([^<>]+)</\1>")
-_TAGGED = re.compile(r"<(answer|final_answer|docstring|summary)\b[^<>\n]{0,80}>((?:(?!</\1).)*+)", re.I | re.S)
+_TAGGED = re.compile(r"<(answer|final_answer|docstring|summary)\b[^<>\n]{0,80}>((?:(?!</\1).)*)", re.I | re.S)
 
 _KIND = (
     "docstring|doc ?string|docs|tl;?dr|summary|description|explanation|answer|documentation|sentence|comment"
