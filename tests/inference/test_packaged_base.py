@@ -131,6 +131,8 @@ def test_in_a_mixed_batch_every_answer_is_the_one_that_its_adapter_gives_alone(
     asked = requests(16)[:9]
     mixed = [one.text for one in engine.generate_mixed(asked)]
     assert mixed == [engine.generate(system, [request])[0].text for system, request in asked]
+    base, attention, mlp = (mixed[place::3] for place in range(3))
+    assert base != attention != mlp != base
     codegen, other = asked[1][1], adapters["docstring"]
     engine.load_adapter("codegen", other)  # the next version, on other layers
     assert engine.generate("codegen", [codegen])[0].text == engine.generate("docstring", [codegen])[0].text
