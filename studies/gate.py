@@ -16,11 +16,13 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.stats import multinomial
 
 from bilora.evaluation.baseline import baseline_entry
 from bilora.evaluation.evidence import GateInput, GateSettings
 from bilora.evaluation.gate import gate
 from bilora.evaluation.guarded import check_guards
+from bilora.evaluation.statistics import score_difference, tango
 from bilora.records import Completion, Dataset, EvalRow, Sample, Score, guard_dataset
 from bilora.results import BaselineEntry, Incumbents, Verdict
 
@@ -128,6 +130,33 @@ def tripped(change: float, luck: float, trials: int, seed: int) -> tuple[float, 
     return trips / trials, differ / trials
 
 
+def equal_trips(draws: int = 10_000) -> tuple[float, float]:
+    """Return the largest chance that a guard trips for an equal adapter, and the share of questions that then differ.
+
+    Of the questions that differ, each is the base's with probability one half. For each number that only the adapter
+    solves, the gate's interval gives the fewest that only the base solves at which the guard trips.
+    """
+    fewest = []
+    for fixed in range(GUARD_N // 4):
+        broken = fixed
+        while tango(fixed, broken, GUARD_N)[1] >= 0 or _high(fixed, broken, draws) >= 0:
+            broken += 1
+        fewest.append(broken)
+    chances = [
+        (sum(multinomial.pmf((fixed, broken, GUARD_N - fixed - broken), GUARD_N, (share / 2, share / 2, 1 - share))
+             for fixed, least in enumerate(fewest) for broken in range(least, GUARD_N - fixed + 1)), share)
+        for share in np.arange(0.005, 0.255, 0.005)
+    ]  # fmt: skip
+    return max(chances)
+
+
+def _high(fixed: int, broken: int, draws: int) -> float:
+    """Return the upper bound of the difference of two systems that differ on these numbers of questions."""
+    same = [0.0] * (GUARD_N - fixed - broken)
+    new, old = [1.0] * fixed + [0.0] * broken + same, [0.0] * fixed + [1.0] * broken + same
+    return score_difference(new, old, seed=SETTINGS.seed, draws=draws).high
+
+
 def print_guards(trials: int, seed: int) -> None:
     """Print the table of a guard."""
     print(f"guard of {GUARD_N} questions, the base passes {GUARD_BASE:.0%}, {trials} trials per row, seed {seed}")
@@ -136,6 +165,8 @@ def print_guards(trials: int, seed: int) -> None:
         for change in (0.0, -0.03, -0.06):
             trips, differ = tripped(change, luck, trials, seed)
             print(f"| {luck:.0%} | {change:+.2f} | {differ:.1%} | {trips:.1%} |", flush=True)
+    chance, share = equal_trips()
+    print(f"an equal adapter trips in at most {chance:.2%} of cases, where {share:.1%} of the questions differ")
 
 
 def main(arguments: Sequence[str]) -> None:
