@@ -65,7 +65,8 @@ def test_a_wrong_type_is_a_fault_even_where_it_could_be_converted(faults: Any) -
 def test_an_engine_that_does_not_exist_is_told_beside_the_other_faults(
     faults: Any, inference: dict[str, str], sentence: str
 ) -> None:
-    said = faults(lambda document: document.update(inference=inference, sead=1))
+    base = {"kind": "folder", "path": "models/smoke"}  # it comes with no GGUF file
+    said = faults(lambda document: document.update(inference=inference, base=base, sead=1))
     assert sentence in said and "sead" in said
 
 

@@ -220,8 +220,7 @@ Quantization = Literal["f32", "f16", "q8_0", "q4_k_m"]
 class Inference(Slice):
     """Who answers in chat, generate, serve and on the page; training and measuring always use torch.
 
-    `quantization` is what the base is converted to for llama.cpp; null serves the GGUF file that it comes with. torch
-    keeps the base in `base.dtype`.
+    `quantization` is what the base is converted to for llama.cpp; null serves the GGUF file that it comes with.
     """
 
     engine: Literal["torch", "llamacpp"] = "torch"

@@ -130,6 +130,7 @@ def test_it_is_converted_once_with_progress(root: Path, monkeypatch: pytest.Monk
 
     opened(root).prepare(bars)
     assert titles == [("De-quantising models/tiny.gguf", 30)]
+    opened(root).tokenizer()
     monkeypatch.setattr(module, "read_gguf", lambda path: pytest.fail("converted again"))
     opened(root).prepare(bars)
     opened(root).load(training=False)

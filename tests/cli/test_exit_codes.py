@@ -498,6 +498,7 @@ def test_a_run_record_of_another_version_does_not_end_the_plan(place: Path, caps
     for name, text in (("a", "[]"), ("b", '{"task": "codegen"}'), ("c", "no JSON")):
         (place / "runs" / name).mkdir(parents=True)
         (place / "runs" / name / "run.json").write_text(text, encoding="utf-8")
+    (place / "benchmarking").symlink_to(ROOT / "benchmarking")
     assert guarded(app, ["plan"]) == 0
     assert "last run here" not in capsys.readouterr().out
 
