@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bilora.bases.base import Base, Converter
-from bilora.bases.gguf_folder import conversion_identity, gguf_description, gguf_folder, is_whole
+from bilora.bases.gguf_folder import conversion_identity, gguf_description, gguf_folder, is_converted
 from bilora.protocols import ProgressBars, no_bar
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class GGUFBase(Base):
             BadData: the file cannot be converted.
         """
         folder = self.cache / self._conversion
-        if not is_whole(folder):
+        if not is_converted(folder):
             folder = gguf_description(self.cache / f"{self._conversion}-tokenizer", self.gguf_file)
         return str(folder)
 
