@@ -57,7 +57,6 @@ def test_a_wrong_type_is_a_fault_even_where_it_could_be_converted(faults: Any) -
     [
         ({"engine": "ollama"}, "inference.engine"),
         ({"engine": "llamacpp", "quantization": "q3"}, "inference.quantization"),
-        ({"engine": "llamacpp"}, "engine llamacpp needs a quantization: f32, f16, q8_0 or q4_k_m"),
         ({"quantization": "q8_0"}, "quantization is for engine llamacpp"),
     ],
     ids=str,
@@ -68,6 +67,22 @@ def test_an_engine_that_does_not_exist_is_told_beside_the_other_faults(
     base = {"kind": "folder", "path": "models/smoke"}  # it comes with no GGUF file
     said = faults(lambda document: document.update(inference=inference, base=base, sead=1))
     assert sentence in said and "sead" in said
+
+
+def test_llamacpp_without_a_quantization_needs_a_base_that_comes_with_a_gguf_file(faults: Any, tmp_path: Path) -> None:
+    def without_a_file(document: dict[str, Any]) -> None:
+        document.update(base={"kind": "folder", "path": "models/smoke"}, inference={"engine": "llamacpp"}, sead=1)
+
+    said = faults(without_a_file)
+    assert "inference: this base comes with no GGUF file, so engine llamacpp needs a quantization" in said
+    assert "sead" in said
+    package = {"kind": "package", "distribution": "a", "version": "1", "file": "a/b.gguf", "sha256": "0" * 64}
+    hub = {"kind": "hub", "id": "a/b", "revision": "0" * 40, "file": "b.gguf"}
+    for base in (package | {"hub": "a/b"}, {"kind": "folder", "path": "models/b.gguf"}, hub):
+        document = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        document.update(base=base, inference={"engine": "llamacpp"})
+        (tmp_path / "own.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+        assert read_params(tmp_path / "own.yaml").inference.quantization is None
 
 
 def test_all_faults_are_told_at_once(faults: Any) -> None:

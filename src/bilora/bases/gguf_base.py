@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bilora.bases.base import Base, Converter
-from bilora.bases.gguf_folder import conversion_identity, gguf_description, gguf_folder
+from bilora.bases.gguf_folder import conversion_identity, gguf_description, gguf_folder, is_converted
 from bilora.protocols import ProgressBars, no_bar
 
 if TYPE_CHECKING:
@@ -40,12 +40,15 @@ class GGUFBase(Base):
 
     @property
     def description(self) -> str:
-        """The folder with its configuration and tokenizer alone, for which no weight is de-quantised.
+        """The converted folder if it is there, else one with configuration and tokenizer: no weight is de-quantised.
 
         Raises:
             BadData: the file cannot be converted.
         """
-        return str(gguf_description(self.cache / f"{self._conversion}-tokenizer", self.gguf_file))
+        folder = self.cache / self._conversion
+        if not is_converted(folder):
+            folder = gguf_description(self.cache / f"{self._conversion}-tokenizer", self.gguf_file)
+        return str(folder)
 
     def fetch(self) -> None:
         """Download the file, if it is not here yet.

@@ -69,12 +69,12 @@ def gguf_description(folder: Path, file: Callable[[], Path]) -> Path:
 
 def _written_once(folder: Path, file: Callable[[], Path], write: Callable[[GGUFFile, Path], None]) -> Path:
     """Return `folder` after `write` has filled it, unless it is there and unaltered; other processes wait."""
-    if _is_whole(folder):
+    if is_converted(folder):
         return folder
     source = file()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with exclusive(folder.parent):
-        if not _is_whole(folder):  # another process may have made it meanwhile
+        if not is_converted(folder):  # another process may have made it meanwhile
             temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
             try:
                 write(read_gguf(source), temporary)
@@ -136,7 +136,7 @@ def _checksums(digests: Mapping[str, str]) -> str:
     return "".join(f"{digest}  {name}\n" for name, digest in digests.items() if name != CHECKSUMS)
 
 
-def _is_whole(folder: Path) -> bool:
+def is_converted(folder: Path) -> bool:
     """Whether a folder's files are those that were written, by their hashes; read again only if a file was touched."""
     if not (folder / CHECKSUMS).is_file():
         return False
