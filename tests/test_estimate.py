@@ -8,6 +8,7 @@ from support.training import BASE, PAIRED, SFT, task_params
 
 from bilora.bases.kinds.folder import FolderBase
 from bilora.estimate import Speed, StageTimes, estimate_stages, in_words, measure_speed
+from bilora.guards import load_guard
 from bilora.params import Benchmark, PassAtK, TaskParams
 from bilora.storage import read_json, write_json
 from bilora.tasks.codegen import TASK as CODEGEN
@@ -37,6 +38,14 @@ def test_answers_that_are_run_are_asked_in_every_round() -> None:
     params = task_params([SFT])
     code, text = (estimate_stages(params, task, BENCHMARK, 1, SPEED).evaluate for task in (CODEGEN, DOCSTRING))
     assert code > 2 * text - 8
+
+
+def test_a_guard_is_asked_of_base_and_adapter() -> None:
+    params, guard = task_params([SFT]), load_guard("humaneval")
+    without, with_guard = (
+        estimate_stages(params, CODEGEN, BENCHMARK, 1, SPEED, guards).evaluate for guards in ((), [guard])
+    )
+    assert with_guard - without > 2 * guard.size * 45 * SPEED.decode_s
 
 
 def test_a_machine_of_half_the_speed_takes_nearly_twice_as_long() -> None:

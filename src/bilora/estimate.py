@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from bilora.bases.base import Base
     from bilora.bases.loading import LoadedBase
+    from bilora.guards.guard import Guard
     from bilora.tasks.task import Task
 
 ROW_TOKENS, ANSWER_TOKENS = 150, 45
@@ -68,17 +69,20 @@ def measure_speed(base: Base, adapter: Adapter, *, batch_size: int) -> Speed:
     train, decode = [], []
     for layers in _LAYERS:
         model = _small_model(config, layers, base.precision)
+        train.append(_train_seconds(copy.deepcopy(model), adapter))
         decode.append(_decode_seconds(LoadedBase(model, tokenizer, ""), batch_size))
-        train.append(_train_seconds(model, adapter))
     train_s, decode_s = (_extrapolated(times, config.num_hidden_layers) for times in (train, decode))
     return Speed(train_s, FORWARD_SHARE * train_s, decode_s)
 
 
-def estimate_stages(params: TaskParams, task: Task, benchmark: Benchmark, curated: int, speed: Speed) -> StageTimes:
+def estimate_stages(
+    params: TaskParams, task: Task, benchmark: Benchmark, curated: int, speed: Speed, guards: Sequence[Guard] = ()
+) -> StageTimes:
     """Estimate how long one task's stages take.
 
     Args:
         curated: how many curated samples the task has.
+        guards: the public sets that the task is measured on besides.
     """
     split, generation = params.split, params.generation
     base_tokens = BASE_ANSWER_SHARE * generation.max_new_tokens
@@ -102,10 +106,13 @@ def estimate_stages(params: TaskParams, task: Task, benchmark: Benchmark, curate
         asked += min(benchmark.hidden_tests, test)
     if benchmark.pass_at_k and task.execution_metric:
         asked += min(benchmark.pass_at_k.samples, test) * benchmark.pass_at_k.answers
+    evaluate = START_S + answers(asked, base_tokens) + answers(asked, adapter_tokens)
+    for guard in guards:
+        evaluate += answers(guard.size, BASE_ANSWER_SHARE * guard.max_new_tokens) + answers(guard.size, adapter_tokens)
     return StageTimes(
         data=START_S + SECONDS_PER_ROW * (split.train + split.validation + split.test),
         train=train,
-        evaluate=START_S + answers(asked, base_tokens) + answers(asked, adapter_tokens),
+        evaluate=evaluate,
     )
 
 
@@ -133,9 +140,10 @@ def _small_model(config: PretrainedConfig, layers: int, dtype: str) -> PreTraine
 def _train_seconds(model: PreTrainedModel, adapter: Adapter) -> float:
     """Return the seconds per token of a forward and a backward pass; the head multiplies the answers' tokens only."""
     import torch
-    from torch.nn.functional import cross_entropy
 
     from bilora.training.adapter import attach
+    from bilora.training.answer_loss import answer_loss
+    from bilora.training.attention import short_row_attention
 
     attached = attach(model, adapter, seed=0)
     base = attached.get_base_model()
@@ -144,9 +152,9 @@ def _train_seconds(model: PreTrainedModel, adapter: Adapter) -> float:
     labels = ids[:, -length * ANSWER_TOKENS // ROW_TOKENS :]
 
     def step() -> None:
-        hidden = base.get_decoder()(ids, use_cache=False).last_hidden_state[:, -labels.shape[1] :]
-        logits = base.get_output_embeddings()(hidden).float()
-        cross_entropy(logits.flatten(0, 1), labels.flatten()).backward()  # type: ignore[no-untyped-call]
+        with short_row_attention(base):
+            hidden = base.get_decoder()(ids, use_cache=False).last_hidden_state[:, -labels.shape[1] :]
+            answer_loss(hidden.flatten(0, 1), base.get_output_embeddings(), labels.flatten()).backward()  # type: ignore[no-untyped-call]
 
     return _least_seconds(step) / ids.numel()
 
@@ -154,8 +162,9 @@ def _train_seconds(model: PreTrainedModel, adapter: Adapter) -> float:
 def _decode_seconds(loaded: LoadedBase, batch_size: int) -> float:
     """Return the seconds per token of the torch engine's answers in a full batch."""
     from bilora.inference.torch.engine import TorchEngine
+    from bilora.inference.torch.loading import tune_for_inference
 
-    engine = TorchEngine(loaded, {}, batch_size=batch_size)
+    engine = TorchEngine(tune_for_inference(loaded), {}, batch_size=batch_size)
     sampling = SamplingParams(max_tokens=1, ignore_eos=True)
     requests = [Request(str(number), (), sampling, text="one two three") for number in range(batch_size)]
     longer = [replace(one, sampling=replace(sampling, max_tokens=1 + _TIMED_STEPS)) for one in requests]

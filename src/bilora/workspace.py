@@ -137,16 +137,19 @@ class Workspace(Layout):
     def estimate_times(self) -> dict[str, StageTimes]:
         """Estimate how long each task's stages take on this machine, from about a second of its work."""
         from bilora.estimate import estimate_stages, measure_speed
+        from bilora.guards import task_guards
         from bilora.library_logs import silence_libraries
 
         silence_libraries()
         tasks = self.params.tasks
         batch_size = max(chosen.generation.batch_size for chosen in tasks.values())
         speed = measure_speed(self.base(), next(iter(tasks.values())).adapter, batch_size=batch_size)
-        return {
-            name: estimate_stages(chosen, task, self.params.benchmark, len(self.curated_samples(task)), speed)
-            for (name, chosen), task in zip(tasks.items(), self.tasks.values(), strict=True)
-        }
+
+        def stages(name: str, task: Task) -> StageTimes:
+            curated, guards = len(self.curated_samples(task)), list(task_guards(self.params, name).values())
+            return estimate_stages(tasks[name], task, self.params.benchmark, curated, speed, guards)
+
+        return {name: stages(name, task) for name, task in self.tasks.items()}
 
     def checked_adapter(self, task: str) -> Path:
         """Return the folder of a task's adapter if it was made for this base and is whole.

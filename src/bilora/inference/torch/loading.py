@@ -17,11 +17,15 @@ def load_for_inference(base: Base) -> LoadedBase:
     """
     import torch
 
+    if not torch.cuda.is_available():
+        keep_freed_memory()
+    return tune_for_inference(base.load(training=False))
+
+
+def tune_for_inference(loaded: LoadedBase) -> LoadedBase:
+    """Join and pack the layers of a loaded base, which can be neither trained nor saved afterwards."""
     from bilora.inference.torch.cpu_tuning import pack_linear_layers
     from bilora.inference.torch.joined_layers import join_layers
 
-    if not torch.cuda.is_available():
-        keep_freed_memory()
-    loaded = base.load(training=False)
     join_layers(loaded.model)
     return replace(loaded, mode=f"{loaded.mode} packed for oneDNN") if pack_linear_layers(loaded.model) else loaded

@@ -1,0 +1,145 @@
+"""Which layers, rank and learning rate: short trainings of each task's adapter, compared on the validation split.
+
+    python studies/lora_layers.py [--tasks codegen docstring] [--tokens 40000] [--samples 100] [--only NAME …]
+
+Every arm trains the same rows in the same order for the same number of tokens, with the profile's other settings, and
+is measured once, at its end, on `--samples` validation samples. Attention, MLP and all linear layers have equally many
+parameters: the rank follows from the layers' shapes. `specified` is the pair that the project was specified with: rank
+4, attention for code and MLP for docstrings, dropout 0.1. No test row is read. The data must be there: run
+`dvc repro data-split` first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bilora.cli.progress import bar
+from bilora.data.training_rows import TrainingRows, read_training_rows
+from bilora.library_logs import silence_libraries
+from bilora.params import Adapter
+from bilora.training.adapter import attach, count_trainable
+from bilora.training.context import TrainingContext
+from bilora.training.phases.sft import PHASE, SftSettings
+from bilora.workspace import Workspace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+MLP = ("gate_proj", "up_proj", "down_proj")
+RANK = 16
+"""Of the arms on all linear layers; the others get the rank that makes as many parameters."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One training: its layers, rate, and rank (None: as many parameters as all linear layers at `RANK`)."""
+
+    name: str
+    layers: tuple[str, ...]
+    rate: float
+    rank: int | None = None
+    dropout: float = 0.0
+
+
+class Options(argparse.Namespace):
+    """The command's options."""
+
+    tasks: list[str]
+    tokens: int
+    samples: int
+    only: list[str]
+
+
+def arms(task: str) -> list[Arm]:
+    """Return the arms of a task."""
+    everything = ATTENTION + MLP
+    return [
+        Arm("attention", ATTENTION, 1e-3),
+        Arm("MLP", MLP, 1e-3),
+        Arm("all linear", everything, 1e-3),
+        Arm("all linear, half the rate", everything, 5e-4),
+        Arm("all linear, twice the rate", everything, 2e-3),
+        Arm("specified", ATTENTION if task == "codegen" else MLP, 2e-4, rank=4, dropout=0.1),
+    ]
+
+
+def equal_rank(model: PreTrainedModel, layers: Sequence[str]) -> int:
+    """Return the rank at which LoRA on `layers` has as many parameters as on all linear layers at `RANK`."""
+
+    def parameters_per_rank(names: Sequence[str]) -> int:
+        shapes = (module.weight.shape for name, module in model.named_modules() if name.rpartition(".")[2] in names)
+        return sum(outputs + inputs for outputs, inputs in shapes)
+
+    return round(RANK * parameters_per_rank(ATTENTION + MLP) / parameters_per_rank(layers))
+
+
+def settings_for(context: TrainingContext, arm: Arm, tokens: int) -> SftSettings:
+    """Return the profile's first phase with the arm's rate, cut to a number of tokens and measured at its end."""
+    phase = context.params.training.phases[0]
+    if not isinstance(phase, SftSettings):
+        raise SystemExit(f"{context.task.name}: the first phase is {phase.kind}, and this study trains sft.")
+    rows = PHASE.prepare(context, phase).train.rows
+    row_tokens = sum(len(row.input_ids) for row in rows) / len(rows)
+    steps = max(1, round(tokens / (row_tokens * phase.batch_size * phase.accumulation)))
+    return phase.model_copy(update={"steps": steps, "evaluate_every": steps, "learning_rate": arm.rate})
+
+
+def run(context: TrainingContext, arm: Arm, tokens: int) -> str:
+    """Train one arm and return its line of the table."""
+    rank = arm.rank or equal_rank(context.model, arm.layers)
+    adapter = Adapter(rank=rank, alpha=2 * rank, dropout=arm.dropout, target_modules=list(arm.layers))
+    settings = settings_for(context, arm, tokens)
+    context = context.with_model(attach(context.model, adapter, seed=context.seed))
+    with bar(f"{context.task.name}: {arm.name}", settings.steps, "steps") as shown:
+        reporting = replace(context, on_step=lambda step: shown(1) if step.loss is not None else None)
+        result = PHASE.run(reporting, settings, PHASE.prepare(reporting, settings))
+    numbers = result.metrics
+    return (
+        f"| {context.task.name} | {arm.name} | {rank} | {count_trainable(context.model) / 1e6:.2f} M | {arm.rate:g} | "
+        f"{result.tokens:,} | {numbers['validation_loss']:.3f} | {100 * result.metric:.1f} | {result.duration_s:.0f} |"
+    )
+
+
+def lines(workspace: Workspace, task: str, options: Options) -> Iterator[str]:
+    """Yield the line of each arm; every arm loads the base again, because an attached adapter changes the model."""
+    read = read_training_rows(workspace, task, None)
+    rows = TrainingRows(read.train, read.validation, ())
+    for arm in arms(task):
+        if options.only and arm.name not in options.only:
+            continue
+        with (
+            tempfile.TemporaryDirectory(prefix="bilora-arm-") as folder,
+            workspace.training_context(task, rows, on_step=lambda _: None) as context,
+        ):
+            training = context.params.training.model_copy(update={"evaluate_samples": options.samples})
+            params = context.params.model_copy(update={"training": training})
+            yield run(replace(context, params=params, folder=Path(folder)), arm, options.tokens)
+
+
+def main() -> None:
+    """Run the arms and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", default=["codegen", "docstring"])
+    parser.add_argument("--tokens", type=int, default=40_000)
+    parser.add_argument("--samples", type=int, default=100)
+    parser.add_argument("--only", nargs="+", default=[], help="names of arms")
+    options = parser.parse_args(namespace=Options())
+    workspace = Workspace(Path())
+    silence_libraries()
+    print("| task | layers | rank | trained | rate | tokens | validation loss | validation score | seconds |")
+    print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
+    for task in options.tasks:
+        for line in lines(workspace, task, options):
+            print(line, flush=True)
+    print(f"base {workspace.base().id}, seed {workspace.params.seed}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
