@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from support.training import BASE, PAIRED, SFT, task_params
 
+from bilora import estimate
 from bilora.bases.kinds.folder import FolderBase
 from bilora.estimate import Speed, StageTimes, estimate_stages, in_words, measure_speed
 from bilora.guards import load_guard
@@ -54,10 +56,21 @@ def test_a_machine_of_half_the_speed_takes_nearly_twice_as_long() -> None:
     assert 1.8 < stages(params, speed=slow).train / stages(params).train < 2.0
 
 
-def test_the_measured_speed_is_that_of_the_whole_base(tmp_path: Path) -> None:
+def test_the_speed_of_few_layers_is_extrapolated_to_the_whole_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     adapter = task_params([SFT]).adapter
-    short, deep = (measure_speed(base, adapter, batch_size=4) for base in (BASE, deepened(tmp_path, times=50)))
-    assert 0 < short.train_s < deep.train_s / 3 and 0 < short.decode_s < deep.decode_s / 3
+    base = deepened(tmp_path, times=50)
+    monkeypatch.setattr(estimate, "_train_seconds", lambda model, _: 5 + model.config.num_hidden_layers)
+    monkeypatch.setattr(estimate, "_decode_seconds", lambda loaded, _: 1 + 2 * loaded.model.config.num_hidden_layers)
+    speed = measure_speed(base, adapter, batch_size=4)
+    layers = base.config().num_hidden_layers
+    assert (speed.train_s, speed.decode_s) == (5 + layers, 1 + 2 * layers)
+
+
+def test_a_base_is_measured_by_training_and_answering() -> None:
+    speed = measure_speed(BASE, task_params([SFT]).adapter, batch_size=4)
+    assert speed.train_s > 0 and speed.prefill_s > 0
 
 
 def deepened(folder: Path, *, times: int) -> FolderBase:
