@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,14 @@ CPU_S = 300
 SMOKE_TOKENS = 16
 DOUBLE = "Double a number, please.\n\nSignature: def double(number):"
 GREET = "Greet the person named.\n\nSignature: def greet(name):"
+
+
+@pytest.fixture(scope="module")
+def site(measured: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout whose adapters give short answers: longer ones than `max_target_chars` are no training rows."""
+    folder = tmp_path_factory.mktemp("site") / "checkout"
+    shutil.copytree(measured, folder, symlinks=True)
+    return folder
 
 
 def rate(page: Any, prompt: str, thumb: str, edit: str = "") -> None:
