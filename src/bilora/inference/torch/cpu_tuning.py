@@ -68,9 +68,7 @@ def pack_linear_layers(model: PreTrainedModel) -> bool:
         return False
     for name, layer in layers:
         model.set_submodule(name, PackedLinear(layer, max_packed_rows))
-        del (
-            layer.weight
-        )  # frees the plain weights, unless the embedding has them, even if something refers to the layer
+        del layer.weight  # frees the plain weights, which only a tied embedding keeps, even if the layer is referenced
     for parameter in model.parameters():
         if not parameter.is_mkldnn:
             parameter.data = parameter.data.clone()  # one tensor in the mapped file would keep all of it in memory
