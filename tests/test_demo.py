@@ -60,6 +60,8 @@ def test_a_large_base_is_trained_for_one_task_after_the_other(
 
 
 def test_what_follows_a_stale_stage_is_done_too_and_nothing_else(demo: ModuleType, workspace: Workspace) -> None:
+    following = [("data-split@codegen",), ("train@codegen",), ("evaluate@codegen",), ()]
+    assert stages(demo, workspace, {"data-process@codegen"}) == following
     assert stages(demo, workspace, {"train@codegen"}) == [("train@codegen",), ("evaluate@codegen",), ()]
     assert stages(demo, workspace, {"evaluate@docstring"}) == [("evaluate@docstring",), ()]
     assert stages(demo, workspace, {"push-adapters"}) == [()]
