@@ -1,12 +1,12 @@
 """Scores of the profile's adapters over several seeds, on their own test splits and on MBPP and CodeXGLUE.
 
-    python studies/adapters.py [--profile smollm2-full] [--seeds 1 2 3] [--mbpp mbpp.jsonl]
+    python studies/adapters.py [--profile smollm2-full] [--seeds 1 2 3] [--keep FOLDER] [--mbpp mbpp.jsonl]
                                [--codexglue python-valid.jsonl.gz]
 
-Each seed runs the pipeline up to `evaluate` in a copy of the checkout. Where files are given, the same adapters are
-evaluated again: on MBPP's official test split with tests shown and hidden, and on those rows of CodeXGLUE that pass
-the task's rules. It prints the median, the minimum and the maximum over the seeds. No hyperparameter is selected by
-these numbers.
+Each seed runs the pipeline up to `evaluate` in a copy of the checkout. With --keep the copies stay in that folder, as
+seed-1 and so on, and a second run goes on from them. Where files are given, the same adapters are evaluated again: on
+MBPP's official test split with tests shown and hidden, and on those rows of CodeXGLUE that pass the task's rules. It
+prints the median, the minimum and the maximum over the seeds. No hyperparameter is selected by these numbers.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from bilora.evaluation.run import FLOOR
+from bilora.guards import known_guards
 from bilora.layout import Layout
-from bilora.records import EvalRow, Sample
+from bilora.records import EvalRow, Sample, guard_dataset
 from bilora.sources.kinds.files import Files, FilesSettings
 from bilora.storage import read_records, write_records
 from bilora.tasks import load_task
@@ -44,29 +45,37 @@ def run(folder: Path, *command: str) -> None:
 
 
 def means(data: str, rows: Iterable[EvalRow]) -> Iterator[tuple[str, tuple[int, float]]]:
-    """Yield name and value of each mean: the headline by dataset, tier and system, and the share that ended with EOS.
+    """Yield name and value of each mean, by dataset, tier and system, in percent.
 
+    They are the headline, the share of answers that ended by themselves, and a guard's tokens as a share of the base's.
     Last, if there are trivial answers, the adapter's difference to the best of them.
     """
     rows = list(rows)
     headline = load_task(rows[0].task).headline
+    places = {"test": data, "hidden": f"{data}, tests hidden"}
+    places |= {guard_dataset(name): f"{data}, guard {name}" for name in known_guards()}
     found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    tokens: Counter[tuple[str, str]] = Counter()
     for row in rows:
-        if row.dataset not in ("test", "hidden"):
+        if not (where := places.get(row.dataset)):
             continue
         system = "adapter" if row.completion.system == row.task else row.completion.system
-        where = data if row.dataset == "test" else f"{data}, tests hidden"
         value = next(score.value for score in row.scores if score.metric == headline)
         if value is None:
             raise SystemExit(f"{row.sample.id} is unscored: {row.scores[0].reason}")
         found[where, headline, system].append(value)
         if row.sample.tier:
             found[f"{where}, {row.sample.tier}", headline, system].append(value)
-        if system == "adapter":
-            found[where, "stopped", system].append(row.completion.finish == "stop")
+        if system in ("base", "adapter"):
+            found[where, "ended by themselves", system].append(row.completion.finish == "stop")
+            tokens[where, system] += row.completion.output_tokens or 0
     percent = {name: 100 * statistics.fmean(values) for name, values in found.items()}
     for name in sorted(found, key=lambda name: name[:2]):
         yield f"| {' | '.join(name)} |", (len(found[name]), percent[name])
+    for where in dict.fromkeys(where for where, _ in tokens):
+        count = len(found[where, headline, "adapter"])
+        share = 100 * tokens[where, "adapter"] / tokens[where, "base"]
+        yield f"| {where} | output tokens | adapter, share of the base's |", (count, share)
     if floors := [value for (where, _, system), value in percent.items() if where == data and system.startswith(FLOOR)]:
         own = data, headline, "adapter"
         yield (
@@ -120,6 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="smollm2-full")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--keep", type=Path, help="keep each seed's copy of the checkout here")
     parser.add_argument("--mbpp", type=Path)
     parser.add_argument("--codexglue", type=Path)
     chosen = parser.parse_args()
@@ -128,8 +138,10 @@ def main() -> None:
     found = []
     for seed in chosen.seeds:
         with tempfile.TemporaryDirectory(prefix="bilora-seed-") as name:
-            copy_checkout(ROOT, Path(name), Path(f"profiles/{chosen.profile}.yaml"))
-            found.append(measured(Path(name), seed, given))
+            folder = chosen.keep.resolve() / f"seed-{seed}" if chosen.keep else Path(name) / "checkout"
+            if not (folder / "params.yaml").exists():
+                copy_checkout(ROOT, folder, Path(f"profiles/{chosen.profile}.yaml"))
+            found.append(measured(folder, seed, given))
             print(f"seed {seed}", *table(found[-1:]), sep="\n", file=sys.stderr)  # kept if a later seed fails
     print(*table(found), sep="\n")
 
