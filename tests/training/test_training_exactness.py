@@ -66,14 +66,25 @@ def trainer_of(model: Any, folder: Path) -> AdapterTrainer:
     )
 
 
-def loss_and_gradients(trainer: AdapterTrainer, own: bool, count: int | None = None) -> tuple[float, torch.Tensor]:
+def loss_and_gradients(
+    trainer: AdapterTrainer, own: bool, count: int | None = None, rows: list[dict[str, list[int]]] | None = None
+) -> tuple[float, torch.Tensor]:
     """The loss of one batch and the gradients of A and B in a row."""
-    trainer._own_loss = own
+    if not own:
+        trainer._train_rows = None
     trainer.model.zero_grad()
-    loss = trainer.compute_loss(trainer.model, trainer.data_collator(encoded()), num_items_in_batch=count)
-    loss.backward()
+    trainer.current_gradient_accumulation_steps = 1
+    loss = trainer.training_step(trainer.model, trainer.data_collator(rows or encoded()), count)
     trained = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
     return loss.item(), torch.cat([parameter.grad.flatten() for parameter in trained])
+
+
+def validation_loss(trainer: AdapterTrainer, rows: list[dict[str, list[int]]]) -> float:
+    """The mean loss of the rows' trained tokens, as the trainer's validation computes it."""
+    trainer.model.eval()
+    loss, _, _ = trainer.prediction_step(trainer.model, trainer.data_collator(rows), True)
+    assert loss is not None
+    return loss.item()
 
 
 def distance(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -87,7 +98,7 @@ def test_loss_and_gradients_are_those_of_trl_and_peft(
 ) -> None:
     plain = trainer_of(adapted(monkeypatch, peft.tuners.lora.Linear), tmp_path)
     fast = trainer_of(adapted(monkeypatch, LoraLinear), tmp_path)
-    assert fast._own_loss
+    assert fast._train_rows
     expected, gradients = loss_and_gradients(plain, own=False, count=count)
     loss, own_gradients = loss_and_gradients(fast, own=True, count=count)
     assert loss == pytest.approx(expected, rel=1e-6)
@@ -96,41 +107,62 @@ def test_loss_and_gradients_are_those_of_trl_and_peft(
 
 def test_rows_of_a_batch_do_not_see_each_others_padding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = trainer_of(adapted(monkeypatch, LoraLinear), tmp_path)
-    single = [trainer.compute_loss(trainer.model, trainer.data_collator([row]), False, 1).item() for row in encoded()]
-    batch = trainer.compute_loss(trainer.model, trainer.data_collator(encoded()), False, 1).item()
-    assert batch == pytest.approx(sum(single), rel=1e-6)
+    single = [validation_loss(trainer, [row]) * trained for row, (_, trained) in zip(encoded(), ROWS, strict=True)]
+    assert validation_loss(trainer, encoded()) == pytest.approx(sum(single) / sum(n for _, n in ROWS), rel=1e-6)
+
+
+def test_the_validation_loss_is_that_of_trl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = trainer_of(adapted(monkeypatch, LoraLinear), tmp_path)
+    own = validation_loss(trainer, encoded())
+    trainer._packed = None
+    assert own == pytest.approx(validation_loss(trainer, encoded()), rel=1e-6)
 
 
 def test_a_batch_without_trained_tokens_has_a_loss_of_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = trainer_of(adapted(monkeypatch, LoraLinear), tmp_path)
     batch = trainer.data_collator(encoded())
     batch["labels"][:] = IGNORED
-    loss = trainer.compute_loss(trainer.model, batch)
-    loss.backward()
-    assert loss.item() == 0.0
+    trainer.current_gradient_accumulation_steps = 1
+    assert trainer.training_step(trainer.model, batch).item() == 0.0
 
 
-def test_dropout_is_that_of_peft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dropout_is_that_of_peft_and_off_in_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for layer in (peft.tuners.lora.Linear, LoraLinear):
         trainer = trainer_of(adapted(monkeypatch, layer, dropout=0.3), tmp_path)
         torch.manual_seed(5)
-        found.append(loss_and_gradients(trainer, own=True)[1])
+        found.append(loss_and_gradients(trainer, own=layer is LoraLinear, rows=encoded()[:1])[1])
     assert distance(found[1], found[0]) < 1e-5
-    assert distance(loss_and_gradients(trainer, own=True)[1], found[0]) > 1e-2  # another mask
+    assert distance(loss_and_gradients(trainer, own=True, rows=encoded()[:1])[1], found[0]) > 1e-2  # another mask
+    assert validation_loss(trainer, encoded()) == validation_loss(trainer, encoded())
 
 
-def attended(dtype: torch.dtype, *, own: bool, length: int = 20) -> list[torch.Tensor]:
-    """The output of attention with four heads of which two share keys, and the gradients of its inputs."""
+def attended(dtype: torch.dtype, *, own: bool) -> list[torch.Tensor]:
+    """The output of attention over two rows with four heads, of which two share keys, and the inputs' gradients."""
     torch.manual_seed(1)
-    states = [torch.randn(2, heads, length, 16).to(dtype).requires_grad_() for heads in (4, 2, 2)]
+    lengths = [20, 13]
+    states = [torch.randn(1, heads, sum(lengths), 16).to(dtype).requires_grad_() for heads in (4, 2, 2)]
     if own:
-        out = _attend(torch.nn.Module(), *states, None, scaling=0.25)[0].transpose(1, 2)
+        out = _attend(torch.nn.Module(), *states, None, scaling=0.25, row_lengths=lengths)[0].transpose(1, 2)
     else:
-        out = scaled_dot_product_attention(*states, is_causal=True, scale=0.25, enable_gqa=True)
+        rows = zip(*(torch.split(one, lengths, dim=2) for one in states), strict=True)
+        parts = [scaled_dot_product_attention(*row, is_causal=True, scale=0.25, enable_gqa=True) for row in rows]
+        out = torch.cat(parts, dim=2)
     weight = torch.randn(out.shape)
     (out * weight).sum().backward()
     return [out.detach().float(), *(one.grad.float() for one in states if one.grad is not None)]
+
+
+@pytest.mark.parametrize("window", [5, 20])
+def test_attention_looks_back_as_far_as_the_model_says(window: int) -> None:
+    torch.manual_seed(1)
+    states = [torch.randn(1, heads, 20, 16) for heads in (4, 2, 2)]
+    out = _attend(torch.nn.Module(), *states, None, scaling=0.25, row_lengths=[20], sliding_window=window)[0]
+    changed = [states[0], *(one.clone() for one in states[1:])]
+    changed[1][:, :, 4], changed[2][:, :, 4] = 9.0, 9.0
+    other = _attend(torch.nn.Module(), *changed, None, scaling=0.25, row_lengths=[20], sliding_window=window)[0]
+    seen = [place for place in range(20) if not torch.equal(out[0, place], other[0, place])]
+    assert seen == list(range(4, min(20, 4 + window)))
 
 
 def test_attention_over_short_rows_is_as_exact_as_torchs_own() -> None:

@@ -166,7 +166,7 @@ def test_tokens_are_those_that_trl_counts(tmp_path: Path, monkeypatch: pytest.Mo
 
     def build(trainer: Any, **arguments: Any) -> None:
         built(trainer, **arguments)
-        trainer._own_loss = False  # TRL counts where it computes its loss
+        trainer._train_rows = None  # TRL counts where it computes its loss
         trainers.append(trainer)
 
     monkeypatch.setattr(AdapterTrainer, "__init__", build)

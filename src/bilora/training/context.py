@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from bilora.params import Generation, TaskParams
     from bilora.records import Sample, Score
     from bilora.tasks.task import Task
+    from bilora.training.together import Together
     from bilora.training_pairs import DpoPair, KtoPair
 
 
@@ -80,7 +82,8 @@ class TrainingContext:
     `base_revision` pins the base, `base_settings` is its entry in params.yaml.
     `loaded` holds the base until a run attaches the adapter, and then the model with it. `pairs` are the rated pairs
     that `split.preference` selects. Checkpoints are written below `folder`, of each phase below a folder of its own.
-    `sinks` are names of trackers that transformers' trainer reports to. `bars` show validation.
+    `sinks` are names of trackers that transformers' trainer reports to. `bars` show validation. `together` takes the
+    training steps of several trainings; None if this one is alone.
     """
 
     task: Task
@@ -98,6 +101,12 @@ class TrainingContext:
     sinks: Sequence[str] = ()
     on_step: OnStep = no_step
     bars: ProgressBars = no_bar
+    together: Together | None = None
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """What returns the seconds that count for this training."""
+        return self.together.clock if self.together else time.monotonic
 
     @property
     def model(self) -> PreTrainedModel:

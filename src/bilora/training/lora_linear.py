@@ -1,11 +1,13 @@
-"""A linear layer with LoRA whose two branches are one step of autograd."""
+"""Linear layers with LoRA whose branches are one step of autograd with the base's product."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft.tuners.lora import Linear
+from peft.tuners.lora import Linear, LoraLayer
 from torch.nn.functional import linear
 
 if TYPE_CHECKING:
@@ -13,69 +15,111 @@ if TYPE_CHECKING:
 
 
 class LoraLinear(Linear):  # type: ignore[misc]  # PEFT has no types
-    """PEFT's layer, with the products in the precision of its input and nothing saved beside x and x A'.
-
-    A and B are 32-bit parameters and are converted for each product. PEFT would convert the input instead: larger, and
-    multiplied at a third of the speed where the processor has 16-bit units. In 32-bit the results are PEFT's up to
-    the order of sums.
-    """
+    """PEFT's layer by `lora_product`, for trainers that call the model themselves."""
 
     def forward(self, x: Tensor, *arguments: Any, **options: Any) -> Tensor:
         """Return x W' + b + scale (x A') B', shape (..., out)."""
-        names = self.active_adapters
-        if arguments or options or len(names) != 1 or self.disable_adapters or self.merged:
+        if arguments or options or len(self.active_adapters) != 1 or self.disable_adapters or self.merged:
             out: Tensor = super().forward(x, *arguments, **options)
             return out
-        (name,), base = names, self.get_base_layer()
-        if name not in self.lora_A:
-            return base(x)  # type: ignore[no-any-return]
-        dropout = self.lora_dropout[name]
-        dropped = None if isinstance(dropout, torch.nn.Identity) or not self.training else dropout(x)
-        a, b = self.lora_A[name].weight, self.lora_B[name].weight
-        return _LoraProduct.apply(  # type: ignore[no-any-return, no-untyped-call]
-            x, dropped, base.weight, base.bias, a, b, self.scaling[name]
-        )
+        tokens = x.flatten(0, -2)
+        branch = branch_of(self, tokens, slice(None))
+        return lora_product(tokens, self.get_base_layer(), [branch] if branch else []).view(*x.shape[:-1], -1)
+
+
+@dataclass(frozen=True)
+class Branch:
+    """What one adapter adds to some tokens: scale (x A') B'.
+
+    Attributes:
+        tokens: the positions that it is for.
+        dropped: their inputs after dropout; None if nothing is dropped.
+    """
+
+    tokens: slice
+    dropped: Tensor | None
+    a: Tensor
+    b: Tensor
+    scale: float
+
+
+def branch_of(layer: LoraLayer, x: Tensor, tokens: slice) -> Branch | None:
+    """Return what PEFT's layer adds to some tokens of x, shape (tokens, in); None if it has no active adapter."""
+    names = [name for name in layer.active_adapters if name in layer.lora_A]
+    if not names:
+        return None
+    (name,) = names
+    dropout = layer.lora_dropout[name]
+    plain = isinstance(dropout, torch.nn.Identity) or not dropout.training
+    a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
+    return Branch(tokens, None if plain else dropout(x[tokens]), a, b, layer.scaling[name])
+
+
+def lora_product(x: Tensor, base: torch.nn.Module, branches: Sequence[Branch]) -> Tensor:
+    """Return x W' + b and what the branches add, shape (tokens, out).
+
+    A and B are 32-bit parameters and are converted for each product. PEFT would convert x instead: larger, and
+    multiplied at a third of the speed where the processor has 16-bit units. In 32-bit the results are PEFT's up to
+    the order of sums.
+
+    Args:
+        x: shape (tokens, in).
+        base: the frozen layer; of a quantised one the own product is used.
+    """
+    parts = [part for branch in branches for part in (branch.dropped, branch.a, branch.b)]
+    spans = [(branch.tokens, branch.scale) for branch in branches]
+    if type(base) is torch.nn.Linear:
+        return _LoraProduct.apply(x, base.weight, base.bias, spans, *parts)  # type: ignore[no-any-return, no-untyped-call]
+    out: Tensor = base(x)
+    return out + _LoraProduct.apply(x, None, out.shape[-1], spans, *parts)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _LoraProduct(torch.autograd.Function):
-    """x W' + b + scale (x A') B' with a frozen W, where the LoRA branch may have its own input, after dropout."""
+    """x W' + b with a frozen W, and per branch scale (x A') B'. Nothing is saved beside x and each x A'."""
 
     @staticmethod
     def forward(
         ctx: Any,
         x: Tensor,
-        dropped: Tensor | None,
-        weight: Tensor,
-        bias: Tensor | None,
-        a: Tensor,
-        b: Tensor,
-        scale: float,
+        weight: Tensor | None,
+        bias: Tensor | int | None,
+        spans: Sequence[tuple[slice, float]],
+        *parts: Tensor | None,
     ) -> Tensor:
-        inputs = (x if dropped is None else dropped).flatten(0, -2)
-        a16, b16 = a.to(x.dtype), (b * scale).to(x.dtype)
-        inner = linear(inputs, a16)
-        out = linear(x, weight, bias)
-        out.view(-1, out.shape[-1]).addmm_(inner, b16.T)
-        ctx.save_for_backward(inputs, inner, weight, a16, b16)
-        ctx.scale, ctx.has_dropout = scale, dropped is not None
+        out = x.new_zeros(len(x), bias) if weight is None else linear(x, weight, bias)  # type: ignore[arg-type]
+        saved: list[Tensor | None] = [x, weight]
+        for (tokens, scale), (dropped, a, b) in zip(spans, _triples(parts), strict=True):
+            a16, b16 = a.to(x.dtype), (b * scale).to(x.dtype)
+            inner = linear(x[tokens] if dropped is None else dropped, a16)
+            out[tokens].addmm_(inner, b16.T)
+            saved += [dropped, inner, a16, b16]
+        ctx.save_for_backward(*saved)
+        ctx.spans = spans
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        inputs, inner, weight, a16, b16 = ctx.saved_tensors
-        shape = gradients[0].shape[:-1]
-        out_gradient = gradients[0].flatten(0, -2)
-        inner_gradient = out_gradient @ b16
-        x_gradient = dropped_gradient = a_gradient = b_gradient = None
+        x, weight, *saved = ctx.saved_tensors
+        out_gradient = gradients[0]
+        x_gradient = None
         if ctx.needs_input_grad[0]:
-            x_gradient = out_gradient @ weight
-            if not ctx.has_dropout:
-                x_gradient.addmm_(inner_gradient, a16)
-            x_gradient = x_gradient.view(*shape, -1)
-        if ctx.needs_input_grad[1]:
-            dropped_gradient = (inner_gradient @ a16).view(*shape, -1)
-        if ctx.needs_input_grad[4]:
-            a_gradient = (inner_gradient.T @ inputs).float()
-        if ctx.needs_input_grad[5]:
-            b_gradient = (out_gradient.T @ inner).float() * ctx.scale
-        return x_gradient, dropped_gradient, None, None, a_gradient, b_gradient, None
+            x_gradient = torch.zeros_like(x) if weight is None else out_gradient @ weight
+        found: list[Tensor | None] = [x_gradient, None, None, None]
+        for place, (tokens, scale) in enumerate(ctx.spans):
+            dropped, inner, a16, b16 = saved[4 * place : 4 * place + 4]
+            wanted = ctx.needs_input_grad[4 + 3 * place : 7 + 3 * place]
+            own_gradient = out_gradient[tokens]
+            inner_gradient = own_gradient @ b16
+            if dropped is None and x_gradient is not None:
+                x_gradient[tokens].addmm_(inner_gradient, a16)
+            inputs = x[tokens] if dropped is None else dropped
+            found += [
+                inner_gradient @ a16 if wanted[0] else None,
+                (inner_gradient.T @ inputs).float() if wanted[1] else None,
+                (own_gradient.T @ inner).float() * scale if wanted[2] else None,
+            ]
+        return tuple(found)
+
+
+def _triples(parts: Sequence[Tensor | None]) -> list[tuple[Tensor | None, Tensor, Tensor]]:
+    return [(parts[at], parts[at + 1], parts[at + 2]) for at in range(0, len(parts), 3)]  # type: ignore[misc]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +16,9 @@ from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from bilora.training.adapter import cast_adapter
-from bilora.training.answer_loss import answer_loss, has_plain_head
 from bilora.training.arguments import common_arguments
-from bilora.training.attention import short_row_attention
 from bilora.training.context import OnStep, Step, TrainingContext
-from bilora.training.encode import IGNORED
+from bilora.training.packed_model import PASS_TOKENS, PackedModel, TrainRows, can_pack, packed_rows
 from bilora.training.phase import PhaseResult
 from bilora.training.preflight import Preflight
 from bilora.training.supervised import SupervisedRows, SupervisedSettings
@@ -45,6 +42,7 @@ def train_supervised(context: TrainingContext, settings: SupervisedSettings, row
     trainer = AdapterTrainer(
         metric=context.validation_metric,
         patience=settings.patience,
+        train_rows=context.together.steps_of(context.model) if context.together else None,
         model=context.model,
         args=_arguments(context, settings),
         processing_class=context.tokenizer,
@@ -53,13 +51,13 @@ def train_supervised(context: TrainingContext, settings: SupervisedSettings, row
         data_collator=DataCollatorForLanguageModeling(pad_token_id=context.tokenizer.pad_token_id),
         callbacks=[EarlyStopping(settings.patience)],
     )
-    trainer.add_callback(SupervisedProgress(context.on_step, lambda: trainer.tokens))
+    trainer.add_callback(SupervisedProgress(context.on_step, lambda: trainer.tokens, context.clock))
     trainer.add_callback(ValidationLossBar(context.bars, context.task.name))
     trainer.remove_callback(PrinterCallback)
     checkpoint = last_checkpoint(context.folder)
-    started = time.monotonic()
+    started = context.clock()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return _result(trainer, rows, checkpoint, time.monotonic() - started)
+    return _result(trainer, rows, checkpoint, context.clock() - started)
 
 
 def _arguments(context: TrainingContext, settings: SupervisedSettings) -> SFTConfig:
@@ -144,13 +142,21 @@ def is_finished(state: TrainerState, patience: int) -> bool:
 class AdapterTrainer(TokenCount, SFTTrainer):
     """SFTTrainer whose `eval_choice` is the task's metric on generated answers, ties broken by loss."""
 
-    def __init__(self, *, metric: Callable[[], float], patience: int, **arguments: object) -> None:
+    def __init__(
+        self, *, metric: Callable[[], float], patience: int, train_rows: TrainRows | None = None, **arguments: object
+    ) -> None:
+        """Take what selects checkpoints and ends training, and what TRL's trainer takes.
+
+        Args:
+            train_rows: who trains on packed rows; if None, this trainer itself. Unused where rows cannot be packed.
+        """
         super().__init__(**arguments)
         self._metric = metric
         self._patience = patience
-        plain = has_plain_head(self.model.get_base_model()) and not self.aux_loss_enabled
-        self._own_loss = plain and self.args.device.type == "cpu" and self.accelerator.num_processes == 1
         cast_adapter(self.model)  # TRL casts adapters on quantised bases to 16 bit
+        packs = can_pack(self.model.get_base_model()) and self.accelerator.num_processes == 1 and not self.args.fp16
+        self._packed = PackedModel([self.model], pass_tokens=PASS_TOKENS) if packs else None
+        self._train_rows = (train_rows or self._packed.train_one) if self._packed else None
 
     def _run_epoch(self, *arguments: object, **options: object) -> None:
         """Train for an epoch; a run that was killed after its last step takes no further one."""
@@ -168,26 +174,33 @@ class AdapterTrainer(TokenCount, SFTTrainer):
         output.metrics["eval_choice"] = metric - 1e-6 * output.metrics["eval_loss"]
         return output
 
-    def compute_loss(
+    def training_step(
         self,
         model: PreTrainedModel,
-        inputs: dict[str, torch.Tensor],
-        return_outputs: bool = False,
+        inputs: Mapping[str, torch.Tensor],
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
-        """Return the loss as TRL normalises it; on CPU, where TRL's head would multiply every position, by our own."""
-        if not self._own_loss or return_outputs:
-            loss: torch.Tensor = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        """Add the gradients of a batch and return its loss, normalised as TRL does."""
+        if self._train_rows is None:
+            loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
             return loss
-        causal = model.get_base_model()
-        labels = inputs["labels"][:, 1:]
-        trained = labels != IGNORED
-        # Rows are padded on the right, where no trained token sees the padding: attention needs no mask.
-        with short_row_attention(causal):
-            hidden = causal.base_model(input_ids=inputs["input_ids"], use_cache=False).last_hidden_state
-        total = answer_loss(hidden[:, :-1][trained], causal.get_output_embeddings(), labels[trained])
-        count = trained.sum() if num_items_in_batch is None else num_items_in_batch
-        return total / torch.as_tensor(count).clamp(min=1)
+        self.count(inputs)
+        model.train()
+        rows = packed_rows(self._prepare_inputs(inputs))
+        if num_items_in_batch is None:
+            count = sum(row.trained for row in rows) * self.current_gradient_accumulation_steps
+        else:
+            count = int(num_items_in_batch)
+        return self._train_rows(rows, 1 / max(1, count))
+
+    def prediction_step(
+        self, model: PreTrainedModel, inputs: dict[str, torch.Tensor], *arguments: object, **options: object
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+        """Return the loss of a validation batch."""
+        if self._packed is None:
+            return super().prediction_step(model, inputs, *arguments, **options)  # type: ignore[no-any-return]
+        rows = packed_rows(self._prepare_inputs(inputs))
+        return self._packed.measure(rows) / max(1, sum(row.trained for row in rows)), None, None
 
     def create_model_card(self, *_: object, **__: object) -> None:
         """Write none: the card is made from measured numbers when the adapter is published."""
@@ -221,15 +234,16 @@ class EarlyStopping(TrainerCallback):
 class SupervisedProgress(TrainerCallback):
     """Reports steps and evaluations; tokens per second are measured between two reports, evaluations excluded."""
 
-    def __init__(self, on_step: OnStep, tokens_read: Callable[[], int]) -> None:
+    def __init__(self, on_step: OnStep, tokens_read: Callable[[], int], clock: Callable[[], float]) -> None:
         self._on_step = on_step
         self._tokens_read = tokens_read
-        self._started = time.monotonic()
+        self._clock = clock
+        self._started = clock()
         self._tokens = 0
 
     def on_train_begin(self, *_: object, **__: object) -> None:
         """Start the clock."""
-        self._started = time.monotonic()
+        self._started = self._clock()
 
     def on_log(
         self, args: object, state: TrainerState, control: object, logs: dict[str, float] | None = None, **_: object
@@ -237,7 +251,7 @@ class SupervisedProgress(TrainerCallback):
         """Report a training step."""
         if not logs or "loss" not in logs:
             return
-        tokens, now = self._tokens_read(), time.monotonic()
+        tokens, now = self._tokens_read(), self._clock()
         speed = (tokens - self._tokens) / max(1e-9, now - self._started)
         self._started, self._tokens = now, tokens
         self._on_step(Step(state.global_step, logs["loss"], speed))
@@ -247,4 +261,4 @@ class SupervisedProgress(TrainerCallback):
     ) -> None:
         """Report an evaluation."""
         self._on_step(Step(state.global_step, validation_loss=metrics["eval_loss"], metric=metrics["eval_metric"]))
-        self._started = time.monotonic()
+        self._started = self._clock()

@@ -21,9 +21,16 @@ class TokenCount(Trainer):
     tokens = 0
 
     def training_step(
-        self, model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], *arguments: object
+        self,
+        model: PreTrainedModel,
+        inputs: Mapping[str, torch.Tensor],
+        num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         """Count the batch's tokens and train on it."""
-        self.tokens += int(inputs["attention_mask"].sum())
-        loss: torch.Tensor = super().training_step(model, inputs, *arguments)
+        self.count(inputs)
+        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
         return loss
+
+    def count(self, inputs: Mapping[str, torch.Tensor]) -> None:
+        """Count the tokens of a batch."""
+        self.tokens += int(inputs["attention_mask"].sum())
