@@ -25,6 +25,8 @@ from bilora.library_logs import silence_libraries
 from bilora.params import Adapter
 from bilora.training.adapter import attach, count_trainable
 from bilora.training.context import TrainingContext
+from bilora.training.loading import load_for_training
+from bilora.training.packed_model import shared_copy
 from bilora.training.phases.sft import PHASE, SftSettings
 from bilora.workspace import Workspace
 
@@ -108,16 +110,16 @@ def run(context: TrainingContext, arm: Arm, tokens: int) -> str:
 
 
 def lines(workspace: Workspace, task: str, options: Options) -> Iterator[str]:
-    """Yield the line of each arm; every arm loads the base again, because an attached adapter changes the model."""
+    """Yield the line of each arm."""
     read = read_training_rows(workspace, task, None)
     rows = TrainingRows(read.train, read.validation, ())
+    loaded = load_for_training(workspace.base())
     for arm in arms(task):
         if options.only and arm.name not in options.only:
             continue
-        with (
-            tempfile.TemporaryDirectory(prefix="bilora-arm-") as folder,
-            workspace.training_context(task, rows, on_step=lambda _: None) as context,
-        ):
+        own = replace(loaded, model=shared_copy(loaded.model))
+        with tempfile.TemporaryDirectory(prefix="bilora-arm-") as folder, workspace.sandbox() as sandbox:
+            context = workspace.training_context(task, rows, own, sandbox, on_step=lambda _: None)
             training = context.params.training.model_copy(update={"evaluate_samples": options.samples})
             params = context.params.model_copy(update={"training": training})
             yield run(replace(context, params=params, folder=Path(folder)), arm, options.tokens)

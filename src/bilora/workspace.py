@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from bilora.storage import read_record, read_records, require_file, sha256_file
 
 if TYPE_CHECKING:
     from bilora.bases.base import Base
+    from bilora.bases.loading import LoadedBase
     from bilora.data.training_rows import TrainingRows
     from bilora.estimate import StageTimes
     from bilora.inference.engines import LocalEngine
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from bilora.sandbox import ProcessSandbox
     from bilora.tasks.task import Task
     from bilora.training.context import OnStep, TrainingContext
+    from bilora.training.together import Together
     from bilora.training_pairs import RatedPairs
 
 
@@ -227,42 +229,49 @@ class Workspace(Layout):
         )
         return load_local_engine(chosen.engine, self.base(), adapters, options)
 
-    @contextmanager
     def training_context(
-        self, name: str, rows: TrainingRows, *, on_step: OnStep, bars: ProgressBars = no_bar
-    ) -> Iterator[TrainingContext]:
-        """Load the base for training and build what a task's phases need, with a sandbox that ends with the block.
+        self,
+        name: str,
+        rows: TrainingRows,
+        loaded: LoadedBase,
+        sandbox: ProcessSandbox,
+        *,
+        on_step: OnStep,
+        bars: ProgressBars = no_bar,
+        together: Together | None = None,
+    ) -> TrainingContext:
+        """Build what a task's phases need.
 
         Args:
+            loaded: the base, for this training alone; see `shared_copy`.
             on_step: called with every optimiser step and every evaluation.
             bars: show validation.
+            together: runs this training beside others.
         """
         from bilora.evaluation.validation import ValidationScorer
         from bilora.protocols import Referees
         from bilora.training.context import TrainingContext
-        from bilora.training.loading import load_for_training
 
         params, (chosen, task) = self.params, self.task(name)
         base = self.base()
-        loaded = load_for_training(base)
-        with self.sandbox() as sandbox:
-            yield TrainingContext(
-                task=task,
-                params=chosen,
-                base=base,
-                base_settings=params.base,
-                base_revision=base.identity,
-                loaded=loaded,
-                scorer=ValidationScorer(task, loaded, Referees(sandbox=sandbox)),
-                seed=params.seed,
-                folder=self.checkpoints(name),
-                train_samples=rows.train,
-                validation_samples=rows.validation,
-                pairs=rows.pairs,
-                sinks=params.tracking.sinks,
-                on_step=on_step,
-                bars=bars,
-            )
+        return TrainingContext(
+            task=task,
+            params=chosen,
+            base=base,
+            base_settings=params.base,
+            base_revision=base.identity,
+            loaded=loaded,
+            scorer=ValidationScorer(task, loaded, Referees(sandbox=sandbox)),
+            seed=params.seed,
+            folder=self.checkpoints(name),
+            train_samples=rows.train,
+            validation_samples=rows.validation,
+            pairs=rows.pairs,
+            sinks=params.tracking.sinks,
+            on_step=on_step,
+            bars=bars,
+            together=together,
+        )
 
     # The outside
 

@@ -1,48 +1,94 @@
-"""The verb train."""
+"""The command train."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from bilora.cli.data import TaskName
+import typer
 
 if TYPE_CHECKING:
     from bilora.cli.progress import Bar
     from bilora.data.training_rows import TrainingRows
-    from bilora.training.context import OnStep, Step
+    from bilora.records import RunRecord
+    from bilora.training.context import OnStep, Step, TrainingContext
     from bilora.training.run import TrainingResult
     from bilora.workspace import Workspace
 
 
-def train(task: TaskName) -> None:
-    """Train one task's adapter, or continue where an interrupted run stopped."""
+def train(
+    tasks: Annotated[list[str] | None, typer.Argument(help="Tasks of params.yaml.", show_default=False)] = None,
+    every: Annotated[bool, typer.Option("--all", help="All tasks of params.yaml.")] = False,
+) -> None:
+    """Train adapters, several together on one base; what was interrupted continues where it stopped."""
     from bilora.cli.engines import prepare_base
-    from bilora.cli.progress import bar
     from bilora.library_logs import silence_libraries
     from bilora.tracking.sinks import check_sinks
     from bilora.workspace import Workspace
 
+    if bool(tasks) == every:
+        raise typer.BadParameter("name the tasks to train, or give --all.")
     workspace = Workspace(Path())
-    chosen, task_type = workspace.task(task)
+    names = list(dict.fromkeys(tasks or workspace.params.tasks))
+    for name in names:
+        workspace.task(name)
     check_sinks(workspace.params.tracking.sinks)
-    rows = _read_rows(workspace, task)
-    print(f"train {task}: loading the base", flush=True)
+    rows = {name: _read_rows(workspace, name) for name in names}
+    print(f"train {', '.join(names)}: loading the base", flush=True)
     silence_libraries()
 
     # These take seconds to import; what is wrong with the params is reported before.
-    from bilora.bases.prompt import template_remarks
-    from bilora.training.record import collect_metrics, train_recorded
+    from bilora.training.loading import load_for_training
+    from bilora.training.packed_model import shared_copy
+    from bilora.training.record import collect_metrics
+    from bilora.training.together import Together
 
     prepare_base(workspace)
-    with (
-        bar(f"train {task}", chosen.training.steps, "steps") as shown,
-        workspace.training_context(task, rows, on_step=_reporter(shown), bars=shown.nested) as context,
-    ):
+    loaded = load_for_training(workspace.base())
+    together = Together() if len(names) > 1 else None
+    with workspace.sandbox() as sandbox:
+        trainings = [
+            partial(
+                _train,
+                workspace,
+                name,
+                rows[name],
+                partial(
+                    workspace.training_context,
+                    name,
+                    rows[name],
+                    replace(loaded, model=shared_copy(loaded.model)) if together else loaded,
+                    sandbox,
+                    together=together,
+                ),
+            )
+            for name in names
+        ]
+        finished = together.run(trainings) if together else [training() for training in trainings]
+    collect_metrics(workspace)
+    for name, (result, record) in zip(names, finished, strict=True):
+        _print_result(name, workspace.task(name)[1].headline, result)
+        print(f"train {name}: {workspace.runs / record.id}")
+
+
+def _train(
+    workspace: Workspace, task: str, rows: TrainingRows, make_context: Callable[..., TrainingContext]
+) -> tuple[TrainingResult, RunRecord]:
+    """Train one task's adapter under a progress bar."""
+    from bilora.bases.prompt import template_remarks
+    from bilora.cli.progress import bar
+    from bilora.training.record import train_recorded
+
+    chosen = workspace.params.tasks[task]
+    with bar(f"train {task}", chosen.training.steps, "steps") as shown:
+        context = make_context(on_step=_reporter(shown), bars=shown.nested)
         shown.say(f"train {task}: {context.loaded.mode}, base {context.base.id} at {context.base_revision[:12]}")
         for remark in template_remarks(context.tokenizer):
             shown.say(f"train {task}: {remark}")
-        result, record = train_recorded(
+        return train_recorded(
             context,
             workspace,
             lock_sha256=workspace.lock_sha256(),
@@ -50,9 +96,6 @@ def train(task: TaskName) -> None:
             data_metrics={"feedback_rows": float(rows.feedback_rows)} if chosen.split.feedback else {},
             on_prepared=lambda lines: shown.say("\n".join(f"  {line}" for line in lines)),
         )
-    collect_metrics(workspace)
-    _print_result(task, task_type.headline, result)
-    print(f"train {task}: {workspace.runs / record.id}")
 
 
 def _read_rows(workspace: Workspace, task: str) -> TrainingRows:
