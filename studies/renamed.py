@@ -77,10 +77,10 @@ def main() -> None:
         for title, asked in sets.items():
             with bar(f"Names: {title}", len(asked), "answers") as tick:
                 rows = evaluate(measurement, {"test": Round(asked)}, {TASK: engine}, progress=tick)
-            values = [score.value for row in rows for score in row.scores if score.metric == task.headline]
-            if None in values:
+            scores = [score for row in rows for score in row.scores if score.metric == task.headline]
+            passed[title] = [score.value for score in scores if score.value is not None]
+            if len(passed[title]) < len(samples):
                 raise SystemExit("Some answers are unscored; see `bilora doctor`.")
-            passed[title] = [float(value or 0) for value in values]
     print("| names | samples | pass@1 | difference |\n|---|---:|---:|---:|")
     own = passed.pop("their own")
     print(f"| their own | {len(own)} | {statistics.fmean(own):.1%} | |")
