@@ -12,13 +12,21 @@ import pytest
 import torch
 from support.training import BASE, SFT, training_context
 from torch.nn.functional import cross_entropy
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from bilora.params import Adapter
 from bilora.storage import adapter_sha256
 from bilora.training import attention
 from bilora.training.adapter import attach
 from bilora.training.encode import IGNORED
-from bilora.training.packed_model import PackedModel, PackedRow, passes, shared_copy
+from bilora.training.packed_model import PackedModel, PackedRow, can_pack, passes, shared_copy
 from bilora.training.run import TrainingResult, train
 from bilora.training.together import Together
 
@@ -26,11 +34,38 @@ TARGETS = (["qkv_proj", "o_proj"], ["qkv_proj", "gate_up_proj", "down_proj"], ["
 LENGTHS = ((30, 10), (18, 17), (25, 1), (40, 12), (7, 3))
 
 
-def adapted(count: int) -> list[Any]:
+ARCHITECTURES: dict[str, tuple[type[Any], type[Any]]] = {
+    "llama": (LlamaConfig, LlamaForCausalLM),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+    "mistral": (MistralConfig, MistralForCausalLM),
+}
+
+
+def small_model(architecture: str) -> Any:
+    """A random model whose keys have fewer heads than its queries."""
+    torch.manual_seed(7)
+    config_type, model_type = ARCHITECTURES[architecture]
+    config = config_type(
+        vocab_size=200,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+    )
+    model = model_type(config)
+    for name, parameter in model.named_parameters():
+        parameter.data.normal_(std=0.3)
+        parameter.data += 1.0 if "norm" in name else 0.0
+    return model
+
+
+def adapted(count: int, base: Any = None, targets: Sequence[list[str]] = TARGETS) -> list[Any]:
     """Models with adapters of different layers and ranks, whose B is not 0, on one frozen base."""
-    base, models = BASE.load(training=True).model, []
+    base, models = base or BASE.load(training=True).model, []
     for number in range(count):
-        spec = Adapter(rank=4 + number, alpha=8, dropout=0.0, target_modules=TARGETS[number])
+        spec = Adapter(rank=4 + number, alpha=8, dropout=0.0, target_modules=targets[number])
         models.append(attach(shared_copy(base), spec, seed=number))
         for name, parameter in models[-1].named_parameters():
             if "lora_B" in name:
@@ -65,6 +100,18 @@ def peft_gradients(model: Any, rows: Sequence[PackedRow]) -> torch.Tensor:
 def distance(one: torch.Tensor, other: torch.Tensor) -> float:
     """Relative to `other`."""
     return float((one - other).norm() / other.norm())
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_that_is_packed_computes_what_its_model_does(architecture: str) -> None:
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    (model,) = adapted(1, small_model(architecture), [targets])
+    rows = random_rows(0, seed=2)
+    expected = peft_gradients(model, rows)
+    model.zero_grad()
+    assert can_pack(model.get_base_model())
+    PackedModel([model], pass_tokens=10_000).train_one(rows, 1.0)
+    assert distance(gradients(model), expected) < 1e-5
 
 
 @pytest.mark.parametrize("pass_tokens", [10_000, 60, 1])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _NAME = "bilora_packed_rows"
 _MAX_LENGTH = 1024
 """Longer rows are faster with torch's kernel, which skips the half of the scores that causality masks."""
+_SAVED_LENGTH = 256
+"""Up to this length, the probabilities take less memory than what the other layers save."""
 
 
 @contextmanager
@@ -101,20 +104,21 @@ def _attend_at_once(
 class _CausalAttention(torch.autograd.Function):
     """softmax(q k' scale) v per head; the heads that share keys are rows of one product.
 
-    The probabilities, the largest tensor, are not saved but computed again in the backward pass.
+    The probabilities of longer rows, then the largest tensor, are not saved but computed again in the backward pass.
     """
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         grouped, keys, values = _grouped(query, key), key.flatten(0, 1), value.flatten(0, 1)
-        ctx.save_for_backward(grouped, keys, values)
+        probabilities = _probabilities(grouped, keys, scale)
+        ctx.save_for_backward(grouped, keys, values, probabilities if keys.shape[1] <= _SAVED_LENGTH else None)
         ctx.scale, ctx.key_shape = scale, key.shape
-        return torch.bmm(_probabilities(grouped, keys, scale), values).view(query.shape)
+        return torch.bmm(probabilities, values).view(query.shape)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        grouped, keys, values = ctx.saved_tensors
-        probabilities = _probabilities(grouped, keys, ctx.scale)
+        grouped, keys, values, saved = ctx.saved_tensors
+        probabilities = _probabilities(grouped, keys, ctx.scale) if saved is None else saved
         out_gradient = gradients[0].reshape(grouped.shape)
         value_gradient = torch.bmm(probabilities.transpose(1, 2), out_gradient)
         weights_gradient = torch.bmm(out_gradient, values.transpose(1, 2))
@@ -137,7 +141,11 @@ def _grouped(query: Tensor, key: Tensor) -> Tensor:
 
 def _probabilities(grouped: Tensor, keys: Tensor, scale: float) -> Tensor:
     """Return softmax(q k' scale) with the future masked, shape (rows x key heads, group x length, length)."""
-    length = keys.shape[1]
-    future = keys.new_full((length, length), -torch.inf).triu(1)
-    mask = future.repeat(grouped.shape[1] // length, 1)
+    mask = _future(keys.shape[1], grouped.shape[1] // keys.shape[1], keys.dtype)
     return torch.baddbmm(mask, grouped, keys.transpose(1, 2), alpha=scale).softmax(dim=-1)
+
+
+@lru_cache(maxsize=16)  # a pass has few lengths, and every layer the same
+def _future(length: int, group: int, dtype: torch.dtype) -> Tensor:
+    """Return what hides the future from each query: minus infinity there, else 0; shape (group x length, length)."""
+    return torch.full((length, length), -torch.inf, dtype=dtype).triu(1).repeat(group, 1)

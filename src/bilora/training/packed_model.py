@@ -15,6 +15,7 @@ from torch import Tensor
 from bilora.training.answer_loss import answer_loss, has_plain_head
 from bilora.training.attention import packed_attention
 from bilora.training.encode import IGNORED
+from bilora.training.lean_layers import use_lean_layers
 from bilora.training.lora_linear import branch_of, lora_product
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class PackedModel:
                 if isinstance(module, LoraLayer):
                     layers.setdefault(name, {})[number] = module
         self._causal = shared_copy(adapted[0].get_base_model())
+        use_lean_layers(self._causal)
         modules = dict(self._causal.named_modules())
         for name, adapters in layers.items():
             module = modules[name]

@@ -1,0 +1,88 @@
+"""Normalisation and gating that keep less for the backward pass: their inputs, and no intermediate values.
+
+What they compute is what transformers' modules of the Llama family do. Their own weights are frozen.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+from torch.nn.functional import silu
+from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
+from transformers.models.mistral.modeling_mistral import MistralMLP, MistralRMSNorm
+from transformers.models.phi3.modeling_phi3 import Phi3MLP, Phi3RMSNorm
+from transformers.models.qwen2.modeling_qwen2 import Qwen2MLP, Qwen2RMSNorm
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_NORMS = (LlamaRMSNorm, MistralRMSNorm, Phi3RMSNorm, Qwen2RMSNorm)
+_MLPS = (LlamaMLP, MistralMLP, Phi3MLP, Qwen2MLP)
+
+
+def use_lean_layers(model: PreTrainedModel) -> None:
+    """Replace a model's normalisations and gated MLPs, where their class is known."""
+    for name, module in list(model.named_modules()):
+        if type(module) in _NORMS:
+            model.set_submodule(name, _LeanNorm(module))
+        elif type(module) in _MLPS and model.config.hidden_act == "silu":
+            model.set_submodule(name, _LeanMLP(module))
+
+
+class _LeanNorm(Module):
+    """x / sqrt(mean(x^2) + epsilon), in 32-bit, times the weight."""
+
+    def __init__(self, plain: Module) -> None:
+        super().__init__()
+        self.weight, self.epsilon = cast("Tensor", plain.weight), cast("float", plain.variance_epsilon)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _RmsNorm.apply(x, self.weight, self.epsilon)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _LeanMLP(Module):
+    """down_proj(silu(gate) * up), whose gate and up are one product or two."""
+
+    def __init__(self, plain: Module) -> None:
+        super().__init__()
+        for name, layer in plain.named_children():
+            setattr(self, name, layer)  # under their own names, which adapters go by
+
+    def forward(self, x: Tensor) -> Tensor:
+        if "gate_up_proj" in self._modules:
+            gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
+        else:
+            gate, up = self.gate_proj(x), self.up_proj(x)
+        return self.down_proj(_GatedProduct.apply(gate, up))  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _RmsNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        wide = x.float()
+        scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + epsilon)
+        ctx.save_for_backward(x, weight, scale)
+        return weight * (wide * scale).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        x, weight, scale = ctx.saved_tensors
+        normal = x.float().mul_(scale)
+        gradient = (gradients[0] * weight).float()
+        shared = (gradient * normal).mean(-1, keepdim=True)
+        return gradient.sub_(normal.mul_(shared)).mul_(scale).to(x.dtype), None, None
+
+
+class _GatedProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        return silu(gate) * up
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        gate, up = ctx.saved_tensors
+        return torch.ops.aten.silu_backward(gradients[0] * up, gate), silu(gate).mul_(gradients[0])
