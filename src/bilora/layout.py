@@ -78,6 +78,10 @@ class Layout:
         """Validation metric by step."""
         return self.root / "plots" / "validation" / f"{task}.json"
 
+    def sweep(self, task: str) -> Path:
+        """What the last sweep of a task's settings found."""
+        return self.root / "sweeps" / f"{task}.json"
+
     def evaluation(self, task: str) -> Path:
         """Every answer with its scores."""
         return self.root / "evaluation" / f"{task}.jsonl"

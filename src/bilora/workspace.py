@@ -239,6 +239,7 @@ class Workspace(Layout):
         on_step: OnStep,
         bars: ProgressBars = no_bar,
         together: Together | None = None,
+        folder: Path | None = None,
     ) -> TrainingContext:
         """Build what a task's phases need.
 
@@ -247,6 +248,7 @@ class Workspace(Layout):
             on_step: called with every optimiser step and every evaluation.
             bars: show validation.
             together: runs this training beside others.
+            folder: of the checkpoints; the task's own if None.
         """
         from bilora.evaluation.validation import ValidationScorer
         from bilora.protocols import Referees
@@ -263,7 +265,7 @@ class Workspace(Layout):
             loaded=loaded,
             scorer=ValidationScorer(task, loaded, Referees(sandbox=sandbox)),
             seed=params.seed,
-            folder=self.checkpoints(name),
+            folder=folder or self.checkpoints(name),
             train_samples=rows.train,
             validation_samples=rows.validation,
             pairs=rows.pairs,

@@ -145,7 +145,7 @@ def attended(dtype: torch.dtype, *, own: bool) -> list[torch.Tensor]:
     if own:
         out = _attend(torch.nn.Module(), *states, None, scaling=0.25, row_lengths=lengths)[0].transpose(1, 2)
     else:
-        rows = zip(*(torch.split(one, lengths, dim=2) for one in states), strict=True)
+        rows = zip(*(torch.split(one, lengths, dim=2) for one in states), strict=True)  # type: ignore[no-untyped-call]
         parts = [scaled_dot_product_attention(*row, is_causal=True, scale=0.25, enable_gqa=True) for row in rows]
         out = torch.cat(parts, dim=2)
     weight = torch.randn(out.shape)

@@ -34,6 +34,7 @@ from bilora.cli import (
     rollback,
     sandbox,
     serve,
+    sweep,
     train,
 )
 from bilora.cli.user_input import refuse_bytes
@@ -51,6 +52,7 @@ app.command("data-download")(data.data_download)
 app.command("data-process")(data.data_process)
 app.command("data-split")(data.data_split)
 app.command("train")(train.train)
+app.command("sweep")(sweep.sweep)
 app.command("evaluate")(evaluate.evaluate)
 app.command("benchmark")(benchmark.benchmark)
 app.command("push-adapters")(push_adapters.push_adapters)

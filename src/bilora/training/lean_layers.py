@@ -17,6 +17,8 @@ from transformers.models.phi3.modeling_phi3 import Phi3MLP, Phi3RMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2MLP, Qwen2RMSNorm
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from transformers import PreTrainedModel
 
 _NORMS = (LlamaRMSNorm, MistralRMSNorm, Phi3RMSNorm, Qwen2RMSNorm)
@@ -52,11 +54,12 @@ class _LeanMLP(Module):
             setattr(self, name, layer)  # under their own names, which adapters go by
 
     def forward(self, x: Tensor) -> Tensor:
-        if "gate_up_proj" in self._modules:
-            gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
+        layers = cast("dict[str, Callable[[Tensor], Tensor]]", self._modules)
+        if "gate_up_proj" in layers:
+            gate, up = layers["gate_up_proj"](x).chunk(2, dim=-1)
         else:
-            gate, up = self.gate_proj(x), self.up_proj(x)
-        return self.down_proj(_GatedProduct.apply(gate, up))  # type: ignore[no-any-return, no-untyped-call]
+            gate, up = layers["gate_proj"](x), layers["up_proj"](x)
+        return layers["down_proj"](_GatedProduct.apply(gate, up))  # type: ignore[no-untyped-call]
 
 
 class _RmsNorm(torch.autograd.Function):

@@ -1,0 +1,126 @@
+"""The command sweep."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bilora.cli.data import TaskName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bilora.cli.progress import Bar
+    from bilora.sweeps import Sweep
+    from bilora.training.context import OnStep, Step
+
+LAYERS = ("attention", "mlp", "all")
+
+Rates = Annotated[
+    list[float] | None,
+    typer.Option("--rate", min=1e-7, max=1.0, help="A learning rate; by default half, once and twice the rule's."),
+]
+Ranks = Annotated[
+    list[int] | None, typer.Option("--rank", min=1, max=1024, help="A rank; by default that of params.yaml.")
+]
+Layers = Annotated[
+    list[str] | None, typer.Option("--layers", help="attention, mlp or all; by default the layers of params.yaml.")
+]
+Seeds = Annotated[list[int] | None, typer.Option("--seed", min=0, help="A seed; by default that of params.yaml.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Steps per variant; by default those of params.yaml.")]
+
+
+def sweep(
+    task: TaskName,
+    rates: Rates = None,
+    ranks: Ranks = None,
+    layers: Layers = None,
+    seeds: Seeds = None,
+    steps: Steps = None,
+) -> None:
+    """Train variants of one task's adapter together and compare them on the validation split; no test row is read."""
+    from bilora.cli.engines import prepare_base
+    from bilora.cli.progress import bar
+    from bilora.data.training_rows import TrainingRows, read_training_rows
+    from bilora.library_logs import silence_libraries
+    from bilora.storage import write_json
+    from bilora.workspace import Workspace
+
+    if unknown := sorted(set(layers or []) - set(LAYERS)):
+        raise typer.BadParameter(f"--layers {', '.join(unknown)}: it is one of {', '.join(LAYERS)}.")
+    workspace = Workspace(Path())
+    chosen, task_type = workspace.task(task)
+    read = read_training_rows(workspace, task, None)
+    print(f"sweep {task}: loading the base", flush=True)
+    silence_libraries()
+
+    # These take seconds to import; what is wrong with the params is reported before.
+    from bilora.sweeps import Sweep
+    from bilora.training.loading import load_for_training
+    from bilora.training.sweep import central_rate, layers_of, variants
+    from bilora.training.sweep import sweep as run_sweep
+    from bilora.training.together import Together
+
+    base = prepare_base(workspace)
+    loaded = load_for_training(base)
+    centre = central_rate(loaded.model.config)
+    found = variants(
+        chosen,
+        rates=rates or [centre / 2, centre, 2 * centre],
+        ranks=ranks or [],
+        layers=[layers_of(loaded.model, name) for name in layers or []],
+        seeds=seeds or [workspace.params.seed],
+    )
+    print(f"sweep {task}: {len(found)} variants; the rule's rate for a base of this size is {centre:g}")
+    together = Together()
+    total = len(found) * (steps or chosen.training.phases[0].steps)
+    with workspace.sandbox() as sandbox, bar(f"sweep {task}", total, "steps") as shown:
+        context = workspace.training_context(
+            task,
+            TrainingRows(read.train, read.validation, ()),
+            loaded,
+            sandbox,
+            on_step=_counting(shown),
+            bars=shown.nested,
+            folder=workspace.checkpoints(f"sweep-{task}"),
+        )
+        results = run_sweep(context, found, together, lock_sha256=workspace.lock_sha256(), steps=steps)
+    done = Sweep(
+        task=task,
+        base_id=base.id,
+        metric=task_type.headline,
+        validation_samples=len(context.validation_sample()),
+        results=tuple(results),
+    )
+    write_json(workspace.sweep(task), done.model_dump())
+    shutil.rmtree(context.folder)
+    print("\n".join(_lines(done)))
+
+
+def _counting(shown: Bar) -> OnStep:
+    def count(step: Step) -> None:
+        if step.loss is not None:
+            shown(1)
+
+    return count
+
+
+def _lines(done: Sweep) -> Iterator[str]:
+    """Yield the table and what to write into params.yaml."""
+    chosen = done.chosen
+    yield f"rate       rank  layers                          seed  {done.metric:>10s}  loss    best step  seconds"
+    for one in done.results:
+        variant = one.variant
+        modules = ",".join(name.removesuffix("_proj") for name in variant.target_modules)
+        mark = "  <" if variant.settings == chosen else ""
+        yield (
+            f"{variant.learning_rate:<9g}  {variant.rank:4d}  {modules:30s}  {variant.seed:4d}  {one.metric:10.3f}  "
+            f"{one.validation_loss:.3f}  {one.best_step:9d}  {one.seconds:7.0f}{mark}"
+        )
+    yield f"best on {done.validation_samples} validation samples; in params.yaml under tasks.{done.task}:"
+    modules = ", ".join(chosen.target_modules)
+    yield f"  adapter: {{rank: {chosen.rank}, alpha: {chosen.alpha}, target_modules: [{modules}]}}"
+    yield f"  training.phases[0].learning_rate: {chosen.learning_rate:g}"
