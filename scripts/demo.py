@@ -67,10 +67,7 @@ def steps_to_do(workspace: Workspace, stale: set[str]) -> Iterator[Step]:
 
 
 def _is_small(workspace: Workspace) -> bool:
-    from bilora.training.plan import plan_task
-
-    base, task = workspace.base(), next(iter(workspace.params.tasks.values()))
-    return plan_task(base.config(), base, task).base_parameters < SMALL_BASE
+    return workspace.plan_training(next(iter(workspace.tasks))).plan.base_parameters < SMALL_BASE
 
 
 def run_step(step: Step, environment: dict[str, str]) -> int:

@@ -9,7 +9,7 @@ from support.training import BASE, PAIRED, SFT, task_params
 
 from bilora import estimate
 from bilora.bases.kinds.folder import FolderBase
-from bilora.estimate import Speed, StageTimes, estimate_stages, in_words, measure_speed
+from bilora.estimate import Speed, StageTimes, estimate_stages, in_words, measure_speed, plan_training
 from bilora.guards import load_guard
 from bilora.params import Benchmark, PassAtK, TaskParams
 from bilora.storage import read_json, write_json
@@ -23,7 +23,8 @@ BENCHMARK = Benchmark(
 
 
 def stages(params: TaskParams, benchmark: Benchmark = BENCHMARK, speed: Speed = SPEED) -> StageTimes:
-    return estimate_stages(params, DOCSTRING, benchmark, 1, speed)
+    training_s = plan_training(params, DOCSTRING, BASE, speed).seconds
+    return estimate_stages(params, DOCSTRING, benchmark, 1, speed, training_s)
 
 
 def test_twice_the_steps_cost_twice_the_training() -> None:
@@ -38,14 +39,14 @@ def test_every_phase_counts_and_one_on_pairs_more() -> None:
 
 def test_answers_that_are_run_are_asked_in_every_round() -> None:
     params = task_params([SFT])
-    code, text = (estimate_stages(params, task, BENCHMARK, 1, SPEED).evaluate for task in (CODEGEN, DOCSTRING))
+    code, text = (estimate_stages(params, task, BENCHMARK, 1, SPEED, 0.0).evaluate for task in (CODEGEN, DOCSTRING))
     assert code > 2 * text - 8
 
 
 def test_a_guard_is_asked_of_base_and_adapter() -> None:
     params, guard = task_params([SFT]), load_guard("humaneval")
     without, with_guard = (
-        estimate_stages(params, CODEGEN, BENCHMARK, 1, SPEED, guards).evaluate for guards in ((), [guard])
+        estimate_stages(params, CODEGEN, BENCHMARK, 1, SPEED, 0.0, guards).evaluate for guards in ((), [guard])
     )
     assert with_guard - without > 2 * guard.size * 45 * SPEED.decode_s
 
@@ -61,16 +62,24 @@ def test_the_speed_of_few_layers_is_extrapolated_to_the_whole_base(
 ) -> None:
     adapter = task_params([SFT]).adapter
     base = deepened(tmp_path, times=50)
-    monkeypatch.setattr(estimate, "_train_seconds", lambda model, _: 5 + model.config.num_hidden_layers)
+    monkeypatch.setattr(
+        estimate,
+        "_train_costs",
+        lambda model, _: (5 + model.config.num_hidden_layers, 7 * model.config.num_hidden_layers),
+    )
     monkeypatch.setattr(estimate, "_decode_seconds", lambda loaded, _: 1 + 2 * loaded.model.config.num_hidden_layers)
     speed = measure_speed(base, adapter, batch_size=4)
     layers = base.config().num_hidden_layers
-    assert (speed.train_s, speed.decode_s) == (5 + layers, 1 + 2 * layers)
+    assert (speed.train_s, speed.kept_bytes, speed.decode_s) == (5 + layers, 7 * layers, 1 + 2 * layers)
 
 
 def test_a_base_is_measured_by_training_and_answering() -> None:
     speed = measure_speed(BASE, task_params([SFT]).adapter, batch_size=4)
     assert speed.train_s > 0 and speed.prefill_s > 0
+    hidden = (
+        BASE.config().hidden_size * 4
+    )  # in 32-bit; a layer keeps at least the inputs of its norms and of its products
+    assert speed.kept_bytes > 6 * hidden * BASE.config().num_hidden_layers
 
 
 def deepened(folder: Path, *, times: int) -> FolderBase:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bilora.bases.loading import LoadedBase
     from bilora.guards.guard import Guard
     from bilora.tasks.task import Task
+    from bilora.training.plan import Plan
 
 ROW_TOKENS, ANSWER_TOKENS = 150, 45
 """A typical training row, and the answer in it: rows of exercises, docstrings and MBPP have 130 to 190 tokens."""
@@ -39,11 +40,15 @@ _TIMED_ROWS, _TIMED_STEPS = 2, 6
 
 @dataclass(frozen=True)
 class Speed:
-    """What one token costs on this machine, in seconds: in training, in a prompt, and of an answer in a batch."""
+    """What one token costs on this machine, in seconds: in training, in a prompt, and of an answer in a batch.
+
+    `kept_bytes` is what a training pass keeps of each token for its backward pass.
+    """
 
     train_s: float
     prefill_s: float
     decode_s: float
+    kept_bytes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -66,40 +71,84 @@ def measure_speed(base: Base, adapter: Adapter, *, batch_size: int) -> Speed:
     from bilora.bases.loading import LoadedBase
 
     config, tokenizer = base.config(), base.tokenizer()
-    train, decode = [], []
+    train, kept, decode = [], [], []
     for layers in _LAYERS:
         model = _small_model(config, layers, base.precision)
-        train.append(_train_seconds(copy.deepcopy(model), adapter))
+        seconds, kept_bytes = _train_costs(copy.deepcopy(model), adapter)
+        train.append(seconds)
+        kept.append(kept_bytes)
         decode.append(_decode_seconds(LoadedBase(model, tokenizer, ""), batch_size))
-    train_s, decode_s = (_extrapolated(times, config.num_hidden_layers) for times in (train, decode))
-    return Speed(train_s, FORWARD_SHARE * train_s, decode_s)
+    train_s, kept_bytes, decode_s = (_extrapolated(found, config.num_hidden_layers) for found in (train, kept, decode))
+    return Speed(train_s, FORWARD_SHARE * train_s, decode_s, kept_bytes)
+
+
+@dataclass(frozen=True)
+class PlannedTraining:
+    """What a training is expected to take."""
+
+    seconds: float
+    plan: Plan
+
+
+def plan_training(
+    params: TaskParams, task: Task, base: Base, speed: Speed, lengths: Sequence[int] = (ROW_TOKENS,)
+) -> PlannedTraining:
+    """Estimate the phases of one task's training.
+
+    Args:
+        lengths: of some of its rows, in tokens; a typical one if no data is there yet.
+    """
+    from bilora.training.plan import plan_task
+
+    mean_length = sum(lengths) / len(lengths)
+    validated = min(params.training.evaluate_samples, params.split.validation)
+    answers = _Answers(task, speed, mean_length)
+    seconds = 0.0
+    for phase in params.training.phases:
+        rows = phase.steps * phase.accumulation * phase.batch_size
+        seconds += rows * mean_length * speed.train_s * (PAIR_PASSES if phase.pairs else 1)
+        evaluations = phase.steps // getattr(phase, "evaluate_every", phase.steps)
+        one = answers.seconds(validated, min(ANSWER_TOKENS, BASE_ANSWER_SHARE * params.generation.max_new_tokens))
+        seconds += evaluations * (one + validated * mean_length * speed.prefill_s)
+    return PlannedTraining(seconds, plan_task(base.config(), base, params, speed.kept_bytes, lengths))
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """What answering a task's prompts takes."""
+
+    task: Task
+    speed: Speed
+    row_tokens: float = ROW_TOKENS
+
+    def seconds(self, count: int, tokens: float) -> float:
+        """Return the seconds of so many answers of so many tokens, scored."""
+        prompt = max(0.0, self.row_tokens - ANSWER_TOKENS) * self.speed.prefill_s
+        run = SECONDS_PER_RUN if self.task.execution_metric else 0.0
+        return count * (prompt + tokens * self.speed.decode_s + run)
 
 
 def estimate_stages(
-    params: TaskParams, task: Task, benchmark: Benchmark, curated: int, speed: Speed, guards: Sequence[Guard] = ()
+    params: TaskParams,
+    task: Task,
+    benchmark: Benchmark,
+    curated: int,
+    speed: Speed,
+    training_s: float,
+    guards: Sequence[Guard] = (),
 ) -> StageTimes:
     """Estimate how long one task's stages take.
 
     Args:
         curated: how many curated samples the task has.
+        training_s: the phases of its training; see `plan_training`.
         guards: the public sets that the task is measured on besides.
     """
     split, generation = params.split, params.generation
     base_tokens = BASE_ANSWER_SHARE * generation.max_new_tokens
     adapter_tokens = min(ANSWER_TOKENS, base_tokens)
-
-    def answers(count: int, tokens: float) -> float:
-        prompt = (ROW_TOKENS - ANSWER_TOKENS) * speed.prefill_s
-        run = SECONDS_PER_RUN if task.execution_metric else 0.0
-        return count * (prompt + tokens * speed.decode_s + run)
-
+    answers = _Answers(task, speed).seconds
     validated = min(params.training.evaluate_samples, split.validation)
-    train = START_S + answers(validated, base_tokens)
-    for phase in params.training.phases:
-        rows = phase.steps * phase.accumulation * phase.batch_size
-        train += rows * ROW_TOKENS * speed.train_s * (PAIR_PASSES if phase.pairs else 1)
-        evaluations = phase.steps // getattr(phase, "evaluate_every", phase.steps)
-        train += evaluations * (answers(validated, adapter_tokens) + validated * ROW_TOKENS * speed.prefill_s)
     test = min(benchmark.samples, split.test)
     asked = test + curated
     if task.hide_tests:
@@ -111,7 +160,7 @@ def estimate_stages(
         evaluate += answers(guard.size, BASE_ANSWER_SHARE * guard.max_new_tokens) + answers(guard.size, adapter_tokens)
     return StageTimes(
         data=START_S + SECONDS_PER_ROW * (split.train + split.validation + split.test),
-        train=train,
+        train=START_S + answers(validated, base_tokens) + training_s,
         evaluate=evaluate,
     )
 
@@ -137,8 +186,8 @@ def _small_model(config: PretrainedConfig, layers: int, dtype: str) -> PreTraine
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
-def _train_seconds(model: PreTrainedModel, adapter: Adapter) -> float:
-    """Return the seconds per token of a training step on typical rows."""
+def _train_costs(model: PreTrainedModel, adapter: Adapter) -> tuple[float, float]:
+    """Return the seconds per token of a training step on typical rows, and the bytes per token that its pass keeps."""
     import torch
 
     from bilora.training.adapter import attach
@@ -150,7 +199,19 @@ def _train_seconds(model: PreTrainedModel, adapter: Adapter) -> float:
     labels = ids.clone()
     labels[: ROW_TOKENS - ANSWER_TOKENS] = IGNORED
     rows = [PackedRow(ids, labels)] * _TIMED_ROWS
-    return _least_seconds(lambda: packed.train_one(rows, 1.0)) / (_TIMED_ROWS * ROW_TOKENS)
+    tokens = _TIMED_ROWS * ROW_TOKENS
+    weights = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        packed.losses(rows)
+    return _least_seconds(lambda: packed.train_one(rows, 1.0)) / tokens, sum(kept.values()) / tokens
 
 
 def _decode_seconds(loaded: LoadedBase, batch_size: int) -> float:

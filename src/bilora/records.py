@@ -190,8 +190,8 @@ class JudgeCheck(Record):
 class RunRecord(Record):
     """What made an adapter: enough to make it again, or to see why it came out differently.
 
-    `mode` is the device and the base's precision, `ratings` are the events whose rows its training read; both are None
-    in records from before they were recorded.
+    `mode` is the device and the base's precision, `ratings` are the events whose rows its training read. `planned_s`
+    and `planned_memory_bytes` are what it was expected to take. All are None in records from before they were recorded.
     """
 
     id: str
@@ -217,6 +217,8 @@ class RunRecord(Record):
     ratings: tuple[EventId, ...] | None = None
     resumed: int = 0
     mode: str | None = None
+    planned_s: float | None = None
+    planned_memory_bytes: int | None = None
 
 
 class Program(Record):

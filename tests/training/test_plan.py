@@ -2,33 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from support.training import PAIRED, SFT, task_params
+from support.training import PAIRED, SFT, TASK, sample, task_params
 from transformers import AutoConfig
 
 from bilora.bases.kinds.folder import FolderBase
-from bilora.params import read_params
+from bilora.bases.special_tokens import stop_ids
+from bilora.params import TaskParams, read_params
 from bilora.training.adapter import attach
-from bilora.training.plan import plan_task
+from bilora.training.encode import encode_sample, row_lengths
+from bilora.training.packed_model import PASS_TOKENS
+from bilora.training.plan import Plan, plan_task
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+BASE = FolderBase.at(ROOT / "models" / "smoke")
+
+
+def planned(task: TaskParams, lengths: Sequence[int] = (100, 120, 256), kept_bytes: float = 1000.0) -> Plan:
+    return plan_task(AutoConfig.from_pretrained(BASE.id), BASE, task, kept_bytes, lengths)
+
+
 def test_the_counts_are_those_of_the_model() -> None:
-    base = FolderBase.at(ROOT / "models" / "smoke")
     task = read_params(ROOT / "profiles" / "smoke.yaml").tasks["docstring"]
-    planned = plan_task(AutoConfig.from_pretrained(base.id), base, task)
-    model = base.load(training=False).model
-    assert planned.base_parameters == sum(parameter.numel() for parameter in model.parameters())
+    model = BASE.load(training=False).model
+    assert planned(task).base_parameters == sum(parameter.numel() for parameter in model.parameters())
     attached = attach(model, task.adapter, seed=1)
-    assert planned.trainable_parameters == sum(p.numel() for p in attached.parameters() if p.requires_grad)
+    assert planned(task).trainable_parameters == sum(p.numel() for p in attached.parameters() if p.requires_grad)
 
 
 def test_every_phase_counts() -> None:
-    base = FolderBase.at(ROOT / "models" / "smoke")
-    config = AutoConfig.from_pretrained(base.id)
     one, two = task_params([SFT]), task_params([SFT, {"kind": "kto", **PAIRED, "accumulation": 2}])
-    plans = [plan_task(config, base, task) for task in (one, two)]
-    assert [plan.tokens_at_most for plan in plans] == [2 * 2 * 256, 2 * 2 * 256 + 6 * 2 * 4 * 256]
-    assert plans[1].activation_bytes == 2 * plans[0].activation_bytes  # the largest batch, 4 rows instead of 2
+    mean = (100 + 120 + 256) / 3
+    assert [planned(task).tokens for task in (one, two)] == [round(4 * mean), round((4 + 48) * mean)]
+
+
+def test_memory_is_that_of_the_longest_batch_and_of_no_more_than_a_pass() -> None:
+    task = task_params([{**SFT, "batch_size": 2}])
+    kept = [
+        planned(task, lengths, kept_bytes).pass_bytes
+        for lengths, kept_bytes in (((9, 100, 256), 0.0), ((9, 100, 256), 10.0))
+    ]
+    assert kept[1] - kept[0] == 356 * 10
+    many = task_params([{**SFT, "batch_size": 400}])
+    assert planned(many, [100] * 400, 10.0).pass_bytes - kept[0] == PASS_TOKENS * 10
+    long_row = planned(task, [3 * PASS_TOKENS], 10.0).pass_bytes
+    assert long_row - kept[0] == 3 * PASS_TOKENS * 10
+
+
+def test_lengths_are_those_of_the_encoded_rows() -> None:
+    samples = [sample(number) for number in range(6)]
+    tokenizer = BASE.tokenizer()
+    stops = stop_ids(tokenizer, BASE.generation_config())
+    expected = [len(encode_sample(tokenizer, TASK, one, stops).input_ids) for one in samples]
+    assert row_lengths(BASE, TASK, samples, 256) == expected
+    assert row_lengths(BASE, TASK, samples, expected[0]) == [one for one in expected if one <= expected[0]]

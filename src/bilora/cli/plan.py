@@ -1,4 +1,4 @@
-"""The verb plan."""
+"""The command plan."""
 
 from __future__ import annotations
 
@@ -25,30 +25,36 @@ def _last_runs(runs: Path) -> dict[str, RunRecord]:
     return found
 
 
+def _planned(run: RunRecord) -> str:
+    """Return what was expected of a run; nothing if it was not recorded."""
+    if run.planned_s is None or run.planned_memory_bytes is None:
+        return ""
+    return f"; planned were {run.planned_s:.0f} s and {run.planned_memory_bytes / 2**30:.1f} GiB"
+
+
 def plan() -> None:
     """Say what the loop will take in time, memory, tokens and disk, beside what the last run took."""
     from bilora.cli.engines import prepare_base
     from bilora.estimate import BENCHMARK_S, in_words
     from bilora.library_logs import silence_libraries
-    from bilora.training.plan import plan_task
     from bilora.workspace import Workspace
 
     workspace = Workspace(Path())
     params = workspace.params
     silence_libraries()
     base = prepare_base(workspace)
-    config = base.config()
     precision = f"{base.precision} (dtype auto)" if base.dtype == "auto" else base.precision
     runs = _last_runs(workspace.runs)
     print(f"base {base.id}: {base.quantize or precision} in training, {precision} in answers")
     times = workspace.estimate_times()
     for name, task in params.tasks.items():
-        planned = plan_task(config, base, task)
+        planned = workspace.plan_training(name)
+        counts = planned.plan
         print(
-            f"{name}: {planned.trainable_parameters:,} of {planned.base_parameters:,} parameters are trained "
+            f"{name}: {counts.trainable_parameters:,} of {counts.base_parameters:,} parameters are trained "
             f"(r {task.adapter.rank} on {', '.join(task.adapter.target_modules)}); "
-            f"at most {planned.tokens_at_most / 1e6:.2f} M tokens in {task.training.steps} steps; "
-            f"about {planned.memory_bytes / 2**30:.2f} GiB"
+            f"{counts.tokens / 1e6:.2f} M tokens in {task.training.steps} steps, {in_words(planned.seconds)}; "
+            f"memory {counts.memory_bytes / 2**30:.1f} GiB"
         )
         stages = times[name]
         print(
@@ -58,7 +64,7 @@ def plan() -> None:
         if run := runs.get(name):
             print(
                 f"  last run here: {run.tokens / 1e6:.2f} M tokens at {run.tokens_per_s:,.0f} tokens/s, "
-                f"{run.duration_s:.0f} s, {run.peak_memory_bytes / 2**30:.2f} GiB with the framework"
+                f"{run.duration_s:.0f} s, {run.peak_memory_bytes / 2**30:.1f} GiB{_planned(run)}"
             )
     seconds = BENCHMARK_S + sum(one.data + one.train + one.evaluate for one in times.values())
     print(f"the whole loop: {in_words(seconds)}")

@@ -80,6 +80,7 @@ def _train(
     """Train one task's adapter under a progress bar."""
     from bilora.bases.prompt import template_remarks
     from bilora.cli.progress import bar
+    from bilora.estimate import in_words
     from bilora.training.record import train_recorded
 
     chosen = workspace.params.tasks[task]
@@ -88,12 +89,16 @@ def _train(
         shown.say(f"train {task}: {context.loaded.mode}, base {context.base.id} at {context.base_revision[:12]}")
         for remark in template_remarks(context.tokenizer):
             shown.say(f"train {task}: {remark}")
+        planned = workspace.plan_training(task)
+        memory = planned.plan.memory_bytes
+        shown.say(f"train {task}: planned are {in_words(planned.seconds)} and {memory / 2**30:.1f} GiB")
         return train_recorded(
             context,
             workspace,
             lock_sha256=workspace.lock_sha256(),
             ratings=rows.ratings,
             data_metrics={"feedback_rows": float(rows.feedback_rows)} if chosen.split.feedback else {},
+            planned=(planned.seconds, memory),
             on_prepared=lambda lines: shown.say("\n".join(f"  {line}" for line in lines)),
         )
 

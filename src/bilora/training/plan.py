@@ -1,12 +1,14 @@
-"""What a run will take, from the shapes alone: no weights are loaded."""
+"""What a training will take in time and memory, from shapes, a measured second and the lengths of its rows."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bilora.bases.base import Base
 from bilora.params import TaskParams
+from bilora.training.packed_model import PASS_TOKENS
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -14,8 +16,12 @@ if TYPE_CHECKING:
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 NF4_BYTES = 0.55
 """4 bits per weight, and the double-quantised block constants."""
-TRAINABLE_BYTES = 16
-"""fp32 weight, gradient and two Adam moments."""
+TRAINABLE_BYTES = 18
+"""32-bit weight, gradient and two Adam moments, and the 16-bit copy that is multiplied."""
+FRAMEWORK_BYTES = 900 * 2**20
+"""What the process holds beside: torch, transformers, TRL and their buffers."""
+HEAD_BYTES = 256 * 10
+"""Per entry of the vocabulary, while the loss is computed: a chunk of logits in 16-bit and twice in 32-bit."""
 
 
 @dataclass(frozen=True)
@@ -26,20 +32,23 @@ class Plan:
     trainable_parameters: int
     weights_bytes: int
     adapter_bytes: int
-    activation_bytes: int
-    tokens_at_most: int
+    pass_bytes: int
+    tokens: int
 
     @property
     def memory_bytes(self) -> int:
-        """Estimated peak memory of training, without the framework's own."""
-        return self.weights_bytes + self.adapter_bytes + self.activation_bytes
+        """Estimated peak memory of the process on a CPU; on a GPU the framework's share stays in main memory."""
+        return FRAMEWORK_BYTES + self.weights_bytes + self.adapter_bytes + self.pass_bytes
 
 
-def plan_task(config: PretrainedConfig, base: Base, task: TaskParams) -> Plan:
-    """Estimate one task's training from the base's config (a transformers config).
+def plan_task(
+    config: PretrainedConfig, base: Base, task: TaskParams, kept_bytes: float, lengths: Sequence[int]
+) -> Plan:
+    """Estimate one task's training from the base's config (a transformers config); no weights are loaded.
 
-    Activations are counted as about 18 values of the hidden size per token and layer, and three
-    copies of the logits, which is what a step without recomputation holds.
+    Args:
+        kept_bytes: what a training pass keeps of each token; see `estimate.Speed`.
+        lengths: of some of its rows, in tokens. Rows are trained in batches of similar length, drawn from as many.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -54,14 +63,15 @@ def plan_task(config: PretrainedConfig, base: Base, task: TaskParams) -> Plan:
     trainable = sum(task.adapter.rank * (rows + columns) for rows, columns in shapes)
     total = sum(parameter.numel() for parameter in model.parameters())
     width = NF4_BYTES if base.quantize == "nf4" else BYTES[base.precision]
-    max_length, phases = task.training.max_length, task.training.phases
-    batch_tokens = max(phase.batch_size for phase in phases) * max_length
-    per_token = 18 * config.hidden_size * config.num_hidden_layers + 3 * config.vocab_size
+    longest = sorted(lengths)[-max(phase.batch_size for phase in task.training.phases) :]
+    pass_tokens = min(sum(longest), max(PASS_TOKENS, longest[-1]))
+    mean_length = sum(lengths) / len(lengths)
+    rows = sum(phase.steps * phase.accumulation * phase.batch_size for phase in task.training.phases)
     return Plan(
         base_parameters=total,
         trainable_parameters=trainable,
         weights_bytes=int(total * width),
         adapter_bytes=trainable * TRAINABLE_BYTES,
-        activation_bytes=int(batch_tokens * per_token * BYTES[base.precision]),
-        tokens_at_most=sum(phase.steps * phase.accumulation * phase.batch_size for phase in phases) * max_length,
+        pass_bytes=int(pass_tokens * kept_bytes + config.vocab_size * HEAD_BYTES),
+        tokens=round(rows * mean_length),
     )

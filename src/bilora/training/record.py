@@ -61,6 +61,7 @@ def train_recorded(
     lock_sha256: str,
     ratings: tuple[str, ...],
     data_metrics: Mapping[str, float],
+    planned: tuple[float, int] | None = None,
     on_prepared: Callable[[list[str]], None],
 ) -> tuple[TrainingResult, RunRecord]:
     """Train an adapter, and write it, the run's record, its metrics and its plots to where `layout` has them.
@@ -68,6 +69,7 @@ def train_recorded(
     Args:
         ratings: the events whose rows it trains on.
         data_metrics: numbers of the data that it trains on, which join the run's metrics.
+        planned: the seconds and the bytes of memory that the run is expected to take.
         on_prepared: see `train`.
     """
     task, identity = context.task.name, identify(context, lock_sha256)
@@ -110,6 +112,8 @@ def train_recorded(
         ratings=ratings,
         resumed=result.resumed_from,
         mode=identity.mode,
+        planned_s=planned[0] if planned else None,
+        planned_memory_bytes=planned[1] if planned else None,
     )
     folder.finish(record)
     _write_plots(layout, task, curve)
