@@ -41,8 +41,10 @@ class Step:
 def steps_to_do(workspace: Workspace, stale: set[str]) -> Iterator[Step]:
     """Yield the steps whose stages are stale, or follow a stale one, each with its estimated time."""
     from bilora.estimate import BENCHMARK_S
+    from bilora.planning import Planning
 
-    times = workspace.estimate_times()
+    planning = Planning(workspace)
+    times = {name: planning.stages(name) for name in workspace.tasks}
     data, train, evaluate = [], [], []
     for task in workspace.tasks:
         if stale & {f"data-{verb}@{task}" for verb in ("download", "process", "split")}:
@@ -51,7 +53,7 @@ def steps_to_do(workspace: Workspace, stale: set[str]) -> Iterator[Step]:
             train.append(task)
         if task in train or f"evaluate@{task}" in stale:
             evaluate.append(task)
-    if len(train) > 1 and _is_small(workspace):
+    if len(train) > 1 and planning.training(train[0]).plan.base_parameters < SMALL_BASE:
         alone = [times[task].data + times[task].train + times[task].evaluate for task in train]
         share = max(1.0, len(train) / (os.cpu_count() or 1))
         stages = tuple(f"evaluate@{task}" for task in train)
@@ -64,10 +66,6 @@ def steps_to_do(workspace: Workspace, stale: set[str]) -> Iterator[Step]:
         for task in evaluate:
             yield Step(f"evaluate {task}", (f"evaluate@{task}",), times[task].evaluate)
     yield Step("judge, and publish what passes", (), BENCHMARK_S)
-
-
-def _is_small(workspace: Workspace) -> bool:
-    return workspace.plan_training(next(iter(workspace.tasks))).plan.base_parameters < SMALL_BASE
 
 
 def run_step(step: Step, environment: dict[str, str]) -> int:

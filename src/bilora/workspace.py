@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from bilora.bases.base import Base
     from bilora.bases.loading import LoadedBase
     from bilora.data.training_rows import TrainingRows
-    from bilora.estimate import PlannedTraining, Speed, StageTimes
     from bilora.inference.engines import LocalEngine
     from bilora.protocols import Engine, Hub, Judge, Source
     from bilora.records import Sample
@@ -135,41 +134,6 @@ class Workspace(Layout):
         from bilora.sandbox import ProcessSandbox
 
         return ProcessSandbox(workers=os.cpu_count() or 1, allow_weak=self.params.sandbox.allow_weak)
-
-    @cached_property
-    def speed(self) -> Speed:
-        """How fast this machine trains and answers, from a few seconds of it."""
-        from bilora.estimate import measure_speed
-        from bilora.library_logs import silence_libraries
-
-        silence_libraries()
-        tasks = self.params.tasks
-        batch_size = max(chosen.generation.batch_size for chosen in tasks.values())
-        return measure_speed(self.base(), next(iter(tasks.values())).adapter, batch_size=batch_size)
-
-    def plan_training(self, name: str) -> PlannedTraining:
-        """Estimate one task's training, from some of its rows if they are there."""
-        from bilora.estimate import ROW_TOKENS, plan_training
-        from bilora.training.encode import row_lengths
-
-        chosen, task = self.task(name)
-        lengths = [ROW_TOKENS]
-        if self.split(name, "train").is_file():
-            lengths = row_lengths(self.base(), task, self.split_samples(name, "train"), chosen.training.max_length)
-        return plan_training(chosen, task, self.base(), self.speed, lengths)
-
-    def estimate_times(self) -> dict[str, StageTimes]:
-        """Estimate how long each task's stages take on this machine."""
-        from bilora.estimate import estimate_stages
-        from bilora.guards import task_guards
-
-        def stages(name: str, task: Task) -> StageTimes:
-            curated, guards = len(self.curated_samples(task)), list(task_guards(self.params, name).values())
-            training_s = self.plan_training(name).seconds
-            chosen = self.params.tasks[name]
-            return estimate_stages(chosen, task, self.params.benchmark, curated, self.speed, training_s, guards)
-
-        return {name: stages(name, task) for name, task in self.tasks.items()}
 
     def checked_adapter(self, task: str) -> Path:
         """Return the folder of a task's adapter if it was made for this base and is whole.

@@ -17,6 +17,7 @@ from bilora.evaluation.report import MAX_TEXT_CHARS, Background, render_report, 
 from bilora.evaluation.table import table
 from bilora.records import EvalRow, Sample
 from bilora.results import Results, read_results, write_results
+from bilora.sweeps import Sweep, Variant, VariantResult
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -119,16 +120,48 @@ def page(
     drops: Mapping[str, Any] = DROPS,
     runs: Mapping[str, Any] = RUNS,
     curves: Mapping[str, Any] = CURVES,
+    sweeps: Mapping[str, Sweep] | None = None,
 ) -> str:
     background = {
         name: Background(
             {stage: KINDS[stage].model_validate(report) for stage, report in drops.get(name, {}).items()},
             runs.get(name, {}),
             curves.get(name, ()),
+            (sweeps or {}).get(name),
         )
         for name in results.tasks
     }
     return render_report(results, background)
+
+
+def test_a_sweep_is_shown_with_its_best_settings(results: Results) -> None:
+    def of(rate: float, seed: int, metric: float) -> VariantResult:
+        variant = Variant(learning_rate=rate, rank=16, alpha=32, target_modules=("<b>q_proj",), seed=seed)
+        return VariantResult(
+            variant=variant,
+            trainable_parameters=9,
+            metric=metric,
+            validation_loss=0.5,
+            best_step=2,
+            steps=4,
+            tokens=7,
+            seconds=1.0,
+        )
+
+    found = (of(1e-3, 1, 0.25), of(2e-3, 1, 0.5), of(2e-3, 2, 0.5))
+    sweep = Sweep(task="codegen", base_id="b", metric="pass_at_1", validation_samples=40, results=found)
+    text = page(results, sweeps={"codegen": sweep})
+    assert text.count(">best<") == 2 and "0.002 <span" in text and "0.001 <span" not in text
+    assert ">50.0" in text and "&lt;b&gt;q_proj" in text and "on 40 validation samples" in text
+    assert "<h3>Sweep</h3>" not in page(results)
+
+
+def test_the_plan_stands_beside_the_truth(results: Results) -> None:
+    truth = {"duration_s": 246.0, "peak_memory_bytes": 2.2 * 2**30}
+    both = page(results, runs={"codegen": truth | {"planned_s": 270.0, "planned_memory_bytes": 2**31}})
+    assert "Training took 4.1 min and 2.2 GiB; planned were 4.5 min and 2.0 GiB." in both
+    assert "Training took 4.1 min and 2.2 GiB." in page(results, runs={"codegen": truth})
+    assert "Training took" not in page(results)
 
 
 def poison(value: Any, bad: str) -> Any:

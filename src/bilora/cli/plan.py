@@ -37,6 +37,7 @@ def plan() -> None:
     from bilora.cli.engines import prepare_base
     from bilora.estimate import BENCHMARK_S, in_words
     from bilora.library_logs import silence_libraries
+    from bilora.planning import Planning
     from bilora.workspace import Workspace
 
     workspace = Workspace(Path())
@@ -46,9 +47,10 @@ def plan() -> None:
     precision = f"{base.precision} (dtype auto)" if base.dtype == "auto" else base.precision
     runs = _last_runs(workspace.runs)
     print(f"base {base.id}: {base.quantize or precision} in training, {precision} in answers")
-    times = workspace.estimate_times()
+    planning = Planning(workspace)
+    seconds = BENCHMARK_S
     for name, task in params.tasks.items():
-        planned = workspace.plan_training(name)
+        planned = planning.training(name)
         counts = planned.plan
         print(
             f"{name}: {counts.trainable_parameters:,} of {counts.base_parameters:,} parameters are trained "
@@ -56,7 +58,8 @@ def plan() -> None:
             f"{counts.tokens / 1e6:.2f} M tokens in {task.training.steps} steps, {in_words(planned.seconds)}; "
             f"memory {counts.memory_bytes / 2**30:.1f} GiB"
         )
-        stages = times[name]
+        stages = planning.stages(name)
+        seconds += stages.data + stages.train + stages.evaluate
         print(
             f"  data {in_words(stages.data)}, train {in_words(stages.train)}, evaluate {in_words(stages.evaluate)} "
             "at the speed that this machine has now"
@@ -66,7 +69,6 @@ def plan() -> None:
                 f"  last run here: {run.tokens / 1e6:.2f} M tokens at {run.tokens_per_s:,.0f} tokens/s, "
                 f"{run.duration_s:.0f} s, {run.peak_memory_bytes / 2**30:.1f} GiB{_planned(run)}"
             )
-    seconds = BENCHMARK_S + sum(one.data + one.train + one.evaluate for one in times.values())
     print(f"the whole loop: {in_words(seconds)}")
     print(f"disk: {shutil.disk_usage(workspace.root).free / 2**30:.0f} GiB free")
     print(f"downloads: {base.download or 'none'}")

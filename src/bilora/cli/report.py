@@ -1,4 +1,4 @@
-"""The verb report."""
+"""The command report."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ def write_report(workspace: Workspace, results: Results) -> None:
     from bilora.data_reports import ProcessReport, SplitReport, StageReport
     from bilora.evaluation.report import Background, render_report
     from bilora.storage import read_json, read_record, write_text
+    from bilora.sweeps import Sweep
     from bilora.tracking.runs import find_run
 
     background = {}
@@ -28,6 +29,7 @@ def write_report(workspace: Workspace, results: Results) -> None:
         background[name] = Background(
             reports=reports,
             run=find_run(workspace.runs, task.adapter_sha256) or {},
+            sweep=read_record(workspace.sweep(name), Sweep) if workspace.sweep(name).is_file() else None,
             curve=[point for path in plots if path.is_file() for point in read_json(path)],
         )
     write_text(workspace.report, render_report(results, background))

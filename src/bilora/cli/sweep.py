@@ -26,7 +26,7 @@ Rates = Annotated[
 Ranks = Annotated[
     list[int] | None, typer.Option("--rank", min=1, max=1024, help="A rank; by default that of params.yaml.")
 ]
-Layers = Annotated[
+Parts = Annotated[
     list[str] | None, typer.Option("--layers", help="attention, mlp or all; by default the layers of params.yaml.")
 ]
 Seeds = Annotated[list[int] | None, typer.Option("--seed", min=0, help="A seed; by default that of params.yaml.")]
@@ -37,7 +37,7 @@ def sweep(
     task: TaskName,
     rates: Rates = None,
     ranks: Ranks = None,
-    layers: Layers = None,
+    layers: Parts = None,
     seeds: Seeds = None,
     steps: Steps = None,
 ) -> None:
@@ -58,10 +58,10 @@ def sweep(
     silence_libraries()
 
     # These take seconds to import; what is wrong with the params is reported before.
+    from bilora.sweeping import central_rate, layers_of, variants
+    from bilora.sweeping import sweep as run_sweep
     from bilora.sweeps import Sweep
     from bilora.training.loading import load_for_training
-    from bilora.training.sweep import central_rate, layers_of, variants
-    from bilora.training.sweep import sweep as run_sweep
     from bilora.training.together import Together
 
     base = prepare_base(workspace)

@@ -13,6 +13,7 @@ import typer
 if TYPE_CHECKING:
     from bilora.cli.progress import Bar
     from bilora.data.training_rows import TrainingRows
+    from bilora.planning import Planning
     from bilora.records import RunRecord
     from bilora.training.context import OnStep, Step, TrainingContext
     from bilora.training.run import TrainingResult
@@ -41,6 +42,7 @@ def train(
     silence_libraries()
 
     # These take seconds to import; what is wrong with the params is reported before.
+    from bilora.planning import Planning
     from bilora.training.loading import load_for_training
     from bilora.training.packed_model import shared_copy
     from bilora.training.record import collect_metrics
@@ -48,12 +50,14 @@ def train(
 
     prepare_base(workspace)
     loaded = load_for_training(workspace.base())
+    planning = Planning(workspace)
     together = Together() if len(names) > 1 else None
     with workspace.sandbox() as sandbox:
         trainings = [
             partial(
                 _train,
                 workspace,
+                planning,
                 name,
                 rows[name],
                 partial(
@@ -75,7 +79,11 @@ def train(
 
 
 def _train(
-    workspace: Workspace, task: str, rows: TrainingRows, make_context: Callable[..., TrainingContext]
+    workspace: Workspace,
+    planning: Planning,
+    task: str,
+    rows: TrainingRows,
+    make_context: Callable[..., TrainingContext],
 ) -> tuple[TrainingResult, RunRecord]:
     """Train one task's adapter under a progress bar."""
     from bilora.bases.prompt import template_remarks
@@ -89,7 +97,7 @@ def _train(
         shown.say(f"train {task}: {context.loaded.mode}, base {context.base.id} at {context.base_revision[:12]}")
         for remark in template_remarks(context.tokenizer):
             shown.say(f"train {task}: {remark}")
-        planned = workspace.plan_training(task)
+        planned = planning.training(task)
         memory = planned.plan.memory_bytes
         shown.say(f"train {task}: planned are {in_words(planned.seconds)} and {memory / 2**30:.1f} GiB")
         return train_recorded(

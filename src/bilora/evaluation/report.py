@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
-from typing import TypeGuard
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -15,9 +14,11 @@ from bilora.data_reports import DropExample, SplitReport, StageReport
 from bilora.evaluation.charts import difference_bar, interval_bar, line_chart
 from bilora.evaluation.examples import Example, choose_examples
 from bilora.evaluation.guarded import ShownGuard, shown_guards
+from bilora.evaluation.run_facts import is_number, run_lines, time_and_memory
 from bilora.evaluation.table import Table, TableRow, table
+from bilora.records import Scale
 from bilora.results import Results, TaskResults, Verdict
-from bilora.storage import dump_json
+from bilora.sweeps import Sweep
 
 MAX_TEXT_CHARS = 4000
 WORDS = {
@@ -69,11 +70,13 @@ class Background:
         run: the run record.
         curve: the lines of metrics.jsonl: `step` and any of `loss`, `metric`, `validation_loss`, `tokens_per_s`;
             a further number gets its own chart.
+        sweep: the last sweep of the task's settings.
     """
 
     reports: Mapping[str, StageReport] = field(default_factory=dict)
     run: Mapping[str, object] = field(default_factory=dict)
     curve: Sequence[CurvePoint] = ()
+    sweep: Sweep | None = None
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,9 @@ class ShownTask:
     charts: Sequence[Chart]
     samples: Sequence[Example]
     run: Sequence[tuple[str, str]]
+    took: str
+    sweep: Sweep | None
+    scale: Scale
 
     @property
     def word(self) -> tuple[str, str]:
@@ -212,7 +218,10 @@ def _shown_task(name: str, task: TaskResults, background: Background) -> ShownTa
         stages=_stages(background.reports),
         charts=_charts(background.curve),
         samples=choose_examples(name, task),
-        run=_run_lines(background.run),
+        run=run_lines(background.run),
+        took=time_and_memory(background.run),
+        sweep=background.sweep,
+        scale=task.scales[task.headline],
     )
 
 
@@ -273,29 +282,10 @@ def _charts(curve: Sequence[CurvePoint]) -> list[Chart]:
         points = [
             (float(step), float(value))
             for point in curve
-            if _is_number(step := point.get("step")) and _is_number(value := point.get(name))
+            if is_number(step := point.get("step")) and is_number(value := point.get(name))
         ]
         if points:
             label = CHARTS.get(name, name)
             drawing = line_chart(points, label=_visible_text(label), dots=len(points) <= 30)
             charts.append(Chart(label, drawing, f"{points[-1][1]:.4g}"))
     return charts
-
-
-def _is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _run_lines(run: Mapping[str, object]) -> list[tuple[str, str]]:
-    """Flatten a run record to one line per fact; the parameters stay a block of JSON."""
-    lines = []
-    for key, value in run.items():
-        if key != "params" and isinstance(value, Mapping):
-            lines += [(f"{key} · {inner}", _plain(found)) for inner, found in sorted(value.items())]
-        else:
-            lines.append((key, _plain(value)))
-    return lines
-
-
-def _plain(value: object) -> str:
-    return value if isinstance(value, str) else dump_json(value, indent=2)

@@ -46,23 +46,21 @@ def _attend(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    *,
-    row_lengths: Sequence[int],
-    sliding_window: int | None = None,
-    **_: object,
+    **options: Any,
 ) -> tuple[Tensor, None]:
     """Return what transformers' attention functions do: (1, tokens, heads, head size), and no weights.
 
     Args:
         query, key, value: shape (1, heads, tokens, head size); keys and values may have fewer heads.
-        row_lengths: tokens per row, `tokens` in all.
+        options: `row_lengths`, the tokens per row, `tokens` in all; and the model's `sliding_window`, if it has one.
     """
+    row_lengths, window = options["row_lengths"], options.get("sliding_window")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if query.is_cuda and not dropout and query.dtype != torch.float32:
-        return _attend_at_once(query, key, value, row_lengths, scale, sliding_window), None
+        return _attend_at_once(query, key, value, row_lengths, scale, window), None
     parts = [torch.split(tensor, list(row_lengths), dim=2) for tensor in (query, key, value)]
     rows = zip(*parts, strict=True)
-    attended = [_attend_row(q, k, v, scale, sliding_window, dropout) for q, k, v in rows]
+    attended = [_attend_row(q, k, v, scale, window, dropout) for q, k, v in rows]
     return torch.cat(attended, dim=2).transpose(1, 2).contiguous(), None
 
 

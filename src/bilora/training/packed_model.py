@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-PASS_TOKENS = 2048
+TOKENS_PER_PASS = 2048
 """How many tokens go through the model at a time: more need more memory and are not faster."""
 _ARCHITECTURES = ("llama", "mistral", "phi3", "qwen2")
 """Whose attention sees nothing but its queries, keys and values, and whose other layers see each token by itself."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bilora.bases.base import Base
 from bilora.params import TaskParams
-from bilora.training.packed_model import PASS_TOKENS
+from bilora.training.packed_model import TOKENS_PER_PASS
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -20,7 +20,7 @@ TRAINABLE_BYTES = 18
 """32-bit weight, gradient and two Adam moments, and the 16-bit copy that is multiplied."""
 FRAMEWORK_BYTES = 900 * 2**20
 """What the process holds beside: torch, transformers, TRL and their buffers."""
-HEAD_BYTES = 256 * 10
+_HEAD_BYTES = 256 * 10
 """Per entry of the vocabulary, while the loss is computed: a chunk of logits in 16-bit and twice in 32-bit."""
 
 
@@ -64,7 +64,7 @@ def plan_task(
     total = sum(parameter.numel() for parameter in model.parameters())
     width = NF4_BYTES if base.quantize == "nf4" else BYTES[base.precision]
     longest = sorted(lengths)[-max(phase.batch_size for phase in task.training.phases) :]
-    pass_tokens = min(sum(longest), max(PASS_TOKENS, longest[-1]))
+    pass_tokens = min(sum(longest), max(TOKENS_PER_PASS, longest[-1]))
     mean_length = sum(lengths) / len(lengths)
     rows = sum(phase.steps * phase.accumulation * phase.batch_size for phase in task.training.phases)
     return Plan(
@@ -72,6 +72,6 @@ def plan_task(
         trainable_parameters=trainable,
         weights_bytes=int(total * width),
         adapter_bytes=trainable * TRAINABLE_BYTES,
-        pass_bytes=int(pass_tokens * kept_bytes + config.vocab_size * HEAD_BYTES),
+        pass_bytes=int(pass_tokens * kept_bytes + config.vocab_size * _HEAD_BYTES),
         tokens=round(rows * mean_length),
     )

@@ -14,12 +14,12 @@ import torch
 from accelerate.state import GradientState
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from bilora.training.packed_model import PASS_TOKENS, PackedModel, PackedRow, TrainRows
+from bilora.training.packed_model import TOKENS_PER_PASS, PackedModel, PackedRow, TrainRows
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
-T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ class _ProcessState:
 
 
 @dataclass
-class _Member(Generic[T]):
+class _Member(Generic[R]):
     """One of the trainings: the coroutine that runs it, its state while others run, and the seconds it has run."""
 
     coroutine: greenlet
     state: _ProcessState
     seconds: float = 0.0
     began: float = 0.0
-    result: list[T] = field(default_factory=list)
+    result: list[R] = field(default_factory=list)
 
     def run(self, *loss: torch.Tensor) -> _Wanted | None:
         """Go on until the next step, which is returned, or the end."""
@@ -113,12 +113,12 @@ class Together:
         member = next(one for one in self._members if one.coroutine is getcurrent())
         return member.seconds + time.monotonic() - member.began
 
-    def run(self, trainings: Sequence[Callable[[], T]]) -> list[T]:
+    def run(self, trainings: Sequence[Callable[[], R]]) -> list[R]:
         """Return the results of all trainings.
 
         If one raises, all end and the error is raised.
         """
-        members = [_Member[T](greenlet(training), _ProcessState()) for training in trainings]
+        members = [_Member[R](greenlet(training), _ProcessState()) for training in trainings]
         self._members = members
         losses: Mapping[int, tuple[torch.Tensor, ...]] = dict.fromkeys(range(len(members)), ())
         try:
@@ -156,5 +156,5 @@ class Together:
         """Return the packed model of these adapters; there is another when a training ends or begins a phase."""
         key = tuple(models)
         if key not in self._models:
-            self._models[key] = PackedModel(models, pass_tokens=PASS_TOKENS)
+            self._models[key] = PackedModel(models, pass_tokens=TOKENS_PER_PASS)
         return self._models[key]

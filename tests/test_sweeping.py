@@ -11,8 +11,8 @@ from support.training import BASE, PAIRED, SFT, task_params, training_context
 from transformers import LlamaConfig, Qwen2Config
 
 from bilora.errors import PreflightFailed
+from bilora.sweeping import central_rate, layers_of, sweep, variants
 from bilora.sweeps import Variant, VariantResult, choose
-from bilora.training.sweep import central_rate, layers_of, sweep, variants
 from bilora.training.together import Together
 
 PARAMS = task_params([SFT])

@@ -1,0 +1,41 @@
+"""What the report says of a run record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeGuard
+
+from bilora.storage import dump_json
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Return whether a value of a JSON file is a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def time_and_memory(run: Mapping[str, object]) -> str:
+    """Say what the training took in time and memory, and what was planned; "" if neither was recorded."""
+    took = _cost(run.get("duration_s"), run.get("peak_memory_bytes"))
+    planned = _cost(run.get("planned_s"), run.get("planned_memory_bytes"))
+    return f"Training took {took}" + (f"; planned were {planned}." if planned else ".") if took else ""
+
+
+def _cost(seconds: object, size: object) -> str:
+    if not is_number(seconds) or not is_number(size):
+        return ""
+    return f"{seconds / 60:.1f} min and {size / 2**30:.1f} GiB"
+
+
+def run_lines(run: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Flatten a run record to one line per fact; the parameters stay a block of JSON."""
+    lines = []
+    for key, value in run.items():
+        if key != "params" and isinstance(value, Mapping):
+            lines += [(f"{key} · {inner}", _plain(found)) for inner, found in sorted(value.items())]
+        else:
+            lines.append((key, _plain(value)))
+    return lines
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else dump_json(value, indent=2)

@@ -1,0 +1,56 @@
+"""What a checkout's loop will take on this machine."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from bilora.estimate import (
+    ROW_TOKENS,
+    PlannedTraining,
+    Speed,
+    StageTimes,
+    estimate_stages,
+    measure_speed,
+    plan_training,
+)
+from bilora.guards import task_guards
+
+if TYPE_CHECKING:
+    from bilora.workspace import Workspace
+
+
+class Planning:
+    """Estimates for the tasks of a workspace; the machine's speed is measured once."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        """Measure nothing yet."""
+        self._workspace = workspace
+
+    @cached_property
+    def speed(self) -> Speed:
+        """How fast this machine trains and answers, from a few seconds of it."""
+        from bilora.library_logs import silence_libraries
+
+        silence_libraries()
+        tasks = self._workspace.params.tasks
+        batch_size = max(chosen.generation.batch_size for chosen in tasks.values())
+        return measure_speed(self._workspace.base(), next(iter(tasks.values())).adapter, batch_size=batch_size)
+
+    def training(self, name: str) -> PlannedTraining:
+        """Estimate one task's training, from some of its rows if they are there."""
+        from bilora.training.encode import row_lengths
+
+        workspace = self._workspace
+        (chosen, task), base, lengths = workspace.task(name), workspace.base(), [ROW_TOKENS]
+        if workspace.split(name, "train").is_file():
+            lengths = row_lengths(base, task, workspace.split_samples(name, "train"), chosen.training.max_length)
+        return plan_training(chosen, task, base, self.speed, lengths)
+
+    def stages(self, name: str) -> StageTimes:
+        """Estimate the stages of one task."""
+        workspace = self._workspace
+        chosen, task = workspace.task(name)
+        curated, guards = len(workspace.curated_samples(task)), list(task_guards(workspace.params, name).values())
+        benchmark, training_s = workspace.params.benchmark, self.training(name).seconds
+        return estimate_stages(chosen, task, benchmark, curated, self.speed, training_s, guards)
