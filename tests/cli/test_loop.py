@@ -83,6 +83,27 @@ def test_a_command_answers(run: Shell, command: tuple[str, ...], expected: str) 
     assert expected in run(*command).stdout
 
 
+def test_training_all_together_gives_the_bytes_of_each_alone(run: Shell, measured: Path) -> None:
+    before = {task: adapter_sha256(measured / "adapters" / task) for task in ("codegen", "docstring")}
+    said = run("bilora", "train", "--all").stdout
+    assert {task: adapter_sha256(measured / "adapters" / task) for task in before} == before
+    assert all(f"train {task}: planned are" in said for task in before)
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((measured / "runs").glob("*/run.json"))]
+    assert all(record["planned_s"] > 0 and record["planned_memory_bytes"] > 2**28 for record in records[-2:])
+
+
+def test_a_sweep_is_compared_on_validation_and_shown_in_the_report(run: Shell, measured: Path) -> None:
+    said = run("bilora", "sweep", "docstring", "--rate", "1e-3", "--rate", "1e-2", "--rank", "2", "--steps", "2").stdout
+    assert "2 variants" in said and "  training.phases[0].learning_rate: " in said
+    found = json.loads((measured / "sweeps" / "docstring.json").read_text(encoding="utf-8"))
+    assert [one["variant"]["learning_rate"] for one in found["results"]] == [1e-3, 1e-2]
+    assert not (measured / "checkpoints" / "sweep-docstring").exists()
+    run("bilora", "report")
+    assert "<h3>Sweep</h3>" in (measured / "report.html").read_text(encoding="utf-8")
+    refused = run("bilora", "sweep", "docstring", "--layers", "head", check=False)
+    assert refused.returncode == 2 and "--layers head: it is one of attention, mlp, all" in refused.stderr
+
+
 def test_params_diff_shows_an_edit(run: Shell, params: Path) -> None:
     params.write_text(params.read_text(encoding="utf-8").replace("seed: 42", "seed: 43"), encoding="utf-8")
     assert "seed" in run("dvc", "params", "diff").stdout

@@ -6,13 +6,16 @@ import sys
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from support.checkouts import ROOT
 
 from bilora.errors import BadData, NotReady
 from bilora.guards import known_guards, load_guard
 from bilora.guards.guard import Guard, PackagedFile
 from bilora.guards.humaneval import DATA
+from bilora.params import read_params
 from bilora.storage import sha256_bytes
 from bilora.tasks.codegen import TASK
 
@@ -79,3 +82,14 @@ def test_every_guard_is_greedy_and_names_its_task() -> None:
     guards = known_guards()
     assert guards["humaneval"].task == "codegen" and "guard" not in guards
     assert all(guard.decoding["temperature"] == 0.0 for guard in guards.values())
+
+
+def test_doctor_reads_the_data_of_every_guard(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bilora.cli import doctor
+
+    params = read_params(ROOT / "profiles" / "smollm2-full.yaml")
+    monkeypatch.setattr(doctor, "_workspace", lambda: SimpleNamespace(params=params))
+    with pytest.raises(BadData, match="HumanEval.jsonl.gz"):
+        doctor.CHECKS["guards"]()
+    params.benchmark.guards.clear()
+    assert doctor.CHECKS["guards"]() == "none in params.yaml"
