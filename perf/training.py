@@ -1,13 +1,15 @@
-"""Training speed of one adapter on this machine: TRL with PEFT as they come, 32-bit plain, and ours, beside the floor.
+"""Training speed on this machine: TRL with PEFT as they come, 32-bit plain, and ours, beside the floor.
 
-    python perf/training.py --base FOLDER [--rows exercises|docstrings] [--batch 8] [--steps 4] [--rounds 3]
-                            [--arms trl plain32 ours floor]
+    python perf/training.py --base FOLDER [--rows exercises|docstrings|mbpp|full-1024|full-4096] [--batch 8] [--steps 4]
+                            [--rounds 3] [--arms trl plain32 ours pair joint eight floor]
 
 Every arm of every round is a process of its own, so that its peak memory is its own; rounds are interleaved, so that a
 slowdown of the machine affects all arms alike. Tokens are those of the rows, prompts included and padding excluded;
-the first step of a process is not timed. `trl` has TRL's defaults, bf16 autocast and gradient checkpointing among
-them. `floor` is only what must be multiplied, in the precision of `ours`: base, LoRA, attention, and the head on
-trained tokens. Processor seconds are those of all threads; they count where other programs use the machine too.
+the first step of each adapter is not timed. `trl` has TRL's defaults, bf16 autocast and gradient checkpointing among
+them. `pair` trains two adapters one after the other on one loaded base, `joint` the same two together, `eight` eight.
+`floor` is only what must be multiplied, in the precision of `ours`: base, LoRA, attention, and the head on trained
+tokens.
+Processor seconds are those of all threads; they count where other programs use the machine too.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +35,15 @@ from bilora.inference.memory import keep_freed_memory
 from bilora.params import Adapter
 from bilora.training.encode import IGNORED
 
-ARMS = ("trl", "plain32", "ours", "floor")
-ROWS = {"exercises": ((110, 150), 0.5), "docstrings": ((150, 230), 0.2)}
+ARMS = ("trl", "plain32", "ours", "pair", "joint", "eight", "floor")
+ADAPTERS = {"pair": 2, "joint": 2, "eight": 8}
+ROWS = {
+    "exercises": ((110, 150), 0.5),
+    "docstrings": ((150, 230), 0.2),
+    "mbpp": ((150, 300), 0.4),
+    "full-1024": ((1024, 1024), 0.5),
+    "full-4096": ((4096, 4096), 0.5),
+}
 """Per kind of row: the range of lengths in tokens, and which share of a row is trained."""
 RANK = 16
 
@@ -50,13 +61,12 @@ def encoded_rows(kind: str, count: int, vocabulary: int) -> list[dict[str, list[
     return rows
 
 
-def adapted(base: FolderBase, *, plain: bool) -> Any:
+def adapted(model: Any, *, plain: bool) -> Any:
     """Return the base with an adapter on all linear layers but the head; `plain` is PEFT's own."""
     from peft import LoraConfig, get_peft_model
 
     from bilora.training.adapter import attach
 
-    model = base.load(training=True).model
     head = model.get_output_embeddings()
     layers = [
         (name, module)
@@ -70,8 +80,26 @@ def adapted(base: FolderBase, *, plain: bool) -> Any:
     return attach(model, Adapter(rank=RANK, alpha=2 * RANK, dropout=0.0, target_modules=targets), seed=1)
 
 
-def train_arm(arm: str, options: argparse.Namespace, folder: str) -> tuple[list[float], list[float], list[int]]:
-    """Return per step its seconds, its processor seconds and its tokens."""
+@dataclass
+class Training:
+    """One adapter's training: its trainer, when each step ended by wall and processor clock, and its tokens."""
+
+    trainer: Any
+    ends: list[tuple[float, float]]
+    tokens: list[int]
+
+    def run(self) -> None:
+        """Train."""
+        self.trainer.train()
+
+    @property
+    def timed_tokens(self) -> int:
+        """The tokens of all steps but the first."""
+        return sum(self.tokens[1 : len(self.ends)])
+
+
+def training(arm: str, model: Any, tokenizer: Any, options: argparse.Namespace, folder: str, **extra: Any) -> Training:
+    """Build the trainer of an arm for a model with an adapter."""
     from datasets import Dataset
     from transformers import PrinterCallback, TrainerCallback
     from trl import SFTConfig, SFTTrainer
@@ -79,15 +107,12 @@ def train_arm(arm: str, options: argparse.Namespace, folder: str) -> tuple[list[
 
     from bilora.training.sft_trainer import AdapterTrainer
 
-    seconds, processor, tokens = [], [], []
+    ends: list[tuple[float, float]] = []
+    tokens: list[int] = []
 
     class Clock(TrainerCallback):  # type: ignore[misc]
-        def on_step_begin(self, *_: object, **__: object) -> None:
-            self.began = time.perf_counter(), time.process_time()
-
         def on_step_end(self, *_: object, **__: object) -> None:
-            seconds.append(time.perf_counter() - self.began[0])
-            processor.append(time.process_time() - self.began[1])
+            ends.append((time.perf_counter(), time.process_time()))
 
     class Collator(DataCollatorForLanguageModeling):  # type: ignore[misc]
         def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
@@ -95,10 +120,7 @@ def train_arm(arm: str, options: argparse.Namespace, folder: str) -> tuple[list[
             batch: dict[str, Any] = super().torch_call(examples)
             return batch
 
-    base = FolderBase.at(options.base, dtype="auto" if arm == "ours" else "float32")
-    if arm != "trl":
-        keep_freed_memory()
-    model = adapted(base, plain=arm != "ours")
+    ours = arm not in ("trl", "plain32")
     settings: dict[str, Any] = {} if arm == "trl" else {"bf16": False, "activation_checkpointing": False}
     arguments = SFTConfig(
         folder,
@@ -113,26 +135,54 @@ def train_arm(arm: str, options: argparse.Namespace, folder: str) -> tuple[list[
         disable_tqdm=True,
         **settings,
     )
-    trainer_type: Callable[..., Any] = SFTTrainer
-    extra: dict[str, Any] = {}
-    if arm == "ours":
-        trainer_type, extra = AdapterTrainer, {"metric": lambda: 0.0, "patience": 1}
+    trainer_type: Callable[..., Any] = AdapterTrainer if ours else SFTTrainer
     rows = encoded_rows(options.rows, options.batch * (options.steps + 1), model.config.vocab_size)
     trainer = trainer_type(
         model=model,
         args=arguments,
-        processing_class=base.tokenizer(),
+        processing_class=tokenizer,
         train_dataset=Dataset.from_list(rows),
         data_collator=Collator(pad_token_id=0),
         callbacks=[Clock()],
-        **extra,
+        **({"metric": lambda: 0.0, "patience": 1, **extra} if ours else {}),
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train()
-    return seconds, processor, tokens[: len(seconds)]
+    return Training(trainer, ends, tokens)
 
 
-def floor_arm(options: argparse.Namespace) -> tuple[list[float], list[float], list[int]]:
+def train_arm(arm: str, options: argparse.Namespace, folder: str) -> dict[str, float]:
+    """Return tokens per second and per processor second of an arm that trains."""
+    from bilora.training.packed_model import shared_copy
+    from bilora.training.together import Together
+
+    ours = arm not in ("trl", "plain32")
+    base = FolderBase.at(options.base, dtype="auto" if ours else "float32")
+    if arm != "trl":
+        keep_freed_memory()
+    loaded, tokenizer = base.load(training=True).model, base.tokenizer()
+    models = [adapted(shared_copy(loaded), plain=not ours) for _ in range(ADAPTERS.get(arm, 1))]
+    together = Together() if arm in ("joint", "eight") else None
+    found: list[Training] = []
+
+    def run(model: Any) -> None:
+        extra = {"train_rows": together.steps_of(model)} if together else {}
+        found.append(training(arm, model, tokenizer, options, folder, **extra))
+        found[-1].run()
+
+    if together:
+        together.run([partial(run, model) for model in models])
+        first = [max(one.ends[0][clock] for one in found) for clock in (0, 1)]
+        last = [max(one.ends[-1][clock] for one in found) for clock in (0, 1)]
+        seconds, processor = last[0] - first[0], last[1] - first[1]
+    else:
+        for model in models:
+            run(model)
+        seconds, processor = (sum(one.ends[-1][clock] - one.ends[0][clock] for one in found) for clock in (0, 1))
+    tokens = sum(one.timed_tokens for one in found)
+    return {"wall": tokens / seconds, "processor": tokens / processor}
+
+
+def floor_arm(options: argparse.Namespace) -> dict[str, float]:
     """Return the same of the products alone."""
     keep_freed_memory()
     model = FolderBase.at(options.base, dtype="auto").load(training=True).model
@@ -176,7 +226,8 @@ def floor_arm(options: argparse.Namespace) -> tuple[list[float], list[float], li
             step()
             seconds.append(time.perf_counter() - began[0])
             processor.append(time.process_time() - began[1])
-    return seconds, processor, [sum(len(row["input_ids"]) for row in rows)] * len(seconds)
+    made = options.steps * sum(len(row["input_ids"]) for row in rows)
+    return {"wall": made / sum(seconds[1:]), "processor": made / sum(processor[1:])}
 
 
 def measure_here(arm: str, options: argparse.Namespace) -> dict[str, float]:
@@ -184,12 +235,8 @@ def measure_here(arm: str, options: argparse.Namespace) -> dict[str, float]:
     import resource
 
     with tempfile.TemporaryDirectory() as folder:
-        seconds, processor, tokens = floor_arm(options) if arm == "floor" else train_arm(arm, options, folder)
-    return {
-        "wall": sum(tokens[1:]) / sum(seconds[1:]),
-        "processor": sum(tokens[1:]) / sum(processor[1:]),
-        "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-    }
+        found = floor_arm(options) if arm == "floor" else train_arm(arm, options, folder)
+    return {**found, "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
 
 
 def measure_in_child(arm: str) -> dict[str, float]:

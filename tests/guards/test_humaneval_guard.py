@@ -89,7 +89,7 @@ def test_doctor_reads_the_data_of_every_guard(package: Path, monkeypatch: pytest
 
     params = read_params(ROOT / "profiles" / "smollm2-full.yaml")
     monkeypatch.setattr(doctor, "_workspace", lambda: SimpleNamespace(params=params))
-    with pytest.raises(BadData, match="HumanEval.jsonl.gz"):
+    with pytest.raises(BadData, match=r"HumanEval\.jsonl\.gz"):
         doctor.CHECKS["guards"]()
     params.benchmark.guards.clear()
     assert doctor.CHECKS["guards"]() == "none in params.yaml"
