@@ -192,7 +192,7 @@ TASK = Task(
     extract_for_prompt=_extract,
     metrics=(Functional(),),
     example=(
-        "Write a function to add up the even numbers of a list.\n\n"
+        "Write a function to keep the even numbers of a list and add them up.\n\n"
         "Signature: def sum_even(numbers):\n"
         "Must pass: assert sum_even([1, 2, 4]) == 6"
     ),
