@@ -106,9 +106,7 @@ def steps_of(arm: str, base: Any, kind: str) -> tuple[Callable[[], None], int]:
     elif arm == "pair":
         apart = [PackedModel([model], pass_tokens=PASS_TOKENS) for model in models]
         alone = [[PackedRow(row.ids, row.labels) for row in own] for own in rows]
-        work = [
-            lambda packed=packed, own=own: packed.train_one(own, 1e-3) for packed, own in zip(apart, alone, strict=True)
-        ]
+        work = [partial(packed.train_one, own, 1e-3) for packed, own in zip(apart, alone, strict=True)]
     else:
         packed, everything = PackedModel(models, pass_tokens=PASS_TOKENS), [row for own in rows for row in own]
         work = [partial(packed.train, everything, [1e-3] * len(models))]
@@ -125,10 +123,11 @@ def steps_of(arm: str, base: Any, kind: str) -> tuple[Callable[[], None], int]:
 def operations(config: PretrainedConfig, base: Any, kind: str) -> float:
     """Return how many operations a token costs: forward, and backward without the weights' gradients."""
     head = base.get_output_embeddings()
-    weights = sum(one.weight.numel() for one in base.modules() if isinstance(one, torch.nn.Linear) and one is not head)
+    linear = [one for one in base.modules() if isinstance(one, torch.nn.Linear) and one is not head]
+    weights = sum(one.weight.numel() for one in linear)
     context = sum(ROWS[kind]) / 4  # the mean number of tokens that a token sees
     attention = 12 * config.num_hidden_layers * config.hidden_size * context
-    return 4 * (weights + head.weight.numel() / 2) + attention
+    return float(4 * (weights + head.weight.numel() / 2) + attention)
 
 
 def measure(step: Callable[[], None], seconds: float) -> tuple[float, float]:
