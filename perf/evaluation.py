@@ -31,7 +31,7 @@ from bilora.requests import Request
 from bilora.workspace import Workspace
 
 Answer = Callable[[str, Sequence[Request], int], int]
-"""Answer requests as a system, so many at a time; return the number of output tokens."""
+"""Answer the requests of one system in batches of a given size; return the number of output tokens."""
 
 
 def transformers_generate(base: Base, adapters: Mapping[str, Path]) -> Answer:

@@ -25,6 +25,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, Phi3Config, PretrainedConfig, Qwen2Config
 
 from bilora.params import Adapter
+from bilora.sweeping import layers_of
 from bilora.training.adapter import attach
 from bilora.training.encode import IGNORED
 from bilora.training.packed_model import PackedModel, PackedRow, shared_copy
@@ -64,10 +65,7 @@ def random_rows(kind: str, count: int, vocabulary: int, adapter: int) -> list[Pa
 
 def adapted(base: Any, seed: int) -> Any:
     """Return the base's weights with an adapter of their own."""
-    head = base.get_output_embeddings()
-    linear = [name for name, one in base.named_modules() if isinstance(one, torch.nn.Linear) and one is not head]
-    targets = sorted({name.rpartition(".")[2] for name in linear})
-    spec = Adapter(rank=RANK, alpha=2 * RANK, dropout=0.0, target_modules=targets)
+    spec = Adapter(rank=RANK, alpha=2 * RANK, dropout=0.0, target_modules=layers_of(base, "all"))
     return attach(shared_copy(base), spec, seed=seed)
 
 

@@ -33,6 +33,7 @@ from torch.nn.functional import linear
 from bilora.bases.kinds.folder import FolderBase
 from bilora.inference.memory import keep_freed_memory
 from bilora.params import Adapter
+from bilora.sweeping import layers_of
 from bilora.training.encode import IGNORED
 
 ARMS = ("trl", "plain32", "ours", "pair", "joint", "eight", "floor")
@@ -67,13 +68,7 @@ def adapted(model: Any, *, plain: bool) -> Any:
 
     from bilora.training.adapter import attach
 
-    head = model.get_output_embeddings()
-    layers = [
-        (name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
-    ]
-    targets = sorted({name.rpartition(".")[2] for name, _ in layers})
+    targets = layers_of(model, "all")
     if plain:
         config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=targets, task_type="CAUSAL_LM")
         return get_peft_model(model, config)

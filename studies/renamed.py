@@ -2,9 +2,9 @@
 
     python studies/renamed.py [--checkout .] [--adapter FOLDER] [--samples 300]
 
-Every test sample of the checkout is asked three times, greedily, with the checkout's decoding: as it is; with a name
-drawn anew from the words that only test samples use; and with the name of another sample's composition
-(`sorted_letters` for what counts words), which misleads. Prompt, reference and tests are renamed together, so the
+Every test sample of the checkout is asked three times, greedily, with the checkout's decoding: as it is; with a random
+name, made of words that only test samples use; and with a misleading one, which names what another sample computes
+(`sorted_letters` for a function that counts words). Prompt, reference and tests are renamed together, so the
 right program is otherwise the same. The table has pass@1 of each and the paired difference to the first, in points
 with its 95 % interval.
 """
@@ -46,14 +46,14 @@ def namers(samples: Sequence[Sample], seed: int) -> dict[str, Namer]:
     """Return the ways to name a sample's function, by their titles in the table."""
     groups = sorted({sample.group for sample in samples})
 
-    def drawn(sample: Sample) -> str:
+    def random_name(sample: Sample) -> str:
         return name_by_words("test", random.Random(f"{seed}:{sample.id}"))[0]
 
     def misleading(sample: Sample) -> str:
         others = [group for group in groups if not set(group.split("+")) & set(sample.group.split("+"))]
         return random.Random(f"{seed}:{sample.id}").choice(others).replace("+", "_")
 
-    return {"drawn anew": drawn, "misleading": misleading}
+    return {"random": random_name, "misleading": misleading}
 
 
 def main() -> None:

@@ -122,7 +122,7 @@ class _Answers:
     row_tokens: float = ROW_TOKENS
 
     def seconds(self, count: int, tokens: float) -> float:
-        """Return the seconds of so many answers of so many tokens, scored."""
+        """Return the seconds that `count` answers of `tokens` tokens take, scoring included."""
         prompt = max(0.0, self.row_tokens - ANSWER_TOKENS) * self.speed.prefill_s
         run = SECONDS_PER_RUN if self.task.execution_metric else 0.0
         return count * (prompt + tokens * self.speed.decode_s + run)

@@ -26,6 +26,7 @@ class Planning:
     def __init__(self, workspace: Workspace) -> None:
         """Measure nothing yet."""
         self._workspace = workspace
+        self._trainings: dict[str, PlannedTraining] = {}
 
     @cached_property
     def speed(self) -> Speed:
@@ -38,7 +39,12 @@ class Planning:
         return measure_speed(self._workspace.base(), next(iter(tasks.values())).adapter, batch_size=batch_size)
 
     def training(self, name: str) -> PlannedTraining:
-        """Estimate one task's training, from some of its rows if they are there."""
+        """Estimate one task's training, once, from some of its rows if they are there."""
+        if name not in self._trainings:
+            self._trainings[name] = self._plan_training(name)
+        return self._trainings[name]
+
+    def _plan_training(self, name: str) -> PlannedTraining:
         from bilora.training.encode import row_lengths
 
         workspace = self._workspace

@@ -170,7 +170,7 @@ class PackedModel:
 
 
 def passes(rows: Sequence[PackedRow], pass_tokens: int) -> list[list[PackedRow]]:
-    """Return the rows in passes of at most so many tokens, in the order of their adapters; a longer row is alone."""
+    """Split the rows, ordered by adapter, into passes of at most `pass_tokens` tokens; a longer row is its own pass."""
     found: list[list[PackedRow]] = []
     tokens = 0
     for row in sorted(rows, key=lambda row: row.adapter):
