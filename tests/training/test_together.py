@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import peft.tuners.lora
 import pytest
 import torch
 from support.training import BASE, SFT, training_context
@@ -23,7 +24,7 @@ from transformers import (
 
 from bilora.params import Adapter
 from bilora.storage import adapter_sha256
-from bilora.training import attention
+from bilora.training import attention, lora_linear
 from bilora.training.adapter import attach
 from bilora.training.encode import IGNORED
 from bilora.training.packed_model import PackedModel, PackedRow, can_pack, passes, shared_copy
@@ -32,6 +33,12 @@ from bilora.training.together import Together
 
 TARGETS = (["qkv_proj", "o_proj"], ["qkv_proj", "gate_up_proj", "down_proj"], ["down_proj"])
 LENGTHS = ((30, 10), (18, 17), (25, 1), (40, 12), (7, 3))
+
+
+@pytest.fixture(autouse=True)
+def peft_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attach PEFT's own layers, so that what is compared with PEFT shares no code with it."""
+    monkeypatch.setattr(lora_linear, "LoraLinear", peft.tuners.lora.Linear)
 
 
 ARCHITECTURES: dict[str, tuple[type[Any], type[Any]]] = {
