@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
+from torch.nn.functional import pad
 
 from bilora.training.answer_loss import answer_loss, has_plain_head
-from bilora.training.attention import packed_attention
+from bilora.training.attention import PackedRows
 from bilora.training.encode import IGNORED
 from bilora.training.lean_layers import use_lean_layers
-from bilora.training.lora_linear import branch_of, lora_product
+from bilora.training.mixed_linear import MixedLinear, Spans
+from bilora.training.shapes import PASS_STEP, rounded_up
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -42,6 +44,11 @@ class PackedRow:
         """How many of its tokens the loss sees: never the first, which follows nothing."""
         return int((self.labels[1:] != IGNORED).sum())
 
+    def longer(self, tokens: int) -> PackedRow:
+        """Return the row with some more tokens at its end, which neither the loss nor the other tokens see."""
+        ids, labels = pad(self.ids, (0, tokens)), pad(self.labels, (0, tokens), value=IGNORED)
+        return PackedRow(ids, labels, self.adapter)
+
 
 TrainRows = Callable[[Sequence[PackedRow], float], Tensor]
 """Adds the gradients of the rows' summed cross-entropy times a weight; returns that loss."""
@@ -49,7 +56,8 @@ TrainRows = Callable[[Sequence[PackedRow], float], Tensor]
 
 def can_pack(model: PreTrainedModel) -> bool:
     """Return whether a `PackedModel` computes what the model itself does."""
-    return model.config.model_type in _ARCHITECTURES and has_plain_head(model)
+    drops = any(getattr(model.config, name, 0) for name in ("attention_dropout", "resid_pdrop", "embd_pdrop"))
+    return model.config.model_type in _ARCHITECTURES and has_plain_head(model) and not drops
 
 
 def packed_rows(batch: Mapping[str, Tensor]) -> list[PackedRow]:
@@ -57,31 +65,6 @@ def packed_rows(batch: Mapping[str, Tensor]) -> list[PackedRow]:
     lengths = batch["attention_mask"].sum(dim=1).tolist()
     pairs = zip(batch["input_ids"], batch["labels"], lengths, strict=True)
     return [PackedRow(ids[:length], labels[:length]) for ids, labels, length in pairs]
-
-
-@dataclass
-class _Spans:
-    """Which tokens of the pass at hand are whose: each adapter has at most one span."""
-
-    of_adapters: dict[int, slice] = field(default_factory=dict)
-
-
-class _MixedLinear(torch.nn.Module):
-    """A linear layer of the base with that of every adapter beside it."""
-
-    def __init__(self, base: torch.nn.Module, adapters: dict[int, LoraLayer], spans: _Spans) -> None:
-        super().__init__()
-        self._parts = base, adapters, spans  # in a tuple: they are modules of other models, not of this one
-
-    def forward(self, x: Tensor) -> Tensor:
-        base, adapters, spans = self._parts
-        tokens = x.flatten(0, -2)
-        found = (
-            branch_of(adapters[number], tokens, span)
-            for number, span in spans.of_adapters.items()
-            if number in adapters
-        )
-        return lora_product(tokens, base, [one for one in found if one]).view(*x.shape[:-1], -1)
 
 
 class PackedModel:
@@ -99,7 +82,7 @@ class PackedModel:
             pass_tokens: how many tokens a pass may have; a longer row is a pass of its own.
         """
         self._pass_tokens = pass_tokens
-        self._spans = _Spans()
+        self._spans = Spans()
         layers: dict[str, dict[int, LoraLayer]] = {}
         for number, one in enumerate(adapted):
             for name, module in one.get_base_model().named_modules():
@@ -111,7 +94,7 @@ class PackedModel:
         for name, adapters in layers.items():
             module = modules[name]
             base = module.get_base_layer() if isinstance(module, LoraLayer) else module
-            self._causal.set_submodule(name, _MixedLinear(base, adapters, self._spans))
+            self._causal.set_submodule(name, MixedLinear(base, adapters, self._spans))
 
     def train(self, rows: Sequence[PackedRow], weights: Sequence[float]) -> list[Tensor]:
         """Add the gradients of the weighted losses to those of the adapters; return the losses, one per adapter.
@@ -144,6 +127,9 @@ class PackedModel:
         Args:
             rows: in the order of their adapters.
         """
+        if self._causal.device.type == "cpu":
+            tokens = sum(len(row.ids) for row in rows)
+            rows = [*rows[:-1], rows[-1].longer(rounded_up(tokens, PASS_STEP) - tokens)]
         # 1) Which tokens are whose.
         lengths = [len(row.ids) for row in rows]
         ends: dict[int, slice] = {}
@@ -155,10 +141,9 @@ class PackedModel:
         # 2) One pass over all rows; positions start again with each.
         ids = torch.cat([row.ids for row in rows])[None]
         positions = torch.cat([torch.arange(length) for length in lengths])[None].to(ids.device)
-        with packed_attention(self._causal):
-            hidden = self._causal.get_decoder()(
-                input_ids=ids, position_ids=positions, use_cache=False, row_lengths=lengths
-            ).last_hidden_state[0]
+        layout = PackedRows(lengths, ids.device)
+        decoded = self._causal.get_decoder()(input_ids=ids, position_ids=positions, use_cache=False, rows=layout)
+        hidden = decoded.last_hidden_state[0]
         # 3) The loss of each trained token follows from the hidden state before it.
         head = self._causal.get_output_embeddings()
         labels = torch.cat([torch.cat([row.labels[1:], row.labels.new_full((1,), IGNORED)]) for row in rows])
