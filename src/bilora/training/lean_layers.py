@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import Module
 from torch.nn.functional import silu
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
@@ -67,7 +68,17 @@ class _LeanMLP(Module):
         else:
             gate, up = products(x, [self.get_submodule(name) for name in ("gate_proj", "up_proj")])
         gated = _GatedProduct.apply(gate, up)  # type: ignore[no-untyped-call]
-        return cast("Tensor", self.get_submodule("down_proj")(gated))
+        parts, place = (gate.detach(), up.detach()), gated.data_ptr()
+
+        # The largest tensor that the product would keep is computed again from what is kept anyway.
+        def keep(tensor: Tensor) -> Tensor | torch.Size:
+            return tensor.shape if tensor.data_ptr() == place else tensor
+
+        def find(kept: Tensor | torch.Size) -> Tensor:
+            return kept if isinstance(kept, Tensor) else (silu(parts[0]) * parts[1]).view(kept)
+
+        with saved_tensors_hooks(keep, find):
+            return cast("Tensor", self.get_submodule("down_proj")(gated))
 
 
 class _RmsNorm(torch.autograd.Function):

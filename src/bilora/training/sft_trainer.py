@@ -15,6 +15,7 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+from bilora.inference.memory import return_freed_memory
 from bilora.training.adapter import cast_adapter
 from bilora.training.arguments import common_arguments
 from bilora.training.context import OnStep, Step, TrainingContext
@@ -167,8 +168,10 @@ class AdapterTrainer(TokenCount, SFTTrainer):
 
     def evaluation_loop(self, *arguments: object, **options: object) -> EvalLoopOutput:
         """Add `eval_metric` and `eval_choice` before any callback reads the metrics."""
+        return_freed_memory()
         output = super().evaluation_loop(*arguments, **options)
         metric = self._metric()
+        return_freed_memory()
         output.metrics["eval_metric"] = metric
         # One answer more or less weighs far over 1e-6 of loss, so the loss only decides ties.
         output.metrics["eval_choice"] = metric - 1e-6 * output.metrics["eval_loss"]
