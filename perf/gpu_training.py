@@ -102,11 +102,11 @@ def steps_of(arm: str, base: Any, kind: str) -> tuple[Callable[[], None], int]:
         models[0].train()
         work = [partial(plain_step, models[0], rows[0])]
     elif arm == "pair":
-        apart = [PackedModel([model], pass_tokens=PASS_TOKENS) for model in models]
+        apart = [PackedModel([model], limit=PASS_TOKENS) for model in models]
         alone = [[PackedRow(row.ids, row.labels) for row in own] for own in rows]
         work = [partial(packed.train_one, own, 1e-3) for packed, own in zip(apart, alone, strict=True)]
     else:
-        packed, everything = PackedModel(models, pass_tokens=PASS_TOKENS), [row for own in rows for row in own]
+        packed, everything = PackedModel(models, limit=PASS_TOKENS), [row for own in rows for row in own]
         work = [partial(packed.train, everything, [1e-3] * len(models))]
 
     def step() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-TOKENS_PER_PASS = 2048
-"""How many tokens go through the model at a time: more need more memory and are not faster."""
+_CPU_PASS_TOKENS, _GPU_PASS_TOKENS = 1536, 8192
 _ARCHITECTURES = ("llama", "mistral", "phi3", "qwen2")
 """Whose attention sees nothing but its queries, keys and values, and whose other layers see each token by itself."""
 
@@ -54,6 +54,11 @@ TrainRows = Callable[[Sequence[PackedRow], float], Tensor]
 """Adds the gradients of the rows' summed cross-entropy times a weight; returns that loss."""
 
 
+def pass_tokens() -> int:
+    """Return how many tokens go through the model at a time: more need more memory and are hardly faster."""
+    return _GPU_PASS_TOKENS if torch.cuda.is_available() else _CPU_PASS_TOKENS
+
+
 def can_pack(model: PreTrainedModel) -> bool:
     """Return whether a `PackedModel` computes what the model itself does."""
     drops = any(getattr(model.config, name, 0) for name in ("attention_dropout", "resid_pdrop", "embd_pdrop"))
@@ -74,14 +79,14 @@ class PackedModel:
     is active, by `train()` and `eval()` of the models.
     """
 
-    def __init__(self, adapted: Sequence[PeftModel], *, pass_tokens: int) -> None:
+    def __init__(self, adapted: Sequence[PeftModel], *, limit: int | None = None) -> None:
         """Take the base of the first model.
 
         Args:
             adapted: models whose bases have the same frozen weights.
-            pass_tokens: how many tokens a pass may have; a longer row is a pass of its own.
+            limit: how many tokens a pass may have, `pass_tokens()` by default; a longer row is a pass of its own.
         """
-        self._pass_tokens = pass_tokens
+        self._limit = limit or pass_tokens()
         self._spans = Spans()
         layers: dict[str, dict[int, LoraLayer]] = {}
         for number, one in enumerate(adapted):
@@ -103,7 +108,7 @@ class PackedModel:
             weights: per adapter, what its sum of cross-entropies is multiplied by.
         """
         found = [torch.zeros((), device=self._causal.device) for _ in weights]
-        for part in passes(rows, self._pass_tokens):
+        for part in passes(rows, self._limit):
             losses = {number: weights[number] * loss for number, loss in self.losses(part).items()}
             torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
             for number, loss in losses.items():
@@ -118,7 +123,7 @@ class PackedModel:
     def measure(self, rows: Sequence[PackedRow]) -> Tensor:
         """Return the sum of the rows' cross-entropies, without gradients."""
         with torch.no_grad():
-            parts = [self.losses(part).values() for part in passes(rows, self._pass_tokens)]
+            parts = [self.losses(part).values() for part in passes(rows, self._limit)]
         return torch.stack([loss for part in parts for loss in part]).sum()
 
     def losses(self, rows: Sequence[PackedRow]) -> dict[int, Tensor]:
@@ -154,12 +159,17 @@ class PackedModel:
         }
 
 
-def passes(rows: Sequence[PackedRow], pass_tokens: int) -> list[list[PackedRow]]:
-    """Split the rows, ordered by adapter, into passes of at most `pass_tokens` tokens; a longer row is its own pass."""
+def passes(rows: Sequence[PackedRow], limit: int) -> list[list[PackedRow]]:
+    """Split the rows, ordered by adapter, into passes of about equally many tokens, at most `limit`.
+
+    A longer row is a pass of its own.
+    """
+    total = sum(len(row.ids) for row in rows)
+    enough = total / max(1, math.ceil(total / limit))
     found: list[list[PackedRow]] = []
     tokens = 0
     for row in sorted(rows, key=lambda row: row.adapter):
-        if not found or tokens + len(row.ids) > pass_tokens:
+        if not found or tokens >= enough or tokens + len(row.ids) > limit:
             found.append([])
             tokens = 0
         found[-1].append(row)

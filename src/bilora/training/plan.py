@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bilora.bases.base import Base
 from bilora.params import TaskParams
-from bilora.training.packed_model import TOKENS_PER_PASS
+from bilora.training.packed_model import pass_tokens
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -64,7 +64,7 @@ def plan_task(
     total = sum(parameter.numel() for parameter in model.parameters())
     width = NF4_BYTES if base.quantize == "nf4" else BYTES[base.precision]
     longest = sorted(lengths)[-max(phase.batch_size for phase in task.training.phases) :]
-    pass_tokens = min(sum(longest), max(TOKENS_PER_PASS, longest[-1]))
+    in_a_pass = min(sum(longest), max(pass_tokens(), longest[-1]))
     mean_length = sum(lengths) / len(lengths)
     rows = sum(phase.steps * phase.accumulation * phase.batch_size for phase in task.training.phases)
     return Plan(
@@ -72,6 +72,6 @@ def plan_task(
         trainable_parameters=trainable,
         weights_bytes=int(total * width),
         adapter_bytes=trainable * TRAINABLE_BYTES,
-        pass_bytes=int(pass_tokens * kept_bytes + config.vocab_size * _HEAD_BYTES),
+        pass_bytes=int(in_a_pass * kept_bytes + config.vocab_size * _HEAD_BYTES),
         tokens=round(rows * mean_length),
     )

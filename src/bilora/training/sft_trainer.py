@@ -19,7 +19,7 @@ from bilora.inference.memory import return_freed_memory
 from bilora.training.adapter import cast_adapter
 from bilora.training.arguments import common_arguments
 from bilora.training.context import OnStep, Step, TrainingContext
-from bilora.training.packed_model import TOKENS_PER_PASS, PackedModel, TrainRows, can_pack, packed_rows
+from bilora.training.packed_model import PackedModel, TrainRows, can_pack, packed_rows
 from bilora.training.phase import PhaseResult
 from bilora.training.preflight import Preflight
 from bilora.training.supervised import SupervisedRows, SupervisedSettings
@@ -156,7 +156,7 @@ class AdapterTrainer(TokenCount, SFTTrainer):
         self._patience = patience
         cast_adapter(self.model)  # TRL casts adapters on quantised bases to 16 bit
         packs = can_pack(self.model.get_base_model()) and self.accelerator.num_processes == 1 and not self.args.fp16
-        self._packed = PackedModel([self.model], pass_tokens=TOKENS_PER_PASS) if packs else None
+        self._packed = PackedModel([self.model]) if packs else None
         self._train_rows = (train_rows or self._packed.train_one) if self._packed else None
 
     def _run_epoch(self, *arguments: object, **options: object) -> None:
