@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerControl, TrainerState
     from transformers.trainer_utils import EvalLoopOutput
 
+_STEPS_PER_RETURN = 8
+"""Training steps between two returns of freed memory: batches differ in length, so that the heap is ever less dense."""
 COMPLETE = "complete"
 """Name of the file that is written last into a checkpoint."""
 
@@ -187,6 +189,8 @@ class AdapterTrainer(TokenCount, SFTTrainer):
         if self._train_rows is None:
             loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
             return loss
+        if self.state.global_step % _STEPS_PER_RETURN == 0:
+            return_freed_memory()
         self.count(inputs)
         model.train()
         rows = packed_rows(self._prepare_inputs(inputs))
