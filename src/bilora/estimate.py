@@ -35,7 +35,7 @@ START_S, BENCHMARK_S = 8.0, 20.0
 
 _LAYERS = (1, 3)
 """How many layers the two timed models have; the others are extrapolated."""
-_TIMED_ROWS, _TIMED_STEPS = 2, 6
+_TIMED_ROWS, _TIMED_STEPS = 4, 6
 
 
 @dataclass(frozen=True)

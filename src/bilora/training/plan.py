@@ -20,6 +20,8 @@ TRAINABLE_BYTES = 18
 """32-bit weight, gradient and two Adam moments, and the 16-bit copy that is multiplied."""
 FRAMEWORK_BYTES = 900 * 2**20
 """What the process holds beside: torch, transformers, TRL and their buffers."""
+SHAPES_BYTES = 400 * 2**20
+"""What oneDNN keeps of the products of all shapes that occur; see `bilora.training.shapes`."""
 _HEAD_BYTES = 256 * 10
 """Per entry of the vocabulary, while the loss is computed: a chunk of logits in 16-bit and twice in 32-bit."""
 
@@ -31,6 +33,7 @@ class Plan:
     base_parameters: int
     trainable_parameters: int
     weights_bytes: int
+    shapes_bytes: int
     adapter_bytes: int
     pass_bytes: int
     tokens: int
@@ -38,7 +41,7 @@ class Plan:
     @property
     def memory_bytes(self) -> int:
         """Estimated peak memory of the process on a CPU; on a GPU the framework's share stays in main memory."""
-        return FRAMEWORK_BYTES + self.weights_bytes + self.adapter_bytes + self.pass_bytes
+        return FRAMEWORK_BYTES + self.weights_bytes + self.shapes_bytes + self.adapter_bytes + self.pass_bytes
 
 
 def plan_task(
@@ -71,6 +74,7 @@ def plan_task(
         base_parameters=total,
         trainable_parameters=trainable,
         weights_bytes=int(total * width),
+        shapes_bytes=SHAPES_BYTES if base.precision == "bfloat16" and not torch.cuda.is_available() else 0,
         adapter_bytes=trainable * TRAINABLE_BYTES,
         pass_bytes=int(in_a_pass * kept_bytes + config.vocab_size * _HEAD_BYTES),
         tokens=round(rows * mean_length),
