@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bilora.bases.base import Base
 from bilora.params import TaskParams
+from bilora.training.answer_loss import CHUNK_TOKENS
 from bilora.training.packed_model import pass_tokens
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ FRAMEWORK_BYTES = 900 * 2**20
 """What the process holds beside: torch, transformers, TRL and their buffers."""
 SHAPES_BYTES = 400 * 2**20
 """What oneDNN keeps of the products of all shapes that occur; see `bilora.training.shapes`."""
-_HEAD_BYTES = 256 * 10
-"""Per entry of the vocabulary, while the loss is computed: a chunk of logits in 16-bit and twice in 32-bit."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +75,6 @@ def plan_task(
         weights_bytes=int(total * width),
         shapes_bytes=SHAPES_BYTES if base.precision == "bfloat16" and not torch.cuda.is_available() else 0,
         adapter_bytes=trainable * TRAINABLE_BYTES,
-        pass_bytes=int(in_a_pass * kept_bytes + config.vocab_size * _HEAD_BYTES),
+        pass_bytes=int(in_a_pass * kept_bytes + config.vocab_size * CHUNK_TOKENS * BYTES[base.precision]),
         tokens=round(rows * mean_length),
     )
