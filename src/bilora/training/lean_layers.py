@@ -35,7 +35,7 @@ def use_lean_layers(model: PreTrainedModel) -> None:
     """
     model.config._attn_implementation = "packed"  # transformers makes no masks for a name that it does not know
     for name, module in list(model.named_modules()):
-        if isinstance(module, ATTENTIONS):
+        if type(module) in ATTENTIONS:
             model.set_submodule(name, PackedAttention(module))
         elif type(module) in _NORMS:
             model.set_submodule(name, _LeanNorm(module))
