@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-T = TypeVar("T")
+_Item = TypeVar("_Item")
 
 ROW_STEP, PASS_STEP = 32, 64
 """Numbers of tokens that the lengths of rows and passes are rounded up to multiples of."""
@@ -20,9 +20,9 @@ def rounded_up(size: int, step: int) -> int:
     return size + -size % step
 
 
-def powers_of_two(items: Sequence[T]) -> list[Sequence[T]]:
+def powers_of_two(items: Sequence[_Item]) -> list[Sequence[_Item]]:
     """Divide items into as few groups as possible whose sizes are powers of two."""
-    found: list[Sequence[T]] = []
+    found: list[Sequence[_Item]] = []
     while items:
         size = 1 << (len(items).bit_length() - 1)
         found, items = [*found, items[:size]], items[size:]
