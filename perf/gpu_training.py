@@ -32,8 +32,6 @@ from bilora.training.packed_model import PackedModel, PackedRow, shared_copy
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 RANK = 16
-PASS_TOKENS = 16_384
-"""Per pass, on a GPU: several batches of short rows share one."""
 ROWS = {"full-4096": (4096, 4096), "full-1024": (1024, 1024), "mbpp": (150, 300), "tiny": (20, 40)}
 BATCH = {"full-4096": 4, "full-1024": 16, "mbpp": 16, "tiny": 4}
 SHAPES: dict[str, PretrainedConfig] = {
@@ -102,11 +100,11 @@ def steps_of(arm: str, base: Any, kind: str) -> tuple[Callable[[], None], int]:
         models[0].train()
         work = [partial(plain_step, models[0], rows[0])]
     elif arm == "pair":
-        apart = [PackedModel([model], pass_tokens=PASS_TOKENS) for model in models]
+        apart = [PackedModel([model]) for model in models]
         alone = [[PackedRow(row.ids, row.labels) for row in own] for own in rows]
         work = [partial(packed.train_one, own, 1e-3) for packed, own in zip(apart, alone, strict=True)]
     else:
-        packed, everything = PackedModel(models, pass_tokens=PASS_TOKENS), [row for own in rows for row in own]
+        packed, everything = PackedModel(models), [row for own in rows for row in own]
         work = [partial(packed.train, everything, [1e-3] * len(models))]
 
     def step() -> None:

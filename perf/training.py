@@ -1,6 +1,6 @@
 """Training speed on this machine: TRL with PEFT as they come, 32-bit plain, and ours, beside the floor.
 
-    python perf/training.py --base FOLDER [--rows exercises|docstrings|mbpp|full-1024|full-4096] [--batch 8] [--steps 4]
+    python perf/training.py --base FOLDER [--rows exercises|docstrings|mbpp|full-1024|full-4096] [--batch 8] [--steps 8]
                             [--rounds 3] [--arms trl plain32 ours pair joint eight floor]
 
 Every arm of every round is a process of its own, so that its peak memory is its own; rounds are interleaved, so that a
@@ -185,8 +185,8 @@ def floor_arm(options: argparse.Namespace) -> dict[str, float]:
     config, dtype = model.config, model.dtype
     weights = [m.weight for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
     rows = encoded_rows(options.rows, options.batch, config.vocab_size)
-    length = max(len(row["input_ids"]) for row in rows)
-    tokens = options.batch * length
+    tokens = sum(len(row["input_ids"]) for row in rows)
+    length = tokens // options.batch
     trained = sum(label != IGNORED for row in rows for label in row["labels"])
     size = config.hidden_size // config.num_attention_heads
     groups = options.batch * config.num_key_value_heads
@@ -248,7 +248,7 @@ def main() -> None:
     parser.add_argument("--base", type=Path, required=True, help="a model folder")
     parser.add_argument("--rows", choices=sorted(ROWS), default="exercises")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--arms", choices=ARMS, nargs="+", default=list(ARMS))
     parser.add_argument("--child", choices=ARMS, help=argparse.SUPPRESS)

@@ -35,7 +35,7 @@ START_S, BENCHMARK_S = 8.0, 20.0
 
 _LAYERS = (1, 3)
 """How many layers the two timed models have; the others are extrapolated."""
-_TIMED_ROWS, _TIMED_STEPS = 2, 6
+_TIMED_ROWS, _TIMED_STEPS = 4, 6
 
 
 @dataclass(frozen=True)
@@ -192,9 +192,9 @@ def _train_costs(model: PreTrainedModel, adapter: Adapter) -> tuple[float, float
 
     from bilora.training.adapter import attach
     from bilora.training.encode import IGNORED
-    from bilora.training.packed_model import TOKENS_PER_PASS, PackedModel, PackedRow
+    from bilora.training.packed_model import PackedModel, PackedRow
 
-    packed = PackedModel([attach(model, adapter, seed=0)], pass_tokens=TOKENS_PER_PASS)
+    packed = PackedModel([attach(model, adapter, seed=0)])
     ids = torch.randint(0, model.config.vocab_size, (ROW_TOKENS,), device=model.device)
     labels = ids.clone()
     labels[: ROW_TOKENS - ANSWER_TOKENS] = IGNORED

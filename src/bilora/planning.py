@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,12 @@ class Planning:
         if name not in self._trainings:
             self._trainings[name] = self._plan_training(name)
         return self._trainings[name]
+
+    def memory_bytes(self, names: Sequence[str]) -> int:
+        """Estimate the peak memory of a process that trains these tasks: an adapter of each, and one pass at a time."""
+        plans = [self.training(name).plan for name in names]
+        largest = max(plans, key=lambda plan: plan.memory_bytes)
+        return largest.memory_bytes + sum(plan.adapter_bytes for plan in plans if plan is not largest)
 
     def _plan_training(self, name: str) -> PlannedTraining:
         from bilora.training.encode import row_lengths

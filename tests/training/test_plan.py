@@ -13,7 +13,7 @@ from bilora.bases.special_tokens import stop_ids
 from bilora.params import TaskParams, read_params
 from bilora.training.adapter import attach
 from bilora.training.encode import encode_sample, row_lengths
-from bilora.training.packed_model import TOKENS_PER_PASS
+from bilora.training.packed_model import pass_tokens
 from bilora.training.plan import Plan, plan_task
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,9 +48,9 @@ def test_memory_is_that_of_the_longest_batch_and_of_no_more_than_a_pass() -> Non
     ]
     assert kept[1] - kept[0] == 356 * 10
     many = task_params([{**SFT, "batch_size": 400}])
-    assert planned(many, [100] * 400, 10.0).pass_bytes - kept[0] == TOKENS_PER_PASS * 10
-    long_row = planned(task, [3 * TOKENS_PER_PASS], 10.0).pass_bytes
-    assert long_row - kept[0] == 3 * TOKENS_PER_PASS * 10
+    assert planned(many, [100] * 400, 10.0).pass_bytes - kept[0] == pass_tokens() * 10
+    long_row = planned(task, [3 * pass_tokens()], 10.0).pass_bytes
+    assert long_row - kept[0] == 3 * pass_tokens() * 10
 
 
 def test_lengths_are_those_of_the_encoded_rows() -> None:

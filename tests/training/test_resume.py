@@ -24,22 +24,22 @@ FORKS = get_context("forkserver")  # five trainings begin; the libraries that th
 FORKS.set_forkserver_preload(["bilora.training.sft_trainer", "bilora.bases.loading"])
 
 
-def train(folder: Path) -> None:
-    """`bilora train codegen` in a session of its own."""
+def train(folder: Path, tasks: list[str]) -> None:
+    """`bilora train` in a session of its own."""
     from bilora.cli import app
 
     os.setsid()
     os.chdir(folder)
-    app(["train", "codegen"])
+    app(["train", *tasks])
 
 
-def trained(folder: Path) -> str:
-    """Train to the end and return the adapter's sha256."""
-    process = FORKS.Process(target=train, args=(folder,))
+def trained(folder: Path, tasks: list[str]) -> list[str]:
+    """Train to the end and return the adapters' sha256."""
+    process = FORKS.Process(target=train, args=(folder, tasks))
     process.start()
     process.join(120)
     assert process.exitcode == 0
-    return adapter_sha256(folder / "adapters" / "codegen")
+    return [adapter_sha256(folder / "adapters" / task) for task in tasks]
 
 
 def steps_written(folder: Path) -> int:
@@ -50,11 +50,11 @@ def steps_written(folder: Path) -> int:
     return sum('"loss"' in line for line in curves[-1].read_text(encoding="utf-8").splitlines())
 
 
-def kill_after(folder: Path, steps: int) -> None:
+def kill_after(folder: Path, tasks: list[str], steps: int) -> None:
     """Start training and SIGKILL it once `steps` further steps are written."""
     for curve in (folder / "runs").glob("*"):
         shutil.rmtree(curve)
-    process = FORKS.Process(target=train, args=(folder,))
+    process = FORKS.Process(target=train, args=(folder, tasks))
     process.start()
     assert process.pid is not None
     deadline = time.monotonic() + 120
@@ -65,21 +65,23 @@ def kill_after(folder: Path, steps: int) -> None:
     process.join()
 
 
-def test_three_kills_change_no_byte(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tasks", [["codegen"], ["codegen", "docstring"]], ids=["alone", "together"])
+def test_three_kills_change_no_byte(tasks: list[str], tmp_path: Path) -> None:
     folder = smoke_checkout(tmp_path / "checkout")
     params = folder / "params.yaml"
     document = yaml.safe_load(params.read_text(encoding="utf-8"))
-    document["tasks"]["codegen"]["training"]["phases"][0].update(steps=STEPS, evaluate_every=2, patience=STEPS)
+    for task in tasks:
+        document["tasks"][task]["training"]["phases"][0].update(steps=STEPS, evaluate_every=2, patience=STEPS)
     params.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
-    shell_in(folder)("dvc", "repro", "data-split@codegen")
-    whole = trained(folder)
+    shell_in(folder)("dvc", "repro", *(f"data-split@{task}" for task in tasks))
+    whole = trained(folder, tasks)
     shutil.rmtree(folder / "adapters")
 
     chance = random.Random(os.environ.get("PYTEST_SEED", "bilora"))
     for _ in range(3):
-        kill_after(folder, chance.randint(3, 5))
-        assert not (folder / "adapters" / "codegen").exists()
-    assert trained(folder) == whole
-    (record,) = (folder / "runs").glob("*/run.json")
-    assert json.loads(record.read_text(encoding="utf-8"))["resumed"] >= 6  # two steps of each killed run at least
-    assert not (folder / "checkpoints" / "codegen").exists()
+        kill_after(folder, tasks, chance.randint(3, 5))
+        assert not (folder / "adapters").exists()
+    assert trained(folder, tasks) == whole
+    records = [json.loads(record.read_text(encoding="utf-8")) for record in (folder / "runs").glob("*/run.json")]
+    assert [record["resumed"] >= 6 for record in records] == [True] * len(tasks)  # two steps of each killed run
+    assert not any((folder / "checkpoints").glob("*"))

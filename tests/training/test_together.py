@@ -24,7 +24,7 @@ from transformers import (
 
 from bilora.params import Adapter
 from bilora.storage import adapter_sha256
-from bilora.training import attention, lora_linear
+from bilora.training import attention, lora_linear, packed_model
 from bilora.training.adapter import attach
 from bilora.training.encode import IGNORED
 from bilora.training.packed_model import PackedModel, PackedRow, can_pack, passes, shared_copy
@@ -117,22 +117,34 @@ def test_every_architecture_that_is_packed_computes_what_its_model_does(architec
     expected = peft_gradients(model, rows)
     model.zero_grad()
     assert can_pack(model.get_base_model())
-    PackedModel([model], pass_tokens=10_000).train_one(rows, 1.0)
+    PackedModel([model], limit=10_000).train_one(rows, 1.0)
     assert distance(gradients(model), expected) < 1e-5
 
 
-@pytest.mark.parametrize("pass_tokens", [10_000, 60, 1])
-def test_gradients_of_a_mixed_pass_are_those_of_peft_row_by_row(pass_tokens: int) -> None:
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_in_16_bit_they_do_as_exactly_as_their_models(architecture: str) -> None:
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    rows = [row for seed in range(3) for row in random_rows(0, seed)]
+    expected = peft_gradients(adapted(1, small_model(architecture), [targets])[0], rows)
+    (model,) = adapted(1, small_model(architecture).bfloat16(), [targets])
+    own = peft_gradients(model, rows)
+    model.zero_grad()
+    PackedModel([model], limit=200).train_one(rows, 1.0)
+    assert distance(gradients(model), expected) < 1.2 * distance(own, expected) < 0.1
+
+
+@pytest.mark.parametrize("limit", [10_000, 60, 1])
+def test_gradients_of_a_mixed_pass_are_those_of_peft_row_by_row(limit: int) -> None:
     models = adapted(3)
     rows = [random_rows(number, seed=number) for number in range(3)]
     expected = [peft_gradients(model, own) for model, own in zip(models, rows, strict=True)]
     for model in models:
         model.zero_grad()
     mixed = [row for group in zip(*rows, strict=True) for row in group]  # one of each adapter in turn
-    losses = PackedModel(models, pass_tokens=pass_tokens).train(mixed, [1.0, 1.0, 1.0])
+    losses = PackedModel(models, limit=limit).train(mixed, [1.0, 1.0, 1.0])
     for model, own in zip(models, expected, strict=True):
         assert distance(gradients(model), own) < 1e-5
-    alone = [PackedModel([model], pass_tokens=10_000).measure(random_rows(0, seed=n)) for n, model in enumerate(models)]
+    alone = [PackedModel([model], limit=10_000).measure(random_rows(0, seed=n)) for n, model in enumerate(models)]
     assert torch.allclose(torch.stack(losses), torch.stack(alone), rtol=1e-6)
 
 
@@ -141,8 +153,9 @@ def test_a_row_that_saw_another_would_be_noticed(monkeypatch: pytest.MonkeyPatch
     (model,) = adapted(1)
     rows = random_rows(0, seed=1)
     expected = peft_gradients(model, rows)
-    packed = PackedModel([model], pass_tokens=10_000)
-    monkeypatch.setattr(attention.torch, "split", lambda tensor, _lengths, dim: (tensor,))
+    packed = PackedModel([model], limit=10_000)
+    one_row = attention.PackedRows([sum(len(row.ids) for row in rows) + 8], torch.device("cpu"))
+    monkeypatch.setattr(packed_model, "PackedRows", lambda *_: one_row)
     model.zero_grad()
     packed.train_one(rows, 1.0)
     assert distance(gradients(model), expected) > 1e-2
@@ -152,6 +165,8 @@ def test_passes_keep_to_their_size_and_to_the_order_of_adapters() -> None:
     rows = [*random_rows(1, 1), *random_rows(0, 2)]
     found = [[(row.adapter, len(row.ids)) for row in part] for part in passes(rows, 60)]
     assert found == [[(0, 30), (0, 18)], [(0, 25)], [(0, 40), (0, 7)], [(1, 30), (1, 18)], [(1, 25)], [(1, 40), (1, 7)]]
+    halves = [sum(len(row.ids) for row in part) for part in passes(rows, 200)]
+    assert halves == [120, 120]
     assert [len(part) for part in passes(rows, 1)] == [1] * 10  # a longer row is a pass of its own
 
 
@@ -165,8 +180,8 @@ def test_twenty_mixed_steps_move_each_adapter_as_its_own_do(optimizer: Callable[
 
     apart, mixed = adapted(2), adapted(2)
     before = [products(model) for model in apart]
-    together = PackedModel(mixed, pass_tokens=100)
-    alone = [PackedModel([model], pass_tokens=100) for model in apart]
+    together = PackedModel(mixed, limit=100)
+    alone = [PackedModel([model], limit=100) for model in apart]
     optimizers = {id(m): optimizer([p for p in m.parameters() if p.requires_grad]) for m in [*apart, *mixed]}
     for step in range(20):
         rows = [random_rows(number, seed=10 * step + number) for number in range(2)]

@@ -19,11 +19,12 @@ from bilora.bases.kinds.folder import FolderBase
 from bilora.params import Adapter
 from bilora.training import lora_linear
 from bilora.training.adapter import attach
-from bilora.training.attention import _attend
+from bilora.training.attention import PackedRows, attend
 from bilora.training.encode import IGNORED
 from bilora.training.lora_linear import LoraLinear
 from bilora.training.run import train
 from bilora.training.sft_trainer import AdapterTrainer
+from bilora.training.shapes import PASS_STEP
 
 ROWS = [(30, 10), (18, 17), (25, 1)]
 """Lengths of rows, and how many of their last tokens are trained."""
@@ -128,40 +129,48 @@ def test_a_batch_without_trained_tokens_has_a_loss_of_0(tmp_path: Path, monkeypa
 
 def test_dropout_is_that_of_peft_and_off_in_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
+    ids = (encoded()[0]["input_ids"] * 3)[:PASS_STEP]  # as many as are drawn for: none is added
+    row = {"input_ids": ids, "labels": [IGNORED] * 10 + ids[10:]}
     for layer in (peft.tuners.lora.Linear, LoraLinear):
         trainer = trainer_of(adapted(monkeypatch, layer, dropout=0.3), tmp_path)
         torch.manual_seed(5)
-        found.append(loss_and_gradients(trainer, own=layer is LoraLinear, rows=encoded()[:1])[1])
+        found.append(loss_and_gradients(trainer, own=layer is LoraLinear, rows=[row])[1])
     assert distance(found[1], found[0]) < 1e-5
-    assert distance(loss_and_gradients(trainer, own=True, rows=encoded()[:1])[1], found[0]) > 1e-2  # another mask
+    assert distance(loss_and_gradients(trainer, own=True, rows=[row])[1], found[0]) > 1e-2  # another mask
     assert validation_loss(trainer, encoded()) == validation_loss(trainer, encoded())
 
 
 def attended(dtype: torch.dtype, *, own: bool) -> list[torch.Tensor]:
-    """The output of attention over two rows with four heads, of which two share keys, and the inputs' gradients."""
+    """The output of attention over rows with four heads, of which two share keys, and the inputs' gradients."""
     torch.manual_seed(1)
-    lengths = [20, 13]
-    states = [torch.randn(1, heads, sum(lengths), 16).to(dtype).requires_grad_() for heads in (4, 2, 2)]
+    lengths = [20, 13, 40, 9]
+    states = [torch.randn(sum(lengths), heads, 16).to(dtype).requires_grad_() for heads in (4, 2, 2)]
+    query, key, value = states
     if own:
-        out = _attend(torch.nn.Module(), *states, None, scaling=0.25, row_lengths=lengths)[0].transpose(1, 2)
+        out = attend(query, key, value, PackedRows(lengths, torch.device("cpu")), 0.25, None)
     else:
-        rows = zip(*(torch.split(one, lengths, dim=2) for one in states), strict=True)  # type: ignore[no-untyped-call]
-        parts = [scaled_dot_product_attention(*row, is_causal=True, scale=0.25, enable_gqa=True) for row in rows]
-        out = torch.cat(parts, dim=2)
+        ends = [sum(lengths[:place]) for place in range(1, len(lengths))]
+        by_row = [torch.tensor_split(one.transpose(0, 1)[None], ends, dim=2) for one in states]
+        parts = [
+            scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.25, enable_gqa=True)
+            for q, k, v in zip(*by_row, strict=True)
+        ]
+        out = torch.cat(parts, dim=2)[0].transpose(0, 1)
     weight = torch.randn(out.shape)
     (out * weight).sum().backward()
     return [out.detach().float(), *(one.grad.float() for one in states if one.grad is not None)]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("window", [5, 20])
-def test_attention_looks_back_as_far_as_the_model_says(window: int) -> None:
+def test_attention_looks_back_as_far_as_the_model_says(window: int, dtype: torch.dtype) -> None:
     torch.manual_seed(1)
-    states = [torch.randn(1, heads, 20, 16) for heads in (4, 2, 2)]
-    out = _attend(torch.nn.Module(), *states, None, scaling=0.25, row_lengths=[20], sliding_window=window)[0]
-    changed = [states[0], *(one.clone() for one in states[1:])]
-    changed[1][:, :, 4], changed[2][:, :, 4] = 9.0, 9.0
-    other = _attend(torch.nn.Module(), *changed, None, scaling=0.25, row_lengths=[20], sliding_window=window)[0]
-    seen = [place for place in range(20) if not torch.equal(out[0, place], other[0, place])]
+    query, key, value = (torch.randn(20, heads, 16).to(dtype) for heads in (4, 2, 2))
+    rows = PackedRows([20], torch.device("cpu"))
+    out = attend(query, key, value, rows, 0.25, window)
+    key[4], value[4] = 9.0, 9.0
+    other = attend(query, key, value, rows, 0.25, window)
+    seen = [place for place in range(20) if not torch.equal(out[place], other[place])]
     assert seen == list(range(4, min(20, 4 + window)))
 
 

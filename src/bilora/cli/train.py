@@ -58,6 +58,7 @@ def train(
                 _train,
                 workspace,
                 planning,
+                names,
                 name,
                 rows[name],
                 partial(
@@ -81,11 +82,12 @@ def train(
 def _train(
     workspace: Workspace,
     planning: Planning,
+    names: list[str],
     task: str,
     rows: TrainingRows,
     make_context: Callable[..., TrainingContext],
 ) -> tuple[TrainingResult, RunRecord]:
-    """Train one task's adapter under a progress bar."""
+    """Train one task's adapter under a progress bar; `names` are the tasks that the process trains."""
     from bilora.bases.prompt import template_remarks
     from bilora.cli.progress import bar
     from bilora.estimate import in_words
@@ -97,16 +99,15 @@ def _train(
         shown.say(f"train {task}: {context.loaded.mode}, base {context.base.id} at {context.base_revision[:12]}")
         for remark in template_remarks(context.tokenizer):
             shown.say(f"train {task}: {remark}")
-        planned = planning.training(task)
-        memory = planned.plan.memory_bytes
-        shown.say(f"train {task}: planned are {in_words(planned.seconds)} and {memory / 2**30:.1f} GiB")
+        seconds, memory = planning.training(task).seconds, planning.memory_bytes(names)
+        shown.say(f"train {task}: planned are {in_words(seconds)} and {memory / 2**30:.1f} GiB")
         return train_recorded(
             context,
             workspace,
             lock_sha256=workspace.lock_sha256(),
             ratings=rows.ratings,
             data_metrics={"feedback_rows": float(rows.feedback_rows)} if chosen.split.feedback else {},
-            planned=(planned.seconds, memory),
+            planned=(seconds, memory),
             on_prepared=lambda lines: shown.say("\n".join(f"  {line}" for line in lines)),
         )
 

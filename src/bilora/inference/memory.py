@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,11 +73,20 @@ def keep_freed_memory() -> bool:
     Otherwise every large tensor is mapped, zeroed page by page and unmapped again at each training step, and a small
     model on CPU spends a good part of the step on page faults.
     """
-    if sys.platform != "linux":
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except AttributeError:  # another C library
+    mallopt = _glibc("mallopt")
+    if mallopt is None:
         return False
     settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1, _M_TOP_PAD: _TOP_PAD_BYTES}
     return all(mallopt(name, value) == 1 for name, value in settings.items())
+
+
+def return_freed_memory() -> None:
+    """Give the kernel what is free now, between phases of work: the heap of one phase seldom fits the next."""
+    trim = _glibc("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def _glibc(function: str) -> Callable[..., int] | None:
+    """Return a function of glibc's; None with another C library."""
+    return getattr(ctypes.CDLL(None), function, None) if sys.platform == "linux" else None

@@ -1,6 +1,7 @@
-"""Normalisation and gating that keep less for the backward pass: their inputs, and no intermediate values.
+"""The layers of transformers' Llama family for passes of packed rows.
 
-What they compute is what transformers' modules of the Llama family do. Their own weights are frozen.
+They compute what the family's own do, and keep less for the backward pass: their inputs, and no intermediate values.
+Their own weights are frozen.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import Module
 from torch.nn.functional import silu
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
@@ -16,9 +18,10 @@ from transformers.models.mistral.modeling_mistral import MistralMLP, MistralRMSN
 from transformers.models.phi3.modeling_phi3 import Phi3MLP, Phi3RMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2MLP, Qwen2RMSNorm
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from bilora.training.attention import ATTENTIONS, PackedAttention
+from bilora.training.mixed_linear import products
 
+if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _NORMS = (LlamaRMSNorm, MistralRMSNorm, Phi3RMSNorm, Qwen2RMSNorm)
@@ -26,9 +29,15 @@ _MLPS = (LlamaMLP, MistralMLP, Phi3MLP, Qwen2MLP)
 
 
 def use_lean_layers(model: PreTrainedModel) -> None:
-    """Replace a model's normalisations and gated MLPs, where their class is known."""
+    """Replace a model's attention, and normalisations and gated MLPs where their class is known.
+
+    Its decoder then needs the argument `rows`, which say where rows end, and makes no masks.
+    """
+    model.config._attn_implementation = "packed"  # transformers makes no masks for a name that it does not know
     for name, module in list(model.named_modules()):
-        if type(module) in _NORMS:
+        if type(module) in ATTENTIONS:
+            model.set_submodule(name, PackedAttention(module))
+        elif type(module) in _NORMS:
             model.set_submodule(name, _LeanNorm(module))
         elif type(module) in _MLPS and model.config.hidden_act == "silu":
             model.set_submodule(name, _LeanMLP(module))
@@ -54,12 +63,22 @@ class _LeanMLP(Module):
             setattr(self, name, layer)  # under their own names, which adapters go by
 
     def forward(self, x: Tensor) -> Tensor:
-        layers = cast("dict[str, Callable[[Tensor], Tensor]]", self._modules)
-        if "gate_up_proj" in layers:
-            gate, up = layers["gate_up_proj"](x).chunk(2, dim=-1)
+        if "gate_up_proj" in self._modules:
+            gate, up = self.get_submodule("gate_up_proj")(x).chunk(2, dim=-1)
         else:
-            gate, up = layers["gate_proj"](x), layers["up_proj"](x)
-        return layers["down_proj"](_GatedProduct.apply(gate, up))  # type: ignore[no-untyped-call]
+            gate, up = products(x, [self.get_submodule(name) for name in ("gate_proj", "up_proj")])
+        gated = _GatedProduct.apply(gate, up)  # type: ignore[no-untyped-call]
+        parts, place = (gate.detach(), up.detach()), gated.data_ptr()
+
+        # The largest tensor that the product would keep is computed again from what is kept anyway.
+        def keep(tensor: Tensor) -> Tensor | torch.Size:
+            return tensor.shape if tensor.data_ptr() == place else tensor
+
+        def find(kept: Tensor | torch.Size) -> Tensor:
+            return kept if isinstance(kept, Tensor) else (silu(parts[0]) * parts[1]).view(kept)
+
+        with saved_tensors_hooks(keep, find):
+            return cast("Tensor", self.get_submodule("down_proj")(gated))
 
 
 class _RmsNorm(torch.autograd.Function):

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
+from torch.nn.functional import pad
 
 from bilora.training.answer_loss import answer_loss, has_plain_head
-from bilora.training.attention import packed_attention
+from bilora.training.attention import PackedRows
 from bilora.training.encode import IGNORED
 from bilora.training.lean_layers import use_lean_layers
-from bilora.training.lora_linear import branch_of, lora_product
+from bilora.training.mixed_linear import MixedLinear, Spans
+from bilora.training.shapes import PASS_STEP, rounded_up
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
 
-TOKENS_PER_PASS = 2048
-"""How many tokens go through the model at a time: more need more memory and are not faster."""
+_CPU_PASS_TOKENS, _GPU_PASS_TOKENS = 1536, 8192
 _ARCHITECTURES = ("llama", "mistral", "phi3", "qwen2")
 """Whose attention sees nothing but its queries, keys and values, and whose other layers see each token by itself."""
 
@@ -42,14 +44,25 @@ class PackedRow:
         """How many of its tokens the loss sees: never the first, which follows nothing."""
         return int((self.labels[1:] != IGNORED).sum())
 
+    def longer(self, tokens: int) -> PackedRow:
+        """Return the row with some more tokens at its end, which neither the loss nor the other tokens see."""
+        ids, labels = pad(self.ids, (0, tokens)), pad(self.labels, (0, tokens), value=IGNORED)
+        return PackedRow(ids, labels, self.adapter)
+
 
 TrainRows = Callable[[Sequence[PackedRow], float], Tensor]
 """Adds the gradients of the rows' summed cross-entropy times a weight; returns that loss."""
 
 
+def pass_tokens() -> int:
+    """Return how many tokens go through the model at a time: more need more memory and are hardly faster."""
+    return _GPU_PASS_TOKENS if torch.cuda.is_available() else _CPU_PASS_TOKENS
+
+
 def can_pack(model: PreTrainedModel) -> bool:
     """Return whether a `PackedModel` computes what the model itself does."""
-    return model.config.model_type in _ARCHITECTURES and has_plain_head(model)
+    drops = any(getattr(model.config, name, 0) for name in ("attention_dropout", "resid_pdrop", "embd_pdrop"))
+    return model.config.model_type in _ARCHITECTURES and has_plain_head(model) and not drops
 
 
 def packed_rows(batch: Mapping[str, Tensor]) -> list[PackedRow]:
@@ -59,31 +72,6 @@ def packed_rows(batch: Mapping[str, Tensor]) -> list[PackedRow]:
     return [PackedRow(ids[:length], labels[:length]) for ids, labels, length in pairs]
 
 
-@dataclass
-class _Spans:
-    """Which tokens of the pass at hand are whose: each adapter has at most one span."""
-
-    of_adapters: dict[int, slice] = field(default_factory=dict)
-
-
-class _MixedLinear(torch.nn.Module):
-    """A linear layer of the base with that of every adapter beside it."""
-
-    def __init__(self, base: torch.nn.Module, adapters: dict[int, LoraLayer], spans: _Spans) -> None:
-        super().__init__()
-        self._parts = base, adapters, spans  # in a tuple: they are modules of other models, not of this one
-
-    def forward(self, x: Tensor) -> Tensor:
-        base, adapters, spans = self._parts
-        tokens = x.flatten(0, -2)
-        found = (
-            branch_of(adapters[number], tokens, span)
-            for number, span in spans.of_adapters.items()
-            if number in adapters
-        )
-        return lora_product(tokens, base, [one for one in found if one]).view(*x.shape[:-1], -1)
-
-
 class PackedModel:
     """One frozen base with the adapters of several models that share its weights.
 
@@ -91,15 +79,15 @@ class PackedModel:
     is active, by `train()` and `eval()` of the models.
     """
 
-    def __init__(self, adapted: Sequence[PeftModel], *, pass_tokens: int) -> None:
+    def __init__(self, adapted: Sequence[PeftModel], *, limit: int | None = None) -> None:
         """Take the base of the first model.
 
         Args:
             adapted: models whose bases have the same frozen weights.
-            pass_tokens: how many tokens a pass may have; a longer row is a pass of its own.
+            limit: how many tokens a pass may have, `pass_tokens()` by default; a longer row is a pass of its own.
         """
-        self._pass_tokens = pass_tokens
-        self._spans = _Spans()
+        self._limit = limit or pass_tokens()
+        self._spans = Spans()
         layers: dict[str, dict[int, LoraLayer]] = {}
         for number, one in enumerate(adapted):
             for name, module in one.get_base_model().named_modules():
@@ -111,7 +99,7 @@ class PackedModel:
         for name, adapters in layers.items():
             module = modules[name]
             base = module.get_base_layer() if isinstance(module, LoraLayer) else module
-            self._causal.set_submodule(name, _MixedLinear(base, adapters, self._spans))
+            self._causal.set_submodule(name, MixedLinear(base, adapters, self._spans))
 
     def train(self, rows: Sequence[PackedRow], weights: Sequence[float]) -> list[Tensor]:
         """Add the gradients of the weighted losses to those of the adapters; return the losses, one per adapter.
@@ -120,7 +108,7 @@ class PackedModel:
             weights: per adapter, what its sum of cross-entropies is multiplied by.
         """
         found = [torch.zeros((), device=self._causal.device) for _ in weights]
-        for part in passes(rows, self._pass_tokens):
+        for part in passes(rows, self._limit):
             losses = {number: weights[number] * loss for number, loss in self.losses(part).items()}
             torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
             for number, loss in losses.items():
@@ -135,7 +123,7 @@ class PackedModel:
     def measure(self, rows: Sequence[PackedRow]) -> Tensor:
         """Return the sum of the rows' cross-entropies, without gradients."""
         with torch.no_grad():
-            parts = [self.losses(part).values() for part in passes(rows, self._pass_tokens)]
+            parts = [self.losses(part).values() for part in passes(rows, self._limit)]
         return torch.stack([loss for part in parts for loss in part]).sum()
 
     def losses(self, rows: Sequence[PackedRow]) -> dict[int, Tensor]:
@@ -144,6 +132,9 @@ class PackedModel:
         Args:
             rows: in the order of their adapters.
         """
+        if self._causal.device.type == "cpu":
+            tokens = sum(len(row.ids) for row in rows)
+            rows = [*rows[:-1], rows[-1].longer(rounded_up(tokens, PASS_STEP) - tokens)]
         # 1) Which tokens are whose.
         lengths = [len(row.ids) for row in rows]
         ends: dict[int, slice] = {}
@@ -155,10 +146,9 @@ class PackedModel:
         # 2) One pass over all rows; positions start again with each.
         ids = torch.cat([row.ids for row in rows])[None]
         positions = torch.cat([torch.arange(length) for length in lengths])[None].to(ids.device)
-        with packed_attention(self._causal):
-            hidden = self._causal.get_decoder()(
-                input_ids=ids, position_ids=positions, use_cache=False, row_lengths=lengths
-            ).last_hidden_state[0]
+        layout = PackedRows(lengths, ids.device)
+        decoded = self._causal.get_decoder()(input_ids=ids, position_ids=positions, use_cache=False, rows=layout)
+        hidden = decoded.last_hidden_state[0]
         # 3) The loss of each trained token follows from the hidden state before it.
         head = self._causal.get_output_embeddings()
         labels = torch.cat([torch.cat([row.labels[1:], row.labels.new_full((1,), IGNORED)]) for row in rows])
@@ -169,12 +159,17 @@ class PackedModel:
         }
 
 
-def passes(rows: Sequence[PackedRow], pass_tokens: int) -> list[list[PackedRow]]:
-    """Split the rows, ordered by adapter, into passes of at most `pass_tokens` tokens; a longer row is its own pass."""
+def passes(rows: Sequence[PackedRow], limit: int) -> list[list[PackedRow]]:
+    """Split the rows, ordered by adapter, into passes of about equally many tokens, at most `limit`.
+
+    A longer row is a pass of its own.
+    """
+    total = sum(len(row.ids) for row in rows)
+    enough = total / max(1, math.ceil(total / limit))
     found: list[list[PackedRow]] = []
     tokens = 0
     for row in sorted(rows, key=lambda row: row.adapter):
-        if not found or tokens + len(row.ids) > pass_tokens:
+        if not found or tokens >= enough or tokens + len(row.ids) > limit:
             found.append([])
             tokens = 0
         found[-1].append(row)

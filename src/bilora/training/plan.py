@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from bilora.bases.base import Base
 from bilora.params import TaskParams
-from bilora.training.packed_model import TOKENS_PER_PASS
+from bilora.training.answer_loss import CHUNK_TOKENS
+from bilora.training.packed_model import pass_tokens
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -20,8 +21,8 @@ TRAINABLE_BYTES = 18
 """32-bit weight, gradient and two Adam moments, and the 16-bit copy that is multiplied."""
 FRAMEWORK_BYTES = 900 * 2**20
 """What the process holds beside: torch, transformers, TRL and their buffers."""
-_HEAD_BYTES = 256 * 10
-"""Per entry of the vocabulary, while the loss is computed: a chunk of logits in 16-bit and twice in 32-bit."""
+SHAPES_BYTES = 400 * 2**20
+"""What oneDNN keeps of the products of all shapes that occur; see `bilora.training.shapes`."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Plan:
     base_parameters: int
     trainable_parameters: int
     weights_bytes: int
+    shapes_bytes: int
     adapter_bytes: int
     pass_bytes: int
     tokens: int
@@ -38,7 +40,7 @@ class Plan:
     @property
     def memory_bytes(self) -> int:
         """Estimated peak memory of the process on a CPU; on a GPU the framework's share stays in main memory."""
-        return FRAMEWORK_BYTES + self.weights_bytes + self.adapter_bytes + self.pass_bytes
+        return FRAMEWORK_BYTES + self.weights_bytes + self.shapes_bytes + self.adapter_bytes + self.pass_bytes
 
 
 def plan_task(
@@ -64,14 +66,15 @@ def plan_task(
     total = sum(parameter.numel() for parameter in model.parameters())
     width = NF4_BYTES if base.quantize == "nf4" else BYTES[base.precision]
     longest = sorted(lengths)[-max(phase.batch_size for phase in task.training.phases) :]
-    pass_tokens = min(sum(longest), max(TOKENS_PER_PASS, longest[-1]))
+    in_a_pass = min(sum(longest), max(pass_tokens(), longest[-1]))
     mean_length = sum(lengths) / len(lengths)
     rows = sum(phase.steps * phase.accumulation * phase.batch_size for phase in task.training.phases)
     return Plan(
         base_parameters=total,
         trainable_parameters=trainable,
         weights_bytes=int(total * width),
+        shapes_bytes=SHAPES_BYTES if base.precision == "bfloat16" and not torch.cuda.is_available() else 0,
         adapter_bytes=trainable * TRAINABLE_BYTES,
-        pass_bytes=int(pass_tokens * kept_bytes + config.vocab_size * _HEAD_BYTES),
+        pass_bytes=int(in_a_pass * kept_bytes + config.vocab_size * CHUNK_TOKENS * BYTES[base.precision]),
         tokens=round(rows * mean_length),
     )

@@ -15,10 +15,11 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+from bilora.inference.memory import return_freed_memory
 from bilora.training.adapter import cast_adapter
 from bilora.training.arguments import common_arguments
 from bilora.training.context import OnStep, Step, TrainingContext
-from bilora.training.packed_model import TOKENS_PER_PASS, PackedModel, TrainRows, can_pack, packed_rows
+from bilora.training.packed_model import PackedModel, TrainRows, can_pack, packed_rows
 from bilora.training.phase import PhaseResult
 from bilora.training.preflight import Preflight
 from bilora.training.supervised import SupervisedRows, SupervisedSettings
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerControl, TrainerState
     from transformers.trainer_utils import EvalLoopOutput
 
+_STEPS_PER_RETURN = 8
+"""Training steps between two returns of freed memory: batches differ in length, so that the heap is ever less dense."""
 COMPLETE = "complete"
 """Name of the file that is written last into a checkpoint."""
 
@@ -155,7 +158,7 @@ class AdapterTrainer(TokenCount, SFTTrainer):
         self._patience = patience
         cast_adapter(self.model)  # TRL casts adapters on quantised bases to 16 bit
         packs = can_pack(self.model.get_base_model()) and self.accelerator.num_processes == 1 and not self.args.fp16
-        self._packed = PackedModel([self.model], pass_tokens=TOKENS_PER_PASS) if packs else None
+        self._packed = PackedModel([self.model]) if packs else None
         self._train_rows = (train_rows or self._packed.train_one) if self._packed else None
 
     def _run_epoch(self, *arguments: object, **options: object) -> None:
@@ -167,8 +170,10 @@ class AdapterTrainer(TokenCount, SFTTrainer):
 
     def evaluation_loop(self, *arguments: object, **options: object) -> EvalLoopOutput:
         """Add `eval_metric` and `eval_choice` before any callback reads the metrics."""
+        return_freed_memory()
         output = super().evaluation_loop(*arguments, **options)
         metric = self._metric()
+        return_freed_memory()
         output.metrics["eval_metric"] = metric
         # One answer more or less weighs far over 1e-6 of loss, so the loss only decides ties.
         output.metrics["eval_choice"] = metric - 1e-6 * output.metrics["eval_loss"]
@@ -184,6 +189,8 @@ class AdapterTrainer(TokenCount, SFTTrainer):
         if self._train_rows is None:
             loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
             return loss
+        if self.state.global_step % _STEPS_PER_RETURN == 0:
+            return_freed_memory()
         self.count(inputs)
         model.train()
         rows = packed_rows(self._prepare_inputs(inputs))

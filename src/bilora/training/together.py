@@ -14,7 +14,7 @@ import torch
 from accelerate.state import GradientState
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from bilora.training.packed_model import TOKENS_PER_PASS, PackedModel, PackedRow, TrainRows
+from bilora.training.packed_model import PackedModel, PackedRow, TrainRows
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -156,5 +156,5 @@ class Together:
         """Return the packed model of these adapters; there is another when a training ends or begins a phase."""
         key = tuple(models)
         if key not in self._models:
-            self._models[key] = PackedModel(models, pass_tokens=TOKENS_PER_PASS)
+            self._models[key] = PackedModel(models)
         return self._models[key]
