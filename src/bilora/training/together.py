@@ -85,8 +85,8 @@ class _Member(Generic[R]):
 class Together:
     """Runs trainings as coroutines that meet at every training step.
 
-    1) Each in turn runs until its next step. 2) When all that have not ended have come to one, their rows go through
-    the base. 3) Each goes on with its loss and its adapter's gradients. Whatever else a training does, its optimizer,
+    1) Each in turn runs until its next step. 2) The rows of one step go through the base, or of all. 3) Their
+    trainings go on with losses and gradients until the next step. Whatever else a training does, its optimizer,
     validation and checkpoints, is its own, so that it needs to know nothing of the others.
 
     On a GPU rows of several adapters share passes, which short rows do not fill. On a CPU a pass has the rows of one
@@ -120,30 +120,26 @@ class Together:
         """
         members = [_Member[R](greenlet(training), _ProcessState()) for training in trainings]
         self._members = members
-        losses: Mapping[int, tuple[torch.Tensor, ...]] = dict.fromkeys(range(len(members)), ())
         try:
-            while losses:
-                steps = {number: members[number].run(*loss) for number, loss in losses.items()}
-                wanted = {number: step for number, step in steps.items() if step}
-                losses = {number: (loss,) for number, loss in self._step(wanted).items()}
+            wanted = {number: step for number, member in enumerate(members) if (step := member.run())}
+            while wanted:
+                for group in [list(wanted)] if self._mixed else [[number] for number in wanted]:
+                    losses = self._step({number: wanted.pop(number) for number in group})
+                    wanted |= {number: step for number, loss in losses.items() if (step := members[number].run(loss))}
         finally:
             for member in members:
                 member.coroutine.throw(GreenletExit)  # nothing happens if it has ended
         return [member.result[0] for member in members]
 
     def _step(self, wanted: Mapping[int, _Wanted]) -> dict[int, torch.Tensor]:
-        """Add the gradients of all; return the losses."""
-        groups = [list(wanted)] if self._mixed and wanted else [[number] for number in wanted]
-        losses: dict[int, torch.Tensor] = {}
-        for group in groups:
-            steps = [wanted[number] for number in group]
-            rows = [replace(row, adapter=place) for place, step in enumerate(steps) for row in step.rows]
-            first = self._members[group[0]]
-            with first.turn():
-                found = self._model([step.model for step in steps]).train(rows, [step.weight for step in steps])
-            losses |= dict(zip(group, found, strict=True))
-            self._share_time(first, group, [sum(len(row.ids) for row in step.rows) for step in steps])
-        return losses
+        """Add the gradients of some trainings, whose rows share passes; return the losses."""
+        steps = list(wanted.values())
+        rows = [replace(row, adapter=place) for place, step in enumerate(steps) for row in step.rows]
+        first = self._members[next(iter(wanted))]
+        with first.turn():
+            losses = self._model([step.model for step in steps]).train(rows, [step.weight for step in steps])
+        self._share_time(first, list(wanted), [sum(len(row.ids) for row in step.rows) for step in steps])
+        return dict(zip(wanted, losses, strict=True))
 
     def _share_time(self, first: _Member[Any], group: Sequence[int], tokens: Sequence[int]) -> None:
         """Divide the time of a pass, which the first member was charged with, by the tokens of each."""
