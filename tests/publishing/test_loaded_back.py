@@ -93,7 +93,8 @@ def test_sub_folder_and_root_give_the_logits_that_were_trained(hub: Hub, tmp_pat
     )
     assert done.returncode == 0, done.stderr[-3000:]
     found = torch.load(tmp_path / "logits.pt", weights_only=True)
-    assert torch.equal(found["sub-folder"], expected["codegen"])
-    assert torch.equal(found["root"], expected["codegen"])
-    assert torch.equal(found["other"], expected["docstring"])
-    assert not torch.equal(expected["codegen"], expected["docstring"])
+    # Training's layers add in another order than PEFT's; the two adapters' logits differ by far more.
+    assert torch.allclose(found["sub-folder"], expected["codegen"], atol=1e-5)
+    assert torch.allclose(found["root"], expected["codegen"], atol=1e-5)
+    assert torch.allclose(found["other"], expected["docstring"], atol=1e-5)
+    assert not torch.allclose(expected["codegen"], expected["docstring"], atol=0.1)
