@@ -81,7 +81,7 @@ def keep_freed_memory() -> bool:
 
 
 def return_freed_memory() -> None:
-    """Give the kernel what is free now, between phases of work: the heap of one phase seldom fits the next."""
+    """Return to the kernel what is free now; needed from time to time where `keep_freed_memory` is set."""
     trim = _glibc("malloc_trim")
     if trim is not None:
         trim(0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -41,20 +41,20 @@ class PackedRows:
     def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
         """Take the rows' lengths in their order."""
         self.lengths = list(lengths)
+        self._ends = [0, *accumulate(lengths)]
         self._device = device
 
     @cached_property
     def ends(self) -> Tensor:
         """Where rows begin and end, shape (rows + 1,)."""
-        return torch.tensor([0, *accumulate(self.lengths)], dtype=torch.int32, device=self._device)
+        return torch.tensor(self._ends, dtype=torch.int32, device=self._device)
 
     @cached_property
     def groups(self) -> list[_Group]:
         """The rows of about one length, padded to the same."""
-        starts = [0, *accumulate(self.lengths)]
         by_length: dict[int, list[slice]] = {}
-        for start, length in zip(starts, self.lengths, strict=False):
-            by_length.setdefault(rounded_up(length, ROW_STEP), []).append(slice(start, start + length))
+        for start, end in pairwise(self._ends):
+            by_length.setdefault(rounded_up(end - start, ROW_STEP), []).append(slice(start, end))
         return [
             _Group(length, part, self._device) for length, rows in by_length.items() for part in powers_of_two(rows)
         ]
@@ -83,19 +83,16 @@ class _Group:
         self.tokens, self.real = tokens.flatten().to(device), real.flatten().to(device)
         self.padding = (~self.real).nonzero()[:, 0]
 
-    def by_key_head(self, x: Tensor, key_heads: int, *, padding: float | None = None) -> Tensor:
-        """Return the rows, those of heads that share a key head together.
+    def by_key_head(self, x: Tensor, key_heads: int) -> Tensor:
+        """Return the rows, padded with 0, those of heads that share a key head together.
 
         Args:
             x: shape (tokens, heads, head size).
-            padding: what padding is filled with; the first token if None.
 
         Returns:
             shape (rows x key heads, group x length, head size).
         """
-        padded = x.index_select(0, self.tokens)
-        if padding is not None:
-            padded.index_fill_(0, self.padding, padding)
+        padded = x.index_select(0, self.tokens).index_fill_(0, self.padding, 0.0)
         by_row = padded.view(self.rows, self.length, key_heads, -1, x.shape[-1])
         return by_row.permute(0, 2, 3, 1, 4).reshape(self.rows * key_heads, -1, x.shape[-1])
 
@@ -133,7 +130,9 @@ class PackedAttention(Module):
         else:
             flat = products(hidden_states, [self.get_submodule(name) for name in ("q_proj", "k_proj", "v_proj")])
         query, key, value = (one[0].unflatten(-1, (-1, self._head_size)) for one in flat)
-        query, key = (_rotated(one, *position_embeddings) for one in (query, key))
+        cosines, sines = position_embeddings
+        signed = torch.cat([-sines[..., : sines.shape[-1] // 2], sines[..., sines.shape[-1] // 2 :]], dim=-1)
+        query, key = (_rotated(one, cosines, signed) for one in (query, key))
         attended = attend(query, key, value, rows, self._scale, self._window)
         return cast("Tensor", self.get_submodule("o_proj")(attended.flatten(1)[None])), None
 
@@ -207,7 +206,7 @@ class _GroupedAttention(torch.autograd.Function):
         for place, group in enumerate(ctx.rows.groups):
             queries, keys, values, saved = ctx.saved_tensors[4 * place : 4 * place + 4]
             probabilities = _probabilities(queries, keys, ctx.scale) if saved is None else saved
-            out_gradient = group.by_key_head(gradients[0], len(keys) // group.rows, padding=0.0)
+            out_gradient = group.by_key_head(gradients[0], len(keys) // group.rows)
             value_gradient = torch.bmm(probabilities.transpose(1, 2), out_gradient)
             weights_gradient = torch.bmm(out_gradient, values.transpose(1, 2))
             scores_gradient = torch._softmax_backward_data(weights_gradient, probabilities, -1, torch.bfloat16)
@@ -240,12 +239,10 @@ def _rotated(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
 
     Args:
         x: shape (tokens, heads, head size).
-        cosines, sines: shape (1, tokens, rotated sizes), the second half like the first.
+        cosines, sines: shape (1, tokens, rotated sizes), the halves alike but for the sines of the first, negative.
     """
     size = cosines.shape[-1]
-    half = size // 2
-    signed = torch.cat([-sines[..., :half], sines[..., half:]], dim=-1)
-    turned: Tensor = _Rotation.apply(x[..., :size], cosines[0, :, None], signed[0, :, None])  # type: ignore[no-untyped-call]
+    turned: Tensor = _Rotation.apply(x[..., :size], cosines[0, :, None], sines[0, :, None])  # type: ignore[no-untyped-call]
     return turned if size == x.shape[-1] else torch.cat([turned, x[..., size:]], dim=-1)
 
 

@@ -189,7 +189,7 @@ class AdapterTrainer(TokenCount, SFTTrainer):
         if self._train_rows is None:
             loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
             return loss
-        if self.state.global_step % _STEPS_PER_RETURN == 0:
+        if self.model.device.type == "cpu" and self.state.global_step % _STEPS_PER_RETURN == 0:
             return_freed_memory()
         self.count(inputs)
         model.train()
