@@ -24,11 +24,12 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, Phi3Config, PretrainedConfig, Qwen2Config
 
+from bilora.bases.loading import shared_copy
 from bilora.params import Adapter
 from bilora.sweeping import layers_of
 from bilora.training.adapter import attach
 from bilora.training.encode import IGNORED
-from bilora.training.packed_model import PackedModel, PackedRow, shared_copy
+from bilora.training.packed_model import PackedModel, PackedRow
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 RANK = 16

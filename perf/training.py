@@ -147,7 +147,7 @@ def training(arm: str, model: Any, tokenizer: Any, options: argparse.Namespace, 
 
 def train_arm(arm: str, options: argparse.Namespace, folder: str) -> dict[str, float]:
     """Return tokens per second and per processor second of an arm that trains."""
-    from bilora.training.packed_model import shared_copy
+    from bilora.bases.loading import shared_copy
     from bilora.training.together import Together
 
     ours = arm not in ("trl", "plain32")

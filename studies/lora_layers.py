@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bilora.bases.loading import shared_copy
 from bilora.cli.progress import bar
 from bilora.data.training_rows import TrainingRows, read_training_rows
 from bilora.library_logs import silence_libraries
@@ -26,7 +27,6 @@ from bilora.params import Adapter
 from bilora.training.adapter import attach, count_trainable
 from bilora.training.context import TrainingContext
 from bilora.training.loading import load_for_training
-from bilora.training.packed_model import shared_copy
 from bilora.training.phases.sft import PHASE, SftSettings
 from bilora.workspace import Workspace
 

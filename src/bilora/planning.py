@@ -6,16 +6,10 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from bilora.estimate import (
-    ROW_TOKENS,
-    PlannedTraining,
-    Speed,
-    StageTimes,
-    estimate_stages,
-    measure_speed,
-    plan_training,
-)
+from bilora.estimate import PlannedTraining, StageTimes, estimate_stages, plan_training
 from bilora.guards import task_guards
+from bilora.library_logs import silence_libraries
+from bilora.speed import ROW_TOKENS, AnswerSpeed, TrainingSpeed, measure_answers, measure_training
 
 if TYPE_CHECKING:
     from bilora.workspace import Workspace
@@ -30,14 +24,21 @@ class Planning:
         self._trainings: dict[str, PlannedTraining] = {}
 
     @cached_property
-    def speed(self) -> Speed:
-        """How fast this machine trains and answers, from a few seconds of it."""
-        from bilora.library_logs import silence_libraries
-
+    def training_speed(self) -> TrainingSpeed:
+        """How fast this machine trains, from some seconds of it."""
         silence_libraries()
         tasks = self._workspace.params.tasks
-        batch_size = max(chosen.generation.batch_size for chosen in tasks.values())
-        return measure_speed(self._workspace.base(), next(iter(tasks.values())).adapter, batch_size=batch_size)
+        return measure_training(self._workspace.base(), next(iter(tasks.values())).adapter, batch_size=self._batch_size)
+
+    @cached_property
+    def answer_speed(self) -> AnswerSpeed:
+        """How fast it answers in evaluation."""
+        silence_libraries()
+        return measure_answers(self._workspace.base(), batch_size=self._batch_size)
+
+    @property
+    def _batch_size(self) -> int:
+        return max(chosen.generation.batch_size for chosen in self._workspace.params.tasks.values())
 
     def training(self, name: str) -> PlannedTraining:
         """Estimate one task's training, once, from some of its rows if they are there."""
@@ -58,7 +59,7 @@ class Planning:
         (chosen, task), base, lengths = workspace.task(name), workspace.base(), [ROW_TOKENS]
         if workspace.split(name, "train").is_file():
             lengths = row_lengths(base, task, workspace.split_samples(name, "train"), chosen.training.max_length)
-        return plan_training(chosen, task, base, self.speed, lengths)
+        return plan_training(chosen, task, base, self.training_speed, lengths)
 
     def stages(self, name: str) -> StageTimes:
         """Estimate the stages of one task."""
@@ -66,4 +67,4 @@ class Planning:
         chosen, task = workspace.task(name)
         curated, guards = len(workspace.curated_samples(task)), list(task_guards(workspace.params, name).values())
         benchmark, training_s = workspace.params.benchmark, self.training(name).seconds
-        return estimate_stages(chosen, task, benchmark, curated, self.speed, training_s, guards)
+        return estimate_stages(chosen, task, benchmark, curated, self.answer_speed, training_s, guards)

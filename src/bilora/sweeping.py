@@ -8,13 +8,13 @@ from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING
 
+from bilora.bases.loading import shared_copy
 from bilora.errors import PreflightFailed
 from bilora.params import Adapter, TaskParams
 from bilora.storage import read_record, sha256_json, write_json
 from bilora.sweeps import Variant, VariantResult
 from bilora.training.adapter import attach, count_trainable
 from bilora.training.context import TrainingContext
-from bilora.training.packed_model import shared_copy
 from bilora.training.phases.sft import PHASE, SftSettings
 from bilora.training.record import identify
 

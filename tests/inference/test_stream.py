@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from support.loopback import Reply, Server, answer
+from transformers import LlamaForCausalLM
 
 from bilora.errors import BadData, Unreachable
 from bilora.inference.endpoint.engine import EndpointEngine
@@ -69,7 +70,7 @@ def test_a_failure_in_the_model_reaches_the_reader(engine: TorchEngine, monkeypa
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as during:
-        during.setattr(engine._model, "forward", broken)
+        during.setattr(LlamaForCausalLM, "forward", broken)
         with pytest.raises(RuntimeError, match="out of memory"):
             list(engine.stream("base", request()))
         with pytest.raises(RuntimeError, match="out of memory"):

@@ -14,30 +14,15 @@ from bilora.records import Score
 from bilora.training.context import Step, TrainingContext, draw_samples
 
 
-class Model:
-    """Knows whether it is in training."""
-
-    training = True
-
-    def train(self, training: bool = True) -> None:
-        """Switch."""
-        self.training = training
-
-    def eval(self) -> None:
-        """Switch off."""
-        self.train(False)
-
-
 def context_with(values: list[float | None]) -> TrainingContext:
     def score(model: Any, samples: Any, generation: Any, seed: int, **_: Any) -> list[tuple[str, Score]]:
-        assert not model.training
         rows = zip(samples, values, strict=True)
         return [
             ("", Score(sample_id=one.id, system="base", metric="bleu", value=value, reason="the judge is away"))
             for one, value in rows
         ]
 
-    loaded: Any = SimpleNamespace(model=Model())
+    loaded: Any = SimpleNamespace(model=None)
     return training_context(loaded, Path(), scorer=score)
 
 
@@ -48,12 +33,6 @@ def test_an_unscored_answer_is_not_averaged_as_0() -> None:
 def test_without_any_score_no_checkpoint_can_be_selected() -> None:
     with pytest.raises(Infrastructure, match="No validation answer of docstring could be scored: the judge is away"):
         context_with([None, None]).validation_metric()
-
-
-def test_a_measured_model_is_in_training_again() -> None:
-    context = context_with([0.5, 1.0])
-    context.validation_metric()
-    assert context.model.training
 
 
 def test_what_is_drawn_depends_on_the_seed_and_not_on_the_order() -> None:

@@ -22,12 +22,13 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from bilora.bases.loading import shared_copy
 from bilora.params import Adapter
 from bilora.storage import adapter_sha256
 from bilora.training import attention, lora_linear, packed_model
 from bilora.training.adapter import attach
 from bilora.training.encode import IGNORED
-from bilora.training.packed_model import PackedModel, PackedRow, can_pack, passes, shared_copy
+from bilora.training.packed_model import PackedModel, PackedRow, can_pack, passes
 from bilora.training.run import TrainingResult, train
 from bilora.training.together import Together
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Literal
 
 from bilora.bases.precision import Precision
@@ -85,6 +87,12 @@ def load_model(
     )
     model.eval()
     return model, f"{torch.cuda.get_device_name() if cuda else 'cpu'}, {quantize or dtype}"
+
+
+def shared_copy(model: PreTrainedModel) -> PreTrainedModel:
+    """Return a copy of a model's modules on the same weights, so that each can have other layers in places."""
+    shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
+    return copy.deepcopy(model, shared)
 
 
 def _nf4() -> BitsAndBytesConfig:

@@ -42,9 +42,9 @@ def train(
     silence_libraries()
 
     # These take seconds to import; what is wrong with the params is reported before.
+    from bilora.bases.loading import shared_copy
     from bilora.planning import Planning
     from bilora.training.loading import load_for_training
-    from bilora.training.packed_model import shared_copy
     from bilora.training.record import collect_metrics
     from bilora.training.together import Together
 

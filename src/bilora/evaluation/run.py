@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 
 from bilora.guards.guard import Guard
 from bilora.params import Benchmark, Generation
@@ -91,20 +92,33 @@ def evaluate(
     """
     task, judge = measurement.task, measurement.referees.judge
     rows: list[EvalRow] = []
+    by_dataset = _answers(measurement, datasets, engines, progress)
     for dataset, questions in datasets.items():
         samples = questions.repeated_samples
-        requests = questions.requests(task, measurement.generation, measurement.seed)
-        answers: dict[str, list[Completion]] = {
-            system: engine.generate(system, requests, progress=progress)
-            for system, engine in questions.asked(task.name, engines).items()
-        }
-        answers |= {FLOOR + name: _floor(task, name, samples) for name in task.floors}
+        answers = by_dataset[dataset] | {FLOOR + name: _floor(task, name, samples) for name in task.floors}
         grades = _grades(task, judge, answers, samples) if judge and dataset == "curated" else {}
         for system, completions in answers.items():
             with bars(f"score {system} on {dataset}", len(samples) * len(task.metrics)) as tick:
                 scored = list(zip(samples, completions, strict=True))
                 rows += _scored(measurement, dataset, system, scored, grades, tick)
     return rows
+
+
+def _answers(
+    measurement: Measurement, datasets: Mapping[Dataset, Round], engines: Mapping[str, Engine], progress: Progress
+) -> dict[Dataset, dict[str, list[Completion]]]:
+    """Ask each system all its questions at once: the last, long answers of a dataset share passes with the next one."""
+    task, found = measurement.task, {dataset: dict[str, list[Completion]]() for dataset in datasets}
+    for system, engine in engines.items():
+        requests = {
+            dataset: questions.requests(task, measurement.generation, measurement.seed)
+            for dataset, questions in datasets.items()
+            if system in questions.asked(task.name, engines)
+        }
+        completions = iter(engine.generate(system, list(chain(*requests.values())), progress=progress))
+        for dataset, part in requests.items():
+            found[dataset][system] = list(islice(completions, len(part)))
+    return found
 
 
 def _floor(task: Task, name: str, samples: Sequence[Sample]) -> list[Completion]:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bilora.bases.loading import LoadedBase
+from bilora.inference.engine import BASE_SYSTEM
 from bilora.inference.torch.engine import TorchEngine
+from bilora.inference.torch.lora import taken_apart
 from bilora.params import Generation
 from bilora.protocols import Progress, Referees, no_progress
 from bilora.records import Sample, Score
@@ -15,6 +17,15 @@ from bilora.tasks.task import Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+def validation_engine(loaded: LoadedBase, system: str, batch_size: int) -> TorchEngine:
+    """Return an engine in which a model in memory answers: one with an adapter as `system`, without it as the base."""
+    plain, adapter = taken_apart(loaded.model, system)
+    engine = TorchEngine(replace(loaded, model=plain), {}, batch_size=batch_size)
+    if adapter:
+        engine.add_adapter(system, adapter)
+    return engine
 
 
 @dataclass(frozen=True)
@@ -38,10 +49,8 @@ class ValidationScorer:
         progress: Progress = no_progress,
     ) -> list[tuple[str, Score]]:
         """Return per sample the answer as the task reads it, and its headline score; `progress` counts answers."""
-        adapter = self.task.name if hasattr(model, "peft_config") else None
-        system = adapter or "base"
-        loaded, batch_size = replace(self.loaded, model=model), generation.batch_size
-        engine = TorchEngine(loaded, {}, batch_size=batch_size, active_adapter=adapter)
+        system = self.task.name if hasattr(model, "peft_config") else BASE_SYSTEM
+        engine = validation_engine(replace(self.loaded, model=model), system, generation.batch_size)
         completions = engine.generate(system, self.task.requests(samples, generation, seed), progress=progress)
         pairs = [
             (sample, self.task.read_answer(completion.text, sample.prompt))

@@ -41,7 +41,6 @@ class BatchedEngine(Generic[AdapterT]):
         adapters: Mapping[str, Path],
         *,
         context: int,
-        active_adapter: str | None = None,
         max_waiting: int | None = None,
     ) -> None:
         """Load every adapter of `adapters` (task name → PEFT folder).
@@ -49,7 +48,6 @@ class BatchedEngine(Generic[AdapterT]):
         Args:
             read_adapter: loads one version of an adapter for this base, from its name and its folder.
             context: how many tokens prompt and answer may have together.
-            active_adapter: name of the system for an adapter that the base's model already contains.
             max_waiting: how many requests may wait besides those in the batch; None for no limit.
 
         Raises:
@@ -58,7 +56,6 @@ class BatchedEngine(Generic[AdapterT]):
         self._tokenizer = tokenizer
         self._read_adapter = read_adapter
         self._context = context
-        self._active_adapter = active_adapter
         self._tokenizer_lock = threading.Lock()
         self._adapters: dict[str, AdapterT] = {}
         for name, folder in adapters.items():
@@ -73,8 +70,7 @@ class BatchedEngine(Generic[AdapterT]):
 
     def models(self) -> dict[str, str]:
         """Return the systems that answer now, each with its adapter's sha256; empty for the base."""
-        active = {self._active_adapter: ""} if self._active_adapter else {}
-        return {BASE_SYSTEM: "", **active, **{name: adapter.sha256 for name, adapter in self._adapters.items()}}
+        return {BASE_SYSTEM: "", **{name: adapter.sha256 for name, adapter in self._adapters.items()}}
 
     def remarks(self) -> list[str]:
         """Return sentences about the base's chat template that a user must know; for most templates there are none."""
@@ -86,10 +82,13 @@ class BatchedEngine(Generic[AdapterT]):
         Raises:
             BadData: it does not fit the base; the version before is still served.
         """
-        if name in (BASE_SYSTEM, self._active_adapter):
+        if name == BASE_SYSTEM:
             raise BadData(folder, f"an adapter cannot be called {name!r}; rename its task.")
-        adapter = self._read_adapter(name, folder)
+        self.add_adapter(name, self._read_adapter(name, folder))
         release_openmp_threads()
+
+    def add_adapter(self, name: str, adapter: AdapterT) -> None:
+        """Serve an adapter that is in memory, as `load_adapter` does."""
         self._adapters = {**self._adapters, name: adapter}
 
     def unload_adapter(self, name: str) -> None:
@@ -114,7 +113,7 @@ class BatchedEngine(Generic[AdapterT]):
         encoded: dict[str | tuple[Message, ...], list[int]] = {}
         for submission in submissions:
             system, request = submission.system, submission.request
-            if system not in adapters and system not in (BASE_SYSTEM, self._active_adapter):
+            if system not in adapters and system != BASE_SYSTEM:
                 raise UnknownModel(system, tuple(self.models()))
             text = request.messages if request.text is None else request.text
             prompt_ids = encoded[text] = encoded.get(text) or self._encode(request)

@@ -73,17 +73,27 @@ def sample_tokens(logits: torch.Tensor, rows: Sequence[tuple[SamplingParams, tor
     import torch
 
     tokens: list[int] = logits.argmax(-1).tolist()
-    for index, (params, rng) in enumerate(rows):
-        if rng is None:
-            continue
-        row = logits[index].cpu()
-        scores = (row - row.max()) / max(params.temperature, MIN_TEMPERATURE)
-        if params.top_p < 1.0:
-            ordered, places = scores.softmax(-1).sort(descending=True, stable=True)
-            outside = ordered.cumsum(-1) - ordered >= params.top_p
+    drawn = [index for index, (_, rng) in enumerate(rows) if rng is not None]
+    if not drawn:
+        return tokens
+    # 1) The scores of all sampled rows.
+    scores = logits[drawn].cpu()
+    temperatures = torch.tensor([max(rows[index][0].temperature, MIN_TEMPERATURE) for index in drawn])
+    scores = (scores - scores.amax(-1, keepdim=True)) / temperatures[:, None]
+    # 2) What is outside the nucleus gets none.
+    for row, index in zip(scores, drawn, strict=True):
+        if (top_p := rows[index][0].top_p) < 1.0:
+            ordered, places = row.softmax(-1).sort(descending=True, stable=True)
+            outside = ordered.cumsum(-1) - ordered >= top_p
             outside[0] = False
-            scores[places[outside]] = -torch.inf
-        tokens[index] = int(torch.multinomial(scores.softmax(-1), 1, generator=rng))
+            row[places[outside]] = -torch.inf
+    # 3) The first token at which the summed probabilities exceed a random share of their total, which is below it.
+    summed = scores.softmax(-1).cumsum(-1)
+    shares = torch.cat([torch.rand(1, generator=rows[index][1]) for index in drawn])[:, None]
+    total = summed[:, -1:]
+    places = torch.searchsorted(summed, torch.minimum(shares * total, total.nextafter(torch.zeros(()))), right=True)
+    for index, place in zip(drawn, places[:, 0].tolist(), strict=True):
+        tokens[index] = place
     return tokens
 
 

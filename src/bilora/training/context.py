@@ -138,12 +138,8 @@ class TrainingContext:
 
     def answer(self, samples: Sequence[Sample], generation: Generation, seed: int) -> list[tuple[str, Score]]:
         """Return per sample the answer of the model as it is now, as the task reads it, and its headline score."""
-        training = self.model.training
-        self.model.eval()
         with self.bars(f"validate {self.task.name}", len(samples)) as tick:
-            answers = self.scorer(self.model, samples, generation, seed, progress=tick)
-        self.model.train(training)
-        return answers
+            return self.scorer(self.model, samples, generation, seed, progress=tick)
 
     def validation_metric(self) -> float:
         """Return the mean headline score of the model as it is now on the validation sample.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +12,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor
 from torch.nn.functional import pad
 
+from bilora.bases.loading import shared_copy
 from bilora.training.answer_loss import answer_loss, has_plain_head
 from bilora.training.attention import PackedRows
 from bilora.training.encode import IGNORED
@@ -175,9 +174,3 @@ def passes(rows: Sequence[PackedRow], limit: int) -> list[list[PackedRow]]:
         found[-1].append(row)
         tokens += len(row.ids)
     return found
-
-
-def shared_copy(model: PreTrainedModel) -> PreTrainedModel:
-    """Return a copy of a model's modules on the same weights, so that each can have other layers in places."""
-    shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
-    return copy.deepcopy(model, shared)

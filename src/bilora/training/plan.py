@@ -49,7 +49,7 @@ def plan_task(
     """Estimate one task's training from the base's config (a transformers config); no weights are loaded.
 
     Args:
-        kept_bytes: what a training pass keeps of each token; see `estimate.Speed`.
+        kept_bytes: what a training pass keeps of each token; see `speed.Speed`.
         lengths: of some of its rows, in tokens. Rows are trained in batches of similar length, drawn from as many.
     """
     import torch

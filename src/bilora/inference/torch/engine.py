@@ -27,24 +27,18 @@ class TorchEngine(BatchedEngine[LoadedAdapter]):
         adapters: Mapping[str, Path],
         *,
         batch_size: int,
-        active_adapter: str | None = None,
         max_waiting: int | None = None,
     ) -> None:
         """Load every adapter of `adapters` (task name → PEFT folder) beside the loaded base.
 
         Args:
             batch_size: how many sequences are answered at a time.
-            active_adapter: name of the system for an adapter that the model already contains and that is in training;
-                its trainable state is left as it is.
             max_waiting: how many more may wait; None for no limit.
 
         Raises:
             BadData: an adapter, or the model itself, cannot be served.
         """
-        model = loaded.model.get_base_model() if hasattr(loaded.model, "get_base_model") else loaded.model
-        if active_adapter is None:
-            model.eval()
-        self._model = model
+        model = loaded.model.eval()
         decoder = Decoder(loaded.tokenizer, loaded.stop_ids)
         try:
             batch = TorchBatch(
@@ -58,7 +52,6 @@ class TorchEngine(BatchedEngine[LoadedAdapter]):
             lambda name, folder: read_adapter(name, folder, model),
             adapters,
             context=_context(model.config),
-            active_adapter=active_adapter,
             max_waiting=max_waiting,
         )
 

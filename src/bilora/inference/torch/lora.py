@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bilora.bases.loading import shared_copy
 from bilora.inference.peft_adapter import misfit, read_peft_adapter
 
 if TYPE_CHECKING:
     import torch
+    from peft import PeftModel
     from transformers import PreTrainedModel
 
     from bilora.inference.torch.joined_layers import Part
@@ -84,6 +86,24 @@ def read_adapter(name: str, folder: Path, model: PreTrainedModel) -> LoadedAdapt
         device = modules[key].weight.device
         layers[key] = a.to(device, model.dtype), b.to(device, model.dtype)
     return LoadedAdapter(name, adapter.sha256, layers)
+
+
+def taken_apart(model: PreTrainedModel | PeftModel, name: str) -> tuple[PreTrainedModel, LoadedAdapter | None]:
+    """Return a model without its adapter, on the same weights, and the adapter as it is now; None if there is none.
+
+    The adapter is what `read_adapter` would read if it were saved. The model itself is left as it is.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    plain = shared_copy(model.get_base_model() if hasattr(model, "peft_config") else model)
+    layers = {}
+    for key, module in list(plain.named_modules()):
+        if isinstance(module, LoraLayer):
+            plain.set_submodule(key, module.get_base_layer())
+            (active,) = module.active_adapters
+            a, b = module.lora_A[active].weight.detach(), module.lora_B[active].weight.detach()
+            layers[key] = a.to(plain.dtype), (b.float() * module.scaling[active]).to(plain.dtype)
+    return plain, LoadedAdapter(name, "", layers) if layers else None
 
 
 def _join_parts(
