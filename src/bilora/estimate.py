@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 BASE_ANSWER_SHARE = 0.8
 """How much of `max_new_tokens` a base uses on average, which often does not end by itself."""
+STEP_SHARE = 1.15
+"""What a step takes beside its pass: the optimizer, returned memory, products of shapes that are new to oneDNN."""
 PAIR_PASSES = 3
 """Passes per row of a phase that trains on pairs: it also measures the base on them."""
 SECONDS_PER_ROW, SECONDS_PER_RUN = 0.005, 0.01
@@ -58,7 +60,7 @@ def plan_training(
     seconds = 0.0
     for phase in params.training.phases:
         rows = phase.steps * phase.accumulation * phase.batch_size
-        seconds += rows * mean_length * speed.train_s * (PAIR_PASSES if phase.pairs else 1)
+        seconds += rows * mean_length * speed.train_s * STEP_SHARE * (PAIR_PASSES if phase.pairs else 1)
         evaluations = phase.steps // getattr(phase, "evaluate_every", phase.steps)
         one = answers.seconds(validated, min(ANSWER_TOKENS, BASE_ANSWER_SHARE * params.generation.max_new_tokens))
         seconds += evaluations * (one + validated * mean_length * speed.answers.prefill_s)

@@ -67,7 +67,8 @@ class _LeanMLP(Module):
             gate, up = self.get_submodule("gate_up_proj")(x).chunk(2, dim=-1)
         else:
             gate, up = products(x, [self.get_submodule(name) for name in ("gate_proj", "up_proj")])
-        gated = _GatedProduct.apply(gate, up)  # type: ignore[no-untyped-call]
+        activations: list[Tensor] = []
+        gated = _GatedProduct.apply(gate, up, activations)  # type: ignore[no-untyped-call]
         parts, place = (gate.detach(), up.detach()), gated.data_ptr()
 
         # The largest tensor that the product would keep is computed again from what is kept anyway.
@@ -75,7 +76,10 @@ class _LeanMLP(Module):
             return tensor.shape if tensor.data_ptr() == place else tensor
 
         def find(kept: Tensor | torch.Size) -> Tensor:
-            return kept if isinstance(kept, Tensor) else (silu(parts[0]) * parts[1]).view(kept)
+            if isinstance(kept, Tensor):
+                return kept
+            activations.append(silu(parts[0]))  # the gate's own gradient needs it next
+            return cast("Tensor", (activations[-1] * parts[1]).view(kept))
 
         with saved_tensors_hooks(keep, find):
             return cast("Tensor", self.get_submodule("down_proj")(gated))
@@ -84,15 +88,15 @@ class _LeanMLP(Module):
 class _RmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-        wide = x.float()
-        scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + epsilon)
+        wide = x.to(torch.float32, copy=True)
+        scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
         ctx.save_for_backward(x, weight, scale)
-        return weight * (wide * scale).to(x.dtype)
+        return weight * wide.mul_(scale).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         x, weight, scale = ctx.saved_tensors
-        normal = x.float().mul_(scale)
+        normal = x.to(torch.float32, copy=True).mul_(scale)
         gradient = (gradients[0] * weight).float()
         shared = (gradient * normal).mean(-1, keepdim=True)
         return gradient.sub_(normal.mul_(shared)).mul_(scale).to(x.dtype), None, None
@@ -100,11 +104,13 @@ class _RmsNorm(torch.autograd.Function):
 
 class _GatedProduct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+    def forward(ctx: Any, gate: Tensor, up: Tensor, activations: list[Tensor]) -> Tensor:
         ctx.save_for_backward(gate, up)
-        return silu(gate) * up
+        ctx.activations = activations
+        return silu(gate).mul_(up)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         gate, up = ctx.saved_tensors
-        return torch.ops.aten.silu_backward(gradients[0] * up, gate), silu(gate).mul_(gradients[0])
+        activation = ctx.activations.pop() if ctx.activations else silu(gate)
+        return torch.ops.aten.silu_backward(gradients[0] * up, gate), activation.mul_(gradients[0]), None
