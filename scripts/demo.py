@@ -1,7 +1,8 @@
 """The whole loop, one step after the other: what it will do and how long that takes, and how long it took.
 
-DVC runs one stage after the other; started once per task, it runs stages of different tasks side by side. Only small
-bases gain by that: the products of a large one use all cores already, and each process has the base in memory.
+DVC runs one stage after the other; started once per task, it runs stages of different tasks side by side. Making data
+gains by that, training and answering only with small bases: the products of a large one use all cores already, and each
+process has the base in memory.
 """
 
 from __future__ import annotations
@@ -59,8 +60,9 @@ def steps_to_do(workspace: Workspace, stale: set[str]) -> Iterator[Step]:
         stages = tuple(f"evaluate@{task}" for task in train)
         yield Step(f"make data, train and evaluate {', '.join(train)} side by side", stages, max(alone) * share)
     else:
-        for task in data:
-            yield Step(f"make the data of {task}", (f"data-split@{task}",), times[task].data)
+        if data:
+            stages = tuple(f"data-split@{task}" for task in data)
+            yield Step(f"make the data of {', '.join(data)}", stages, max(times[task].data for task in data))
         for task in train:
             yield Step(f"train {task}", (f"train@{task}",), times[task].train)
         for task in evaluate:

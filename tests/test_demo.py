@@ -55,8 +55,8 @@ def test_a_large_base_is_trained_for_one_task_after_the_other(
     demo: ModuleType, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo, "SMALL_BASE", 1)
-    order = [(f"{stage}@{task}",) for stage in ("data-split", "train", "evaluate") for task in ("codegen", "docstring")]
-    assert stages(demo, workspace, EVERYTHING) == [*order, ()]
+    order = [(f"{stage}@{task}",) for stage in ("train", "evaluate") for task in ("codegen", "docstring")]
+    assert stages(demo, workspace, EVERYTHING) == [("data-split@codegen", "data-split@docstring"), *order, ()]
 
 
 def test_what_follows_a_stale_stage_is_done_too_and_nothing_else(demo: ModuleType, workspace: Workspace) -> None:

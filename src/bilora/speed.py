@@ -28,7 +28,8 @@ _TIMED_LENGTHS = range(ROW_TOKENS - 20, ROW_TOKENS + 20, 5)
 """Lengths of the rows of a timed training step: equal ones would take less time than a batch's."""
 _TIMED_ANSWERS, _TIMED_STEPS = 32, 12
 """Answers of a timed batch at most, and their tokens after the first."""
-_TIMED_RUNS = 2
+_TIMED_SECONDS, _TIMED_RUNS = 0.3, 2
+"""How long a cost is measured at least, and how often; the least counts, since what disturbs a run adds to it."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,16 @@ def _train_costs(model: PeftModel) -> tuple[float, float]:
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         packed.losses(rows)
-    return _least_seconds(lambda: packed.train_one(rows, 1.0)) / tokens, sum(kept.values()) / tokens
+
+    def step() -> tuple[float]:
+        began = time.perf_counter()
+        packed.train_one(rows, 1.0)
+        if model.device.type == "cuda":
+            torch.cuda.synchronize()
+        return (time.perf_counter() - began,)
+
+    (seconds,) = _least(step)
+    return seconds / tokens, sum(kept.values()) / tokens
 
 
 def _answer_costs(engine: TorchEngine, system: str, batch_size: int) -> tuple[float, float]:
@@ -140,29 +150,28 @@ def _answer_costs(engine: TorchEngine, system: str, batch_size: int) -> tuple[fl
     sampling = SamplingParams(max_tokens=1 + _TIMED_STEPS, ignore_eos=True)
     text = " one" * (ROW_TOKENS - ANSWER_TOKENS)
     requests = [Request(str(number), (), sampling, text=text) for number in range(count)]
-    prefill, decode = [], []
-    for _ in range(1 + _TIMED_RUNS):  # the first one warms up
+    tokens = 0
+
+    def answer() -> tuple[float, float]:
+        nonlocal tokens
         began = time.perf_counter()
         completions = engine.generate(system, requests)
-        prefill.append(max(one.first_token_s or 0.0 for one in completions))
-        decode.append(time.perf_counter() - began - prefill[-1])
-    tokens = sum(one.prompt_tokens or 0 for one in completions)
-    return min(prefill) / tokens, min(decode) / (_TIMED_STEPS * count)
+        tokens = sum(one.prompt_tokens or 0 for one in completions)
+        prefill_s = max(one.first_token_s or 0.0 for one in completions)
+        return prefill_s, time.perf_counter() - began - prefill_s
+
+    prefill_s, decode_s = _least(answer)
+    return prefill_s / tokens, decode_s / (_TIMED_STEPS * count)
 
 
-def _least_seconds(work: Callable[[], object]) -> float:
-    """Return the shortest of some runs, after one that warms up."""
-    import torch
-
-    work()
-    seconds = []
-    for _ in range(_TIMED_RUNS):
-        began = time.perf_counter()
-        work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - began)
-    return min(seconds)
+def _least(measure: Callable[[], Sequence[float]]) -> list[float]:
+    """Return the least that is measured of each cost, after a run that warms up."""
+    measure()
+    began = time.perf_counter()
+    found: list[Sequence[float]] = []
+    while len(found) < _TIMED_RUNS or time.perf_counter() - began < _TIMED_SECONDS:
+        found.append(measure())
+    return [min(costs) for costs in zip(*found, strict=True)]
 
 
 def _extrapolated(costs: Sequence[Sequence[float]], base: Base) -> list[float]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 CHUNK_TOKENS = 1024
 """How many tokens are multiplied by the head at a time; more logits are never in memory at once."""
 _CACHED_TOKENS = 8
-"""How many tokens' 32-bit logits a CPU's cache holds: the steps from logits to gradient are then four times faster."""
+"""How many tokens' 32-bit logits a CPU's cache holds; from there they are faster turned into their gradient."""
 _SCALED_LOGITS = (
     "final_logit_softcapping",
     "logit_scale",

@@ -2,8 +2,8 @@
 
 Every other layer of a model works on each token by itself, so that packing saves its padding; only attention has to
 know where rows end. On CUDA one kernel takes them all (`torch.nn.attention.varlen`). On a CPU in bfloat16 rows of
-about one length are multiplied together by plain products, whose backward pass takes a third to half the time of that
-of torch's kernel. Elsewhere that kernel takes each row by itself.
+about one length are multiplied together by plain products, whose backward pass is faster than that of torch's kernel
+(perf/training_parts.py). Elsewhere that kernel takes each row by itself.
 """
 
 from __future__ import annotations

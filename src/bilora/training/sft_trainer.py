@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerControl, TrainerState
     from transformers.trainer_utils import EvalLoopOutput
 
-_STEPS_PER_RETURN = 8
+_STEPS_PER_RETURN = 16
 """Training steps between two returns of freed memory: batches differ in length, so that the heap is ever less dense."""
 COMPLETE = "complete"
 """Name of the file that is written last into a checkpoint."""

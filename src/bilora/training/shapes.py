@@ -1,7 +1,7 @@
 """Few shapes of products on a CPU.
 
-oneDNN compiles code for every shape of a 16-bit product, which takes about half a millisecond, and keeps half a
-megabyte of it as long as the process lives. So the sizes that depend on the data are rounded up.
+oneDNN compiles code for every shape of a 16-bit product and keeps it as long as the process lives; what that costs,
+perf/training_parts.py measures. So the sizes that depend on the data are rounded up.
 """
 
 from __future__ import annotations
