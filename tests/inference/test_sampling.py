@@ -6,7 +6,7 @@ import pytest
 import torch
 from support.sample_adapters import chat_request, prompts
 
-from bilora.inference.sampling import apply_penalties, mask_tokens
+from bilora.inference.sampling import apply_penalties, mask_tokens, sample_tokens
 from bilora.inference.torch.engine import TorchEngine
 from bilora.requests import SamplingParams
 
@@ -46,3 +46,40 @@ def test_an_end_token_without_a_logit_masks_nothing() -> None:
     masked = mask_tokens(logits, [1], [2, 4, 9, -1])
     assert masked.isinf().nonzero().tolist() == [[1, 2]]
     assert not logits.isinf().any()
+
+
+def rows_of(params: SamplingParams, count: int) -> list[tuple[SamplingParams, torch.Generator | None]]:
+    return [(params, torch.Generator().manual_seed(seed)) for seed in range(count)]
+
+
+def test_tokens_are_drawn_as_often_as_their_probabilities_say() -> None:
+    probabilities, count = torch.tensor([0.0, 0.5, 0.0, 0.3, 0.2, 0.0]), 4000
+    logits = probabilities.log().expand(count, -1)
+    drawn = Counter(sample_tokens(logits, rows_of(SamplingParams(1, temperature=1.0), count)))
+    assert drawn.keys() == {1, 3, 4}
+    for token in drawn:
+        assert drawn[token] / count == pytest.approx(float(probabilities[token]), abs=0.03)  # four standard deviations
+
+
+@pytest.mark.parametrize(("share", "token"), [(0.0, 2), (1 - 2**-24, 4)])
+def test_the_smallest_and_the_largest_random_number_draw_a_token_that_can_be(
+    share: float, token: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.tensor([share]))
+    for scale in torch.linspace(0.1, 3.0, 50):
+        logits = torch.tensor([[-torch.inf, -torch.inf, 0.0, float(scale), 1.0, -torch.inf]])
+        assert sample_tokens(logits, rows_of(SamplingParams(1, temperature=0.7), 1)) == [token]
+
+
+def test_a_row_draws_what_it_does_alone() -> None:
+    logits = torch.randn(5, 300, generator=torch.Generator().manual_seed(1))
+    params = [
+        SamplingParams(1, temperature=t, top_p=p) for t, p in ((0.7, 1.0), (0.0, 1.0), (1.5, 0.8), (2.0, 1.0), (1, 0.1))
+    ]
+
+    def rows() -> list[tuple[SamplingParams, torch.Generator | None]]:
+        return [(one, torch.Generator().manual_seed(3) if one.temperature else None) for one in params]
+
+    together = sample_tokens(logits, rows())
+    assert together == [sample_tokens(logits[place : place + 1], [row])[0] for place, row in enumerate(rows())]
+    assert together[1] == int(logits[1].argmax()) and together[4] == int(logits[4].argmax())

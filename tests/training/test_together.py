@@ -21,6 +21,7 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
 )
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from bilora.bases.loading import shared_copy
 from bilora.params import Adapter
@@ -28,6 +29,7 @@ from bilora.storage import adapter_sha256
 from bilora.training import attention, lora_linear, packed_model
 from bilora.training.adapter import attach
 from bilora.training.encode import IGNORED
+from bilora.training.lean_layers import _LeanNorm
 from bilora.training.packed_model import PackedModel, PackedRow, can_pack, passes
 from bilora.training.run import TrainingResult, train
 from bilora.training.together import Together
@@ -160,6 +162,17 @@ def test_a_row_that_saw_another_would_be_noticed(monkeypatch: pytest.MonkeyPatch
     model.zero_grad()
     packed.train_one(rows, 1.0)
     assert distance(gradients(model), expected) > 1e-2
+
+
+def test_a_normalisation_leaves_its_input_as_it_is() -> None:
+    plain = LlamaRMSNorm(8, eps=1e-5)
+    x = torch.randn(3, 8, requires_grad=True)
+    before = x.detach().clone()
+    found = _LeanNorm(plain)(x)
+    (gradient,) = torch.autograd.grad(found.square().sum(), x)
+    assert torch.equal(x, before)
+    torch.testing.assert_close(found, plain(x))
+    torch.testing.assert_close(gradient, torch.autograd.grad(plain(x).square().sum(), x)[0])
 
 
 def test_passes_keep_to_their_size_and_to_the_order_of_adapters() -> None:
