@@ -19,6 +19,8 @@ BASE_ANSWER_SHARE = 0.8
 """How much of `max_new_tokens` a base uses on average, which often does not end by itself."""
 STEP_SHARE = 1.15
 """What a step takes beside its pass: the optimizer, returned memory, products of shapes that are new to oneDNN."""
+EVALUATION_S = 0.2
+"""What an evaluation takes beside its answers: the model is copied around its weights, a checkpoint written."""
 PAIR_PASSES = 3
 """Passes per row of a phase that trains on pairs: it also measures the base on them."""
 SECONDS_PER_ROW, SECONDS_PER_RUN = 0.005, 0.01
@@ -63,7 +65,7 @@ def plan_training(
         seconds += rows * mean_length * speed.train_s * STEP_SHARE * (PAIR_PASSES if phase.pairs else 1)
         evaluations = phase.steps // getattr(phase, "evaluate_every", phase.steps)
         one = answers.seconds(validated, min(ANSWER_TOKENS, BASE_ANSWER_SHARE * params.generation.max_new_tokens))
-        seconds += evaluations * (one + validated * mean_length * speed.answers.prefill_s)
+        seconds += evaluations * (EVALUATION_S + one + validated * mean_length * speed.answers.prefill_s)
     return PlannedTraining(seconds, plan_task(base.config(), base, params, speed.kept_bytes, lengths))
 
 

@@ -19,10 +19,10 @@ NF4_BYTES = 0.55
 """4 bits per weight, and the double-quantised block constants."""
 TRAINABLE_BYTES = 18
 """32-bit weight, gradient and two Adam moments, and the 16-bit copy that is multiplied."""
-FRAMEWORK_BYTES = 900 * 2**20
+FRAMEWORK_BYTES = 650 * 2**20
 """What the process holds beside: torch, transformers, TRL and their buffers."""
-SHAPES_BYTES = 400 * 2**20
-"""What oneDNN keeps of the products of all shapes that occur; see `bilora.training.shapes`."""
+SHAPES_BYTES = 650 * 2**20
+"""What oneDNN keeps of the last 1,024 shapes of products, which a training comes near; see perf/training_parts.py."""
 
 
 @dataclass(frozen=True)
