@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from support.loopback import Reply, Server, answer
-from transformers import LlamaForCausalLM
 
 from bilora.errors import BadData, Unreachable
 from bilora.inference.endpoint.engine import EndpointEngine
@@ -70,7 +70,7 @@ def test_a_failure_in_the_model_reaches_the_reader(engine: TorchEngine, monkeypa
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as during:
-        during.setattr(LlamaForCausalLM, "forward", broken)
+        during.setattr(torch.nn.Embedding, "forward", broken)
         with pytest.raises(RuntimeError, match="out of memory"):
             list(engine.stream("base", request()))
         with pytest.raises(RuntimeError, match="out of memory"):
