@@ -69,7 +69,6 @@ def test_the_speed_of_few_layers_is_extrapolated_to_the_whole_base(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = deepened(tmp_path, times=50)
-
     seen: list[int] = []
 
     def train_costs(model: Any) -> tuple[int, int]:

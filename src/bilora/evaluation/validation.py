@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bilora.bases.loading import LoadedBase
 from bilora.inference.engine import BASE_SYSTEM
 from bilora.inference.torch.engine import TorchEngine
-from bilora.inference.torch.lora import taken_apart
+from bilora.inference.torch.lora import split_adapter
 from bilora.params import Generation
 from bilora.protocols import Progress, Referees, no_progress
 from bilora.records import Sample, Score
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def validation_engine(loaded: LoadedBase, system: str, batch_size: int) -> TorchEngine:
     """Return an engine in which a model in memory answers: one with an adapter as `system`, without it as the base."""
-    plain, adapter = taken_apart(loaded.model, system)
+    plain, adapter = split_adapter(loaded.model, system)
     engine = TorchEngine(replace(loaded, model=plain), {}, batch_size=batch_size)
     if adapter:
         engine.add_adapter(system, adapter)

@@ -22,7 +22,7 @@ TRAINABLE_BYTES = 18
 FRAMEWORK_BYTES = 650 * 2**20
 """What the process holds beside: torch, transformers, TRL and their buffers."""
 SHAPES_BYTES = 650 * 2**20
-"""What oneDNN keeps of the last 1,024 shapes of products, which a training comes near; see perf/training_parts.py."""
+"""What oneDNN keeps of the products of all shapes that occur; see perf/training_parts.py."""
 
 
 @dataclass(frozen=True)

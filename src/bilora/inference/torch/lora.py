@@ -88,8 +88,8 @@ def read_adapter(name: str, folder: Path, model: PreTrainedModel) -> LoadedAdapt
     return LoadedAdapter(name, adapter.sha256, layers)
 
 
-def taken_apart(model: PreTrainedModel | PeftModel, name: str) -> tuple[PreTrainedModel, LoadedAdapter | None]:
-    """Return a model without its adapter, on the same weights, and the adapter as it is now; None if there is none.
+def split_adapter(model: PreTrainedModel | PeftModel, name: str) -> tuple[PreTrainedModel, LoadedAdapter | None]:
+    """Return a copy of a model without its adapter, on the same weights, and the adapter as it is now, if it has one.
 
     The adapter is what `read_adapter` would read if it were saved. The model itself is left as it is.
     """
