@@ -182,6 +182,17 @@ def test_attention_over_short_rows_is_as_exact_as_torchs_own() -> None:
         assert distance(own, reference) < max(1.5 * distance(torchs, reference), 0.01)
 
 
+def test_what_is_not_a_number_in_a_row_reaches_no_other() -> None:
+    query, key, value = (torch.randn(33, heads, 16).bfloat16() for heads in (4, 2, 2))
+    value[0] = torch.nan
+    query.requires_grad_()
+    out = attend(query, key, value, PackedRows([20, 13], torch.device("cpu")), 0.25, None)
+    out.float().sum().backward()
+    assert query.grad is not None
+    assert out[:20].isnan().all() and query.grad[:20].isnan().any()
+    assert not out[20:].isnan().any() and not query.grad[20:].isnan().any()
+
+
 @pytest.fixture
 def base16() -> Iterator[FolderBase]:
     """The smoke base in 16-bit."""

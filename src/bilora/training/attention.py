@@ -9,6 +9,7 @@ about one length are multiplied together by plain products, whose backward pass 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, cast
@@ -43,6 +44,7 @@ class PackedRows:
         self.lengths = list(lengths)
         self._ends = [0, *accumulate(lengths)]
         self._device = device
+        self._layouts: dict[int, HeadLayout] = {}
 
     @cached_property
     def ends(self) -> Tensor:
@@ -50,57 +52,72 @@ class PackedRows:
         return torch.tensor(self._ends, dtype=torch.int32, device=self._device)
 
     @cached_property
-    def groups(self) -> list[_Group]:
-        """The rows of about one length, padded to the same."""
+    def groups(self) -> list[Group]:
+        """The rows of about one length."""
         by_length: dict[int, list[slice]] = {}
         for start, end in pairwise(self._ends):
             by_length.setdefault(rounded_up(end - start, ROW_STEP), []).append(slice(start, end))
-        return [
-            _Group(length, part, self._device) for length, rows in by_length.items() for part in powers_of_two(rows)
-        ]
+        return [Group(length, part) for length, rows in by_length.items() for part in powers_of_two(rows)]
 
-    @cached_property
-    def places(self) -> Tensor:
-        """Where each token lies among the groups' padded ones, shape (tokens,)."""
-        tokens = torch.cat([group.tokens for group in self.groups])
-        real = torch.cat([group.real for group in self.groups]).nonzero()[:, 0]
-        found = torch.empty(len(real), dtype=torch.long, device=self._device)
-        found[tokens[real]] = real
-        return found
+    def layout(self, heads: int) -> HeadLayout:
+        """Return how tokens of so many heads lie in the groups."""
+        if heads not in self._layouts:
+            self._layouts[heads] = HeadLayout(self.groups, heads, self._device)
+        return self._layouts[heads]
 
 
-class _Group:
-    """Rows padded to one length: which token lies at each padded place, and whether it is one of the row's."""
+@dataclass(frozen=True)
+class Group:
+    """Rows, by their tokens, that are padded to one length."""
 
-    def __init__(self, length: int, rows: Sequence[slice], device: torch.device) -> None:
-        self.length, self.rows = length, len(rows)
-        tokens = torch.zeros(len(rows), length, dtype=torch.long)
-        real = torch.zeros(len(rows), length, dtype=torch.bool)
-        for number, row in enumerate(rows):
-            size = row.stop - row.start
-            tokens[number, :size] = torch.arange(row.start, row.stop)
-            real[number, :size] = True
-        self.tokens, self.real = tokens.flatten().to(device), real.flatten().to(device)
-        self.padding = (~self.real).nonzero()[:, 0]
+    length: int
+    rows: Sequence[slice]
 
-    def by_key_head(self, x: Tensor, key_heads: int) -> Tensor:
-        """Return the rows, padded with 0, those of heads that share a key head together.
+
+class HeadLayout:
+    """A tensor of tokens' heads as the groups need it: one group after the other, in it rows, heads, tokens."""
+
+    def __init__(self, groups: Sequence[Group], heads: int, device: torch.device) -> None:
+        """Find where each head of each token goes."""
+        sources, real = [], []
+        for group in groups:
+            # A row is padded with its own first token, so that nothing reaches it from other rows.
+            tokens = torch.stack([_padded(torch.arange(row.start, row.stop), group.length) for row in group.rows])
+            numbers = torch.arange(heads)[:, None]
+            sources.append((tokens[:, None] * heads + numbers).flatten())
+            sizes = torch.tensor([row.stop - row.start for row in group.rows])
+            real.append((torch.arange(group.length) < sizes[:, None, None]).expand(-1, heads, -1).flatten())
+        self._sizes = [len(one) for one in sources]
+        self._rows = [len(group.rows) for group in groups]
+        self._sources = torch.cat(sources).to(device)
+        is_real = torch.cat(real).to(device)
+        self._padding = (~is_real).nonzero()[:, 0]
+        self._places = self._sources.new_empty(int(is_real.sum()))
+        self._places[self._sources[is_real]] = is_real.nonzero()[:, 0]
+
+    def grouped(self, x: Tensor, *, zeros: bool = False) -> Tensor:
+        """Return x, shape (tokens, heads, head size), in this order, shape (padded tokens x heads, head size).
 
         Args:
-            x: shape (tokens, heads, head size).
-
-        Returns:
-            shape (rows x key heads, group x length, head size).
+            zeros: pad with them.
         """
-        padded = x.index_select(0, self.tokens).index_fill_(0, self.padding, 0.0)
-        by_row = padded.view(self.rows, self.length, key_heads, -1, x.shape[-1])
-        return by_row.permute(0, 2, 3, 1, 4).reshape(self.rows * key_heads, -1, x.shape[-1])
+        found = x.reshape(-1, x.shape[-1]).index_select(0, self._sources)
+        return found.index_fill_(0, self._padding, 0.0) if zeros else found
 
-    def by_token(self, x: Tensor) -> Tensor:
-        """Return the contrary, with padding, shape (rows x length, heads, head size)."""
-        key_heads, group, size = len(x) // self.rows, x.shape[1] // self.length, x.shape[2]
-        by_row = x.view(self.rows, key_heads, group, self.length, size)
-        return by_row.permute(0, 3, 1, 2, 4).reshape(-1, key_heads * group, size)
+    def by_token(self, grouped: Tensor, heads: int) -> Tensor:
+        """Return the contrary, without padding."""
+        return grouped.index_select(0, self._places).view(-1, heads, grouped.shape[-1])
+
+    def parts(self, grouped: Tensor, key_heads: int) -> list[Tensor]:
+        """Return each group's part, shape (rows x key heads, group x length, head size)."""
+        return [
+            part.view(rows * key_heads, -1, part.shape[-1])
+            for part, rows in zip(torch.split(grouped, self._sizes), self._rows, strict=True)
+        ]
+
+
+def _padded(tokens: Tensor, length: int) -> Tensor:
+    return torch.cat([tokens, tokens[:1].expand(length - len(tokens))])
 
 
 class PackedAttention(Module):
@@ -189,37 +206,51 @@ class _GroupedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, rows: PackedRows, scale: float) -> Tensor:
+        heads, key_heads = query.shape[1], key.shape[1]
+        whole, shared = rows.layout(heads), rows.layout(key_heads)
+        queries, keys, values = whole.grouped(query), shared.grouped(key), shared.grouped(value)
+        outs = torch.empty_like(queries)
         saved: list[Tensor | None] = []
-        outs = []
-        for group in rows.groups:
-            queries, keys, values = (group.by_key_head(one, key.shape[1]) for one in (query, key, value))
-            probabilities = _probabilities(queries, keys, scale)
-            outs.append(group.by_token(torch.bmm(probabilities, values)))
-            saved += [queries, keys, values, probabilities if group.length <= _SAVED_LENGTH else None]
-        ctx.save_for_backward(*saved)
-        ctx.rows, ctx.scale = rows, scale
-        return _joined(outs, rows)
+        for q, k, v, out in zip(
+            whole.parts(queries, key_heads),
+            shared.parts(keys, key_heads),
+            shared.parts(values, key_heads),
+            whole.parts(outs, key_heads),
+            strict=True,
+        ):
+            probabilities = _probabilities(q, k, scale)
+            torch.bmm(probabilities, v, out=out)
+            saved.append(probabilities if k.shape[1] <= _SAVED_LENGTH else None)
+        ctx.save_for_backward(queries, keys, values, *saved)
+        ctx.rows, ctx.scale, ctx.heads = rows, scale, (heads, key_heads)
+        return whole.by_token(outs, heads)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        found = []
-        for place, group in enumerate(ctx.rows.groups):
-            queries, keys, values, saved = ctx.saved_tensors[4 * place : 4 * place + 4]
-            probabilities = _probabilities(queries, keys, ctx.scale) if saved is None else saved
-            out_gradient = group.by_key_head(gradients[0], len(keys) // group.rows)
-            value_gradient = torch.bmm(probabilities.transpose(1, 2), out_gradient)
-            weights_gradient = torch.bmm(out_gradient, values.transpose(1, 2))
+        queries, keys, values, *saved = ctx.saved_tensors
+        heads, key_heads = ctx.heads
+        whole, shared = ctx.rows.layout(heads), ctx.rows.layout(key_heads)
+        found = [torch.empty_like(one) for one in (queries, keys, values)]
+        for q, k, v, kept, out_gradient, q_gradient, k_gradient, v_gradient in zip(
+            whole.parts(queries, key_heads),
+            shared.parts(keys, key_heads),
+            shared.parts(values, key_heads),
+            saved,
+            whole.parts(whole.grouped(gradients[0], zeros=True), key_heads),
+            whole.parts(found[0], key_heads),
+            shared.parts(found[1], key_heads),
+            shared.parts(found[2], key_heads),
+            strict=True,
+        ):
+            probabilities = _probabilities(q, k, ctx.scale) if kept is None else kept
+            torch.bmm(probabilities.transpose(1, 2), out_gradient, out=v_gradient)
+            weights_gradient = torch.bmm(out_gradient, v.transpose(1, 2))
             scores_gradient = torch._softmax_backward_data(weights_gradient, probabilities, -1, torch.bfloat16)
-            query_gradient = torch.bmm(scores_gradient, keys).mul_(ctx.scale)
-            key_gradient = torch.bmm(scores_gradient.transpose(1, 2), queries).mul_(ctx.scale)
-            found.append([group.by_token(one) for one in (query_gradient, key_gradient, value_gradient)])
-        query_gradient, key_gradient, value_gradient = (_joined(parts, ctx.rows) for parts in zip(*found, strict=True))
-        return query_gradient, key_gradient, value_gradient, None, None
-
-
-def _joined(parts: Sequence[Tensor], rows: PackedRows) -> Tensor:
-    """Return the tokens of all groups in their order, without padding."""
-    return (parts[0] if len(parts) == 1 else torch.cat(list(parts))).index_select(0, rows.places)
+            torch.bmm(scores_gradient, k, out=q_gradient)
+            torch.bmm(scores_gradient.transpose(1, 2), q, out=k_gradient)
+        query_gradient = whole.by_token(found[0].mul_(ctx.scale), heads)
+        key_gradient = shared.by_token(found[1].mul_(ctx.scale), key_heads)
+        return query_gradient, key_gradient, shared.by_token(found[2], key_heads), None, None
 
 
 def _probabilities(queries: Tensor, keys: Tensor, scale: float) -> Tensor:

@@ -96,10 +96,10 @@ class _RmsNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         x, weight, scale = ctx.saved_tensors
-        normal = x.to(torch.float32, copy=True).mul_(scale)
+        wide = x.float()
         gradient = (gradients[0] * weight).float()
-        shared = (gradient * normal).mean(-1, keepdim=True)
-        return gradient.sub_(normal.mul_(shared)).mul_(scale).to(x.dtype), None, None
+        shared = (gradient * wide).mean(-1, keepdim=True).mul_(scale**3)
+        return gradient.mul_(scale).addcmul_(wide, shared, value=-1).to(x.dtype), None, None
 
 
 class _GatedProduct(torch.autograd.Function):

@@ -192,7 +192,8 @@ class AdapterTrainer(TokenCount, SFTTrainer):
         if self.model.device.type == "cpu" and self.state.global_step % _STEPS_PER_RETURN == 0:
             return_freed_memory()
         self.count(inputs)
-        model.train()
+        if not model.training:
+            model.train()
         rows = packed_rows(self._prepare_inputs(inputs))
         if num_items_in_batch is None:
             count = sum(row.trained for row in rows) * self.current_gradient_accumulation_steps
@@ -208,6 +209,10 @@ class AdapterTrainer(TokenCount, SFTTrainer):
             return super().prediction_step(model, inputs, *arguments, **options)  # type: ignore[no-any-return]
         rows = packed_rows(self._prepare_inputs(inputs))
         return self._packed.measure(rows) / max(1, sum(row.trained for row in rows)), None, None
+
+    def floating_point_ops(self, inputs: object) -> int:
+        """Count none: transformers would walk through all modules at every step, and nothing reads the number."""
+        return 0
 
     def create_model_card(self, *_: object, **__: object) -> None:
         """Write none: the card is made from measured numbers when the adapter is published."""
