@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 BASE_ANSWER_SHARE = 0.8
 """How much of `max_new_tokens` a base uses on average, which often does not end by itself."""
-STEP_SHARE = 1.15
+STEP_SHARE = 1.08
 """What a step takes beside its pass: the optimizer, returned memory, products of shapes that are new to oneDNN."""
 EVALUATION_S = 0.2
 """What an evaluation takes beside its answers: the model is copied around its weights, a checkpoint written."""
