@@ -92,6 +92,14 @@ class BatchEngine(Protocol):
         """Serve an adapter no longer; what has begun is finished."""
         ...
 
+    def encode(self, request: Request, *, special_tokens: bool = True) -> list[int]:
+        """Return a prompt's tokens; a text has special ones at its ends only with `special_tokens`."""
+        ...
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens, control tokens included."""
+        ...
+
     def prepare(self, submissions: Sequence[Submission], *, streamed: bool) -> Sequence[Job]:
         """Encode the prompts and bind them to the adapter versions of one moment; an unknown system is an error.
 

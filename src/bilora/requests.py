@@ -15,6 +15,9 @@ class SamplingParams:
     Greedy at `temperature` 0. The answer ends before the first of the `stop` strings, and at an end token of the base
     unless `ignore_eos`; before `min_tokens` tokens neither ends it. The penalties are subtracted from the logits of
     tokens that the answer already contains: `frequency_penalty` per occurrence, `presence_penalty` once.
+    `repetition_penalty` divides the positive and multiplies the negative logits of tokens in prompt or answer, and
+    `logit_bias` is added to those of its tokens. A token is sampled among the `top_k` likeliest (0: all), whose
+    probability is at least `min_p` times the highest, within `top_p`. Each of `stop_token_ids` ends the answer too.
     `logprobs`: how many of the likeliest tokens each `Token` of the answer is reported with; None for no tokens.
     """
 
@@ -28,33 +31,50 @@ class SamplingParams:
     logprobs: int | None = None
     min_tokens: int = 0
     ignore_eos: bool = False
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    stop_token_ids: tuple[int, ...] = ()
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
 class Request:
-    """One question to an engine: a chat, or instead of `messages` a `text` that is continued as it is."""
+    """One question to an engine: a chat, or instead of `messages` what is continued as it is, a `text` or tokens.
+
+    With `echo` the answer begins with the prompt, whose tokens are reported as the answer's are.
+    """
 
     sample_id: str
     messages: tuple[Message, ...]
     sampling: SamplingParams
     text: str | None = None
+    prompt_ids: tuple[int, ...] = ()
+    echo: bool = False
 
 
 @dataclass(frozen=True)
 class Token:
-    """One token of an answer, its natural-log probability, and the likeliest tokens in its place with theirs."""
+    """One token of an answer, its natural-log probability, and the likeliest tokens in its place with theirs.
+
+    The first token of a prompt follows nothing and has no probability.
+    """
 
     text: str
-    logprob: float
+    logprob: float | None
     top: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """What one step added to an answer: text that may be empty, and the tokens, if the request asks for them."""
+    """What one step added to an answer: text that may be empty, and the tokens, if the request asks for them.
+
+    `output_tokens`: how many tokens the answer has so far.
+    """
 
     text: str
     tokens: tuple[Token, ...] = ()
+    output_tokens: int = 0
 
 
 OnEvent = Callable[["Chunk | Completion | Exception"], None]

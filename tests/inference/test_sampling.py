@@ -16,12 +16,33 @@ LONG = 120
 def test_penalties_are_taken_off_what_the_answer_holds() -> None:
     logits = torch.zeros(3, 4)
     rows = [
-        (SamplingParams(9, frequency_penalty=0.5, presence_penalty=0.25), [1, 1, 3]),
-        (SamplingParams(9), [1, 1, 3]),
-        (SamplingParams(9, presence_penalty=-1.0), [0, 0]),
+        (SamplingParams(9, frequency_penalty=0.5, presence_penalty=0.25), [0], [1, 1, 3]),
+        (SamplingParams(9), [0], [1, 1, 3]),
+        (SamplingParams(9, presence_penalty=-1.0), [], [0, 0]),
     ]
     assert apply_penalties(logits, rows).tolist() == [[0, -1.25, 0, -0.75], [0, 0, 0, 0], [1, 0, 0, 0]]
     assert not logits.any()
+
+
+def test_what_was_read_or_said_before_is_less_likely_and_a_bias_is_added() -> None:
+    logits = torch.tensor([[2.0, -2.0, 4.0, 1.0]])
+    params = SamplingParams(9, repetition_penalty=2.0, logit_bias=((3, 0.5), (2, -1.0)))
+    assert apply_penalties(logits, [(params, [0, 7], [1])]).tolist() == [[1.0, -4.0, 3.0, 1.5]]
+
+
+@pytest.mark.parametrize(
+    ("restricted", "possible"),
+    [
+        ({"top_k": 2}, {0, 1}),
+        ({"min_p": 0.5}, {0, 1}),
+        ({"top_k": 3, "min_p": 0.01}, {0, 1, 2}),
+        ({"top_k": 9}, {0, 1, 2, 3}),
+    ],
+)
+def test_only_the_likeliest_are_drawn(restricted: dict[str, float], possible: set[int]) -> None:
+    logits = torch.tensor([0.4, 0.3, 0.18, 0.12]).log().expand(400, -1)
+    params = SamplingParams(1, temperature=1.0, **restricted)  # type: ignore[arg-type]
+    assert set(sample_tokens(logits, rows_of(params, 400))) == possible
 
 
 @pytest.mark.parametrize("penalty", ["frequency_penalty", "presence_penalty"])
@@ -43,7 +64,7 @@ def test_a_penalised_row_repeats_less_and_its_neighbours_are_what_they_were(mixe
 
 def test_an_end_token_without_a_logit_masks_nothing() -> None:
     logits = torch.zeros(2, 4)
-    masked = mask_tokens(logits, [1], [2, 4, 9, -1])
+    masked = mask_tokens(logits, {1: [2, 4, 9, -1]})
     assert masked.isinf().nonzero().tolist() == [[1, 2]]
     assert not logits.isinf().any()
 

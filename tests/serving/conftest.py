@@ -9,7 +9,8 @@ from openai import OpenAI
 from support.running_server import KEY, RunningServer, make_engine, serving
 from support.sample_adapters import SMOKE, SampleAdapters
 
-from bilora.serving.app import ServerConfig
+from bilora.serving.config import ServerConfig
+from bilora.serving.tokenization import tokenizer_info
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +29,7 @@ def running(sample_adapters: SampleAdapters) -> Iterator[RunningServer]:
         base_revision=SMOKE.identity,
         key=KEY,
         max_body=100_000,
+        tokenizer_info=tokenizer_info(SMOKE.tokenizer()),
     )
     with serving(served) as found:
         yield found

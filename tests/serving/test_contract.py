@@ -302,7 +302,10 @@ WRONG: dict[str, dict[str, Any]] = {
     "no messages": {"messages": []},
     "null messages": {"messages": None},
     "a role of nobody": {"messages": [{"role": "king", "content": "x"}]},
-    "a tool's turn": {"messages": [{"role": "tool", "content": "x"}]},
+    "a tool's turn without content": {"messages": [{"role": "tool"}]},
+    "a user who calls tools": {
+        "messages": [{"role": "user", "content": "x", "tool_calls": [{"function": {"name": "f", "arguments": ""}}]}]
+    },
     "no content": {"messages": [{"role": "user", "content": None}]},
     "an image": {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
     "half a surrogate": {"messages": [{"role": "user", "content": "\ud800"}]},
@@ -323,7 +326,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "a minimum above the limit": {"min_tokens": TOKENS + 1},
     "a minimum above the context": {"max_tokens": None, "min_tokens": 5000},
     "an end to ignore in words": {"ignore_eos": "please"},
-    "too many stops": {"stop": list("abcde")},
+    "too many stops": {"stop": ["x"] * 33},
     "an empty stop": {"stop": ""},
     "a seed too large": {"seed": 2**63},
     "a seed in words": {"seed": "one"},
@@ -334,8 +337,19 @@ WRONG: dict[str, dict[str, Any]] = {
     "json wanted": {"response_format": {"type": "json_object"}},
     "a penalty": {"presence_penalty": 2.1},
     "another penalty": {"frequency_penalty": -2.1},
-    "a bias": {"logit_bias": {"5": 10}},
-    "an unknown field": {"top_k": 5},
+    "a bias too large": {"logit_bias": {"5": 101}},
+    "a bias of no token": {"logit_bias": {"5000000": 1}},
+    "a bias of a word": {"logit_bias": {"the": 1}},
+    "fewer than all": {"top_k": -2},
+    "a share above one": {"min_p": 1.5},
+    "no repetition at all": {"repetition_penalty": 0},
+    "a stop that is no token": {"stop_token_ids": [5000000]},
+    "an effort": {"reasoning_effort": "low"},
+    "sound": {"modalities": ["text", "audio"]},
+    "another service": {"service_tier": "priority"},
+    "functions": {"functions": [{"name": "f"}]},
+    "beams": {"use_beam_search": True},
+    "an unknown field": {"top_q": 5},
     "more than the context": {"max_tokens": 5000},
     "no model": {"model": None},
     "an empty model": {"model": ""},
@@ -360,9 +374,9 @@ def test_a_body_that_is_no_request_is_refused(running: RunningServer, body: byte
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"prompt": []}, {"prompt": [1, 2]}, {"prompt": ["a"] * 17}, {"echo": True}, {"best_of": 2}, {"suffix": "x"},
-     {"logprobs": 6}, {"prompt": None}, {"prompt": ""}],
-    ids=["none", "tokens", "many", "echo", "best", "suffix", "logprobs", "null", "empty"],
+    [{"prompt": []}, {"prompt": [[]]}, {"prompt": ["a"] * 257}, {"max_tokens": 0}, {"best_of": 2}, {"suffix": "x"},
+     {"logprobs": 21}, {"prompt": None}, {"prompt": ""}, {"prompt": [5000000]}, {"prompt": [-1]}],
+    ids=["none", "no tokens", "many", "nothing", "best", "suffix", "logprobs", "null", "empty", "unknown", "below"],
 )  # fmt: skip
 def test_legacy_requests_are_checked_too(running: RunningServer, wrong: dict[str, Any]) -> None:
     assert refused(running, "/v1/completions", {"model": "base", "prompt": "x", **wrong})["message"]

@@ -20,7 +20,7 @@ from support.sample_adapters import TOKENS, SampleAdapters, chat_request, prompt
 
 from bilora.inference.torch.batch import TorchBatch
 from bilora.inference.torch.engine import TorchEngine
-from bilora.serving.app import ServerConfig
+from bilora.serving.config import ServerConfig
 from bilora.serving.reload import Reloader
 from bilora.storage import adapter_sha256, read_json, write_json
 

@@ -14,7 +14,7 @@ from bilora.bases.gguf_file import read_gguf
 from bilora.bases.gguf_tokenizer import gguf_tokenizer
 from bilora.bases.prompt import encode_prompt
 from bilora.bases.tokenizer import Tokenizer
-from bilora.serving.wire import ChatRequest
+from bilora.serving.chat import ChatRequest
 from bilora.tasks import load_task
 
 SYSTEM, USER, END, ASSISTANT = [1, 9690, 198], [1, 4093, 198], [2, 198], [1, 520, 9531, 198]

@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import uvicorn
 from openai import OpenAI
 
 from bilora.inference.torch.engine import TorchEngine
-from bilora.serving.app import ServerConfig, create_app
+from bilora.serving.config import ServerConfig
+from bilora.serving.server import Server
 from support.sample_adapters import SMOKE, SampleAdapters
 
 KEY = "sk-loopback"
@@ -25,7 +25,7 @@ class RunningServer:
 
     url: str
     engine: TorchEngine
-    server: uvicorn.Server
+    server: Server
 
     def client(self, key: str = KEY) -> OpenAI:
         return OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=60)
@@ -43,10 +43,7 @@ def serving(config: ServerConfig) -> Iterator[RunningServer]:
     """Serve until the end of the block."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    server_config = uvicorn.Config(
-        create_app(config), log_level="error", access_log=False, timeout_graceful_shutdown=20
-    )
-    server = uvicorn.Server(server_config)
+    server = Server(config, drain_seconds=20)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="uvicorn")
     thread.start()
     try:

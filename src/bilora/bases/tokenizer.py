@@ -20,6 +20,7 @@ class Tokenizer(Protocol):
     chat_template: str | None
     padding_side: str
     pad_token: str | None
+    model_max_length: int
 
     @property
     def backend_tokenizer(self) -> tokenizers.Tokenizer: ...
@@ -27,6 +28,8 @@ class Tokenizer(Protocol):
     def added_tokens_decoder(self) -> Mapping[int, tokenizers.AddedToken]: ...
     @property
     def all_special_tokens(self) -> Sequence[str]: ...
+    @property
+    def special_tokens_map(self) -> Mapping[str, str | list[str]]: ...
     @property
     def bos_token_id(self) -> int | None: ...
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     import socket
 
-    from bilora.serving.app import ServerConfig
+    from bilora.serving.config import ServerConfig
     from bilora.workspace import Workspace
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -25,7 +26,9 @@ class OtherServer(StrEnum):
     RAY = "ray"
 
 
-OWN_SERVER_OPTIONS = frozenset({"api_key_env", "batch", "queue", "max_tokens", "max_body", "drain_seconds"})
+OWN_SERVER_OPTIONS = frozenset(
+    {"api_key_env", "batch", "queue", "max_tokens", "max_body", "allow_origin", "adapters_from", "drain_seconds"}
+)
 """Options that only `bilora serve` itself has, not the servers of --print."""
 
 
@@ -43,6 +46,13 @@ def serve(
     queue: Annotated[int, typer.Option(min=1, help="So many more may wait; then the reply is 429.")] = 256,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer in tokens.")] = None,
     max_body: Annotated[int, typer.Option(min=1, help="Largest request in bytes.")] = 2**20,
+    allow_origin: Annotated[
+        list[str] | None, typer.Option(help="Address whose pages may ask from a browser; * for all. Repeatable.")
+    ] = None,
+    adapters_from: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Folder from which clients may load adapters by their paths."),
+    ] = None,
     drain_seconds: Annotated[int, typer.Option(min=0, max=86_400, help="Time for running answers at the end.")] = 60,
     print_: Annotated[
         OtherServer | None, typer.Option("--print", help="Write how vLLM or Ray Serve serves this bundle, and leave.")
@@ -62,10 +72,17 @@ def serve(
         _write_launch(workspace, bundle, print_, into, host=host, port=port, adapters_at=adapters_at)
         return
     key = _key(api_key_env)
+    if adapters_from is not None and key is None:
+        raise typer.BadParameter("--adapters-from: only for clients with a key; name its variable by --api-key-env.")
     listening = bind(host, port)
     try:
-        config = _server_config(
-            workspace, bundle, key=key, batch=batch, queue=queue, max_tokens=max_tokens, max_body=max_body
+        config = replace(
+            _server_config(workspace, bundle, batch=batch, queue=queue),
+            key=key,
+            max_body=max_body,
+            max_tokens=max_tokens,
+            origins=tuple(allow_origin or ()),
+            adapter_root=adapters_from,
         )
         print(f"serve: {', '.join(config.engine.models())} at http://{host}:{port}/v1")
         if host not in LOOPBACK and config.key is None:
@@ -100,20 +117,12 @@ def _key(name: str | None) -> str | None:
     return key
 
 
-def _server_config(
-    workspace: Workspace,
-    bundle: str | None,
-    *,
-    key: str | None,
-    batch: int,
-    queue: int,
-    max_tokens: int | None,
-    max_body: int,
-) -> ServerConfig:
+def _server_config(workspace: Workspace, bundle: str | None, *, batch: int, queue: int) -> ServerConfig:
     from bilora.cli.engines import adapters_to_serve, load_engine
     from bilora.errors import BadData
-    from bilora.serving.app import ServerConfig
+    from bilora.serving.config import ServerConfig
     from bilora.serving.reload import Reloader
+    from bilora.serving.tokenization import tokenizer_info
 
     params, base = workspace.params, workspace.base()
     stamp, revision = workspace.adapters_stamp(bundle), base.identity
@@ -138,9 +147,7 @@ def _server_config(
         base_revision=revision,
         system_prompts={name: task.system for name, task in workspace.tasks.items()},
         penalties={name: one.generation.frequency_penalty for name, one in params.tasks.items()},
-        key=key,
-        max_body=max_body,
-        max_tokens=max_tokens,
+        tokenizer_info=tokenizer_info(base.tokenizer()),
         reload=reloader.reload,
     )
 
@@ -149,20 +156,11 @@ def _run(config: ServerConfig, listening: list[socket.socket], *, drain_seconds:
     import contextlib
     import signal
 
-    import uvicorn
+    from bilora.serving.server import Server
 
-    from bilora.serving.app import create_app
-
-    server_config = uvicorn.Config(
-        create_app(config),
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=drain_seconds,
-    )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: uvicorn raises both again at its end
     with contextlib.suppress(KeyboardInterrupt):  # that is how it is ended; what ran was finished
-        uvicorn.Server(server_config).run(sockets=listening)
+        Server(config, drain_seconds=drain_seconds).run(sockets=listening)
 
 
 def _write_launch(

@@ -67,6 +67,11 @@ class SequenceState(Generic[AdapterT]):
         return len(self.prompt_ids)
 
     @property
+    def scores_prompt(self) -> bool:
+        """Whether the probabilities of the prompt's tokens are wanted."""
+        return self.request.echo and self.sampling.logprobs is not None
+
+    @property
     def max_total_tokens(self) -> int:
         """How many tokens prompt and answer may have together."""
         return len(self.prompt_ids) + self.sampling.max_tokens
@@ -101,28 +106,56 @@ class Decoder:
             if not sequence.streamed:  # its latency is computing time only, without the time in the queue
                 sequence.started_at = began
             sequence.rng = make_rng(sampling, sequence.prompt_ids)
-            if sequence.streamed or sampling.stop:
+            if sequence.streamed or sampling.stop or sequence.request.echo:
                 sequence.detokenizer = IncrementalDetokenizer(
                     self._tokenizer, sampling.stop, min_tokens=sampling.min_tokens
                 )
+            if sequence.request.echo and sampling.logprobs is None:
+                self._send(sequence, Chunk(self._prompt_text(sequence)))
+
+    def echo(self, sequence: SequenceState[AdapterT], logits: Iterable[torch.Tensor]) -> torch.Tensor:
+        """Begin an answer with its prompt and the log probabilities of the prompt's tokens.
+
+        Args:
+            logits: those that follow each token of the prompt, in parts of shape (tokens, vocabulary).
+
+        Returns:
+            The last of them, shape (1, vocabulary), 32 bit.
+        """
+        ids = sequence.prompt_ids
+        tokens = [Token(self._token_text(ids[0]), None)]
+        for part in logits:
+            rows = part.float()
+            following = ids[len(tokens) : len(tokens) + len(rows)]
+            tokens += self._tokens(following, rows[: len(following)], sequence.sampling.logprobs or 0)
+        self._send(sequence, Chunk(self._prompt_text(sequence), tuple(tokens)))
+        return rows[-1:]
 
     def extend(self, sequences: Sequence[SequenceState[AdapterT]], logits: torch.Tensor, began: float) -> None:
         """Give each sequence its next token.
 
         1) Apply penalties, and mask the end tokens of sequences that are too short to end. 2) Choose the tokens.
-        3) Record each one, decide whether the sequence ends with it, and send its text.
+        3) Record each one, decide whether the sequence ends with it, and send its text. A sequence that is to have no
+        token ends without one.
 
         Args:
             logits: shape (sequences, vocabulary), 32 bit.
             began: when the pass that computed them began, on `time.perf_counter`.
         """
-        adjusted = apply_penalties(logits, [(sequence.sampling, sequence.output_ids) for sequence in sequences])
-        short = [index for index, one in enumerate(sequences) if len(one.output_ids) < one.sampling.min_tokens]
-        adjusted = mask_tokens(adjusted, short, self._eos_ids)
+        adjusted = apply_penalties(logits, [(one.sampling, one.prompt_ids, one.output_ids) for one in sequences])
+        short = {
+            index: {*self._eos_ids, *one.sampling.stop_token_ids}
+            for index, one in enumerate(sequences)
+            if len(one.output_ids) < one.sampling.min_tokens
+        }
+        adjusted = mask_tokens(adjusted, short)
         tokens = sample_tokens(adjusted, [(sequence.sampling, sequence.rng) for sequence in sequences])
         now = time.perf_counter()
         for sequence, token, row in zip(sequences, tokens, logits, strict=True):
             sequence.compute_s += (now - began) / len(sequences)
+            if not sequence.sampling.max_tokens:
+                sequence.finish = "length"
+                continue
             if sequence.first_token_s is None:
                 sequence.first_token_s = now - sequence.started_at
             sequence.output_ids.append(token)
@@ -151,7 +184,8 @@ class Decoder:
         )
 
     def _ends(self, sequence: SequenceState[AdapterT], token: int) -> bool:
-        return token in self._eos_ids and not sequence.sampling.ignore_eos
+        sampling = sequence.sampling
+        return token in sampling.stop_token_ids or (token in self._eos_ids and not sampling.ignore_eos)
 
     def _detokenize(
         self, sequence: SequenceState[AdapterT], detokenizer: IncrementalDetokenizer, token: int, logits: torch.Tensor
@@ -163,14 +197,29 @@ class Decoder:
             text += detokenizer.flush()
         if detokenizer.stopped:
             sequence.finish = "stop"
-        tokens: tuple[Token, ...] = ()
-        if sequence.sampling.logprobs is not None and not ended:
-            logprob, top = token_logprobs(logits, token, sequence.sampling.logprobs)
-            likeliest = tuple((self._token_text(other), its_logprob) for other, its_logprob in top)
-            tokens = (Token(self._token_text(token), logprob, likeliest),)
-        sequence.text_parts.append(text)
-        if sequence.streamed and (text or tokens):
-            sequence.on_event(Chunk(text, tokens))
+        tokens: list[Token] = []
+        # After an echo the end is reported too: who scores prompts cuts the one new token off (lm_eval does).
+        if sequence.sampling.logprobs is not None and (not ended or sequence.request.echo):
+            tokens = self._tokens([token], logits[None], sequence.sampling.logprobs)
+        if ended:
+            tokens = [replace(one, text="") for one in tokens]
+        self._send(sequence, Chunk(text, tuple(tokens), len(sequence.output_ids)))
+
+    def _send(self, sequence: SequenceState[AdapterT], chunk: Chunk) -> None:
+        sequence.text_parts.append(chunk.text)
+        if sequence.streamed and (chunk.text or chunk.tokens):
+            sequence.on_event(chunk)
+
+    def _prompt_text(self, sequence: SequenceState[AdapterT]) -> str:
+        text: str = self._tokenizer.decode(sequence.prompt_ids)
+        return text
+
+    def _tokens(self, tokens: Sequence[int], logits: torch.Tensor, top: int) -> list[Token]:
+        """Return tokens with their probabilities, and the likeliest in their places; logits (tokens, vocabulary)."""
+        return [
+            Token(self._token_text(token), logprob, tuple((self._token_text(one), its) for one, its in likeliest))
+            for token, (logprob, likeliest) in zip(tokens, token_logprobs(logits, tokens, top), strict=True)
+        ]
 
     def _token_text(self, token: int) -> str:
         """Return a token as it reads inside a text: some tokenizers drop the space of a first token."""

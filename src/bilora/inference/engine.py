@@ -60,6 +60,7 @@ class BatchedEngine(Generic[AdapterT]):
         self._adapters: dict[str, AdapterT] = {}
         for name, folder in adapters.items():
             self.load_adapter(name, folder)
+        self._batch = batch
         self._scheduler = Scheduler(batch, max_waiting=max_waiting)
         release_openmp_threads()
 
@@ -106,34 +107,71 @@ class BatchedEngine(Generic[AdapterT]):
 
         Raises:
             UnknownModel: no such system is loaded; the base never answers in its place.
-            BadData: a prompt is empty.
+            BadData: a prompt is empty, or too long for what is wanted of it; a token id is none of the base's.
         """
         adapters = self._adapters
         sequences: list[SequenceState[AdapterT]] = []
-        encoded: dict[str | tuple[Message, ...], list[int]] = {}
+        encoded: dict[str | tuple[Message, ...] | tuple[int, ...], list[int]] = {}
         for submission in submissions:
             system, request = submission.system, submission.request
             if system not in adapters and system != BASE_SYSTEM:
                 raise UnknownModel(system, tuple(self.models()))
-            text = request.messages if request.text is None else request.text
-            prompt_ids = encoded[text] = encoded.get(text) or self._encode(request)
+            prompt = request.prompt_ids or (request.messages if request.text is None else request.text)
+            prompt_ids = encoded[prompt] = encoded.get(prompt) or self.encode(request)
             remaining = max(1, self._context - len(prompt_ids))
             sampling = replace(request.sampling, max_tokens=min(request.sampling.max_tokens, remaining))
             request = replace(request, sampling=sampling)
-            sequences.append(
-                SequenceState(system, adapters.get(system), request, prompt_ids, submission.on_event, streamed)
-            )
+            sequence = SequenceState(system, adapters.get(system), request, prompt_ids, submission.on_event, streamed)
+            self._check(sequence)
+            sequences.append(sequence)
         return sequences
 
-    def _encode(self, request: Request) -> list[int]:
+    def encode(self, request: Request, *, special_tokens: bool = True) -> list[int]:
+        """Return a prompt's tokens.
+
+        Args:
+            special_tokens: whether a text gets those that the tokenizer begins or ends texts with.
+
+        Raises:
+            BadData: it is empty, or a token id is none of the base's.
+        """
         with self._tokenizer_lock:  # tokenizers are not thread-safe
-            if request.text is not None:
-                prompt_ids: list[int] = self._tokenizer(request.text)["input_ids"]
+            if request.prompt_ids:
+                prompt_ids = list(request.prompt_ids)
+            elif request.text is not None:
+                prompt_ids = self._tokenizer(request.text, add_special_tokens=special_tokens)["input_ids"]
             else:
                 prompt_ids = encode_prompt(self._tokenizer, request.messages)
         if not prompt_ids:
             raise BadData("prompt", "it is empty; give at least one token.")
+        self._check_ids("prompt", request.prompt_ids)
         return prompt_ids
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens, control tokens included.
+
+        Raises:
+            BadData: a token id is none of the base's.
+        """
+        self._check_ids("tokens", tokens)
+        with self._tokenizer_lock:
+            text: str = self._tokenizer.decode(list(tokens))
+        return text
+
+    def _check(self, sequence: SequenceState[AdapterT]) -> None:
+        self._check_ids("logit_bias", [token for token, _ in sequence.sampling.logit_bias])
+        self._check_ids("stop_token_ids", sequence.sampling.stop_token_ids)
+        most = self._batch.max_scored_tokens
+        if sequence.scores_prompt and most is not None and sequence.prompt_tokens > most:
+            raise BadData(
+                "echo", f"the probabilities of at most {most} tokens of a prompt fit; it has {sequence.prompt_tokens}."
+            )
+
+    def _check_ids(self, place: str, tokens: Sequence[int]) -> None:
+        size = len(self._tokenizer)
+        wrong = next((token for token in tokens if not 0 <= token < size), None)
+        if wrong is not None:
+            raise BadData(place, f"{wrong} is no token; the base has those from 0 to {size - 1}.")
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Queue all of these jobs, or none.

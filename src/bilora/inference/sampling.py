@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bilora.requests import SamplingParams
@@ -29,36 +30,54 @@ def make_rng(params: SamplingParams, prompt_ids: Sequence[int]) -> torch.Generat
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-def apply_penalties(logits: torch.Tensor, rows: Sequence[tuple[SamplingParams, Sequence[int]]]) -> torch.Tensor:
-    """Return logits minus each row's frequency and presence penalties.
+def apply_penalties(
+    logits: torch.Tensor, rows: Sequence[tuple[SamplingParams, Sequence[int], Sequence[int]]]
+) -> torch.Tensor:
+    """Return logits plus each row's bias, minus its penalties, in vLLM's order.
 
     Args:
         logits: shape (rows, vocabulary); not modified.
-        rows: per row the sampling parameters and the output tokens so far.
+        rows: per row the sampling parameters, the prompt's tokens, and the output tokens so far.
+
+    Source of repetition_penalty: Keskar et al. 2019.
     """
     import torch
 
-    penalised = [index for index, (params, _) in enumerate(rows) if params.frequency_penalty or params.presence_penalty]
-    if penalised:
+    changed = [index for index, (params, *_) in enumerate(rows) if _changes_logits(params)]
+    if changed:
         logits = logits.clone()
-    for index in penalised:
-        params, output_ids = rows[index]
-        counts = torch.bincount(torch.tensor(output_ids, dtype=torch.long), minlength=logits.shape[-1]).to(logits)
-        logits[index] -= params.frequency_penalty * counts + params.presence_penalty * (counts > 0)
+    for index in changed:
+        params, prompt_ids, output_ids = rows[index]
+        row = logits[index]
+        for token, bias in params.logit_bias:
+            row[token] += bias
+        if params.repetition_penalty != 1.0:
+            seen = torch.tensor(sorted({token for token in (*prompt_ids, *output_ids) if token < len(row)}))
+            row[seen] = torch.where(
+                row[seen] > 0, row[seen] / params.repetition_penalty, row[seen] * params.repetition_penalty
+            )
+        counts = torch.bincount(torch.tensor(output_ids, dtype=torch.long), minlength=len(row)).to(row)
+        row -= params.frequency_penalty * counts + params.presence_penalty * (counts > 0)
     return logits
 
 
-def mask_tokens(logits: torch.Tensor, rows: Sequence[int], tokens: Iterable[int]) -> torch.Tensor:
-    """Return logits in which the `rows` with these indices can choose none of `tokens`; `logits` is not modified.
+def _changes_logits(params: SamplingParams) -> bool:
+    penalties = params.frequency_penalty or params.presence_penalty or params.repetition_penalty != 1.0
+    return bool(params.logit_bias or penalties)
 
-    A tokenizer may have tokens for which the model has no logit.
+
+def mask_tokens(logits: torch.Tensor, rows: Mapping[int, Iterable[int]]) -> torch.Tensor:
+    """Return logits in which each of the rows with these indices can choose none of its tokens.
+
+    A tokenizer may have tokens for which the model has no logit. `logits` is not modified.
     """
     import torch
 
     if rows:
         logits = logits.clone()
+    for row, tokens in rows.items():
         columns = [token for token in tokens if 0 <= token < logits.shape[-1]]
-        logits[torch.tensor(rows)[:, None], torch.tensor(columns, dtype=torch.long)] = -torch.inf
+        logits[row, torch.tensor(columns, dtype=torch.long)] = -torch.inf
     return logits
 
 
@@ -80,13 +99,9 @@ def sample_tokens(logits: torch.Tensor, rows: Sequence[tuple[SamplingParams, tor
     scores = logits[drawn].cpu()
     temperatures = torch.tensor([max(rows[index][0].temperature, MIN_TEMPERATURE) for index in drawn])
     scores = (scores - scores.amax(-1, keepdim=True)) / temperatures[:, None]
-    # 2) What is outside the nucleus gets none.
+    # 2) What may not be chosen gets none.
     for row, index in zip(scores, drawn, strict=True):
-        if (top_p := rows[index][0].top_p) < 1.0:
-            ordered, places = row.softmax(-1).sort(descending=True, stable=True)
-            outside = ordered.cumsum(-1) - ordered >= top_p
-            outside[0] = False
-            row[places[outside]] = -torch.inf
+        _restrict(row, rows[index][0])
     # 3) The first token at which the summed probabilities exceed a random share of their total, which is below it.
     summed = scores.softmax(-1).cumsum(-1)
     shares = torch.cat([torch.rand(1, generator=rows[index][1]) for index in drawn])[:, None]
@@ -97,8 +112,35 @@ def sample_tokens(logits: torch.Tensor, rows: Sequence[tuple[SamplingParams, tor
     return tokens
 
 
-def token_logprobs(logits: torch.Tensor, token: int, top: int) -> tuple[float, list[tuple[int, float]]]:
-    """Return the log probability of `token`, and the `top` likeliest tokens with theirs; temperature is not applied."""
+def _restrict(scores: torch.Tensor, params: SamplingParams) -> None:
+    """Make the scores, whose highest is 0, minus infinity outside of min_p, then of top_k, then of the nucleus."""
+    import torch
+
+    if params.min_p > 0:
+        scores[scores < math.log(params.min_p)] = -torch.inf
+    if 0 < params.top_k < len(scores):
+        scores[scores < scores.topk(params.top_k).values[-1]] = -torch.inf
+    if params.top_p < 1.0:
+        ordered, places = scores.softmax(-1).sort(descending=True, stable=True)
+        outside = ordered.cumsum(-1) - ordered >= params.top_p
+        outside[0] = False
+        scores[places[outside]] = -torch.inf
+
+
+def token_logprobs(
+    logits: torch.Tensor, tokens: Sequence[int], top: int
+) -> list[tuple[float, list[tuple[int, float]]]]:
+    """Return per row the log probability of its token, and the `top` likeliest with theirs, without temperature.
+
+    Args:
+        logits: shape (tokens, vocabulary), 32 bit.
+    """
+    import torch
+
     logprobs: torch.Tensor = logits.log_softmax(-1)
-    best = logprobs.topk(top) if top else None
-    return float(logprobs[token]), list(zip(best.indices.tolist(), best.values.tolist(), strict=True)) if best else []
+    chosen = logprobs.gather(1, torch.tensor(tokens, device=logits.device)[:, None])[:, 0].tolist()
+    best = logprobs.topk(top)
+    likeliest = [
+        list(zip(*pair, strict=True)) for pair in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]
+    return list(zip(chosen, likeliest, strict=True))

@@ -28,6 +28,11 @@ class Batch(Protocol[AdapterT]):
     separate_pools: bool
     """Whether each adapter has a KV cache of its own, so that other sequences may overtake one that waits for space."""
 
+    @property
+    def max_scored_tokens(self) -> int | None:
+        """How long a prompt may be whose tokens' probabilities are wanted; None if any length may."""
+        ...
+
     def fits(self, sequence: SequenceState[AdapterT], joining: Sequence[SequenceState[AdapterT]]) -> bool:
         """Return whether it fits into the KV cache beside the running sequences and `joining`; alone it always does."""
         ...

@@ -4,58 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
-from starlette.background import BackgroundTask
+from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
-from bilora.protocols import BatchEngine
-from bilora.requests import Chunk
+from bilora.errors import BadData
+from bilora.serving.answers import answer
+from bilora.serving.chat import ChatRequest
+from bilora.serving.completions import CompletionRequest
+from bilora.serving.config import ServerConfig
+from bilora.serving.loading import AdapterLoader, LoadRequest, UnloadRequest
 from bilora.serving.metrics import ServerMetrics
-from bilora.serving.middleware import AuthMiddleware
-from bilora.serving.replies import DONE, ApiError, ApiObject, Reply, event
-from bilora.serving.submission import PendingAnswers, TokenLimits, submit
-from bilora.serving.wire import ChatRequest, CompletionRequest
+from bilora.serving.middleware import AuthMiddleware, BodyLimits
+from bilora.serving.replies import ApiError, ApiObject
+from bilora.serving.responses import ResponsesRequest
+from bilora.serving.tokenization import DetokenizeRequest, TokenizeRequest, detokenize, tokenize
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-_PATHS = frozenset({"/v1/models", "/v1/chat/completions", "/v1/completions", "/health", "/metrics", "/openapi.json"})
+_PATHS = frozenset(
+    {
+        *("/v1/models", "/v1/chat/completions", "/v1/completions", "/v1/responses"),
+        *("/v1/load_lora_adapter", "/v1/unload_lora_adapter"),
+        *("/tokenize", "/detokenize", "/tokenizer_info", "/health", "/metrics", "/openapi.json"),
+    }
+)
+_LOCAL_ORIGIN = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 
 
-@dataclass(frozen=True)
-class ServerConfig:
-    """What one server serves, and how.
+def create_app(config: ServerConfig, ending: asyncio.Event | None = None) -> ASGIApp:
+    """Return the app in its middleware.
 
-    `system_prompts`: what each adapter was trained with; a chat without a system message gets it.
-    `penalties`: the frequency penalty that each adapter was measured with; a request that names none gets it.
-    `reload` loads new adapter versions and returns how many; it is called every `reload_interval_s` seconds.
-    `key` is what clients have to send, None for nothing. `max_tokens` limits an answer, `max_body` a request's bytes.
-    `base_id`, `base_revision` and `created`, the time of the start, are reported.
+    Args:
+        ending: is set when the server ends, which then waits for no request's rest.
     """
-
-    engine: BatchEngine
-    base_id: str
-    base_revision: str
-    system_prompts: Mapping[str, str] = field(default_factory=dict)
-    penalties: Mapping[str, float] = field(default_factory=dict)
-    key: str | None = field(default=None, repr=False)
-    max_body: int = 2**20
-    max_tokens: int | None = None
-    reload: Callable[[], int] | None = None
-    reload_interval_s: float = 1.0
-    created: int = field(default_factory=lambda: int(time.time()))
-
-
-def create_app(config: ServerConfig) -> ASGIApp:
-    """Return the app in its middleware."""
     metrics = ServerMetrics(config.engine)
 
     @contextlib.asynccontextmanager
@@ -67,8 +55,20 @@ def create_app(config: ServerConfig) -> ASGIApp:
     app = FastAPI(title="BiLoRA", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
     _add_errors(app)
     _add_completions(app, config, metrics)
+    _add_tokenization(app, config)
+    if config.adapter_root is not None:
+        _add_loading(app, AdapterLoader(config.engine, config.adapter_root))
     _add_facts(app, config, metrics)
-    return AuthMiddleware(app, key=config.key, max_body=config.max_body, paths=_PATHS, on_reply=metrics.replied)
+    limits = BodyLimits(config.max_body, ending or asyncio.Event())
+    guarded = AuthMiddleware(app, key=config.key, limits=limits, paths=_PATHS, on_reply=metrics.replied)
+    return CORSMiddleware(
+        guarded,
+        allow_origins=config.origins,
+        allow_origin_regex=_LOCAL_ORIGIN,
+        allow_methods=("GET", "HEAD", "POST"),
+        allow_headers=("*",),
+        expose_headers=("x-request-id",),
+    )
 
 
 async def _reload(config: ServerConfig, metrics: ServerMetrics) -> None:
@@ -81,6 +81,10 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(ApiError)
     async def api_error(_: Request, error: ApiError) -> Response:
         return JSONResponse(error.body, error.status, error.headers)
+
+    @app.exception_handler(BadData)
+    async def bad_data(_: Request, error: BadData) -> Response:
+        return JSONResponse(ApiError(400, str(error), "invalid_value").body, 400)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
@@ -102,11 +106,39 @@ def _add_errors(app: FastAPI) -> None:
 def _add_completions(app: FastAPI, config: ServerConfig, metrics: ServerMetrics) -> None:
     @app.post("/v1/chat/completions")
     async def chat(body: ChatRequest, request: Request) -> Response:
-        return await _answer(config, metrics, body, request, "chatcmpl-")
+        return await answer(config, metrics, body, request)
 
     @app.post("/v1/completions")
     async def completions(body: CompletionRequest, request: Request) -> Response:
-        return await _answer(config, metrics, body, request, "cmpl-")
+        return await answer(config, metrics, body, request)
+
+    @app.post("/v1/responses")
+    async def responses(body: ResponsesRequest, request: Request) -> Response:
+        return await answer(config, metrics, body, request)
+
+
+def _add_tokenization(app: FastAPI, config: ServerConfig) -> None:
+    @app.post("/tokenize")
+    async def tokens(body: TokenizeRequest) -> ApiObject:
+        return await asyncio.to_thread(tokenize, config.engine, body)
+
+    @app.post("/detokenize")
+    async def text(body: DetokenizeRequest) -> ApiObject:
+        return await asyncio.to_thread(detokenize, config.engine, body)
+
+    @app.get("/tokenizer_info")
+    async def information() -> ApiObject:
+        return dict(config.tokenizer_info)
+
+
+def _add_loading(app: FastAPI, loader: AdapterLoader) -> None:
+    @app.post("/v1/load_lora_adapter")
+    async def load(body: LoadRequest) -> ApiObject:
+        return await asyncio.to_thread(loader.load, body)
+
+    @app.post("/v1/unload_lora_adapter")
+    async def unload(body: UnloadRequest) -> ApiObject:
+        return await asyncio.to_thread(loader.unload, body)
 
 
 def _add_facts(app: FastAPI, config: ServerConfig, metrics: ServerMetrics) -> None:
@@ -117,11 +149,13 @@ def _add_facts(app: FastAPI, config: ServerConfig, metrics: ServerMetrics) -> No
             return {**facts, "root": config.base_id, "parent": None, "revision": config.base_revision}
         return {**facts, "root": name, "parent": "base", "sha256": sha256}
 
+    @app.head("/v1/models", include_in_schema=False)
     @app.get("/v1/models")
     async def models() -> ApiObject:
         known = config.engine.models()
         return {"object": "list", "data": [describe(name, sha256) for name, sha256 in known.items()]}
 
+    @app.head("/v1/models/{name}", include_in_schema=False)
     @app.get("/v1/models/{name}")
     async def model(name: str) -> ApiObject:
         known = config.engine.models()
@@ -129,6 +163,7 @@ def _add_facts(app: FastAPI, config: ServerConfig, metrics: ServerMetrics) -> No
             raise ApiError(404, f"The model {name[:80]!r} is not served here.", "model_not_found", param="model")
         return describe(name, known[name])
 
+    @app.head("/health", include_in_schema=False)
     @app.get("/health")
     async def health() -> ApiObject:
         running, waiting = config.engine.queue_depth()
@@ -136,84 +171,7 @@ def _add_facts(app: FastAPI, config: ServerConfig, metrics: ServerMetrics) -> No
         base = {"id": config.base_id, "revision": config.base_revision}
         return {"status": "ok", "base": base, "adapters": adapters, "running": running, "waiting": waiting}
 
+    @app.head("/metrics", include_in_schema=False)
     @app.get("/metrics")
     async def prometheus() -> Response:
         return PlainTextResponse(metrics.page(), media_type="text/plain; version=0.0.4")
-
-
-async def _answer(
-    config: ServerConfig, metrics: ServerMetrics, body: ChatRequest | CompletionRequest, request: Request, prefix: str
-) -> Response:
-    began = time.perf_counter()
-    identity = prefix + uuid.uuid4().hex
-    requests = body.requests(identity, config.system_prompts.get(body.model), config.penalties.get(body.model, 0.0))
-    streamed = bool(body.stream)
-    limits = TokenLimits(most=config.max_tokens, default=body.default_tokens)
-    answers = await submit(config.engine, body.model, requests, limits, streamed=streamed or body.wants_logprobs)
-    fingerprint = "-".join(filter(None, (config.base_revision[:12], answers.jobs[0].sha256[:12])))
-    reply = Reply(identity, body.model, fingerprint, chat=isinstance(body, ChatRequest))
-    if streamed:
-        stream = _events(answers, reply, body, metrics, began)
-        unread = BackgroundTask(answers.cancel)  # if the client disconnected before the first event
-        return StreamingResponse(
-            stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"}, background=unread
-        )
-    chunks = await _unless_disconnected(request, _collect_chunks(answers))
-    if chunks is None:
-        return Response(status_code=499)  # nobody reads it
-    for completion in answers.completions():
-        metrics.answered(completion, time.perf_counter() - began)
-    return JSONResponse(reply.whole(chunks, answers.completions(), logprobs=body.wants_logprobs))
-
-
-async def _collect_chunks(answers: PendingAnswers) -> list[list[Chunk]]:
-    chunks: list[list[Chunk]] = [[] for _ in answers.jobs]
-    async with contextlib.aclosing(answers.events()) as events:
-        async for index, outcome in events:
-            if isinstance(outcome, Chunk):
-                chunks[index].append(outcome)
-    return chunks
-
-
-async def _unless_disconnected(request: Request, work: Awaitable[list[list[Chunk]]]) -> list[list[Chunk]] | None:
-    """Return what `work` returns; None as soon as the client has disconnected."""
-
-    async def disconnected() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    answering, disconnecting = asyncio.ensure_future(work), asyncio.ensure_future(disconnected())
-    try:
-        await asyncio.wait((answering, disconnecting), return_when=asyncio.FIRST_COMPLETED)
-        return answering.result() if answering.done() else None
-    finally:
-        disconnecting.cancel()
-        answering.cancel()
-
-
-async def _events(
-    answers: PendingAnswers, reply: Reply, body: ChatRequest | CompletionRequest, metrics: ServerMetrics, began: float
-) -> AsyncIterator[bytes]:
-    extra: ApiObject = {"usage": None} if body.include_usage else {}
-    offsets = [0] * len(answers.jobs)
-    try:
-        async with contextlib.aclosing(answers.events()) as events:
-            if reply.chat:
-                for index in range(len(answers.jobs)):
-                    yield event({**reply.opening(index), **extra})
-            async for index, outcome in events:
-                if isinstance(outcome, Chunk):
-                    chunk = reply.chunk(index, outcome, logprobs=body.wants_logprobs, offset=offsets[index])
-                    yield event({**chunk, **extra})
-                    offsets[index] += sum(len(token.text) for token in outcome.tokens)
-                else:
-                    metrics.answered(outcome, time.perf_counter() - began)
-                    yield event({**reply.closing(index, outcome), **extra})
-        if body.include_usage:
-            yield event(reply.usage(answers.completions()))
-    except ApiError as error:
-        metrics.stream_broke(reply.model)
-        yield event(error.body)
-    finally:
-        answers.cancel()
-    yield DONE

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
 import re
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bilora.serving.replies import ApiError
@@ -15,23 +17,31 @@ from bilora.serving.replies import ApiError
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_PROTECTED = "/v1/"
-"""Paths that need the key; /health and /metrics hold no text of questions or answers."""
+_OPEN = ("/health", "/metrics", "/openapi.json")
+"""Paths that need no key: they hold no text of questions or answers."""
 _REQUEST_ID = re.compile(r"[\w.-]{1,128}", re.ASCII)
 
 OnReply = Callable[[str, int], None]
 """Called with the path and the status of each reply."""
 
 
+@dataclass(frozen=True)
+class BodyLimits:
+    """How many bytes a request may have, and an event that ends the waiting for the rest of one."""
+
+    max_bytes: int
+    ending: asyncio.Event
+
+
 class AuthMiddleware:
     """An ASGI layer around the app. The key is compared in constant time and stored only as its hash."""
 
     def __init__(
-        self, app: ASGIApp, *, key: str | None, max_body: int, paths: frozenset[str], on_reply: OnReply
+        self, app: ASGIApp, *, key: str | None, limits: BodyLimits, paths: frozenset[str], on_reply: OnReply
     ) -> None:
         self._app = app
         self._key = hashlib.sha256(key.encode()).digest() if key else None
-        self._max_body = max_body
+        self._limits = limits
         self._paths = paths
         self._on_reply = on_reply
 
@@ -52,7 +62,7 @@ class AuthMiddleware:
             await send(message)
 
         try:
-            if scope["path"].startswith(_PROTECTED):
+            if scope["path"] not in _OPEN:
                 self._check_key(headers.get(b"authorization", ""))
             body = await self._body(headers, receive)
         except ApiError as error:
@@ -76,20 +86,32 @@ class AuthMiddleware:
 
     async def _body(self, headers: dict[bytes, str], receive: Receive) -> bytes | None:
         """Read the whole body; None if the client disconnected before its end."""
-        too_large = ApiError(413, f"A request has at most {self._max_body:,} bytes here.", "request_too_large")
+        too_large = ApiError(413, f"A request has at most {self._limits.max_bytes:,} bytes here.", "request_too_large")
         length = headers.get(b"content-length", "")
-        if length.isdigit() and int(length) > self._max_body:
+        if length.isdigit() and int(length) > self._limits.max_bytes:
             raise too_large
         body = bytearray()
         while True:
-            message = await receive()
+            message = await self._next(receive)
             if message["type"] == "http.disconnect":
                 return None
             body += message.get("body", b"")
-            if len(body) > self._max_body:
+            if len(body) > self._limits.max_bytes:
                 raise too_large
             if not message.get("more_body"):
                 return bytes(body)
+
+    async def _next(self, receive: Receive) -> Message:
+        """Return the client's next message; a half-sent body does not hold up the end of the server."""
+        coming, ending = asyncio.ensure_future(receive()), asyncio.ensure_future(self._limits.ending.wait())
+        try:
+            await asyncio.wait((coming, ending), return_when=asyncio.FIRST_COMPLETED)
+            if coming.done():
+                return coming.result()
+        finally:
+            ending.cancel()
+            coming.cancel()
+        raise ApiError(503, "The server ends before the whole request has come. Ask again.", kind="server_error")
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

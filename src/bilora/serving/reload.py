@@ -37,12 +37,15 @@ class Reloader:
             find: returns the folders of the adapters that are to be served, their bytes checked.
             unload: unload adapters that `find` no longer returns. A bundle's manifest says what is in it, while DVC
                 removes an adapter's folder as long as it trains the next version.
+
+        Adapters that were loaded otherwise are left alone.
         """
         self._engine = engine
         self._read_version = read_version
         self._find = find
         self._version = version
         self._unload = unload
+        self._found = set(engine.models())
 
     def reload(self) -> int:
         """Load and unload what has changed; return how many adapters did."""
@@ -64,7 +67,8 @@ class Reloader:
         changed = {name: folder for name, folder in folders.items() if served.get(name) != adapter_sha256(folder)}
         for name, folder in changed.items():
             self._engine.load_adapter(name, folder)
-        gone = served.keys() - folders.keys() if self._unload else ()
+        gone = (served.keys() & self._found) - folders.keys() if self._unload else ()
+        self._found = set(folders)
         for name in gone:
             LOG.warning("The adapter %s is in the bundle no longer and not served any more.", name)
             self._engine.unload_adapter(name)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from bilora.records import Completion
 from bilora.requests import Chunk, Token
@@ -39,48 +40,99 @@ def event(body: Mapping[str, object]) -> bytes:
     return b"data: " + json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
 
 
+class Reply(Protocol):
+    """The form of a reply: one object, or the events of a stream in their order."""
+
+    def whole(self, chunks: Sequence[Sequence[Chunk]], completions: Sequence[Completion]) -> ApiObject:
+        """Return the whole reply; `chunks` holds each answer's tokens, if they are reported."""
+        ...
+
+    def opening(self) -> Iterator[bytes]:
+        """Yield the events before the first text."""
+        ...
+
+    def chunk(self, index: int, chunk: Chunk) -> Iterator[bytes]:
+        """Yield the events of more text of an answer."""
+        ...
+
+    def closing(self, index: int, completion: Completion) -> Iterator[bytes]:
+        """Yield the events that end an answer."""
+        ...
+
+    def end(self, completions: Sequence[Completion]) -> Iterator[bytes]:
+        """Yield the events after the last answer."""
+        ...
+
+    def failure(self, error: ApiError) -> Iterator[bytes]:
+        """Yield the events that end a stream whose answers failed."""
+        ...
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What a reply reports beside the text: tokens, and in a stream the usage at its end and with each chunk."""
+
+    logprobs: bool = False
+    usage: bool = False
+    continuous_usage: bool = False
+
+
 @dataclass
-class Reply:
-    """Builds the objects of one reply. `fingerprint` identifies the adapter's bytes that made it."""
+class CompletionReply:
+    """The reply of /v1/chat/completions and of /v1/completions.
+
+    `fingerprint` identifies the adapter's bytes that made it; `prompt_tokens` has the length of each answer's prompt.
+    """
 
     identity: str
     model: str
     fingerprint: str
     chat: bool
+    reported: Reported
+    prompt_tokens: Sequence[int]
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def whole(
-        self, chunks: Sequence[Sequence[Chunk]], completions: Sequence[Completion], *, logprobs: bool
-    ) -> ApiObject:
-        """Return the whole reply; with `logprobs`, `chunks` holds each answer's tokens."""
+    def __post_init__(self) -> None:
+        self._offsets = [0] * len(self.prompt_tokens)  # how many characters of each answer have been sent as tokens
+
+    def whole(self, chunks: Sequence[Sequence[Chunk]], completions: Sequence[Completion]) -> ApiObject:
+        """Return the whole reply; `chunks` holds each answer's tokens, if they are reported."""
         choices = []
         for index, (parts, completion) in enumerate(zip(chunks, completions, strict=True)):
             message = {"role": "assistant", "content": completion.text, "refusal": None}
             choice = {"message": message} if self.chat else {"text": completion.text}
             tokens = [token for chunk in parts for token in chunk.tokens]
-            reported = self._logprobs(tokens, 0) if logprobs else None
-            choices.append({"index": index, **choice, "logprobs": reported, "finish_reason": completion.finish})
+            logprobs = self._logprobs(index, tokens)
+            choices.append({"index": index, **choice, "logprobs": logprobs, "finish_reason": completion.finish})
         envelope = self._envelope("chat.completion", "text_completion")
         return {**envelope, "choices": choices, "usage": usage(completions)}
 
-    def opening(self, index: int) -> ApiObject:
-        """Return the chunk that opens a chat's choice."""
-        return self._chunk(index, {"delta": {"role": "assistant", "content": ""}}, None, None)
+    def opening(self) -> Iterator[bytes]:
+        """Yield the chunks that open a chat's choices."""
+        for index in range(len(self.prompt_tokens) if self.chat else 0):
+            yield self._chunk(index, {"delta": {"role": "assistant", "content": ""}})
 
-    def chunk(self, index: int, chunk: Chunk, *, logprobs: bool, offset: int) -> ApiObject:
-        """Return the chunk whose tokens begin `offset` characters into the answer."""
+    def chunk(self, index: int, chunk: Chunk) -> Iterator[bytes]:
+        """Yield a chunk of an answer."""
         content: ApiObject = {"delta": {"content": chunk.text}} if self.chat else {"text": chunk.text}
-        return self._chunk(index, content, self._logprobs(chunk.tokens, offset) if logprobs else None, None)
+        yield self._chunk(index, content, self._logprobs(index, chunk.tokens), written=chunk.output_tokens)
 
-    def closing(self, index: int, completion: Completion) -> ApiObject:
-        """Return the chunk that closes a choice."""
+    def closing(self, index: int, completion: Completion) -> Iterator[bytes]:
+        """Yield the chunk that closes a choice."""
         content: ApiObject = {"delta": {}} if self.chat else {"text": ""}
-        return self._chunk(index, content, None, completion.finish)
+        yield self._chunk(index, content, finish=completion.finish, written=completion.output_tokens or 0)
 
-    def usage(self, completions: Sequence[Completion]) -> ApiObject:
-        """Return the chunk with the usage."""
-        envelope = self._envelope("chat.completion.chunk", "text_completion")
-        return {**envelope, "choices": [], "usage": usage(completions)}
+    def end(self, completions: Sequence[Completion]) -> Iterator[bytes]:
+        """Yield the chunk with the usage, and what ends the stream."""
+        if self.reported.usage:
+            envelope = self._envelope("chat.completion.chunk", "text_completion")
+            yield event({**envelope, "choices": [], "usage": usage(completions)})
+        yield DONE
+
+    def failure(self, error: ApiError) -> Iterator[bytes]:
+        """Yield the error object, and what ends the stream."""
+        yield event(error.body)
+        yield DONE
 
     def _envelope(self, chat: str, legacy: str) -> ApiObject:
         return {
@@ -91,11 +143,24 @@ class Reply:
             "system_fingerprint": self.fingerprint,
         }
 
-    def _chunk(self, index: int, content: ApiObject, logprobs: ApiObject | None, finish: str | None) -> ApiObject:
+    def _chunk(
+        self,
+        index: int,
+        content: ApiObject,
+        logprobs: ApiObject | None = None,
+        *,
+        finish: str | None = None,
+        written: int = 0,
+    ) -> bytes:
         choice = {"index": index, **content, "logprobs": logprobs, "finish_reason": finish}
-        return {**self._envelope("chat.completion.chunk", "text_completion"), "choices": [choice]}
+        chunk: ApiObject = {**self._envelope("chat.completion.chunk", "text_completion"), "choices": [choice]}
+        if self.reported.usage:
+            chunk["usage"] = counts(self.prompt_tokens[index], written) if self.reported.continuous_usage else None
+        return event(chunk)
 
-    def _logprobs(self, tokens: Sequence[Token], offset: int) -> ApiObject:
+    def _logprobs(self, index: int, tokens: Sequence[Token]) -> ApiObject | None:
+        if not self.reported.logprobs:
+            return None
         if self.chat:
             content = [
                 {**_token_object(token.text, token.logprob), "top_logprobs": [_token_object(*one) for one in token.top]}
@@ -104,12 +169,13 @@ class Reply:
             return {"content": content, "refusal": None}
         offsets = []
         for token in tokens:
-            offsets.append(offset)
-            offset += len(token.text)
+            offsets.append(self._offsets[index])
+            self._offsets[index] += len(token.text)
         return {
             "tokens": [token.text for token in tokens],
             "token_logprobs": [token.logprob for token in tokens],
-            "top_logprobs": [dict(reversed(token.top)) for token in tokens],  # the likeliest of equal spellings
+            # The likeliest of equal spellings.
+            "top_logprobs": [None if token.logprob is None else dict(reversed(token.top)) for token in tokens],
             "text_offset": offsets,
         }
 
@@ -117,11 +183,15 @@ class Reply:
 def usage(completions: Sequence[Completion]) -> dict[str, int]:
     """Count the prompts' tokens, each prompt once, and the answers'."""
     prompts = {one.sample_id.rpartition("-")[0]: one.prompt_tokens or 0 for one in completions}
-    read, written = sum(prompts.values()), sum(one.output_tokens or 0 for one in completions)
+    return counts(sum(prompts.values()), sum(one.output_tokens or 0 for one in completions))
+
+
+def counts(read: int, written: int) -> dict[str, int]:
+    """Return a usage object."""
     return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
-def _token_object(text: str, logprob: float) -> ApiObject:
+def _token_object(text: str, logprob: float | None) -> ApiObject:
     """Return a token with its bytes; null, as the API has it, if it is no complete character."""
     encoded = None if "\N{REPLACEMENT CHARACTER}" in text else list(text.encode())
-    return {"token": text, "logprob": max(logprob, -9999.0), "bytes": encoded}
+    return {"token": text, "logprob": None if logprob is None else max(logprob, -9999.0), "bytes": encoded}

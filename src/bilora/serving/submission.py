@@ -22,10 +22,14 @@ AnswerEvent = tuple[int, Chunk | Completion | Exception]
 
 @dataclass(frozen=True)
 class TokenLimits:
-    """How many tokens an answer has: at most `most`, `default` if the request names no number; None for the context."""
+    """How many tokens an answer has: at most `most`, and `default` if `wanted`, the request's own number, is None.
+
+    None stands for no limit but the context.
+    """
 
     most: int | None = None
     default: int | None = None
+    wanted: int | None = None
 
 
 @dataclass
@@ -77,10 +81,9 @@ async def submit(
         with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits
             loop.call_soon_threadsafe(queue.put_nowait, (index, event))
 
-    wanted = max(request.sampling.max_tokens for request in requests)
-    if limits.most is not None and wanted > limits.most:
+    if limits.most is not None and limits.wanted is not None and limits.wanted > limits.most:
         raise ApiError(
-            400, f"An answer has at most {limits.most} tokens here; {wanted} were asked for.", "too_many_tokens"
+            400, f"An answer has at most {limits.most} tokens here; {limits.wanted} were asked for.", "too_many_tokens"
         )
     submissions = [Submission(model, request, partial(put, index)) for index, request in enumerate(requests)]
     try:
@@ -103,17 +106,18 @@ async def submit(
 
 
 def _max_tokens(job: Job, sampling: SamplingParams, context: int, limits: TokenLimits) -> int:
-    """Return how long an answer may become; `max_tokens` is 0 where the request names no number."""
+    """Return how long an answer may become."""
     remaining = context - job.prompt_tokens
-    if remaining < max(sampling.max_tokens, 1):
-        raise ApiError(
+    least = 1 if limits.wanted is None else limits.wanted
+    if remaining < least:
+        raise ApiError(  # its first words are those by which litellm and others know this error
             400,
-            f"Prompt and answer have at most {context} tokens together; the prompt has {job.prompt_tokens}, "
-            f"and {sampling.max_tokens or 'at least one'} more were asked for. Shorten the prompt or ask for fewer.",
+            f"This model's maximum context length is {context} tokens, of prompt and answer together; the prompt has "
+            f"{job.prompt_tokens}, and {least} more were asked for. Shorten the prompt or ask for fewer.",
             "context_length_exceeded",
         )
     bounds = [remaining, *(limit for limit in (limits.most, limits.default) if limit is not None)]
-    tokens = sampling.max_tokens or min(bounds)
+    tokens = min(bounds) if limits.wanted is None else limits.wanted
     if sampling.min_tokens > tokens:
         raise ApiError(
             400,

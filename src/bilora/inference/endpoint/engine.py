@@ -230,6 +230,11 @@ def _chat_parameters(model: str, request: Request) -> dict[str, object]:
         "stop": list(sampling.stop),
         "min_tokens": sampling.min_tokens,
         "ignore_eos": sampling.ignore_eos,
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
+        "repetition_penalty": sampling.repetition_penalty if sampling.repetition_penalty != 1.0 else None,
+        "stop_token_ids": list(sampling.stop_token_ids),
+        "logit_bias": {str(token): bias for token, bias in sampling.logit_bias},
     }
     return {
         "model": model,

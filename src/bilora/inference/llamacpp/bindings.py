@@ -6,7 +6,7 @@ import ctypes
 import itertools
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -169,14 +169,29 @@ class LlamaContext:
         Returns:
             Shape (last, vocabulary), 32 bit.
         """
-        import torch
-
         with self._model.lock:
             self._model.free_retired()
             for start in range(0, len(tokens), PASS_TOKENS):
                 chunk = tokens[start : start + PASS_TOKENS]
                 self._decode(chunk, last if start + PASS_TOKENS >= len(tokens) else 0)
-        places = range(len(chunk) - last, len(chunk))
+        return self._read(range(len(chunk) - last, len(chunk)))
+
+    def all_logits(self, tokens: Sequence[tuple[int, int, int]]) -> Iterator[torch.Tensor]:
+        """Put tokens through the model; yield the logits after each of them, pass by pass.
+
+        Each part is overwritten by the next pass. Arguments and shapes are those of `logits`.
+        """
+        for start in range(0, len(tokens), PASS_TOKENS):
+            chunk = tokens[start : start + PASS_TOKENS]
+            with self._model.lock:
+                self._model.free_retired()
+                self._decode(chunk, len(chunk))
+            yield self._read(range(len(chunk)))
+
+    def _read(self, places: range) -> torch.Tensor:
+        """Return the logits at these places of the last pass."""
+        import torch
+
         pointers = [self._llama.llama_get_logits_ith(self._handle, place) for place in places]
         row = ctypes.c_float * self._model.vocabulary
         return torch.stack(

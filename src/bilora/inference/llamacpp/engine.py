@@ -45,6 +45,7 @@ class LlamaBatch:
     """
 
     separate_pools = True
+    max_scored_tokens = None
 
     def __init__(self, base: LlamaContext, decoder: Decoder, *, max_sequences: int, kv_capacity: int) -> None:
         self._base = base
@@ -68,7 +69,12 @@ class LlamaBatch:
             number = self._ids[sequence] = self._free_ids.pop()
             self.sequences.append(sequence)
             tokens = [(token, position, number) for position, token in enumerate(sequence.prompt_ids)]
-            self._decoder.extend([sequence], self._context(sequence).logits(tokens, 1), began)
+            context = self._context(sequence)
+            if sequence.scores_prompt:
+                logits = self._decoder.echo(sequence, context.all_logits(tokens))
+            else:
+                logits = context.logits(tokens, 1)
+            self._decoder.extend([sequence], logits, began)
 
     def step(self) -> None:
         """Give every sequence its next token."""

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel
 
+_SCORES_BYTES, _SCORED_AT_A_TIME = 2**30, 256
+"""Memory for the logits of one prompt, and how many tokens' are made 32-bit at a time."""
+
 
 class TorchBatch:
     """The sequences of one model, each at its own place in its own answer.
@@ -50,15 +53,30 @@ class TorchBatch:
         longest = max(one.max_total_tokens for one in together)
         return len(together) == 1 or len(together) * longest <= self._kv_capacity
 
+    @property
+    def max_scored_tokens(self) -> int:
+        """How long a prompt may be whose tokens' probabilities are wanted: their logits are in memory together."""
+        return _SCORES_BYTES // int(self._model.config.vocab_size * self._model.dtype.itemsize)
+
     def prefill(self, sequences: Sequence[SequenceState[LoadedAdapter]]) -> None:
-        """Add new sequences: read their prompts in one pass and give each its first token."""
+        """Add new sequences: read their prompts in one pass and give each its first token.
+
+        A prompt whose tokens' probabilities are wanted has a pass of its own.
+        """
+        scored = [sequence for sequence in sequences if sequence.scores_prompt]
+        others = [sequence for sequence in sequences if not sequence.scores_prompt]
+        for together in filter(None, (others, *([sequence] for sequence in scored))):
+            self._read_prompts(together)
+
+    def _read_prompts(self, sequences: Sequence[SequenceState[LoadedAdapter]]) -> None:
         import torch
 
         began = time.perf_counter()
         lengths = [sequence.prompt_tokens for sequence in sequences]
         width = max(lengths)
         padded = [one.prompt_ids + [0] * (width - one.prompt_tokens) for one in sequences]  # on the right: never seen
-        ends = sorted({length - 1 for length in lengths})
+        scored = next((sequence for sequence in sequences if sequence.scores_prompt), None)
+        ends = list(range(width)) if scored else sorted({length - 1 for length in lengths})
         self._decoder.begin(sequences, began)
         self.sequences += sequences
         self._cache.begin_prefill(lengths)
@@ -71,7 +89,10 @@ class TorchBatch:
                     use_cache=True,
                     logits_to_keep=self._tensor(ends),
                 ).logits
-            last = logits[range(len(sequences)), [ends.index(length - 1) for length in lengths]].float()
+            if scored:
+                last = self._decoder.echo(scored, logits[0].split(_SCORED_AT_A_TIME))
+            else:
+                last = logits[range(len(sequences)), [ends.index(length - 1) for length in lengths]].float()
             self._decoder.extend(sequences, last, began)
         self._cache.end_prefill()
 

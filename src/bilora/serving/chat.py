@@ -1,0 +1,145 @@
+"""POST /v1/chat/completions: what may be asked."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, model_validator
+
+from bilora.records import Message
+from bilora.requests import Request, SamplingParams
+from bilora.serving.wire import ApiRequest, Count, StrictModel, Text
+
+_Nothing = Annotated[list[JsonValue], Field(max_length=0)]
+
+
+class TextPart(StrictModel):
+    """A part of a message's content, which is always text."""
+
+    type: Literal["text", "input_text", "output_text"]
+    text: Text
+    cache_control: JsonValue = None
+    annotations: _Nothing | None = None
+    logprobs: _Nothing | None = None
+
+
+class CalledFunction(StrictModel):
+    """The function of a call, and its arguments in JSON."""
+
+    name: Text
+    arguments: Text
+
+
+class ToolCall(StrictModel):
+    """A call in an earlier answer."""
+
+    id: Text | None = None
+    type: Literal["function"] = "function"
+    function: CalledFunction
+    index: int | None = None
+
+
+class ChatMessage(StrictModel):
+    """One message of a chat.
+
+    An earlier answer may have called tools of another model. The calls and their results are text to this one, as the
+    templates of small bases know no tools: an assistant's turn in JSON, and a user's turn.
+    """
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=1000)] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=100)] | None = None
+    tool_call_id: Text | None = None
+    name: Text | None = None
+    # A reply that is sent back as a turn has these fields; they are ignored.
+    refusal: None = None
+    audio: None = None
+    function_call: None = None
+    annotations: _Nothing | None = None
+    reasoning: Text | None = None
+    reasoning_content: Text | None = None
+
+    @model_validator(mode="after")
+    def _has_content(self) -> ChatMessage:
+        if self.content is None and self.role != "assistant":
+            raise ValueError("content: a message has some, unless it is the assistant's")
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("tool_calls: only the assistant calls tools")
+        return self
+
+    def message(self) -> Message:
+        """Return it as a chat template reads it."""
+        parts = [TextPart(type="text", text=self.content)] if isinstance(self.content, str) else self.content or []
+        content = "".join(part.text for part in parts)
+        match self.role:
+            case "system" | "developer":
+                return Message(role="system", content=content)
+            case "tool" | "function":
+                name = self.name or self.tool_call_id or "the tool"
+                return Message(role="user", content=f"Result of {name}:\n{content}")
+            case role:
+                calls = [json.dumps(call.function.model_dump(), ensure_ascii=False) for call in self.tool_calls or ()]
+                return Message(role=role, content="\n".join(filter(None, [content, *calls])))
+
+
+class ChatRequest(ApiRequest):
+    """A chat that is to be continued by one answer or several."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=1000)]
+    max_completion_tokens: Count | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20, strict=True)] | None = None
+    response_format: dict[Literal["type"], Literal["text"]] | None = None
+    tools: list[JsonValue] | None = None
+    tool_choice: Literal["none", "auto"] | None = None
+    # Accepted with the value that changes nothing.
+    parallel_tool_calls: bool | None = None
+    functions: _Nothing | None = None
+    function_call: Literal["none", "auto"] | None = None
+    modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
+    reasoning_effort: Literal["none"] | None = None
+    verbosity: Literal["medium"] | None = None
+    prediction: None = None
+    audio: None = None
+    web_search_options: None = None
+    echo: Literal[False] | None = None
+    add_generation_prompt: Literal[True] | None = None
+    continue_final_message: Literal[False] | None = None
+    add_special_tokens: Literal[False] | None = None
+    chat_template: None = None
+    chat_template_kwargs: Annotated[dict[str, JsonValue], Field(max_length=0)] | None = None
+    documents: _Nothing | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ChatRequest:
+        if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
+            raise ValueError("max_tokens and max_completion_tokens differ; give one")
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs: true")
+        if self.tools and self.tool_choice != "none":
+            raise ValueError('tools: no model here calls tools; leave them out, or send tool_choice: "none"')
+        return self
+
+    @property
+    def limit(self) -> int | None:
+        """How many tokens the answer may have; None if the request names no number."""
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def wants_logprobs(self) -> bool:
+        """Whether the answer's tokens are reported."""
+        return bool(self.logprobs)
+
+    def requests(self, identity: str, system_prompt: str | None, penalty: float) -> list[Request]:
+        """Return one request per choice.
+
+        Args:
+            system_prompt: what the model was trained with; it comes first if the chat has no system message.
+            penalty: the frequency penalty if the request names none.
+        """
+        messages = [message.message() for message in self.messages]
+        if system_prompt is not None and all(message.role != "system" for message in messages):
+            messages.insert(0, Message(role="system", content=system_prompt))
+        logprobs_count = (self.top_logprobs or 0) if self.logprobs else None
+        return self._choices_of(Request(identity, tuple(messages), SamplingParams(0)), logprobs_count, penalty)

@@ -1,0 +1,60 @@
+"""POST /v1/completions: what may be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal, cast
+
+from pydantic import Field, model_validator
+
+from bilora.requests import Request, SamplingParams
+from bilora.serving.wire import ApiRequest, Text, TokenId
+
+_MAX_PROMPTS = 256
+_Tokens = Annotated[list[TokenId], Field(min_length=1)]
+
+
+class CompletionRequest(ApiRequest):
+    """The legacy request: a prompt, as text or tokens, is continued as it is, without a chat template."""
+
+    default_tokens: ClassVar[int | None] = 16
+
+    prompt: (
+        Text
+        | _Tokens
+        | Annotated[list[Text], Field(min_length=1, max_length=_MAX_PROMPTS)]
+        | Annotated[list[_Tokens], Field(min_length=1, max_length=_MAX_PROMPTS)]
+    )
+    max_tokens: Annotated[int, Field(ge=0, le=1_000_000, strict=True)] | None = None
+    logprobs: Annotated[int, Field(ge=0, le=20, strict=True)] | None = None
+    echo: bool | None = None
+    suffix: Literal[""] | None = None
+    add_special_tokens: Literal[True] | None = None
+
+    @model_validator(mode="after")
+    def _scores_or_answers(self) -> CompletionRequest:
+        if self.max_tokens == 0 and not self.echo:
+            raise ValueError("max_tokens: 0 asks for nothing; set echo: true for the prompt's log probabilities")
+        return self
+
+    @property
+    def wants_logprobs(self) -> bool:
+        """Whether the answer's tokens are reported."""
+        return self.logprobs is not None
+
+    def requests(self, identity: str, system_prompt: str | None, penalty: float) -> list[Request]:
+        """Return the requests, ordered by prompt, then by choice; raw text has no system prompt."""
+        return [
+            request
+            for prompt in self._prompts(identity)
+            for request in self._choices_of(prompt, self.logprobs, penalty)
+        ]
+
+    def _prompts(self, identity: str) -> Iterator[Request]:
+        """Yield what is to be continued."""
+        one = isinstance(self.prompt, str) or isinstance(self.prompt[0], int)
+        for place, prompt in enumerate([self.prompt] if one else self.prompt):
+            text, tokens = (prompt, ()) if isinstance(prompt, str) else (None, tuple(cast("list[int]", prompt)))
+            yield Request(
+                f"{identity}-{place}", (), SamplingParams(0), text=text, prompt_ids=tokens, echo=bool(self.echo)
+            )

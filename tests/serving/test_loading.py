@@ -1,0 +1,88 @@
+"""Adapters that clients load while the server runs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.running_server import KEY, RunningServer, make_engine, serving
+from support.sample_adapters import SampleAdapters
+from test_contract import CHAT, TEXT, raw
+
+from bilora.serving.config import ServerConfig
+from bilora.storage import adapter_sha256
+
+LOAD, UNLOAD = "/v1/load_lora_adapter", "/v1/unload_lora_adapter"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, sample_adapters: SampleAdapters) -> Path:
+    """A folder with an adapter, one that is none, and a link that leads out of it."""
+    folder = tmp_path_factory.mktemp("outside") / "root"
+    folder.mkdir()
+    shutil.copytree(sample_adapters.folders["codegen"], folder / "mine")
+    shutil.copytree(sample_adapters.folders["docstring"], folder.parent / "other")
+    (folder / "empty").mkdir()
+    (folder / "link").symlink_to(folder.parent / "other")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def loading(sample_adapters: SampleAdapters, root: Path) -> Iterator[RunningServer]:
+    """A server that loads adapters from the folder."""
+    config = ServerConfig(make_engine(sample_adapters), "models/smoke", "0" * 40, key=KEY, adapter_root=root)
+    with serving(config) as found:
+        yield found
+
+
+def test_an_adapter_is_loaded_answers_and_is_unloaded(
+    loading: RunningServer, root: Path, sample_adapters: SampleAdapters
+) -> None:
+    response, answer = raw(loading, "POST", LOAD, {"lora_name": "new", "lora_path": "mine"})
+    assert (response.status, answer["sha256"]) == (200, adapter_sha256(root / "mine"))
+    _, said = raw(loading, "POST", "/v1/chat/completions", {"model": "new", **CHAT})
+    assert said["choices"][0]["message"]["content"] == sample_adapters.answer("codegen", TEXT)
+    again, _ = raw(loading, "POST", LOAD, {"lora_name": "new", "lora_path": str(root / "mine")})
+    replaced, _ = raw(loading, "POST", LOAD, {"lora_name": "new", "lora_path": "mine", "load_inplace": True})
+    assert (again.status, replaced.status) == (400, 200)
+    gone, _ = raw(loading, "POST", UNLOAD, {"lora_name": "new"})
+    unknown, _ = raw(loading, "POST", "/v1/chat/completions", {"model": "new", **CHAT})
+    assert (gone.status, unknown.status) == (200, 404)
+
+
+@pytest.mark.parametrize(
+    "path", ["../other", "link", "nowhere", "mine/adapter_config.json", "/etc", "mine/../../other"]
+)
+def test_nothing_outside_the_folder_is_loaded(loading: RunningServer, path: str) -> None:
+    response, answer = raw(loading, "POST", LOAD, {"lora_name": "new", "lora_path": path})
+    assert (response.status, answer["error"]["param"]) == (404, "lora_path")
+    assert "new" not in loading.engine.models()
+
+
+@pytest.mark.parametrize("name", ["base", "codegen", "", "../x", "a b"])
+def test_other_names_are_not_touched(loading: RunningServer, name: str) -> None:
+    before = loading.engine.models()
+    for path, extra in ((LOAD, {"lora_path": "mine", "load_inplace": True}), (UNLOAD, {})):
+        response, _ = raw(loading, "POST", path, {"lora_name": name, **extra})
+        assert response.status in (400, 404)
+    assert loading.engine.models() == before
+
+
+def test_a_folder_without_an_adapter_that_fits_says_so_and_not_where_it_lies(
+    loading: RunningServer, root: Path
+) -> None:
+    shutil.copytree(root / "mine", root / "broken")
+    (root / "broken" / "adapter_model.safetensors").write_bytes(b"none")
+    for path, said in (("empty", "has no adapter_config.json and no "), ("broken", "cannot be served: broken")):
+        response, answer = raw(loading, "POST", LOAD, {"lora_name": "new", "lora_path": path})
+        assert response.status == 400 and said in answer["error"]["message"]
+        assert str(root) not in answer["error"]["message"]
+
+
+def test_it_needs_the_key_and_is_off_by_default(loading: RunningServer, running: RunningServer) -> None:
+    asked = {"lora_name": "new", "lora_path": "mine"}
+    without_key, _ = raw(loading, "POST", LOAD, asked, Authorization="")
+    off, _ = raw(running, "POST", LOAD, asked)
+    assert (without_key.status, off.status) == (401, 404)

@@ -1,0 +1,64 @@
+"""/v1/responses, asked with OpenAI's client."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from openai import OpenAI
+from support.running_server import RunningServer
+from support.sample_adapters import TOKENS, SampleAdapters
+from test_contract import MODELS, TEXT, refused
+
+ASKED: dict[str, Any] = {"input": TEXT, "max_output_tokens": TOKENS}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_response_is_the_chat_s_answer(client: OpenAI, sample_adapters: SampleAdapters, model: str) -> None:
+    made = client.responses.create(model=model, **ASKED)
+    assert made.output_text == sample_adapters.answer(model, TEXT)
+    assert made.usage is not None and made.usage.output_tokens <= TOKENS and made.status in ("completed", "incomplete")
+    assert (made.incomplete_details is None) == (made.status == "completed")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_stream_s_events_say_the_same(client: OpenAI, sample_adapters: SampleAdapters, model: str) -> None:
+    events: list[Any] = list(client.responses.create(model=model, stream=True, **ASKED))
+    final = events[-1].response
+    assert final.output_text == sample_adapters.answer(model, TEXT)
+    assert "".join(one.delta for one in events if one.type == "response.output_text.delta") == final.output_text
+    assert [one.sequence_number for one in events] == list(range(len(events)))
+    assert events[0].type == "response.created" and events[-1].type == f"response.{final.status}"
+
+
+def test_instructions_are_the_system_message_and_items_the_history(client: OpenAI) -> None:
+    first = client.responses.create(model="base", instructions="You sort.", **ASKED)
+    history: Any = [
+        {"role": "user", "content": TEXT},
+        *[item.model_dump() for item in first.output],
+        {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c1", "output": "3"},
+        {"role": "user", "content": [{"type": "input_text", "text": "And now?"}]},
+    ]
+    made = client.responses.create(model="base", instructions="You sort.", input=history, max_output_tokens=9)
+    messages: Any = [
+        {"role": "system", "content": "You sort."},
+        {"role": "user", "content": TEXT},
+        {"role": "assistant", "content": first.output_text},
+        {"role": "assistant", "content": '{"name": "f", "arguments": "{}"}'},
+        {"role": "user", "content": "Result of c1:\n3"},
+        {"role": "user", "content": "And now?"},
+    ]
+    chat = client.chat.completions.create(model="base", messages=messages, max_tokens=9)
+    assert made.output_text == chat.choices[0].message.content
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"previous_response_id": "resp_1"}, {"store": True}, {"background": True}, {"reasoning": {"effort": "low"}},
+     {"tools": [{"type": "web_search"}]}, {"input": []}, {"truncation": "auto"}, {"max_output_tokens": 0},
+     {"input": [{"type": "item_reference", "id": "x"}]}, {"include": ["message.output_text.logprobs"]}],
+    ids=lambda wrong: next(iter(wrong)),
+)  # fmt: skip
+def test_what_cannot_be_honoured_is_refused(running: RunningServer, wrong: dict[str, Any]) -> None:
+    assert refused(running, "/v1/responses", {"model": "base", **ASKED, **wrong})["message"]

@@ -1,0 +1,144 @@
+"""Prompts as tokens, and the log probabilities of prompts: what lm_eval asks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from openai import OpenAI
+from support.running_server import RunningServer
+from support.sample_adapters import SMOKE, SampleAdapters
+from test_contract import MODELS, TEXT, raw, refused
+
+from bilora.bases.loading import LoadedBase
+from bilora.requests import Request, SamplingParams
+
+
+@pytest.fixture(scope="module")
+def base() -> LoadedBase:
+    return SMOKE.load(training=False)
+
+
+def ids_of(running: RunningServer, text: str) -> list[int]:
+    _, answer = raw(running, "POST", "/tokenize", {"prompt": text})
+    ids: list[int] = answer["tokens"]
+    return ids
+
+
+def test_tokens_are_continued_as_their_text_is(client: OpenAI, running: RunningServer) -> None:
+    ids = ids_of(running, TEXT)
+    as_text, as_ids = (client.completions.create(model="codegen", prompt=one, max_tokens=9) for one in (TEXT, ids))
+    assert as_ids.choices[0].text == as_text.choices[0].text
+    assert as_ids.usage == as_text.usage
+    several = client.completions.create(model="codegen", prompt=[ids, ids_of(running, "def add(a, b):")], max_tokens=9)
+    assert several.choices[0].text == as_text.choices[0].text
+    assert (
+        several.choices[1].text
+        == client.completions.create(model="codegen", prompt="def add(a, b):", max_tokens=9).choices[0].text
+    )
+
+
+@pytest.mark.parametrize("max_tokens", [0, 1, 5])
+def test_a_prompt_s_log_probabilities_are_the_model_s(
+    client: OpenAI, running: RunningServer, base: LoadedBase, max_tokens: int
+) -> None:
+    ids = ids_of(running, TEXT)
+    choice = client.completions.create(model="base", prompt=ids, max_tokens=max_tokens, logprobs=2, echo=True).choices[
+        0
+    ]
+    told = choice.logprobs
+    assert told is not None and told.token_logprobs is not None and told.top_logprobs is not None and told.tokens
+    assert choice.text.startswith(TEXT) and "".join(told.tokens) == choice.text
+    assert len(told.tokens) == len(ids) + max_tokens
+    with torch.no_grad():
+        logprobs = base.model(torch.tensor([ids])).logits[0].float().log_softmax(-1)
+    expected = logprobs[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
+    assert told.token_logprobs[0] is None and told.top_logprobs[0] is None
+    assert told.token_logprobs[1 : len(ids)] == pytest.approx(expected.tolist(), abs=1e-4)
+    best = logprobs[:-1].max(-1).values
+    assert [max(one.values()) for one in told.top_logprobs[1 : len(ids)]] == pytest.approx(best.tolist(), abs=1e-4)
+
+
+def test_each_adapter_scores_by_itself_in_one_batch(running: RunningServer, client: OpenAI) -> None:
+    asked: dict[str, Any] = {"prompt": [TEXT, "def f(x):"], "max_tokens": 0, "logprobs": 0, "echo": True}
+    scores = {
+        model: [choice.logprobs.token_logprobs for choice in client.completions.create(model=model, **asked).choices]
+        for model in MODELS
+    }
+    assert len({repr(found) for found in scores.values()}) == len(MODELS)
+    alone = client.completions.create(model="codegen", **{**asked, "prompt": "def f(x):"}).choices[0].logprobs
+    assert alone is not None and alone.token_logprobs is not None
+    assert scores["codegen"][1][1:] == pytest.approx(alone.token_logprobs[1:], abs=1e-4)
+
+
+def test_an_answer_that_ends_at_once_is_scored_too(client: OpenAI, running: RunningServer) -> None:
+    end = running.engine._batch._decoder._eos_ids  # type: ignore[attr-defined]
+    ids = ids_of(running, TEXT)
+    made = client.completions.create(
+        model="base", prompt=ids, max_tokens=1, logprobs=0, echo=True, logit_bias={str(token): 100 for token in end}
+    )
+    told = made.choices[0].logprobs
+    assert told is not None and told.tokens is not None
+    assert (made.choices[0].finish_reason, made.choices[0].text) == ("stop", TEXT)
+    assert len(told.tokens) == len(ids) + 1 and told.tokens[-1] == ""
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_echo_without_probabilities_begins_with_the_prompt(client: OpenAI, stream: bool) -> None:
+    plain = client.completions.create(model="docstring", prompt=TEXT, max_tokens=5).choices[0].text
+    made = client.completions.create(model="docstring", prompt=TEXT, max_tokens=5, echo=True, stream=stream)
+    parts: Any = made if stream else [made]
+    assert "".join(part.choices[0].text for part in parts) == TEXT + plain
+
+
+def test_a_prompt_too_long_to_be_scored_is_refused(running: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bilora.inference.torch.batch._SCORES_BYTES", 4 * 4096 * 5)
+    error = refused(running, "/v1/completions", {"model": "base", "prompt": TEXT * 9, "echo": True, "logprobs": 0})
+    assert "probabilities of at most" in error["message"]
+
+
+def test_text_becomes_tokens_and_tokens_become_text(
+    running: RunningServer, sample_adapters: SampleAdapters, client: OpenAI
+) -> None:
+    _, answer = raw(running, "POST", "/tokenize", {"model": "base", "prompt": TEXT, "return_token_strs": True})
+    assert answer["count"] == len(answer["tokens"]) and answer["max_model_len"] == running.engine.context
+    assert "".join(answer["token_strs"]) == TEXT
+    _, back = raw(running, "POST", "/detokenize", {"tokens": answer["tokens"]})
+    assert back == {"prompt": TEXT}
+    messages = [{"role": "user", "content": TEXT}]
+    _, chat = raw(running, "POST", "/tokenize", {"messages": messages})
+    made = client.chat.completions.create(model="base", messages=messages, max_tokens=1)  # type: ignore[arg-type]
+    assert made.usage is not None and chat["count"] == made.usage.prompt_tokens
+    _, bare = raw(running, "POST", "/tokenize", {"prompt": TEXT, "add_special_tokens": False})
+    assert bare["tokens"] == running.engine.encode(Request("x", (), SamplingParams(0), text=TEXT), special_tokens=False)
+
+
+def test_clients_can_build_prompts_themselves(running: RunningServer) -> None:
+    _, facts = raw(running, "GET", "/tokenizer_info")
+    tokenizer = SMOKE.tokenizer()
+    assert (facts["chat_template"], facts["pad_token"]) == (tokenizer.chat_template, tokenizer.pad_token)
+    _, answer = raw(running, "POST", "/tokenize", {"prompt": facts["eos_token"], "add_special_tokens": False})
+    assert answer["tokens"] == [tokenizer.eos_token_id]
+
+
+CHAT = [{"role": "user", "content": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        ("/tokenize", {}),
+        ("/tokenize", {"prompt": "x", "messages": CHAT}),
+        ("/tokenize", {"messages": CHAT, "add_special_tokens": True}),
+        ("/detokenize", {"tokens": [5000000]}),
+    ],
+)
+def test_what_has_no_tokens_is_refused(running: RunningServer, path: str, wrong: dict[str, Any]) -> None:
+    assert refused(running, path, wrong)["message"]
+
+
+@pytest.mark.parametrize("path", ["/tokenize", "/detokenize", "/tokenizer_info"])
+def test_text_needs_the_key(running: RunningServer, path: str) -> None:
+    response, _ = raw(running, "POST", path, {}, Authorization="")
+    assert response.status == 401
