@@ -356,7 +356,7 @@ def test_an_answer_ends_where_the_context_does(mixed: TorchEngine) -> None:
 def test_what_is_asked_together_is_answered_by_one_version(
     mixed: TorchEngine, sample_adapters: SampleAdapters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = TorchEngine._encode
+    read = TorchEngine.encode
 
     def reloading(self: TorchEngine, request: Request) -> list[int]:
         self.load_adapter("codegen", sample_adapters.folders["codegen2"])
@@ -364,7 +364,7 @@ def test_what_is_asked_together_is_answered_by_one_version(
 
     before = mixed.models()["codegen"]
     with monkeypatch.context() as during:
-        during.setattr(TorchEngine, "_encode", reloading)
+        during.setattr(TorchEngine, "encode", reloading)
         jobs = mixed.prepare([Submission("codegen", chat_request(text), print) for text in ("sum", "sort", "sum")])
     assert {job.sha256 for job in jobs} == {before} != {mixed.models()["codegen"]}
     assert jobs[0].prompt_ids == jobs[2].prompt_ids != jobs[1].prompt_ids

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.asking import CHAT, TEXT, raw
 from support.running_server import KEY, RunningServer, make_engine, serving
 from support.sample_adapters import SampleAdapters
-from test_contract import CHAT, TEXT, raw
 
 from bilora.serving.config import ServerConfig
 from bilora.storage import adapter_sha256

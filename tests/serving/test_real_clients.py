@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from openai import OpenAI
+from support.asking import CHAT, TEXT, raw, refused, streamed
 from support.running_server import KEY, RunningServer, make_engine, serving
 from support.sample_adapters import SampleAdapters
-from test_contract import CHAT, TEXT, raw, refused, streamed
 
 from bilora.serving.config import ServerConfig
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from openai import OpenAI
+from support.asking import MODELS, TEXT, refused
 from support.running_server import RunningServer
 from support.sample_adapters import TOKENS, SampleAdapters
-from test_contract import MODELS, TEXT, refused
 
 ASKED: dict[str, Any] = {"input": TEXT, "max_output_tokens": TOKENS}
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 from openai import OpenAI
+from support.asking import MODELS, TEXT, raw, refused
 from support.running_server import RunningServer
 from support.sample_adapters import SMOKE, SampleAdapters
-from test_contract import MODELS, TEXT, raw, refused
 
 from bilora.bases.loading import LoadedBase
 from bilora.requests import Request, SamplingParams

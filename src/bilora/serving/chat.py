@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from bilora.records import Message
 from bilora.requests import Request, SamplingParams
-from bilora.serving.wire import ApiRequest, Count, StrictModel, Text
+from bilora.serving.wire import ApiRequest, StrictModel, PositiveTokens, WireText
 
 _Nothing = Annotated[list[JsonValue], Field(max_length=0)]
 
@@ -18,7 +18,7 @@ class TextPart(StrictModel):
     """A part of a message's content, which is always text."""
 
     type: Literal["text", "input_text", "output_text"]
-    text: Text
+    text: WireText
     cache_control: JsonValue = None
     annotations: _Nothing | None = None
     logprobs: _Nothing | None = None
@@ -27,14 +27,14 @@ class TextPart(StrictModel):
 class CalledFunction(StrictModel):
     """The function of a call, and its arguments in JSON."""
 
-    name: Text
-    arguments: Text
+    name: WireText
+    arguments: WireText
 
 
 class ToolCall(StrictModel):
     """A call in an earlier answer."""
 
-    id: Text | None = None
+    id: WireText | None = None
     type: Literal["function"] = "function"
     function: CalledFunction
     index: int | None = None
@@ -48,17 +48,17 @@ class ChatMessage(StrictModel):
     """
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=1000)] | None = None
+    content: WireText | Annotated[list[TextPart], Field(min_length=1, max_length=1000)] | None = None
     tool_calls: Annotated[list[ToolCall], Field(max_length=100)] | None = None
-    tool_call_id: Text | None = None
-    name: Text | None = None
+    tool_call_id: WireText | None = None
+    name: WireText | None = None
     # A reply that is sent back as a turn has these fields; they are ignored.
     refusal: None = None
     audio: None = None
     function_call: None = None
     annotations: _Nothing | None = None
-    reasoning: Text | None = None
-    reasoning_content: Text | None = None
+    reasoning: WireText | None = None
+    reasoning_content: WireText | None = None
 
     @model_validator(mode="after")
     def _has_content(self) -> ChatMessage:
@@ -87,7 +87,7 @@ class ChatRequest(ApiRequest):
     """A chat that is to be continued by one answer or several."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=1000)]
-    max_completion_tokens: Count | None = None
+    max_completion_tokens: PositiveTokens | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20, strict=True)] | None = None
     response_format: dict[Literal["type"], Literal["text"]] | None = None

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, cast
 from pydantic import Field, model_validator
 
 from bilora.requests import Request, SamplingParams
-from bilora.serving.wire import ApiRequest, Text, TokenId
+from bilora.serving.wire import ApiRequest, TokenId, WireText
 
 _MAX_PROMPTS = 256
 _Tokens = Annotated[list[TokenId], Field(min_length=1)]
@@ -20,9 +20,9 @@ class CompletionRequest(ApiRequest):
     default_tokens: ClassVar[int | None] = 16
 
     prompt: (
-        Text
+        WireText
         | _Tokens
-        | Annotated[list[Text], Field(min_length=1, max_length=_MAX_PROMPTS)]
+        | Annotated[list[WireText], Field(min_length=1, max_length=_MAX_PROMPTS)]
         | Annotated[list[_Tokens], Field(min_length=1, max_length=_MAX_PROMPTS)]
     )
     max_tokens: Annotated[int, Field(ge=0, le=1_000_000, strict=True)] | None = None

@@ -10,7 +10,7 @@ from pydantic import Field
 from bilora.errors import BiloraError
 from bilora.protocols import BatchEngine
 from bilora.serving.replies import ApiError, ApiObject
-from bilora.serving.wire import StrictModel, Text
+from bilora.serving.wire import StrictModel, WireText
 from bilora.storage import ADAPTER_FILES
 
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
@@ -20,7 +20,7 @@ class LoadRequest(StrictModel):
     """An adapter's name, and its folder: absolute, or as seen from the folder that adapters may come from."""
 
     lora_name: _Name
-    lora_path: Annotated[Text, Field(min_length=1, max_length=4096)]
+    lora_path: Annotated[WireText, Field(min_length=1, max_length=4096)]
     load_inplace: bool = False
 
 

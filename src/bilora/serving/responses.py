@@ -14,7 +14,7 @@ from bilora.records import Completion
 from bilora.requests import Chunk
 from bilora.serving.chat import CalledFunction, ChatMessage, ChatRequest, TextPart, ToolCall
 from bilora.serving.replies import ApiError, ApiObject
-from bilora.serving.wire import Count, StrictModel, Text
+from bilora.serving.wire import StrictModel, PositiveTokens, WireText
 
 _Nothing = Annotated[list[JsonValue], Field(max_length=0)]
 
@@ -24,7 +24,7 @@ class MessageItem(StrictModel):
 
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=1000)]
+    content: WireText | Annotated[list[TextPart], Field(min_length=1, max_length=1000)]
     id: str | None = None
     status: str | None = None
     phase: str | None = None
@@ -38,9 +38,9 @@ class CallItem(StrictModel):
     """A call of a tool in an earlier answer."""
 
     type: Literal["function_call"]
-    name: Text
-    arguments: Text
-    call_id: Text
+    name: WireText
+    arguments: WireText
+    call_id: WireText
     id: str | None = None
     status: str | None = None
 
@@ -54,8 +54,8 @@ class CallOutputItem(StrictModel):
     """What a tool said."""
 
     type: Literal["function_call_output"]
-    call_id: Text
-    output: Text
+    call_id: WireText
+    output: WireText
     id: str | None = None
     status: str | None = None
 
@@ -94,9 +94,9 @@ class ResponsesRequest(StrictModel):
     """A conversation, all of which the request holds: none is stored here."""
 
     model: Annotated[str, Field(min_length=1, max_length=200, examples=["base"])]
-    input: Text | Annotated[list[MessageItem | CallItem | CallOutputItem], Field(min_length=1, max_length=1000)]
-    instructions: Text | None = None
-    max_output_tokens: Count | None = None
+    input: WireText | Annotated[list[MessageItem | CallItem | CallOutputItem], Field(min_length=1, max_length=1000)]
+    instructions: WireText | None = None
+    max_output_tokens: PositiveTokens | None = None
     temperature: Annotated[FiniteFloat, Field(ge=0.0, le=2.0)] | None = None
     top_p: Annotated[FiniteFloat, Field(gt=0.0, le=1.0)] | None = None
     stream: bool | None = None

@@ -10,7 +10,7 @@ from bilora.protocols import BatchEngine
 from bilora.requests import Request, SamplingParams
 from bilora.serving.chat import ChatMessage
 from bilora.serving.replies import ApiObject
-from bilora.serving.wire import StrictModel, Text, TokenId
+from bilora.serving.wire import StrictModel, TokenId, WireText
 
 if TYPE_CHECKING:
     from bilora.bases.tokenizer import Tokenizer
@@ -20,7 +20,7 @@ class TokenizeRequest(StrictModel):
     """A text, or a chat as the template writes it; adapters share the base's tokens."""
 
     model: str | None = None
-    prompt: Text | None = None
+    prompt: WireText | None = None
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=1000)] | None = None
     add_generation_prompt: Literal[True] = True
     add_special_tokens: bool | None = None

@@ -26,14 +26,14 @@ def _encodable(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_encodable)]
-"""Text that UTF-8 can hold."""
-Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
+WireText = Annotated[str, AfterValidator(_encodable)]
+"""WireText that UTF-8 can hold."""
+PositiveTokens = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 """A number of tokens."""
 TokenId = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
 """The number of a token."""
 _Seed = Annotated[int, Field(ge=-(2**63), lt=2**63, strict=True)]
-_Stop = Annotated[Text, Field(min_length=1)]
+_Stop = Annotated[WireText, Field(min_length=1)]
 _Penalty = Annotated[FiniteFloat, Field(ge=-2.0, le=2.0)]
 _Choices = Annotated[int, Field(ge=1, le=MAX_CHOICES, strict=True)]
 _Bias = Annotated[FiniteFloat, Field(ge=-100.0, le=100.0)]
@@ -83,7 +83,7 @@ class ApiRequest(_NeutralFields):
     """`max_tokens` if the request names none; None for no limit but the context."""
 
     model: Annotated[str, Field(min_length=1, max_length=200, examples=["base"])]
-    max_tokens: Count | None = None
+    max_tokens: PositiveTokens | None = None
     temperature: Annotated[FiniteFloat, Field(ge=0.0, le=2.0)] | None = None
     top_p: Annotated[FiniteFloat, Field(gt=0.0, le=1.0)] | None = None
     top_k: Annotated[int, Field(ge=-1, le=1_000_000, strict=True)] | None = None
