@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.sample_adapters import SampleAdapters
+from support.sample_adapters import SMOKE, SampleAdapters
 
+from bilora.bases.kinds.folder import FolderBase
 from bilora.bases.kinds.hub import HubBase
 from bilora.serving.launch_files import LaunchSpec, ray_files, vllm_command, vllm_files
 from bilora.storage import write_json
@@ -26,6 +27,13 @@ def test_vllm_gets_every_adapter_under_its_own_name(sample_adapters: SampleAdapt
     assert words[words.index("--revision") + 1] == HUB.revision
     assert words[words.index("--served-model-name") + 1] == "base"
     assert words[words.index("--max-loras") + 1] == "3"
+
+
+def test_the_line_holds_in_every_directory(sample_adapters: SampleAdapters, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(SMOKE.path.parent)
+    base = FolderBase(id="smoke", revision=None, path=Path(SMOKE.path.name))
+    words = shlex.split(vllm_command(LaunchSpec(base, {}), host="h", port=1))
+    assert Path(words[2]).is_absolute() and Path(words[2]).samefile(SMOKE.path)
 
 
 @pytest.mark.parametrize(("rank", "setting"), [(1, 8), (8, 8), (9, 16), (65, 128), (512, 512), (600, 600)])

@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from bilora.records import Message
 from bilora.requests import Request, SamplingParams
-from bilora.serving.wire import ApiRequest, StrictModel, PositiveTokens, WireText
+from bilora.serving.wire import ApiRequest, PositiveTokens, StrictModel, WireText
 
 _Nothing = Annotated[list[JsonValue], Field(max_length=0)]
 

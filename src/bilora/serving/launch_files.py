@@ -23,6 +23,12 @@ class LaunchSpec:
     adapters: Mapping[str, Path]
 
     @property
+    def model(self) -> str:
+        """The base: its hub id, or its folder by a path that holds in every directory."""
+        location = self.base.location
+        return str(Path(location).resolve()) if Path(location).is_dir() else location
+
+    @property
     def max_rank(self) -> int:
         """The smallest rank setting that fits all adapters."""
         largest = max((read_json(folder / "adapter_config.json")["r"] for folder in self.adapters.values()), default=1)
@@ -31,7 +37,7 @@ class LaunchSpec:
 
 def vllm_command(spec: LaunchSpec, *, host: str, port: int) -> str:
     """Return the command. vLLM reads the clients' key from VLLM_API_KEY, so that no process list shows it."""
-    words = ["vllm", "serve", spec.base.location]
+    words = ["vllm", "serve", spec.model]
     if spec.base.revision is not None:
         words += ["--revision", spec.base.revision, "--tokenizer-revision", spec.base.revision]
     words += ["--served-model-name", "base", "--dtype", spec.base.dtype, "--host", host, "--port", str(port)]
@@ -65,7 +71,7 @@ def ray_files(spec: LaunchSpec, *, adapters_at: str) -> dict[str, str]:
     engine: dict[str, object] = {"dtype": spec.base.dtype}
     if spec.base.revision is not None:
         engine |= {"revision": spec.base.revision, "tokenizer_revision": spec.base.revision}
-    model: dict[str, object] = {"model_loading_config": {"model_id": "base", "model_source": spec.base.location}}
+    model: dict[str, object] = {"model_loading_config": {"model_id": "base", "model_source": spec.model}}
     if spec.adapters:
         engine |= {"enable_lora": True, "max_loras": len(spec.adapters), "max_lora_rank": spec.max_rank}
         model["lora_config"] = {

@@ -14,7 +14,7 @@ from bilora.records import Completion
 from bilora.requests import Chunk
 from bilora.serving.chat import CalledFunction, ChatMessage, ChatRequest, TextPart, ToolCall
 from bilora.serving.replies import ApiError, ApiObject
-from bilora.serving.wire import StrictModel, PositiveTokens, WireText
+from bilora.serving.wire import PositiveTokens, StrictModel, WireText
 
 _Nothing = Annotated[list[JsonValue], Field(max_length=0)]
 
