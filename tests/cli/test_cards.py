@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from huggingface_hub import ModelCard
 from support.checkouts import change_task
+from support.gguf_files import SMOLLM2, packaged_gguf
+from support.random_adapters import write_random_adapter
 
 from bilora.cli.push_adapters import read_about
 from bilora.data_reports import RatingsReport, SplitCounts, SplitReport
@@ -57,6 +60,14 @@ def checkout(adapted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def bundled(workspace: Workspace, about: About) -> dict[str, bytes]:
     adapters = {task: workspace.adapter(task) for task in workspace.params.tasks}
     return build_bundle(adapters, {}, NOTHING_MEASURED, about)
+
+
+def written(workspace: Workspace) -> dict[str, bytes]:
+    """Return a bundle after it was written where its cards say."""
+    files = bundled(workspace, read_about(workspace, None))
+    for name, data in files.items():
+        write_bytes(workspace.root / "path" / "to" / "this" / "bundle" / name, data)
+    return files
 
 
 def program(card: bytes) -> str:
@@ -105,14 +116,28 @@ def test_a_cards_program_prints_the_engines_answer(
     if template:
         (checkout / "models" / "smoke" / "chat_template.jinja").write_text(template, encoding="utf-8")
     workspace = Workspace(checkout)
-    files = bundled(workspace, read_about(workspace, None))
-    for name, data in files.items():
-        write_bytes(checkout / "path" / "to" / "this" / "bundle" / name, data)
-    text = program(files[card])
+    text = program(written(workspace)[card])
     imported = {line.split()[1].partition(".")[0] for line in text.splitlines() if line.startswith(("import", "from"))}
     assert imported <= {"peft", "transformers", "torch"}
     expected = measured_answer(workspace, task)
     assert len(expected) > 10 and printed(text, checkout) == expected + "\n"
+
+
+@pytest.mark.slow
+def test_the_program_for_a_packaged_base_prints_the_engines_answer(checkout: Path) -> None:
+    packaged_gguf()
+    document = yaml.safe_load((checkout / "params.yaml").read_text(encoding="utf-8"))
+    document |= {
+        "base": {**SMOLLM2.model_dump(), "dtype": "float32"},
+        "tasks": {"codegen": document["tasks"]["codegen"]},
+    }
+    (checkout / "params.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    workspace = Workspace(checkout)
+    write_random_adapter(workspace.adapter("codegen"), workspace.base(), ["q_proj", "down_proj"], seed=0, std=0.01)
+    card = written(workspace)["codegen/README.md"]
+    expected = measured_answer(workspace, "codegen")
+    assert len(expected) > 10 and printed(program(card), checkout) == expected + "\n"
+    assert ModelCard(card.decode()).data.license_name == "apache-2.0-and-mit"
 
 
 def test_a_sampled_tasks_card_says_so_and_samples_alike(checkout: Path) -> None:

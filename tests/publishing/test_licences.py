@@ -27,7 +27,9 @@ BASE = HubBase(id="models/smoke", hub="models/smoke")
         ("cc-by-nc-4.0", ["CC-BY-NC-4.0"], {"license": "other", "license_name": "cc-by-nc-4.0"}),
         ("cc-by-sa-4.0", ["CC-BY-SA-4.0"], {"license": "other", "license_name": "cc-by-sa-4.0"}),
         ("unknown", ["MIT"], {"license": "other", "license_name": "mit-and-unknown"}),
-        ("mit", ["MIT AND GPL-3.0"], {"license": "other", "license_name": "mit-and-mit-and-gpl-3.0"}),
+        ("mit", ["MIT AND MIT"], {"license": "mit"}),
+        ("mit", ["MIT AND GPL-3.0"], {"license": "other", "license_name": "gpl-3.0-and-mit"}),
+        ("mit", ["MIT OR GPL-3.0"], {"license": "other", "license_name": "mit-and-mit-or-gpl-3.0"}),
     ],
 )
 def test_only_one_permissive_licence_of_all_parts_is_the_cards(

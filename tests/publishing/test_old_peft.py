@@ -39,6 +39,7 @@ print(json.dumps({{
     "weights": weights,
     "scale": sorted({{one.scaling["default"] for one in model.modules() if isinstance(one, LoraLayer)}}),
     "ids": tokenizer({TEXT!r}, add_special_tokens=False)["input_ids"],
+    "inputs": list(tokenizer({TEXT!r})),
     "chat": tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True),
 }}))
 """
@@ -73,5 +74,6 @@ def test_every_weight_is_loaded_and_the_tokenizer_too(version: str | None, tmp_p
         "weights": {name: sha256_bytes(tensor.numpy().tobytes()) for name, tensor in written.items()},
         "scale": [16.0],
         "ids": tokenizer(TEXT, add_special_tokens=False)["input_ids"],
+        "inputs": ["input_ids", "attention_mask"],
         "chat": tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True),
     }

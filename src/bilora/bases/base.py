@@ -104,8 +104,8 @@ class Base(ABC):
     def loading_code(self) -> list[str]:
         """Return the lines of Python by which others load just this base, named `base`, with transformers alone.
 
-        It is loaded in `precision`. The lines follow `from transformers import AutoModelForCausalLM`. A base without
-        `hub` is loaded from its bundle.
+        It is loaded in `precision`. The lines follow `from transformers import AutoModelForCausalLM`, and `import
+        torch` if they use it. A base without `hub` is loaded from its bundle.
         """
         pinned = f', revision="{self.revision}"' if self.revision else ""
         return [f'base = AutoModelForCausalLM.from_pretrained("{self.hub}"{pinned}, dtype="{self.precision}")']

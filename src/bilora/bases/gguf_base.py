@@ -77,9 +77,9 @@ class GGUFBase(Base):
         return str(read_gguf(self.gguf_file()).metadata.get("general.license") or UNKNOWN_LICENCE)
 
     def _load_call(self, arguments: str) -> str:
-        """Return the line of Python that loads the file in `precision`; a wider one has the weights of the folder."""
+        """Return the line of Python that loads the file in `precision`; in float32 the weights are the folder's."""
         if self.precision == "float32":
-            return f'base = AutoModelForCausalLM.from_pretrained({arguments}, dtype="{PRECISION}").float()'
+            return f'base = AutoModelForCausalLM.from_pretrained({arguments}, dtype="{PRECISION}").to(torch.float32)'
         return f'base = AutoModelForCausalLM.from_pretrained({arguments}, dtype="{self.precision}")'
 
     def _dequantised(self, file: str, origin: str) -> str:

@@ -42,7 +42,7 @@ def write_card(tasks: Sequence[str], results: Results, about: About) -> str:
         "",
         *_table(measured, about),
         *usage_section(first, f'"{about.bundle}", subfolder="{first}"', about),
-        *([f"The cards {_listed(others)} ask the other adapters.", ""] if others else []),
+        *([f"The other adapters are asked by their own cards: {_listed(others)}.", ""] if others else []),
         *licence_section(tasks, about),
     ]
     return _front(tasks, measured, about) + "\n".join(lines)

@@ -25,7 +25,7 @@ def licence_fields(tasks: Sequence[str], about: About) -> dict[str, str]:
     It is the licence of base and data if that is one and the same, and permissive. Else it is `other`, with a name that
     contains every one of them: no licence is granted that is more permissive than a part.
     """
-    names = sorted({_slug(licence) for _, licences in _parts(tasks, about) for licence in licences})
+    names = sorted({name for _, licences in _parts(tasks, about) for licence in licences for name in _names(licence)})
     if len(names) == 1 and names[0] in PERMISSIVE:
         return {"license": names[0]}
     return {"license": "other", "license_name": "-and-".join(names)}
@@ -56,5 +56,7 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _slug(licence: str) -> str:
-    return re.sub(r"[^a-z0-9.]+", "-", licence.lower()).strip("-")
+def _names(licence: str) -> list[str]:
+    """Return a licence as ids of the hub: one per term of an SPDX expression that has but ANDs."""
+    terms = [licence] if re.search(r"[()]|\bOR\b", licence) else re.split(r"\s+AND\s+", licence)
+    return [re.sub(r"[^a-z0-9.]+", "-", term.lower()).strip("-") for term in terms]

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from bilora.publishing.about import About
 from bilora.records import Message
 from bilora.requests import SamplingParams
+from bilora.storage import dump_json
 
 WARNING = "Code that the model writes may be wrong or harmful: run it only where it can do no damage."
 
@@ -30,7 +31,7 @@ def usage_section(task: str, place: str, about: About) -> list[str]:
         "```",
         "",
         f"Published with PEFT {version('peft')} and transformers {version('transformers')}. In float32 an answer is "
-        "that of the engine which was measured; in 16 bits a token may differ.",
+        "that of the engine which was measured; in 16 bits a token may differ, and all that follow it.",
         "",
         WARNING,
         "",
@@ -52,16 +53,11 @@ def _decoding(sampling: SamplingParams) -> str:
 def _program(task: str, place: str, about: About) -> list[str]:
     asked = about.tasks[task]
     penalised = bool(asked.sampling.frequency_penalty)
-    start = 'start = prompt["input_ids"].shape[1]'
-    return [
-        *(["import torch"] if penalised else []),
-        "from peft import PeftModel",
-        "from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig",
-        "",
-        f"tokenizer = AutoTokenizer.from_pretrained({place})",
+    lines = [
         *about.load_base(),
         f"base.generation_config = GenerationConfig({_generation_config(asked.sampling, about)})",
         f"model = PeftModel.from_pretrained(base, {place}).eval()",
+        f"tokenizer = AutoTokenizer.from_pretrained({place})",
         "",
         "messages = [",
         *(line for message in asked.messages for line in _message(message)),
@@ -69,16 +65,23 @@ def _program(task: str, place: str, about: About) -> list[str]:
         "prompt = tokenizer.apply_chat_template(",
         '    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"',
         ")",
-        start,
+        'start = prompt["input_ids"].shape[1]',
         *(_penalty(asked.sampling) if penalised else []),
         f"answer = model.generate(**prompt{', logits_processor=[frequency_penalty]' if penalised else ''})",
         "print(tokenizer.decode(answer[0, start:], skip_special_tokens=True))",
+    ]
+    return [
+        *(["import torch"] if any("torch." in line for line in lines) else []),
+        "from peft import PeftModel",
+        "from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig",
+        "",
+        *lines,
     ]
 
 
 def _message(message: Message) -> list[str]:
     """Return the lines of Python for one message, with one line per line of its text."""
-    first, *others = map(repr, message.content.splitlines(keepends=True) or [""])
+    first, *others = map(dump_json, message.content.splitlines(keepends=True) or [""])
     if not others:
         return [f'    {{"role": "{message.role}", "content": {first}}},']
     return [
