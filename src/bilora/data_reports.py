@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from bilora.records import Record
 
+RATINGS_LICENCE = "given with consent"
+"""The licence of rows that were made from ratings."""
+
 
 class DropExample(Record):
     """One refused row: where it comes from, why it was refused, and how it begins."""
@@ -89,3 +92,9 @@ class SplitReport(StageReport):
     pairs: tuple[RepeatedPair, ...]
     splits: dict[str, SplitCounts]
     feedback: RatingsReport | None = None
+
+    def licences(self) -> set[str]:
+        """Return the licences of all rows, those that ratings gave among them."""
+        rated = self.feedback is not None and bool(self.feedback.samples or self.feedback.preferences)
+        counted = {licence for split in self.splits.values() for licence in split.licence}
+        return counted | ({RATINGS_LICENCE} if rated else set())

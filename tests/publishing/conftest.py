@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 
+from bilora.bases.base import Base
 from bilora.bases.kinds.hub import HubBase
+from bilora.publishing.about import About, CardTask
 from bilora.publishing.bundle import build_bundle
-from bilora.records import Scale
+from bilora.records import Message, Scale
+from bilora.requests import SamplingParams
 from bilora.results import (
     BaselineEntry,
     DatasetSummary,
@@ -108,8 +111,16 @@ class Made:
     files: dict[str, bytes]
 
 
+def make_about(base: Base, **rest: Any) -> About:
+    """Return what cards say of two tasks whose data have the base's licence."""
+    messages = (Message(role="system", content="You answer."), Message(role="user", content="What?"))
+    tasks = {task: CardTask(messages, SamplingParams(max_tokens=8), ("MIT",)) for task in TASKS}
+    fields = {"tokenizer_files": {"tokenizer.json": b"{}"}, "stop_ids": [3], "pad_id": 0, "tasks": tasks}
+    return About(**({"base": base, "licence": "mit"} | fields | rest))
+
+
 def bundle_of(folders: dict[str, Path], verdicts: dict[str, Verdict], results: Results) -> dict[str, bytes]:
-    return build_bundle(folders, verdicts, results, base=HubBase(id=BASE, hub=BASE), licence="mit")
+    return build_bundle(folders, verdicts, results, make_about(HubBase(id=BASE, hub=BASE)))
 
 
 @pytest.fixture
@@ -140,6 +151,11 @@ def adapter_writer() -> Callable[..., None]:
 @pytest.fixture
 def rebuild() -> Callable[..., dict[str, bytes]]:
     return bundle_of
+
+
+@pytest.fixture
+def about() -> Callable[..., About]:
+    return make_about
 
 
 @pytest.fixture

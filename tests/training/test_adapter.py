@@ -46,10 +46,29 @@ def test_the_folder_is_standard_and_names_its_base(tmp_path: Path) -> None:
     save(fresh("o_proj", "qkv_proj"), tmp_path / "a", BASE, "revision")
     config = json.loads((tmp_path / "a" / "adapter_config.json").read_text(encoding="utf-8"))
     manifest = json.loads((tmp_path / "a" / "manifest.json").read_text(encoding="utf-8"))
-    assert config["target_modules"] == ["o_proj", "qkv_proj"] and config["base_model_name_or_path"] == BASE.id
+    assert config == {
+        "base_model_name_or_path": BASE.id,
+        "bias": "none",
+        "inference_mode": True,
+        "lora_alpha": 8,
+        "lora_dropout": 0.1,
+        "peft_type": "LORA",
+        "r": 4,
+        "revision": None,
+        "target_modules": ["o_proj", "qkv_proj"],
+        "task_type": "CAUSAL_LM",
+    }
     assert (manifest["base_id"], manifest["base_revision"]) == (BASE.id, "revision")
     assert manifest["base_files"] == BASE.files() and "chat_template.jinja" in manifest["base_files"]
     assert set(manifest["files"]) == {"adapter_config.json", "adapter_model.safetensors"}
+
+
+def test_a_setting_with_another_value_than_pefts_default_is_written(tmp_path: Path) -> None:
+    model = fresh("o_proj")
+    model.peft_config["default"].use_rslora = True
+    save(model, tmp_path / "a", BASE, "r")
+    config = json.loads((tmp_path / "a" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert config["use_rslora"] is True and "use_dora" not in config
 
 
 def test_saving_again_replaces_the_whole_folder(tmp_path: Path) -> None:

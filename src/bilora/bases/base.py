@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from bilora.bases.identity import decisive_files, folder_revision, model_folder
+from bilora.bases.licence import MODEL_CARD, model_card_licence
 from bilora.bases.loading import LoadedBase, load_model, load_tokenizer
 from bilora.bases.precision import Precision, resolve_dtype
 from bilora.errors import BadData, BiloraError
@@ -92,13 +93,22 @@ class Base(ABC):
         """A sentence for cards on the weights that adapters are trained on; empty if they are the model's own."""
         return ""
 
+    def licence(self) -> str:
+        """Return the licence that its model card names; `unknown` if it names none.
+
+        Raises:
+            Unreachable: the card could not be fetched.
+        """
+        return model_card_licence(self.folder() / MODEL_CARD)
+
     def loading_code(self) -> list[str]:
         """Return the lines of Python by which others load just this base, named `base`, with transformers alone.
 
-        They follow `from transformers import AutoModelForCausalLM`. A base without `hub` is loaded from its bundle.
+        It is loaded in `precision`. The lines follow `from transformers import AutoModelForCausalLM`, and `import
+        torch` if they use it. A base without `hub` is loaded from its bundle.
         """
         pinned = f', revision="{self.revision}"' if self.revision else ""
-        return [f'base = AutoModelForCausalLM.from_pretrained("{self.hub}"{pinned})']
+        return [f'base = AutoModelForCausalLM.from_pretrained("{self.hub}"{pinned}, dtype="{self.precision}")']
 
     def fetch(self) -> None:
         """Download what is not here yet of its files, for later work without a network.

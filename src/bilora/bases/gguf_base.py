@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bilora.bases.base import Base, Converter
-from bilora.bases.gguf_folder import conversion_identity, gguf_description, gguf_folder, is_converted
+from bilora.bases.gguf_file import read_gguf
+from bilora.bases.gguf_folder import PRECISION, conversion_identity, gguf_description, gguf_folder, is_converted
+from bilora.bases.licence import UNKNOWN_LICENCE
 from bilora.protocols import ProgressBars, no_bar
 
 if TYPE_CHECKING:
@@ -65,6 +67,20 @@ class GGUFBase(Base):
     def gguf(self, quantization: Quantization | None, convert: Converter) -> Path:
         """Return the file as it is; what `convert` makes of the de-quantised weights if a quantization is named."""
         return self.gguf_file() if quantization is None else convert(self, quantization)
+
+    def licence(self) -> str:
+        """Return the licence that the file names; `unknown` if it names none.
+
+        Raises:
+            BadData, NotReady, Unreachable: the file cannot be read.
+        """
+        return str(read_gguf(self.gguf_file()).metadata.get("general.license") or UNKNOWN_LICENCE)
+
+    def _load_call(self, arguments: str) -> str:
+        """Return the line of Python that loads the file in `precision`; in float32 the weights are the folder's."""
+        if self.precision == "float32":
+            return f'base = AutoModelForCausalLM.from_pretrained({arguments}, dtype="{PRECISION}").to(torch.float32)'
+        return f'base = AutoModelForCausalLM.from_pretrained({arguments}, dtype="{self.precision}")'
 
     def _dequantised(self, file: str, origin: str) -> str:
         """Return the sentence for cards on the weights: those of a file of this name, which is in `origin`."""

@@ -65,6 +65,16 @@ def encode_chat(tokenizer: Tokenizer, turns: Sequence[TemplateMessage]) -> list[
     return _encoder(tokenizer).encode(turns, answered=True)
 
 
+def template_messages(tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Return the chat that the chat template renders: where it has no system role, that text begins the question.
+
+    Raises:
+        BadData: the template has no system role and no question follows the system message.
+    """
+    turns = _encoder(tokenizer).with_system_role(_turns(messages))
+    return tuple(Message.model_validate(turn) for turn in turns)
+
+
 def check_template(tokenizer: Tokenizer) -> None:
     """Try the chat template on a question.
 
@@ -107,7 +117,7 @@ class _Encoder:
         1) Render it. 2) Find the control tokens that the template wrote. 3) If there are no others, the tokenizer
         encodes the rendered chat as it is; else the renamed one does, which knows only those of the template.
         """
-        turns = self._with_system_role(turns)
+        turns = self.with_system_role(turns)
         rendered, named = self._render_both(turns, answered=answered)
         if named == self.control.named(rendered):
             ids: list[int] = self._tokenizer(rendered, add_special_tokens=False)["input_ids"]
@@ -162,7 +172,7 @@ class _Encoder:
             return not self._renders([question])
         return one != other
 
-    def _with_system_role(self, turns: Sequence[TemplateMessage]) -> Sequence[TemplateMessage]:
+    def with_system_role(self, turns: Sequence[TemplateMessage]) -> Sequence[TemplateMessage]:
         """Put the system text before the first question, if the template has no system role.
 
         Raises:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bilora.bases.tokenizer import Tokenizer
+    from bilora.publishing.about import About, CardTask
     from bilora.workspace import Workspace
 
 
@@ -19,26 +21,16 @@ def push_adapters() -> None:
     from bilora.publishing.promote import promote
     from bilora.publishing.push import push, recomputed
     from bilora.results import read_results
-    from bilora.sources.kinds.hub import HubDatasetSettings
     from bilora.storage import require_file
     from bilora.workspace import Workspace
 
     workspace = Workspace(Path())
-    params = workspace.params
     results = read_results(require_file(workspace.results, "benchmark"))
     results = recomputed(results, judge_evaluation(workspace, evaluation_rows(workspace), keys={}))
     verdicts = {name: task.verdict for name, task in results.tasks.items() if task.verdict}
-    adapters = {name: workspace.checked_adapter(name) for name in params.tasks}
+    adapters = {name: workspace.checked_adapter(name) for name in workspace.params.tasks}
     hub, repository = workspace.hub_to_publish()
-    files = build_bundle(
-        adapters,
-        verdicts,
-        results,
-        base=workspace.base(),
-        licence="mit",
-        datasets={name: one.source for name, one in params.tasks.items() if isinstance(one.source, HubDatasetSettings)},
-        repository=repository,
-    )
+    files = build_bundle(adapters, verdicts, results, read_about(workspace, repository))
     warn_of_withdrawn(workspace, adapters)
     print_hub_fallback(workspace, repository)
     done = push(hub, files, verdicts)
@@ -46,6 +38,44 @@ def push_adapters() -> None:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     if promote(results, workspace.baseline, workspace.history, created_utc=now):
         print(f"push-adapters: promoted to {workspace.baseline}; commit it to make it the bar for the next adapter")
+
+
+def read_about(workspace: Workspace, repository: str | None) -> About:
+    """Gather what the cards say from the base, from params, and from what data-split reported."""
+    from bilora.bases.special_tokens import stop_ids
+    from bilora.bases.tokenizer_files import tokenizer_files
+    from bilora.publishing.about import About
+
+    base = workspace.base()
+    tokenizer = base.tokenizer()
+    return About(
+        base=base,
+        licence=base.licence(),
+        tokenizer_files=tokenizer_files(tokenizer),
+        stop_ids=stop_ids(tokenizer, base.generation_config()),
+        pad_id=tokenizer.pad_token_id,
+        tasks={name: _card_task(workspace, name, tokenizer) for name in workspace.params.tasks},
+        repository=repository,
+    )
+
+
+def _card_task(workspace: Workspace, name: str, tokenizer: Tokenizer) -> CardTask:
+    """Return what the cards say of one task; a source that states a licence counts as it stands in params now."""
+    from bilora.bases.prompt import template_messages
+    from bilora.data_reports import SplitReport
+    from bilora.publishing.about import CardTask
+    from bilora.sources.kinds.hub import HubDatasetSettings
+    from bilora.storage import read_record, require_file
+
+    chosen, task = workspace.task(name)
+    report = read_record(require_file(workspace.drop_report("split", name), f"data-split@{name}"), SplitReport)
+    stated = getattr(chosen.source, "licence", None)
+    return CardTask(
+        messages=template_messages(tokenizer, task.messages(task.ask(task.example))),
+        sampling=chosen.generation.sampling(seed=workspace.params.seed),
+        licences=tuple(sorted(report.licences() | ({stated} if stated else set()))),
+        dataset=chosen.source if isinstance(chosen.source, HubDatasetSettings) else None,
+    )
 
 
 def print_hub_fallback(workspace: Workspace, repository: str | None) -> None:

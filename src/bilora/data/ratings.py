@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from bilora.data.drops import Drops
 from bilora.data.similarity import DuplicateIndex, words
-from bilora.data_reports import RatingsReport
+from bilora.data_reports import RATINGS_LICENCE, RatingsReport
 from bilora.params import Processing, Splitting
 from bilora.records import Sample
 from bilora.tasks.task import Task, parse
@@ -131,6 +131,6 @@ def _sample(task: Task, row: SftPair | KtoPair | DpoPair) -> Sample:
         target=task.read_answer(_answer(row), prompt),
         source=f"{GROUP}:{','.join(row.ratings)}",
         group=GROUP,
-        licence="given with consent",
+        licence=RATINGS_LICENCE,
         split="train",
     )

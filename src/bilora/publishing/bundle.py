@@ -2,6 +2,7 @@
 
 README.md  manifest.json  .eval_results/TASK.yaml
 TASK/adapter_config.json  TASK/adapter_model.safetensors  TASK/README.md
+TASK/tokenizer.json  TASK/tokenizer_config.json
 base/…                    the base, if others could get it neither from the hub nor from a package
 """
 
@@ -14,7 +15,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from bilora.bases.base import Base
 from bilora.bases.identity import pinned_by
 from bilora.errors import BadData, MissingStep
-from bilora.publishing.card import CARD, About, CardDataset, eval_results, write_adapter_card, write_card
+from bilora.publishing.about import BASE_FOLDER, About
+from bilora.publishing.card import CARD, eval_results, write_adapter_card, write_card
 from bilora.publishing.manifest import (
     MANIFEST,
     BundledAdapter,
@@ -27,7 +29,6 @@ from bilora.publishing.manifest import (
 from bilora.results import Results, Verdict
 from bilora.storage import ADAPTER_FILES, sha256_bytes, sha256_json
 
-BASE_FOLDER = "base"
 EVAL_RESULTS = ".eval_results/{task}.yaml"
 
 
@@ -35,28 +36,18 @@ def build_bundle(
     adapters: Mapping[str, Path],
     verdicts: Mapping[str, Verdict],
     results: Results,
-    *,
-    base: Base,
-    licence: str,
-    datasets: Mapping[str, CardDataset] | None = None,
-    name: str = "bilora",
-    repository: str | None = None,
+    about: About,
 ) -> dict[str, bytes]:
     """Gather what is published as POSIX path to bytes; equal input gives equal bytes.
 
-    The adapters' files go in untouched, so a verdict bound to them holds for what is published.
-    Training state in the same folder is left out.
+    The adapters' files go in untouched, so a verdict bound to them holds for what is published. The tokenizer's files
+    are beside them. Training state in the same folder is left out.
 
     Args:
         adapters: folder of each task's adapter.
         verdicts: the gate's verdict by task; only what stays true of these bytes is written down.
         results: for the cards.
-        base: what each adapter_config.json must name; if neither a hub id nor a package gives it to others, its files
-            are in the bundle, too.
-        licence: of the adapters, as an SPDX id in lower case.
-        datasets: of the tasks whose samples come from the hub.
-        name: the bundle's name on the card.
-        repository: the hub id under which the bundle will be found, if it goes there.
+        about: for the cards; its base is what each adapter_config.json must name.
 
     Raises:
         MissingStep: an adapter has not been trained.
@@ -65,12 +56,13 @@ def build_bundle(
     """
     if not adapters:
         raise BadData("adapters", "there is none to publish. Run `dvc repro train` first.")
+    base = about.base
     files = _adapter_files(adapters, base)
     carried = base.carried()
     files |= {f"{BASE_FOLDER}/{path}": data for path, data in carried.items()}
-    about = About(base, licence, datasets or {}, name, repository, BASE_FOLDER if base.hub is None else None)
     files[CARD] = write_card(sorted(adapters), results, about).encode()
     for task in sorted(adapters):
+        files |= {f"{task}/{name}": data for name, data in about.tokenizer_files.items()}
         files[f"{task}/{CARD}"] = write_adapter_card(task, results, about).encode()
         if text := eval_results(task, results, about):
             files[EVAL_RESULTS.format(task=task)] = text.encode()

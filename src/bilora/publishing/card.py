@@ -4,72 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import yaml
 
 from bilora.bases.base import Base
+from bilora.publishing.about import About
+from bilora.publishing.licences import licence_fields, licence_section
+from bilora.publishing.usage import usage_section
 from bilora.results import MetricSummary, Results, TaskResults
 
 CARD = "README.md"
 _DATASET = "bilora-{task}-test"
-WARNING = "Code that the model writes may be wrong or harmful: run it only where it can do no damage."
 MEASURED = (
     "Mean of scores between 0 and 1, with its 95 % interval and the number of scored samples. "
     "An adapter is published only if it is better than its base beyond doubt."
 )
-
-
-class CardDataset(Protocol):
-    """A dataset of the hub that a task's rows come from, as the entry of its source names it."""
-
-    @property
-    def id(self) -> str:
-        """OWNER/NAME."""
-        ...
-
-    @property
-    def config(self) -> str | None:
-        """The dataset's configuration; None for its default."""
-        ...
-
-    @property
-    def revision(self) -> str | None:
-        """The commit."""
-        ...
-
-
-@dataclass(frozen=True)
-class About:
-    """What all cards of a bundle say; the fields are those of `build_bundle`.
-
-    `base_path` is the base's folder in the bundle, where no public model is the base.
-    """
-
-    base: Base
-    licence: str
-    datasets: Mapping[str, CardDataset]
-    name: str
-    repository: str | None = None
-    base_path: str | None = None
-
-    @property
-    def bundle(self) -> str:
-        """Where a reader finds the bundle."""
-        return self.repository or "path/to/this/bundle"
-
-    @property
-    def base_name(self) -> str:
-        """The base as a reader knows it."""
-        if self.base_path:
-            return f"the base in `{self.bundle}/{self.base_path}`"
-        return f"`{self.base.hub}`" + (f" at revision `{self.base.revision}`" if self.base.revision else "")
-
-    def load_base(self) -> list[str]:
-        """Return the lines of Python that load the base."""
-        if self.base_path:
-            return [f'base = AutoModelForCausalLM.from_pretrained("{self.bundle}", subfolder="{self.base_path}")']
-        return self.base.loading_code()
 
 
 def write_card(tasks: Sequence[str], results: Results, about: About) -> str:
@@ -80,7 +29,7 @@ def write_card(tasks: Sequence[str], results: Results, about: About) -> str:
         results: a metric without a mean is left out, not shown as 0.
     """
     measured = {task: results.tasks[task] for task in tasks if task in results.tasks}
-    starts = ["model = PeftModel.from_pretrained(base, ", *["model.load_adapter("] * (len(tasks) - 1)]
+    first, *others = tasks
     lines = [
         f"# {about.name}",
         "",
@@ -92,13 +41,9 @@ def write_card(tasks: Sequence[str], results: Results, about: About) -> str:
         *(f"| `{task}/` | {measured[task].title if task in measured else task} |" for task in tasks),
         "",
         *_table(measured, about),
-        *_use(
-            about,
-            *(
-                f'{start}"{about.bundle}", "{task}", subfolder="{task}")'
-                for start, task in zip(starts, tasks, strict=True)
-            ),
-        ),
+        *usage_section(first, f'"{about.bundle}", subfolder="{first}"', about),
+        *([f"The other adapters are asked by their own cards: {_listed(others)}.", ""] if others else []),
+        *licence_section(tasks, about),
     ]
     return _front(tasks, measured, about) + "\n".join(lines)
 
@@ -107,7 +52,6 @@ def write_adapter_card(task: str, results: Results, about: About) -> str:
     """Write the card of one adapter, for its folder in the bundle and for its own repository."""
     measured = {task: results.tasks[task]} if task in results.tasks else {}
     title = measured[task].title if measured else task
-    place = f"{about.repository}-{task}" if about.repository else f"path/to/this/bundle/{task}"
     lines = [
         f"# {about.name}: {title}",
         "",
@@ -115,7 +59,8 @@ def write_adapter_card(task: str, results: Results, about: About) -> str:
         "`manifest.json` holds the SHA-256 of every file and the adapter's verdict.",
         "",
         *_table(measured, about),
-        *_use(about, f'model = PeftModel.from_pretrained(base, "{place}")'),
+        *usage_section(task, f'"{about.adapter(task)}"', about),
+        *licence_section([task], about),
     ]
     return _front([task], measured, about) + "\n".join(lines)
 
@@ -125,7 +70,7 @@ def eval_results(task: str, results: Results, about: About) -> str | None:
 
     Source: huggingface.co/docs/hub/eval-results
     """
-    source, found = about.datasets.get(task), results.tasks.get(task)
+    source, found = about.tasks[task].dataset, results.tasks.get(task)
     if source is None or found is None or (headline := _measured(found, task).get(found.headline)) is None:
         return None
     entry = {
@@ -144,11 +89,11 @@ def _front(tasks: Sequence[str], measured: Mapping[str, TaskResults], about: Abo
         "library_name": "peft",
         **named,
         "pipeline_tag": "text-generation",
-        "license": about.licence,
+        **licence_fields(tasks, about),
         "language": ["en"],
         "tags": ["lora", "bilora"],
     }
-    if datasets := sorted({about.datasets[task].id for task in tasks if task in about.datasets}):
+    if datasets := sorted({dataset.id for task in tasks if (dataset := about.tasks[task].dataset)}):
         front["datasets"] = datasets
     if index := [entry for task, found in measured.items() if (entry := _index(task, found, about))]:
         front["model-index"] = [{"name": about.name, "results": index}]
@@ -187,7 +132,7 @@ def _index(name: str, task: TaskResults, about: About) -> dict[str, object] | No
     ]
     if not metrics:
         return None
-    source = about.datasets.get(name)
+    source = about.tasks[name].dataset
     pinned = {"revision": source.revision} if source and source.revision else {}
     return {
         "task": {"type": "text-generation", "name": task.title},
@@ -240,6 +185,5 @@ def _guards(task: TaskResults) -> list[str]:
     return lines
 
 
-def _use(about: About, *load: str) -> list[str]:
-    imports = ["from peft import PeftModel", "from transformers import AutoModelForCausalLM", ""]
-    return ["## Use", "", "```python", *imports, *about.load_base(), *load, "```", "", WARNING, ""]
+def _listed(tasks: Sequence[str]) -> str:
+    return ", ".join(f"`{task}/{CARD}`" for task in tasks)

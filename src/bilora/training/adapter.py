@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bilora.bases.base import Base
 from bilora.errors import PreflightFailed
@@ -79,11 +81,29 @@ def load_weights(model: PeftModel, path: Path) -> None:
     set_peft_model_state_dict(model, load_file(path))
 
 
+_ALWAYS_WRITTEN = frozenset(
+    {
+        "base_model_name_or_path",
+        "bias",
+        "inference_mode",
+        "lora_alpha",
+        "lora_dropout",
+        "peft_type",
+        "r",
+        "revision",
+        "target_modules",
+        "task_type",
+    }
+)
+"""Settings in adapter_config.json that every reader of it expects, whatever their value."""
+
+
 def save(model: PeftModel, folder: Path, base: Base, base_revision: str) -> None:
     """Write the PEFT folder with a manifest of its hashes and its base's, whole or not at all.
 
     The config names the base by its public id and revision, and lists target modules in order, so
-    equal adapters are equal bytes.
+    equal adapters are equal bytes. Settings that have PEFT's default value are left out: older versions refuse those
+    that they do not know.
     """
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -93,7 +113,7 @@ def save(model: PeftModel, folder: Path, base: Base, base_revision: str) -> None
             if path.name not in ADAPTER_FILES:
                 path.unlink()
         config_file = temporary / "adapter_config.json"
-        config = read_json(config_file)
+        config = _without_defaults(read_json(config_file))
         config |= {
             "base_model_name_or_path": base.id,
             "revision": base.revision,
@@ -118,3 +138,14 @@ def save(model: PeftModel, folder: Path, base: Base, base_revision: str) -> None
             temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _without_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    from peft import LoraConfig
+
+    defaults = json.loads(json.dumps(LoraConfig().to_dict()))
+    return {
+        name: value
+        for name, value in config.items()
+        if name in _ALWAYS_WRITTEN or name not in defaults or value != defaults[name]
+    }

@@ -16,10 +16,11 @@ from pydantic import Field, StringConstraints
 from bilora.bases.base import Base, BaseKind
 from bilora.bases.gguf_base import GGUFBase
 from bilora.bases.gguf_folder import conversion_identity, unchanged_sha256
+from bilora.bases.licence import MODEL_CARD, UNKNOWN_LICENCE, model_card_licence
 from bilora.errors import BiloraError, Unreachable
 from bilora.kinds import BaseSettings, Commit
 
-FETCHED_PATTERNS = ["*.json", "*.safetensors", "*.jinja"]
+FETCHED_PATTERNS = ["*.json", "*.safetensors", "*.jinja", MODEL_CARD]
 
 
 class HubSettings(BaseSettings):
@@ -68,6 +69,21 @@ class HubBase(Base):
         with _fetching(self):
             return Path(snapshot_download(self.id, revision=self.revision, allow_patterns=FETCHED_PATTERNS))
 
+    def licence(self) -> str:
+        """Return the licence that its model card names; `unknown` if it has no card, or that names none.
+
+        Raises:
+            Unreachable: the hub did not give the card.
+        """
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import RemoteEntryNotFoundError
+
+        with _fetching(self):
+            try:
+                return model_card_licence(Path(hf_hub_download(self.id, MODEL_CARD, revision=self.revision)))
+            except RemoteEntryNotFoundError:
+                return UNKNOWN_LICENCE
+
     def unreadable(self, reason: str) -> BiloraError:
         """Return the error that the hub did not give the base."""
         return _unreachable(self, reason)
@@ -91,8 +107,7 @@ class HubGGUFBase(GGUFBase):
 
     def loading_code(self) -> list[str]:
         """Return the line of Python that loads the file."""
-        arguments = f'"{self.id}", revision="{self.revision}", gguf_file="{self.file}", dtype="bfloat16"'
-        return [f"base = AutoModelForCausalLM.from_pretrained({arguments})"]
+        return [self._load_call(f'"{self.id}", revision="{self.revision}", gguf_file="{self.file}"')]
 
     @property
     def identity(self) -> str:

