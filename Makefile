@@ -21,7 +21,7 @@ UV := uv==0.13.9
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 UV_PIP = $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: demo test test-browser test-old-peft lint structure smoke install
+.PHONY: demo test test-browser test-old-peft test-clients lint structure smoke install
 .DEFAULT_GOAL := demo
 
 install: .venv/installed
@@ -55,6 +55,12 @@ test-browser: install
 test-old-peft: install
 	@$(PIP) --no-deps --upgrade --target .cache/old-peft $(OLD_PEFT)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs tests/publishing/test_old_peft.py
+
+# Clients of the server in an environment of their own: what they want does not fit beside .venv.
+test-clients: install
+	@test -x .venv-clients/bin/python || $(PYTHON) -m venv .venv-clients
+	@$(BIN)/uv pip install --quiet --python .venv-clients/bin/python -r clients/requirements.txt
+	@BILORA_PYTHON=$(BIN)/python .venv-clients/bin/python -m pytest clients -c clients/pytest.ini --rootdir clients
 
 lint: install
 	ruff check . && ruff format --check . && mypy && lint-imports
