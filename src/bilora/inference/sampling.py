@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bilora.requests import SamplingParams
@@ -59,6 +59,21 @@ def mask_tokens(logits: torch.Tensor, rows: Sequence[int], tokens: Iterable[int]
         logits = logits.clone()
         columns = [token for token in tokens if 0 <= token < logits.shape[-1]]
         logits[torch.tensor(rows)[:, None], torch.tensor(columns, dtype=torch.long)] = -torch.inf
+    return logits
+
+
+def keep_tokens(logits: torch.Tensor, allowed: Mapping[int, torch.Tensor]) -> torch.Tensor:
+    """Return logits in which some rows can choose allowed tokens only; `logits` is not modified.
+
+    Args:
+        allowed: per index of such a row, which tokens it may choose; shape (vocabulary,), bool.
+    """
+    import torch
+
+    if allowed:
+        logits = logits.clone()
+    for index, tokens in allowed.items():
+        logits[index] = logits[index].masked_fill(~tokens.to(logits.device), -torch.inf)
     return logits
 
 

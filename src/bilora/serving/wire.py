@@ -1,4 +1,4 @@
-"""Requests over HTTP: those of OpenAI's API, and vLLM's `min_tokens` and `ignore_eos`.
+"""Requests over HTTP: those of OpenAI's API, and vLLM's `min_tokens`, `ignore_eos` and `structured_outputs`.
 
 A field that would change the answer and is not supported is refused, never ignored; it is accepted with the value that
 changes nothing, because clients send such values.
@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, 
 
 from bilora.records import Message
 from bilora.requests import Request, SamplingParams
+from bilora.serving.response_format import StructuredRequest
 
 _MAX_CHOICES = 16
 _MAX_STOPS = 4
@@ -74,7 +75,7 @@ class StreamOptions(_StrictModel):
     include_obfuscation: Literal[False] | None = None
 
 
-class ApiRequest(_StrictModel):
+class ApiRequest(_StrictModel, StructuredRequest):
     """What both kinds of request share. Without `temperature` the answer is greedy, as in the benchmark."""
 
     default_tokens: ClassVar[int | None] = None
@@ -142,6 +143,7 @@ class ApiRequest(_StrictModel):
                     logprobs=logprobs_count,
                     min_tokens=self.min_tokens or 0,
                     ignore_eos=bool(self.ignore_eos),
+                    json_schema=self.json_schema,
                 ),
                 text=text,
             )
@@ -156,7 +158,6 @@ class ChatRequest(ApiRequest):
     max_completion_tokens: _Count | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20, strict=True)] | None = None
-    response_format: dict[Literal["type"], Literal["text"]] | None = None
     tools: Annotated[list[object], Field(max_length=0)] | None = None
     tool_choice: Literal["none", "auto"] | None = None
     store: Literal[False] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -88,10 +89,7 @@ class EndpointEngine:
             "temperature": 0.0,
             "seed": seed,
             "max_tokens": _JUDGE_TOKENS,
-            "response_format": {
-                "type": "json_schema",
-                "json_schema": {"name": "reply", "strict": True, "schema": dict(schema)},
-            },
+            "response_format": _response_format(schema),
         }
         try:
             reply, _ = self._client.send_adapted(wanted, self._client.send)
@@ -230,6 +228,7 @@ def _chat_parameters(model: str, request: Request) -> dict[str, object]:
         "stop": list(sampling.stop),
         "min_tokens": sampling.min_tokens,
         "ignore_eos": sampling.ignore_eos,
+        "response_format": sampling.json_schema and _response_format(json.loads(sampling.json_schema)),
     }
     return {
         "model": model,
@@ -239,6 +238,10 @@ def _chat_parameters(model: str, request: Request) -> dict[str, object]:
         "max_tokens": sampling.max_tokens,
         **{name: value for name, value in optional.items() if value},
     }
+
+
+def _response_format(schema: Mapping[str, object]) -> dict[str, object]:
+    return {"type": "json_schema", "json_schema": {"name": "reply", "strict": True, "schema": dict(schema)}}
 
 
 def _cost(sent: Mapping[str, object], reply: ChatReply) -> int:

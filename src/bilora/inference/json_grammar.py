@@ -1,0 +1,153 @@
+"""JSON schemas as grammars: which tokens may come next in an answer that fits a schema."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from bilora.errors import BadSchema
+from bilora.inference.grammar_trial import grammar_library, new_matcher, trial_problem
+
+if TYPE_CHECKING:
+    import torch
+    from llguidance import LLMatcher, LLTokenizer
+
+MAX_SCHEMA_CHARS = 65_536
+_CHECKED_SCHEMAS = 256
+_ERROR_CHARS = 300
+_OPTIONS = {"whitespace_flexible": False, "json_allowed_escapes": 'nrbtf\\"'}
+"""Small models end their answers where no white space is allowed; with `\\u0061` a name could be written twice."""
+_LARGEST_INTEGER = 2**53
+"""The library reads a schema's numbers as 64-bit floats, which know all integers up to this one."""
+
+
+class JsonMatcher:
+    """Where one answer is in its grammar."""
+
+    def __init__(self, matcher: LLMatcher, eos_ids: Sequence[int]) -> None:
+        self._matcher = matcher
+        self._eos_ids = eos_ids
+        self.error: BadSchema | None = None
+
+    def allowed(self, vocabulary: int) -> torch.Tensor:
+        """Return which tokens may come next, shape (vocabulary,), bool; end tokens only where the answer may end.
+
+        If none can, `error` says why, and all are allowed. A model may have more logits than its tokenizer has tokens,
+        or fewer.
+        """
+        import torch
+
+        scores = torch.frombuffer(bytearray(self._matcher.compute_logit_bias()), dtype=torch.uint8)[:vocabulary]
+        allowed = torch.zeros(vocabulary, dtype=torch.bool)
+        allowed[: len(scores)] = scores > 0
+        allowed[[token for token in self._eos_ids if token < vocabulary]] = self._matcher.is_accepting()
+        if self._matcher.is_error() or not allowed.any():
+            self._fail()
+            allowed[:] = True
+        return allowed
+
+    def add(self, token: int) -> bool:
+        """Take the next token, which is no end token; return whether the answer ends with it, for nothing may follow."""
+        if self.error is None and not self._matcher.consume_token(token):
+            self._fail()
+        return self.error is not None or self._matcher.is_stopped()
+
+    def _fail(self) -> None:
+        problem = _one_line(self._matcher.get_error()) or "this base has no token that can come next"
+        self.error = BadSchema(f"the answer cannot go on ({problem}); simplify the schema.")
+
+
+class JsonGrammars:
+    """Makes matchers for the answers of one base; any thread may call.
+
+    Only that a schema can be compiled is remembered: copies of a compiled grammar share the states of its lexer, whose
+    number is limited, so that one answer could end another.
+    """
+
+    def __init__(self, read_tokenizer: Callable[[], str], eos_ids: Iterable[int]) -> None:
+        """Make grammars in which each of `eos_ids` ends an answer; `read_tokenizer` returns a tokenizer.json."""
+        self._read_tokenizer = read_tokenizer
+        self._eos_ids = sorted(eos_ids)
+        self._lock = threading.Lock()
+        self._tokenizer: LLTokenizer | None = None
+        self._checked = lru_cache(_CHECKED_SCHEMAS)(self._check)
+
+    def matcher(self, schema: str) -> JsonMatcher:
+        """Return a matcher at the beginning of an answer that fits the schema of this JSON text.
+
+        Raises:
+            BadSchema: answers cannot be held to all of the schema, or it is too large or too complex.
+            NotReady: the extra is not installed.
+        """
+        grammar = self._checked(schema)
+        with self._lock:
+            if self._tokenizer is None:
+                self._tokenizer = grammar_library().LLTokenizer(self._read_tokenizer(), eos_token=self._eos_ids)
+        matcher = new_matcher(self._tokenizer, grammar)
+        if matcher.is_error():
+            raise _refusal(matcher.get_error())
+        return JsonMatcher(matcher, self._eos_ids)
+
+    @staticmethod
+    def _check(schema: str) -> str:
+        """Return the grammar of a schema that can be honoured."""
+        library = grammar_library()
+        for problem in _unsupported(schema):
+            raise BadSchema(problem)
+        try:
+            grammar: str = library.LLMatcher.grammar_from_json_schema(schema, overrides=_OPTIONS)
+        except ValueError as error:
+            raise BadSchema(f"it cannot be read ({_one_line(str(error))}).") from None
+        if problem := trial_problem(grammar):
+            raise _refusal(problem)
+        return grammar
+
+
+def _unsupported(schema: str) -> Iterator[str]:
+    """Yield what the library would honour in part only, without an error."""
+    if len(schema) > MAX_SCHEMA_CHARS:
+        yield f"it has {len(schema)} characters; {MAX_SCHEMA_CHARS} are read at most."
+        return
+    try:
+        parts = [json.loads(schema)]
+    except (RecursionError, ValueError) as error:
+        yield f"it cannot be read ({error})."
+        return
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            yield from _unsupported_keywords(part)
+            parts += part.values()
+        elif isinstance(part, list):
+            parts += part
+        elif isinstance(part, int | float) and abs(part) > _LARGEST_INTEGER:
+            yield f"the number {part} is too large; {_LARGEST_INTEGER} is read at most."
+
+
+def _unsupported_keywords(part: Mapping[str, object]) -> Iterator[str]:
+    if "x-guidance" in part:
+        yield "`x-guidance` is not understood."
+    least, required = part.get("minProperties"), part.get("required")
+    named = len(required) if isinstance(required, list) else 0
+    if isinstance(least, int) and least > max(1, named):  # an answer may repeat a name
+        yield f"`minProperties` {least} is honoured only where as many properties are `required`."
+    low, high = _numbers(part, "minimum", "exclusiveMinimum"), _numbers(part, "maximum", "exclusiveMaximum")
+    near = bool(low and high) and min(high) - max(low) < 1 and any(bound % 1 == 0 for bound in (*low, *high))
+    if near and not part.keys().isdisjoint(("exclusiveMinimum", "exclusiveMaximum")):
+        yield "exclusive bounds less than 1 apart are not kept; give `minimum` and `maximum`."
+
+
+def _numbers(part: Mapping[str, object], *keys: str) -> list[float]:
+    values = [part.get(key) for key in keys]
+    return [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+
+
+def _refusal(problem: str) -> BadSchema:
+    return BadSchema(f"it cannot be honoured ({_one_line(problem)}); leave this out or simplify it.")
+
+
+def _one_line(error: str) -> str:
+    return " ".join(error.replace("<non-verbose/>", "").split())[:_ERROR_CHARS].rstrip(". ")
