@@ -15,8 +15,8 @@ class SamplingParams:
     Greedy at `temperature` 0. The answer ends before the first of the `stop` strings, and at an end token of the base
     unless `ignore_eos`; before `min_tokens` tokens neither ends it. The penalties are subtracted from the logits of
     tokens that the answer already contains: `frequency_penalty` per occurrence, `presence_penalty` once.
-    `json_schema`: the JSON text of a schema that the answer fits, None for any answer; an answer that fits and cannot go
-    on ends, whatever `min_tokens` and `ignore_eos` say.
+    `json_schema`: the JSON text of a schema that the answer fits, None for any answer. It then ends where nothing can
+    follow, whatever `min_tokens` and `ignore_eos` say, and elsewhere at an end token if the two allow one.
     `logprobs`: how many of the likeliest tokens each `Token` of the answer is reported with; None for no tokens.
     """
 

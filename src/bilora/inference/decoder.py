@@ -44,8 +44,9 @@ class SequenceState(Generic[AdapterT]):
     """One request from its preparation to its completion; implements `protocols.Job`.
 
     `adapter` is the version that was loaded when the request was prepared, None for the base. `streamed`: whether
-    the caller wants every chunk. `matcher`: where its answer is in the grammar of its JSON schema. `compute_s` is its equal share of every step that it took part in. `completed`:
-    whether its last event, the completion or an error, has been sent.
+    the caller wants every chunk. `matcher`: where its answer is in the grammar of its JSON schema, if it has one.
+    `compute_s` is its equal share of every step that it took part in. `completed`: whether its last event, the
+    completion or an error, has been sent.
     """
 
     system: str
@@ -124,8 +125,8 @@ class Decoder:
     def extend(self, sequences: Sequence[SequenceState[AdapterT]], logits: torch.Tensor, began: float) -> None:
         """Give each sequence its next token.
 
-        1) Apply penalties, and mask the end tokens of sequences that are too short to end, and what a JSON schema does
-        not allow. 2) Choose the tokens. 3) Record each one, decide whether the sequence ends with it, and send its text.
+        1) Apply penalties; mask the end tokens of sequences that are too short to end, and tokens that a JSON schema
+        excludes. 2) Choose the tokens. 3) Record each one, decide whether the sequence ends with it, and send its text.
 
         Args:
             logits: shape (sequences, vocabulary), 32 bit.

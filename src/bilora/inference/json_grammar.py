@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from bilora.errors import BadSchema
 from bilora.inference.grammar_trial import grammar_library, new_matcher, trial_problem
+from bilora.inference.json_schema import read_schema
 
 if TYPE_CHECKING:
     import torch
     from llguidance import LLMatcher, LLTokenizer
 
-MAX_SCHEMA_CHARS = 65_536
 _CHECKED_SCHEMAS = 256
 _ERROR_CHARS = 300
 _OPTIONS = {"whitespace_flexible": False, "json_allowed_escapes": 'nrbtf\\"'}
 """Small models end their answers where no white space is allowed; with `\\u0061` a name could be written twice."""
-_LARGEST_INTEGER = 2**53
-"""The library reads a schema's numbers as 64-bit floats, which know all integers up to this one."""
 
 
 class JsonMatcher:
@@ -50,7 +48,7 @@ class JsonMatcher:
         return allowed
 
     def add(self, token: int) -> bool:
-        """Take the next token, which is no end token; return whether the answer ends with it, for nothing may follow."""
+        """Take the next token, which is no end token; return whether none can follow it, so that the answer ends."""
         if self.error is None and not self._matcher.consume_token(token):
             self._fail()
         return self.error is not None or self._matcher.is_stopped()
@@ -94,55 +92,14 @@ class JsonGrammars:
     @staticmethod
     def _check(schema: str) -> str:
         """Return the grammar of a schema that can be honoured."""
-        library = grammar_library()
-        for problem in _unsupported(schema):
-            raise BadSchema(problem)
+        library, text = grammar_library(), json.dumps(read_schema(schema))
         try:
-            grammar: str = library.LLMatcher.grammar_from_json_schema(schema, overrides=_OPTIONS)
+            grammar: str = library.LLMatcher.grammar_from_json_schema(text, overrides=_OPTIONS)
         except ValueError as error:
             raise BadSchema(f"it cannot be read ({_one_line(str(error))}).") from None
         if problem := trial_problem(grammar):
             raise _refusal(problem)
         return grammar
-
-
-def _unsupported(schema: str) -> Iterator[str]:
-    """Yield what the library would honour in part only, without an error."""
-    if len(schema) > MAX_SCHEMA_CHARS:
-        yield f"it has {len(schema)} characters; {MAX_SCHEMA_CHARS} are read at most."
-        return
-    try:
-        parts = [json.loads(schema)]
-    except (RecursionError, ValueError) as error:
-        yield f"it cannot be read ({error})."
-        return
-    while parts:
-        part = parts.pop()
-        if isinstance(part, dict):
-            yield from _unsupported_keywords(part)
-            parts += part.values()
-        elif isinstance(part, list):
-            parts += part
-        elif isinstance(part, int | float) and abs(part) > _LARGEST_INTEGER:
-            yield f"the number {part} is too large; {_LARGEST_INTEGER} is read at most."
-
-
-def _unsupported_keywords(part: Mapping[str, object]) -> Iterator[str]:
-    if "x-guidance" in part:
-        yield "`x-guidance` is not understood."
-    least, required = part.get("minProperties"), part.get("required")
-    named = len(required) if isinstance(required, list) else 0
-    if isinstance(least, int) and least > max(1, named):  # an answer may repeat a name
-        yield f"`minProperties` {least} is honoured only where as many properties are `required`."
-    low, high = _numbers(part, "minimum", "exclusiveMinimum"), _numbers(part, "maximum", "exclusiveMaximum")
-    near = bool(low and high) and min(high) - max(low) < 1 and any(bound % 1 == 0 for bound in (*low, *high))
-    if near and not part.keys().isdisjoint(("exclusiveMinimum", "exclusiveMaximum")):
-        yield "exclusive bounds less than 1 apart are not kept; give `minimum` and `maximum`."
-
-
-def _numbers(part: Mapping[str, object], *keys: str) -> list[float]:
-    values = [part.get(key) for key in keys]
-    return [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
 
 
 def _refusal(problem: str) -> BadSchema:

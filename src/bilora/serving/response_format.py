@@ -48,9 +48,9 @@ class StructuredOutputs(BaseModel, extra="forbid"):
 class StructuredRequest(BaseModel):
     """A request that may ask for an answer in JSON, in one of two forms."""
 
-    response_format: (
-        Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")] | None
-    ) = None
+    response_format: Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")] | None = (
+        None
+    )
     structured_outputs: StructuredOutputs | None = None
 
     @model_validator(mode="after")

@@ -71,8 +71,8 @@ async def submit(
     """Queue the requests; `streamed` asks for chunks, not only for whole answers.
 
     Raises:
-        ApiError: 404 for an unknown model, 400 for more tokens than fit or a JSON schema that cannot be honoured, 429 if
-            the queue is full.
+        ApiError: 404 for an unknown model, 400 for more tokens than fit or an unsupported JSON schema, 429 if the
+            queue is full.
     """
     loop, queue = asyncio.get_running_loop(), asyncio.Queue[AnswerEvent]()
 
