@@ -19,8 +19,8 @@ from bilora.errors import NotReady
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
-EXTRA = 'Answers in JSON need the library llguidance. Run `pip install "bilora[json]"`, or ask for text.'
-TRIAL = "from bilora.inference.grammar_trial import run_trial; run_trial()"
+_EXTRA = 'Answers in JSON need the library llguidance. Run `pip install "bilora[json]"`, or ask for text.'
+_TRIAL = "from bilora.inference.grammar_trial import try_grammar; try_grammar()"
 """The program of the trial process."""
 _TOO_COMPLEX = "too complex to be compiled"
 _CPU_SECONDS, _SECONDS = 1, 20
@@ -39,7 +39,7 @@ def grammar_library() -> ModuleType:
     try:
         import llguidance
     except ImportError:
-        raise NotReady(EXTRA) from None
+        raise NotReady(_EXTRA) from None
     module: ModuleType = llguidance
     return module
 
@@ -58,7 +58,7 @@ def new_matcher(tokenizer: LLTokenizer, grammar: str) -> LLMatcher:
 def trial_problem(grammar: str) -> str:
     """Return why a grammar cannot be compiled here; empty if it can."""
     environment = {"PYTHONPATH": os.pathsep.join(sys.path)}  # none of this process's keys
-    command = [sys.executable, "-c", TRIAL]
+    command = [sys.executable, "-c", _TRIAL]
     try:
         trial = subprocess.run(
             command, input=grammar, env=environment, capture_output=True, text=True, check=False, timeout=_SECONDS
@@ -68,7 +68,7 @@ def trial_problem(grammar: str) -> str:
     return trial.stdout if trial.returncode == 0 else _TOO_COMPLEX
 
 
-def run_trial() -> None:
+def try_grammar() -> None:
     """Compile the grammar on standard input for a tokenizer of single bytes, and print the error if there is one."""
     for kind, limit in ((resource.RLIMIT_CPU, _CPU_SECONDS), (resource.RLIMIT_AS, _MEMORY_BYTES)):
         resource.setrlimit(kind, (limit, limit))
