@@ -5,6 +5,7 @@ BiloraError
 ├── UnknownTask      no file in bilora/tasks has this name                         2
 ├── BadData          a row, file or argument is malformed: it is named             2
 │   ├── UnknownModel no such system is loaded: those that are, are named           2
+│   ├── BadSchema    answers cannot be held to this JSON schema: it is said why    2
 │   └── OtherBase    an adapter was made for another base or chat template         2
 ├── MissingStep      an input is absent: run the named stage                       3
 ├── PreflightFailed  training would not teach what it should: nothing was trained  4
@@ -82,6 +83,13 @@ class UnknownModel(BadData):
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
         super().__init__(name, f"no such model is loaded; loaded: {', '.join(known)}.")
+
+
+class BadSchema(BadData):
+    """Answers cannot be held to a JSON schema, or only to a part of it."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__("JSON schema", problem)
 
 
 class OtherBase(BadData):

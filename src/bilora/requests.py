@@ -18,6 +18,8 @@ class SamplingParams:
     `repetition_penalty` divides the positive and multiplies the negative logits of tokens in prompt or answer, and
     `logit_bias` is added to those of its tokens. A token is sampled among the `top_k` likeliest (0: all), whose
     probability is at least `min_p` times the highest, within `top_p`. Each of `stop_token_ids` ends the answer too.
+    `json_schema`: the JSON text of a schema that the answer fits, None for any answer. It then ends where nothing can
+    follow, whatever `min_tokens` and `ignore_eos` say, and elsewhere at an end token if the two allow one.
     `logprobs`: how many of the likeliest tokens each `Token` of the answer is reported with; None for no tokens.
     """
 
@@ -36,6 +38,7 @@ class SamplingParams:
     repetition_penalty: float = 1.0
     stop_token_ids: tuple[int, ...] = ()
     logit_bias: tuple[tuple[int, float], ...] = ()
+    json_schema: str | None = None
 
 
 @dataclass(frozen=True)

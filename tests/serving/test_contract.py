@@ -307,7 +307,6 @@ WRONG: dict[str, dict[str, Any]] = {
     "too many logprobs": {"logprobs": True, "top_logprobs": 21},
     "options without a stream": {"stream_options": {"include_usage": True}},
     "tools": {"tools": [{"type": "function", "function": {"name": "f"}}]},
-    "json wanted": {"response_format": {"type": "json_object"}},
     "a penalty": {"presence_penalty": 2.1},
     "another penalty": {"frequency_penalty": -2.1},
     "a bias too large": {"logit_bias": {"5": 101}},

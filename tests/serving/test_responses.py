@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -62,3 +63,11 @@ def test_instructions_are_the_system_message_and_items_the_history(client: OpenA
 )  # fmt: skip
 def test_what_cannot_be_honoured_is_refused(running: RunningServer, wrong: dict[str, Any]) -> None:
     assert refused(running, "/v1/responses", {"model": "base", **ASKED, **wrong})["message"]
+
+
+def test_a_response_can_be_held_to_a_schema(client: OpenAI) -> None:
+    schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
+    form: Any = {"format": {"type": "json_schema", "name": "reply", "schema": schema, "strict": True}}
+    made = client.responses.create(model="base", input=TEXT, max_output_tokens=40, text=form)
+    assert json.loads(made.output_text)["ok"] in (True, False) and made.status == "completed"
+    assert made.text is not None and made.text.to_dict() == form

@@ -7,8 +7,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar
 
+from bilora.errors import BadSchema
 from bilora.inference.detokenizer import IncrementalDetokenizer
-from bilora.inference.sampling import apply_penalties, make_rng, mask_tokens, sample_tokens, token_logprobs
+from bilora.inference.json_grammar import JsonMatcher
+from bilora.inference.sampling import (
+    apply_penalties,
+    keep_tokens,
+    make_rng,
+    mask_tokens,
+    sample_tokens,
+    token_logprobs,
+)
 from bilora.records import Completion
 from bilora.requests import Chunk, OnEvent, Request, SamplingParams, Token
 
@@ -35,8 +44,9 @@ class SequenceState(Generic[AdapterT]):
     """One request from its preparation to its completion; implements `protocols.Job`.
 
     `adapter` is the version that was loaded when the request was prepared, None for the base. `streamed`: whether
-    the caller wants every chunk. `compute_s` is its equal share of every step that it took part in. `completed`:
-    whether its last event, the completion or an error, has been sent.
+    the caller wants every chunk. `matcher`: where its answer is in the grammar of its JSON schema, if it has one.
+    `compute_s` is its equal share of every step that it took part in. `completed`: whether its last event, the
+    completion or an error, has been sent.
     """
 
     system: str
@@ -45,6 +55,7 @@ class SequenceState(Generic[AdapterT]):
     prompt_ids: list[int]
     on_event: OnEvent
     streamed: bool
+    matcher: JsonMatcher | None = None
     started_at: float = field(default_factory=time.perf_counter)
     cancelled: bool = False
     completed: bool = False
@@ -80,6 +91,11 @@ class SequenceState(Generic[AdapterT]):
     def sha256(self) -> str:
         """Which adapter answers; empty for the base."""
         return self.adapter.sha256 if self.adapter else ""
+
+    @property
+    def error(self) -> BadSchema | None:
+        """Why its answer cannot go on; None if it can."""
+        return self.matcher.error if self.matcher else None
 
     def allow(self, tokens: int) -> None:
         """Set how long the answer may become; only before it is submitted."""
@@ -134,21 +150,21 @@ class Decoder:
     def extend(self, sequences: Sequence[SequenceState[AdapterT]], logits: torch.Tensor, began: float) -> None:
         """Give each sequence its next token.
 
-        1) Apply penalties, and mask the end tokens of sequences that are too short to end. 2) Choose the tokens.
-        3) Record each one, decide whether the sequence ends with it, and send its text. A sequence that is to have no
-        token ends without one.
+        1) Apply penalties; mask the end tokens of sequences that are too short to end, and tokens that a JSON schema
+        excludes. 2) Choose the tokens. 3) Record each one, decide whether the sequence ends with it, and send its text.
+        A sequence that is to have no token ends without one.
 
         Args:
             logits: shape (sequences, vocabulary), 32 bit.
             began: when the pass that computed them began, on `time.perf_counter`.
         """
         adjusted = apply_penalties(logits, [(one.sampling, one.prompt_ids, one.output_ids) for one in sequences])
-        short = {
-            index: {*self._eos_ids, *one.sampling.stop_token_ids}
-            for index, one in enumerate(sequences)
-            if len(one.output_ids) < one.sampling.min_tokens
-        }
-        adjusted = mask_tokens(adjusted, short)
+        endless = [(index, one) for index, one in enumerate(sequences) if self._masks_end(one)]
+        adjusted = mask_tokens(
+            adjusted, {index: {*self._eos_ids, *one.sampling.stop_token_ids} for index, one in endless}
+        )
+        matchers = [(index, one.matcher) for index, one in enumerate(sequences) if one.matcher is not None]
+        adjusted = keep_tokens(adjusted, {index: matcher.allowed(logits.shape[-1]) for index, matcher in matchers})
         tokens = sample_tokens(adjusted, [(sequence.sampling, sequence.rng) for sequence in sequences])
         now = time.perf_counter()
         for sequence, token, row in zip(sequences, tokens, logits, strict=True):
@@ -159,11 +175,11 @@ class Decoder:
             if sequence.first_token_s is None:
                 sequence.first_token_s = now - sequence.started_at
             sequence.output_ids.append(token)
-            if self._ends(sequence, token):
+            if self._ends(sequence, token) or (sequence.matcher is not None and sequence.matcher.add(token)):
                 sequence.finish = "stop"
             elif len(sequence.output_ids) >= sequence.sampling.max_tokens:
                 sequence.finish = "length"
-            if sequence.detokenizer:
+            if sequence.detokenizer and not sequence.error:
                 self._detokenize(sequence, sequence.detokenizer, token, row)
 
     def completion(self, sequence: SequenceState[AdapterT]) -> Completion:
@@ -182,6 +198,11 @@ class Decoder:
             finish=sequence.finish or "length",
             first_token_s=sequence.first_token_s,
         )
+
+    def _masks_end(self, sequence: SequenceState[AdapterT]) -> bool:
+        """Return whether the sequence must not end yet; in a grammar an ignored end token would be no token at all."""
+        sampling = sequence.sampling
+        return len(sequence.output_ids) < sampling.min_tokens or (sequence.matcher is not None and sampling.ignore_eos)
 
     def _ends(self, sequence: SequenceState[AdapterT], token: int) -> bool:
         sampling = sequence.sampling

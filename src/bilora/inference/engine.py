@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Generic, cast
 from bilora.bases.prompt import encode_prompt, template_remarks
 from bilora.errors import BadData, UnknownModel
 from bilora.inference.decoder import AdapterT, SequenceState
+from bilora.inference.json_grammar import JsonGrammars
 from bilora.inference.openmp import release_openmp_threads
 from bilora.inference.scheduler import Batch, Scheduler
 from bilora.protocols import Job, Progress, no_progress
@@ -40,6 +41,7 @@ class BatchedEngine(Generic[AdapterT]):
         read_adapter: Callable[[str, Path], AdapterT],
         adapters: Mapping[str, Path],
         *,
+        eos_ids: Iterable[int],
         context: int,
         max_waiting: int | None = None,
     ) -> None:
@@ -47,6 +49,7 @@ class BatchedEngine(Generic[AdapterT]):
 
         Args:
             read_adapter: loads one version of an adapter for this base, from its name and its folder.
+            eos_ids: the tokens that end an answer.
             context: how many tokens prompt and answer may have together.
             max_waiting: how many requests may wait besides those in the batch; None for no limit.
 
@@ -57,6 +60,7 @@ class BatchedEngine(Generic[AdapterT]):
         self._read_adapter = read_adapter
         self._context = context
         self._tokenizer_lock = threading.Lock()
+        self._grammars = JsonGrammars(self._tokenizer_json, eos_ids)
         self._adapters: dict[str, AdapterT] = {}
         for name, folder in adapters.items():
             self.load_adapter(name, folder)
@@ -107,7 +111,9 @@ class BatchedEngine(Generic[AdapterT]):
 
         Raises:
             UnknownModel: no such system is loaded; the base never answers in its place.
-            BadData: a prompt is empty, or too long for what is wanted of it; a token id is none of the base's.
+            BadData: a prompt is empty, or too long for what is wanted of it; a token id is none of the base's; a JSON
+                schema cannot be honoured.
+            NotReady: a request has a JSON schema, and the extra for it is not installed.
         """
         adapters = self._adapters
         sequences: list[SequenceState[AdapterT]] = []
@@ -121,7 +127,10 @@ class BatchedEngine(Generic[AdapterT]):
             remaining = max(1, self._context - len(prompt_ids))
             sampling = replace(request.sampling, max_tokens=min(request.sampling.max_tokens, remaining))
             request = replace(request, sampling=sampling)
-            sequence = SequenceState(system, adapters.get(system), request, prompt_ids, submission.on_event, streamed)
+            schema = sampling.json_schema
+            matcher = None if schema is None else self._grammars.matcher(schema)
+            adapter, on_event = adapters.get(system), submission.on_event
+            sequence = SequenceState(system, adapter, request, prompt_ids, on_event, streamed, matcher)
             self._check(sequence)
             sequences.append(sequence)
         return sequences
@@ -172,6 +181,10 @@ class BatchedEngine(Generic[AdapterT]):
         wrong = next((token for token in tokens if not 0 <= token < size), None)
         if wrong is not None:
             raise BadData(place, f"{wrong} is no token; the base has those from 0 to {size - 1}.")
+
+    def _tokenizer_json(self) -> str:
+        with self._tokenizer_lock:
+            return self._tokenizer.backend_tokenizer.to_str()
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Queue all of these jobs, or none.

@@ -81,6 +81,21 @@ def mask_tokens(logits: torch.Tensor, rows: Mapping[int, Iterable[int]]) -> torc
     return logits
 
 
+def keep_tokens(logits: torch.Tensor, allowed: Mapping[int, torch.Tensor]) -> torch.Tensor:
+    """Return logits in which some rows can choose allowed tokens only; `logits` is not modified.
+
+    Args:
+        allowed: per index of such a row, which tokens it may choose; shape (vocabulary,), bool.
+    """
+    import torch
+
+    if allowed:
+        logits = logits.clone()
+    for index, tokens in allowed.items():
+        logits[index] = logits[index].masked_fill(~tokens.to(logits.device), -torch.inf)
+    return logits
+
+
 def sample_tokens(logits: torch.Tensor, rows: Sequence[tuple[SamplingParams, torch.Generator | None]]) -> list[int]:
     """Return one token per row: the likeliest at temperature 0, else one sampled from the nucleus.
 

@@ -178,7 +178,7 @@ class Scheduler(Generic[AdapterT]):
     def _complete_finished(self) -> None:
         for sequence in [sequence for sequence in self._batch.sequences if sequence.finish is not None]:
             self._remove(sequence)
-            self._report(sequence, self._batch.completion(sequence))
+            self._report(sequence, sequence.error or self._batch.completion(sequence))
 
     def _remove(self, sequence: SequenceState[AdapterT]) -> None:
         self._batch.remove(sequence)

@@ -90,7 +90,6 @@ class ChatRequest(ApiRequest):
     max_completion_tokens: PositiveTokens | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20, strict=True)] | None = None
-    response_format: dict[Literal["type"], Literal["text"]] | None = None
     tools: list[JsonValue] | None = None
     tool_choice: Literal["none", "auto"] | None = None
     # Accepted with the value that changes nothing.

@@ -14,6 +14,7 @@ from bilora.records import Completion
 from bilora.requests import Chunk
 from bilora.serving.chat import CalledFunction, ChatMessage, ChatRequest, TextPart, ToolCall
 from bilora.serving.replies import ApiError, ApiObject
+from bilora.serving.response_format import JsonObjectFormat, JsonSchemaFormat, NamedSchema, TextFormat
 from bilora.serving.wire import PositiveTokens, StrictModel, WireText
 
 _Nothing = Annotated[list[JsonValue], Field(max_length=0)]
@@ -64,17 +65,24 @@ class CallOutputItem(StrictModel):
         return ChatMessage(role="tool", tool_call_id=self.call_id, content=self.output)
 
 
-class TextFormat(StrictModel):
-    """The form of the answer."""
+class FlatSchemaFormat(NamedSchema):
+    """An answer that fits a JSON schema, whose fields stand beside the type here."""
 
-    type: Literal["text"]
+    type: Literal["json_schema"]
 
 
 class TextSettings(StrictModel):
     """How the answer is written."""
 
-    format: TextFormat | None = None
+    format: Annotated[TextFormat | JsonObjectFormat | FlatSchemaFormat, Field(discriminator="type")] | None = None
     verbosity: Literal["medium"] | None = None
+
+    def response_format(self) -> TextFormat | JsonObjectFormat | JsonSchemaFormat | None:
+        """Return the form of the answer as a chat has it."""
+        if not isinstance(self.format, FlatSchemaFormat):
+            return self.format
+        fields = self.format.model_dump(by_alias=True, exclude={"type"})
+        return JsonSchemaFormat(type="json_schema", json_schema=NamedSchema(**fields))
 
 
 class Reasoning(StrictModel):
@@ -137,6 +145,7 @@ class ResponsesRequest(StrictModel):
             temperature=self.temperature,
             top_p=self.top_p,
             stream=self.stream,
+            response_format=self.text.response_format() if self.text else None,
         )
 
 
@@ -215,6 +224,7 @@ class ResponseReply:
 
     def _response(self, status: str, output: Sequence[ApiObject]) -> ApiObject:
         asked = self.request
+        written = asked.text.format if asked.text else None
         return {
             "id": self.identity,
             "object": "response",
@@ -231,7 +241,7 @@ class ResponseReply:
             "reasoning": {"effort": None, "summary": None},
             "store": False,
             "temperature": asked.temperature or 0.0,
-            "text": {"format": {"type": "text"}},
+            "text": {"format": written.model_dump(by_alias=True, exclude_none=True) if written else {"type": "text"}},
             "tool_choice": asked.tool_choice or "auto",
             "tools": [],
             "top_p": 1.0 if asked.top_p is None else asked.top_p,

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from bilora.errors import BadData, Busy, UnknownModel
+from bilora.errors import BadData, BadSchema, BiloraError, Busy, NotReady, UnknownModel
 from bilora.protocols import BatchEngine, Job
 from bilora.records import Completion
 from bilora.requests import Chunk, Request, SamplingParams, Submission
@@ -44,11 +44,13 @@ class PendingAnswers:
         """Yield the chunks and completions of all answers; closing the generator cancels what is not finished.
 
         Raises:
-            ApiError: the engine failed.
+            ApiError: the engine failed, or an answer cannot go on within its JSON schema.
         """
         try:
             while len(self.completed) < len(self.jobs):
                 index, event = await self.queue.get()
+                if isinstance(event, BadSchema):
+                    raise _refused_format(event)
                 if isinstance(event, Exception):
                     raise ApiError(500, "The model failed at this request.", "engine_failed", kind="server_error")
                 if isinstance(event, Completion):
@@ -73,7 +75,8 @@ async def submit(
     """Queue the requests; `streamed` asks for chunks, not only for whole answers.
 
     Raises:
-        ApiError: 404 for an unknown model, 400 for more tokens than fit, 429 if the queue is full.
+        ApiError: 404 for an unknown model, 400 for more tokens than fit or an unsupported JSON schema, 429 if the
+            queue is full.
     """
     loop, queue = asyncio.get_running_loop(), asyncio.Queue[AnswerEvent]()
 
@@ -96,6 +99,8 @@ async def submit(
         raise ApiError(
             404, f"The model {model[:80]!r} is not served here; there are {known}.", "model_not_found", param="model"
         ) from None
+    except (BadSchema, NotReady) as error:
+        raise _refused_format(error) from None
     except BadData as error:
         raise ApiError(400, str(error), "invalid_value") from None
     except Busy as busy:
@@ -103,6 +108,10 @@ async def submit(
             429, str(busy), "queue_full", kind="rate_limit_error", headers={"Retry-After": str(RETRY_AFTER_S)}
         ) from None
     return PendingAnswers(jobs, queue)
+
+
+def _refused_format(error: BiloraError) -> ApiError:
+    return ApiError(400, str(error), "invalid_value", param="response_format")
 
 
 def _max_tokens(job: Job, sampling: SamplingParams, context: int, limits: TokenLimits) -> int:

@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, JsonValue, model_validator
 
 from bilora.requests import Request, SamplingParams
+from bilora.serving.response_format import StructuredRequest
 
 MAX_CHOICES = 16
 _MAX_STOPS = 32
@@ -27,7 +28,7 @@ def _encodable(text: str) -> str:
 
 
 WireText = Annotated[str, AfterValidator(_encodable)]
-"""WireText that UTF-8 can hold."""
+"""Text that UTF-8 can hold."""
 PositiveTokens = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 """A number of tokens."""
 TokenId = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
@@ -76,7 +77,7 @@ class _NeutralFields(StrictModel):
     extra_body: Annotated[dict[str, JsonValue], Field(max_length=0)] | None = None
 
 
-class ApiRequest(_NeutralFields):
+class ApiRequest(_NeutralFields, StructuredRequest):
     """What all requests for answers share. Without `temperature` the answer is greedy, as in the benchmark."""
 
     default_tokens: ClassVar[int | None] = None
@@ -155,6 +156,7 @@ class ApiRequest(_NeutralFields):
                     repetition_penalty=1.0 if self.repetition_penalty is None else self.repetition_penalty,
                     stop_token_ids=tuple(self.stop_token_ids or ()),
                     logit_bias=tuple((int(token), bias) for token, bias in (self.logit_bias or {}).items()),
+                    json_schema=self.json_schema,
                 ),
             )
             for choice in range(self.choices)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -88,10 +89,7 @@ class EndpointEngine:
             "temperature": 0.0,
             "seed": seed,
             "max_tokens": _JUDGE_TOKENS,
-            "response_format": {
-                "type": "json_schema",
-                "json_schema": {"name": "reply", "strict": True, "schema": dict(schema)},
-            },
+            "response_format": _response_format(schema),
         }
         try:
             reply, _ = self._client.send_adapted(wanted, self._client.send)
@@ -235,6 +233,7 @@ def _chat_parameters(model: str, request: Request) -> dict[str, object]:
         "repetition_penalty": sampling.repetition_penalty if sampling.repetition_penalty != 1.0 else None,
         "stop_token_ids": list(sampling.stop_token_ids),
         "logit_bias": {str(token): bias for token, bias in sampling.logit_bias},
+        "response_format": sampling.json_schema and _response_format(json.loads(sampling.json_schema)),
     }
     return {
         "model": model,
@@ -244,6 +243,10 @@ def _chat_parameters(model: str, request: Request) -> dict[str, object]:
         "max_tokens": sampling.max_tokens,
         **{name: value for name, value in optional.items() if value},
     }
+
+
+def _response_format(schema: Mapping[str, object]) -> dict[str, object]:
+    return {"type": "json_schema", "json_schema": {"name": "reply", "strict": True, "schema": dict(schema)}}
 
 
 def _cost(sent: Mapping[str, object], reply: ChatReply) -> int:

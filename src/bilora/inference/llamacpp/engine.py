@@ -184,12 +184,14 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
         tokenizer = base.tokenizer()
         self.mode = f"llama.cpp, {quantization or file.name}, {kv_capacity} tokens at a time per adapter"
         self.mode += "" if repack else _WITHOUT_AMX
-        decoder = Decoder(tokenizer, stop_ids(tokenizer, base.generation_config()))
+        eos_ids = stop_ids(tokenizer, base.generation_config())
+        decoder = Decoder(tokenizer, eos_ids)
         super().__init__(
             tokenizer,
             LlamaBatch(model.context(), decoder, max_sequences=max_sequences, kv_capacity=kv_capacity),
             read_adapter,
             adapters,
+            eos_ids=eos_ids,
             context=context,
             max_waiting=max_waiting,
         )

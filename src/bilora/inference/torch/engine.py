@@ -51,6 +51,7 @@ class TorchEngine(BatchedEngine[LoadedAdapter]):
             batch,
             lambda name, folder: read_adapter(name, folder, model),
             adapters,
+            eos_ids=loaded.stop_ids,
             context=_context(model.config),
             max_waiting=max_waiting,
         )
