@@ -38,10 +38,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Floor:
-    """What a trivial answer scores."""
+    """What a trivial answer scores: its mean, and that written for people."""
 
     name: str
     text: str
+    mean: float
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,21 @@ class TableRow:
     metric: str = "latency_s"
     tier: str = ""
     floors: Sequence[Floor] = ()
+
+    @property
+    def floor_remark(self) -> str:
+        """Say which trivial answers the adapter is not shown to beat; empty if it beats all, or has no interval."""
+        found = self.cells.get(ADAPTER_COLUMN)
+        if found is None or found.low is None:
+            return ""
+        names = [floor.name for floor in self.floors if floor.mean >= found.low]
+        if not names:
+            return ""
+        noun, verb = ("answer", "lies") if len(names) == 1 else ("answers", "lie")
+        return (
+            f"The trivial {noun} {', '.join(names)} {verb} inside the adapter's interval or above it, so this number "
+            "does not show that the adapter is better than that."
+        )
 
     @property
     def note(self) -> str:
@@ -149,7 +165,7 @@ class _TaskRows:
 
     def _floors(self, metric: str, systems: _Metrics) -> list[Floor]:
         return [
-            Floor(system.removeprefix(FLOOR), self.task.scales[metric].text(mean))
+            Floor(system.removeprefix(FLOOR), self.task.scales[metric].text(mean), mean)
             for system, found in systems.items()
             if system.startswith(FLOOR) and metric in found and (mean := found[metric].mean) is not None
         ]
