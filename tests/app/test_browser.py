@@ -144,7 +144,7 @@ def test_an_edited_answer_is_rated_once_however_often_one_clicks(page: Any, site
 
 
 def test_a_function_is_explained_and_the_change_is_shown(page: Any) -> None:
-    page.get_by_test_id("stButtonGroup").get_by_text("Explain code").click()
+    page.get_by_role("radio", name="Explain code").click()
     page.get_by_label(FUNCTION).wait_for()
     take_example(page)
     button(page, "Ask").click()

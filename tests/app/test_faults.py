@@ -85,7 +85,9 @@ def test_an_endpoint_that_dies_is_a_sentence_and_the_history_stays(endpoint: Ser
     assert "gave no usable answer" in page.error[0].value and "![" not in page.error[0].value
     endpoint.respond = lambda body, number: streamed("again")
     ask(page, "third")
-    assert not page.exception and "again" in [one.value for one in page.code] and titles(page) == ["`second`", "`first`"]
+    assert (
+        not page.exception and "again" in [one.value for one in page.code] and titles(page) == ["`second`", "`first`"]
+    )
 
 
 def test_an_adapter_that_is_damaged_meanwhile_is_a_sentence_and_can_still_be_rated(place: Path) -> None:

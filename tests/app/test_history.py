@@ -1,4 +1,4 @@
-"""What the page shows of a docstring that was, or could not be, put into somebody's function, and of older questions."""
+"""What the page shows of older questions, and of a docstring that was, or could not be, put into a function."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_an_endless_answer_is_timed_out_and_the_page_can_be_used_meanwhile(page:
     button(page, "Ask").click()
     page.get_by_text("Running it in the sandbox").wait_for()
     began = time.monotonic()
-    page.get_by_test_id("stButtonGroup").get_by_text("Explain code").click()
+    page.get_by_role("radio", name="Explain code").click()
     page.get_by_label("Your function").wait_for()
     assert time.monotonic() - began < CPU_S / 2
     page.get_by_text("Timed out with your assert").wait_for()
@@ -100,7 +100,7 @@ def test_an_endless_answer_is_timed_out_and_the_page_can_be_used_meanwhile(page:
 
 
 def test_prose_for_a_function_and_back_is_one_sentence(page: Any) -> None:
-    page.get_by_test_id("stButtonGroup").get_by_text("Explain code").click()
+    page.get_by_role("radio", name="Explain code").click()
     page.get_by_label("Your function").fill("What does this do?")
     button(page, "Ask").click()
     page.get_by_text("This text holds no Python function that can be read").wait_for()

@@ -6,7 +6,6 @@ import time
 from collections.abc import Generator
 
 import streamlit as st
-from support.fakes import FakeEngine
 
 from bilora.app.assert_runs import AssertRunner
 from bilora.app.conversation import Offer
@@ -16,6 +15,7 @@ from bilora.records import Completion
 from bilora.requests import Request
 from bilora.sandbox import ProcessSandbox
 from bilora.tasks import load_task
+from support.fakes import FakeEngine
 
 ENDLESS = "never end"
 """A question that holds this gets a program that does not end."""

@@ -103,7 +103,7 @@ def _draw_result(place: DeltaGenerator, result: AssertResult) -> None:
 
 
 def _await_results(unfinished: _Unfinished) -> None:
-    """Draw each result when it is there. Every call of Streamlit ends this run of the script if somebody has clicked."""
+    """Draw each result when it is there. A call of Streamlit ends this run of the script if somebody has clicked."""
     began = time.monotonic()
     while unfinished:
         for place, _ in unfinished:

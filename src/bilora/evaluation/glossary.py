@@ -30,8 +30,8 @@ def _general(results: Results, drawn: Table) -> Iterator[Term]:
     yield Term(ADAPTER_COLUMN, "the base with the small adapter of the task, which this project trained")
     yield Term(
         "gate",
-        "decides whether an adapter may be published: it must beat the base beyond doubt, and lose no more than a margin "
-        "to the adapters that were published before",
+        "decides whether an adapter may be published: it must beat the base beyond doubt, and lose no more than a "
+        "margin to the adapters that were published before",
     )
     if "test" in datasets:
         yield Term("held-out", "questions of origins (packages, kinds of exercise) of which training saw none")
@@ -50,7 +50,9 @@ def _general(results: Results, drawn: Table) -> Iterator[Term]:
 
 
 def _metrics(results: Results) -> Iterator[Term]:
-    scales = {scale.label: scale for task in results.tasks.values() for scale in task.scales.values()}
-    for label, scale in scales.items():
-        if scale.meaning:
-            yield Term(label, scale.meaning)
+    scales = [
+        task.scales[metric] for task in results.tasks.values() for metric in task.metrics if metric not in task.not_run
+    ]
+    for label, meaning in {scale.label: scale.meaning for scale in scales}.items():
+        if meaning:
+            yield Term(label, meaning)

@@ -20,7 +20,12 @@ from bilora.storage import read_json, sha256_json, write_json
 JUDGE_METRIC = "judge"
 """Name of the judge's grade in results."""
 JUDGE_SCALE = Scale(
-    label="quality", factor=4.0, offset=1.0, unit=" / 5", digits=2, meaning="the grade of a judge model; it never decides"
+    label="quality",
+    factor=4.0,
+    offset=1.0,
+    unit=" / 5",
+    digits=2,
+    meaning="the grade that another model gave; it never decides",
 )
 
 RUBRIC = (
