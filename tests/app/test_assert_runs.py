@@ -6,11 +6,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from support.fakes import FakeSandbox
 
 from bilora.app.assert_runs import AssertResult, AssertRunner, assert_result
 from bilora.errors import WeakSandbox
-from bilora.records import Outcome
+from bilora.records import Outcome, Program
 from bilora.sandbox import ProcessSandbox
 
 TESTS = ("assert f(1) == 2", "assert f(2) == 3")
@@ -19,7 +18,7 @@ TESTS = ("assert f(1) == 2", "assert f(2) == 3")
 @pytest.fixture(scope="module")
 def runner() -> Iterator[AssertRunner]:
     with ProcessSandbox(workers=1, cpu_s=1, wall_s=4) as sandbox:
-        yield AssertRunner(sandbox)
+        yield AssertRunner(sandbox.run)
 
 
 @pytest.mark.parametrize(
@@ -77,9 +76,16 @@ def test_what_is_not_known_is_not_called_a_failure(outcome: Outcome, result: Ass
 
 
 def test_a_machine_that_cannot_confine_it_runs_nothing_and_says_so() -> None:
-    class Weak(FakeSandbox):
-        def run_many(self, *args: object, **kwargs: object) -> Iterator[Outcome]:
-            raise WeakSandbox("This machine cannot confine it.")
+    def run(program: Program) -> Outcome:
+        raise WeakSandbox("This machine cannot confine it.")
 
-    result = AssertRunner(Weak()).start("def f(x): return x", TESTS[:1]).result(timeout=30)
+    result = AssertRunner(run).start("def f(x): return x", TESTS[:1]).result(timeout=30)
     assert result == AssertResult("unknown", "The answer was not run with your assert: This machine cannot confine it.")
+
+
+def test_a_fault_of_the_page_s_own_reaches_it() -> None:
+    def run(program: Program) -> Outcome:
+        raise ValueError("a fault")
+
+    with pytest.raises(ValueError, match="a fault"):
+        AssertRunner(run).start("def f(x): return x", TESTS).result(timeout=30)

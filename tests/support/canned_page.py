@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import time
 from collections.abc import Generator
 
@@ -19,7 +20,7 @@ from support.fakes import FakeEngine
 
 ENDLESS = "never end"
 """A question that holds this gets a program that does not end."""
-CPU_S = 4.0
+CPU_S = 5.0
 
 
 class CannedEngine:
@@ -43,7 +44,9 @@ class CannedEngine:
 
 @st.cache_resource
 def _runner() -> AssertRunner:
-    return AssertRunner(ProcessSandbox(workers=2, cpu_s=CPU_S, wall_s=2 * CPU_S))
+    sandbox = ProcessSandbox(workers=2, cpu_s=CPU_S, wall_s=2 * CPU_S)
+    atexit.register(sandbox.close)
+    return AssertRunner(sandbox.run)
 
 
 def draw() -> None:

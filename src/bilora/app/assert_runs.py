@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Literal
 
 from bilora.errors import BiloraError
-from bilora.protocols import Sandbox
 from bilora.records import Outcome, Program
 
 
@@ -21,22 +21,27 @@ class AssertResult:
 
 
 class AssertRunner:
-    """Starts runs and returns at once; each ends within the sandbox's limits."""
+    """Starts runs in the sandbox and returns at once; each ends within the sandbox's limits."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
-        self._sandbox = sandbox
-        self._threads = ThreadPoolExecutor(thread_name_prefix="asserts")  # they only wait for the sandbox
+    def __init__(self, run: Callable[[Program], Outcome]) -> None:
+        """Take what runs one program in the sandbox; several threads call it."""
+        self._run = run
 
     def start(self, code: str, asserts: Sequence[str]) -> Future[AssertResult]:
         """Run an answer's code with its question's asserts."""
-        return self._threads.submit(self._run, Program(code=code, tests=tuple(asserts)))
+        program, result = Program(code=code, tests=tuple(asserts)), Future[AssertResult]()
+        # A daemon, for the process must not wait for a program when the page ends.
+        threading.Thread(target=self._finish, args=(program, result), name="asserts", daemon=True).start()
+        return result
 
-    def _run(self, program: Program) -> AssertResult:
+    def _finish(self, program: Program, result: Future[AssertResult]) -> None:
         try:
-            (outcome,) = self._sandbox.run_many([program])
+            result.set_result(assert_result(self._run(program)))
         except (BiloraError, OSError) as error:  # this machine cannot confine it, or failed
-            return AssertResult("unknown", f"The answer was not run with {_yours(program.tests)}: {error}")
-        return assert_result(outcome)
+            yours = _yours(program.tests)
+            result.set_result(AssertResult("unknown", f"The answer was not run with {yours}: {error}"))
+        except BaseException as error:
+            result.set_exception(error)  # or the page would wait without end
 
 
 def assert_result(outcome: Outcome) -> AssertResult:

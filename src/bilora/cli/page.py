@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
 from pathlib import Path
@@ -80,7 +81,9 @@ def _sandboxed_runner(root: str, sandbox_json: str) -> AssertRunner:
     from bilora.app.assert_runs import AssertRunner
     from bilora.workspace import Workspace
 
-    return AssertRunner(Workspace(Path(root)).sandbox())
+    sandbox = Workspace(Path(root)).sandbox()
+    atexit.register(sandbox.close)  # Streamlit does not say when it ends
+    return AssertRunner(sandbox.run)
 
 
 def _fingerprint(workspace: Workspace) -> str:
