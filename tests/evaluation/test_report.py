@@ -394,12 +394,18 @@ def floors(results_of: Callable[..., Results], pairs: Callable[..., list[EvalRow
     return page(results_of(rows={"docstring": [*rows, *trivial]}))
 
 
-@pytest.mark.parametrize(("value", "said"), [(0.1, 0), (0.3, 2), (0.9, 2)], ids=["below", "inside", "above"])
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0.1, ""), (0.3, "name (30.0) is inside the adapter"), (0.9, "name (90.0) is above the adapter")],
+    ids=["below", "inside", "above"],
+)
 def test_a_trivial_answer_that_the_adapter_is_not_shown_to_beat_is_named(
-    results_of: Callable[..., Results], pairs: Callable[..., list[EvalRow]], value: float, said: int
+    results_of: Callable[..., Results], pairs: Callable[..., list[EvalRow]], value: float, said: str
 ) -> None:
     """Once on the verdict's card, once in the table."""
-    assert floors(results_of, pairs, value).count("The trivial answer name lies inside the adapter") == said
+    html = floors(results_of, pairs, value)
+    assert html.count("Not shown to be better than a trivial answer: ") == 2 * bool(said)
+    assert not said or html.count(said) == 2
 
 
 def test_the_contents_lead_to_every_part(results: Results) -> None:
@@ -446,3 +452,20 @@ def test_of_graded_curated_questions_the_lowest_are_shown(
         "BLEU 10.0", "BLEU 30.0", "BLEU 50.0", "BLEU 60.0", "BLEU 70.0",
     ]  # fmt: skip
     assert "The 5 of 7 curated questions with the lowest BLEU." in failures
+
+
+def test_an_example_is_called_by_the_first_line_that_not_all_questions_share(
+    results_of: Callable[..., Results], row: Callable[..., EvalRow], sample: Callable[..., Sample]
+) -> None:
+    rows = [
+        row(sample("docstring", n, prompt=f"Say what it does.\n```\ndef f{n}(x):\n```"), "docstring", {"bleu": 0.5})
+        for n in range(3)
+    ]
+    html = page(results_of(rows={"docstring": rows}))
+    assert sorted(re.findall(r'<span class="grow">(def [^<]*)</span>', html)) == [
+        "def f0(x):",
+        "def f1(x):",
+        "def f2(x):",
+    ]
+    alone = page(results_of(rows={"docstring": rows[:1]}))
+    assert '<span class="grow">Say what it does.</span>' in alone

@@ -11,8 +11,8 @@ from bilora.tasks.task import Task
 
 _STYLE = """<style>
 .stMainBlockContainer {padding-top: 2.5rem; max-width: 80rem}
-.stMainBlockContainer h1 {font-size: 1.75rem; padding: 0}
-.stMainBlockContainer h3 {font-size: 1.1rem; padding: 0}
+.stMainBlockContainer h1 {font-size: 1.75rem; padding: 0 0 .4rem}
+.stMainBlockContainer h3 {font-size: 1.1rem; padding: .3rem 0 .5rem}
 .stTextArea textarea, .stText {font-family: "Source Code Pro", monospace; font-size: .875rem}
 .stExpander summary code {font: inherit; color: inherit; background: none; padding: 0}
 @media (max-width: 40rem) {

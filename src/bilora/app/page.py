@@ -43,7 +43,7 @@ def draw_page(
     else:
         draw_head(f"{offer.base}, {offer.place}. A small model with small adapters answers; check before you use it.")
         draw_abilities(tasks, offer.adapters)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="center"):
         task = tasks[_choose_task(tasks)]
         st.button("Use the example", on_click=_take_example, args=(task,))
     systems = [_ADAPTER, _BASE, _BOTH] if task.name in offer.adapters else [_BASE]
@@ -53,7 +53,7 @@ def draw_page(
         typed = st.text_area(
             "Your function" if task.apply else "What should the code do?",
             key=f"typed-{task.name}",
-            height=150,
+            height=172,
             placeholder=task.example,
         )
         with st.container(horizontal=True, vertical_alignment="center"):

@@ -28,7 +28,7 @@ def interval_bar(low: float | None, mean: float, high: float | None, top: float)
             at(low), max(1.0, round(at(high) - at(low), 2))
         )
     return Markup(
-        '<svg class="bar" viewBox="0 0 120 12" aria-hidden="true">'
+        '<svg class="bar" viewBox="0 0 120 12" preserveAspectRatio="xMinYMid" aria-hidden="true">'
         '<line class="track" x1="2" y1="6" x2="118" y2="6"/>{}'
         '<circle class="mean" cx="{}" cy="6" r="3"/></svg>'
     ).format(span, at(mean))

@@ -51,9 +51,10 @@ class ShownAnswer:
 
 @dataclass(frozen=True)
 class Example:
-    """A sample with the systems' answers, and the kind of outcome that it shows."""
+    """A sample with the systems' answers, the kind of outcome that it shows, and a line of its prompt as its title."""
 
     kind: str
+    title: str
     sample: Sample
     answers: Sequence[ShownAnswer]
 
@@ -79,8 +80,9 @@ def choose_examples(name: str, task: TaskResults) -> list[Example]:
         for order, (kind, ids) in enumerate(kinds.items())
         for turn, sample_id in enumerate(ids)
     )
+    titles = _titles(task)
     return [
-        Example(kind, task.samples[sample_id], _shown_answers(answers[sample_id], task, graded))
+        Example(kind, titles[sample_id], task.samples[sample_id], _shown_answers(answers[sample_id], task, graded))
         for _, _, sample_id, kind in turns[:MAX_EXAMPLES]
     ]
 
@@ -108,17 +110,30 @@ def curated_failures(name: str, task: TaskResults) -> Failures:
     if graded:
         remark = f"The {len(shown)} of {len(scored)} curated questions with the lowest {scale.label}."
     else:
-        more = f"; {len(shown)} of them" if len(worst) > len(shown) else ""
+        more = f"; {len(shown)} of them are shown" if len(worst) > len(shown) else ""
         remark = f"The adapter failed {len(worst)} of {len(scored)} curated questions{more}."
+    titles = _titles(task)
     examples = [
         Example(
             f"{scale.label} {scale.text(value)}" if graded else "failed",
+            titles[sample_id],
             task.samples[sample_id],
             _shown_answers(answers[sample_id], task, graded),
         )
         for value, sample_id in shown
     ]
     return Failures(remark if scored else "", examples)
+
+
+def _titles(task: TaskResults) -> dict[str, str]:
+    """Return the first line of each sample's prompt that not all prompts of the task share."""
+    lines = {
+        name: [line for line in sample.prompt.splitlines() if line.strip()] for name, sample in task.samples.items()
+    }
+    shared = set.intersection(*map(set, lines.values())) if len(lines) > 1 else set()
+    return {
+        name: next((line for line in found if line not in shared), "".join(found[:1])) for name, found in lines.items()
+    }
 
 
 def _answers(name: str, task: TaskResults, dataset: str) -> dict[str, dict[str, AnswerRow]]:

@@ -43,7 +43,7 @@ def _general(results: Results, drawn: Table) -> Iterator[Term]:
         yield Term("floor", "what a trivial answer scores, such as the same sentence for every function")
     if any(row.tier for row in rows):
         yield Term("indented rows", "the same number on one class of difficulty alone")
-    yield Term("95 % interval", "where the number would lie, in 95 of 100 cases, if other such questions were asked")
+    yield Term("95 % interval", "holds the value for all such questions in 95 of 100 measurements like this one")
     yield Term("n", "the number of scored answers; of pairs, of questions that both systems answered")
     yield Term("points", "a difference of two numbers of the same unit: from 40 % to 45 % are 5 points")
     yield Term("unscored", "nobody knows what the answer is worth, because the sandbox or the judge failed")

@@ -61,16 +61,16 @@ class TableRow:
     def floor_remark(self) -> str:
         """Say which trivial answers the adapter is not shown to beat; empty if it beats all, or has no interval."""
         found = self.cells.get(ADAPTER_COLUMN)
-        if found is None or found.low is None:
+        if found is None or found.low is None or found.high is None:
             return ""
-        names = [floor.name for floor in self.floors if floor.mean >= found.low]
-        if not names:
-            return ""
-        noun, verb = ("answer", "lies") if len(names) == 1 else ("answers", "lie")
-        return (
-            f"The trivial {noun} {', '.join(names)} {verb} inside the adapter's interval or above it, so this number "
-            "does not show that the adapter is better than that."
-        )
+        inside = [f"{one.name} ({one.text})" for one in self.floors if found.low <= one.mean <= found.high]
+        above = [f"{one.name} ({one.text})" for one in self.floors if one.mean > found.high]
+        parts = [
+            f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} {place} the adapter's interval"
+            for names, place in ((inside, "inside"), (above, "above"))
+            if names
+        ]
+        return f"Not shown to be better than a trivial answer: {'; '.join(parts)}." if parts else ""
 
     @property
     def note(self) -> str:
