@@ -183,7 +183,8 @@ def test_what_is_typed_is_shown_and_never_run(page: Any) -> None:
     assert page.evaluate("window.hit") is None
     assert page.locator("img[src='x'], a[href^='javascript']").count() == 0
     ask(page, f"Add two numbers.{SIGNATURE}")
-    page.get_by_test_id("stExpander").filter(has_text="window.hit").locator("summary").first.click()
+    answered(page)
+    page.locator("summary").filter(has_text="window.hit").click()
     until(lambda: HOSTILE in [one.inner_text().strip() for one in page.get_by_test_id("stCode").all()])
     assert page.evaluate("window.hit") is None and page.locator("img[src='x'], a[href^='javascript']").count() == 0
 

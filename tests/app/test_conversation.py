@@ -95,7 +95,7 @@ def test_the_difference_shows_the_new_line() -> None:
 
 def test_a_server_s_words_are_no_markup() -> None:
     drawn = escape_markdown("![x](http://elsewhere/x.png) <b>`$y$`</b> and plain words, with a comma.")
-    assert drawn.startswith("\\!\\[x\\]\\(http\\://elsewhere/x.png\\) \\<b\\>\\`\\$y\\$\\`")
+    assert drawn.startswith("\\!\\[x\\]\\(http://elsewhere/x.png\\) \\<b\\>\\`\\$y\\$\\`")
     assert drawn.endswith("and plain words, with a comma.")
 
 

@@ -91,6 +91,8 @@ def test_an_endless_answer_is_timed_out_and_the_page_can_be_used_meanwhile(page:
     page.get_by_label(CODE).fill(LOOP)
     button(page, "Ask").click()
     page.get_by_text("Running it in the sandbox").wait_for()
+    page.wait_for_timeout(500)
+    assert page.get_by_role("heading", level=3).count() == 1 and button(page, "Stop").count() == 0
     began = time.monotonic()
     page.get_by_role("radio", name="Explain code").click()
     page.get_by_label("Your function").wait_for()

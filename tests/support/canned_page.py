@@ -18,8 +18,7 @@ from bilora.sandbox import ProcessSandbox
 from bilora.tasks import load_task
 from support.fakes import FakeEngine
 
-ENDLESS = "never end"
-"""A question that holds this gets a program that does not end."""
+ENDLESS = "never end"  # a question that holds this gets a program that does not end
 CPU_S = 5.0
 
 

@@ -112,8 +112,8 @@ def question_problem(typed: str) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Escape Markdown, so that a server's or a file's text is shown as it is, and no address becomes a link."""
-    return re.sub(r"([\\`*_{}\[\]()#+!|<>~$:])", r"\\\1", text)
+    """Escape Markdown, so that a server's or a file's text is shown as it is."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|<>~$])", r"\\\1", text)
 
 
 def stream_answer(engine: Streamer, task: Task, question: UserQuestion, answer: Answer) -> Generator[str, None, None]:

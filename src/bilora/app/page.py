@@ -19,6 +19,8 @@ from bilora.params import Generation
 from bilora.tasks.task import Task
 
 _ADAPTER, _BASE, _BOTH = "adapter", "base", "side by side"
+_ASKED = "asked"
+"""Whether this visitor has asked: the head is short from then on, so that the answer comes higher up."""
 
 
 def draw_page(
@@ -38,11 +40,14 @@ def draw_page(
         on_rating: stores a rating.
     """
     forget_failures()
-    if user_questions():
-        draw_head()
-    else:
-        draw_head(f"{offer.base}, {offer.place}. A small model with small adapters answers; check before you use it.")
-        draw_abilities(tasks, offer.adapters)
+    with st.container():  # one place in any case: what moves is on the page twice until the script has run
+        if st.session_state.get(_ASKED):
+            draw_head()
+        else:
+            draw_head(
+                f"{offer.base}, {offer.place}. A small model with small adapters answers; check before you use it."
+            )
+            draw_abilities(tasks, offer.adapters)
     with st.container(horizontal=True, vertical_alignment="center"):
         task = tasks[_choose_task(tasks)]
         st.button("Use the example", on_click=_take_example, args=(task,))
@@ -58,15 +63,17 @@ def draw_page(
         )
         with st.container(horizontal=True, vertical_alignment="center"):
             choice = st.radio("Answered by", systems, horizontal=True, label_visibility="collapsed")
-            submitted = st.form_submit_button("Ask", type="primary")
+            submitted = st.form_submit_button("Ask", type="primary", on_click=_note_ask)
+    place = st.empty()
     if submitted:
         if problem := question_problem(typed) or task.problem(typed):
-            st.warning(problem)
+            place.warning(problem)
         else:
             question = UserQuestion(task.name, typed, task.ask(typed), generation[task.name])
             user_questions().append(question)
             asked = {_ADAPTER: [task.name], _BASE: ["base"], _BOTH: [task.name, "base"]}[choice]
-            _ask(offer, task, question, asked, runner)
+            with place.container():
+                _ask(offer, task, question, asked, runner)
             st.rerun()
     draw_history(tasks, on_rating, form=(task.name, typed))
 
@@ -91,6 +98,10 @@ def _choose_task(tasks: Mapping[str, Task]) -> str:
         )
         or next(iter(tasks))
     )
+
+
+def _note_ask() -> None:
+    st.session_state[_ASKED] = True
 
 
 def _take_example(task: Task) -> None:
