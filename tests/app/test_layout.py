@@ -98,7 +98,7 @@ def test_an_endless_answer_is_timed_out_and_the_page_can_be_used_meanwhile(page:
     page.get_by_label("Your function").wait_for()
     assert time.monotonic() - began < CPU_S / 2
     page.get_by_text("Timed out with your assert").wait_for()
-    assert time.monotonic() - began < 3 * CPU_S
+    assert time.monotonic() - began < 6 * CPU_S  # a machine that is busy tries it twice
 
 
 def test_prose_for_a_function_and_back_is_one_sentence(page: Any) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from concurrent.futures import Future, wait
-from typing import TYPE_CHECKING
+from concurrent.futures import Future
 
 import streamlit as st
 
@@ -14,13 +12,8 @@ from bilora.app.conversation import Answer, UserQuestion, escape_markdown, unifi
 from bilora.app.rating import OnRating, draw_rating
 from bilora.tasks.task import Task
 
-if TYPE_CHECKING:
-    from streamlit.delta_generator import DeltaGenerator
-
 _TITLE_CHARS = 80
-_POLL_S = 0.2
-_Unfinished = list[tuple["DeltaGenerator", Future[AssertResult]]]
-"""Runs of asserts that go on, each with the place where its result will be drawn."""
+_POLL_S = 0.5
 
 
 def user_questions() -> list[UserQuestion]:
@@ -36,20 +29,18 @@ def draw_history(tasks: Mapping[str, Task], on_rating: OnRating, form: tuple[str
         form: task and text in the form above, if there is one: the newest question is not repeated below it.
     """
     questions = [question for question in user_questions() if question.task in tasks]
-    unfinished: _Unfinished = []
     for number, question in reversed(list(enumerate(questions))):
         newest = number == len(questions) - 1
         task = tasks[question.task]
         if newest and form == (question.task, question.typed):
             with st.container(key="newest"):
-                _draw_answers(task, question, on_rating, unfinished)
+                _draw_answers(task, question, on_rating)
             continue
         title = _title(question.typed)
         with st.expander(f"`{title}`", expanded=newest):
             if title != question.typed:
                 st.code(question.typed, language="python" if task.apply else None, wrap_lines=True)
-            _draw_answers(task, question, on_rating, unfinished)
-    _await_results(unfinished)
+            _draw_answers(task, question, on_rating)
 
 
 def _title(typed: str) -> str:
@@ -58,23 +49,21 @@ def _title(typed: str) -> str:
     return title if len(title) <= _TITLE_CHARS else f"{title[: _TITLE_CHARS - 1].rstrip()}…"
 
 
-def _draw_answers(task: Task, question: UserQuestion, on_rating: OnRating, unfinished: _Unfinished) -> None:
+def _draw_answers(task: Task, question: UserQuestion, on_rating: OnRating) -> None:
     for column, answer in zip(st.columns(max(1, len(question.answers))), question.answers, strict=False):
         with column:
-            _draw_answer(task, question, answer, on_rating, unfinished)
+            _draw_answer(task, question, answer, on_rating)
 
 
-def _draw_answer(
-    task: Task, question: UserQuestion, answer: Answer, on_rating: OnRating, unfinished: _Unfinished
-) -> None:
+def _draw_answer(task: Task, question: UserQuestion, answer: Answer, on_rating: OnRating) -> None:
     st.subheader(answer.system, anchor=False)
     if answer.fault:
         st.error(escape_markdown(answer.fault))
         return
     text = task.read_answer(answer.text, question.prompt)
     st.code(text or "(no answer)", language=task.language, wrap_lines=True)
-    if answer.assert_run:
-        _draw_assert_run(answer.assert_run, unfinished)
+    if run := answer.assert_run:
+        _draw_result(run.result()) if run.done() else _await_result(run)
     result = text
     if task.apply and text:
         applied = task.apply(question.typed, text)
@@ -89,27 +78,14 @@ def _draw_answer(
         draw_rating(question, answer, text, on_rating)
 
 
-def _draw_assert_run(run: Future[AssertResult], unfinished: _Unfinished) -> None:
-    place = st.empty()
-    if run.done():
-        _draw_result(place, run.result())
-    else:
-        unfinished.append((place, run))
-
-
-def _draw_result(place: DeltaGenerator, result: AssertResult) -> None:
-    draw = {"passes": place.success, "fails": place.error, "unknown": place.warning}[result.verdict]
+def _draw_result(result: AssertResult) -> None:
+    draw = {"passes": st.success, "fails": st.error, "unknown": st.warning}[result.verdict]
     draw(escape_markdown(result.sentence))
 
 
-def _await_results(unfinished: _Unfinished) -> None:
-    """Draw each result when it is there. A call of Streamlit ends this run of the script if somebody has clicked."""
-    began = time.monotonic()
-    while unfinished:
-        for place, _ in unfinished:
-            place.caption(f"Running it in the sandbox with what it must pass … {time.monotonic() - began:.0f} s")
-        wait([run for _, run in unfinished], timeout=_POLL_S, return_when="FIRST_COMPLETED")
-        for place, run in unfinished:
-            if run.done():
-                _draw_result(place, run.result())
-        unfinished = [(place, run) for place, run in unfinished if not run.done()]
+@st.fragment(run_every=_POLL_S)
+def _await_result(run: Future[AssertResult]) -> None:
+    """Look again and again whether a run has ended; the page is drawn, and can be used, meanwhile."""
+    if run.done():
+        st.rerun()
+    st.caption("Running it in the sandbox with what it must pass …")

@@ -40,7 +40,7 @@ def draw_page(
         on_rating: stores a rating.
     """
     forget_failures()
-    with st.container():  # one place in any case: what moves is on the page twice until the script has run
+    with st.container():  # one place in any case: what moves is on the page twice while the script runs
         if st.session_state.get(_ASKED):
             draw_head()
         else:
