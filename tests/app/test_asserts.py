@@ -20,6 +20,7 @@ ONE = ("assert f(1) == 2",)
         ("Add one:\n- assert f(1) == 2\n* assert f(2) == 3", (*ONE, "assert f(2) == 3")),
         ("Add one.\n>>> assert f(1) == 2.\n", ("assert f(1) == 2.0",)),
         ("Add one.\nassert f(1) == 2;", ONE),
+        ("Add one.\nassert f(1) == [2].", ("assert f(1) == [2]",)),
         ("assert f(1) == 2; assert f(2) == 3", (*ONE, "assert f(2) == 3")),
         ("assert f(\n    1,\n) == 2\nassert f(1) == 2", ONE),
         ("Signature: def f(x):\nMust pass: assert abs(f(1) - 2) < 0.1", ("assert abs(f(1) - 2) < 0.1",)),

@@ -137,8 +137,9 @@ def test_a_dead_endpoint_explains_itself_and_the_page_comes_back_by_itself(brows
         said.wait_for()
         page.get_by_text("Write code", exact=True).wait_for()
         page.get_by_text("The page tries again by itself in").wait_for()
-        tried = len(server.paths)
+        tried, deadline = len(server.paths), time.monotonic() + 60
         while len(server.paths) < tried + 2:  # nobody touches it
+            assert time.monotonic() < deadline
             page.wait_for_timeout(200)
         server.no_models = None
         button(page, "Try again now").click()
