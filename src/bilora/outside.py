@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -49,6 +50,12 @@ class Endpoint(Slice):
         if not re.match(r"https?://[^/\s]", self.base_url):
             raise ValueError(f"endpoint {self.name!r}: base_url begins with http:// or https:// and names a host")
         return self
+
+    @property
+    def address(self) -> str:
+        """`base_url` without what may be secret in it: a password, a query."""
+        parts = urlsplit(self.base_url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     @field_validator("base_url")
     @classmethod

@@ -116,13 +116,17 @@ def guard_dataset(name: str) -> Dataset:
 
 
 class Scale(Record):
-    """How a metric's values are written for people: `value * factor + offset` with `digits` decimals, then `unit`."""
+    """How a metric's values are written for people: `value * factor + offset` with `digits` decimals, then `unit`.
+
+    `meaning` says in a sentence what the number is.
+    """
 
     label: str
     factor: float = 100.0
     offset: float = 0.0
     unit: str = ""
     digits: int = 1
+    meaning: str = ""
 
     def number(self, value: float) -> str:
         """Return the value without its unit."""
@@ -131,6 +135,10 @@ class Scale(Record):
     def text(self, value: float) -> str:
         """Return the value with its unit."""
         return self.number(value) + self.unit
+
+    def difference(self, value: float) -> str:
+        """Return a difference of two values in points, with its sign."""
+        return f"{value * self.factor:+.{self.digits}f}"
 
 
 class EvalRow(Record):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -129,7 +128,7 @@ class Workspace(Layout):
 
     # What runs
 
-    def sandbox(self) -> AbstractContextManager[ProcessSandbox]:
+    def sandbox(self) -> ProcessSandbox:
         """Build the sandbox with one worker per core."""
         from bilora.sandbox import ProcessSandbox
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from support.checkouts import change_task, environment_of
 from support.chromium import CHROMIUM
+from support.pages import started_page
 
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")
 WAIT_MS = 180_000
@@ -42,18 +38,8 @@ def site(measured: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def url(site: Path) -> Iterator[str]:
     """Where the page of that checkout answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "hf_space/app.py", "--server.port", str(port)]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, cwd=site, env=environment_of(site), **quiet) as process:  # type: ignore[call-overload]
-        for _ in range(120):
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://localhost:{port}/_stcore/health"):
-                break
-            time.sleep(0.25)
-        yield f"http://localhost:{port}"
-        process.terminate()
+    with started_page(site, environment_of(site)) as (address, _):
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -119,7 +119,7 @@ def test_stop_keeps_what_was_written_and_the_page_goes_on(page: Any) -> None:
     page.get_by_text("stopped by you").wait_for()
     assert page.get_by_test_id("stCode").last.inner_text().strip()
     ask(page, f"Add two numbers.{SIGNATURE}")
-    until(lambda: page.get_by_test_id("stExpander").filter(has_text="Add two numbers.").count() > 0)
+    until(lambda: page.get_by_test_id("stExpander").filter(has_text="sum_even").count() > 0)
     answered(page)
     shows(page.get_by_text("stopped by you"), 1)
 
@@ -144,7 +144,7 @@ def test_an_edited_answer_is_rated_once_however_often_one_clicks(page: Any, site
 
 
 def test_a_function_is_explained_and_the_change_is_shown(page: Any) -> None:
-    page.get_by_text("Explain code", exact=True).click()
+    page.get_by_role("radio", name="Explain code").click()
     page.get_by_label(FUNCTION).wait_for()
     take_example(page)
     button(page, "Ask").click()
@@ -182,7 +182,11 @@ def test_what_is_typed_is_shown_and_never_run(page: Any) -> None:
     page.get_by_text("your rating is kept").wait_for()
     assert page.evaluate("window.hit") is None
     assert page.locator("img[src='x'], a[href^='javascript']").count() == 0
-    assert page.get_by_test_id("stCode").first.inner_text().strip() == HOSTILE
+    ask(page, f"Add two numbers.{SIGNATURE}")
+    answered(page)
+    page.locator("summary").filter(has_text="window.hit").click()
+    until(lambda: HOSTILE in [one.inner_text().strip() for one in page.get_by_test_id("stCode").all()])
+    assert page.evaluate("window.hit") is None and page.locator("img[src='x'], a[href^='javascript']").count() == 0
 
 
 def tab_to(page: Any, wanted: str) -> None:

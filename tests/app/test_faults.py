@@ -67,6 +67,7 @@ def ask(page: AppTest, text: str) -> AppTest:
 
 
 def titles(page: AppTest) -> list[str]:
+    """Of the questions that are not in the form, where the newest is."""
     return [one.label for one in page.expander if one.label.startswith("`")]
 
 
@@ -77,14 +78,16 @@ def titles(page: AppTest) -> list[str]:
 )
 def test_an_endpoint_that_dies_is_a_sentence_and_the_history_stays(endpoint: Server, reply: Reply) -> None:
     page = ask(opened(), "first")
-    assert [one.value for one in page.code][:2] == ["first", "hello"]
+    assert [one.value for one in page.code] == ["hello"]
     endpoint.respond = lambda body, number: reply
     ask(page, "second")
-    assert not page.exception and titles(page) == ["`second`", "`first`"]
+    assert not page.exception and titles(page) == ["`first`"]
     assert "gave no usable answer" in page.error[0].value and "![" not in page.error[0].value
     endpoint.respond = lambda body, number: streamed("again")
     ask(page, "third")
-    assert not page.exception and "again" in [one.value for one in page.code] and len(titles(page)) == 3
+    assert (
+        not page.exception and "again" in [one.value for one in page.code] and titles(page) == ["`second`", "`first`"]
+    )
 
 
 def test_an_adapter_that_is_damaged_meanwhile_is_a_sentence_and_can_still_be_rated(place: Path) -> None:

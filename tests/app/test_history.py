@@ -1,4 +1,4 @@
-"""What the page shows of a docstring that was, or could not be, put into somebody's function."""
+"""What the page shows of older questions, and of a docstring that was, or could not be, put into a function."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def history(typed: str, text: str) -> None:
     import streamlit as st
 
     from bilora.app.conversation import Answer, UserQuestion
-    from bilora.app.page import draw_history
+    from bilora.app.history import draw_history
     from bilora.params import Generation
     from bilora.tasks import load_task
 
@@ -29,8 +29,8 @@ def page(typed: str, text: str) -> AppTest:
 
 def test_a_docstring_that_was_put_in_shows_as_a_difference() -> None:
     run = page("def f(x): return x", "Here is the docstring:\n\nSay it.")
-    assert [one.value for one in run.code][1:2] == ["Say it."]
-    assert '+    """Say it."""' in run.code[2].value and not run.info
+    assert run.code[0].value == "Say it."
+    assert '+    """Say it."""' in run.code[1].value and not run.info
 
 
 @pytest.mark.parametrize(
@@ -39,4 +39,9 @@ def test_a_docstring_that_was_put_in_shows_as_a_difference() -> None:
 def test_a_docstring_that_has_no_place_says_why(typed: str, said: str) -> None:
     run = page(typed, "Say it.")
     assert [said in one.value for one in run.info] == [True]
-    assert len(run.code) == 2
+    assert [one.value for one in run.code][-1] == "Say it." and "before" not in str(run.code)
+
+
+@pytest.mark.parametrize(("typed", "shown_again"), [("def f(x): return x", False), ("def f(x):\n    return x", True)])
+def test_a_question_that_its_title_shows_whole_is_not_repeated(typed: str, shown_again: bool) -> None:
+    assert (page(typed, "Say it.").code[0].value == typed) == shown_again

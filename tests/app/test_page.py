@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ def ask(page: AppTest, text: str, who: str = "adapter") -> AppTest:
     return button(page, "Ask").click().run()
 
 
-def questions(page: AppTest) -> list[str]:
+def older(page: AppTest) -> list[str]:
+    """The titles of the questions that are not in the form any more."""
     return [one.label for one in page.expander if one.label.startswith("`")]
 
 
@@ -52,8 +54,13 @@ def shown(page: AppTest) -> str:
 def test_the_example_is_answered_by_adapter_and_base(page: AppTest) -> None:
     button(page, "Use the example").click().run()
     ask(page, page.text_area[0].value, "side by side")
-    assert not page.exception and not page.error
-    assert [one.value for one in page.subheader] == ["codegen", "base"]
+    assert not page.exception and [one.value for one in page.subheader] == ["codegen", "base"]
+    for _ in range(200):
+        if not [one for one in page.caption if "Running it" in one.value]:
+            break
+        time.sleep(0.1)
+        page.run()
+    assert [one.value.startswith("Fails your assert: ") for one in page.error] == [True, True]  # nobody trained them
     captions = [one.value for one in page.caption if "tokens/s" in one.value]
     assert len(captions) == 2 and "adapter " in captions[0] and "adapter " not in captions[1]
 
@@ -61,14 +68,35 @@ def test_the_example_is_answered_by_adapter_and_base(page: AppTest) -> None:
 def test_markup_stays_text_and_history_stays(page: AppTest) -> None:
     ask(page, "<script>alert(1)</script> & `x` **y**")
     ask(page, "second")
-    assert "<script>alert(1)</script>" in shown(page) and len(questions(page)) == 2
+    assert "<script>alert(1)</script>" in shown(page) and len(older(page)) == 1
+    assert len(page.subheader) == 2
     assert not any("<script>" in one.value for one in page.markdown)
 
 
 @pytest.mark.parametrize(("text", "said"), [("", "Type something"), ("x" * 100_000, "100,000 characters")])
 def test_what_cannot_be_asked_is_one_sentence(page: AppTest, text: str, said: str) -> None:
     ask(page, text)
-    assert said in page.warning[0].value and not page.exception and not questions(page)
+    assert said in page.warning[0].value and not page.exception and not page.subheader
+
+
+def test_prose_in_place_of_code_is_one_sentence_and_so_is_code_in_place_of_prose(page: AppTest) -> None:
+    ask(page, "def double(x):\n    return 2 * x")
+    assert [one.value for one in page.warning] == [
+        "This is finished code and no question; say in words what a function should do."
+    ]
+    page.segmented_control[0].set_value("docstring").run()
+    ask(page, "Write a function that doubles a number.")
+    assert [one.value for one in page.warning] == [
+        "This text holds no Python function that can be read; type one whole function."
+    ]
+    assert not page.subheader and not page.exception
+
+
+def test_the_first_screen_says_what_each_adapter_can_do(page: AppTest) -> None:
+    said = page.markdown[0].value
+    assert "**Write code**: Writes a Python function" in said and "**Explain code**: Says in one sentence" in said
+    ask(page, "add two numbers")
+    assert not [one for one in page.markdown if "**Write code**" in one.value]
 
 
 def test_a_rating_is_kept_once_and_names_the_bytes(page: AppTest, tmp_path: Path) -> None:
@@ -145,9 +173,14 @@ def test_a_change_that_cannot_be_kept_is_said_and_leaves_the_rating(
 
 def test_a_dead_endpoint_is_one_sentence(monkeypatch: pytest.MonkeyPatch, adapted: Path) -> None:
     monkeypatch.chdir(adapted)
-    monkeypatch.setenv("BILORA_ENDPOINT", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("BILORA_ENDPOINT", "http://user:password@127.0.0.1:9/v1?key=secret")
     page = AppTest.from_file(str(ROOT / "hf_space" / "app.py"), default_timeout=WAIT_S).run()
-    assert "gave no usable answer" in page.error[0].value and not page.exception
+    said = page.error[0].value.replace("\\", "")
+    assert said == (
+        "Endpoint 'http://127.0.0.1:9/v1' gave no usable answer: the connection was refused: no server listens there; "
+        "start that server, or correct BILORA_ENDPOINT or BILORA_ENDPOINT_KEY."
+    )
+    assert [one.label for one in page.button] == ["Try again now"] and not page.exception
 
 
 def test_a_bundle_of_another_base_is_one_sentence(

@@ -30,7 +30,8 @@ def site(measured: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rate(page: Any, prompt: str, thumb: str, edit: str = "") -> None:
     page.get_by_label("What should the code do?").fill(prompt)
     page.get_by_role("button", name="Ask", exact=True).click()
-    turn = page.get_by_test_id("stExpander").filter(has_text=prompt).first
+    turn = page.locator(".st-key-newest")
+    turn.get_by_role("button", name="Rate", exact=True).wait_for()
     turn.get_by_role("radio", name=thumb).click()
     if edit:
         turn.get_by_text("Correct it, or say why").click()

@@ -164,7 +164,7 @@ def test_a_guard_has_its_own_section_of_the_table_with_both_systems(results: Res
 
 def test_the_report_shows_the_guard_beside_the_headline_and_its_prompt_escaped(results: Results) -> None:
     page = render_report(results, {})
-    top = page[page.index('<div class="verdicts">') : page.index("<h2>Held-out test split</h2>")]
+    top = page[page.index('id="verdicts"') : page.index("Held-out test split</h2>")]
     assert "HumanEval &lt;script&gt;" in top and "95 % [-5.1, +2.2]" in top and '<svg class="difference"' in top
     assert HOSTILE not in page
     assert "[system]\nYou do codegen." in page and "[user]\nWrite a function that adds 0" in page

@@ -12,10 +12,10 @@ import pytest
 
 from bilora.data_reports import ProcessReport, SplitReport
 from bilora.evaluation.charts import difference_bar, interval_bar, line_chart
-from bilora.evaluation.examples import MAX_EXAMPLES
+from bilora.evaluation.examples import MAX_EXAMPLES, MAX_FAILURES
 from bilora.evaluation.report import MAX_TEXT_CHARS, Background, render_report, visible, with_bars
 from bilora.evaluation.table import table
-from bilora.records import EvalRow, Sample
+from bilora.records import EvalRow, Interval, Sample, Scale
 from bilora.results import Results, read_results, write_results
 from bilora.sweeps import Sweep, Variant, VariantResult
 
@@ -28,10 +28,11 @@ HOSTILE = [
     "right\u202eleft\u2066\u200bzero",
     "]]><!-- &lt; &amp;amp;",
 ]
+SCALE = Scale(label="pass@1")
 VOID = {"meta", "link", "br", "input"}
 TAGS = {
     *("html", "head", "title", "style", "body", "main", "header", "footer", "section", "meta", "link"),
-    *("h1", "h2", "h3", "p", "div", "span", "a", "pre", "ul", "li", "dl", "dt", "dd", "details", "summary"),
+    *("h1", "h2", "h3", "p", "div", "span", "a", "pre", "nav", "ul", "li", "dl", "dt", "dd", "details", "summary"),
     *("fieldset", "legend", "label", "input"),
     *("table", "thead", "tbody", "tr", "th", "td", "figure", "figcaption"),
     *("svg", "line", "rect", "circle", "polyline", "path", "text"),
@@ -357,12 +358,114 @@ def test_a_share_of_the_answers_is_drawn_on_a_track_of_all_of_them(
 
 
 def test_the_difference_bar_has_zero_in_the_middle_and_shows_the_margin() -> None:
-    bar = str(difference_bar(-0.02, 0.0, 0.02, 0.05))
+    bar = str(difference_bar(Interval(low=-0.02, mean=0.0, high=0.02), 0.05, SCALE))
     assert 'cx="150.0"' in bar
     assert 'class="margin"' in bar
-    assert 'class="margin"' not in str(difference_bar(0.1, 0.2, 0.3, 0.0))
+    assert 'class="margin"' not in str(difference_bar(Interval(low=0.1, mean=0.2, high=0.3), 0.0, SCALE))
 
 
 def test_the_difference_bar_reaches_no_further_than_a_difference_of_scores_can() -> None:
-    ends = re.findall(r">([-+][\d.]+)</text>", str(difference_bar(0.89, 0.93, 0.96, 0.0)))
-    assert ends == ["-1", "+1"]
+    bar = str(difference_bar(Interval(low=0.89, mean=0.93, high=0.96), 0.0, SCALE))
+    assert re.findall(r">([-+][\d.]+)</text>", bar) == ["-100", "+100"]
+    assert "difference +93.0 from +89.0 to +96.0" in bar
+
+
+def test_every_number_of_a_metric_has_one_unit(results: Results) -> None:
+    """Scores are fractions in results.json; the page has none left in verdicts, bars and curves."""
+    html = page(results, curves={"codegen": [{"step": 1, "metric": 0.25}, {"step": 2, "metric": 0.5}]})
+    text = " ".join(Page(html).text)
+    assert "pass@1 on validation last 50" in " ".join(text.split())
+    assert re.search(r"Better than the base model \(\+\d\d\.\d points, 95 % \[", text)
+    assert not re.search(r"[-+]0\.\d{3}", html)
+
+
+def floors(results_of: Callable[..., Results], pairs: Callable[..., list[EvalRow]], value: float) -> str:
+    rows = pairs("docstring", "bleu", [0.2, 0.3, 0.4] * 30, [0.1] * 90)
+    trivial = [
+        row.model_copy(
+            update={
+                "completion": row.completion.model_copy(update={"system": "floor:name"}),
+                "scores": tuple(score.model_copy(update={"value": value}) for score in row.scores),
+            }
+        )
+        for row in rows
+        if row.completion.system == "base"
+    ]
+    return page(results_of(rows={"docstring": [*rows, *trivial]}))
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0.1, ""), (0.3, "name (30.0) is inside the adapter"), (0.9, "name (90.0) is above the adapter")],
+    ids=["below", "inside", "above"],
+)
+def test_a_trivial_answer_that_the_adapter_is_not_shown_to_beat_is_named(
+    results_of: Callable[..., Results], pairs: Callable[..., list[EvalRow]], value: float, said: str
+) -> None:
+    """Once on the verdict's card, once in the table."""
+    html = floors(results_of, pairs, value)
+    assert html.count("Not shown to be better than a trivial answer: ") == 2 * bool(said)
+    assert not said or html.count(said) == 2
+
+
+def test_the_contents_lead_to_every_part(results: Results) -> None:
+    html = page(results)
+    attributes = Page(html).attributes
+    targets = [value.removeprefix("#") for name, value in attributes if name == "href" and value and value[0] == "#"]
+    ids = {value for name, value in attributes if name == "id"}
+    assert {"verdicts", "failures", "table-1", "task-1", "task-2", "task-3", "words"} <= set(targets) <= ids
+
+
+def test_the_words_that_a_page_uses_are_explained(results: Results, results_of: Callable[..., Results]) -> None:
+    def words(html: str) -> list[str]:
+        return re.findall(r"<dt>([^<]*)</dt>", html[html.index('id="words"') :])
+
+    assert {"gate", "base", "bilora", "held-out", "curated", "floor", "95 % interval", "n"} <= set(words(page(results)))
+    few = words(page(results_of(rows={"codegen": []})))
+    assert "gate" in few and not {"floor", "curated", "held-out"} & set(few)
+
+
+def test_a_metric_explains_itself(results: Results) -> None:
+    task = results.tasks["codegen"]
+    scale = task.scales["pass_at_1"].model_copy(update={"meaning": "the share that <b>passes</b>"})
+    tasks = results.tasks | {"codegen": task.model_copy(update={"scales": task.scales | {"pass_at_1": scale}})}
+    html = page(results.model_copy(update={"tasks": tasks}))
+    assert "<dt>pass@1</dt><dd>the share that &lt;b&gt;passes&lt;/b&gt;</dd>" in html
+
+
+def test_curated_failures_are_shown_before_the_tables(results: Results) -> None:
+    html = page(results)
+    assert html.index('class="failure"') < html.index("Held-out test split</h2>")
+    assert html.count('<details class="failure">') == MAX_FAILURES
+    assert "The adapter failed 5 of 10 curated questions." in html
+    first = html[html.index('<details class="failure">') :]
+    assert first[: first.index("</details>")].count("✗") == 2
+
+
+def test_of_graded_curated_questions_the_lowest_are_shown(
+    results_of: Callable[..., Results], pairs: Callable[..., list[EvalRow]]
+) -> None:
+    new = [0.9, 0.1, 0.8, 0.3, 0.7, 0.6, 0.5]
+    html = page(results_of(rows={"docstring": pairs("docstring", "bleu", new, [0.5] * 7, dataset="curated")}))
+    failures = html[html.index('id="failures"') : html.index('id="table-1"')]
+    assert re.findall(r'<span class="tag soft">([^<]*)</span></summary>', failures) == [
+        "BLEU 10.0", "BLEU 30.0", "BLEU 50.0", "BLEU 60.0", "BLEU 70.0",
+    ]  # fmt: skip
+    assert "The 5 of 7 curated questions with the lowest BLEU." in failures
+
+
+def test_an_example_is_called_by_the_first_line_that_not_all_questions_share(
+    results_of: Callable[..., Results], row: Callable[..., EvalRow], sample: Callable[..., Sample]
+) -> None:
+    rows = [
+        row(sample("docstring", n, prompt=f"Say what it does.\n```\ndef f{n}(x):\n```"), "docstring", {"bleu": 0.5})
+        for n in range(3)
+    ]
+    html = page(results_of(rows={"docstring": rows}))
+    assert sorted(re.findall(r'<span class="grow">(def [^<]*)</span>', html)) == [
+        "def f0(x):",
+        "def f1(x):",
+        "def f2(x):",
+    ]
+    alone = page(results_of(rows={"docstring": rows[:1]}))
+    assert '<span class="grow">Say what it does.</span>' in alone

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -264,3 +265,19 @@ def test_what_a_busy_machine_kept_waiting_is_tried_once_more_alone(
     with ProcessSandbox(workers=2, cpu_s=1, wall_s=2) as fresh:
         assert fresh.run(SLEEPER).status == "timeout"
     assert tried.count(SLEEPER) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the processes through /proc")
+def test_closing_ends_at_once_what_another_thread_runs() -> None:
+    before = set(descendants(os.getpid()))
+    closed = ProcessSandbox(workers=1, cpu_s=30, wall_s=60)
+    outcomes: list[Outcome] = []
+    runs = threading.Thread(target=lambda: outcomes.append(closed.run(Program(code="while True: pass"))))
+    runs.start()
+    deadline = time.monotonic() + 10
+    while len(set(descendants(os.getpid())) - before) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    closed.close()
+    runs.join(timeout=5)
+    assert [outcome.status for outcome in outcomes] == ["infrastructure"]
+    assert set(descendants(os.getpid())) <= before

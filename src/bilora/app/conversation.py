@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Generator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Literal
 
+from bilora.app.assert_runs import AssertResult
 from bilora.params import Generation
 from bilora.protocols import Streamer
 from bilora.records import Completion
@@ -34,6 +36,7 @@ class Answer:
     """One system's answer, while it is streamed and after. `completion` is set when it is complete.
 
     `context_full`: whether the context ended it before its token limit. `rating`: the event id of its rating, or empty.
+    `assert_run`: its run with the asserts of the question, if there are any.
     """
 
     id: str
@@ -45,6 +48,7 @@ class Answer:
     context_full: bool = False
     fault: str = ""
     rating: str = ""
+    assert_run: Future[AssertResult] | None = None
 
     @property
     def ending(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from bilora.app.assert_runs import AssertRunner
     from bilora.app.conversation import Answer, Offer, RatingInput, UserQuestion
     from bilora.params import Params
     from bilora.tasks.task import Task
@@ -39,7 +41,7 @@ def page() -> None:
     """Draw the page. Streamlit runs this again after every action; what is slow is cached between the runs."""
     import streamlit as st
 
-    from bilora.app.page import draw_error, draw_history, draw_page
+    from bilora.app.page import draw_page, draw_unavailable
     from bilora.errors import BiloraError
     from bilora.workspace import Workspace
 
@@ -48,13 +50,13 @@ def page() -> None:
     workspace = Workspace(Path())
     try:
         params, tasks = workspace.params, workspace.tasks
-        with st.spinner("Loading the model …"):
+        with st.spinner("Asking the model server …" if os.environ.get(ENDPOINT_VARIABLE) else "Loading the model …"):
             offer = current_offer(workspace)
     except BiloraError as error:
-        draw_error(error)
-        draw_history(tasks, _rate)
+        draw_unavailable(tasks, _rate, error)
         return
-    draw_page(offer, tasks, {name: one.generation for name, one in params.tasks.items()}, _rate)
+    generation = {name: one.generation for name, one in params.tasks.items()}
+    draw_page(offer, tasks, generation, _assert_runner(workspace), _rate)
 
 
 def current_offer(workspace: Workspace) -> Offer:
@@ -64,6 +66,24 @@ def current_offer(workspace: Workspace) -> Offer:
     return st.cache_resource(show_spinner=False)(_offer)(
         str(workspace.root), workspace.params.model_dump_json(), _fingerprint(workspace)
     )
+
+
+def _assert_runner(workspace: Workspace) -> AssertRunner:
+    """Return what runs answers with the asserts of their questions, made once in this process."""
+    import streamlit as st
+
+    return st.cache_resource(show_spinner=False)(_sandboxed_runner)(
+        str(workspace.root), workspace.params.sandbox.model_dump_json()
+    )
+
+
+def _sandboxed_runner(root: str, sandbox_json: str) -> AssertRunner:
+    from bilora.app.assert_runs import AssertRunner
+    from bilora.workspace import Workspace
+
+    sandbox = Workspace(Path(root)).sandbox()
+    atexit.register(sandbox.close)  # Streamlit does not say when it ends
+    return AssertRunner(sandbox.run)
 
 
 def _fingerprint(workspace: Workspace) -> str:
@@ -99,10 +119,11 @@ def remote_offer(url: str, params: Params) -> Offer:
 
     Raises:
         BadData: `url` is no address.
+        Unreachable: no server answers there.
     """
     from bilora.api_keys import environment_key
     from bilora.app.conversation import Offer
-    from bilora.errors import BadData
+    from bilora.errors import BadData, Unreachable
     from bilora.inference.endpoint.engine import EndpointEngine
     from bilora.outside import Endpoint
 
@@ -110,13 +131,19 @@ def remote_offer(url: str, params: Params) -> Offer:
         settings = Endpoint(name="endpoint", base_url=url, model="base")
     except ValueError:
         raise BadData(ENDPOINT_VARIABLE, "is no address; it begins with http:// or https://.") from None
+    settings = settings.model_copy(update={"name": settings.address})  # errors name it
     engine = EndpointEngine(settings, environment_key(ENDPOINT_KEY_VARIABLE), retries=1)  # a person is waiting
+    try:
+        models = engine.models()
+    except Unreachable as error:
+        advice = f"start that server, or correct {ENDPOINT_VARIABLE} or {ENDPOINT_KEY_VARIABLE}"
+        raise Unreachable(f"{str(error).rstrip('.')}; {advice}.") from None
     return Offer(
         engine=engine,
-        adapters={name: "" for name in engine.models() if name in params.tasks},
+        adapters={name: "" for name in models if name in params.tasks},
         base="a remote model",
         base_revision="",
-        place=f"at {url}",
+        place=f"at {settings.address}",
     )
 
 

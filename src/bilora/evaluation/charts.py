@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from bilora.records import Interval, Scale
+
 Point = tuple[float, float]
 
 WIDTH, HEIGHT = 360, 190
@@ -26,15 +28,20 @@ def interval_bar(low: float | None, mean: float, high: float | None, top: float)
             at(low), max(1.0, round(at(high) - at(low), 2))
         )
     return Markup(
-        '<svg class="bar" viewBox="0 0 120 12" aria-hidden="true">'
+        '<svg class="bar" viewBox="0 0 120 12" preserveAspectRatio="xMinYMid" aria-hidden="true">'
         '<line class="track" x1="2" y1="6" x2="118" y2="6"/>{}'
         '<circle class="mean" cx="{}" cy="6" r="3"/></svg>'
     ).format(span, at(mean))
 
 
-def difference_bar(low: float, delta: float, high: float, margin: float) -> Markup:
-    """Draw a difference and its interval around 0; a dashed line marks how much loss is allowed."""
-    reach = min(1.0, _above(max(abs(low), abs(high), margin, 1e-9) * 1.1))  # scores lie in [0, 1]
+def difference_bar(gain: Interval, margin: float, scale: Scale) -> Markup:
+    """Draw a difference and its interval around 0; a dashed line marks how much loss is allowed.
+
+    Args:
+        gain: in scores, which lie in [0, 1]; so is `margin`.
+        scale: how scores are written.
+    """
+    reach = min(1.0, _above(max(abs(gain.low), abs(gain.high), margin, 1e-9) * 1.1))
 
     def at(value: float) -> float:
         return round(150 + 140 * value / reach, 2)
@@ -51,15 +58,15 @@ def difference_bar(low: float, delta: float, high: float, margin: float) -> Mark
         '<text x="10" y="41">{}</text><text x="150" y="41" class="mid">0</text>'
         '<text x="290" y="41" class="end">+{}</text></svg>'
     ).format(
-        f"{delta:+.3f}",
-        f"{low:+.3f}",
-        f"{high:+.3f}",
+        scale.difference(gain.mean),
+        scale.difference(gain.low),
+        scale.difference(gain.high),
         allowed,
-        at(low),
-        max(1.0, round(at(high) - at(low), 2)),
-        at(delta),
-        f"-{reach:g}",
-        f"{reach:g}",
+        at(gain.low),
+        max(1.0, round(at(gain.high) - at(gain.low), 2)),
+        at(gain.mean),
+        f"-{reach * scale.factor:g}",
+        f"{reach * scale.factor:g}",
     )
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from bilora.errors import BadData
 from bilora.evaluation.evidence import GateSettings
-from bilora.evaluation.gate import difference_text, outcome_of
+from bilora.evaluation.gate import difference_text, outcome_of, points_text
 from bilora.evaluation.statistics import score_difference
-from bilora.records import Interval
+from bilora.records import Interval, Scale
 from bilora.results import BaselineEntry, Scores, VerdictOutcome, read_baseline, read_results
 from bilora.storage import read_json
 
@@ -48,10 +48,11 @@ def compare_entries(task: str, new: BaselineEntry, old: BaselineEntry, settings:
     pairs = _common(left, right)
     if len(pairs) < max(2, settings.min_samples):
         return Comparison(task, "inconclusive", f"{len(pairs)} common samples; {settings.min_samples} are wanted")
-    difference = _difference(pairs, settings)
-    reason = f"{new.metric} {difference_text(difference)}, n {len(pairs)}, margin {settings.margin:g}"
+    difference, scale = _difference(pairs, settings), Scale(label=new.metric)
+    numbers = f"{difference_text(difference, scale)}, n {len(pairs)}, margin {points_text(settings.margin, scale)}"
+    reason = f"{new.metric} {numbers}"
     for name in sorted(new.guards.keys() & old.guards.keys()):
-        reason += f"; guard {name} {_guard_text(new.guards[name], old.guards[name], settings)}"
+        reason += f"; guard {name} {_guard_text(new.guards[name], old.guards[name], settings, scale)}"
     return Comparison(task, outcome_of(difference, settings.margin), reason)
 
 
@@ -64,7 +65,9 @@ def _difference(pairs: Sequence[tuple[float, float]], settings: GateSettings) ->
     return score_difference([a for a, _ in pairs], [b for _, b in pairs], seed=settings.seed, draws=settings.draws)
 
 
-def _guard_text(left: Scores, right: Scores, settings: GateSettings) -> str:
+def _guard_text(left: Scores, right: Scores, settings: GateSettings, scale: Scale) -> str:
     """Write the difference of two adapters on a guard, which is for reading: each was judged against its base."""
     pairs = _common(left, right)
-    return f"{difference_text(_difference(pairs, settings))}, n {len(pairs)}" if len(pairs) > 1 else "has no pairs"
+    if len(pairs) < 2:
+        return "has no pairs"
+    return f"{difference_text(_difference(pairs, settings), scale)}, n {len(pairs)}"

@@ -29,10 +29,20 @@ class FormShare:
 
 FORM_SHARES: Mapping[str, FormShare] = {
     "well_formed": FormShare(
-        Scale(label="well-formed answers", unit=" %"), lambda task, row: task.well_formed(row.answer)
+        Scale(
+            label="well-formed answers",
+            unit=" %",
+            meaning="answers that have the form of one, such as a program, right or wrong",
+        ),
+        lambda task, row: task.well_formed(row.answer),
     ),
     "stopped": FormShare(
-        Scale(label="answers that ended by themselves", unit=" %"), lambda task, row: row.completion.finish == "stop"
+        Scale(
+            label="answers that ended by themselves",
+            unit=" %",
+            meaning="answers that stopped before the token limit cut them off",
+        ),
+        lambda task, row: row.completion.finish == "stop",
     ),
 }
 """By name in results."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from bilora.evaluation.baseline import scores_of
 from bilora.evaluation.statistics import score_difference
-from bilora.records import Dataset, EvalRow, Interval, Score
+from bilora.records import Dataset, EvalRow, Interval, Scale, Score
 from bilora.results import Incumbents, Scores
 
 MAX_UNSCORED = 0.02
@@ -59,6 +59,7 @@ class GateInput:
         promised: metrics outside the test split, such as the judge's, that this run was to measure. They
             do not decide, but a run that lost them is not whole.
         guards: how many questions each of the task's guards has.
+        scales: how each metric's differences are written in the reason; one that lacks is written times 100.
     """
 
     task: str
@@ -69,6 +70,11 @@ class GateInput:
     incumbents: Incumbents | None = None
     promised: Sequence[str] = ()
     guards: Mapping[str, int] = field(default_factory=dict)
+    scales: Mapping[str, Scale] = field(default_factory=dict)
+
+    def scale(self, metric: str) -> Scale:
+        """Return how a metric's values are written for people."""
+        return self.scales.get(metric) or Scale(label=metric)
 
     @property
     def headline(self) -> str:

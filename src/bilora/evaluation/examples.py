@@ -12,6 +12,7 @@ from bilora.records import Sample
 from bilora.results import AnswerRow, TaskResults
 
 MAX_EXAMPLES = 30
+MAX_FAILURES = 5
 EXAMPLE_KINDS = (
     "both right",
     "only the adapter right",
@@ -50,9 +51,10 @@ class ShownAnswer:
 
 @dataclass(frozen=True)
 class Example:
-    """A sample with the systems' answers, and the kind of outcome that it shows."""
+    """A sample with the systems' answers, the kind of outcome that it shows, and a line of its prompt as its title."""
 
     kind: str
+    title: str
     sample: Sample
     answers: Sequence[ShownAnswer]
 
@@ -60,12 +62,7 @@ class Example:
 def choose_examples(name: str, task: TaskResults) -> list[Example]:
     """Pick samples in turn from each kind of outcome, so that successes and failures both show."""
     # 1) Collect the answers by sample and column.
-    dataset = "test" if "test" in task.summary else "curated"
-    answers: dict[str, dict[str, AnswerRow]] = {}
-    for row in task.rows:
-        if row.dataset == dataset and not row.system.startswith(FLOOR):
-            column = ADAPTER_COLUMN if row.system == name else row.system
-            answers.setdefault(row.sample_id, {})[column] = row
+    answers = _answers(name, task, "test" if "test" in task.summary else "curated")
     # 2) Sort the samples into kinds: right or wrong for passes and fails, else above or below the median.
     headlines = {
         sample_id: {column: _headline(row, task) for column, row in rows.items() if column in ("base", ADAPTER_COLUMN)}
@@ -83,10 +80,70 @@ def choose_examples(name: str, task: TaskResults) -> list[Example]:
         for order, (kind, ids) in enumerate(kinds.items())
         for turn, sample_id in enumerate(ids)
     )
+    titles = _titles(task)
     return [
-        Example(kind, task.samples[sample_id], _shown_answers(answers[sample_id], task, graded))
+        Example(kind, titles[sample_id], task.samples[sample_id], _shown_answers(answers[sample_id], task, graded))
         for _, _, sample_id, kind in turns[:MAX_EXAMPLES]
     ]
+
+
+@dataclass(frozen=True)
+class Failures:
+    """Curated samples to which a task's adapter gave its worst answers, and a sentence on how many there are."""
+
+    remark: str
+    samples: Sequence[Example]
+
+
+def curated_failures(name: str, task: TaskResults) -> Failures:
+    """Return the curated samples that the adapter failed; of a graded task those with its lowest scores."""
+    answers = _answers(name, task, "curated")
+    scored = {
+        sample_id: value
+        for sample_id, rows in answers.items()
+        if ADAPTER_COLUMN in rows and (value := _headline(rows[ADAPTER_COLUMN], task)) is not None
+    }
+    graded = any(value not in (0.0, 1.0) for value in scored.values())
+    worst = sorted((value, sample_id) for sample_id, value in scored.items() if graded or value < 1.0)
+    shown = worst[:MAX_FAILURES]
+    scale = task.scales[task.headline]
+    if graded:
+        remark = f"The {len(shown)} of {len(scored)} curated questions with the lowest {scale.label}."
+    else:
+        more = f"; {len(shown)} of them are shown" if len(worst) > len(shown) else ""
+        remark = f"The adapter failed {len(worst)} of {len(scored)} curated questions{more}."
+    titles = _titles(task)
+    examples = [
+        Example(
+            f"{scale.label} {scale.text(value)}" if graded else "failed",
+            titles[sample_id],
+            task.samples[sample_id],
+            _shown_answers(answers[sample_id], task, graded),
+        )
+        for value, sample_id in shown
+    ]
+    return Failures(remark if scored else "", examples)
+
+
+def _titles(task: TaskResults) -> dict[str, str]:
+    """Return the first line of each sample's prompt that not all prompts of the task share."""
+    lines = {
+        name: [line for line in sample.prompt.splitlines() if line.strip()] for name, sample in task.samples.items()
+    }
+    shared = set.intersection(*map(set, lines.values())) if len(lines) > 1 else set()
+    return {
+        name: next((line for line in found if line not in shared), "".join(found[:1])) for name, found in lines.items()
+    }
+
+
+def _answers(name: str, task: TaskResults, dataset: str) -> dict[str, dict[str, AnswerRow]]:
+    """Return the answers to a dataset by sample and column, without those of floors."""
+    answers: dict[str, dict[str, AnswerRow]] = {}
+    for row in task.rows:
+        if row.dataset == dataset and not row.system.startswith(FLOOR):
+            column = ADAPTER_COLUMN if row.system == name else row.system
+            answers.setdefault(row.sample_id, {})[column] = row
+    return answers
 
 
 def _headline(row: AnswerRow, task: TaskResults) -> float | None:

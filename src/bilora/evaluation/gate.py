@@ -17,7 +17,7 @@ from bilora.evaluation.baseline import scores_of
 from bilora.evaluation.evidence import GateInput, GateSettings, ScorePairs, insufficient_evidence
 from bilora.evaluation.guarded import Guarded, check_guards
 from bilora.evaluation.statistics import holm, p_value_not_worse
-from bilora.records import Interval
+from bilora.records import Interval, Scale
 from bilora.results import Check, CheckOutcome, GuardCheck, IncumbentPlace, Scores, Verdict, VerdictOutcome
 
 EXIT_CODES: Mapping[str, ExitCode] = {
@@ -90,8 +90,9 @@ def _decide(
     # 3) Call regressed only what Holm's correction rejects, or what trips a guard, then read off the outcome.
     checks = holm_corrected(checks)
     if (tripped := guarded.tripped) and all(check.outcome != "regressed" for check in checks):
-        reason = f"On the guard {tripped.guard} {tripped.metric} is worse than the base model's"
-        return checks, _Decision("regressed", f"{reason} ({difference_text(tripped)}).", checks[0])
+        scale = given.scale(tripped.metric)
+        reason = f"On the guard {tripped.guard} {scale.label} is worse than the base model's"
+        return checks, _Decision("regressed", f"{reason} ({difference_text(tripped, scale)}).", checks[0])
     return checks, _conclusion(given, checks, incumbents, settings.margin, any_score=sum(base.new) > 0)
 
 
@@ -178,24 +179,28 @@ def _conclusion(
     """Return the first that holds: regressed, incomparable, inconclusive, passed."""
     for check in checks:
         if check.outcome == "regressed":
-            reason = f"{check.metric} is worse than {_words(check.against)} ({difference_text(check)})."
+            scale = given.scale(check.metric)
+            reason = f"{scale.label} is worse than {_words(check.against)} ({difference_text(check, scale)})."
             return _Decision("regressed", reason, check)
     if not incumbents.comparable:
         return _Decision("incomparable", incumbents.absent)
-    to_base = checks[0]
+    to_base, headline = checks[0], given.scale(given.headline)
     if not any_score:
-        return _Decision("inconclusive", f"{given.headline} is 0, and 0 never passes.", to_base)
+        return _Decision("inconclusive", f"{headline.label} is 0, and 0 never passes.", to_base)
     for check in checks:
         if check.outcome == "inconclusive":
-            wanted = "beat" if check.margin == 0 else f"be within {check.margin:g} of"
-            reason = f"{check.metric} is not shown to {wanted} {_words(check.against)} ({difference_text(check)})."
+            scale = given.scale(check.metric)
+            wanted = "beat" if check.margin == 0 else f"be within {points_text(check.margin, scale)} of"
+            difference = difference_text(check, scale)
+            reason = f"{scale.label} is not shown to {wanted} {_words(check.against)} ({difference})."
             return _Decision("inconclusive", reason, check)
-    better = f"Better than the base model ({difference_text(to_base)})"
+    better = f"Better than the base model ({difference_text(to_base, headline)})"
     if len(checks) == 1:
         return _Decision("pass", f"{better}; {incumbents.absent}.", to_base)
+    scale = given.scale(checks[1].metric)
     reason = (
         f"{better}, and in no metric worse than the promoted adapter "
-        f"({difference_text(checks[1])}, margin {margin:g}) or the best ever promoted."
+        f"({difference_text(checks[1], scale)}, margin {points_text(margin, scale)}) or the best ever promoted."
     )
     return _Decision("pass", reason, checks[1])
 
@@ -204,10 +209,16 @@ def _words(against: str) -> str:
     return next((words for name, _, words in INCUMBENTS if name == against), "the base model")
 
 
-def difference_text(gain: Interval | Check | GuardCheck) -> str:
+def difference_text(gain: Interval | Check | GuardCheck, scale: Scale) -> str:
     """Write a difference with its interval."""
     mean = gain.mean if isinstance(gain, Interval) else gain.delta
-    return f"{mean:+.3f}, 95 % [{gain.low:+.3f}, {gain.high:+.3f}]"
+    low, high = scale.difference(gain.low), scale.difference(gain.high)
+    return f"{scale.difference(mean)} points, 95 % [{low}, {high}]"
+
+
+def points_text(margin: float, scale: Scale) -> str:
+    """Write a difference that has no sign."""
+    return f"{scale.difference(margin).removeprefix('+')} points"
 
 
 def worst(verdicts: Iterable[Verdict]) -> str:

@@ -91,7 +91,7 @@ def _shown_guard(name: str, task: TaskResults, check: GuardCheck) -> ShownGuard:
     summary = task.summary.get(guard_dataset(check.guard))
     systems = [("base", "base"), (name, "adapter")] if summary else []
     forms = [_form(words, summary.systems.get(system)) for system, words in systems if summary]
-    low, delta, high = (f"{value * scale.factor:+.{scale.digits}f}" for value in (check.low, check.delta, check.high))
+    low, delta, high = map(scale.difference, (check.low, check.delta, check.high))
     outcome = "worse beyond doubt: the guard trips" if check.tripped else "not worse beyond doubt"
     return ShownGuard(
         check=check,

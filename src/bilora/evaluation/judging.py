@@ -94,6 +94,7 @@ def _judged_run(params: Params, name: str, rows: Sequence[EvalRow], circumstance
         incumbents=circumstances.baseline.tasks.get(name),
         promised=(JUDGE_METRIC,) if params.judge and not circumstances.no_judge else (),
         guards={one: guard.size for one, guard in guards.items()},
+        scales=task.scales,
     )
     return TaskRun(task, rows, key, adapter_sha256, gate(given, gate_settings(params, name)), guards)
 

@@ -7,17 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from bilora.data_reports import DropExample, SplitReport, StageReport
+from bilora.data_reports import StageReport
 from bilora.evaluation.charts import difference_bar, interval_bar, line_chart
-from bilora.evaluation.examples import Example, choose_examples
+from bilora.evaluation.data_facts import Provenance, ShownStage, provenance, shown_stages
+from bilora.evaluation.examples import Example, Failures, choose_examples, curated_failures
+from bilora.evaluation.glossary import glossary
 from bilora.evaluation.guarded import ShownGuard, shown_guards
 from bilora.evaluation.run_facts import is_number, run_lines, time_and_memory
 from bilora.evaluation.table import Table, TableRow, table
-from bilora.records import Scale
-from bilora.results import Results, TaskResults, Verdict
+from bilora.records import Interval, Scale
+from bilora.results import GuardCheck, Results, TaskResults, Verdict
 from bilora.sweeps import Sweep
 
 MAX_TEXT_CHARS = 4000
@@ -28,9 +30,11 @@ WORDS = {
     "incomparable": ("Incomparable", "measured under other conditions"),
     "none": ("No verdict", "the gate did not run"),
 }
+HEADLINE = "metric"
+"""The headline's name in metrics.jsonl."""
 CHARTS = {
     "loss": "Training loss",
-    "metric": "Headline score on validation",
+    HEADLINE: "on validation",
     "validation_loss": "Validation loss",
     "tokens_per_s": "Tokens per second",
 }
@@ -80,47 +84,6 @@ class Background:
 
 
 @dataclass(frozen=True)
-class Provenance:
-    """Measured samples of one kind of source and licence."""
-
-    source: str
-    licence: str
-    n: int
-    origins: str
-
-
-@dataclass(frozen=True)
-class ShownRule:
-    """A rule of a data stage with the number of rows that it refused."""
-
-    rule: str
-    count: int
-    bar: Markup
-    examples: Sequence[str]
-
-
-@dataclass(frozen=True)
-class ShownSplit:
-    """A split's size and licences."""
-
-    name: str
-    rows: int
-    groups: int
-    licences: str
-
-
-@dataclass(frozen=True)
-class ShownStage:
-    """What a data stage read, kept and refused."""
-
-    name: str
-    read: int
-    kept: int
-    rules: Sequence[ShownRule]
-    splits: Sequence[ShownSplit]
-
-
-@dataclass(frozen=True)
 class Chart:
     """A curve of the training run."""
 
@@ -139,6 +102,8 @@ class ShownTask:
     outcome: str
     verdict: Verdict | None
     bar: Markup
+    floor_remark: str
+    failures: Failures
     guards: Sequence[tuple[ShownGuard, Markup]]
     adapter_sha256: str
     key: str
@@ -168,18 +133,35 @@ def render_report(results: Results, background: Mapping[str, Background]) -> str
     Args:
         background: by task; a task may lack.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=visible, trim_blocks=True)
-    template = environment.from_string(
-        files("bilora.evaluation").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=visible,
+        trim_blocks=True,
+        loader=FunctionLoader(lambda name: files("bilora.evaluation").joinpath(name).read_text(encoding="utf-8")),
     )
-    tasks = [_shown_task(name, task, background.get(name, Background())) for name, task in results.tasks.items()]
-    return template.render(
+    drawn = table(results)
+    remarks = {row.task: row.floor_remark for row in _headline_rows(results, drawn)}
+    tasks = [
+        _shown_task(name, task, background.get(name, Background()), remarks.get(name, ""))
+        for name, task in results.tasks.items()
+    ]
+    return environment.get_template("report.html.jinja").render(
         profile=results.profile,
         tasks=tasks,
+        failures=[task for task in tasks if task.failures.remark],
         remarks=results.judge,
         passed=sum(task.outcome == "pass" for task in tasks),
-        table=with_bars(table(results)),
+        table=with_bars(drawn),
+        glossary=glossary(results, drawn),
     )
+
+
+def _headline_rows(results: Results, drawn: Table) -> list[TableRow]:
+    """Return the row of each task's headline on the held-out test split."""
+    headlines = {(name, task.headline) for name, task in results.tasks.items()}
+    test = [row for section in drawn.sections if section.dataset == "test" for row in section.rows]
+    return [row for row in test if not row.tier and (row.task, row.metric) in headlines]
 
 
 def with_bars(drawn: Table) -> Table:
@@ -200,82 +182,46 @@ def _row_with_bars(row: TableRow) -> TableRow:
     return replace(row, cells=cells)
 
 
-def _shown_task(name: str, task: TaskResults, background: Background) -> ShownTask:
+def _shown_task(name: str, task: TaskResults, background: Background, floor_remark: str) -> ShownTask:
+    scale = task.scales[task.headline]
     return ShownTask(
         name=name,
         title=task.title,
-        headline=task.scales[task.headline].label,
+        headline=scale.label,
         outcome=task.verdict.outcome if task.verdict else "none",
         verdict=task.verdict,
-        bar=_verdict_bar(task.verdict),
+        bar=_verdict_bar(task),
+        floor_remark=floor_remark,
         guards=[
-            (shown, difference_bar(shown.check.low, shown.check.delta, shown.check.high, 0.0))
+            (shown, _difference_bar(shown.check, 0.0, task.scales[shown.check.metric]))
             for shown in shown_guards(name, task)
         ],
+        failures=curated_failures(name, task),
         adapter_sha256=task.adapter_sha256,
         key=task.key,
-        provenance=_provenance(task),
-        stages=_stages(background.reports),
-        charts=_charts(background.curve),
+        provenance=provenance(task),
+        stages=shown_stages(background.reports),
+        charts=_charts(background.curve, scale),
         samples=choose_examples(name, task),
         run=run_lines(background.run),
         took=time_and_memory(background.run),
         sweep=background.sweep,
-        scale=task.scales[task.headline],
+        scale=scale,
     )
 
 
-def _verdict_bar(verdict: Verdict | None) -> Markup:
-    if verdict is None or verdict.low is None or verdict.delta is None or verdict.high is None:
+def _verdict_bar(task: TaskResults) -> Markup:
+    verdict = task.verdict
+    return _difference_bar(verdict, verdict.margin, task.scales[verdict.metric]) if verdict else Markup("")
+
+
+def _difference_bar(found: Verdict | GuardCheck, margin: float, scale: Scale) -> Markup:
+    if found.low is None or found.delta is None or found.high is None:
         return Markup("")
-    return difference_bar(verdict.low, verdict.delta, verdict.high, verdict.margin)
+    return difference_bar(Interval(low=found.low, mean=found.delta, high=found.high), margin, scale)
 
 
-def _provenance(task: TaskResults) -> list[Provenance]:
-    """Count the measured samples by kind of source and licence, and name where they come from."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for sample in task.samples.values():
-        kind, _, rest = sample.source.partition(":")
-        package = rest.partition(":")[0]
-        origin = package if "==" in package else sample.group
-        found.setdefault((kind, sample.licence), []).append(origin)
-    return [
-        Provenance(source, licence, len(origins), _listed(sorted(set(origins))))
-        for (source, licence), origins in sorted(found.items())
-    ]
-
-
-def _listed(names: Sequence[str], limit: int = 12) -> str:
-    rest = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _stages(reports: Mapping[str, StageReport]) -> list[ShownStage]:
-    return [_stage(name, reports[name]) for name in ("data-process", "data-split") if name in reports]
-
-
-def _stage(name: str, report: StageReport) -> ShownStage:
-    top = max((rule.count for rule in report.rules), default=0)
-    rules = [
-        ShownRule(
-            rule.rule, rule.count, interval_bar(0.0, rule.count, rule.count, top), [*map(_excerpt, rule.examples[:3])]
-        )
-        for rule in sorted(report.rules, key=lambda rule: (-rule.count, rule.rule))
-    ]
-    counts = report.splits if isinstance(report, SplitReport) else {}
-    splits = [ShownSplit(split, found.rows, found.groups, _counted(found.licence)) for split, found in counts.items()]
-    return ShownStage(name, report.rows_in, report.rows_out, rules, splits)
-
-
-def _counted(counts: Mapping[str, int]) -> str:
-    return _listed([f"{name} {count}" for name, count in sorted(counts.items(), key=lambda one: (-one[1], one[0]))])
-
-
-def _excerpt(row: DropExample) -> str:
-    return "\n".join(part for part in (row.source, row.detail, row.excerpt) if part)
-
-
-def _charts(curve: Sequence[CurvePoint]) -> list[Chart]:
+def _charts(curve: Sequence[CurvePoint], scale: Scale) -> list[Chart]:
     names = dict.fromkeys([*CHARTS, *sorted({key for point in curve for key in point} - {"step", *CHARTS})])
     charts = []
     for name in names:
@@ -284,8 +230,11 @@ def _charts(curve: Sequence[CurvePoint]) -> list[Chart]:
             for point in curve
             if is_number(step := point.get("step")) and is_number(value := point.get(name))
         ]
+        label = CHARTS.get(name, name)
+        if name == HEADLINE:
+            points = [(step, value * scale.factor + scale.offset) for step, value in points]
+            label = f"{scale.label}{scale.unit} {label}"
         if points:
-            label = CHARTS.get(name, name)
             drawing = line_chart(points, label=_visible_text(label), dots=len(points) <= 30)
             charts.append(Chart(label, drawing, f"{points[-1][1]:.4g}"))
     return charts

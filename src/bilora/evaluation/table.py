@@ -38,10 +38,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Floor:
-    """What a trivial answer scores."""
+    """What a trivial answer scores: its mean, and that written for people."""
 
     name: str
     text: str
+    mean: float
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,21 @@ class TableRow:
     metric: str = "latency_s"
     tier: str = ""
     floors: Sequence[Floor] = ()
+
+    @property
+    def floor_remark(self) -> str:
+        """Say which trivial answers the adapter is not shown to beat; empty if it beats all, or has no interval."""
+        found = self.cells.get(ADAPTER_COLUMN)
+        if found is None or found.low is None or found.high is None:
+            return ""
+        inside = [f"{one.name} ({one.text})" for one in self.floors if found.low <= one.mean <= found.high]
+        above = [f"{one.name} ({one.text})" for one in self.floors if one.mean > found.high]
+        parts = [
+            f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} {place} the adapter's interval"
+            for names, place in ((inside, "inside"), (above, "above"))
+            if names
+        ]
+        return f"Not shown to be better than a trivial answer: {'; '.join(parts)}." if parts else ""
 
     @property
     def note(self) -> str:
@@ -149,7 +165,7 @@ class _TaskRows:
 
     def _floors(self, metric: str, systems: _Metrics) -> list[Floor]:
         return [
-            Floor(system.removeprefix(FLOOR), self.task.scales[metric].text(mean))
+            Floor(system.removeprefix(FLOOR), self.task.scales[metric].text(mean), mean)
             for system, found in systems.items()
             if system.startswith(FLOOR) and metric in found and (mean := found[metric].mean) is not None
         ]

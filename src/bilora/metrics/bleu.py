@@ -27,7 +27,11 @@ class SmoothedBleu:
     @property
     def scales(self) -> Mapping[str, Scale]:
         """One number."""
-        return {"bleu": Scale(label="BLEU")}
+        meaning = (
+            "how many words and sequences of words the answer shares with the one reference, from 0 to 100; a good "
+            "answer in other words scores low"
+        )
+        return {"bleu": Scale(label="BLEU", meaning=meaning)}
 
     @property
     def runs_answers(self) -> bool:

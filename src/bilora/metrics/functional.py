@@ -10,8 +10,14 @@ from bilora.protocols import Progress, Referees, no_progress
 from bilora.records import Outcome, Program, Sample, Scale, Score
 
 _SCALES: Mapping[str, Scale] = {
-    "pass_at_1": Scale(label="pass@1", unit=" %"),
-    "test_pass_rate": Scale(label="tests passed", unit=" %"),
+    "pass_at_1": Scale(
+        label="pass@1", unit=" %", meaning="the share of questions whose one answer passes every test when it is run"
+    ),
+    "test_pass_rate": Scale(
+        label="tests passed",
+        unit=" %",
+        meaning="the mean share of a question's tests that its answer passes; a wrong answer may pass some by chance",
+    ),
 }
 
 
@@ -25,9 +31,21 @@ class OutcomeShare:
 
 OUTCOME_SHARES: Mapping[str, OutcomeShare] = {
     "passed_in_process": OutcomeShare(
-        "passed-in-process", Scale(label="passed in the answer's own process only", unit=" %")
+        "passed-in-process",
+        Scale(
+            label="passed in the answer's own process only",
+            unit=" %",
+            meaning="the tests passed, but only where the answer could have had a say; not counted in pass@1",
+        ),
     ),
-    "missing_module": OutcomeShare("missing-module", Scale(label="needed a module that the sandbox lacks", unit=" %")),
+    "missing_module": OutcomeShare(
+        "missing-module",
+        Scale(
+            label="needed a module that the sandbox lacks",
+            unit=" %",
+            meaning="the answer imports a module that it may not use here; not counted in pass@1",
+        ),
+    ),
 }
 """Reported beside the headline of answers that are run, by name in results."""
 
@@ -83,7 +101,7 @@ class Functional:
 
 def pass_at_k_scale(k: int) -> Scale:
     """Return how pass@k is written for people."""
-    return Scale(label=f"pass@{k}", unit=" %")
+    return Scale(label=f"pass@{k}", unit=" %", meaning=f"the chance that one of {k} drawn answers passes every test")
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:

@@ -19,7 +19,14 @@ from bilora.storage import read_json, sha256_json, write_json
 
 JUDGE_METRIC = "judge"
 """Name of the judge's grade in results."""
-JUDGE_SCALE = Scale(label="quality", factor=4.0, offset=1.0, unit=" / 5", digits=2)
+JUDGE_SCALE = Scale(
+    label="quality",
+    factor=4.0,
+    offset=1.0,
+    unit=" / 5",
+    digits=2,
+    meaning="the grade that another model gave; it never decides",
+)
 
 RUBRIC = (
     "You grade answers to one request. You receive a JSON object with the request, a reference answer and "

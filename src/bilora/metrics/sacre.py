@@ -24,7 +24,12 @@ class SacreMetrics:
     @property
     def scales(self) -> Mapping[str, Scale]:
         """Two numbers, reported beside a headline."""
-        return {"sacrebleu": Scale(label="sacreBLEU"), "chrf": Scale(label="chrF")}
+        return {
+            "sacrebleu": Scale(
+                label="sacreBLEU", meaning="BLEU as the library sacrebleu counts it; not to be compared with BLEU here"
+            ),
+            "chrf": Scale(label="chrF", meaning="as BLEU, but of characters, which is kinder to other forms of a word"),
+        }
 
     @property
     def runs_answers(self) -> bool:

@@ -60,13 +60,14 @@ class ProcessSandbox:
         self._workers = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-        for _ in range(workers):
-            self._idle.put(_Worker(limits, allow_weak))
+        self._all = [_Worker(limits, allow_weak) for _ in range(workers)]
+        for worker in self._all:
+            self._idle.put(worker)
         self._alone = threading.Lock()
 
     def run(self, program: Program) -> Outcome:
-        """Run one program."""
-        return self._pool.submit(self._run, program).result()
+        """Run one program, in the caller's thread; once the sandbox is closed, the outcome is our own failure."""
+        return self._run(program)
 
     def run_many(self, programs: Iterable[Program], *, progress: Progress = no_progress) -> Iterator[Outcome]:
         """Yield one outcome per program, in order; programs are taken only as they are needed."""
@@ -85,11 +86,11 @@ class ProcessSandbox:
                 future.cancel()
 
     def close(self) -> None:
-        """Stop all workers."""
+        """Stop all workers, and what another thread's `run` has begun."""
         self._pool.shutdown(cancel_futures=True)
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._idle.get_nowait().stop()
+        for worker in self._all:
+            worker.closed = True
+            worker.stop()
 
     def __enter__(self) -> Self:
         return self
@@ -138,6 +139,8 @@ class _Worker:
         self._limits = limits
         self._allow_weak = allow_weak
         self._layers = Layers(())
+        self.closed = False
+        """Whether it starts nothing any more."""
         self.starved = False
         """Whether the last program ran out of wall time with processor time to spare."""
         self._process: subprocess.Popen[bytes] | None = None
@@ -150,6 +153,8 @@ class _Worker:
                 outcome = self._try(program)
             except (ChannelClosed, TimeoutError, OSError) as error:
                 fault = f"the sandbox's own process failed twice ({type(error).__name__})"
+                if self.closed:  # by another thread, which stops it
+                    break
                 self.stop()
                 continue
             if outcome.status != "infrastructure":

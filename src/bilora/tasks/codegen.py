@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bilora.extraction.code import extract_program
+from bilora.extraction.python import Function, is_stub
 from bilora.extraction.requested import requested_function
 from bilora.metrics.functional import Functional
 from bilora.python_code.candidate import candidate_name, defines_check, named_tests
 from bilora.python_code.signature import Unshowable, definitions, imports, visible_signatures
-from bilora.python_code.source import TOO_DEEP, parse, parse_error, tidy
+from bilora.python_code.source import TOO_DEEP, normalized, parse, parse_error, tidy
 from bilora.records import Drop, Row, Sample
 from bilora.rows import CONTROL, Code, Lines, RowForm, Tests, Text, read_row
 from bilora.sandbox.assertions import silent_test
@@ -182,6 +183,15 @@ def _extract(text: str, prompt: str = "") -> str:
     return extract_program(text, requested.name, requested.header)
 
 
+def _problem(typed: str) -> str:
+    """Say that a text is finished code; a stub, or code with a comment, may ask for something."""
+    tree = None if "#" in typed else parse(normalized(typed).strip())
+    functions = [node for node in tree.body if isinstance(node, Function)] if tree else []
+    if functions and not any(map(is_stub, functions)):
+        return "This is finished code and no question; say in words what a function should do."
+    return ""
+
+
 TASK = Task(
     name="codegen",
     title="Write code",
@@ -200,4 +210,6 @@ TASK = Task(
     well_formed=_well_formed,
     hide_tests=_hide_tests,
     language="python",
+    description="Writes a Python function from a sentence, its signature and an assert that it has to pass.",
+    problem=_problem,
 )

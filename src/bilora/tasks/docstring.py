@@ -165,6 +165,12 @@ def _ask(typed: str) -> str:
     return question(bare) if bare else typed.strip()
 
 
+def _problem(typed: str) -> str:
+    """Say why a text holds no function to explain."""
+    found = find_function(typed)
+    return found if isinstance(found, str) else ""
+
+
 def _without_first_statement(function: Function) -> str | None:
     """Write a function without its docstring, which shares a line with other statements."""
     function.body = function.body[1:]
@@ -294,4 +300,6 @@ TASK = Task(
     ask=_ask,
     apply=_apply,
     forms=(_Documented,),
+    description="Says in one sentence what a Python function does, and puts it into the function as its docstring.",
+    problem=_problem,
 )

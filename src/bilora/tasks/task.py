@@ -14,6 +14,11 @@ from bilora.requests import Request
 from bilora.rows import RowForm
 
 
+def no_problem(typed: str) -> str:
+    """Accept any typed text."""
+    return ""
+
+
 @dataclass(frozen=True)
 class Task:
     """One thing an adapter learns to do.
@@ -26,8 +31,9 @@ class Task:
     The first number of `metrics[0]` is the headline.
     `floors` are trivial answers any useful model must beat. `well_formed` says whether an extracted answer
     has the form of one, right or wrong. `hide_tests` makes the sample that shows none of its tests.
-    For people at a page: `ask` makes the prompt of what they typed, `apply` puts an answer into it, and
-    `language` is what answers are written in.
+    For people at a page: `description` says in one sentence what the adapter does, `problem` why a typed text is
+    nothing that this task can be asked (empty if it is), `ask` makes the prompt of it, `apply` puts an answer into it,
+    and `language` is what answers are written in.
     """
 
     name: str
@@ -43,6 +49,8 @@ class Task:
     well_formed: Callable[[str], bool] = bool
     hide_tests: Callable[[Sample], Sample] | None = None
     extract_for_prompt: Callable[[str, str], str] | None = None
+    description: str = ""
+    problem: Callable[[str], str] = no_problem
     ask: Callable[[str], str] = str.strip
     apply: Callable[[str, str], Insertion] | None = None
     language: str | None = None

@@ -77,12 +77,21 @@ class ChatClient:
             del self.__dict__["_client"]
 
     def models(self) -> tuple[str, ...]:
-        """Return the ids of the models that the server lists now, sorted.
+        """Return the ids of the models that the server lists now, sorted; requested once with a short timeout.
 
         Raises:
             RequestFailed: it did not answer.
         """
-        return self._listed(self._client)
+        timeout = min(_LIST_TIMEOUT_S, self._endpoint.timeout_s)
+        client = self._client.with_options(max_retries=0, timeout=timeout)
+        with self.failures({"messages": [{"role": "user"}]}):
+            raw = client.models.with_raw_response.list()
+            document = read_document(raw.content, raw.headers.get("content-type", ""))
+            rows = document.get("data", document.get("models")) if isinstance(document, dict) else document
+            if not isinstance(rows, list):
+                raise UnusableReply("its list of models cannot be read")
+            ids = [row.get("id", row.get("name")) if isinstance(row, dict) else row for row in rows]
+            return tuple(sorted(name for name in ids if isinstance(name, str)))
 
     def missing_model(self) -> str | None:
         """Return a sentence if the server lists models, but not this endpoint's; None if it does, or lists nothing."""
@@ -177,22 +186,11 @@ class ChatClient:
         """The models that the server lists, requested once with a short timeout; empty if it lists none."""
         with self._list_lock:
             if self._offered is None:
-                timeout = min(_LIST_TIMEOUT_S, self._endpoint.timeout_s)
                 try:
-                    self._offered = self._listed(self._client.with_options(max_retries=0, timeout=timeout))
+                    self._offered = self.models()
                 except RequestFailed:
                     self._offered = ()
             return self._offered
-
-    def _listed(self, client: OpenAI) -> tuple[str, ...]:
-        with self.failures({"messages": [{"role": "user"}]}):
-            raw = client.models.with_raw_response.list()
-            document = read_document(raw.content, raw.headers.get("content-type", ""))
-            rows = document.get("data", document.get("models")) if isinstance(document, dict) else document
-            if not isinstance(rows, list):
-                raise UnusableReply("its list of models cannot be read")
-            ids = [row.get("id", row.get("name")) if isinstance(row, dict) else row for row in rows]
-            return tuple(sorted(name for name in ids if isinstance(name, str)))
 
     def _note_rate_limit(self, headers: Mapping[str, str]) -> None:
         """Store until when the server's rate limit allows no more requests."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from urllib.parse import urlsplit
 
 from bilora.inference.endpoint.parameters import error_message
 from bilora.outside import Endpoint
@@ -75,7 +74,7 @@ def _cause(endpoint: Endpoint, key: str | None, status: int) -> str:
     if status == 403:
         return f"this key may not do that; look at {endpoint.key_env or 'it'}"
     if status in (404, 405):
-        return f"nothing answers at {_address(endpoint)}/chat/completions; base_url usually ends in /v1"
+        return f"nothing answers at {endpoint.address}/chat/completions; base_url usually ends in /v1"
     if status == 429:
         return "too many requests, or a quota is used up"
     if status in (408, 504):
@@ -94,9 +93,3 @@ def _model_is_gone(status: int, document: object) -> bool:
         param == "model" or str(code).startswith("model_") or re.search(r"\b(?:models?|deployments?)\b", message, re.I)
     )
     return bool(named and (status in (404, 410) or str(code).startswith("model_") or _MODEL_IS_GONE.search(message)))
-
-
-def _address(endpoint: Endpoint) -> str:
-    """Return base_url without what may be secret in it: a password, a query."""
-    parts = urlsplit(endpoint.base_url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -1,0 +1,47 @@
+"""A page that nothing answers says so, tries again by itself, and waits longer each time."""
+
+from __future__ import annotations
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from bilora.app.retry import LONGEST_RETRY_S, retry_delay_s
+
+
+def faulty(kind: str) -> None:
+    from bilora.app.page import draw_unavailable
+    from bilora.errors import BadData, Unreachable
+    from bilora.tasks import load_task
+
+    error = {"unreachable": Unreachable("No <b>server</b> answers."), "bad": BadData("bundle", "this is no bundle.")}
+    draw_unavailable({"codegen": load_task("codegen")}, lambda question, answer, entered: "", error[kind])
+
+
+def drawn(kind: str) -> AppTest:
+    page = AppTest.from_function(faulty, args=(kind,), default_timeout=60).run()
+    assert not page.exception
+    return page
+
+
+def waits(page: AppTest) -> list[str]:
+    return [one.value for one in page.caption if "tries again" in one.value]
+
+
+def test_what_did_not_answer_is_tried_again_later_and_later() -> None:
+    page = drawn("unreachable")
+    assert page.error[0].value == r"No \<b\>server\</b\> answers." and "Write code" in page.markdown[0].value
+    assert waits(page) == ["The page tries again by itself in 2 s."]
+    assert [waits(page.run()) for _ in range(3)] == [[f"The page tries again by itself in {s} s."] for s in (4, 8, 16)]
+    page.button[0].click().run()
+    assert waits(page) == ["The page tries again by itself in 2 s."]
+
+
+def test_what_no_waiting_mends_is_tried_again_by_the_button_alone() -> None:
+    page = drawn("bad")
+    assert "this is no bundle" in page.error[0].value and not waits(page)
+    assert [one.label for one in page.button] == ["Try again"]
+
+
+@pytest.mark.parametrize(("failures", "seconds"), [(1, 2), (2, 4), (5, 32), (6, LONGEST_RETRY_S), (9999, 60)])
+def test_each_wait_is_twice_the_one_before_up_to_a_minute(failures: int, seconds: float) -> None:
+    assert retry_delay_s(failures) == seconds

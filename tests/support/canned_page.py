@@ -1,0 +1,67 @@
+"""A page whose answers are written here: what a test shows by it depends on no model. Run by Streamlit."""
+
+from __future__ import annotations
+
+import atexit
+import time
+from collections.abc import Generator
+
+import streamlit as st
+
+from bilora.app.assert_runs import AssertRunner
+from bilora.app.conversation import Offer
+from bilora.app.page import draw_page
+from bilora.params import Generation
+from bilora.records import Completion
+from bilora.requests import Request
+from bilora.sandbox import ProcessSandbox
+from bilora.tasks import load_task
+from support.fakes import FakeEngine
+
+ENDLESS = "never end"  # a question that holds this gets a program that does not end
+CPU_S = 5.0
+
+
+class CannedEngine:
+    """Answers by the question and the system, in pieces."""
+
+    def stream(self, system: str, request: Request) -> Generator[str, None, Completion]:
+        question = request.messages[-1].content
+        if "```" in question:
+            answer = "Return the area of a circle of the given radius."
+        elif ENDLESS in question:
+            answer = "def sum_even(numbers):\n    while True:\n        pass"
+        elif system == "base":
+            answer = "def sum_even(numbers):\n    return sum(numbers)"
+        else:
+            answer = "def sum_even(numbers):\n    return sum(n for n in numbers if n % 2 == 0)"
+        pieces = answer.split(" ")
+        completion = yield from FakeEngine(pieces[0], *(f" {piece}" for piece in pieces[1:])).stream(system, request)
+        time.sleep(0.05)
+        return completion
+
+
+@st.cache_resource
+def _runner() -> AssertRunner:
+    sandbox = ProcessSandbox(workers=2, cpu_s=CPU_S, wall_s=2 * CPU_S)
+    atexit.register(sandbox.close)
+    return AssertRunner(sandbox.run)
+
+
+def draw() -> None:
+    """Draw it once."""
+    st.set_page_config(page_title="BiLoRA", layout="wide")
+    tasks = {name: load_task(name) for name in ("codegen", "docstring")}
+    generation = {name: Generation(max_new_tokens=64, batch_size=1) for name in tasks}
+    offer = Offer(
+        engine=CannedEngine(),
+        adapters={name: letter * 64 for name, letter in zip(tasks, "ab", strict=True)},
+        base="a base of canned answers",
+        base_revision="0" * 40,
+        place="in this process",
+    )
+    draw_page(offer, tasks, generation, _runner(), lambda question, answer, entered: "01J00000000000000000000000")
+
+
+if __name__ == "__main__":
+    draw()

@@ -1,0 +1,52 @@
+"""Pages in processes of their own, as a person starts them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+STREAMLIT = ("-m", "streamlit", "run", "hf_space/app.py", "--server.port")
+APP = ("-m", "bilora", "app", "--port")
+
+
+def free_port() -> int:
+    """Return a port on which nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
+@contextlib.contextmanager
+def started_page(
+    folder: Path, environment: Mapping[str, str], command: Sequence[str] = STREAMLIT
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Start a page in `folder`; give its address and its process once it answers, and end it after the block."""
+    port = free_port()
+    with subprocess.Popen(
+        [sys.executable, *command, str(port)],
+        cwd=folder,
+        env=dict(environment),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            for _ in range(240):
+                with contextlib.suppress(OSError), urllib.request.urlopen(f"http://localhost:{port}/_stcore/health"):
+                    break
+                assert process.poll() is None, "the page ended before it answered"
+                time.sleep(0.25)
+            yield f"http://localhost:{port}", process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, 15)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=30)
+            process.kill()

@@ -1,0 +1,50 @@
+"""What a task says of a typed text that it cannot be asked about, and what it takes."""
+
+from __future__ import annotations
+
+import pytest
+
+from bilora.extraction.typed import NO_FUNCTION, SEVERAL
+from bilora.tasks import known_tasks, load_task
+
+FINISHED = "This is finished code and no question; say in words what a function should do."
+FUNCTION = "def double(x):\n    return 2 * x"
+
+
+@pytest.mark.parametrize(
+    ("typed", "problem"),
+    [
+        ("Double a number.", ""),
+        ("sort", ""),
+        ("Double a number.\nSignature: def double(x):\nMust pass: assert double(1) == 2", ""),
+        (FUNCTION, FINISHED),
+        (f"\r\n{FUNCTION}\r\n\r\nassert double(1) == 2", FINISHED),
+        (f"# make this faster\n{FUNCTION}", ""),
+        ('def double(x):\n    """Double a number."""', ""),
+        (f"{FUNCTION}\n\ndef halve(x):\n    ...", ""),
+        ("def double(x):", ""),
+    ],
+)
+def test_finished_code_is_no_question_for_code(typed: str, problem: str) -> None:
+    assert load_task("codegen").problem(typed) == problem
+
+
+@pytest.mark.parametrize(
+    ("typed", "problem"),
+    [
+        (FUNCTION, ""),
+        (f"Please explain\n```python\n{FUNCTION}\n```", ""),
+        ("What does this do?", NO_FUNCTION),
+        ("total = 1 + 1", NO_FUNCTION),
+        ("def double(x)\n    return", NO_FUNCTION),
+        (f"{FUNCTION}\n\n{FUNCTION.replace('double', 'twice')}", SEVERAL),
+    ],
+)
+def test_prose_is_no_function(typed: str, problem: str) -> None:
+    assert load_task("docstring").problem(typed) == problem
+
+
+@pytest.mark.parametrize("name", known_tasks())
+def test_a_task_takes_its_own_example_and_describes_itself(name: str) -> None:
+    task = load_task(name)
+    assert task.problem(task.example) == "" and task.description.endswith(".")
