@@ -160,6 +160,15 @@ def test_a_failing_answer_ends_alone(engine: BatchedEngine[Any]) -> None:
     assert engine.queue_depth()[1] == 0
 
 
+def test_a_matcher_that_cannot_go_on_says_why_and_leaves_all_tokens(
+    grammars: JsonGrammars, another_smoke: LoadedBase
+) -> None:
+    matcher = grammars.matcher('{"type":"string","pattern":"^(a?){1000}a{1000}$"}')
+    matcher.add(another_smoke.tokenizer('"', add_special_tokens=False)["input_ids"][0])
+    assert matcher.error is None
+    assert matcher.allowed(2048).all() and "cannot go on" in str(matcher.error)
+
+
 def test_rows_that_only_pad_the_embedding_are_never_chosen(grammars: JsonGrammars) -> None:
     matcher = grammars.matcher('{"type":"string"}')
     narrow, wide = matcher.allowed(2048), matcher.allowed(2048 + 100)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from support.sample_adapters import chat_request, prompts
 
-from bilora.inference.sampling import apply_penalties, mask_tokens, sample_tokens
+from bilora.inference.sampling import apply_penalties, keep_tokens, mask_tokens, sample_tokens
 from bilora.inference.torch.engine import TorchEngine
 from bilora.requests import SamplingParams
 
@@ -66,6 +66,13 @@ def test_an_end_token_without_a_logit_masks_nothing() -> None:
     logits = torch.zeros(2, 4)
     masked = mask_tokens(logits, {1: [2, 4, 9, -1]})
     assert masked.isinf().nonzero().tolist() == [[1, 2]]
+    assert not logits.isinf().any()
+
+
+def test_only_allowed_tokens_keep_their_logits_in_the_rows_that_are_named() -> None:
+    logits = torch.arange(8.0).reshape(2, 4)
+    kept = keep_tokens(logits, {1: torch.tensor([True, False, True, False])})
+    assert kept.tolist() == [[0, 1, 2, 3], [4, -torch.inf, 6, -torch.inf]]
     assert not logits.isinf().any()
 
 
