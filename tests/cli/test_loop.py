@@ -162,7 +162,7 @@ def test_compare_metrics_says_what_it_cannot_compare(run: Shell) -> None:
 def test_compare_metrics_finds_no_difference_between_equal_runs(run: Shell) -> None:
     results = "benchmarking/results.json"
     said = run("python", "scripts/compare_metrics.py", results, results, check=False)
-    assert said.stdout.count(" +0.000, 95 %") == 2 and "pass          docstring" in said.stdout
+    assert said.stdout.count(" +0.0 points, 95 %") == 2 and "pass          docstring" in said.stdout
     # 24 answers that all fail do not show that two pass rates lie within 5 points of each other.
     assert "inconclusive  codegen" in said.stdout and said.returncode == 11
 
