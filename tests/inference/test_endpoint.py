@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
@@ -235,6 +236,14 @@ def test_chat_asks_for_the_schema_at_temperature_zero(server: Server) -> None:
         "type": "json_schema",
         "json_schema": {"name": "reply", "strict": True, "schema": SCHEMA},
     }
+
+
+def test_a_request_with_a_schema_asks_for_it_too(server: Server) -> None:
+    with engine(server) as remote:
+        remote.generate("remote", requests(1, json_schema=json.dumps(SCHEMA)))
+        remote.generate("remote", requests(1))
+    bound, free = server.bodies
+    assert bound["response_format"]["json_schema"]["schema"] == SCHEMA and "response_format" not in free
 
 
 @pytest.mark.parametrize("echoed", [KEY, "broken"])

@@ -165,7 +165,6 @@ def test_a_matcher_that_cannot_go_on_says_why_and_leaves_all_tokens(
 ) -> None:
     matcher = grammars.matcher('{"type":"string","pattern":"^(a?){1000}a{1000}$"}')
     matcher.add(another_smoke.tokenizer('"', add_special_tokens=False)["input_ids"][0])
-    assert matcher.error is None
     assert matcher.allowed(2048).all() and "cannot go on" in str(matcher.error)
 
 
