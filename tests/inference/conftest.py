@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -23,4 +24,7 @@ def mixed(sample_adapters: SampleAdapters, another_smoke: LoadedBase) -> Iterato
     folders = {name: sample_adapters.folders[name] for name in ("codegen", "docstring")}
     engine = TorchEngine(another_smoke, folders, batch_size=8)
     yield engine
+    for thread in threading.enumerate():
+        if thread.name == "batch":  # a cancelled answer is dropped at its next token
+            thread.join(10)
     assert engine.queue_depth() == (0, 0)
