@@ -44,7 +44,7 @@ MODES: dict[str, dict[str, Any]] = {
 def engine(
     request: pytest.FixtureRequest, another_smoke: LoadedBase, tmp_path_factory: pytest.TempPathFactory
 ) -> BatchedEngine[Any]:
-    """Either engine of the smoke base, in 32 bit."""
+    """The torch and the llama.cpp engine of the smoke base, in 32-bit."""
     if request.param == "torch":
         return TorchEngine(another_smoke, {}, batch_size=16)
     pytest.importorskip("llama_cpp", reason='llama.cpp is not installed: pip install "bilora[llamacpp]"')

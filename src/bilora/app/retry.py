@@ -15,7 +15,7 @@ _FAILURES, _NEXT_TRY = "failures", "next_try"
 
 
 def retry_delay_s(failures: int) -> float:
-    """Return the seconds until the next try after so many failures in a row: each wait is twice the one before."""
+    """Return the delay before the next try, in seconds; it doubles with each failure in a row."""
     return float(min(FIRST_RETRY_S * 2.0 ** min(failures - 1, 30), LONGEST_RETRY_S))
 
 

@@ -60,7 +60,7 @@ def read_about(workspace: Workspace, repository: str | None) -> About:
 
 
 def _card_task(workspace: Workspace, name: str, tokenizer: Tokenizer) -> CardTask:
-    """Return what the cards say of one task; a source that states a licence counts as it stands in params now."""
+    """Return what the cards say of one task; the licence that its source states is read from params."""
     from bilora.bases.prompt import template_messages
     from bilora.data_reports import SplitReport
     from bilora.publishing.about import CardTask

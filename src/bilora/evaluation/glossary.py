@@ -46,7 +46,7 @@ def _general(results: Results, drawn: Table) -> Iterator[Term]:
     yield Term("95 % interval", "holds the value for all such questions in 95 of 100 measurements like this one")
     yield Term("n", "the number of scored answers; of pairs, of questions that both systems answered")
     yield Term("points", "a difference of two numbers of the same unit: from 40 % to 45 % are 5 points")
-    yield Term("unscored", "nobody knows what the answer is worth, because the sandbox or the judge failed")
+    yield Term("unscored", "not in the mean, because the sandbox or the judge failed and the answer has no score")
 
 
 def _metrics(results: Results) -> Iterator[Term]:

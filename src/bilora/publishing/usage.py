@@ -30,8 +30,8 @@ def usage_section(task: str, place: str, about: About) -> list[str]:
         *_program(task, place, about),
         "```",
         "",
-        f"Published with PEFT {version('peft')} and transformers {version('transformers')}. In float32 an answer is "
-        "that of the engine which was measured; in 16 bits a token may differ, and all that follow it.",
+        f"Published with PEFT {version('peft')} and transformers {version('transformers')}. In float32 the answer is "
+        "the measured one; in 16 bits a token may differ, and then those after it.",
         "",
         WARNING,
         "",

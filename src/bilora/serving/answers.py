@@ -22,14 +22,13 @@ from bilora.serving.responses import ResponseReply, ResponsesRequest
 from bilora.serving.submission import PendingAnswers, TokenLimits, submit
 
 AnyRequest = ChatRequest | CompletionRequest | ResponsesRequest
-_PREFIXES = {ChatRequest: "chatcmpl-", CompletionRequest: "cmpl-", ResponsesRequest: "resp_"}
 
 
 async def answer(config: ServerConfig, metrics: ServerMetrics, body: AnyRequest, request: Request) -> Response:
     """Return the reply to a request for answers, whole or a stream."""
     began = time.perf_counter()
     asked = body.chat() if isinstance(body, ResponsesRequest) else body
-    identity = _PREFIXES[type(body)] + uuid.uuid4().hex
+    identity = body.id_prefix + uuid.uuid4().hex
     requests = asked.requests(identity, config.system_prompts.get(body.model), config.penalties.get(body.model, 0.0))
     streamed = bool(asked.stream)
     limits = TokenLimits(most=config.max_tokens, default=asked.default_tokens, wanted=asked.limit)
@@ -50,7 +49,7 @@ async def answer(config: ServerConfig, metrics: ServerMetrics, body: AnyRequest,
         )
     chunks = await _unless_disconnected(request, _collect_chunks(answers))
     if chunks is None:
-        return Response(status_code=499)  # nobody reads it
+        return Response(status_code=499)  # the client is gone
     for completion in answers.completions():
         metrics.answered(completion, time.perf_counter() - began)
     return JSONResponse(reply.whole(chunks, answers.completions()))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
 from bilora.records import Message
 from bilora.requests import Request, SamplingParams
-from bilora.serving.wire import ApiRequest, PositiveTokens, StrictModel, WireText
-
-_Nothing = Annotated[list[JsonValue], Field(max_length=0)]
+from bilora.serving.wire import ApiRequest, Nothing, PositiveTokens, StrictModel, WireText
 
 
 class TextPart(StrictModel):
@@ -20,8 +18,8 @@ class TextPart(StrictModel):
     type: Literal["text", "input_text", "output_text"]
     text: WireText
     cache_control: JsonValue = None
-    annotations: _Nothing | None = None
-    logprobs: _Nothing | None = None
+    annotations: Nothing | None = None
+    logprobs: Nothing | None = None
 
 
 class CalledFunction(StrictModel):
@@ -56,7 +54,7 @@ class ChatMessage(StrictModel):
     refusal: None = None
     audio: None = None
     function_call: None = None
-    annotations: _Nothing | None = None
+    annotations: Nothing | None = None
     reasoning: WireText | None = None
     reasoning_content: WireText | None = None
 
@@ -70,8 +68,8 @@ class ChatMessage(StrictModel):
 
     def message(self) -> Message:
         """Return it as a chat template reads it."""
-        parts = [TextPart(type="text", text=self.content)] if isinstance(self.content, str) else self.content or []
-        content = "".join(part.text for part in parts)
+        parts = self.content or []
+        content = parts if isinstance(parts, str) else "".join(part.text for part in parts)
         match self.role:
             case "system" | "developer":
                 return Message(role="system", content=content)
@@ -86,6 +84,8 @@ class ChatMessage(StrictModel):
 class ChatRequest(ApiRequest):
     """A chat that is to be continued by one answer or several."""
 
+    id_prefix: ClassVar[str] = "chatcmpl-"
+
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=1000)]
     max_completion_tokens: PositiveTokens | None = None
     logprobs: bool | None = None
@@ -94,7 +94,7 @@ class ChatRequest(ApiRequest):
     tool_choice: Literal["none", "auto"] | None = None
     # Accepted with the value that changes nothing.
     parallel_tool_calls: bool | None = None
-    functions: _Nothing | None = None
+    functions: Nothing | None = None
     function_call: Literal["none", "auto"] | None = None
     modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
     reasoning_effort: Literal["none"] | None = None
@@ -108,7 +108,7 @@ class ChatRequest(ApiRequest):
     add_special_tokens: Literal[False] | None = None
     chat_template: None = None
     chat_template_kwargs: Annotated[dict[str, JsonValue], Field(max_length=0)] | None = None
-    documents: _Nothing | None = None
+    documents: Nothing | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> ChatRequest:

@@ -17,6 +17,7 @@ _Tokens = Annotated[list[TokenId], Field(min_length=1)]
 class CompletionRequest(ApiRequest):
     """The legacy request: a prompt, as text or tokens, is continued as it is, without a chat template."""
 
+    id_prefix: ClassVar[str] = "cmpl-"
     default_tokens: ClassVar[int | None] = 16
 
     prompt: (

@@ -6,18 +6,16 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, FiniteFloat, JsonValue
+from pydantic import Field, FiniteFloat
 
 from bilora.records import Completion
 from bilora.requests import Chunk
 from bilora.serving.chat import CalledFunction, ChatMessage, ChatRequest, TextPart, ToolCall
 from bilora.serving.replies import ApiError, ApiObject
 from bilora.serving.response_format import JsonObjectFormat, JsonSchemaFormat, NamedSchema, TextFormat
-from bilora.serving.wire import PositiveTokens, StrictModel, WireText
-
-_Nothing = Annotated[list[JsonValue], Field(max_length=0)]
+from bilora.serving.wire import Nothing, PositiveTokens, StrictModel, WireText
 
 
 class MessageItem(StrictModel):
@@ -101,6 +99,8 @@ class ResponseStreamOptions(StrictModel):
 class ResponsesRequest(StrictModel):
     """A conversation, all of which the request holds: none is stored here."""
 
+    id_prefix: ClassVar[str] = "resp_"
+
     model: Annotated[str, Field(min_length=1, max_length=200, examples=["base"])]
     input: WireText | Annotated[list[MessageItem | CallItem | CallOutputItem], Field(min_length=1, max_length=1000)]
     instructions: WireText | None = None
@@ -118,7 +118,7 @@ class ResponsesRequest(StrictModel):
     conversation: None = None
     prompt: None = None
     include: list[Literal["reasoning.encrypted_content"]] | None = None
-    tools: _Nothing | None = None
+    tools: Nothing | None = None
     tool_choice: Literal["none", "auto"] | None = None
     parallel_tool_calls: bool | None = None
     max_tool_calls: None = None

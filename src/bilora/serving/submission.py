@@ -24,7 +24,7 @@ AnswerEvent = tuple[int, Chunk | Completion | Exception]
 class TokenLimits:
     """How many tokens an answer has: at most `most`, and `default` if `wanted`, the request's own number, is None.
 
-    None stands for no limit but the context.
+    None: only the context limits it.
     """
 
     most: int | None = None

@@ -33,6 +33,8 @@ PositiveTokens = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 """A number of tokens."""
 TokenId = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
 """The number of a token."""
+Nothing = Annotated[list[JsonValue], Field(max_length=0)]
+"""A list that has to be empty."""
 _Seed = Annotated[int, Field(ge=-(2**63), lt=2**63, strict=True)]
 _Stop = Annotated[WireText, Field(min_length=1)]
 _Penalty = Annotated[FiniteFloat, Field(ge=-2.0, le=2.0)]
@@ -80,6 +82,8 @@ class _NeutralFields(StrictModel):
 class ApiRequest(_NeutralFields, StructuredRequest):
     """What all requests for answers share. Without `temperature` the answer is greedy, as in the benchmark."""
 
+    id_prefix: ClassVar[str]
+    """What the ids of replies begin with."""
     default_tokens: ClassVar[int | None] = None
     """`max_tokens` if the request names none; None for no limit but the context."""
 

@@ -60,7 +60,7 @@ class PackedRows:
         return [Group(length, part) for length, rows in by_length.items() for part in powers_of_two(rows)]
 
     def layout(self, heads: int) -> HeadLayout:
-        """Return how tokens of so many heads lie in the groups."""
+        """Return the layout of a tensor with this number of heads."""
         if heads not in self._layouts:
             self._layouts[heads] = HeadLayout(self.groups, heads, self._device)
         return self._layouts[heads]
@@ -75,18 +75,20 @@ class Group:
 
 
 class HeadLayout:
-    """A tensor of tokens' heads as the groups need it: one group after the other, in it rows, heads, tokens."""
+    """How a tensor of shape (tokens, heads, head size) is ordered for attention: by group, row, head and token."""
 
     def __init__(self, groups: Sequence[Group], heads: int, device: torch.device) -> None:
-        """Find where each head of each token goes."""
+        """Compute the indices of both directions."""
         sources, real = [], []
         for group in groups:
+            starts = torch.tensor([row.start for row in group.rows])[:, None]
+            sizes = torch.tensor([row.stop - row.start for row in group.rows])[:, None]
+            positions = torch.arange(group.length)
+            within = positions < sizes
             # A row is padded with its own first token, so that nothing reaches it from other rows.
-            tokens = torch.stack([_padded(torch.arange(row.start, row.stop), group.length) for row in group.rows])
-            numbers = torch.arange(heads)[:, None]
-            sources.append((tokens[:, None] * heads + numbers).flatten())
-            sizes = torch.tensor([row.stop - row.start for row in group.rows])
-            real.append((torch.arange(group.length) < sizes[:, None, None]).expand(-1, heads, -1).flatten())
+            tokens = starts + positions * within
+            sources.append((tokens[:, None] * heads + torch.arange(heads)[:, None]).flatten())
+            real.append(within[:, None].expand(-1, heads, -1).flatten())
         self._sizes = [len(one) for one in sources]
         self._rows = [len(group.rows) for group in groups]
         self._sources = torch.cat(sources).to(device)
@@ -114,10 +116,6 @@ class HeadLayout:
             part.view(rows * key_heads, -1, part.shape[-1])
             for part, rows in zip(torch.split(grouped, self._sizes), self._rows, strict=True)
         ]
-
-
-def _padded(tokens: Tensor, length: int) -> Tensor:
-    return torch.cat([tokens, tokens[:1].expand(length - len(tokens))])
 
 
 class PackedAttention(Module):
