@@ -246,6 +246,17 @@ def test_a_request_with_a_schema_asks_for_it_too(server: Server) -> None:
     assert bound["response_format"]["json_schema"]["schema"] == SCHEMA and "response_format" not in free
 
 
+def test_how_tokens_are_chosen_is_sent_under_vllms_names_and_only_if_it_is_set(server: Server) -> None:
+    chosen = {"top_k": 5, "min_p": 0.1, "repetition_penalty": 1.2}
+    with engine(server) as remote:
+        remote.generate("remote", requests(1, stop_token_ids=(7,), logit_bias=((3, -1.0),), **chosen))
+        remote.generate("remote", requests(1))
+    full, bare = server.bodies
+    assert {name: full[name] for name in chosen} == chosen
+    assert (full["stop_token_ids"], full["logit_bias"]) == ([7], {"3": -1.0})
+    assert bare.keys().isdisjoint({*chosen, "stop_token_ids", "logit_bias"})
+
+
 @pytest.mark.parametrize("echoed", [KEY, "broken"])
 def test_a_failed_chat_says_what_to_do_and_never_the_key(server: Server, echoed: str) -> None:
     server.respond = lambda body, number: (401, {}, {"error": {"message": f"Incorrect API key: {echoed}"}})

@@ -16,6 +16,7 @@ from support.asking import CHAT, TEXT, raw, refused, streamed
 from support.running_server import KEY, RunningServer, make_engine, serving
 from support.sample_adapters import SampleAdapters
 
+from bilora.serving.chat import ChatRequest
 from bilora.serving.config import ServerConfig
 
 NEUTRAL: dict[str, Any] = {
@@ -60,6 +61,8 @@ def test_calls_of_tools_in_the_history_are_read(client: OpenAI, running: Running
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "c1", "content": "3"},
     ]
+    [request] = ChatRequest.model_validate({"model": "base", "messages": turns}).requests("id", None, 0.0)
+    assert [message.role for message in request.messages] == ["user", "assistant", "user"]
     said = client.chat.completions.create(model="base", messages=turns, max_tokens=9).choices[0].message.content
     as_text: list[Any] = [
         *CHAT["messages"],

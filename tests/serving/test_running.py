@@ -301,3 +301,11 @@ def test_an_adapter_is_asked_with_the_penalty_it_was_measured_with(sample_adapte
 
         assert said("codegen") == said("codegen", frequency_penalty=2) != said("codegen", frequency_penalty=0)
         assert said("base") == said("base", frequency_penalty=0)
+
+
+def test_an_adapter_that_a_client_loaded_stays_when_the_bundle_changes(sample_adapters: SampleAdapters) -> None:
+    engine, folder = make_engine(sample_adapters), sample_adapters.folders["codegen"]
+    reloader = Reloader(engine, version="", read_version=lambda: "new", find=lambda: {"codegen": folder}, unload=True)
+    engine.load_adapter("mine", folder)
+    assert reloader.reload() == 1
+    assert list(engine.models()) == ["base", "codegen", "mine"]

@@ -10,9 +10,9 @@ from openai import OpenAI
 from support.asking import MODELS, TEXT, raw, refused
 from support.running_server import RunningServer
 from support.sample_adapters import SMOKE, SampleAdapters
+from tokenizers.processors import TemplateProcessing
 
 from bilora.bases.loading import LoadedBase
-from bilora.requests import Request, SamplingParams
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +110,17 @@ def test_text_becomes_tokens_and_tokens_become_text(
     _, chat = raw(running, "POST", "/tokenize", {"messages": messages})
     made = client.chat.completions.create(model="base", messages=messages, max_tokens=1)  # type: ignore[arg-type]
     assert made.usage is not None and chat["count"] == made.usage.prompt_tokens
+
+
+def test_special_tokens_are_added_to_a_text_unless_the_client_wants_none(
+    running: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = running.engine._tokenizer
+    begin = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    monkeypatch.setattr(tokenizer.backend_tokenizer, "post_processor", begin)
+    _, full = raw(running, "POST", "/tokenize", {"prompt": TEXT})
     _, bare = raw(running, "POST", "/tokenize", {"prompt": TEXT, "add_special_tokens": False})
-    assert bare["tokens"] == running.engine.encode(Request("x", (), SamplingParams(0), text=TEXT), special_tokens=False)
+    assert full["tokens"] == [1, *bare["tokens"]]
 
 
 def test_clients_can_build_prompts_themselves(running: RunningServer) -> None:

@@ -34,7 +34,7 @@ _R = TypeVar("_R")
 _NO_KEY = "none"
 """The client refuses to work without a key, though local servers want none."""
 
-_EXTRA_PARAMETERS = ("min_tokens", "ignore_eos")
+_EXTRA_PARAMETERS = ("min_tokens", "ignore_eos", "top_k", "min_p", "repetition_penalty", "stop_token_ids")
 """vLLM's, which the client does not take as arguments."""
 _MAX_ATTEMPTS = 10
 """How often one request is sent, each time without what was refused before."""
