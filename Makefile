@@ -21,7 +21,7 @@ UV := uv==0.13.9
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 UV_PIP = $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: demo test test-browser test-old-peft test-clients lint structure smoke install
+.PHONY: demo test test-browser test-old-peft test-clients test-gpu lint structure smoke install
 .DEFAULT_GOAL := demo
 
 install: .venv/installed
@@ -61,6 +61,10 @@ test-clients: install
 	@test -x .venv-clients/bin/python || $(PYTHON) -m venv .venv-clients
 	@$(BIN)/uv pip install --quiet --python .venv-clients/bin/python -r clients/requirements.txt
 	@BILORA_PYTHON=$(BIN)/python .venv-clients/bin/python -m pytest clients -c clients/pytest.ini --rootdir clients
+
+# On a machine with a CUDA GPU: that training and answers are those of the plain models.
+test-gpu: install
+	@$(BIN)/python -m pytest -rs tests/training/test_cuda_training.py tests/inference/test_cuda_answers.py
 
 lint: install
 	ruff check . && ruff format --check . && mypy && lint-imports

@@ -17,6 +17,7 @@ from bilora.documents import Slice
 from bilora.errors import BadData
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Quantize = Literal["nf4", "auto"]
 BASE_KINDS = "bilora.bases.kinds"
 SOURCE_KINDS = "bilora.sources.kinds"
 PHASE_KINDS = "bilora.training.phases"
@@ -50,11 +51,11 @@ class BaseSettings(KindSettings):
     """The frozen base model, whatever its kind.
 
     `dtype` is the precision of its weights; `auto` is bfloat16 where this machine multiplies it natively, else float32.
-    `quantize: nf4` trains on a 4-bit copy (CUDA only).
+    `quantize: nf4` trains on a 4-bit copy (CUDA only), `auto` where a GPU has little memory for the weights.
     """
 
     dtype: Dtype = "float32"
-    quantize: Literal["nf4"] | None = None
+    quantize: Quantize | None = None
 
     @property
     def has_gguf(self) -> bool:

@@ -115,7 +115,7 @@ def test_a_loaded_base_names_precision_and_packing(monkeypatch: pytest.MonkeyPat
     half = FolderBase.at(SMOKE.path, dtype="bfloat16")
     assert half.load(training=False).mode == "cpu, bfloat16" and half.load(training=False).model.dtype == torch.bfloat16
     assert load_for_inference(half).mode == "cpu, bfloat16 packed for oneDNN"
-    assert load_for_inference(SMOKE).mode == "cpu, float32"
+    assert load_for_inference(SMOKE).mode == "cpu, float32 packed for oneDNN"
 
 
 def test_nf4_is_for_training_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

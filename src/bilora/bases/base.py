@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from bilora.bases.identity import decisive_files, folder_revision, model_folder
 from bilora.bases.licence import MODEL_CARD, model_card_licence
-from bilora.bases.loading import LoadedBase, load_model, load_tokenizer
-from bilora.bases.precision import Precision, resolve_dtype
+from bilora.bases.loading import LoadedBase, count_weights, load_model, load_tokenizer
+from bilora.bases.precision import NUMBER_BYTES, Precision, resolve_dtype, resolve_quantize
 from bilora.errors import BadData, BiloraError
-from bilora.kinds import BASE_KINDS, NO_GGUF, BaseSettings, Dtype, load_kind
+from bilora.kinds import BASE_KINDS, NO_GGUF, BaseSettings, Dtype, Quantize, load_kind
 from bilora.protocols import ProgressBars
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Base(ABC):
     revision: str | None = None
     hub: str | None = None
     dtype: Dtype = "float32"
-    quantize: Literal["nf4"] | None = None
+    quantize: Quantize | None = None
 
     @abstractmethod
     def folder(self) -> Path:
@@ -82,6 +82,11 @@ class Base(ABC):
     def precision(self) -> Precision:
         """What `dtype` means on this machine; `auto` is decided by a short trial."""
         return resolve_dtype(self.dtype)
+
+    @property
+    def quantized(self) -> Literal["nf4"] | None:
+        """What `quantize` means on this machine; `auto` is decided by the GPU's memory."""
+        return resolve_quantize(self.quantize, lambda: count_weights(self.config()) * NUMBER_BYTES[self.precision])
 
     @property
     def requirement(self) -> str | None:
@@ -191,7 +196,7 @@ class Base(ABC):
                 self.location,
                 revision=self.revision,
                 dtype=self.precision,
-                quantize=self.quantize if training else None,
+                quantize=self.quantized if training else None,
             )
         model.config.name_or_path = self.id
         return LoadedBase(model, self.tokenizer(), mode)

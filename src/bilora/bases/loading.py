@@ -16,7 +16,7 @@ from bilora.bases.tokenizer import Tokenizer
 from bilora.errors import BadData, NotReady
 
 if TYPE_CHECKING:
-    from transformers import BitsAndBytesConfig, PreTrainedModel
+    from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,16 @@ def load_model(
     )
     model.eval()
     return model, f"{torch.cuda.get_device_name() if cuda else 'cpu'}, {quantize or dtype}"
+
+
+def count_weights(config: PretrainedConfig) -> int:
+    """Return how many parameters a model of this configuration has; none is loaded."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def shared_copy(model: PreTrainedModel) -> PreTrainedModel:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import cache
 from typing import Literal
 
-from bilora.kinds import Dtype
+from bilora.kinds import Dtype, Quantize
 
 Precision = Literal["float32", "bfloat16", "float16"]
+NUMBER_BYTES: dict[Precision, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
+_MAX_WEIGHTS_SHARE = 0.4
+"""Of a GPU's memory, what weights may take in training: the rest is for a pass, the logits and the adapter."""
 
 _ROWS, _WIDTH = 128, 1024
 """The shape of the timed product: bound by arithmetic, and some milliseconds long in 32-bit."""
@@ -25,6 +29,22 @@ def resolve_dtype(dtype: Dtype) -> Precision:
     it; else float32. The trial takes some tens of milliseconds, once per process.
     """
     return _fastest_precision() if dtype == "auto" else dtype
+
+
+def resolve_quantize(quantize: Quantize | None, weight_bytes: Callable[[], int]) -> Literal["nf4"] | None:
+    """Return whether to train on a 4-bit copy on this machine; `auto` does where a GPU has little memory for the base.
+
+    Args:
+        weight_bytes: returns the size of the base's weights in memory.
+    """
+    import torch
+
+    if quantize != "auto":
+        return quantize
+    if not torch.cuda.is_available():
+        return None
+    memory = torch.cuda.get_device_properties(0).total_memory
+    return "nf4" if weight_bytes() > _MAX_WEIGHTS_SHARE * memory else None
 
 
 @cache

@@ -46,7 +46,7 @@ def plan() -> None:
     base = prepare_base(workspace)
     precision = f"{base.precision} (dtype auto)" if base.dtype == "auto" else base.precision
     runs = _last_runs(workspace.runs)
-    print(f"base {base.id}: {base.quantize or precision} in training, {precision} in answers")
+    print(f"base {base.id}: {base.quantized or precision} in training, {precision} in answers")
     planning = Planning(workspace)
     seconds = BENCHMARK_S
     for name, task in params.tasks.items():

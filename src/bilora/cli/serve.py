@@ -27,7 +27,8 @@ class OtherServer(StrEnum):
 
 
 OWN_SERVER_OPTIONS = frozenset(
-    {"api_key_env", "batch", "queue", "max_tokens", "max_body", "allow_origin", "adapters_from", "drain_seconds"}
+    {"api_key_env", "batch", "queue", "threads", "max_tokens", "max_body", "allow_origin"}
+    | {"adapters_from", "drain_seconds"}
 )
 """Options that only `bilora serve` itself has, not the servers of --print."""
 
@@ -44,6 +45,10 @@ def serve(
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="So many requests are answered at a time.")] = 16,
     queue: Annotated[int, typer.Option(min=1, help="So many more may wait; then the reply is 429.")] = 256,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads of the model. Default: as many as cores are free, at each moment."),
+    ] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer in tokens.")] = None,
     max_body: Annotated[int, typer.Option(min=1, help="Largest request in bytes.")] = 2**20,
     allow_origin: Annotated[
@@ -77,7 +82,7 @@ def serve(
     listening = bind(host, port)
     try:
         config = replace(
-            _server_config(workspace, bundle, batch=batch, queue=queue),
+            _server_config(workspace, bundle, batch=batch, queue=queue, threads=threads),
             key=key,
             max_body=max_body,
             max_tokens=max_tokens,
@@ -117,9 +122,14 @@ def _key(name: str | None) -> str | None:
     return key
 
 
-def _server_config(workspace: Workspace, bundle: str | None, *, batch: int, queue: int) -> ServerConfig:
+def _server_config(
+    workspace: Workspace, bundle: str | None, *, batch: int, queue: int, threads: int | None
+) -> ServerConfig:
+    import torch
+
     from bilora.cli.engines import adapters_to_serve, load_engine
     from bilora.errors import BadData
+    from bilora.inference.free_cores import FreeCores
     from bilora.serving.config import ServerConfig
     from bilora.serving.reload import Reloader
     from bilora.serving.tokenization import tokenizer_info
@@ -134,6 +144,7 @@ def _server_config(workspace: Workspace, bundle: str | None, *, batch: int, queu
         return adapters_to_serve(workspace, bundle)
 
     engine = load_engine(workspace, folders, batch_size=batch, max_waiting=queue)
+    engine.use_threads(FreeCores(torch.get_num_threads()).count if threads is None else lambda: threads)
     reloader = Reloader(
         engine,
         version=stamp,

@@ -10,6 +10,7 @@ from bilora.bases.loading import LoadedBase
 from bilora.inference.engine import BASE_SYSTEM
 from bilora.inference.torch.engine import TorchEngine
 from bilora.inference.torch.lora import split_adapter
+from bilora.inference.torch.products import freeze_linear_layers
 from bilora.params import Generation
 from bilora.protocols import Progress, Referees, no_progress
 from bilora.records import Sample, Score
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 def validation_engine(loaded: LoadedBase, system: str, batch_size: int) -> TorchEngine:
     """Return an engine in which a model in memory answers: one with an adapter as `system`, without it as the base."""
     plain, adapter = split_adapter(loaded.model, system)
+    freeze_linear_layers(plain)
     engine = TorchEngine(replace(loaded, model=plain), {}, batch_size=batch_size)
     if adapter:
         engine.add_adapter(system, adapter)

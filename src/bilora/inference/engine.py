@@ -100,6 +100,10 @@ class BatchedEngine(Generic[AdapterT]):
         """Serve an adapter no longer; answers that have begun are finished."""
         self._adapters = {key: adapter for key, adapter in self._adapters.items() if key != name}
 
+    def use_threads(self, count: Callable[[], int]) -> None:
+        """Ask `count` before each step how many threads it shall have."""
+        self._scheduler.count_threads = count
+
     def queue_depth(self) -> tuple[int, int]:
         """Return how many requests are being answered, and how many wait."""
         return self._scheduler.queue_depth()

@@ -24,6 +24,10 @@ class LocalEngine(Engine, Streamer, BatchEngine, Protocol):
         """Answer (system, request) pairs in shared batches; return the answers in the order given."""
         ...
 
+    def use_threads(self, count: Callable[[], int]) -> None:
+        """Ask `count` before each step how many threads it shall have."""
+        ...
+
     def remarks(self) -> list[str]:
         """Return sentences about the base's chat template that a user must know; for most templates there are none."""
         ...

@@ -57,15 +57,23 @@ class Batch(Protocol[AdapterT]):
         """Return the answer of a finished sequence."""
         ...
 
+    def use_threads(self, count: int) -> None:
+        """Compute with so many threads from now on, in the calling thread."""
+        ...
+
 
 class Scheduler(Generic[AdapterT]):
     """Adds waiting sequences to the batch between two tokens, and removes finished and cancelled ones.
 
     Each system has a queue of its own and the queues take turns, so that many requests for one adapter do not delay
     the others. The thread lives only while there is work; there is nothing to close.
+
+    Attributes:
+        count_threads: called before each step, says how many threads it has; None for as many as there were.
     """
 
     def __init__(self, batch: Batch[AdapterT], *, max_waiting: int | None = None) -> None:
+        self.count_threads: Callable[[], int] | None = None
         self._batch = batch
         self._max_waiting = max_waiting
         self._lock = threading.Lock()
@@ -116,6 +124,7 @@ class Scheduler(Generic[AdapterT]):
 
     def _run(self) -> None:
         """Work until nothing runs or waits: 1) remove cancelled sequences 2) admit waiting ones 3) make one token."""
+        threads = 0
         while True:
             self._guarded(self._remove_cancelled)
             with self._lock:
@@ -124,6 +133,8 @@ class Scheduler(Generic[AdapterT]):
                 if not self._running:
                     self._thread = None
                     return
+            if self.count_threads and threads != (threads := self.count_threads()):
+                self._batch.use_threads(threads)
             self._guarded(partial(self._advance, admitted), admitted)
 
     def _admit(self) -> list[SequenceState[AdapterT]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn.functional import linear, pad
+from torch.nn.functional import pad
 
+from bilora.inference.torch.products import product
 from bilora.training.shapes import ROW_STEP, rounded_up
 
 if TYPE_CHECKING:
@@ -57,12 +58,12 @@ class _AnswerLoss(torch.autograd.Function):
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         for start in range(0, tokens, CHUNK_TOKENS):
             chunk = slice(start, start + CHUNK_TOKENS)
-            logits = linear(hidden[chunk], weight, bias)
+            logits = product(hidden[chunk], weight, bias)
             real = logits[: tokens - start]
             for part, targets in zip(torch.split(real, size), torch.split(labels[chunk], size), strict=True):
                 loss += _turn_into_gradient(part, targets[:, None])
             if gradient is not None:
-                torch.mm(logits, weight, out=gradient[chunk])
+                gradient[chunk] = product(logits, weight.T)
         ctx.save_for_backward(None if gradient is None else gradient[:tokens])
         return loss
 

@@ -22,6 +22,7 @@ from transformers.models.mistral.modeling_mistral import MistralAttention
 from transformers.models.phi3.modeling_phi3 import Phi3Attention
 from transformers.models.qwen2.modeling_qwen2 import Qwen2Attention
 
+from bilora.training.fused import fused
 from bilora.training.mixed_linear import products
 from bilora.training.shapes import ROW_STEP, powers_of_two, rounded_up
 
@@ -281,10 +282,14 @@ class _Rotation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
         ctx.save_for_backward(cosines, sines)
-        return (x * cosines).addcmul_(x.roll(x.shape[-1] // 2, -1), sines)
+        return _turned(x, cosines, sines, 1.0)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         cosines, sines = ctx.saved_tensors
-        (gradient,) = gradients
-        return (gradient * cosines).addcmul_(gradient.roll(gradient.shape[-1] // 2, -1), sines, value=-1), None, None
+        return _turned(gradients[0], cosines, sines, -1.0), None, None
+
+
+@fused
+def _turned(x: Tensor, cosines: Tensor, sines: Tensor, direction: float) -> Tensor:
+    return (x * cosines).addcmul_(x.roll(x.shape[-1] // 2, -1), sines, value=direction)

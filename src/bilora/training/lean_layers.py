@@ -6,6 +6,7 @@ Their own weights are frozen.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -19,6 +20,7 @@ from transformers.models.phi3.modeling_phi3 import Phi3MLP, Phi3RMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2MLP, Qwen2RMSNorm
 
 from bilora.training.attention import ATTENTIONS, PackedAttention
+from bilora.training.fused import fused
 from bilora.training.mixed_linear import products
 
 if TYPE_CHECKING:
@@ -51,7 +53,8 @@ class _LeanNorm(Module):
         self.weight, self.epsilon = cast("Tensor", plain.weight), cast("float", plain.variance_epsilon)
 
     def forward(self, x: Tensor) -> Tensor:
-        return _RmsNorm.apply(x, self.weight, self.epsilon)  # type: ignore[no-any-return, no-untyped-call]
+        out: Tensor = _RmsNorm.apply(x.flatten(0, -2), self.weight, self.epsilon)  # type: ignore[no-untyped-call]
+        return out.view_as(x)
 
 
 class _LeanMLP(Module):
@@ -63,13 +66,11 @@ class _LeanMLP(Module):
             setattr(self, name, layer)  # under their own names, which adapters go by
 
     def forward(self, x: Tensor) -> Tensor:
-        if "gate_up_proj" in self._modules:
-            gate, up = self.get_submodule("gate_up_proj")(x).chunk(2, dim=-1)
-        else:
-            gate, up = products(x, [self.get_submodule(name) for name in ("gate_proj", "up_proj")])
+        names = ["gate_up_proj"] if "gate_up_proj" in self._modules else ["gate_proj", "up_proj"]
+        parts = [one.flatten(0, -2) for one in products(x, [self.get_submodule(name) for name in names])]
         activations: list[Tensor] = []
-        gated = _GatedProduct.apply(gate, up, activations)  # type: ignore[no-untyped-call]
-        parts, place = (gate.detach(), up.detach()), gated.data_ptr()
+        gated = _GatedProduct.apply(activations, *parts)  # type: ignore[no-untyped-call]
+        (gate, up), place = _gate_and_up([part.detach() for part in parts]), gated.data_ptr()
 
         # The largest tensor that the product would keep is computed again from what is kept anyway.
         def keep(tensor: Tensor) -> Tensor | torch.Size:
@@ -78,39 +79,68 @@ class _LeanMLP(Module):
         def find(kept: Tensor | torch.Size) -> Tensor:
             if isinstance(kept, Tensor):
                 return kept
-            activations.append(silu(parts[0]))  # the gate's own gradient needs it next
-            return cast("Tensor", (activations[-1] * parts[1]).view(kept))
+            activations.append(silu(gate))  # the gate's own gradient needs it next
+            return (activations[-1] * up).view(kept)
 
         with saved_tensors_hooks(keep, find):
-            return cast("Tensor", self.get_submodule("down_proj")(gated))
+            return cast("Tensor", self.get_submodule("down_proj")(gated.view(*x.shape[:-1], -1)))
 
 
 class _RmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-        wide = x.to(torch.float32, copy=True)
-        scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
+        normalised, scale = _normalised(x, weight, epsilon)
         ctx.save_for_backward(x, weight, scale)
-        return weight * wide.mul_(scale).to(x.dtype)
+        return normalised
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        x, weight, scale = ctx.saved_tensors
-        wide = x.float()
-        gradient = (gradients[0] * weight).float()
-        shared = (gradient * wide).mean(-1, keepdim=True).mul_(scale**3)
-        return gradient.mul_(scale).addcmul_(wide, shared, value=-1).to(x.dtype), None, None
+        return _norm_gradient(gradients[0], *ctx.saved_tensors), None, None
+
+
+@fused
+def _normalised(x: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    wide = x.to(torch.float32, copy=True)
+    scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
+    return weight * wide.mul_(scale).to(x.dtype), scale
+
+
+@fused
+def _norm_gradient(gradient: Tensor, x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+    wide = x.float()
+    unscaled = (gradient * weight).float()
+    shared = (unscaled * wide).mean(-1, keepdim=True).mul_(scale**3)
+    return unscaled.mul_(scale).addcmul_(wide, shared, value=-1).to(x.dtype)
 
 
 class _GatedProduct(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, gate: Tensor, up: Tensor, activations: list[Tensor]) -> Tensor:
-        ctx.save_for_backward(gate, up)
-        ctx.activations = activations
-        return silu(gate).mul_(up)
+    """silu(gate) * up of two tensors, or of one that has them side by side."""
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        gate, up = ctx.saved_tensors
-        activation = ctx.activations.pop() if ctx.activations else silu(gate)
-        return torch.ops.aten.silu_backward(gradients[0] * up, gate), activation.mul_(gradients[0]), None
+    def forward(ctx: Any, activations: list[Tensor], *parts: Tensor) -> Tensor:
+        ctx.save_for_backward(*parts)
+        ctx.activations = activations
+        return _gated(*parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        parts = ctx.saved_tensors
+        activation = ctx.activations.pop() if ctx.activations else silu(_gate_and_up(parts)[0])
+        return None, *_gated_gradients(gradients[0], activation, *parts)
+
+
+def _gate_and_up(parts: Sequence[Tensor]) -> Sequence[Tensor]:
+    return parts if len(parts) == 2 else parts[0].chunk(2, dim=-1)
+
+
+@fused
+def _gated(*parts: Tensor) -> Tensor:
+    gate, up = _gate_and_up(parts)
+    return silu(gate).mul_(up)
+
+
+@fused
+def _gated_gradients(gradient: Tensor, activation: Tensor, *parts: Tensor) -> Sequence[Tensor]:
+    gate, up = _gate_and_up(parts)
+    found = torch.ops.aten.silu_backward(gradient * up, gate), activation * gradient
+    return found if len(parts) == 2 else (torch.cat(found, dim=-1),)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from peft.tuners.lora import Linear, LoraLayer
-from torch.nn.functional import linear
+
+from bilora.inference.torch.products import add_product, product
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,16 +111,16 @@ class _LoraProducts(torch.autograd.Function):
         *_: Tensor | None,
     ) -> tuple[Tensor, ...]:
         outs = [
-            x.new_zeros(len(x), width) if weight is None else linear(x, weight, bias) for weight, bias, width in frozen
+            x.new_zeros(len(x), width) if weight is None else product(x, weight, bias) for weight, bias, width in frozen
         ]
         saved: list[Tensor | None] = [x]
         for branch in branches:
             a16 = torch.cat([one.a for one in branch.addends]).to(x.dtype)
             b16 = [(one.b * one.scale).to(x.dtype) for one in branch.addends]
-            inner = (x[branch.tokens] if branch.dropped is None else branch.dropped) @ a16.T.contiguous()
+            inner = product(x[branch.tokens] if branch.dropped is None else branch.dropped, a16.T.contiguous().T)
             columns = torch.split(inner, [len(one.a) for one in branch.addends], dim=1)
             for one, b, part in zip(branch.addends, b16, columns, strict=True):
-                outs[one.place][branch.tokens].addmm_(part, b.T)
+                add_product(outs[one.place][branch.tokens], part, b)
             saved += [branch.dropped, inner, a16, *b16]
         ctx.save_for_backward(*saved)
         ctx.weights = [weight for weight, *_ in frozen]  # frozen: nothing to version
@@ -137,15 +138,18 @@ class _LoraProducts(torch.autograd.Function):
             (dropped, inner, a16, *b16), saved = saved[: 3 + len(addends)], saved[3 + len(addends) :]
             own = [gradients[place][tokens] for place, _, _ in addends]
             ranks = [rank for _, rank, _ in addends]
-            inner_gradient = torch.cat([out @ b for out, b in zip(own, b16, strict=True)], dim=1)
+            inner_gradient = torch.cat([product(out, b.T) for out, b in zip(own, b16, strict=True)], dim=1)
             if dropped is None and x_gradient is not None:
-                x_gradient[tokens].addmm_(inner_gradient, a16)
-            a_gradients = (inner_gradient.T @ (x[tokens] if dropped is None else dropped)).float()
+                add_product(x_gradient[tokens], inner_gradient, a16.T)
+            a_gradients = product(inner_gradient.T, (x[tokens] if dropped is None else dropped).T).float()
             found.append(None if dropped is None else inner_gradient @ a16)
             for (_, _, scale), out, part, a_gradient in zip(
                 addends, own, torch.split(inner, ranks, dim=1), torch.split(a_gradients, ranks), strict=True
             ):
-                found += [a_gradient, (part.T @ out).T.to(torch.float32, memory_format=torch.contiguous_format) * scale]
+                found += [
+                    a_gradient,
+                    product(part.T, out.T).T.to(torch.float32, memory_format=torch.contiguous_format) * scale,
+                ]
         return tuple(found)
 
 
@@ -153,6 +157,10 @@ def _frozen_gradient(x: Tensor, weights: Sequence[Tensor | None], gradients: Seq
     """Return the gradient of x through the frozen layers."""
     found: Tensor | None = None
     for weight, gradient in zip(weights, gradients, strict=True):
-        if weight is not None:
-            found = gradient @ weight if found is None else found.addmm_(gradient, weight)
+        if weight is None:
+            continue
+        if found is None:
+            found = product(gradient, weight.T)
+        else:
+            add_product(found, gradient, weight.T)
     return torch.zeros_like(x) if found is None else found

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bilora.bases.base import Base
+from bilora.bases.precision import NUMBER_BYTES
 from bilora.params import TaskParams
 from bilora.training.answer_loss import CHUNK_TOKENS
 from bilora.training.packed_model import pass_tokens
@@ -14,7 +15,6 @@ from bilora.training.packed_model import pass_tokens
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 NF4_BYTES = 0.55
 """4 bits per weight, and the double-quantised block constants."""
 TRAINABLE_BYTES = 18
@@ -64,7 +64,7 @@ def plan_task(
     ]
     trainable = sum(task.adapter.rank * (rows + columns) for rows, columns in shapes)
     total = sum(parameter.numel() for parameter in model.parameters())
-    width = NF4_BYTES if base.quantize == "nf4" else BYTES[base.precision]
+    width = NF4_BYTES if base.quantized else NUMBER_BYTES[base.precision]
     longest = sorted(lengths)[-max(phase.batch_size for phase in task.training.phases) :]
     in_a_pass = min(sum(longest), max(pass_tokens(), longest[-1]))
     mean_length = sum(lengths) / len(lengths)
@@ -75,6 +75,6 @@ def plan_task(
         weights_bytes=int(total * width),
         shapes_bytes=SHAPES_BYTES if base.precision == "bfloat16" and not torch.cuda.is_available() else 0,
         adapter_bytes=trainable * TRAINABLE_BYTES,
-        pass_bytes=int(in_a_pass * kept_bytes + config.vocab_size * CHUNK_TOKENS * BYTES[base.precision]),
+        pass_bytes=int(in_a_pass * kept_bytes + config.vocab_size * CHUNK_TOKENS * NUMBER_BYTES[base.precision]),
         tokens=round(rows * mean_length),
     )

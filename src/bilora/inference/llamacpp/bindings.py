@@ -76,6 +76,9 @@ class LlamaModel:
 
     A context has a KV cache and graphs of its own. So no cache is read under another adapter than the one that filled
     it, and switching adapters is only the next pass in another context.
+
+    Attributes:
+        threads: how many the next pass has.
     """
 
     def __init__(
@@ -109,6 +112,7 @@ class LlamaModel:
         if kv_float32:
             params.type_k = params.type_v = llama.GGML_TYPE_F32
             params.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED  # it computes in 16-bit
+        self.threads = threads
         self.vocabulary: int = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(self._handle))
         self._count = itertools.count()
 
@@ -155,7 +159,7 @@ class LlamaContext:
     """The KV cache of the base or of one adapter, many sequences in it. For one thread at a time."""
 
     def __init__(self, model: LlamaModel, handle: object) -> None:
-        self._model = model
+        self.model = model
         self._llama = model.library
         self._handle = handle
         self._memory = self._llama.llama_get_memory(handle)
@@ -169,8 +173,8 @@ class LlamaContext:
         Returns:
             Shape (last, vocabulary), 32 bit.
         """
-        with self._model.lock:
-            self._model.free_retired()
+        with self.model.lock:
+            self.model.free_retired()
             for start in range(0, len(tokens), PASS_TOKENS):
                 chunk = tokens[start : start + PASS_TOKENS]
                 self._decode(chunk, last if start + PASS_TOKENS >= len(tokens) else 0)
@@ -183,8 +187,8 @@ class LlamaContext:
         """
         for start in range(0, len(tokens), PASS_TOKENS):
             chunk = tokens[start : start + PASS_TOKENS]
-            with self._model.lock:
-                self._model.free_retired()
+            with self.model.lock:
+                self.model.free_retired()
                 self._decode(chunk, len(chunk))
             yield self._read(range(len(chunk)))
 
@@ -193,7 +197,7 @@ class LlamaContext:
         import torch
 
         pointers = [self._llama.llama_get_logits_ith(self._handle, place) for place in places]
-        row = ctypes.c_float * self._model.vocabulary
+        row = ctypes.c_float * self.model.vocabulary
         return torch.stack(
             [torch.frombuffer(row.from_address(_address(pointer)), dtype=torch.float32) for pointer in pointers]
         )
@@ -217,6 +221,7 @@ class LlamaContext:
             ),
             logits=(ctypes.c_int8 * count)(*([0] * (count - outputs) + [1] * outputs)),
         )
+        self._llama.llama_set_n_threads(self._handle, self.model.threads, self.model.threads)
         code = self._llama.llama_decode(self._handle, batch)
         if code:
             raise RuntimeError(f"llama.cpp failed with code {code} ({_log.error})")

@@ -104,6 +104,13 @@ class LlamaBatch:
         """Return the answer of a finished sequence."""
         return self._decoder.completion(sequence)
 
+    def use_threads(self, count: int) -> None:
+        """Compute with so many threads from now on: llama.cpp wherever it is called, torch in the calling thread."""
+        import torch
+
+        torch.set_num_threads(count)
+        self._base.model.threads = count
+
     def _context(self, sequence: SequenceState[LlamaAdapter]) -> LlamaContext:
         return sequence.adapter.context if sequence.adapter else self._base
 

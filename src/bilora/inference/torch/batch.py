@@ -134,6 +134,12 @@ class TorchBatch:
         """Return the answer of a finished sequence."""
         return self._decoder.completion(sequence)
 
+    def use_threads(self, count: int) -> None:
+        """Compute with so many threads from now on, in the calling thread."""
+        import torch
+
+        torch.set_num_threads(count)
+
     def _tensor(self, values: Sequence[int] | Sequence[Sequence[int]]) -> torch.Tensor:
         import torch
 

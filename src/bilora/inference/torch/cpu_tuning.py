@@ -56,7 +56,7 @@ def pack_linear_layers(model: PreTrainedModel) -> bool:
     A head that shares its weights with the embedding, which needs them plain, is packed too: then they are in memory
     twice, but each token reads all of them.
     """
-    if model.device.type != "cpu" or model.dtype not in (torch.bfloat16, torch.float16):
+    if model.device.type != "cpu" or model.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return False
     if not mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
@@ -100,10 +100,11 @@ def _faster_without_onednn(shape: tuple[int, int], dtype: torch.dtype, rows: int
 def _best_max_packed_rows(layers: Sequence[Linear]) -> int:
     """Return up to how many rows packed layers should multiply as they are; 0 where plain layers are faster.
 
-    A CPU with 16-bit units multiplies packed weights faster whatever the number of rows, so it needs no trial, whose
-    outcome, and with it the rounding of every answer, might depend on what else the machine does.
+    A CPU multiplies packed 32-bit weights, and with 16-bit units those of 16 bits, faster whatever the number of rows,
+    so it needs no trial, whose outcome, and with it the rounding of every answer, might depend on what else the machine
+    does.
     """
-    if _has_units_for(layers[0].weight.dtype):
+    if layers[0].weight.dtype == torch.float32 or _has_units_for(layers[0].weight.dtype):
         return ALL_ROWS
     tried: list[Linear] = []
     for layer in sorted(layers, key=lambda layer: layer.weight.numel(), reverse=True):

@@ -1,9 +1,10 @@
-"""A linear layer that keeps its 16-bit weights in oneDNN's blocked layout.
+"""A linear layer that keeps its weights in oneDNN's blocked layout.
 
-A CPU without 16-bit units unpacks plain weights again for each product, and one with them finds their rows far apart:
-both read them at half the speed of the memory. From the blocked layout few rows are multiplied at full speed. With
-many rows, a prompt's, a CPU without 16-bit units is faster when it converts the weights to 32 bit block by block and
-multiplies those. There is one copy of the weights either way.
+A CPU without 16-bit units unpacks plain 16-bit weights again for each product, and one with them finds their rows far
+apart: both read them at half the speed of the memory. From the blocked layout few rows are multiplied at full speed.
+With many rows, a prompt's, a CPU without 16-bit units is faster when it converts the weights to 32 bit block by block
+and multiplies those. Plain 32-bit weights are left to MKL, which repacks them for each product and multiplies at half
+of oneDNN's speed on AMD's processors. There is one copy of the weights either way.
 """
 
 from __future__ import annotations

@@ -1,0 +1,94 @@
+"""An engine has as many threads as cores are free, so that it does not spin beside other programs."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from bilora.inference import free_cores
+from bilora.inference.free_cores import FreeCores
+
+CORES = len(os.sched_getaffinity(0))
+
+
+class Machine:
+    """A machine whose clocks a test sets: /proc/stat, wall and processor time."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._stat = folder / "stat"
+        self._wall = self._own = 0.0
+        self._ticks = {core: [0] * 10 for core in range(4)}
+        monkeypatch.setattr(free_cores, "PROC_STAT", self._stat)
+        monkeypatch.setattr(time, "monotonic", lambda: self._wall)
+        monkeypatch.setattr(time, "process_time", lambda: self._own)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+        self._write()
+
+    def pass_time(self, seconds: float, *, own: float, idle: float, counted: bool = True) -> None:
+        """Let time pass, in which this process had `own` of the two cores, and `idle` were idle."""
+        self._wall += seconds
+        self._own += own * seconds
+        if counted:
+            for core in (0, 1):
+                self._ticks[core][0] += round(100 * seconds * (1 - idle / 2))
+                self._ticks[core][3] += round(100 * seconds * idle / 2)
+            self._ticks[3][3] += round(100 * seconds)  # not for this process
+        self._write()
+
+    def _write(self) -> None:
+        lines = [f"cpu{core} {' '.join(map(str, ticks))}" for core, ticks in self._ticks.items()]
+        self._stat.write_text("\n".join(["cpu  0 0 0 0 0 0 0 0 0 0", *lines, "intr 1 2", ""]), encoding="utf-8")
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(tmp_path, monkeypatch)
+
+
+def test_alone_it_has_all_cores(machine: Machine) -> None:
+    cores = FreeCores(2)
+    assert cores.count() == 2
+    for own, idle in ((0.0, 2.0), (2.0, 0.0), (1.6, 0.4)):
+        machine.pass_time(1.0, own=own, idle=idle)
+        assert cores.count() == 2
+
+
+def test_beside_a_busy_program_it_leaves_that_its_core_and_takes_it_back(machine: Machine) -> None:
+    cores = FreeCores(2)
+    machine.pass_time(1.0, own=1.33, idle=0.0)  # two threads that share two cores with a third
+    assert cores.count() == 1
+    machine.pass_time(1.0, own=1.0, idle=0.0)
+    assert cores.count() == 1
+    machine.pass_time(1.0, own=1.0, idle=1.0)
+    assert cores.count() == 2
+
+
+def test_it_has_one_thread_where_nothing_is_free_and_never_more_than_it_may(machine: Machine) -> None:
+    cores = FreeCores(1)
+    machine.pass_time(1.0, own=0.2, idle=0.0)
+    assert cores.count() == 1
+    machine.pass_time(1.0, own=0.0, idle=2.0)
+    assert cores.count() == 1
+
+
+def test_it_counts_anew_only_after_a_while(machine: Machine) -> None:
+    cores = FreeCores(2)
+    machine.pass_time(0.1, own=1.0, idle=0.0)
+    assert cores.count() == 2
+
+
+def test_where_the_kernel_does_not_count_it_has_all_cores(machine: Machine) -> None:
+    cores = FreeCores(2)
+    machine.pass_time(1.0, own=1.0, idle=0.0, counted=False)
+    assert cores.count() == 2
+    free_cores.PROC_STAT.unlink()
+    assert FreeCores(2).count() == 2
+
+
+def test_it_counts_a_real_machine() -> None:
+    cores = FreeCores(CORES)
+    time.sleep(0.6)
+    assert 1 <= cores.count() <= CORES
