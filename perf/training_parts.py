@@ -1,10 +1,11 @@
-"""What decisions about training passes rest on: new shapes of products, loss by few tokens, attention by products.
+"""What decisions about training passes rest on: shapes of products, loss by few tokens, attention by products, oneDNN.
 
     python perf/training_parts.py [--rounds 5]
 
 In bfloat16 on a CPU that multiplies it natively: 1) what a shape costs that has not occurred before, in time and in
 memory that stays; 2) the loss of 256 tokens with a vocabulary of 49,152, all at once or a few at a time; 3) attention
-of eight rows of 160 tokens, 9 heads that share 3 of keys, forward and backward, beside torch's kernel.
+of eight rows of 160 tokens, 9 heads that share 3 of keys, forward and backward, beside torch's kernel. In 32-bit:
+4) a product of 1,024 tokens by torch, which asks MKL, and by oneDNN, and one of 64 tokens from packed weights.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn import Linear
+from torch.nn.functional import linear, scaled_dot_product_attention
 
 from bilora.inference.memory import keep_freed_memory, return_freed_memory
+from bilora.inference.torch.cpu_tuning import ALL_ROWS
+from bilora.inference.torch.packed_linear import PackedLinear
+from bilora.inference.torch.products import product
 from bilora.training import answer_loss
 from bilora.training.attention import PackedRows, attend
 
@@ -64,7 +69,7 @@ def compared(title: str, rounds: int, **ways: Callable[[], object]) -> str:
     for work in ways.values():
         work()
     found = [{name: seconds_of(work) for name, work in ways.items()} for _ in range(rounds)]
-    medians = [f"{name} {statistics.median(one[name] for one in found) * 1e3:.1f} ms" for name in ways]
+    medians = [f"{name} {statistics.median(one[name] for one in found) * 1e3:.2f} ms" for name in ways]
     return f"{title}: {', '.join(medians)}"
 
 
@@ -95,6 +100,17 @@ def attention() -> tuple[Callable[[], None], Callable[[], None]]:
     return kernel, ours
 
 
+def float32_products(tokens: int) -> dict[str, Callable[[], object]]:
+    """Return an MLP's first product by each library."""
+    x, layer = torch.randn(tokens, 576), Linear(576, 1536, bias=False).requires_grad_(False)
+    packed = PackedLinear(layer, ALL_ROWS)
+    return {
+        "torch": partial(linear, x, layer.weight),
+        "oneDNN": partial(product, x, layer.weight),
+        "packed": partial(packed.forward, x),
+    }
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -106,6 +122,9 @@ def main() -> None:
     print(compared("loss", rounds, **{"at once": partial(loss, 256), f"by {few}": partial(loss, few)}))
     kernel, ours = attention()
     print(compared("attention", rounds, **{"torch's kernel": kernel, "products": ours}))
+    with torch.inference_mode():
+        for tokens in (1024, 64):
+            print(compared(f"32-bit product of {tokens} tokens", 5 * rounds, **float32_products(tokens)))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from bilora.inference.torch.batch import TorchBatch
 from bilora.inference.torch.engine import TorchEngine
 from bilora.inference.torch.kv_cache import BLOCK_TOKENS, KVCache
 from bilora.records import Completion
-from bilora.requests import Chunk, Request, Submission
+from bilora.requests import Chunk, Request, SamplingParams, Submission
 from bilora.storage import read_json, write_json
 
 LONG = 200
@@ -377,3 +377,18 @@ def test_tokens_are_spelled_as_they_read_within_a_text(phi3: Any) -> None:
     decoder = Decoder(phi3, [])
     assert "".join(decoder._token_text(one) for one in ids).lstrip(" ") == text
     assert [decoder._token_text(one) for one in ids][1:4] == [" a", " +", " b"]
+
+
+def test_prompts_of_one_pass_are_of_about_one_length(mixed: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[list[int]] = []
+    read = TorchBatch._read_prompts
+
+    def noted(batch: TorchBatch, sequences: Any) -> None:
+        passes.append([one.prompt_tokens for one in sequences])
+        read(batch, sequences)
+
+    monkeypatch.setattr(TorchBatch, "_read_prompts", noted)
+    asked = [Request(str(length), (), SamplingParams(max_tokens=3), text=" a" * length) for length in (5, 200, 40, 190)]
+    together = mixed.generate("base", asked)
+    assert [len(one) for one in passes] == [2, 2] and min(passes[0]) > max(passes[1])
+    assert [one.text for one in together] == [mixed.generate("base", [one])[0].text for one in asked]

@@ -7,9 +7,14 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from support.sample_adapters import SMOKE, chat_request
 
 from bilora.inference import free_cores
 from bilora.inference.free_cores import FreeCores
+from bilora.inference.torch.batch import TorchBatch
+from bilora.inference.torch.engine import TorchEngine
+from bilora.inference.torch.loading import tune_for_inference
 
 CORES = len(os.sched_getaffinity(0))
 
@@ -80,6 +85,14 @@ def test_it_counts_anew_only_after_a_while(machine: Machine) -> None:
     assert cores.count() == 2
 
 
+def test_a_pause_does_not_count(machine: Machine) -> None:
+    cores = FreeCores(2)
+    machine.pass_time(30.0, own=0.0, idle=0.0)
+    assert cores.count() == 2
+    machine.pass_time(1.0, own=1.0, idle=0.0)
+    assert cores.count() == 1
+
+
 def test_where_the_kernel_does_not_count_it_has_all_cores(machine: Machine) -> None:
     cores = FreeCores(2)
     machine.pass_time(1.0, own=1.0, idle=0.0, counted=False)
@@ -92,3 +105,18 @@ def test_it_counts_a_real_machine() -> None:
     cores = FreeCores(CORES)
     time.sleep(0.6)
     assert 1 <= cores.count() <= CORES
+
+
+def test_the_engine_computes_with_as_many_threads_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = TorchEngine(tune_for_inference(SMOKE.load(training=False)), {}, batch_size=2)
+    wanted, seen = iter([1, 2, 2, 1] + [1] * 100), []
+    step = TorchBatch.step
+
+    def counted(batch: TorchBatch) -> None:
+        seen.append(torch.get_num_threads())
+        step(batch)
+
+    monkeypatch.setattr(TorchBatch, "step", counted)
+    engine.use_threads(lambda: next(wanted))
+    engine.generate("base", [chat_request("write a function", 5)])
+    assert seen[:4] == [1, 2, 2, 1]

@@ -91,7 +91,7 @@ def test_in_32_bit_losses_and_gradients_are_those_of_the_plain_model_on_a_cpu(
     assert distance(found[1], expected) < 1e-5
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch compiles with parts of its own that it deprecates
+@pytest.mark.filterwarnings("ignore")  # of torch about its own compiler
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize(("model_type", "config"), MODELS)
 def test_in_16_bit_they_are_those_of_the_plain_model_up_to_rounding(

@@ -27,8 +27,17 @@ class OtherServer(StrEnum):
 
 
 OWN_SERVER_OPTIONS = frozenset(
-    {"api_key_env", "batch", "queue", "threads", "max_tokens", "max_body", "allow_origin"}
-    | {"adapters_from", "drain_seconds"}
+    {
+        "api_key_env",
+        "batch",
+        "queue",
+        "threads",
+        "max_tokens",
+        "max_body",
+        "allow_origin",
+        "adapters_from",
+        "drain_seconds",
+    }
 )
 """Options that only `bilora serve` itself has, not the servers of --print."""
 

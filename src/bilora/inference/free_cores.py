@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROC_STAT = Path("/proc/stat")
-_INTERVAL_S = 0.5
-"""How old a count may be. The kernel counts hundredths of a second, so that shorter intervals say little."""
+_INTERVAL_S, _LONGEST_S = 0.25, 2.0
+"""How much time a count is about. The kernel counts hundredths of a second, so that shorter intervals say little, and
+what happened in a long pause says nothing about now."""
 _MIN_COUNTED = 0.5
 """A kernel that counts less than this share of the cores' time does not count it."""
 
@@ -46,7 +47,7 @@ class FreeCores:
         if seen is None or time.monotonic() - seen.wall < _INTERVAL_S:
             return self._found
         self._seen = now = _clocks()
-        if now is not None:
+        if now is not None and now.wall - seen.wall <= _LONGEST_S:
             wall = now.wall - seen.wall
             counted = now.cores - seen.cores >= _MIN_COUNTED * wall * len(os.sched_getaffinity(0))
             free = (now.own - seen.own + now.idle - seen.idle) / wall

@@ -23,6 +23,8 @@ _T = TypeVar("_T")
 def fused(function: Callable[_P, _T]) -> Callable[_P, _T]:
     """Return the same function, compiled for a GPU's tensors; the first has a dimension of tokens in front.
 
+    No gradient passes through it.
+
     Elsewhere, and where nothing can be compiled, it runs step by step.
     """
 
@@ -31,10 +33,11 @@ def fused(function: Callable[_P, _T]) -> Callable[_P, _T]:
         first = cast("torch.Tensor", arguments[0])
         if not (first.is_cuda and first.numel() >= _MIN_NUMBERS and _can_compile()):
             return function(*arguments, **options)
-        for one in arguments:
+        leaves = [one.detach() if isinstance(one, torch.Tensor) else one for one in arguments]
+        for one in leaves:
             if isinstance(one, torch.Tensor) and one.ndim and len(one) == len(first):
                 torch._dynamo.maybe_mark_dynamic(one, 0)  # passes differ in length
-        return cast("_T", _compiled(function)(*arguments, **options))
+        return cast("_T", _compiled(function)(*leaves, **options))
 
     return run
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +75,8 @@ class LlamaBatch:
                 logits = self._decoder.echo(sequence, context.all_logits(tokens))
             else:
                 logits = context.logits(tokens, 1)
-            self._decoder.extend([sequence], logits, began)
+            with _one_torch_thread():
+                self._decoder.extend([sequence], logits, began)
 
     def step(self) -> None:
         """Give every sequence its next token."""
@@ -86,7 +88,9 @@ class LlamaBatch:
             tokens = [
                 (one.output_ids[-1], len(one.prompt_ids) + len(one.output_ids) - 1, self._ids[one]) for one in group
             ]
-            self._decoder.extend(group, context.logits(tokens, len(tokens)), began)
+            logits = context.logits(tokens, len(tokens))
+            with _one_torch_thread():
+                self._decoder.extend(group, logits, began)
 
     def remove(self, sequence: SequenceState[LlamaAdapter]) -> None:
         """Take a sequence out and remove it from its context's KV cache."""
@@ -105,10 +109,7 @@ class LlamaBatch:
         return self._decoder.completion(sequence)
 
     def use_threads(self, count: int) -> None:
-        """Compute with so many threads from now on: llama.cpp wherever it is called, torch in the calling thread."""
-        import torch
-
-        torch.set_num_threads(count)
+        """Compute with so many threads from now on."""
         self._base.model.threads = count
 
     def _context(self, sequence: SequenceState[LlamaAdapter]) -> LlamaContext:
@@ -202,6 +203,19 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
             context=context,
             max_waiting=max_waiting,
         )
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """Let torch compute in the calling thread alone: workers of its own would spin beside llama.cpp's next pass."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _spare_bytes(weights: int) -> int:

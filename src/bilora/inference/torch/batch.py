@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _SCORES_BYTES, _SCORED_AT_A_TIME = 2**30, 256
 """Memory for the logits of one prompt, and how many tokens' are made 32-bit at a time."""
+_MAX_PADDING, _WIDTH_STEP = 128, 16
+"""Tokens of padding in a pass of prompts on a CPU, and a divisor of their padded length: oneDNN compiles each shape."""
 
 
 class TorchBatch:
@@ -59,13 +61,14 @@ class TorchBatch:
         return _SCORES_BYTES // int(self._model.config.vocab_size * self._model.dtype.itemsize)
 
     def prefill(self, sequences: Sequence[SequenceState[LoadedAdapter]]) -> None:
-        """Add new sequences: read their prompts in one pass and give each its first token.
+        """Add new sequences: read their prompts and give each its first token.
 
-        A prompt whose tokens' probabilities are wanted has a pass of its own.
+        On a CPU prompts of about one length share a pass. One whose tokens' probabilities are wanted has its own.
         """
         scored = [sequence for sequence in sequences if sequence.scores_prompt]
         others = [sequence for sequence in sequences if not sequence.scores_prompt]
-        for together in filter(None, (others, *([sequence] for sequence in scored))):
+        groups = _by_length(others) if self._largest_weight.device.type == "cpu" else [others] if others else []
+        for together in (*groups, *([sequence] for sequence in scored)):
             self._read_prompts(together)
 
     def _read_prompts(self, sequences: Sequence[SequenceState[LoadedAdapter]]) -> None:
@@ -73,10 +76,10 @@ class TorchBatch:
 
         began = time.perf_counter()
         lengths = [sequence.prompt_tokens for sequence in sequences]
-        width = max(lengths)
+        width = -(-max(lengths) // _WIDTH_STEP) * _WIDTH_STEP
         padded = [one.prompt_ids + [0] * (width - one.prompt_tokens) for one in sequences]  # on the right: never seen
         scored = next((sequence for sequence in sequences if sequence.scores_prompt), None)
-        ends = list(range(width)) if scored else sorted({length - 1 for length in lengths})
+        ends = list(range(lengths[0])) if scored else sorted({length - 1 for length in lengths})
         self._decoder.begin(sequences, began)
         self.sequences += sequences
         self._cache.begin_prefill(lengths)
@@ -144,6 +147,20 @@ class TorchBatch:
         import torch
 
         return torch.tensor(values, device=self._largest_weight.device)
+
+
+def _by_length(sequences: Sequence[SequenceState[LoadedAdapter]]) -> list[list[SequenceState[LoadedAdapter]]]:
+    """Split sequences into groups, longest prompts first, so that little of a group's pass is padding."""
+    groups: list[list[SequenceState[LoadedAdapter]]] = []
+    padding = 0
+    for sequence in sorted(sequences, key=lambda one: -one.prompt_tokens):
+        missing = groups[-1][0].prompt_tokens - sequence.prompt_tokens if groups else 0
+        if not groups or padding + missing > _MAX_PADDING:
+            groups.append([])
+            padding = missing = 0
+        groups[-1].append(sequence)
+        padding += missing
+    return groups
 
 
 def _attention_windows(config: PretrainedConfig) -> dict[str, int | None]:
