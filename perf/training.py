@@ -8,9 +8,8 @@ A shape is a base with random weights. Rounds are interleaved, so that a slowdow
 On a CPU every arm of every round is a process of its own, so that its peak memory is its own. Tokens are those of the
 rows, prompts included and padding excluded; the first step of each adapter is not timed. `trl` has TRL's defaults, bf16
 autocast and gradient checkpointing among them, on a 32-bit base, which on a GPU is in bf16. `pair` trains two adapters
-one after the other on one loaded base, `joint` the same two together, `eight` eight. `floor` is only what must be
-multiplied, in the precision of `ours`: base, LoRA, the half of attention that causality leaves, and the head on trained
-tokens.
+one after the other on one loaded base, `joint` the same two together, `eight` eight. `floor` is only what is
+multiplied, in the precision of `ours` and without padding: base, LoRA, attention, and the head on trained tokens.
 Processor seconds are those of all threads; they count where other programs use the machine too. On a GPU the table has
 MFU in their place: 4 operations per token and parameter, and those of attention, against `--peak` per second.
 """
@@ -250,8 +249,8 @@ def floor_arm(options: argparse.Namespace) -> dict[str, float]:
                 out = scaled_dot_product_attention(heads, heads, heads, is_causal=True)
                 torch.autograd.grad(out, heads, operand(*out.shape))
             return
-        query, key = operand(groups, stacked, size), operand(groups, length // 2, size)
-        scores = operand(groups, stacked, length // 2)
+        query, key = operand(groups, stacked, size), operand(groups, length, size)
+        scores = operand(groups, stacked, length)
         for _ in range(2):  # two products forward, four backward
             torch.bmm(query, key.transpose(1, 2))
             torch.bmm(scores, key)

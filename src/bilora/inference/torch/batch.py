@@ -67,8 +67,8 @@ class TorchBatch:
         """
         scored = [sequence for sequence in sequences if sequence.scores_prompt]
         others = [sequence for sequence in sequences if not sequence.scores_prompt]
-        groups = _by_length(others) if self._largest_weight.device.type == "cpu" else [others] if others else []
-        for together in (*groups, *([sequence] for sequence in scored)):
+        groups = _by_length(others) if self._largest_weight.device.type == "cpu" else [others]
+        for together in filter(None, (*groups, *([sequence] for sequence in scored))):
             self._read_prompts(together)
 
     def _read_prompts(self, sequences: Sequence[SequenceState[LoadedAdapter]]) -> None:
