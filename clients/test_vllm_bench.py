@@ -1,7 +1,7 @@
 """What `vllm bench serve` sends, whose package does not fit beside .venv.
 
-The bodies are those that vLLM 0.32 builds in vllm/benchmarks/lib/endpoint_request_func.py for its backends `openai` and
-`openai-chat` with the dataset `random`, and in vllm/benchmarks/serve.py before the first of them.
+The bodies are those that vLLM 0.32 builds in vllm/benchmarks/lib/endpoint_request_func.py for its backends `openai`,
+`openai-chat` and `openai-responses` with the dataset `random`, and in vllm/benchmarks/serve.py before the first of them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ PROMPT = "Write a Python function that adds two numbers."
 TOKENS = 24
 STREAM = {"stream": True, "stream_options": {"include_usage": True}}
 COMPLETION = {"model": "base", "prompt": PROMPT, "repetition_penalty": 1.0, "max_tokens": TOKENS, "logprobs": None}
+RESPONSE = {"model": "base", "input": PROMPT, "max_output_tokens": TOKENS, "stream": True, "store": False}
 CONTENT = [{"type": "text", "text": PROMPT}]
 CHAT = {"model": "base", "messages": [{"role": "user", "content": CONTENT}], "max_completion_tokens": TOKENS}
 
@@ -54,6 +55,17 @@ def test_a_request_streams_as_many_tokens_as_it_asks_for(
     texts = [choice["delta"].get("content") if path == "/v1/chat/completions" else choice["text"] for choice in choices]
     assert sum(bool(text) for text in texts) > TOKENS // 2  # a chunk per token, but for characters of several
     assert [choice["finish_reason"] for choice in choices] == [None] * (len(choices) - 1) + ["length"]
+
+
+def test_a_response_streams_as_many_tokens_as_it_asks_for(server: Server) -> None:
+    _, text = ask(server, "POST", "/v1/responses", {**RESPONSE, "ignore_eos": True})
+    events = [json.loads(event.partition("data: ")[2]) for event in text.split("\n\n") if event]
+    deltas = [event["delta"] for event in events if event["type"] == "response.output_text.delta"]
+    assert len(deltas) > TOKENS // 2
+    last = events[-1]["response"]
+    assert last["output"][0]["content"][0]["text"] == "".join(deltas)
+    assert last["usage"]["output_tokens"] == TOKENS
+    assert (last["status"], last["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
 
 
 def test_the_model_and_the_length_of_prompts_are_found_out_before(server: Server) -> None:
