@@ -1,7 +1,7 @@
 """What `vllm bench serve` sends, whose package does not fit beside .venv.
 
-The bodies are those that vLLM 0.32 builds in vllm/benchmarks/lib/endpoint_request_func.py for its backends `openai`,
-`openai-chat` and `openai-responses` with the dataset `random`, and in vllm/benchmarks/serve.py before the first of them.
+The bodies are those that vLLM 0.32 builds for the dataset `random`: in vllm/benchmarks/lib/endpoint_request_func.py for
+its backends `openai`, `openai-chat` and `openai-responses`, and in vllm/benchmarks/serve.py before the first of them.
 """
 
 from __future__ import annotations
