@@ -23,6 +23,8 @@ VLLM := 0.32.0
 UV := uv==0.13.9
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 UV_PIP = $(BIN)/uv pip install --quiet --python $(BIN)/python
+# With this python prints the folder of its packages.
+SITE := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 
 .PHONY: demo test test-browser test-old-peft test-clients test-gpu vllm lint structure smoke install
 .DEFAULT_GOAL := demo
@@ -59,11 +61,18 @@ test-old-peft: install
 	@$(PIP) --no-deps --upgrade --target .cache/old-peft $(OLD_PEFT)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs tests/publishing/test_old_peft.py
 
-# Clients of the server in an environment of their own: what they want does not fit beside .venv.
+# Clients of the server in two environments of their own: what they want does not fit beside .venv, nor all together.
+# guidellm wants torch: the second environment has its own packages first and then those of .venv, which pip sees and
+# uv does not.
 test-clients: install
 	@test -x .venv-clients/bin/python || $(PYTHON) -m venv .venv-clients
 	@$(BIN)/uv pip install --quiet --python .venv-clients/bin/python -r clients/requirements.txt
-	@BILORA_PYTHON=$(BIN)/python .venv-clients/bin/python -m pytest clients -c clients/pytest.ini --rootdir clients
+	@test -x .venv-clients-second/bin/python || $(BIN)/python -m venv .venv-clients-second
+	@$(BIN)/python $(SITE) > $$(.venv-clients-second/bin/python $(SITE))/bilora.pth
+	@.venv-clients-second/bin/python -m pip install --quiet --disable-pip-version-check --no-warn-conflicts \
+		-r clients/requirements-second.txt
+	@if command -v npm >/dev/null; then npm ci --prefix clients/node --loglevel error; fi
+	@BILORA_PYTHON=$(BIN)/python .venv-clients/bin/python -m pytest clients -c clients/pytest.ini --rootdir clients -rs
 
 # vLLM's CPU build in an environment of its own, which perf/peers.py measures. It looks up its version under the name of
 # the GPU build, and the image and sound libraries that it asks for do not load beside this torch.

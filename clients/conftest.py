@@ -17,6 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PYTHON = os.environ.get("BILORA_PYTHON", str(ROOT / ".venv/bin/python"))
+SECOND_PYTHON = os.environ.get("SECOND_PYTHON", str(ROOT / ".venv-clients-second/bin/python"))
 KEY = "any"  # the server wants none, and clients want to send one
 START_S = 300
 

@@ -71,3 +71,15 @@ def test_a_response_can_be_held_to_a_schema(client: OpenAI) -> None:
     made = client.responses.create(model="base", input=TEXT, max_output_tokens=40, text=form)
     assert json.loads(made.output_text)["ok"] in (True, False) and made.status == "completed"
     assert made.text is not None and made.text.to_dict() == form
+
+
+def test_a_response_has_vllm_s_stop_strings_and_ignores_the_end(
+    client: OpenAI, sample_adapters: SampleAdapters
+) -> None:
+    asked: dict[str, Any] = {"model": "base", "input": "x", "max_output_tokens": 40}
+    made = client.responses.create(**asked, extra_body={"ignore_eos": True, "stop": None})
+    assert made.usage is not None and made.usage.output_tokens == 40
+    whole = sample_adapters.answer("docstring", TEXT)
+    stop = whole[2:5]
+    made = client.responses.create(model="docstring", **ASKED, extra_body={"stop": ["zzz", stop]})
+    assert (made.output_text, made.status) == (whole[: whole.index(stop)], "completed")

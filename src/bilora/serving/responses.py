@@ -15,7 +15,7 @@ from bilora.requests import Chunk
 from bilora.serving.chat import CalledFunction, ChatMessage, ChatRequest, TextPart, ToolCall
 from bilora.serving.replies import ApiError, ApiObject
 from bilora.serving.response_format import JsonObjectFormat, JsonSchemaFormat, NamedSchema, TextFormat
-from bilora.serving.wire import Nothing, PositiveTokens, StrictModel, WireText
+from bilora.serving.wire import Nothing, PositiveTokens, StopStrings, StrictModel, WireText
 
 
 class MessageItem(StrictModel):
@@ -108,6 +108,8 @@ class ResponsesRequest(StrictModel):
     temperature: Annotated[FiniteFloat, Field(ge=0.0, le=2.0)] | None = None
     top_p: Annotated[FiniteFloat, Field(gt=0.0, le=1.0)] | None = None
     stream: bool | None = None
+    stop: StopStrings | None = None
+    ignore_eos: bool | None = None
     # Accepted with the value that changes nothing.
     text: TextSettings | None = None
     reasoning: Reasoning | None = None
@@ -145,6 +147,8 @@ class ResponsesRequest(StrictModel):
             temperature=self.temperature,
             top_p=self.top_p,
             stream=self.stream,
+            stop=self.stop,
+            ignore_eos=self.ignore_eos,
             response_format=self.text.response_format() if self.text else None,
         )
 

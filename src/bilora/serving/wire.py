@@ -35,8 +35,10 @@ TokenId = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
 """The number of a token."""
 Nothing = Annotated[list[JsonValue], Field(max_length=0)]
 """A list that has to be empty."""
-_Seed = Annotated[int, Field(ge=-(2**63), lt=2**63, strict=True)]
 _Stop = Annotated[WireText, Field(min_length=1)]
+StopStrings = _Stop | Annotated[list[_Stop], Field(max_length=_MAX_STOPS)]
+"""One string that ends an answer, or several."""
+_Seed = Annotated[int, Field(ge=-(2**63), lt=2**63, strict=True)]
 _Penalty = Annotated[FiniteFloat, Field(ge=-2.0, le=2.0)]
 _Choices = Annotated[int, Field(ge=1, le=MAX_CHOICES, strict=True)]
 _Bias = Annotated[FiniteFloat, Field(ge=-100.0, le=100.0)]
@@ -94,7 +96,7 @@ class ApiRequest(_NeutralFields, StructuredRequest):
     top_k: Annotated[int, Field(ge=-1, le=1_000_000, strict=True)] | None = None
     min_p: Annotated[FiniteFloat, Field(ge=0.0, le=1.0)] | None = None
     n: _Choices | None = None
-    stop: _Stop | Annotated[list[_Stop], Field(max_length=_MAX_STOPS)] | None = None
+    stop: StopStrings | None = None
     stop_token_ids: Annotated[list[TokenId], Field(max_length=_MAX_STOPS)] | None = None
     seed: _Seed | None = None
     stream: bool | None = None
