@@ -64,8 +64,8 @@ def serve(
         list[str] | None, typer.Option(help="Address whose pages may ask from a browser; * for all. Repeatable.")
     ] = None,
     adapters_from: Annotated[
-        Path | None,
-        typer.Option(exists=True, file_okay=False, help="Folder from which clients may load adapters by their paths."),
+        str | None,
+        typer.Option(help="Folder, or hub id@commit, from which clients may load adapters by their paths."),
     ] = None,
     drain_seconds: Annotated[int, typer.Option(min=0, max=86_400, help="Time for running answers at the end.")] = 60,
     print_: Annotated[
@@ -96,7 +96,7 @@ def serve(
             max_body=max_body,
             max_tokens=max_tokens,
             origins=tuple(allow_origin or ()),
-            adapter_root=adapters_from,
+            adapter_root=_adapter_root(adapters_from),
         )
         print(f"serve: {', '.join(config.engine.models())} at http://{host}:{port}/v1")
         if host not in LOOPBACK and config.key is None:
@@ -118,6 +118,15 @@ def _refuse_idle(context: typer.Context, print_: OtherServer | None) -> None:
     if given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(given))
         raise typer.BadParameter(f"{names}: of no use {f'with --print {print_}' if print_ else 'without --print'}.")
+
+
+def _adapter_root(place: str | None) -> Path | None:
+    from bilora.hub.snapshot import pinned_snapshot
+    from bilora.storage import ADAPTER_FILES
+
+    if place is None or Path(place).is_dir():
+        return None if place is None else Path(place)
+    return pinned_snapshot(place, patterns=[f"*{name}" for name in ADAPTER_FILES])
 
 
 def _key(name: str | None) -> str | None:

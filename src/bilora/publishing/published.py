@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from bilora.bases.base import Base
 from bilora.bases.compatibility import check_bundle
-from bilora.errors import BadData, Unreachable
+from bilora.errors import BadData
+from bilora.hub.snapshot import pinned_snapshot
 from bilora.publishing.bundle import check_paths
 from bilora.publishing.manifest import MANIFEST, Manifest
 from bilora.storage import atomic, read_json, sha256_file
@@ -61,7 +61,7 @@ def _folder(place: str, cache: Path) -> Path:
     folder = Path(place)
     if folder.is_dir():
         return served_version(folder) or folder
-    return _from_url(place, cache) if "://" in place else _from_hub(place)
+    return _from_url(place, cache) if "://" in place else pinned_snapshot(place)
 
 
 def _from_url(place: str, cache: Path) -> Path:
@@ -77,17 +77,3 @@ def _from_url(place: str, cache: Path) -> Path:
         with atomic(cache / versions[0] / name) as temporary:
             temporary.write_bytes(data)
     return cache / versions[0]
-
-
-def _from_hub(place: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    from bilora.hub.client import FAULTS, why
-
-    name, _, revision = place.partition("@")
-    if not revision or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise BadData(place, "is no folder here, and a hub id needs a pinned commit: owner/name@commit.")
-    try:
-        return Path(snapshot_download(name, revision=revision))
-    except FAULTS as error:
-        raise Unreachable(f"The bundle {place} could not be fetched ({why(error)}).") from None

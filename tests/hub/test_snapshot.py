@@ -1,0 +1,50 @@
+"""A repository's files at one commit."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+from support.loopback_hub import Hub, Repo
+
+from bilora.errors import BadData, Unreachable
+from bilora.hub.snapshot import pinned_snapshot
+from bilora.storage import ADAPTER_FILES
+
+FILES = {f"mine/{name}": name.encode() for name in ADAPTER_FILES} | {"README.md": b"# Card"}
+
+
+@pytest.fixture
+def commit(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A commit of the repository owner/name, after which came another."""
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    repo = hub.repos["models/owner/name"] = Repo("models", "owner/name", False, [])
+    hub.lfs |= {hashlib.sha256(data).hexdigest(): data for data in FILES.values()}
+    found = hub.commit(repo, FILES, "first")
+    hub.commit(repo, {"mine/adapter_config.json": b"changed"}, "second")
+    return found
+
+
+def test_it_has_the_files_of_that_commit(commit: str) -> None:
+    folder = pinned_snapshot(f"owner/name@{commit}")
+    assert {name: (folder / name).read_bytes() for name in FILES} == FILES
+
+
+def test_only_what_is_wanted_is_fetched(commit: str) -> None:
+    folder = pinned_snapshot(f"owner/name@{commit}", patterns=[f"*{name}" for name in ADAPTER_FILES])
+    assert {path.name for path in folder.rglob("*") if path.is_file()} == set(ADAPTER_FILES)
+
+
+@pytest.mark.parametrize("place", ["owner/name", "owner/name@main", "owner/name@abc", "../name@" + "0" * 40 + "/.."])
+def test_what_is_not_pinned_is_refused(place: str) -> None:
+    with pytest.raises(BadData, match="needs a pinned commit"):
+        pinned_snapshot(place)
+
+
+def test_a_commit_that_is_not_there_is_named(commit: str) -> None:
+    with pytest.raises(Unreachable, match="owner/name@0000"):
+        pinned_snapshot("owner/name@" + "0" * 40)
