@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from support.training import PAIRED, SFT, TASK, sample, task_params
 from transformers import AutoConfig
 
@@ -14,7 +15,7 @@ from bilora.params import TaskParams, read_params
 from bilora.training.adapter import attach
 from bilora.training.encode import encode_sample, row_lengths
 from bilora.training.packed_model import pass_tokens
-from bilora.training.plan import Plan, plan_task
+from bilora.training.plan import SHAPES_BYTES, STEP_SHAPES_BYTES, Plan, plan_task
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,6 +52,11 @@ def test_memory_is_that_of_the_longest_batch_and_of_no_more_than_a_pass() -> Non
     assert planned(many, [100] * 400, 10.0).pass_bytes - kept[0] == pass_tokens() * 10
     long_row = planned(task, [3 * pass_tokens()], 10.0).pass_bytes
     assert long_row - kept[0] == 3 * pass_tokens() * 10
+
+
+def test_every_step_may_bring_shapes_of_products_up_to_a_limit() -> None:
+    few, many = (planned(task_params([{**SFT, "steps": steps}])).shapes_bytes for steps in (3, 1000))
+    assert (few, many) == ((0, 0) if torch.cuda.is_available() else (3 * STEP_SHAPES_BYTES, SHAPES_BYTES))
 
 
 def test_lengths_are_those_of_the_encoded_rows() -> None:

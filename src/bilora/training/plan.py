@@ -21,8 +21,9 @@ TRAINABLE_BYTES = 18
 """32-bit weight, gradient and two Adam moments, and the 16-bit copy that is multiplied."""
 FRAMEWORK_BYTES = 650 * 2**20
 """What the process holds beside: torch, transformers, TRL and their buffers."""
-SHAPES_BYTES = 650 * 2**20
-"""What oneDNN keeps of the products of all shapes that occur; see perf/training_parts.py."""
+SHAPES_BYTES, STEP_SHAPES_BYTES = 650 * 2**20, 10 * 2**20
+"""What oneDNN keeps on a CPU of the products of all shapes that occur, and of those that a step may bring; see
+perf/training_parts.py."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def plan_task(
         base_parameters=total,
         trainable_parameters=trainable,
         weights_bytes=int(total * width),
-        shapes_bytes=SHAPES_BYTES if base.precision == "bfloat16" and not torch.cuda.is_available() else 0,
+        shapes_bytes=0 if torch.cuda.is_available() else min(SHAPES_BYTES, task.training.steps * STEP_SHAPES_BYTES),
         adapter_bytes=trainable * TRAINABLE_BYTES,
         pass_bytes=int(in_a_pass * kept_bytes + config.vocab_size * CHUNK_TOKENS * NUMBER_BYTES[base.precision]),
         tokens=round(rows * mean_length),
