@@ -150,7 +150,7 @@ def library_peer() -> Callable[[argparse.Namespace], Measured]:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a free TCP port."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
@@ -242,6 +242,8 @@ def main() -> None:
     parser.add_argument("--base", action="store_true", help="ask the base in place of its adapters")
     parser.add_argument("--compare", type=int, default=0, help="questions per adapter")
     options = parser.parse_args()
+    if options.compare and (not options.vllm or options.llamacpp or options.base):
+        parser.error("--compare: wants --vllm, and neither --llamacpp nor --base")
     dtype = {"base": {"dtype": "float32"}} if options.compare else {}
     cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))  # by default vLLM leaves one to its HTTP server
     vllm_environment = {

@@ -324,7 +324,8 @@ def report(options: argparse.Namespace, rounds: list[dict[str, dict[str, float]]
     where = torch.cuda.get_device_name() if CUDA else f"{torch.get_num_threads()} threads"
     print(f"\n{options.base or options.shape}, {options.kind}, batch {options.batch}, {where}")
     print(f"medians of {options.rounds} interleaved rounds of {options.steps} steps\n")
-    cost = operations(SHAPES[options.shape], options.kind) if CUDA and options.shape else 0.0
+    config = SHAPES[options.shape] if options.shape else FolderBase.at(options.base).config()
+    cost = operations(config, options.kind)
     clock, second = ("wall", "MFU") if CUDA else ("processor", "tokens per processor second")
     print(f"| arm | tokens/s | {second} | of the floor | peak memory |\n|---|---:|---:|---:|---:|")
     medians = {

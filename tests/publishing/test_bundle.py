@@ -126,10 +126,10 @@ def pinned(made: Any, adapter_writer: Callable[..., None], about: Callable[..., 
     """A bundle for a base of the hub; the data of one task are a dataset of the hub."""
     for folder in made.folders.values():
         adapter_writer(folder, 1, base_model_name_or_path="org/base", revision=REVISION)
-    told = about(HubBase(id="org/base", revision=REVISION, hub="org/base"), repository="owner/name")
-    codegen = replace(told.tasks["codegen"], dataset=DATA)
-    told = replace(told, tasks={**told.tasks, "codegen": codegen})
-    return build_bundle(made.folders, made.verdicts, made.results, told)
+    details = about(HubBase(id="org/base", revision=REVISION, hub="org/base"), repository="owner/name")
+    codegen = replace(details.tasks["codegen"], dataset=DATA)
+    details = replace(details, tasks={**details.tasks, "codegen": codegen})
+    return build_bundle(made.folders, made.verdicts, made.results, details)
 
 
 def test_the_hub_reads_the_cards_front_matter(pinned: dict[str, bytes]) -> None:

@@ -35,16 +35,16 @@ BASE = HubBase(id="models/smoke", hub="models/smoke")
 def test_only_one_permissive_licence_of_all_parts_is_the_cards(
     about: Callable[..., About], base: str, data: list[str], fields: dict[str, str]
 ) -> None:
-    told = about(BASE, licence=base)
-    told = replace(told, tasks={"codegen": replace(told.tasks["codegen"], licences=tuple(data))})
-    assert licence_fields(["codegen"], told) == fields
+    details = about(BASE, licence=base)
+    details = replace(details, tasks={"codegen": replace(details.tasks["codegen"], licences=tuple(data))})
+    assert licence_fields(["codegen"], details) == fields
 
 
 def test_each_card_names_the_licences_of_its_own_parts(made: Any, about: Callable[..., About]) -> None:
-    told = about(BASE)
-    restricted = replace(told.tasks["docstring"], licences=("CC-BY-NC-4.0", "a | b"))
-    told = replace(told, tasks={**told.tasks, "docstring": restricted})
-    files = build_bundle(made.folders, made.verdicts, made.results, told)
+    details = about(BASE)
+    restricted = replace(details.tasks["docstring"], licences=("CC-BY-NC-4.0", "a | b"))
+    details = replace(details, tasks={**details.tasks, "docstring": restricted})
+    files = build_bundle(made.folders, made.verdicts, made.results, details)
     whole, codegen, docstring = (
         ModelCard(files[name].decode()) for name in ("README.md", "codegen/README.md", "docstring/README.md")
     )

@@ -36,7 +36,7 @@ class FreeCores:
         """Start to count.
 
         Args:
-            most: the answer when nobody else uses the machine, and where the kernel does not tell.
+            most: the count on an otherwise idle machine, and where the kernel does not report it.
         """
         self._most = self._found = most
         self._seen = _clocks()

@@ -58,7 +58,7 @@ class Batch(Protocol[AdapterT]):
         ...
 
     def use_threads(self, count: int) -> None:
-        """Compute with so many threads from now on, in the calling thread."""
+        """Compute with this many threads from now on, in the calling thread."""
         ...
 
 

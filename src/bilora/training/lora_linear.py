@@ -142,7 +142,7 @@ class _LoraProducts(torch.autograd.Function):
             if dropped is None and x_gradient is not None:
                 add_product(x_gradient[tokens], inner_gradient, a16.T)
             a_gradients = product(inner_gradient.T, (x[tokens] if dropped is None else dropped).T).float()
-            found.append(None if dropped is None else inner_gradient @ a16)
+            found.append(None if dropped is None else product(inner_gradient, a16.T))
             for (_, _, scale), out, part, a_gradient in zip(
                 addends, own, torch.split(inner, ranks, dim=1), torch.split(a_gradients, ranks), strict=True
             ):

@@ -109,7 +109,7 @@ class LlamaBatch:
         return self._decoder.completion(sequence)
 
     def use_threads(self, count: int) -> None:
-        """Compute with so many threads from now on."""
+        """Compute with this many threads from now on."""
         self._base.model.threads = count
 
     def _context(self, sequence: SequenceState[LlamaAdapter]) -> LlamaContext:

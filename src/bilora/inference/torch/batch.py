@@ -138,7 +138,7 @@ class TorchBatch:
         return self._decoder.completion(sequence)
 
     def use_threads(self, count: int) -> None:
-        """Compute with so many threads from now on, in the calling thread."""
+        """Compute with this many threads from now on, in the calling thread."""
         import torch
 
         torch.set_num_threads(count)
