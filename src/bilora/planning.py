@@ -12,13 +12,13 @@ from bilora.library_logs import silence_libraries
 from bilora.speed import ROW_TOKENS, AnswerSpeed, TrainingSpeed, measure_answers, measure_training
 
 if TYPE_CHECKING:
-    from bilora.workspace import Workspace
+    from bilora.factories import Factories
 
 
 class Planning:
     """Estimates for the tasks of a workspace; the machine's speed is measured once."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Factories) -> None:
         """Measure nothing yet."""
         self._workspace = workspace
         self._trainings: dict[str, PlannedTraining] = {}

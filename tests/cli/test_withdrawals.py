@@ -141,18 +141,18 @@ def test_what_is_withdrawn_after_the_split_is_not_trained_on(measured: Path, tmp
 
     run("bilora", "data-split", "codegen")
     said, read = trained()
-    assert "rows left out, whose" not in said and read == [one.event_id for one in ratings]
+    assert "rows excluded, whose" not in said and read == [one.event_id for one in ratings]
     assert "trained on" not in run("bilora", "feedback", "status").stdout
 
     withdrawn = ratings[2].event_id
     run("bilora", "feedback", "delete", withdrawn)
     assert f"since withdrawn: {withdrawn}." in run("bilora", "feedback", "status").stdout
     said, read = trained()  # the split still holds its rows
-    assert "2 rows left out, whose ratings were deleted or withdrawn" in said
+    assert "2 rows excluded, whose ratings were deleted or withdrawn" in said
     assert read == [one.event_id for one in ratings if one.event_id != withdrawn]
     assert "trained on" not in run("bilora", "feedback", "status").stdout
     assert "2 left out: rating deleted or withdrawn" in run("bilora", "data-split", "codegen").stdout
     rows = [path.read_text() for path in (folder / "data" / "splits" / "codegen").glob("*.jsonl")]
     assert withdrawn not in "".join(rows) and "def three" not in "".join(rows)
     said, again = trained()
-    assert "rows left out, whose" not in said and again == read
+    assert "rows excluded, whose" not in said and again == read

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
@@ -43,6 +43,7 @@ class Base(ABC):
         revision: its commit on the hub; None where its files identify it.
         hub: the public model that cards name; None if it is published with its adapters.
         dtype, quantize: as in params.yaml.
+        settings: its entry in params.yaml, by which others open the same base; None if it was built without one.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Base(ABC):
     hub: str | None = None
     dtype: Dtype = "float32"
     quantize: Quantize | None = None
+    settings: BaseSettings | None = None
 
     @abstractmethod
     def folder(self) -> Path:
@@ -256,4 +258,4 @@ class BaseKind(Generic[_S]):
 def open_base(settings: BaseSettings, root: Path) -> Base:
     """Return the base that an entry of params.yaml describes; relative paths in it start from `root`."""
     kind: BaseKind[BaseSettings] = load_kind(BASE_KINDS, settings.kind, "BASE")
-    return kind.build(settings, root)
+    return replace(kind.build(settings, root), settings=settings)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,121 +12,70 @@ import typer
 
 if TYPE_CHECKING:
     from bilora.cli.progress import Bar
-    from bilora.data.training_rows import TrainingRows
-    from bilora.planning import Planning
-    from bilora.records import RunRecord
-    from bilora.training.context import OnStep, Step, TrainingContext
+    from bilora.feedback.withdrawals import Withdrawals
+    from bilora.training.context import Step
     from bilora.training.run import TrainingResult
-    from bilora.workspace import Workspace
 
 
 def train(
     tasks: Annotated[list[str] | None, typer.Argument(help="Tasks of params.yaml.", show_default=False)] = None,
     every: Annotated[bool, typer.Option("--all", help="All tasks of params.yaml.")] = False,
 ) -> None:
-    """Train adapters, several together on one base; what was interrupted continues where it stopped."""
-    from bilora.cli.engines import prepare_base
-    from bilora.library_logs import silence_libraries
-    from bilora.tracking.sinks import check_sinks
+    """Train adapters, several together on one base; an interrupted run continues where it stopped."""
+    from bilora.cli.progress import bar
     from bilora.workspace import Workspace
 
     if bool(tasks) == every:
         raise typer.BadParameter("name the tasks to train, or give --all.")
-    workspace = Workspace(Path())
-    names = list(dict.fromkeys(tasks or workspace.params.tasks))
-    for name in names:
-        workspace.task(name)
-    check_sinks(workspace.params.tracking.sinks)
-    rows = {name: _read_rows(workspace, name) for name in names}
-    print(f"train {', '.join(names)}: loading the base", flush=True)
-    silence_libraries()
-
-    # These take seconds to import; what is wrong with the params is reported before.
-    from bilora.bases.loading import shared_copy
-    from bilora.planning import Planning
-    from bilora.training.loading import load_for_training
-    from bilora.training.record import collect_metrics
-    from bilora.training.together import Together
-
-    prepare_base(workspace)
-    loaded = load_for_training(workspace.base())
-    planning = Planning(workspace)
-    together = Together() if len(names) > 1 else None
-    with workspace.sandbox() as sandbox:
-        trainings = [
-            partial(
-                _train,
-                workspace,
-                planning,
-                names,
-                name,
-                rows[name],
-                partial(
-                    workspace.training_context,
-                    name,
-                    rows[name],
-                    replace(loaded, model=shared_copy(loaded.model)) if together else loaded,
-                    sandbox,
-                    together=together,
-                ),
-            )
-            for name in names
-        ]
-        finished = together.run(trainings) if together else [training() for training in trainings]
-    collect_metrics(workspace)
-    for name, (result, record) in zip(names, finished, strict=True):
-        _print_result(name, workspace.task(name)[1].headline, result)
-        print(f"train {name}: {workspace.runs / record.id}")
+    workspace = Workspace()
+    names = list(tasks or workspace.params.tasks)
+    print(f"train {', '.join(dict.fromkeys(names))}: loading the base", flush=True)
+    trained = workspace.train_together(names, displays=_display, bars=partial(bar, unit="tensors"))
+    for name, adapter in trained.items():
+        _print_result(name, workspace.task(name)[1].headline, adapter.result)
+        print(f"train {name}: {workspace.runs / adapter.record.id}")
 
 
-def _train(
-    workspace: Workspace,
-    planning: Planning,
-    names: list[str],
-    task: str,
-    rows: TrainingRows,
-    make_context: Callable[..., TrainingContext],
-) -> tuple[TrainingResult, RunRecord]:
-    """Train one task's adapter under a progress bar; `names` are the tasks that the process trains."""
-    from bilora.bases.prompt import template_remarks
+class _Display:
+    """One training's progress bar, with lines above it."""
+
+    def __init__(self, task: str, bar: Bar) -> None:
+        self._task, self._bar = task, bar
+
+    def step(self, step: Step) -> None:
+        """Count an optimizer step, or print an evaluation."""
+        if step.loss is None:
+            self._bar.note(f"step {step.step}: validation {step.metric:.3f}, loss {step.validation_loss:.3f}")
+            return
+        self._bar(1)
+        speed = "" if step.tokens_per_s is None else f", {step.tokens_per_s:,.0f} tokens/s"
+        self._bar.postfix(f"{step.prefix}loss {step.loss:.3f}{speed}")
+
+    def say(self, text: str) -> None:
+        """Print a text; lines that belong to the one before are indented."""
+        self._bar.say(text if text.startswith(" ") else f"train {self._task}: {text}")
+
+    def excluded(self, rows: int, withdrawals: Withdrawals) -> None:
+        """Print how many rows are excluded, and which deletions could not be read."""
+        from bilora.cli.withdrawals import unread_sentence
+
+        if sentence := unread_sentence(withdrawals):
+            self._bar.say(sentence)
+        if rows:
+            self.say(f"{rows} rows excluded, whose ratings were deleted or withdrawn since the split")
+
+    def nested(self, title: str, total: int) -> AbstractContextManager[Bar]:
+        """Show an operation inside the training."""
+        return self._bar.nested(title, total)
+
+
+@contextmanager
+def _display(task: str, steps: int) -> Iterator[_Display]:
+    """Show one task's training as a progress bar."""
     from bilora.cli.progress import bar
-    from bilora.estimate import in_words
-    from bilora.training.record import train_recorded
 
-    chosen = workspace.params.tasks[task]
-    with bar(f"train {task}", chosen.training.steps, "steps") as shown:
-        context = make_context(on_step=_reporter(shown), bars=shown.nested)
-        shown.say(f"train {task}: {context.loaded.mode}, base {context.base.id} at {context.base_revision[:12]}")
-        for remark in template_remarks(context.tokenizer):
-            shown.say(f"train {task}: {remark}")
-        seconds, memory = planning.training(task).seconds, planning.memory_bytes(names)
-        shown.say(f"train {task}: planned are {in_words(seconds)} and {memory / 2**30:.1f} GiB")
-        return train_recorded(
-            context,
-            workspace,
-            lock_sha256=workspace.lock_sha256(),
-            ratings=rows.ratings,
-            data_metrics={"feedback_rows": float(rows.feedback_rows)} if chosen.split.feedback else {},
-            planned=(seconds, memory),
-            on_prepared=lambda lines: shown.say("\n".join(f"  {line}" for line in lines)),
-        )
-
-
-def _read_rows(workspace: Workspace, task: str) -> TrainingRows:
-    """Read the rows to train on; leave out those of ratings that were deleted or withdrawn since the split."""
-    from bilora.cli.withdrawals import print_unread
-    from bilora.data.training_rows import read_training_rows
-    from bilora.feedback.withdrawals import read_withdrawals
-
-    rows = read_training_rows(workspace, task, workspace.params.tasks[task].split.preference)
-    if not rows.ratings:
-        return rows
-    withdrawals = read_withdrawals(workspace.outbox)
-    kept = rows.without(withdrawals.ratings)
-    print_unread(withdrawals)
-    if left_out := kept.fewer_than(rows):
-        print(f"train {task}: {left_out} rows left out, whose ratings were deleted or withdrawn since the split")
-    return kept
+    with bar(f"train {task}", steps, "steps") as steps_bar:
+        yield _Display(task, steps_bar)
 
 
 def _print_result(task: str, headline: str, result: TrainingResult) -> None:
@@ -140,15 +89,3 @@ def _print_result(task: str, headline: str, result: TrainingResult) -> None:
         before = done.metric
     if result.metric <= result.base_metric:
         print(f"train {task}: it does not beat the base on validation; the gate will not let this adapter ship.")
-
-
-def _reporter(shown: Bar) -> OnStep:
-    def report(step: Step) -> None:
-        if step.loss is None:
-            shown.note(f"step {step.step}: validation {step.metric:.3f}, loss {step.validation_loss:.3f}")
-            return
-        shown(1)
-        speed = "" if step.tokens_per_s is None else f", {step.tokens_per_s:,.0f} tokens/s"
-        shown.postfix(f"{step.prefix}loss {step.loss:.3f}{speed}")
-
-    return report

@@ -12,10 +12,16 @@ if TYPE_CHECKING:
     from bilora.tracking.runs import TrainedOnWithdrawn
 
 
-def print_unread(found: Withdrawals, *, but: str = "") -> None:
-    """Print of which destinations the deletions were not applied; those of `but` were."""
-    if names := [display_name(name) for name in found.unread if name not in (but, UNRECORDED)]:
-        print(f"  deletions that only {' or '.join(names)} knows were not applied")
+def unread_sentence(withdrawals: Withdrawals, *, but: str = "") -> str:
+    """Return a sentence that names the destinations whose deletions could not be read, `but` excluded, or nothing."""
+    names = [display_name(name) for name in withdrawals.unread if name not in (but, UNRECORDED)]
+    return f"  deletions that only {' or '.join(names)} knows were not applied" if names else ""
+
+
+def print_unread(withdrawals: Withdrawals, *, but: str = "") -> None:
+    """Print that sentence, if there is one."""
+    if sentence := unread_sentence(withdrawals, but=but):
+        print(sentence)
 
 
 def withdrawn_sentence(found: TrainedOnWithdrawn) -> str:

@@ -21,11 +21,13 @@ from bilora.publishing.manifest import (
     MANIFEST,
     BundledAdapter,
     BundledBase,
+    BundledSampling,
     Manifest,
     lasting_verdict,
     parse_manifest,
     sha256_of_files,
 )
+from bilora.requests import SamplingParams
 from bilora.results import Results, Verdict
 from bilora.storage import ADAPTER_FILES, sha256_bytes, sha256_json
 
@@ -74,6 +76,7 @@ def build_bundle(
                 path=task,
                 sha256=bundled_sha256(files, task),
                 verdict=lasting_verdict(verdicts[task]) if task in verdicts else None,
+                sampling=_bundled_sampling(about.tasks[task].sampling),
             )
             for task in sorted(adapters)
         },
@@ -87,12 +90,22 @@ def _bundled_base(base: Base, carried: Mapping[str, bytes]) -> BundledBase:
     """Return what the manifest says of the base; fields that are not set are not written."""
     found: dict[str, object] = {"id": base.id, "revision": base.revision}
     if base.hub is None:
-        found["path"] = BASE_FOLDER
+        found |= {"path": BASE_FOLDER, "settings": {"kind": "folder", "path": BASE_FOLDER, "dtype": base.dtype}}
+    elif base.settings is not None:
+        found["settings"] = base.settings.model_dump(mode="json", exclude_defaults=True)
     if base.requirement is not None:
         found |= {"requirement": base.requirement, "package_files": base.files()}
     if base.identity != pinned_by(base.revision, {name: sha256_bytes(data) for name, data in carried.items()}):
         found["identity"] = base.identity
     return BundledBase.model_validate(found)
+
+
+def _bundled_sampling(sampling: SamplingParams) -> BundledSampling:
+    return BundledSampling(
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        frequency_penalty=sampling.frequency_penalty,
+    )
 
 
 def _adapter_files(adapters: Mapping[str, Path], base: Base) -> dict[str, bytes]:
@@ -129,12 +142,18 @@ def thin(files: Mapping[str, bytes], task: str) -> dict[str, bytes]:
     own |= {results: files[results]} if results in files else {}
     alone = manifest.model_copy(
         update={
-            "base": BundledBase.model_validate(manifest.base.model_dump(exclude={"path"})),
+            "base": _without_folder(manifest.base),
             "adapters": {task: manifest.adapters[task].model_copy(update={"path": "."})},
             "files": sha256_of_files(own),
         }
     )
     return {**own, MANIFEST: alone.to_bytes()}
+
+
+def _without_folder(base: BundledBase) -> BundledBase:
+    """Return what the manifest of a repository says that has an adapter alone."""
+    excluded = {"path", "settings"} if base.path else {"path"}
+    return BundledBase.model_validate(base.model_dump(exclude=excluded, exclude_unset=True))
 
 
 def check_paths(place: Path | str, files: Mapping[str, bytes]) -> None:

