@@ -14,7 +14,7 @@ from bilora.bases.licence import MODEL_CARD, model_card_licence
 from bilora.bases.loading import LoadedBase, count_weights, load_model, load_tokenizer
 from bilora.bases.precision import NUMBER_BYTES, Precision, resolve_dtype, resolve_quantize
 from bilora.errors import BadData, BiloraError
-from bilora.kinds import BASE_KINDS, NO_GGUF, BaseSettings, Dtype, Quantize, load_kind
+from bilora.plugins import BASE_KINDS, NO_GGUF, BaseSettings, Dtype, Quantize, load_kind
 from bilora.protocols import ProgressBars
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bilora.guards.guard import Guard
-from bilora.kinds import kind_names, load_kind
 from bilora.params import Params
+from bilora.plugins import kind_names, load_kind
 
 
 def known_guards() -> dict[str, Guard]:

@@ -13,7 +13,7 @@ from bilora.bases.base import Base, BaseKind
 from bilora.bases.gguf_base import GGUFBase
 from bilora.bases.gguf_folder import unchanged_sha256
 from bilora.errors import BadData
-from bilora.kinds import BaseSettings, Dtype
+from bilora.plugins import BaseSettings, Dtype
 
 
 class FolderSettings(BaseSettings):

@@ -18,7 +18,7 @@ from bilora.bases.gguf_base import GGUFBase
 from bilora.bases.gguf_folder import conversion_identity, unchanged_sha256
 from bilora.bases.licence import MODEL_CARD, UNKNOWN_LICENCE, model_card_licence
 from bilora.errors import BiloraError, Unreachable
-from bilora.kinds import BaseSettings, Commit
+from bilora.plugins import BaseSettings, Commit
 
 FETCHED_PATTERNS = ["*.json", "*.safetensors", "*.jinja", MODEL_CARD]
 

