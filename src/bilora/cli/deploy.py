@@ -64,7 +64,7 @@ def deploy(space: SpaceId, bundle: BundleToServe = None, minutes: Minutes = 20.0
         Repository(api, space, "space"),
         new,
         running.health,
-        running.broken,
+        running.failure,
         patience=max(1, round(minutes * 60 / PAUSE_S)),
         wait=lambda: time.sleep(PAUSE_S),
     )
