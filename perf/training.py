@@ -40,8 +40,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, Phi3Config, Pretrain
 from bilora.bases.kinds.folder import FolderBase
 from bilora.inference.memory import keep_freed_memory
 from bilora.inference.torch.products import add_product, product
-from bilora.kinds import Dtype
 from bilora.params import Adapter
+from bilora.plugins import Dtype
 from bilora.sweeping import layers_of
 from bilora.training.encode import IGNORED
 

@@ -17,8 +17,8 @@ from support.checkouts import ROOT, change_task, shell_in, smoke_checkout
 from bilora.bases.base import open_base
 from bilora.bases.kinds.hub import HubSettings
 from bilora.errors import BadData, Unreachable
-from bilora.kinds import SOURCE_KINDS, kind_names
 from bilora.layout import Layout
+from bilora.plugins import SOURCE_KINDS, kind_names
 from bilora.sources.kinds.hub import HubDataset, HubDatasetSettings
 from bilora.tracking import provenance
 from bilora.workspace import Workspace

@@ -6,7 +6,7 @@ BiloraError
 ├── BadData          a row, file or argument is malformed: it is named             2
 │   ├── UnknownModel no such system is loaded: those that are, are named           2
 │   ├── BadSchema    answers cannot be held to this JSON schema: it is said why    2
-│   └── OtherBase    an adapter was made for another base or chat template         2
+│   └── BaseMismatch an adapter was trained on another base or chat template      2
 ├── MissingStep      an input is absent: run the named stage                       3
 ├── PreflightFailed  training would not teach what it should: nothing was trained  4
 ├── WeakSandbox      this machine cannot confine model-written code                4
@@ -92,7 +92,7 @@ class BadSchema(BadData):
         super().__init__("JSON schema", problem)
 
 
-class OtherBase(BadData):
+class BaseMismatch(BadData):
     """An adapter was trained on another base, or under another chat template."""
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bilora.api_keys import endpoint_key
-from bilora.errors import BadData, OtherBase, ParamsError
+from bilora.errors import BadData, BaseMismatch, ParamsError
 from bilora.layout import Layout
 from bilora.params import Params, TaskParams, read_params
 from bilora.protocols import ProgressBars, no_bar
@@ -139,7 +139,7 @@ class Factories(Layout):
 
         Raises:
             MissingStep: there is none.
-            OtherBase: it belongs to another base, or to this one with other files.
+            BaseMismatch: it belongs to another base, or to this one with other files.
             BadData: its bytes are not those of its manifest.
         """
         from bilora.bases.compatibility import check_adapter
@@ -148,13 +148,13 @@ class Factories(Layout):
         check_adapter(folder, self.base(), stage=f"train@{task}")
         return folder
 
-    def fitting_adapters(self) -> Iterator[tuple[str, Path | OtherBase]]:
+    def fitting_adapters(self) -> Iterator[tuple[str, Path | BaseMismatch]]:
         """Yield each task that has an adapter with its folder, or with why that does not fit the base."""
         for name in self.params.tasks:
             if self.adapter(name).exists():
                 try:
                     yield name, self.checked_adapter(name)
-                except OtherBase as fault:
+                except BaseMismatch as fault:
                     yield name, fault
 
     def bundle(self, place: str) -> dict[str, Path]:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from bilora.documents import Count, Flag, Fraction, Slice, load_yaml, parse_document
-from bilora.kinds import (
+from bilora.external_services import AnyHub, Endpoint
+from bilora.plugins import (
     BASE_KINDS,
     NO_GGUF,
     PHASE_KINDS,
@@ -23,8 +23,8 @@ from bilora.kinds import (
     load_kind,
     settings_of,
 )
-from bilora.outside import AnyHub, Endpoint
 from bilora.requests import SamplingParams
+from bilora.yaml_settings import Count, Flag, Fraction, Settings, load_yaml, parse_settings
 
 
 def _no_old_base(entry: object) -> object:
@@ -55,7 +55,7 @@ else:
     AnyBase = Annotated[settings_of(BASE_KINDS, "BASE", BaseSettings), BeforeValidator(_no_old_base)]
 
 
-class Processing(Slice):
+class Processing(Settings):
     """data-process: what counts as a duplicate and as too long."""
 
     near_duplicate: Fraction = 0.85
@@ -64,7 +64,7 @@ class Processing(Slice):
     max_target_chars: Count = 2000
 
 
-class Splitting(Slice):
+class Splitting(Settings):
     """data-split: the most samples per split; groups without an official split are assigned by hash.
 
     `feedback: mix` adds the answers that people edited to the training split. `preference` selects the
@@ -78,7 +78,7 @@ class Splitting(Slice):
     preference: Literal["kto", "dpo"] | None = None
 
 
-class Adapter(Slice):
+class Adapter(Settings):
     """LoRA's shape (Hu et al. 2021): rank, scale alpha / rank, dropout, and the layers it attaches to."""
 
     rank: Count
@@ -87,7 +87,7 @@ class Adapter(Slice):
     target_modules: Annotated[list[str], Field(min_length=1)]
 
 
-class Training(Slice):
+class Training(Settings):
     """How one adapter is trained: its phases run in this order, each on the adapter that the one before left.
 
     Rows of more than `max_length` tokens are left out. `evaluate_samples` of the validation split are what
@@ -133,7 +133,7 @@ class Training(Slice):
         return phases
 
 
-class Generation(Slice):
+class Generation(Settings):
     """How systems answer. Greedy unless `temperature` is above 0; `frequency_penalty` keeps them from repeating."""
 
     max_new_tokens: Count
@@ -151,7 +151,7 @@ class Generation(Slice):
         )
 
 
-class TaskParams(Slice):
+class TaskParams(Settings):
     """One task's numbers."""
 
     source: AnySource
@@ -175,7 +175,7 @@ class TaskParams(Slice):
         return self
 
 
-class PassAtK(Slice):
+class PassAtK(Settings):
     """Of `answers` drawn at `temperature` to each of the first `samples` test samples: is one of any k right?"""
 
     samples: Count
@@ -190,7 +190,7 @@ class PassAtK(Slice):
         return self
 
 
-class Benchmark(Slice):
+class Benchmark(Settings):
     """The gate: how many samples it wants, how the intervals are drawn.
 
     Reported and never gated: `hidden_tests`, how many test samples are also answered without the test that
@@ -217,7 +217,7 @@ class Benchmark(Slice):
 Quantization = Literal["f32", "f16", "q8_0", "q4_k_m"]
 
 
-class Inference(Slice):
+class Inference(Settings):
     """Who answers in chat, generate, serve and on the page; training and measuring always use torch.
 
     `quantization` is what the base is converted to for llama.cpp; null serves the GGUF file that it comes with.
@@ -233,19 +233,19 @@ class Inference(Slice):
         return self
 
 
-class Tracking(Slice):
+class Tracking(Settings):
     """Where runs are reported besides the files: names of trainer integrations."""
 
     sinks: list[Literal["mlflow", "trackio", "wandb", "dvclive"]] = Field(default_factory=list)
 
 
-class SandboxParams(Slice):
+class SandboxParams(Settings):
     """Where model-written code runs. `allow_weak`: also where system calls cannot be filtered; never promotes."""
 
     allow_weak: Flag = False
 
 
-class Params(Slice):
+class Params(Settings):
     """The whole of params.yaml."""
 
     profile: str
@@ -302,7 +302,7 @@ def read_params(
         ]
     if known_guards is not None:
         faults += _guard_faults(document, known_guards)
-    return parse_document(path, Params, document, faults)
+    return parse_settings(path, Params, document, faults)
 
 
 def _guard_faults(document: object, known: Mapping[str, str]) -> list[str]:

@@ -13,8 +13,8 @@ from typing import Literal
 
 import yaml
 
-from bilora.documents import compose_yaml
-from bilora.kinds import BASE_KINDS, SOURCE_KINDS, is_commit, kind_names, load_kind
+from bilora.plugins import BASE_KINDS, SOURCE_KINDS, is_commit, kind_names, load_kind
+from bilora.yaml_settings import compose_yaml
 
 RepositoryKind = Literal["model", "dataset"]
 

@@ -122,7 +122,9 @@ class ImportGraph:
         elif name in {"import_module", "__import__"}:
             target = self._string(call.args[0], module)
             if target is None:
-                raise UnreadableImport(f"{module}:{call.lineno}: imports by a computed name; use bilora.kinds instead")
+                raise UnreadableImport(
+                    f"{module}:{call.lineno}: imports by a computed name; use bilora.plugins instead"
+                )
             if target in self.paths:
                 yield target
 

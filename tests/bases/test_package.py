@@ -17,7 +17,7 @@ from support.gguf_files import SMOLLM2, tiny_gguf
 from bilora.bases.base import open_base
 from bilora.bases.kinds.package import PackageBase, PackageSettings
 from bilora.errors import BadData, ExitCode, NotReady, Unreachable
-from bilora.kinds import BaseSettings
+from bilora.plugins import BaseSettings
 from bilora.storage import sha256_file
 from bilora.workspace import Workspace
 

@@ -15,7 +15,7 @@ from support.loopback import Reply, Server, answer
 from bilora.api_keys import endpoint_key
 from bilora.cli.judge import check
 from bilora.errors import BadData
-from bilora.outside import Endpoint
+from bilora.external_services import Endpoint
 from bilora.records import Sample
 from bilora.storage import write_records
 from bilora.workspace import Workspace

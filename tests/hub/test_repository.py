@@ -26,10 +26,10 @@ def repository(hub: Hub) -> Repository:
 def test_what_is_replaced_is_served_byte_by_byte(hub: Hub, repository: Repository) -> None:
     assert repository.head() is None and repository.revisions() == []
     for files in (A, B, A):
-        made = repository.replace(files, message="m")
-        assert made == Change(repository.head() or "", True)
+        change = repository.replace(files, message="m")
+        assert change == Change(repository.head() or "", True)
         assert hub.files(KEY) == files
-        assert repository.read(made.revision, repository.names(made.revision)) == files
+        assert repository.read(change.revision, repository.names(change.revision)) == files
     assert len(hub.titles(KEY)) == 4 and len(repository.revisions()) == 4
 
 
@@ -39,15 +39,15 @@ def test_equal_bytes_make_no_commit(hub: Hub, repository: Repository) -> None:
     assert hub.titles(KEY) == ["initial commit", "m"]
 
 
-def test_an_update_leaves_the_rest(hub: Hub, repository: Repository) -> None:
+def test_an_update_leaves_other_files_alone(hub: Hub, repository: Repository) -> None:
     repository.replace(A, message="m")
     repository.update({"new": b"n"}, ["old.txt", "never there"], message="u")
     assert hub.files(KEY) == {**{name: data for name, data in A.items() if name != "old.txt"}, "new": b"n"}
 
 
 def test_a_file_or_commit_that_is_not_there(repository: Repository) -> None:
-    made = repository.replace(A, message="m")
-    assert repository.read(made.revision, ["nowhere"]) == {}
+    change = repository.replace(A, message="m")
+    assert repository.read(change.revision, ["nowhere"]) == {}
     with pytest.raises(BadData, match="has no commit 000"):
         repository.read("0" * 40, ["README.md"])
 
@@ -64,7 +64,7 @@ def somebody_else(files: dict[str, bytes], times: int = 1) -> Callable[[Hub, obj
     return commit
 
 
-def test_who_comes_second_overwrites_nothing(hub: Hub, repository: Repository) -> None:
+def test_a_commit_that_comes_second_overwrites_nothing(hub: Hub, repository: Repository) -> None:
     repository.replace(A, message="m")
     hub.before_commit = somebody_else({"theirs": b"t"})
     with pytest.raises(Unreachable, match="changed by somebody else"):
@@ -74,7 +74,7 @@ def test_who_comes_second_overwrites_nothing(hub: Hub, repository: Repository) -
     assert hub.files(KEY) == B
 
 
-def test_a_commit_whose_answer_was_lost_is_found_there(hub: Hub, repository: Repository) -> None:
+def test_a_commit_whose_response_was_lost_counts(hub: Hub, repository: Repository) -> None:
     hub.fault = lambda number, request: Fault("drop-after") if "/commit/" in request else None
     assert repository.replace(A, message="m").changed
     assert hub.files(KEY) == A and hub.titles(KEY) == ["initial commit", "m"]
@@ -103,8 +103,8 @@ def test_without_a_token_the_error_says_so(hub: Hub) -> None:
         Repository(connect(None, endpoint=hub.url), "owner/name").replace(A, message="m")
 
 
-def test_a_hub_that_is_silent_is_given_up(hub: Hub) -> None:
-    """Its client would wait for ever: on listings it even overrides the session's limit."""
+def test_a_hub_that_does_not_respond_times_out(hub: Hub) -> None:
+    """The client alone would wait forever: on listings it even overrides the session's timeout."""
     repository = Repository(connect(TOKEN, endpoint=hub.url, timeout_s=0.1), "owner/name")
     repository.replace(A, message="m")
     hub.fault = lambda number, request: Fault("hang") if "/tree/" in request else None

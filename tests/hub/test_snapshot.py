@@ -24,9 +24,9 @@ def commit(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     repo = hub.repos["models/owner/name"] = Repo("models", "owner/name", False, [])
     hub.lfs |= {hashlib.sha256(data).hexdigest(): data for data in FILES.values()}
-    found = hub.commit(repo, FILES, "first")
+    first = hub.commit(repo, FILES, "first")
     hub.commit(repo, {"mine/adapter_config.json": b"changed"}, "second")
-    return found
+    return first
 
 
 def test_it_has_the_files_of_that_commit(commit: str) -> None:
@@ -34,15 +34,15 @@ def test_it_has_the_files_of_that_commit(commit: str) -> None:
     assert {name: (folder / name).read_bytes() for name in FILES} == FILES
 
 
-def test_only_what_is_wanted_is_fetched(commit: str) -> None:
+def test_only_files_that_match_the_patterns_are_downloaded(commit: str) -> None:
     folder = pinned_snapshot(f"owner/name@{commit}", patterns=[f"*{name}" for name in ADAPTER_FILES])
     assert {path.name for path in folder.rglob("*") if path.is_file()} == set(ADAPTER_FILES)
 
 
-@pytest.mark.parametrize("place", ["owner/name", "owner/name@main", "owner/name@abc", "../name@" + "0" * 40 + "/.."])
-def test_what_is_not_pinned_is_refused(place: str) -> None:
+@pytest.mark.parametrize("hub_id", ["owner/name", "owner/name@main", "owner/name@abc", "../name@" + "0" * 40 + "/.."])
+def test_an_id_without_a_full_commit_is_rejected(hub_id: str) -> None:
     with pytest.raises(BadData, match="needs a pinned commit"):
-        pinned_snapshot(place)
+        pinned_snapshot(hub_id)
 
 
 def test_a_commit_that_is_not_there_is_named(commit: str) -> None:

@@ -1,4 +1,4 @@
-"""The token comes from the environment, or from what a CI can prove."""
+"""The token comes from the environment, or from a CI job's identity."""
 
 from __future__ import annotations
 

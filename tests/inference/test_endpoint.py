@@ -14,9 +14,9 @@ import pytest
 from support.loopback import Reply, Server, answer
 
 from bilora.errors import BadData, BiloraError, Unreachable
+from bilora.external_services import Endpoint
 from bilora.inference.endpoint.client import duration_seconds
 from bilora.inference.endpoint.engine import EndpointEngine
-from bilora.outside import Endpoint
 from bilora.records import Message
 from bilora.requests import Request, SamplingParams
 

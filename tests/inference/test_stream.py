@@ -12,9 +12,9 @@ import torch
 from support.loopback import Reply, Server, answer
 
 from bilora.errors import BadData, Unreachable
+from bilora.external_services import Endpoint
 from bilora.inference.endpoint.engine import EndpointEngine
 from bilora.inference.torch.engine import TorchEngine
-from bilora.outside import Endpoint
 from bilora.records import Completion, Message
 from bilora.requests import Request, SamplingParams
 

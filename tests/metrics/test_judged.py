@@ -12,9 +12,9 @@ import pytest
 from support.loopback import Reply, Server, answer
 
 from bilora.errors import BiloraError, Unreachable
+from bilora.external_services import Endpoint
 from bilora.inference.endpoint.engine import EndpointEngine
 from bilora.metrics import EndpointJudge
-from bilora.outside import Endpoint
 from bilora.records import Message, Sample
 
 SYSTEMS = ("base", "docstring", "remote")

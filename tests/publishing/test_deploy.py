@@ -47,7 +47,7 @@ def run(hub: Hub) -> Deploy:
 
     def deployed(new: Release, patience: int = 6) -> bool:
         space, running = Repository(api, "owner/page", "space"), RunningSpace(api, "owner/page")
-        return deploy(space, new, running.health, running.broken, patience=patience, wait=lambda: None)
+        return deploy(space, new, running.health, running.failure, patience=patience, wait=lambda: None)
 
     return deployed
 

@@ -10,8 +10,8 @@ from typing import Any, get_args
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from bilora.kinds import SOURCE_KINDS, SourceSettings, kind_names, load_kind
 from bilora.params import AnySource
+from bilora.plugins import SOURCE_KINDS, SourceSettings, kind_names, load_kind
 from bilora.sources.source import build_source
 
 ENTRIES: dict[str, dict[str, Any]] = {

@@ -1,4 +1,4 @@
-"""A copy of a checkout is a repository of its own, with other params and nothing promoted."""
+"""A copy of a checkout is a separate repository, with other params and an empty baseline."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def checkout(tmp_path: Path) -> Path:
     return root
 
 
-def test_a_copy_has_the_smoke_profile_and_nothing_promoted(checkout: Path, tmp_path: Path) -> None:
+def test_a_copy_has_the_smoke_profile_and_an_empty_baseline(checkout: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy_checkout(checkout, copy)
     assert (copy / "params.yaml").read_text(encoding="utf-8") == "seed: 2\n"

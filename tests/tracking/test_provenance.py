@@ -1,4 +1,4 @@
-"""A run record names the commit and the changes of its own checkout, wherever the process is."""
+"""A run record names the commit and the changes of its checkout, whatever the current directory is."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def repository(tmp_path: Path) -> Path:
     return folder
 
 
-def test_commit_and_changes_are_those_of_the_checkout_and_not_of_the_current_folder(
+def test_commit_and_changes_are_those_of_the_checkout_and_not_of_the_current_directory(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere = tmp_path / "elsewhere"

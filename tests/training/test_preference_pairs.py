@@ -22,7 +22,7 @@ from support.training import (
 
 from bilora.bases.special_tokens import stop_ids
 from bilora.errors import PreflightFailed
-from bilora.kinds import PHASE_KINDS, load_kind
+from bilora.plugins import PHASE_KINDS, load_kind
 from bilora.records import Message
 from bilora.training.adapter import attach
 from bilora.training.encode import encode_sample

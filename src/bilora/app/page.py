@@ -10,7 +10,7 @@ import streamlit as st
 from bilora.app.assert_runs import AssertRunner
 from bilora.app.asserts import typed_asserts
 from bilora.app.conversation import Answer, Offer, UserQuestion, question_problem, stream_answer
-from bilora.app.head import draw_abilities, draw_head
+from bilora.app.header import draw_header, draw_task_descriptions
 from bilora.app.history import draw_history, user_questions
 from bilora.app.rating import OnRating
 from bilora.app.retry import draw_fault, forget_failures
@@ -42,12 +42,12 @@ def draw_page(
     forget_failures()
     with st.container():  # one place in any case: what moves is on the page twice while the script runs
         if st.session_state.get(_ASKED):
-            draw_head()
+            draw_header()
         else:
-            draw_head(
+            draw_header(
                 f"{offer.base}, {offer.place}. A small model with small adapters answers; check before you use it."
             )
-            draw_abilities(tasks, offer.adapters)
+            draw_task_descriptions(tasks, offer.adapters)
     with st.container(horizontal=True, vertical_alignment="center"):
         task = tasks[_choose_task(tasks)]
         st.button("Use the example", on_click=_take_example, args=(task,))
@@ -80,9 +80,9 @@ def draw_page(
 
 def draw_unavailable(tasks: Mapping[str, Task], on_rating: OnRating, error: BiloraError) -> None:
     """Draw the page while nothing can answer: why, when it is tried again, and the questions so far."""
-    draw_head()
+    draw_header()
     draw_fault(error)
-    draw_abilities(tasks)
+    draw_task_descriptions(tasks)
     draw_history(tasks, on_rating)
 
 

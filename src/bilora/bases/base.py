@@ -14,7 +14,7 @@ from bilora.bases.licence import MODEL_CARD, model_card_licence
 from bilora.bases.loading import LoadedBase, count_weights, load_model, load_tokenizer
 from bilora.bases.precision import NUMBER_BYTES, Precision, resolve_dtype, resolve_quantize
 from bilora.errors import BadData, BiloraError
-from bilora.kinds import BASE_KINDS, NO_GGUF, BaseSettings, Dtype, Quantize, load_kind
+from bilora.plugins import BASE_KINDS, NO_GGUF, BaseSettings, Dtype, Quantize, load_kind
 from bilora.protocols import ProgressBars
 
 if TYPE_CHECKING:
@@ -248,14 +248,20 @@ class Base(ABC):
 class BaseKind(Generic[_S]):
     """A kind of base: the type of its entry in params.yaml, and how a base is built from such an entry.
 
-    `build` also gets the folder that relative paths in the entry start from. It reads and fetches nothing.
+    `build` also gets the folder that relative paths in the entry start from, and the folder for converted files. It
+    reads and fetches nothing.
     """
 
     settings: type[_S]
-    build: Callable[[_S, Path], Base]
+    build: Callable[[_S, Path, Path], Base]
 
 
-def open_base(settings: BaseSettings, root: Path) -> Base:
-    """Return the base that an entry of params.yaml describes; relative paths in it start from `root`."""
+def open_base(settings: BaseSettings, root: Path, cache: Path | None = None) -> Base:
+    """Return the base that an entry of params.yaml describes.
+
+    Args:
+        root: the folder that relative paths in the entry start from.
+        cache: the folder for converted files; `root`/.cache/bases by default.
+    """
     kind: BaseKind[BaseSettings] = load_kind(BASE_KINDS, settings.kind, "BASE")
-    return replace(kind.build(settings, root), settings=settings)
+    return replace(kind.build(settings, root, cache or root / ".cache" / "bases"), settings=settings)

@@ -8,7 +8,7 @@ from typing import Any
 
 from bilora.bases.base import Base
 from bilora.bases.identity import changed_files, pinned_by
-from bilora.errors import BadData, OtherBase
+from bilora.errors import BadData, BaseMismatch
 from bilora.storage import read_json, sha256_file
 
 
@@ -19,7 +19,7 @@ def check_adapter(folder: Path, base: Base, *, stage: str) -> None:
         stage: makes the adapter.
 
     Raises:
-        OtherBase: the adapter belongs to another base, or to this one with other files.
+        BaseMismatch: the adapter belongs to another base, or to this one with other files.
         BadData: its bytes are not those of its manifest.
     """
     manifest, config = read_json(folder / "manifest.json"), read_json(folder / "adapter_config.json")
@@ -29,7 +29,7 @@ def check_adapter(folder: Path, base: Base, *, stage: str) -> None:
     if made_for != (base.id, base.identity) or config.get("base_model_name_or_path") != base.id:
         then = manifest.get("base_files") if made_for[0] == base.id else None
         version = f"with another {changed_files(then, base.files())}" if then else f"at {made_for[1]}"
-        raise OtherBase(folder, f"this adapter was made for {made_for[0]} {version}; run `dvc repro {stage}`.")
+        raise BaseMismatch(folder, f"this adapter was made for {made_for[0]} {version}; run `dvc repro {stage}`.")
     for name, digest in manifest["files"].items():
         if not (folder / name).is_file() or sha256_file(folder / name) != digest:
             raise BadData(folder / name, f"does not match its manifest; run `dvc repro -f {stage}`.")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Literal
 
-from bilora.kinds import Dtype, Quantize
+from bilora.plugins import Dtype, Quantize
 
 Precision = Literal["float32", "bfloat16", "float16"]
 NUMBER_BYTES: dict[Precision, int] = {"float32": 4, "bfloat16": 2, "float16": 2}

@@ -38,8 +38,8 @@ def judge_evaluation(
 
 def _finish(workspace: Workspace, results: Results) -> int:
     """Write results, metrics and report, print the table and the verdicts, return the gate's exit code (`ExitCode`)."""
+    from bilora.cli.console import print_table, print_verdicts
     from bilora.cli.report import write_report
-    from bilora.cli.show import print_table, print_verdicts
     from bilora.evaluation.gate import EXIT_CODES, worst
     from bilora.results import write_results
     from bilora.storage import write_json
@@ -92,8 +92,8 @@ def _evaluate_all(
     verbose: Annotated[bool, typer.Option("--verbose", help="Print every answer.")] = False,
 ) -> None:
     """Measure all tasks now, without the pipeline's cache, and let the gate decide."""
+    from bilora.cli.console import print_answers
     from bilora.cli.evaluate import answer_and_score
-    from bilora.cli.show import print_answers
     from bilora.workspace import Workspace
 
     workspace = Workspace(Path())

@@ -25,11 +25,11 @@ def deploy(space: SpaceId, bundle: BundleToServe = None, minutes: Minutes = 20.0
     """Put the page into a Space, pinned to a published bundle; roll it back unless it reports these adapters."""
     from bilora.bases.compatibility import check_bundle
     from bilora.errors import BadData, Unreachable
+    from bilora.external_services import HubRepositorySettings
     from bilora.hub.client import connect
     from bilora.hub.repository import Repository
     from bilora.hub.space import RunningSpace
     from bilora.hub.token import hub_token
-    from bilora.outside import HubRepositorySettings
     from bilora.publishing.card import CARD
     from bilora.publishing.deploy import deploy as run
     from bilora.publishing.deploy import release
@@ -64,7 +64,7 @@ def deploy(space: SpaceId, bundle: BundleToServe = None, minutes: Minutes = 20.0
         Repository(api, space, "space"),
         new,
         running.health,
-        running.broken,
+        running.failure,
         patience=max(1, round(minutes * 60 / PAUSE_S)),
         wait=lambda: time.sleep(PAUSE_S),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bilora.errors import BadData
-from bilora.feedback.places import HUB_DATASETS, UNRECORDED
+from bilora.feedback.destination_names import HUB_DATASETS, UNRECORDED
 
 if TYPE_CHECKING:
     from bilora.feedback.shards import Target

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bilora.errors import OtherBase, UnknownModel
+from bilora.errors import BaseMismatch, UnknownModel
 
 if TYPE_CHECKING:
     from bilora.bases.base import Base
@@ -26,7 +26,7 @@ def adapters_to_serve(workspace: Workspace, bundle: str | None, *, required: str
 
     Raises:
         UnknownModel: there is no such adapter.
-        OtherBase: it is for another base.
+        BaseMismatch: it is for another base.
     """
     from bilora.inference.engine import BASE_SYSTEM
 
@@ -40,7 +40,7 @@ def adapters_to_serve(workspace: Workspace, bundle: str | None, *, required: str
 def _fitting(workspace: Workspace, required: str | None) -> dict[str, Path]:
     folders = {}
     for name, found in workspace.fitting_adapters():
-        if not isinstance(found, OtherBase):
+        if not isinstance(found, BaseMismatch):
             folders[name] = found
         elif name == required:
             raise found

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bilora.cli.destinations import display_name, export_command, forget_command, target
-from bilora.feedback.places import HUB_DATASETS, UNRECORDED
+from bilora.feedback.destination_names import HUB_DATASETS, UNRECORDED
 
 if TYPE_CHECKING:
     from bilora.feedback.deliveries import Destination

@@ -124,8 +124,8 @@ def remote_offer(url: str, params: Params) -> Offer:
     from bilora.api_keys import environment_key
     from bilora.app.conversation import Offer
     from bilora.errors import BadData, Unreachable
+    from bilora.external_services import Endpoint
     from bilora.inference.endpoint.engine import EndpointEngine
-    from bilora.outside import Endpoint
 
     try:
         settings = Endpoint(name="endpoint", base_url=url, model="base")

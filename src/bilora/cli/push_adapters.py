@@ -80,7 +80,7 @@ def _card_task(workspace: Workspace, name: str, tokenizer: Tokenizer) -> CardTas
 
 def print_hub_fallback(workspace: Workspace, repository: str | None) -> None:
     """Report that what params mean for the Hugging Face hub goes into a folder, for want of a token."""
-    from bilora.outside import HubRepositorySettings
+    from bilora.external_services import HubRepositorySettings
 
     chosen = workspace.params.hub
     if repository is None and isinstance(chosen, HubRepositorySettings):

@@ -37,7 +37,7 @@ def write_report(workspace: Workspace, results: Results) -> None:
 
 def report() -> None:
     """Write report.html from the last benchmark and show the table, the verdicts and what to do next."""
-    from bilora.cli.show import print_table, print_verdicts
+    from bilora.cli.console import print_table, print_verdicts
     from bilora.results import read_results
     from bilora.storage import require_file
     from bilora.workspace import Workspace

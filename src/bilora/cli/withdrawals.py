@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bilora.cli.destinations import display_name
-from bilora.feedback.places import UNRECORDED
+from bilora.feedback.destination_names import UNRECORDED
 
 if TYPE_CHECKING:
     from bilora.feedback.withdrawals import Withdrawals

@@ -18,7 +18,7 @@ from typing import Self
 
 from bilora.errors import BadData, BiloraError, ExitCode
 from bilora.feedback import schema
-from bilora.feedback.places import UNRECORDED
+from bilora.feedback.destination_names import UNRECORDED
 from bilora.locks import exclusive, sync_folder
 
 RETRY_S = 0.001

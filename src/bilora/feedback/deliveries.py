@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bilora.feedback.database import Database
-from bilora.feedback.places import UNRECORDED
+from bilora.feedback.destination_names import UNRECORDED
 from bilora.records import Rating, Tombstone
 
 SHARD_RATINGS = 1000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bilora.errors import BadData
-from bilora.feedback.places import HUB_DATASETS
+from bilora.feedback.destination_names import HUB_DATASETS
 from bilora.hub.repository import Repository
 
 

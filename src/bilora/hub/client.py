@@ -1,4 +1,4 @@
-"""The hub's own client, made to give up in time, and its faults in a few words."""
+"""huggingface_hub's client with a timeout, and short descriptions of its errors."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from bilora.errors import Unreachable
 from bilora.network import connection_fault
 
 TIMEOUT_S = 60.0
-"""How long the hub may be silent. Its client waits for ever by default."""
-TIMEOUTS = ("connect", "read", "write", "pool")
-FAULTS = (OSError, httpx2.HTTPError, ValueError, KeyError, RuntimeError)
-"""What the client raises: its errors and the network's, a broken answer, an upload that failed."""
+"""Default timeout of a request. huggingface_hub sets none for some requests."""
+_TIMEOUT_KINDS = ("connect", "read", "write", "pool")
+HUB_ERRORS = (OSError, httpx2.HTTPError, ValueError, KeyError, RuntimeError)
+"""What the client raises: its own and network errors, an unreadable response, a failed upload."""
 
 
 def connect(token: str | None, *, endpoint: str | None = None, timeout_s: float = TIMEOUT_S) -> HfApi:
     """Return the hub's client.
 
     Args:
-        token: None speaks as nobody, whatever a login left on this machine.
-        endpoint: where the hub is; by default where the environment's HF_ENDPOINT says.
-        timeout_s: a request is given up when the hub is silent so long. Holds for the whole process.
+        token: None sends no token, even if a login is stored on this machine.
+        endpoint: URL of the hub; default: HF_ENDPOINT.
+        timeout_s: timeout of every request of this process that sets none.
     """
 
-    def bound(request: httpx2.Request) -> None:
-        given: dict[str, float | None] = request.extensions.get("timeout", {})
-        request.extensions["timeout"] = {kind: given.get(kind) or timeout_s for kind in TIMEOUTS}
+    def set_timeouts(request: httpx2.Request) -> None:
+        timeouts: dict[str, float | None] = request.extensions.get("timeout", {})
+        request.extensions["timeout"] = {kind: timeouts.get(kind) or timeout_s for kind in _TIMEOUT_KINDS}
 
-    def client() -> httpx2.Client:
-        made = default_client_factory()
-        hooks: dict[str, list[Callable[..., object]]] = made.event_hooks
-        made.event_hooks = {**hooks, "request": [*hooks["request"], bound]}
-        return made
+    def create_client() -> httpx2.Client:
+        client = default_client_factory()
+        hooks: dict[str, list[Callable[..., object]]] = client.event_hooks
+        client.event_hooks = {**hooks, "request": [*hooks["request"], set_timeouts]}
+        return client
 
-    set_client_factory(client)
+    set_client_factory(create_client)
     disable_progress_bars()
     return HfApi(endpoint=endpoint, token=token or False, library_name="bilora")
 
 
 def http_status(error: BaseException) -> int | None:
-    """Return the HTTP status that a fault came with, if it came with one."""
+    """Return the HTTP status of an error, or None if it has none."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, HfHubHTTPError):
@@ -54,20 +54,20 @@ def http_status(error: BaseException) -> int | None:
     return None
 
 
-def why(error: BaseException) -> str:
-    """Say what went wrong in a few words; never with an address, which may hold more than its host."""
+def describe_error(error: BaseException) -> str:
+    """Return a short description of an error, without its URL, which may contain secrets."""
     code = http_status(error)
     if code in (401, 403):
-        return f"HTTP {code}: the token may not do this, or there is none; look at HF_TOKEN"
+        return f"HTTP {code}: the token is missing or lacks this permission; check HF_TOKEN"
     if code is not None:
         return f"HTTP {code}"
     if fault := connection_fault(error):
         return fault
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return "a part of it failed" if isinstance(error, RuntimeError) else "its answer cannot be read"
+    return "part of the upload failed" if isinstance(error, RuntimeError) else "its response cannot be read"
 
 
-def unreachable(place: str, error: BaseException) -> Unreachable:
-    """Say that the hub could not be read."""
-    return Unreachable(f"{place} could not be read ({why(error)}). Try again.")
+def unreachable(name: str, error: BaseException) -> Unreachable:
+    """Return the error that says that `name` could not be read from the hub."""
+    return Unreachable(f"{name} could not be read ({describe_error(error)}). Try again.")

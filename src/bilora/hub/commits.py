@@ -1,4 +1,4 @@
-"""The commit that a branch of a hub repository points to now."""
+"""Look up the newest commit of a branch of a hub repository."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from huggingface_hub.errors import (
 )
 
 from bilora.errors import BadData, Unreachable
-from bilora.hub.client import FAULTS, why
+from bilora.hub.client import HUB_ERRORS, describe_error
 
 
 def newest_commit(api: HfApi, repo_id: str, kind: Literal["model", "dataset"], revision: str | None) -> str:
     """Return the commit of a branch or tag, by default of the main branch.
 
     Raises:
-        BadData: the hub has no such repository or revision, or shows it to others only.
-        Unreachable: the hub did not answer.
+        BadData: the repository or revision does not exist, or the token cannot read it.
+        Unreachable: the hub did not respond.
     """
     info = api.model_info if kind == "model" else api.dataset_info
     try:
@@ -34,8 +34,8 @@ def newest_commit(api: HfApi, repo_id: str, kind: Literal["model", "dataset"], r
         raise BadData(
             repo_id, f"the hub has no such {kind}, or it is private: check the id, and HF_TOKEN if it is private."
         ) from None
-    except FAULTS as error:
-        raise Unreachable(f"The {kind} {repo_id} could not be looked up on the hub ({why(error)}). Try again.") from None
+    except HUB_ERRORS as error:
+        raise Unreachable(f"The {kind} {repo_id} could not be looked up on the hub ({describe_error(error)}). Try again.") from None
     if commit is None:
-        raise Unreachable(f"The hub named no commit of the {kind} {repo_id}. Try again.")
+        raise Unreachable(f"The hub returned no commit of the {kind} {repo_id}. Try again.")
     return commit

@@ -1,4 +1,4 @@
-"""One repository of the hub: what it holds, and how it changes by whole commits."""
+"""Read a hub repository, and change it by atomic commits."""
 
 from __future__ import annotations
 
@@ -14,40 +14,39 @@ from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundE
 from huggingface_hub.hf_api import RepoFile
 
 from bilora.errors import BadData, Unreachable
-from bilora.hub.client import FAULTS, http_status, unreachable, why
+from bilora.hub.client import HUB_ERRORS, http_status, unreachable, describe_error
 from bilora.storage import sha256_bytes
 
 RepositoryType = Literal["model", "dataset", "space"]
 MAIN = "main"
 _HUB_FILES = frozenset({".gitattributes"})
-"""The hub's own files: neither read as content nor removed."""
-LOST_RACE = (409, 412)
+"""Files that the hub itself writes: neither read as content nor removed."""
+_CONFLICT_STATUSES = (409, 412)
 
 
 @dataclass(frozen=True)
 class Change:
-    """The commit that now holds what was asked for, and whether it had to be made."""
+    """The commit that has the requested files, and whether it is new."""
 
     revision: str
     changed: bool
 
 
 @dataclass(frozen=True)
-class State:
-    """A commit and its files, each by the name that its content has there."""
+class _Snapshot:
+    """A commit and its files by path."""
 
     revision: str
     files: Mapping[str, RepoFile]
 
 
 class Repository:
-    """A model, dataset or Space repository; its branch `main` is what is served.
+    """The branch `main` of a model, dataset or Space repository.
 
     Args:
         api: see `hub.client.connect`.
         repo_id: `owner/name`.
-        kind: of the repository.
-        private: how it is created, if it is not there yet.
+        private: whether the repository is created as private, if it does not exist.
     """
 
     def __init__(
@@ -62,108 +61,116 @@ class Repository:
         self._api, self._kind, self._private = api, kind, private
 
     def head(self) -> str | None:
-        """Return the commit that is served, or None if there is no such repository.
+        """Return the newest commit, or None if the repository does not exist.
 
         Raises:
-            Unreachable: the hub did not say.
+            Unreachable: the hub did not respond.
         """
         try:
             return self._head()
-        except FAULTS as error:
+        except HUB_ERRORS as error:
             raise unreachable(self.id, error) from None
 
     def names(self, revision: str) -> list[str]:
-        """Return the paths of a commit's files, sorted; of anything else, raise as `read` does."""
-        try:
-            return sorted(self._state(revision).files)
-        except FAULTS as error:
-            raise self._unread(revision, error) from None
-
-    def read(self, revision: str, names: Collection[str]) -> dict[str, bytes]:
-        """Return files of a commit; a name that is not in it is left out.
+        """Return the sorted paths of a commit's files.
 
         Raises:
-            BadData: there is no such commit.
-            Unreachable: the hub did not give them.
+            BadData, Unreachable: see `read`.
         """
-        found = {}
+        try:
+            return sorted(self._snapshot(revision).files)
+        except HUB_ERRORS as error:
+            raise self._read_error(revision, error) from None
+
+    def read(self, revision: str, names: Collection[str]) -> dict[str, bytes]:
+        """Return files of a commit by path; paths that do not exist are skipped.
+
+        Raises:
+            BadData: the commit does not exist.
+            Unreachable: the files could not be downloaded.
+        """
+        files = {}
         for name in names:
-            with tempfile.TemporaryDirectory() as folder:  # the client's cache would outlive us
+            with tempfile.TemporaryDirectory() as folder:  # leaves nothing in the client's cache
                 try:
                     path = self._api.hf_hub_download(
                         self.id, name, repo_type=self._kind, revision=revision, local_dir=folder
                     )
-                    found[name] = Path(path).read_bytes()
+                    files[name] = Path(path).read_bytes()
                 except RemoteEntryNotFoundError:
                     continue
-                except FAULTS as error:
-                    raise self._unread(revision, error) from None
-        return found
+                except HUB_ERRORS as error:
+                    raise self._read_error(revision, error) from None
+        return files
 
     def revisions(self) -> list[str]:
-        """Return the commits that led to what is served, the newest first; none if there is no repository."""
+        """Return the commits of `main`, newest first; an empty list if the repository does not exist."""
         try:
             commits = self._api.list_repo_commits(self.id, repo_type=self._kind)
         except RepositoryNotFoundError:
             return []
-        except FAULTS as error:
+        except HUB_ERRORS as error:
             raise unreachable(self.id, error) from None
         return [commit.commit_id for commit in commits]
 
     def replace(self, files: Mapping[str, bytes], *, message: str) -> Change:
-        """Make the repository hold exactly `files` in one commit; none is made if it already does.
+        """Commit exactly `files`; make no commit if the repository already equals them.
 
-        A commit is bound to its parent. If another came first, or the answer was lost, the repository
-        is read again: it holds what was asked for, or the error says what it holds.
+        The commit names its parent, so it fails if another commit came first. After a failure the repository is read
+        again: it equals `files`, or the error describes its state.
 
         Raises:
-            Unreachable: the hub did not take it, or somebody else was first; the repository is
-                wholly as it was, or wholly as they left it.
+            Unreachable: the hub rejected the commit, or another one came first; none of its files is there.
         """
-        return self._change(files, None, message, tries=1)
+        return self._change(files, None, message, attempts=1)
 
-    def update(self, add: Mapping[str, bytes], remove: Collection[str], *, message: str, tries: int = 3) -> Change:
-        """Add and remove some files in one commit, on top of whatever is there; see `replace`.
+    def update(self, add: Mapping[str, bytes], remove: Collection[str], *, message: str, attempts: int = 3) -> Change:
+        """Add and remove some files in one commit on top of the newest one; see `replace`.
 
-        For changes that commute with everybody else's, so a lost race is run again.
+        If another commit comes first, this one is tried again on top of it.
         """
-        return self._change(add, remove, message, tries=tries)
+        return self._change(add, remove, message, attempts=attempts)
 
-    def _change(self, add: Mapping[str, bytes], remove: Collection[str] | None, message: str, *, tries: int) -> Change:
-        before: State | None = None
+    def _change(
+        self, add: Mapping[str, bytes], remove: Collection[str] | None, message: str, *, attempts: int
+    ) -> Change:
+        # 1) Commit the difference to the newest state.
+        before: _Snapshot | None = None
         try:
-            before = self._found_or_created()
+            before = self._create_if_absent()
             if operations := _operations(before, add, remove):
-                made = self._api.create_commit(
+                commit = self._api.create_commit(
                     self.id, operations, commit_message=message, repo_type=self._kind, parent_commit=before.revision
                 )
-                return Change(made.oid, True)
+                return Change(commit.oid, True)
             return Change(before.revision, False)
-        except FAULTS as error:
+        except HUB_ERRORS as error:
             fault = error
+        # 2) After a failure, read the repository: the commit may have arrived although the response was lost.
         try:
-            after = self._state(MAIN)
-        except FAULTS:
+            after = self._snapshot(MAIN)
+        except HUB_ERRORS:
             raise Unreachable(
-                f"{self.id} did not take the commit, or did not say so ({why(fault)}). "
-                "Do it again: what is there already is left as it is."
+                f"It is unknown whether {self.id} accepted the commit ({describe_error(fault)}). "
+                "Run this again; a commit that arrived is not repeated."
             ) from None
         if not _operations(after, add, remove):
             return Change(after.revision, True)
+        # 3) It did not arrive: try again on top of another commit, or report why.
         if before is None or after.revision == before.revision:
-            raise Unreachable(f"{self.id} did not take the commit ({why(fault)}) and is as before. Try again.")
-        if tries > 1 and http_status(fault) in LOST_RACE:
-            return self._change(add, remove, message, tries=tries - 1)
+            raise Unreachable(f"{self.id} rejected the commit ({describe_error(fault)}) and is unchanged. Try again.")
+        if attempts > 1 and http_status(fault) in _CONFLICT_STATUSES:
+            return self._change(add, remove, message, attempts=attempts - 1)
         raise Unreachable(
-            f"{self.id} was changed by somebody else meanwhile and is at {after.revision[:12]} now; "
-            "nothing was written over it. Look at it, then do it again."
+            f"{self.id} was changed by somebody else meanwhile, to {after.revision[:12]}; "
+            "nothing was overwritten. Check that commit, then run this again."
         )
 
-    def _found_or_created(self) -> State:
+    def _create_if_absent(self) -> _Snapshot:
         if self._head() is None:
             sdk = "docker" if self._kind == "space" else None
             self._api.create_repo(self.id, repo_type=self._kind, private=self._private, space_sdk=sdk, exist_ok=True)
-        return self._state(MAIN)
+        return self._snapshot(MAIN)
 
     def _head(self) -> str | None:
         try:
@@ -172,34 +179,34 @@ class Repository:
             return None
         return str(info.sha)
 
-    def _state(self, revision: str) -> State:
+    def _snapshot(self, revision: str) -> _Snapshot:
         info = self._api.repo_info(self.id, repo_type=self._kind, revision=revision)
         tree = self._api.list_repo_tree(self.id, recursive=True, revision=info.sha, repo_type=self._kind)
-        files = {one.path: one for one in tree if isinstance(one, RepoFile) and one.path not in _HUB_FILES}
-        return State(str(info.sha), files)
+        files = {file.path: file for file in tree if isinstance(file, RepoFile) and file.path not in _HUB_FILES}
+        return _Snapshot(str(info.sha), files)
 
-    def _unread(self, revision: str, error: Exception) -> BadData | Unreachable:
+    def _read_error(self, revision: str, error: Exception) -> BadData | Unreachable:
         if isinstance(error, RevisionNotFoundError):
             return BadData(self.id, f"has no commit {revision}.")
         return unreachable(f"{self.id}@{revision[:12]}", error)
 
 
 def _operations(
-    state: State, add: Mapping[str, bytes], remove: Collection[str] | None
+    snapshot: _Snapshot, add: Mapping[str, bytes], remove: Collection[str] | None
 ) -> list[CommitOperationAdd | CommitOperationDelete]:
-    """Return what is missing; `remove` None removes all that is not added."""
-    fresh = [name for name, data in sorted(add.items()) if not _same(state.files.get(name), data)]
-    stale = sorted((set(state.files) - set(add)) if remove is None else set(remove).intersection(state.files))
+    """Return the operations that are needed; `remove` None removes all files that are not in `add`."""
+    changed = [name for name, data in sorted(add.items()) if not _is_equal(snapshot.files.get(name), data)]
+    removed = sorted((set(snapshot.files) - set(add)) if remove is None else set(remove).intersection(snapshot.files))
     return [
-        *(CommitOperationDelete(name, is_folder=False) for name in stale),
-        *(CommitOperationAdd(name, add[name]) for name in fresh),
+        *(CommitOperationDelete(name, is_folder=False) for name in removed),
+        *(CommitOperationAdd(name, add[name]) for name in changed),
     ]
 
 
-def _same(there: RepoFile | None, data: bytes) -> bool:
-    """Whether a file of the hub has these bytes: it names a large one by SHA-256, any other as git does."""
-    if there is None or there.size != len(data):
+def _is_equal(file: RepoFile | None, data: bytes) -> bool:
+    """Return whether a hub file has these bytes, by its LFS SHA-256 or its git blob id."""
+    if file is None or file.size != len(data):
         return False
-    if there.lfs is not None:
-        return there.lfs.sha256 == sha256_bytes(data)
-    return there.blob_id == hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+    if file.lfs is not None:
+        return file.lfs.sha256 == sha256_bytes(data)
+    return file.blob_id == hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()

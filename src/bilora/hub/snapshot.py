@@ -1,4 +1,4 @@
-"""The files of a hub repository at one commit, in a folder."""
+"""Download a hub repository at one commit."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import re
 from pathlib import Path
 
 from bilora.errors import BadData, Unreachable
-from bilora.hub.client import FAULTS, why
+from bilora.hub.client import HUB_ERRORS, describe_error
 
 _PINNED = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)@(?P<commit>[0-9a-f]{40})")
 
 
-def pinned_snapshot(place: str, *, patterns: list[str] | None = None) -> Path:
-    """Return a folder with a model repository's files, which are fetched once.
+def pinned_snapshot(hub_id: str, *, patterns: list[str] | None = None) -> Path:
+    """Return the cache folder with a model repository's files, downloaded once.
 
     Args:
-        place: `owner/name@commit`, the commit in full.
-        patterns: of the files that are wanted; None for all.
+        hub_id: `owner/name@commit` with a full commit.
+        patterns: of the files to download; None for all.
 
     Raises:
-        BadData: no commit is named.
-        Unreachable: the hub did not give it.
+        BadData: `hub_id` has another form.
+        Unreachable: the files could not be downloaded.
     """
     from huggingface_hub import snapshot_download
 
-    pinned = _PINNED.fullmatch(place)
+    pinned = _PINNED.fullmatch(hub_id)
     if pinned is None:
-        raise BadData(place, "is no folder here, and a hub id needs a pinned commit: owner/name@commit.")
+        raise BadData(hub_id, "is not a folder, and a hub id needs a pinned commit: owner/name@commit.")
     try:
         return Path(snapshot_download(pinned["name"], revision=pinned["commit"], allow_patterns=patterns))
-    except FAULTS as error:
-        raise Unreachable(f"{place} could not be fetched ({why(error)}).") from None
+    except HUB_ERRORS as error:
+        raise Unreachable(f"{hub_id} could not be downloaded ({describe_error(error)}). Try again.") from None

@@ -1,4 +1,4 @@
-"""The token that is sent to the hub."""
+"""Get the token for requests to the hub."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from bilora.errors import Unreachable
 
 
 def hub_token() -> str | None:
-    """Return HF_TOKEN, or what a CI's identity is exchanged for where HF_OIDC_RESOURCE asks for that; else None.
+    """Return HF_TOKEN; without it, the token for a CI job's identity if HF_OIDC_RESOURCE is set; else None.
 
     Raises:
-        BadData: the token cannot be sent.
-        Unreachable: the exchange was asked for and failed.
+        BadData: HF_TOKEN has characters that no HTTP header may have.
+        Unreachable: the exchange of the CI job's identity failed.
     """
     token = environment_key("HF_TOKEN")
     if token or not os.environ.get("HF_OIDC_RESOURCE"):
@@ -21,9 +21,11 @@ def hub_token() -> str | None:
     from huggingface_hub import get_token
     from huggingface_hub.errors import OIDCError
 
-    from bilora.hub.client import FAULTS, why
+    from bilora.hub.client import HUB_ERRORS, describe_error
 
     try:
         return get_token()
-    except (OIDCError, *FAULTS) as error:
-        raise Unreachable(f"The hub gave no token for HF_OIDC_RESOURCE ({why(error)}); set HF_TOKEN instead.") from None
+    except (OIDCError, *HUB_ERRORS) as error:
+        raise Unreachable(
+            f"The hub returned no token for HF_OIDC_RESOURCE ({describe_error(error)}); set HF_TOKEN instead."
+        ) from None

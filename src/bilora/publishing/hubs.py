@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bilora.outside import AnyHub, HubRepositorySettings, UrlHubSettings
+from bilora.external_services import AnyHub, HubRepositorySettings, UrlHubSettings
 from bilora.protocols import Hub
 from bilora.publishing.local_hub import LocalHub
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, JsonValue, ValidationError
 
 from bilora.errors import BadData
 from bilora.records import Record
@@ -68,7 +68,7 @@ class BundledBase(_Part):
     requirement: str | None = None
     package_files: dict[str, str] | None = None
     identity: str | None = None
-    settings: dict[str, str | None] | None = None
+    settings: dict[str, JsonValue] | None = None
 
 
 class Manifest(_Part):

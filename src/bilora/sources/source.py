@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from bilora.kinds import SOURCE_KINDS, SourceSettings, load_kind
+from bilora.plugins import SOURCE_KINDS, SourceSettings, load_kind
 from bilora.protocols import Source
 from bilora.rows import Forms
 

@@ -1,4 +1,4 @@
-"""Copies of a checkout, in which the whole pipeline can run without touching the original."""
+"""Copy a checkout, to run the whole pipeline without touching the original."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _AUTHOR = ("-c", "user.name=smoke", "-c", "user.email=smoke@localhost", "-c", "c
 
 
 def committable_files(root: Path) -> list[str]:
-    """Return every file that git tracks in `root`, or would track: all that it does not ignore, sorted.
+    """Return the sorted paths of all files in `root` that git does not ignore.
 
     Raises:
-        CalledProcessError: `root` is no git checkout.
+        CalledProcessError: `root` is not a git checkout.
     """
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listing = subprocess.run(command, cwd=root, capture_output=True, check=True).stdout.decode()
@@ -25,20 +25,20 @@ def committable_files(root: Path) -> list[str]:
 
 
 def copy_checkout(root: Path, destination: Path, params: Path = _SMOKE) -> None:
-    """Copy what git tracks in `root`, or would track, into a git repository of its own.
+    """Copy all files in `root` that git does not ignore into a new git repository, and commit them.
+
+    The copy's baseline is empty, since it would not be comparable under other params.
 
     Args:
-        params: the file that becomes the copy's params.yaml, from `root`.
-
-    The copy's baseline is empty: what was promoted in `root` says nothing about other params.
+        params: the file that becomes the copy's params.yaml, relative to `root`.
     """
-    # 1) copy the files
+    # 1) Copy the files.
     for name in committable_files(root):
         (destination / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / name, destination / name)
-    # 2) put the params into use
+    # 2) Replace params.yaml and empty the baseline.
     shutil.copyfile(root / params, destination / "params.yaml")
     write_baseline(destination / _BASELINE, Baseline())
-    # 3) commit them, for run records name the commit
+    # 3) Commit, because run records name the commit.
     for command in (["init", "-q"], ["add", "-A"], [*_AUTHOR, "commit", "-qm", "smoke"]):
         subprocess.run(["git", *command], cwd=destination, check=True)

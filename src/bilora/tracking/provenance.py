@@ -1,4 +1,4 @@
-"""Where a run came from: commit, uncommitted changes, machine, versions, memory."""
+"""The provenance of a run: commit, uncommitted changes, machine, package versions, memory."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ PACKAGES = ("bilora", "torch", "transformers", "trl", "peft", "accelerate", "dat
 
 def _git(root: Path, *arguments: str) -> bytes | None:
     try:
-        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=True, timeout=30)
+        finished = subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=True, timeout=30)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout
+    return finished.stdout
 
 
 def commit(root: Path) -> str:
-    """Return the commit of the checkout at `root`, or `unknown` outside a repository."""
+    """Return the current commit of the checkout at `root`, or `unknown` outside a repository."""
     head = _git(root, "rev-parse", "HEAD")
     return head.decode().strip() if head else "unknown"
 
 
 def dirty_diff_sha256(root: Path) -> str:
-    """Return the hash of all uncommitted changes to tracked files at `root`; empty when there are none."""
+    """Return the SHA-256 of all uncommitted changes to tracked files at `root`; empty without changes."""
     diff = _git(root, "diff", "HEAD", "--binary")
     return sha256_bytes(diff) if diff else ""
 
 
 def hardware() -> dict[str, str]:
-    """Describe the machine: system, processor, cores, memory, GPU."""
+    """Return the machine's system, processor, cores, memory and GPU."""
     import torch
 
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -61,12 +61,12 @@ def _processor() -> str:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide numbers."""
+    """Return the versions of Python and of the packages that influence results."""
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
 
 
 def peak_memory_bytes() -> int:
-    """Return the largest memory this process has held: on the GPU if one was used, else resident."""
+    """Return this process's peak memory: allocated on the GPU if there is one, else resident."""
     import torch
 
     if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""Trackers that runs are reported to beside the run folder."""
+"""Experiment trackers that runs are also reported to."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from bilora.errors import NotReady
 
 
 def check_sinks(names: Sequence[str]) -> None:
-    """Refuse to report to a tracker that is not installed.
+    """Check that all trackers in `tracking` of params.yaml are installed.
 
     Raises:
-        NotReady: one is not.
+        NotReady: a tracker is not installed.
     """
-    absent = [name for name in names if importlib.util.find_spec(name) is None]
-    if absent:
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
         raise NotReady(
-            f'{", ".join(absent)} is not installed. Run `pip install "bilora[sinks]"`, or take it out of `tracking`.'
+            f'{", ".join(missing)} is not installed. Run `pip install "bilora[sinks]"`, or remove it from `tracking`.'
         )

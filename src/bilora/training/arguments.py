@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from bilora.kinds import PhaseSettings
+from bilora.plugins import PhaseSettings
 from bilora.training.context import TrainingContext
 
 

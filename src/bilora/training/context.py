@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from bilora.bases.base import Base
     from bilora.bases.loading import LoadedBase
     from bilora.bases.tokenizer import Tokenizer
-    from bilora.kinds import BaseSettings
     from bilora.params import Generation, TaskParams
+    from bilora.plugins import BaseSettings
     from bilora.records import Sample, Score
     from bilora.tasks.task import Task
     from bilora.training.together import Together

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from pydantic import Field
 
-from bilora.kinds import PhaseSettings
+from bilora.plugins import PhaseSettings
 from bilora.training_pairs import Pair
 
 if TYPE_CHECKING:

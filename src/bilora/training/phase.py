@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from bilora.kinds import PhaseSettings
+from bilora.plugins import PhaseSettings
 from bilora.training.context import TrainingContext
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from bilora.kinds import PHASE_KINDS, PhaseSettings, load_kind
+from bilora.plugins import PHASE_KINDS, PhaseSettings, load_kind
 from bilora.storage import read_json, write_json
 from bilora.training.adapter import attach, count_trainable, load_weights, save, save_weights
 from bilora.training.context import TrainingContext

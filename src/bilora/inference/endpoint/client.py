@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from bilora.api_keys import clean_key
+from bilora.external_services import Endpoint
 from bilora.inference.endpoint.errors import RequestFailed, offered_models, status_reason
 from bilora.inference.endpoint.parameters import (
     Adapted,
@@ -23,7 +24,6 @@ from bilora.inference.endpoint.parameters import (
 )
 from bilora.inference.endpoint.replies import ChatReply, Finish, UnusableReply, read_document, read_reply, read_stream
 from bilora.network import connection_fault, uses_proxy
-from bilora.outside import Endpoint
 from bilora.redaction import one_line
 
 if TYPE_CHECKING:

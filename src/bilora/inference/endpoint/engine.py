@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Self, cast
 
 from bilora.errors import BadData, Unreachable
+from bilora.external_services import Endpoint
 from bilora.inference.endpoint.client import ChatClient
 from bilora.inference.endpoint.errors import RequestFailed
 from bilora.inference.endpoint.parameters import Adapted
 from bilora.inference.endpoint.replies import ChatReply
-from bilora.outside import Endpoint
 from bilora.protocols import Progress, no_progress
 from bilora.records import Completion, Message
 from bilora.requests import Request

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from bilora.external_services import Endpoint
 from bilora.inference.endpoint.parameters import error_message
-from bilora.outside import Endpoint
 from bilora.redaction import one_line
 
 _MAX_MODELS = 8

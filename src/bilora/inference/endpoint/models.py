@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bilora.api_keys import endpoint_key
+from bilora.external_services import Endpoint
 from bilora.inference.endpoint.engine import EndpointEngine
-from bilora.outside import Endpoint
 
 
 def missing_models(endpoints: Sequence[Endpoint], keys: Mapping[str, str]) -> dict[str, str]:

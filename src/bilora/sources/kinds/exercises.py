@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bilora.kinds import SourceSettings
+from bilora.plugins import SourceSettings
 from bilora.protocols import Progress, no_progress
 from bilora.records import Row
 from bilora.rows import Forms

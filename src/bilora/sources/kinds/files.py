@@ -11,9 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bilora.documents import Count
 from bilora.errors import BadData
-from bilora.kinds import SourceSettings
+from bilora.plugins import SourceSettings
 from bilora.protocols import Progress, no_progress
 from bilora.records import Drop, Row, Split
 from bilora.rows import Forms, excerpt, word
@@ -21,6 +20,7 @@ from bilora.sources.formats import entries
 from bilora.sources.json_entries import Entry
 from bilora.sources.labelling import Columns, RowPlace, kept, labelled, read_columns
 from bilora.sources.source import SourceKind
+from bilora.yaml_settings import Count
 
 TASK_NUMBER = re.compile(r"(?:mbpp/)?(\d{1,9})", re.I)
 

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bilora.documents import Count
 from bilora.errors import BadData, Unreachable
-from bilora.kinds import Commit, SourceSettings
+from bilora.plugins import Commit, SourceSettings
 from bilora.protocols import Progress, no_progress
 from bilora.records import Row
 from bilora.rows import Forms
 from bilora.sources.labelling import Columns, RowPlace, kept, labelled, read_columns
 from bilora.sources.source import SourceKind
+from bilora.yaml_settings import Count
 
 if TYPE_CHECKING:
     from datasets import Dataset

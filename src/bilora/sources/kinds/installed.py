@@ -11,14 +11,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from bilora.documents import Count
-from bilora.kinds import SourceSettings
+from bilora.plugins import SourceSettings
 from bilora.protocols import Progress, no_progress
 from bilora.records import Row, Split
 from bilora.rows import Forms
 from bilora.sources.packages import Module, is_generated, package_modules, read_module
 from bilora.sources.source import SourceKind
 from bilora.storage import sha256_bytes
+from bilora.yaml_settings import Count
 
 
 class InstalledSettings(SourceSettings):

@@ -8,11 +8,11 @@ from typing import Any, Literal
 import pytest
 from pydantic import Field
 
-from bilora.documents import Flag, Slice, load_yaml, parse_document
 from bilora.errors import BadData, ParamsError
+from bilora.yaml_settings import Flag, Settings, load_yaml, parse_settings
 
 
-class Numbers(Slice):
+class Numbers(Settings):
     count: int = 0
     rate: float = 0.0
     name: str = ""
@@ -28,7 +28,7 @@ def path(tmp_path: Path) -> Path:
 
 def read(path: Path, text: str | bytes) -> Any:
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return parse_document(path, Numbers, *load_yaml(path))
+    return parse_settings(path, Numbers, *load_yaml(path))
 
 
 def fault(path: Path, text: str | bytes) -> str:

@@ -23,7 +23,7 @@ _STYLE = """<style>
 """A question's title is set as code, so that no Markdown is rendered, and styled as plain text."""
 
 
-def draw_head(caption: str = "") -> None:
+def draw_header(caption: str = "") -> None:
     """Draw the style, the title and a caption in plain text."""
     st.html(_STYLE)
     st.title("BiLoRA", anchor=False)
@@ -31,7 +31,7 @@ def draw_head(caption: str = "") -> None:
         st.caption(escape_markdown(caption))
 
 
-def draw_abilities(tasks: Mapping[str, Task], adapters: Container[str] | None = None) -> None:
+def draw_task_descriptions(tasks: Mapping[str, Task], adapters: Container[str] | None = None) -> None:
     """Say what each task's adapter does, in the task's own words.
 
     Args:

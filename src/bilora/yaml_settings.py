@@ -56,7 +56,7 @@ Flag = Annotated[bool, BeforeValidator(_flag)]
 """true or false; also yes, no, on and off where they are not in quotes."""
 
 
-class Slice(BaseModel):
+class Settings(BaseModel):
     """Base of all sections: closed, immutable, strict about types; numbers are finite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -181,7 +181,7 @@ def _plain(fault: ErrorDetails) -> str:
     return PLAIN[fault["type"]].format(**fault.get("ctx", {})) if fault["type"] in PLAIN else fault["msg"]
 
 
-def parse_document(path: Path, kind: type[T], document: object, extra: list[str]) -> T:
+def parse_settings(path: Path, kind: type[T], document: object, extra: list[str]) -> T:
     """Return a parsed file as its type.
 
     Raises:

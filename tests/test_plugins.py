@@ -10,11 +10,11 @@ import pytest
 from pydantic import TypeAdapter
 
 from bilora.errors import BadData
-from bilora.kinds import BaseSettings, settings_of
+from bilora.plugins import BaseSettings, settings_of
 
 GOOD = """
 from typing import Literal
-from bilora.kinds import BaseSettings
+from bilora.plugins import BaseSettings
 
 class Settings(BaseSettings):
     kind: Literal["one"]

@@ -13,8 +13,8 @@ from typing import Annotated, Any, ClassVar, Literal, Union, get_args
 
 from pydantic import AfterValidator, Field
 
-from bilora.documents import Slice
 from bilora.errors import BadData
+from bilora.yaml_settings import Settings
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Quantize = Literal["nf4", "auto"]
@@ -41,7 +41,7 @@ Commit = Annotated[str, AfterValidator(_pinned)]
 """A revision of a hub repository: the 40 hexadecimal digits of a commit."""
 
 
-class KindSettings(Slice):
+class KindSettings(Settings):
     """What every entry of an open axis has: its `kind`, which a subclass narrows to one `Literal`."""
 
     kind: str

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from bilora.documents import Count, Flag, Slice
+from bilora.yaml_settings import Count, Flag, Settings
 
 PRESETS: dict[str, tuple[str, str | None]] = {
     "groq": ("https://api.groq.com/openai/v1", "GROQ_API_KEY"),
@@ -19,7 +19,7 @@ PRESETS: dict[str, tuple[str, str | None]] = {
 """Where well-known servers answer, and the environment variable of their key."""
 
 
-class Endpoint(Slice):
+class Endpoint(Settings):
     """An OpenAI-compatible server to compare with. The key is read from the environment, never from here.
 
     `preset` fills in `base_url` and `key_env`. `budget_tokens` bounds what one evaluation of one task
@@ -64,14 +64,14 @@ class Endpoint(Slice):
         return re.sub(r"(?:/chat/completions|/completions|/models)?/*$", "", url.strip())
 
 
-class LocalHubSettings(Slice):
+class LocalHubSettings(Settings):
     """Publish into a folder."""
 
     kind: Literal["local"]
     path: str
 
 
-class HubRepositorySettings(Slice):
+class HubRepositorySettings(Settings):
     """Publish on the Hugging Face hub: the bundle as `id`, and each adapter alone as `id-TASK`.
 
     `private` holds for repositories that the first push creates.
@@ -82,7 +82,7 @@ class HubRepositorySettings(Slice):
     private: Flag = False
 
 
-class UrlHubSettings(Slice):
+class UrlHubSettings(Settings):
     """Publish to any store that fsspec can write to, such as s3://bucket/folder."""
 
     kind: Literal["url"]
