@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from bilora.bases.loading import LoadedBase, shared_copy
+from bilora.bases.loading import shared_copy
 from bilora.bases.prompt import template_remarks
 from bilora.data.training_rows import TrainingRows, read_training_rows
 from bilora.estimate import in_words
@@ -19,7 +19,6 @@ from bilora.library_logs import silence_libraries
 from bilora.planning import Planning
 from bilora.protocols import ProgressBars, no_bar
 from bilora.records import RunRecord
-from bilora.sandbox import ProcessSandbox
 from bilora.tracking.sinks import check_sinks
 from bilora.training.context import Step
 from bilora.training.loading import load_for_training

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,7 @@ def compare(
     new: NewFile = Path("benchmarking/results.json"), old: OldFile = Path("benchmarking/baseline.json")
 ) -> None:
     """Compare two measurements task by task, sample by sample; the exit code is the gate's."""
-    from bilora.evaluation.compare import Comparison, compare_entries, read_entries
+    from bilora.evaluation.compare import compare as compare_files
     from bilora.evaluation.gate import EXIT_CODES, worst_of
     from bilora.evaluation.judging import gate_settings
     from bilora.storage import require_file
@@ -25,13 +26,7 @@ def compare(
     params = workspace.params
     if new == workspace.results:
         require_file(new, "benchmark")
-    newer, older = read_entries(new), read_entries(old)
-    comparisons = [
-        compare_entries(name, newer[name], older[name], gate_settings(params, name))
-        if name in newer and name in older
-        else Comparison(name, "incomparable", f"only {new if name in newer else old} has it")
-        for name in sorted(newer.keys() | older.keys())
-    ]
+    comparisons = compare_files(new, old, partial(gate_settings, params))
     for comparison in comparisons:
         print(f"{comparison.outcome:13} {comparison.task}: {comparison.reason}")
     if not comparisons:

@@ -40,8 +40,9 @@ def run(
     from bilora.errors import BadData, ExitCode
     from bilora.records import Program
     from bilora.sandbox import ProcessSandbox
+    from bilora.sandbox.test_file import parse_tests
 
-    statements = _statements(tests) if tests else ()
+    statements = parse_tests(_source(str(tests)), tests) if tests else ()
     program = Program(code=_source(file), setup=_source(str(setup)) if setup else "", tests=statements)
     with ProcessSandbox(
         workers=1, cpu_s=cpu_s, wall_s=2 * cpu_s + 1, memory_mb=memory_mb, allow_weak=allow_weak
@@ -86,29 +87,3 @@ def _source(name: str) -> str:
     except (SyntaxError, UnicodeDecodeError, LookupError) as error:
         reason = f"{error.reason} at byte {error.start}" if isinstance(error, UnicodeDecodeError) else str(error)
         raise BadData(place, f"is not Python source in UTF-8 or in the encoding that it names ({reason}).") from None
-
-
-def _statements(path: Path) -> tuple[str, ...]:
-    """Return the statements of a test file, one test each.
-
-    Raises:
-        BadData: it is not Python, or asserts nothing.
-    """
-    import ast
-
-    from bilora.errors import BadData
-    from bilora.sandbox.assertions import silent_test
-
-    source = _source(str(path))
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise BadData(
-            path, f"is not Python ({getattr(error, 'msg', error)}).", getattr(error, "lineno", None)
-        ) from None
-    found = {ast.unparse(statement): statement.lineno for statement in tree.body}
-    silent = silent_test(tuple(found))
-    if silent is not None or not found:
-        quoted = f"`{' '.join(silent.split())[:80]}` " if silent else "the file "
-        raise BadData(path, f"{quoted}asserts nothing; write `assert NAME(…) == …`.", found.get(silent or ""))
-    return tuple(ast.unparse(statement) for statement in tree.body)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,27 @@ def read_entries(path: Path) -> dict[str, BaselineEntry]:
     if "profile" in document or any(isinstance(task, dict) and "entry" in task for task in tasks.values()):
         return {name: task.entry for name, task in read_results(path).tasks.items()}
     return {name: incumbents.current for name, incumbents in read_baseline(path).tasks.items()}
+
+
+def compare(
+    new: Path | str, old: Path | str, settings: Callable[[str], GateSettings] | None = None
+) -> list[Comparison]:
+    """Compare two measurements task by task, sample by sample.
+
+    Args:
+        new, old: each the path of a results.json or of a baseline.json.
+        settings: the gate's settings by task; by default a margin of 0 and at least 100 common samples.
+
+    Raises:
+        BadData: a file is neither, of another schema, or damaged.
+    """
+    newer, older = read_entries(Path(new)), read_entries(Path(old))
+    return [
+        compare_entries(name, newer[name], older[name], settings(name) if settings else GateSettings())
+        if name in newer and name in older
+        else Comparison(name, "incomparable", f"only {new if name in newer else old} has it")
+        for name in sorted(newer.keys() | older.keys())
+    ]
 
 
 def compare_entries(task: str, new: BaselineEntry, old: BaselineEntry, settings: GateSettings) -> Comparison:

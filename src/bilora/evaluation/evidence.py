@@ -35,9 +35,9 @@ class GateSettings:
         seed, draws: of the bootstrap.
     """
 
-    margin: float
-    min_samples: int
-    seed: int
+    margin: float = 0.0
+    min_samples: int = 100
+    seed: int = 0
     draws: int = 10_000
 
     def difference(self, pairs: ScorePairs) -> Interval:

@@ -20,6 +20,7 @@ from bilora.protocols import Progress, no_progress
 from bilora.records import Outcome, Program
 from bilora.sandbox.confinement import Layers, Limits
 from bilora.sandbox.spawning import spawn
+from bilora.sandbox.test_file import parse_tests
 from bilora.sandbox.wire import Channel, ChannelClosed
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class ProcessSandbox:
 
     def __init__(
         self,
-        workers: int,
+        workers: int = 1,
         cpu_s: float = 10,
         wall_s: float = 20,
         memory_mb: int = 1024,
@@ -65,8 +66,21 @@ class ProcessSandbox:
             self._idle.put(worker)
         self._alone = threading.Lock()
 
-    def run(self, program: Program) -> Outcome:
-        """Run one program, in the caller's thread; once the sandbox is closed, the outcome is our own failure."""
+    def run(self, program: Program | str, tests: str | Iterable[str] = (), *, setup: str = "") -> Outcome:
+        """Run one program in the caller's thread; the outcome says which of its tests passed.
+
+        Args:
+            program: its source, or a `Program`, which has tests and setup of its own.
+            tests: Python statements that assert something about what the program defines, as one text or one by one.
+            setup: source run between program and tests.
+
+        Raises:
+            BadData: `tests` is not Python, or one of its tests asserts nothing.
+        """
+        if isinstance(program, str):
+            if isinstance(tests, str):
+                tests = parse_tests(tests, "tests") if tests.strip() else ()
+            program = Program(code=program, setup=setup, tests=tuple(tests))
         return self._run(program)
 
     def run_many(self, programs: Iterable[Program], *, progress: Progress = no_progress) -> Iterator[Outcome]:
