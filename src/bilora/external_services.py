@@ -1,4 +1,4 @@
-"""Where things outside this process are: OpenAI-compatible servers, and hubs to publish on."""
+"""Settings of external services: OpenAI-compatible servers, and hubs to publish to."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ PRESETS: dict[str, tuple[str, str | None]] = {
     "ollama": ("http://localhost:11434/v1", None),
     "vllm": ("http://localhost:8000/v1", None),
 }
-"""Where well-known servers answer, and the environment variable of their key."""
+"""The base URLs of well-known servers, each with the environment variable of its key."""
 
 
 class Endpoint(Settings):
-    """An OpenAI-compatible server to compare with. The key is read from the environment, never from here.
+    """An OpenAI-compatible server to compare with. Its key is read from the environment variable `key_env`.
 
-    `preset` fills in `base_url` and `key_env`. `budget_tokens` bounds what one evaluation of one task
-    may cost, prompts and answers together.
+    `preset` fills in `base_url` and `key_env`. `budget_tokens` limits one evaluation of one task: the sum of prompt
+    and completion tokens.
     """
 
     name: str
@@ -37,44 +37,44 @@ class Endpoint(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _preset(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("preset") in PRESETS:
-            url, key = PRESETS[given["preset"]]
-            return {"base_url": url, "key_env": key, **given}
-        return given
+    def _apply_preset(cls, entry: Any) -> Any:
+        if isinstance(entry, dict) and entry.get("preset") in PRESETS:
+            url, key = PRESETS[entry["preset"]]
+            return {"base_url": url, "key_env": key, **entry}
+        return entry
 
     @model_validator(mode="after")
-    def _somewhere(self) -> Endpoint:
+    def _check_base_url(self) -> Endpoint:
         if not self.base_url:
             raise ValueError(f"endpoint {self.name!r} needs a base_url or a preset ({', '.join(PRESETS)})")
         if not re.match(r"https?://[^/\s]", self.base_url):
-            raise ValueError(f"endpoint {self.name!r}: base_url begins with http:// or https:// and names a host")
+            raise ValueError(f"endpoint {self.name!r}: base_url must begin with http:// or https:// and name a host")
         return self
 
     @property
     def address(self) -> str:
-        """`base_url` without what may be secret in it: a password, a query."""
+        """`base_url` without its possible secrets: user, password and query."""
         parts = urlsplit(self.base_url)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     @field_validator("base_url")
     @classmethod
-    def _without_path_of_a_call(cls, url: str) -> str:
-        """Accept the address of the calls themselves, as it is often copied."""
+    def _strip_route(cls, url: str) -> str:
+        """Accept the URL of a route such as /chat/completions, which is often copied."""
         return re.sub(r"(?:/chat/completions|/completions|/models)?/*$", "", url.strip())
 
 
 class LocalHubSettings(Settings):
-    """Publish into a folder."""
+    """Publish to a folder."""
 
     kind: Literal["local"]
     path: str
 
 
 class HubRepositorySettings(Settings):
-    """Publish on the Hugging Face hub: the bundle as `id`, and each adapter alone as `id-TASK`.
+    """Publish on the Hugging Face hub: the bundle as `id`, and each adapter separately as `id-TASK`.
 
-    `private` holds for repositories that the first push creates.
+    `private` applies to repositories that the first push creates.
     """
 
     kind: Literal["hub"]

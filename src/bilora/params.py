@@ -1,6 +1,6 @@
-"""params.yaml as types. It is read once, by the entry point; every package below is given just its section.
+"""params.yaml as types. The entry point reads it once and passes each package its section.
 
-Numbers are here, behaviour in code. Unknown keys are faults, and all faults are reported at once.
+Numbers are in params.yaml, behaviour is in code. Unknown keys are faults; all faults are reported together.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from bilora.plugins import (
     PhaseSettings,
     SourceSettings,
     load_kind,
-    settings_of,
+    settings_union,
 )
 from bilora.requests import SamplingParams
 from bilora.yaml_settings import Count, Flag, Fraction, Settings, load_yaml, parse_settings
 
 
-def _no_old_base(entry: object) -> object:
-    """Refuse a base without a kind, as it was written before there were kinds, and show the entry to write instead."""
+def _require_base_kind(entry: object) -> object:
+    """Refuse a base without `kind`, the syntax of earlier versions, and show the new entry."""
     if not isinstance(entry, dict) or "kind" in entry or not isinstance(entry.get("id"), str):
         return entry
     others = {name: value for name, value in entry.items() if name not in ("id", "revision", "path")}
     revision = entry.get("revision")
-    new = _flow({"kind": "hub", "id": entry["id"], "revision": revision or "COMMIT", **others})
+    new = _inline_yaml({"kind": "hub", "id": entry["id"], "revision": revision or "COMMIT", **others})
     if revision is None:
-        new = f"{_flow({'kind': 'folder', 'path': entry['id'], **others})}, or for a model of the hub {new}"
+        new = f"{_inline_yaml({'kind': 'folder', 'path': entry['id'], **others})}, or for a model of the hub {new}"
     raise ValueError(f"`id` without `kind` is no longer read; write base: {new}")
 
 
-def _flow(entry: Mapping[str, object]) -> str:
-    """Return an entry as YAML in one line."""
+def _inline_yaml(entry: Mapping[str, object]) -> str:
+    """Return a mapping as YAML on one line."""
     pairs = (f"{name}: {'null' if value is None else value}" for name, value in entry.items())
     return f"{{{', '.join(pairs)}}}"
 
@@ -50,13 +50,13 @@ if TYPE_CHECKING:
     AnyPhase = PhaseSettings
     AnySource = SourceSettings
 else:
-    AnyPhase = settings_of(PHASE_KINDS, "PHASE", PhaseSettings)
-    AnySource = settings_of(SOURCE_KINDS, "SOURCE", SourceSettings)
-    AnyBase = Annotated[settings_of(BASE_KINDS, "BASE", BaseSettings), BeforeValidator(_no_old_base)]
+    AnyPhase = settings_union(PHASE_KINDS, "PHASE", PhaseSettings)
+    AnySource = settings_union(SOURCE_KINDS, "SOURCE", SourceSettings)
+    AnyBase = Annotated[settings_union(BASE_KINDS, "BASE", BaseSettings), BeforeValidator(_require_base_kind)]
 
 
 class Processing(Settings):
-    """data-process: what counts as a duplicate and as too long."""
+    """data-process: thresholds for duplicates, contamination and length."""
 
     near_duplicate: Fraction = 0.85
     contamination_ngram: Count = 13
@@ -65,10 +65,10 @@ class Processing(Settings):
 
 
 class Splitting(Settings):
-    """data-split: the most samples per split; groups without an official split are assigned by hash.
+    """data-split: the maximum number of samples per split. Groups without an official split are assigned by hash.
 
-    `feedback: mix` adds the answers that people edited to the training split. `preference` selects the
-    rated pairs that a phase trains on: thumbs (`kto`), or edits above the answers they correct (`dpo`).
+    `feedback: mix` adds user-corrected answers to the training split. `preference` selects the rated pairs that a phase
+    trains on: thumbs (`kto`), or corrections preferred to the original answers (`dpo`).
     """
 
     train: Count
@@ -79,7 +79,7 @@ class Splitting(Settings):
 
 
 class Adapter(Settings):
-    """LoRA's shape (Hu et al. 2021): rank, scale alpha / rank, dropout, and the layers it attaches to."""
+    """LoRA (Hu et al. 2021): rank, scale alpha / rank, dropout, and the modules with an adapter."""
 
     rank: Count
     alpha: Count
@@ -88,10 +88,10 @@ class Adapter(Settings):
 
 
 class Training(Settings):
-    """How one adapter is trained: its phases run in this order, each on the adapter that the one before left.
+    """The training of one adapter: its phases run in order, each on the adapter of the previous one.
 
-    Rows of more than `max_length` tokens are left out. `evaluate_samples` of the validation split are what
-    checkpoints and phases are measured on.
+    Rows of more than `max_length` tokens are skipped. Checkpoints and phases are evaluated on `evaluate_samples`
+    samples of the validation split.
     """
 
     max_length: Count
@@ -100,23 +100,24 @@ class Training(Settings):
 
     @property
     def steps(self) -> int:
-        """Optimiser steps of all phases together."""
+        """The total number of optimizer steps of all phases."""
         return sum(phase.steps for phase in self.phases)
 
     @model_validator(mode="before")
     @classmethod
-    def _of_phases(cls, section: object) -> object:
-        """Refuse the numbers of a phase outside of one, as they were written before there were phases."""
+    def _require_phases(cls, section: object) -> object:
+        """Refuse a phase's settings outside `phases`, the syntax of earlier versions, and show the new entry."""
         if not isinstance(section, dict):
             return section
         moved = load_kind(PHASE_KINDS, "sft", "PHASE").settings.model_fields.keys() & section.keys()
         faults = []
         if moved:
             entry = {name: value for name, value in section.items() if name in moved}
-            faults.append(f"{', '.join(entry)} belong to a phase: write `phases: [{_flow({'kind': 'sft', **entry})}]`")
+            phase = _inline_yaml({"kind": "sft", **entry})
+            faults.append(f"{', '.join(entry)} belong to a phase: write `phases: [{phase}]`")
         if "preference" in section:
             faults.append(
-                "preference is a phase: write its numbers as a further entry of `phases`, "
+                "preference is a phase: move its settings to a new entry of `phases`, "
                 "with the value of split.preference as its `kind`"
             )
         if faults:
@@ -125,16 +126,14 @@ class Training(Settings):
 
     @field_validator("phases")
     @classmethod
-    def _starts_fresh(cls, phases: list[AnyPhase]) -> list[AnyPhase]:
+    def _check_first_phase(cls, phases: list[AnyPhase]) -> list[AnyPhase]:
         if not phases[0].starts_fresh:
-            raise ValueError(
-                f"the phase {phases[0].kind} continues an adapter; put one before it that begins with none"
-            )
+            raise ValueError(f"the phase {phases[0].kind} needs a trained adapter; put a phase such as sft before it")
         return phases
 
 
 class Generation(Settings):
-    """How systems answer. Greedy unless `temperature` is above 0; `frequency_penalty` keeps them from repeating."""
+    """Sampling settings: greedy unless `temperature` is above 0; `frequency_penalty` reduces repetition."""
 
     max_new_tokens: Count
     batch_size: Count
@@ -142,7 +141,7 @@ class Generation(Settings):
     frequency_penalty: Annotated[float, Field(ge=-2.0, le=2.0)] = 0.0
 
     def sampling(self, *, seed: int = 0) -> SamplingParams:
-        """Return how an engine is to choose the tokens of an answer."""
+        """Return the engine's sampling parameters."""
         return SamplingParams(
             max_tokens=self.max_new_tokens,
             temperature=self.temperature,
@@ -152,7 +151,7 @@ class Generation(Settings):
 
 
 class TaskParams(Settings):
-    """One task's numbers."""
+    """The settings of one task."""
 
     source: AnySource
     split: Splitting
@@ -162,7 +161,7 @@ class TaskParams(Settings):
     margin: Fraction = 0.05
 
     @model_validator(mode="after")
-    def _pairs_have_a_phase(self) -> TaskParams:
+    def _check_preference(self) -> TaskParams:
         selected = self.split.preference
         trained = {phase.pairs: phase.kind for phase in self.training.phases if phase.pairs}
         if selected and selected not in trained:
@@ -176,7 +175,7 @@ class TaskParams(Settings):
 
 
 class PassAtK(Settings):
-    """Of `answers` drawn at `temperature` to each of the first `samples` test samples: is one of any k right?"""
+    """pass@k: `answers` sampled at `temperature` for each of the first `samples` test samples, for every `k`."""
 
     samples: Count
     answers: Count
@@ -184,18 +183,18 @@ class PassAtK(Settings):
     k: Annotated[list[Count], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _enough_answers(self) -> PassAtK:
+    def _check_k(self) -> PassAtK:
         if max(self.k) > self.answers:
             raise ValueError(f"k = {max(self.k)} is above answers = {self.answers}")
         return self
 
 
 class Benchmark(Settings):
-    """The gate: how many samples it wants, how the intervals are drawn.
+    """The benchmark and its gate: sample counts and bootstrap draws.
 
-    Reported and never gated: `hidden_tests`, how many test samples are also answered without the test that
-    their prompt shows, and `pass_at_k`; both for tasks whose answers are run. `guards` are public sets, by name, on
-    which an adapter must not be worse than the base beyond doubt.
+    `hidden_tests` is the number of test samples that are also answered without the test in their prompt. It and
+    `pass_at_k` apply to tasks whose answers are executed; both are reported and never gate. `guards` names the public
+    datasets on which an adapter must not be significantly worse than the base.
     """
 
     eval_dataset: str = "benchmarking/eval_dataset.json"
@@ -208,7 +207,7 @@ class Benchmark(Settings):
 
     @field_validator("guards")
     @classmethod
-    def _named_once(cls, guards: list[str]) -> list[str]:
+    def _check_unique(cls, guards: list[str]) -> list[str]:
         if repeated := sorted({name for name in guards if guards.count(name) > 1}):
             raise ValueError(f"named more than once: {', '.join(repeated)}")
         return guards
@@ -218,35 +217,35 @@ Quantization = Literal["f32", "f16", "q8_0", "q4_k_m"]
 
 
 class Inference(Settings):
-    """Who answers in chat, generate, serve and on the page; training and measuring always use torch.
+    """The engine of chat, generate, serve and the page; training and evaluation always use torch.
 
-    `quantization` is what the base is converted to for llama.cpp; null serves the GGUF file that it comes with.
+    `quantization` is the type that the base is converted to for llama.cpp; null serves the base's own GGUF file.
     """
 
     engine: Literal["torch", "llamacpp"] = "torch"
     quantization: Quantization | None = None
 
     @model_validator(mode="after")
-    def _of_one_engine(self) -> Inference:
+    def _check_quantization(self) -> Inference:
         if self.engine == "torch" and self.quantization is not None:
-            raise ValueError("quantization is for engine llamacpp; torch answers in base.dtype")
+            raise ValueError("quantization needs engine llamacpp; torch uses base.dtype")
         return self
 
 
 class Tracking(Settings):
-    """Where runs are reported besides the files: names of trainer integrations."""
+    """Experiment trackers that training also logs to: names of trainer integrations."""
 
     sinks: list[Literal["mlflow", "trackio", "wandb", "dvclive"]] = Field(default_factory=list)
 
 
 class SandboxParams(Settings):
-    """Where model-written code runs. `allow_weak`: also where system calls cannot be filtered; never promotes."""
+    """The sandbox. `allow_weak` runs code even if system calls cannot be filtered; such a run is never promoted."""
 
     allow_weak: Flag = False
 
 
 class Params(Settings):
-    """The whole of params.yaml."""
+    """All settings of params.yaml."""
 
     profile: str
     seed: Annotated[int, Field(ge=0, lt=2**32)]
@@ -263,20 +262,20 @@ class Params(Settings):
 
     @field_validator("inference")
     @classmethod
-    def _has_a_gguf_file(cls, inference: Inference, others: ValidationInfo) -> Inference:
-        """Refuse llama.cpp without a file to serve."""
-        base: BaseSettings | None = others.data.get("base")  # absent if it has faults of its own
+    def _check_gguf(cls, inference: Inference, others: ValidationInfo) -> Inference:
+        """Refuse llama.cpp if there is neither a GGUF file nor a quantization."""
+        base: BaseSettings | None = others.data.get("base")  # absent if the base is invalid
         if inference.engine == "llamacpp" and inference.quantization is None and base and not base.has_gguf:
             raise ValueError(NO_GGUF)
         return inference
 
     @model_validator(mode="after")
-    def _enough_samples(self) -> Params:
+    def _check_samples_and_names(self) -> Params:
         if self.benchmark.min_samples > self.benchmark.samples:
-            raise ValueError("benchmark.min_samples is above benchmark.samples: no verdict could ever pass")
+            raise ValueError("benchmark.min_samples is above benchmark.samples, so no verdict could pass")
         names = [endpoint.name for endpoint in self.endpoints]
-        taken = {"base", *self.tasks, *(name for name in names if names.count(name) > 1)}
-        for clash in sorted(taken.intersection(names)):
+        reserved = {"base", *self.tasks, *(name for name in names if names.count(name) > 1)}
+        for clash in sorted(reserved.intersection(names)):
             raise ValueError(f"endpoint name {clash!r} is taken")
         return self
 
@@ -284,14 +283,14 @@ class Params(Settings):
 def read_params(
     path: Path, *, known_tasks: list[str] | None = None, known_guards: Mapping[str, str] | None = None
 ) -> Params:
-    """Read a params file.
+    """Load a params file.
 
     Args:
-        known_tasks: when given, the only names allowed under `tasks`.
-        known_guards: when given, the only names allowed in `benchmark.guards`, each with the task that it needs.
+        known_tasks: the names allowed under `tasks`; any if None.
+        known_guards: the names allowed in `benchmark.guards`, each with its task; any if None.
 
     Raises:
-        ParamsError: with every fault and its place.
+        ParamsError: with all faults and their keys.
     """
     document, faults = load_yaml(path, absent="`bilora profile use smollm2` writes one")
     if known_tasks is not None and isinstance(document, dict) and isinstance(document.get("tasks"), dict):
@@ -306,13 +305,13 @@ def read_params(
 
 
 def _guard_faults(document: object, known: Mapping[str, str]) -> list[str]:
-    """Return what is wrong with the names in `benchmark.guards`, as far as the document has the form of params."""
+    """Return the faults of `benchmark.guards`; [] if the document does not have the sections to check it."""
     match document:
         case {"tasks": dict(tasks), "benchmark": {"guards": list(names)}}:
             unknown = f"no such guard; known: {', '.join(sorted(known))}"
             return [
                 f"benchmark.guards: {name}: "
-                + (f"it is for the task {known[name]}, which `tasks` does not have" if name in known else unknown)
+                + (f"it needs the task {known[name]}, which `tasks` does not have" if name in known else unknown)
                 for name in dict.fromkeys(name for name in names if isinstance(name, str))
                 if known.get(name) not in tasks
             ]

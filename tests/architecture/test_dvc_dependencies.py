@@ -241,7 +241,7 @@ def test_an_import_of_one_task_concerns_that_task_alone(copied: Path) -> None:
         ('ADDED_KINDS = "bilora.added_kinds"\nload_kind(ADDED_KINDS, name, "ADDED")', True),
         ('from bilora.added import ADDED_KINDS\nload_kind(ADDED_KINDS, name, "ADDED")', True),
         ('load_kind("bilora.added_kinds", name, "ADDED").settings', False),
-        ('settings_of("bilora.added_kinds", "ADDED")', False),
+        ('settings_union("bilora.added_kinds", "ADDED")', False),
     ],
 )
 def test_a_module_that_is_loaded_by_its_kind_counts_as_imported(copied: Path, lines: str, counts: bool) -> None:

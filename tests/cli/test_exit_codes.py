@@ -260,17 +260,17 @@ def test_130_is_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
 MACHINE = {
     errno.ENOSPC: "no space left",
     errno.EDQUOT: "disk quota",
-    errno.EACCES: "may not be used by this user",
-    errno.EROFS: "can only be read",
+    errno.EACCES: "is not accessible to this user",
+    errno.EROFS: "read-only disk",
     errno.EMFILE: "ulimit -n",
-    errno.EIO: "look at the disk",
+    errno.EIO: "check the disk",
 }
 INPUT = {
-    errno.EISDIR: "is a folder, and a file is needed",
-    errno.ENOTDIR: "leads through a file",
+    errno.EISDIR: "is a folder, not a file",
+    errno.ENOTDIR: "has a file where a folder is needed",
     errno.ENAMETOOLONG: "choose a shorter one",
     errno.ENOENT: "does not exist",
-    errno.EEXIST: "is there already",
+    errno.EEXIST: "already exists",
 }
 
 
@@ -286,7 +286,7 @@ def test_13_is_the_machine_and_its_sentence_fits_the_cause(
     told = capsys.readouterr().err
     assert told.startswith("bilora: some/file.json ") and said in told and told.count("\n") == 1
     assert ("free some space" in told) == (number in (errno.ENOSPC, errno.EDQUOT))
-    assert ("othing is half-written, and files that were finished remain" in told) == (code == 13)
+    assert ("o file is half-written; finished files stay" in told) == (code == 13)
 
 
 def test_an_error_of_the_system_that_nobody_knows_is_a_crash() -> None:
@@ -309,9 +309,9 @@ bilora.cli.main()
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["baseline", "forget", "docstring"], 13, "may not be used by this user"),
-        (["compare", "secret.json", "benchmarking/baseline.json"], 13, "secret.json: may not be used by this user"),
-        (["plan"], 13, "params.yaml: may not be used by this user"),
+        (["baseline", "forget", "docstring"], 13, "is not accessible to this user"),
+        (["compare", "secret.json", "benchmarking/baseline.json"], 13, "secret.json: is not accessible to this user"),
+        (["plan"], 13, "params.yaml: is not accessible to this user"),
     ],
     ids=["writing", "reading", "params"],
 )
@@ -540,7 +540,7 @@ def test_a_folder_in_the_place_of_a_file_is_named_and_not_our_temporary_file(
     (place / "data" / "raw" / "codegen.jsonl").mkdir(parents=True)
     assert guarded(app, ["data-download", "codegen"]) == ExitCode.BAD_INPUT
     said = capsys.readouterr().err
-    assert "codegen.jsonl is a folder, and a file is needed" in said and ".tmp" not in said
+    assert "codegen.jsonl is a folder, not a file" in said and ".tmp" not in said
 
 
 def test_a_folder_that_may_not_be_written_to_is_named_and_not_our_temporary_file(
@@ -552,7 +552,7 @@ def test_a_folder_that_may_not_be_written_to_is_named_and_not_our_temporary_file
     monkeypatch.setattr("tempfile.mkstemp", refuse)
     assert guarded(app, ["data-download", "codegen"]) == ExitCode.INFRASTRUCTURE
     said = capsys.readouterr().err
-    assert "data/raw may not be used by this user" in said and ".tmp" not in said
+    assert "data/raw is not accessible to this user" in said and ".tmp" not in said
 
 
 def test_results_that_no_stage_has_made_are_a_missing_step(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

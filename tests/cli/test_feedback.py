@@ -258,7 +258,7 @@ def test_a_destination_that_may_not_be_read_is_not_called_gone(
 
     monkeypatch.setattr(os, "listdir", refuse)
     said = run("status")
-    assert "it may not be used by this user; change its permissions or its owner." in said
+    assert "it is not accessible to this user; change its permissions or its owner." in said
     assert "it is not there now" not in said and "the deletions in team could not be read" in said
 
 

@@ -196,7 +196,7 @@ def test_a_full_disk_at_any_stage_is_one_sentence_and_leaves_what_was_there(
     before = files_of(published)
     limited = ["python", "-c", FULL_DISK, str(room), "bilora", stage, "motto"]
     refused = shell_in(published)(*limited, check=False)
-    assert refused.returncode == 13 and "othing is half-written" in refused.stderr, refused.stderr[-2000:]
+    assert refused.returncode == 13 and "o file is half-written" in refused.stderr, refused.stderr[-2000:]
     assert "Traceback" not in refused.stderr
     assert files_of(published) == before
 

@@ -64,7 +64,7 @@ def test_a_judge_that_answers_later_was_reached(samples: list[Sample]) -> None:
     def late(sample: Sample, answer: str, place: int) -> float | None:
         return None if judge.calls < 6 else sound(sample, answer, place)
 
-    judge = FakeJudge(late, f"{FAILED}no reply came in time", {"fault": ENDPOINT_FAULT})
+    judge = FakeJudge(late, f"{FAILED}the server did not answer in time", {"fault": ENDPOINT_FAULT})
     found = check_judge(judge, samples, "m")
     assert (found.scored, found.unreachable) == (7, False) and "(5 of 20 calls): no reply" in found.sentence()
 

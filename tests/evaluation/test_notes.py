@@ -18,7 +18,7 @@ def test_missing_and_otherwise_asked_answers_are_counted_by_system(row: Callable
     one = sample("docstring", 1)
     rows = [
         *[made(row, one, "remote", finish="error", reason="HTTP 429: too many requests")] * 3,
-        made(row, one, "remote", finish="error", reason="no reply came in time"),
+        made(row, one, "remote", finish="error", reason="the server did not answer in time"),
         made(row, one, "remote", remark="without seed"),
         made(row, one, "other", finish="error"),
         made(row, one, "base"),

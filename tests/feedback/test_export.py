@@ -19,7 +19,7 @@ from bilora.feedback.compact import compact
 from bilora.feedback.export import Exported, export
 from bilora.feedback.outbox import Outbox
 from bilora.feedback.shards import FolderTarget, read_shards, shard
-from bilora.locks import exclusive
+from bilora.locks import exclusive_lock
 from bilora.records import Rating, Tombstone
 from bilora.storage import sha256_bytes
 
@@ -233,7 +233,7 @@ def test_writers_of_a_folder_take_turns(tmp_path: Path) -> None:
     """One sweeps what the other is writing, if both are let in."""
     (tmp_path / "shards").mkdir()
     thread = threading.Thread(target=FolderTarget(tmp_path / "shards").put, args=("feedback/dt=x/x.jsonl", b"x"))
-    with exclusive(tmp_path / "shards"):
+    with exclusive_lock(tmp_path / "shards"):
         thread.start()
         thread.join(0.05)
         assert thread.is_alive()

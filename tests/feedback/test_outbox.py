@@ -288,7 +288,7 @@ def test_a_database_of_another_program_is_left_as_it_is(tmp_path: Path) -> None:
         other.execute("CREATE TABLE ratings (name)")
     with pytest.raises(BadData, match="is a database of another program; move it away"):
         Outbox(path)
-    with pytest.raises(BadData, match="is a folder, and a file is needed"):
+    with pytest.raises(BadData, match="is a folder, not a file"):
         Outbox(tmp_path)
     with contextlib.closing(sqlite3.connect(path)) as other:
         assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("ratings",)]

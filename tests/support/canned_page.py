@@ -9,7 +9,7 @@ from collections.abc import Generator
 import streamlit as st
 
 from bilora.app.assert_runs import AssertRunner
-from bilora.app.conversation import Offer
+from bilora.app.conversation import Backend
 from bilora.app.page import draw_page
 from bilora.params import Generation
 from bilora.records import Completion
@@ -53,7 +53,7 @@ def draw() -> None:
     st.set_page_config(page_title="BiLoRA", layout="wide")
     tasks = {name: load_task(name) for name in ("codegen", "docstring")}
     generation = {name: Generation(max_new_tokens=64, batch_size=1) for name in tasks}
-    offer = Offer(
+    offer = Backend(
         engine=CannedEngine(),
         adapters={name: letter * 64 for name, letter in zip(tasks, "ab", strict=True)},
         base="a base of canned answers",

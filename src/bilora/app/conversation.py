@@ -21,7 +21,7 @@ MAX_QUESTION_CHARS = 20_000
 
 
 @dataclass(frozen=True)
-class Offer:
+class Backend:
     """What the page offers: an engine, and its adapters (task name → sha256, "" if unknown)."""
 
     engine: Streamer

@@ -9,7 +9,7 @@ import streamlit as st
 
 from bilora.app.assert_runs import AssertRunner
 from bilora.app.asserts import typed_asserts
-from bilora.app.conversation import Answer, Offer, UserQuestion, question_problem, stream_answer
+from bilora.app.conversation import Answer, Backend, UserQuestion, question_problem, stream_answer
 from bilora.app.header import draw_header, draw_task_descriptions
 from bilora.app.history import draw_history, user_questions
 from bilora.app.rating import OnRating
@@ -24,7 +24,7 @@ _ASKED = "asked"
 
 
 def draw_page(
-    offer: Offer,
+    offer: Backend,
     tasks: Mapping[str, Task],
     generation: Mapping[str, Generation],
     runner: AssertRunner,
@@ -108,7 +108,7 @@ def _take_example(task: Task) -> None:
     st.session_state[f"typed-{task.name}"] = task.example
 
 
-def _ask(offer: Offer, task: Task, question: UserQuestion, systems: list[str], runner: AssertRunner) -> None:
+def _ask(offer: Backend, task: Task, question: UserQuestion, systems: list[str], runner: AssertRunner) -> None:
     """Stream the answers one after the other. A click on Stop ends this run of the script, which closes the stream."""
     st.button("Stop")
     asserts = typed_asserts(question.prompt) if task.execution_metric else ()

@@ -15,7 +15,7 @@ from bilora.bases.gguf_file import GGUFFile, read_gguf
 from bilora.bases.gguf_tokenizer import gguf_tokenizer
 from bilora.bases.special_tokens import pad_token
 from bilora.errors import BadData
-from bilora.locks import exclusive, sync_folder
+from bilora.locks import exclusive_lock, sync_folder
 from bilora.protocols import Progress, ProgressBars
 from bilora.storage import sha256_file, sha256_json, sha256_tree, write_json, write_text
 
@@ -73,7 +73,7 @@ def _written_once(folder: Path, file: Callable[[], Path], write: Callable[[GGUFF
         return folder
     source = file()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(folder.parent):
+    with exclusive_lock(folder.parent):
         if not is_converted(folder):  # another process may have made it meanwhile
             temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
             try:

@@ -26,7 +26,7 @@ def health(request: Request) -> Response:
 
 def health_report() -> tuple[int, dict[str, object]]:
     """Return the HTTP status and what the health page says."""
-    from bilora.cli.page import BUNDLE_VARIABLE, current_offer
+    from bilora.cli.page import BUNDLE_VARIABLE, current_backend
     from bilora.errors import BiloraError
     from bilora.workspace import Workspace
 
@@ -35,7 +35,7 @@ def health_report() -> tuple[int, dict[str, object]]:
         "bundle": os.environ.get(BUNDLE_VARIABLE, ""),
     }
     try:
-        offer = current_offer(Workspace(Path()))
+        offer = current_backend(Workspace(Path()))
     except BiloraError as error:
         return 503, {**shared, "status": "fault", "fault": str(error)}
     return 200, {

@@ -12,7 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from bilora.app.assert_runs import AssertRunner
-    from bilora.app.conversation import Answer, Offer, RatingInput, UserQuestion
+    from bilora.app.conversation import Answer, Backend, RatingInput, UserQuestion
     from bilora.params import Params
     from bilora.tasks.task import Task
     from bilora.workspace import Workspace
@@ -26,7 +26,7 @@ def app(port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this m
     from bilora.errors import BadData
     from bilora.workspace import Workspace
 
-    script = Workspace(Path()).page
+    script = Workspace(Path()).page_script
     if not script.is_file():
         raise BadData(script, "there is no page here; change into a checkout of BiLoRA.")
     for taken in bind("localhost", port):  # Streamlit's own fault would be a crash, seconds later
@@ -51,7 +51,7 @@ def page() -> None:
     try:
         params, tasks = workspace.params, workspace.tasks
         with st.spinner("Asking the model server …" if os.environ.get(ENDPOINT_VARIABLE) else "Loading the model …"):
-            offer = current_offer(workspace)
+            offer = current_backend(workspace)
     except BiloraError as error:
         draw_unavailable(tasks, _rate, error)
         return
@@ -59,7 +59,7 @@ def page() -> None:
     draw_page(offer, tasks, generation, _assert_runner(workspace), _rate)
 
 
-def current_offer(workspace: Workspace) -> Offer:
+def current_backend(workspace: Workspace) -> Backend:
     """Return who answers, loaded once in this process and again when other adapters or params are there."""
     import streamlit as st
 
@@ -94,18 +94,18 @@ def _fingerprint(workspace: Workspace) -> str:
 
 def _offer(
     root: str, params_json: str, fingerprint: str
-) -> Offer:  # a name with a leading underscore would not be hashed
-    from bilora.app.conversation import Offer
+) -> Backend:  # a name with a leading underscore would not be hashed
+    from bilora.app.conversation import Backend
     from bilora.cli.engines import adapters_to_serve, load_engine
     from bilora.workspace import Workspace
 
     workspace = Workspace(Path(root))
     params = workspace.params
     if url := os.environ.get(ENDPOINT_VARIABLE):
-        return remote_offer(url, params)
+        return remote_backend(url, params)
     base = workspace.base()
     engine = load_engine(workspace, adapters_to_serve(workspace, os.environ.get(BUNDLE_VARIABLE) or None), batch_size=1)
-    return Offer(
+    return Backend(
         engine=engine,
         adapters={name: sha256 for name, sha256 in engine.models().items() if sha256},
         base=base.id,
@@ -114,7 +114,7 @@ def _offer(
     )
 
 
-def remote_offer(url: str, params: Params) -> Offer:
+def remote_backend(url: str, params: Params) -> Backend:
     """Return who answers at a server with the chat completions API.
 
     Raises:
@@ -122,7 +122,7 @@ def remote_offer(url: str, params: Params) -> Offer:
         Unreachable: no server answers there.
     """
     from bilora.api_keys import environment_key
-    from bilora.app.conversation import Offer
+    from bilora.app.conversation import Backend
     from bilora.errors import BadData, Unreachable
     from bilora.external_services import Endpoint
     from bilora.inference.endpoint.engine import EndpointEngine
@@ -138,7 +138,7 @@ def remote_offer(url: str, params: Params) -> Offer:
     except Unreachable as error:
         advice = f"start that server, or correct {ENDPOINT_VARIABLE} or {ENDPOINT_KEY_VARIABLE}"
         raise Unreachable(f"{str(error).rstrip('.')}; {advice}.") from None
-    return Offer(
+    return Backend(
         engine=engine,
         adapters={name: "" for name in models if name in params.tasks},
         base="a remote model",

@@ -29,7 +29,7 @@ def use(
 ) -> None:
     """Make a profile the params.yaml; params that no profile holds are kept beside it."""
     from bilora.errors import BadData
-    from bilora.pinning import open_revisions
+    from bilora.pinning import unpinned_revisions
     from bilora.storage import write_bytes
     from bilora.workspace import Workspace
 
@@ -46,5 +46,5 @@ def use(
         write_bytes(kept, current)
         print(f"profile: your edited params were kept in {kept}")
     write_bytes(workspace.params_file, chosen)
-    _, unpinned = open_revisions(workspace.params_file)
+    _, unpinned = unpinned_revisions(workspace.params_file)
     print(f"profile: {workspace.params_file} is now {name}; run {'`bilora pin`, then ' if unpinned else ''}`dvc repro`")

@@ -19,7 +19,7 @@ from typing import Self
 from bilora.errors import BadData, BiloraError, ExitCode
 from bilora.feedback import schema
 from bilora.feedback.destination_names import UNRECORDED
-from bilora.locks import exclusive, sync_folder
+from bilora.locks import exclusive_lock, sync_folder
 
 RETRY_S = 0.001
 DEFAULT_FOLDER = "shards"
@@ -71,13 +71,13 @@ class Database:
         self._mine = threading.Lock()
         self._patience_s = patience_s
         path.parent.mkdir(parents=True, exist_ok=True)
-        with self._held(), exclusive(path.parent):  # a file is made, and WAL switched on, by one process
+        with self._held(), exclusive_lock(path.parent):  # a file is made, and WAL switched on, by one process
             self._db = self._open(patience_s)
             sync_folder(path.parent)
 
     def _open(self, patience_s: float) -> sqlite3.Connection:
         if self._path.is_dir():
-            raise BadData(self._path, "is a folder, and a file is needed; move it away and start again.")
+            raise BadData(self._path, "is a folder, not a file; move it away and start again.")
         self._path.touch(mode=0o600)  # it holds what people wrote, before scrubbing
         db = sqlite3.connect(self._path, timeout=patience_s, isolation_level=None, check_same_thread=False)
         try:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from bilora.errors import BadData
 from bilora.feedback.deliveries import Deliveries, parse_rating
 from bilora.feedback.events import is_event_id
-from bilora.locks import exclusive
+from bilora.locks import exclusive_lock
 from bilora.records import Rating, Tombstone
 from bilora.storage import dump_json
 
@@ -110,7 +110,7 @@ class Outbox(Deliveries):
     @contextlib.contextmanager
     def exporting(self) -> Iterator[None]:
         """Be the only exporter of this outbox; adding goes on meanwhile."""
-        with exclusive(self._path.with_name(f"{self._path.name}.export")):
+        with exclusive_lock(self._path.with_name(f"{self._path.name}.export")):
             yield
 
     @staticmethod

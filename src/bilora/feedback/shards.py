@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 from pydantic import ValidationError
 
 from bilora.errors import BadData
-from bilora.locks import exclusive, sync_folder
+from bilora.locks import exclusive_lock, sync_folder
 from bilora.records import Rating, Tombstone
 from bilora.storage import atomic, dump_json, sha256_bytes
 
@@ -79,7 +79,7 @@ class FolderTarget:
         """Return once the shard is durably there; the same again changes nothing."""
         path = self._path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        with exclusive(self._path):
+        with exclusive_lock(self._path):
             for left in self._path.glob("*/dt=*/.*.tmp"):  # of a put that was killed; the lock is ours
                 left.unlink()
             with atomic(path) as temporary:

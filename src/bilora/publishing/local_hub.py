@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bilora.errors import BadData
-from bilora.locks import exclusive, sync_folder
+from bilora.locks import exclusive_lock, sync_folder
 from bilora.protocols import Published
 from bilora.publishing.bundle import check_paths
 from bilora.publishing.manifest import MANIFEST
@@ -74,7 +74,7 @@ class LocalHub:
         version = self._path / "versions" / digest
         changed = True
         self._path.mkdir(parents=True, exist_ok=True)
-        with exclusive(self._path / ".lock"):
+        with exclusive_lock(self._path / ".lock"):
             before = self.versions()
             if not version.is_dir():
                 self._store(version, files)

@@ -24,7 +24,7 @@ from bilora.inference.endpoint.parameters import (
 )
 from bilora.inference.endpoint.replies import ChatReply, Finish, UnusableReply, read_document, read_reply, read_stream
 from bilora.network import connection_fault, uses_proxy
-from bilora.redaction import one_line
+from bilora.redaction import redacted_line
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -155,7 +155,7 @@ class ChatClient:
         try:
             yield
         except UnusableReply as fault:
-            message = one_line(error_message(fault.document), key=self._key or "")
+            message = redacted_line(error_message(fault.document), key=self._key or "")
             quoted = f' (the server says: "{message}")' if message else ""
             status = None if fault.document is None else 200
             raise RequestFailed(f"{fault}{quoted}", status=status, document=fault.document) from None
@@ -207,7 +207,7 @@ class ChatClient:
     def outcome(self, reply: ChatReply) -> tuple[Finish, str]:
         """Return how an answer ended, and the reason if there is none, with the key redacted."""
         finish, reason = reply.outcome()
-        return finish, one_line(reason, key=self._key or "")
+        return finish, redacted_line(reason, key=self._key or "")
 
     @cached_property
     def _client(self) -> OpenAI:
@@ -225,7 +225,7 @@ class ChatClient:
                 default_headers=no_account,
             )
         except (OpenAIError, httpx2.InvalidURL, ImportError, OSError, ValueError) as error:
-            message = one_line((isinstance(error, OSError) and error.strerror) or str(error), key=self._key or "")
+            message = redacted_line((isinstance(error, OSError) and error.strerror) or str(error), key=self._key or "")
             raise RequestFailed(
                 "no connection can be set up; look at base_url and at the environment's proxy and certificate "
                 f"variables ({message})"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from bilora.external_services import Endpoint
 from bilora.inference.endpoint.parameters import error_message
-from bilora.redaction import one_line
+from bilora.redaction import redacted_line
 
 _MAX_MODELS = 8
 _MODEL_IS_GONE = re.compile(
@@ -45,7 +45,7 @@ def status_reason(
         offered: returns the models that the server has; called only if the model is the cause.
         refused: names of the parameters that the reply refuses.
     """
-    message = one_line(error_message(document), key=key or "")
+    message = redacted_line(error_message(document), key=key or "")
     quoted = f' (the server says: "{message}")' if message else ""
     if model and _model_is_gone(status, document):
         cause = f"the server has no model {model!r}; {offered_models(offered(), key)}"
@@ -60,7 +60,7 @@ def offered_models(models: Sequence[str], key: str | None) -> str:
     """List a server's models, bounded in number and length, without the key."""
     if not models:
         return "it lists no models"
-    shown = ", ".join(one_line(name, key=key or "", limit=80) for name in models[:_MAX_MODELS])
+    shown = ", ".join(redacted_line(name, key=key or "", limit=80) for name in models[:_MAX_MODELS])
     more = len(models) - _MAX_MODELS
     return f"it offers {shown}" + (f" and {more} more" if more > 0 else "")
 

@@ -15,7 +15,7 @@ from bilora.errors import BadData
 from bilora.plugins import SourceSettings
 from bilora.protocols import Progress, no_progress
 from bilora.records import Drop, Row, Split
-from bilora.rows import Forms, excerpt, word
+from bilora.rows import Forms, excerpt, label_text
 from bilora.sources.formats import entries
 from bilora.sources.json_entries import Entry
 from bilora.sources.labelling import Columns, RowPlace, kept, labelled, read_columns
@@ -100,7 +100,7 @@ def _names(paths: Sequence[str]) -> dict[str, str]:
 
 def _with_mbpp_split(row: Row) -> Row | Drop:
     value = row.get("task_id")
-    number = None if isinstance(value, bool) else TASK_NUMBER.fullmatch(word(value).strip())
+    number = None if isinstance(value, bool) else TASK_NUMBER.fullmatch(label_text(value).strip())
     if number is None:
         detail = f"`splits: mbpp` needs an integer `task_id`; it is {excerpt(value)}"
         return Drop(rule="no integer `task_id`", detail=detail)
