@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 PYTHON = os.environ.get("BILORA_PYTHON", str(ROOT / ".venv/bin/python"))
@@ -47,9 +47,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     params = (ROOT / "params.yaml").read_text(encoding="utf-8")
     assert params.count("dtype: auto") == 1
     (folder / "params.yaml").write_text(params.replace("dtype: auto", "dtype: float32"), encoding="utf-8")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     log = folder / "serve.log"
     with log.open("w") as out:
         process = subprocess.Popen(

@@ -22,6 +22,7 @@ import pytest
 import typer
 import yaml
 from support.checkouts import ROOT, environment_of
+from support.ports import free_port
 from support.processes import restore_signals
 
 import bilora
@@ -430,9 +431,7 @@ def test_a_lock_that_is_away_does_not_send_anybody_to_a_stage(
 def test_a_signal_to_the_page_ends_all_that_it_started(place: Path, end: signal.Signals) -> None:
     for name in ("hf_space", ".streamlit"):
         (place / name).symlink_to(ROOT / name)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with subprocess.Popen(
         [*BILORA, "app", "--port", str(port)],
         cwd=place, env=environment(place), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,

@@ -6,15 +6,10 @@ import errno
 import socket
 
 import pytest
+from support.ports import free_port
 
 from bilora.cli import ports
 from bilora.errors import BadData, Busy, Infrastructure
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def test_a_bound_port_is_not_listened_on_yet() -> None:

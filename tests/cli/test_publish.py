@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import typer
 import yaml
 from support.checkouts import Shell, environment_of, shell_in, smoke_checkout
 from support.loopback_hub import TOKEN, Hub
+from support.ports import free_port
 from support.processes import restore_signals
 
 from bilora.cli import guarded
@@ -169,9 +169,7 @@ def test_a_push_warns_of_an_adapter_trained_on_a_withdrawn_rating_and_publishes(
 
 def test_the_space_says_which_adapters_it_serves(published: Path) -> None:
     """Streamlit's own server with the door of the Space, on a published bundle."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "streamlit", "run", "hf_space/serve.py", "--server.port", str(port)]
     around = {"BILORA_BUNDLE": "hub/current", "BILORA_RELEASE": "abc"}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

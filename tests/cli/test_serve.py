@@ -7,7 +7,6 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from urllib.request import ProxyHandler, build_opener
 import pytest
 from openai import AuthenticationError, OpenAI
 from support.checkouts import ROOT, environment_of
+from support.ports import free_port
 from support.random_adapters import write_random_adapter
 
 from bilora.bases.kinds.folder import FolderBase
@@ -59,9 +59,7 @@ def health(url: str) -> dict[str, object]:
 
 
 def test_it_serves_takes_up_a_new_version_and_ends_well(place: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-c", "from bilora.cli import main; main()", "serve", "--port", str(port)]
     process = subprocess.Popen(
@@ -101,9 +99,7 @@ def test_it_serves_takes_up_a_new_version_and_ends_well(place: Path) -> None:
 
 
 def test_sigterm_is_a_good_end(place: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with subprocess.Popen(
         [sys.executable, "-m", "bilora", "serve", "--port", str(port)],
         cwd=place, env=environment(place), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
