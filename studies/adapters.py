@@ -23,7 +23,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from bilora.evaluation.run import FLOOR
+from bilora.evaluation.run import TRIVIAL_PREFIX
 from bilora.guards import known_guards
 from bilora.layout import Layout
 from bilora.records import EvalRow, Sample, guard_dataset
@@ -76,11 +76,13 @@ def means(data: str, rows: Iterable[EvalRow]) -> Iterator[tuple[str, tuple[int, 
         count = len(found[where, headline, "adapter"])
         share = 100 * tokens[where, "adapter"] / tokens[where, "base"]
         yield f"| {where} | output tokens | adapter, share of the base's |", (count, share)
-    if floors := [value for (where, _, system), value in percent.items() if where == data and system.startswith(FLOOR)]:
+    if trivial_scores := [
+        value for (where, _, system), value in percent.items() if where == data and system.startswith(TRIVIAL_PREFIX)
+    ]:
         own = data, headline, "adapter"
         yield (
             f"| {data} | {headline} | adapter minus the best trivial answer |",
-            (len(found[own]), percent[own] - max(floors)),
+            (len(found[own]), percent[own] - max(trivial_scores)),
         )
 
 

@@ -29,7 +29,7 @@ import torch
 
 from bilora.bases.base import Base
 from bilora.cli.progress import bar
-from bilora.evaluation.run import Measurement, Round, evaluate
+from bilora.evaluation.run import EvalConfig, EvalSet, evaluate
 from bilora.evaluation.statistics import paired_difference
 from bilora.inference.engine import BASE_SYSTEM
 from bilora.inference.engines import EngineOptions, LocalEngine, load_local_engine
@@ -193,14 +193,14 @@ def metrics_table(
         for name, folder in adapters.items():
             chosen, task = workspace.task(name)
             rows = workspace.split_samples(name, "test")[:samples]
-            measurement = Measurement(
+            measurement = EvalConfig(
                 task, adapter_sha256(folder), chosen.generation, workspace.params.seed, Referees(sandbox=sandbox)
             )
             answered = {}
             for title, engine in engines.items():
                 with bar(f"{name} through {title}", 2 * len(rows), "answers") as progress:
                     answered[title] = evaluate(
-                        measurement, {"test": Round(rows)}, {BASE_SYSTEM: engine, name: engine}, progress=progress
+                        measurement, {"test": EvalSet(rows)}, {BASE_SYSTEM: engine, name: engine}, progress=progress
                     )
             for system in (BASE_SYSTEM, name):
                 texts, scores = [], []

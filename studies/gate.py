@@ -21,7 +21,7 @@ from scipy.stats import multinomial
 from bilora.evaluation.baseline import baseline_entry
 from bilora.evaluation.evidence import GateInput, GateSettings
 from bilora.evaluation.gate import gate
-from bilora.evaluation.guarded import check_guards
+from bilora.evaluation.guard_checks import check_guards
 from bilora.evaluation.statistics import score_difference, tango
 from bilora.records import Completion, Dataset, EvalRow, Sample, Score, guard_dataset
 from bilora.results import BaselineEntry, Incumbents, Verdict

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bilora.cli.progress import bar
-from bilora.evaluation.run import Measurement, Round, evaluate
+from bilora.evaluation.run import EvalConfig, EvalSet, evaluate
 from bilora.evaluation.statistics import score_difference
 from bilora.inference.engines import EngineOptions, load_local_engine
 from bilora.protocols import Referees
@@ -73,10 +73,10 @@ def main() -> None:
     engine = load_local_engine("torch", workspace.base(), {TASK: folder}, options)
     passed: dict[str, list[float]] = {}
     with workspace.sandbox() as sandbox:
-        measurement = Measurement(task, adapter_sha256(folder), settings.generation, seed, Referees(sandbox=sandbox))
+        measurement = EvalConfig(task, adapter_sha256(folder), settings.generation, seed, Referees(sandbox=sandbox))
         for title, asked in sets.items():
             with bar(f"Names: {title}", len(asked), "answers") as tick:
-                rows = evaluate(measurement, {"test": Round(asked)}, {TASK: engine}, progress=tick)
+                rows = evaluate(measurement, {"test": EvalSet(asked)}, {TASK: engine}, progress=tick)
             scores = [score for row in rows for score in row.scores if score.metric == task.headline]
             passed[title] = [score.value for score in scores if score.value is not None]
             if len(passed[title]) < len(samples):

@@ -47,7 +47,7 @@ class ProcessReport(StageReport):
     execution: ExecutionCounts
 
 
-class PlacedSample(Record):
+class SplitSample(Record):
     """A sample and its split."""
 
     id: str
@@ -55,12 +55,12 @@ class PlacedSample(Record):
     split: str
 
 
-class RepeatedPair(Record):
+class DuplicatePair(Record):
     """A sample that was dropped because it repeats a test sample, and by which rule."""
 
     rule: str
-    dropped: PlacedSample
-    kept: PlacedSample
+    dropped: SplitSample
+    kept: SplitSample
 
 
 class SplitCounts(Record):
@@ -89,7 +89,7 @@ class SplitReport(StageReport):
     """
 
     dealt: dict[str, int]
-    pairs: tuple[RepeatedPair, ...]
+    pairs: tuple[DuplicatePair, ...]
     splits: dict[str, SplitCounts]
     feedback: RatingsReport | None = None
 

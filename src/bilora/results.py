@@ -19,7 +19,7 @@ PREVIOUS_BASELINE_SCHEMA = 2
 
 CheckOutcome = Literal["pass", "regressed", "inconclusive"]
 VerdictOutcome = Literal["pass", "regressed", "inconclusive", "incomparable"]
-IncumbentPlace = Literal["current", "champion"]
+IncumbentRole = Literal["current", "champion"]
 Scores = dict[str, Annotated[float, Field(strict=True, ge=0.0, le=1.0, allow_inf_nan=False)] | None]
 """One metric's score by sample id; None where it is unscored."""
 
@@ -243,7 +243,7 @@ class Incumbents(Record):
     current: BaselineEntry
     champion: BaselineEntry
 
-    def entries(self) -> dict[IncumbentPlace, BaselineEntry]:
+    def entries(self) -> dict[IncumbentRole, BaselineEntry]:
         """Return both by their name in the file."""
         return {"current": self.current, "champion": self.champion}
 

@@ -25,7 +25,10 @@ from bilora.tasks.codegen import TASK
 @pytest.fixture
 def turn() -> UserQuestion:
     return UserQuestion(
-        "codegen", " Add. ", TASK.ask(" Add. "), Generation(max_new_tokens=64, batch_size=1, frequency_penalty=0.5)
+        "codegen",
+        " Add. ",
+        TASK.make_prompt(" Add. "),
+        Generation(max_new_tokens=64, batch_size=1, frequency_penalty=0.5),
     )
 
 

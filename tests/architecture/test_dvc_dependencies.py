@@ -27,7 +27,7 @@ ENTRIES: dict[str, Sequence[str]] = {
         "bilora.evaluation.run", "bilora.bases", "bilora.inference.torch", "bilora.inference.endpoint",
         "bilora.metrics", "bilora.sandbox", "bilora.guards", TASK,
     ),
-    "benchmark": ("bilora.evaluation.judging", "bilora.evaluation.report", "bilora.results", "bilora.tasks"),
+    "benchmark": ("bilora.evaluation.verdicts", "bilora.evaluation.report", "bilora.results", "bilora.tasks"),
     "push-adapters": ("bilora.publishing.push", "bilora.publishing.bundle", "bilora.publishing.promote", "bilora.hub"),
 }  # fmt: skip
 """Where each stage's work is done: modules, or packages of which every module counts.

@@ -297,7 +297,7 @@ def test_an_error_of_the_system_that_nobody_knows_is_a_crash() -> None:
 
 AS_NOBODY = """
 import os, sys
-import bilora.cli, bilora.tasks, bilora.publishing.promote, bilora.evaluation.compare, bilora.evaluation.judging
+import bilora.cli, bilora.tasks, bilora.publishing.promote, bilora.evaluation.compare, bilora.evaluation.verdicts
 if os.geteuid() == 0:
     os.setegid(65534)
     os.seteuid(65534)

@@ -10,7 +10,7 @@ import pytest
 
 from bilora.evaluation.baseline import baseline_entry
 from bilora.evaluation.evidence import GateInput, GateSettings
-from bilora.evaluation.gate import EXIT_CODES, gate, holm_corrected, worst
+from bilora.evaluation.gate import EXIT_CODES, gate, holm_corrected, overall_outcome
 from bilora.evaluation.statistics import score_difference
 from bilora.records import EvalRow
 from bilora.results import Check, Incumbents, Verdict
@@ -275,13 +275,13 @@ def test_the_margin_lets_equals_through_and_stops_losses(loss: float, least: flo
 )
 def test_the_worst_outcome_decides(pairs: Pairs, outcomes: list[str], expected: str) -> None:
     verdict = judge(pairs("codegen", "pass_at_1", GOOD, POOR))
-    assert worst(verdict.model_copy(update={"outcome": outcome}) for outcome in outcomes) == expected
+    assert overall_outcome(verdict.model_copy(update={"outcome": outcome}) for outcome in outcomes) == expected
 
 
 def test_nothing_scored_is_our_own_failure(pairs: Pairs) -> None:
     verdict = judge(pairs("codegen", "pass_at_1", [None] * 200, POOR))
     assert verdict.outcome == "inconclusive"
-    assert worst([verdict]) == "infrastructure"
+    assert overall_outcome([verdict]) == "infrastructure"
 
 
 def test_every_outcome_has_its_own_exit_code() -> None:

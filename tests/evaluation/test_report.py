@@ -13,8 +13,8 @@ import pytest
 from bilora.data_reports import ProcessReport, SplitReport
 from bilora.evaluation.charts import difference_bar, interval_bar, line_chart
 from bilora.evaluation.examples import MAX_EXAMPLES, MAX_FAILURES
-from bilora.evaluation.report import MAX_TEXT_CHARS, Background, render_report, visible, with_bars
-from bilora.evaluation.table import table
+from bilora.evaluation.report import MAX_TEXT_CHARS, TaskArtifacts, printable, render_report, with_bars
+from bilora.evaluation.table import build_table
 from bilora.records import EvalRow, Interval, Sample, Scale
 from bilora.results import Results, read_results, write_results
 from bilora.sweeps import Sweep, Variant, VariantResult
@@ -124,7 +124,7 @@ def page(
     sweeps: Mapping[str, Sweep] | None = None,
 ) -> str:
     background = {
-        name: Background(
+        name: TaskArtifacts(
             {stage: KINDS[stage].model_validate(report) for stage, report in drops.get(name, {}).items()},
             runs.get(name, {}),
             curves.get(name, ()),
@@ -320,7 +320,7 @@ def test_a_run_of_the_adapter_alone_is_shown(
 
 def test_visible_keeps_plain_text() -> None:
     text = "def f():\n\treturn 'ünïcödé 漢字 🙂'\r\n"
-    assert visible(text) == text.replace("\r\n", "\n")
+    assert printable(text) == text.replace("\r\n", "\n")
 
 
 def test_a_curve_survives_what_is_no_number() -> None:
@@ -351,7 +351,7 @@ def test_a_share_of_the_answers_is_drawn_on_a_track_of_all_of_them(
         row(sample("codegen", number), "codegen", {"pass_at_1": 0.0}, evidence={"status": "failed"})
         for number in range(9)
     ]
-    drawn = with_bars(table(results_of(rows={"codegen": rows})))
+    drawn = with_bars(build_table(results_of(rows={"codegen": rows})))
     cells = {line.metric: line.cells["bilora"] for line in drawn.sections[0].rows if not line.tier}
     (width,) = re.findall(r'class="span".*?width="([\d.]+)"', str(cells["missing_module"].bar))
     assert float(width) == pytest.approx(116 * (cells["missing_module"].high or 0.0), abs=0.1)

@@ -87,8 +87,8 @@ SABOTAGE: dict[Callable[[Rows], Rows], str] = {
 }
 
 
-def judged(rows: Rows, incumbents: Incumbents | None = None, promised: Sequence[str] = ()) -> Verdict:
-    given = GateInput("codegen", ["pass_at_1"], rows, SHA, "k", incumbents, promised)
+def judged(rows: Rows, incumbents: Incumbents | None = None, expected_metrics: Sequence[str] = ()) -> Verdict:
+    given = GateInput("codegen", ["pass_at_1"], rows, SHA, "k", incumbents, expected_metrics)
     return gate(given, GateSettings(margin=0.05, min_samples=100, seed=1, draws=1000))
 
 
@@ -112,7 +112,7 @@ def test_a_baseline_of_other_data_neither_helps_nor_is_passed_over(rows: Rows) -
 
 
 def test_a_judge_that_was_promised_and_is_missing_stops_it(rows: Rows) -> None:
-    verdict = judged(rows, promised=["judge"])
+    verdict = judged(rows, expected_metrics=["judge"])
     assert verdict.outcome == "inconclusive" and "judge was configured and scored nothing" in verdict.reason
 
 
@@ -124,6 +124,6 @@ def test_two_percent_of_the_judge_s_grades_may_be_missing(
         row(sample("codegen", 1000 + n), "codegen", {"judge": None if n < missing else 0.5}, dataset="curated")
         for n in range(50)
     ]
-    verdict = judged([*rows, *grades], promised=["judge"])
+    verdict = judged([*rows, *grades], expected_metrics=["judge"])
     assert verdict.outcome == outcome
     assert ("2 of 50 grades by judge are missing" in verdict.reason) == (outcome == "inconclusive")

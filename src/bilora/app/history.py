@@ -39,7 +39,7 @@ def draw_history(tasks: Mapping[str, Task], on_rating: OnRating, form: tuple[str
         title = _title(question.typed)
         with st.expander(f"`{title}`", expanded=newest):
             if title != question.typed:
-                st.code(question.typed, language="python" if task.apply else None, wrap_lines=True)
+                st.code(question.typed, language="python" if task.insert_answer else None, wrap_lines=True)
             _draw_answers(task, question, on_rating)
 
 
@@ -65,8 +65,8 @@ def _draw_answer(task: Task, question: UserQuestion, answer: Answer, on_rating: 
     if run := answer.assert_run:
         _draw_result(run.result()) if run.done() else _await_result(run)
     result = text
-    if task.apply and text:
-        applied = task.apply(question.typed, text)
+    if task.insert_answer and text:
+        applied = task.insert_answer(question.typed, text)
         result = applied.text
         if applied.reason:
             st.info(escape_markdown(applied.reason))

@@ -56,7 +56,7 @@ def draw_page(
         st.info("There is no adapter for this task here; the base answers alone. `make demo` trains one.")
     with st.form(f"ask-{task.name}", border=False):
         typed = st.text_area(
-            "Your function" if task.apply else "What should the code do?",
+            "Your function" if task.insert_answer else "What should the code do?",
             key=f"typed-{task.name}",
             height=172,
             placeholder=task.example,
@@ -66,10 +66,10 @@ def draw_page(
             submitted = st.form_submit_button("Ask", type="primary", on_click=_note_ask)
     place = st.empty()
     if submitted:
-        if problem := question_problem(typed) or task.problem(typed):
+        if problem := question_problem(typed) or task.input_problem(typed):
             place.warning(problem)
         else:
-            question = UserQuestion(task.name, typed, task.ask(typed), generation[task.name])
+            question = UserQuestion(task.name, typed, task.make_prompt(typed), generation[task.name])
             user_questions().append(question)
             asked = {_ADAPTER: [task.name], _BASE: ["base"], _BOTH: [task.name, "base"]}[choice]
             with place.container():

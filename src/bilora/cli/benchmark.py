@@ -18,13 +18,13 @@ def judge_evaluation(
     workspace: Workspace, rows: Mapping[str, Sequence[EvalRow]], *, keys: Mapping[str, str]
 ) -> Results:
     """Turn scored rows into results with a verdict per task; `keys` as in `Workspace.endpoints`."""
-    from bilora.evaluation.judging import Circumstances, judge_rows
+    from bilora.evaluation.verdicts import RunContext, gate_rows
     from bilora.results import read_baseline
     from bilora.storage import adapter_sha256, require_file
 
     _, left_out = workspace.endpoints(keys)
     _, no_judge = workspace.judge(keys)
-    circumstances = Circumstances(
+    circumstances = RunContext(
         adapters={
             name: adapter_sha256(require_file(workspace.adapter(name), f"train@{name}")) for name in workspace.tasks
         },
@@ -33,14 +33,14 @@ def judge_evaluation(
         no_judge=no_judge,
         judge_remarks=workspace.judge_remarks(),
     )
-    return judge_rows(workspace.params, rows, circumstances)
+    return gate_rows(workspace.params, rows, circumstances)
 
 
 def _finish(workspace: Workspace, results: Results) -> int:
     """Write results, metrics and report, print the table and the verdicts, return the gate's exit code (`ExitCode`)."""
     from bilora.cli.console import print_table, print_verdicts
     from bilora.cli.report import write_report
-    from bilora.evaluation.gate import EXIT_CODES, worst
+    from bilora.evaluation.gate import EXIT_CODES, overall_outcome
     from bilora.results import write_results
     from bilora.storage import write_json
 
@@ -49,7 +49,7 @@ def _finish(workspace: Workspace, results: Results) -> int:
     write_report(workspace, results)
     print_table(results)
     print_verdicts(results)
-    return EXIT_CODES[worst(task.verdict for task in results.tasks.values() if task.verdict)]
+    return EXIT_CODES[overall_outcome(task.verdict for task in results.tasks.values() if task.verdict)]
 
 
 def evaluation_rows(workspace: Workspace) -> dict[str, list[EvalRow]]:

@@ -17,8 +17,8 @@ def compare(
 ) -> None:
     """Compare two measurements task by task, sample by sample; the exit code is the gate's."""
     from bilora.evaluation.compare import compare as compare_files
-    from bilora.evaluation.gate import EXIT_CODES, worst_of
-    from bilora.evaluation.judging import gate_settings
+    from bilora.evaluation.gate import EXIT_CODES, most_severe
+    from bilora.evaluation.verdicts import gate_settings
     from bilora.storage import require_file
     from bilora.workspace import Workspace
 
@@ -32,7 +32,7 @@ def compare(
     if not comparisons:
         print("incomparable  neither file has a task yet")
     outcomes = [comparison.outcome for comparison in comparisons]
-    raise typer.Exit(EXIT_CODES[worst_of(outcomes, default="incomparable")])
+    raise typer.Exit(EXIT_CODES[most_severe(outcomes, default="incomparable")])
 
 
 def main() -> int:

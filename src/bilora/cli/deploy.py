@@ -34,7 +34,7 @@ def deploy(space: SpaceId, bundle: BundleToServe = None, minutes: Minutes = 20.0
     from bilora.publishing.deploy import deploy as run
     from bilora.publishing.deploy import release
     from bilora.publishing.manifest import MANIFEST, parse_manifest
-    from bilora.publishing.rollback import check_proof
+    from bilora.publishing.rollback import verify_version
     from bilora.workspace import Workspace
 
     workspace = Workspace(Path())
@@ -51,7 +51,7 @@ def deploy(space: SpaceId, bundle: BundleToServe = None, minutes: Minutes = 20.0
     if not (revision := commit or published.head()):
         raise BadData(name, "there is no such bundle; `bilora push-adapters` publishes one.")
     files = published.read(revision, published.names(revision))
-    check_proof(f"{name}@{revision}", files)
+    verify_version(f"{name}@{revision}", files)
     manifest = parse_manifest(name, files[MANIFEST])
     check_bundle(name, manifest.model_dump(exclude_unset=True), workspace.base())
     adapters = {task: adapter.sha256 for task, adapter in manifest.adapters.items() if task in params.tasks}

@@ -31,7 +31,7 @@ def answer_and_score(
     # These take seconds to import.
     from bilora.cli.progress import bar
     from bilora.evaluation.notes import answer_notes, grade_note
-    from bilora.evaluation.run import Measurement, evaluate, guard_round, rounds
+    from bilora.evaluation.run import EvalConfig, eval_sets, evaluate, guard_eval_set
     from bilora.guards import task_guards
     from bilora.inference.endpoint.models import missing_models
     from bilora.inference.torch.engine import TorchEngine
@@ -45,10 +45,10 @@ def answer_and_score(
     folder = workspace.checked_adapter(task)
     limit = max_samples or params.benchmark.samples
     test, curated = workspace.split_samples(task, "test")[:limit], workspace.curated_samples(task_type)[:limit]
-    datasets = rounds(task_type, test, curated, params.benchmark)
+    datasets = eval_sets(task_type, test, curated, params.benchmark)
     for name, guard in task_guards(params, task).items():
         samples = guard.samples(task_type)
-        datasets[guard_dataset(name)] = guard_round(guard, samples[:max_samples])
+        datasets[guard_dataset(name)] = guard_eval_set(guard, samples[:max_samples])
         print(f"evaluate {task}: the first of {guard.title}'s questions is asked as follows")
         for message in task_type.messages(samples[0].prompt):
             print(textwrap.indent(f"[{message.role}] {message.content}", "  "))
@@ -66,7 +66,7 @@ def answer_and_score(
     judge, _ = workspace.judge(keys or {})
     total = sum(len(one.repeated_samples) * len(one.asked(task, engines)) for one in datasets.values())
     with workspace.sandbox() as sandbox, bar(f"evaluate {task}", total, "answers") as tick:
-        measurement = Measurement(
+        measurement = EvalConfig(
             task_type, adapter_sha256(folder), chosen.generation, params.seed, Referees(sandbox, judge)
         )
         rows = evaluate(measurement, datasets, engines, progress=tick, bars=tick.nested)

@@ -65,7 +65,7 @@ def generate(
         messages: tuple[Message, ...] = (Message(role="user", content=typed.strip()),)
     else:
         task = load_task(model)
-        messages = task.messages(task.ask(typed))
+        messages = task.messages(task.make_prompt(typed))
     engine = load_engine(workspace, {name: folder for name, folder in folders.items() if name == model}, batch_size=1)
     sampling = SamplingParams(
         max_tokens=longest(params, model, max_tokens),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bilora.bases.tokenizer import Tokenizer
-    from bilora.publishing.about import About, CardTask
+    from bilora.publishing.bundle_info import BundleInfo, CardTask
     from bilora.workspace import Workspace
 
 
@@ -19,18 +19,18 @@ def push_adapters() -> None:
     from bilora.cli.benchmark import evaluation_rows, judge_evaluation
     from bilora.publishing.bundle import build_bundle
     from bilora.publishing.promote import promote
-    from bilora.publishing.push import push, recomputed
+    from bilora.publishing.push import push, verified_results
     from bilora.results import read_results
     from bilora.storage import require_file
     from bilora.workspace import Workspace
 
     workspace = Workspace(Path())
     results = read_results(require_file(workspace.results, "benchmark"))
-    results = recomputed(results, judge_evaluation(workspace, evaluation_rows(workspace), keys={}))
+    results = verified_results(results, judge_evaluation(workspace, evaluation_rows(workspace), keys={}))
     verdicts = {name: task.verdict for name, task in results.tasks.items() if task.verdict}
     adapters = {name: workspace.checked_adapter(name) for name in workspace.params.tasks}
     hub, repository = workspace.hub_to_publish()
-    files = build_bundle(adapters, verdicts, results, read_about(workspace, repository))
+    files = build_bundle(adapters, verdicts, results, read_bundle_info(workspace, repository))
     warn_of_withdrawn(workspace, adapters)
     print_hub_fallback(workspace, repository)
     done = push(hub, files, verdicts)
@@ -40,15 +40,15 @@ def push_adapters() -> None:
         print(f"push-adapters: promoted to {workspace.baseline}; commit it to make it the bar for the next adapter")
 
 
-def read_about(workspace: Workspace, repository: str | None) -> About:
+def read_bundle_info(workspace: Workspace, repository: str | None) -> BundleInfo:
     """Gather what the cards say from the base, from params, and from what data-split reported."""
     from bilora.bases.special_tokens import stop_ids
     from bilora.bases.tokenizer_files import tokenizer_files
-    from bilora.publishing.about import About
+    from bilora.publishing.bundle_info import BundleInfo
 
     base = workspace.base()
     tokenizer = base.tokenizer()
-    return About(
+    return BundleInfo(
         base=base,
         licence=base.licence(),
         tokenizer_files=tokenizer_files(tokenizer),
@@ -63,7 +63,7 @@ def _card_task(workspace: Workspace, name: str, tokenizer: Tokenizer) -> CardTas
     """Return what the cards say of one task; the licence that its source states is read from params."""
     from bilora.bases.prompt import template_messages
     from bilora.data_reports import SplitReport
-    from bilora.publishing.about import CardTask
+    from bilora.publishing.bundle_info import CardTask
     from bilora.sources.kinds.hub import HubDatasetSettings
     from bilora.storage import read_record, require_file
 
@@ -71,7 +71,7 @@ def _card_task(workspace: Workspace, name: str, tokenizer: Tokenizer) -> CardTas
     report = read_record(require_file(workspace.drop_report("split", name), f"data-split@{name}"), SplitReport)
     stated = getattr(chosen.source, "licence", None)
     return CardTask(
-        messages=template_messages(tokenizer, task.messages(task.ask(task.example))),
+        messages=template_messages(tokenizer, task.messages(task.make_prompt(task.example))),
         sampling=chosen.generation.sampling(seed=workspace.params.seed),
         licences=tuple(sorted(report.licences() | ({stated} if stated else set()))),
         dataset=chosen.source if isinstance(chosen.source, HubDatasetSettings) else None,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def write_report(workspace: Workspace, results: Results) -> None:
     """Render report.html from results and whatever reports, curves and runs there are beside them."""
     from bilora.data_reports import ProcessReport, SplitReport, StageReport
-    from bilora.evaluation.report import Background, render_report
+    from bilora.evaluation.report import TaskArtifacts, render_report
     from bilora.storage import read_json, read_record, write_text
     from bilora.sweeps import Sweep
     from bilora.tracking.runs import find_run
@@ -26,7 +26,7 @@ def write_report(workspace: Workspace, results: Results) -> None:
         if (path := workspace.drop_report("split", name)).is_file():
             reports["data-split"] = read_record(path, SplitReport)
         plots = [workspace.loss_plot(name), workspace.validation_plot(name)]
-        background[name] = Background(
+        background[name] = TaskArtifacts(
             reports=reports,
             run=find_run(workspace.runs, task.adapter_sha256) or {},
             sweep=read_record(workspace.sweep(name), Sweep) if workspace.sweep(name).is_file() else None,

@@ -9,7 +9,7 @@ from bilora.records import GUARD_PREFIX, Dataset, EvalRow
 from bilora.results import BaselineEntry, Scores
 
 
-def scores_of(rows: Iterable[EvalRow], system: str, metric: str, dataset: Dataset = "test") -> Scores:
+def scores_by_sample(rows: Iterable[EvalRow], system: str, metric: str, dataset: Dataset = "test") -> Scores:
     """Return the score of every sample of a dataset that `system` answered; None where it is unscored."""
     scores: Scores = {}
     for row in rows:
@@ -28,9 +28,9 @@ def baseline_entry(
         adapter_sha256=adapter_sha256,
         key=key,
         metric=metrics[0],
-        scores={metric: dict(sorted(scores_of(rows, task, metric).items())) for metric in metrics},
+        scores={metric: dict(sorted(scores_by_sample(rows, task, metric).items())) for metric in metrics},
         guards={
-            dataset.removeprefix(GUARD_PREFIX): dict(sorted(scores_of(rows, task, metrics[0], dataset).items()))
+            dataset.removeprefix(GUARD_PREFIX): dict(sorted(scores_by_sample(rows, task, metrics[0], dataset).items()))
             for dataset in guards
         },
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bilora.errors import BadData
 from bilora.evaluation.evidence import GateSettings
-from bilora.evaluation.gate import difference_text, outcome_of, points_text
+from bilora.evaluation.gate import check_outcome, difference_text, points_text
 from bilora.evaluation.statistics import score_difference
 from bilora.records import Interval, Scale
 from bilora.results import BaselineEntry, Scores, VerdictOutcome, read_baseline, read_results
@@ -74,7 +74,7 @@ def compare_entries(task: str, new: BaselineEntry, old: BaselineEntry, settings:
     reason = f"{new.metric} {numbers}"
     for name in sorted(new.guards.keys() & old.guards.keys()):
         reason += f"; guard {name} {_guard_text(new.guards[name], old.guards[name], settings, scale)}"
-    return Comparison(task, outcome_of(difference, settings.margin), reason)
+    return Comparison(task, check_outcome(difference, settings.margin), reason)
 
 
 def _common(left: Scores, right: Scores) -> list[tuple[float, float]]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bilora.evaluation.baseline import scores_of
+from bilora.evaluation.baseline import scores_by_sample
 from bilora.evaluation.statistics import score_difference
 from bilora.records import Dataset, EvalRow, Interval, Scale, Score
 from bilora.results import Incumbents, Scores
@@ -56,7 +56,7 @@ class GateInput:
         adapter_sha256: of the bytes that gave these rows; the verdict holds for no others.
         key: comparability key of this run.
         incumbents: the task's promoted adapters, if there are any.
-        promised: metrics outside the test split, such as the judge's, that this run was to measure. They
+        expected_metrics: metrics outside the test split, such as the judge's, that this run was to measure. They
             do not decide, but a run that lost them is not whole.
         guards: how many questions each of the task's guards has.
         scales: how each metric's differences are written in the reason; one that lacks is written times 100.
@@ -68,7 +68,7 @@ class GateInput:
     adapter_sha256: str
     key: str
     incumbents: Incumbents | None = None
-    promised: Sequence[str] = ()
+    expected_metrics: Sequence[str] = ()
     guards: Mapping[str, int] = field(default_factory=dict)
     scales: Mapping[str, Scale] = field(default_factory=dict)
 
@@ -84,17 +84,17 @@ class GateInput:
     @property
     def test_rows(self) -> list[EvalRow]:
         """The rows of the test split that decide."""
-        return self.rows_of("test")
+        return self.dataset_rows("test")
 
-    def rows_of(self, dataset: Dataset) -> list[EvalRow]:
+    def dataset_rows(self, dataset: Dataset) -> list[EvalRow]:
         """Return the adapter's and the base's rows of a dataset."""
         return [row for row in self.rows if row.dataset == dataset and row.completion.system in (self.task, "base")]
 
     def pairs(self, metric: str, old: Scores, dataset: Dataset = "test") -> ScorePairs:
         """Pair the adapter's scores on a dataset with other ones."""
-        rows = self.rows_of(dataset)
+        rows = self.dataset_rows(dataset)
         groups = {row.sample.id: row.sample.group for row in rows}
-        return _pair(scores_of(rows, self.task, metric, dataset), old, groups)
+        return _pair(scores_by_sample(rows, self.task, metric, dataset), old, groups)
 
 
 def _pair(new: Scores, old: Scores, groups: Mapping[str, str]) -> ScorePairs:
@@ -117,7 +117,7 @@ def _pair(new: Scores, old: Scores, groups: Mapping[str, str]) -> ScorePairs:
 
 def insufficient_evidence(given: GateInput, base: ScorePairs, settings: GateSettings) -> str:
     """Say why the rows of the test split are no evidence; empty if they are."""
-    lost = [fault for metric in given.promised if (fault := _lost(given.rows, metric))]
+    lost = [fault for metric in given.expected_metrics if (fault := _lost(given.rows, metric))]
     if faults := [*row_faults(given.test_rows, given), *base.faults, *lost]:
         return f"{'; '.join(faults)}."
     if len(base.new) < max(settings.min_samples, 2):
@@ -141,7 +141,7 @@ def row_faults(rows: Sequence[EvalRow], given: GateInput) -> list[str]:
 
 
 def _lost(rows: Sequence[EvalRow], metric: str) -> str:
-    """Say how much of a promised metric is missing, if it is too much."""
+    """Say how much of a expected_metrics metric is missing, if it is too much."""
     values = [score.value for row in rows for score in row.scores if score.metric == metric]
     unscored = sum(value is None for value in values)
     if not values:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from bilora.evaluation.run import FLOOR
+from bilora.evaluation.run import TRIVIAL_PREFIX
 from bilora.evaluation.summary import ADAPTER_COLUMN
 from bilora.records import Sample
 from bilora.results import AnswerRow, TaskResults
@@ -29,7 +29,7 @@ _UNFINISHED = {"length": "cut off by the token limit", "error": "no answer came 
 
 
 @dataclass(frozen=True)
-class ShownScore:
+class ScoreView:
     """One score of a shown answer, written for people."""
 
     label: str
@@ -39,13 +39,13 @@ class ShownScore:
 
 
 @dataclass(frozen=True)
-class ShownAnswer:
+class AnswerView:
     """One system's answer; `mark` is "good", "bad", "unknown", or "graded"."""
 
     system: str
     mark: str
     text: str
-    scores: Sequence[ShownScore]
+    scores: Sequence[ScoreView]
     facts: str
 
 
@@ -56,7 +56,7 @@ class Example:
     kind: str
     title: str
     sample: Sample
-    answers: Sequence[ShownAnswer]
+    answers: Sequence[AnswerView]
 
 
 def choose_examples(name: str, task: TaskResults) -> list[Example]:
@@ -140,7 +140,7 @@ def _answers(name: str, task: TaskResults, dataset: str) -> dict[str, dict[str, 
     """Return the answers to a dataset by sample and column, without those of floors."""
     answers: dict[str, dict[str, AnswerRow]] = {}
     for row in task.rows:
-        if row.dataset == dataset and not row.system.startswith(FLOOR):
+        if row.dataset == dataset and not row.system.startswith(TRIVIAL_PREFIX):
             column = ADAPTER_COLUMN if row.system == name else row.system
             answers.setdefault(row.sample_id, {})[column] = row
     return answers
@@ -162,17 +162,17 @@ def _kind(values: Mapping[str, float | None], threshold: float, graded: bool) ->
     return f"only the {'adapter' if ADAPTER_COLUMN in good else 'base'} {up}"
 
 
-def _shown_answers(rows: Mapping[str, AnswerRow], task: TaskResults, graded: bool) -> list[ShownAnswer]:
+def _shown_answers(rows: Mapping[str, AnswerRow], task: TaskResults, graded: bool) -> list[AnswerView]:
     columns = ("base", ADAPTER_COLUMN, *sorted(rows.keys() - {"base", ADAPTER_COLUMN}))
     return [_shown_answer(column, rows[column], task, graded) for column in columns if column in rows]
 
 
-def _shown_answer(column: str, row: AnswerRow, task: TaskResults, graded: bool) -> ShownAnswer:
+def _shown_answer(column: str, row: AnswerRow, task: TaskResults, graded: bool) -> AnswerView:
     facts = [*([] if row.output_tokens is None else [f"{row.output_tokens} tokens"]), f"{row.latency_s:.2f} s"]
     if row.finish in _UNFINISHED:
         facts.append(_UNFINISHED[row.finish])
     scores = [_shown_score(metric, row, task) for metric in task.metrics if metric in row.scores]
-    return ShownAnswer(column, _mark(_headline(row, task), graded), row.answer, scores, " · ".join(facts))
+    return AnswerView(column, _mark(_headline(row, task), graded), row.answer, scores, " · ".join(facts))
 
 
 def _mark(value: float | None, graded: bool) -> str:
@@ -183,8 +183,8 @@ def _mark(value: float | None, graded: bool) -> str:
     return "good" if value == 1.0 else "bad"
 
 
-def _shown_score(metric: str, row: AnswerRow, task: TaskResults) -> ShownScore:
+def _shown_score(metric: str, row: AnswerRow, task: TaskResults) -> ScoreView:
     score, scale = row.scores[metric], task.scales[metric]
     evidence = filter(None, (score.evidence.get("judge"), score.evidence.get("isolation")))
     text = "unscored" if score.value is None else scale.text(score.value)
-    return ShownScore(scale.label, text, score.reason, " · ".join(evidence))
+    return ScoreView(scale.label, text, score.reason, " · ".join(evidence))

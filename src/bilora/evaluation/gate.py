@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bilora.errors import ExitCode
-from bilora.evaluation.baseline import scores_of
+from bilora.evaluation.baseline import scores_by_sample
 from bilora.evaluation.evidence import GateInput, GateSettings, ScorePairs, insufficient_evidence
-from bilora.evaluation.guarded import Guarded, check_guards
+from bilora.evaluation.guard_checks import GuardResult, check_guards
 from bilora.evaluation.statistics import holm, p_value_not_worse
 from bilora.records import Interval, Scale
-from bilora.results import Check, CheckOutcome, GuardCheck, IncumbentPlace, Scores, Verdict, VerdictOutcome
+from bilora.results import Check, CheckOutcome, GuardCheck, IncumbentRole, Scores, Verdict, VerdictOutcome
 
 EXIT_CODES: Mapping[str, ExitCode] = {
     "pass": ExitCode.OK,
@@ -32,7 +32,7 @@ SEVERITY = ("regressed", "infrastructure", "incomparable", "inconclusive", "pass
 """The outcomes, the one that decides the exit code first."""
 
 _Incumbent = Literal["baseline", "champion"]
-INCUMBENTS: tuple[tuple[_Incumbent, IncumbentPlace, str], ...] = (
+INCUMBENTS: tuple[tuple[_Incumbent, IncumbentRole, str], ...] = (
     ("baseline", "current", "the promoted adapter"),
     ("champion", "champion", "the best adapter ever promoted"),
 )
@@ -50,7 +50,7 @@ class _Decision:
 
 def gate(given: GateInput, settings: GateSettings) -> Verdict:
     """Judge one task's adapter on the held-out split."""
-    base = given.pairs(given.headline, scores_of(given.test_rows, "base", given.headline))
+    base = given.pairs(given.headline, scores_by_sample(given.test_rows, "base", given.headline))
     guarded = check_guards(given, settings)
     checks, decision = _decide(given, base, guarded, settings)
     decided = decision.decided
@@ -73,7 +73,7 @@ def gate(given: GateInput, settings: GateSettings) -> Verdict:
 
 
 def _decide(
-    given: GateInput, base: ScorePairs, guarded: Guarded, settings: GateSettings
+    given: GateInput, base: ScorePairs, guarded: GuardResult, settings: GateSettings
 ) -> tuple[list[Check], _Decision]:
     """Return the comparisons on the test split, and what follows from them and from the guards."""
     # 1) Evidence that is not whole decides nothing.
@@ -116,7 +116,7 @@ def _incumbent_checks(given: GateInput, settings: GateSettings) -> _IncumbentChe
         return _IncumbentChecks(absent="no comparable baseline: measured against the base model")
     if given.incumbents.current.adapter_sha256 == given.adapter_sha256:
         return _IncumbentChecks(absent="these bytes are the promoted adapter: measured against the base model")
-    ids = scores_of(given.test_rows, given.task, given.headline).keys()
+    ids = scores_by_sample(given.test_rows, given.task, given.headline).keys()
     entries, seen = given.incumbents.entries(), {given.adapter_sha256}
     older: list[tuple[_Incumbent, str, Scores]] = []
     for against, place, words in INCUMBENTS:
@@ -149,11 +149,11 @@ def _check(against: Literal["base", "baseline", "champion"], metric: str, gain: 
         delta=gain.mean,
         high=gain.high,
         margin=margin,
-        outcome=outcome_of(gain, margin),
+        outcome=check_outcome(gain, margin),
     )
 
 
-def outcome_of(gain: Interval, margin: float) -> CheckOutcome:
+def check_outcome(gain: Interval, margin: float) -> CheckOutcome:
     """Read a paired difference by itself: surely worse, surely not worse by more than `margin`, or neither."""
     if gain.high < 0:
         return "regressed"
@@ -221,17 +221,17 @@ def points_text(margin: float, scale: Scale) -> str:
     return f"{scale.difference(margin).removeprefix('+')} points"
 
 
-def worst(verdicts: Iterable[Verdict]) -> str:
+def overall_outcome(verdicts: Iterable[Verdict]) -> str:
     """Name the outcome that decides the exit code: a regression first, then whatever else did not pass.
 
     A task of which nothing could be scored is our side's failure, not the adapter's.
     """
-    return worst_of(
+    return most_severe(
         "infrastructure" if verdict.n == 0 and verdict.unscored else verdict.outcome for verdict in verdicts
     )
 
 
-def worst_of(outcomes: Iterable[str], *, default: str = "inconclusive") -> str:
+def most_severe(outcomes: Iterable[str], *, default: str = "inconclusive") -> str:
     """Return the most severe outcome, `default` if there is none."""
     found = set(outcomes)
     return next((outcome for outcome in SEVERITY if outcome in found), default)

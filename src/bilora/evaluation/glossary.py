@@ -39,7 +39,7 @@ def _general(results: Results, drawn: Table) -> Iterator[Term]:
         yield Term("curated", "a few questions written by hand to be read; too few to decide anything")
     if any(name.startswith("guard:") for name in datasets):
         yield Term("guard", "a public set of questions on which an adapter must not be worse than its base")
-    if any(row.floors for row in rows):
+    if any(row.trivial_scores for row in rows):
         yield Term("floor", "what a trivial answer scores, such as the same sentence for every function")
     if any(row.tier for row in rows):
         yield Term("indented rows", "the same number on one class of difficulty alone")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bilora.metrics.judged import family
+from bilora.metrics.judged import model_family
 from bilora.params import Params
 from bilora.records import JudgeCheck
 
@@ -14,9 +14,9 @@ def judge_remarks(params: Params, base_id: str, check: JudgeCheck | None) -> lis
     model = params.judge.model
     contestants = [base_id, *(endpoint.model for endpoint in params.endpoints)]
     remarks = [
-        f"The judge {model} is of one family with the contestant {one}, and may favour it."
+        f"The judge {model} is of one model_family with the contestant {one}, and may favour it."
         for one in contestants
-        if family(one) == family(model)
+        if model_family(one) == model_family(model)
     ]
     if check is None or check.model != model:
         return [*remarks, f"The judge {model} was not checked; `bilora judge check` does."]

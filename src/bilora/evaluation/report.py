@@ -12,29 +12,29 @@ from markupsafe import Markup
 
 from bilora.data_reports import StageReport
 from bilora.evaluation.charts import difference_bar, interval_bar, line_chart
-from bilora.evaluation.data_facts import Provenance, ShownStage, provenance, shown_stages
+from bilora.evaluation.data_views import Provenance, StageView, provenance, stage_views
 from bilora.evaluation.examples import Example, Failures, choose_examples, curated_failures
 from bilora.evaluation.glossary import glossary
-from bilora.evaluation.guarded import ShownGuard, shown_guards
-from bilora.evaluation.run_facts import is_number, run_lines, time_and_memory
-from bilora.evaluation.table import Table, TableRow, table
+from bilora.evaluation.guard_checks import GuardView, guard_views
+from bilora.evaluation.run_views import is_number, run_lines, time_and_memory
+from bilora.evaluation.table import Table, TableRow, build_table
 from bilora.records import Interval, Scale
 from bilora.results import GuardCheck, Results, TaskResults, Verdict
 from bilora.sweeps import Sweep
 
 MAX_TEXT_CHARS = 4000
-WORDS = {
+OUTCOME_LABELS = {
     "pass": ("Passes", "may be published"),
     "regressed": ("Regressed", "worse than what it is measured against"),
     "inconclusive": ("Inconclusive", "not enough evidence to publish"),
     "incomparable": ("Incomparable", "measured under other conditions"),
     "none": ("No verdict", "the gate did not run"),
 }
-HEADLINE = "metric"
+HEADLINE_KEY = "metric"
 """The headline's name in metrics.jsonl."""
-CHARTS = {
+CHART_LABELS = {
     "loss": "Training loss",
-    HEADLINE: "on validation",
+    HEADLINE_KEY: "on validation",
     "validation_loss": "Validation loss",
     "tokens_per_s": "Tokens per second",
 }
@@ -44,7 +44,7 @@ CurvePoint = Mapping[str, object]
 """A line of metrics.jsonl: `step` and any numbers."""
 
 
-def visible(value: object) -> object:
+def printable(value: object) -> object:
     """Replace control and direction characters by signs and cut long text; return anything but text as it is.
 
     Jinja applies it to every expression of the page, before escaping.
@@ -66,7 +66,7 @@ def _sign(match: re.Match[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Background:
+class TaskArtifacts:
     """What is known of a task's adapter beside its results.
 
     Attributes:
@@ -93,7 +93,7 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class ShownTask:
+class TaskView:
     """One task's part of the page."""
 
     name: str
@@ -102,13 +102,13 @@ class ShownTask:
     outcome: str
     verdict: Verdict | None
     bar: Markup
-    floor_remark: str
+    trivial_remark: str
     failures: Failures
-    guards: Sequence[tuple[ShownGuard, Markup]]
+    guards: Sequence[tuple[GuardView, Markup]]
     adapter_sha256: str
     key: str
     provenance: Sequence[Provenance]
-    stages: Sequence[ShownStage]
+    stages: Sequence[StageView]
     charts: Sequence[Chart]
     samples: Sequence[Example]
     run: Sequence[tuple[str, str]]
@@ -119,7 +119,7 @@ class ShownTask:
     @property
     def word(self) -> tuple[str, str]:
         """The outcome in words, and what it means."""
-        return WORDS[self.outcome]
+        return OUTCOME_LABELS[self.outcome]
 
     @property
     def kinds(self) -> list[str]:
@@ -127,7 +127,7 @@ class ShownTask:
         return list(dict.fromkeys(one.kind for one in self.samples))
 
 
-def render_report(results: Results, background: Mapping[str, Background]) -> str:
+def render_report(results: Results, background: Mapping[str, TaskArtifacts]) -> str:
     """Render the report of one benchmark run.
 
     Args:
@@ -136,14 +136,14 @@ def render_report(results: Results, background: Mapping[str, Background]) -> str
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=visible,
+        finalize=printable,
         trim_blocks=True,
         loader=FunctionLoader(lambda name: files("bilora.evaluation").joinpath(name).read_text(encoding="utf-8")),
     )
-    drawn = table(results)
-    remarks = {row.task: row.floor_remark for row in _headline_rows(results, drawn)}
+    drawn = build_table(results)
+    remarks = {row.task: row.trivial_remark for row in _headline_rows(results, drawn)}
     tasks = [
-        _shown_task(name, task, background.get(name, Background()), remarks.get(name, ""))
+        _shown_task(name, task, background.get(name, TaskArtifacts()), remarks.get(name, ""))
         for name, task in results.tasks.items()
     ]
     return environment.get_template("report.html.jinja").render(
@@ -182,25 +182,25 @@ def _row_with_bars(row: TableRow) -> TableRow:
     return replace(row, cells=cells)
 
 
-def _shown_task(name: str, task: TaskResults, background: Background, floor_remark: str) -> ShownTask:
+def _shown_task(name: str, task: TaskResults, background: TaskArtifacts, trivial_remark: str) -> TaskView:
     scale = task.scales[task.headline]
-    return ShownTask(
+    return TaskView(
         name=name,
         title=task.title,
         headline=scale.label,
         outcome=task.verdict.outcome if task.verdict else "none",
         verdict=task.verdict,
         bar=_verdict_bar(task),
-        floor_remark=floor_remark,
+        trivial_remark=trivial_remark,
         guards=[
             (shown, _difference_bar(shown.check, 0.0, task.scales[shown.check.metric]))
-            for shown in shown_guards(name, task)
+            for shown in guard_views(name, task)
         ],
         failures=curated_failures(name, task),
         adapter_sha256=task.adapter_sha256,
         key=task.key,
         provenance=provenance(task),
-        stages=shown_stages(background.reports),
+        stages=stage_views(background.reports),
         charts=_charts(background.curve, scale),
         samples=choose_examples(name, task),
         run=run_lines(background.run),
@@ -222,7 +222,7 @@ def _difference_bar(found: Verdict | GuardCheck, margin: float, scale: Scale) ->
 
 
 def _charts(curve: Sequence[CurvePoint], scale: Scale) -> list[Chart]:
-    names = dict.fromkeys([*CHARTS, *sorted({key for point in curve for key in point} - {"step", *CHARTS})])
+    names = dict.fromkeys([*CHART_LABELS, *sorted({key for point in curve for key in point} - {"step", *CHART_LABELS})])
     charts = []
     for name in names:
         points = [
@@ -230,8 +230,8 @@ def _charts(curve: Sequence[CurvePoint], scale: Scale) -> list[Chart]:
             for point in curve
             if is_number(step := point.get("step")) and is_number(value := point.get(name))
         ]
-        label = CHARTS.get(name, name)
-        if name == HEADLINE:
+        label = CHART_LABELS.get(name, name)
+        if name == HEADLINE_KEY:
             points = [(step, value * scale.factor + scale.offset) for step, value in points]
             label = f"{scale.label}{scale.unit} {label}"
         if points:

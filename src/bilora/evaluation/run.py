@@ -13,12 +13,12 @@ from bilora.records import Completion, Dataset, EvalRow, Sample, Score
 from bilora.requests import Request
 from bilora.tasks.task import Task
 
-FLOOR = "floor:"
+TRIVIAL_PREFIX = "floor:"
 """Prefix of the systems that answer without a model."""
 
 
 @dataclass(frozen=True)
-class Round:
+class EvalSet:
     """Questions: each sample gets `answers` answers of every system, or of base and adapter only if `local`.
 
     `decoding` are generation settings that replace the task's.
@@ -46,23 +46,25 @@ class Round:
         return {name: engine for name, engine in engines.items() if not self.local or name in ("base", task)}
 
 
-def rounds(task: Task, test: Sequence[Sample], curated: Sequence[Sample], settings: Benchmark) -> dict[Dataset, Round]:
+def eval_sets(
+    task: Task, test: Sequence[Sample], curated: Sequence[Sample], settings: Benchmark
+) -> dict[Dataset, EvalSet]:
     """Return the questions of one task by dataset; guards are not among them."""
-    found: dict[Dataset, Round] = {"test": Round(test), "curated": Round(curated)}
+    found: dict[Dataset, EvalSet] = {"test": EvalSet(test), "curated": EvalSet(curated)}
     if task.hide_tests and settings.hidden_tests:
-        found["hidden"] = Round([task.hide_tests(sample) for sample in test[: settings.hidden_tests]])
+        found["hidden"] = EvalSet([task.hide_tests(sample) for sample in test[: settings.hidden_tests]])
     if (drawn := settings.pass_at_k) and task.execution_metric:
-        found["sampled"] = Round(test[: drawn.samples], drawn.answers, {"temperature": drawn.temperature})
+        found["sampled"] = EvalSet(test[: drawn.samples], drawn.answers, {"temperature": drawn.temperature})
     return found
 
 
-def guard_round(guard: Guard, samples: Sequence[Sample]) -> Round:
+def guard_eval_set(guard: Guard, samples: Sequence[Sample]) -> EvalSet:
     """Return the questions of a guard, for base and adapter."""
-    return Round(samples, decoding=guard.decoding, local=True)
+    return EvalSet(samples, decoding=guard.decoding, local=True)
 
 
 @dataclass(frozen=True)
-class Measurement:
+class EvalConfig:
     """What is measured and how: one task's adapter, by its bytes, with the task's decoding and the referees."""
 
     task: Task
@@ -73,19 +75,19 @@ class Measurement:
 
 
 def evaluate(
-    measurement: Measurement,
-    datasets: Mapping[Dataset, Round],
+    measurement: EvalConfig,
+    datasets: Mapping[Dataset, EvalSet],
     engines: Mapping[str, Engine],
     *,
     progress: Progress = no_progress,
     bars: ProgressBars = no_bar,
 ) -> list[EvalRow]:
-    """Return one row per system and sample, systems in the order of `engines`, then the task's floors.
+    """Return one row per system and sample, systems in the order of `engines`, then the task's trivial_answers.
 
     The judge rates the curated dataset only, since its calls cost money.
 
     Args:
-        datasets: the questions; see `rounds`.
+        datasets: the questions; see `eval_sets`.
         engines: who answers as which system.
         progress: called with the number of answers just made.
         bars: show the scoring.
@@ -95,7 +97,9 @@ def evaluate(
     by_dataset = _answers(measurement, datasets, engines, progress)
     for dataset, questions in datasets.items():
         samples = questions.repeated_samples
-        answers = by_dataset[dataset] | {FLOOR + name: _floor(task, name, samples) for name in task.floors}
+        answers = by_dataset[dataset] | {
+            TRIVIAL_PREFIX + name: _trivial_completions(task, name, samples) for name in task.trivial_answers
+        }
         grades = _grades(task, judge, answers, samples) if judge and dataset == "curated" else {}
         for system, completions in answers.items():
             with bars(f"score {system} on {dataset}", len(samples) * len(task.metrics)) as tick:
@@ -105,7 +109,7 @@ def evaluate(
 
 
 def _answers(
-    measurement: Measurement, datasets: Mapping[Dataset, Round], engines: Mapping[str, Engine], progress: Progress
+    measurement: EvalConfig, datasets: Mapping[Dataset, EvalSet], engines: Mapping[str, Engine], progress: Progress
 ) -> dict[Dataset, dict[str, list[Completion]]]:
     """Ask each system all its questions at once: the last, long answers of a dataset share passes with the next one."""
     task, found = measurement.task, {dataset: dict[str, list[Completion]]() for dataset in datasets}
@@ -121,12 +125,12 @@ def _answers(
     return found
 
 
-def _floor(task: Task, name: str, samples: Sequence[Sample]) -> list[Completion]:
+def _trivial_completions(task: Task, name: str, samples: Sequence[Sample]) -> list[Completion]:
     return [
         Completion(
             sample_id=sample.id,
-            system=FLOOR + name,
-            text=task.floors[name](sample),
+            system=TRIVIAL_PREFIX + name,
+            text=task.trivial_answers[name](sample),
             prompt_tokens=0,
             output_tokens=0,
             latency_s=0.0,
@@ -149,7 +153,7 @@ def _grades(
         texts = {
             system: task.read_answer(completions[index].text, sample.prompt)
             for system, completions in answers.items()
-            if not system.startswith(FLOOR) and completions[index].finish != "error"
+            if not system.startswith(TRIVIAL_PREFIX) and completions[index].finish != "error"
         }
         for system, score in judge.rate(sample, texts).items() if texts else ():
             grades[system, sample.id] = score
@@ -157,7 +161,7 @@ def _grades(
 
 
 def _scored(
-    measurement: Measurement,
+    measurement: EvalConfig,
     dataset: Dataset,
     system: str,
     completions: Sequence[tuple[Sample, Completion]],

@@ -161,7 +161,7 @@ def p_value_not_worse(difference: Interval) -> float:
     return float(ndtr(difference.mean / spread))
 
 
-def binary(scores: Sequence[float]) -> bool:
+def is_binary(scores: Sequence[float]) -> bool:
     """Whether every score is a plain pass or fail."""
     return all(score in (0.0, 1.0) for score in scores)
 
@@ -179,7 +179,7 @@ def score_interval(
     grouped = clusters if clusters is not None and len(set(clusters)) > 1 else None
     drawn = bootstrap_mean(scores, seed=seed, draws=draws, clusters=grouped)
     low, high = max(0.0, drawn.low), min(1.0, drawn.high)
-    if binary(scores):
+    if is_binary(scores):
         exact = wilson(round(sum(scores)), len(scores))
         low, high = min(low, exact.low), max(high, exact.high)
     return Interval(low=low, mean=drawn.mean, high=high)
@@ -200,7 +200,7 @@ def score_difference(
     """
     drawn = paired_difference(new, old, seed=seed, draws=draws, clusters=clusters)
     low, high = max(-1.0, drawn.low), min(1.0, drawn.high)
-    if binary(new) and binary(old):
+    if is_binary(new) and is_binary(old):
         fixed = sum(a > b for a, b in zip(new, old, strict=True))
         broken = sum(a < b for a, b in zip(new, old, strict=True))
         exact = tango(fixed, broken, len(new))

@@ -17,7 +17,7 @@ from bilora.evaluation.derived import (
     pass_at_k_values,
     score_values,
 )
-from bilora.evaluation.run import FLOOR
+from bilora.evaluation.run import TRIVIAL_PREFIX
 from bilora.evaluation.statistics import bootstrap_mean, score_interval
 from bilora.metrics.functional import OUTCOME_SHARES
 from bilora.records import GUARD_PREFIX, Dataset, EvalRow
@@ -26,7 +26,7 @@ from bilora.tasks.task import Task
 
 ADAPTER_COLUMN = "bilora"
 """The column of all adapters together."""
-DATASETS: Mapping[Dataset, str] = {
+DATASET_TITLES: Mapping[Dataset, str] = {
     "test": "Held-out test split",
     "hidden": "Held-out test split, tests hidden",
     "sampled": "Held-out test split, several answers per sample",
@@ -38,7 +38,7 @@ DATASETS: Mapping[Dataset, str] = {
 def dataset_order(datasets: Iterable[Dataset]) -> list[Dataset]:
     """Return datasets, each once, in the order in which they are shown."""
     found = set(datasets)
-    return [name for name in DATASETS if name in found] + sorted(found - DATASETS.keys())
+    return [name for name in DATASET_TITLES if name in found] + sorted(found - DATASET_TITLES.keys())
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,9 @@ class Summarizer:
 
     def _system(self, task: Task, dataset: str, rows: Sequence[EvalRow], metrics: Sequence[str]) -> SystemSummary:
         measured = self._metrics(task, dataset, rows, metrics)
-        if (dataset == "test" or dataset.startswith(GUARD_PREFIX)) and not rows[0].completion.system.startswith(FLOOR):
+        if (dataset == "test" or dataset.startswith(GUARD_PREFIX)) and not rows[0].completion.system.startswith(
+            TRIVIAL_PREFIX
+        ):
             measured |= {name: self._mean(form_values(task, rows, name)) for name in FORM_SHARES}
             measured |= {name: self._mean(values) for name in OUTCOME_SHARES if (values := outcome_values(rows, name))}
         return SystemSummary(
@@ -106,12 +108,12 @@ class Summarizer:
         Args:
             rows: by task.
         """
-        guards = {row.dataset for found in rows.values() for row in found} - DATASETS.keys()
-        columns: dict[Dataset, dict[str, list[EvalRow]]] = {name: {} for name in [*DATASETS, *sorted(guards)]}
+        guards = {row.dataset for found in rows.values() for row in found} - DATASET_TITLES.keys()
+        columns: dict[Dataset, dict[str, list[EvalRow]]] = {name: {} for name in [*DATASET_TITLES, *sorted(guards)]}
         for task, found in rows.items():
             for row in found:
                 system = ADAPTER_COLUMN if row.completion.system == task else row.completion.system
-                if row.completion.finish != "error" and not system.startswith(FLOOR):
+                if row.completion.finish != "error" and not system.startswith(TRIVIAL_PREFIX):
                     columns[row.dataset].setdefault(system, []).append(row)
         return {
             dataset: {system: self._latency(found) for system, found in systems.items()}
@@ -121,7 +123,7 @@ class Summarizer:
     def _latency(self, rows: Sequence[EvalRow]) -> LatencySummary | None:
         completions = [row.completion for row in rows]
         seconds = [one.latency_s for one in completions]
-        if not seconds or all(one.system.startswith(FLOOR) for one in completions):
+        if not seconds or all(one.system.startswith(TRIVIAL_PREFIX) for one in completions):
             return None
         interval = bootstrap_mean(seconds, seed=self.seed, draws=self.draws) if len(seconds) > 1 else None
         counted = [(one.output_tokens, one.latency_s) for one in completions if one.output_tokens is not None]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from bilora.evaluation.run import FLOOR
-from bilora.evaluation.summary import ADAPTER_COLUMN, DATASETS, dataset_order
+from bilora.evaluation.run import TRIVIAL_PREFIX
+from bilora.evaluation.summary import ADAPTER_COLUMN, DATASET_TITLES, dataset_order
 from bilora.records import GUARD_PREFIX, Dataset, Scale
 from bilora.results import DatasetSummary, LatencySummary, MetricSummary, Results, TaskResults
 
@@ -37,7 +37,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Floor:
+class TrivialScore:
     """What a trivial answer scores: its mean, and that written for people."""
 
     name: str
@@ -55,16 +55,16 @@ class TableRow:
     task: str = ""
     metric: str = "latency_s"
     tier: str = ""
-    floors: Sequence[Floor] = ()
+    trivial_scores: Sequence[TrivialScore] = ()
 
     @property
-    def floor_remark(self) -> str:
+    def trivial_remark(self) -> str:
         """Say which trivial answers the adapter is not shown to beat; empty if it beats all, or has no interval."""
         found = self.cells.get(ADAPTER_COLUMN)
         if found is None or found.low is None or found.high is None:
             return ""
-        inside = [f"{one.name} ({one.text})" for one in self.floors if found.low <= one.mean <= found.high]
-        above = [f"{one.name} ({one.text})" for one in self.floors if one.mean > found.high]
+        inside = [f"{one.name} ({one.text})" for one in self.trivial_scores if found.low <= one.mean <= found.high]
+        above = [f"{one.name} ({one.text})" for one in self.trivial_scores if one.mean > found.high]
         parts = [
             f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} {place} the adapter's interval"
             for names, place in ((inside, "inside"), (above, "above"))
@@ -98,7 +98,7 @@ class Table:
     notes: Mapping[str, str]
 
 
-def table(results: Results) -> Table:
+def build_table(results: Results) -> Table:
     """Lay results out, ready to print or draw; what was not run is never shown as 0."""
     columns = _columns(results)
     sections = []
@@ -116,8 +116,8 @@ def table(results: Results) -> Table:
 
 
 def _title(dataset: Dataset, results: Results) -> str:
-    if dataset in DATASETS:
-        return DATASETS[dataset]
+    if dataset in DATASET_TITLES:
+        return DATASET_TITLES[dataset]
     name = dataset.removeprefix(GUARD_PREFIX)
     titles = (task.guards[name].title for task in results.tasks.values() if name in task.guards)
     return f"Public guard: {next(titles, name)}"
@@ -129,7 +129,7 @@ def _columns(results: Results) -> list[str]:
         for summary in task.summary.values():
             others.update(summary.systems.keys() - {name})
     others -= {"base", ADAPTER_COLUMN, *results.tasks}
-    return ["base", ADAPTER_COLUMN, *sorted(system for system in others if not system.startswith(FLOOR))]
+    return ["base", ADAPTER_COLUMN, *sorted(system for system in others if not system.startswith(TRIVIAL_PREFIX))]
 
 
 @dataclass(frozen=True)
@@ -153,21 +153,23 @@ class _TaskRows:
         for metric in self.task.metrics:
             if self.dataset not in (_datasets_of(self.task, metric) or ["test"]):
                 continue
-            rows.append(self._row(metric, systems, floors=self._floors(metric, systems)))
+            rows.append(self._row(metric, systems, trivial_scores=self._trivial_scores(metric, systems)))
             for tier in summary.tiers if metric == self.task.headline else ():
                 rows.append(self._row(metric, tier.systems, tier=tier.tier))
         return rows
 
-    def _row(self, metric: str, systems: _Metrics, *, tier: str = "", floors: Sequence[Floor] = ()) -> TableRow:
+    def _row(
+        self, metric: str, systems: _Metrics, *, tier: str = "", trivial_scores: Sequence[TrivialScore] = ()
+    ) -> TableRow:
         scale = self.task.scales[metric]
         cells = {column: self._cell(column, metric, systems) for column in self.columns}
-        return TableRow(f"{self.task.title} · {scale.label}", scale, cells, self.name, metric, tier, floors)
+        return TableRow(f"{self.task.title} · {scale.label}", scale, cells, self.name, metric, tier, trivial_scores)
 
-    def _floors(self, metric: str, systems: _Metrics) -> list[Floor]:
+    def _trivial_scores(self, metric: str, systems: _Metrics) -> list[TrivialScore]:
         return [
-            Floor(system.removeprefix(FLOOR), self.task.scales[metric].text(mean), mean)
+            TrivialScore(system.removeprefix(TRIVIAL_PREFIX), self.task.scales[metric].text(mean), mean)
             for system, found in systems.items()
-            if system.startswith(FLOOR) and metric in found and (mean := found[metric].mean) is not None
+            if system.startswith(TRIVIAL_PREFIX) and metric in found and (mean := found[metric].mean) is not None
         ]
 
     def _cell(self, column: str, metric: str, systems: _Metrics) -> Cell:

@@ -42,14 +42,14 @@ MAX_OBJECTS = 1_000
 WRITTEN = re.compile(r"\s*([1-5])(?:\.0+)?\s*", re.ASCII)
 REPEATED = object()
 TWICE = "its reply rates the answers more than once, and differently"
-FAILED = "the judge failed: "
+JUDGE_FAILED = "the judge failed: "
 ENDPOINT_FAULT, REPLY_FAULT = "endpoint", "reply"
 
 
-def family(model: str) -> str:
+def model_family(model: str) -> str:
     """Return the name that models of one maker's line share: the first letters of the id's last part.
 
-    >>> family("meta-llama/Llama-3.3-70B") == family("llama-3.1-8b-instant")
+    >>> model_family("meta-llama/Llama-3.3-70B") == model_family("llama-3.1-8b-instant")
     True
     """
     match = re.match(r"[a-z]+", model.rpartition("/")[2].lower())
@@ -101,7 +101,7 @@ class EndpointJudge:
             reply, remark = self._reply(messages, wanted)
             ratings = _parse(reply, wanted)
         except (BiloraError, ValueError) as error:
-            reason = f"{FAILED}{error}"
+            reason = f"{JUDGE_FAILED}{error}"
             shared["fault"] = ENDPOINT_FAULT if isinstance(error, Unreachable) else REPLY_FAULT
         if remark:
             shared["remark"] = remark
@@ -112,7 +112,7 @@ class EndpointJudge:
                 value = (ratings[letter] - 1) / 4
                 evidence["raw"] = str(ratings[letter])
             elif not reason:
-                why, evidence["fault"] = f"{FAILED}its reply does not rate this answer", REPLY_FAULT
+                why, evidence["fault"] = f"{JUDGE_FAILED}its reply does not rate this answer", REPLY_FAULT
             scores[system] = Score(
                 sample_id=sample.id,
                 system=system,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from bilora.hub.repository import Repository
 from bilora.protocols import Published
-from bilora.publishing.bundle import bundled_tasks, check_paths, thin
+from bilora.publishing.bundle import bundled_tasks, check_paths, extract_adapter
 from bilora.publishing.manifest import MANIFEST
 from bilora.storage import sha256_bytes
 
@@ -42,7 +42,7 @@ class HubRepositories:
         """
         check_paths(self._bundle.id, files)
         thins = [
-            self._repository(f"{self._bundle.id}-{task}").replace(thin(files, task), message=message)
+            self._repository(f"{self._bundle.id}-{task}").replace(extract_adapter(files, task), message=message)
             for task in bundled_tasks(files)
         ]
         bundle = self._bundle.replace(files, message=message)

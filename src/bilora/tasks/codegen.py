@@ -183,7 +183,7 @@ def _extract(text: str, prompt: str = "") -> str:
     return extract_program(text, requested.name, requested.header)
 
 
-def _problem(typed: str) -> str:
+def _input_problem(typed: str) -> str:
     """Say that a text is finished code; a stub, or code with a comment, may ask for something."""
     tree = None if "#" in typed else parse(normalized(typed).strip())
     functions = [node for node in tree.body if isinstance(node, Function)] if tree else []
@@ -211,5 +211,5 @@ TASK = Task(
     hide_tests=_hide_tests,
     language="python",
     description="Writes a Python function from a sentence, its signature and an assert that it has to pass.",
-    problem=_problem,
+    input_problem=_input_problem,
 )

@@ -155,7 +155,7 @@ def question(code: str) -> str:
     return f"Summarize in one sentence what this function does.\n```python\n{code}\n```"
 
 
-def _ask(typed: str) -> str:
+def _make_prompt(typed: str) -> str:
     """Return the prompt for a typed function, without its docstring; for other text, the text."""
     found = find_function(typed)
     code = None if isinstance(found, str) else read_function(found.source)
@@ -165,7 +165,7 @@ def _ask(typed: str) -> str:
     return question(bare) if bare else typed.strip()
 
 
-def _problem(typed: str) -> str:
+def _input_problem(typed: str) -> str:
     """Say why a text holds no function to explain."""
     found = find_function(typed)
     return found if isinstance(found, str) else ""
@@ -177,7 +177,7 @@ def _without_first_statement(function: Function) -> str | None:
     return ast.unparse(function) if function.body else None
 
 
-def _apply(typed: str, summary: str) -> Insertion:
+def _insert_answer(typed: str, summary: str) -> Insertion:
     """Put `summary` into the typed function as its docstring, or say why it cannot be."""
     from bilora.extraction.insertion import insert_docstring  # libcst is slow to import and serves pages alone
 
@@ -292,14 +292,14 @@ TASK = Task(
     extract_for_prompt=_extract,
     metrics=(SmoothedBleu(), SacreMetrics()),
     example="def area(radius):\n    if radius < 0:\n        raise ValueError(radius)\n    return 3.14159 * radius**2",
-    floors={
+    trivial_answers={
         "name": _name_of,
         "constant": lambda _: "Return the value of the given object as a new instance .",
         "empty": lambda _: "",
     },
-    ask=_ask,
-    apply=_apply,
+    make_prompt=_make_prompt,
+    insert_answer=_insert_answer,
     forms=(_Documented,),
     description="Says in one sentence what a Python function does, and puts it into the function as its docstring.",
-    problem=_problem,
+    input_problem=_input_problem,
 )

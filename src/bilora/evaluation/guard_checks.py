@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bilora.evaluation.baseline import scores_of
+from bilora.evaluation.baseline import scores_by_sample
 from bilora.evaluation.evidence import GateInput, GateSettings, row_faults
 from bilora.records import guard_dataset
 from bilora.results import GuardCheck, SystemSummary, TaskResults
 
 
 @dataclass(frozen=True)
-class Guarded:
+class GuardResult:
     """One comparison for each guard that scored at least two questions, and what speaks against trusting them."""
 
     checks: tuple[GuardCheck, ...]
@@ -23,14 +23,14 @@ class Guarded:
         return next((check for check in self.checks if check.tripped), None)
 
 
-def check_guards(given: GateInput, settings: GateSettings) -> Guarded:
+def check_guards(given: GateInput, settings: GateSettings) -> GuardResult:
     """Compare adapter and base on every guard."""
     checks, faults = [], []
     for name, size in given.guards.items():
         dataset = guard_dataset(name)
         # 1) Pair the adapter's answers with the base's.
-        rows = given.rows_of(dataset)
-        pairs = given.pairs(given.headline, scores_of(rows, "base", given.headline, dataset), dataset)
+        rows = given.dataset_rows(dataset)
+        pairs = given.pairs(given.headline, scores_by_sample(rows, "base", given.headline, dataset), dataset)
         # 2) Doubt whatever is not the whole guard, measured with these bytes.
         found = [*row_faults(rows, given), *pairs.faults]
         if (answered := len({row.sample.id for row in rows})) != size:
@@ -53,11 +53,11 @@ def check_guards(given: GateInput, settings: GateSettings) -> Guarded:
                     tripped=gain.high < 0,
                 )
             )
-    return Guarded(tuple(checks), tuple(faults))
+    return GuardResult(tuple(checks), tuple(faults))
 
 
 @dataclass(frozen=True)
-class ShownGuard:
+class GuardView:
     """A guard's outcome, written for people; `check` is the gate's, the others are sentences and names."""
 
     check: GuardCheck
@@ -74,10 +74,10 @@ class ShownGuard:
 
 def guard_lines(name: str, task: TaskResults) -> list[str]:
     """Return one line per guard of a task's verdict."""
-    return [f"guard {shown.sentence}" for shown in shown_guards(name, task)]
+    return [f"guard {shown.sentence}" for shown in guard_views(name, task)]
 
 
-def shown_guards(name: str, task: TaskResults) -> list[ShownGuard]:
+def guard_views(name: str, task: TaskResults) -> list[GuardView]:
     """Return the guards of a task's verdict for report and terminal.
 
     Args:
@@ -86,14 +86,14 @@ def shown_guards(name: str, task: TaskResults) -> list[ShownGuard]:
     return [_shown_guard(name, task, check) for check in (task.verdict.guards if task.verdict else ())]
 
 
-def _shown_guard(name: str, task: TaskResults, check: GuardCheck) -> ShownGuard:
+def _shown_guard(name: str, task: TaskResults, check: GuardCheck) -> GuardView:
     scale, facts = task.scales[check.metric], task.guards.get(check.guard)
     summary = task.summary.get(guard_dataset(check.guard))
     systems = [("base", "base"), (name, "adapter")] if summary else []
     forms = [_form(words, summary.systems.get(system)) for system, words in systems if summary]
     low, delta, high = map(scale.difference, (check.low, check.delta, check.high))
     outcome = "worse beyond doubt: the guard trips" if check.tripped else "not worse beyond doubt"
-    return ShownGuard(
+    return GuardView(
         check=check,
         title=facts.title if facts else check.guard,
         scores=f"{scale.label} of the base {scale.text(check.base)}, of the adapter {scale.text(check.adapter)}, "

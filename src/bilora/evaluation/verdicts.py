@@ -19,7 +19,7 @@ from bilora.tasks import load_task
 
 
 @dataclass(frozen=True)
-class Circumstances:
+class RunContext:
     """What the rows do not say of a benchmark run.
 
     Attributes:
@@ -37,7 +37,7 @@ class Circumstances:
     judge_remarks: Sequence[str] = ()
 
 
-def judge_rows(params: Params, rows: Mapping[str, Sequence[EvalRow]], circumstances: Circumstances) -> Results:
+def gate_rows(params: Params, rows: Mapping[str, Sequence[EvalRow]], circumstances: RunContext) -> Results:
     """Summarize scored rows, and let the gate judge each task's adapter.
 
     Args:
@@ -72,7 +72,7 @@ def gate_settings(params: Params, task: str) -> GateSettings:
     )
 
 
-def _judged_run(params: Params, name: str, rows: Sequence[EvalRow], circumstances: Circumstances) -> TaskRun:
+def _judged_run(params: Params, name: str, rows: Sequence[EvalRow], circumstances: RunContext) -> TaskRun:
     task, adapter_sha256 = load_task(name), circumstances.adapters[name]
     guards = task_guards(params, name)
     key = comparability_key(
@@ -92,7 +92,7 @@ def _judged_run(params: Params, name: str, rows: Sequence[EvalRow], circumstance
         adapter_sha256=adapter_sha256,
         key=key,
         incumbents=circumstances.baseline.tasks.get(name),
-        promised=(JUDGE_METRIC,) if params.judge and not circumstances.no_judge else (),
+        expected_metrics=(JUDGE_METRIC,) if params.judge and not circumstances.no_judge else (),
         guards={one: guard.size for one, guard in guards.items()},
         scales=task.scales,
     )

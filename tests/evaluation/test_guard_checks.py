@@ -11,9 +11,9 @@ from bilora.evaluation.baseline import baseline_entry
 from bilora.evaluation.compare import compare_entries
 from bilora.evaluation.evidence import GateInput, GateSettings
 from bilora.evaluation.gate import gate
-from bilora.evaluation.guarded import guard_lines
+from bilora.evaluation.guard_checks import guard_lines
 from bilora.evaluation.report import render_report
-from bilora.evaluation.table import table
+from bilora.evaluation.table import build_table
 from bilora.guards.guard import Guard
 from bilora.records import EvalRow
 from bilora.results import Results, Verdict, read_results, write_results
@@ -156,7 +156,7 @@ def test_the_terminal_shows_scores_interval_tokens_and_how_many_ended(results: R
 
 
 def test_a_guard_has_its_own_section_of_the_table_with_both_systems(results: Results) -> None:
-    (section,) = [one for one in table(results).sections if one.dataset == "guard:humaneval"]
+    (section,) = [one for one in build_table(results).sections if one.dataset == "guard:humaneval"]
     (row,) = [one for one in section.rows if (one.metric, one.tier) == ("pass_at_1", "")]
     assert section.title == f"Public guard: HumanEval {HOSTILE}"
     assert (row.cells["base"].n, row.cells["bilora"].n) == (N, N)

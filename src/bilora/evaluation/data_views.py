@@ -23,7 +23,7 @@ class Provenance:
 
 
 @dataclass(frozen=True)
-class ShownRule:
+class RuleView:
     """A rule of a data stage with the number of rows that it refused."""
 
     rule: str
@@ -33,7 +33,7 @@ class ShownRule:
 
 
 @dataclass(frozen=True)
-class ShownSplit:
+class SplitView:
     """A split's size and licences."""
 
     name: str
@@ -43,14 +43,14 @@ class ShownSplit:
 
 
 @dataclass(frozen=True)
-class ShownStage:
+class StageView:
     """What a data stage read, kept and refused."""
 
     name: str
     read: int
     kept: int
-    rules: Sequence[ShownRule]
-    splits: Sequence[ShownSplit]
+    rules: Sequence[RuleView]
+    splits: Sequence[SplitView]
 
 
 def provenance(task: TaskResults) -> list[Provenance]:
@@ -72,22 +72,22 @@ def _listed(names: Sequence[str], limit: int = 12) -> str:
     return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def shown_stages(reports: Mapping[str, StageReport]) -> list[ShownStage]:
+def stage_views(reports: Mapping[str, StageReport]) -> list[StageView]:
     """Return what the data stages did, in their order; a report may lack."""
     return [_stage(name, reports[name]) for name in ("data-process", "data-split") if name in reports]
 
 
-def _stage(name: str, report: StageReport) -> ShownStage:
+def _stage(name: str, report: StageReport) -> StageView:
     top = max((rule.count for rule in report.rules), default=0)
     rules = [
-        ShownRule(
+        RuleView(
             rule.rule, rule.count, interval_bar(0.0, rule.count, rule.count, top), [*map(_excerpt, rule.examples[:3])]
         )
         for rule in sorted(report.rules, key=lambda rule: (-rule.count, rule.rule))
     ]
     counts = report.splits if isinstance(report, SplitReport) else {}
-    splits = [ShownSplit(split, found.rows, found.groups, _counted(found.licence)) for split, found in counts.items()]
-    return ShownStage(name, report.rows_in, report.rows_out, rules, splits)
+    splits = [SplitView(split, found.rows, found.groups, _counted(found.licence)) for split, found in counts.items()]
+    return StageView(name, report.rows_in, report.rows_out, rules, splits)
 
 
 def _counted(counts: Mapping[str, int]) -> str:
