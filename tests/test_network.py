@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import sys
+from importlib import metadata
 
 import httpx2
 import pytest
 
-from bilora.network import connection_fault, uses_proxy
+from bilora.network import connection_fault, http_library, uses_proxy
 
 
 def caused(error: Exception, *causes: Exception) -> Exception:
@@ -57,3 +60,10 @@ def test_a_proxy_is_the_environment_s(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "localhost")
     assert uses_proxy("http://box/v1")
     assert not uses_proxy("https://box/v1") and not uses_proxy("http://localhost:8000/v1")
+
+
+def test_the_http_library_is_the_one_that_the_package_requires(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert http_library("huggingface_hub") is http_library("openai") is httpx2
+    monkeypatch.setattr(metadata, "requires", lambda package: ["httpx<1,>=0.23", "tqdm"])
+    monkeypatch.setitem(sys.modules, "httpx", socket)
+    assert http_library("openai") is socket

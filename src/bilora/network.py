@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterator
+from importlib import import_module, metadata
+from types import ModuleType
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -57,6 +59,14 @@ def uses_proxy(url: str) -> bool:
 
     parts, proxies = urlsplit(url), getproxies()
     return bool((proxies.get(parts.scheme) or proxies.get("all")) and not proxy_bypass(parts.hostname or ""))
+
+
+def http_library(package: str) -> ModuleType:
+    """Return the HTTP library that `package` uses: httpx2, or httpx under huggingface_hub 1 and openai 2."""
+    requirements = metadata.requires(package) or ()
+    if any(requirement.startswith("httpx2") for requirement in requirements):
+        return import_module("httpx2")
+    return import_module("httpx")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

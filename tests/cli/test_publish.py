@@ -132,8 +132,9 @@ def test_published_on_the_hub_taken_back_and_deployed(published: Path, hub: Hub,
     refused = on_the_hub("bilora", "rollback", check=False)
     assert refused.returncode == 2 and "nothing else was published before" in refused.stderr
     assert "runs release" in on_the_hub("bilora", "deploy", "owner/page").stdout
-    dockerfile = hub.files("spaces/owner/page")["Dockerfile"].decode()
-    assert f"ENV BILORA_BUNDLE=owner/name@{hub.repo('models/owner/name').commits[-1].oid}\n" in dockerfile
+    release = json.loads(hub.files("spaces/owner/page")["hf_space/release.json"])
+    assert release["bundle"] == f"owner/name@{hub.repo('models/owner/name').commits[-1].oid}"
+    assert release["adapters"] == {"motto": digest}
     manifest = json.loads(hub.files("models/owner/name")["manifest.json"])
     assert manifest["adapters"]["motto"]["sha256"] == digest
     assert hub.bearers == {TOKEN}
@@ -171,9 +172,11 @@ def test_the_space_says_which_adapters_it_serves(published: Path) -> None:
     """Streamlit's own server with the door of the Space, on a published bundle."""
     port = free_port()
     command = [sys.executable, "-m", "streamlit", "run", "hf_space/serve.py", "--server.port", str(port)]
-    around = {"BILORA_BUNDLE": "hub/current", "BILORA_RELEASE": "abc"}
+    release = published / "hf_space" / "release.json"
+    before = release.read_bytes()
+    release.write_text(json.dumps({"bundle": "hub/current", "release": "abc"}), encoding="utf-8")
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, cwd=published, env={**environment_of(published), **around}, **quiet) as process:  # type: ignore[call-overload]
+    with subprocess.Popen(command, cwd=published, env=environment_of(published), **quiet) as process:  # type: ignore[call-overload]
         told = None
         for _ in range(240):
             with contextlib.suppress(OSError), urllib.request.urlopen(f"http://localhost:{port}/health") as answer:
@@ -183,6 +186,7 @@ def test_the_space_says_which_adapters_it_serves(published: Path) -> None:
         with urllib.request.urlopen(f"http://localhost:{port}/") as page:
             assert page.status == 200 and b"<title>" in page.read()
         process.terminate()
+    release.write_bytes(before)
     assert told is not None and told["status"] == "ready" and told["release"] == "abc"
     assert told["adapters"] == {"motto": adapter_sha256(published / "adapters" / "motto")}
 

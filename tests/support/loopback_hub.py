@@ -285,16 +285,16 @@ class Hub:
         return reply({"stage": stage, "hardware": {"current": "cpu-basic", "requested": "cpu-basic"}, "storage": None})
 
     def health(self, bearer: str | None, body: bytes, name: str) -> Reply:
-        """Play the Space's page: report the bundle that its Dockerfile pins, read from this very hub."""
+        """Play the Space's page: report the bundle that its release.json names, read from this very hub."""
         self.asked_since[name] += 1
         files = self.running(name)
         if files is None:
             return 503, {}, b"your Space is not running"
-        told = dict(re.findall(r"^ENV (\w+)=(.*)$", files["Dockerfile"].decode(), flags=re.MULTILINE))
-        bundle, _, revision = told["BILORA_BUNDLE"].partition("@")
+        release = json.loads(files["hf_space/release.json"])
+        bundle, _, revision = release["bundle"].partition("@")
         manifest = json.loads(self.repo(f"models/{bundle}").find(revision).files["manifest.json"])
         adapters = {task: one["sha256"] for task, one in manifest["adapters"].items()}
-        return reply({"status": "ready", "release": told["BILORA_RELEASE"], "adapters": adapters})
+        return reply({"status": "ready", "release": release["release"], "adapters": adapters})
 
 
 NAME = r"([\w.-]+/[\w.-]+)"

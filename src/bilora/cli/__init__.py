@@ -40,6 +40,7 @@ from bilora.cli import (
 )
 from bilora.cli.user_input import refuse_bytes
 from bilora.errors import BiloraError, ExitCode
+from bilora.extras import missing_extra
 from bilora.system_errors import exit_sentence
 
 app = typer.Typer(
@@ -97,6 +98,10 @@ def guarded(run: typer.Typer, arguments: list[str] | None = None) -> int:
         return _usage(error)
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
+    except ModuleNotFoundError as error:
+        if (missing := missing_extra(error)) is None:
+            raise
+        return _say(str(missing), missing.exit_code)
     except OSError as error:
         return _system_fault(error)
     except SystemExit as leaving:

@@ -26,16 +26,17 @@ def health(request: Request) -> Response:
 
 def health_report() -> tuple[int, dict[str, object]]:
     """Return the HTTP status and what the health page says."""
-    from bilora.cli.page import BUNDLE_VARIABLE, current_backend
+    from bilora.cli.page import current_backend, served_bundle
     from bilora.errors import BiloraError
+    from bilora.publishing.space_release import read_space_release
     from bilora.workspace import Workspace
 
-    shared: dict[str, object] = {
-        "release": os.environ.get(RELEASE_VARIABLE, ""),
-        "bundle": os.environ.get(BUNDLE_VARIABLE, ""),
-    }
+    shared: dict[str, object] = {"release": "", "bundle": ""}
+    workspace = Workspace(Path())
     try:
-        offer = current_backend(Workspace(Path()))
+        shared["release"] = os.environ.get(RELEASE_VARIABLE) or read_space_release(workspace.root).release
+        shared["bundle"] = served_bundle(workspace)
+        offer = current_backend(workspace)
     except BiloraError as error:
         return 503, {**shared, "status": "fault", "fault": str(error)}
     return 200, {

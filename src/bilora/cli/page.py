@@ -68,6 +68,13 @@ def current_backend(workspace: Workspace) -> Backend:
     )
 
 
+def served_bundle(workspace: Workspace) -> str:
+    """Return the bundle that the environment or the Space's release.json names; empty for the workspace's adapters."""
+    from bilora.publishing.space_release import read_space_release
+
+    return os.environ.get(BUNDLE_VARIABLE) or read_space_release(workspace.root).bundle
+
+
 def _assert_runner(workspace: Workspace) -> AssertRunner:
     """Return what runs answers with the asserts of their questions, made once in this process."""
     import streamlit as st
@@ -88,7 +95,7 @@ def _sandboxed_runner(root: str, sandbox_json: str) -> AssertRunner:
 
 def _fingerprint(workspace: Workspace) -> str:
     """Change when other adapters are there, so that the page serves the new ones."""
-    bundle = os.environ.get(BUNDLE_VARIABLE, "")
+    bundle = served_bundle(workspace)
     return " ".join([workspace.adapters_stamp(bundle or None), os.environ.get(ENDPOINT_VARIABLE, ""), bundle])
 
 
@@ -104,7 +111,7 @@ def _offer(
     if url := os.environ.get(ENDPOINT_VARIABLE):
         return remote_backend(url, params)
     base = workspace.base()
-    engine = load_engine(workspace, adapters_to_serve(workspace, os.environ.get(BUNDLE_VARIABLE) or None), batch_size=1)
+    engine = load_engine(workspace, adapters_to_serve(workspace, served_bundle(workspace) or None), batch_size=1)
     return Backend(
         engine=engine,
         adapters={name: sha256 for name, sha256 in engine.models().items() if sha256},

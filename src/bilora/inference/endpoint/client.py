@@ -23,7 +23,7 @@ from bilora.inference.endpoint.parameters import (
     holds_for_others,
 )
 from bilora.inference.endpoint.replies import ChatReply, Finish, UnusableReply, read_document, read_reply, read_stream
-from bilora.network import connection_fault, uses_proxy
+from bilora.network import connection_fault, http_library, uses_proxy
 from bilora.redaction import redacted_line
 
 if TYPE_CHECKING:
@@ -149,9 +149,9 @@ class ChatClient:
     @contextlib.contextmanager
     def failures(self, sent: Mapping[str, object]) -> Iterator[None]:
         """Raise any failure of a request as a RequestFailed with its reason."""
-        import httpx2
         from openai import APIConnectionError, APIStatusError, OpenAIError
 
+        http = http_library("openai")
         try:
             yield
         except UnusableReply as fault:
@@ -173,7 +173,7 @@ class ChatClient:
                 refused=refused,
             )
             raise RequestFailed(reason, status=error.status_code, document=document) from None
-        except (APIConnectionError, httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL, ssl.SSLError) as error:
+        except (APIConnectionError, http.HTTPError, http.StreamError, http.InvalidURL, ssl.SSLError) as error:
             proxy = " (by way of the environment's proxy)" if uses_proxy(self._endpoint.base_url) else ""
             raise RequestFailed(f"{connection_fault(error) or 'the connection failed'}{proxy}") from None
         except UnicodeEncodeError:
@@ -211,7 +211,6 @@ class ChatClient:
 
     @cached_property
     def _client(self) -> OpenAI:
-        import httpx2
         from openai import Omit, OpenAI, OpenAIError
 
         # The client would take these headers from environment variables that are meant for another service.
@@ -224,7 +223,7 @@ class ChatClient:
                 max_retries=self._retries,
                 default_headers=no_account,
             )
-        except (OpenAIError, httpx2.InvalidURL, ImportError, OSError, ValueError) as error:
+        except (OpenAIError, http_library("openai").InvalidURL, ImportError, OSError, ValueError) as error:
             message = redacted_line((isinstance(error, OSError) and error.strerror) or str(error), key=self._key or "")
             raise RequestFailed(
                 "no connection can be set up; look at base_url and at the environment's proxy and certificate "
