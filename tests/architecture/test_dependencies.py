@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import sys
-import tomllib
-from collections.abc import Iterable
-from functools import cache
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 
+import pytest
+from packaging.requirements import Requirement
+
+Declared = dict[str, dict[str, Requirement]]
 ROOT = Path(__file__).resolve().parents[2]
-REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(\[[\w,]+\])?(?P<range>.*)")
 DEVELOPMENT = ("dev", "browser")
 """Extras of the tests and checks; src imports none of their packages."""
 NOT_IMPORTED = {
@@ -33,26 +35,29 @@ NOT_INSTALLED = {"llama_cpp": "llama-cpp-python"}
 UNBOUNDED = {"fsspec": "its versions are dates"}
 
 
-@cache
-def project() -> dict[str, object]:
-    """Return the table `project` of pyproject.toml."""
-    table: dict[str, object] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return table
+@pytest.fixture(scope="module")
+def lock() -> ModuleType:
+    """The script that `make lock` runs."""
+    spec = importlib.util.spec_from_file_location("lock", ROOT / "scripts" / "lock.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def declared() -> dict[str, list[str]]:
-    """Return the requirements of each extra; those of the package itself have the name ""."""
-    return {"": project()["dependencies"], **project()["optional-dependencies"]}  # type: ignore[dict-item]
+@pytest.fixture(scope="module")
+def declared(lock: ModuleType) -> Declared:
+    """The requirements of each extra by their distribution; those of the package itself have the name ""."""
+    extras: dict[str, list[str]] = lock.read_project()
+    parsed = {extra: [Requirement(line) for line in lines] for extra, lines in extras.items()}
+    return {
+        extra: {normalized(one.name): one for one in requirements if one.name != "bilora"}
+        for extra, requirements in parsed.items()
+    }
 
 
 def normalized(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def names(requirements: Iterable[str]) -> set[str]:
-    """Return the distributions that requirements name, without those of the package's own extras."""
-    matches = [REQUIREMENT.match(requirement) for requirement in requirements]
-    return {normalized(match["name"]) for match in matches if match} - {"bilora"}
 
 
 def imports(folder: Path) -> dict[str, set[str]]:
@@ -79,8 +84,8 @@ def distributions(module: str) -> set[str]:
     return set(map(normalized, metadata.packages_distributions().get(module, [NOT_INSTALLED.get(module, module)])))
 
 
-def test_every_import_is_declared() -> None:
-    available = names(requirement for requirements in declared().values() for requirement in requirements)
+def test_every_import_is_declared(declared: Declared) -> None:
+    available = {name for requirements in declared.values() for name in requirements}
     absent = {
         module: sorted(files)[:3]
         for module, files in imports(ROOT / "src").items()
@@ -89,33 +94,62 @@ def test_every_import_is_declared() -> None:
     assert not absent, f"imported, but not in pyproject.toml: {absent}"
 
 
-def test_everything_declared_is_imported() -> None:
+def test_everything_declared_is_imported(declared: Declared) -> None:
     imported = {name for module in imports(ROOT / "src") for name in distributions(module)}
-    needed = {extra: names(listed) for extra, listed in declared().items() if extra not in DEVELOPMENT}
+    needed = {extra: listed.keys() for extra, listed in declared.items() if extra not in DEVELOPMENT}
     unused = {extra: sorted(listed - imported - NOT_IMPORTED.keys()) for extra, listed in needed.items()}
     assert not any(unused.values()), f"in pyproject.toml, but not imported: {unused}"
 
 
-def test_the_exceptions_are_still_needed() -> None:
-    listed = names(requirement for requirements in declared().values() for requirement in requirements)
+def test_the_exceptions_are_still_needed(declared: Declared) -> None:
+    listed = {name for requirements in declared.values() for name in requirements}
     imported = imports(ROOT / "src")
     assert NOT_IMPORTED.keys() <= listed and not NOT_IMPORTED.keys() & imported.keys()
     assert NOT_DECLARED.keys() <= imported.keys() and not set(map(normalized, NOT_DECLARED)) & listed
 
 
-def test_the_package_s_own_requirements_are_ranges() -> None:
-    unbounded = []
-    for extra, requirements in declared().items():
-        for requirement in requirements:
-            match = REQUIREMENT.match(requirement)
-            assert match
-            whole = match["name"] in UNBOUNDED or "<" in match["range"]
-            if extra not in {*DEVELOPMENT, "sinks"} and not (">=" in match["range"] and whole):
-                unbounded.append(requirement)
+def test_the_package_s_own_requirements_are_ranges(declared: Declared) -> None:
+    unbounded = [
+        str(requirement)
+        for extra, requirements in declared.items()
+        if extra not in {*DEVELOPMENT, "sinks"}
+        for name, requirement in requirements.items()
+        if {bound.operator for bound in requirement.specifier} != ({">="} if name in UNBOUNDED else {">=", "<"})
+    ]
     assert not unbounded, f"no lower or upper bound: {unbounded}"
 
 
-def test_extras_repeat_nothing_of_the_package() -> None:
-    required = names(declared()[""])
-    repeated = {extra: sorted(names(listed) & required) for extra, listed in declared().items() if extra}
+def test_extras_repeat_nothing_of_the_package(declared: Declared) -> None:
+    repeated = {extra: sorted(listed.keys() & declared[""].keys()) for extra, listed in declared.items() if extra}
     assert not any(repeated.values()), f"required anyway: {repeated}"
+
+
+def test_the_lock_pins_a_version_in_each_range(lock: ModuleType, declared: Declared) -> None:
+    pins = lock.pins((ROOT / lock.LOCK).read_text(encoding="utf-8"))
+    (whole,) = [line for line in lock.read_project()[lock.LOCKED_EXTRA] if line.startswith("bilora[")]
+    wrong = [
+        f"{requirement} is {pins.get(name, 'absent')}"
+        for extra in ("", lock.LOCKED_EXTRA, *Requirement(whole).extras)
+        for name, requirement in declared[extra].items()
+        if name not in pins or not requirement.specifier.contains(pins[name])
+    ]
+    assert not wrong, f"run `make lock`: {wrong}"
+
+
+def test_the_lock_is_whole(lock: ModuleType) -> None:
+    """Everything that an installed package of the lock requires here is in the lock."""
+    pins = lock.pins((ROOT / lock.LOCK).read_text(encoding="utf-8"))
+    absent = {
+        f"{name} requires {requirement.name}"
+        for name in pins
+        for requirement in map(Requirement, metadata.requires(name) or ())
+        if normalized(requirement.name) not in pins and (requirement.marker is None or requirement.marker.evaluate())
+    }
+    assert not {line for line in absent if not line.partition(" requires ")[2].startswith(lock.CUDA)}
+
+
+def test_the_page_s_packages_are_what_the_script_writes(lock: ModuleType) -> None:
+    text = (ROOT / lock.LOCK).read_text(encoding="utf-8")
+    written = lock.space_requirements(lock.read_project(), text)
+    assert (ROOT / lock.SPACE).read_text(encoding="utf-8") == written, "run `make lock`"
+    assert "gguf==" in written and "streamlit==" in written and "trl==" not in written

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import Field
+
 from bilora.records import Record
 from bilora.storage import read_record
 
@@ -19,7 +21,7 @@ class SpaceRelease(Record):
 
     bundle: str = ""
     release: str = ""
-    adapters: dict[str, str] = {}
+    adapters: dict[str, str] = Field(default_factory=dict)
 
 
 def read_space_release(root: Path) -> SpaceRelease:
