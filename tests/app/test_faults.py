@@ -119,10 +119,10 @@ def test_without_an_adapter_the_base_answers_and_the_page_says_so(place: Path) -
         ("[]", "this is no bundle"),
         ('{"adapters": {}, "base": {"id": "models/smoke"}}', "this is no bundle"),
         ('{"adapters": {}, "base": "models/smoke", "files": {}}', "this is no bundle"),
-        ('{"adapters": {}, "base": {}, "files": {}}', "made for None, not for models/smoke"),
+        ('{"adapters": {}, "base": {}, "files": {}}', "trained on None, not on models/smoke"),
         (
             '{"adapters": {}, "base": {"id": "models/smoke", "revision": "0a"}, "files": {}}',
-            "made for models/smoke at 0a, not for models/smoke.",
+            "trained on models/smoke at 0a, not on models/smoke.",
         ),
         (
             '{"adapters": {}, "base": {"id": "models/smoke", "path": "base"}, "files": {"base/config.json": "0"}}',

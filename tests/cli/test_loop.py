@@ -179,7 +179,7 @@ def test_an_adapter_of_another_base_is_refused(run: Shell, params: Path, tmp_pat
     other = tiny_base(tmp_path / "other", "phi3")
     params.write_text(params.read_text(encoding="utf-8").replace("models/smoke", str(other)), encoding="utf-8")
     refused = run("bilora", "evaluate", "codegen", check=False)
-    assert refused.returncode == 2 and "was made for models/smoke" in refused.stderr
+    assert refused.returncode == 2 and "was trained on models/smoke" in refused.stderr
 
 
 def test_a_damaged_adapter_is_refused(run: Shell, measured: Path) -> None:

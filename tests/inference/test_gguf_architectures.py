@@ -264,7 +264,7 @@ def test_a_base_that_llama_cpp_would_compute_otherwise_is_refused(tmp_path: Path
     )
     (folder / "config.json").write_text('{"model_type": "gpt2"}')
     assert refusal(folder) == (
-        "models/mine: llama.cpp is used for phi3, llama, qwen2 only, and this base is gpt2; "
+        "models/mine: engine llamacpp supports phi3, llama, qwen2, and this base is gpt2; "
         "set `inference.engine: torch`."
     )
 

@@ -53,7 +53,7 @@ def tiny_gguf(
     model = tiny_model(model_type, vocab_size=len(tokens), **(config or {}))
     architecture = ARCHITECTURES[model_type]
     writer = GGUFWriter(path, architecture.gguf)
-    values: dict[str, Any] = {f"{architecture.gguf}.{k}": v for k, v in architecture.metadata_of(model.config).items()}
+    values: dict[str, Any] = {f"{architecture.gguf}.{k}": v for k, v in architecture.to_metadata(model.config).items()}
     values |= {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "smollm",

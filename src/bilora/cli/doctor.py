@@ -81,7 +81,7 @@ def _base() -> str:
     base = _workspace().base()
     try:
         found = f"{base.id} at {base.identity[:12]}"
-        remarks = [] if base.download else template_remarks(base.tokenizer())
+        remarks = [] if base.download_note else template_remarks(base.tokenizer())
         return " ".join([f"{found}." if remarks else found, *remarks])
     except BiloraError as error:
         raise Fault(str(error)) from None

@@ -71,4 +71,4 @@ def plan() -> None:
             )
     print(f"the whole loop: {in_words(seconds)}")
     print(f"disk: {shutil.disk_usage(workspace.root).free / 2**30:.0f} GiB free")
-    print(f"downloads: {base.download or 'none'}")
+    print(f"downloads: {base.download_note or 'none'}")

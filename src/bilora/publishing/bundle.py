@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from bilora.bases.base import Base
-from bilora.bases.identity import pinned_by
+from bilora.bases.identity import base_identity
 from bilora.errors import BadData, MissingStep
 from bilora.publishing.bundle_info import BASE_FOLDER, BundleInfo
 from bilora.publishing.card import CARD, adapter_card, bundle_card, eval_results
@@ -60,7 +60,7 @@ def build_bundle(
         raise BadData("adapters", "there is none to publish. Run `dvc repro train` first.")
     base = info.base
     files = _adapter_files(adapters, base)
-    carried = base.carried()
+    carried = base.bundled_files()
     files |= {f"{BASE_FOLDER}/{path}": data for path, data in carried.items()}
     files[CARD] = bundle_card(sorted(adapters), results, info).encode()
     for task in sorted(adapters):
@@ -95,7 +95,7 @@ def _bundled_base(base: Base, carried: Mapping[str, bytes]) -> BundledBase:
         found["settings"] = base.settings.model_dump(mode="json", exclude_defaults=True)
     if base.requirement is not None:
         found |= {"requirement": base.requirement, "package_files": base.files()}
-    if base.identity != pinned_by(base.revision, {name: sha256_bytes(data) for name, data in carried.items()}):
+    if base.identity != base_identity(base.revision, {name: sha256_bytes(data) for name, data in carried.items()}):
         found["identity"] = base.identity
     return BundledBase.model_validate(found)
 

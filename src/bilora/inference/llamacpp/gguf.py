@@ -159,7 +159,7 @@ class _GGUFWriter(Protocol):
 
 def _describe(writer: _GGUFWriter, weights: Weights) -> None:
     writer.add_type("model")
-    for key, value in weights.architecture.metadata_of(weights.config).items():
+    for key, value in weights.architecture.to_metadata(weights.config).items():
         if isinstance(value, float):
             writer.add_float32(f"{weights.architecture.gguf}.{key}", value)
         else:

@@ -101,9 +101,9 @@ def gguf_model(base: Base) -> GGUFModel:
     """
     config = base.config()
     architecture = architecture_of(config.model_type, base.id)
-    if differences := architecture.differences(config):
+    if unsupported := architecture.unsupported(config):
         raise BadData(
-            base.id, f"llama.cpp computes {' and '.join(differences)} differently from transformers; {USE_TORCH}."
+            base.id, f"llama.cpp computes {' and '.join(unsupported)} differently from transformers; {USE_TORCH}."
         )
     tensors = architecture.tensors(config, tied=bool(config.tie_word_embeddings))
     return GGUFModel(base.id, base.identity, architecture, config, tensors)
