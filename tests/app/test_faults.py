@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 from support.checkouts import ROOT
-from support.loopback import Reply, Server
+from support.fake_openai_server import Reply, Server
 
 from bilora.storage import sha256_tree
 

@@ -53,7 +53,7 @@ def environment(place: Path) -> dict[str, str]:
 
 
 def answers(place: Path, *arguments: str, typed: str = "") -> str:
-    done = bilora(place, *arguments, typed=typed)
+    done = bilora(place, *arguments, stdin=typed)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -61,7 +61,7 @@ def answers(place: Path, *arguments: str, typed: str = "") -> str:
 def test_a_question_is_an_argument_or_standard_input(place: Path) -> None:
     given = answers(place, "generate", "sort a list", "--model", "codegen", "--max-tokens", "8")
     assert given.strip() and given == answers(
-        place, "generate", "-m", "codegen", "--max-tokens", "8", typed="sort a list\n"
+        place, "generate", "-m", "codegen", "--max-tokens", "8", stdin="sort a list\n"
     )
     assert given != answers(place, "generate", "sort a list", "-m", "docstring", "--max-tokens", "8")
 
@@ -86,7 +86,7 @@ def test_what_cannot_be_asked_is_one_sentence(place: Path) -> None:
 
 def test_a_conversation_goes_on_under_another_adapter(place: Path) -> None:
     typed = "sum of a list\n/adapter docstring\nsum of a list\n/new\n/adapter codegen\nsum of a list\n/quit\n"
-    asked = answers(place, "chat", "-m", "codegen", "--max-tokens", "8", typed=typed).splitlines()
+    asked = answers(place, "chat", "-m", "codegen", "--max-tokens", "8", stdin=typed).splitlines()
     alone = {
         name: answers(place, "generate", "sum of a list", "-m", name, "--max-tokens", "8").splitlines()
         for name in ("codegen", "docstring")
@@ -94,12 +94,12 @@ def test_a_conversation_goes_on_under_another_adapter(place: Path) -> None:
     own = len(alone["codegen"])
     assert asked[:own] == asked[-own:] == alone["codegen"]
     assert asked[own:-own] != alone["docstring"]  # what was said before counts
-    stayed = answers(place, "chat", "-m", "codegen", "--max-tokens", "8", typed="sum of a list\nsum of a list\n")
+    stayed = answers(place, "chat", "-m", "codegen", "--max-tokens", "8", stdin="sum of a list\nsum of a list\n")
     assert asked[own:-own] != stayed.splitlines()[own:]
 
 
 def test_a_chat_says_what_it_does_not_do(place: Path) -> None:
-    done = bilora(place, "chat", "--max-tokens", "4", typed="/adapter poetry\n/adapter\n/bow\n" + "list " * 600 + "\n")
+    done = bilora(place, "chat", "--max-tokens", "4", stdin="/adapter poetry\n/adapter\n/bow\n" + "list " * 600 + "\n")
     assert done.returncode == 0 and done.stdout == ""
     _, poetry, bare, bow, long = done.stderr.strip().splitlines()
     assert "there is no poetry; base answers, of base, codegen, docstring" in poetry
@@ -109,7 +109,7 @@ def test_a_chat_says_what_it_does_not_do(place: Path) -> None:
 
 def test_a_line_that_is_no_text_is_not_the_end_of_the_chat(place: Path) -> None:
     piped = io.TextIOWrapper(io.BufferedReader(io.BytesIO(b"\xef\xbb\xbf/adapter codegen\nna\xefve\nsum\n")))
-    done = bilora(place, "chat", "--max-tokens", "4", typed=piped)
+    done = bilora(place, "chat", "--max-tokens", "4", stdin=piped)
     assert done.returncode == 0
     said = done.stderr.splitlines()
     assert said[1] == "chat: this line: is not UTF-8 (byte 0xef at position 2); write it in UTF-8."
@@ -122,7 +122,7 @@ def test_what_helps_against_a_cut_depends_on_what_cut(place: Path) -> None:
     full = bilora(place, "generate", "list " * 490, "--max-tokens", "5000", "--temperature", "2")
     assert "for the context of 512 tokens is full; ask with fewer words" in full.stderr
     long = "list " * 490 + "\n"
-    talk = bilora(place, "chat", "--max-tokens", "5000", "--temperature", "2", typed=long + "sum\n")
+    talk = bilora(place, "chat", "--max-tokens", "5000", "--temperature", "2", stdin=long + "sum\n")
     assert "is full; /new begins again" in talk.stderr
     assert "tokens are too many to answer within 512; /new begins again" in talk.stderr
 

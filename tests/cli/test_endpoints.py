@@ -10,7 +10,7 @@ import pytest
 import typer
 import yaml
 from support.checkouts import ROOT
-from support.loopback import Reply, Server, answer
+from support.fake_openai_server import Reply, Server, answer
 
 from bilora.api_keys import endpoint_key
 from bilora.cli.judge import check

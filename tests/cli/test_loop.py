@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from support.checkouts import Shell, shell_in, smoke_checkout
-from support.guides import guide_block
+from support.guide_examples import guide_block
 from support.tiny_bases import tiny_base
 
 from bilora.storage import adapter_sha256, sha256_file

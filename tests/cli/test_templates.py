@@ -44,7 +44,7 @@ VERBS = (["generate", "hi", "-m", "codegen"], ["chat", "-m", "codegen"], ["evalu
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb[0])
 def test_an_adapter_of_another_template_is_refused_with_the_reason(place: Path, verb: list[str]) -> None:
     write(place, REFUSING + TEMPLATE)
-    code, _, err = bilora(place, *verb, typed="hi\n")
+    code, _, err = bilora(place, *verb, stdin="hi\n")
     assert code == 2 and "was trained on models/smoke with another chat_template.jinja; run `dvc repro" in err
     assert len(err.strip().splitlines()) == 1
 
@@ -81,7 +81,7 @@ def test_a_template_that_cannot_be_used_is_one_sentence(
 ) -> None:
     shutil.rmtree(place / "adapters")
     write(place, template)
-    code, _, err = bilora(place, *verb, typed="hi\n")
+    code, _, err = bilora(place, *verb, stdin="hi\n")
     assert code == 2 and sentence in err and len(err.strip().splitlines()) == 1
 
 

@@ -220,7 +220,7 @@ def test_a_broken_sandbox_drops_nothing(tmp_path: Path) -> None:
 def test_code_then_setup_then_tests_are_run(tmp_path: Path) -> None:
     sandbox = FakeSandbox()
     run(tmp_path, [coded(1, test_setup_code="x = 1")], sandbox=sandbox)
-    (program,) = sandbox.seen
+    (program,) = sandbox.programs
     assert (program.code, program.setup, program.tests) == (
         "def add(n):\n    return n + 1",
         "x = 1",
@@ -276,7 +276,7 @@ def test_the_bars_count_every_row_that_is_read_and_every_reference_that_is_run(t
     bars = RecordedBars()
     rows = [coded(1), coded(2, test_list=[]), coded(3, text="word " * 999), coded(1)]
     run(tmp_path, rows, bars=bars)
-    assert bars.shown == [
+    assert bars.recorded == [
         ("data-process codegen: read", 4, 4, True),
         ("data-process codegen: run the references", 2, 2, True),
     ]

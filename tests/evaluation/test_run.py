@@ -57,7 +57,7 @@ def test_scoring_has_a_bar_per_system_and_dataset(sample: Callable[..., Sample])
     rows, _ = asked(sample, bars)
     systems = list(dict.fromkeys(row.completion.system for row in rows))
     counts = {"test": 5, "curated": 1, "hidden": 2, "sampled": 6}
-    assert bars.shown == [
+    assert bars.recorded == [
         (f"score {system} on {name}", count, count, True) for name, count in counts.items() for system in systems
     ]
 

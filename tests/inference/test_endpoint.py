@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.loopback import Reply, Server, answer
+from support.fake_openai_server import Reply, Server, answer
 
 from bilora.errors import BadData, BiloraError, Unreachable
 from bilora.external_services import Endpoint
@@ -132,7 +132,7 @@ def test_order_is_kept_whatever_comes_back_first(server: Server) -> None:
 def test_no_more_requests_are_open_than_allowed(server: Server, concurrency: int) -> None:
     def slow(body: dict[str, Any], number: int) -> Reply:
         deadline = time.monotonic() + 5
-        while server.most_busy < concurrency and time.monotonic() < deadline:
+        while server.max_active_requests < concurrency and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(0.05)  # for one more than allowed to come
         return answer("hello")
@@ -140,7 +140,7 @@ def test_no_more_requests_are_open_than_allowed(server: Server, concurrency: int
     server.respond = slow
     with engine(server, concurrency=concurrency) as remote:
         remote.generate("remote", requests(6))
-    assert server.most_busy == concurrency
+    assert server.max_active_requests == concurrency
 
 
 def test_too_many_requests_waits_as_asked_and_tries_again(server: Server) -> None:
@@ -555,7 +555,7 @@ def test_a_model_that_is_not_listed_is_reported(
     ],
 )
 def test_a_server_without_a_list_of_models_is_no_hindrance(server: Server, listing: Reply) -> None:
-    server.no_models = listing
+    server.models_response = listing
     server.respond = lambda body, number: (404, {}, {"error": {"message": "model not found"}})
     with engine(server) as remote:
         assert remote.missing_model() is None

@@ -181,4 +181,4 @@ def test_the_base_and_every_checkpoint_are_measured_under_a_bar(tmp_path: Path) 
     train(context, identity="i" * 64, destination=tmp_path / "adapter", on_prepared=lambda _: None)
     answers, loss = ("validate docstring", 2, 2, True), ("validation loss of docstring", 1, 1, True)
     evaluations = SFT["steps"] // SFT["evaluate_every"]
-    assert bars.shown == [answers, *[loss, answers] * evaluations]
+    assert bars.recorded == [answers, *[loss, answers] * evaluations]

@@ -1,4 +1,4 @@
-"""Pages in processes of their own, as a person starts them."""
+"""The page in a separate process, as a user starts it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ APP = ("-m", "bilora", "app", "--port")
 def started_page(
     folder: Path, environment: Mapping[str, str], command: Sequence[str] = STREAMLIT
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Start a page in `folder`; give its address and its process once it answers, and end it after the block."""
+    """Run a page in `folder` for the length of the block; yield its address and its process once it answers."""
     port = free_port()
     with subprocess.Popen(
         [sys.executable, *command, str(port)],
