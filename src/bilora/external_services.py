@@ -20,20 +20,20 @@ PRESETS: dict[str, tuple[str, str | None]] = {
 
 
 class Endpoint(Settings):
-    """An OpenAI-compatible server to compare with. Its key is read from the environment variable `key_env`.
+    """An OpenAI-compatible server."""
 
-    `preset` fills in `base_url` and `key_env`. `budget_tokens` limits one evaluation of one task: the sum of prompt
-    and completion tokens.
-    """
-
-    name: str
-    preset: Literal["groq", "openai", "ollama", "vllm"] | None = None
-    base_url: str = ""
-    model: str
-    key_env: str | None = None
-    concurrency: Count = 4
-    timeout_s: Annotated[float, Field(gt=0.0)] = 60.0
-    budget_tokens: Count | None = None
+    name: str = Field(description="its name in tables and results")
+    preset: Literal["groq", "openai", "ollama", "vllm"] | None = Field(
+        None, description="a known server, which fills in `base_url` and `key_env`"
+    )
+    base_url: str = Field("", description="URL of the API, up to /v1")
+    model: str = Field(description="the model's name there")
+    key_env: str | None = Field(None, description="environment variable with the API key")
+    concurrency: Count = Field(4, description="requests at the same time")
+    timeout_s: float = Field(60.0, gt=0.0, description="seconds to wait for one answer")
+    budget_tokens: Count | None = Field(
+        None, description="prompt and completion tokens that one evaluation of one task may use"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -68,25 +68,22 @@ class LocalHubSettings(Settings):
     """Publish to a folder."""
 
     kind: Literal["local"]
-    path: str
+    path: str = Field(description="the folder")
 
 
 class HubRepositorySettings(Settings):
-    """Publish on the Hugging Face hub: the bundle as `id`, and each adapter separately as `id-TASK`.
-
-    `private` applies to repositories that the first push creates.
-    """
+    """Publish on the Hugging Face hub: the bundle as `id`, and each adapter separately as `id-TASK`."""
 
     kind: Literal["hub"]
-    id: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
-    private: Flag = False
+    id: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="repository of the bundle")
+    private: Flag = Field(False, description="whether repositories that the first push creates are private")
 
 
 class UrlHubSettings(Settings):
     """Publish to any store that fsspec can write to, such as s3://bucket/folder."""
 
     kind: Literal["url"]
-    url: Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*://")]
+    url: str = Field(pattern=r"^[a-z][a-z0-9+.-]*://", description="URL of the folder")
 
 
 AnyHub = Annotated[LocalHubSettings | HubRepositorySettings | UrlHubSettings, Field(discriminator="kind")]

@@ -58,45 +58,39 @@ else:
 class Processing(Settings):
     """data-process: thresholds for duplicates, contamination and length."""
 
-    near_duplicate: Fraction = 0.85
-    contamination_ngram: Count = 13
-    max_prompt_chars: Count = 4000
-    max_target_chars: Count = 2000
+    near_duplicate: Fraction = Field(0.85, description="similarity from which two samples count as duplicates")
+    contamination_ngram: Count = Field(13, description="words in a row shared with a test question that drop a sample")
+    max_prompt_chars: Count = Field(4000, description="characters of the longest prompt")
+    max_target_chars: Count = Field(2000, description="characters of the longest reference answer")
 
 
 class Splitting(Settings):
-    """data-split: the maximum number of samples per split. Groups without an official split are assigned by hash.
+    """data-split: the size of each split. Groups without an official split are assigned by hash, in its proportion."""
 
-    `feedback: mix` adds user-corrected answers to the training split. `preference` selects the rated pairs that a phase
-    trains on: thumbs (`kto`), or corrections preferred to the original answers (`dpo`).
-    """
-
-    train: Count
-    validation: Count
-    test: Count
-    feedback: Literal["mix"] | None = None
-    preference: Literal["kto", "dpo"] | None = None
+    train: Count = Field(description="training samples, at most")
+    validation: Count = Field(description="samples that select the checkpoint, at most")
+    test: Count = Field(description="held-out samples that the gate uses, at most")
+    feedback: Literal["mix"] | None = Field(None, description="`mix` adds user-corrected answers to the training split")
+    preference: Literal["kto", "dpo"] | None = Field(
+        None, description="rated pairs for a phase: thumbs (`kto`), or corrections preferred to the answers (`dpo`)"
+    )
 
 
 class Adapter(Settings):
-    """LoRA (Hu et al. 2021): rank, scale alpha / rank, dropout, and the modules with an adapter."""
+    """LoRA (Hu et al. 2021)."""
 
-    rank: Count
-    alpha: Count
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)]
-    target_modules: Annotated[list[str], Field(min_length=1)]
+    rank: Count = Field(description="rank of the two matrices of each adapted module")
+    alpha: Count = Field(description="the update is scaled by alpha / rank")
+    dropout: float = Field(ge=0.0, lt=1.0, description="dropout of the adapter's input in training")
+    target_modules: list[str] = Field(min_length=1, description="names of the base model's linear layers to adapt")
 
 
 class Training(Settings):
-    """The training of one adapter: its phases run in order, each on the adapter of the previous one.
+    """The training of one adapter."""
 
-    Rows of more than `max_length` tokens are skipped. Checkpoints and phases are evaluated on `evaluate_samples`
-    samples of the validation split.
-    """
-
-    max_length: Count
-    evaluate_samples: Count
-    phases: Annotated[list[AnyPhase], Field(min_length=1)]
+    max_length: Count = Field(description="tokens of the longest row; longer ones are skipped")
+    evaluate_samples: Count = Field(description="validation samples that checkpoints and phases are evaluated on")
+    phases: list[AnyPhase] = Field(min_length=1, description="run in order, each on the adapter of the previous one")
 
     @property
     def steps(self) -> int:
@@ -133,12 +127,12 @@ class Training(Settings):
 
 
 class Generation(Settings):
-    """Sampling settings: greedy unless `temperature` is above 0; `frequency_penalty` reduces repetition."""
+    """How answers are generated."""
 
-    max_new_tokens: Count
-    batch_size: Count
-    temperature: Annotated[float, Field(ge=0.0)] = 0.0
-    frequency_penalty: Annotated[float, Field(ge=-2.0, le=2.0)] = 0.0
+    max_new_tokens: Count = Field(description="tokens of the longest answer")
+    batch_size: Count = Field(description="questions that are answered together")
+    temperature: float = Field(0.0, ge=0.0, description="0 takes the most likely token; above 0 tokens are sampled")
+    frequency_penalty: float = Field(0.0, ge=-2.0, le=2.0, description="above 0 reduces repetition")
 
     def sampling(self, *, seed: int = 0) -> SamplingParams:
         """Return the engine's sampling parameters."""
@@ -153,12 +147,12 @@ class Generation(Settings):
 class TaskParams(Settings):
     """The settings of one task."""
 
-    source: AnySource
-    split: Splitting
-    adapter: Adapter
-    training: Training
-    generation: Generation
-    margin: Fraction = 0.05
+    source: AnySource = Field(description="where the task's rows come from")
+    split: Splitting = Field(description="the size of each split")
+    adapter: Adapter = Field(description="rank, scale, dropout and adapted modules")
+    training: Training = Field(description="length, validation and phases")
+    generation: Generation = Field(description="how answers are generated")
+    margin: Fraction = Field(0.05, description="how much lower than the promoted adapter's a metric in [0, 1] may be")
 
     @model_validator(mode="after")
     def _check_preference(self) -> TaskParams:
@@ -175,12 +169,12 @@ class TaskParams(Settings):
 
 
 class PassAtK(Settings):
-    """pass@k: `answers` sampled at `temperature` for each of the first `samples` test samples, for every `k`."""
+    """pass@k: the estimated probability that at least one of k sampled answers is right."""
 
-    samples: Count
-    answers: Count
-    temperature: Annotated[float, Field(gt=0.0)]
-    k: Annotated[list[Count], Field(min_length=1)]
+    samples: Count = Field(description="test samples that are answered several times, the first of the split")
+    answers: Count = Field(description="sampled answers per test sample")
+    temperature: float = Field(gt=0.0, description="temperature of these answers")
+    k: list[Count] = Field(min_length=1, description="values of k, each at most `answers`")
 
     @model_validator(mode="after")
     def _check_k(self) -> PassAtK:
@@ -190,20 +184,19 @@ class PassAtK(Settings):
 
 
 class Benchmark(Settings):
-    """The benchmark and its gate: sample counts and bootstrap draws.
+    """The benchmark and its gate. `hidden_tests` and `pass_at_k` apply to tasks whose answers are executed."""
 
-    `hidden_tests` is the number of test samples that are also answered without the test in their prompt. It and
-    `pass_at_k` apply to tasks whose answers are executed; both are reported and never gate. `guards` names the public
-    datasets on which an adapter must not be significantly worse than the base.
-    """
-
-    eval_dataset: str = "benchmarking/eval_dataset.json"
-    samples: Count
-    min_samples: Count
-    draws: Annotated[int, Field(ge=1000)] = 10_000
-    hidden_tests: Annotated[int, Field(ge=0)] = 0
-    pass_at_k: PassAtK | None = None
-    guards: list[str] = Field(default_factory=list)
+    eval_dataset: str = Field("benchmarking/eval_dataset.json", description="file of the curated samples")
+    samples: Count = Field(description="test samples per task, at most")
+    min_samples: Count = Field(description="scored test samples that a verdict needs")
+    draws: int = Field(10_000, ge=1000, description="bootstrap draws of each confidence interval")
+    hidden_tests: int = Field(
+        0, ge=0, description="test samples that are also answered without the test in their prompt; never gates"
+    )
+    pass_at_k: PassAtK | None = Field(None, description="several sampled answers per test sample; never gates")
+    guards: list[str] = Field(
+        default_factory=list, description="public datasets on which an adapter must not be significantly worse"
+    )
 
     @field_validator("guards")
     @classmethod
@@ -217,13 +210,12 @@ Quantization = Literal["f32", "f16", "q8_0", "q4_k_m"]
 
 
 class Inference(Settings):
-    """The engine of chat, generate, serve and the page; training and evaluation always use torch.
+    """The engine of chat, generate, serve and the page; training and evaluation always use torch."""
 
-    `quantization` is the type that the base is converted to for llama.cpp; null serves the base's own GGUF file.
-    """
-
-    engine: Literal["torch", "llamacpp"] = "torch"
-    quantization: Quantization | None = None
+    engine: Literal["torch", "llamacpp"] = Field("torch", description="the library that generates")
+    quantization: Quantization | None = Field(
+        None, description="what the base is converted to for llama.cpp; null serves the base's own GGUF file"
+    )
 
     @model_validator(mode="after")
     def _check_quantization(self) -> Inference:
@@ -233,32 +225,36 @@ class Inference(Settings):
 
 
 class Tracking(Settings):
-    """Experiment trackers that training also logs to: names of trainer integrations."""
+    """Experiment trackers."""
 
-    sinks: list[Literal["mlflow", "trackio", "wandb", "dvclive"]] = Field(default_factory=list)
+    sinks: list[Literal["mlflow", "trackio", "wandb", "dvclive"]] = Field(
+        default_factory=list, description="trackers that training also logs to"
+    )
 
 
 class SandboxParams(Settings):
-    """The sandbox. `allow_weak` runs code even if system calls cannot be filtered; such a run is never promoted."""
+    """The sandbox, which runs model-written code."""
 
-    allow_weak: Flag = False
+    allow_weak: Flag = Field(
+        False, description="run code even if system calls cannot be filtered; such a run is never promoted"
+    )
 
 
 class Params(Settings):
     """All settings of params.yaml."""
 
-    profile: str
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
-    base: AnyBase
-    tasks: Annotated[dict[str, TaskParams], Field(min_length=1)]
-    processing: Processing = Processing()
-    sandbox: SandboxParams = SandboxParams()
-    benchmark: Benchmark
-    endpoints: list[Endpoint] = Field(default_factory=list)
-    judge: Endpoint | None = None
-    hub: AnyHub
-    inference: Inference = Inference()
-    tracking: Tracking = Tracking()
+    profile: str = Field(description="name of these settings")
+    seed: int = Field(ge=0, lt=2**32, description="seed of data, training and evaluation")
+    base: AnyBase = Field(description="the frozen base model")
+    tasks: dict[str, TaskParams] = Field(min_length=1, description="one entry per adapter, by the task's name")
+    processing: Processing = Field(Processing(), description="thresholds of data-process")
+    sandbox: SandboxParams = Field(SandboxParams(), description="where model-written code runs")
+    benchmark: Benchmark = Field(description="the benchmark and its gate")
+    endpoints: list[Endpoint] = Field(default_factory=list, description="other models to compare with")
+    judge: Endpoint | None = Field(None, description="the model that rates answers")
+    hub: AnyHub = Field(description="where `push-adapters` publishes")
+    inference: Inference = Field(Inference(), description="the engine outside training and evaluation")
+    tracking: Tracking = Field(Tracking(), description="experiment trackers")
 
     @field_validator("inference")
     @classmethod

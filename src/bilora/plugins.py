@@ -48,14 +48,16 @@ class KindSettings(Settings):
 
 
 class BaseSettings(KindSettings):
-    """The frozen base model, of any kind.
+    """The frozen base model, of any kind."""
 
-    `dtype` is the precision of its weights; `auto` is bfloat16 where this machine multiplies it natively, else float32.
-    `quantize: nf4` trains on a 4-bit copy (CUDA only); `auto` does so if the GPU has little memory for the weights.
-    """
-
-    dtype: Dtype = "float32"
-    quantize: Quantize | None = None
+    dtype: Dtype = Field(
+        "float32",
+        description="precision of the weights; `auto` is bfloat16 if this machine multiplies it natively, else float32",
+    )
+    quantize: Quantize | None = Field(
+        None,
+        description="`nf4` trains on a 4-bit copy (CUDA only), `auto` if the GPU has little memory for it",
+    )
 
     @property
     def has_gguf(self) -> bool:
@@ -68,23 +70,19 @@ class SourceSettings(KindSettings):
 
 
 class PhaseSettings(KindSettings):
-    """One entry under `training.phases`, of any kind: the hyperparameters of its optimizer.
-
-    Each of its `steps` reads `accumulation` batches of `batch_size` rows. The learning rate rises linearly over the
-    first `warmup` (a fraction) of the steps, then follows a cosine to 0. Gradients are clipped to the norm `clip`.
-    """
+    """One entry under `training.phases`, of any kind: the hyperparameters of its optimizer."""
 
     pairs: ClassVar[Literal["kto", "dpo"] | None] = None
     """The rated pairs that the phase trains on, as `split.preference` names them."""
     starts_fresh: ClassVar[bool] = False
     """Whether the phase can train a newly initialized adapter, and so be the first of a run."""
 
-    steps: Annotated[int, Field(ge=1)]
-    batch_size: Annotated[int, Field(ge=1)]
-    accumulation: Annotated[int, Field(ge=1)] = 1
-    learning_rate: Annotated[float, Field(gt=0.0)]
-    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
-    clip: Annotated[float, Field(gt=0.0)] = 1.0
+    steps: int = Field(ge=1, description="optimizer steps")
+    batch_size: int = Field(ge=1, description="rows per batch")
+    accumulation: int = Field(1, ge=1, description="batches per step")
+    learning_rate: float = Field(gt=0.0, description="the highest learning rate; a cosine decays it to 0")
+    warmup: float = Field(0.05, ge=0.0, lt=1.0, description="share of the steps in which the learning rate rises")
+    clip: float = Field(1.0, gt=0.0, description="norm to which gradients are clipped")
 
 
 def kind_names(package: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import Field
 
@@ -20,14 +20,11 @@ PairT = TypeVar("PairT", bound=Pair)
 
 
 class PairSettings(PhaseSettings):
-    """Training on what people preferred. `beta` keeps the adapter near the one that the phase starts from.
+    """Training on what people preferred."""
 
-    With fewer than `min_rows` rows nothing is trained. A batch of one row has no other row to compare with.
-    """
-
-    batch_size: Annotated[int, Field(ge=2)]
-    beta: Annotated[float, Field(gt=0.0)] = 0.1
-    min_rows: Annotated[int, Field(ge=2)] = 16
+    batch_size: int = Field(ge=2, description="rows per batch, which are compared with each other")
+    beta: float = Field(0.1, gt=0.0, description="how strongly the adapter is kept near the previous phase's")
+    min_rows: int = Field(16, ge=2, description="with fewer rows the phase is refused")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -17,15 +17,12 @@ if TYPE_CHECKING:
 
 
 class SupervisedSettings(PhaseSettings):
-    """Training by cross-entropy on answers, measured on the validation sample every `evaluate_every` steps.
-
-    The best checkpoint is kept; after `patience` evaluations without a better one training stops.
-    """
+    """Training by cross-entropy on answers. The checkpoint with the best validation metric is kept."""
 
     starts_fresh: ClassVar[bool] = True
 
-    evaluate_every: Annotated[int, Field(ge=1)]
-    patience: Annotated[int, Field(ge=1)] = 3
+    evaluate_every: int = Field(ge=1, description="steps between evaluations on the validation samples")
+    patience: int = Field(3, ge=1, description="evaluations without a better one after which training stops")
 
     @model_validator(mode="after")
     def _evaluated_once(self) -> Self:

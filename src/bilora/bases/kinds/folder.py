@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from bilora.bases.base import Base, BaseKind
 from bilora.bases.gguf_base import GGUFBase
 from bilora.bases.gguf_conversion import cached_sha256
@@ -17,10 +19,10 @@ from bilora.plugins import BaseSettings, Dtype
 
 
 class FolderSettings(BaseSettings):
-    """The entry in params.yaml; `path` is a folder with config.json, tokenizer.json and safetensors, or a GGUF file."""
+    """A local folder or GGUF file."""
 
     kind: Literal["folder"]
-    path: str
+    path: str = Field(description="a folder with config.json, tokenizer.json and safetensors, or a GGUF file")
 
     @property
     def has_gguf(self) -> bool:

@@ -24,12 +24,14 @@ _DOWNLOADED_FILES = ["*.json", "*.safetensors", "*.jinja", MODEL_CARD]
 
 
 class HubSettings(BaseSettings):
-    """The entry in params.yaml; `file` is a GGUF file of the repository, or None for its safetensors."""
+    """A model of the hub at one commit."""
 
     kind: Literal["hub"]
-    id: str
-    revision: Annotated[Commit, Field(validate_default=True)] = ""
-    file: Annotated[str, StringConstraints(pattern=r"\.gguf$")] | None = None
+    id: str = Field(description="repository of the model")
+    revision: Commit = Field("", validate_default=True, description="its commit, which `bilora pin` writes")
+    file: Annotated[str, StringConstraints(pattern=r"\.gguf$")] | None = Field(
+        None, description="a GGUF file of the repository; without it safetensors are read"
+    )
 
     @property
     def has_gguf(self) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from bilora.bases.base import BaseKind
 from bilora.bases.gguf_base import GGUFBase
@@ -27,14 +27,16 @@ def _relative_path(file: str) -> str:
 
 
 class PackageSettings(BaseSettings):
-    """The entry in params.yaml; `file` is the path of the GGUF file in the wheel, `sha256` its hash."""
+    """A GGUF file of a PyPI package."""
 
     kind: Literal["package"]
-    distribution: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    version: Annotated[str, StringConstraints(pattern=r"^[0-9][A-Za-z0-9.!+_]*$")]
-    file: Annotated[str, AfterValidator(_relative_path), StringConstraints(pattern=r"\.gguf$")]
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-    hub: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")]
+    distribution: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="the package's name on PyPI")
+    version: str = Field(pattern=r"^[0-9][A-Za-z0-9.!+_]*$", description="the package's version")
+    file: Annotated[str, AfterValidator(_relative_path), StringConstraints(pattern=r"\.gguf$")] = Field(
+        description="path of the GGUF file in the package's wheel"
+    )
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the GGUF file")
+    hub: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="the same model's id on the hub, for cards and clients")
 
     @property
     def has_gguf(self) -> bool:

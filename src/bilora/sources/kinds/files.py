@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -35,16 +35,13 @@ def mbpp_split(task_id: int) -> Split:
 
 
 class FilesSettings(SourceSettings):
-    """JSON lines, JSON lists or Parquet, plain or in gzip (docs/data.md).
-
-    A row's own `split` is kept; `splits: mbpp` derives it from `task_id`.
-    """
+    """JSON lines, JSON lists or Parquet, uncompressed or in gzip (docs/data.md)."""
 
     kind: Literal["files"]
-    paths: Annotated[list[str], Field(min_length=1)]
-    licence: str
-    splits: Literal["row", "mbpp"] = "row"
-    limit: Count | None = None
+    paths: list[str] = Field(min_length=1, description="the files, in order")
+    licence: str = Field(description="licence of rows that do not name one")
+    splits: Literal["row", "mbpp"] = Field("row", description="`row` reads the column `split`, `mbpp` uses `task_id`")
+    limit: Count | None = Field(None, description="read only the first rows, as many as this")
 
 
 class Files:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -18,13 +18,10 @@ if TYPE_CHECKING:
 
 
 class SftSettings(SupervisedSettings):
-    """`hidden_tests` is the share of training rows whose prompt hides the test that the task's prompts show.
-
-    That is how people ask.
-    """
+    """Supervised fine-tuning on the training split."""
 
     kind: Literal["sft"]
-    hidden_tests: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    hidden_tests: float = Field(0.0, ge=0.0, le=1.0, description="share of training prompts without their visible test")
 
 
 class Sft:
