@@ -135,7 +135,7 @@ def test_a_rating_can_be_changed_and_its_consent_taken_back(page: AppTest, tmp_p
         indented = f"    {edit.value}"
         edit.set_value(indented)
         change(page)
-        second = outbox.standing(first.generation_id)
+        second = outbox.valid_rating(first.generation_id)
         assert second is not None and f"kept as {second.event_id}" in page.success[0].value
         assert (second.supersedes, second.rating, second.edited) == (first.event_id, "down", indented)
         assert second.consent and second.session == first.session
@@ -144,7 +144,7 @@ def test_a_rating_can_be_changed_and_its_consent_taken_back(page: AppTest, tmp_p
 
         page.checkbox[0].set_value(False)
         change(page)
-        third = outbox.standing(first.generation_id)
+        third = outbox.valid_rating(first.generation_id)
         assert third is not None and not third.consent and third.edited == indented
         assert outbox.holders(second.event_id) == [target.name]
         export(outbox, target)

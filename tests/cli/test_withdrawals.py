@@ -13,7 +13,7 @@ from bilora.cli import app, guarded
 from bilora.cli.push_adapters import warn_of_withdrawn
 from bilora.feedback.events import new_event_id
 from bilora.feedback.outbox import Outbox
-from bilora.feedback.shards import FolderTarget, shard
+from bilora.feedback.shards import FolderTarget, build_shard
 from bilora.layout import Layout
 from bilora.records import Rating, RunRecord, Tombstone
 from bilora.storage import ADAPTER_FILES, adapter_sha256, read_json, write_json
@@ -83,7 +83,7 @@ def test_status_and_push_name_the_adapters_trained_on_a_rating_since_withdrawn(
         with Outbox(OUTBOX) as outbox:
             outbox.delete(two.event_id, created_utc=NOW)
     else:
-        FolderTarget(Path("team")).put(*shard([Tombstone(event_id=two.event_id, created_utc=NOW)]))
+        FolderTarget(Path("team")).put(*build_shard([Tombstone(event_id=two.event_id, created_utc=NOW)]))
     status, warned = said()
     for text in (status, warned):
         assert f"rated adapter {adapters['rated'][:12]} (run run-rated)" in text

@@ -184,5 +184,5 @@ def _rate(question: UserQuestion, answer: Answer, entered: RatingInput) -> str:
     )
     with Outbox(Workspace(Path()).outbox) as outbox:
         outbox.add(rating)
-        valid = outbox.standing(answer.id)
+        valid = outbox.valid_rating(answer.id)
     return valid.event_id if valid else rating.event_id
