@@ -42,10 +42,10 @@ class Step:
 def steps_to_do(workspace: Workspace, stale: set[str]) -> Iterator[Step]:
     """Yield the steps whose stages are stale, or follow a stale one, each with its estimated time."""
     from bilora.estimate import BENCHMARK_S
-    from bilora.planning import Planning
+    from bilora.planning import Planner
 
-    planning = Planning(workspace)
-    times = {name: planning.stages(name) for name in workspace.tasks}
+    planner = Planner(workspace)
+    times = {name: planner.stage_times(name) for name in workspace.tasks}
     data, train, evaluate = [], [], []
     for task in workspace.tasks:
         if stale & {f"data-{verb}@{task}" for verb in ("download", "process", "split")}:
@@ -54,7 +54,7 @@ def steps_to_do(workspace: Workspace, stale: set[str]) -> Iterator[Step]:
             train.append(task)
         if task in train or f"evaluate@{task}" in stale:
             evaluate.append(task)
-    if len(train) > 1 and planning.training(train[0]).plan.base_parameters < SMALL_BASE:
+    if len(train) > 1 and planner.training(train[0]).plan.base_parameters < SMALL_BASE:
         alone = [times[task].data + times[task].train + times[task].evaluate for task in train]
         share = max(1.0, len(train) / (os.cpu_count() or 1))
         stages = tuple(f"evaluate@{task}" for task in train)
@@ -114,25 +114,25 @@ def _baseline(workspace: Workspace) -> bytes:
 
 def announce(workspace: Workspace, steps: Sequence[Step]) -> None:
     """Print what will be done and how long it takes here."""
-    from bilora.estimate import in_words
+    from bilora.estimate import format_duration
 
     tasks = ", ".join(workspace.params.tasks)
     print(f"demo: one adapter per task ({tasks}) for the base {workspace.base().id}, measured against that base.")
-    print(f"demo: {in_words(sum(step.estimate_s for step in steps))} on this machine at its present speed:")
+    print(f"demo: {format_duration(sum(step.estimate_s for step in steps))} on this machine at its present speed:")
     for number, step in enumerate(steps, start=1):
-        print(f"  {number}. {step.title}: {in_words(step.estimate_s)}", flush=True)
+        print(f"  {number}. {step.title}: {format_duration(step.estimate_s)}", flush=True)
 
 
 def report(done: Sequence[tuple[Step, float]]) -> None:
     """Print how long each step took, beside its estimate."""
-    from bilora.estimate import in_words
+    from bilora.estimate import format_duration
 
     print("demo: time taken (estimated before)", flush=True)
     for title, took, estimated in [
         *((step.title, took, step.estimate_s) for step, took in done),
         ("all steps", sum(took for _, took in done), sum(step.estimate_s for step, _ in done)),
     ]:
-        print(f"  {title}: {int(took) // 60}:{int(took) % 60:02} ({in_words(estimated)})", flush=True)
+        print(f"  {title}: {int(took) // 60}:{int(took) % 60:02} ({format_duration(estimated)})", flush=True)
 
 
 def explain_failure(step: Step, fault: Path) -> int:

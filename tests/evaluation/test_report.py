@@ -17,7 +17,7 @@ from bilora.evaluation.report import MAX_TEXT_CHARS, TaskArtifacts, printable, r
 from bilora.evaluation.table import build_table
 from bilora.records import EvalRow, Interval, Sample, Scale
 from bilora.results import Results, read_results, write_results
-from bilora.sweeps import Sweep, Variant, VariantResult
+from bilora.sweep_results import Sweep, Variant, VariantResult
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -15,7 +15,7 @@ def write_report(workspace: Workspace, results: Results) -> None:
     from bilora.data_reports import ProcessReport, SplitReport, StageReport
     from bilora.evaluation.report import TaskArtifacts, render_report
     from bilora.storage import read_json, read_record, write_text
-    from bilora.sweeps import Sweep
+    from bilora.sweep_results import Sweep
     from bilora.tracking.runs import find_run
 
     background = {}

@@ -14,14 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bilora.cli.progress import Bar
-    from bilora.sweeps import Sweep
+    from bilora.sweep_results import Sweep
     from bilora.training.context import OnStep, Step
 
 LAYERS = ("attention", "mlp", "all")
 
 Rates = Annotated[
     list[float] | None,
-    typer.Option("--rate", min=1e-7, max=1.0, help="A learning rate; by default half, once and twice the rule's."),
+    typer.Option(
+        "--rate", min=1e-7, max=1.0, help="A learning rate; by default half, once and twice the suggested rate."
+    ),
 ]
 Ranks = Annotated[
     list[int] | None, typer.Option("--rank", min=1, max=1024, help="A rank; by default that of params.yaml.")
@@ -57,26 +59,25 @@ def sweep(
     print(f"sweep {task}: loading the base", flush=True)
     silence_libraries()
 
-    # These take seconds to import; what is wrong with the params is reported before.
-    from bilora.sweeping import central_rate, layers_of, variants
-    from bilora.sweeping import sweep as run_sweep
-    from bilora.sweeps import Sweep
+    # Imported after the params are checked, because these imports take seconds.
+    from bilora.sweep_results import Sweep
+    from bilora.sweeping import layers_of, make_variants, run_sweep, suggested_learning_rate
     from bilora.training.loading import load_for_training
     from bilora.training.together import Together
 
     base = prepare_base(workspace)
     loaded = load_for_training(base)
-    centre = central_rate(loaded.model.config)
-    found = variants(
+    center = suggested_learning_rate(loaded.model.config)
+    variants = make_variants(
         chosen,
-        rates=rates or [centre / 2, centre, 2 * centre],
+        rates=rates or [center / 2, center, 2 * center],
         ranks=ranks or [],
         layers=[layers_of(loaded.model, name) for name in layers or []],
         seeds=seeds or [workspace.params.seed],
     )
-    print(f"sweep {task}: {len(found)} variants; the rule's rate for a base of this size is {centre:g}")
+    print(f"sweep {task}: {len(variants)} variants; the suggested rate for a base of this size is {center:g}")
     together = Together()
-    total = len(found) * (steps or chosen.training.phases[0].steps)
+    total = len(variants) * (steps or chosen.training.phases[0].steps)
     with workspace.sandbox() as sandbox, bar(f"sweep {task}", total, "steps") as shown:
         context = workspace.training_context(
             task,
@@ -87,7 +88,7 @@ def sweep(
             bars=shown.nested,
             folder=workspace.checkpoints(f"sweep-{task}"),
         )
-        results = run_sweep(context, found, together, lock_sha256=workspace.lock_sha256(), steps=steps)
+        results = run_sweep(context, variants, together, lock_sha256=workspace.lock_sha256(), steps=steps)
     done = Sweep(
         task=task,
         base_id=base.id,
@@ -110,7 +111,7 @@ def _counting(shown: Bar) -> OnStep:
 
 def _lines(done: Sweep) -> Iterator[str]:
     """Yield the table and what to write into params.yaml."""
-    chosen = done.chosen
+    chosen = done.best
     yield f"rate       rank  layers                          seed  {done.metric:>10s}  loss    best step  seconds"
     for one in done.results:
         variant = one.variant

@@ -20,7 +20,7 @@ from bilora.evaluation.run_views import is_number, run_lines, time_and_memory
 from bilora.evaluation.table import Table, TableRow, build_table
 from bilora.records import Interval, Scale
 from bilora.results import GuardCheck, Results, TaskResults, Verdict
-from bilora.sweeps import Sweep
+from bilora.sweep_results import Sweep
 
 MAX_TEXT_CHARS = 4000
 OUTCOME_LABELS = {
