@@ -26,7 +26,7 @@ UV_PIP = $(BIN)/uv pip install --quiet --python $(BIN)/python
 # With this python prints the folder of its packages.
 SITE := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 
-.PHONY: demo test test-browser test-old-peft test-clients test-gpu vllm lint structure smoke install
+.PHONY: demo test test-install lock test-browser test-old-peft test-clients test-gpu vllm lint structure smoke install
 .DEFAULT_GOAL := demo
 
 install: .venv/installed
@@ -90,6 +90,14 @@ vllm: .venv-vllm/installed
 # On a machine with a CUDA GPU: that training and answers are those of the plain models.
 test-gpu: install
 	@$(BIN)/python -m pytest -rs tests/training/test_cuda_training.py tests/inference/test_cuda_answers.py
+
+# The lowest and the newest versions of pyproject.toml's ranges, in two new environments below .cache/install.
+test-install: install
+	@$(BIN)/python scripts/test_install.py
+
+# requirements.txt and hf_space/requirements.txt from pyproject.toml.
+lock: install
+	@$(BIN)/python scripts/lock.py
 
 lint: install
 	ruff check . && ruff format --check . && mypy && lint-imports

@@ -85,8 +85,7 @@ class Environment:
             [self.folder / "bin" / command[0], *command[1:]],
             cwd=folder,
             env=variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
             check=False,
         )

@@ -12,4 +12,3 @@ if __name__ == "__main__":
         completion = bundle.generate(name, QUESTION, max_tokens=32)
         if completion.finish not in {"stop", "length"}:
             raise SystemExit(f"open_bundle: {name} answered {completion}")
-        print(f"{name}: {completion.text!r}")

@@ -50,13 +50,13 @@ def train() -> None:
 
 def publish(workspace: bilora.Workspace) -> None:
     """Publish into the folder `hub`, without the gate."""
-    from bilora.cli.push_adapters import read_about
+    from bilora.cli.push_adapters import read_bundle_info
     from bilora.publishing.bundle import build_bundle
     from bilora.publishing.push import publish_unchecked
     from bilora.results import read_results
 
     adapters = {task: workspace.checked_adapter(task) for task in workspace.params.tasks}
-    files = build_bundle(adapters, {}, read_results(workspace.results), read_about(workspace, None))
+    files = build_bundle(adapters, {}, read_results(workspace.results), read_bundle_info(workspace, None))
     hub, _ = workspace.hub_to_publish()
     publish_unchecked(hub, files, message="Smoke")
 
