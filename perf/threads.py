@@ -30,7 +30,7 @@ PROMPT = "Write a function that takes a list of numbers and returns the sum of t
 
 def measure_decode(engine: TorchEngine, tokens: int, threads: Callable[[], int]) -> float:
     """Return tokens per second."""
-    engine.use_threads(threads)
+    engine.set_thread_callback(threads)
     request = Request("r", (), SamplingParams(max_tokens=tokens, ignore_eos=True), text=PROMPT)
     began = time.perf_counter()
     engine.generate("base", [request] * BATCH_SIZE)

@@ -22,7 +22,7 @@ from torch.nn import Linear
 from torch.nn.functional import linear, scaled_dot_product_attention
 
 from bilora.inference.memory import keep_freed_memory, return_freed_memory
-from bilora.inference.torch.cpu_tuning import ALL_ROWS
+from bilora.inference.torch.cpu_tuning import UNLIMITED_ROWS
 from bilora.inference.torch.packed_linear import PackedLinear
 from bilora.inference.torch.products import product
 from bilora.training import answer_loss
@@ -104,7 +104,7 @@ def attention() -> tuple[Callable[[], None], Callable[[], None]]:
 def float32_products(tokens: int) -> dict[str, Callable[[], object]]:
     """Return a function per library that computes an MLP's first product."""
     x, layer = torch.randn(tokens, 576), Linear(576, 1536, bias=False).requires_grad_(False)
-    packed = PackedLinear(layer, ALL_ROWS)
+    packed = PackedLinear(layer, UNLIMITED_ROWS)
     return {
         "torch": partial(linear, x, layer.weight),
         "oneDNN": partial(product, x, layer.weight),

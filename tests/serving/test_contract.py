@@ -23,7 +23,7 @@ def test_models_are_the_base_and_its_adapters(
     found = {model.id: model for model in client.models.list()}
     assert list(found) == MODELS
     assert [found[name].to_dict()["parent"] for name in MODELS] == [None, "base", "base"]
-    assert {found[name].to_dict()["max_model_len"] for name in MODELS} == {running.engine.context}
+    assert {found[name].to_dict()["max_model_len"] for name in MODELS} == {running.engine.context_length}
     assert found["codegen"].to_dict()["sha256"] == adapter_sha256(sample_adapters.folders["codegen"])
     assert client.models.retrieve("docstring").id == "docstring"
 
@@ -381,7 +381,7 @@ def test_a_prompt_longer_than_the_context_is_refused(running: RunningServer) -> 
 
 def test_an_answer_without_a_limit_ends_with_the_context(client: OpenAI, running: RunningServer) -> None:
     made = client.chat.completions.create(model="codegen", messages=[{"role": "user", "content": "of the " * 150}])
-    assert made.usage is not None and made.usage.total_tokens <= running.engine.context
+    assert made.usage is not None and made.usage.total_tokens <= running.engine.context_length
 
 
 @pytest.mark.parametrize("told", [True, False])

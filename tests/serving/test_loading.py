@@ -75,7 +75,7 @@ def test_a_folder_without_an_adapter_that_fits_says_so_and_not_where_it_lies(
 ) -> None:
     shutil.copytree(root / "mine", root / "broken")
     (root / "broken" / "adapter_model.safetensors").write_bytes(b"none")
-    for path, said in (("empty", "has no adapter_config.json and no "), ("broken", "cannot be served: broken")):
+    for path, said in (("empty", "has no adapter_config.json and no "), ("broken", "cannot be loaded: broken")):
         response, answer = send(loading, "POST", LOAD, {"lora_name": "new", "lora_path": path})
         assert response.status == 400 and said in answer["error"]["message"]
         assert str(root) not in answer["error"]["message"]

@@ -103,7 +103,7 @@ def test_every_chunk_reports_the_usage_so_far(client: OpenAI) -> None:
 
 def test_the_error_of_a_long_prompt_is_the_one_that_fallbacks_know(running: RunningServer) -> None:
     error = expect_400(running, "/v1/chat/completions", {"model": "base", **CHAT, "max_tokens": 100_000})
-    assert error["message"].startswith(f"This model's maximum context length is {running.engine.context} tokens")
+    assert error["message"].startswith(f"This model's maximum context length is {running.engine.context_length} tokens")
 
 
 @pytest.mark.parametrize("path", ["/health", "/v1/models", "/v1/models/base", "/metrics"])

@@ -93,16 +93,16 @@ def test_an_echo_without_probabilities_begins_with_the_prompt(client: OpenAI, st
 
 
 def test_a_prompt_too_long_to_be_scored_is_refused(running: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bilora.inference.torch.batch._SCORES_BYTES", 4 * 4096 * 5)
+    monkeypatch.setattr("bilora.inference.torch.batch._PROMPT_LOGITS_BYTES", 4 * 4096 * 5)
     error = expect_400(running, "/v1/completions", {"model": "base", "prompt": TEXT * 9, "echo": True, "logprobs": 0})
-    assert "probabilities of at most" in error["message"]
+    assert "log probabilities need a prompt of at most" in error["message"]
 
 
 def test_text_becomes_tokens_and_tokens_become_text(
     running: RunningServer, sample_adapters: SampleAdapters, client: OpenAI
 ) -> None:
     _, answer = send(running, "POST", "/tokenize", {"model": "base", "prompt": TEXT, "return_token_strs": True})
-    assert answer["count"] == len(answer["tokens"]) and answer["max_model_len"] == running.engine.context
+    assert answer["count"] == len(answer["tokens"]) and answer["max_model_len"] == running.engine.context_length
     assert "".join(answer["token_strs"]) == TEXT
     _, back = send(running, "POST", "/detokenize", {"tokens": answer["tokens"]})
     assert back == {"prompt": TEXT}

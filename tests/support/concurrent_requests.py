@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
 
-from bilora.inference.engine import BatchedEngine
+from bilora.inference.engine import ContinuousBatchingEngine
 from bilora.records import Completion
 from bilora.requests import Chunk, Submission
 from bilora.storage import adapter_sha256
@@ -17,7 +17,7 @@ SYSTEMS = ("base", "codegen", "docstring")
 
 
 def stream_answer(
-    engine: BatchedEngine[Any], system: str, text: str, *, stop_after: int | None = None
+    engine: ContinuousBatchingEngine[Any], system: str, text: str, *, stop_after: int | None = None
 ) -> tuple[str, list[int]] | None:
     """Stream one answer; return the adapter's sha256 and the token ids, or None if it was cancelled."""
     events: SimpleQueue[Any] = SimpleQueue()
@@ -38,7 +38,7 @@ def stream_answer(
 
 
 def count_wrong_answers(
-    engine: BatchedEngine[Any],
+    engine: ContinuousBatchingEngine[Any],
     sample_adapters: SampleAdapters,
     requests: list[tuple[str, str]],
     *,

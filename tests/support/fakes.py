@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bilora.protocols import Progress, Published, no_progress
+from bilora.protocols import Progress, PublishResult, no_progress
 from bilora.records import Completion, Outcome, Program, Sample, Score
 from bilora.requests import Request
 
@@ -130,9 +130,9 @@ class FakeHub:
     def digest(self) -> str | None:
         return None
 
-    def publish(self, files: dict[str, bytes], *, message: str) -> Published:
+    def publish(self, files: dict[str, bytes], *, message: str) -> PublishResult:
         self.published.append(files)
-        return Published("nowhere", True)
+        return PublishResult("nowhere", True)
 
     def versions(self) -> list[str]:
         return []

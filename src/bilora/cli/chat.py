@@ -109,8 +109,10 @@ class Conversation:
         request = self._request(question)
         [job] = self.engine.prepare([Submission(self.model, request, lambda _: None)], streamed=False)
         shorter = "/new begins again" if self.said else "ask with fewer words"
-        if job.prompt_tokens >= self.engine.context:
-            self._note(f"{job.prompt_tokens} tokens are too many to answer within {self.engine.context}; {shorter}.")
+        if job.prompt_tokens >= self.engine.context_length:
+            self._note(
+                f"{job.prompt_tokens} tokens are too many to answer within {self.engine.context_length}; {shorter}."
+            )
             return
         try:
             made = printed(self.engine.stream(self.model, request))
@@ -118,7 +120,7 @@ class Conversation:
             self._note("stopped; neither question nor answer is kept.")
             return
         self.said += [question, Message(role="assistant", content=made.text)]
-        if advice := cut_off(made, self.engine.context, "/new begins again"):
+        if advice := cut_off(made, self.engine.context_length, "/new begins again"):
             self._note(advice)
 
     def _request(self, question: Message) -> Request:

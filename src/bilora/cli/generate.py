@@ -77,7 +77,7 @@ def generate(
     )
     request = Request("generate", messages, sampling)
     made = printed(engine.stream(model, request))
-    if advice := cut_off(made, engine.context, "ask with fewer words"):
+    if advice := cut_off(made, engine.context_length, "ask with fewer words"):
         print(f"generate: {advice}", file=sys.stderr)
 
 

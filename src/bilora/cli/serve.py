@@ -162,12 +162,12 @@ def _server_config(
         return adapters_to_serve(workspace, bundle)
 
     engine = load_engine(workspace, folders, batch_size=batch, max_waiting=queue)
-    engine.use_threads(FreeCores(torch.get_num_threads()).count if threads is None else lambda: threads)
+    engine.set_thread_callback(FreeCores(torch.get_num_threads()).count if threads is None else lambda: threads)
     reloader = Reloader(
         engine,
         version=stamp,
         read_version=lambda: workspace.adapters_stamp(bundle),
-        find=find,
+        find_adapters=find,
         unload=bundle is not None,
     )
     return ServerConfig(
@@ -175,7 +175,7 @@ def _server_config(
         base_id=base.id,
         base_revision=revision,
         system_prompts={name: task.system for name, task in workspace.tasks.items()},
-        penalties={name: one.generation.frequency_penalty for name, one in params.tasks.items()},
+        frequency_penalties={name: one.generation.frequency_penalty for name, one in params.tasks.items()},
         tokenizer_info=tokenizer_info(base.tokenizer()),
         reload=reloader.reload,
     )
