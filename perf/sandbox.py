@@ -98,13 +98,13 @@ def passes_in_interpreter(program: Program) -> bool:
          program.code, program.setup, *program.tests]
     )  # fmt: skip
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-I", "-S", "-B", "-"], input=source, text=True, timeout=WALL_S,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False, env={"PYTHONHASHSEED": "0"},
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return False
-    return done.returncode == 0
+    return completed.returncode == 0
 
 
 def as_calls(program: Program) -> list[object] | None:
