@@ -272,7 +272,7 @@ class Rating(Record):
     """What one person said of one answer.
 
     `completion` is the assistant's turn as it was generated, `edited` the answer it should have been.
-    `adapter_sha256` is None if the base itself answered. `session` is a salted hash, never a name.
+    `adapter_sha256` is None if the base itself answered. `session` is a random id of a page visit.
     `supersedes` names the rating of the same generation that this one replaces. Only with `consent` does
     a rating leave the machine; `redactions` counts what was blackened on the way.
     """

@@ -102,7 +102,7 @@ def test_an_adapter_that_is_damaged_meanwhile_is_a_sentence_and_can_still_be_rat
     assert titles(page) == ["`add two numbers`"]
     page.feedback[0].set_value(1)
     button(page, "Rate").click().run()
-    assert "your rating is kept" in page.success[0].value
+    assert "your rating is stored" in page.success[0].value
 
 
 def test_without_an_adapter_the_base_answers_and_the_page_says_so(place: Path) -> None:

@@ -136,7 +136,7 @@ def test_a_dead_endpoint_explains_itself_and_the_page_comes_back_by_itself(brows
         said = page.get_by_text(f"Endpoint '{server.url}' gave no usable answer: HTTP 503")
         said.wait_for()
         page.get_by_text("Write code", exact=True).wait_for()
-        page.get_by_text("The page tries again by itself in").wait_for()
+        page.get_by_text("The page tries again in").wait_for()
         tried, deadline = len(server.paths), time.monotonic() + 60
         while len(server.paths) < tried + 2:  # nobody touches it
             assert time.monotonic() < deadline

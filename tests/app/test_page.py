@@ -105,7 +105,7 @@ def test_a_rating_is_kept_once_and_names_the_bytes(page: AppTest, tmp_path: Path
     assert "Choose a thumb" in page.warning[0].value
     page.feedback[0].set_value(1)
     button(page, "Rate").click().run()
-    assert "your rating is kept" in page.success[0].value
+    assert "your rating is stored" in page.success[0].value
     page.run().run()
     assert not [one for one in page.button if one.label == "Rate"]
     with sqlite3.connect(tmp_path / "outbox.sqlite3") as kept:
@@ -166,7 +166,7 @@ def test_a_change_that_cannot_be_kept_is_said_and_leaves_the_rating(
     with monkeypatch.context() as patch:
         patch.setattr(Outbox, "add", full)
         change(page)
-    assert "could not be kept" in page.error[0].value.replace("\\", "") and page.success[0].value == before
+    assert "could not be stored" in page.error[0].value.replace("\\", "") and page.success[0].value == before
     change(page)
     assert not page.error and page.success[0].value != before
 

@@ -115,5 +115,5 @@ def test_keys_are_stripped_wherever_they_are_read(monkeypatch: pytest.MonkeyPatc
 def test_an_address_of_the_page_s_server_is_checked() -> None:
     from bilora.cli.page import remote_backend
 
-    with pytest.raises(BadData, match="BILORA_ENDPOINT: is no address"):
+    with pytest.raises(BadData, match="BILORA_ENDPOINT: is not a URL"):
         remote_backend("localhost:8000", Workspace(ROOT).params)

@@ -147,7 +147,7 @@ def test_1_is_a_crash_with_its_traceback() -> None:
         (["generate", "x", "--bundle", "nowhere"], "a hub id needs a pinned commit"),
         (["chat", "--bundle", "no@such@name"], "owner/name@commit"),
         (["serve", "--host", "999.1.1.1"], "999.1.1.1 is no address"),
-        (["app"], "there is no page here; change into a checkout"),
+        (["app"], "it does not exist; run this command in a checkout"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -53,14 +53,14 @@ def draw() -> None:
     st.set_page_config(page_title="BiLoRA", layout="wide")
     tasks = {name: load_task(name) for name in ("codegen", "docstring")}
     generation = {name: Generation(max_new_tokens=64, batch_size=1) for name in tasks}
-    offer = Backend(
+    backend = Backend(
         engine=ScriptedEngine(),
         adapters={name: letter * 64 for name, letter in zip(tasks, "ab", strict=True)},
         base="a scripted base",
         base_revision="0" * 40,
-        place="in this process",
+        location="in this process",
     )
-    draw_page(offer, tasks, generation, _runner(), lambda question, answer, entered: "01J00000000000000000000000")
+    draw_page(backend, tasks, generation, _runner(), lambda question, answer, entered: "01J00000000000000000000000")
 
 
 if __name__ == "__main__":
