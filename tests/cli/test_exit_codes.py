@@ -361,10 +361,10 @@ def test_python_m_bilora_is_bilora(place: Path) -> None:
         (b"", "not JSON"),
         (b"[1, 2]", "neither a results.json nor a baseline.json"),
         (b'{"tasks": [1]}', "neither a results.json nor a baseline.json"),
-        (b'{"tasks": {}}', "is no baseline of schema 3"),
-        (b'{"schema": 1, "tasks": {"docstring": {"scores": {}}}}', "is no baseline of schema 3"),
+        (b'{"tasks": {}}', "is not a baseline of schema 3"),
+        (b'{"schema": 1, "tasks": {"docstring": {"scores": {}}}}', "is not a baseline of schema 3"),
         (b'{"schema": 2, "tasks": {}}', "is of schema 2, not 3; run `bilora baseline upgrade`"),
-        (b'{"tasks": {"docstring": {"entry": []}}}', "is no results.json"),
+        (b'{"tasks": {"docstring": {"entry": []}}}', "is not a results.json"),
         (b'{"profile": "x", "schema": 0, "tasks": {}}', "is of schema 0, not 2; run `dvc repro -f benchmark`"),
         (
             b'{"profile": "x", "schema": 2, "tasks": {"docstring": {"title": 1}}}',

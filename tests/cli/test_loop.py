@@ -156,7 +156,7 @@ def test_compare_metrics_says_what_it_cannot_compare(run: Shell) -> None:
         "benchmarking/baseline.json",
         check=False,
     )
-    assert said.returncode == 12 and "only benchmarking/results.json has it" in said.stdout
+    assert said.returncode == 12 and "only benchmarking/results.json contains this task" in said.stdout
 
 
 def test_compare_metrics_finds_no_difference_between_equal_runs(run: Shell) -> None:
@@ -171,7 +171,7 @@ def test_a_short_evaluation_never_passes(run: Shell, measured: Path) -> None:
     before = (measured / "benchmarking" / "results.json").read_bytes()
     said = run("python", "benchmarking/evaluate.py", "--max-samples", "2", "--verbose", check=False)
     (measured / "benchmarking" / "results.json").write_bytes(before)
-    assert said.returncode == 11 and "2 scored samples; the gate wants 20" in said.stdout
+    assert said.returncode == 11 and "2 scored samples; the gate requires 20" in said.stdout
     assert "--- docstring" in said.stdout
 
 

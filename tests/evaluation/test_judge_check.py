@@ -71,7 +71,7 @@ def test_a_judge_that_answers_later_was_reached(samples: list[Sample]) -> None:
 
 def test_parameters_that_the_judge_refused_are_reported(samples: list[Sample]) -> None:
     judge = FakeJudge(sound, evidence={"remark": "without seed"})
-    assert check_judge(judge, samples, "m").sentence().endswith("; sound; asked without seed.")
+    assert check_judge(judge, samples, "m").sentence().endswith("; sound; requests were sent without seed.")
 
 
 def test_one_sample_is_no_check(samples: list[Sample]) -> None:

@@ -22,18 +22,18 @@ def judge_evaluation(
     from bilora.results import read_baseline
     from bilora.storage import adapter_sha256, require_file
 
-    _, left_out = workspace.endpoints(keys)
-    _, no_judge = workspace.judge(keys)
-    circumstances = RunContext(
+    _, skipped_endpoints = workspace.endpoints(keys)
+    _, no_judge_reason = workspace.judge(keys)
+    context = RunContext(
         adapters={
             name: adapter_sha256(require_file(workspace.adapter(name), f"train@{name}")) for name in workspace.tasks
         },
         baseline=read_baseline(workspace.baseline),
-        left_out=left_out,
-        no_judge=no_judge,
+        skipped_endpoints=skipped_endpoints,
+        no_judge_reason=no_judge_reason,
         judge_remarks=workspace.judge_remarks(),
     )
-    return gate_rows(workspace.params, rows, circumstances)
+    return gate_rows(workspace.params, rows, context)
 
 
 def _finish(workspace: Workspace, results: Results) -> int:

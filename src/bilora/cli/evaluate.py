@@ -30,7 +30,7 @@ def answer_and_score(
 
     # These take seconds to import.
     from bilora.cli.progress import bar
-    from bilora.evaluation.notes import answer_notes, grade_note
+    from bilora.evaluation.notes import answer_notes, rating_note
     from bilora.evaluation.run import EvalConfig, eval_sets, evaluate, guard_eval_set
     from bilora.guards import task_guards
     from bilora.inference.endpoint.models import missing_models
@@ -64,15 +64,13 @@ def answer_and_score(
         print(f"evaluate {task}: {name}: {note}; it is asked all the same")
     engines: dict[str, Engine] = {task: local} if only_bilora else {"base": local, task: local, **remote}
     judge, _ = workspace.judge(keys or {})
-    total = sum(len(one.repeated_samples) * len(one.asked(task, engines)) for one in datasets.values())
+    total = sum(len(eval_set.repeated_samples) * len(eval_set.select(task, engines)) for eval_set in datasets.values())
     with workspace.sandbox() as sandbox, bar(f"evaluate {task}", total, "answers") as tick:
-        measurement = EvalConfig(
-            task_type, adapter_sha256(folder), chosen.generation, params.seed, Referees(sandbox, judge)
-        )
-        rows = evaluate(measurement, datasets, engines, progress=tick, bars=tick.nested)
+        config = EvalConfig(task_type, adapter_sha256(folder), chosen.generation, params.seed, Referees(sandbox, judge))
+        rows = evaluate(config, datasets, engines, progress=tick, bars=tick.nested)
     for name, note in answer_notes(rows).items():
         print(f"evaluate {task}: {name}: {note}")
-    if note := grade_note(rows):
+    if note := rating_note(rows):
         print(f"evaluate {task}: {note}")
     return rows
 

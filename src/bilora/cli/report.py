@@ -18,7 +18,7 @@ def write_report(workspace: Workspace, results: Results) -> None:
     from bilora.sweep_results import Sweep
     from bilora.tracking.runs import find_run
 
-    background = {}
+    artifacts = {}
     for name, task in results.tasks.items():
         reports: dict[str, StageReport] = {}
         if (path := workspace.drop_report("process", name)).is_file():
@@ -26,13 +26,13 @@ def write_report(workspace: Workspace, results: Results) -> None:
         if (path := workspace.drop_report("split", name)).is_file():
             reports["data-split"] = read_record(path, SplitReport)
         plots = [workspace.loss_plot(name), workspace.validation_plot(name)]
-        background[name] = TaskArtifacts(
+        artifacts[name] = TaskArtifacts(
             reports=reports,
             run=find_run(workspace.runs, task.adapter_sha256) or {},
             sweep=read_record(workspace.sweep(name), Sweep) if workspace.sweep(name).is_file() else None,
             curve=[point for path in plots if path.is_file() for point in read_json(path)],
         )
-    write_text(workspace.report, render_report(results, background))
+    write_text(workspace.report, render_report(results, artifacts))
 
 
 def report() -> None:

@@ -1,4 +1,4 @@
-"""What the report says of the data: where measured samples come from, and what the data stages kept and refused."""
+"""The report's sections on data: the origin of the measured samples, and the rows that each data stage dropped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bilora.results import TaskResults
 
 @dataclass(frozen=True)
 class Provenance:
-    """Measured samples of one kind of source and licence."""
+    """The number and origins of the measured samples with one kind of source and one licence."""
 
     source: str
     licence: str
@@ -24,7 +24,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class RuleView:
-    """A rule of a data stage with the number of rows that it refused."""
+    """A rule of a data stage and the number of rows that it refused."""
 
     rule: str
     count: int
@@ -44,7 +44,7 @@ class SplitView:
 
 @dataclass(frozen=True)
 class StageView:
-    """What a data stage read, kept and refused."""
+    """The rows that a data stage read, kept and refused."""
 
     name: str
     read: int
@@ -54,30 +54,30 @@ class StageView:
 
 
 def provenance(task: TaskResults) -> list[Provenance]:
-    """Count the measured samples by kind of source and licence, and name where they come from."""
-    found: dict[tuple[str, str], list[str]] = {}
+    """Return the measured samples' numbers and origins by kind of source and licence."""
+    by_source: dict[tuple[str, str], list[str]] = {}
     for sample in task.samples.values():
-        kind, _, rest = sample.source.partition(":")
-        package = rest.partition(":")[0]
+        kind, _, detail = sample.source.partition(":")
+        package = detail.partition(":")[0]
         origin = package if "==" in package else sample.group
-        found.setdefault((kind, sample.licence), []).append(origin)
+        by_source.setdefault((kind, sample.licence), []).append(origin)
     return [
-        Provenance(source, licence, len(origins), _listed(sorted(set(origins))))
-        for (source, licence), origins in sorted(found.items())
+        Provenance(source, licence, len(origins), _join(sorted(set(origins))))
+        for (source, licence), origins in sorted(by_source.items())
     ]
 
 
-def _listed(names: Sequence[str], limit: int = 12) -> str:
-    rest = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
+def _join(names: Sequence[str], limit: int = 12) -> str:
+    omitted = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {omitted} more" if omitted > 0 else "")
 
 
 def stage_views(reports: Mapping[str, StageReport]) -> list[StageView]:
-    """Return what the data stages did, in their order; a report may lack."""
-    return [_stage(name, reports[name]) for name in ("data-process", "data-split") if name in reports]
+    """Return the sections of the data stages that have a report, in pipeline order."""
+    return [_stage_view(name, reports[name]) for name in ("data-process", "data-split") if name in reports]
 
 
-def _stage(name: str, report: StageReport) -> StageView:
+def _stage_view(name: str, report: StageReport) -> StageView:
     top = max((rule.count for rule in report.rules), default=0)
     rules = [
         RuleView(
@@ -86,12 +86,12 @@ def _stage(name: str, report: StageReport) -> StageView:
         for rule in sorted(report.rules, key=lambda rule: (-rule.count, rule.rule))
     ]
     counts = report.splits if isinstance(report, SplitReport) else {}
-    splits = [SplitView(split, found.rows, found.groups, _counted(found.licence)) for split, found in counts.items()]
+    splits = [SplitView(name, split.rows, split.groups, _count_list(split.licence)) for name, split in counts.items()]
     return StageView(name, report.rows_in, report.rows_out, rules, splits)
 
 
-def _counted(counts: Mapping[str, int]) -> str:
-    return _listed([f"{name} {count}" for name, count in sorted(counts.items(), key=lambda one: (-one[1], one[0]))])
+def _count_list(counts: Mapping[str, int]) -> str:
+    return _join([f"{name} {count}" for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))])
 
 
 def _excerpt(row: DropExample) -> str:
