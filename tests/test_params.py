@@ -236,7 +236,7 @@ def test_training_on_ratings_needs_a_phase_and_its_rows(faults: Any, section: st
         ([KTO], "the phase kto needs a trained adapter; put a phase such as sft before it"),
         ([SFT | {"kind": "ppo"}], "tasks.codegen.training.phases.0: "),
         ([SFT | {"stepz": 4}], "tasks.codegen.training.phases.0.stepz: "),
-        ([SFT | {"evaluate_every": 5}], "no checkpoint would ever be measured"),
+        ([SFT | {"evaluate_every": 5}], "no checkpoint would be evaluated"),
         ([SFT, {"kind": "kto"}], "tasks.codegen.training.phases.1.steps: "),
     ],
     ids=["none", "no first phase", "unknown kind", "unknown key", "no evaluation", "no steps"],

@@ -16,7 +16,7 @@ from bilora.sweep_results import Variant, VariantResult
 from bilora.training.adapter import attach, count_trainable
 from bilora.training.context import TrainingContext
 from bilora.training.phases.sft import PHASE, SftSettings
-from bilora.training.record import identify
+from bilora.training.record import run_identity
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -118,7 +118,7 @@ def _variant_context(context: TrainingContext, variant: Variant, phase: SftSetti
 
 
 def _train(context: TrainingContext, variant: Variant, together: Together, lock_sha256: str) -> VariantResult:
-    identity = sha256_json([identify(context, lock_sha256).sha256, variant.model_dump()])
+    identity = sha256_json([run_identity(context, lock_sha256).sha256, variant.model_dump()])
     context = replace(context, folder=context.folder / identity[:16], together=together)
     file = context.folder / "result.json"
     if file.is_file():

@@ -22,7 +22,7 @@ from bilora.records import RunRecord
 from bilora.tracking.sinks import check_sinks
 from bilora.training.context import Step
 from bilora.training.loading import load_for_training
-from bilora.training.record import collect_metrics, train_recorded
+from bilora.training.record import collect_metrics, train_and_record
 from bilora.training.run import TrainingResult
 from bilora.training.together import Together
 
@@ -142,7 +142,7 @@ def train_tasks(
             for remark in template_remarks(context.tokenizer):
                 display.say(remark)
             display.say(f"planned are {format_duration(seconds)} and {memory / 2**30:.1f} GiB")
-            result, record = train_recorded(
+            result, record = train_and_record(
                 context,
                 workspace,
                 lock_sha256=workspace.lock_sha256(),

@@ -93,7 +93,7 @@ def sweep(
         task=task,
         base_id=base.id,
         metric=task_type.headline,
-        validation_samples=len(context.validation_sample()),
+        validation_samples=len(context.validation_subset()),
         results=tuple(results),
     )
     write_json(workspace.sweep(task), done.model_dump())
