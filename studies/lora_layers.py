@@ -101,10 +101,10 @@ def run(context: TrainingContext, arm: Arm, tokens: int) -> str:
     with bar(f"{context.task.name}: {arm.name}", settings.steps, "steps") as progress:
         reporting = replace(context, on_step=lambda step: progress(1) if step.loss is not None else None)
         result = PHASE.run(reporting, settings, PHASE.prepare(reporting, settings))
-    loss = result.metrics["validation_loss"]
+    loss, score = result.metrics["validation_loss"], 100 * result.metric
     return (
         f"| {context.task.name} | {arm.name} | {rank} | {count_trainable(context.model) / 1e6:.2f} M | "
-        f"{arm.learning_rate:g} | {result.tokens:,} | {loss:.3f} | {100 * result.metric:.1f} | {result.duration_s:.0f} |"
+        f"{arm.learning_rate:g} | {result.tokens:,} | {loss:.3f} | {score:.1f} | {result.duration_s:.0f} |"
     )
 
 
