@@ -16,7 +16,7 @@ REGISTRY_CALLS = {"load_kind": None, "load_task": f"{PACKAGE}.tasks"}
 
 BY_COMPUTED_NAME = (f"{PACKAGE}.plugins", f"{PACKAGE}.tasks", f"{PACKAGE}.sandbox.")
 """Modules that may import by a computed name: the registries, whose callers are counted instead, and the sandbox, whose
-child processes import the modules that a program names."""
+child processes import the modules that a program names. So may the package's `__init__`, for its public names."""
 
 
 class UnreadableImport(Exception):
@@ -112,7 +112,7 @@ class ImportGraph:
     def _registered(self, module: str, call: ast.Call) -> Iterator[str]:
         """Yield the modules that a call imports by name."""
         name = _called(call)
-        if not call.args or module.startswith(BY_COMPUTED_NAME):
+        if not call.args or module == PACKAGE or module.startswith(BY_COMPUTED_NAME):
             return
         if name in REGISTRY_CALLS:
             package = REGISTRY_CALLS[name] or self._string(call.args[0], module)
