@@ -7,7 +7,7 @@ from importlib import metadata
 import pytest
 import typer
 
-from bilora.cli import guarded
+from bilora.cli import run_command
 from bilora.errors import ExitCode
 from bilora.extras import missing_extra
 
@@ -50,7 +50,7 @@ def test_a_command_that_lacks_its_extra_ends_with_the_sentence(capsys: pytest.Ca
     def run(module: str) -> None:
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
-    assert guarded(app, ["trl"]) == ExitCode.NOT_READY
+    assert run_command(app, ["trl"]) == ExitCode.NOT_READY
     assert capsys.readouterr().err == 'bilora: trl is not installed. Run `pip install "bilora[train]"`.\n'
     with pytest.raises(ModuleNotFoundError):
-        guarded(app, ["unknown"])
+        run_command(app, ["unknown"])

@@ -148,5 +148,4 @@ class Layout:
 
     def cache(self, name: str) -> Path:
         """A cache folder: bundles, gguf, answers or judge. It can be deleted at any time."""
-
         return self.root / ".cache" / name

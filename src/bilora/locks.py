@@ -25,7 +25,6 @@ def exclusive_lock(path: Path) -> Iterator[None]:
 
 def sync_folder(folder: Path) -> None:
     """Write the folder's file names to the disk; the fsync of a file does not."""
-
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -56,7 +56,6 @@ def connection_fault(error: BaseException) -> str | None:
 
 def uses_proxy(url: str) -> bool:
     """Return whether the environment sets a proxy for this URL."""
-
     parts, proxies = urlsplit(url), getproxies()
     return bool((proxies.get(parts.scheme) or proxies.get("all")) and not proxy_bypass(parts.hostname or ""))
 

@@ -116,5 +116,4 @@ def _mapping(node: yaml.Node | None) -> dict[str, yaml.Node]:
 
 def _text(node: yaml.Node | None) -> str:
     """Return the text of a scalar; empty if there is no scalar or it is null."""
-
     return str(node.value) if isinstance(node, yaml.ScalarNode) and not node.tag.endswith(":null") else ""

@@ -113,7 +113,6 @@ def settings_union(package: str, constant: str, parent: type[KindSettings]) -> A
 
 def _settings(package: str, name: str, constant: str, parent: type[KindSettings]) -> type[KindSettings]:
     """Return the checked settings type of one kind."""
-
     module = f"{package}.{name}"
     try:
         settings = getattr(load_kind(package, name, constant), "settings", None)

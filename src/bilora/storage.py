@@ -195,7 +195,6 @@ def adapter_sha256(folder: Path) -> str:
     Raises:
         MissingStep: one of the two files does not exist.
     """
-
     for name in ADAPTER_FILES:
         if not (folder / name).is_file():
             raise MissingStep(folder / name, "train")

@@ -54,7 +54,6 @@ def read_text(path: Path) -> str:
         BadData: it does not exist, cannot be read, or is not text.
         Infrastructure: this user or this machine cannot read it.
     """
-
     try:
         return decode_text(path.read_bytes())
     except FileNotFoundError:

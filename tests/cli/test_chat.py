@@ -77,7 +77,7 @@ def test_settings_are_heard(place: Path) -> None:
 def test_what_cannot_be_asked_is_one_sentence(place: Path) -> None:
     for arguments, sentence in (
         (["generate", "x", "-m", "poetry"], "no such model is loaded; loaded: base, codegen, docstring"),
-        (["generate"], "it is empty; give it as an argument"),
+        (["generate"], "it is empty; pass it as an argument"),
         (["chat", "-m", "poetry"], "no such model is loaded"),
     ):
         done = bilora(place, *arguments)
@@ -102,9 +102,9 @@ def test_a_chat_says_what_it_does_not_do(place: Path) -> None:
     done = bilora(place, "chat", "--max-tokens", "4", stdin="/adapter poetry\n/adapter\n/bow\n" + "list " * 600 + "\n")
     assert done.returncode == 0 and done.stdout == ""
     _, poetry, bare, bow, long = done.stderr.strip().splitlines()
-    assert "there is no poetry; base answers, of base, codegen, docstring" in poetry
-    assert bare == "chat: base answers, of base, codegen, docstring."
-    assert "there is no /bow" in bow and "too many to answer within 512; ask with fewer words" in long
+    assert "there is no poetry; the model is base, of base, codegen, docstring" in poetry
+    assert bare == "chat: the model is base, of base, codegen, docstring."
+    assert "there is no /bow" in bow and "too many for the context of 512 tokens; shorten the question" in long
 
 
 def test_a_line_that_is_no_text_is_not_the_end_of_the_chat(place: Path) -> None:
@@ -120,11 +120,11 @@ def test_what_helps_against_a_cut_depends_on_what_cut(place: Path) -> None:
     short = bilora(place, "generate", "sum", "--max-tokens", "4")
     assert "cut off after 4 tokens; --max-tokens allows more" in short.stderr
     full = bilora(place, "generate", "list " * 490, "--max-tokens", "5000", "--temperature", "2")
-    assert "for the context of 512 tokens is full; ask with fewer words" in full.stderr
+    assert ": the context of 512 tokens is full; shorten the question" in full.stderr
     long = "list " * 490 + "\n"
     talk = bilora(place, "chat", "--max-tokens", "5000", "--temperature", "2", stdin=long + "sum\n")
-    assert "is full; /new begins again" in talk.stderr
-    assert "tokens are too many to answer within 512; /new begins again" in talk.stderr
+    assert "is full; start a new conversation with /new" in talk.stderr
+    assert "tokens are too many for the context of 512 tokens; start a new conversation with /new" in talk.stderr
 
 
 def test_ctrl_c_ends_an_answer_and_not_the_chat(place: Path) -> None:

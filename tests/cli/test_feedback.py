@@ -17,7 +17,7 @@ import pytest
 from support.checkouts import ROOT, environment_of
 from support.old_outbox import outbox_of_version_1
 
-from bilora.cli import app, guarded
+from bilora.cli import app, run_command
 from bilora.feedback.events import new_event_id
 from bilora.feedback.outbox import Outbox
 from bilora.feedback.shards import FolderTarget, build_shard
@@ -61,7 +61,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def run(checkout: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     def verb(*arguments: str, code: int = 0) -> str:
-        assert guarded(app, ["feedback", *arguments]) == code
+        assert run_command(app, ["feedback", *arguments]) == code
         output = capsys.readouterr()
         return output.err if code else output.out
 

@@ -20,7 +20,7 @@ from support.loopback_hub import TOKEN, Hub
 from support.ports import free_port
 from support.processes import restore_signals
 
-from bilora.cli import guarded
+from bilora.cli import run_command
 from bilora.feedback.events import new_event_id
 from bilora.feedback.outbox import Outbox
 from bilora.storage import adapter_sha256
@@ -218,7 +218,7 @@ def test_ctrl_c_while_a_module_makes_a_class_is_ctrl_c(capsys: pytest.CaptureFix
 
     app = typer.Typer()
     app.command()(lambda: type("Made", (), {"field": Pressed()}))
-    assert guarded(app, []) == 130
+    assert run_command(app, []) == 130
     assert "interrupted" in capsys.readouterr().err
 
 

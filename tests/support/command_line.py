@@ -10,7 +10,7 @@ from typing import NamedTuple, TextIO
 
 import pytest
 
-from bilora.cli import app, guarded
+from bilora.cli import app, run_command
 
 
 class CommandResult(NamedTuple):
@@ -31,5 +31,5 @@ def bilora(folder: Path, *arguments: str, stdin: str | TextIO = "") -> CommandRe
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setattr(sys, "stdin", io.StringIO(stdin) if isinstance(stdin, str) else stdin)
-        code = guarded(app, list(arguments))
+        code = run_command(app, list(arguments))
     return CommandResult(code, out.getvalue(), err.getvalue())

@@ -69,5 +69,4 @@ def assert_result(outcome: Outcome) -> AssertResult:
 
 
 def _count_asserts(asserts: Sequence[object]) -> str:
-
     return "your assert" if len(asserts) == 1 else f"your {len(asserts)} asserts"

@@ -137,7 +137,6 @@ def stream_answer(engine: Streamer, task: Task, question: UserQuestion, answer: 
 
 def _context_full(completion: Completion, generation: Generation) -> bool:
     """Return whether a completion was cut off before its token limit; False if its tokens are unknown."""
-
     tokens = completion.output_tokens
     return completion.finish == "length" and tokens is not None and tokens < generation.max_new_tokens
 

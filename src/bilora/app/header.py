@@ -40,7 +40,6 @@ def draw_task_descriptions(tasks: Mapping[str, Task], adapters: Container[str] |
     lines = []
     for name, task in tasks.items():
         absent = " It has no adapter here." if adapters is not None and name not in adapters else ""
-
         described = f": {task.description}" if task.description else ""
         lines.append(f"- **{escape_markdown(task.title)}**{escape_markdown(described + absent)}")
     st.markdown("\n".join(lines))

@@ -75,7 +75,6 @@ def draw_page(
             with output.container():
                 _stream_answers(backend, task, question, systems, runner)
             st.rerun()
-
     draw_history(tasks, on_rating, form=(task.name, typed))
 
 
@@ -126,7 +125,6 @@ def _stream_answers(
             try:
                 for text in stream_answer(backend.engine, task, question, answer):
                     box.text(text or "…")  # st.code would load a highlighter and run it at every token
-
             except BiloraError as error:
                 answer.fault = str(error)
         code = task.read_answer(answer.text, question.prompt)

@@ -61,5 +61,4 @@ def _draw_form(question: UserQuestion, answer: Answer, text: str, on_rating: OnR
 
 def _without_blank_ends(text: str) -> str:
     """Return a text without leading line ends and trailing white space; the first line keeps its indentation."""
-
     return text.strip("\n").rstrip()

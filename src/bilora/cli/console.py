@@ -1,4 +1,4 @@
-"""How tables and verdicts look on a terminal."""
+"""Print tables, verdicts and answers to the terminal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _console() -> Console:
 
 
 def print_table(results: Results) -> None:
-    """Print one table per dataset: metrics down, systems across, 95 % intervals in brackets."""
+    """Print one table per dataset: a row per metric, a column per system, 95 % intervals in brackets."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -56,7 +56,7 @@ def _cell(cell: Cell) -> str:
 
 
 def print_verdicts(results: Results) -> None:
-    """Print the gate's decision on every adapter, and what it rests on where there are guards."""
+    """Print the verdict of every adapter, with the guards' results."""
     from rich.markup import escape
 
     from bilora.evaluation.guard_checks import guard_lines
@@ -71,9 +71,9 @@ def print_verdicts(results: Results) -> None:
 
 
 def print_answers(rows: Mapping[str, Sequence[EvalRow]]) -> None:
-    """Print every answer with its scores; control characters are shown, not obeyed."""
-    for found in rows.values():
-        for row in found:
+    """Print every answer with its scores; control characters are escaped."""
+    for task_rows in rows.values():
+        for row in task_rows:
             scores = ", ".join(
                 f"{score.metric} {'unscored' if score.value is None else f'{score.value:.3f}'}" for score in row.scores
             )

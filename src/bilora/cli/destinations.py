@@ -65,5 +65,4 @@ def export_command(name: str) -> str:
 
 def forget_command(name: str) -> str:
     """Return the command that removes a destination's record."""
-
     return f"bilora feedback forget {shlex.quote(display_name(name))}"

@@ -247,8 +247,8 @@ def _now() -> str:
 
 def main() -> int:
     """Entry point of `python scripts/fetch_feedback.py`."""
-    from bilora.cli import guarded
+    from bilora.cli import run_command
 
     entry = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     entry.command()(write_pairs)
-    return guarded(entry)
+    return run_command(entry)

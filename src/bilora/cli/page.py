@@ -78,7 +78,6 @@ def served_bundle(workspace: Workspace) -> str:
 
 def _assert_runner(workspace: Workspace) -> AssertRunner:
     """Return the runner of answers with their asserts, one per process."""
-
     import streamlit as st
 
     return st.cache_resource(show_spinner=False)(_sandboxed_runner)(
@@ -170,7 +169,6 @@ def _rate(question: UserQuestion, answer: Answer, entered: RatingInput) -> str:
     from bilora.workspace import Workspace
 
     session = st.session_state.setdefault("session", secrets.token_hex(8))  # identifies this page visit, not its user
-
     rating = Rating(
         event_id=new_event_id(after=entered.supersedes),
         generation_id=answer.id,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def push_adapters() -> None:
     """Publish the adapters if the last verdict covers exactly these bytes, then promote them to baseline."""
-    from bilora.cli.benchmark import evaluation_rows, judge_evaluation
+    from bilora.cli.benchmark import evaluation_rows, gate_evaluation
     from bilora.publishing.bundle import build_bundle
     from bilora.publishing.promote import promote
     from bilora.publishing.push import push, verified_results
@@ -26,7 +26,7 @@ def push_adapters() -> None:
 
     workspace = Workspace(Path())
     results = read_results(require_file(workspace.results, "benchmark"))
-    results = verified_results(results, judge_evaluation(workspace, evaluation_rows(workspace), keys={}))
+    results = verified_results(results, gate_evaluation(workspace, evaluation_rows(workspace), keys={}))
     verdicts = {name: task.verdict for name, task in results.tasks.items() if task.verdict}
     adapters = {name: workspace.checked_adapter(name) for name in workspace.params.tasks}
     hub, repository = workspace.hub_to_publish()

@@ -65,7 +65,6 @@ def _unwrapped(edited: str) -> Iterator[str]:
 
 def _blocks(lines: list[str]) -> list[str] | None:
     """Return the contents of the fenced blocks; None if there is other text outside them."""
-
     blocks: list[str] = []
     opening, block = "", list[str]()
     for line in lines:

@@ -193,5 +193,4 @@ class Deliveries(Database):
 
 def parse_rating(body: bytes) -> Rating:
     """Return a rating from its stored bytes."""
-
     return Rating.model_validate(json.loads(body))

@@ -37,7 +37,6 @@ def _time_ms(event_id: str) -> int:
 
 def is_event_id(text: str) -> bool:
     """Return whether a text has the format of an event id."""
-
     try:
         TypeAdapter(EventId).validate_python(text)
     except ValidationError:

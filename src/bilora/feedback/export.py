@@ -96,6 +96,5 @@ def _erase(target: Target) -> int:
             if remaining:
                 target.put(*build_shard(remaining))
             target.remove(name)  # after the remaining ratings are durable
-
             rewritten += 1
     return rewritten

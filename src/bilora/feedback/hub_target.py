@@ -59,5 +59,4 @@ class HubTarget:
         Raises:
             Unreachable: the hub did not accept it.
         """
-
         self._repository.update({}, [name], message="Delete ratings")

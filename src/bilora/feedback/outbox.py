@@ -128,7 +128,6 @@ class Outbox(Deliveries):
     def _delete(db: sqlite3.Connection, event_ids: set[str], generation_id: str | None, created_utc: str) -> None:
         rows = db.execute("SELECT event_id FROM ratings WHERE generation_id = ?", (generation_id,)).fetchall()
         known = {event for (event,) in rows}
-
         for event in sorted(event_ids | known):
             db.execute("DELETE FROM ratings WHERE event_id = ?", (event,))
             db.execute(

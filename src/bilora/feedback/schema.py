@@ -95,7 +95,6 @@ def migrate(db: sqlite3.Connection, default_destination: str) -> None:
 
 def _run(db: sqlite3.Connection, *steps: str | tuple[str, tuple[str, ...]]) -> None:
     """Execute the statements and set the version, in one transaction."""
-
     db.execute("BEGIN IMMEDIATE")
     try:
         for step in steps:

@@ -130,7 +130,6 @@ def read_shards(target: Target, kind: type[Event]) -> dict[str, list[Event]]:
 def _parse(path: str, data: bytes, kind: type[Event]) -> list[Event]:
     if Path(path).stem != sha256_bytes(data):
         raise BadData(path, "does not match its hash; restore it from a copy, or move it away.")
-
     events = []
     for number, line in enumerate(data.splitlines(), start=1):
         try:

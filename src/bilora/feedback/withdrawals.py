@@ -37,6 +37,5 @@ def read_withdrawals(path: Path) -> Withdrawals:
                 continue
         except OSError:
             pass
-
         unread.append(name)
     return Withdrawals(frozenset(ratings), tuple(unread))
