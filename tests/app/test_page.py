@@ -82,7 +82,7 @@ def test_what_cannot_be_asked_is_one_sentence(page: AppTest, text: str, said: st
 def test_prose_in_place_of_code_is_one_sentence_and_so_is_code_in_place_of_prose(page: AppTest) -> None:
     ask(page, "def double(x):\n    return 2 * x")
     assert [one.value for one in page.warning] == [
-        "This is finished code and no question; say in words what a function should do."
+        "This is finished code, not a question; describe in words what a function should do."
     ]
     page.segmented_control[0].set_value("docstring").run()
     ask(page, "Write a function that doubles a number.")
@@ -94,7 +94,7 @@ def test_prose_in_place_of_code_is_one_sentence_and_so_is_code_in_place_of_prose
 
 def test_the_first_screen_says_what_each_adapter_can_do(page: AppTest) -> None:
     said = page.markdown[0].value
-    assert "**Write code**: Writes a Python function" in said and "**Explain code**: Says in one sentence" in said
+    assert "**Write code**: Writes a Python function" in said and "**Explain code**: Describes in one sentence" in said
     ask(page, "add two numbers")
     assert not [one for one in page.markdown if "**Write code**" in one.value]
 

@@ -7,7 +7,7 @@ import pytest
 from bilora.extraction.typed import NO_FUNCTION, SEVERAL
 from bilora.tasks import known_tasks, load_task
 
-FINISHED = "This is finished code and no question; say in words what a function should do."
+FINISHED = "This is finished code, not a question; describe in words what a function should do."
 FUNCTION = "def double(x):\n    return 2 * x"
 
 
