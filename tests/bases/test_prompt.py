@@ -330,7 +330,7 @@ def test_an_answer_without_a_stop_token_stops_the_training() -> None:
 def test_turns_that_are_marked_by_plain_text_are_remarked_on(tokenizer: Any) -> None:
     assert template_remarks(tokenizer) == []
     tokenizer = smoke("{% for m in messages %}### {{ m.role }}:\n{{ m.content }}\n{% endfor %}### assistant:\n")
-    assert "plain text, which a message can imitate" in " ".join(template_remarks(tokenizer))
+    assert "ordinary text, which a message can imitate" in " ".join(template_remarks(tokenizer))
     half = "{% for m in messages %}{{ '<s>' if m.role == 'user' }}[{{ m.role }}] {{ m.content }} {% endfor %}"
     assert len(template_remarks(smoke(half))) == 1
 

@@ -231,7 +231,9 @@ def test_10_to_12_are_the_gate_s_verdicts(
     place: Path, capsys: pytest.CaptureFixture[str], new: Any, old: Any, code: int, said: str
 ) -> None:
     assert (
-        run_command(app, ["compare", results(place / "n.json", docstring=new), baseline(place / "o.json", docstring=old)])
+        run_command(
+            app, ["compare", results(place / "n.json", docstring=new), baseline(place / "o.json", docstring=old)]
+        )
         == code
     )
     assert said in capsys.readouterr().out

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from bilora.workspace import Workspace
 
 
-def gate_evaluation(
-    workspace: Workspace, rows: Mapping[str, Sequence[EvalRow]], *, keys: Mapping[str, str]
-) -> Results:
+def gate_evaluation(workspace: Workspace, rows: Mapping[str, Sequence[EvalRow]], *, keys: Mapping[str, str]) -> Results:
     """Return the results of scored rows, with a verdict per task; `keys` as in `Workspace.endpoints`."""
     from bilora.evaluation.verdicts import RunContext, gate_rows
     from bilora.results import read_baseline

@@ -68,7 +68,9 @@ def data_split(task: TaskName) -> None:
     workspace = Workspace(Path())
     params, (task_params, definition) = workspace.params, workspace.task(task)
     samples = read_records(require_file(workspace.samples(task), f"data-process@{task}"), Sample)
-    splits, report = split_samples(list(samples), splitting=task_params.split, seed=params.seed, rules=params.processing)
+    splits, report = split_samples(
+        list(samples), splitting=task_params.split, seed=params.seed, rules=params.processing
+    )
     uses_ratings = bool(task_params.split.feedback or task_params.split.preference)
     withdrawals = read_withdrawals(workspace.outbox) if uses_ratings else Withdrawals()
     rated = from_ratings(

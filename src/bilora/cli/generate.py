@@ -34,7 +34,9 @@ MaxTokensOption = Annotated[int | None, typer.Option(min=1, help="Maximum of new
 TemperatureOption = Annotated[float, typer.Option(min=0.0, callback=finite, help="0 is greedy decoding.")]
 TopPOption = Annotated[
     float,
-    typer.Option(min=0.0, max=1.0, callback=finite, help="Sample from the most likely tokens of this total probability."),
+    typer.Option(
+        min=0.0, max=1.0, callback=finite, help="Sample from the most likely tokens of this total probability."
+    ),
 ]
 SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the sampling.")]
 
