@@ -26,7 +26,7 @@ UV_PIP = $(BIN)/uv pip install --quiet --python $(BIN)/python
 # Makes python print the folder of its packages.
 SITE := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 
-.PHONY: demo test test-install lock test-browser test-old-peft test-clients test-gpu vllm lint structure smoke install docs docs-links reference
+.PHONY: demo test test-install lock test-browser test-old-peft test-clients test-gpu vllm lint structure smoke install docs docs-links
 .DEFAULT_GOAL := demo
 
 install: .venv/installed
@@ -108,10 +108,6 @@ structure:
 
 smoke: install
 	@$(BIN)/python scripts/smoke.py
-
-# The pages of docs/reference, from the code.
-reference: install
-	@$(BIN)/python scripts/make_reference.py
 
 # The documentation as HTML in .cache/docs/html. A broken link or anchor is an error.
 SPHINX := .venv-docs/bin/sphinx-build -nWq --keep-going -c docs -d .cache/docs/doctrees

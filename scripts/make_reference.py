@@ -171,9 +171,9 @@ def _argument(parameter: Any) -> str:
 def _parameter(parameter: Any) -> tuple[str, ...]:
     names = [_argument(parameter)] if parameter.param_type_name == "argument" else parameter.opts
     names = [*names, *parameter.secondary_opts]
-    default = parameter.default
-    shown = "" if default is None or default is False or callable(default) else f"`{default}`"
-    return ", ".join(f"`{name}`" for name in names), _option_type(parameter), shown, parameter.help or ""
+    value = parameter.default
+    default = "" if value is None or value is False or callable(value) else f"`{value}`"
+    return ", ".join(f"`{name}`" for name in names), _option_type(parameter), default, parameter.help or ""
 
 
 def _option_type(parameter: Any) -> str:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,6 +109,35 @@ def test_after_a_push_the_pipeline_comes_to_rest(published: Path) -> None:
     assert "up to date" in run("dvc", "repro").stdout
 
 
+def test_the_published_bundle_is_served_to_clients_that_have_the_key(published: Path, no_proxy: None) -> None:
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    process = subprocess.Popen(
+        ["bilora", "serve", "--bundle", "hub", "--api-key-env", "KEY", "--port", str(port)],
+        cwd=published,
+        env={**environment_of(published), "KEY": "sk-client"},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                with urllib.request.urlopen(f"{url}/health") as reply:
+                    adapters = json.loads(reply.read())["adapters"]
+                break
+            except OSError:
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.1)
+        assert adapters == {"motto": adapter_sha256(published / "adapters" / "motto")}
+        request = urllib.request.Request(f"{url}/v1/models", headers={"Authorization": "Bearer sk-client"})
+        with urllib.request.urlopen(request) as reply:
+            assert [model["id"] for model in json.loads(reply.read())["data"]] == ["base", "motto"]
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(f"{url}/v1/models")
+    finally:
+        process.terminate()
+        assert process.wait(timeout=60) == 0
+
+
 @pytest.fixture
 def on_the_hub(published: Path, hub: Hub) -> Iterator[Shell]:
     """A shell in the checkout with the loopback hub in params.yaml; params and baseline are put back."""
@@ -131,6 +161,8 @@ def test_published_on_the_hub_taken_back_and_deployed(published: Path, hub: Hub,
     assert "says so already" in on_the_hub("bilora", "promote").stdout
     refused = on_the_hub("bilora", "rollback", check=False)
     assert refused.returncode == 2 and "nothing else was published before" in refused.stderr
+    commit = hub.repo("models/owner/name").commits[-1].oid
+    assert f"served already in owner/name@{commit[:6]}" in on_the_hub("bilora", "rollback", "--to", commit[:6]).stdout
     assert "runs release" in on_the_hub("bilora", "deploy", "owner/page").stdout
     release = json.loads(hub.files("spaces/owner/page")["hf_space/release.json"])
     assert release["bundle"] == f"owner/name@{hub.repo('models/owner/name').commits[-1].oid}"
