@@ -123,7 +123,8 @@ def test_0_is_done(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_1_is_a_crash_with_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         ended(ZeroDivisionError())
-    code = "import typer; from bilora.cli import run_command; a = typer.Typer(); a.command()(lambda: 1 / 0); run_command(a, [])"
+    code = "import typer; from bilora.cli import run_command; a = typer.Typer(); "
+    code += "a.command()(lambda: 1 / 0); run_command(a, [])"
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment(ROOT), capture_output=True, text=True, check=False
     )
@@ -146,7 +147,7 @@ def test_1_is_a_crash_with_its_traceback() -> None:
         (["deploy", "o/s", "--minutes", "inf"], "--minutes"),
         (["generate", "x", "--bundle", "nowhere"], "a hub id needs a pinned commit"),
         (["chat", "--bundle", "no@such@name"], "owner/name@commit"),
-        (["serve", "--host", "999.1.1.1"], "999.1.1.1 is no address"),
+        (["serve", "--host", "999.1.1.1"], "999.1.1.1 is not an address"),
         (["app"], "it does not exist; run this command in a checkout"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -214,7 +215,7 @@ def test_6_is_a_port_that_is_taken_before_anything_is_loaded(
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         assert run_command(app, [verb, "--port", str(port)]) == 6
-    assert f":{port} is taken by another program" in capsys.readouterr().err
+    assert f":{port} is used by another program" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_a_sweep_is_compared_on_validation_and_shown_in_the_report(run: Shell, m
     run("bilora", "report")
     assert "<h3>Sweep</h3>" in (measured / "report.html").read_text(encoding="utf-8")
     refused = run("bilora", "sweep", "docstring", "--layers", "head", check=False)
-    assert refused.returncode == 2 and "--layers head: it is one of attention, mlp, all" in refused.stderr
+    assert refused.returncode == 2 and "--layers head: choose from attention, mlp, all" in refused.stderr
 
 
 def test_params_diff_shows_an_edit(run: Shell, params: Path) -> None:

@@ -158,7 +158,7 @@ def test_published_on_the_hub_taken_back_and_deployed(published: Path, hub: Hub,
     assert "published in owner/name@" in on_the_hub("bilora", "push-adapters").stdout
     assert "already published in owner/name@" in on_the_hub("bilora", "push").stdout
     assert hub.files("models/owner/name")["motto/README.md"] == hub.files("models/owner/name-motto")["README.md"]
-    assert "says so already" in on_the_hub("bilora", "promote").stdout
+    assert "they are the incumbents already" in on_the_hub("bilora", "promote").stdout
     refused = on_the_hub("bilora", "rollback", check=False)
     assert refused.returncode == 2 and "nothing else was published before" in refused.stderr
     commit = hub.repo("models/owner/name").commits[-1].oid
@@ -176,7 +176,7 @@ def test_published_on_the_hub_taken_back_and_deployed(published: Path, hub: Hub,
 
 def test_without_a_token_the_folder_is_used_and_said(published: Path, hub: Hub, on_the_hub: Shell) -> None:
     said = on_the_hub("bilora", "push-adapters", HF_TOKEN="").stdout
-    assert "HF_TOKEN is not set: hub/ is used in place of owner/name" in said
+    assert "HF_TOKEN is not set: hub/ is used instead of owner/name" in said
     assert not hub.requests
     refused = on_the_hub("bilora", "deploy", "owner/page", HF_TOKEN="", check=False)
     assert refused.returncode == 6 and "HF_TOKEN is not set" in refused.stderr

@@ -120,7 +120,7 @@ def test_sigterm_is_a_good_end(place: Path) -> None:
 def test_a_key_that_is_not_there_is_one_sentence(place: Path) -> None:
     done = bilora(place, "serve", "--api-key-env", "NO_SUCH_KEY")
     assert done.returncode == 2
-    said = "--api-key-env: the environment variable NO_SUCH_KEY is empty or not set; put the key into it."
+    said = "--api-key-env: the environment variable NO_SUCH_KEY is empty or not set; set it to the key."
     assert done.stderr == f"bilora: {said}\n"
 
 
@@ -139,9 +139,9 @@ def test_the_launch_line_is_printed_and_written(place: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["--print", "vllm", "--batch", "4"], "--batch: of no use with --print vllm"),
-        (["--print", "ray", "--adapters-at", "s3://b", "--port", "9"], "--port: of no use with --print ray"),
-        (["--adapters-at", "s3://b", "--into", "x"], "--adapters-at, --into: of no use without --print"),
+        (["--print", "vllm", "--batch", "4"], "--batch: no effect with --print vllm"),
+        (["--print", "ray", "--adapters-at", "s3://b", "--port", "9"], "--port: no effect with --print ray"),
+        (["--adapters-at", "s3://b", "--into", "x"], "--adapters-at, --into: no effect without --print"),
     ],
 )
 def test_an_option_that_would_change_nothing_is_refused(place: Path, given: list[str], said: str) -> None:

@@ -63,7 +63,7 @@ def test_the_base_answers_while_an_adapter_of_another_template_is_left_out(place
     write(place, REFUSING + TEMPLATE)
     code, out, err = bilora(place, "generate", "hi", "--max-tokens", "4")
     assert code == 0 and out.strip()
-    assert "left out: adapters/codegen: this adapter was trained on models/smoke with another" in err
+    assert "skipped: adapters/codegen: this adapter was trained on models/smoke with another" in err
     assert "has no system role: the system text is put before the first question" in err
 
 
@@ -113,7 +113,7 @@ def test_a_running_server_takes_no_adapter_of_another_template(place: Path, monk
         told: list[str] = []
         patch.setattr("bilora.serving.reload.LOG.warning", lambda text, fault, **_: told.append(str(fault)))
         assert found[0].reload() == 0 and found[0].engine.models() == before
-    assert told == ["models/smoke: its files have changed; start the server again to serve what fits them."]
+    assert told == ["models/smoke: its files have changed; restart the server to load them."]
     write(place, TEMPLATE)
     write_random_adapter(Path("adapters") / "codegen", FolderBase.at("models/smoke"), ["qkv_proj"], seed=3)
     assert found[0].reload() == 1 and found[0].engine.models() != before

@@ -68,7 +68,7 @@ def test_standard_input_is_read_whole(piped: Piped, data: bytes) -> None:
     ("data", "said"),
     [
         (b"one\ntwo \xe9", r"standard input:2: is not UTF-8 \(byte 0xe9 at position 8\)"),
-        ("sum".encode("utf-16-le"), r"standard input: is no text \(a NUL at position 1\)"),
+        ("sum".encode("utf-16-le"), r"standard input: is not text \(a NUL at position 1\)"),
         (b"\xff\xfea", r"standard input:1: is not UTF-16-LE"),
     ],
 )

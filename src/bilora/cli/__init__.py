@@ -191,8 +191,8 @@ def _interrupted() -> int:
 
 def main() -> None:
     """Entry point of the `bilora` command."""
-    # torch and transformers create half a million permanent objects. Collecting garbage among them again and again takes
-    # a sixth of their import time, and a second at exit.
+    # torch and transformers create half a million permanent objects. Garbage collections among them would take a sixth
+    # of their import time, and a second at exit.
     gc.set_threshold(20_000, 20, 50)
     code = run_command(app)
     gc.freeze()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def write_report(workspace: Workspace, results: Results) -> None:
-    """Render report.html from results and whatever reports, curves and runs there are beside them."""
+    """Write report.html from results, and from the data reports, loss curves and run records that exist."""
     from bilora.data_reports import ProcessReport, SplitReport, StageReport
     from bilora.evaluation.report import TaskArtifacts, render_report
     from bilora.storage import read_json, read_record, write_text
@@ -36,7 +36,7 @@ def write_report(workspace: Workspace, results: Results) -> None:
 
 
 def report() -> None:
-    """Write report.html from the last benchmark and show the table, the verdicts and what to do next."""
+    """Write report.html from the last benchmark, and print the table and the verdicts."""
     from bilora.cli.console import print_table, print_verdicts
     from bilora.results import read_results
     from bilora.storage import require_file
@@ -48,4 +48,4 @@ def report() -> None:
     print_table(results)
     print_verdicts(results)
     print(f"report: {workspace.report.resolve().as_uri()}")
-    print("next: open the report · `bilora app` asks the adapters · `bilora profile list` shows other profiles")
+    print("next: open the report · `bilora app` opens the page · `bilora profile list` lists other profiles")
