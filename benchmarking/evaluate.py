@@ -1,4 +1,4 @@
-"""Documented entry point: measure all tasks now and let the gate decide."""
+"""Documented entry point: evaluate all tasks, then run the gate."""
 
 from bilora.cli.benchmark import main
 

@@ -1,4 +1,4 @@
-"""Ask through instructor, whose environment is not that of the tests, and write the object that it returns."""
+"""Request an object with instructor and write it to standard output. Runs in instructor's own environment."""
 
 from __future__ import annotations
 

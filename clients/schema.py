@@ -1,4 +1,4 @@
-"""The object that clients ask for; clients/node/schema.mjs has the same."""
+"""The schema of the object that clients request; clients/node/schema.mjs defines the same."""
 
 from __future__ import annotations
 

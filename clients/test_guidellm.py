@@ -1,4 +1,4 @@
-"""guidellm with the base's own tokenizer and synthetic questions, so without a network."""
+"""guidellm with the base's tokenizer and synthetic prompts, so that it needs no network."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def test_every_request_is_completed(server: Server, tmp_path: Path, path: str) -
     command += ["--tokenizer", f"kind=huggingface_auto,model={tokenizer}"]
     command += ["--data", f"kind=synthetic_text,prompt_tokens=32,output_tokens={TOKENS}"]
     command += ["--output", f"kind=json,path={report}"]
-    done = subprocess.run(
+    completed = subprocess.run(
         command, cwd=tmp_path, env=server.environment, capture_output=True, text=True, timeout=300, check=False
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert completed.returncode == 0, completed.stderr[-3000:]
     (benchmark,) = json.loads(report.read_text(encoding="utf-8"))["benchmarks"]
     totals = {"successful": REQUESTS, "errored": 0, "incomplete": 0, "total": REQUESTS}
     assert benchmark["metrics"]["request_totals"] == totals, benchmark["requests"]["errored"]

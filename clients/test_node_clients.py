@@ -1,4 +1,4 @@
-"""The packages for node, whose scripts lie in clients/node; `npm ci` installs them there."""
+"""OpenAI's client and the AI SDK for node. Their scripts are in clients/node, where `npm ci` installs the packages."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed")
 
 
-def answers(server: Server, script: str) -> dict[str, Any]:
-    """Run a script, and return what it wrote."""
-    done = subprocess.run(
+def run_script(server: Server, script: str) -> dict[str, Any]:
+    """Run a script and return the JSON object that it prints."""
+    completed = subprocess.run(
         [str(NODE), script, QUESTION, str(TOKENS)],
         cwd=Path(__file__).with_name("node"),
         env=server.environment,
@@ -30,21 +30,21 @@ def answers(server: Server, script: str) -> dict[str, Any]:
         timeout=120,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    written: dict[str, Any] = json.loads(done.stdout)
-    return written
+    assert completed.returncode == 0, completed.stderr
+    output: dict[str, Any] = json.loads(completed.stdout)
+    return output
 
 
 def test_openai(server: Server) -> None:
-    written = answers(server, "openai.mjs")
-    assert written["chat"] == written["streamed"] == written["response"] != ""
-    assert written["completion"]
-    Signature.model_validate(written["object"])
+    output = run_script(server, "openai.mjs")
+    assert output["chat"] == output["streamed"] == output["response"] != ""
+    assert output["completion"]
+    Signature.model_validate(output["object"])
 
 
 def test_ai_sdk(server: Server) -> None:
-    written = answers(server, "ai_sdk.mjs")
-    assert written["text"] == written["streamed"] != ""
-    assert written["outputTokens"] == TOKENS
-    Signature.model_validate(written["object"])
-    Signature.model_validate(written["output"])
+    output = run_script(server, "ai_sdk.mjs")
+    assert output["text"] == output["streamed"] != ""
+    assert output["outputTokens"] == TOKENS
+    Signature.model_validate(output["object"])
+    Signature.model_validate(output["output"])

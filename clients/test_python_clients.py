@@ -1,4 +1,4 @@
-"""Each library asks as the first page of its own documentation does."""
+"""Each library is used as the first page of its documentation shows."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def test_litellm_and_its_context_fallback(server: Server) -> None:
     import litellm
     import pytest
 
-    asked = {"model": "openai/base", "api_base": server.url, "api_key": KEY}
+    parameters = {"model": "openai/base", "api_base": server.url, "api_key": KEY}
     messages = [{"role": "user", "content": QUESTION}]
-    made = litellm.completion(messages=messages, max_tokens=12, top_p=0.9, parallel_tool_calls=None, **asked)
-    assert made.choices[0].message.content
+    completion = litellm.completion(messages=messages, max_tokens=12, top_p=0.9, parallel_tool_calls=None, **parameters)
+    assert completion.choices[0].message.content
     with pytest.raises(litellm.ContextWindowExceededError):
-        litellm.completion(messages=messages, max_tokens=100_000, **asked)
+        litellm.completion(messages=messages, max_tokens=100_000, **parameters)
 
 
 def test_langchain(server: Server) -> None:
@@ -59,8 +59,8 @@ def test_llm(server: Server, tmp_path: Path) -> None:
     (tmp_path / "extra-openai-models.yaml").write_text(models)
     environment = {**server.environment, "LLM_USER_PATH": str(tmp_path)}
     command = [sys.executable, "-m", "llm", "-m", "bilora", "--key", KEY, "-o", "max_tokens", "12", QUESTION]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0 and done.stdout.strip(), done.stderr
+    completed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert completed.returncode == 0 and completed.stdout.strip(), completed.stderr
 
 
 def test_inspect_ai(server: Server, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Each library asks for an object by its own means; the answer fits the schema that the library sent."""
+"""Each library requests an object in its own way; the answer conforms to the schema that the library sends."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from schema import SCHEMA_QUESTION, SCHEMA_TOKENS, Signature
 
 def test_instructor(server: Server) -> None:
     script = Path(__file__).with_name("instructor_client.py")
-    done = subprocess.run(
+    completed = subprocess.run(
         [SECOND_PYTHON, str(script)], env=server.environment, capture_output=True, text=True, timeout=120, check=False
     )
-    assert done.returncode == 0, done.stderr
-    Signature.model_validate_json(done.stdout)
+    assert completed.returncode == 0, completed.stderr
+    Signature.model_validate_json(completed.stdout)
 
 
 def test_langchain(server: Server) -> None:
@@ -47,6 +47,6 @@ def test_llm(server: Server, tmp_path: Path) -> None:
     environment = {**server.environment, "LLM_USER_PATH": str(tmp_path)}
     command = [sys.executable, "-m", "llm", "-m", "bilora", "--key", KEY, "-o", "max_tokens", str(SCHEMA_TOKENS)]
     command += ["--schema", json.dumps(Signature.model_json_schema()), SCHEMA_QUESTION]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    Signature.model_validate_json(done.stdout)
+    completed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert completed.returncode == 0, completed.stderr
+    Signature.model_validate_json(completed.stdout)

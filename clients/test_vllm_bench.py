@@ -1,7 +1,7 @@
-"""What `vllm bench serve` sends, whose package does not fit beside .venv.
+"""The requests of `vllm bench serve`, whose package conflicts with those of .venv.
 
 The bodies are those that vLLM 0.32 builds for the dataset `random`: in vllm/benchmarks/lib/endpoint_request_func.py for
-its backends `openai`, `openai-chat` and `openai-responses`, and in vllm/benchmarks/serve.py before the first of them.
+the backends `openai`, `openai-chat` and `openai-responses`, and in vllm/benchmarks/serve.py before the benchmark.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ CONTENT = [{"type": "text", "text": PROMPT}]
 CHAT = {"model": "base", "messages": [{"role": "user", "content": CONTENT}], "max_completion_tokens": TOKENS}
 
 
-def ask(server: Server, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[str | None, str]:
-    """Return the type and the text of a reply."""
+def send(server: Server, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[str | None, str]:
+    """Return the content type and the text of a response."""
     connection = HTTPConnection(urlsplit(server.address).netloc, timeout=120)
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}", "x-request-id": "bench-0"}
     connection.request(method, path, json.dumps(body) if body else None, headers)
@@ -39,13 +39,13 @@ def ask(server: Server, method: str, path: str, body: dict[str, Any] | None = No
 @pytest.mark.parametrize(
     ("path", "body"), [("/v1/completions", COMPLETION), ("/v1/chat/completions", CHAT)], ids=["openai", "openai-chat"]
 )
-def test_a_request_streams_as_many_tokens_as_it_asks_for(
+def test_a_request_streams_the_requested_number_of_tokens(
     server: Server, path: str, body: dict[str, Any], sampling: dict[str, float]
 ) -> None:
-    kind, text = ask(server, "POST", path, {**body, **STREAM, "ignore_eos": True, **sampling})
-    assert kind is not None and kind.startswith("text/event-stream")
-    *events, done, rest = text.split("\n\n")
-    assert (done, rest) == ("data: [DONE]", "")
+    content_type, text = send(server, "POST", path, {**body, **STREAM, "ignore_eos": True, **sampling})
+    assert content_type is not None and content_type.startswith("text/event-stream")
+    *events, last_event, after = text.split("\n\n")
+    assert (last_event, after) == ("data: [DONE]", "")
     *chunks, last = [json.loads(event.removeprefix("data: ")) for event in events]
     assert last["choices"] == []
     assert last["usage"]["completion_tokens"] == TOKENS
@@ -53,12 +53,12 @@ def test_a_request_streams_as_many_tokens_as_it_asks_for(
     assert last["usage"]["total_tokens"] == last["usage"]["prompt_tokens"] + TOKENS
     choices = [choice for chunk in chunks for choice in chunk["choices"]]
     texts = [choice["delta"].get("content") if path == "/v1/chat/completions" else choice["text"] for choice in choices]
-    assert sum(bool(text) for text in texts) > TOKENS // 2  # a chunk per token, but for characters of several
+    assert sum(bool(text) for text in texts) > TOKENS // 2  # a chunk per token, unless a character has several tokens
     assert [choice["finish_reason"] for choice in choices] == [None] * (len(choices) - 1) + ["length"]
 
 
-def test_a_response_streams_as_many_tokens_as_it_asks_for(server: Server) -> None:
-    _, text = ask(server, "POST", "/v1/responses", {**RESPONSE, "ignore_eos": True})
+def test_a_response_streams_the_requested_number_of_tokens(server: Server) -> None:
+    _, text = send(server, "POST", "/v1/responses", {**RESPONSE, "ignore_eos": True})
     events = [json.loads(event.partition("data: ")[2]) for event in text.split("\n\n") if event]
     deltas = [event["delta"] for event in events if event["type"] == "response.output_text.delta"]
     assert len(deltas) > TOKENS // 2
@@ -68,11 +68,11 @@ def test_a_response_streams_as_many_tokens_as_it_asks_for(server: Server) -> Non
     assert (last["status"], last["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
 
 
-def test_the_model_and_the_length_of_prompts_are_found_out_before(server: Server) -> None:
-    first = json.loads(ask(server, "GET", "/v1/models")[1])["data"][0]
+def test_the_benchmark_can_look_up_the_model_and_count_prompt_tokens(server: Server) -> None:
+    first = json.loads(send(server, "GET", "/v1/models")[1])["data"][0]
     assert first["id"] == "base" and first["root"]
     body = {"model": first["root"], "prompt": PROMPT, "add_special_tokens": False}
-    tokens = json.loads(ask(server, "POST", "/tokenize", body)[1])["tokens"]
+    tokens = json.loads(send(server, "POST", "/tokenize", body)[1])["tokens"]
     assert tokens
-    text = json.loads(ask(server, "POST", "/detokenize", {"model": first["root"], "tokens": tokens})[1])["prompt"]
+    text = json.loads(send(server, "POST", "/detokenize", {"model": first["root"], "tokens": tokens})[1])["prompt"]
     assert text == PROMPT

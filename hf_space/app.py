@@ -1,4 +1,4 @@
-"""Entry point of `streamlit run hf_space/app.py`: the page is `bilora.app`."""
+"""Entry point of the page, for `streamlit run hf_space/app.py`."""
 
 from bilora.cli.page import page
 

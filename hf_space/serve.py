@@ -1,4 +1,4 @@
-"""Entry point of the Space: the page of app.py and /health, which reports the adapters that it serves."""
+"""Entry point of the Space: the page, and /health, which reports the loaded adapters."""
 
 from starlette.routing import Route
 from streamlit.starlette import App

@@ -2,8 +2,8 @@
 
     python perf/app.py [--asks 20] [--python PATH] [--start-limit 30] [--token-limit 0.5]
 
-Runs `streamlit run hf_space/app.py` in this checkout (with the interpreter of --python, if given) and submits the
-task's example in Chromium (extra `browser`), each time in a new session. Exits with 1 if a limit is exceeded.
+Runs `streamlit run hf_space/app.py` in this workspace and submits the task's example in Chromium (extra `browser`),
+each time in a new session. Exits with 1 if a limit is exceeded.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import os
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -21,18 +20,23 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+
+from support.ports import free_port
+
+ROOT = Path(__file__).resolve().parents[1]
 WAIT_MS = 120_000
-AT_REST = '[data-testid="stApp"][data-test-script-state="notRunning"]'
-FIRST_TOKEN = """ask => new Promise(done => {
-    const shown = () => [...document.querySelectorAll('[data-testid="stText"]')].some(e => /[^…\\s]/.test(e.innerText));
+IDLE_APP = '[data-testid="stApp"][data-test-script-state="notRunning"]'
+FIRST_TOKEN = """button => new Promise(resolve => {
+    const texts = () => [...document.querySelectorAll('[data-testid="stText"]')];
+    const hasToken = () => texts().some(element => /[^…\\s]/.test(element.innerText));
     let began = 0;
-    const watch = new MutationObserver(() => {
-        if (shown()) { watch.disconnect(); done((performance.now() - began) / 1000); }
+    const observer = new MutationObserver(() => {
+        if (hasToken()) { observer.disconnect(); resolve((performance.now() - began) / 1000); }
     });
-    watch.observe(document.body, {childList: true, subtree: true, characterData: true});
+    observer.observe(document.body, {childList: true, subtree: true, characterData: true});
     began = performance.now();
-    ask.click();
+    button.click();
 })"""
 
 
@@ -54,7 +58,7 @@ def time_to_first_token(page: Any, url: str) -> float:
     page.goto(url)
     page.get_by_role("button", name="Use the example").click()
     page.wait_for_function("document.querySelector('textarea')?.value")
-    page.locator(AT_REST).wait_for()  # the page has finished rendering
+    page.locator(IDLE_APP).wait_for()  # the page has finished rendering
     seconds: float = page.get_by_role("button", name="Ask", exact=True).evaluate(FIRST_TOKEN)
     page.get_by_role("button", name="Rate", exact=True).wait_for()  # the answer is complete: the engine is idle again
     return seconds
@@ -63,43 +67,41 @@ def time_to_first_token(page: Any, url: str) -> float:
 def main() -> int:
     """Measure and print; return 1 if a limit is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
-    parser.add_argument("--asks", type=int, default=20)
+    parser.add_argument("--asks", type=int, default=20, help="requests to time")
     parser.add_argument("--python", default=sys.executable, help="interpreter that runs the page")
     parser.add_argument("--start-limit", type=float, default=30.0, help="seconds to the first page")
     parser.add_argument("--token-limit", type=float, default=0.5, help="seconds to the first token, 95th percentile")
-    given = parser.parse_args()
+    options = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before")
     url, began = f"http://localhost:{port}", time.perf_counter()
-    process, healthy = start_server(given.python, port)
+    process, healthy_s = start_server(options.python, port)
     try:
         with sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
             page = browser.new_page()
             page.set_default_timeout(WAIT_MS)
             page.goto(url)
-            ready, fault = page.get_by_role("button", name="Use the example"), page.get_by_test_id("stAlert")
-            ready.or_(fault).first.wait_for()
+            ready, alert = page.get_by_role("button", name="Use the example"), page.get_by_test_id("stAlert")
+            ready.or_(alert).first.wait_for()
             if not ready.count():
-                raise SystemExit(f"perf: {fault.inner_text()}")
-            drawn = time.perf_counter() - began
-            print(f"start to healthy {healthy:.1f} s, to the page with its model {drawn:.1f} s (browser included)")
-            first = time_to_first_token(page, url)
-            waits = sorted(time_to_first_token(page, url) for _ in range(given.asks))
+                raise SystemExit(f"perf: {alert.inner_text()}")
+            page_s = time.perf_counter() - began
+            print(f"start to healthy {healthy_s:.1f} s, to the page with its model {page_s:.1f} s (browser included)")
+            first_s = time_to_first_token(page, url)
+            times_s = sorted(time_to_first_token(page, url) for _ in range(options.asks))
             browser.close()
     finally:
         process.terminate()
         process.wait()
-    late = waits[max(0, -(-len(waits) * 95 // 100) - 1)]
+    p95_s = times_s[max(0, -(-len(times_s) * 95 // 100) - 1)]
     print(
-        f"click to first token: {first:.2f} s for the first request; then over {len(waits)} requests median "
-        f"{statistics.median(waits):.2f} s, 95th percentile {late:.2f} s, worst {waits[-1]:.2f} s"
+        f"click to first token: {first_s:.2f} s for the first request; then over {len(times_s)} requests median "
+        f"{statistics.median(times_s):.2f} s, 95th percentile {p95_s:.2f} s, worst {times_s[-1]:.2f} s"
     )
-    return int(drawn > given.start_limit or late > given.token_limit)
+    return int(page_s > options.start_limit or p95_s > options.token_limit)
 
 
 if __name__ == "__main__":

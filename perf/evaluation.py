@@ -1,12 +1,12 @@
-"""Evaluation speed: the torch engine against transformers' generate with PEFT, on the test samples of a checkout.
+"""Evaluation speed: the torch engine against transformers' generate with PEFT, on the test samples of a workspace.
 
     python perf/evaluation.py [--checkout .] [--samples 200] [--rounds 3] [--threads N] [--cpu-time]
 
-As the benchmark does, base and adapter answer each task's test samples greedily, with the task's length limit and batch
-size; so the checkout needs trained adapters (`make demo`). `generate` gets batches of prompts of similar length, padded
+As in the benchmark, base and adapter answer each task's test samples greedily, with the task's length limit and batch
+size; the workspace needs trained adapters (`make demo`). `generate` gets batches of prompts of similar length, padded
 on the left, and ends a batch with its last answer. Rounds are interleaved; it prints medians of seconds and of output
 tokens per second, and of the rounds' ratios of seconds. `--cpu-time` counts the processor time of this process instead,
-for a machine that others use too; use it with `--threads 1`.
+for a machine that runs other programs too; use it with `--threads 1`.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ Answer = Callable[[str, Sequence[Request], int], int]
 
 
 def transformers_generate(base: Base, adapters: Mapping[str, Path]) -> Answer:
-    """Return what answers by transformers' generate; adapters through PEFT, beside a second copy of the base."""
+    """Return a function that answers with transformers' generate; each adapter has its own copy of the base."""
     from peft import PeftModel
 
-    plain = base.load(training=False)
-    tokenizer, stops = plain.tokenizer, set(plain.stop_ids)
-    models: dict[str, Any] = {BASE_SYSTEM: plain.model}
+    loaded = base.load(training=False)
+    tokenizer, stop_ids = loaded.tokenizer, set(loaded.stop_ids)
+    models: dict[str, Any] = {BASE_SYSTEM: loaded.model}
     for name, folder in adapters.items():
         models[name] = PeftModel.from_pretrained(base.load(training=False).model, str(folder)).eval()
 
     def answer(system: str, requests: Sequence[Request], batch_size: int) -> int:
         encoded = sorted((encode_prompt(tokenizer, request.messages) for request in requests), key=len, reverse=True)
-        made = 0
-        for at in range(0, len(encoded), batch_size):
-            batch = encoded[at : at + batch_size]
+        output_tokens = 0
+        for start in range(0, len(encoded), batch_size):
+            batch = encoded[start : start + batch_size]
             width = len(batch[0])
             with torch.inference_mode():
                 ids = models[system].generate(
@@ -57,23 +57,24 @@ def transformers_generate(base: Base, adapters: Mapping[str, Path]) -> Answer:
                     max_new_tokens=requests[0].sampling.max_tokens,
                     do_sample=False,
                     pad_token_id=0,
-                    eos_token_id=sorted(stops),
+                    eos_token_id=sorted(stop_ids),
                 )
             for row in ids[:, width:].tolist():
-                ends = [place for place, token in enumerate(row) if token in stops]
-                made += ends[0] + 1 if ends else len(row)
-        return made
+                ends = [index for index, token in enumerate(row) if token in stop_ids]
+                output_tokens += ends[0] + 1 if ends else len(row)
+        return output_tokens
 
     return answer
 
 
 def torch_engine(base: Base, adapters: Mapping[str, Path], batch_sizes: set[int]) -> Answer:
-    """Return what answers by the torch engine."""
+    """Return a function that answers with the torch engine."""
     loaded = load_for_inference(base)
     engines = {size: TorchEngine(loaded, adapters, batch_size=size) for size in batch_sizes}
 
     def answer(system: str, requests: Sequence[Request], batch_size: int) -> int:
-        return sum(made.output_tokens or 0 for made in engines[batch_size].generate(system, requests))
+        completions = engines[batch_size].generate(system, requests)
+        return sum(completion.output_tokens or 0 for completion in completions)
 
     return answer
 
@@ -104,19 +105,19 @@ def main() -> None:
         requests = task.requests(workspace.split_samples(name, "test")[: options.samples], settings.generation, 0)
         for system in (BASE_SYSTEM, name):
             seconds: dict[str, list[float]] = {arm: [] for arm in runs}
-            made: dict[str, int] = {}
+            tokens: dict[str, int] = {}
             for _ in range(options.rounds):
                 for arm, run in runs.items():
                     began = clock()
-                    made[arm] = run(system, requests, sizes[name])
+                    tokens[arm] = run(system, requests, sizes[name])
                     seconds[arm].append(clock() - began)
             ratios = [theirs / ours for theirs, ours in zip(seconds["generate"], seconds["engine"], strict=True)]
-            times = "; ".join(
-                f"{arm} {statistics.median(found):.1f} s [{min(found):.1f}, {max(found):.1f}], {made[arm]:,} tokens, "
-                f"{made[arm] / statistics.median(found):.0f} per second"
-                for arm, found in seconds.items()
+            columns = "; ".join(
+                f"{arm} {statistics.median(times):.1f} s [{min(times):.1f}, {max(times):.1f}], {tokens[arm]:,} tokens, "
+                f"{tokens[arm] / statistics.median(times):.0f} per second"
+                for arm, times in seconds.items()
             )
-            print(f"{name}, {system}: {times}; engine {statistics.median(ratios):.2f} times as fast", flush=True)
+            print(f"{name}, {system}: {columns}; engine {statistics.median(ratios):.2f} times as fast", flush=True)
 
 
 if __name__ == "__main__":

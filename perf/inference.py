@@ -1,14 +1,14 @@
-"""Batch size 1: decode speed of base and adapters, adapter switching and memory of each engine.
+"""Batch size 1: decode speed of base and adapters, time of an adapter switch, and memory of each engine.
 
     python perf/inference.py [--shape params|half-billion|phi3-mini] [--engines peft torch llamacpp]
                               [--quantization q4_k_m] [--rounds 5] [--tokens 64] [--prompt 128] [--place FOLDER]
 
 Each engine runs in its own process; rounds are interleaved and one engine works at a time, so a slowdown of the
-machine affects all of them alike. `peft` is plain transformers with PEFT. It prints medians of the rounds, ratios to
+machine affects all of them alike. `peft` is transformers with PEFT. It prints medians of the rounds, ratios to
 `peft`, and the memory bound: the tokens per second at which the measured memory bandwidth reads all weights once per
-token. `params` is the base of params.yaml, from its own GGUF file in llama.cpp unless --quantization names another; the
-other shapes have random bf16 weights. phi3-mini needs 8 GB of disk for them, 10 GB more while llama.cpp's files are
-converted, and 20 GB of memory for all three engines. Files that --place already holds are reused.
+token. `params` is the base of params.yaml; llama.cpp reads its GGUF file unless --quantization names another. The other
+shapes have random bf16 weights. phi3-mini needs 8 GB of disk for them, 10 GB more while llama.cpp's files are
+converted, and 20 GB of memory for all three engines. Files that are already in --place are reused.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from random_bases import ATTENTION, MLP, OWN, SHAPES, adapter_for, base_of, quantization_of
+from random_bases import ATTENTION, MLP, PARAMS_SHAPE, SHAPES, quantization_of, select_base, write_random_adapter
 
 from bilora.bases.base import Base
 from bilora.inference.engines import LocalEngine
@@ -40,28 +40,28 @@ WORDS = "Write a function that takes a list of numbers and returns the sum of th
 
 @dataclass(frozen=True)
 class Workload:
-    """What a worker process loads, and how long prompt and answer are."""
+    """The models that a worker process loads, and the lengths of prompt and answer in tokens."""
 
     base: Base
     folders: dict[str, Path]
-    cache: Path
+    cache_dir: Path
     quantization: Quantization | None
-    prompt: int
+    prompt_tokens: int
     tokens: int
     threads: int
 
 
 @dataclass(frozen=True)
 class LoadedEngine:
-    """A loaded engine: timestamps (begin, first token, end) of one answer, time per switch, bytes of its weights."""
+    """A loaded engine: timestamps (start, first token, end) of one answer, time per switch, bytes of its weights."""
 
     answer: Callable[[str], tuple[float, float, float]]
     switch_ms: Callable[[], float]
-    weights: int
+    weight_bytes: int
 
 
-def peft(workload: Workload) -> LoadedEngine:
-    """Load plain transformers with PEFT: 32-bit adapters, one of them active."""
+def load_peft(workload: Workload) -> LoadedEngine:
+    """Load transformers with PEFT: 32-bit adapters, one of them active."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
@@ -71,7 +71,7 @@ def peft(workload: Workload) -> LoadedEngine:
     for name, folder in others:
         model.load_adapter(str(folder), adapter_name=name)
     model.eval()
-    ids = torch.tensor([prompt_ids(workload.base.tokenizer(), workload.prompt)])
+    ids = torch.tensor([prompt_ids(workload.base.tokenizer(), workload.prompt_tokens)])
     settings = {
         "max_new_tokens": workload.tokens,
         "min_new_tokens": workload.tokens,
@@ -79,27 +79,27 @@ def peft(workload: Workload) -> LoadedEngine:
         "pad_token_id": 0,
     }
 
-    class Stamps:
+    class TimestampStreamer:
         def __init__(self) -> None:
-            self.at: list[float] = []
+            self.timestamps: list[float] = []
 
         def put(self, _: Any) -> None:
-            self.at.append(time.perf_counter())
+            self.timestamps.append(time.perf_counter())
 
         def end(self) -> None:
             pass
 
     def answer(system: str) -> tuple[float, float, float]:
-        stamps = Stamps()
+        streamer = TimestampStreamer()
         began = time.perf_counter()
         with torch.inference_mode():
             if system == "base":
                 with model.disable_adapter():
-                    model.generate(input_ids=ids, streamer=stamps, **settings)
+                    model.generate(input_ids=ids, streamer=streamer, **settings)
             else:
                 model.set_adapter(system)
-                model.generate(input_ids=ids, streamer=stamps, **settings)
-        return began, stamps.at[1], stamps.at[-1]  # at[0] is the prompt's
+                model.generate(input_ids=ids, streamer=streamer, **settings)
+        return began, streamer.timestamps[1], streamer.timestamps[-1]  # the first is the prompt's
 
     def switch_ms() -> float:
         seconds = []
@@ -109,64 +109,71 @@ def peft(workload: Workload) -> LoadedEngine:
             seconds.append(time.perf_counter() - began)
         return 1000 * statistics.median(seconds)
 
-    weights = sum(one.nbytes for name, one in model.named_parameters() if "lora_" not in name)
-    return LoadedEngine(answer, switch_ms, weights)
+    weight_bytes = sum(weight.nbytes for name, weight in model.named_parameters() if "lora_" not in name)
+    return LoadedEngine(answer, switch_ms, weight_bytes)
 
 
-def engine_of_bilora(engine: LocalEngine, workload: Workload, weights: int) -> LoadedEngine:
-    """Either engine of this project. A switch costs what a token takes longer after another adapter than its own."""
+def wrap_engine(engine: LocalEngine, workload: Workload, weight_bytes: int) -> LoadedEngine:
+    """Return an engine of BiLoRA as a LoadedEngine.
+
+    The time of a switch is the difference between a token after a switch and the next token of the same adapter.
+    """
     from bilora.requests import Request, SamplingParams
 
     tokenizer = workload.base.tokenizer()
-    text = tokenizer.decode(prompt_ids(tokenizer, workload.prompt))
-    whole = Request("r", (), SamplingParams(max_tokens=workload.tokens, ignore_eos=True), text=text)
-    single = Request("r", (), SamplingParams(max_tokens=1), text="x")
+    text = tokenizer.decode(prompt_ids(tokenizer, workload.prompt_tokens))
+    request = Request("r", (), SamplingParams(max_tokens=workload.tokens, ignore_eos=True), text=text)
+    one_token = Request("r", (), SamplingParams(max_tokens=1), text="x")
 
     def answer(system: str) -> tuple[float, float, float]:
-        (made,) = engine.generate(system, [whole])
-        assert made.output_tokens == workload.tokens and made.first_token_s is not None
-        return 0.0, made.first_token_s, made.latency_s
+        (completion,) = engine.generate(system, [request])
+        assert completion.output_tokens == workload.tokens and completion.first_token_s is not None
+        return 0.0, completion.first_token_s, completion.latency_s
 
     def token_s(system: str) -> float:
         began = time.perf_counter()
-        engine.generate(system, [single])
+        engine.generate(system, [one_token])
         return time.perf_counter() - began
 
     def switch_ms() -> float:
         costs = []
         for turn in range(SWITCHES):
-            after_other, after_own = (token_s(SYSTEMS[1 + turn % 2]) for _ in range(2))
-            costs.append(after_other - after_own)
+            after_switch, without_switch = (token_s(SYSTEMS[1 + turn % 2]) for _ in range(2))
+            costs.append(after_switch - without_switch)
         return 1000 * statistics.median(costs[2:])
 
-    return LoadedEngine(answer, switch_ms, weights)
+    return LoadedEngine(answer, switch_ms, weight_bytes)
 
 
-def torch_engine(workload: Workload) -> LoadedEngine:
+def load_torch(workload: Workload) -> LoadedEngine:
     """Load the torch engine."""
     from bilora.inference.torch.engine import TorchEngine
     from bilora.inference.torch.loading import load_for_inference
 
     loaded = load_for_inference(workload.base)
     engine = TorchEngine(loaded, workload.folders, batch_size=1)
-    return engine_of_bilora(engine, workload, sum(one.nbytes for one in loaded.model.parameters()))
+    return wrap_engine(engine, workload, sum(weight.nbytes for weight in loaded.model.parameters()))
 
 
-def llamacpp(workload: Workload) -> LoadedEngine:
+def load_llamacpp(workload: Workload) -> LoadedEngine:
     """Load the llama.cpp engine."""
     from bilora.inference.llamacpp.engine import LlamaEngine
 
     began = time.perf_counter()
-    engine = LlamaEngine(workload.base, workload.quantization, workload.folders, batch_size=1, cache=workload.cache)
+    engine = LlamaEngine(workload.base, workload.quantization, workload.folders, batch_size=1, cache=workload.cache_dir)
     print(f"  llamacpp: {time.perf_counter() - began:.0f} s to convert (unless cached) and load; {engine.mode}")
     file = workload.base.gguf(
         workload.quantization,
-        lambda _, kind: next(workload.cache.glob(f"base-*-{kind}-*")),  # it is converted by now
+        lambda _, kind: next(workload.cache_dir.glob(f"base-*-{kind}-*")),  # the engine has converted it
     )
-    return engine_of_bilora(engine, workload, file.stat().st_size)
+    return wrap_engine(engine, workload, file.stat().st_size)
 
 
-ENGINES: dict[str, Callable[[Workload], LoadedEngine]] = {"peft": peft, "torch": torch_engine, "llamacpp": llamacpp}
+ENGINES: dict[str, Callable[[Workload], LoadedEngine]] = {
+    "peft": load_peft,
+    "torch": load_torch,
+    "llamacpp": load_llamacpp,
+}
 
 
 def prompt_ids(tokenizer: Any, count: int) -> list[int]:
@@ -176,26 +183,26 @@ def prompt_ids(tokenizer: Any, count: int) -> list[int]:
 
 
 def worker(name: str, workload: Workload, pipe: Connection) -> None:
-    """Serve the pipe's commands until it sends None."""
+    """Execute the pipe's commands until it sends None."""
     torch.set_num_threads(workload.threads)
-    ready = ENGINES[name](workload)
-    pipe.send(ready.weights)
-    while (what := pipe.recv()) is not None:
-        if what == "switch":
-            pipe.send(ready.switch_ms())
-        elif what == "memory":
-            pipe.send(memory())
+    engine = ENGINES[name](workload)
+    pipe.send(engine.weight_bytes)
+    while (command := pipe.recv()) is not None:
+        if command == "switch":
+            pipe.send(engine.switch_ms())
+        elif command == "memory":
+            pipe.send(resident_bytes())
         else:
-            pipe.send(ready.answer(what))
+            pipe.send(engine.answer(command))
 
 
-def memory() -> int:
+def resident_bytes() -> int:
     """Return this process's resident memory in bytes, mapped files included."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
     return 1024 * int(next(line.split()[1] for line in lines if line.startswith("Rss:")))
 
 
-def bandwidth() -> float:
+def memory_bandwidth() -> float:
     """Return the bytes per second that all cores read from memory together: the best of eight reads."""
     block = torch.ones(2**28)
     seconds = []
@@ -207,7 +214,7 @@ def bandwidth() -> float:
 
 
 def peak_flops(dtype: torch.dtype) -> float:
-    """Return the most floating-point operations per second that a matrix product of this type reaches here."""
+    """Return the floating-point operations per second of a matrix product of this type: the best of six runs."""
     size = 1536
     left, right = (torch.rand(size, size, dtype=dtype) for _ in range(2))
     seconds = []
@@ -221,34 +228,34 @@ def peak_flops(dtype: torch.dtype) -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=[OWN, *SHAPES], default=OWN)
+    parser.add_argument("--shape", choices=[PARAMS_SHAPE, *SHAPES], default=PARAMS_SHAPE)
     parser.add_argument("--engines", choices=list(ENGINES), nargs="+", default=list(ENGINES))
     parser.add_argument("--quantization", choices=get_args(Quantization))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--prompt", type=int, default=128)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--place", type=Path)
+    parser.add_argument("--place", type=Path, help="a folder that keeps bases, adapters and GGUF files")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         measure(options, options.place or Path(temporary))
 
 
-def measure(options: Any, place: Path) -> None:
+def measure(options: Any, cache_dir: Path) -> None:
     """Start the engines, run the rounds, print the table."""
     torch.set_num_threads(options.threads)
-    base = base_of(options.shape, place / options.shape)
+    base = select_base(options.shape, cache_dir / options.shape)
     folders = {}
     for seed, (name, targets) in enumerate({"codegen": ATTENTION, "docstring": MLP}.items()):
-        folders[name] = place / f"{options.shape}-{name}"
+        folders[name] = cache_dir / f"{options.shape}-{name}"
         if not folders[name].exists():
-            adapter_for(base, folders[name], targets, seed=seed)
+            write_random_adapter(base, folders[name], targets, seed=seed)
     print(f"{options.shape}: prompt {options.prompt}, {options.tokens} new, {options.threads} threads", end="")
     print(f", {options.rounds} interleaved rounds", flush=True)
     workload = Workload(
         base,
         folders,
-        place / "gguf",
+        cache_dir / "gguf",
         quantization_of(options.shape, options.quantization),
         options.prompt,
         options.tokens,
@@ -256,15 +263,15 @@ def measure(options: Any, place: Path) -> None:
     )
     spawn = multiprocessing.get_context("spawn")
     pipes: dict[str, Any] = {}
-    weights: dict[str, int] = {}
+    weight_bytes: dict[str, int] = {}
     for name in options.engines:
-        pipes[name], there = spawn.Pipe()
-        spawn.Process(target=worker, args=(name, workload, there), daemon=True).start()
-        there.close()
-        weights[name] = pipes[name].recv()
+        pipes[name], child_end = spawn.Pipe()
+        spawn.Process(target=worker, args=(name, workload, child_end), daemon=True).start()
+        child_end.close()
+        weight_bytes[name] = pipes[name].recv()
 
-    def command(name: str, what: str) -> Any:
-        pipes[name].send(what)
+    def execute(name: str, command: str) -> Any:
+        pipes[name].send(command)
         return pipes[name].recv()
 
     speeds: dict[tuple[str, str], list[float]] = {}
@@ -273,35 +280,36 @@ def measure(options: Any, place: Path) -> None:
     for turn in range(options.rounds + 1):
         for system in SYSTEMS:
             for name in options.engines:
-                began, first, end = command(name, system)
+                began, first, end = execute(name, system)
                 if turn:  # the first round warms up
                     speeds.setdefault((name, system), []).append((options.tokens - 1) / (end - first))
                     firsts.setdefault((name, system), []).append(first - began)
         print(f"  round {turn} of {options.rounds} done", file=sys.stderr, flush=True)
         for name in options.engines:
-            switches.setdefault(name, []).append(command(name, "switch"))
-    speed = bandwidth()
-    products = " and ".join(f"{peak_flops(kind) / 1e9:.0f}" for kind in (torch.float32, torch.bfloat16))
-    print(f"  memory bandwidth {speed / 1e9:.1f} GB/s; matrix products {products} GFLOP/s in float32 and bf16")
+            switches.setdefault(name, []).append(execute(name, "switch"))
+    bandwidth = memory_bandwidth()
+    flops = " and ".join(f"{peak_flops(dtype) / 1e9:.0f}" for dtype in (torch.float32, torch.bfloat16))
+    print(f"  memory bandwidth {bandwidth / 1e9:.1f} GB/s; matrix products {flops} GFLOP/s in float32 and bf16")
     print("  engine      system     tokens/s  [least, most]     first token  of its base  of peft  of the bound")
-    for (name, system), found in speeds.items():
-        middle = statistics.median(found)
-        floor = speed / weights[name]
-        row = f"  {name:10s}  {system:9s}  {middle:8.2f}  [{min(found):.2f}, {max(found):.2f}]".ljust(50)
-        row += f"{statistics.median(firsts[name, system]):8.2f} s   {median_ratio(found, speeds[name, 'base']):8.3f}"
-        row += f"  {median_ratio(found, speeds['peft', system]):8.2f}" if "peft" in options.engines else f"  {'-':>8s}"
-        print(f"{row}  {middle / floor:8.2f} of {floor:.1f}")
+    for (name, system), rates in speeds.items():
+        median = statistics.median(rates)
+        bound = bandwidth / weight_bytes[name]
+        row = f"  {name:10s}  {system:9s}  {median:8.2f}  [{min(rates):.2f}, {max(rates):.2f}]".ljust(50)
+        row += f"{statistics.median(firsts[name, system]):8.2f} s   {median_ratio(rates, speeds[name, 'base']):8.3f}"
+        row += f"  {median_ratio(rates, speeds['peft', system]):8.2f}" if "peft" in options.engines else f"  {'-':>8s}"
+        print(f"{row}  {median / bound:8.2f} of {bound:.1f}")
     for name in options.engines:
-        found = switches[name]
-        print(f"  {name:10s}  switch {statistics.median(found):7.3f} ms [{min(found):.3f}, {max(found):.3f}]", end="")
-        print(f"   memory {command(name, 'memory') / 1e9:.2f} GB   weights {weights[name] / 1e9:.2f} GB")
+        times = switches[name]
+        print(f"  {name:10s}  switch {statistics.median(times):7.3f} ms [{min(times):.3f}, {max(times):.3f}]", end="")
+        memory, weights = execute(name, "memory"), weight_bytes[name]
+        print(f"   memory {memory / 1e9:.2f} GB   weights {weights / 1e9:.2f} GB")
     for pipe in pipes.values():
         pipe.send(None)
 
 
-def median_ratio(these: list[float], those: list[float]) -> float:
+def median_ratio(numerators: list[float], denominators: list[float]) -> float:
     """Return the median of the rounds' ratios."""
-    return statistics.median(one / other for one, other in zip(these, those, strict=True))
+    return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
 
 
 if __name__ == "__main__":

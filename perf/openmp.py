@@ -1,9 +1,9 @@
-"""Decode speed with and without an idle OpenMP pool in the thread that waits for the answer.
+"""Decode speed with and without an idle OpenMP pool in the thread that waits for the completions.
 
     python perf/openmp.py [--base models/smoke] [--rounds 7] [--tokens 100]
 
-The base in float32, at batch sizes 1 and 8, in interleaved rounds. It prints medians of tokens per second
-and of voluntary context switches per step.
+It decodes with the base in float32, at batch sizes 1 and 8, in interleaved rounds, and prints medians of tokens per
+second and of voluntary context switches per step.
 """
 
 from __future__ import annotations
@@ -24,23 +24,22 @@ from bilora.inference.torch.engine import TorchEngine
 from bilora.inference.torch.loading import load_for_inference
 from bilora.requests import Request, SamplingParams
 
-TEXT = "Write a function that takes a list of numbers and returns the sum of the even ones. "
+PROMPT = "Write a function that takes a list of numbers and returns the sum of the even ones. "
 
 
 def keep_pool() -> None:
-    """Compute something in this thread, whose pool then waits beside the engine's."""
+    """Run an operation in this thread, so that its OpenMP pool is idle beside the engine's."""
     torch.ones(2**22).sin()
 
 
-def measured(engine: TorchEngine, rows: int, tokens: int) -> tuple[float, float]:
+def measure_decode(engine: TorchEngine, batch_size: int, tokens: int) -> tuple[float, float]:
     """Return tokens per second, and voluntary context switches per step."""
-    slept, began = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw, time.perf_counter()
-    made = engine.generate(
-        "base", [Request("r", (), SamplingParams(max_tokens=tokens, ignore_eos=True), text=TEXT)] * rows
-    )
+    request = Request("r", (), SamplingParams(max_tokens=tokens, ignore_eos=True), text=PROMPT)
+    switches, began = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw, time.perf_counter()
+    completions = engine.generate("base", [request] * batch_size)
     seconds = time.perf_counter() - began
-    slept = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - slept
-    return sum(one.output_tokens or 0 for one in made) / seconds, slept / tokens
+    switches = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - switches
+    return sum(completion.output_tokens or 0 for completion in completions) / seconds, switches / tokens
 
 
 def main() -> None:
@@ -49,23 +48,24 @@ def main() -> None:
     parser.add_argument("--base", default="models/smoke")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--tokens", type=int, default=100)
-    chosen = parser.parse_args()
-    engine = TorchEngine(load_for_inference(FolderBase.at(chosen.base)), {}, batch_size=8)
-    policies: dict[str, Callable[[], None]] = {"kept": keep_pool, "released": release_openmp_threads}
-    found: dict[tuple[int, str], list[tuple[float, float]]] = defaultdict(list)
-    for turn in range(1 + chosen.rounds):
-        for rows in (1, 8):
-            for policy, what in policies.items():
-                engine_module.release_openmp_threads = what  # type: ignore[attr-defined]  # replaced, not called
-                pair = measured(engine, rows, chosen.tokens)
-                if turn:  # the first one warms up
-                    found[rows, policy].append(pair)
-    print(f"{torch.get_num_threads()} threads, {chosen.rounds} rounds\n")
-    print("| batch size | OpenMP pool | tokens/s | of kept | sleeps per step |\n|---:|---|---:|---:|---:|")
-    for (rows, policy), pairs in found.items():
-        speed, sleeps = (statistics.median(column) for column in zip(*pairs, strict=True))
-        ratio = statistics.median(own / kept for (own, _), (kept, _) in zip(pairs, found[rows, "kept"], strict=True))
-        print(f"| {rows} | {policy} | {speed:.0f} | {ratio:.2f} | {sleeps:.1f} |")
+    options = parser.parse_args()
+    engine = TorchEngine(load_for_inference(FolderBase.at(options.base)), {}, batch_size=8)
+    policies: dict[str, Callable[[], None]] = {"idle": keep_pool, "released": release_openmp_threads}
+    rounds: dict[tuple[int, str], list[tuple[float, float]]] = defaultdict(list)
+    for turn in range(1 + options.rounds):
+        for batch_size in (1, 8):
+            for policy, before_wait in policies.items():
+                engine_module.release_openmp_threads = before_wait  # type: ignore[attr-defined]  # replaced, not called
+                result = measure_decode(engine, batch_size, options.tokens)
+                if turn:  # the first round warms up
+                    rounds[batch_size, policy].append(result)
+    print(f"{torch.get_num_threads()} threads, {options.rounds} rounds\n")
+    print("| batch size | OpenMP pool | tokens/s | of idle | context switches per step |\n|---:|---|---:|---:|---:|")
+    for (batch_size, policy), results in rounds.items():
+        speed, switches = (statistics.median(column) for column in zip(*results, strict=True))
+        pairs = zip(results, rounds[batch_size, "idle"], strict=True)
+        ratio = statistics.median(rate / idle_rate for (rate, _), (idle_rate, _) in pairs)
+        print(f"| {batch_size} | {policy} | {speed:.0f} | {ratio:.2f} | {switches:.1f} |")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
-"""Serving speed beside vLLM and llama.cpp: the adapters of this checkout, on this machine, in one interleaved run.
+"""Serving speed beside vLLM and llama.cpp, with the adapters of this workspace, in interleaved rounds.
 
     python perf/peers.py [--vllm .venv-vllm/bin/vllm] [--llamacpp] [--base] [--clients 16] [--tokens 128] [--rounds 3]
 
-In a checkout with trained adapters; `make vllm` installs vLLM. `torch` and `llamacpp` are `bilora serve` with either
-engine; `vllm` is vLLM, started by the line of `bilora serve --print vllm`; `llama.cpp` is llama-cpp-python in this
-process, without a server, for one client only. All are loaded before the first is asked, and one is asked at a time.
-Each client asks one question after the other for the two adapters in turn, a single client for the first adapter, as a
-stream and greedily, and each answer has `--tokens` tokens. It prints medians of the rounds: tokens per second, and the
-median time to the first token.
+The workspace needs trained adapters; `make vllm` installs vLLM. `torch` and `llamacpp` are `bilora serve` with either
+engine; `vllm` runs the command that `bilora serve --print vllm` writes; `llama.cpp` is llama-cpp-python in this
+process, without a server, for one client only. All are loaded first; then one at a time receives requests. Each client
+sends its requests one after the other, alternating between the two adapters; a single client uses the first adapter.
+Completions are greedy, streamed, and `--tokens` tokens long. It prints medians of the rounds: tokens per second, and
+the median time to the first token.
 
     python perf/peers.py --vllm .venv-vllm/bin/vllm --compare 40
 
-asks the adapters that many questions in 32-bit and counts the answers that differ from vLLM's, token for token.
+sends 40 requests per adapter in 32-bit and counts the completions that equal vLLM's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import os
 import queue
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -44,67 +43,71 @@ from bilora.storage import adapter_sha256
 from bilora.tasks import load_task
 from bilora.workspace import Workspace
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+
+from support.ports import free_port
+
 START_S = 600
 ADAPTERS = ("codegen", "docstring")
 COPIED = ("params.yaml", "adapters", "data", "models", "benchmarking")
 
 
 @dataclass(frozen=True)
-class Measured:
+class RoundResult:
     """One round of one server: tokens per second, and the median time to the first token in seconds."""
 
-    speed: float
-    first_s: float
+    tokens_per_s: float
+    first_token_s: float
 
 
-def questions(
+def test_requests(
     count: int, adapters: Sequence[str] = ADAPTERS, *, base: bool = False
 ) -> list[tuple[str, list[dict[str, str]]]]:
-    """Return (system, messages) of test rows, the adapters' in turn; with `base` all are for the base."""
+    """Return (model, messages) of test samples, alternating between the adapters; with `base` the model is the base."""
     rows: dict[str, list[str]] = {}
     for name in adapters:
         text = (Path("data/splits") / name / "test.jsonl").read_text(encoding="utf-8")
         rows[name] = [json.loads(line)["prompt"] for line in text.splitlines()]
-    found = []
+    requests = []
     for number in range(count):
         name = adapters[number % len(adapters)]
         prompt = rows[name][number // len(adapters) % len(rows[name])]
-        messages = [dict(one) for one in load_task(name).messages(prompt)]
-        found.append(("base" if base else name, messages))
-    return found
+        messages = [dict(message) for message in load_task(name).messages(prompt)]
+        requests.append(("base" if base else name, messages))
+    return requests
 
 
-def ask(port: int, adapter: str, messages: list[dict[str, str]], **body: Any) -> Iterator[dict[str, Any]]:
-    """Yield the chunks of an answer."""
+def stream_chat(port: int, model: str, messages: list[dict[str, str]], **parameters: Any) -> Iterator[dict[str, Any]]:
+    """Yield the chunks of a completion."""
     connection = HTTPConnection("127.0.0.1", port, timeout=START_S)
-    sent = {"model": adapter, "messages": messages, "temperature": 0, "stream": True, **body}
-    connection.request("POST", "/v1/chat/completions", json.dumps(sent), {"Content-Type": "application/json"})
-    reply = connection.getresponse()
-    if reply.status != 200:
-        raise SystemExit(f"{adapter} at port {port}: {reply.read().decode()}")
-    for line in reply:
+    body = {"model": model, "messages": messages, "temperature": 0, "stream": True, **parameters}
+    connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    if response.status != 200:
+        raise SystemExit(f"{model} at port {port}: {response.read().decode()}")
+    for line in response:
         if line.startswith(b"data: {"):
             yield json.loads(line[6:])
     connection.close()
 
 
-def asked_by_clients(port: int, options: argparse.Namespace) -> Measured:
-    """Let clients ask a server until all questions are answered."""
+def run_clients(port: int, options: argparse.Namespace) -> RoundResult:
+    """Send all requests to a server from concurrent clients."""
     waiting: queue.SimpleQueue[tuple[str, list[dict[str, str]]]] = queue.SimpleQueue()
     adapters = ADAPTERS if options.clients > 1 else ADAPTERS[:1]
-    for one in questions(options.clients * options.each, adapters, base=options.base):
-        waiting.put(one)
-    firsts: list[float] = []
+    for request in test_requests(options.clients * options.each, adapters, base=options.base):
+        waiting.put(request)
+    first_token_s: list[float] = []
 
     def client() -> None:
         with contextlib.suppress(queue.Empty):
             while True:
-                adapter, messages = waiting.get_nowait()
+                model, messages = waiting.get_nowait()
                 began, first = time.perf_counter(), None
-                for chunk in ask(port, adapter, messages, max_tokens=options.tokens, ignore_eos=True):
+                for chunk in stream_chat(port, model, messages, max_tokens=options.tokens, ignore_eos=True):
                     if first is None and chunk["choices"] and chunk["choices"][0]["delta"].get("content"):
                         first = time.perf_counter() - began
-                firsts.append(first or float("nan"))
+                first_token_s.append(first or float("nan"))
 
     threads = [threading.Thread(target=client) for _ in range(options.clients)]
     began = time.perf_counter()
@@ -113,11 +116,11 @@ def asked_by_clients(port: int, options: argparse.Namespace) -> Measured:
     for thread in threads:
         thread.join()
     seconds = time.perf_counter() - began
-    return Measured(options.clients * options.each * options.tokens / seconds, statistics.median(firsts))
+    return RoundResult(options.clients * options.each * options.tokens / seconds, statistics.median(first_token_s))
 
 
-def library_peer() -> Callable[[argparse.Namespace], Measured]:
-    """Return what asks llama-cpp-python: the file that the base comes with, and codegen as our server converted it."""
+def load_llama_cpp_python() -> Callable[[argparse.Namespace], RoundResult]:
+    """Load the base's GGUF file and the converted adapter codegen; return a function that runs one round."""
     from llama_cpp import Llama
 
     workspace = Workspace(Path())
@@ -132,41 +135,34 @@ def library_peer() -> Callable[[argparse.Namespace], Measured]:
     )
     tokenizer = base.tokenizer()
 
-    def run(options: argparse.Namespace) -> Measured:
-        firsts, made, began = [], 0, time.perf_counter()
-        for _, messages in questions(options.each, ADAPTERS[:1]):
-            ids = encode_prompt(tokenizer, [Message.model_validate(one) for one in messages])
+    def run(options: argparse.Namespace) -> RoundResult:
+        first_token_s, tokens, began = [], 0, time.perf_counter()
+        for _, messages in test_requests(options.each, ADAPTERS[:1]):
+            ids = encode_prompt(tokenizer, [Message.model_validate(message) for message in messages])
             model.reset()
-            started = time.perf_counter()
+            request_began = time.perf_counter()
             for number, _ in enumerate(model.generate(ids, temp=0.0), start=1):
-                made += 1
+                tokens += 1
                 if number == 1:
-                    firsts.append(time.perf_counter() - started)
+                    first_token_s.append(time.perf_counter() - request_began)
                 if number == options.tokens:
                     break
-        return Measured(made / (time.perf_counter() - began), statistics.median(firsts))
+        return RoundResult(tokens / (time.perf_counter() - began), statistics.median(first_token_s))
 
     return run
 
 
-def free_port() -> int:
-    """Return a free TCP port."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 @contextlib.contextmanager
-def started(name: str, command: list[str], folder: Path, port: int, **environment: str) -> Iterator[None]:
-    """Run a server until it is no longer needed."""
+def run_server(name: str, command: list[str], folder: Path, port: int, **environment: str) -> Iterator[None]:
+    """Run a server for the length of the block."""
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
             command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **environment}
         )
         try:
-            until = time.monotonic() + START_S
-            while not answers(port):
-                if process.poll() is not None or time.monotonic() > until:
+            deadline = time.monotonic() + START_S
+            while not is_healthy(port):
+                if process.poll() is not None or time.monotonic() > deadline:
                     log.seek(0)
                     raise SystemExit(f"{name} did not start:\n{log.read()[-3000:]}")
                 time.sleep(0.5)
@@ -176,8 +172,8 @@ def started(name: str, command: list[str], folder: Path, port: int, **environmen
             process.wait(60)
 
 
-def answers(port: int) -> bool:
-    """Return whether a server is ready."""
+def is_healthy(port: int) -> bool:
+    """Return whether a server's health check passes."""
     with contextlib.suppress(OSError):
         connection = HTTPConnection("127.0.0.1", port, timeout=5)
         connection.request("GET", "/health")
@@ -185,8 +181,8 @@ def answers(port: int) -> bool:
     return False
 
 
-def checkout(folder: Path, **changes: Any) -> Path:
-    """Copy what a server needs of this checkout, with other params."""
+def copy_workspace(folder: Path, **changes: Any) -> Path:
+    """Copy the parts of this workspace that a server needs, with changed params."""
     folder.mkdir()
     for name in COPIED:
         source = Path(name)
@@ -202,13 +198,13 @@ def checkout(folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def bilora_server(folder: Path, port: int) -> list[str]:
-    """Return the command of our server."""
+def bilora_command(folder: Path, port: int) -> list[str]:
+    """Return the command that starts `bilora serve`."""
     return [sys.executable, "-m", "bilora", "serve", "--port", str(port)]
 
 
-def vllm_server(folder: Path, program: Path, port: int) -> list[str]:
-    """Return the command that `bilora serve --print vllm` writes, with this program."""
+def vllm_command(folder: Path, executable: Path, port: int) -> list[str]:
+    """Return the command that `bilora serve --print vllm` writes, with this executable."""
     subprocess.run(
         [sys.executable, "-m", "bilora", "serve", "--print", "vllm", "--port", str(port)],
         cwd=folder,
@@ -216,76 +212,80 @@ def vllm_server(folder: Path, program: Path, port: int) -> list[str]:
         stdout=subprocess.DEVNULL,
     )
     script = (folder / "launch/vllm.sh").read_text(encoding="utf-8")
-    return ["sh", "-c", script.replace("exec vllm ", f"exec {program.resolve()} ")]
+    return ["sh", "-c", script.replace("exec vllm ", f"exec {executable.resolve()} ")]
 
 
-def whole_answers(port: int, count: int, tokens: int) -> list[str]:
-    """Return the texts of that many answers per adapter."""
+def completion_texts(port: int, count: int, tokens: int) -> list[str]:
+    """Return the texts of `count` completions per adapter."""
     tasks = Workspace(Path()).params.tasks
-    found = []
-    for adapter, messages in questions(len(ADAPTERS) * count):
+    texts = []
+    for adapter, messages in test_requests(len(ADAPTERS) * count):
         penalty = tasks[adapter].generation.frequency_penalty
-        chunks = ask(port, adapter, messages, max_tokens=tokens, frequency_penalty=penalty)
-        found.append("".join(one["choices"][0]["delta"].get("content") or "" for one in chunks if one["choices"]))
-    return found
+        chunks = stream_chat(port, adapter, messages, max_tokens=tokens, frequency_penalty=penalty)
+        choices = [chunk["choices"][0] for chunk in chunks if chunk["choices"]]
+        texts.append("".join(choice["delta"].get("content") or "" for choice in choices))
+    return texts
 
 
 def main() -> None:
     """Measure and print, or compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--vllm", type=Path, help="vLLM's program, in an environment of its own")
+    parser.add_argument("--vllm", type=Path, help="vLLM's executable, in its own environment")
     parser.add_argument("--llamacpp", action="store_true", help="measure llama.cpp too")
     parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--each", type=int, default=2, help="questions per client")
+    parser.add_argument("--each", type=int, default=2, help="requests per client")
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--base", action="store_true", help="ask the base in place of its adapters")
-    parser.add_argument("--compare", type=int, default=0, help="questions per adapter")
+    parser.add_argument("--base", action="store_true", help="measure the base instead of its adapters")
+    parser.add_argument("--compare", type=int, default=0, help="requests per adapter whose completions are compared")
     options = parser.parse_args()
     if options.compare and (not options.vllm or options.llamacpp or options.base):
-        parser.error("--compare: wants --vllm, and neither --llamacpp nor --base")
+        parser.error("--compare needs --vllm, and excludes --llamacpp and --base")
     dtype = {"base": {"dtype": "float32"}} if options.compare else {}
-    cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))  # by default vLLM leaves one to its HTTP server
+    cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))  # by default vLLM reserves one for its HTTP server
     vllm_environment = {
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_CPU_OMP_THREADS_BIND": cores,
         "VLLM_NO_USAGE_STATS": "1",
     }
     with contextlib.ExitStack() as stack:
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        runs: dict[str, Callable[[argparse.Namespace], Measured]] = {}
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        runs: dict[str, Callable[[argparse.Namespace], RoundResult]] = {}
         ports: dict[str, int] = {}
 
         def start(name: str, command: Callable[[Path, int], list[str]], **changes: Any) -> None:
-            folder, port = checkout(place / name, **dtype, **changes), free_port()
+            folder, port = copy_workspace(root / name, **dtype, **changes), free_port()
             extra = vllm_environment if name == "vllm" else {}
-            stack.enter_context(started(name, command(folder, port), folder, port, **extra))
-            runs[name], ports[name] = lambda options: asked_by_clients(port, options), port
+            stack.enter_context(run_server(name, command(folder, port), folder, port, **extra))
+            runs[name], ports[name] = lambda options: run_clients(port, options), port
 
-        start("torch", bilora_server)
+        start("torch", bilora_command)
         if options.vllm:
-            start("vllm", lambda folder, port: vllm_server(folder, options.vllm, port))
+            start("vllm", lambda folder, port: vllm_command(folder, options.vllm, port))
         if options.compare:
-            ours, theirs = (whole_answers(ports[name], options.compare, options.tokens) for name in ("torch", "vllm"))
-            same = sum(one == other for one, other in zip(ours, theirs, strict=True))
-            print(f"{same} of {len(ours)} answers are equal")
+            ours, theirs = (
+                completion_texts(ports[name], options.compare, options.tokens) for name in ("torch", "vllm")
+            )
+            same = sum(our_text == their_text for our_text, their_text in zip(ours, theirs, strict=True))
+            print(f"{same} of {len(ours)} completions are equal")
             raise SystemExit(0 if same == len(ours) else 1)
         if options.llamacpp:
-            start("llamacpp", bilora_server, inference={"engine": "llamacpp"})
+            start("llamacpp", bilora_command, inference={"engine": "llamacpp"})
             if options.clients == 1:
-                runs["llama.cpp"] = library_peer()
-        found: dict[str, list[Measured]] = {name: [] for name in runs}
-        for number in range(options.rounds + 1):  # the first warms up
+                runs["llama.cpp"] = load_llama_cpp_python()
+        results: dict[str, list[RoundResult]] = {name: [] for name in runs}
+        for number in range(options.rounds + 1):
             for name, run in runs.items():
-                one = run(options)
-                if number:
-                    found[name].append(one)
+                result = run(options)
+                if number:  # the first round warms up
+                    results[name].append(result)
             print(f"round {number} of {options.rounds} done", file=sys.stderr)
     print(f"{options.clients} clients, {options.tokens} tokens, medians of {options.rounds} rounds\n")
     print("| server | tokens/s | first token |\n|---|---:|---:|")
-    for name, rounds in found.items():
-        speed, first = (statistics.median(getattr(one, key) for one in rounds) for key in ("speed", "first_s"))
-        print(f"| {name} | {speed:.0f} | {first:.2f} s |")
+    for name, rounds in results.items():
+        speed = statistics.median(result.tokens_per_s for result in rounds)
+        first_token_s = statistics.median(result.first_token_s for result in rounds)
+        print(f"| {name} | {speed:.0f} | {first_token_s:.2f} s |")
 
 
 if __name__ == "__main__":

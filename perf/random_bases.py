@@ -1,4 +1,4 @@
-"""Bases to measure: that of params.yaml, or one of any size with random weights; and random adapters for them."""
+"""Bases and adapters for measurements: the base of params.yaml or one with random weights, and random adapters."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from safetensors.torch import save_file
 
 from bilora.bases.base import Base
 from bilora.bases.kinds.folder import FolderBase
-from bilora.params import Quantization
+from bilora.params import Adapter, Quantization
 from bilora.storage import write_json
+from bilora.training.adapter import attach, save
 from bilora.workspace import Workspace
 
-SMOKE = FolderBase.at("models/smoke")
-"""Whose tokenizer the random bases have."""
-TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
+TOKENIZER_FOLDER = Path("models/smoke")
+"""The random bases use its tokenizer."""
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 ATTENTION = ["qkv_proj", "q_proj", "k_proj", "v_proj", "o_proj"]
 MLP = ["gate_up_proj", "gate_proj", "up_proj", "down_proj"]
-OWN = "params"
-"""The shape that names no random base but that of params.yaml."""
+PARAMS_SHAPE = "params"
+"""Selects the base of params.yaml instead of a random one."""
 SHAPES: dict[str, dict[str, Any]] = {
     "half-billion": {  # the shape of Qwen2.5-0.5B
         "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14,
@@ -35,18 +36,18 @@ SHAPES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def base_of(shape: str, folder: Path) -> Base:
-    """Return the base of params.yaml, or write one of this shape with random weights."""
-    return Workspace(Path()).base() if shape == OWN else random_base(shape, folder)
+def select_base(shape: str, folder: Path) -> Base:
+    """Return the base of params.yaml, or a random one of this shape, which is written to `folder`."""
+    return Workspace(Path()).base() if shape == PARAMS_SHAPE else write_random_base(shape, folder)
 
 
-def quantization_of(shape: str, chosen: Quantization | None) -> Quantization | None:
-    """Return what llama.cpp serves if no quantization was chosen: a base's own GGUF file, or q4_k_m."""
-    return chosen or (None if shape == OWN else "q4_k_m")
+def quantization_of(shape: str, requested: Quantization | None) -> Quantization | None:
+    """Return the requested quantization; by default None (the base's GGUF file), or q4_k_m for a random base."""
+    return requested or (None if shape == PARAMS_SHAPE else "q4_k_m")
 
 
-def random_base(shape: str, folder: Path) -> Base:
-    """Write a bf16 base of Phi-3's architecture and these sizes, one file per layer, unless the folder has one."""
+def write_random_base(shape: str, folder: Path) -> Base:
+    """Write a bf16 base of Phi-3's architecture, one file per layer, unless the folder contains one."""
     from transformers import Phi3Config
 
     base = FolderBase.at(folder, dtype="bfloat16")
@@ -55,26 +56,26 @@ def random_base(shape: str, folder: Path) -> Base:
     sizes = SHAPES[shape]
     config = Phi3Config(**sizes, bos_token_id=1, eos_token_id=3, pad_token_id=0, dtype="bfloat16")
     torch.manual_seed(0)
-    pieces = [{"model.embed_tokens": (config.vocab_size, config.hidden_size), "model.norm": (config.hidden_size,)}]
+    shards = [{"model.embed_tokens": (config.vocab_size, config.hidden_size), "model.norm": (config.hidden_size,)}]
     if not config.tie_word_embeddings:
-        pieces.append({"lm_head": (config.vocab_size, config.hidden_size)})
-    pieces += [layer(config, number) for number in range(config.num_hidden_layers)]
+        shards.append({"lm_head": (config.vocab_size, config.hidden_size)})
+    shards += [layer_shapes(config, number) for number in range(config.num_hidden_layers)]
     folder.mkdir(parents=True, exist_ok=True)
-    places: dict[str, str] = {}
-    for number, piece in enumerate(pieces, start=1):
-        name = f"model-{number:05d}-of-{len(pieces):05d}.safetensors"
-        tensors = {f"{key}.weight": weight(size) for key, size in piece.items()}
+    weight_map: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        tensors = {f"{key}.weight": random_weight(shape) for key, shape in shard.items()}
         save_file(tensors, folder / name, metadata={"format": "pt"})
-        places |= dict.fromkeys(tensors, name)
-    write_json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": places})
-    for name in TOKENIZER:
-        shutil.copy(Path(SMOKE.id) / name, folder / name)
+        weight_map |= dict.fromkeys(tensors, name)
+    write_json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": weight_map})
+    for name in TOKENIZER_FILES:
+        shutil.copy(TOKENIZER_FOLDER / name, folder / name)
     config.architectures = ["Phi3ForCausalLM"]
     config.save_pretrained(folder)
     return base
 
 
-def layer(config: Any, number: int) -> dict[str, tuple[int, ...]]:
+def layer_shapes(config: Any, number: int) -> dict[str, tuple[int, ...]]:
     """Return the shapes of one layer's weights."""
     hidden, inner = config.hidden_size, config.intermediate_size
     head = hidden // config.num_attention_heads
@@ -86,18 +87,18 @@ def layer(config: Any, number: int) -> dict[str, tuple[int, ...]]:
         "mlp.gate_up_proj": (2 * inner, hidden),
         "mlp.down_proj": (hidden, inner),
     }
-    return {f"model.layers.{number}.{name}": size for name, size in shapes.items()}
+    return {f"model.layers.{number}.{name}": shape for name, shape in shapes.items()}
 
 
-def weight(size: tuple[int, ...]) -> torch.Tensor:
+def random_weight(shape: tuple[int, ...]) -> torch.Tensor:
     """Return random values; for a norm, ones."""
-    if len(size) == 1:
-        return torch.ones(size, dtype=torch.bfloat16)
-    return torch.empty(size, dtype=torch.bfloat16).normal_(std=0.02)
+    if len(shape) == 1:
+        return torch.ones(shape, dtype=torch.bfloat16)
+    return torch.empty(shape, dtype=torch.bfloat16).normal_(std=0.02)
 
 
-def adapter_for(base: Base, folder: Path, targets: list[str], *, seed: int, rank: int = 16) -> Path:
-    """Write an adapter with random weights for those layers of the base that have these names."""
+def write_random_adapter(base: Base, folder: Path, targets: list[str], *, seed: int, rank: int = 16) -> Path:
+    """Write a random adapter on the base's layers that `targets` names, without loading the base."""
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM
 
@@ -105,18 +106,32 @@ def adapter_for(base: Base, folder: Path, targets: list[str], *, seed: int, rank
         model = AutoModelForCausalLM.from_config(base.config())
     torch.manual_seed(seed)
     tensors = {}
-    found = set()
+    target_modules = set()
     for name, module in model.named_modules():
         leaf = name.rpartition(".")[2]
         if leaf in targets:
-            found.add(leaf)
+            target_modules.add(leaf)
             rows, columns = module.weight.shape
             stem = f"base_model.model.{name}"
             tensors[f"{stem}.lora_A.weight"] = torch.empty(rank, columns).normal_(std=0.02)
             tensors[f"{stem}.lora_B.weight"] = torch.empty(rows, rank).normal_(std=0.02)
     folder.mkdir(parents=True)
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=sorted(found), task_type="CAUSAL_LM")
+    lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=sorted(target_modules), task_type="CAUSAL_LM")
     lora.base_model_name_or_path = base.id
     lora.save_pretrained(str(folder))
+    return folder
+
+
+def save_random_adapter(model: Any, folder: Path, base: Base, targets: list[str], *, seed: int) -> Path:
+    """Save a random adapter on the layers of a loaded base that `targets` names; the model is unchanged afterwards."""
+    leaves = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    layers = [name for name in targets if name in leaves]
+    adapted = attach(model, Adapter(rank=16, alpha=32, dropout=0.0, target_modules=layers), seed=seed)
+    torch.manual_seed(seed)
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    save(adapted, folder, base, base.identity)
+    adapted.unload()
     return folder

@@ -1,11 +1,11 @@
-"""Load test of `bilora serve`: correctness of every answer under concurrency, then latency and memory.
+"""Load test of `bilora serve`: correctness of every answer under concurrent requests, then latency and memory.
 
     python perf/server.py [--requests 10000] [--clients 200] [--seconds 60] [--base models/smoke] [--seed 0]
 
 First 16 connections send `--requests` in random order, streamed or not, some aborted, while the adapter `codegen` is
 replaced every few seconds; each answer is compared with that of transformers with the adapter merged into the
-weights. Then `--clients` connections send requests for `--seconds`. Exits with 1 if an answer differs or a reply is
-an error other than 429.
+weights. Then `--clients` connections send requests for `--seconds`. Exits with 1 if an answer differs or a response
+is an error other than 429.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import Any
 
 import torch
 import yaml
-from random_adapters import ATTENTION, MLP, random_adapter
+from random_bases import ATTENTION, MLP, save_random_adapter
 
 from bilora.bases.base import Base
 from bilora.bases.kinds.folder import FolderBase
@@ -50,54 +50,55 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def prompts() -> list[str]:
     """Return the prompts, 3 to 60 words each."""
-    chance = random.Random(0)
-    return [" ".join(chance.choices(WORDS, k=chance.randint(3, 60))) for _ in range(PROMPTS)]
+    rng = random.Random(0)
+    return [" ".join(rng.choices(WORDS, k=rng.randint(3, 60))) for _ in range(PROMPTS)]
 
 
-def checkout(place: Path, base: Base) -> dict[str, Path]:
-    """Fill a folder in which `bilora serve` finds base and adapters; return the folder of each adapter version."""
+def make_workspace(root: Path, base: Base) -> dict[str, Path]:
+    """Write a workspace that `bilora serve` can serve; return the folder of each adapter version."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["base"] = {"kind": "folder", "path": base.id, "dtype": base.dtype}
-    (place / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-    (place / "models").symlink_to(ROOT / "models")
-    model, revision = base.load(training=False).model, base.identity
+    (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    (root / "models").symlink_to(ROOT / "models")
+    model = base.load(training=False).model
     folders = {
-        name: random_adapter(model, place / "versions" / name, base, revision, kind, seed=seed)
-        for seed, (name, kind) in enumerate(VERSIONS.items())
+        name: save_random_adapter(model, root / "versions" / name, base, targets, seed=seed)
+        for seed, (name, targets) in enumerate(VERSIONS.items())
     }
     for name in ("codegen", "docstring"):
-        shutil.copytree(folders[name], place / "adapters" / name)
+        shutil.copytree(folders[name], root / "adapters" / name)
     return folders
 
 
 def reference_answers(base: Base, folders: dict[str, Path]) -> dict[tuple[str, str], str]:
-    """Return the reference answers of transformers' generate, by the start of the adapter's sha256 and the prompt."""
+    """Return transformers' greedy answers, keyed by the first 12 digits of the adapter's sha256 and the prompt."""
     from peft import PeftModel
 
     expected_answers = {}
     for version in ("base", *folders):
         loaded = base.load(training=False)
-        model, mark, task = loaded.model, "", None
+        model, version_id, task = loaded.model, "", None
         if version != "base":
             model = PeftModel.from_pretrained(model, str(folders[version])).merge_and_unload().eval()
-            mark, task = adapter_sha256(folders[version])[:12], load_task(version.removesuffix("2"))
+            version_id, task = adapter_sha256(folders[version])[:12], load_task(version.removesuffix("2"))
         for text in prompts():
             messages = task.messages(text) if task else (Message(role="user", content=text),)
             ids = torch.tensor([encode_prompt(loaded.tokenizer, messages)])
             with torch.inference_mode():
-                made = model.generate(
+                output_ids = model.generate(
                     input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=TOKENS,
                     eos_token_id=stop_ids(loaded.tokenizer, model.generation_config), pad_token_id=0,
                 )  # fmt: skip
-            expected_answers[mark, text] = loaded.tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)
+            answer = loaded.tokenizer.decode(output_ids[0, ids.shape[1] :], skip_special_tokens=True)
+            expected_answers[version_id, text] = answer
     return expected_answers
 
 
 @contextlib.contextmanager
-def server(place: Path) -> Iterator[int]:
-    """Run `bilora serve` in a folder; yield its process id."""
+def run_server(workspace: Path) -> Iterator[int]:
+    """Run `bilora serve` in a workspace; yield its process id."""
     command = [sys.executable, "-c", "from bilora.cli import main; main()", "serve", "--port", str(PORT)]
-    process = subprocess.Popen(command, cwd=place, env={**os.environ, "PYTHONPATH": str(ROOT / "src")})
+    process = subprocess.Popen(command, cwd=workspace, env={**os.environ, "PYTHONPATH": str(ROOT / "src")})
     try:
         for _ in range(600):
             with contextlib.suppress(OSError):
@@ -112,15 +113,15 @@ def server(place: Path) -> Iterator[int]:
         process.wait(90)
 
 
-def ask(
-    connection: HTTPConnection, model: str, text: str, *, stream: bool, leave: bool = False
+def send_request(
+    connection: HTTPConnection, model: str, text: str, *, stream: bool, abort: bool = False
 ) -> tuple[int, str, str]:
-    """Send one request; return status, start of the adapter's sha256, and answer."""
+    """Send one request; return the status, the first 12 digits of the adapter's sha256, and the answer."""
     body = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": TOKENS, "stream": stream}
-    body["frequency_penalty"] = 0  # as in the reference; the settings of docstring have one
+    body["frequency_penalty"] = 0  # as in the reference; the docstring task sets a penalty
     connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
     response = connection.getresponse()
-    if leave:
+    if abort:
         connection.close()
         return 0, "", ""
     data = response.read()
@@ -128,93 +129,93 @@ def ask(
         return response.status, "", ""
     lines = data.decode().splitlines() if stream else [f"data: {data.decode()}"]
     events = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
-    deltas = [choice.get("delta") or choice.get("message") or {} for one in events for choice in one["choices"]]
+    deltas = [choice.get("delta") or choice.get("message") or {} for event in events for choice in event["choices"]]
     return (
         200,
         events[0]["system_fingerprint"].partition("-")[2],
-        "".join(one.get("content") or "" for one in deltas),
+        "".join(delta.get("content") or "" for delta in deltas),
     )
 
 
 def count_wrong_answers(
-    place: Path, folders: dict[str, Path], expected_answers: dict[tuple[str, str], str], count: int, seed: int
+    workspace: Path, folders: dict[str, Path], expected_answers: dict[tuple[str, str], str], count: int, seed: int
 ) -> int:
     """Send `count` requests; return how many answers differ from the reference."""
-    tally: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
     wrong: Counter[tuple[str, str, str]] = Counter()
-    left = iter(range(count))
-    lock, ended, texts = threading.Lock(), threading.Event(), prompts()
+    remaining = iter(range(count))
+    lock, finished, texts = threading.Lock(), threading.Event(), prompts()
 
     def client(seed: int) -> None:
-        chance, connection = random.Random(seed), HTTPConnection("127.0.0.1", PORT, timeout=60)
+        rng, connection = random.Random(seed), HTTPConnection("127.0.0.1", PORT, timeout=60)
         while True:
             with lock:
-                if next(left, None) is None:
+                if next(remaining, None) is None:
                     return
-            model, text = chance.choice(("base", "codegen", "docstring")), chance.choice(texts)
-            if chance.random() < 0.05:
-                ask(connection, model, text, stream=chance.random() < 0.5, leave=True)
-            status, mark, answer = ask(connection, model, text, stream=chance.random() < 0.5)
-            right = status == 200 and expected_answers[mark, text] == answer
+            model, text = rng.choice(("base", "codegen", "docstring")), rng.choice(texts)
+            if rng.random() < 0.05:
+                send_request(connection, model, text, stream=rng.random() < 0.5, abort=True)
+            status, version_id, answer = send_request(connection, model, text, stream=rng.random() < 0.5)
+            right = status == 200 and expected_answers[version_id, text] == answer
             with lock:
-                tally["equal" if right else f"status {status}" if status != 200 else "DIFFERENT"] += 1
-                tally[f"by {model} {mark or 'base'}"] += 1
+                outcomes["equal" if right else f"status {status}" if status != 200 else "DIFFERENT"] += 1
+                outcomes[f"by {model} {version_id or 'base'}"] += 1
                 if not right:
-                    wrong[model, expected_answers.get((mark, text), ""), answer] += 1
+                    wrong[model, expected_answers.get((version_id, text), ""), answer] += 1
 
-    def replace() -> None:
+    def replace_adapter() -> None:
         turn = 0
-        while not ended.wait(3):
+        while not finished.wait(3):
             turn += 1
-            source, target = folders[("codegen", "codegen2")[turn % 2]], place / "adapters" / "codegen"
-            fresh = target.with_name(".fresh")
-            shutil.copytree(source, fresh)
+            source, target = folders[("codegen", "codegen2")[turn % 2]], workspace / "adapters" / "codegen"
+            new = target.with_name(".new")
+            shutil.copytree(source, new)
             old = target.with_name(".old")
             target.rename(old)
-            fresh.rename(target)
+            new.rename(target)
             shutil.rmtree(old)
 
-    replacing = threading.Thread(target=replace)
+    replacer = threading.Thread(target=replace_adapter)
     clients = [threading.Thread(target=client, args=(seed * 16 + number,)) for number in range(16)]
     began = time.perf_counter()
-    for thread in (replacing, *clients):
+    for thread in (replacer, *clients):
         thread.start()
     for thread in clients:
         thread.join()
-    ended.set()
-    replacing.join()
+    finished.set()
+    replacer.join()
     seconds = time.perf_counter() - began
-    print(f"{count} requests in {seconds:.0f} s ({count / seconds:.0f} per second): {dict(sorted(tally.items()))}")
+    print(f"{count} requests in {seconds:.0f} s ({count / seconds:.0f} per second): {dict(sorted(outcomes.items()))}")
     for (model, expected, answer), times in wrong.items():
         print(f"  {model}, {times} times: {answer!r}, expected {expected!r}")
-    return count - tally["equal"]
+    return count - outcomes["equal"]
 
 
-def load(pid: int, clients: int, seconds: float) -> int:
-    """Send requests from `clients` connections at once; return how many replies were errors other than 429."""
-    status: Counter[str] = Counter()
-    waits: list[float] = []
+def measure_load(pid: int, clients: int, seconds: float) -> int:
+    """Send requests from `clients` connections at once; return how many responses were errors other than 429."""
+    outcomes: Counter[str] = Counter()
+    latencies: list[float] = []
     memory: list[float] = []
     lock, end, texts = threading.Lock(), time.monotonic() + seconds, prompts()
 
     def client(seed: int) -> None:
-        chance, connection = random.Random(seed), HTTPConnection("127.0.0.1", PORT, timeout=60)
+        rng, connection = random.Random(seed), HTTPConnection("127.0.0.1", PORT, timeout=60)
         while time.monotonic() < end:
             began = time.perf_counter()
             try:
-                model, text = chance.choice(("base", "codegen", "docstring")), chance.choice(texts)
-                found = str(ask(connection, model, text, stream=chance.random() < 0.5)[0])
-            except (OSError, HTTPException) as fault:
+                model, text = rng.choice(("base", "codegen", "docstring")), rng.choice(texts)
+                outcome = str(send_request(connection, model, text, stream=rng.random() < 0.5)[0])
+            except (OSError, HTTPException) as error:
                 connection.close()
-                found = type(fault).__name__
+                outcome = type(error).__name__
             with lock:
-                status[found] += 1
-                if found == "200":
-                    waits.append(time.perf_counter() - began)
-            if found == "429":
+                outcomes[outcome] += 1
+                if outcome == "200":
+                    latencies.append(time.perf_counter() - began)
+            if outcome == "429":
                 time.sleep(1)
 
-    def resident() -> float:
+    def resident_mib() -> float:
         lines: Any = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
         return int(next(line.split()[1] for line in lines if line.startswith("VmRSS"))) / 1024
 
@@ -222,16 +223,17 @@ def load(pid: int, clients: int, seconds: float) -> int:
     for thread in threads:
         thread.start()
     while time.monotonic() < end:
-        memory.append(resident())
+        memory.append(resident_mib())
         time.sleep(1)
     for thread in threads:
         thread.join()
-    steps = statistics.quantiles(waits, n=100)
-    print(f"{clients} clients, {seconds:.0f} s: replies {dict(status)}, {len(waits) / seconds:.1f} answers per second")
-    print(f"  seconds to the complete answer: p50 {steps[49]:.2f}, p95 {steps[94]:.2f}, p99 {steps[98]:.2f}")
+    percentiles = statistics.quantiles(latencies, n=100)
+    print(f"{clients} clients, {seconds:.0f} s: {dict(outcomes)}, {len(latencies) / seconds:.1f} answers per second")
+    p50, p95, p99 = (percentiles[percent - 1] for percent in (50, 95, 99))
+    print(f"  seconds to the complete answer: p50 {p50:.2f}, p95 {p95:.2f}, p99 {p99:.2f}")
     half = len(memory) // 2
     print(f"  MiB: after 5 s {memory[min(5, half)]:.0f}, halfway {memory[half]:.0f}, at the end {memory[-1]:.0f}")
-    return sum(count for name, count in status.items() if name not in ("200", "429"))
+    return sum(count for outcome, count in outcomes.items() if outcome not in ("200", "429"))
 
 
 def main() -> None:
@@ -245,19 +247,18 @@ def main() -> None:
     options = parser.parse_args()
     os.chdir(ROOT)
     base = FolderBase.at(options.base)
+    failures = 0
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        folders = checkout(place, base)
+        workspace = Path(folder)
+        folders = make_workspace(workspace, base)
         expected_answers = reference_answers(base, folders)
         print(f"{len(expected_answers)} reference answers", flush=True)
-        with server(place) as pid:
-            wrong = (
-                count_wrong_answers(place, folders, expected_answers, options.requests, options.seed)
-                if options.requests
-                else 0
-            )
-            wrong += load(pid, options.clients, options.seconds) if options.seconds else 0
-    raise SystemExit(1 if wrong else 0)
+        with run_server(workspace) as pid:
+            if options.requests:
+                failures += count_wrong_answers(workspace, folders, expected_answers, options.requests, options.seed)
+            if options.seconds:
+                failures += measure_load(pid, options.clients, options.seconds)
+    raise SystemExit(1 if failures else 0)
 
 
 if __name__ == "__main__":

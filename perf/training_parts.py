@@ -1,11 +1,11 @@
-"""What decisions about training passes rest on: shapes of products, loss by few tokens, attention by products, oneDNN.
+"""Microbenchmarks of the training step: new product shapes, chunked loss, attention by products, oneDNN.
 
     python perf/training_parts.py [--rounds 5]
 
-In bfloat16 on a CPU that multiplies it natively: 1) what a shape costs that has not occurred before, in time and in
-memory that stays; 2) the loss of 256 tokens with a vocabulary of 49,152, all at once or a few at a time; 3) attention
-of eight rows of 160 tokens, 9 heads that share 3 of keys, forward and backward, beside torch's kernel. In 32-bit:
-4) a product of 1,024 tokens by torch, which asks MKL, and by oneDNN, and one of 64 tokens from packed weights.
+In bfloat16 on a CPU with native bf16: 1) time and memory of a product whose shape is new; 2) the loss of 256 tokens
+with a vocabulary of 49,152, at once or in chunks; 3) attention of eight rows of 160 tokens, 9 query heads and 3 key
+heads, forward and backward, beside torch's kernel. In 32-bit: 4) products of 1,024 and of 64 tokens by torch, which
+calls MKL, by oneDNN, and from packed weights.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from torch.nn import Linear
 from torch.nn.functional import linear, scaled_dot_product_attention
 
 from bilora.inference.memory import keep_freed_memory, return_freed_memory
-from bilora.inference.torch.cpu_tuning import ALL_ROWS
+from bilora.inference.torch.cpu_tuning import UNLIMITED_ROWS
 from bilora.inference.torch.packed_linear import PackedLinear
 from bilora.inference.torch.products import product
 from bilora.training import answer_loss
 from bilora.training.attention import PackedRows, attend
 
 SHAPES = 40
-PAGE = 4096
+PAGE_BYTES = 4096
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-    """Return how long some work takes."""
+def seconds_of(function: Callable[[], object]) -> float:
+    """Return how long a call takes."""
     began = time.perf_counter()
-    work()
+    function()
     return time.perf_counter() - began
 
 
-def resident() -> int:
-    """Return the process's memory in bytes, without what is freed."""
+def resident_bytes() -> int:
+    """Return the process's resident memory after freed memory was returned to the kernel."""
     return_freed_memory()
-    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_BYTES
 
 
-def products(tokens: int) -> None:
-    """Multiply some tokens as an MLP's first layer does, forward and backward."""
+def mlp_products(tokens: int) -> None:
+    """Compute the products of an MLP's first layer, forward and backward."""
     x, weight = torch.ones(tokens, 576, dtype=torch.bfloat16), torch.ones(1536, 576, dtype=torch.bfloat16)
     gradient = x @ weight.T
     gradient @ weight
@@ -54,29 +54,30 @@ def products(tokens: int) -> None:
 
 
 def new_shapes() -> str:
-    """Measure products of shapes that have not occurred, and the same again."""
-    products(1024)
-    before = resident()
-    first = sum(seconds_of(partial(products, tokens)) for tokens in range(1025, 1025 + SHAPES))
-    kept = resident() - before
-    again = sum(seconds_of(partial(products, tokens)) for tokens in range(1025, 1025 + SHAPES))
+    """Return the time and the permanent memory that a product's first call with a shape costs."""
+    mlp_products(1024)
+    before = resident_bytes()
+    first = sum(seconds_of(partial(mlp_products, tokens)) for tokens in range(1025, 1025 + SHAPES))
+    permanent = resident_bytes() - before
+    second = sum(seconds_of(partial(mlp_products, tokens)) for tokens in range(1025, 1025 + SHAPES))
     count = 3 * SHAPES
-    return f"a new shape: {(first - again) / count * 1e3:.2f} ms and {kept / count / 2**20:.2f} MiB that stays"
+    return f"a new shape: {(first - second) / count * 1e3:.2f} ms and {permanent / count / 2**20:.2f} MiB, never freed"
 
 
-def compared(title: str, rounds: int, **ways: Callable[[], object]) -> str:
+def compare(title: str, rounds: int, **functions: Callable[[], object]) -> str:
     """Return the medians of interleaved rounds in milliseconds."""
-    for work in ways.values():
-        work()
-    found = [{name: seconds_of(work) for name, work in ways.items()} for _ in range(rounds)]
-    medians = [f"{name} {statistics.median(one[name] for one in found) * 1e3:.2f} ms" for name in ways]
+    for function in functions.values():
+        function()
+    times = [{name: seconds_of(function) for name, function in functions.items()} for _ in range(rounds)]
+    medians = [f"{name} {statistics.median(row[name] for row in times) * 1e3:.2f} ms" for name in functions]
     return f"{title}: {', '.join(medians)}"
 
 
-def loss(size: int) -> None:
-    """Turn logits of 256 tokens into their gradient, `size` tokens at a time."""
-    for part, targets in zip(torch.split(LOGITS.clone(), size), torch.split(TARGETS, size), strict=True):
-        answer_loss._turn_into_gradient(part, targets[:, None])
+def loss(chunk_size: int) -> None:
+    """Turn logits of 256 tokens into their gradient, in chunks of tokens."""
+    chunks = zip(torch.split(LOGITS.clone(), chunk_size), torch.split(TARGETS, chunk_size), strict=True)
+    for logits, targets in chunks:
+        answer_loss._turn_into_gradient(logits, targets[:, None])
 
 
 LOGITS, TARGETS = torch.randn(256, 49152).bfloat16(), torch.randint(0, 49152, (256,))
@@ -89,7 +90,7 @@ def attention() -> tuple[Callable[[], None], Callable[[], None]]:
     layout = PackedRows([length] * rows, torch.device("cpu"))
 
     def kernel() -> None:
-        query, key, value = (one.view(rows, length, -1, size).transpose(1, 2) for one in (q, k, v))
+        query, key, value = (tensor.view(rows, length, -1, size).transpose(1, 2) for tensor in (q, k, v))
         out = scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
         out.backward(torch.ones_like(out))  # type: ignore[no-untyped-call]
 
@@ -101,9 +102,9 @@ def attention() -> tuple[Callable[[], None], Callable[[], None]]:
 
 
 def float32_products(tokens: int) -> dict[str, Callable[[], object]]:
-    """Return an MLP's first product by each library."""
+    """Return a function per library that computes an MLP's first product."""
     x, layer = torch.randn(tokens, 576), Linear(576, 1536, bias=False).requires_grad_(False)
-    packed = PackedLinear(layer, ALL_ROWS)
+    packed = PackedLinear(layer, UNLIMITED_ROWS)
     return {
         "torch": partial(linear, x, layer.weight),
         "oneDNN": partial(product, x, layer.weight),
@@ -118,13 +119,14 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     keep_freed_memory()
     print(new_shapes())
-    few = answer_loss._CACHED_TOKENS
-    print(compared("loss", rounds, **{"at once": partial(loss, 256), f"by {few}": partial(loss, few)}))
+    chunk_size = answer_loss._CACHED_TOKENS
+    losses = {"at once": partial(loss, 256), f"chunks of {chunk_size}": partial(loss, chunk_size)}
+    print(compare("loss", rounds, **losses))
     kernel, ours = attention()
-    print(compared("attention", rounds, **{"torch's kernel": kernel, "products": ours}))
+    print(compare("attention", rounds, **{"torch's kernel": kernel, "products": ours}))
     with torch.inference_mode():
         for tokens in (1024, 64):
-            print(compared(f"32-bit product of {tokens} tokens", 5 * rounds, **float32_products(tokens)))
+            print(compare(f"32-bit product of {tokens} tokens", 5 * rounds, **float32_products(tokens)))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The whole loop, one step after the other: what it will do and how long that takes, and how long it took.
+"""Run the pipeline in steps; print the plan with estimated times first, and the measured times at the end.
 
-DVC runs one stage after the other; started once per task, it runs stages of different tasks side by side. Making data
-gains by that, training and answering only with small bases: the products of a large one use all cores already, and each
-process has the base in memory.
+One `dvc repro` runs one stage at a time. Several at once run the stages of different tasks in parallel. That is faster
+for data stages, and for training and evaluation only with a small base: a large base uses all cores, and each process
+loads it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from bilora.workspace import Workspace
 
 LINE = re.compile(rb"[\r\n]+")
 SMALL_BASE = 20_000_000
-"""Parameters below which a base is trained for all tasks at once."""
+"""Bases with fewer parameters are trained for all tasks in parallel."""
 
 GATE_REFUSED = {ExitCode.REGRESSED, ExitCode.INCONCLUSIVE, ExitCode.INCOMPARABLE}
 
 
 @dataclass(frozen=True)
 class Step:
-    """Stages that are run by one `dvc repro` each, side by side if there are several; none runs the whole pipeline."""
+    """Stages that run in parallel, one `dvc repro` each; without stages, one `dvc repro` of the whole pipeline."""
 
     title: str
     stages: tuple[str, ...]
@@ -40,12 +40,12 @@ class Step:
 
 
 def steps_to_do(workspace: Workspace, stale: set[str]) -> Iterator[Step]:
-    """Yield the steps whose stages are stale, or follow a stale one, each with its estimated time."""
+    """Yield the steps with stages that are stale or depend on a stale stage, each with its estimated time."""
     from bilora.estimate import BENCHMARK_S
-    from bilora.planning import Planning
+    from bilora.planning import Planner
 
-    planning = Planning(workspace)
-    times = {name: planning.stages(name) for name in workspace.tasks}
+    planner = Planner(workspace)
+    times = {name: planner.stage_times(name) for name in workspace.tasks}
     data, train, evaluate = [], [], []
     for task in workspace.tasks:
         if stale & {f"data-{verb}@{task}" for verb in ("download", "process", "split")}:
@@ -54,11 +54,11 @@ def steps_to_do(workspace: Workspace, stale: set[str]) -> Iterator[Step]:
             train.append(task)
         if task in train or f"evaluate@{task}" in stale:
             evaluate.append(task)
-    if len(train) > 1 and planning.training(train[0]).plan.base_parameters < SMALL_BASE:
+    if len(train) > 1 and planner.training(train[0]).plan.base_parameters < SMALL_BASE:
         alone = [times[task].data + times[task].train + times[task].evaluate for task in train]
         share = max(1.0, len(train) / (os.cpu_count() or 1))
         stages = tuple(f"evaluate@{task}" for task in train)
-        yield Step(f"make data, train and evaluate {', '.join(train)} side by side", stages, max(alone) * share)
+        yield Step(f"make data, train and evaluate {', '.join(train)} in parallel", stages, max(alone) * share)
     else:
         if data:
             stages = tuple(f"data-split@{task}" for task in data)
@@ -73,11 +73,11 @@ def steps_to_do(workspace: Workspace, stale: set[str]) -> Iterator[Step]:
 def run_step(step: Step, environment: dict[str, str]) -> int:
     """Run a step and return DVC's exit code."""
     if len(step.stages) > 1:
-        return _side_by_side(step.stages, environment)
+        return _run_in_parallel(step.stages, environment)
     return subprocess.run(["dvc", "repro", *step.stages], env=environment, check=False).returncode
 
 
-def _side_by_side(stages: Sequence[str], environment: dict[str, str]) -> int:
+def _run_in_parallel(stages: Sequence[str], environment: dict[str, str]) -> int:
     """Run the stages, each with its share of the cores; return the first exit code that is not 0."""
     threads = str(max(1, (os.cpu_count() or 1) // len(stages)))
     width = max(map(len, stages))
@@ -92,8 +92,8 @@ def _side_by_side(stages: Sequence[str], environment: dict[str, str]) -> int:
         ) as process:
             assert process.stdout is not None
             unfinished = b""
-            while piece := os.read(process.stdout.fileno(), 1 << 16):
-                *lines, unfinished = LINE.split(unfinished + piece)
+            while data := os.read(process.stdout.fileno(), 1 << 16):
+                *lines, unfinished = LINE.split(unfinished + data)
                 for line in filter(None, lines):
                     print(f"{stage:{width}} │ {line.decode(errors='replace')}", flush=True)
         return process.returncode
@@ -103,7 +103,7 @@ def _side_by_side(stages: Sequence[str], environment: dict[str, str]) -> int:
 
 
 def stale_stages() -> set[str] | None:
-    """Return the stages that DVC would run again; None if DVC cannot say, and has said why."""
+    """Return the stages that DVC would run again; None if `dvc status` fails, which prints the reason."""
     status = subprocess.run(["dvc", "status", "--json"], stdout=subprocess.PIPE, check=False)
     return set(json.loads(status.stdout)) if status.returncode == 0 else None
 
@@ -113,35 +113,35 @@ def _baseline(workspace: Workspace) -> bytes:
 
 
 def announce(workspace: Workspace, steps: Sequence[Step]) -> None:
-    """Print what will be done and how long it takes here."""
-    from bilora.estimate import in_words
+    """Print the steps with their estimated times."""
+    from bilora.estimate import format_duration
 
     tasks = ", ".join(workspace.params.tasks)
-    print(f"demo: one adapter per task ({tasks}) for the base {workspace.base().id}, measured against that base.")
-    print(f"demo: {in_words(sum(step.estimate_s for step in steps))} on this machine at its present speed:")
+    print(f"demo: one adapter per task ({tasks}) for the base {workspace.base().id}, evaluated against that base.")
+    print(f"demo: {format_duration(sum(step.estimate_s for step in steps))} on this machine at its current speed:")
     for number, step in enumerate(steps, start=1):
-        print(f"  {number}. {step.title}: {in_words(step.estimate_s)}", flush=True)
+        print(f"  {number}. {step.title}: {format_duration(step.estimate_s)}", flush=True)
 
 
-def report(done: Sequence[tuple[Step, float]]) -> None:
+def report(timings: Sequence[tuple[Step, float]]) -> None:
     """Print how long each step took, beside its estimate."""
-    from bilora.estimate import in_words
+    from bilora.estimate import format_duration
 
-    print("demo: time taken (estimated before)", flush=True)
-    for title, took, estimated in [
-        *((step.title, took, step.estimate_s) for step, took in done),
-        ("all steps", sum(took for _, took in done), sum(step.estimate_s for step, _ in done)),
+    print("demo: time (estimate)", flush=True)
+    for title, seconds, estimate in [
+        *((step.title, seconds, step.estimate_s) for step, seconds in timings),
+        ("all steps", sum(seconds for _, seconds in timings), sum(step.estimate_s for step, _ in timings)),
     ]:
-        print(f"  {title}: {int(took) // 60}:{int(took) % 60:02} ({in_words(estimated)})", flush=True)
+        print(f"  {title}: {int(seconds) // 60}:{int(seconds) % 60:02} ({format_duration(estimate)})", flush=True)
 
 
 def explain_failure(step: Step, fault: Path) -> int:
-    """Print why a step failed as the last line, and return the exit code of the stage that failed."""
-    written = fault.read_text(encoding="utf-8") if fault.is_file() else f"{int(ExitCode.INFRASTRUCTURE)} "
-    code, _, sentence = written.partition(" ")
+    """Print the error of the stage that failed as the last line, and return its exit code."""
+    record = fault.read_text(encoding="utf-8") if fault.is_file() else f"{int(ExitCode.INFRASTRUCTURE)} "
+    code, _, message = record.partition(" ")
     if int(code) in GATE_REFUSED:
-        sentence = "the gate did not pass every adapter; its verdicts are above."
-    print(f"demo: could not {step.title}: {sentence or 'the lines above say why.'}", file=sys.stderr)
+        message = "the gate did not pass every adapter; its verdicts are above."
+    print(f"demo: could not {step.title}: {message or 'see the lines above.'}", file=sys.stderr)
     return int(code)
 
 
@@ -149,35 +149,35 @@ def main() -> int:
     """Return 0, or the exit code of the stage that failed."""
     workspace = Workspace(Path())
     try:
-        workspace.params  # noqa: B018 - its faults are said before DVC's
+        workspace.params  # noqa: B018 - report the faults of params.yaml before DVC's
         if (stale := stale_stages()) is None:
             return ExitCode.INFRASTRUCTURE
         if not stale:
             print("demo: nothing to do; every stage is up to date")
             return 0
-        print("demo: measuring this machine for some seconds", flush=True)
+        print("demo: measuring the speed of this machine for some seconds", flush=True)
         steps = list(steps_to_do(workspace, stale))
     except BiloraError as error:
         print(f"demo: {error}", file=sys.stderr)
         return error.exit_code
     announce(workspace, steps)
-    before = _baseline(workspace)
-    done: list[tuple[Step, float]] = []
+    baseline = _baseline(workspace)
+    timings: list[tuple[Step, float]] = []
     with tempfile.TemporaryDirectory(prefix="bilora-demo-") as folder:
         fault = Path(folder) / "fault"
         for number, step in enumerate(steps, start=1):
             print(f"demo: step {number} of {len(steps)}: {step.title}", flush=True)
             began = time.monotonic()
             if run_step(step, {LAST_FAULT: str(fault), **os.environ}):
-                report(done)
+                report(timings)
                 return explain_failure(step, fault)
-            done.append((step, time.monotonic() - began))
-    if _baseline(workspace) != before:
-        # The benchmark depends on the baseline that a promotion moves: it runs again now, not at the next start.
+            timings.append((step, time.monotonic() - began))
+    if _baseline(workspace) != baseline:
+        # A promotion changes the baseline, on which the benchmark depends: without this it would be stale.
         print("demo: promoted; the benchmark runs again against the new baseline", flush=True)
         if code := subprocess.run(["dvc", "repro"], stdout=subprocess.DEVNULL, check=False).returncode:
             return code
-    report(done)
+    report(timings)
     return 0
 
 
@@ -185,5 +185,5 @@ if __name__ == "__main__":
     try:
         raise SystemExit(main())
     except KeyboardInterrupt:
-        print("demo: interrupted; nothing is half-written, and `make demo` continues from here.", file=sys.stderr)
+        print("demo: interrupted; run `make demo` to continue from here.", file=sys.stderr)
         raise SystemExit(ExitCode.INTERRUPTED) from None

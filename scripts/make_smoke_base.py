@@ -1,12 +1,12 @@
-"""Make the base of the tests and of the smoke profile: a two-layer Phi-3 model that knows next to nothing.
+"""Make the base of the tests and of the smoke profile: a two-layer Phi-3 model, trained for some seconds.
 
     OMP_NUM_THREADS=1 python scripts/make_smoke_base.py [--out models/smoke] [--steps 100]
 
-1) Rows of both tasks: generated exercises of the train split, and documented functions of three packages that
-requirements.txt pins. 2) A byte-level BPE tokenizer of their text, with Phi-3's special tokens and chat format.
-3) A model with random weights, trained for some seconds on the rows as plain text. It has seen no chat, so its answers
-depend on the question and hardly ever end by themselves, which the tests of the engines and the server use.
-4) The folder: safetensors in bf16, tokenizer, configuration. Equal bytes on the same kind of processor.
+1) Read samples of both tasks: generated exercises of the train split, and documented functions of three packages that
+requirements.txt pins. 2) Train a byte-level BPE tokenizer on their text, with Phi-3's special tokens and chat template.
+3) Train a model from random weights on the text, without chat template, so that its answers depend on the question and
+rarely end by themselves, as the tests of the engines and the server need. 4) Write safetensors in bf16, tokenizer and
+configuration. The bytes are equal on equal processors.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from bilora.tasks import load_task
 SEED = 42
 EXERCISES = ExercisesSettings(kind="exercises", compositions={"one": 111, "two": 300, "three": 300})
 PACKAGES = ("attrs", "click", "pluggy")
-CONTEXT, WINDOW, BATCH, RATE = 512, 256, 8, 4e-3
+CONTEXT_LENGTH, WINDOW, BATCH_SIZE, LEARNING_RATE = 512, 256, 8, 4e-3
 SPECIAL_TOKENS = ("<unk>", "<s>", "</s>", "<|endoftext|>")
 CHAT_TOKENS = ("<|assistant|>", "<|system|>", "<|end|>", "<|user|>")
 CHAT_TEMPLATE = (
@@ -42,7 +42,7 @@ CHAT_TEMPLATE = (
 
 
 def training_samples() -> Iterator[Sample]:
-    """Yield the samples of both tasks that their rules accept."""
+    """Yield the samples of both tasks that the tasks' rules accept."""
     functions = (row for name in PACKAGES for module in package_modules(name, "train") for row in function_rows(module))
     for task, rows in (("codegen", Exercises(EXERCISES, SEED).rows()), ("docstring", functions)):
         samples = (load_task(task).sample(row) for row in rows if row["split"] == "train")
@@ -68,7 +68,7 @@ def train_tokenizer(texts: Iterator[str]) -> Any:
         unk_token="<unk>",
         pad_token="<unk>",
         padding_side="left",
-        model_max_length=CONTEXT,
+        model_max_length=CONTEXT_LENGTH,
         clean_up_tokenization_spaces=False,
         chat_template=CHAT_TEMPLATE,
     )
@@ -80,7 +80,7 @@ def new_model(tokenizer: Any) -> Any:
     ends = tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|end|>", "<|assistant|>"])
     config = Phi3Config(
         vocab_size=2048, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=CONTEXT, original_max_position_embeddings=CONTEXT,
+        num_key_value_heads=2, max_position_embeddings=CONTEXT_LENGTH, original_max_position_embeddings=CONTEXT_LENGTH,
         tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id, eos_token_id=ends[0],
         pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
@@ -93,9 +93,9 @@ def new_model(tokenizer: Any) -> Any:
 def train(model: Any, tokens: torch.Tensor, steps: int) -> None:
     """Train on windows of the tokens, shape (tokens,), in a seeded order."""
     windows = tokens[: len(tokens) // WINDOW * WINDOW].view(-1, WINDOW)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
     for step in range(1, steps + 1):
-        batch = windows[torch.randint(len(windows), (BATCH,))]
+        batch = windows[torch.randint(len(windows), (BATCH_SIZE,))]
         loss = model(input_ids=batch, labels=batch, use_cache=False).loss
         loss.backward()
         optimizer.step()

@@ -1,4 +1,4 @@
-"""Run the whole loop on the smoke profile in a temporary copy; the gate may refuse, nothing else may fail."""
+"""Run the pipeline on the smoke profile in a temporary copy. The gate may refuse; no other step may fail."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GATE_REFUSED = {ExitCode.REGRESSED, ExitCode.INCONCLUSIVE}
 
 
 def main() -> int:
-    """Run the loop; return 0 if it reached a verdict."""
+    """Run the pipeline; return 0 if the gate gave a verdict."""
     with tempfile.TemporaryDirectory(prefix="bilora-smoke-") as name:
         folder = Path(name)
         copy_checkout(ROOT, folder)
@@ -23,13 +23,13 @@ def main() -> int:
             print(f"smoke: DVC ended with {code}; its last lines name the stage", file=sys.stderr)
             return ExitCode.INFRASTRUCTURE
         verdict = subprocess.run(["bilora", "benchmark"], cwd=folder, check=False).returncode
-        whole = all((folder / path).is_file() for path in ("benchmarking/results.json", "report.html"))
-    if not whole or verdict not in {0, *GATE_REFUSED}:
-        print(f"smoke: the loop did not reach a verdict (exit {verdict})", file=sys.stderr)
+        complete = all((folder / path).is_file() for path in ("benchmarking/results.json", "report.html"))
+    if not complete or verdict not in {0, *GATE_REFUSED}:
+        print(f"smoke: the gate gave no verdict (exit code {verdict})", file=sys.stderr)
         return verdict if verdict not in {ExitCode.OK, *GATE_REFUSED} else ExitCode.INFRASTRUCTURE
     print(
-        "smoke: the loop ran to a verdict"
-        + ("" if verdict == 0 else "; the gate refused, as it should for such a model")
+        "smoke: the gate gave a verdict"
+        + ("" if verdict == 0 else ": it refused the adapters, as expected of such a small model")
     )
     return 0
 

@@ -1,10 +1,10 @@
-"""Do answers fit their JSON schema, and do their neighbours in the batch stay what they are?
+"""Validity of JSON-schema answers, and whether requests without a schema in the same batch are unaffected.
 
     python studies/json_schema.py [--checkout .] [--base FOLDER] [--engine torch] [--temperature 0] [--tokens 400]
 
-Each question of studies/json_schemas.json is asked of the base in 32-bit with its schema, and one of every ten also
-without, all in one batch. An answer counts as valid if it is JSON, fits the schema by the library jsonschema, and was
-not cut at --tokens. The answers without a schema are then made again, each alone, and compared token for token.
+The base answers each question of studies/json_schemas.json in 32-bit with its schema, and one question per schema also
+without, all in one batch. An answer is valid if it is JSON, conforms to the schema by the library jsonschema, and was
+not cut at --tokens. The answers without a schema are then repeated, each alone, and compared token for token.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from bilora.requests import Chunk, Request, SamplingParams, Submission
 from bilora.workspace import Workspace
 
 SCHEMAS = Path(__file__).with_name("json_schemas.json")
-BATCH, FREE_TOKENS = 16, 48
+BATCH_SIZE, FREE_TOKENS = 16, 48
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class Answer:
     output_ids: list[int]
 
 
-def ask(engine: LocalEngine, requests: Sequence[Request], title: str) -> list[Answer]:
-    """Answer all requests in one batch, in the order given."""
+def answer_batch(engine: LocalEngine, requests: Sequence[Request], title: str) -> list[Answer]:
+    """Answer all requests in one batch; return the answers in the order of the requests."""
     events: SimpleQueue[Chunk | Completion | Exception] = SimpleQueue()
-    jobs: Any = engine.prepare([Submission(BASE_SYSTEM, one, events.put) for one in requests], streamed=False)
+    jobs: Any = engine.prepare([Submission(BASE_SYSTEM, request, events.put) for request in requests], streamed=False)
     engine.submit(jobs)
     completions: dict[str, Completion] = {}
     with bar(title, len(jobs), "answers") as progress:
@@ -57,7 +57,7 @@ def ask(engine: LocalEngine, requests: Sequence[Request], title: str) -> list[An
     return [Answer(completions[job.request.sample_id], job.output_ids) for job in jobs]
 
 
-def problem(answer: Completion, schema: dict[str, Any]) -> str:
+def find_fault(answer: Completion, schema: dict[str, Any]) -> str:
     """Return why an answer is not valid; empty if it is."""
     if answer.finish != "stop":
         return "cut at the token limit"
@@ -69,7 +69,7 @@ def problem(answer: Completion, schema: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Ask, check and print the table."""
+    """Answer, check and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkout", type=Path, default=Path())
     parser.add_argument("--base", type=Path, help="a base's folder; default: the base of the checkout")
@@ -77,13 +77,13 @@ def main() -> None:
     parser.add_argument("--quantization", choices=get_args(Quantization), default="f32", help="for llamacpp")
     parser.add_argument("--temperature", type=float, default=0.0)
     parser.add_argument("--tokens", type=int, default=400)
-    chosen = parser.parse_args()
+    options = parser.parse_args()
     silence_libraries()
-    workspace = Workspace(chosen.checkout)
-    base = FolderBase.at(chosen.base) if chosen.base else workspace.base()
-    quantization = chosen.quantization if chosen.engine == "llamacpp" else None
-    options = EngineOptions(batch_size=BATCH, cache=workspace.cache("gguf"), quantization=quantization)
-    engine = load_local_engine(chosen.engine, replace(base, dtype="float32"), {}, options)
+    workspace = Workspace(options.checkout)
+    base = FolderBase.at(options.base) if options.base else workspace.base()
+    quantization = options.quantization if options.engine == "llamacpp" else None
+    engine_options = EngineOptions(batch_size=BATCH_SIZE, cache=workspace.cache("gguf"), quantization=quantization)
+    engine = load_local_engine(options.engine, replace(base, dtype="float32"), {}, engine_options)
 
     constrained: list[Request] = []
     free: list[Request] = []
@@ -91,29 +91,34 @@ def main() -> None:
     for row in rows:
         for number, question in enumerate(row["questions"]):
             sampling = SamplingParams(
-                chosen.tokens, temperature=chosen.temperature, seed=number, json_schema=json.dumps(row["schema"])
+                options.tokens, temperature=options.temperature, seed=number, json_schema=json.dumps(row["schema"])
             )
             messages = (Message(role="user", content=question),)
             constrained.append(Request(f"{row['name']}/{number}", messages, sampling))
         free.append(Request(row["name"], messages, SamplingParams(FREE_TOKENS)))
     mixed = [*constrained, *free]
     mixed[::2], mixed[1::2] = mixed[: (len(mixed) + 1) // 2], mixed[(len(mixed) + 1) // 2 :]
-    answers = {one.completion.sample_id: one for one in ask(engine, mixed, "All in one batch")}
-    alone = [answer for request in free for answer in ask(engine, [request], f"{request.sample_id} alone")]
+    answers = {answer.completion.sample_id: answer for answer in answer_batch(engine, mixed, "All in one batch")}
+    alone = [answer for request in free for answer in answer_batch(engine, [request], f"{request.sample_id} alone")]
 
     print("| schema | answers | valid | tokens |", "|---|---:|---:|---:|", sep="\n")
-    valid = 0
-    problems: list[str] = []
+    total_valid = 0
+    faults: list[str] = []
     for row in rows:
-        own = [answers[f"{row['name']}/{number}"].completion for number in range(len(row["questions"]))]
-        found = [(one, problem(one, row["schema"])) for one in own]
-        problems += [f"{one.sample_id}: {reason}: {one.text}" for one, reason in found if reason]
-        right = sum(not reason for _, reason in found)
-        valid += right
-        print(f"| {row['name']} | {len(own)} | {right} | {sum(one.output_tokens or 0 for one in own)} |")
-    equal = sum(one.output_ids == answers[one.completion.sample_id].output_ids for one in alone)
-    print(f"\nvalid: {valid} of {len(constrained)}; without a schema, equal to the one alone: {equal} of {len(free)}")
-    print(*problems, sep="\n")
+        completions = [answers[f"{row['name']}/{number}"].completion for number in range(len(row["questions"]))]
+        invalid = {
+            completion.sample_id: f"{fault}: {completion.text}"
+            for completion in completions
+            if (fault := find_fault(completion, row["schema"]))
+        }
+        faults += [f"{sample_id}: {fault}" for sample_id, fault in invalid.items()]
+        valid = len(completions) - len(invalid)
+        total_valid += valid
+        tokens = sum(completion.output_tokens or 0 for completion in completions)
+        print(f"| {row['name']} | {len(completions)} | {valid} | {tokens} |")
+    equal = sum(answer.output_ids == answers[answer.completion.sample_id].output_ids for answer in alone)
+    print(f"\nvalid: {total_valid} of {len(constrained)}; without a schema, equal in a batch and alone: ", end="")
+    print(f"{equal} of {len(free)}", *faults, sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
-"""Which layers, rank and learning rate: short trainings of each task's adapter, compared on the validation split.
+"""Choice of layers, rank and learning rate: short trainings of each task's adapter, compared on the validation split.
 
     python studies/lora_layers.py [--tasks codegen docstring] [--tokens 40000] [--samples 100] [--only NAME …]
 
 Every arm trains the same rows in the same order for the same number of tokens, with the profile's other settings, and
-is measured once, at its end, on `--samples` validation samples. Attention, MLP and all linear layers have equally many
-parameters: the rank follows from the layers' shapes. `specified` is the pair that the project was specified with: rank
-4, attention for code and MLP for docstrings, dropout 0.1. No test row is read. The data must be there: run
-`dvc repro data-split` first.
+is evaluated once, at its end, on `--samples` validation samples. The arms on attention, MLP and all linear layers have
+equally many parameters: the rank follows from the layers' shapes. `specified` is the project's specification: rank 4,
+attention for code and MLP for docstrings, dropout 0.1. No test row is read. Run `dvc repro data-split` first.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from bilora.bases.loading import shared_copy
 from bilora.cli.progress import bar
-from bilora.data.training_rows import TrainingRows, read_training_rows
+from bilora.data.training_rows import read_training_rows
 from bilora.library_logs import silence_libraries
 from bilora.params import Adapter
 from bilora.training.adapter import attach, count_trainable
@@ -36,16 +35,16 @@ if TYPE_CHECKING:
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
 RANK = 16
-"""Of the arms on all linear layers; the others get the rank that makes as many parameters."""
+"""Rank of the arms on all linear layers; the ranks of other arms give the same number of parameters."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One training: its layers, rate, and rank (None: as many parameters as all linear layers at `RANK`)."""
+    """One training: its layers, learning rate, and rank (None: as many parameters as all linear layers at `RANK`)."""
 
     name: str
     layers: tuple[str, ...]
-    rate: float
+    learning_rate: float
     rank: int | None = None
     dropout: float = 0.0
 
@@ -61,13 +60,13 @@ class Options(argparse.Namespace):
 
 def arms(task: str) -> list[Arm]:
     """Return the arms of a task."""
-    everything = ATTENTION + MLP
+    linear_layers = ATTENTION + MLP
     return [
         Arm("attention", ATTENTION, 1e-3),
         Arm("MLP", MLP, 1e-3),
-        Arm("all linear", everything, 1e-3),
-        Arm("all linear, half the rate", everything, 5e-4),
-        Arm("all linear, twice the rate", everything, 2e-3),
+        Arm("all linear", linear_layers, 1e-3),
+        Arm("all linear, half the rate", linear_layers, 5e-4),
+        Arm("all linear, twice the rate", linear_layers, 2e-3),
         Arm("specified", ATTENTION if task == "codegen" else MLP, 2e-4, rank=4, dropout=0.1),
     ]
 
@@ -83,14 +82,14 @@ def equal_rank(model: PreTrainedModel, layers: Sequence[str]) -> int:
 
 
 def settings_for(context: TrainingContext, arm: Arm, tokens: int) -> SftSettings:
-    """Return the profile's first phase with the arm's rate, cut to a number of tokens and measured at its end."""
+    """Return the profile's first phase with the arm's learning rate, as many steps as `tokens` need, one evaluation."""
     phase = context.params.training.phases[0]
     if not isinstance(phase, SftSettings):
         raise SystemExit(f"{context.task.name}: the first phase is {phase.kind}, and this study trains sft.")
     rows = PHASE.prepare(context, phase).train.rows
     row_tokens = sum(len(row.input_ids) for row in rows) / len(rows)
     steps = max(1, round(tokens / (row_tokens * phase.batch_size * phase.accumulation)))
-    return phase.model_copy(update={"steps": steps, "evaluate_every": steps, "learning_rate": arm.rate})
+    return phase.model_copy(update={"steps": steps, "evaluate_every": steps, "learning_rate": arm.learning_rate})
 
 
 def run(context: TrainingContext, arm: Arm, tokens: int) -> str:
@@ -99,27 +98,26 @@ def run(context: TrainingContext, arm: Arm, tokens: int) -> str:
     adapter = Adapter(rank=rank, alpha=2 * rank, dropout=arm.dropout, target_modules=list(arm.layers))
     settings = settings_for(context, arm, tokens)
     context = context.with_model(attach(context.model, adapter, seed=context.seed))
-    with bar(f"{context.task.name}: {arm.name}", settings.steps, "steps") as shown:
-        reporting = replace(context, on_step=lambda step: shown(1) if step.loss is not None else None)
+    with bar(f"{context.task.name}: {arm.name}", settings.steps, "steps") as progress:
+        reporting = replace(context, on_step=lambda step: progress(1) if step.loss is not None else None)
         result = PHASE.run(reporting, settings, PHASE.prepare(reporting, settings))
-    numbers = result.metrics
+    loss, score = result.metrics["validation_loss"], 100 * result.metric
     return (
-        f"| {context.task.name} | {arm.name} | {rank} | {count_trainable(context.model) / 1e6:.2f} M | {arm.rate:g} | "
-        f"{result.tokens:,} | {numbers['validation_loss']:.3f} | {100 * result.metric:.1f} | {result.duration_s:.0f} |"
+        f"| {context.task.name} | {arm.name} | {rank} | {count_trainable(context.model) / 1e6:.2f} M | "
+        f"{arm.learning_rate:g} | {result.tokens:,} | {loss:.3f} | {score:.1f} | {result.duration_s:.0f} |"
     )
 
 
-def lines(workspace: Workspace, task: str, options: Options) -> Iterator[str]:
-    """Yield the line of each arm."""
-    read = read_training_rows(workspace, task, None)
-    rows = TrainingRows(read.train, read.validation, ())
+def table_lines(workspace: Workspace, task: str, options: Options) -> Iterator[str]:
+    """Yield the table's line of each arm."""
+    rows = replace(read_training_rows(workspace, task, None), pairs=())
     loaded = load_for_training(workspace.base())
     for arm in arms(task):
         if options.only and arm.name not in options.only:
             continue
-        own = replace(loaded, model=shared_copy(loaded.model))
+        copy = replace(loaded, model=shared_copy(loaded.model))
         with tempfile.TemporaryDirectory(prefix="bilora-arm-") as folder, workspace.sandbox() as sandbox:
-            context = workspace.training_context(task, rows, own, sandbox, on_step=lambda _: None)
+            context = workspace.training_context(task, rows, copy, sandbox, on_step=lambda _: None)
             training = context.params.training.model_copy(update={"evaluate_samples": options.samples})
             params = context.params.model_copy(update={"training": training})
             yield run(replace(context, params=params, folder=Path(folder)), arm, options.tokens)
@@ -138,7 +136,7 @@ def main() -> None:
     print("| task | layers | rank | trained | rate | tokens | validation loss | validation score | seconds |")
     print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
     for task in options.tasks:
-        for line in lines(workspace, task, options):
+        for line in table_lines(workspace, task, options):
             print(line, flush=True)
     print(f"base {workspace.base().id}, seed {workspace.params.seed}", file=sys.stderr)
 

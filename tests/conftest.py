@@ -1,4 +1,4 @@
-"""What several rooms' tests share: the smoke base, adapters for it, and one loop run to the gate."""
+"""Fixtures for tests of several packages: the smoke base, its adapters, and a workspace after one pipeline run."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Any
 
 import pytest
 from support.checkouts import ROOT, shell_in, smoke_checkout
-from support.loopback import Server, serving
+from support.fake_openai_server import Server, serving
 from support.loopback_hub import Hub, serving_hub
 from support.sample_adapters import SampleAdapters, make_sample_adapters
 from support.shared_data import shared_file
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than the cores (`-n auto`): many tests wait for a process, a socket, or a time-out."""
+    """Return the number of workers of `-n auto`: one more than cores, because many tests wait for processes."""
     return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="session")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout whose loop has run to the gate on the smoke profile. Tests leave it as they found it."""
+    """A checkout on the smoke profile after evaluation and gate. Tests must not change it."""
     folder = smoke_checkout(tmp_path_factory.mktemp("loop") / "checkout")
     shell_in(folder)("dvc", "repro", "evaluate")
     shell_in(folder)("bilora", "benchmark", check=False)
@@ -33,13 +33,13 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def adapted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout on the smoke profile with adapters that nobody trained. Tests leave it as they found it."""
+    """A checkout on the smoke profile with random adapters. Tests must not change it."""
     from support.random_adapters import write_random_adapter
 
     from bilora.bases.kinds.folder import FolderBase
 
     folder = smoke_checkout(tmp_path_factory.mktemp("adapted") / "checkout")
-    with contextlib.chdir(folder):  # params.yaml names the base by its place in the checkout
+    with contextlib.chdir(folder):  # params.yaml names the base by a relative path
         for seed, (name, targets) in enumerate({"codegen": "qkv_proj", "docstring": "down_proj"}.items()):
             write_random_adapter(Path("adapters") / name, FolderBase.at("models/smoke"), [targets], seed=seed)
     return folder
@@ -47,7 +47,7 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is asked on loopback is asked there."""
+    """Environment without proxies, so that requests to loopback stay on this machine."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -55,14 +55,14 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server(no_proxy: None) -> Iterator[Server]:
-    """A loopback server for engines and judges."""
+    """A fake OpenAI-compatible server for engines and judges."""
     with serving() as state:
         yield state
 
 
 @pytest.fixture
 def hub(no_proxy: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A loopback hub for huggingface_hub, whose pauses between tries are left out."""
+    """A loopback hub for huggingface_hub, which retries without pauses."""
     import huggingface_hub.utils._http as transport
     from huggingface_hub import close_session, constants
 
@@ -96,5 +96,5 @@ def phi3(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="session")
 def sample_adapters(tmp_path_factory: pytest.TempPathFactory) -> SampleAdapters:
-    """Small adapters of the smoke base, and the reference answers of each."""
+    """Three small adapters of the smoke base, and the reference answers of each."""
     return make_sample_adapters(tmp_path_factory.mktemp("sample_adapters"))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import sys
+from importlib import metadata
 
 import httpx2
 import pytest
 
-from bilora.network import connection_fault, uses_proxy
+from bilora.network import connection_fault, http_library, uses_proxy
 
 
 def caused(error: Exception, *causes: Exception) -> Exception:
@@ -19,14 +22,14 @@ def caused(error: Exception, *causes: Exception) -> Exception:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (httpx2.ReadTimeout("x"), "no reply came in time"),
-        (caused(httpx2.ConnectError("x"), TimeoutError()), "no reply came in time"),
-        (httpx2.ProxyError("x"), "the proxy that the environment names"),
+        (httpx2.ReadTimeout("x"), "the server did not answer in time"),
+        (caused(httpx2.ConnectError("x"), TimeoutError()), "the server did not answer in time"),
+        (httpx2.ProxyError("x"), "the proxy in HTTP_PROXY"),
         (httpx2.UnsupportedProtocol("x"), "does not begin with http"),
         (httpx2.LocalProtocolError("x"), "the request cannot be sent"),
-        (httpx2.RemoteProtocolError("x"), "the connection broke off"),
-        (httpx2.TooManyRedirects("x"), "from one address to another"),
-        (caused(httpx2.ReadError("x"), ConnectionResetError()), "the connection broke off"),
+        (httpx2.RemoteProtocolError("x"), "the connection was lost"),
+        (httpx2.TooManyRedirects("x"), "redirects without end"),
+        (caused(httpx2.ReadError("x"), ConnectionResetError()), "the connection was lost"),
         (caused(RuntimeError("x"), httpx2.ConnectError("x"), ConnectionRefusedError()), "no server listens there"),
         (httpx2.ConnectError("x"), "the connection failed"),
     ],
@@ -57,3 +60,10 @@ def test_a_proxy_is_the_environment_s(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "localhost")
     assert uses_proxy("http://box/v1")
     assert not uses_proxy("https://box/v1") and not uses_proxy("http://localhost:8000/v1")
+
+
+def test_the_http_library_is_the_one_that_the_package_requires(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert http_library("huggingface_hub") is http_library("openai") is httpx2
+    monkeypatch.setattr(metadata, "requires", lambda package: ["httpx<1,>=0.23", "tqdm"])
+    monkeypatch.setitem(sys.modules, "httpx", socket)
+    assert http_library("openai") is socket

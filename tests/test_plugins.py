@@ -10,7 +10,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from bilora.errors import BadData
-from bilora.plugins import BaseSettings, settings_of
+from bilora.plugins import BaseSettings, settings_union
 
 GOOD = """
 from typing import Literal
@@ -36,7 +36,7 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], obj
     def settings(text: str) -> object:
         (tmp_path / package / "one.py").write_text(text, encoding="utf-8")
         importlib.invalidate_caches()
-        return settings_of(package, "BASE", BaseSettings)
+        return settings_union(package, "BASE", BaseSettings)
 
     return settings
 

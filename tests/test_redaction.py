@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from bilora.redaction import one_line
+from bilora.redaction import redacted_line
 
 KEY = "my-own.Key_" + "4711" + "abcdefg"
 
@@ -24,14 +24,14 @@ KEY = "my-own.Key_" + "4711" + "abcdefg"
     ],
 )
 def test_the_key_is_shown_in_no_form(words: str) -> None:
-    shown = one_line(words, key=KEY).lower()
+    shown = redacted_line(words, key=KEY).lower()
     assert "[secret]" in shown
     assert not any(KEY.lower()[start : start + 8] in shown for start in range(len(KEY) - 7))
 
 
 @pytest.mark.parametrize("key", ["k", "abc", "hunter2"])
 def test_a_short_key_is_hidden_whole(key: str) -> None:
-    assert one_line(f"the key <{key}> is wrong", key=key).count(key) == 0
+    assert redacted_line(f"the key <{key}> is wrong", key=key).count(key) == 0
 
 
 @pytest.mark.parametrize(
@@ -46,8 +46,8 @@ def test_a_short_key_is_hidden_whole(key: str) -> None:
     ],
 )
 def test_other_keys_are_hidden_too(words: str) -> None:
-    assert "[SECRET]" in one_line(words, key=KEY)
-    assert words.split()[-1] not in one_line(words, key=KEY)
+    assert "[SECRET]" in redacted_line(words, key=KEY)
+    assert words.split()[-1] not in redacted_line(words, key=KEY)
 
 
 @pytest.mark.parametrize(
@@ -59,11 +59,11 @@ def test_other_keys_are_hidden_too(words: str) -> None:
     ],
 )
 def test_ordinary_words_stay(words: str) -> None:
-    assert one_line(words, key=KEY) == words
+    assert redacted_line(words, key=KEY) == words
 
 
 def test_it_is_one_short_line_without_control_characters() -> None:
-    shown = one_line("a\r\n\tb\x1b[31m\x00\u202ec\u2028" + "long " * 100, limit=40)
+    shown = redacted_line("a\r\n\tb\x1b[31m\x00\u202ec\u2028" + "long " * 100, limit=40)
     assert shown.startswith("a b [31m c long") and len(shown) <= 40 and shown.endswith("…")
     assert shown.isprintable()
 
@@ -71,5 +71,5 @@ def test_it_is_one_short_line_without_control_characters() -> None:
 def test_hostile_words_cost_little() -> None:
     began = time.perf_counter()
     for words in ("a" * 200_000, "1a" * 100_000, "key: " * 50_000, "sk-" * 60_000, " " * 200_000):
-        assert len(one_line(words, key="ab" * 100)) <= 200
+        assert len(redacted_line(words, key="ab" * 100)) <= 200
     assert time.perf_counter() - began < 2

@@ -65,8 +65,8 @@ def test_a_baseline_of_the_schema_before_is_refused_with_the_command_that_keeps_
 @pytest.mark.parametrize(
     ("document", "problem"),
     [
-        ([], "is no baseline of schema 3"),
-        ({"schema": 1, "tasks": {}}, "is no baseline of schema 3"),
+        ([], "is not a baseline of schema 3"),
+        ({"schema": 1, "tasks": {}}, "is not a baseline of schema 3"),
         ({"schema": 3, "tasks": []}, "tasks: "),
         ({"schema": 3}, "tasks: "),
         ({"schema": 3, "tasks": {"codegen": {}}}, "tasks.codegen.current: "),
@@ -100,7 +100,7 @@ def test_results_are_read_back(tmp_path: Path) -> None:
         ({"tasks": {"codegen": TASK | {"verdict": {"outcome": "great"}}}}, "tasks.codegen.verdict.*benchmark`"),
         ({"tasks": {"codegen": TASK | {"summary": []}}}, "tasks.codegen.summary.*benchmark`"),
         ({"harness": None}, "harness.*; run `dvc repro -f benchmark`"),
-        ({"tasks": []}, "is no results.json of `bilora benchmark`"),
+        ({"tasks": []}, "is not a results.json of `bilora benchmark`"),
     ],
 )
 def test_results_of_another_form_are_refused_in_one_sentence(

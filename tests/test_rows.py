@@ -5,26 +5,26 @@ from typing import Any
 import pytest
 
 from bilora.records import Drop
-from bilora.rows import Code, Lines, RowForm, Tests, Text, columns, excerpt, missing, read_row
+from bilora.rows import Code, Lines, RowForm, Tests, Text, column_names, excerpt, missing_columns, read_row
 
 LABELS = {"source": "s", "group": "g", "licence": "MIT"}
 
 
-class Asked(RowForm):
+class Question(RowForm):
     text: Text
     code: Code = ""
     setup: Lines = ""
     tests: Tests = ()
 
 
-class Answered(RowForm):
+class QuestionAndAnswer(RowForm):
     question: Text
     answer: Text
 
 
-def form(**row: Any) -> Asked:
-    result = read_row({**LABELS, "text": "t", **row}, Asked)
-    assert isinstance(result, Asked), result
+def form(**row: Any) -> Question:
+    result = read_row({**LABELS, "text": "t", **row}, Question)
+    assert isinstance(result, Question), result
     return result
 
 
@@ -36,13 +36,13 @@ def form(**row: Any) -> Asked:
         ("prompt", "prompt"), ("", None), (None, None),
     ],
 )  # fmt: skip
-def test_splits_have_their_usual_names(name: str | None, split: str | None) -> None:
+def test_common_split_names_are_recognized(name: str | None, split: str | None) -> None:
     assert form(split=name).split == split
 
 
 @pytest.mark.parametrize("split", ["holdout", "train[:9]", 0, False, ["train"], {"name": "train"}])
-def test_another_split_is_a_drop_that_names_the_known_ones(split: object) -> None:
-    result = read_row({**LABELS, "text": "t", "split": split}, Asked)
+def test_an_unknown_split_drops_the_row_and_the_detail_lists_the_known_splits(split: object) -> None:
+    result = read_row({**LABELS, "text": "t", "split": split}, Question)
     assert isinstance(result, Drop)
     assert result.rule == "`split` is not a known split" and "known: train, training, validation" in result.detail
 
@@ -63,55 +63,55 @@ def test_a_label_may_be_a_number(label: str, value: object, text: str) -> None:
 
 
 @pytest.mark.parametrize("null", [None, float("nan")])
-def test_null_is_as_if_it_were_absent(null: object) -> None:
+def test_null_counts_as_absent(null: object) -> None:
     assert form(code=null, setup=null, tests=null, split=null, tier=null) == form()
-    assert read_row({**LABELS, "text": null}, Asked) == Drop(rule="no `text`", detail="`text` is missing or null")
+    assert read_row({**LABELS, "text": null}, Question) == Drop(rule="no `text`", detail="`text` is missing or null")
 
 
 def test_lines_may_be_a_list() -> None:
     assert form(setup=["a = 1", "b = 2"]).setup == form(setup="\ufeffa = 1\r\nb = 2").setup == "a = 1\nb = 2"
 
 
-def test_labels_are_what_a_sample_takes_over() -> None:
+def test_labels_are_the_fields_that_a_sample_copies() -> None:
     assert form(group=3, tier="two", split="dev").labels == {
         "source": "s", "group": "3", "licence": "MIT", "tier": "two", "split": "validation",
     }  # fmt: skip
 
 
-def test_columns_that_no_form_names_are_passed_over() -> None:
+def test_unknown_columns_are_ignored() -> None:
     assert form(other=object()) == form()
 
 
-def test_the_form_is_chosen_by_the_columns_that_are_there() -> None:
-    both: tuple[type[RowForm], ...] = (Asked, Answered)
-    assert isinstance(read_row({**LABELS, "question": "q", "answer": "a"}, *both), Answered)
+def test_the_form_is_chosen_by_the_columns_of_the_row() -> None:
+    both: tuple[type[RowForm], ...] = (Question, QuestionAndAnswer)
+    assert isinstance(read_row({**LABELS, "question": "q", "answer": "a"}, *both), QuestionAndAnswer)
     assert read_row({**LABELS, "answer": "a"}, *both) == Drop(
         rule="no `question`", detail="`question` is missing or null"
     )
-    assert missing({"answer", "other"}, both) == ["question"] and missing({"text"}, both) == []
-    assert {"text", "answer", "source", "split"} < columns(both)
+    assert missing_columns({"answer", "other"}, both) == ["question"] and missing_columns({"text"}, both) == []
+    assert {"text", "answer", "source", "split"} < column_names(both)
 
 
-def test_what_is_shown_of_a_value_is_short_and_printable() -> None:
-    result = read_row({**LABELS, "text": ["\ud83d" * 999]}, Asked)
+def test_the_excerpt_of_a_value_is_short_and_printable() -> None:
+    result = read_row({**LABELS, "text": ["\ud83d" * 999]}, Question)
     assert isinstance(result, Drop)
     assert len(result.detail) < 120 and result.detail.encode()
 
 
 @pytest.mark.parametrize("text", ['["import math", "x = 1"]', "('import math', 'x = 1')", ["import math", "x = 1"]])
-def test_lines_may_be_the_text_of_a_list(text: object) -> None:
+def test_lines_may_be_a_list_written_as_text(text: object) -> None:
     assert form(setup=text).setup == "import math\nx = 1"
 
 
 @pytest.mark.parametrize(
     "tests", [["assert f(1)", None], ["  ", "assert f(1)"], "('assert f(1)',)", ["assert f(1)", float("nan")]]
 )
-def test_a_test_that_is_blank_or_null_is_as_if_it_were_absent(tests: object) -> None:
+def test_blank_and_null_tests_are_ignored(tests: object) -> None:
     assert form(tests=tests).tests == ("assert f(1)",)
 
 
 @pytest.mark.parametrize("value", ["a\x1b[31mb", "\0" * 9, "a\nb\x85", "\u202eabc", "half \ud83d"])
-def test_nothing_that_a_terminal_obeys_is_shown_of_a_value(value: str) -> None:
+def test_control_characters_of_a_value_are_escaped(value: str) -> None:
     assert excerpt(value).isprintable()
-    result = read_row({**LABELS, "text": [value]}, Asked)
+    result = read_row({**LABELS, "text": [value]}, Question)
     assert isinstance(result, Drop) and result.detail.isprintable()

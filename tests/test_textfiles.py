@@ -45,7 +45,7 @@ def test_a_byte_that_is_no_text_is_named_with_its_place(data: bytes, said: str, 
 def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     for path, said in (
         (tmp_path / "absent", "the file does not exist"),
-        (tmp_path, "is a folder, and a file is needed"),
+        (tmp_path, "is a folder, not a file"),
         (tmp_path / ("x" * 300), "choose a shorter one"),
     ):
         with pytest.raises(BadData, match=said):

@@ -150,7 +150,7 @@ def test_hubs_caches_and_judges_are_below_the_root(tmp_path: Path, elsewhere: Pa
     engines, left_out = workspace.endpoints({})
     judge, reason = workspace.judge({})
     assert engines and judge and not left_out and not reason
-    assert "was not checked" in " ".join(workspace.judge_remarks())
+    assert "has not been checked" in " ".join(workspace.judge_remarks())
 
 
 def test_a_run_record_names_the_commit_of_the_checkout(adapted: Path, elsewhere: Path) -> None:

@@ -1,4 +1,4 @@
-"""What people write into a YAML file means what it looks like, or is refused with the place."""
+"""YAML settings are read as they look, or refused with their key or line."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def fault(path: Path, text: str | bytes) -> str:
         ("!!float 2", 2.0),
     ],
 )
-def test_a_number_is_a_number_however_it_is_written(path: Path, text: str, value: float) -> None:
+def test_every_spelling_of_a_number_is_read_as_a_number(path: Path, text: str, value: float) -> None:
     assert read(path, f"rate: {text}\n").rate == value
 
 
 @pytest.mark.parametrize(
     ("text", "value"), [("1_000", 1000), ("0x10", 16), ("0o10", 8), ("+3", 3), ("-0", 0), ("0", 0)]
 )
-def test_a_whole_number_too(path: Path, text: str, value: int) -> None:
+def test_every_spelling_of_a_whole_number_is_read_as_one(path: Path, text: str, value: int) -> None:
     assert read(path, f"count: {text}\n").count == value
 
 
@@ -67,21 +67,21 @@ def test_a_whole_number_too(path: Path, text: str, value: int) -> None:
     ("text", "value"),
     [("true", True), ("FALSE", False), ("yes", True), ("On", True), ("NO", False), ("off", False)],
 )
-def test_yes_and_no_are_flags_where_a_flag_is_wanted(path: Path, text: str, value: bool) -> None:
+def test_a_flag_accepts_yes_and_no(path: Path, text: str, value: bool) -> None:
     assert read(path, f"flag: {text}\n").flag is value
 
 
 @pytest.mark.parametrize("text", ["no", "on", "Yes", "off", "012", "12:30", "2026-11-26", "e5", "1e", "'7'", "'1e-4'"])
-def test_a_word_stays_a_word_where_text_is_wanted(path: Path, text: str) -> None:
+def test_a_text_field_keeps_ambiguous_words_as_they_are_written(path: Path, text: str) -> None:
     assert read(path, f"name: {text}\n").name == text.strip("'")
 
 
-def test_a_word_may_be_one_of_a_few(path: Path) -> None:
+def test_a_literal_field_accepts_an_ambiguous_word(path: Path) -> None:
     assert read(path, "kind: no\n").kind == "no"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("count: 0755", "count: 0755 is read differently by different versions of YAML; write 755"),
         ("rate: 0012", "rate: 0012 is read differently by different versions of YAML; write 12"),
@@ -95,7 +95,7 @@ def test_a_word_may_be_one_of_a_few(path: Path) -> None:
         ("count: true", "count: True is not a whole number"),
         ("count: 1,000", "count: '1,000' is not a whole number"),
         (f"count: {'9' * 5000}", "is not a whole number"),
-        ("count:", "count: there is no value, and a whole number is needed"),
+        ("count:", "count: there is no value; it must be a whole number"),
         ("count: {}", "count: a mapping is not a whole number"),
         ("rate: .nan", "rate: Input should be a finite number"),
         ("rate: .inf", "rate: Input should be a finite number"),
@@ -103,26 +103,26 @@ def test_a_word_may_be_one_of_a_few(path: Path) -> None:
         ("rate: !!float fast", "rate: 'fast' is not a number"),
         ("flag: 'yes'", "flag: 'yes' is not true or false"),
         ("flag: 1", "flag: 1 is not true or false"),
-        ("name: 1.0", "name: 1.0 is a value of YAML's own; put it in quotes to have it as text"),
-        ("name: true", "name: True is a value of YAML's own; put it in quotes to have it as text"),
+        ("name: 1.0", "name: 1.0 is not text; put it in quotes"),
+        ("name: true", "name: True is not text; put it in quotes"),
     ],
     ids=lambda value: value[:24],
 )
-def test_what_is_no_such_value_says_how_to_write_it(path: Path, text: str, said: str) -> None:
-    assert said in fault(path, text)
+def test_the_message_of_a_wrong_value_says_how_to_write_it(path: Path, text: str, expected: str) -> None:
+    assert expected in fault(path, text)
 
 
-def test_a_key_that_stands_twice_is_named_with_both_lines_beside_every_other_fault(path: Path) -> None:
-    said = fault(path, "count: 1\nrate: fast\n\ncount: 2\nname: {a: 1, 'a': 2}\nodd: 1\n")
-    assert "4 faults" not in said and "5 faults" in said
+def test_a_repeated_key_is_reported_with_both_lines_beside_all_other_faults(path: Path) -> None:
+    message = fault(path, "count: 1\nrate: fast\n\ncount: 2\nname: {a: 1, 'a': 2}\nodd: 1\n")
+    assert "4 faults" not in message and "5 faults" in message
     for part in (
-        "line 4: 'count' is there already, in line 1",
-        "line 5: 'a' is there already, in line 5",
+        "line 4: 'count' is already set in line 1",
+        "line 5: 'a' is already set in line 5",
         "rate: 'fast' is not a number",
         "name: a mapping is not text",
         "odd: ",
     ):
-        assert part in said
+        assert part in message
 
 
 def test_an_anchor_may_be_merged_and_overridden(path: Path) -> None:
@@ -131,7 +131,7 @@ def test_an_anchor_may_be_merged_and_overridden(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "expected"),
     [
         (b"", "must be a mapping"),
         (b"just words\n", "must be a mapping"),
@@ -141,7 +141,7 @@ def test_an_anchor_may_be_merged_and_overridden(path: Path) -> None:
         (b"a: !!python/name:os.system ''\n", "could not determine a constructor"),
         (b"a: *nowhere\n", "found undefined alias 'nowhere'"),
         (b"? [a, b]\n: 1\n", "unhashable key"),
-        (b"a: \x07\n", "the character '\\x07' is not allowed in it"),
+        (b"a: \x07\n", "the character '\\x07' at position 3 is not allowed"),
         (b"{a: " * 5000, "nested too deeply"),
         ("a: é\n".encode("cp1252"), "line 1: the file is not UTF-8 (byte 0xe9 at position 3)"),
         ("a: 1\nb: \u4e2d\n".encode("gb18030"), "line 2: the file is not UTF-8"),
@@ -152,23 +152,23 @@ def test_an_anchor_may_be_merged_and_overridden(path: Path) -> None:
     ],
     ids=lambda value: repr(value[:16]),
 )
-def test_what_is_no_yaml_is_one_line_with_the_place(path: Path, data: bytes, said: str) -> None:
-    told = fault(path, data)
-    assert said in told and told.count("\n") == 1 and "1 fault" in told
+def test_a_file_that_is_not_yaml_is_reported_with_its_position(path: Path, data: bytes, expected: str) -> None:
+    message = fault(path, data)
+    assert expected in message and message.count("\n") == 1 and "1 fault" in message
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_key(path: Path) -> None:
+def test_a_byte_order_mark_is_not_part_of_the_first_key(path: Path) -> None:
     assert read(path, b"\xef\xbb\xbfcount: 5\n").count == 5
 
 
-def test_a_file_that_cannot_be_read_is_named_with_what_helps(path: Path) -> None:
+def test_the_message_of_an_unreadable_file_gives_advice(path: Path) -> None:
     path.mkdir()
-    with pytest.raises(BadData, match="is a folder, and a file is needed; name a file"):
+    with pytest.raises(BadData, match="is a folder, not a file; name a file"):
         load_yaml(path)
-    with pytest.raises(BadData, match="leads through a file"):
+    with pytest.raises(BadData, match="has a file where a folder is needed"):
         load_yaml(Path(__file__) / "params.yaml")
     with pytest.raises(BadData, match="choose a shorter one"):
         load_yaml(path / ("x" * 300))
     (path / "loop").symlink_to("loop")
-    with pytest.raises(BadData, match="leads back to itself"):
+    with pytest.raises(BadData, match="is a link to itself"):
         load_yaml(path / "loop")

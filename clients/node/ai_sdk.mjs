@@ -1,4 +1,4 @@
-// Vercel's AI SDK through @ai-sdk/openai-compatible.
+// Vercel's AI SDK with @ai-sdk/openai-compatible.
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { generateObject, generateText, Output, streamText } from "ai";
 import { SCHEMA, SCHEMA_QUESTION, SCHEMA_TOKENS } from "./schema.mjs";
@@ -13,14 +13,14 @@ const provider = createOpenAICompatible({
   supportsStructuredOutputs: true,
 });
 const model = provider("base");
-const asked = { model, maxRetries: 0 };
+const settings = { model, maxRetries: 0 };
 
-const { text } = await generateText({ ...asked, prompt: question, maxOutputTokens });
-const stream = streamText({ ...asked, prompt: question, maxOutputTokens });
+const { text } = await generateText({ ...settings, prompt: question, maxOutputTokens });
+const stream = streamText({ ...settings, prompt: question, maxOutputTokens });
 let streamed = "";
 for await (const part of stream.textStream) streamed += part;
 const { outputTokens } = await stream.usage;
-const structured = { ...asked, prompt: SCHEMA_QUESTION, maxOutputTokens: SCHEMA_TOKENS };
+const structured = { ...settings, prompt: SCHEMA_QUESTION, maxOutputTokens: SCHEMA_TOKENS };
 const { object } = await generateObject({ ...structured, schema: SCHEMA });
 const { output } = await generateText({ ...structured, output: Output.object({ schema: SCHEMA }) });
 

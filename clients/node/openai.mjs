@@ -1,4 +1,4 @@
-// The openai package, with the address and key in OPENAI_BASE_URL and OPENAI_API_KEY.
+// The openai package, which reads OPENAI_BASE_URL and OPENAI_API_KEY.
 import OpenAI from "openai";
 import { zodResponseFormat } from "openai/helpers/zod";
 import { SCHEMA, SCHEMA_QUESTION, SCHEMA_TOKENS } from "./schema.mjs";

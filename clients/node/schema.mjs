@@ -1,4 +1,4 @@
-// The object that both packages ask for; ../schema.py has the same.
+// The schema of the object that both packages request; ../schema.py defines the same.
 import { z } from "zod";
 
 export const SCHEMA_QUESTION = "Describe the signature of a Python function that repeats a word, in JSON.";

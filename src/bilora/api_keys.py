@@ -1,4 +1,4 @@
-"""Read keys as people paste them."""
+"""API keys from the environment and the command line, without the white space that copying adds."""
 
 from __future__ import annotations
 
@@ -7,47 +7,45 @@ from collections.abc import Mapping
 
 from bilora.errors import BadData
 
-AROUND = "\ufeff\u200b"
-"""Invisible, and no white space to Python: a byte order mark, and what web pages put between words."""
+INVISIBLE = "\ufeff\u200b"
+"""Invisible characters that `str.strip` keeps: byte order mark and zero-width space."""
 
 
-def clean_key(given: str | None, name: str) -> str | None:
-    """Return a key without the white space around it; None if nothing is left.
+def clean_key(text: str | None, name: str) -> str | None:
+    """Return a key without surrounding white space; None if nothing remains.
 
     Args:
-        given: the key as it was read.
-        name: of the environment variable or option, for the message.
+        text: the key as it was read.
+        name: the environment variable or option, for the message.
 
     Raises:
-        BadData: no HTTP header can carry it: white space, control characters or letters outside ASCII.
+        BadData: it contains white space, control characters or non-ASCII letters, so no HTTP header can contain it.
     """
-    key = (given or "").strip().strip(AROUND).strip()
+    key = (text or "").strip().strip(INVISIBLE).strip()
     if not key:
         return None
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise BadData(
-            name, "this key has white space, a control character or a letter outside ASCII in it. Copy it again."
-        )
+        raise BadData(name, "this key contains white space, a control character or a non-ASCII letter. Copy it again.")
     return key
 
 
 def environment_key(name: str) -> str | None:
-    """Return the key that an environment variable holds; None if it is not set, or blank.
+    """Return the key in an environment variable; None if it is not set or blank.
 
     Raises:
-        BadData: it cannot be sent.
+        BadData: no HTTP header can contain it.
     """
     return clean_key(os.environ.get(name), name)
 
 
-def endpoint_key(name: str | None, given: Mapping[str, str]) -> str | None:
-    """Return an endpoint's key: the one that the command was given, else the environment's; None if there is none.
+def endpoint_key(name: str | None, keys: Mapping[str, str]) -> str | None:
+    """Return an endpoint's key from the command line, else from the environment; None if there is none.
 
     Args:
-        name: the environment variable that the key is in; None for an endpoint without a key.
-        given: keys by the name of their environment variable.
+        name: the key's environment variable; None for an endpoint without a key.
+        keys: the keys of the command line, by environment variable.
 
     Raises:
-        BadData: it cannot be sent.
+        BadData: no HTTP header can contain it.
     """
-    return None if name is None else clean_key(given.get(name), name) or environment_key(name)
+    return None if name is None else clean_key(keys.get(name), name) or environment_key(name)

@@ -1,15 +1,15 @@
-"""The reports of data-process and data-split, as these stages write them and report.html shows them."""
+"""The reports that data-process and data-split write and report.html shows."""
 
 from __future__ import annotations
 
 from bilora.records import Record
 
 RATINGS_LICENCE = "given with consent"
-"""The licence of rows that were made from ratings."""
+"""The licence of rows that come from ratings."""
 
 
 class DropExample(Record):
-    """One refused row: where it comes from, why it was refused, and how it begins."""
+    """One refused row: its source, the reason, and its beginning."""
 
     source: str
     detail: str
@@ -17,7 +17,7 @@ class DropExample(Record):
 
 
 class DroppedRule(Record):
-    """How many rows a rule refused, and the first few of them."""
+    """The number of rows that a rule refused, and the first of them as examples."""
 
     rule: str
     count: int
@@ -25,7 +25,7 @@ class DroppedRule(Record):
 
 
 class StageReport(Record):
-    """What every stage reports: how many rows it read and kept, and what each rule refused."""
+    """A stage's report: the numbers of rows read and written, and of rows refused by each rule."""
 
     rows_in: int
     rows_out: int
@@ -33,7 +33,7 @@ class StageReport(Record):
 
 
 class ExecutionCounts(Record):
-    """How many references were run and passed their own tests, and in which kinds of isolation."""
+    """The number of references that were run, the number that passed their tests, and the isolation levels used."""
 
     run: int
     passed: int
@@ -47,7 +47,7 @@ class ProcessReport(StageReport):
     execution: ExecutionCounts
 
 
-class PlacedSample(Record):
+class SplitSample(Record):
     """A sample and its split."""
 
     id: str
@@ -55,16 +55,16 @@ class PlacedSample(Record):
     split: str
 
 
-class RepeatedPair(Record):
-    """A sample that was dropped because it repeats a test sample, and by which rule."""
+class DuplicatePair(Record):
+    """A sample that was dropped because it duplicates a test sample, and the rule that says so."""
 
     rule: str
-    dropped: PlacedSample
-    kept: PlacedSample
+    dropped: SplitSample
+    kept: SplitSample
 
 
 class SplitCounts(Record):
-    """How many samples a split has, in all and per tier, licence and (the largest) groups."""
+    """The number of samples of a split: in total, per tier, per licence, and per group (the largest groups only)."""
 
     rows: int
     tier: dict[str, int]
@@ -74,7 +74,7 @@ class SplitCounts(Record):
 
 
 class RatingsReport(Record):
-    """How many samples and preference pairs the ratings gave, and what each rule refused."""
+    """The number of samples and preference pairs from ratings, and of ratings refused by each rule."""
 
     samples: int
     preferences: int
@@ -84,17 +84,17 @@ class RatingsReport(Record):
 class SplitReport(StageReport):
     """The report of data-split for one task.
 
-    `dealt` counts samples by split before repeats were dropped and splits cut to their counts; `feedback` is None
-    where params want no ratings.
+    `dealt` counts samples by split before duplicates were dropped and splits were cut to their sizes; `feedback` is
+    None if params.yaml does not use ratings.
     """
 
     dealt: dict[str, int]
-    pairs: tuple[RepeatedPair, ...]
+    pairs: tuple[DuplicatePair, ...]
     splits: dict[str, SplitCounts]
     feedback: RatingsReport | None = None
 
     def licences(self) -> set[str]:
-        """Return the licences of all rows, those that ratings gave among them."""
+        """Return the licences of all rows, including rows from ratings."""
         rated = self.feedback is not None and bool(self.feedback.samples or self.feedback.preferences)
         counted = {licence for split in self.splits.values() for licence in split.licence}
         return counted | ({RATINGS_LICENCE} if rated else set())

@@ -1,16 +1,16 @@
-"""What can go wrong, in words that say what to do, and the exit code of each kind (docs/exit-codes.md).
+"""The errors of BiLoRA: each message says what to do, each class has an exit code (docs/exit-codes.md).
 
 BiloraError
 ├── ParamsError      params.yaml is wrong: fix the file (all faults at once)       2
 ├── UnknownTask      no file in bilora/tasks has this name                         2
-├── BadData          a row, file or argument is malformed: it is named             2
-│   ├── UnknownModel no such system is loaded: those that are, are named           2
-│   ├── BadSchema    answers cannot be held to this JSON schema: it is said why    2
-│   └── BaseMismatch an adapter was trained on another base or chat template      2
+├── BadData          a row, file or argument is malformed                          2
+│   ├── UnknownModel no model of this name is loaded                               2
+│   ├── BadSchema    the engine cannot enforce this JSON schema                    2
+│   └── BaseMismatch an adapter was trained on another base or chat template       2
 ├── MissingStep      an input is absent: run the named stage                       3
-├── PreflightFailed  training would not teach what it should: nothing was trained  4
+├── PreflightFailed  a check before the first training step failed                 4
 ├── WeakSandbox      this machine cannot confine model-written code                4
-├── NotReady         something that this needs is not installed or too small here  4
+├── NotReady         a requirement is not installed, or this machine is too small  4
 ├── NotPromotable    the verdict does not cover these adapters                     5
 ├── Unreachable      a hub, judge or endpoint did not answer: try again            6
 ├── Busy             too many requests wait, or a port is taken: try again later   6
@@ -25,7 +25,7 @@ from pathlib import Path
 
 
 class ExitCode(IntEnum):
-    """How a command ends; the only table of exit codes, explained in docs/exit-codes.md."""
+    """The exit codes of all commands; docs/exit-codes.md explains them."""
 
     OK = 0
     CRASH = 1
@@ -42,13 +42,13 @@ class ExitCode(IntEnum):
 
 
 class BiloraError(Exception):
-    """One clear sentence for a person; the CLI prints it and ends with `exit_code`. Raise one of its kinds."""
+    """Base of all errors. The CLI prints the message, one sentence, and exits with `exit_code`."""
 
     exit_code = ExitCode.INFRASTRUCTURE
 
 
 class ParamsError(BiloraError):
-    """All faults of a params file at once, each with its place."""
+    """A params file has faults; all are listed, each with its key or line."""
 
     exit_code = ExitCode.BAD_INPUT
 
@@ -60,7 +60,7 @@ class ParamsError(BiloraError):
 
 
 class UnknownTask(BiloraError):
-    """A task is named that no file in bilora/tasks defines."""
+    """No file in bilora/tasks defines this task."""
 
     exit_code = ExitCode.BAD_INPUT
 
@@ -69,35 +69,35 @@ class UnknownTask(BiloraError):
 
 
 class BadData(BiloraError):
-    """A data file cannot be used as it is."""
+    """A file, row or argument is malformed."""
 
     exit_code = ExitCode.BAD_INPUT
 
     def __init__(self, path: Path | str, problem: str, line: int | None = None) -> None:
-        place = f"{path}:{line}" if line is not None else str(path)
-        super().__init__(f"{place}: {problem}")
+        location = f"{path}:{line}" if line is not None else str(path)
+        super().__init__(f"{location}: {problem}")
 
 
 class UnknownModel(BadData):
-    """A system is named that the engine has not loaded."""
+    """The engine has not loaded a model of this name."""
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
         super().__init__(name, f"no such model is loaded; loaded: {', '.join(known)}.")
 
 
 class BadSchema(BadData):
-    """Answers cannot be held to a JSON schema, or only to a part of it."""
+    """The engine cannot enforce a JSON schema, or only a part of it."""
 
     def __init__(self, problem: str) -> None:
         super().__init__("JSON schema", problem)
 
 
 class BaseMismatch(BadData):
-    """An adapter was trained on another base, or under another chat template."""
+    """An adapter was trained on another base, or with another chat template."""
 
 
 class Busy(BiloraError):
-    """An engine's queue is full, a port is taken, or another process holds a file."""
+    """An engine's queue is full, a port is taken, or another process has locked a file."""
 
     exit_code = ExitCode.UNREACHABLE
 
@@ -112,36 +112,36 @@ class MissingStep(BiloraError):
 
 
 class PreflightFailed(BiloraError):
-    """Training stopped before its first step, and says why."""
+    """A check before the first training step failed."""
 
     exit_code = ExitCode.NOT_READY
 
 
 class NotReady(BiloraError):
-    """Something that the work needs is not installed, or too small, on this machine; nothing was begun."""
+    """A requirement is not installed, or this machine is too small; no work was started."""
 
     exit_code = ExitCode.NOT_READY
 
 
 class NotPromotable(BiloraError):
-    """These adapters have no passing verdict bound to their bytes."""
+    """No passing verdict covers the bytes of these adapters."""
 
     exit_code = ExitCode.NOT_PROMOTABLE
 
 
 class WeakSandbox(BiloraError):
-    """Model-written code would run without a filter on system calls."""
+    """This machine cannot filter the system calls of model-written code."""
 
     exit_code = ExitCode.NOT_READY
 
 
 class Unreachable(BiloraError):
-    """Something outside did not answer."""
+    """A remote service did not answer."""
 
     exit_code = ExitCode.UNREACHABLE
 
 
 class Infrastructure(BiloraError):
-    """This machine failed in the middle of the work: its sandbox, disk or memory, or a library."""
+    """This machine failed during the work: its sandbox, disk or memory, or a library."""
 
     exit_code = ExitCode.INFRASTRUCTURE

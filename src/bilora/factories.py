@@ -175,12 +175,12 @@ class Factories(Layout):
 
     def adapters_stamp(self, place: str | None) -> str:
         """Return a text that changes when other adapters are there; a fetched bundle is pinned and never changes."""
-        from bilora.publishing.published import served_version
+        from bilora.publishing.published import current_version
 
         if place is None:
             folders = [self.adapter(name) for name in self.params.tasks]
         else:
-            folders = [served_version(Path(place)) or Path(place)]
+            folders = [current_version(Path(place)) or Path(place)]
         manifests = [folder / "manifest.json" for folder in folders]
         stats = [(one.parent.name, one.stat()) if one.exists() else None for one in manifests]
         return " ".join(

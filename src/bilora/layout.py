@@ -1,4 +1,4 @@
-"""Where everything of a checkout is, below its root."""
+"""The paths of the workspace."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Layout:
-    """Every path of the checkout at `root`; a method's `task` is the task's name."""
+    """All paths of the workspace at `root`; `task` is the name of a task."""
 
     root: Path
 
     @property
     def params_file(self) -> Path:
-        """The profile in use."""
+        """The params of the profile in use."""
         return self.root / "params.yaml"
 
     @property
@@ -24,24 +24,24 @@ class Layout:
 
     @property
     def lock(self) -> Path:
-        """The pinned packages."""
+        """The lock file of the Python packages."""
         return self.root / "requirements.txt"
 
     @property
-    def page(self) -> Path:
+    def page_script(self) -> Path:
         """The script that Streamlit runs."""
         return self.root / "hf_space" / "app.py"
 
     def raw(self, task: str) -> Path:
-        """Rows as their source delivered them."""
+        """The raw rows of a task's source."""
         return self.root / "data" / "raw" / f"{task}.jsonl"
 
     def samples(self, task: str) -> Path:
-        """Samples that data-process kept."""
+        """The samples that data-process wrote."""
         return self.root / "data" / "samples" / f"{task}.jsonl"
 
     def drop_report(self, stage: str, task: str) -> Path:
-        """What data-process or data-split (`stage`: process, split) dropped, and why."""
+        """The report of a stage (process, split) on dropped rows, by rule."""
         return self.root / "data" / "reports" / stage / f"{task}.json"
 
     def split(self, task: str, name: str) -> Path:
@@ -53,21 +53,21 @@ class Layout:
         return self.root / "adapters" / task
 
     def checkpoints(self, name: str) -> Path:
-        """The folder of an unfinished training's checkpoints."""
+        """The checkpoint folder of an unfinished training."""
         return self.root / "checkpoints" / name
 
     @property
     def runs(self) -> Path:
-        """One folder per training run."""
+        """The folder with one folder per training run."""
         return self.root / "runs"
 
     def train_metrics(self, task: str) -> Path:
-        """The numbers of a task's last training."""
+        """The metrics of a task's last training."""
         return self.root / "metrics" / "train" / f"{task}.json"
 
     @property
     def training_metrics(self) -> Path:
-        """The numbers of all tasks' last trainings."""
+        """The metrics of the last training of all tasks."""
         return self.root / "training_metrics.json"
 
     def loss_plot(self, task: str) -> Path:
@@ -79,16 +79,16 @@ class Layout:
         return self.root / "plots" / "validation" / f"{task}.json"
 
     def sweep(self, task: str) -> Path:
-        """What the last sweep of a task's settings found."""
+        """The results of a task's last sweep."""
         return self.root / "sweeps" / f"{task}.json"
 
     def evaluation(self, task: str) -> Path:
-        """Every answer with its scores."""
+        """All completions of a task's evaluation, with their scores."""
         return self.root / "evaluation" / f"{task}.jsonl"
 
     @property
     def results(self) -> Path:
-        """What the last benchmark measured, with its verdicts."""
+        """The results and verdicts of the last benchmark."""
         return self.root / "benchmarking" / "results.json"
 
     @property
@@ -103,7 +103,7 @@ class Layout:
 
     @property
     def baseline(self) -> Path:
-        """The promoted adapters' scores."""
+        """The scores of the promoted adapters."""
         return self.root / "benchmarking" / "baseline.json"
 
     @property
@@ -113,12 +113,12 @@ class Layout:
 
     @property
     def judge_check(self) -> Path:
-        """How the judge did where the right grade is known."""
+        """The last result of `bilora judge check`."""
         return self.root / "benchmarking" / "judge_check.json"
 
     @property
     def hub(self) -> Path:
-        """The folder that is published into where no token for the hub is set."""
+        """The folder to publish to if there is no token for the hub."""
         return self.root / "hub"
 
     @property
@@ -128,24 +128,24 @@ class Layout:
 
     @property
     def outbox(self) -> Path:
-        """The database of this machine's ratings."""
+        """The database of the ratings on this machine."""
         return self.feedback / "outbox.sqlite3"
 
     @property
     def shards(self) -> Path:
-        """Where ratings are exported to unless another destination is named."""
+        """The default destination of exported ratings."""
         return self.feedback / "shards"
 
     @property
     def rated_pairs(self) -> Path:
-        """The training pairs that ratings gave."""
+        """The training pairs made from ratings."""
         return self.feedback / "training_pairs.json"
 
     @property
     def all_feedback(self) -> Path:
-        """All ratings that count, in one file."""
+        """All valid ratings, in one file."""
         return self.feedback / "all_feedback.json"
 
     def cache(self, name: str) -> Path:
-        """A folder that may be deleted at any time: bundles, gguf, answers, judge."""
+        """A cache folder: bundles, gguf, answers or judge. It can be deleted at any time."""
         return self.root / ".cache" / name

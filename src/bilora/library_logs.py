@@ -1,4 +1,4 @@
-"""What the model libraries print by themselves."""
+"""The logs and progress bars of the model libraries."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import warnings
 
 
 def silence_libraries() -> None:
-    """Turn off the logs and progress bars of transformers and datasets; their errors still raise."""
+    """Turn off the logs and progress bars of transformers and datasets."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    with contextlib.suppress(ImportError):  # the page does without it
+    with contextlib.suppress(ImportError):  # the page is installed without datasets
         import datasets
 
         datasets.disable_progress_bars()

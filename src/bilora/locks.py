@@ -1,4 +1,4 @@
-"""One process at a time in a folder, and names that are on the disk before they are relied on."""
+"""Locks among processes, and durable file names."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock of a folder or lock file among all processes; it is free again when its holder dies.
+def exclusive_lock(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a folder or a lock file; the system releases it if the process dies.
 
-    Locking a folder itself leaves no file in it.
+    Locking a folder creates no file in it.
     """
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDONLY | os.O_CREAT, 0o600)
     try:
@@ -24,7 +24,7 @@ def exclusive(path: Path) -> Iterator[None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Return once the folder's names are on the disk; a file's own fsync does not write them."""
+    """Write the folder's file names to the disk; the fsync of a file does not."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,61 +1,71 @@
-"""Say in a few words why a connection came to nothing."""
+"""Explain failed connections in a few words."""
 
 from __future__ import annotations
 
 import socket
 import ssl
 from collections.abc import Iterator
+from importlib import import_module, metadata
+from types import ModuleType
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from bilora.redaction import one_line
+from bilora.redaction import redacted_line
 
-BY_CLASS = {
-    "ProxyError": "the proxy that the environment names (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY) let no connection through",
-    "Timeout": "no reply came in time",
+FAULTS = {
+    "ProxyError": "the proxy in HTTP_PROXY, HTTPS_PROXY or ALL_PROXY failed",
+    "Timeout": "the server did not answer in time",
     "UnsupportedProtocol": "the address does not begin with http:// or https://",
     "InvalidURL": "the address is malformed",
     "LocalProtocolError": "the request cannot be sent: a header, such as the key, is malformed",
-    "ProtocolError": "the connection broke off, or what answers is no HTTP server",
-    "TooManyRedirects": "the server sends from one address to another without end",
-    "DecodingError": "the reply is not compressed as it says",
+    "ProtocolError": "the connection was lost, or the server does not speak HTTP",
+    "TooManyRedirects": "the server redirects without end",
+    "DecodingError": "the reply cannot be decompressed",
 }
-"""By a part of the name of the HTTP client's exception."""
+"""The fault of each HTTP client exception, by a part of the exception's name."""
 MAX_CAUSES = 20
 
 
 def connection_fault(error: BaseException) -> str | None:
-    """Return what an error and its causes say of the connection; None if they say nothing of it.
+    """Return what is wrong with a connection by an error and its causes; None if none is about the connection.
 
-    The operating system's and TLS's own errors say more than the HTTP client's, which are looked at last.
+    The errors of the operating system and of TLS are checked first: they say more than the HTTP client's.
     """
     causes = list(_causes(error))
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"the server's certificate is not trusted ({one_line(str(cause.verify_message), limit=80)})"
+            return f"the server's certificate is not trusted ({redacted_line(str(cause.verify_message), limit=80)})"
         if isinstance(cause, ssl.SSLError):
-            return "no secure connection came about; the address may have to begin with http://"
+            return "TLS failed; the address may have to begin with http://"
         if isinstance(cause, socket.gaierror):
-            return "the host's name is unknown"
+            return "the host name is unknown"
         if isinstance(cause, ConnectionRefusedError):
             return "the connection was refused: no server listens there"
         if isinstance(cause, ConnectionError):
-            return "the connection broke off"
+            return "the connection was lost"
         if isinstance(cause, TimeoutError):
-            return BY_CLASS["Timeout"]
+            return FAULTS["Timeout"]
     for cause in causes:
-        for part, words in BY_CLASS.items():
+        for part, fault in FAULTS.items():
             if part in type(cause).__name__:
-                return words
+                return fault
     if any("Connect" in type(cause).__name__ or "Network" in type(cause).__name__ for cause in causes):
         return "the connection failed"
     return None
 
 
 def uses_proxy(url: str) -> bool:
-    """Tell whether the environment sends requests to this address through a proxy."""
+    """Return whether the environment sets a proxy for this URL."""
     parts, proxies = urlsplit(url), getproxies()
     return bool((proxies.get(parts.scheme) or proxies.get("all")) and not proxy_bypass(parts.hostname or ""))
+
+
+def http_library(package: str) -> ModuleType:
+    """Return the HTTP library that `package` uses: httpx2, or httpx under huggingface_hub 1 and openai 2."""
+    requirements = metadata.requires(package) or ()
+    if any(requirement.startswith("httpx2") for requirement in requirements):
+        return import_module("httpx2")
+    return import_module("httpx")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

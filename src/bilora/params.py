@@ -1,6 +1,6 @@
-"""params.yaml as types. It is read once, by the entry point; every package below is given just its section.
+"""params.yaml as types. The entry point reads it once and passes each package its section.
 
-Numbers are here, behaviour in code. Unknown keys are faults, and all faults are reported at once.
+Numbers are in params.yaml, behaviour is in code. Unknown keys are faults; all faults are reported together.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from bilora.plugins import (
     PhaseSettings,
     SourceSettings,
     load_kind,
-    settings_of,
+    settings_union,
 )
 from bilora.requests import SamplingParams
 from bilora.yaml_settings import Count, Flag, Fraction, Settings, load_yaml, parse_settings
 
 
-def _no_old_base(entry: object) -> object:
-    """Refuse a base without a kind, as it was written before there were kinds, and show the entry to write instead."""
+def _require_base_kind(entry: object) -> object:
+    """Refuse a base without `kind`, the syntax of earlier versions, and show the new entry."""
     if not isinstance(entry, dict) or "kind" in entry or not isinstance(entry.get("id"), str):
         return entry
     others = {name: value for name, value in entry.items() if name not in ("id", "revision", "path")}
     revision = entry.get("revision")
-    new = _flow({"kind": "hub", "id": entry["id"], "revision": revision or "COMMIT", **others})
+    new = _inline_yaml({"kind": "hub", "id": entry["id"], "revision": revision or "COMMIT", **others})
     if revision is None:
-        new = f"{_flow({'kind': 'folder', 'path': entry['id'], **others})}, or for a model of the hub {new}"
+        new = f"{_inline_yaml({'kind': 'folder', 'path': entry['id'], **others})}, or for a model of the hub {new}"
     raise ValueError(f"`id` without `kind` is no longer read; write base: {new}")
 
 
-def _flow(entry: Mapping[str, object]) -> str:
-    """Return an entry as YAML in one line."""
+def _inline_yaml(entry: Mapping[str, object]) -> str:
+    """Return a mapping as YAML on one line."""
     pairs = (f"{name}: {'null' if value is None else value}" for name, value in entry.items())
     return f"{{{', '.join(pairs)}}}"
 
@@ -50,73 +50,68 @@ if TYPE_CHECKING:
     AnyPhase = PhaseSettings
     AnySource = SourceSettings
 else:
-    AnyPhase = settings_of(PHASE_KINDS, "PHASE", PhaseSettings)
-    AnySource = settings_of(SOURCE_KINDS, "SOURCE", SourceSettings)
-    AnyBase = Annotated[settings_of(BASE_KINDS, "BASE", BaseSettings), BeforeValidator(_no_old_base)]
+    AnyPhase = settings_union(PHASE_KINDS, "PHASE", PhaseSettings)
+    AnySource = settings_union(SOURCE_KINDS, "SOURCE", SourceSettings)
+    AnyBase = Annotated[settings_union(BASE_KINDS, "BASE", BaseSettings), BeforeValidator(_require_base_kind)]
 
 
 class Processing(Settings):
-    """data-process: what counts as a duplicate and as too long."""
+    """data-process: thresholds for duplicates, contamination and length."""
 
-    near_duplicate: Fraction = 0.85
-    contamination_ngram: Count = 13
-    max_prompt_chars: Count = 4000
-    max_target_chars: Count = 2000
+    near_duplicate: Fraction = Field(0.85, description="similarity from which two samples count as duplicates")
+    contamination_ngram: Count = Field(13, description="words in a row shared with a test question that drop a sample")
+    max_prompt_chars: Count = Field(4000, description="characters of the longest prompt")
+    max_target_chars: Count = Field(2000, description="characters of the longest reference answer")
 
 
 class Splitting(Settings):
-    """data-split: the most samples per split; groups without an official split are assigned by hash.
+    """data-split: the size of each split. Groups without an official split are assigned by hash, in its proportion."""
 
-    `feedback: mix` adds the answers that people edited to the training split. `preference` selects the
-    rated pairs that a phase trains on: thumbs (`kto`), or edits above the answers they correct (`dpo`).
-    """
-
-    train: Count
-    validation: Count
-    test: Count
-    feedback: Literal["mix"] | None = None
-    preference: Literal["kto", "dpo"] | None = None
+    train: Count = Field(description="training samples, at most")
+    validation: Count = Field(description="samples that select the checkpoint, at most")
+    test: Count = Field(description="held-out samples that the gate uses, at most")
+    feedback: Literal["mix"] | None = Field(None, description="`mix` adds user-corrected answers to the training split")
+    preference: Literal["kto", "dpo"] | None = Field(
+        None, description="rated pairs for a phase: thumbs (`kto`), or corrections preferred to the answers (`dpo`)"
+    )
 
 
 class Adapter(Settings):
-    """LoRA's shape (Hu et al. 2021): rank, scale alpha / rank, dropout, and the layers it attaches to."""
+    """LoRA (Hu et al. 2021)."""
 
-    rank: Count
-    alpha: Count
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)]
-    target_modules: Annotated[list[str], Field(min_length=1)]
+    rank: Count = Field(description="rank of the two matrices of each adapted module")
+    alpha: Count = Field(description="the update is scaled by alpha / rank")
+    dropout: float = Field(ge=0.0, lt=1.0, description="dropout of the adapter's input in training")
+    target_modules: list[str] = Field(min_length=1, description="names of the base model's linear layers to adapt")
 
 
 class Training(Settings):
-    """How one adapter is trained: its phases run in this order, each on the adapter that the one before left.
+    """The training of one adapter."""
 
-    Rows of more than `max_length` tokens are left out. `evaluate_samples` of the validation split are what
-    checkpoints and phases are measured on.
-    """
-
-    max_length: Count
-    evaluate_samples: Count
-    phases: Annotated[list[AnyPhase], Field(min_length=1)]
+    max_length: Count = Field(description="tokens of the longest row; longer ones are skipped")
+    evaluate_samples: Count = Field(description="validation samples that checkpoints and phases are evaluated on")
+    phases: list[AnyPhase] = Field(min_length=1, description="run in order, each on the adapter of the previous one")
 
     @property
     def steps(self) -> int:
-        """Optimiser steps of all phases together."""
+        """The total number of optimizer steps of all phases."""
         return sum(phase.steps for phase in self.phases)
 
     @model_validator(mode="before")
     @classmethod
-    def _of_phases(cls, section: object) -> object:
-        """Refuse the numbers of a phase outside of one, as they were written before there were phases."""
+    def _require_phases(cls, section: object) -> object:
+        """Refuse a phase's settings outside `phases`, the syntax of earlier versions, and show the new entry."""
         if not isinstance(section, dict):
             return section
         moved = load_kind(PHASE_KINDS, "sft", "PHASE").settings.model_fields.keys() & section.keys()
         faults = []
         if moved:
             entry = {name: value for name, value in section.items() if name in moved}
-            faults.append(f"{', '.join(entry)} belong to a phase: write `phases: [{_flow({'kind': 'sft', **entry})}]`")
+            phase = _inline_yaml({"kind": "sft", **entry})
+            faults.append(f"{', '.join(entry)} belong to a phase: write `phases: [{phase}]`")
         if "preference" in section:
             faults.append(
-                "preference is a phase: write its numbers as a further entry of `phases`, "
+                "preference is a phase: move its settings to a new entry of `phases`, "
                 "with the value of split.preference as its `kind`"
             )
         if faults:
@@ -125,24 +120,22 @@ class Training(Settings):
 
     @field_validator("phases")
     @classmethod
-    def _starts_fresh(cls, phases: list[AnyPhase]) -> list[AnyPhase]:
+    def _check_first_phase(cls, phases: list[AnyPhase]) -> list[AnyPhase]:
         if not phases[0].starts_fresh:
-            raise ValueError(
-                f"the phase {phases[0].kind} continues an adapter; put one before it that begins with none"
-            )
+            raise ValueError(f"the phase {phases[0].kind} needs a trained adapter; put a phase such as sft before it")
         return phases
 
 
 class Generation(Settings):
-    """How systems answer. Greedy unless `temperature` is above 0; `frequency_penalty` keeps them from repeating."""
+    """How answers are generated."""
 
-    max_new_tokens: Count
-    batch_size: Count
-    temperature: Annotated[float, Field(ge=0.0)] = 0.0
-    frequency_penalty: Annotated[float, Field(ge=-2.0, le=2.0)] = 0.0
+    max_new_tokens: Count = Field(description="tokens of the longest answer")
+    batch_size: Count = Field(description="questions that are answered together")
+    temperature: float = Field(0.0, ge=0.0, description="0 takes the most likely token; above 0 tokens are sampled")
+    frequency_penalty: float = Field(0.0, ge=-2.0, le=2.0, description="above 0 reduces repetition")
 
     def sampling(self, *, seed: int = 0) -> SamplingParams:
-        """Return how an engine is to choose the tokens of an answer."""
+        """Return the engine's sampling parameters."""
         return SamplingParams(
             max_tokens=self.max_new_tokens,
             temperature=self.temperature,
@@ -152,17 +145,17 @@ class Generation(Settings):
 
 
 class TaskParams(Settings):
-    """One task's numbers."""
+    """The settings of one task."""
 
-    source: AnySource
-    split: Splitting
-    adapter: Adapter
-    training: Training
-    generation: Generation
-    margin: Fraction = 0.05
+    source: AnySource = Field(description="where the task's rows come from")
+    split: Splitting = Field(description="the size of each split")
+    adapter: Adapter = Field(description="rank, scale, dropout and adapted modules")
+    training: Training = Field(description="length, validation and phases")
+    generation: Generation = Field(description="how answers are generated")
+    margin: Fraction = Field(0.05, description="how much lower than the promoted adapter's a metric in [0, 1] may be")
 
     @model_validator(mode="after")
-    def _pairs_have_a_phase(self) -> TaskParams:
+    def _check_preference(self) -> TaskParams:
         selected = self.split.preference
         trained = {phase.pairs: phase.kind for phase in self.training.phases if phase.pairs}
         if selected and selected not in trained:
@@ -176,39 +169,38 @@ class TaskParams(Settings):
 
 
 class PassAtK(Settings):
-    """Of `answers` drawn at `temperature` to each of the first `samples` test samples: is one of any k right?"""
+    """pass@k: the estimated probability that at least one of k sampled answers is right."""
 
-    samples: Count
-    answers: Count
-    temperature: Annotated[float, Field(gt=0.0)]
-    k: Annotated[list[Count], Field(min_length=1)]
+    samples: Count = Field(description="test samples that are answered several times, the first of the split")
+    answers: Count = Field(description="sampled answers per test sample")
+    temperature: float = Field(gt=0.0, description="temperature of these answers")
+    k: list[Count] = Field(min_length=1, description="values of k, each at most `answers`")
 
     @model_validator(mode="after")
-    def _enough_answers(self) -> PassAtK:
+    def _check_k(self) -> PassAtK:
         if max(self.k) > self.answers:
             raise ValueError(f"k = {max(self.k)} is above answers = {self.answers}")
         return self
 
 
 class Benchmark(Settings):
-    """The gate: how many samples it wants, how the intervals are drawn.
+    """The benchmark and its gate. `hidden_tests` and `pass_at_k` apply to tasks whose answers are executed."""
 
-    Reported and never gated: `hidden_tests`, how many test samples are also answered without the test that
-    their prompt shows, and `pass_at_k`; both for tasks whose answers are run. `guards` are public sets, by name, on
-    which an adapter must not be worse than the base beyond doubt.
-    """
-
-    eval_dataset: str = "benchmarking/eval_dataset.json"
-    samples: Count
-    min_samples: Count
-    draws: Annotated[int, Field(ge=1000)] = 10_000
-    hidden_tests: Annotated[int, Field(ge=0)] = 0
-    pass_at_k: PassAtK | None = None
-    guards: list[str] = Field(default_factory=list)
+    eval_dataset: str = Field("benchmarking/eval_dataset.json", description="file of the curated samples")
+    samples: Count = Field(description="test samples per task, at most")
+    min_samples: Count = Field(description="scored test samples that a verdict needs")
+    draws: int = Field(10_000, ge=1000, description="bootstrap draws of each confidence interval")
+    hidden_tests: int = Field(
+        0, ge=0, description="test samples that are also answered without the test in their prompt; never gates"
+    )
+    pass_at_k: PassAtK | None = Field(None, description="several sampled answers per test sample; never gates")
+    guards: list[str] = Field(
+        default_factory=list, description="public datasets on which an adapter must not be significantly worse"
+    )
 
     @field_validator("guards")
     @classmethod
-    def _named_once(cls, guards: list[str]) -> list[str]:
+    def _check_unique(cls, guards: list[str]) -> list[str]:
         if repeated := sorted({name for name in guards if guards.count(name) > 1}):
             raise ValueError(f"named more than once: {', '.join(repeated)}")
         return guards
@@ -218,65 +210,68 @@ Quantization = Literal["f32", "f16", "q8_0", "q4_k_m"]
 
 
 class Inference(Settings):
-    """Who answers in chat, generate, serve and on the page; training and measuring always use torch.
+    """The engine of chat, generate, serve and the page; training and evaluation always use torch."""
 
-    `quantization` is what the base is converted to for llama.cpp; null serves the GGUF file that it comes with.
-    """
-
-    engine: Literal["torch", "llamacpp"] = "torch"
-    quantization: Quantization | None = None
+    engine: Literal["torch", "llamacpp"] = Field("torch", description="the library that generates")
+    quantization: Quantization | None = Field(
+        None, description="what the base is converted to for llama.cpp; null serves the base's own GGUF file"
+    )
 
     @model_validator(mode="after")
-    def _of_one_engine(self) -> Inference:
+    def _check_quantization(self) -> Inference:
         if self.engine == "torch" and self.quantization is not None:
-            raise ValueError("quantization is for engine llamacpp; torch answers in base.dtype")
+            raise ValueError("quantization needs engine llamacpp; torch uses base.dtype")
         return self
 
 
 class Tracking(Settings):
-    """Where runs are reported besides the files: names of trainer integrations."""
+    """Experiment trackers."""
 
-    sinks: list[Literal["mlflow", "trackio", "wandb", "dvclive"]] = Field(default_factory=list)
+    sinks: list[Literal["mlflow", "trackio", "wandb", "dvclive"]] = Field(
+        default_factory=list, description="trackers that training also logs to"
+    )
 
 
 class SandboxParams(Settings):
-    """Where model-written code runs. `allow_weak`: also where system calls cannot be filtered; never promotes."""
+    """The sandbox, which runs model-written code."""
 
-    allow_weak: Flag = False
+    allow_weak: Flag = Field(
+        False, description="run code even if system calls cannot be filtered; such a run is never promoted"
+    )
 
 
 class Params(Settings):
-    """The whole of params.yaml."""
+    """All settings of params.yaml."""
 
-    profile: str
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
-    base: AnyBase
-    tasks: Annotated[dict[str, TaskParams], Field(min_length=1)]
-    processing: Processing = Processing()
-    sandbox: SandboxParams = SandboxParams()
-    benchmark: Benchmark
-    endpoints: list[Endpoint] = Field(default_factory=list)
-    judge: Endpoint | None = None
-    hub: AnyHub
-    inference: Inference = Inference()
-    tracking: Tracking = Tracking()
+    profile: str = Field(description="name of these settings")
+    seed: int = Field(ge=0, lt=2**32, description="seed of data, training and evaluation")
+    base: AnyBase = Field(description="the frozen base model")
+    tasks: dict[str, TaskParams] = Field(min_length=1, description="one entry per adapter, by the task's name")
+    processing: Processing = Field(Processing(), description="thresholds of data-process")
+    sandbox: SandboxParams = Field(SandboxParams(), description="where model-written code runs")
+    benchmark: Benchmark = Field(description="the benchmark and its gate")
+    endpoints: list[Endpoint] = Field(default_factory=list, description="other models to compare with")
+    judge: Endpoint | None = Field(None, description="the model that rates answers")
+    hub: AnyHub = Field(description="where `push-adapters` publishes")
+    inference: Inference = Field(Inference(), description="the engine outside training and evaluation")
+    tracking: Tracking = Field(Tracking(), description="experiment trackers")
 
     @field_validator("inference")
     @classmethod
-    def _has_a_gguf_file(cls, inference: Inference, others: ValidationInfo) -> Inference:
-        """Refuse llama.cpp without a file to serve."""
-        base: BaseSettings | None = others.data.get("base")  # absent if it has faults of its own
+    def _check_gguf(cls, inference: Inference, others: ValidationInfo) -> Inference:
+        """Refuse llama.cpp if there is neither a GGUF file nor a quantization."""
+        base: BaseSettings | None = others.data.get("base")  # absent if the base is invalid
         if inference.engine == "llamacpp" and inference.quantization is None and base and not base.has_gguf:
             raise ValueError(NO_GGUF)
         return inference
 
     @model_validator(mode="after")
-    def _enough_samples(self) -> Params:
+    def _check_samples_and_names(self) -> Params:
         if self.benchmark.min_samples > self.benchmark.samples:
-            raise ValueError("benchmark.min_samples is above benchmark.samples: no verdict could ever pass")
+            raise ValueError("benchmark.min_samples is above benchmark.samples, so no verdict could pass")
         names = [endpoint.name for endpoint in self.endpoints]
-        taken = {"base", *self.tasks, *(name for name in names if names.count(name) > 1)}
-        for clash in sorted(taken.intersection(names)):
+        reserved = {"base", *self.tasks, *(name for name in names if names.count(name) > 1)}
+        for clash in sorted(reserved.intersection(names)):
             raise ValueError(f"endpoint name {clash!r} is taken")
         return self
 
@@ -284,14 +279,14 @@ class Params(Settings):
 def read_params(
     path: Path, *, known_tasks: list[str] | None = None, known_guards: Mapping[str, str] | None = None
 ) -> Params:
-    """Read a params file.
+    """Load a params file.
 
     Args:
-        known_tasks: when given, the only names allowed under `tasks`.
-        known_guards: when given, the only names allowed in `benchmark.guards`, each with the task that it needs.
+        known_tasks: the names allowed under `tasks`; any if None.
+        known_guards: the names allowed in `benchmark.guards`, each with its task; any if None.
 
     Raises:
-        ParamsError: with every fault and its place.
+        ParamsError: with all faults and their keys.
     """
     document, faults = load_yaml(path, absent="`bilora profile use smollm2` writes one")
     if known_tasks is not None and isinstance(document, dict) and isinstance(document.get("tasks"), dict):
@@ -306,13 +301,13 @@ def read_params(
 
 
 def _guard_faults(document: object, known: Mapping[str, str]) -> list[str]:
-    """Return what is wrong with the names in `benchmark.guards`, as far as the document has the form of params."""
+    """Return the faults of `benchmark.guards`; [] if the document does not have the sections to check it."""
     match document:
         case {"tasks": dict(tasks), "benchmark": {"guards": list(names)}}:
             unknown = f"no such guard; known: {', '.join(sorted(known))}"
             return [
                 f"benchmark.guards: {name}: "
-                + (f"it is for the task {known[name]}, which `tasks` does not have" if name in known else unknown)
+                + (f"it needs the task {known[name]}, which `tasks` does not have" if name in known else unknown)
                 for name in dict.fromkeys(name for name in names if isinstance(name, str))
                 if known.get(name) not in tasks
             ]

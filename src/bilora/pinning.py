@@ -1,7 +1,6 @@
-"""Pinning params.yaml: the hub repositories whose revision is no commit, and the text with their commits.
+"""Pin the hub revisions of params.yaml to commits; comments and formatting stay.
 
-Only the values of those revisions change; comments and formatting are kept. The file is read as YAML alone, because
-params with an open revision are refused as a whole.
+The file is read as plain YAML, because loading it as params refuses unpinned revisions.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ RepositoryKind = Literal["model", "dataset"]
 
 
 @dataclass(frozen=True)
-class OpenRevision:
+class UnpinnedRevision:
     """A hub repository that is not pinned to a commit.
 
     Attributes:
-        place: of its entry in the file, such as `tasks.docstring.source`.
-        kind: what the repository is.
+        key: its entry in the file, such as `tasks.docstring.source`.
+        kind: the type of the repository.
         id: its id on the hub.
-        revision: the branch or tag that the entry names; None if it names none.
-        span: where the text changes, as positions of characters.
+        revision: the branch or tag in the entry; None if there is none.
+        span: start and end of the text to replace, in characters.
         template: the new text, with `{}` for the commit.
     """
 
-    place: str
+    key: str
     kind: RepositoryKind
     id: str
     revision: str | None
@@ -40,24 +39,24 @@ class OpenRevision:
     template: str
 
 
-def open_revisions(path: Path) -> tuple[str, list[OpenRevision]]:
-    """Return the text of a params file without a byte order mark, and its open revisions in their order.
+def unpinned_revisions(path: Path) -> tuple[str, list[UnpinnedRevision]]:
+    """Return the text of a params file without a byte order mark, and its unpinned revisions in order.
 
-    The base and every source count whose kind has an `id` and a `revision`.
+    The base and the sources are checked if their kind has an `id` and a `revision`.
 
     Raises:
-        ParamsError: it is absent or no YAML, or repeats a key.
+        ParamsError: the file does not exist, is not YAML, or repeats a key.
     """
     text, root = compose_yaml(path)
-    found: dict[int, OpenRevision] = {}  # by place in the text, since an alias repeats a node
-    for place, kind, node in _entries(root):
-        if one := _open_revision(text, place, kind, node):
-            found.setdefault(one.span[0], one)
-    return text, sorted(found.values(), key=lambda one: one.span)
+    revisions: dict[int, UnpinnedRevision] = {}  # by position, since an alias repeats a node
+    for key, kind, node in _entries(root):
+        if revision := _unpinned_revision(text, key, kind, node):
+            revisions.setdefault(revision.span[0], revision)
+    return text, sorted(revisions.values(), key=lambda revision: revision.span)
 
 
-def with_commits(text: str, revisions: Sequence[OpenRevision], commits: Sequence[str]) -> str:
-    """Return the text with a commit in place of each open revision."""
+def with_commits(text: str, revisions: Sequence[UnpinnedRevision], commits: Sequence[str]) -> str:
+    """Return the text with each unpinned revision replaced by its commit."""
     for revision, commit in sorted(zip(revisions, commits, strict=True), key=lambda pair: pair[0].span, reverse=True):
         start, end = revision.span
         text = text[:start] + revision.template.format(commit) + text[end:]
@@ -65,7 +64,7 @@ def with_commits(text: str, revisions: Sequence[OpenRevision], commits: Sequence
 
 
 def _entries(root: yaml.Node | None) -> Iterator[tuple[str, RepositoryKind, yaml.MappingNode]]:
-    """Yield the entries of the base and of the sources that name a repository of the hub."""
+    """Yield the base and the sources that name a hub repository: key, repository type and node."""
     document = _mapping(root)
     tasks = _mapping(document.get("tasks"))
     yield from _entry("base", "model", BASE_KINDS, "BASE", document.get("base"))
@@ -74,32 +73,32 @@ def _entries(root: yaml.Node | None) -> Iterator[tuple[str, RepositoryKind, yaml
 
 
 def _entry(
-    place: str, repository: RepositoryKind, package: str, constant: str, node: yaml.Node | None
+    key: str, repository: RepositoryKind, package: str, constant: str, node: yaml.Node | None
 ) -> Iterator[tuple[str, RepositoryKind, yaml.MappingNode]]:
     entry = _mapping(node)
     kind = _text(entry.get("kind"))
     if not isinstance(node, yaml.MappingNode) or kind not in kind_names(package) or not _text(entry.get("id")):
         return
     if {"id", "revision"} <= load_kind(package, kind, constant).settings.model_fields.keys():
-        yield place, repository, node
+        yield key, repository, node
 
 
-def _open_revision(text: str, place: str, kind: RepositoryKind, node: yaml.MappingNode) -> OpenRevision | None:
-    """Return the entry's revision unless it is a commit; if there is none, it is inserted after the id."""
+def _unpinned_revision(text: str, key: str, kind: RepositoryKind, node: yaml.MappingNode) -> UnpinnedRevision | None:
+    """Return how to pin an entry, or None if it is pinned; a missing revision is inserted after the id."""
     entry = _mapping(node)
     repository, revision = entry["id"], entry.get("revision")
     if revision is None:
-        return OpenRevision(place, kind, _text(repository), None, *_insertion(text, node, repository))
+        return UnpinnedRevision(key, kind, _text(repository), None, *_insertion(text, node, repository))
     if isinstance(revision, yaml.ScalarNode) and revision.tag.endswith(":str") and is_commit(revision.value):
         return None
     start = revision.start_mark.index
     end = start + len(text[start : revision.end_mark.index].rstrip())
-    template = '"{}"' if end > start else ' "{}"'  # a null may be no character at all
-    return OpenRevision(place, kind, _text(repository), _text(revision) or None, (start, end), template)
+    template = '"{}"' if end > start else ' "{}"'  # null may be written as nothing
+    return UnpinnedRevision(key, kind, _text(repository), _text(revision) or None, (start, end), template)
 
 
 def _insertion(text: str, node: yaml.MappingNode, repository: yaml.Node) -> tuple[tuple[int, int], str]:
-    """Return where and how a revision is written behind the id: in a line of its own, unless braces hold the entry."""
+    """Return position and template of a revision after the id: on a separate line, unless the entry is in braces."""
     end = repository.end_mark.index
     if node.flow_style:
         return (end, end), ', revision: "{}"'
@@ -116,5 +115,5 @@ def _mapping(node: yaml.Node | None) -> dict[str, yaml.Node]:
 
 
 def _text(node: yaml.Node | None) -> str:
-    """Return the text of a scalar; empty if there is none, or it is null."""
+    """Return the text of a scalar; empty if there is no scalar or it is null."""
     return str(node.value) if isinstance(node, yaml.ScalarNode) and not node.tag.endswith(":null") else ""

@@ -1,7 +1,7 @@
-"""The open axes: bases, sources and training phases come in kinds, each a module of one package, found by its name.
+"""Plugins: each kind of base, source and training phase is one module, loaded by its name.
 
-A new kind is one new module; no other file lists them. The module defines one constant (`BASE`, `SOURCE`, `PHASE`)
-whose `settings` is the type of its entry in params.yaml.
+Adding a kind takes one new module. It defines one constant (`BASE`, `SOURCE` or `PHASE`), whose `settings` is the type
+of its entry in params.yaml.
 """
 
 from __future__ import annotations
@@ -21,100 +21,98 @@ Quantize = Literal["nf4", "auto"]
 BASE_KINDS = "bilora.bases.kinds"
 SOURCE_KINDS = "bilora.sources.kinds"
 PHASE_KINDS = "bilora.training.phases"
-"""The packages of the kinds, whose modules each define a `BASE`, `SOURCE` or `PHASE`."""
+"""The packages of the plugins; each of their modules defines `BASE`, `SOURCE` or `PHASE`."""
 
-NO_GGUF = "this base comes with no GGUF file, so engine llamacpp needs a quantization: f32, f16, q8_0 or q4_k_m"
+NO_GGUF = "this base has no GGUF file, so engine llamacpp needs a quantization: f32, f16, q8_0 or q4_k_m"
 
 
 def is_commit(revision: str) -> bool:
-    """Return whether a revision of a hub repository is a commit, which never changes; branches and tags may."""
+    """Return whether a hub revision is a commit; branches and tags may change."""
     return re.fullmatch(r"[0-9a-f]{40}", revision) is not None
 
 
-def _pinned(revision: str) -> str:
+def _require_commit(revision: str) -> str:
     if not is_commit(revision):
         raise ValueError("it is not pinned to a commit: run `bilora pin`, which writes the newest one")
     return revision
 
 
-Commit = Annotated[str, AfterValidator(_pinned)]
+Commit = Annotated[str, AfterValidator(_require_commit)]
 """A revision of a hub repository: the 40 hexadecimal digits of a commit."""
 
 
 class KindSettings(Settings):
-    """What every entry of an open axis has: its `kind`, which a subclass narrows to one `Literal`."""
+    """Base of all entries with a `kind`, which each subclass narrows to one `Literal`."""
 
     kind: str
 
 
 class BaseSettings(KindSettings):
-    """The frozen base model, whatever its kind.
+    """The frozen base model, of any kind."""
 
-    `dtype` is the precision of its weights; `auto` is bfloat16 where this machine multiplies it natively, else float32.
-    `quantize: nf4` trains on a 4-bit copy (CUDA only), `auto` where a GPU has little memory for the weights.
-    """
-
-    dtype: Dtype = "float32"
-    quantize: Quantize | None = None
+    dtype: Dtype = Field(
+        "float32",
+        description="precision of the weights; `auto` is bfloat16 if this machine multiplies it natively, else float32",
+    )
+    quantize: Quantize | None = Field(
+        None,
+        description="`nf4` trains on a 4-bit copy (CUDA only), `auto` if the GPU has little memory for it",
+    )
 
     @property
     def has_gguf(self) -> bool:
-        """Whether the base comes with a GGUF file, which llama.cpp serves as it is."""
+        """Whether the base has a GGUF file, which llama.cpp serves unchanged."""
         return False
 
 
 class SourceSettings(KindSettings):
-    """Where a task's rows come from, whatever the kind of source."""
+    """The source of a task's rows, of any kind."""
 
 
 class PhaseSettings(KindSettings):
-    """One training algorithm's entry under `training.phases`, whatever its kind: the numbers of its optimiser.
-
-    Each of its `steps` reads `accumulation` batches of `batch_size` rows. The learning rate rises over the share
-    `warmup` of the steps, then falls as a cosine does. Gradients are clipped to the norm `clip`.
-    """
+    """One entry under `training.phases`, of any kind: the hyperparameters of its optimizer."""
 
     pairs: ClassVar[Literal["kto", "dpo"] | None] = None
-    """Which rated pairs the phase trains on, by the name under which `split.preference` selects them."""
+    """The rated pairs that the phase trains on, as `split.preference` names them."""
     starts_fresh: ClassVar[bool] = False
-    """Whether the phase can be the first of a run, with an adapter that has learnt nothing yet."""
+    """Whether the phase can train a newly initialized adapter, and so be the first of a run."""
 
-    steps: Annotated[int, Field(ge=1)]
-    batch_size: Annotated[int, Field(ge=1)]
-    accumulation: Annotated[int, Field(ge=1)] = 1
-    learning_rate: Annotated[float, Field(gt=0.0)]
-    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
-    clip: Annotated[float, Field(gt=0.0)] = 1.0
+    steps: int = Field(ge=1, description="optimizer steps")
+    batch_size: int = Field(ge=1, description="rows per batch")
+    accumulation: int = Field(1, ge=1, description="batches per step")
+    learning_rate: float = Field(gt=0.0, description="the highest learning rate; a cosine decays it to 0")
+    warmup: float = Field(0.05, ge=0.0, lt=1.0, description="share of the steps in which the learning rate rises")
+    clip: float = Field(1.0, gt=0.0, description="norm to which gradients are clipped")
 
 
 def kind_names(package: str) -> list[str]:
-    """Return the names of the kinds in `package`, sorted; each is the name of a module."""
+    """Return the names of the modules in `package`, sorted; each is a kind."""
     return sorted(module.name for module in pkgutil.iter_modules(import_module(package).__path__))
 
 
 def load_kind(package: str, name: str, constant: str) -> Any:
-    """Return what the module `name` of `package` defines as `constant`.
+    """Return the value of `constant` in the module `name` of `package`.
 
     Raises:
-        KeyError: there is no such kind.
+        KeyError: there is no such module.
     """
     if name not in kind_names(package):
         raise KeyError(name)
     return getattr(import_module(f"{package}.{name}"), constant)
 
 
-def settings_of(package: str, constant: str, parent: type[KindSettings]) -> Any:
-    """Return the type of an entry of any kind in `package`, for a field of params: the union of all settings.
+def settings_union(package: str, constant: str, parent: type[KindSettings]) -> Any:
+    """Return the union of the settings of all kinds in `package`, as the type of a field of params.
 
     Raises:
-        BadData: a module of the package is no kind; the module is named, with what it lacks.
+        BadData: a module of the package does not define a valid kind.
     """
     types = tuple(_settings(package, name, constant, parent) for name in kind_names(package))
     return types[0] if len(types) == 1 else Annotated[Union[types], Field(discriminator="kind")]  # noqa: UP007
 
 
 def _settings(package: str, name: str, constant: str, parent: type[KindSettings]) -> type[KindSettings]:
-    """Return the settings of one kind, checked as far as params need them."""
+    """Return the checked settings type of one kind."""
     module = f"{package}.{name}"
     try:
         settings = getattr(load_kind(package, name, constant), "settings", None)

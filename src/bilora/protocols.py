@@ -1,4 +1,4 @@
-"""What the packages need of each other and of the outside, as protocols; `Workspace` builds the real objects."""
+"""Protocols of the packages' dependencies; `Workspace` creates the objects that implement them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bilora.records import Completion, Outcome, Program, Row, Sample, Scale, Sco
 from bilora.requests import Request, Submission
 
 Progress = Callable[[int], None]
-"""Called with the number of items just finished."""
+"""Callback for the number of items that were just finished."""
 
 
 def no_progress(_: int) -> None:
@@ -20,7 +20,7 @@ def no_progress(_: int) -> None:
 
 
 ProgressBars = Callable[[str, int], AbstractContextManager[Progress]]
-"""Shows the progress of a long operation with this title and total while its block runs."""
+"""Returns a context manager that shows the progress of an operation with this title and total."""
 
 
 def no_bar(title: str, total: int) -> AbstractContextManager[Progress]:
@@ -29,12 +29,12 @@ def no_bar(title: str, total: int) -> AbstractContextManager[Progress]:
 
 
 class Engine(Protocol):
-    """Answers requests as one named system: the base, an adapter, or a remote model."""
+    """Answers requests as a named system: the base, an adapter, or a remote model."""
 
     def generate(
         self, system: str, requests: Sequence[Request], *, progress: Progress = no_progress
     ) -> list[Completion]:
-        """Answer every request as `system`, in the order given; an unknown system is an error."""
+        """Return one completion per request, in order; raise for an unknown system."""
         ...
 
 
@@ -42,81 +42,81 @@ class Streamer(Protocol):
     """Streams the answer to one request."""
 
     def stream(self, system: str, request: Request) -> Generator[str, None, Completion]:
-        """Yield text as it is generated; the generator's value is the whole answer. Closing it stops the work."""
+        """Yield text as it is generated, then return the completion. Closing the generator cancels the request."""
         ...
 
 
 class Job(Protocol):
-    """A request that an engine has accepted for one system, bound to that system's version of this moment."""
+    """A request that an engine has prepared, bound to one version of its system."""
 
     @property
     def prompt_tokens(self) -> int:
-        """Length of the prompt in tokens."""
+        """Number of tokens of the prompt."""
         ...
 
     @property
     def sha256(self) -> str:
-        """Which adapter answers; empty for the base."""
+        """Hash of the adapter's version; empty for the base."""
         ...
 
-    def allow(self, tokens: int) -> None:
-        """Set how long the answer may become; only before it is submitted."""
+    def set_max_tokens(self, tokens: int) -> None:
+        """Set the maximum length of the answer; only before it is submitted."""
         ...
 
     def cancel(self) -> None:
-        """End it at the next token; no further event is sent. May be called at any time, and repeatedly."""
+        """Stop at the next token and send no further event. May be called at any time, and repeatedly."""
         ...
 
 
 class BatchEngine(Protocol):
-    """Answers many callers' requests in one batch that they join and leave at any token: what a server needs."""
+    """An engine for a server: requests of many callers join and leave one batch at any token."""
 
     @property
-    def context(self) -> int:
-        """How many tokens prompt and answer may have together."""
+    def context_length(self) -> int:
+        """Maximum number of tokens of prompt and answer together."""
         ...
 
     def models(self) -> dict[str, str]:
-        """Return the systems that answer now, each with its adapter's sha256; empty for the base."""
+        """Return the loaded systems (name → the adapter's sha256, empty for the base)."""
         ...
 
     def queue_depth(self) -> tuple[int, int]:
-        """Return how many requests are being answered, and how many wait."""
+        """Return the numbers of running and of waiting requests."""
         ...
 
     def load_adapter(self, name: str, folder: Path) -> None:
-        """Serve an adapter, or another version of it; what has begun ends with the version it began with."""
+        """Load an adapter, or replace its version; prepared requests keep the version before."""
         ...
 
     def unload_adapter(self, name: str) -> None:
-        """Serve an adapter no longer; what has begun is finished."""
+        """Unload an adapter; prepared requests still finish with it."""
         ...
 
     def encode(self, request: Request, *, special_tokens: bool = True) -> list[int]:
-        """Return a prompt's tokens; a text has special ones at its ends only with `special_tokens`."""
+        """Return the tokens of a prompt; `special_tokens` adds the tokenizer's BOS and EOS tokens to a text."""
         ...
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of tokens, control tokens included."""
+        """Return the text of tokens, including control tokens."""
         ...
 
     def prepare(self, submissions: Sequence[Submission], *, streamed: bool) -> Sequence[Job]:
-        """Encode the prompts and bind them to the adapter versions of one moment; an unknown system is an error.
+        """Encode the prompts and bind all requests to the adapter versions loaded now; raise for an unknown system.
 
-        Chunks are sent only if `streamed`; the completion always is.
+        Chunks are sent only if `streamed`; the completion is always sent.
         """
         ...
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Queue all of these jobs, or none and raise Busy."""
+        """Queue all jobs, or raise Busy and queue none."""
         ...
 
 
 class Sandbox(Protocol):
-    """Runs model-written code away from everything that matters."""
+    """Runs model-written code in isolation."""
 
     def run_many(self, programs: Iterable[Program], *, progress: Progress = no_progress) -> Iterator[Outcome]:
-        """Yield one outcome per program, in order; our own failure is `infrastructure`, never a fail."""
+        """Yield one outcome per program, in order; a failure of the sandbox itself is `infrastructure`."""
         ...
 
 
@@ -124,29 +124,29 @@ class Judge(Protocol):
     """Rates answers 1 to 5; a failed call is unscored."""
 
     def rate(self, sample: Sample, answers: dict[str, str]) -> dict[str, Score]:
-        """Rate the answers of all systems to one sample in one blinded call."""
+        """Rate all systems' answers to one sample in one blinded call."""
         ...
 
 
 @dataclass(frozen=True)
 class Referees:
-    """What scoring may need; `judge` is None where none is configured."""
+    """The services that metrics score with; `judge` is None if none is configured."""
 
     sandbox: Sandbox
     judge: Judge | None = None
 
 
 class Metric(Protocol):
-    """Scores answers, each by one number or several."""
+    """Scores each answer with one or more numbers."""
 
     @property
     def scales(self) -> Mapping[str, Scale]:
-        """How each number is written for people, by its name in results; the first may be a headline."""
+        """Display format of each number, by its name in results; the first may be a headline metric."""
         ...
 
     @property
     def runs_answers(self) -> bool:
-        """Whether answers are run; the first number is then 1.0 for an answer that passes, else 0.0."""
+        """Whether answers are executed; the first number is then 1.0 for an answer that passes, else 0.0."""
         ...
 
     def score(
@@ -157,7 +157,7 @@ class Metric(Protocol):
         system: str,
         progress: Progress = no_progress,
     ) -> list[tuple[Score, ...]]:
-        """Score extracted answers: one tuple per pair, its scores in the order of `scales`."""
+        """Return one tuple per extracted answer, its scores in the order of `scales`."""
         ...
 
 
@@ -165,33 +165,33 @@ class Source(Protocol):
     """Delivers raw rows in a fixed order."""
 
     def rows(self, *, progress: Progress = no_progress) -> Iterator[Row]:
-        """Yield rows; equal settings give equal rows on every machine."""
+        """Yield rows, the same for the same settings on every machine."""
         ...
 
 
 @dataclass(frozen=True)
-class Published:
-    """Where a bundle was published, pinned to this version, and whether that changed anything."""
+class PublishResult:
+    """The location of the published version, and whether publishing changed anything."""
 
     location: str
     changed: bool
 
 
 class Hub(Protocol):
-    """Where bundles are published."""
+    """A location that bundles are published to."""
 
     def digest(self) -> str | None:
-        """Return the manifest digest of what is published now, or None."""
+        """Return the manifest digest of the current version, or None."""
         ...
 
-    def publish(self, files: dict[str, bytes], *, message: str) -> Published:
-        """Replace what is published by `files` in one atomic step; equal bytes again change nothing."""
+    def publish(self, files: dict[str, bytes], *, message: str) -> PublishResult:
+        """Publish `files` as the current version in one atomic step; equal bytes change nothing."""
         ...
 
     def versions(self) -> list[str]:
-        """Return what was published, the newest first; the first is what is served."""
+        """Return the published versions, newest first; the first is the current one."""
         ...
 
     def read(self, version: str) -> dict[str, bytes]:
-        """Return the files of a version (name → bytes)."""
+        """Return a version's files (name → bytes)."""
         ...

@@ -1,4 +1,4 @@
-"""The domain types: frozen, closed, and the only things that cross a file or a wire."""
+"""The domain types: immutable records that refuse unknown fields. Only they are written to files or sent."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 Role = Literal["system", "user", "assistant"]
 Split = Literal["train", "validation", "test", "prompt"]
-"""`prompt` rows are few-shot examples by their source's own rule: kept by data-process, in no split."""
+"""`prompt` rows are the source's few-shot examples: data-process writes them, and no split contains them."""
 Row = Mapping[str, object]
-"""A raw row as a source delivers it; each task's `sample` gives it meaning."""
+"""A raw row of a source; `Task.sample` interprets it."""
 
 EventId = Annotated[str, Field(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
-"""A ULID (github.com/ulid/spec): sorts by the time it was made at, in milliseconds."""
+"""A ULID (github.com/ulid/spec): sorts by its creation time in milliseconds."""
 
 
 class Record(BaseModel):
-    """Base of all domain types: immutable, unknown fields refused."""
+    """Base class of all domain types: immutable; unknown fields are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,10 +34,10 @@ class Message(Record):
 class Sample(Record):
     """One question with its reference answer.
 
-    `target` is the bare reference (code, docstring). `tests` are assert statements, run after
-    `target` and then `setup`; the first may be visible in `prompt`. `group` is the unit that is
-    never divided by the split (repository, package, composition). `tier` names a difficulty
-    class for reporting, or is empty. `split` is set when the source has an official one.
+    `target` is the reference alone (code, docstring). `tests` are assert statements, run after
+    `target` and then `setup`; the first may be visible in `prompt`. The split never divides a `group`
+    (repository, package, composition). `tier` names a difficulty class for reporting, or is empty.
+    `split` is set if the source has an official one.
     """
 
     id: str
@@ -54,25 +54,25 @@ class Sample(Record):
 
     @classmethod
     def create(cls, *, task: str, prompt: str, target: str, **fields: Any) -> Self:
-        """Build a sample whose id is the hash of its task, prompt and target."""
+        """Return a sample whose id is the hash of its task, prompt and target."""
         digest = hashlib.sha256("\x00".join((task, prompt, target)).encode()).hexdigest()[:16]
         return cls(id=digest, task=task, prompt=prompt, target=target, **fields)
 
 
 class Drop(Record):
-    """A row that was refused, by which rule, and what it looked like."""
+    """The rule that refused a row, and an excerpt of the row."""
 
     rule: str
     detail: str = ""
 
 
 class Completion(Record):
-    """One answer of one system. Times in seconds, counts in tokens. `reason` says why there is none.
+    """One completion of one system. Times in seconds, counts in tokens. `reason` says why it is missing.
 
-    The counts are None where a server gives none. `remark` says which parameters were left out or
-    replaced because the server refuses them: such an answer may not be greedy.
-    `first_token_s` runs from the request to the first token, in a benchmark's batch from the row's start; None
-    where it was not observed.
+    The counts are None if the server reports none. `remark` names the parameters that were omitted or
+    replaced because the server refuses them: such a completion may not be greedy.
+    `first_token_s` is the time from the request to the first token, in a benchmark's batch from the prefill; None
+    if it was not measured.
     """
 
     sample_id: str
@@ -88,10 +88,10 @@ class Completion(Record):
 
 
 class Score(Record):
-    """One metric's verdict on one completion.
+    """One metric's score of one completion.
 
     `value` is in [0, 1], higher is better. None means *unscored*: the judge or the sandbox
-    failed, not the model. Unscored is never averaged as 0.
+    failed, not the model. An unscored completion never counts as 0.
     """
 
     sample_id: str
@@ -103,9 +103,9 @@ class Score(Record):
 
 
 Dataset = Annotated[str, Field(pattern=r"^(test|curated|hidden|sampled|guard:[a-z0-9_]+)$")]
-"""The held-out split, the curated samples, the split without the tests shown, several answers to one sample, a guard.
+"""The test split, the curated samples, the test split without visible tests, several completions per sample, a guard.
 
-A guard's is `GUARD_PREFIX` and its name.
+A guard's dataset is `GUARD_PREFIX` and the guard's name.
 """
 GUARD_PREFIX = "guard:"
 
@@ -116,9 +116,9 @@ def guard_dataset(name: str) -> Dataset:
 
 
 class Scale(Record):
-    """How a metric's values are written for people: `value * factor + offset` with `digits` decimals, then `unit`.
+    """How a metric's values are displayed: `value * factor + offset` with `digits` decimals, then `unit`.
 
-    `meaning` says in a sentence what the number is.
+    `meaning` is a sentence that explains the number.
     """
 
     label: str
@@ -129,22 +129,22 @@ class Scale(Record):
     meaning: str = ""
 
     def number(self, value: float) -> str:
-        """Return the value without its unit."""
+        """Return a value without its unit."""
         return f"{value * self.factor + self.offset:.{self.digits}f}"
 
     def text(self, value: float) -> str:
-        """Return the value with its unit."""
+        """Return a value with its unit."""
         return self.number(value) + self.unit
 
     def difference(self, value: float) -> str:
-        """Return a difference of two values in points, with its sign."""
+        """Return a difference of two values in points, signed."""
         return f"{value * self.factor:+.{self.digits}f}"
 
 
 class EvalRow(Record):
-    """One line of an evaluation: a sample, one system's completion, the answer read from it, and its scores.
+    """One row of an evaluation: a sample, one system's completion, the extracted answer, and its scores.
 
-    `adapter_sha256` names the adapter that this evaluation measured, on the rows of all systems.
+    `adapter_sha256` is the adapter that this evaluation measured; the rows of all systems have it.
     """
 
     task: str
@@ -165,12 +165,12 @@ class Interval(Record):
 
 
 class JudgeCheck(Record):
-    """How a judge did where the right grade is known; in points of its scale from 1 to 5.
+    """Result of testing a judge with answers whose quality is known; in points of its scale from 1 to 5.
 
-    `gap`: a right answer above a wrong one. `uplift`: what a plea for five points gains. `flips`:
-    share of samples in which another order changes the winner. None where nothing could be scored.
-    `unreachable`: nothing was scored because of the endpoint, so it says nothing about the judge. `remark`
-    says which parameters the judge's server refuses.
+    `gap`: by how much it rates a right answer above a wrong one. `uplift`: what a plea for five points
+    gains. `flips`: the share of samples in which another order changes the winner. None if nothing was scored.
+    `unreachable`: the endpoint answered no request, so the judge remains untested. `remark` names the
+    parameters that the judge's server refuses.
     """
 
     model: str
@@ -191,15 +191,15 @@ class JudgeCheck(Record):
             numbers = f"gap {self.gap:.2f} points, plea {self.uplift:+.2f}, order flips {self.flips:.0%}"
         verdict = "; ".join(self.faults) or "sound"
         if self.remark:
-            verdict += f"; asked {self.remark}"
+            verdict += f"; requests were sent {self.remark}"
         return f"{self.model}, {self.scored} samples scored, {self.unscored} not: {numbers}; {verdict}."
 
 
 class RunRecord(Record):
-    """What made an adapter: enough to make it again, or to see why it came out differently.
+    """Everything that produced an adapter: enough to reproduce it, or to see why another run differs.
 
     `mode` is the device and the base's precision, `ratings` are the events whose rows its training read. `planned_s`
-    and `planned_memory_bytes` are what it was expected to take. All are None in records from before they were recorded.
+    and `planned_memory_bytes` are the plan's estimates. All four are None in older records.
     """
 
     id: str
@@ -230,7 +230,7 @@ class RunRecord(Record):
 
 
 class Program(Record):
-    """Model-written code and how to try it: code, then setup, then each test."""
+    """Model-written code and its tests; they run in the order code, setup, tests."""
 
     code: str
     setup: str = ""
@@ -238,13 +238,13 @@ class Program(Record):
 
 
 class Outcome(Record):
-    """What the sandbox saw.
+    """The sandbox's result for one program.
 
-    `results` holds one entry per test: passed, failed, or None if never reached. `asserts` counts the executed
+    `results` has one entry per test: passed, failed, or None if it was not reached. `asserts` counts the executed
     asserts that call a name which the code defines, `outside` those of them that were decided outside the
-    code's process. Only if these are equal, and not 0, is the status `passed`: `passed-in-process` means that the
-    code could have had a say, `untested` that nothing was asserted of it, and `missing-module` that it needs a
-    module which the sandbox does not offer.
+    code's process. The status is `passed` only if both are equal and above 0: `passed-in-process` means that the
+    code could have influenced the result, `untested` that no assert called it, and `missing-module` that it imports
+    a module which the sandbox does not provide.
     """
 
     status: Literal[
@@ -269,12 +269,12 @@ UtcTime = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?
 
 
 class Rating(Record):
-    """What one person said of one answer.
+    """One person's rating of one answer.
 
-    `completion` is the assistant's turn as it was generated, `edited` the answer it should have been.
-    `adapter_sha256` is None if the base itself answered. `session` is a salted hash, never a name.
-    `supersedes` names the rating of the same generation that this one replaces. Only with `consent` does
-    a rating leave the machine; `redactions` counts what was blackened on the way.
+    `completion` is the assistant's turn as generated, `edited` the person's corrected answer.
+    `adapter_sha256` is None if the base model answered. `session` is a random id of a page visit.
+    `supersedes` is the rating of the same generation that this one replaces. A rating leaves the machine
+    only with `consent`; `redactions` counts the passages that were redacted before.
     """
 
     event_id: EventId
@@ -298,7 +298,7 @@ class Rating(Record):
 
 
 class Tombstone(Record):
-    """A rating that was deleted: it and the earlier ones of its generation are to be nowhere."""
+    """A deleted rating: every copy of it, and of the earlier ratings of its generation, is to be removed."""
 
     event_id: EventId
     created_utc: UtcTime

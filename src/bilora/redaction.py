@@ -1,6 +1,6 @@
-"""Keep keys out of what is shown: patterns of known keys, and a stranger's words as one short line.
+"""Redact API keys in text, and shorten untrusted messages to one safe line.
 
-Every pattern is bounded or anchored, so that a hostile text of 100,000 characters costs no more than another.
+Every pattern is bounded or anchored, so that no hostile text makes the search slow.
 """
 
 from __future__ import annotations
@@ -33,57 +33,57 @@ _QUOTED = re.compile(
 _VARIABLE = re.compile(rf"(?m)^((?:export )?[A-Z_]{{0,40}}(?:{_NAMES.upper()})[A-Z_]{{0,40}}=)([^\s\"']{{8,}})")
 _IN_URL = re.compile(r"(://[^\s:/@]{1,100}:)([^\s:/@]{1,200})(?=@)")
 
-_UNKNOWN_MAKER = re.compile(
+_POSSIBLE_KEY = re.compile(
     r"(?<![\w-])(?:"
     r"sk-[\w-]{8,}"
     r"|(?=[A-Za-z]{0,200}\d)(?=\d{0,200}[A-Za-z])[A-Za-z0-9]{24,}"
     r"|[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
     r")"
 )
-"""What may be a key. Too eager for program text, right for a server's error message."""
-_AFTER_ITS_NAME = re.compile(
+"""What looks like a key: for a server's error message, not for program text."""
+_NAMED_KEY = re.compile(
     r"(?i)(\b(?:key|token|bearer|secret)\b[\"'`]?(?: (?:provided|given|used|sent))?\s?[:=]?\s?[\"'`]?)"
     r"(?=[^\s\"'`]{0,200}\d)([^\s\"'`]{8,})"
 )
 _MAX_READ = 4_000
 _FRAGMENT = 8
-"""Runs of at least this many characters of a key are hidden, for servers that repeat a part of it."""
+"""The shortest part of a key that is redacted, in characters: a server may repeat only a part."""
 
 
 def redact_keys(text: str) -> tuple[str, int]:
-    """Return the text with `[SECRET]` for every key of a known form, and how many; a second time changes nothing."""
-    return _replaced(text, _KEY_BLOCK, _TOKEN, _HEADER, _QUOTED, _VARIABLE, _IN_URL)
+    """Return the text with `[SECRET]` for every key of a known format, and the number of keys. Idempotent."""
+    return _replace(text, _KEY_BLOCK, _TOKEN, _HEADER, _QUOTED, _VARIABLE, _IN_URL)
 
 
-def one_line(text: str, *, key: str = "", limit: int = 200) -> str:
-    """Return a stranger's words as one line of at most `limit` characters, without keys and control characters.
+def redacted_line(text: str, *, key: str = "", limit: int = 200) -> str:
+    """Return an untrusted text as one line of at most `limit` characters, without keys and control characters.
 
     Args:
-        text: such as a server's error message, which may repeat the key that it was sent.
-        key: this one is hidden in any of its encodings, and so is every longer part of it.
+        text: such as a server's error message, which may repeat the client's key.
+        key: redacted in every encoding, whole or in parts of at least 8 characters.
     """
-    text = "".join(_shown(character) for character in text[:_MAX_READ])
+    text = "".join(_printable(character) for character in text[:_MAX_READ])
     text = " ".join(text.split())
     for form in (key, quote(key, safe=""), base64.b64encode(key.encode()).decode()) if key else ():
-        text = _without(form, text)
+        text = _redact_parts(form, text)
     text, _ = redact_keys(text)
-    text, _ = _replaced(text, _UNKNOWN_MAKER, _AFTER_ITS_NAME)
+    text, _ = _replace(text, _POSSIBLE_KEY, _NAMED_KEY)
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
-def _shown(character: str) -> str:
+def _printable(character: str) -> str:
     category = unicodedata.category(character)
     return "" if category == "Cf" else " " if category[0] in "CZ" else character
 
 
-def _replaced(text: str, *patterns: re.Pattern[str]) -> tuple[str, int]:
+def _replace(text: str, *patterns: re.Pattern[str]) -> tuple[str, int]:
     count = 0
 
-    def replace(found: re.Match[str]) -> str:
+    def replace(match: re.Match[str]) -> str:
         nonlocal count
-        before, secret = found.groups() if found.re.groups else ("", found[0])
+        before, secret = match.groups() if match.re.groups else ("", match[0])
         if secret.startswith(SECRET):
-            return found[0]
+            return match[0]
         count += 1
         return f"{before}{SECRET}"
 
@@ -92,18 +92,18 @@ def _replaced(text: str, *patterns: re.Pattern[str]) -> tuple[str, int]:
     return text, count
 
 
-def _without(secret: str, text: str) -> str:
-    """Replace every stretch of the text that repeats `_FRAGMENT` characters or more of the secret, in any case."""
+def _redact_parts(secret: str, text: str) -> str:
+    """Replace every part of the text that repeats `_FRAGMENT` or more characters of the secret; case is ignored."""
     size = min(_FRAGMENT, len(secret))
     parts = {secret[start : start + size].lower() for start in range(len(secret) - size + 1)}
-    hidden = [False] * len(text)
+    redacted = [False] * len(text)
     for start in range(len(text) - size + 1):
         if text[start : start + size].lower() in parts:
-            hidden[start : start + size] = [True] * size
-    pieces = []
+            redacted[start : start + size] = [True] * size
+    result = []
     for position, character in enumerate(text):
-        if not hidden[position]:
-            pieces.append(character)
-        elif position == 0 or not hidden[position - 1]:
-            pieces.append(SECRET)
-    return "".join(pieces)
+        if not redacted[position]:
+            result.append(character)
+        elif position == 0 or not redacted[position - 1]:
+            result.append(SECRET)
+    return "".join(result)

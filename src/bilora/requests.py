@@ -1,4 +1,4 @@
-"""A request to an engine, and the events that answer it."""
+"""Requests to an engine, and the events of their answers."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from bilora.records import Completion, Message
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How the tokens of an answer are chosen, under the names that vLLM and OpenAI's API give them.
+    """Sampling parameters, with the names that vLLM and OpenAI's API use.
 
-    Greedy at `temperature` 0. The answer ends before the first of the `stop` strings, and at an end token of the base
-    unless `ignore_eos`; before `min_tokens` tokens neither ends it. The penalties are subtracted from the logits of
-    tokens that the answer already contains: `frequency_penalty` per occurrence, `presence_penalty` once.
-    `repetition_penalty` divides the positive and multiplies the negative logits of tokens in prompt or answer, and
-    `logit_bias` is added to those of its tokens. A token is sampled among the `top_k` likeliest (0: all), whose
-    probability is at least `min_p` times the highest, within `top_p`. Each of `stop_token_ids` ends the answer too.
-    `json_schema`: the JSON text of a schema that the answer fits, None for any answer. It then ends where nothing can
-    follow, whatever `min_tokens` and `ignore_eos` say, and elsewhere at an end token if the two allow one.
-    `logprobs`: how many of the likeliest tokens each `Token` of the answer is reported with; None for no tokens.
+    Greedy at `temperature` 0. An answer ends before the first `stop` string, at a `stop_token_ids` token, and at an
+    EOS token unless `ignore_eos`; none of these ends it before `min_tokens` tokens. The logits change in this order:
+    `logit_bias` is added; `repetition_penalty` divides the positive and multiplies the negative logits of tokens in
+    prompt or answer; `frequency_penalty` per occurrence in the answer and `presence_penalty` once are subtracted.
+    Sampling is limited to tokens of at least `min_p` times the highest probability, then to the `top_k` likeliest
+    (0: all), then to `top_p`.
+
+    `json_schema`: the JSON text of a schema that the answer must match, None for any text. Such an answer ends where
+    no token can follow, whatever `min_tokens` and `ignore_eos` are.
+    `logprobs`: the number of likeliest tokens to report per token of the answer; None reports no tokens.
     """
 
     max_tokens: int
@@ -43,9 +44,10 @@ class SamplingParams:
 
 @dataclass(frozen=True)
 class Request:
-    """One question to an engine: a chat, or instead of `messages` what is continued as it is, a `text` or tokens.
+    """One prompt and its sampling parameters.
 
-    With `echo` the answer begins with the prompt, whose tokens are reported as the answer's are.
+    The prompt is a chat (`messages`), a raw `text` or token ids. With `echo` the answer starts with the prompt, whose
+    tokens are reported like those of the answer.
     """
 
     sample_id: str
@@ -58,21 +60,21 @@ class Request:
 
 @dataclass(frozen=True)
 class Token:
-    """One token of an answer, its natural-log probability, and the likeliest tokens in its place with theirs.
+    """One token, its natural-log probability, and the likeliest tokens at its position.
 
-    The first token of a prompt follows nothing and has no probability.
+    The first token of a prompt has no probability.
     """
 
     text: str
     logprob: float | None
-    top: tuple[tuple[str, float], ...] = ()
+    top_logprobs: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """What one step added to an answer: text that may be empty, and the tokens, if the request asks for them.
+    """The text that one step added to an answer, possibly empty, and its tokens if the request has `logprobs`.
 
-    `output_tokens`: how many tokens the answer has so far.
+    `output_tokens`: the number of tokens of the answer so far.
     """
 
     text: str
@@ -81,12 +83,12 @@ class Chunk:
 
 
 OnEvent = Callable[["Chunk | Completion | Exception"], None]
-"""Called with every chunk of an answer, then once with the whole answer or the error. Must return at once."""
+"""Callback for every chunk of an answer, then for the completion or the error. Must return at once."""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """One request to one system, and who is called with the events of its answer."""
+    """One request to one system, and the callback for the events of its answer."""
 
     system: str
     request: Request

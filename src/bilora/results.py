@@ -1,4 +1,4 @@
-"""benchmarking/results.json and benchmarking/baseline.json as records, each with one reader and one writer."""
+"""Read and write benchmarking/results.json and benchmarking/baseline.json."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from bilora.storage import dump_json, first_fault, read_json, write_json, write_
 RESULTS_SCHEMA: Final = 2
 BASELINE_SCHEMA: Final = 3
 PREVIOUS_BASELINE_SCHEMA = 2
-"""Holds the same entries; `bilora baseline upgrade` rewrites it."""
+"""Contains the same entries; `bilora baseline upgrade` rewrites it."""
 
 CheckOutcome = Literal["pass", "regressed", "inconclusive"]
 VerdictOutcome = Literal["pass", "regressed", "inconclusive", "incomparable"]
-IncumbentPlace = Literal["current", "champion"]
+IncumbentRole = Literal["current", "champion"]
 Scores = dict[str, Annotated[float, Field(strict=True, ge=0.0, le=1.0, allow_inf_nan=False)] | None]
-"""One metric's score by sample id; None where it is unscored."""
+"""One metric's score by sample id; None if unscored."""
 
 
 def _is_empty(value: Sized) -> bool:
-    """Whether a field is left out of the file: without guards it is as it was before there were any."""
+    """Return whether a field is omitted from the file: files without guards keep their format from before guards."""
     return not value
 
 
 class Check(Record):
-    """One comparison of the gate: a metric's paired difference to `against`, and what follows from it.
+    """One comparison of the gate: a metric's paired difference to `against`, and its outcome.
 
-    To the base the headline must be above 0; to the promoted adapters (`baseline`, `champion`) every
-    metric must be above -`margin`.
+    Against the base the headline's difference must be above 0; against the promoted adapters (`baseline`,
+    `champion`) every metric's difference must be above -`margin`.
     """
 
     against: Literal["base", "baseline", "champion"]
@@ -46,7 +46,7 @@ class Check(Record):
 
 
 class GuardCheck(Record):
-    """Adapter and base on a guard: their means over `n` questions that both scored, and the paired difference.
+    """Adapter and base on a guard: their means over the `n` samples with both scores, and the paired difference.
 
     The guard is `tripped` if the whole 95 % interval of the difference is below 0.
     """
@@ -64,7 +64,7 @@ class GuardCheck(Record):
 
 
 class GuardFacts(Record):
-    """What a guard is: `prompt` is the chat of its first question, `decoding` what replaces the task's settings."""
+    """Description of a guard: `prompt` is the chat of its first sample, `decoding` overrides the task's settings."""
 
     title: str
     prompt: tuple[Message, ...]
@@ -74,7 +74,7 @@ class GuardFacts(Record):
 class Verdict(Record):
     """The gate's decision on one task's adapter, bound to its bytes.
 
-    `low` to `margin` are those of the check that decided, or of the headline's where a guard decided.
+    `low` to `margin` are those of the deciding check; if a guard decided, those of the headline's check.
     """
 
     task: str
@@ -94,7 +94,7 @@ class Verdict(Record):
 
 
 class MetricSummary(Record):
-    """Mean of one metric over `n` scored samples, with its 95 % interval; why the others are unscored, counted."""
+    """Mean of one metric over `n` scored samples with its 95 % interval; `reasons` counts why samples are unscored."""
 
     n: int
     unscored: int
@@ -105,7 +105,7 @@ class MetricSummary(Record):
 
 
 class LatencySummary(Record):
-    """Seconds per answer, of answers that came; `first_token_s` is a median."""
+    """Seconds per completion, without failed requests; `first_token_s` is a median."""
 
     n: int
     mean: float
@@ -118,9 +118,9 @@ class LatencySummary(Record):
 
 
 class SystemSummary(Record):
-    """One system's answers to one dataset; `cut` counts those that reached the token limit.
+    """One system's completions on one dataset; `cut` counts those that reached the token limit.
 
-    `output_tokens` are those of all answers; None where a server did not count.
+    `output_tokens` is the sum over all completions; None if a server did not count.
     """
 
     n: int
@@ -132,21 +132,21 @@ class SystemSummary(Record):
 
 
 class TierSummary(Record):
-    """The headline on one difficulty class: by system, then by metric."""
+    """The headline on one difficulty class, by system and metric."""
 
     tier: str
     systems: dict[str, dict[str, MetricSummary]]
 
 
 class DatasetSummary(Record):
-    """One dataset by system, and its headline by tier."""
+    """One dataset's summary by system, and its headline by tier."""
 
     systems: dict[str, SystemSummary] = Field(default_factory=dict)
     tiers: tuple[TierSummary, ...] = ()
 
 
 class AnswerScore(Record):
-    """What one metric made of one answer; see `records.Score`."""
+    """One metric's score of one answer; see `records.Score`."""
 
     value: float | None
     reason: str
@@ -154,7 +154,7 @@ class AnswerScore(Record):
 
 
 class AnswerRow(Completion):
-    """A completion with its dataset, the answer read from it, and its scores by metric."""
+    """A completion with its dataset, the extracted answer, and its scores by metric."""
 
     dataset: Dataset
     answer: str
@@ -162,9 +162,9 @@ class AnswerRow(Completion):
 
 
 class BaselineEntry(Record):
-    """What later adapters of a task are compared with: every metric's scores on the test split.
+    """The scores that later adapters of a task are compared with: every metric on the test split.
 
-    `key` is the comparability key of the run, `metric` the headline, `guards` its scores on each guard.
+    `key` is the comparability key of the run, `metric` the headline, `guards` the headline's scores on each guard.
     """
 
     adapter_sha256: str
@@ -178,7 +178,7 @@ class BaselineEntry(Record):
         return [value for value in self.scores.get(self.metric, {}).values() if value is not None]
 
     def mean(self) -> float | None:
-        """Return the headline's mean; None where nothing was scored."""
+        """Return the headline's mean; None if nothing was scored."""
         values = self.scored_values()
         return sum(values) / len(values) if values else None
 
@@ -186,8 +186,8 @@ class BaselineEntry(Record):
 class TaskResults(Record):
     """One task of a benchmark run.
 
-    `metrics` are all metrics in the order in which they are shown, `scales` how each is written; `not_run` gives the
-    reason of those that were not run.
+    `metrics` are all metrics in display order, `scales` their display scales; `not_run` gives the reason why a
+    metric was not run.
     """
 
     title: str
@@ -206,15 +206,15 @@ class TaskResults(Record):
 
     @property
     def test_systems(self) -> Mapping[str, SystemSummary]:
-        """Each system's summary of the held-out test split."""
+        """Each system's summary of the test split."""
         return self.summary["test"].systems if "test" in self.summary else {}
 
 
 class Results(Record):
     """One benchmark run.
 
-    `harness` changes when equal answers would score differently, `notes` are remarks by system, `judge` remarks
-    on the judge, `latency_s` each column's latency over all tasks, by dataset.
+    `harness` changes when equal answers would score differently; `notes` are remarks by system, `judge` remarks
+    on the judge; `latency_s` is each column's latency over all tasks, by dataset.
     """
 
     version: Literal[2] = Field(default=RESULTS_SCHEMA, alias="schema")
@@ -230,7 +230,7 @@ class Results(Record):
         """Return the mean on the test split by task, system and metric."""
         return {
             name: {
-                system: {metric: found.mean for metric, found in summary.metrics.items()}
+                system: {metric: values.mean for metric, values in summary.metrics.items()}
                 for system, summary in task.test_systems.items()
             }
             for name, task in self.tasks.items()
@@ -238,13 +238,13 @@ class Results(Record):
 
 
 class Incumbents(Record):
-    """Two entries per task: the adapter promoted last, and the best ever promoted under the same conditions."""
+    """A task's last promoted adapter, and the best one ever promoted under the same conditions."""
 
     current: BaselineEntry
     champion: BaselineEntry
 
-    def entries(self) -> dict[IncumbentPlace, BaselineEntry]:
-        """Return both by their name in the file."""
+    def entries(self) -> dict[IncumbentRole, BaselineEntry]:
+        """Return both entries by their key in the file."""
         return {"current": self.current, "champion": self.champion}
 
 
@@ -259,11 +259,11 @@ def read_results(path: Path) -> Results:
     """Read results.json.
 
     Raises:
-        BadData: it is absent, something else, or of another schema.
+        BadData: the file is absent, not a results.json, or of another schema.
     """
     document = read_json(path)
     if not isinstance(document, dict) or not isinstance(document.get("tasks"), dict) or "profile" not in document:
-        raise BadData(path, "is no results.json of `bilora benchmark`.")
+        raise BadData(path, "is not a results.json of `bilora benchmark`.")
     if (schema := document.get("schema")) != RESULTS_SCHEMA:
         raise BadData(path, f"is of schema {schema}, not {RESULTS_SCHEMA}; run `dvc repro -f benchmark`.")
     try:
@@ -273,15 +273,15 @@ def read_results(path: Path) -> Results:
 
 
 def write_results(path: Path, results: Results) -> None:
-    """Write results.json; equal results give equal bytes."""
+    """Write results.json; equal results produce equal bytes."""
     write_json(path, results.model_dump(mode="json", by_alias=True))
 
 
 def read_baseline(path: Path, *, accept_previous: bool = False) -> Baseline:
-    """Read baseline.json; an absent file has no tasks.
+    """Read baseline.json; without the file, return a baseline without tasks.
 
     Args:
-        accept_previous: read also the schema before this one, which holds the same entries.
+        accept_previous: also read the previous schema, which contains the same entries.
 
     Raises:
         BadData: the file is of another schema, or damaged.
@@ -289,14 +289,14 @@ def read_baseline(path: Path, *, accept_previous: bool = False) -> Baseline:
     if not path.exists():
         return Baseline()
     document = read_json(path)
-    found = document.get("schema") if isinstance(document, dict) else None
-    if found == PREVIOUS_BASELINE_SCHEMA and not accept_previous:
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema == PREVIOUS_BASELINE_SCHEMA and not accept_previous:
         raise BadData(
             path,
-            f"is of schema {found}, not {BASELINE_SCHEMA}; run `bilora baseline upgrade`, which keeps every score.",
+            f"is of schema {schema}, not {BASELINE_SCHEMA}; run `bilora baseline upgrade`, which keeps every score.",
         )
-    if found not in (BASELINE_SCHEMA, PREVIOUS_BASELINE_SCHEMA):
-        raise BadData(path, f"is no baseline of schema {BASELINE_SCHEMA}; restore it from version control.")
+    if schema not in (BASELINE_SCHEMA, PREVIOUS_BASELINE_SCHEMA):
+        raise BadData(path, f"is not a baseline of schema {BASELINE_SCHEMA}; restore it from version control.")
     try:
         return Baseline.model_validate({"schema": BASELINE_SCHEMA, "tasks": document.get("tasks")})
     except ValidationError as error:
@@ -304,7 +304,7 @@ def read_baseline(path: Path, *, accept_previous: bool = False) -> Baseline:
 
 
 def baseline_text(baseline: Baseline) -> str:
-    """Return the text of baseline.json; equal baselines give equal text."""
+    """Return the text of baseline.json; equal baselines produce equal text."""
     return dump_json(baseline.model_dump(mode="json", by_alias=True), indent=2) + "\n"
 
 

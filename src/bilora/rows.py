@@ -1,8 +1,8 @@
-"""The forms of a raw row: which columns a task reads, and what they must hold.
+"""The forms of a raw row: which columns a task reads, and their types.
 
-A task declares its forms as subclasses of `RowForm`, one field per column. A field with a default is
-optional, and null (or NaN, as pandas writes it) counts as absent. `read` returns the row as its form,
-or the Drop that names the column and its value.
+A task declares its forms as subclasses of `RowForm`, one field per column. A field with a default is optional; null
+(or NaN, which pandas writes for it) counts as absent. `read_row` returns the row as a form, or a Drop that names the
+column and its value.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ SPLIT_NAMES: dict[str, Split] = {
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
     "prompt": "prompt",
 }
-"""Names of splits, in any case, as the `datasets` library reads them from file names."""
+"""Split names that the `datasets` library recognizes in file names; case is ignored."""
 
 EXCERPT_CHARS = 60
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""Characters that no prose has, such as NUL and the colours of a terminal."""
+"""Control characters, such as NUL and a terminal's colour codes."""
 
 
-class Unreadable(ValueError):
-    """A column's value is refused; `what` completes the rule "`column` ..."."""
+class InvalidValue(ValueError):
+    """A column's value is invalid; `predicate` completes the rule "`column` …"."""
 
-    def __init__(self, what: str, detail: str = "") -> None:
-        self.what = what
+    def __init__(self, predicate: str, detail: str = "") -> None:
+        self.predicate = predicate
         super().__init__(detail)
 
 
-def is_absent(value: object) -> bool:
-    """Whether a value says that there is none: null, or NaN."""
+def is_null(value: object) -> bool:
+    """Return whether a value is null or NaN."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def kind(value: object) -> str:
-    """Name a value's type in words."""
+def type_in_words(value: object) -> str:
+    """Return a value's type in words."""
     match value:
         case None:
             return "null"
         case bool():
-            return "a truth value"
+            return "a boolean"
         case int() | float():
             return "a number"
         case str():
@@ -66,14 +66,16 @@ def kind(value: object) -> str:
 
 
 def excerpt(value: object) -> str:
-    """Return the beginning of a value on one line; what no terminal should be sent is escaped."""
+    """Return the beginning of a value on one line, with unprintable characters escaped."""
     text = str(value)
     start = text[:EXCERPT_CHARS] + ("..." if len(text) > EXCERPT_CHARS else "")
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in start)
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in start
+    )
 
 
-def word(value: object) -> str:
-    """Write a label as text; a whole number reads the same whether it was stored as 7 or 7.0."""
+def label_text(value: object) -> str:
+    """Return a label as text; 7 and 7.0 give the same text."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else str(value)
@@ -83,16 +85,16 @@ def _unicode(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Unreadable("is not Unicode text", "it holds half a surrogate pair") from None
+        raise InvalidValue("is not Unicode text", "it contains half a surrogate pair") from None
     return text.removeprefix(BOM)
 
 
 def _label(value: object) -> object:
-    return word(value) if isinstance(value, int | float) else value
+    return label_text(value) if isinstance(value, int | float) else value
 
 
 def _licence(value: object) -> object:
-    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+    if isinstance(value, list) and value and all(isinstance(licence, str) for licence in value):
         return " AND ".join(value)
     return value
 
@@ -100,34 +102,34 @@ def _licence(value: object) -> object:
 def _split(value: object) -> object:
     name = str(value).strip().lower()
     if not isinstance(value, str) or (name and name not in SPLIT_NAMES):
-        raise Unreadable("is not a known split", f"known: {', '.join(SPLIT_NAMES)}")
+        raise InvalidValue("is not a known split", f"known: {', '.join(SPLIT_NAMES)}")
     return SPLIT_NAMES.get(name)
 
 
-def _joined(value: object) -> object:
-    lines = _list_in(value) if isinstance(value, str) else _listed(value)
+def _join_lines(value: object) -> object:
+    lines = _parse_list(value) if isinstance(value, str) else _to_list(value)
     return "\n".join(lines) if isinstance(lines, list) and all(isinstance(line, str) for line in lines) else value
 
 
-def _listed(value: object) -> object:
-    """Return an array as a list."""
+def _to_list(value: object) -> object:
+    """Return an array or a tuple as a list, any other value unchanged."""
     as_list = getattr(value, "tolist", None)
     return as_list() if callable(as_list) else list(value) if isinstance(value, tuple) else value
 
 
 def _tests(value: object) -> object:
-    value = _listed(value)
+    value = _to_list(value)
     if isinstance(value, str):
-        value = _tests_of_text(value)
+        value = _parse_tests(value)
     if not isinstance(value, list):
-        raise Unreadable("is not a list of tests")
+        raise InvalidValue("is not a list of tests")
     stripped = (normalized(test).strip() if isinstance(test, str) else test for test in value)
-    return tuple(test for test in stripped if test != "" and not is_absent(test))
+    return tuple(test for test in stripped if test != "" and not is_null(test))
 
 
-def _tests_of_text(text: str) -> list[object]:
-    """Return the tests of one text: a list written as JSON or Python, asserts one after the other, or one test."""
-    if (tests := _list_in(text)) is not None:
+def _parse_tests(text: str) -> list[object]:
+    """Return the tests in a text: a list written as JSON or Python, a sequence of asserts, or one test."""
+    if (tests := _parse_list(text)) is not None:
         return tests
     tree = parse(text)
     if tree and tree.body and all(isinstance(node, ast.Assert) for node in tree.body):
@@ -135,8 +137,8 @@ def _tests_of_text(text: str) -> list[object]:
     return [text] if text.strip() else []
 
 
-def _list_in(text: str) -> list[object] | None:
-    """Return the list or tuple that a text writes as JSON or Python; None if it is another text."""
+def _parse_list(text: str) -> list[object] | None:
+    """Return the list or tuple that a text writes as JSON or Python; None if it is not one."""
     if text.lstrip().startswith(("[", "(")):
         for load in (json.loads, ast.literal_eval):
             try:
@@ -149,18 +151,18 @@ def _list_in(text: str) -> list[object] | None:
 
 
 Text = Annotated[str, AfterValidator(_unicode)]
-"""Text that every tokenizer and file can hold, without a byte-order mark."""
+"""Valid Unicode text, without a byte order mark."""
 Code = Annotated[Text, AfterValidator(normalized)]
-"""Python source; byte-order mark and line ends as Python reads them."""
-Lines = Annotated[Code, BeforeValidator(_joined)]
-"""Python source, as one text, as a list of lines, or as the text of such a list."""
+"""Python source, with normalized line ends."""
+Lines = Annotated[Code, BeforeValidator(_join_lines)]
+"""Python source: a text, a list of lines, or a list of lines written as JSON or Python."""
 Tests = Annotated[tuple[Text, ...], BeforeValidator(_tests)]
-"""Tests as a list, as the text of a list, or as text."""
+"""Tests: a list, a list written as JSON or Python, or a text."""
 Label = Annotated[Text, BeforeValidator(_label)]
 
 
 class Labels(TypedDict):
-    """What every row says of itself, as keywords of `Sample.create`."""
+    """The labels of a row, as keyword arguments of `Sample.create`."""
 
     source: str
     group: str
@@ -170,7 +172,7 @@ class Labels(TypedDict):
 
 
 class RowForm(BaseModel):
-    """Base of all forms: the labels of every row. The source fills in what a row leaves out."""
+    """Base of all forms: the labels that every row has. The source fills in missing labels."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
@@ -182,12 +184,12 @@ class RowForm(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _null_is_absent(cls, row: dict[str, object]) -> dict[str, object]:
-        return {column: value for column, value in row.items() if not is_absent(value)}
+    def _remove_nulls(cls, row: dict[str, object]) -> dict[str, object]:
+        return {column: value for column, value in row.items() if not is_null(value)}
 
     @property
     def labels(self) -> Labels:
-        """What a sample takes over from its row unchanged."""
+        """The labels, which a sample copies from its row."""
         return Labels(source=self.source, group=self.group, licence=self.licence, tier=self.tier, split=self.split)
 
 
@@ -196,47 +198,47 @@ Forms = Sequence[type[RowForm]]
 """The forms of row that a task reads."""
 
 
-def columns(forms: Iterable[type[RowForm]]) -> frozenset[str]:
-    """Return the names of all columns that some form reads."""
+def column_names(forms: Iterable[type[RowForm]]) -> frozenset[str]:
+    """Return the names of all columns that any of the forms reads."""
     return frozenset(name for form in forms for name in form.model_fields)
 
 
-def missing(present: Collection[str], forms: Sequence[type[RowForm]]) -> list[str]:
-    """Return the columns that the nearest form lacks, [] if one form is complete."""
-    return _lacking(_nearest(present, forms), present) if forms else []
+def missing_columns(present: Collection[str], forms: Sequence[type[RowForm]]) -> list[str]:
+    """Return the required columns of the best-matching form that are not `present`; [] if it is complete."""
+    return _missing_from(_best_match(present, forms), present) if forms else []
 
 
-def _nearest(present: Collection[str], forms: Sequence[type[RowForm]]) -> type[RowForm]:
-    """Return the form that lacks the fewest columns; of several the one that finds the most."""
+def _best_match(present: Collection[str], forms: Sequence[type[RowForm]]) -> type[RowForm]:
+    """Return the form with the fewest missing columns; of equals, the one that reads the most columns."""
     return min(
-        forms, key=lambda form: (len(_lacking(form, present)), -len(set(form.model_fields).intersection(present)))
+        forms, key=lambda form: (len(_missing_from(form, present)), -len(set(form.model_fields).intersection(present)))
     )
 
 
-def _lacking(form: type[RowForm], present: Collection[str]) -> list[str]:
-    own = {name: field for name, field in form.model_fields.items() if name not in RowForm.model_fields}
-    return [name for name, field in own.items() if field.is_required() and name not in present]
+def _missing_from(form: type[RowForm], present: Collection[str]) -> list[str]:
+    fields = {name: field for name, field in form.model_fields.items() if name not in RowForm.model_fields}
+    return [name for name, field in fields.items() if field.is_required() and name not in present]
 
 
 def read_row(row: Row, *forms: type[F]) -> F | Drop:
-    """Read a row as the form that is nearest to its columns; a Drop says why it cannot be."""
-    present = {column for column, value in row.items() if not is_absent(value)}
+    """Return a row as the form that matches its columns best, or a Drop that says why it is invalid."""
+    present = {column for column, value in row.items() if not is_null(value)}
     try:
-        return cast(F, _nearest(present, forms).model_validate(dict(row)))
+        return cast(F, _best_match(present, forms).model_validate(dict(row)))
     except ValidationError as error:
         return _drop(error)
 
 
 def _drop(error: ValidationError) -> Drop:
-    """Name the first column at fault, and its value."""
+    """Return a Drop that names the first invalid column and its value."""
     first = error.errors(include_url=False)[0]
-    place = [f"item {part + 1}" if isinstance(part, int) else f"`{part}`" for part in first["loc"]]
-    column, value = place[0], first["input"]
+    path = [f"item {part + 1}" if isinstance(part, int) else f"`{part}`" for part in first["loc"]]
+    column, value = path[0], first["input"]
     if first["type"] == "missing":
         return Drop(rule=f"no {column}", detail=f"{column} is missing or null")
-    shown = f"'{excerpt(value)}'" if isinstance(value, str) else f"{kind(value)}: {excerpt(value)}"
-    holds = f"{' '.join(place)} is {shown}"
+    quoted = f"'{excerpt(value)}'" if isinstance(value, str) else f"{type_in_words(value)}: {excerpt(value)}"
+    detail = f"{' '.join(path)} is {quoted}"
     cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, Unreadable):
-        return Drop(rule=f"{column} {cause.what}", detail="; ".join(filter(None, (holds, str(cause)))))
-    return Drop(rule=f"{column} {'is' if len(place) == 1 else 'holds what is'} not text", detail=holds)
+    if isinstance(cause, InvalidValue):
+        return Drop(rule=f"{column} {cause.predicate}", detail="; ".join(filter(None, (detail, str(cause)))))
+    return Drop(rule=f"{column} {'is' if len(path) == 1 else 'has an item that is'} not text", detail=detail)

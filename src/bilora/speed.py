@@ -1,4 +1,4 @@
-"""How fast this machine trains and answers: a second or two of its real work."""
+"""Measure how fast this machine trains and generates, in a few seconds."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from bilora.bases.loading import LoadedBase
     from bilora.inference.torch.engine import TorchEngine
 
-ROW_TOKENS, ANSWER_TOKENS = 150, 45
-"""A typical training row, and the answer in it: rows of exercises, docstrings and MBPP have 130 to 190 tokens."""
+ROW_TOKENS, COMPLETION_TOKENS = 150, 45
+"""Length of a typical training row, and of the completion in it."""
 
 _LAYERS = (1, 5)
-"""How many layers the two timed models have; the others are extrapolated."""
+"""Numbers of layers of the two timed models, from which the base's time is extrapolated."""
 _TIMED_LENGTHS = range(ROW_TOKENS - 20, ROW_TOKENS + 20, 5)
-"""Lengths of the rows of a timed training step: equal ones would take less time than a batch's."""
-_TIMED_ANSWERS, _TIMED_STEPS = 32, 12
-"""Answers of a timed batch at most, and their tokens after the first."""
-_TIMED_SECONDS, _TIMED_RUNS = 0.3, 2
-"""How long a cost is measured at least, and how often; the least counts, since what disturbs a run adds to it."""
+"""Lengths of the rows of a timed training step; different ones, as in a batch."""
+_TIMED_COMPLETIONS, _TIMED_STEPS = 32, 12
+"""The maximum number of completions in a timed batch, and their tokens after the first."""
+_MIN_SECONDS, _MIN_RUNS = 0.3, 2
+"""The minimum duration and number of runs of a measurement, whose fastest run counts."""
 
 
 @dataclass(frozen=True)
-class AnswerSpeed:
-    """What one token of a prompt, and one of an answer, costs in a batch, in seconds."""
+class GenerationSpeed:
+    """Seconds per prompt token and per completion token in a batch."""
 
     prefill_s: float
     decode_s: float
@@ -42,26 +42,26 @@ class AnswerSpeed:
 
 @dataclass(frozen=True)
 class TrainingSpeed:
-    """What one token of a training costs on this machine, in seconds.
+    """The cost of training per token on this machine.
 
     Attributes:
-        train_s: of a training row.
-        kept_bytes: what a training pass keeps of each token for its backward pass.
-        answers: in answers of the model in training, whose layers are neither joined nor packed.
+        train_s: seconds per token of a training row.
+        saved_bytes: bytes per token that a training pass saves for the backward pass.
+        generation: of the model in training, whose layers are neither joined nor packed.
     """
 
     train_s: float
-    kept_bytes: float
-    answers: AnswerSpeed
+    saved_bytes: float
+    generation: GenerationSpeed
 
 
 def measure_training(base: Base, adapter: Adapter, *, batch_size: int) -> TrainingSpeed:
-    """Train and answer for a second with two models of few layers, and extrapolate to all of the base's.
+    """Time training and generation with two models of few layers, and extrapolate to the base's number of layers.
 
-    The models have the base's shapes, its precision and random weights, so none is loaded.
+    The models have the base's shapes and precision and random weights, so no weights are loaded.
 
     Args:
-        batch_size: how many answers are generated at a time.
+        batch_size: the number of completions in a batch.
     """
     from bilora.evaluation.validation import validation_engine
     from bilora.training.adapter import attach
@@ -71,26 +71,26 @@ def measure_training(base: Base, adapter: Adapter, *, batch_size: int) -> Traini
         adapted = replace(small, model=attach(small.model, adapter, seed=0))
         training = _train_costs(adapted.model)
         engine = validation_engine(adapted, "adapter", batch_size)
-        costs.append((*training, *_answer_costs(engine, "adapter", batch_size)))
-    train_s, kept_bytes, *answers = _extrapolated(costs, base)
-    return TrainingSpeed(train_s, kept_bytes, AnswerSpeed(*answers))
+        costs.append((*training, *_generation_costs(engine, "adapter", batch_size)))
+    train_s, saved_bytes, *generation = _extrapolate(costs, base)
+    return TrainingSpeed(train_s, saved_bytes, GenerationSpeed(*generation))
 
 
-def measure_answers(base: Base, *, batch_size: int) -> AnswerSpeed:
-    """Answer for a second as evaluation does, with the same models.
+def measure_generation(base: Base, *, batch_size: int) -> GenerationSpeed:
+    """Time generation as in evaluation, with models as in `measure_training`.
 
     Args:
-        batch_size: how many answers are generated at a time.
+        batch_size: the number of completions in a batch.
     """
     from bilora.inference.torch.engine import TorchEngine
     from bilora.inference.torch.loading import tune_for_inference
 
     engines = [TorchEngine(tune_for_inference(small), {}, batch_size=batch_size) for small in _small_bases(base)]
-    return AnswerSpeed(*_extrapolated([_answer_costs(engine, "base", batch_size) for engine in engines], base))
+    return GenerationSpeed(*_extrapolate([_generation_costs(engine, "base", batch_size) for engine in engines], base))
 
 
 def _small_bases(base: Base) -> Iterator[LoadedBase]:
-    """Yield models of the base's shapes with few layers and random weights, on the device that is used."""
+    """Yield models with the base's shapes, few layers and random weights, on the GPU if there is one."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -107,7 +107,7 @@ def _small_bases(base: Base) -> Iterator[LoadedBase]:
 
 
 def _train_costs(model: PeftModel) -> tuple[float, float]:
-    """Return the seconds per token of a training step on typical rows, and the bytes per token that its pass keeps."""
+    """Return the seconds per token of a training step, and the bytes per token that it saves for the backward pass."""
     import torch
 
     from bilora.training.encode import IGNORED
@@ -118,63 +118,64 @@ def _train_costs(model: PeftModel) -> tuple[float, float]:
     for length in _TIMED_LENGTHS:
         ids = torch.randint(0, model.config.vocab_size, (length,), device=model.device)
         labels = ids.clone()
-        labels[: length - ANSWER_TOKENS] = IGNORED
+        labels[: length - COMPLETION_TOKENS] = IGNORED
         rows.append(PackedRow(ids, labels))
     tokens = sum(_TIMED_LENGTHS)
     weights = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
-    kept: dict[int, int] = {}
+    saved: dict[int, int] = {}
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
+    def count_bytes(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
+            saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(count_bytes, lambda tensor: tensor):
         packed.losses(rows)
 
     def step() -> tuple[float]:
-        began = time.perf_counter()
+        start = time.perf_counter()
         packed.train_one(rows, 1.0)
         if model.device.type == "cuda":
             torch.cuda.synchronize()
-        return (time.perf_counter() - began,)
+        return (time.perf_counter() - start,)
 
-    (seconds,) = _least(step)
-    return seconds / tokens, sum(kept.values()) / tokens
+    (seconds,) = _fastest(step)
+    return seconds / tokens, sum(saved.values()) / tokens
 
 
-def _answer_costs(engine: TorchEngine, system: str, batch_size: int) -> tuple[float, float]:
-    """Return the seconds per token of a system's prompts and of its answers, in a full batch."""
-    count = min(batch_size, _TIMED_ANSWERS)
+def _generation_costs(engine: TorchEngine, system: str, batch_size: int) -> tuple[float, float]:
+    """Return the seconds per prompt token and per completion token in a full batch."""
+    count = min(batch_size, _TIMED_COMPLETIONS)
     sampling = SamplingParams(max_tokens=1 + _TIMED_STEPS, ignore_eos=True)
-    text = " one" * (ROW_TOKENS - ANSWER_TOKENS)
+    text = " one" * (ROW_TOKENS - COMPLETION_TOKENS)
     requests = [Request(str(number), (), sampling, text=text) for number in range(count)]
     tokens = 0
 
-    def answer() -> tuple[float, float]:
+    def generate() -> tuple[float, float]:
         nonlocal tokens
-        began = time.perf_counter()
+        start = time.perf_counter()
         completions = engine.generate(system, requests)
-        tokens = sum(one.prompt_tokens or 0 for one in completions)
-        prefill_s = max(one.first_token_s or 0.0 for one in completions)
-        return prefill_s, time.perf_counter() - began - prefill_s
+        tokens = sum(completion.prompt_tokens or 0 for completion in completions)
+        prefill_s = max(completion.first_token_s or 0.0 for completion in completions)
+        return prefill_s, time.perf_counter() - start - prefill_s
 
-    prefill_s, decode_s = _least(answer)
+    prefill_s, decode_s = _fastest(generate)
     return prefill_s / tokens, decode_s / (_TIMED_STEPS * count)
 
 
-def _least(measure: Callable[[], Sequence[float]]) -> list[float]:
-    """Return the least that is measured of each cost, after a run that warms up."""
+def _fastest(measure: Callable[[], Sequence[float]]) -> list[float]:
+    """Return the minimum of each cost over several runs, after a warm-up run."""
     measure()
-    began = time.perf_counter()
-    found: list[Sequence[float]] = []
-    while len(found) < _TIMED_RUNS or time.perf_counter() - began < _TIMED_SECONDS:
-        found.append(measure())
-    return [min(costs) for costs in zip(*found, strict=True)]
+    start = time.perf_counter()
+    runs: list[Sequence[float]] = []
+    while len(runs) < _MIN_RUNS or time.perf_counter() - start < _MIN_SECONDS:
+        runs.append(measure())
+    return [min(costs) for costs in zip(*runs, strict=True)]
 
 
-def _extrapolated(costs: Sequence[Sequence[float]], base: Base) -> list[float]:
-    """Return the costs of all layers from those of a model with few and of one with some more."""
-    (few, more), layers = _LAYERS, base.config().num_hidden_layers
-    return [one + max(other - one, 0.0) / (more - few) * (layers - few) for one, other in zip(*costs, strict=True)]
+def _extrapolate(costs: Sequence[Sequence[float]], base: Base) -> list[float]:
+    """Return the costs for the base's number of layers, linearly from those of the two small models."""
+    (low, high), layers = _LAYERS, base.config().num_hidden_layers
+    small, large = costs
+    return [a + max(b - a, 0.0) / (high - low) * (layers - low) for a, b in zip(small, large, strict=True)]

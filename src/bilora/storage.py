@@ -1,4 +1,4 @@
-"""Files that are never half-written, and hashes that say what was in them."""
+"""Atomic writes, JSON and JSON Lines files, and SHA-256 digests."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _R = TypeVar("_R", bound=Record)
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; rename it over `path` only if the block succeeds."""
+    """Yield a temporary path beside `path`; if the block succeeds, rename it to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     except OSError as error:
-        error.filename = str(path.parent)  # what may not be written to; nobody knows the temporary name
+        error.filename = str(path.parent)  # the user does not know the temporary file
         raise
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
     finally:
@@ -44,10 +44,10 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def require_file(path: Path, stage: str) -> Path:
-    """Return `path`, a file or a folder, if it exists.
+    """Return `path`, a file or a folder that `stage` writes.
 
     Raises:
-        MissingStep: it does not; `stage` makes it.
+        MissingStep: it does not exist.
     """
     if not path.exists():
         raise MissingStep(path, stage)
@@ -55,18 +55,18 @@ def require_file(path: Path, stage: str) -> Path:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data`, whole or not at all."""
+    """Write `data` atomically."""
     with atomic(path) as temporary:
         temporary.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, whole or not at all. A lone surrogate becomes its escape."""
+    """Write `text` as UTF-8 atomically. A lone surrogate is escaped."""
     write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
 
 def dump_json(value: object, *, indent: int | None = None) -> str:
-    """Serialise with sorted keys, so equal values give equal bytes. NaN is refused."""
+    """Return JSON with sorted keys, so that equal values give equal bytes. NaN is refused."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True, indent=indent, allow_nan=False)
 
 
@@ -79,17 +79,17 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        BadData: the file is absent, cannot be read, or is not JSON.
+        BadData: the file does not exist, cannot be read, or is not JSON.
     """
     text = read_text(path)
     try:
         return json.loads(text)
-    except (ValueError, RecursionError) as error:  # a number may have too many digits, or the nesting be too deep
+    except (ValueError, RecursionError) as error:  # also too many digits, or too deep nesting
         raise BadData(path, f"not JSON ({error}).", getattr(error, "lineno", None)) from None
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> int:
-    """Write JSON lines and return how many."""
+    """Write rows as JSON Lines; return their number."""
     count = 0
     with atomic(path) as temporary, temporary.open("wb") as out:
         for row in rows:
@@ -107,10 +107,10 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number, row) of a JSON-lines file, plain or .gz; blank lines are passed over.
+    """Yield (line number, row) of a JSON Lines file, uncompressed or .gz; blank lines are skipped.
 
     Raises:
-        BadData: the file is absent, or a line is not a JSON object; file and line are named.
+        BadData: the file does not exist, or a line is not a JSON object.
     """
     if not path.is_file():
         raise BadData(path, "the file does not exist.")
@@ -127,25 +127,25 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def write_records(path: Path, records: Iterable[Record]) -> int:
-    """Write records as JSON lines and return how many."""
+    """Write records as JSON Lines; return their number."""
     return write_rows(path, (record.model_dump(mode="json") for record in records))
 
 
 def read_records(path: Path, kind: type[_R]) -> Iterator[_R]:
-    """Yield the records of a JSON-lines file.
+    """Yield the records of a JSON Lines file.
 
     Raises:
-        BadData: a line does not hold a `kind`; file, line and field are named.
+        BadData: a line is not a valid `kind`.
     """
     for number, row in read_rows(path):
         yield _parsed(path, kind, row, number)
 
 
 def read_record(path: Path, kind: type[_R]) -> _R:
-    """Read a JSON file that holds one record.
+    """Read one record from a JSON file.
 
     Raises:
-        BadData: it is absent, or holds no `kind`; the field is named.
+        BadData: the file does not exist or is not a valid `kind`.
     """
     return _parsed(path, kind, read_json(path))
 
@@ -158,42 +158,42 @@ def _parsed(path: Path, kind: type[_R], value: object, line: int | None = None) 
 
 
 def first_fault(error: ValidationError) -> str:
-    """Return the place and message of a record's first fault."""
+    """Return the key and message of a record's first fault."""
     first = error.errors()[0]
     return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
 
 
 def sha256_bytes(data: bytes) -> str:
-    """Hexadecimal SHA-256."""
+    """Return the hexadecimal SHA-256."""
     return hashlib.sha256(data).hexdigest()
 
 
 def sha256_json(value: object) -> str:
-    """SHA-256 of a value's canonical JSON."""
+    """Return the SHA-256 of a value's canonical JSON."""
     return sha256_bytes(dump_json(value).encode())
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
+    """Return the SHA-256 of a file, read in blocks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_tree(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below `folder`, by POSIX path, sorted."""
+    """Return the SHA-256 of every file below `folder`, by POSIX path, sorted."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
 
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-"""All of an adapter that is hashed, judged and published; training state in the same folder is not."""
+"""The files of an adapter that are hashed and published; the training state in the same folder is not."""
 
 
 def adapter_sha256(folder: Path) -> str:
-    """One name for an adapter's bytes: the hash of its two files' hashes.
+    """Return the digest of an adapter: the SHA-256 of the digests of its two files.
 
     Raises:
-        MissingStep: one of the two files is absent.
+        MissingStep: one of the two files does not exist.
     """
     for name in ADAPTER_FILES:
         if not (folder / name).is_file():

@@ -1,4 +1,4 @@
-"""Many variants of one task's adapter, trained together on one base and compared on the validation sample."""
+"""Train variants of a task's adapter together on one base and compare them on the validation subset."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from bilora.bases.loading import shared_copy
 from bilora.errors import PreflightFailed
 from bilora.params import Adapter, TaskParams
 from bilora.storage import read_record, sha256_json, write_json
-from bilora.sweeps import Variant, VariantResult
+from bilora.sweep_results import Variant, VariantResult
 from bilora.training.adapter import attach, count_trainable
 from bilora.training.context import TrainingContext
 from bilora.training.phases.sft import PHASE, SftSettings
-from bilora.training.record import identify
+from bilora.training.record import run_identity
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -27,36 +27,37 @@ _POWERS = {"qwen2": 0.0775}
 _POWER = 0.781
 
 
-def central_rate(config: PretrainedConfig) -> float:
-    """Return the learning rate that suits LoRA on a base of this size: ten times that of full fine-tuning.
+def suggested_learning_rate(config: PretrainedConfig) -> float:
+    """Return a learning rate for LoRA on a base of this size: ten times that of full fine-tuning.
 
-    Source: Schulman et al., "LoRA Without Regret" (2025): 5e-5 x 10 x (2000 / hidden size) ^ p, where p was fitted to
-    Llama's sizes as 0.781 and to Qwen's as 0.0775.
+    Source: Schulman et al., "LoRA Without Regret" (2025): 5e-5 x 10 x (2000 / hidden size) ^ p, with p fitted to
+    Llama's sizes (0.781) and to Qwen's (0.0775).
     """
     rate = 5e-4 * (2000 / config.hidden_size) ** _POWERS.get(config.model_type, _POWER)
     return float(f"{rate:.1g}")
 
 
 def layers_of(model: PreTrainedModel, part: str) -> list[str]:
-    """Return the names of the linear layers of a model's attention or MLP, or of both."""
+    """Return the names of the linear layers of a model's `attention`, its `mlp`, or `all`."""
     import torch
 
     head = model.get_output_embeddings()
-    linear = [name for name, one in model.named_modules() if isinstance(one, torch.nn.Linear) and one is not head]
-    wanted = {"attention": ("attn",), "mlp": ("mlp",), "all": ("attn", "mlp")}[part]
-    return sorted({name.rpartition(".")[2] for name in linear if any(word in name for word in wanted)})
+    modules = model.named_modules()
+    linear = [name for name, module in modules if isinstance(module, torch.nn.Linear) and module is not head]
+    words = {"attention": ("attn",), "mlp": ("mlp",), "all": ("attn", "mlp")}[part]
+    return sorted({name.rpartition(".")[2] for name in linear if any(word in name for word in words)})
 
 
-def variants(
+def make_variants(
     params: TaskParams,
     rates: Sequence[float],
     ranks: Sequence[int],
     layers: Sequence[Sequence[str]],
     seeds: Sequence[int],
 ) -> list[Variant]:
-    """Return every combination; alpha keeps its ratio to the rank, and nothing given means as params have it."""
+    """Return all combinations. Empty `ranks` or `layers` mean those in params; alpha / rank stays as in params."""
     adapter = params.adapter
-    chosen = product(rates, ranks or [adapter.rank], layers or [sorted(adapter.target_modules)], seeds)
+    combinations = product(rates, ranks or [adapter.rank], layers or [sorted(adapter.target_modules)], seeds)
     return [
         Variant(
             learning_rate=rate,
@@ -65,38 +66,41 @@ def variants(
             target_modules=tuple(modules),
             seed=seed,
         )
-        for rate, rank, modules, seed in chosen
+        for rate, rank, modules, seed in combinations
     ]
 
 
-def sweep(
+def run_sweep(
     context: TrainingContext,
-    chosen: Sequence[Variant],
+    variants: Sequence[Variant],
     together: Together,
     *,
     lock_sha256: str,
     steps: int | None = None,
 ) -> list[VariantResult]:
-    """Train all variants by the task's first phase; those that a killed sweep has finished are not trained again.
+    """Train all variants by the task's first phase, except those that a killed sweep has finished.
 
     Args:
-        context: the task's training, with the base alone.
-        steps: fewer or more than the phase has.
+        context: the task's training, with the base without an adapter.
+        steps: the number of steps per variant; None for the phase's.
 
     Raises:
-        PreflightFailed: the first phase is no supervised one, or training would not teach what it should.
+        PreflightFailed: the first phase is not sft, or a check of the rows fails.
     """
     phase = context.params.training.phases[0]
     if not isinstance(phase, SftSettings):
-        raise PreflightFailed(f"{context.task.name} begins with the phase {phase.kind}; a sweep trains sft only.")
+        raise PreflightFailed(f"{context.task.name} begins with the phase {phase.kind}; a sweep can only train sft.")
     if steps is not None:
         phase = phase.model_copy(update={"steps": steps, "evaluate_every": min(phase.evaluate_every, steps)})
-    trainings = [partial(_train, _of_variant(context, one, phase), one, together, lock_sha256) for one in chosen]
+    trainings = [
+        partial(_train, _variant_context(context, variant, phase), variant, together, lock_sha256)
+        for variant in variants
+    ]
     return together.run(trainings)
 
 
-def _of_variant(context: TrainingContext, variant: Variant, phase: SftSettings) -> TrainingContext:
-    """Return the context of one variant: its params, and the base's weights in a model of its own."""
+def _variant_context(context: TrainingContext, variant: Variant, phase: SftSettings) -> TrainingContext:
+    """Return the context of one variant, with its params and a copy of the model that shares the base's weights."""
     adapter = Adapter(
         rank=variant.rank,
         alpha=variant.alpha,
@@ -114,23 +118,23 @@ def _of_variant(context: TrainingContext, variant: Variant, phase: SftSettings) 
 
 
 def _train(context: TrainingContext, variant: Variant, together: Together, lock_sha256: str) -> VariantResult:
-    identity = sha256_json([identify(context, lock_sha256).sha256, variant.model_dump()])
+    identity = sha256_json([run_identity(context, lock_sha256).sha256, variant.model_dump()])
     context = replace(context, folder=context.folder / identity[:16], together=together)
     file = context.folder / "result.json"
     if file.is_file():
         return read_record(file, VariantResult)
     context = context.with_model(attach(context.model, context.params.adapter, seed=context.seed))
     (phase,) = context.params.training.phases
-    done = PHASE.run(context, phase, PHASE.prepare(context, phase))  # type: ignore[arg-type]
+    trained = PHASE.run(context, phase, PHASE.prepare(context, phase))  # type: ignore[arg-type]
     result = VariantResult(
         variant=variant,
         trainable_parameters=count_trainable(context.model),
-        metric=done.metric,
-        validation_loss=done.metrics["validation_loss"],
-        best_step=int(done.metrics["best_step"]),
-        steps=int(done.metrics["steps"]),
-        tokens=done.tokens,
-        seconds=done.duration_s,
+        metric=trained.metric,
+        validation_loss=trained.metrics["validation_loss"],
+        best_step=int(trained.metrics["best_step"]),
+        steps=int(trained.metrics["steps"]),
+        tokens=trained.tokens,
+        seconds=trained.duration_s,
     )
     write_json(file, result.model_dump())
     return result

@@ -1,4 +1,4 @@
-"""Text that people hand in: UTF-8, with a byte order mark or without, or UTF-16 or UTF-32 with one."""
+"""Read text files of users: UTF-8 with or without a byte order mark, UTF-16 and UTF-32 with one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bilora.system_errors import path_error
 
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # begins as the mark of UTF-16 does, so it is looked for first
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark is its beginning
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
@@ -18,7 +18,7 @@ MARKS = (
 
 
 class NotText(ValueError):
-    """Bytes that are no text; `line` is where, counted from 1."""
+    """Bytes are not text in their encoding; `line` counts from 1."""
 
     def __init__(self, problem: str, line: int) -> None:
         super().__init__(problem)
@@ -26,7 +26,7 @@ class NotText(ValueError):
 
 
 def encoding_of(head: bytes) -> tuple[str, int]:
-    """Return the encoding that the first bytes of a text announce, and the length of their mark."""
+    """Return the encoding by the byte order mark at the beginning of a text, and the mark's length in bytes."""
     return next(((name, len(mark)) for mark, name in MARKS if head.startswith(mark)), ("utf-8", 0))
 
 
@@ -34,7 +34,7 @@ def decode_text(data: bytes) -> str:
     """Return the text of `data` without its byte order mark.
 
     Raises:
-        NotText: a byte does not belong to the encoding; its position is named.
+        NotText: a byte is invalid in the encoding.
     """
     encoding, mark = encoding_of(data)
     try:
@@ -48,11 +48,11 @@ def decode_text(data: bytes) -> str:
 
 
 def read_text(path: Path) -> str:
-    """Read a text file that a user named.
+    """Read a text file of a user.
 
     Raises:
-        BadData: it is absent, cannot be read, or is not text.
-        Infrastructure: this user or this machine may not read it.
+        BadData: it does not exist, cannot be read, or is not text.
+        Infrastructure: this user or this machine cannot read it.
     """
     try:
         return decode_text(path.read_bytes())

@@ -12,17 +12,17 @@ from typing import Protocol
 from bilora.bases.loading import shared_copy
 from bilora.bases.prompt import template_remarks
 from bilora.data.training_rows import TrainingRows, read_training_rows
-from bilora.estimate import in_words
+from bilora.estimate import format_duration
 from bilora.factories import Factories
 from bilora.feedback.withdrawals import Withdrawals, read_withdrawals
 from bilora.library_logs import silence_libraries
-from bilora.planning import Planning
+from bilora.planning import Planner
 from bilora.protocols import ProgressBars, no_bar
 from bilora.records import RunRecord
 from bilora.tracking.sinks import check_sinks
 from bilora.training.context import Step
 from bilora.training.loading import load_for_training
-from bilora.training.record import collect_metrics, train_recorded
+from bilora.training.record import collect_metrics, train_and_record
 from bilora.training.run import TrainingResult
 from bilora.training.together import Together
 
@@ -122,11 +122,11 @@ def train_tasks(
     base.prepare(bars)
     loaded = load_for_training(base)
     # 3) Train.
-    planning, together = Planning(workspace), Together() if len(rows) > 1 else None
+    planner, together = Planner(workspace), Together() if len(rows) > 1 else None
 
     def train(name: str) -> TrainedAdapter:
         copy = replace(loaded, model=shared_copy(loaded.model)) if together else loaded
-        seconds, memory = planning.training(name).seconds, planning.memory_bytes(tuple(rows))
+        seconds, memory = planner.training(name).seconds, planner.memory_bytes(tuple(rows))
         with displays(name, workspace.params.tasks[name].training.steps) as display:
             rows[name].show_excluded(display)
             context = workspace.training_context(
@@ -141,8 +141,8 @@ def train_tasks(
             display.say(f"{loaded.mode}, base {base.id} at {context.base_revision[:12]}")
             for remark in template_remarks(context.tokenizer):
                 display.say(remark)
-            display.say(f"planned are {in_words(seconds)} and {memory / 2**30:.1f} GiB")
-            result, record = train_recorded(
+            display.say(f"planned are {format_duration(seconds)} and {memory / 2**30:.1f} GiB")
+            result, record = train_and_record(
                 context,
                 workspace,
                 lock_sha256=workspace.lock_sha256(),

@@ -1,4 +1,4 @@
-"""Training rows that ratings give, in TRL's conversational formats (huggingface.co/docs/trl/dataset_formats)."""
+"""Training rows made from ratings, in TRL's conversational formats (huggingface.co/docs/trl/dataset_formats)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bilora.records import EventId, Message, Record
 
 
 class Pair(Record):
-    """A training row in TRL's conversational form. `ratings` are the events it was made from."""
+    """A training row in TRL's conversational format. `ratings` are the ids of its ratings."""
 
     task: str
     prompt: tuple[Message, ...]
@@ -16,31 +16,31 @@ class Pair(Record):
 
 
 class SftPair(Pair):
-    """For supervised fine-tuning: the answer a person wrote."""
+    """A row for supervised fine-tuning: the answer as a user corrected it."""
 
     completion: tuple[Message, ...]
 
 
 class DpoPair(Pair):
-    """For direct preference optimisation (Rafailov et al. 2023): a person's answer above the model's."""
+    """A row for direct preference optimization (Rafailov et al. 2023): a correction preferred to the model's answer."""
 
     chosen: tuple[Message, ...]
     rejected: tuple[Message, ...]
 
 
 class KtoPair(Pair):
-    """For Kahneman-Tversky optimisation (Ethayarajh et al. 2024): the model's answer and its thumb."""
+    """A row for Kahneman-Tversky optimization (Ethayarajh et al. 2024): the model's answer and its thumb."""
 
     completion: tuple[Message, ...]
     label: bool
 
 
 PAIR_TYPES: dict[str, type[KtoPair] | type[DpoPair]] = {"kto": KtoPair, "dpo": DpoPair}
-"""The types of rated pairs, by the name that `split.preference` selects them with."""
+"""The types of rated pairs, by their name in `split.preference`."""
 
 
 class RatedPairs(Record):
-    """What ratings gave: training rows by their kind, and by reason how many ratings gave none."""
+    """The training rows made from ratings, and the number of skipped ratings by reason."""
 
     left_out: dict[str, dict[str, int]] = Field(default_factory=dict)
     sft: tuple[SftPair, ...] = ()

@@ -1,4 +1,4 @@
-"""A YAML file that people write, as a type: unknown keys are faults, and all faults are reported at once."""
+"""Load a YAML settings file as a pydantic model. Unknown keys are faults; all faults are reported together."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=BaseModel)
 
-MOST_SHOWN = 60
-"""Characters of a value that a fault repeats."""
+MAX_VALUE_CHARS = 60
+"""The number of characters of a value that a message repeats."""
 YES_NO = {"yes": True, "on": True, "no": False, "off": False}
-WANTED = {"int_type": "a whole number", "float_type": "a number", "bool_type": "true or false", "string_type": "text"}
-"""What a field of each type wants, by pydantic's name of the fault."""
-PLAIN = {
+EXPECTED = {"int_type": "a whole number", "float_type": "a number", "bool_type": "true or false", "string_type": "text"}
+"""What a field expects, by pydantic's error type."""
+MESSAGES = {
     "missing": "it is missing",
     "extra_forbidden": "there is no such key",
     "model_type": "it must be a mapping",
@@ -37,11 +37,11 @@ PLAIN = {
     "union_tag_not_found": "`kind` is missing",
     "union_tag_invalid": "there is no kind {tag!r}; it is one of {expected_tags}",
 }
-"""What other faults are, by pydantic's name of them; in braces what it knows of each."""
+"""The messages of other faults, by pydantic's error type; its context fills in the braces."""
 
 
 class Ambiguous(str):
-    """An unquoted word that YAML 1.1 and 1.2 read differently, such as `no`, `010` or `1:30`; kept as it is written."""
+    """An unquoted word that YAML 1.1 and 1.2 read differently, such as `no`, `010` or `1:30`, as it is written."""
 
     __slots__ = ()
 
@@ -53,20 +53,20 @@ def _flag(value: object) -> object:
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 Count = Annotated[int, Field(ge=1)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
-"""true or false; also yes, no, on and off where they are not in quotes."""
+"""true or false; also unquoted yes, no, on and off."""
 
 
 class Settings(BaseModel):
-    """Base of all sections: closed, immutable, strict about types; numbers are finite."""
+    """Base of all sections: immutable, strictly typed, without unknown keys or infinite numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as both versions of it read it: what they read differently stays text, and a repeated key is refused.
+    """A loader for what YAML 1.1 and 1.2 agree on: ambiguous words stay text, and repeated keys are faults.
 
-    PyYAML alone takes `1e-4` for a word, `010` for 8, `1:30` for 90 and `no` for false, and the last of two
-    equal keys in silence.
+    PyYAML's own loader reads `1e-4` as text, `010` as 8, `1:30` as 90 and `no` as false, and ignores all but the last
+    of equal keys.
     """
 
     repeated: list[str]
@@ -78,7 +78,7 @@ class _Loader(yaml.SafeLoader):
             if isinstance(key, yaml.ScalarNode):
                 line = key.start_mark.line + 1
                 if key.value in first:
-                    self.repeated.append(f"line {line}: {key.value!r} is there already, in line {first[key.value]}")
+                    self.repeated.append(f"line {line}: {key.value!r} is already set in line {first[key.value]}")
                 first.setdefault(key.value, line)
         return node
 
@@ -87,7 +87,7 @@ def _integer(loader: _Loader, node: yaml.ScalarNode) -> int | Ambiguous:
     text = loader.construct_scalar(node)
     try:
         return int(text, 0 if text.lstrip("+-")[:2] in ("0x", "0o") else 10)
-    except ValueError:  # it has more digits than Python reads, or `!!int` precedes a word
+    except ValueError:  # more digits than Python reads, or `!!int` before a word
         return Ambiguous(text)
 
 
@@ -100,7 +100,7 @@ def _number(loader: _Loader, node: yaml.ScalarNode) -> float | Ambiguous:
 
 
 Constructor = Callable[["_Loader", yaml.ScalarNode], object]
-"""Returns the value of an unquoted word."""
+"""Converts an unquoted word to its value."""
 
 DIGITS = "[0-9]+(?:_[0-9]+)*"
 SCALARS: tuple[tuple[str, str, Constructor | None, str], ...] = (
@@ -122,7 +122,7 @@ SCALARS: tuple[tuple[str, str, Constructor | None, str], ...] = (
     ),
     ("merge", "<<", None, "<"),
 )
-"""Of each kind of unquoted word: its tag, how it is written, how it is read, how it may begin."""
+"""Per kind of unquoted word: its tag, pattern, constructor and possible first characters."""
 TAG = "tag:yaml.org,2002:"
 
 _Loader.yaml_implicit_resolvers = {}
@@ -139,53 +139,55 @@ for _name, _pattern, _construct, _begins in SCALARS:
         _Loader.add_constructor(f"{TAG}{_name}", _construct)
 
 
-def _place(location: tuple[int | str, ...], document: object) -> str:
-    """Return where in the document a fault is; the kind that a union has chosen by `kind` is no place of its own."""
-    places: list[str] = []
-    chosen = False
+def _key_path(location: tuple[int | str, ...], document: object) -> str:
+    """Return the dotted path of a fault; pydantic's location also contains the discriminator `kind`, which is none."""
+    keys: list[str] = []
+    is_kind = False
     for part in location:
-        chosen = not chosen and isinstance(document, dict) and document.get("kind") == part
-        if chosen:
+        is_kind = not is_kind and isinstance(document, dict) and document.get("kind") == part
+        if is_kind:
             continue
-        places.append(str(part))
+        keys.append(str(part))
         if isinstance(document, dict):
             document = document.get(part)
         elif isinstance(document, list) and isinstance(part, int) and part < len(document):
             document = document[part]
         else:
             document = None
-    return ".".join(places) or "(top level)"
+    return ".".join(keys) or "(top level)"
 
 
 def _message(fault: ErrorDetails) -> str:
-    """Say what is wrong with a value, and where its spelling is the cause, how to spell it."""
+    """Return what is wrong with a value, and how to write it if only its spelling is wrong."""
     value = fault["input"]
-    if (wanted := WANTED.get(fault["type"])) is None:
-        return _plain(fault)
+    if (expected := EXPECTED.get(fault["type"])) is None:
+        template = MESSAGES.get(fault["type"])
+        return fault["msg"] if template is None else template.format(**fault.get("ctx", {}))
     if isinstance(value, list | dict):
-        return f"a {'list' if isinstance(value, list) else 'mapping'} is not {wanted}"
+        return f"a {'list' if isinstance(value, list) else 'mapping'} is not {expected}"
     if value is None:
-        return f"there is no value, and {wanted} is needed"
-    shown = repr(value) if len(repr(value)) <= MOST_SHOWN else f"{repr(value)[:MOST_SHOWN]}…"
-    if wanted == "text":
-        return f"{shown} is a value of YAML's own; put it in quotes to have it as text"
+        return f"there is no value; it must be {expected}"
+    text = repr(value) if len(repr(value)) <= MAX_VALUE_CHARS else f"{repr(value)[:MAX_VALUE_CHARS]}…"
+    if expected == "text":
+        return f"{text} is not text; put it in quotes"
     if isinstance(value, Ambiguous) and value.startswith("0") and ":" not in value:
         return f"{value} is read differently by different versions of YAML; write {value.lstrip('0_') or '0'}"
     if isinstance(value, float) and value.is_integer():
-        return f"{value} is not {wanted}; write {value:.0f}"
-    return f"{shown} is not {wanted}"
-
-
-def _plain(fault: ErrorDetails) -> str:
-    """Return a fault without pydantic's own terms."""
-    return PLAIN[fault["type"]].format(**fault.get("ctx", {})) if fault["type"] in PLAIN else fault["msg"]
+        return f"{value} is not {expected}; write {value:.0f}"
+    return f"{text} is not {expected}"
 
 
 def parse_settings(path: Path, kind: type[T], document: object, extra: list[str]) -> T:
-    """Return a parsed file as its type.
+    """Validate a loaded document.
+
+    Args:
+        path: the file, for the message.
+        kind: the type to return.
+        document: what `load_yaml` returned.
+        extra: faults to report beside those of the validation.
 
     Raises:
-        ParamsError: with `extra` and every fault of its own, each with its place.
+        ParamsError: with all faults and their keys.
     """
     if not isinstance(document, dict):
         raise ParamsError(path, ["(top level): must be a mapping"])
@@ -193,7 +195,7 @@ def parse_settings(path: Path, kind: type[T], document: object, extra: list[str]
     try:
         parsed = kind.model_validate(document)
     except ValidationError as error:
-        faults += [f"{_place(fault['loc'], document)}: {_message(fault)}" for fault in error.errors()]
+        faults += [f"{_key_path(fault['loc'], document)}: {_message(fault)}" for fault in error.errors()]
         raise ParamsError(path, faults) from None
     if faults:
         raise ParamsError(path, faults)
@@ -201,13 +203,13 @@ def parse_settings(path: Path, kind: type[T], document: object, extra: list[str]
 
 
 def load_yaml(path: Path, *, absent: str = "") -> tuple[object, list[str]]:
-    """Read a YAML file; return its content, and its duplicate keys as faults.
+    """Load a YAML file; return its content, and its repeated keys as faults.
 
     Args:
-        absent: what to do if there is no such file.
+        absent: advice for the message if the file does not exist.
 
     Raises:
-        ParamsError: it is absent or no YAML.
+        ParamsError: it does not exist or is not YAML.
         BadData, Infrastructure: it cannot be read.
     """
     with _yaml_errors(path, absent):
@@ -216,10 +218,10 @@ def load_yaml(path: Path, *, absent: str = "") -> tuple[object, list[str]]:
 
 
 def compose_yaml(path: Path) -> tuple[str, yaml.Node | None]:
-    """Read a YAML file; return its text without a byte order mark, and its nodes with their places in that text.
+    """Return a YAML file's text without a byte order mark, and its nodes with their positions in that text.
 
     Raises:
-        ParamsError: it is absent or no YAML, or repeats a key.
+        ParamsError: it does not exist, is not YAML, or repeats a key.
         BadData, Infrastructure: it cannot be read.
     """
     with _yaml_errors(path):
@@ -246,7 +248,7 @@ def _read(path: Path) -> str:
 
 @contextmanager
 def _yaml_errors(path: Path, absent: str = "") -> Iterator[None]:
-    """Turn whatever is wrong with a YAML file as a whole into one sentence."""
+    """Turn every error of reading a YAML file into a BiloraError."""
     try:
         yield
     except FileNotFoundError:
@@ -256,19 +258,19 @@ def _yaml_errors(path: Path, absent: str = "") -> Iterator[None]:
     except NotText as error:
         raise ParamsError(path, [f"line {error.line}: the file {error}; save it as UTF-8"]) from None
     except RecursionError:
-        raise ParamsError(path, ["not YAML that can be read here: it is nested too deeply"]) from None
+        raise ParamsError(path, ["its YAML is nested too deeply"]) from None
     except yaml.YAMLError as error:
         raise ParamsError(path, [_not_yaml(error)]) from None
 
 
 def _not_yaml(error: yaml.YAMLError) -> str:
-    """Say in one line where a file is no YAML, and why."""
+    """Return where and why a file is not YAML, in one line."""
     if isinstance(error, yaml.reader.ReaderError):
-        return f"not YAML: the character {chr(error.character)!a} is not allowed in it (position {error.position})"
+        return f"not YAML: the character {chr(error.character)!a} at position {error.position} is not allowed"
     if not isinstance(error, yaml.MarkedYAMLError):
         return f"not YAML: {error}"
     mark = error.problem_mark
-    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    location = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
     what = ", ".join(filter(None, (error.context if (error.problem or "").startswith("but") else None, error.problem)))
     tabs = "; indent with spaces, not tabs" if "\\t" in (error.problem or "") else ""
-    return f"not YAML: {place}{what or error.context}{tabs}"
+    return f"not YAML: {location}{what or error.context}{tabs}"

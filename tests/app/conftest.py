@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from support.checkouts import change_task, environment_of
 from support.chromium import CHROMIUM
-from support.pages import started_page
+from support.page_process import started_page
 
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")
 WAIT_MS = 180_000

@@ -54,15 +54,15 @@ def test_starting_a_run_waits_for_nothing(runner: AssertRunner) -> None:
     [
         (
             Outcome(status="passed-in-process", results=(True,)),
-            AssertResult("passes", "Passes your assert, but the answer's own process had a say in that."),
+            AssertResult("passes", "Passes your assert, but the answer's own process could influence the result."),
         ),
         (
             Outcome(status="untested", results=(True,)),
-            AssertResult("unknown", "The answer defines nothing that your assert would call."),
+            AssertResult("unknown", "The answer defines no function that your assert would call."),
         ),
         (
             Outcome(status="infrastructure", results=(None,), detail="it died"),
-            AssertResult("unknown", "The sandbox failed, so nothing is known of your assert: it died"),
+            AssertResult("unknown", "The sandbox failed, so your assert decided nothing: it died"),
         ),
         (
             Outcome(status="crashed", results=(False,), detail="first\nlast line"),

@@ -135,7 +135,7 @@ def test_an_edited_answer_is_rated_once_however_often_one_clicks(page: Any, site
     form.get_by_text("may be stored in the project").click()
     picture(page, "rating")
     button(form, "Rate").dblclick()
-    page.get_by_text("your rating is kept").wait_for()
+    page.get_by_text("your rating is stored").wait_for()
     shows(button(page, "Rate"), 1)
     page.wait_for_timeout(500)
     rows = kept(site)
@@ -155,7 +155,7 @@ def test_a_function_is_explained_and_the_change_is_shown(page: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("x" * 100_000, f"at most {MAX_QUESTION_CHARS:,} can be asked about"),
+        ("x" * 100_000, f"the limit is {MAX_QUESTION_CHARS:,}"),
         ("\0\1\2", "holds binary data"),
         ("", "Type something"),
     ],
@@ -179,7 +179,7 @@ def test_what_is_typed_is_shown_and_never_run(page: Any) -> None:
     page.get_by_label("Anything else").fill(HOSTILE)
     page.get_by_role("radio", name="Thumbs up").click()
     button(page, "Rate").click()
-    page.get_by_text("your rating is kept").wait_for()
+    page.get_by_text("your rating is stored").wait_for()
     assert page.evaluate("window.hit") is None
     assert page.locator("img[src='x'], a[href^='javascript']").count() == 0
     ask(page, f"Add two numbers.{SIGNATURE}")
@@ -208,7 +208,7 @@ def test_the_keyboard_is_enough(page: Any, site: Path) -> None:
     page.keyboard.press("Enter")
     tab_to(page, "Rate")
     page.keyboard.press("Enter")
-    page.get_by_text("your rating is kept").wait_for()
+    page.get_by_text("your rating is stored").wait_for()
     assert len(kept(site)) == before + 1
 
 

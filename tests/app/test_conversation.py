@@ -25,7 +25,10 @@ from bilora.tasks.codegen import TASK
 @pytest.fixture
 def turn() -> UserQuestion:
     return UserQuestion(
-        "codegen", " Add. ", TASK.ask(" Add. "), Generation(max_new_tokens=64, batch_size=1, frequency_penalty=0.5)
+        "codegen",
+        " Add. ",
+        TASK.make_prompt(" Add. "),
+        Generation(max_new_tokens=64, batch_size=1, frequency_penalty=0.5),
     )
 
 
@@ -104,7 +107,7 @@ def test_a_server_s_words_are_no_markup() -> None:
     [
         ("stop", 5, ""),
         ("length", 64, "cut off at the token limit"),
-        ("length", 63, "cut off, for the question leaves no more room"),
+        ("length", 63, "cut off: the context is full"),
     ],
 )
 def test_an_answer_that_was_cut_off_says_by_what(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 from support.checkouts import ROOT
-from support.loopback import Reply, Server
+from support.fake_openai_server import Reply, Server
 
 from bilora.storage import sha256_tree
 
@@ -102,7 +102,7 @@ def test_an_adapter_that_is_damaged_meanwhile_is_a_sentence_and_can_still_be_rat
     assert titles(page) == ["`add two numbers`"]
     page.feedback[0].set_value(1)
     button(page, "Rate").click().run()
-    assert "your rating is kept" in page.success[0].value
+    assert "your rating is stored" in page.success[0].value
 
 
 def test_without_an_adapter_the_base_answers_and_the_page_says_so(place: Path) -> None:
@@ -119,10 +119,10 @@ def test_without_an_adapter_the_base_answers_and_the_page_says_so(place: Path) -
         ("[]", "this is no bundle"),
         ('{"adapters": {}, "base": {"id": "models/smoke"}}', "this is no bundle"),
         ('{"adapters": {}, "base": "models/smoke", "files": {}}', "this is no bundle"),
-        ('{"adapters": {}, "base": {}, "files": {}}', "made for None, not for models/smoke"),
+        ('{"adapters": {}, "base": {}, "files": {}}', "trained on None, not on models/smoke"),
         (
             '{"adapters": {}, "base": {"id": "models/smoke", "revision": "0a"}, "files": {}}',
-            "made for models/smoke at 0a, not for models/smoke.",
+            "trained on models/smoke at 0a, not on models/smoke.",
         ),
         (
             '{"adapters": {}, "base": {"id": "models/smoke", "path": "base"}, "files": {"base/config.json": "0"}}',

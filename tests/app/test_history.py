@@ -15,7 +15,7 @@ def history(typed: str, text: str) -> None:
     from bilora.tasks import load_task
 
     task = load_task("docstring")
-    question = UserQuestion("docstring", typed, task.ask(typed), Generation(max_new_tokens=8, batch_size=1))
+    question = UserQuestion("docstring", typed, task.make_prompt(typed), Generation(max_new_tokens=8, batch_size=1))
     question.answers.append(Answer("g1", "docstring", "a" * 64, "b" * 40, text=text))
     st.session_state["history"] = [question]
     draw_history({"docstring": task}, lambda question, answer, entered: "")

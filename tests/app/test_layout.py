@@ -1,4 +1,4 @@
-"""How the page looks and what it does while it waits, in a browser: its answers are canned, so no model is loaded."""
+"""How the page looks and what it does while it waits, in a browser: its engine is a fake, so no model is loaded."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.canned_page import CPU_S, ENDLESS
 from support.checkouts import ROOT, environment_of
 from support.chromium import BROWSER
-from support.loopback import Server
-from support.pages import started_page
+from support.fake_openai_server import Server
+from support.page_process import started_page
 from support.processes import descendants, orphans
+from support.scripted_page import CPU_S, ENDLESS
 
 pytestmark = [pytest.mark.slow, *BROWSER]
-CANNED = ("-m", "streamlit", "run", "tests/support/canned_page.py", "--server.port")
+SCRIPTED_PAGE = ("-m", "streamlit", "run", "tests/support/scripted_page.py", "--server.port")
 LOOP = f"Write a function to {ENDLESS}.\nSignature: def sum_even(numbers):\nMust pass: assert sum_even([1]) == 0"
 CODE = "What should the code do?"
 
@@ -29,8 +29,8 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """Where the page of canned answers is."""
-    with started_page(ROOT, environment(), CANNED) as (address, _):
+    """The address of the scripted page."""
+    with started_page(ROOT, environment(), SCRIPTED_PAGE) as (address, _):
         yield address
 
 
@@ -111,7 +111,7 @@ def test_prose_for_a_function_and_back_is_one_sentence(page: Any) -> None:
 
 def test_sigterm_ends_the_page_and_what_it_runs(browser: Any) -> None:
     before = orphans()
-    with started_page(ROOT, environment(), CANNED) as (address, process):
+    with started_page(ROOT, environment(), SCRIPTED_PAGE) as (address, process):
         page = browser.new_page()
         page.goto(address)
         page.get_by_label(CODE).fill(LOOP)
@@ -129,19 +129,19 @@ def test_sigterm_ends_the_page_and_what_it_runs(browser: Any) -> None:
 
 
 def test_a_dead_endpoint_explains_itself_and_the_page_comes_back_by_itself(browser: Any, server: Server) -> None:
-    server.models, server.no_models = ("base", "codegen"), (503, {}, {"error": {"message": "starting"}})
+    server.models, server.models_response = ("base", "codegen"), (503, {}, {"error": {"message": "starting"}})
     with started_page(ROOT, {**environment(), "BILORA_ENDPOINT": server.url}) as (address, _):
         page = browser.new_page()
         page.goto(address)
         said = page.get_by_text(f"Endpoint '{server.url}' gave no usable answer: HTTP 503")
         said.wait_for()
         page.get_by_text("Write code", exact=True).wait_for()
-        page.get_by_text("The page tries again by itself in").wait_for()
+        page.get_by_text("The page tries again in").wait_for()
         tried, deadline = len(server.paths), time.monotonic() + 60
         while len(server.paths) < tried + 2:  # nobody touches it
             assert time.monotonic() < deadline
             page.wait_for_timeout(200)
-        server.no_models = None
+        server.models_response = None
         button(page, "Try again now").click()
         page.get_by_label(CODE).wait_for()
         assert said.count() == 0

@@ -82,7 +82,7 @@ def test_what_cannot_be_asked_is_one_sentence(page: AppTest, text: str, said: st
 def test_prose_in_place_of_code_is_one_sentence_and_so_is_code_in_place_of_prose(page: AppTest) -> None:
     ask(page, "def double(x):\n    return 2 * x")
     assert [one.value for one in page.warning] == [
-        "This is finished code and no question; say in words what a function should do."
+        "This is finished code, not a question; describe in words what a function should do."
     ]
     page.segmented_control[0].set_value("docstring").run()
     ask(page, "Write a function that doubles a number.")
@@ -94,7 +94,7 @@ def test_prose_in_place_of_code_is_one_sentence_and_so_is_code_in_place_of_prose
 
 def test_the_first_screen_says_what_each_adapter_can_do(page: AppTest) -> None:
     said = page.markdown[0].value
-    assert "**Write code**: Writes a Python function" in said and "**Explain code**: Says in one sentence" in said
+    assert "**Write code**: Writes a Python function" in said and "**Explain code**: Describes in one sentence" in said
     ask(page, "add two numbers")
     assert not [one for one in page.markdown if "**Write code**" in one.value]
 
@@ -105,7 +105,7 @@ def test_a_rating_is_kept_once_and_names_the_bytes(page: AppTest, tmp_path: Path
     assert "Choose a thumb" in page.warning[0].value
     page.feedback[0].set_value(1)
     button(page, "Rate").click().run()
-    assert "your rating is kept" in page.success[0].value
+    assert "your rating is stored" in page.success[0].value
     page.run().run()
     assert not [one for one in page.button if one.label == "Rate"]
     with sqlite3.connect(tmp_path / "outbox.sqlite3") as kept:
@@ -135,7 +135,7 @@ def test_a_rating_can_be_changed_and_its_consent_taken_back(page: AppTest, tmp_p
         indented = f"    {edit.value}"
         edit.set_value(indented)
         change(page)
-        second = outbox.standing(first.generation_id)
+        second = outbox.valid_rating(first.generation_id)
         assert second is not None and f"kept as {second.event_id}" in page.success[0].value
         assert (second.supersedes, second.rating, second.edited) == (first.event_id, "down", indented)
         assert second.consent and second.session == first.session
@@ -144,7 +144,7 @@ def test_a_rating_can_be_changed_and_its_consent_taken_back(page: AppTest, tmp_p
 
         page.checkbox[0].set_value(False)
         change(page)
-        third = outbox.standing(first.generation_id)
+        third = outbox.valid_rating(first.generation_id)
         assert third is not None and not third.consent and third.edited == indented
         assert outbox.holders(second.event_id) == [target.name]
         export(outbox, target)
@@ -166,7 +166,7 @@ def test_a_change_that_cannot_be_kept_is_said_and_leaves_the_rating(
     with monkeypatch.context() as patch:
         patch.setattr(Outbox, "add", full)
         change(page)
-    assert "could not be kept" in page.error[0].value.replace("\\", "") and page.success[0].value == before
+    assert "could not be stored" in page.error[0].value.replace("\\", "") and page.success[0].value == before
     change(page)
     assert not page.error and page.success[0].value != before
 
@@ -192,4 +192,4 @@ def test_a_bundle_of_another_base_is_one_sentence(
     assert "this is no bundle" in page.error[0].value
     (tmp_path / "manifest.json").write_text('{"adapters": {}, "base": {"id": "other"}, "files": {}}')
     page = AppTest.from_file(str(ROOT / "hf_space" / "app.py"), default_timeout=WAIT_S).run()
-    assert "made for other, not for models/smoke" in page.error[0].value
+    assert "trained on other, not on models/smoke" in page.error[0].value

@@ -38,7 +38,7 @@ def rate(page: Any, prompt: str, thumb: str, edit: str = "") -> None:
         turn.get_by_label("How it should read").fill(edit)
     turn.get_by_text("may be stored in the project").click()
     turn.get_by_role("button", name="Rate", exact=True).click()
-    turn.get_by_text("your rating is kept").wait_for()
+    turn.get_by_text("your rating is stored").wait_for()
 
 
 def test_ratings_end_in_a_retrained_adapter_and_a_verdict(page: Any, site: Path) -> None:

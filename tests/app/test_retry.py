@@ -30,10 +30,10 @@ def waits(page: AppTest) -> list[str]:
 def test_what_did_not_answer_is_tried_again_later_and_later() -> None:
     page = drawn("unreachable")
     assert page.error[0].value == r"No \<b\>server\</b\> answers." and "Write code" in page.markdown[0].value
-    assert waits(page) == ["The page tries again by itself in 2 s."]
-    assert [waits(page.run()) for _ in range(3)] == [[f"The page tries again by itself in {s} s."] for s in (4, 8, 16)]
+    assert waits(page) == ["The page tries again in 2 s."]
+    assert [waits(page.run()) for _ in range(3)] == [[f"The page tries again in {s} s."] for s in (4, 8, 16)]
     page.button[0].click().run()
-    assert waits(page) == ["The page tries again by itself in 2 s."]
+    assert waits(page) == ["The page tries again in 2 s."]
 
 
 def test_what_no_waiting_mends_is_tried_again_by_the_button_alone() -> None:

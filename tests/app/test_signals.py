@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from support.checkouts import environment_of
-from support.pages import APP, started_page
+from support.page_process import APP, started_page
 
 pytestmark = pytest.mark.slow
 

@@ -1,4 +1,4 @@
-"""The graph of the package's imports, read from the source without running it."""
+"""The import graph of the package, read from its source without importing it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 PACKAGE = "bilora"
 REGISTRY_CALLS = {"load_kind": None, "load_task": f"{PACKAGE}.tasks"}
-"""Calls that import a module by name: any module of the package here, or of the package that is its first argument.
+"""Functions that import a module by name, with the package they import from; None: their first argument names it.
 
-`load_kind(…).settings` imports nothing: it reads a type of params, whose values a stage names under `params`.
+`load_kind(…).settings` does not count: it reads a type of params, whose values a stage lists under `params`.
 """
 
-BY_COMPUTED_NAME = (f"{PACKAGE}.kinds", f"{PACKAGE}.tasks", f"{PACKAGE}.sandbox.")
-"""Where modules are imported by a computed name: in the registries, whose callers are counted instead, and in the
-sandbox, whose child processes import what a program names."""
+BY_COMPUTED_NAME = (f"{PACKAGE}.plugins", f"{PACKAGE}.tasks", f"{PACKAGE}.sandbox.")
+"""Modules that may import by a computed name: the registries, whose callers are counted instead, and the sandbox, whose
+child processes import the modules that a program names. So may the package's `__init__`, for its public names."""
 
 
 class UnreadableImport(Exception):
@@ -24,7 +24,7 @@ class UnreadableImport(Exception):
 
 
 class ImportGraph:
-    """Which modules of the package each module imports, anywhere in it but under `if TYPE_CHECKING`.
+    """The modules of the package that each module imports; imports under `if TYPE_CHECKING` do not count.
 
     `src` is the folder that contains the package.
     """
@@ -36,22 +36,22 @@ class ImportGraph:
 
     @cached_property
     def edges(self) -> dict[str, set[str]]:
-        """Per module: the modules that it imports itself, without the packages that contain them.
+        """Per module: the modules that it imports directly, without the packages that contain them.
 
         Raises:
-            UnreadableImport: a module imports by a name that only running it would tell.
+            UnreadableImport: a module imports by a name that is computed at run time.
         """
         return {module: set(self._imports(module)) - {module} for module in self.paths}
 
     @cached_property
     def edges_on_load(self) -> dict[str, set[str]]:
-        """Per module: the modules that it imports while it is loaded, not in a function."""
+        """Per module: the modules that it imports when it is loaded, outside functions."""
         return {module: set(self._imports(module, functions=False)) - {module} for module in self.paths}
 
     def closure(self, entries: Iterable[str], *, without: Iterable[str] = ()) -> set[str]:
-        """Return `entries` and all that they import, directly or not; the modules `without` are not followed.
+        """Return `entries` and all modules that they import, directly or indirectly, except those in `without`.
 
-        Importing a module also loads each package that contains it, whose functions nobody calls by that.
+        Importing a module also loads the packages that contain it; of these only the imports outside functions count.
         """
         blocked = set(without)
         used, loaded = set[str](), set[str]()
@@ -71,11 +71,11 @@ class ImportGraph:
         return [module for module in self.paths if module == package or module.startswith(f"{package}.")]
 
     def file(self, module: str) -> str:
-        """Return the path of a module's file from the folder that `src` is in, as dvc.yaml writes it."""
+        """Return the path of a module's file relative to the parent of `src`, as in dvc.yaml."""
         return self.paths[module].relative_to(self.src.parent).as_posix()
 
     def circles(self) -> list[list[str]]:
-        """Return the groups of modules that import each other in a circle while they are loaded."""
+        """Return the groups of modules that import each other in a circle when they are loaded."""
         on_load = self.edges_on_load
         reachable = {module: _reachable(module, on_load) for module in on_load}
         groups = {
@@ -110,9 +110,9 @@ class ImportGraph:
         return ".".join([*parts, *filter(None, [node.module])])
 
     def _registered(self, module: str, call: ast.Call) -> Iterator[str]:
-        """Yield what a call imports by name."""
+        """Yield the modules that a call imports by name."""
         name = _called(call)
-        if not call.args or module.startswith(BY_COMPUTED_NAME):
+        if not call.args or module == PACKAGE or module.startswith(BY_COMPUTED_NAME):
             return
         if name in REGISTRY_CALLS:
             package = REGISTRY_CALLS[name] or self._string(call.args[0], module)
@@ -175,7 +175,7 @@ def _reachable(start: str, edges: dict[str, set[str]]) -> set[str]:
 
 
 def _nodes(node: ast.AST, *, functions: bool) -> Iterator[ast.AST]:
-    """Yield the nodes below `node` that run; those in a function only where `functions` says so."""
+    """Yield the nodes below `node` that run; nodes in functions only if `functions` is true."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and _called(child.test) == "TYPE_CHECKING":
             for statement in child.orelse:
@@ -187,7 +187,7 @@ def _nodes(node: ast.AST, *, functions: bool) -> Iterator[ast.AST]:
 
 
 def _called(node: ast.AST) -> str | None:
-    """Return the last part of a name, of an attribute, or of what a call calls."""
+    """Return the last part of a name, of an attribute, or of the function that a call names."""
     if isinstance(node, ast.Call):
         node = node.func
     if isinstance(node, ast.Attribute):

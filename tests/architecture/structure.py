@@ -1,7 +1,6 @@
-"""Count what the structure of src is judged by: `python tests/architecture/structure.py`, or `make structure`.
+"""Structural counts of src and their limits: `python tests/architecture/structure.py`, or `make structure`.
 
-The table shows each count with its limit, then where the counts above their limits come from. test_structure.py holds
-the limits.
+It prints each count with its limit, then the locations that exceed a limit. test_structure.py enforces the limits.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ SRC = Path(__file__).resolve().parents[2] / "src"
 LONGEST_MODULE = 319
 MOST_PARAMETERS = 8
 LONGEST_FUNCTION = 40
-"""Of training/run.py, in lines from its `def` or first decorator to its end."""
+"""Limit for training/run.py, in lines from `def` or the first decorator to the end."""
 
 REGISTRIES = {
     "bilora.bases.kinds": "BASE",
@@ -28,10 +27,10 @@ REGISTRIES = {
     "bilora.tasks": "TASK",
     "bilora.training.phases": "PHASE",
 }
-"""The packages whose modules all define one constant, by which they are found."""
+"""The packages whose modules all define the same constant, which their registry reads."""
 
 RESULT_PACKAGES = ("bilora.evaluation", "bilora.publishing", "bilora.results")
-"""String subscripts are counted in these, and in every module that imports one of them, at its top or in a function."""
+"""String subscripts are counted in these packages and in every module that imports one of them, also in a function."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +52,15 @@ class Module:
 
 @dataclass(frozen=True)
 class Count:
-    """One row of the table: a number, its limit, and the places that make it up, the worst first."""
+    """One row of the table: a number, its limit, and the locations that contribute to it, the worst first."""
 
     label: str
     value: float
     limit: float
-    places: list[str]
+    locations: list[str]
 
     @property
-    def kept(self) -> bool:
+    def within_limit(self) -> bool:
         return self.value <= self.limit
 
 
@@ -80,9 +79,9 @@ def count_structure(src: Path = SRC) -> list[Count]:
     any_tokens = [(count_any(module), module.file) for module in modules]
     subscripts = [(len(result_subscripts(module, graph)), module.file) for module in modules]
     long_functions = [row for module in modules if module.file == "training/run" for row in function_lengths(module)]
-    wide = [place for module in modules for place in wide_functions(module, verbs)]
+    wide = [location for module in modules for location in wide_functions(module, verbs)]
     shared = shared_names(modules, verbs)
-    skips = [place for module in modules for place in skips_outside_data(module)]
+    skips = [location for module in modules for location in skips_outside_data(module)]
     circles = [", ".join(group) for group in graph.circles()]
     sizes = [(len(module.lines), module.file) for module in modules]
     return [
@@ -98,8 +97,8 @@ def count_structure(src: Path = SRC) -> list[Count]:
 
 
 def worst(numbered: list[tuple[int, str]]) -> list[str]:
-    """Return places with their numbers, the largest first, without zeros."""
-    return [f"{place} {number}" for number, place in sorted(numbered, reverse=True) if number]
+    """Return locations with their numbers, the largest first, without zeros."""
+    return [f"{location} {number}" for number, location in sorted(numbered, reverse=True) if number]
 
 
 def longest(numbered: list[tuple[int, str]]) -> int:
@@ -120,7 +119,7 @@ def typer_verbs(modules: list[Module]) -> set[str]:
         if not module.name.startswith("bilora.cli"):
             continue
         for node in ast.walk(module.tree):
-            if isinstance(node, ast.FunctionDef) and any(_registers(one) for one in node.decorator_list):
+            if isinstance(node, ast.FunctionDef) and any(_registers(decorator) for decorator in node.decorator_list):
                 verbs.add(node.name)
             elif isinstance(node, ast.Call) and _registers(node.func):
                 verbs |= {_last_name(argument) for argument in node.args}
@@ -140,17 +139,21 @@ def _last_name(node: ast.expr) -> str:
 
 
 def wide_functions(module: Module, verbs: set[str]) -> list[str]:
-    """Return the functions with too many parameters, `self` and `cls` apart; a verb's parameters are its options."""
-    found = []
+    """Return the functions with too many parameters, not counting `self` and `cls`.
+
+    CLI verbs are excluded, because their parameters are their options.
+    """
+    locations = []
     for function in functions(module.tree):
         parameters = function.args
-        names = [one.arg for one in (*parameters.posonlyargs, *parameters.args, *parameters.kwonlyargs)]
-        names += [one.arg for one in (parameters.vararg, parameters.kwarg) if one]
+        arguments = [*parameters.posonlyargs, *parameters.args, *parameters.kwonlyargs]
+        arguments += [argument for argument in (parameters.vararg, parameters.kwarg) if argument]
+        names = [argument.arg for argument in arguments]
         count = len(names) - (names[:1] in (["self"], ["cls"]))
         is_verb = module.name.startswith("bilora.cli") and function.name in verbs
         if count > MOST_PARAMETERS and not is_verb:
-            found.append(f"{module.file}:{function.lineno} {function.name} {count}")
-    return found
+            locations.append(f"{module.file}:{function.lineno} {function.name} {count}")
+    return locations
 
 
 def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -164,15 +167,15 @@ def function_lengths(module: Module) -> list[tuple[int, str]]:
     """Return each function's length in lines, with its decorators and docstring."""
     lengths = []
     for function in functions(module.tree):
-        first = min([function.lineno, *(one.lineno for one in function.decorator_list)])
+        first = min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)])
         lengths.append(((function.end_lineno or first) - first + 1, function.name))
     return lengths
 
 
 def result_subscripts(module: Module, graph: ImportGraph) -> list[str]:
-    """Return the subscripts `x["name"]` of a module that works on results, whatever `x` is, read or written.
+    """Return the subscripts `x["name"]`, read or written, of a module that works on results.
 
-    The rule does not look at the type of `x`, so that an untyped value cannot hide. `Literal["name"]` is a type.
+    The type of `x` does not matter, so untyped values count as well. `Literal["name"]` does not count.
     """
     users = {module.name, *graph.edges[module.name]}
     if not any(name == package or name.startswith(f"{package}.") for name in users for package in RESULT_PACKAGES):
@@ -190,7 +193,7 @@ def result_subscripts(module: Module, graph: ImportGraph) -> list[str]:
 def shared_names(modules: list[Module], verbs: set[str]) -> list[str]:
     """Return the public names that two modules define, with the modules.
 
-    Apart are a registry's constant, a verb named as its function, and in cli Typer's `app` and `main`.
+    Exceptions are the constants of registries, and in cli the verbs and Typer's `app` and `main`.
     """
     owners = defaultdict(list)
     for module in modules:
@@ -203,7 +206,7 @@ def shared_names(modules: list[Module], verbs: set[str]) -> list[str]:
 
 
 def defined_names(body: list[ast.stmt]) -> Iterator[str]:
-    """Yield the functions, classes and variables that a module defines at its top, within `if` and `try` as well."""
+    """Yield the functions, classes and variables that a module defines at its top level, also within `if` and `try`."""
     for statement in body:
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield statement.name
@@ -221,7 +224,7 @@ def defined_names(body: list[ast.stmt]) -> Iterator[str]:
 
 
 def skips_outside_data(module: Module) -> list[str]:
-    """Return the `# fmt: skip` that are not on a table of data: a module-level constant made of literals only."""
+    """Return the `# fmt: skip` that are not in a table of data: a module-level constant of literals only."""
     tables = [
         range(statement.lineno, (statement.end_lineno or statement.lineno) + 1)
         for statement in module.tree.body
@@ -235,7 +238,7 @@ def skips_outside_data(module: Module) -> list[str]:
 
 
 def _is_data(value: ast.expr | None) -> bool:
-    """Whether an expression is a display of literals, or of calls and names that stand for one row or value each."""
+    """Return whether an expression is a collection of literals, or of calls and names for one row or value each."""
     allowed = (
         ast.Dict, ast.List, ast.Tuple, ast.Set, ast.Constant, ast.UnaryOp, ast.USub, ast.Call, ast.keyword, ast.Name,
         ast.Load, ast.Attribute, ast.Starred,
@@ -246,17 +249,18 @@ def _is_data(value: ast.expr | None) -> bool:
 
 
 def main() -> None:
-    """Print the counts, their limits, and where the counts above their limits come from."""
+    """Print the counts, their limits, and the locations of the counts above their limits."""
     counts = count_structure()
     width = max(len(count.label) for count in counts)
     for count in counts:
         print(
-            f"{count.label:{width}}  {count.value:>6g}  at most {count.limit:<4g}{'' if count.kept else '  exceeded'}"
+            f"{count.label:{width}}  {count.value:>6g}  at most {count.limit:<4g}"
+            f"{'' if count.within_limit else '  exceeded'}"
         )
     for count in counts:
-        if not count.kept:
+        if not count.within_limit:
             print(f"\n{count.label}:")
-            print("\n".join(f"  {place}" for place in count.places[:40]))
+            print("\n".join(f"  {location}" for location in count.locations[:40]))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Each DVC stage depends on every module that it imports, so that a change of any of them runs the stage again."""
+"""Each DVC stage depends on every module that it imports, so that a change of one of them runs the stage again."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ ENTRIES: dict[str, Sequence[str]] = {
         "bilora.evaluation.run", "bilora.bases", "bilora.inference.torch", "bilora.inference.endpoint",
         "bilora.metrics", "bilora.sandbox", "bilora.guards", TASK,
     ),
-    "benchmark": ("bilora.evaluation.judging", "bilora.evaluation.report", "bilora.results", "bilora.tasks"),
+    "benchmark": ("bilora.evaluation.verdicts", "bilora.evaluation.report", "bilora.results", "bilora.tasks"),
     "push-adapters": ("bilora.publishing.push", "bilora.publishing.bundle", "bilora.publishing.promote", "bilora.hub"),
 }  # fmt: skip
-"""Where each stage's work is done: modules, or packages of which every module counts.
+"""The modules that do a stage's work; of a package every module counts.
 
-A verb of `bilora.cli` parses, calls and prints, and `Workspace` builds what it calls with (a source, a sandbox, an
-engine): neither is followed, and what they build is listed here instead.
+The imports of `bilora.cli` and of `Workspace` are not followed: they only parse, print and build objects. The modules
+of the objects that they build (a source, a sandbox, an engine) are listed here instead.
 """
 
 WITHOUT_EFFECT = {
     "bilora": "the public names, each imported when it is first used",
-    "bilora.api_keys": "a key decides whether a server answers, not what",
+    "bilora.api_keys": "a key gives access to a server and does not change its answers",
     "bilora.yaml_settings": "reads params.yaml, whose values a stage names under `params`",
     "bilora.errors": "the messages of failures",
     "bilora.layout": "where the files of a checkout are",
@@ -48,33 +48,33 @@ WITHOUT_EFFECT = {
     "bilora.protocols": "signatures without bodies",
     "bilora.redaction": "hides keys in messages",
     "bilora.system_errors": "the messages of the operating system's refusals",
-    "bilora.tracking.provenance": "what a run record says of machine and commit",
-    "bilora.tracking.runs": "where a run's record and checkpoints are written",
+    "bilora.tracking.provenance": "machine and commit in a run record",
+    "bilora.tracking.runs": "the paths of a run's record and checkpoints",
 }
-"""Modules that can change no number, each with the reason; they and their imports need no dependency."""
+"""Modules that cannot change a stage's output, each with the reason; they and their imports need no dependency."""
 
 UNUSED: dict[str, tuple[Sequence[str], str]] = {
     "data-download": (
         ("bilora.extraction", "bilora.metrics", "bilora.requests", "bilora.sandbox"),
-        "of the task it reads `forms` alone",
+        "it reads only `forms` of the task",
     ),
-    "data-process": (("bilora.metrics", "bilora.requests"), "no model is asked and no answer scored"),
+    "data-process": (("bilora.metrics", "bilora.requests"), "it sends no request to a model and scores no answer"),
     "data-split": (
         ("bilora.metrics", "bilora.requests", "bilora.sandbox"),
-        "no model is asked, no answer scored and no program run",
+        "it sends no request to a model, scores no answer and runs no program",
     ),
     "train": (
         ("bilora.data.drops", "bilora.data.similarity", "bilora.data_reports"),
         "data-split has assigned the ratings already",
     ),
-    "benchmark": (("bilora.sandbox",), "no program is run"),
+    "benchmark": (("bilora.sandbox",), "it runs no program"),
 }
-"""Modules and packages that a stage imports, most often through its task, but does not run, and why."""
+"""Modules and packages that a stage imports, mostly through its task, but does not use, and the reason."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of dvc.yaml, for one task if it has several: what it depends on, and what it writes."""
+    """One stage of dvc.yaml, for one task if it runs per task: its dependencies and its outputs."""
 
     name: str
     task: str | None
@@ -87,7 +87,7 @@ class Stage:
 
 
 def read_stages(root: Path = ROOT) -> Iterator[Stage]:
-    """Yield every stage of dvc.yaml, once per task of params.yaml where it is one per task."""
+    """Yield every stage of dvc.yaml; a stage that runs per task once per task of params.yaml."""
     tasks = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))["tasks"]
     for name, entry in yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"].items():
         for task in tasks if "foreach" in entry else [None]:
@@ -97,13 +97,13 @@ def read_stages(root: Path = ROOT) -> Iterator[Stage]:
 
 
 def _paths(entries: list[str | dict[str, object]], task: str | None) -> list[str]:
-    """Return the paths of a stage's list, whose entries may have options, for one task."""
+    """Return the paths in a stage's list for one task; an entry may be a path with options."""
     paths = [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
     return [path.replace("${key}", task or "") for path in paths]
 
 
 def required(stage: Stage, graph: ImportGraph) -> set[str]:
-    """Return the modules that can change what the stage writes."""
+    """Return the modules that can change the stage's outputs."""
     entries = [entry.replace("${key}", stage.task or "") for entry in ENTRIES[stage.name]]
     unused, _ = UNUSED.get(stage.name, ((), ""))
     ignored = [*WITHOUT_EFFECT, *(module for package in unused for module in graph.members(package))]
@@ -111,7 +111,7 @@ def required(stage: Stage, graph: ImportGraph) -> set[str]:
 
 
 def missing(root: Path = ROOT) -> list[str]:
-    """Return what no stage says that it depends on although it imports it: stage, file, and who imports it."""
+    """Return the missing dependencies: stage, file, and the modules that import it."""
     graph, faults = ImportGraph(root / "src"), []
     for stage in read_stages(root):
         modules = required(stage, graph)
@@ -129,7 +129,7 @@ def _covered(file: str, deps: Sequence[str]) -> bool:
 
 def test_every_stage_depends_on_all_that_it_imports() -> None:
     faults = missing()
-    assert not faults, "add to `deps` in dvc.yaml, or say in this file why it has no effect:\n" + "\n".join(faults)
+    assert not faults, "add to `deps` in dvc.yaml, or to WITHOUT_EFFECT in this file:\n" + "\n".join(faults)
 
 
 def test_every_stage_has_its_entry_modules_listed() -> None:
@@ -140,7 +140,7 @@ def test_every_stage_has_its_entry_modules_listed() -> None:
             assert graph.members(entry.replace("${key}", stage.task or "")), f"{stage.label}: no module {entry}"
 
 
-def test_no_stage_depends_on_source_that_it_imports_for_no_task() -> None:
+def test_no_stage_depends_on_source_that_it_does_not_import() -> None:
     graph, needed, declared = (
         ImportGraph(ROOT / "src"),
         defaultdict[str, set[str]](set),
@@ -155,7 +155,7 @@ def test_no_stage_depends_on_source_that_it_imports_for_no_task() -> None:
         for dep in sorted(deps)
         if not any(_covered(file, [dep]) for file in needed[name])
     ]
-    assert not faults, "take out of `deps` in dvc.yaml:\n" + "\n".join(faults)
+    assert not faults, "remove from `deps` in dvc.yaml:\n" + "\n".join(faults)
 
 
 def test_every_module_without_effect_is_one_that_a_stage_imports() -> None:
@@ -171,14 +171,14 @@ def test_stages_run_in_the_order_of_the_file_and_none_depends_on_what_it_writes(
     stages = list(read_stages())
     order = list(ENTRIES)
     for stage in stages:
-        unmade = [out for other in stages if order.index(other.name) >= order.index(stage.name) for out in other.outs]
-        faults = [dep for dep in stage.deps for out in unmade if _covered(out, [dep]) or _covered(dep, [out])]
-        assert not faults, f"{stage.label} depends on what is not made yet: {', '.join(faults)}"
+        later = [out for other in stages if order.index(other.name) >= order.index(stage.name) for out in other.outs]
+        faults = [dep for dep in stage.deps for out in later if _covered(out, [dep]) or _covered(dep, [out])]
+        assert not faults, f"{stage.label} depends on outputs of a later stage: {', '.join(faults)}"
 
 
 @pytest.fixture
-def copied(tmp_path: Path) -> Path:
-    """A copy of the source, of dvc.yaml and of params.yaml."""
+def source_copy(tmp_path: Path) -> Path:
+    """A copy of the source, of dvc.yaml and of params.yaml, with a new module `added`."""
     shutil.copytree(ROOT / "src" / "bilora", tmp_path / "src" / "bilora", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copy(ROOT / name, tmp_path)
@@ -204,32 +204,32 @@ def append(root: Path, module: str, text: str) -> None:
         'import_module("bilora.added")',
     ],
 )
-def test_an_import_that_is_added_anywhere_in_a_module_is_missed(copied: Path, text: str) -> None:
-    before = missing(copied)
-    append(copied, "bilora.training.run", text)
-    added = set(missing(copied)) - set(before)
+def test_a_new_import_anywhere_in_a_module_is_reported(source_copy: Path, text: str) -> None:
+    before = missing(source_copy)
+    append(source_copy, "bilora.training.run", text)
+    added = set(missing(source_copy)) - set(before)
     assert added == {
         f"train@{task}: src/bilora/added.py (imported by bilora.training.run)" for task in ("codegen", "docstring")
     }
 
 
-def test_a_relative_import_that_is_added_is_missed(copied: Path) -> None:
-    before = missing(copied)
-    append(copied, "bilora.evaluation.gate", "from ..added import ADDED")
-    added = set(missing(copied)) - set(before)
+def test_a_new_relative_import_is_reported(source_copy: Path) -> None:
+    before = missing(source_copy)
+    append(source_copy, "bilora.evaluation.gate", "from ..added import ADDED")
+    added = set(missing(source_copy)) - set(before)
     assert added == {"benchmark: src/bilora/added.py (imported by bilora.evaluation.gate)"}
 
 
-def test_an_import_for_the_type_checker_alone_needs_no_dependency(copied: Path) -> None:
-    before = missing(copied)
-    append(copied, "bilora.training.run", "if TYPE_CHECKING:\n    from bilora.added import ADDED")
-    assert missing(copied) == before
+def test_an_import_only_for_the_type_checker_needs_no_dependency(source_copy: Path) -> None:
+    before = missing(source_copy)
+    append(source_copy, "bilora.training.run", "if TYPE_CHECKING:\n    from bilora.added import ADDED")
+    assert missing(source_copy) == before
 
 
-def test_an_import_of_one_task_concerns_that_task_alone(copied: Path) -> None:
-    before = missing(copied)
-    append(copied, "bilora.tasks.docstring", "import bilora.added")
-    stages = {fault.partition(":")[0] for fault in set(missing(copied)) - set(before)}
+def test_an_import_of_one_task_concerns_only_that_task(source_copy: Path) -> None:
+    before = missing(source_copy)
+    append(source_copy, "bilora.tasks.docstring", "import bilora.added")
+    stages = {fault.partition(":")[0] for fault in set(missing(source_copy)) - set(before)}
     per_task = {f"{name}@docstring" for name in ("data-download", "data-process", "data-split", "train", "evaluate")}
     assert stages == per_task | {"benchmark"}
 
@@ -241,32 +241,32 @@ def test_an_import_of_one_task_concerns_that_task_alone(copied: Path) -> None:
         ('ADDED_KINDS = "bilora.added_kinds"\nload_kind(ADDED_KINDS, name, "ADDED")', True),
         ('from bilora.added import ADDED_KINDS\nload_kind(ADDED_KINDS, name, "ADDED")', True),
         ('load_kind("bilora.added_kinds", name, "ADDED").settings', False),
-        ('settings_of("bilora.added_kinds", "ADDED")', False),
+        ('settings_union("bilora.added_kinds", "ADDED")', False),
     ],
 )
-def test_a_module_that_is_loaded_by_its_kind_counts_as_imported(copied: Path, lines: str, counts: bool) -> None:
-    folder = copied / "src" / "bilora" / "added_kinds"
+def test_a_module_that_is_loaded_by_its_kind_counts_as_imported(source_copy: Path, lines: str, counts: bool) -> None:
+    folder = source_copy / "src" / "bilora" / "added_kinds"
     folder.mkdir()
     (folder / "one.py").write_text("ADDED = 1\n", encoding="utf-8")
-    append(copied, "bilora.added", 'ADDED_KINDS = "bilora.added_kinds"')
-    append(copied, "bilora.training.run", lines)
+    append(source_copy, "bilora.added", 'ADDED_KINDS = "bilora.added_kinds"')
+    append(source_copy, "bilora.training.run", lines)
     added = "train@codegen: src/bilora/added_kinds/one.py (imported by bilora.training.run)"
-    assert (added in missing(copied)) == counts
+    assert (added in missing(source_copy)) == counts
 
 
-def test_a_package_that_is_only_loaded_counts_without_its_functions(copied: Path) -> None:
-    folder = copied / "src" / "bilora" / "added_package"
+def test_a_package_that_is_only_loaded_counts_without_its_functions(source_copy: Path) -> None:
+    folder = source_copy / "src" / "bilora" / "added_package"
     folder.mkdir()
     (folder / "one.py").write_text("ONE = 1\n", encoding="utf-8")
     (folder / "__init__.py").write_text("def find() -> None:\n    import bilora.added\n", encoding="utf-8")
-    append(copied, "bilora.training.run", "from bilora.added_package.one import ONE")
-    files = {fault.partition(" (")[0] for fault in missing(copied) if "added" in fault and "codegen" in fault}
+    append(source_copy, "bilora.training.run", "from bilora.added_package.one import ONE")
+    files = {fault.partition(" (")[0] for fault in missing(source_copy) if "added" in fault and "codegen" in fault}
     assert files == {f"train@codegen: src/bilora/added_package/{name}.py" for name in ("__init__", "one")}
-    append(copied, "bilora.training.run", "from bilora.added_package import find")
-    assert "train@codegen: src/bilora/added.py (imported by bilora.added_package)" in missing(copied)
+    append(source_copy, "bilora.training.run", "from bilora.added_package import find")
+    assert "train@codegen: src/bilora/added.py (imported by bilora.added_package)" in missing(source_copy)
 
 
-def test_an_import_by_a_computed_name_is_refused(copied: Path) -> None:
-    append(copied, "bilora.training.run", "import_module(f'bilora.{name}')")
+def test_an_import_by_a_computed_name_is_refused(source_copy: Path) -> None:
+    append(source_copy, "bilora.training.run", "import_module(f'bilora.{name}')")
     with pytest.raises(UnreadableImport, match=r"bilora\.training\.run:\d+: imports by a computed name"):
-        missing(copied)
+        missing(source_copy)

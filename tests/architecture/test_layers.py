@@ -1,4 +1,4 @@
-"""The project's rules that no type checker sees."""
+"""Rules of the source that the type checker does not check."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "bilora"
 MAY_PRINT = {"cli", "sandbox"}
 MACHINE_PATH = re.compile(r"(?<![\w.~-])/(?:home|Users|root|work)/[\w.-]")
-"""A container's own paths (hf_space/Dockerfile) are no machine's."""
+"""A path of somebody's machine. hf_space/Dockerfile is excluded, because its paths are the container's."""
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +35,11 @@ def top(module: str) -> str:
 
 
 def repository_files() -> list[Path]:
-    """Return every file that is or could be committed: what git does not ignore."""
+    """Return every file that git does not ignore."""
     try:
         return [ROOT / name for name in committable_files(ROOT)]
     except subprocess.CalledProcessError:
-        pytest.skip("not a git checkout, so there is no list of the repository's files")
+        pytest.skip("not a git checkout, so git cannot list the files")
 
 
 def test_imports_only_point_downward() -> None:
@@ -80,7 +80,7 @@ def printing(tree: ast.Module) -> Iterator[int]:
 
 def test_no_code_of_a_model_repository_is_trusted(modules: dict[str, str]) -> None:
     offenders = [f"{module}:{line}" for module, text in modules.items() for line in trusting(ast.parse(text))]
-    assert not offenders, f"trust_remote_code is anything but False: {', '.join(offenders)}"
+    assert not offenders, f"trust_remote_code is not False: {', '.join(offenders)}"
 
 
 def trusting(tree: ast.Module) -> Iterator[int]:
@@ -114,9 +114,9 @@ def test_params_is_the_default_profile() -> None:
 
 
 def test_no_test_module_imports_another() -> None:
-    """What tests share lies in tests/support, which mypy checks: a renamed helper is found before the tests run."""
+    """Shared code belongs in tests/support, which mypy checks."""
     imports = re.compile(r"^\s*(?:from|import) (test_\w+)", re.MULTILINE)
-    found = {
+    imported = {
         path.name: imports.findall(path.read_text(encoding="utf-8")) for path in (ROOT / "tests").rglob("test_*.py")
     }
-    assert {name: modules for name, modules in found.items() if modules} == {}
+    assert {name: modules for name, modules in imported.items() if modules} == {}

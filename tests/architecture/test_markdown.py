@@ -1,4 +1,4 @@
-"""Every path, relative link and command that a Markdown file names exists."""
+"""Every path, relative link and command in a Markdown file exists."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ NOT_IN_GIT = re.compile(
     r"benchmarking/(results|judge_check)\.json|models/smoke\.zip"
     r"|.*/(?:[A-Z]+|(?:test_)?(?:archive|naming|rft|sqlite))\.py"
 )
-"""Files that commands write, placeholders, and the examples that the guides docs/add-a-*.md write."""
+"""Files that commands write, placeholders, and the examples of the guides docs/add-a-*.md."""
 COMMAND = re.compile(r"(?m)(?:^|`|\$ )bilora ([a-z][a-z-]*)(?: ([a-z]+)\b)?")
 TARGET = re.compile(r"(?m)(?:^|`)make ([a-z-]+)")
 
 
 def markdown_files(root: Path) -> list[Path]:
-    """Return the Markdown files of a checkout that git keeps or would keep."""
+    """Return the Markdown files of a checkout that git does not ignore."""
     return [root / name for name in committable_files(root) if name.endswith(".md")]
 
 
 def anchors(text: str) -> set[str]:
-    """Return the anchors of a file's headings, as GitHub makes them."""
+    """Return the anchors that GitHub gives a file's headings."""
     headings = re.findall(r"(?m)^#+ +(.+)$", text)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
 def broken_references(file: Path, root: Path) -> list[str]:
-    """Return what a Markdown file names that is not there."""
+    """Return the paths, links and anchors in a Markdown file that do not exist."""
     text = file.read_text(encoding="utf-8")
     prose = re.sub(r"(?ms)^```.*?^```$", "", text)
     paths = {path for path in PATH.findall(text) if not (root / path).exists()}
@@ -47,20 +47,19 @@ def broken_references(file: Path, root: Path) -> list[str]:
         if not (root / path).exists() and not (root / "src/bilora" / path).exists()
     }
     broken = [path for path in sorted(paths) if not NOT_IN_GIT.fullmatch(path)]
-    for path, anchor, own in LINK.findall(prose):
+    for path, path_anchor, local_anchor in LINK.findall(prose):
+        anchor = path_anchor or local_anchor
         target = file.parent / path if path else file
         if not target.exists():
             broken.append(path)
-        elif (anchor or own) and target.suffix == ".md" and (anchor or own) not in anchors(target.read_text("utf-8")):
-            broken.append(f"{path}#{anchor or own}")
+        elif anchor and target.suffix == ".md" and anchor not in anchors(target.read_text("utf-8")):
+            broken.append(f"{path}#{anchor}")
     return broken
 
 
 def test_what_markdown_names_exists() -> None:
-    broken = {
-        str(file.relative_to(ROOT)): found for file in markdown_files(ROOT) if (found := broken_references(file, ROOT))
-    }
-    assert not broken
+    broken = {str(file.relative_to(ROOT)): broken_references(file, ROOT) for file in markdown_files(ROOT)}
+    assert {file: references for file, references in broken.items() if references} == {}
 
 
 def test_commands_in_markdown_exist() -> None:

@@ -1,4 +1,4 @@
-"""The counts of structure.py, held to their limits, and each count seen to count."""
+"""The counts of structure.py stay within their limits, and each count is correct."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 from structure import SRC, Count, count_structure
 
-Written = Callable[..., dict[str, Count]]
+Counter = Callable[..., dict[str, Count]]
 
 
 def test_src_keeps_every_limit_of_its_structure() -> None:
-    exceeded = [count for count in count_structure() if not count.kept]
+    exceeded = [count for count in count_structure() if not count.within_limit]
     assert not exceeded, "\n".join(
-        f"{count.label}: {count.value:g}, at most {count.limit:g}: {'; '.join(count.places)}" for count in exceeded
+        f"{count.label}: {count.value:g}, at most {count.limit:g}: {'; '.join(count.locations)}" for count in exceeded
     )
 
 
 @pytest.fixture
-def counted(tmp_path: Path) -> Written:
-    """A counter of a package that has only the given modules."""
+def counts(tmp_path: Path) -> Counter:
+    """A function that counts in a package of the modules passed to it."""
 
     def count(**texts: str) -> dict[str, Count]:
         for name, text in texts.items():
@@ -32,9 +32,9 @@ def counted(tmp_path: Path) -> Written:
     return count
 
 
-def test_any_is_counted_as_a_token_and_with_its_import(counted: Written) -> None:
+def test_any_is_counted_as_a_token_and_with_its_import(counts: Counter) -> None:
     text = 'from typing import Any\n\nvalue: dict[str, Any] = {}  # Any\nname = "Any"\n'
-    assert counted(rows=text)["`Any` per 1,000 lines"].value == 2 * 1000 / 4
+    assert counts(rows=text)["`Any` per 1,000 lines"].value == 2 * 1000 / 4
 
 
 NINE = ", ".join("abcdefghi")
@@ -48,12 +48,12 @@ NINE = ", ".join("abcdefghi")
         ("rows", "def read(a, b, c, d, e, f, g, *rows, **options): ...", 1),
         ("rows", "class Rows:\n    def read(self, a, b, c, d, e, f, g, h): ...", 0),
         ("cli__read", f"@app.command()\ndef read({NINE}): ...", 0),
-        ("cli__read", f"def read({NINE}): ...\ndef show({NINE}): ...\n\ndoor.command('read')(read)", 1),
+        ("cli__read", f"def read({NINE}): ...\ndef show({NINE}): ...\n\ncommands.command('read')(read)", 1),
         ("rows", f"@app.command()\ndef read({NINE}): ...", 1),
     ],
 )
-def test_a_verb_alone_may_have_more_than_eight_parameters(counted: Written, module: str, text: str, wide: int) -> None:
-    assert counted(**{module: text})["functions with more than 8 parameters"].value == wide
+def test_a_verb_alone_may_have_more_than_eight_parameters(counts: Counter, module: str, text: str, wide: int) -> None:
+    assert counts(**{module: text})["functions with more than 8 parameters"].value == wide
 
 
 @pytest.mark.parametrize(
@@ -68,10 +68,9 @@ def test_a_verb_alone_may_have_more_than_eight_parameters(counted: Written, modu
     ],
 )
 def test_string_subscripts_count_in_every_module_that_works_on_results(
-    counted: Written, module: str, text: str, subscripts: int
+    counts: Counter, module: str, text: str, subscripts: int
 ) -> None:
-    found = counted(**{"evaluation__gate": "", module: text})
-    assert found["string subscripts into results"].value == subscripts
+    assert counts(**{"evaluation__gate": "", module: text})["string subscripts into results"].value == subscripts
 
 
 @pytest.mark.parametrize(
@@ -87,8 +86,8 @@ def test_string_subscripts_count_in_every_module_that_works_on_results(
         ({"rows": "def train(): ...", "training__run": "def train(): ..."}, 1),
     ],
 )
-def test_no_two_modules_may_define_a_public_name(counted: Written, texts: dict[str, str], shared: int) -> None:
-    assert counted(**texts)["public names defined in two modules"].value == shared
+def test_no_two_modules_may_define_a_public_name(counts: Counter, texts: dict[str, str], shared: int) -> None:
+    assert counts(**texts)["public names defined in two modules"].value == shared
 
 
 @pytest.mark.parametrize(
@@ -99,18 +98,18 @@ def test_no_two_modules_may_define_a_public_name(counted: Written, texts: dict[s
         ("def f():\n    rows = (1, 2)  # fmt: skip", 1),
     ],
 )
-def test_only_a_table_of_data_may_skip_the_formatter(counted: Written, text: str, skips: int) -> None:
-    assert counted(rows=text)["`# fmt: skip` outside data"].value == skips
+def test_only_a_table_of_data_may_skip_the_formatter(counts: Counter, text: str, skips: int) -> None:
+    assert counts(rows=text)["`# fmt: skip` outside data"].value == skips
 
 
-def test_two_modules_that_load_each_other_are_a_circle(counted: Written) -> None:
+def test_two_modules_that_load_each_other_are_a_circle(counts: Counter) -> None:
     texts = {"rows": "import bilora.storage", "storage": "from bilora import rows"}
-    assert counted(**texts)["import circles"].places == ["bilora.rows, bilora.storage"]
+    assert counts(**texts)["import circles"].locations == ["bilora.rows, bilora.storage"]
 
 
-def test_the_longest_function_is_counted_with_its_decorators(counted: Written) -> None:
+def test_the_longest_function_is_counted_with_its_decorators(counts: Counter) -> None:
     text = "@cached\ndef train():\n    return 1\n\ndef f(): ..."
-    assert counted(training__run=text)["longest function of training/run.py"].places == ["train 3", "f 1"]
+    assert counts(training__run=text)["longest function of training/run.py"].locations == ["train 3", "f 1"]
 
 
 def test_the_counts_read_this_repository() -> None:

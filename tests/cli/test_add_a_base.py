@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.checkouts import ROOT, shell_in, smoke_checkout
-from support.guides import guide_block
+from support.guide_examples import guide_block
 
 from bilora.bases.kinds.folder import FolderBase
 from bilora.records import Sample

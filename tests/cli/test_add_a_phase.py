@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from support.checkouts import change_task, shell_in, smoke_checkout
-from support.guides import guide_block
+from support.guide_examples import guide_block
 
 from bilora.storage import adapter_sha256
 

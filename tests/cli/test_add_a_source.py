@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from support.checkouts import Shell, change_task, shell_in, smoke_checkout
-from support.guides import guide_block
+from support.guide_examples import guide_block
 
 from bilora.data_reports import SplitReport
 from bilora.sources.kinds.installed import function_rows

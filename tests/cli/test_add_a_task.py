@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.guides import guide_block
+from support.guide_examples import guide_block
 
 from bilora.params import TaskParams
 from bilora.records import Drop, Sample

@@ -17,12 +17,12 @@ from support.checkouts import change_task
 from support.gguf_files import SMOLLM2, packaged_gguf
 from support.random_adapters import write_random_adapter
 
-from bilora.cli.push_adapters import read_about
+from bilora.cli.push_adapters import read_bundle_info
 from bilora.data_reports import RatingsReport, SplitCounts, SplitReport
 from bilora.errors import MissingStep
 from bilora.inference.torch.engine import TorchEngine
-from bilora.publishing.about import About
-from bilora.publishing.bundle import build_bundle, thin
+from bilora.publishing.bundle import build_bundle, extract_adapter
+from bilora.publishing.bundle_info import BundleInfo
 from bilora.requests import Request
 from bilora.results import Results
 from bilora.storage import write_bytes, write_json
@@ -57,14 +57,14 @@ def checkout(adapted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path
 
 
-def bundled(workspace: Workspace, about: About) -> dict[str, bytes]:
+def bundled(workspace: Workspace, bundle_info: BundleInfo) -> dict[str, bytes]:
     adapters = {task: workspace.adapter(task) for task in workspace.params.tasks}
-    return build_bundle(adapters, {}, NOTHING_MEASURED, about)
+    return build_bundle(adapters, {}, NOTHING_MEASURED, bundle_info)
 
 
 def written(workspace: Workspace) -> dict[str, bytes]:
     """Return a bundle after it was written where its cards say."""
-    files = bundled(workspace, read_about(workspace, None))
+    files = bundled(workspace, read_bundle_info(workspace, None))
     for name, data in files.items():
         write_bytes(workspace.root / "path" / "to" / "this" / "bundle" / name, data)
     return files
@@ -94,7 +94,9 @@ def printed(program: str, folder: Path) -> str:
 def measured_answer(workspace: Workspace, name: str) -> str:
     """Return the engine's answer to the question of a task's card."""
     generation, task = workspace.params.tasks[name].generation, workspace.tasks[name]
-    request = Request("one", task.messages(task.ask(task.example)), generation.sampling(seed=workspace.params.seed))
+    request = Request(
+        "one", task.messages(task.make_prompt(task.example)), generation.sampling(seed=workspace.params.seed)
+    )
     engine = TorchEngine(workspace.base().load(training=False), {name: workspace.adapter(name)}, batch_size=1)
     (completion,) = engine.generate(name, [request])
     return completion.text
@@ -143,7 +145,7 @@ def test_the_program_for_a_packaged_base_prints_the_engines_answer(checkout: Pat
 def test_a_sampled_tasks_card_says_so_and_samples_alike(checkout: Path) -> None:
     change_task(checkout, "codegen", lambda entry: entry["generation"].update(temperature=0.5, frequency_penalty=1.0))
     workspace = Workspace(checkout)
-    card = bundled(workspace, read_about(workspace, None))["codegen/README.md"].decode()
+    card = bundled(workspace, read_bundle_info(workspace, None))["codegen/README.md"].decode()
     assert "sampling at temperature 0.5" in card and "do_sample=True, temperature=0.5, top_k=0" in card
     assert "return scores - 2.0 * " in card  # transformers divided the scores by 0.5 before
     compile(program(card.encode()), "card", "exec")
@@ -153,9 +155,9 @@ def test_the_card_names_a_public_base_with_its_commit(checkout: Path) -> None:
     from bilora.bases.kinds.hub import HubBase
 
     workspace = Workspace(checkout)
-    about = read_about(workspace, "owner/name")
+    bundle_info = read_bundle_info(workspace, "owner/name")
     commit = "0" * 40
-    public = replace(about, base=HubBase(id="org/base", hub="org/base", revision=commit, dtype="bfloat16"))
+    public = replace(bundle_info, base=HubBase(id="org/base", hub="org/base", revision=commit, dtype="bfloat16"))
     for task in workspace.params.tasks:
         path = workspace.adapter(task) / "adapter_config.json"
         text = path.read_text(encoding="utf-8")
@@ -165,14 +167,14 @@ def test_the_card_names_a_public_base_with_its_commit(checkout: Path) -> None:
     loads = f'base = AutoModelForCausalLM.from_pretrained("org/base", revision="{commit}", dtype="bfloat16")'
     assert loads in files["README.md"].decode() and "and the base in bfloat16." in files["README.md"].decode()
     assert 'AutoTokenizer.from_pretrained("owner/name", subfolder="codegen")' in files["README.md"].decode()
-    alone = thin(files, "docstring")
+    alone = extract_adapter(files, "docstring")
     assert {"tokenizer.json", "tokenizer_config.json"} < set(alone)
     assert 'AutoTokenizer.from_pretrained("owner/name-docstring")' in alone["README.md"].decode()
 
 
 def licence_of_cards(checkout: Path) -> dict[str, tuple[str, str | None]]:
     workspace = Workspace(checkout)
-    files = bundled(workspace, read_about(workspace, None))
+    files = bundled(workspace, read_bundle_info(workspace, None))
     data = {name: ModelCard(text.decode()).data for name, text in files.items() if name.endswith("README.md")}
     return {name: (card.license, card.license_name) for name, card in data.items() if not name.startswith("base/")}
 
@@ -198,4 +200,4 @@ def test_ratings_that_were_trained_on_count_as_given_with_consent(checkout: Path
 def test_without_the_report_of_data_split_nothing_is_said(checkout: Path) -> None:
     (checkout / "data" / "reports" / "split" / "codegen.json").unlink()
     with pytest.raises(MissingStep, match="dvc repro data-split@codegen"):
-        read_about(Workspace(checkout), None)
+        read_bundle_info(Workspace(checkout), None)

@@ -53,7 +53,7 @@ def environment(place: Path) -> dict[str, str]:
 
 
 def answers(place: Path, *arguments: str, typed: str = "") -> str:
-    done = bilora(place, *arguments, typed=typed)
+    done = bilora(place, *arguments, stdin=typed)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -61,7 +61,7 @@ def answers(place: Path, *arguments: str, typed: str = "") -> str:
 def test_a_question_is_an_argument_or_standard_input(place: Path) -> None:
     given = answers(place, "generate", "sort a list", "--model", "codegen", "--max-tokens", "8")
     assert given.strip() and given == answers(
-        place, "generate", "-m", "codegen", "--max-tokens", "8", typed="sort a list\n"
+        place, "generate", "-m", "codegen", "--max-tokens", "8", stdin="sort a list\n"
     )
     assert given != answers(place, "generate", "sort a list", "-m", "docstring", "--max-tokens", "8")
 
@@ -77,7 +77,7 @@ def test_settings_are_heard(place: Path) -> None:
 def test_what_cannot_be_asked_is_one_sentence(place: Path) -> None:
     for arguments, sentence in (
         (["generate", "x", "-m", "poetry"], "no such model is loaded; loaded: base, codegen, docstring"),
-        (["generate"], "it is empty; give it as an argument"),
+        (["generate"], "it is empty; pass it as an argument"),
         (["chat", "-m", "poetry"], "no such model is loaded"),
     ):
         done = bilora(place, *arguments)
@@ -86,7 +86,7 @@ def test_what_cannot_be_asked_is_one_sentence(place: Path) -> None:
 
 def test_a_conversation_goes_on_under_another_adapter(place: Path) -> None:
     typed = "sum of a list\n/adapter docstring\nsum of a list\n/new\n/adapter codegen\nsum of a list\n/quit\n"
-    asked = answers(place, "chat", "-m", "codegen", "--max-tokens", "8", typed=typed).splitlines()
+    asked = answers(place, "chat", "-m", "codegen", "--max-tokens", "8", stdin=typed).splitlines()
     alone = {
         name: answers(place, "generate", "sum of a list", "-m", name, "--max-tokens", "8").splitlines()
         for name in ("codegen", "docstring")
@@ -94,22 +94,22 @@ def test_a_conversation_goes_on_under_another_adapter(place: Path) -> None:
     own = len(alone["codegen"])
     assert asked[:own] == asked[-own:] == alone["codegen"]
     assert asked[own:-own] != alone["docstring"]  # what was said before counts
-    stayed = answers(place, "chat", "-m", "codegen", "--max-tokens", "8", typed="sum of a list\nsum of a list\n")
+    stayed = answers(place, "chat", "-m", "codegen", "--max-tokens", "8", stdin="sum of a list\nsum of a list\n")
     assert asked[own:-own] != stayed.splitlines()[own:]
 
 
 def test_a_chat_says_what_it_does_not_do(place: Path) -> None:
-    done = bilora(place, "chat", "--max-tokens", "4", typed="/adapter poetry\n/adapter\n/bow\n" + "list " * 600 + "\n")
+    done = bilora(place, "chat", "--max-tokens", "4", stdin="/adapter poetry\n/adapter\n/bow\n" + "list " * 600 + "\n")
     assert done.returncode == 0 and done.stdout == ""
     _, poetry, bare, bow, long = done.stderr.strip().splitlines()
-    assert "there is no poetry; base answers, of base, codegen, docstring" in poetry
-    assert bare == "chat: base answers, of base, codegen, docstring."
-    assert "there is no /bow" in bow and "too many to answer within 512; ask with fewer words" in long
+    assert "there is no poetry; the model is base, of base, codegen, docstring" in poetry
+    assert bare == "chat: the model is base, of base, codegen, docstring."
+    assert "there is no /bow" in bow and "too many for the context of 512 tokens; shorten the question" in long
 
 
 def test_a_line_that_is_no_text_is_not_the_end_of_the_chat(place: Path) -> None:
     piped = io.TextIOWrapper(io.BufferedReader(io.BytesIO(b"\xef\xbb\xbf/adapter codegen\nna\xefve\nsum\n")))
-    done = bilora(place, "chat", "--max-tokens", "4", typed=piped)
+    done = bilora(place, "chat", "--max-tokens", "4", stdin=piped)
     assert done.returncode == 0
     said = done.stderr.splitlines()
     assert said[1] == "chat: this line: is not UTF-8 (byte 0xef at position 2); write it in UTF-8."
@@ -120,11 +120,11 @@ def test_what_helps_against_a_cut_depends_on_what_cut(place: Path) -> None:
     short = bilora(place, "generate", "sum", "--max-tokens", "4")
     assert "cut off after 4 tokens; --max-tokens allows more" in short.stderr
     full = bilora(place, "generate", "list " * 490, "--max-tokens", "5000", "--temperature", "2")
-    assert "for the context of 512 tokens is full; ask with fewer words" in full.stderr
+    assert ": the context of 512 tokens is full; shorten the question" in full.stderr
     long = "list " * 490 + "\n"
-    talk = bilora(place, "chat", "--max-tokens", "5000", "--temperature", "2", typed=long + "sum\n")
-    assert "is full; /new begins again" in talk.stderr
-    assert "tokens are too many to answer within 512; /new begins again" in talk.stderr
+    talk = bilora(place, "chat", "--max-tokens", "5000", "--temperature", "2", stdin=long + "sum\n")
+    assert "is full; start a new conversation with /new" in talk.stderr
+    assert "tokens are too many for the context of 512 tokens; start a new conversation with /new" in talk.stderr
 
 
 def test_ctrl_c_ends_an_answer_and_not_the_chat(place: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import typer
 import yaml
 from support.checkouts import ROOT
-from support.loopback import Reply, Server, answer
+from support.fake_openai_server import Reply, Server, answer
 
 from bilora.api_keys import endpoint_key
 from bilora.cli.judge import check
@@ -61,7 +61,7 @@ def test_a_sound_judge_leaves_with_zero(place: Path, server: Server, capsys: pyt
     assert exit_code() == 0
     printed = capsys.readouterr()
     assert "judge check: judge-70b, 6 samples scored, 0 not: gap 4.00 points" in printed.out
-    assert "the server does not list the model 'judge-70b'; it offers a, b." in printed.err
+    assert "the server does not list the model 'judge-70b'; it has a, b." in printed.err
 
 
 @pytest.mark.parametrize(
@@ -71,8 +71,8 @@ def test_a_sound_judge_leaves_with_zero(place: Path, server: Server, capsys: pyt
         (answer('{"X": 3, "Y": 3, "Z": 3}'), 11, "its reply rates none of the answers A, B, C"),
         (answer(None, "length"), 11, "cut off at 1024 tokens"),
         (answer('{"A": 3, "B": 3, "C": 3}'), 11, "a right answer is only 0.00 points above a wrong one"),
-        ((401, {}, {"message": "who are you?"}), 6, "HTTP 401: the server wants a key"),
-        ((404, {}, {"error": {"message": "no such model", "param": "model"}}), 6, "it offers a, b"),
+        ((401, {}, {"message": "who are you?"}), 6, "HTTP 401: the server requires a key"),
+        ((404, {}, {"error": {"message": "no such model", "param": "model"}}), 6, "it has a, b"),
         ((404, {"Content-Type": "text/html"}, b"<html>"), 6, "base_url usually ends in /v1"),
         ((413, {}, {"error": {"message": "slow down"}}), 6, "HTTP 413: the server refused the request"),
         ((400, {}, {"error": {"message": "no chat template", "param": "messages"}}), 6, "no chat template"),
@@ -113,7 +113,7 @@ def test_keys_are_stripped_wherever_they_are_read(monkeypatch: pytest.MonkeyPatc
 
 
 def test_an_address_of_the_page_s_server_is_checked() -> None:
-    from bilora.cli.page import remote_offer
+    from bilora.cli.page import remote_backend
 
-    with pytest.raises(BadData, match="BILORA_ENDPOINT: is no address"):
-        remote_offer("localhost:8000", Workspace(ROOT).params)
+    with pytest.raises(BadData, match="BILORA_ENDPOINT: is not a URL"):
+        remote_backend("localhost:8000", Workspace(ROOT).params)

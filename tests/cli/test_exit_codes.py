@@ -22,10 +22,11 @@ import pytest
 import typer
 import yaml
 from support.checkouts import ROOT, environment_of
+from support.ports import free_port
 from support.processes import restore_signals
 
 import bilora
-from bilora.cli import app, doctor, guarded
+from bilora.cli import app, doctor, run_command
 from bilora.errors import BiloraError, Busy, ExitCode, Infrastructure
 from bilora.evaluation.gate import EXIT_CODES
 
@@ -57,7 +58,7 @@ def ended(raising: BaseException) -> int:
 
     one = typer.Typer()
     one.command()(command)
-    return guarded(one, [])
+    return run_command(one, [])
 
 
 def entry(scores: dict[str, float], key: str = "k") -> dict[str, Any]:
@@ -115,14 +116,15 @@ def test_no_verdict_shares_its_code_with_a_fault() -> None:
 
 
 def test_0_is_done(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert guarded(app, ["profile", "list"]) == 0
+    assert run_command(app, ["profile", "list"]) == 0
     assert "* smoke" in capsys.readouterr().out
 
 
 def test_1_is_a_crash_with_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         ended(ZeroDivisionError())
-    code = "import typer; from bilora.cli import guarded; a = typer.Typer(); a.command()(lambda: 1 / 0); guarded(a, [])"
+    code = "import typer; from bilora.cli import run_command; a = typer.Typer(); "
+    code += "a.command()(lambda: 1 / 0); run_command(a, [])"
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment(ROOT), capture_output=True, text=True, check=False
     )
@@ -140,24 +142,24 @@ def test_1_is_a_crash_with_its_traceback() -> None:
         (["train", "codegen", "--all"], "name the tasks to train, or give --all"),
         (["data-split"], "Missing argument"),
         (["generate", "x", "--temperature", "nan"], "--temperature"),
-        (["chat", "--temperature", "inf"], "inf is no finite number"),
+        (["chat", "--temperature", "inf"], "inf is not a finite number"),
         (["generate", "x", "--seed", "99999999999999999999"], "--seed"),
         (["deploy", "o/s", "--minutes", "inf"], "--minutes"),
         (["generate", "x", "--bundle", "nowhere"], "a hub id needs a pinned commit"),
         (["chat", "--bundle", "no@such@name"], "owner/name@commit"),
-        (["serve", "--host", "999.1.1.1"], "999.1.1.1 is no address"),
-        (["app"], "there is no page here; change into a checkout"),
+        (["serve", "--host", "999.1.1.1"], "999.1.1.1 is not an address"),
+        (["app"], "it does not exist; run this command in a checkout"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_2_is_bad_input(place: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
-    assert guarded(app, arguments) == 2
+    assert run_command(app, arguments) == 2
     told = capsys.readouterr().err
     assert said in told and told.startswith("bilora: ") and told.count("\n") == 1
 
 
 def test_without_a_verb_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    assert guarded(app, []) == 2
+    assert run_command(app, []) == 2
     assert "data-download" in "".join(capsys.readouterr())
 
 
@@ -171,7 +173,7 @@ def test_without_a_verb_the_help_is_shown(capsys: pytest.CaptureFixture[str]) ->
     ],
 )
 def test_3_is_a_missing_step(place: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], stage: str) -> None:
-    assert guarded(app, arguments) == 3
+    assert run_command(app, arguments) == 3
     assert f"Run `dvc repro {stage}` first" in capsys.readouterr().err
 
 
@@ -179,20 +181,20 @@ def test_3_is_also_an_evaluation_without_rows(place: Path, capsys: pytest.Captur
     (place / "evaluation").mkdir()
     for name in ("codegen", "docstring"):
         (place / "evaluation" / f"{name}.jsonl").write_text("\n", encoding="utf-8")
-    assert guarded(app, ["benchmark"]) == 3
+    assert run_command(app, ["benchmark"]) == 3
     assert "has no rows. Run `dvc repro -f evaluate@codegen`" in capsys.readouterr().err
 
 
 def test_4_is_what_the_doctor_finds(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "CHECKS", {"disk": doctor._disk})
-    assert guarded(app, ["doctor"]) == 0
+    assert run_command(app, ["doctor"]) == 0
     monkeypatch.setattr(doctor, "FREE_GIB", 10**9)
-    assert guarded(app, ["doctor"]) == 4
+    assert run_command(app, ["doctor"]) == 4
 
 
 def test_5_is_an_adapter_that_was_not_measured(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results(place / "benchmarking" / "results.json", docstring=entry(same(0.5, 3)))
-    assert guarded(app, ["promote"]) == 5
+    assert run_command(app, ["promote"]) == 5
     assert "run `bilora push-adapters`" in capsys.readouterr().err
 
 
@@ -201,7 +203,7 @@ def test_6_is_what_does_not_answer(
 ) -> None:
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.delenv("HF_OIDC_RESOURCE", raising=False)
-    assert guarded(app, ["deploy", "owner/space", "--bundle", "owner/name"]) == 6
+    assert run_command(app, ["deploy", "owner/space", "--bundle", "owner/name"]) == 6
     assert "HF_TOKEN is not set" in capsys.readouterr().err
 
 
@@ -212,8 +214,8 @@ def test_6_is_a_port_that_is_taken_before_anything_is_loaded(
     (place / "hf_space").symlink_to(ROOT / "hf_space")
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        assert guarded(app, [verb, "--port", str(port)]) == 6
-    assert f":{port} is taken by another program" in capsys.readouterr().err
+        assert run_command(app, [verb, "--port", str(port)]) == 6
+    assert f":{port} is used by another program" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -230,7 +232,9 @@ def test_10_to_12_are_the_gate_s_verdicts(
     place: Path, capsys: pytest.CaptureFixture[str], new: Any, old: Any, code: int, said: str
 ) -> None:
     assert (
-        guarded(app, ["compare", results(place / "n.json", docstring=new), baseline(place / "o.json", docstring=old)])
+        run_command(
+            app, ["compare", results(place / "n.json", docstring=new), baseline(place / "o.json", docstring=old)]
+        )
         == code
     )
     assert said in capsys.readouterr().out
@@ -241,15 +245,15 @@ def test_an_entry_without_the_scores_of_its_metric_decides_nothing(
 ) -> None:
     empty = entry({}) | {"scores": {}}
     path = baseline(place / "o.json", docstring=empty)
-    assert guarded(app, ["compare", results(place / "n.json", docstring=empty), path]) == 11
+    assert run_command(app, ["compare", results(place / "n.json", docstring=empty), path]) == 11
     (place / "benchmarking").mkdir()
     baseline(place / "benchmarking" / "baseline.json", docstring=empty)
-    assert guarded(app, ["baseline", "show"]) == 0
+    assert run_command(app, ["baseline", "show"]) == 0
     assert "n 0" in capsys.readouterr().out
 
 
 def test_12_is_also_two_files_without_a_task(place: Path) -> None:
-    assert guarded(app, ["compare", results(place / "n.json"), baseline(place / "o.json")]) == 12
+    assert run_command(app, ["compare", results(place / "n.json"), baseline(place / "o.json")]) == 12
 
 
 def test_130_is_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
@@ -260,17 +264,17 @@ def test_130_is_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
 MACHINE = {
     errno.ENOSPC: "no space left",
     errno.EDQUOT: "disk quota",
-    errno.EACCES: "may not be used by this user",
-    errno.EROFS: "can only be read",
+    errno.EACCES: "is not accessible to this user",
+    errno.EROFS: "read-only disk",
     errno.EMFILE: "ulimit -n",
-    errno.EIO: "look at the disk",
+    errno.EIO: "check the disk",
 }
 INPUT = {
-    errno.EISDIR: "is a folder, and a file is needed",
-    errno.ENOTDIR: "leads through a file",
+    errno.EISDIR: "is a folder, not a file",
+    errno.ENOTDIR: "has a file where a folder is needed",
     errno.ENAMETOOLONG: "choose a shorter one",
     errno.ENOENT: "does not exist",
-    errno.EEXIST: "is there already",
+    errno.EEXIST: "already exists",
 }
 
 
@@ -286,7 +290,7 @@ def test_13_is_the_machine_and_its_sentence_fits_the_cause(
     told = capsys.readouterr().err
     assert told.startswith("bilora: some/file.json ") and said in told and told.count("\n") == 1
     assert ("free some space" in told) == (number in (errno.ENOSPC, errno.EDQUOT))
-    assert ("othing is half-written, and files that were finished remain" in told) == (code == 13)
+    assert ("o file is half-written; finished files stay" in told) == (code == 13)
 
 
 def test_an_error_of_the_system_that_nobody_knows_is_a_crash() -> None:
@@ -296,7 +300,7 @@ def test_an_error_of_the_system_that_nobody_knows_is_a_crash() -> None:
 
 AS_NOBODY = """
 import os, sys
-import bilora.cli, bilora.tasks, bilora.publishing.promote, bilora.evaluation.compare, bilora.evaluation.judging
+import bilora.cli, bilora.tasks, bilora.publishing.promote, bilora.evaluation.compare, bilora.evaluation.verdicts
 if os.geteuid() == 0:
     os.setegid(65534)
     os.seteuid(65534)
@@ -309,9 +313,9 @@ bilora.cli.main()
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["baseline", "forget", "docstring"], 13, "may not be used by this user"),
-        (["compare", "secret.json", "benchmarking/baseline.json"], 13, "secret.json: may not be used by this user"),
-        (["plan"], 13, "params.yaml: may not be used by this user"),
+        (["baseline", "forget", "docstring"], 13, "is not accessible to this user"),
+        (["compare", "secret.json", "benchmarking/baseline.json"], 13, "secret.json: is not accessible to this user"),
+        (["plan"], 13, "params.yaml: is not accessible to this user"),
     ],
     ids=["writing", "reading", "params"],
 )
@@ -334,8 +338,8 @@ def test_a_missing_permission_is_no_matter_of_disk_space(
 
 
 def test_a_reader_that_leaves_early_is_no_crash(place: Path) -> None:
-    code = "import typer; from bilora.cli import guarded; a = typer.Typer()\n"
-    code += "a.command()(lambda: print('a line\\n' * 100_000, flush=True)); raise SystemExit(guarded(a, []))"
+    code = "import typer; from bilora.cli import run_command; a = typer.Typer()\n"
+    code += "a.command()(lambda: print('a line\\n' * 100_000, flush=True)); raise SystemExit(run_command(a, []))"
     for command, ends in (([sys.executable, "-c", code], 13), ([*BILORA, "profile", "list"], 0)):
         with subprocess.Popen(
             command, cwd=place, env=environment(place), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -360,10 +364,10 @@ def test_python_m_bilora_is_bilora(place: Path) -> None:
         (b"", "not JSON"),
         (b"[1, 2]", "neither a results.json nor a baseline.json"),
         (b'{"tasks": [1]}', "neither a results.json nor a baseline.json"),
-        (b'{"tasks": {}}', "is no baseline of schema 3"),
-        (b'{"schema": 1, "tasks": {"docstring": {"scores": {}}}}', "is no baseline of schema 3"),
+        (b'{"tasks": {}}', "is not a baseline of schema 3"),
+        (b'{"schema": 1, "tasks": {"docstring": {"scores": {}}}}', "is not a baseline of schema 3"),
         (b'{"schema": 2, "tasks": {}}', "is of schema 2, not 3; run `bilora baseline upgrade`"),
-        (b'{"tasks": {"docstring": {"entry": []}}}', "is no results.json"),
+        (b'{"tasks": {"docstring": {"entry": []}}}', "is not a results.json"),
         (b'{"profile": "x", "schema": 0, "tasks": {}}', "is of schema 0, not 2; run `dvc repro -f benchmark`"),
         (
             b'{"profile": "x", "schema": 2, "tasks": {"docstring": {"title": 1}}}',
@@ -381,7 +385,7 @@ def test_what_cannot_be_compared_is_one_sentence(
     (place / "odd.json").write_bytes(content)
     good = baseline(place / "good.json", docstring=entry(same(0.5)))
     for order in (["odd.json", good], [good, "odd.json"]):
-        assert guarded(app, ["compare", *order]) == 2
+        assert run_command(app, ["compare", *order]) == 2
         told = capsys.readouterr().err
         assert said in told and told.startswith("bilora: odd.json") and told.count("\n") == 1
 
@@ -390,7 +394,7 @@ def test_a_byte_order_mark_does_not_hinder_a_comparison(place: Path) -> None:
     good = Path(baseline(place / "good.json", docstring=entry(same(0.5))))
     for encoding in ("utf-8-sig", "utf-16"):
         (place / "marked.json").write_text(good.read_text(encoding="utf-8"), encoding=encoding)
-        assert guarded(app, ["compare", "marked.json", str(good)]) == 0
+        assert run_command(app, ["compare", "marked.json", str(good)]) == 0
 
 
 @pytest.mark.parametrize("verb", ["report", "promote"])
@@ -399,7 +403,7 @@ def test_results_of_another_format_are_one_sentence(place: Path, capsys: pytest.
     document = json.loads(path.read_text(encoding="utf-8"))
     document["tasks"]["docstring"]["verdict"] = {"outcome": "great"}
     path.write_text(json.dumps(document), encoding="utf-8")
-    assert guarded(app, [verb]) == 2
+    assert run_command(app, [verb]) == 2
     assert (
         "is damaged (tasks.docstring.verdict.task: Field required); run `dvc repro -f benchmark`"
         in capsys.readouterr().err
@@ -409,7 +413,7 @@ def test_results_of_another_format_are_one_sentence(place: Path, capsys: pytest.
 def test_params_that_are_no_utf_8_are_kept_as_they_are(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edited = yaml.safe_dump({"profile": "größe"}, allow_unicode=True).encode("latin-1")
     (place / "params.yaml").write_bytes(edited)
-    assert guarded(app, ["profile", "use", "smoke"]) == 0
+    assert run_command(app, ["profile", "use", "smoke"]) == 0
     assert (place / "params.yaml.kept").read_bytes() == edited
     assert (place / "params.yaml").read_bytes() == (ROOT / "profiles" / "smoke.yaml").read_bytes()
 
@@ -430,9 +434,7 @@ def test_a_lock_that_is_away_does_not_send_anybody_to_a_stage(
 def test_a_signal_to_the_page_ends_all_that_it_started(place: Path, end: signal.Signals) -> None:
     for name in ("hf_space", ".streamlit"):
         (place / name).symlink_to(ROOT / name)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with subprocess.Popen(
         [*BILORA, "app", "--port", str(port)],
         cwd=place, env=environment(place), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
@@ -492,7 +494,7 @@ def test_what_params_ask_for_and_this_machine_lacks_is_one_sentence(
     document = yaml.safe_load((place / "params.yaml").read_text(encoding="utf-8"))
     (place / "params.yaml").write_text(yaml.safe_dump({**document, **change}), encoding="utf-8")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None)
-    assert guarded(app, arguments) == code
+    assert run_command(app, arguments) == code
     assert said in capsys.readouterr().err
 
 
@@ -501,7 +503,7 @@ def test_a_run_record_of_another_version_does_not_end_the_plan(place: Path, caps
         (place / "runs" / name).mkdir(parents=True)
         (place / "runs" / name / "run.json").write_text(text, encoding="utf-8")
     (place / "benchmarking").symlink_to(ROOT / "benchmarking")
-    assert guarded(app, ["plan"]) == 0
+    assert run_command(app, ["plan"]) == 0
     assert "last run here" not in capsys.readouterr().out
 
 
@@ -510,7 +512,7 @@ def test_a_key_that_no_client_could_send_is_refused(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], key: str
 ) -> None:
     monkeypatch.setenv("CLIENT_KEY", key)
-    assert guarded(app, ["serve", "--api-key-env", "CLIENT_KEY"]) == 2
+    assert run_command(app, ["serve", "--api-key-env", "CLIENT_KEY"]) == 2
     told = capsys.readouterr().err
     assert "CLIENT_KEY" in told and told.count("\n") == 1
 
@@ -538,9 +540,9 @@ def test_a_folder_in_the_place_of_a_file_is_named_and_not_our_temporary_file(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (place / "data" / "raw" / "codegen.jsonl").mkdir(parents=True)
-    assert guarded(app, ["data-download", "codegen"]) == ExitCode.BAD_INPUT
+    assert run_command(app, ["data-download", "codegen"]) == ExitCode.BAD_INPUT
     said = capsys.readouterr().err
-    assert "codegen.jsonl is a folder, and a file is needed" in said and ".tmp" not in said
+    assert "codegen.jsonl is a folder, not a file" in said and ".tmp" not in said
 
 
 def test_a_folder_that_may_not_be_written_to_is_named_and_not_our_temporary_file(
@@ -550,20 +552,20 @@ def test_a_folder_that_may_not_be_written_to_is_named_and_not_our_temporary_file
         raise PermissionError(errno.EACCES, "Permission denied", f"{dir}/{prefix}x{suffix}")
 
     monkeypatch.setattr("tempfile.mkstemp", refuse)
-    assert guarded(app, ["data-download", "codegen"]) == ExitCode.INFRASTRUCTURE
+    assert run_command(app, ["data-download", "codegen"]) == ExitCode.INFRASTRUCTURE
     said = capsys.readouterr().err
-    assert "data/raw may not be used by this user" in said and ".tmp" not in said
+    assert "data/raw is not accessible to this user" in said and ".tmp" not in said
 
 
 def test_results_that_no_stage_has_made_are_a_missing_step(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert guarded(app, ["compare"]) == ExitCode.MISSING_STEP
+    assert run_command(app, ["compare"]) == ExitCode.MISSING_STEP
     assert "Run `dvc repro benchmark` first" in capsys.readouterr().err
-    assert guarded(app, ["compare", "mine.json"]) == ExitCode.BAD_INPUT
+    assert run_command(app, ["compare", "mine.json"]) == ExitCode.BAD_INPUT
 
 
 def test_absent_params_name_the_command_that_writes_them(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (place / "params.yaml").unlink()
-    assert guarded(app, ["plan"]) == ExitCode.BAD_INPUT
+    assert run_command(app, ["plan"]) == ExitCode.BAD_INPUT
     assert "`bilora profile use smollm2` writes one" in capsys.readouterr().err
 
 

@@ -17,10 +17,10 @@ import pytest
 from support.checkouts import ROOT, environment_of
 from support.old_outbox import outbox_of_version_1
 
-from bilora.cli import app, guarded
+from bilora.cli import app, run_command
 from bilora.feedback.events import new_event_id
 from bilora.feedback.outbox import Outbox
-from bilora.feedback.shards import FolderTarget, shard
+from bilora.feedback.shards import FolderTarget, build_shard
 from bilora.layout import Layout
 from bilora.records import Rating, Sample, Tombstone
 from bilora.storage import write_json, write_records
@@ -34,19 +34,19 @@ ADAPTER = "a" * 64
 HELD_OUT = "Write a function that measures."
 
 
-def rating(number: int, **rest: Any) -> Rating:
+def rating(number: int, **changes: Any) -> Rating:
     fields: dict[str, Any] = {
         "event_id": new_event_id(1_770_000_000_000 + number), "generation_id": f"g{number}", "session": "s",
         "task": "codegen", "prompt": f"Write function {number}.", "completion": "return 1",
         "adapter_sha256": ADAPTER, "base_revision": "b" * 40, "rating": "up", "consent": True,
         "app_version": "0.1.0", "created_utc": "2026-01-31T12:00:00+00:00",
     }  # fmt: skip
-    return Rating(**(fields | rest))
+    return Rating(**(fields | changes))
 
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the verbs read: params, held-out questions, and the record of the run that made the adapter."""
+    """Make a workspace with params, held-out questions and the run record of an adapter."""
     monkeypatch.chdir(tmp_path)
     shutil.copyfile(ROOT / "profiles" / "smoke.yaml", "params.yaml")
     Path("benchmarking").mkdir()
@@ -61,9 +61,9 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def run(checkout: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     def verb(*arguments: str, code: int = 0) -> str:
-        assert guarded(app, ["feedback", *arguments]) == code
-        said = capsys.readouterr()
-        return said.err if code else said.out
+        assert run_command(app, ["feedback", *arguments]) == code
+        output = capsys.readouterr()
+        return output.err if code else output.out
 
     return verb
 
@@ -75,10 +75,10 @@ def store(*ratings: Rating) -> None:
 
 
 def test_status_says_where_ratings_are(run: Callable[..., str]) -> None:
-    assert "nothing was rated" in run("status")
+    assert "there are no ratings yet" in run("status")
     assert not OUTBOX.exists()
     store(rating(1), rating(2, consent=False))
-    assert "2 ratings: 0 exported, 1 waiting, 1 kept here" in run("status")
+    assert "2 ratings: 0 exported, 1 waiting, 1 without consent" in run("status")
     run("export")
     assert "1 exported, 0 waiting" in run("status")
 
@@ -95,20 +95,20 @@ def test_a_deletion_goes_all_the_way(run: Callable[..., str]) -> None:
     assert b"function 1" not in everything and b"function 2" in everything
 
 
-def test_a_deletion_names_every_place_and_its_command(run: Callable[..., str], checkout: Path) -> None:
+def test_a_deletion_names_every_destination_and_its_command(run: Callable[..., str], checkout: Path) -> None:
     one, two = rating(1), rating(2)
     store(one, two)
     run("export", "--to", "to the team")
     run("export")
-    said = run("delete", one.event_id)
-    assert "still in data/feedback/shards: `bilora feedback export --to data/feedback/shards`" in said
-    assert "still in to the team: `bilora feedback export --to 'to the team'`" in said
-    said = run("export")
-    assert "1 erasures are still outstanding in to the team: `bilora feedback export --to 'to the team'`" in said
-    said = run("status")
-    assert "data/feedback/shards: 1 delivered, 0 waiting, 0 erasures outstanding" in said
-    assert "to the team: 1 delivered, 0 waiting, 1 erasures outstanding" in said and one.event_id in said
-    assert "1 deleted or withdrawn, 1 of them not erased everywhere" in said
+    output = run("delete", one.event_id)
+    assert "still in data/feedback/shards: `bilora feedback export --to data/feedback/shards`" in output
+    assert "still in to the team: `bilora feedback export --to 'to the team'`" in output
+    output = run("export")
+    assert "1 erasures are still outstanding in to the team: `bilora feedback export --to 'to the team'`" in output
+    output = run("status")
+    assert "data/feedback/shards: 1 delivered, 0 waiting, 0 erasures outstanding" in output
+    assert "to the team: 1 delivered, 0 waiting, 1 erasures outstanding" in output and one.event_id in output
+    assert "1 deleted or withdrawn, 1 of them not erased everywhere" in output
     assert "outstanding" not in run("export", "--to", str(checkout / "to the team") + "/")
     assert "0 of them not erased everywhere" in run("status")
 
@@ -120,14 +120,14 @@ def test_a_third_destination_gets_what_is_valid(run: Callable[..., str]) -> None
         assert "2 ratings in 1 new shards" in run("export", "--to", place)
     run("delete", two.event_id)
     assert "1 ratings in 1 new shards of c" in run("export", "--to", "c")
-    said = run("status")
-    assert "  c: 1 delivered, 0 waiting, 0 erasures outstanding" in said
-    assert said.count("1 erasures outstanding") == 2
+    output = run("status")
+    assert "  c: 1 delivered, 0 waiting, 0 erasures outstanding" in output
+    assert output.count("1 erasures outstanding") == 2
 
 
 @pytest.mark.parametrize("source", ["a", "b", "copy"])
-def test_a_withdrawn_rating_gives_no_pair_from_any_place(run: Callable[..., str], source: str) -> None:
-    """Nothing was erased yet; `copy` is a place that this outbox never heard of."""
+def test_a_withdrawn_rating_gives_no_pair_from_any_destination(run: Callable[..., str], source: str) -> None:
+    """Nothing was erased yet; `copy` is a folder that this outbox does not know."""
     one, two = rating(1), rating(2)
     store(one, two)
     run("export", "--to", "a")
@@ -138,16 +138,16 @@ def test_a_withdrawn_rating_gives_no_pair_from_any_place(run: Callable[..., str]
     assert one.event_id not in (FEEDBACK / "training_pairs.json").read_text()
 
 
-def test_a_deletion_of_another_machine_in_one_place_counts_for_the_others(run: Callable[..., str]) -> None:
+def test_a_deletion_of_another_machine_in_one_destination_applies_to_the_others(run: Callable[..., str]) -> None:
     one, two = rating(1), rating(2)
     store(one, two)
     run("export", "--to", "a")
     run("export", "--to", "b")
-    FolderTarget(Path("a")).put(*shard([Tombstone(event_id=one.event_id, created_utc="2026-02-01T09:00:00Z")]))
+    FolderTarget(Path("a")).put(*build_shard([Tombstone(event_id=one.event_id, created_utc="2026-02-01T09:00:00Z")]))
     assert "1 ratings (1 deleted" in run("pairs", "--from", "b")
 
 
-def test_a_place_that_vanished_is_said_and_given_up_only_when_asked(run: Callable[..., str]) -> None:
+def test_a_destination_that_vanished_is_reported_and_forgotten_only_on_request(run: Callable[..., str]) -> None:
     one = rating(1)
     store(one, rating(2))
     run("export", "--to", "team")
@@ -156,50 +156,50 @@ def test_a_place_that_vanished_is_said_and_given_up_only_when_asked(run: Callabl
     run("delete", one.event_id)
     assert "`bilora feedback forget`" in run("export", "--to", "team", code=2)
     assert not Path("team").exists()
-    said = run("status")
-    assert "1 erasures outstanding" in said and "it is not there now" in said
-    assert "`bilora feedback forget team`" in said
-    assert "deletions that only team knows were not applied" in run("pairs")
-    assert "no destination any more" in run("forget", "team")
+    output = run("status")
+    assert "1 erasures outstanding" in output and "it is empty now" in output
+    assert "`bilora feedback forget team`" in output
+    assert "deletions recorded only in team were not applied" in run("pairs")
+    assert "is not a destination any more" in run("forget", "team")
     assert "team" not in run("status")
     assert "nothing was exported there" in run("forget", "team", code=2)
 
 
-def test_an_outbox_from_before_places_were_recorded_says_what_is_not_known(run: Callable[..., str]) -> None:
+def test_status_of_an_outbox_of_version_1_says_what_is_assumed(run: Callable[..., str]) -> None:
     one, gone = rating(1), rating(2)
     outbox_of_version_1(OUTBOX, exported=[one], erased=[gone.event_id])
-    FolderTarget(SHARDS).put(*shard([one]))
-    said = run("status")
-    assert "data/feedback/shards: 1 delivered, 0 waiting, 0 erasures outstanding" in said
-    assert "1 were exported before destinations were recorded; that they went here is assumed" in said
-    assert "1 deletions are of ratings that this outbox does not know" in said
+    FolderTarget(SHARDS).put(*build_shard([one]))
+    output = run("status")
+    assert "data/feedback/shards: 1 delivered, 0 waiting, 0 erasures outstanding" in output
+    assert "1 were exported before destinations were recorded, and are assumed to be here" in output
+    assert "1 deletions are of ratings that this outbox does not know" in output
     assert "1 ratings in 1 new shards of team" in run("export", "--to", "team")
 
 
-def test_an_outbox_that_exported_elsewhere_says_that_the_place_was_not_recorded(run: Callable[..., str]) -> None:
+def test_an_outbox_of_version_1_that_exported_elsewhere_has_an_unknown_destination(run: Callable[..., str]) -> None:
     one = rating(1)
     outbox_of_version_1(OUTBOX, exported=[one])
-    FolderTarget(Path("team")).put(*shard([one]))
+    FolderTarget(Path("team")).put(*build_shard([one]))
     assert "1 ratings in 1 new shards" in run("export")
-    assert "a place that was not recorded: 1 delivered" in run("status")
-    assert "a place that was not recorded: `bilora feedback export --to PLACE`" in run("delete", one.event_id)
+    assert "an unknown destination: 1 delivered" in run("status")
+    assert "an unknown destination: `bilora feedback export --to DESTINATION`" in run("delete", one.event_id)
     run("export", "--to", "team")
-    assert "a place that was not recorded" in run("export")
+    assert "an unknown destination" in run("export")
     run("forget", "?")
     assert "0 of them not erased everywhere" in run("status")
 
 
 @pytest.mark.parametrize("place", ["params.yaml", "params.yaml/team", "s3://bucket", "hf://datasets/owner", "hf://a/b"])
-def test_what_is_no_destination_is_one_sentence(run: Callable[..., str], place: str) -> None:
+def test_an_invalid_destination_is_refused_in_one_sentence(run: Callable[..., str], place: str) -> None:
     store(rating(1))
     assert len(run("export", "--to", place, code=2).splitlines()) == 1
 
 
-def test_a_word_that_is_no_event_id_deletes_nothing(run: Callable[..., str]) -> None:
-    assert "no event id" in run("delete", "everything", code=2)
+def test_a_word_that_is_not_an_event_id_deletes_nothing(run: Callable[..., str]) -> None:
+    assert "not an event id" in run("delete", "everything", code=2)
 
 
-def test_pairs_counts_what_it_leaves_out(run: Callable[..., str]) -> None:
+def test_pairs_counts_what_it_skips(run: Callable[..., str]) -> None:
     store(
         rating(1, edited="return 2"),
         rating(2, prompt=HELD_OUT),
@@ -207,9 +207,9 @@ def test_pairs_counts_what_it_leaves_out(run: Callable[..., str]) -> None:
         rating(4, rating="down"),
     )
     run("export", "--to", "elsewhere")
-    said = run("pairs", "--from", "elsewhere")
-    assert "4 ratings" in said and "1 SFT, 1 DPO, 2 KTO" in said
-    assert "1 ratings left out: held-out prompt" in said and "1 ratings left out: unknown adapter" in said
+    output = run("pairs", "--from", "elsewhere")
+    assert "4 ratings" in output and "1 SFT, 1 DPO, 2 KTO" in output
+    assert "1 ratings skipped: held-out prompt" in output and "1 ratings skipped: unknown adapter" in output
     pairs = json.loads((FEEDBACK / "training_pairs.json").read_text())
     assert [row["label"] for row in pairs["kto"]] == [True, False]
     assert pairs["left_out"]["refused"] == {"held-out prompt": 1, "unknown adapter": 1}
@@ -257,16 +257,16 @@ def test_a_destination_that_may_not_be_read_is_not_called_gone(
         return real(path)
 
     monkeypatch.setattr(os, "listdir", refuse)
-    said = run("status")
-    assert "it may not be used by this user; change its permissions or its owner." in said
-    assert "it is not there now" not in said and "the deletions in team could not be read" in said
+    output = run("status")
+    assert "it is not accessible to this user; change its permissions or its owner." in output
+    assert "it is empty now" not in output and "the deletions in team cannot be read" in output
 
 
 @pytest.mark.parametrize(("name", "typed"), [("-x", "./-x"), ("?", "'./?'")])
 def test_a_destination_is_named_as_it_can_be_typed(run: Callable[..., str], name: str, typed: str) -> None:
     store(rating(1))
     run("export", f"--to={name}")
-    said = run("delete", rating(1).event_id)
-    assert f"`bilora feedback export --to {typed}`" in said
+    output = run("delete", rating(1).event_id)
+    assert f"`bilora feedback export --to {typed}`" in output
     run("export", "--to", shlex.split(typed)[0])
     assert "0 erasures outstanding" in run("status")

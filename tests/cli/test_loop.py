@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from support.checkouts import Shell, shell_in, smoke_checkout
-from support.guides import guide_block
+from support.guide_examples import guide_block
 from support.tiny_bases import tiny_base
 
 from bilora.storage import adapter_sha256, sha256_file
@@ -102,7 +102,7 @@ def test_a_sweep_is_compared_on_validation_and_shown_in_the_report(run: Shell, m
     run("bilora", "report")
     assert "<h3>Sweep</h3>" in (measured / "report.html").read_text(encoding="utf-8")
     refused = run("bilora", "sweep", "docstring", "--layers", "head", check=False)
-    assert refused.returncode == 2 and "--layers head: it is one of attention, mlp, all" in refused.stderr
+    assert refused.returncode == 2 and "--layers head: choose from attention, mlp, all" in refused.stderr
 
 
 def test_params_diff_shows_an_edit(run: Shell, params: Path) -> None:
@@ -156,7 +156,7 @@ def test_compare_metrics_says_what_it_cannot_compare(run: Shell) -> None:
         "benchmarking/baseline.json",
         check=False,
     )
-    assert said.returncode == 12 and "only benchmarking/results.json has it" in said.stdout
+    assert said.returncode == 12 and "only benchmarking/results.json contains this task" in said.stdout
 
 
 def test_compare_metrics_finds_no_difference_between_equal_runs(run: Shell) -> None:
@@ -171,7 +171,7 @@ def test_a_short_evaluation_never_passes(run: Shell, measured: Path) -> None:
     before = (measured / "benchmarking" / "results.json").read_bytes()
     said = run("python", "benchmarking/evaluate.py", "--max-samples", "2", "--verbose", check=False)
     (measured / "benchmarking" / "results.json").write_bytes(before)
-    assert said.returncode == 11 and "2 scored samples; the gate wants 20" in said.stdout
+    assert said.returncode == 11 and "2 scored samples; the gate requires 20" in said.stdout
     assert "--- docstring" in said.stdout
 
 
@@ -179,7 +179,7 @@ def test_an_adapter_of_another_base_is_refused(run: Shell, params: Path, tmp_pat
     other = tiny_base(tmp_path / "other", "phi3")
     params.write_text(params.read_text(encoding="utf-8").replace("models/smoke", str(other)), encoding="utf-8")
     refused = run("bilora", "evaluate", "codegen", check=False)
-    assert refused.returncode == 2 and "was made for models/smoke" in refused.stderr
+    assert refused.returncode == 2 and "was trained on models/smoke" in refused.stderr
 
 
 def test_a_damaged_adapter_is_refused(run: Shell, measured: Path) -> None:

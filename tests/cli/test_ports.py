@@ -6,15 +6,10 @@ import errno
 import socket
 
 import pytest
+from support.ports import free_port
 
 from bilora.cli import ports
 from bilora.errors import BadData, Busy, Infrastructure
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def test_a_bound_port_is_not_listened_on_yet() -> None:
@@ -44,13 +39,13 @@ def test_what_is_taken_on_one_address_is_taken(monkeypatch: pytest.MonkeyPatch) 
         stream = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
         told = [(*stream, (host, port)) for host in ("127.0.0.1", "127.0.0.2")]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: told)
-        with pytest.raises(Busy, match="is taken by another program"):
+        with pytest.raises(Busy, match="is used by another program"):
             ports.bind("many.example", port)
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no host", "x" * 300])
 def test_an_address_of_elsewhere_is_refused(host: str) -> None:
-    with pytest.raises(BadData, match="is no address"):
+    with pytest.raises(BadData, match="is not an address"):
         ports.bind(host, free_port())
 
 
@@ -58,6 +53,6 @@ def test_a_port_that_only_root_may_have_says_so(monkeypatch: pytest.MonkeyPatch)
     def refuse(*_: object) -> socket.socket:
         raise PermissionError(errno.EACCES, "denied")
 
-    monkeypatch.setattr(ports, "_bound", refuse)
+    monkeypatch.setattr(ports, "_bind_address", refuse)
     with pytest.raises(Infrastructure, match="from 1024 on"):
         ports.bind("127.0.0.1", 80)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,9 +18,10 @@ import typer
 import yaml
 from support.checkouts import Shell, environment_of, shell_in, smoke_checkout
 from support.loopback_hub import TOKEN, Hub
+from support.ports import free_port
 from support.processes import restore_signals
 
-from bilora.cli import guarded
+from bilora.cli import run_command
 from bilora.feedback.events import new_event_id
 from bilora.feedback.outbox import Outbox
 from bilora.storage import adapter_sha256
@@ -108,6 +109,35 @@ def test_after_a_push_the_pipeline_comes_to_rest(published: Path) -> None:
     assert "up to date" in run("dvc", "repro").stdout
 
 
+def test_the_published_bundle_is_served_to_clients_that_have_the_key(published: Path, no_proxy: None) -> None:
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    process = subprocess.Popen(
+        ["bilora", "serve", "--bundle", "hub", "--api-key-env", "KEY", "--port", str(port)],
+        cwd=published,
+        env={**environment_of(published), "KEY": "sk-client"},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                with urllib.request.urlopen(f"{url}/health") as reply:
+                    adapters = json.loads(reply.read())["adapters"]
+                break
+            except OSError:
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.1)
+        assert adapters == {"motto": adapter_sha256(published / "adapters" / "motto")}
+        request = urllib.request.Request(f"{url}/v1/models", headers={"Authorization": "Bearer sk-client"})
+        with urllib.request.urlopen(request) as reply:
+            assert [model["id"] for model in json.loads(reply.read())["data"]] == ["base", "motto"]
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(f"{url}/v1/models")
+    finally:
+        process.terminate()
+        assert process.wait(timeout=60) == 0
+
+
 @pytest.fixture
 def on_the_hub(published: Path, hub: Hub) -> Iterator[Shell]:
     """A shell in the checkout with the loopback hub in params.yaml; params and baseline are put back."""
@@ -128,12 +158,15 @@ def test_published_on_the_hub_taken_back_and_deployed(published: Path, hub: Hub,
     assert "published in owner/name@" in on_the_hub("bilora", "push-adapters").stdout
     assert "already published in owner/name@" in on_the_hub("bilora", "push").stdout
     assert hub.files("models/owner/name")["motto/README.md"] == hub.files("models/owner/name-motto")["README.md"]
-    assert "says so already" in on_the_hub("bilora", "promote").stdout
+    assert "they are the incumbents already" in on_the_hub("bilora", "promote").stdout
     refused = on_the_hub("bilora", "rollback", check=False)
     assert refused.returncode == 2 and "nothing else was published before" in refused.stderr
+    commit = hub.repo("models/owner/name").commits[-1].oid
+    assert f"served already in owner/name@{commit[:6]}" in on_the_hub("bilora", "rollback", "--to", commit[:6]).stdout
     assert "runs release" in on_the_hub("bilora", "deploy", "owner/page").stdout
-    dockerfile = hub.files("spaces/owner/page")["Dockerfile"].decode()
-    assert f"ENV BILORA_BUNDLE=owner/name@{hub.repo('models/owner/name').commits[-1].oid}\n" in dockerfile
+    release = json.loads(hub.files("spaces/owner/page")["hf_space/release.json"])
+    assert release["bundle"] == f"owner/name@{hub.repo('models/owner/name').commits[-1].oid}"
+    assert release["adapters"] == {"motto": digest}
     manifest = json.loads(hub.files("models/owner/name")["manifest.json"])
     assert manifest["adapters"]["motto"]["sha256"] == digest
     assert hub.bearers == {TOKEN}
@@ -143,7 +176,7 @@ def test_published_on_the_hub_taken_back_and_deployed(published: Path, hub: Hub,
 
 def test_without_a_token_the_folder_is_used_and_said(published: Path, hub: Hub, on_the_hub: Shell) -> None:
     said = on_the_hub("bilora", "push-adapters", HF_TOKEN="").stdout
-    assert "HF_TOKEN is not set: hub/ is used in place of owner/name" in said
+    assert "HF_TOKEN is not set: hub/ is used instead of owner/name" in said
     assert not hub.requests
     refused = on_the_hub("bilora", "deploy", "owner/page", HF_TOKEN="", check=False)
     assert refused.returncode == 6 and "HF_TOKEN is not set" in refused.stderr
@@ -169,13 +202,13 @@ def test_a_push_warns_of_an_adapter_trained_on_a_withdrawn_rating_and_publishes(
 
 def test_the_space_says_which_adapters_it_serves(published: Path) -> None:
     """Streamlit's own server with the door of the Space, on a published bundle."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "streamlit", "run", "hf_space/serve.py", "--server.port", str(port)]
-    around = {"BILORA_BUNDLE": "hub/current", "BILORA_RELEASE": "abc"}
+    release = published / "hf_space" / "release.json"
+    before = release.read_bytes()
+    release.write_text(json.dumps({"bundle": "hub/current", "release": "abc"}), encoding="utf-8")
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, cwd=published, env={**environment_of(published), **around}, **quiet) as process:  # type: ignore[call-overload]
+    with subprocess.Popen(command, cwd=published, env=environment_of(published), **quiet) as process:  # type: ignore[call-overload]
         told = None
         for _ in range(240):
             with contextlib.suppress(OSError), urllib.request.urlopen(f"http://localhost:{port}/health") as answer:
@@ -185,6 +218,7 @@ def test_the_space_says_which_adapters_it_serves(published: Path) -> None:
         with urllib.request.urlopen(f"http://localhost:{port}/") as page:
             assert page.status == 200 and b"<title>" in page.read()
         process.terminate()
+    release.write_bytes(before)
     assert told is not None and told["status"] == "ready" and told["release"] == "abc"
     assert told["adapters"] == {"motto": adapter_sha256(published / "adapters" / "motto")}
 
@@ -196,7 +230,7 @@ def test_a_full_disk_at_any_stage_is_one_sentence_and_leaves_what_was_there(
     before = files_of(published)
     limited = ["python", "-c", FULL_DISK, str(room), "bilora", stage, "motto"]
     refused = shell_in(published)(*limited, check=False)
-    assert refused.returncode == 13 and "othing is half-written" in refused.stderr, refused.stderr[-2000:]
+    assert refused.returncode == 13 and "o file is half-written" in refused.stderr, refused.stderr[-2000:]
     assert "Traceback" not in refused.stderr
     assert files_of(published) == before
 
@@ -216,7 +250,7 @@ def test_ctrl_c_while_a_module_makes_a_class_is_ctrl_c(capsys: pytest.CaptureFix
 
     app = typer.Typer()
     app.command()(lambda: type("Made", (), {"field": Pressed()}))
-    assert guarded(app, []) == 130
+    assert run_command(app, []) == 130
     assert "interrupted" in capsys.readouterr().err
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bilora.cli import app, guarded
+from bilora.cli import app, run_command
 
 AREA = "def area(r):\n    return 3 * r * r\n"
 
@@ -24,7 +24,7 @@ def run(*arguments: str, tests: str | bytes | None = None) -> int:
     if tests is not None:
         Path("t.py").write_bytes(tests if isinstance(tests, bytes) else tests.encode())
         arguments = (*arguments, "--tests", "t.py")
-    return guarded(app, ["sandbox", "run", *arguments])
+    return run_command(app, ["sandbox", "run", *arguments])
 
 
 @pytest.mark.parametrize(

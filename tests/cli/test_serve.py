@@ -7,7 +7,6 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from urllib.request import ProxyHandler, build_opener
 import pytest
 from openai import AuthenticationError, OpenAI
 from support.checkouts import ROOT, environment_of
+from support.ports import free_port
 from support.random_adapters import write_random_adapter
 
 from bilora.bases.kinds.folder import FolderBase
@@ -59,9 +59,7 @@ def health(url: str) -> dict[str, object]:
 
 
 def test_it_serves_takes_up_a_new_version_and_ends_well(place: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-c", "from bilora.cli import main; main()", "serve", "--port", str(port)]
     process = subprocess.Popen(
@@ -101,9 +99,7 @@ def test_it_serves_takes_up_a_new_version_and_ends_well(place: Path) -> None:
 
 
 def test_sigterm_is_a_good_end(place: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with subprocess.Popen(
         [sys.executable, "-m", "bilora", "serve", "--port", str(port)],
         cwd=place, env=environment(place), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
@@ -124,7 +120,7 @@ def test_sigterm_is_a_good_end(place: Path) -> None:
 def test_a_key_that_is_not_there_is_one_sentence(place: Path) -> None:
     done = bilora(place, "serve", "--api-key-env", "NO_SUCH_KEY")
     assert done.returncode == 2
-    said = "--api-key-env: the environment variable NO_SUCH_KEY is empty or not set; put the key into it."
+    said = "--api-key-env: the environment variable NO_SUCH_KEY is empty or not set; set it to the key."
     assert done.stderr == f"bilora: {said}\n"
 
 
@@ -143,9 +139,9 @@ def test_the_launch_line_is_printed_and_written(place: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["--print", "vllm", "--batch", "4"], "--batch: of no use with --print vllm"),
-        (["--print", "ray", "--adapters-at", "s3://b", "--port", "9"], "--port: of no use with --print ray"),
-        (["--adapters-at", "s3://b", "--into", "x"], "--adapters-at, --into: of no use without --print"),
+        (["--print", "vllm", "--batch", "4"], "--batch: no effect with --print vllm"),
+        (["--print", "ray", "--adapters-at", "s3://b", "--port", "9"], "--port: no effect with --print ray"),
+        (["--adapters-at", "s3://b", "--into", "x"], "--adapters-at, --into: no effect without --print"),
     ],
 )
 def test_an_option_that_would_change_nothing_is_refused(place: Path, given: list[str], said: str) -> None:

@@ -9,7 +9,7 @@ from support.checkouts import ROOT
 
 from bilora.cli import serve
 from bilora.errors import BadData
-from bilora.inference.engine import BatchedEngine
+from bilora.inference.engine import ContinuousBatchingEngine
 from bilora.inference.free_cores import FreeCores
 from bilora.workspace import Workspace
 
@@ -21,7 +21,7 @@ def test_threads_are_fixed_or_as_many_as_cores_are_free(
     monkeypatch.chdir(adapted)
     monkeypatch.setattr(FreeCores, "count", lambda _: 7)
     engine = serve._server_config(Workspace(Path()), None, batch=1, queue=1, threads=threads).engine
-    assert isinstance(engine, BatchedEngine) and engine._scheduler.count_threads is not None
+    assert isinstance(engine, ContinuousBatchingEngine) and engine._scheduler.count_threads is not None
     assert engine._scheduler.count_threads() == (threads or 7)
 
 

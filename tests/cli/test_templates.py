@@ -44,8 +44,8 @@ VERBS = (["generate", "hi", "-m", "codegen"], ["chat", "-m", "codegen"], ["evalu
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb[0])
 def test_an_adapter_of_another_template_is_refused_with_the_reason(place: Path, verb: list[str]) -> None:
     write(place, REFUSING + TEMPLATE)
-    code, _, err = bilora(place, *verb, typed="hi\n")
-    assert code == 2 and "was made for models/smoke with another chat_template.jinja; run `dvc repro" in err
+    code, _, err = bilora(place, *verb, stdin="hi\n")
+    assert code == 2 and "was trained on models/smoke with another chat_template.jinja; run `dvc repro" in err
     assert len(err.strip().splitlines()) == 1
 
 
@@ -63,15 +63,15 @@ def test_the_base_answers_while_an_adapter_of_another_template_is_left_out(place
     write(place, REFUSING + TEMPLATE)
     code, out, err = bilora(place, "generate", "hi", "--max-tokens", "4")
     assert code == 0 and out.strip()
-    assert "left out: adapters/codegen: this adapter was made for models/smoke with another" in err
+    assert "skipped: adapters/codegen: this adapter was trained on models/smoke with another" in err
     assert "has no system role: the system text is put before the first question" in err
 
 
 @pytest.mark.parametrize(
     ("template", "sentence"),
     [
-        ("{% for m in messages %}{{ m.content }}", "its chat template is broken in line 1"),
-        (STRICT + TEMPLATE, "its chat template refuses this chat (Only tools speak here)."),
+        ("{% for m in messages %}{{ m.content }}", "its chat template has a syntax error in line 1"),
+        (STRICT + TEMPLATE, "its chat template rejects this chat (Only tools speak here)."),
         ("{{ messages[0].parts[0].text }}", "its chat template fails on this chat"),
     ],
 )
@@ -81,7 +81,7 @@ def test_a_template_that_cannot_be_used_is_one_sentence(
 ) -> None:
     shutil.rmtree(place / "adapters")
     write(place, template)
-    code, _, err = bilora(place, *verb, typed="hi\n")
+    code, _, err = bilora(place, *verb, stdin="hi\n")
     assert code == 2 and sentence in err and len(err.strip().splitlines()) == 1
 
 
@@ -113,7 +113,7 @@ def test_a_running_server_takes_no_adapter_of_another_template(place: Path, monk
         told: list[str] = []
         patch.setattr("bilora.serving.reload.LOG.warning", lambda text, fault, **_: told.append(str(fault)))
         assert found[0].reload() == 0 and found[0].engine.models() == before
-    assert told == ["models/smoke: its files have changed; start the server again to serve what fits them."]
+    assert told == ["models/smoke: its files have changed; restart the server to load them."]
     write(place, TEMPLATE)
     write_random_adapter(Path("adapters") / "codegen", FolderBase.at("models/smoke"), ["qkv_proj"], seed=3)
     assert found[0].reload() == 1 and found[0].engine.models() != before

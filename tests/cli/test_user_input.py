@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 import typer
 
-from bilora.cli import app, guarded
+from bilora.cli import app, run_command
 from bilora.cli.user_input import checked, read_stdin, refuse_bytes, stdin_lines
 from bilora.errors import BadData
 
@@ -40,7 +40,7 @@ def test_no_command_takes_an_argument_that_is_no_text(
     command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     odd = b"na\xefve".decode(errors="surrogateescape")
-    assert guarded(app, [*command, odd]) == 2
+    assert run_command(app, [*command, odd]) == 2
     said = f"argument {len(command) + 1} (na\\xefve): is not UTF-8 (byte 0xef at position 2); write it in UTF-8."
     assert capsys.readouterr().err == f"bilora: {said}\n"
 
@@ -68,7 +68,7 @@ def test_standard_input_is_read_whole(piped: Piped, data: bytes) -> None:
     ("data", "said"),
     [
         (b"one\ntwo \xe9", r"standard input:2: is not UTF-8 \(byte 0xe9 at position 8\)"),
-        ("sum".encode("utf-16-le"), r"standard input: is no text \(a NUL at position 1\)"),
+        ("sum".encode("utf-16-le"), r"standard input: is not text \(a NUL at position 1\)"),
         (b"\xff\xfea", r"standard input:1: is not UTF-16-LE"),
     ],
 )

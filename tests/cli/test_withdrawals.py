@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from support.checkouts import change_task, shell_in
 
-from bilora.cli import app, guarded
+from bilora.cli import app, run_command
 from bilora.cli.push_adapters import warn_of_withdrawn
 from bilora.feedback.events import new_event_id
 from bilora.feedback.outbox import Outbox
-from bilora.feedback.shards import FolderTarget, shard
+from bilora.feedback.shards import FolderTarget, build_shard
 from bilora.layout import Layout
 from bilora.records import Rating, RunRecord, Tombstone
 from bilora.storage import ADAPTER_FILES, adapter_sha256, read_json, write_json
@@ -70,9 +70,9 @@ def test_status_and_push_name_the_adapters_trained_on_a_rating_since_withdrawn(
     folders = {name: Path("adapters") / name for name in adapters}
 
     def said() -> tuple[str, str]:
-        assert guarded(app, ["feedback", "export", "--to", "team"]) == 0
+        assert run_command(app, ["feedback", "export", "--to", "team"]) == 0
         capsys.readouterr()
-        assert guarded(app, ["feedback", "status"]) == 0
+        assert run_command(app, ["feedback", "status"]) == 0
         status = capsys.readouterr().out
         warn_of_withdrawn(Workspace(Path()), folders)
         return status, capsys.readouterr().err
@@ -83,7 +83,7 @@ def test_status_and_push_name_the_adapters_trained_on_a_rating_since_withdrawn(
         with Outbox(OUTBOX) as outbox:
             outbox.delete(two.event_id, created_utc=NOW)
     else:
-        FolderTarget(Path("team")).put(*shard([Tombstone(event_id=two.event_id, created_utc=NOW)]))
+        FolderTarget(Path("team")).put(*build_shard([Tombstone(event_id=two.event_id, created_utc=NOW)]))
     status, warned = said()
     for text in (status, warned):
         assert f"rated adapter {adapters['rated'][:12]} (run run-rated)" in text
@@ -151,7 +151,7 @@ def test_what_is_withdrawn_after_the_split_is_not_trained_on(measured: Path, tmp
     assert "2 rows excluded, whose ratings were deleted or withdrawn" in said
     assert read == [one.event_id for one in ratings if one.event_id != withdrawn]
     assert "trained on" not in run("bilora", "feedback", "status").stdout
-    assert "2 left out: rating deleted or withdrawn" in run("bilora", "data-split", "codegen").stdout
+    assert "2 skipped: rating deleted or withdrawn" in run("bilora", "data-split", "codegen").stdout
     rows = [path.read_text() for path in (folder / "data" / "splits" / "codegen").glob("*.jsonl")]
     assert withdrawn not in "".join(rows) and "def three" not in "".join(rows)
     said, again = trained()

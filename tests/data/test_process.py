@@ -111,14 +111,14 @@ def test_a_row_that_lacks_a_column_is_a_drop_that_names_it(tmp_path: Path, key: 
         ({"test_list": 5}, "`test_list` is not a list of tests", "`test_list` is a number: 5"),
         (
             {"test_list": ["assert add(0) == 2", 5]},
-            "`test_list` holds what is not text",
+            "`test_list` has an item that is not text",
             "`test_list` item 2 is a number",
         ),
         ({"test_setup_code": {"a": 1}}, "`test_setup_code` is not text", "`test_setup_code` is an object: {'a': 1}"),
         ({"split": "later"}, "`split` is not a known split", "`split` is 'later'; known: train"),
         ({"split": 1}, "`split` is not a known split", "`split` is a number: 1"),
         ({"group": ["a"]}, "`group` is not text", "`group` is a list: ['a']"),
-        ({"licence": True}, "`licence` is not text", "`licence` is a truth value: True"),
+        ({"licence": True}, "`licence` is not text", "`licence` is a boolean: True"),
         ({"text": "half \ud83d"}, "`text` is not Unicode text", "`text` is 'half \\ud83d'"),
     ],
 )
@@ -220,7 +220,7 @@ def test_a_broken_sandbox_drops_nothing(tmp_path: Path) -> None:
 def test_code_then_setup_then_tests_are_run(tmp_path: Path) -> None:
     sandbox = FakeSandbox()
     run(tmp_path, [coded(1, test_setup_code="x = 1")], sandbox=sandbox)
-    (program,) = sandbox.seen
+    (program,) = sandbox.programs
     assert (program.code, program.setup, program.tests) == (
         "def add(n):\n    return n + 1",
         "x = 1",
@@ -276,7 +276,7 @@ def test_the_bars_count_every_row_that_is_read_and_every_reference_that_is_run(t
     bars = RecordedBars()
     rows = [coded(1), coded(2, test_list=[]), coded(3, text="word " * 999), coded(1)]
     run(tmp_path, rows, bars=bars)
-    assert bars.shown == [
+    assert bars.recorded == [
         ("data-process codegen: read", 4, 4, True),
         ("data-process codegen: run the references", 2, 2, True),
     ]

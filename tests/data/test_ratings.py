@@ -156,7 +156,7 @@ def test_an_answer_that_would_be_cut_off_is_left_out(row: Any) -> None:
     asked: Any = {"feedback": "mix"} if row is edit else {"preference": "dpo"}
     made = deal(RatedPairs(**{kind: (row().model_copy(update={field: told}),)}), **asked)
     assert not made.samples and not made.preferences
-    assert made.report.rules[0].rule == "edit would lose a part of itself"
+    assert made.report.rules[0].rule == "edit would lose text"
 
 
 def test_training_rows_name_all_their_ratings() -> None:

@@ -1,4 +1,4 @@
-"""The gate lets through what is better beyond doubt, and nothing else."""
+"""The gate passes only what is significantly better."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from bilora.evaluation.baseline import baseline_entry
 from bilora.evaluation.evidence import GateInput, GateSettings
-from bilora.evaluation.gate import EXIT_CODES, gate, holm_corrected, worst
+from bilora.evaluation.gate import EXIT_CODES, gate, holm_corrected, overall_outcome
 from bilora.evaluation.statistics import score_difference
 from bilora.records import EvalRow
 from bilora.results import Check, Incumbents, Verdict
@@ -39,7 +39,7 @@ def test_clearly_better_than_the_base_passes_and_says_against_what(pairs: Pairs)
     verdict = judge(pairs("codegen", "pass_at_1", GOOD, POOR))
     assert (verdict.outcome, verdict.against, verdict.n) == ("pass", "base", 200)
     assert verdict.delta == pytest.approx(0.5)
-    assert "no comparable baseline: measured against the base model" in verdict.reason
+    assert "no adapter has been promoted, so it is compared with the base model only" in verdict.reason
 
 
 def test_the_verdict_is_bound_to_the_bytes(pairs: Pairs) -> None:
@@ -50,7 +50,7 @@ def test_the_verdict_is_bound_to_the_bytes(pairs: Pairs) -> None:
 def test_rows_of_other_bytes_decide_nothing(pairs: Pairs) -> None:
     rows = pairs("codegen", "pass_at_1", GOOD, POOR)
     verdict = judge([*rows[:-1], rows[-1].model_copy(update={"adapter_sha256": "stale"})])
-    assert verdict.outcome == "inconclusive" and "1 rows were measured with other adapter bytes" in verdict.reason
+    assert verdict.outcome == "inconclusive" and "1 rows measured another adapter" in verdict.reason
 
 
 def test_worse_than_the_base_is_regressed(pairs: Pairs) -> None:
@@ -70,7 +70,7 @@ def test_a_little_luck_is_not_enough(pairs: Pairs) -> None:
 def test_a_sample_without_its_pair_decides_nothing(pairs: Pairs, missing: int) -> None:
     verdict = judge(pairs("codegen", "pass_at_1", GOOD, POOR)[:-missing])
     assert verdict.outcome == "inconclusive"
-    assert f"{missing} of 200 samples lack one side" in verdict.reason
+    assert f"{missing} of 200 samples are missing in one" in verdict.reason
 
 
 @pytest.mark.parametrize(("unscored", "outcome"), [(4, "pass"), (5, "inconclusive")])
@@ -83,7 +83,7 @@ def test_up_to_two_percent_may_be_unscored(pairs: Pairs, unscored: int, outcome:
 def test_too_few_samples_never_pass(pairs: Pairs) -> None:
     verdict = judge(pairs("codegen", "pass_at_1", [1.0] * 99, [0.0] * 99))
     assert verdict.outcome == "inconclusive"
-    assert "99 scored samples; the gate wants 100" in verdict.reason
+    assert "99 scored samples; the gate requires 100" in verdict.reason
 
 
 def test_a_duplicate_row_is_noticed(pairs: Pairs) -> None:
@@ -237,7 +237,7 @@ def test_the_promoted_adapter_itself_passes_again(pairs: Pairs) -> None:
     rows = pairs("codegen", "pass_at_1", GOOD[:60], POOR[:60])
     verdict = judge(rows, promoted(rows, adapter_sha256=SHA), min_samples=50)
     assert verdict.outcome == "pass"
-    assert "these bytes are the promoted adapter" in verdict.reason
+    assert "this is the promoted adapter" in verdict.reason
 
 
 def test_graded_metrics_are_judged_by_the_bootstrap(pairs: Pairs) -> None:
@@ -275,13 +275,13 @@ def test_the_margin_lets_equals_through_and_stops_losses(loss: float, least: flo
 )
 def test_the_worst_outcome_decides(pairs: Pairs, outcomes: list[str], expected: str) -> None:
     verdict = judge(pairs("codegen", "pass_at_1", GOOD, POOR))
-    assert worst(verdict.model_copy(update={"outcome": outcome}) for outcome in outcomes) == expected
+    assert overall_outcome(verdict.model_copy(update={"outcome": outcome}) for outcome in outcomes) == expected
 
 
 def test_nothing_scored_is_our_own_failure(pairs: Pairs) -> None:
     verdict = judge(pairs("codegen", "pass_at_1", [None] * 200, POOR))
     assert verdict.outcome == "inconclusive"
-    assert worst([verdict]) == "infrastructure"
+    assert overall_outcome([verdict]) == "infrastructure"
 
 
 def test_every_outcome_has_its_own_exit_code() -> None:

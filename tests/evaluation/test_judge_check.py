@@ -9,7 +9,7 @@ import pytest
 from support.fakes import FakeJudge, Grade
 
 from bilora.evaluation.judge_check import PLEA, check_judge
-from bilora.metrics.judged import ENDPOINT_FAULT, FAILED, REPLY_FAULT, family
+from bilora.metrics.judged import ENDPOINT_FAULT, JUDGE_FAILED, REPLY_FAULT, model_family
 from bilora.records import Sample
 
 
@@ -53,7 +53,7 @@ def test_a_judge_that_can_be_had_is_named(samples: list[Sample], grade: Grade, f
 def test_the_commonest_reason_is_reported_and_a_dead_endpoint_left_alone(
     samples: list[Sample], fault: str, unreachable: bool, calls: int
 ) -> None:
-    judge = FakeJudge(ungraded, f"{FAILED}HTTP 429: too many requests.", {"fault": fault})
+    judge = FakeJudge(ungraded, f"{JUDGE_FAILED}HTTP 429: too many requests.", {"fault": fault})
     found = check_judge(judge, samples, "m")
     assert (judge.calls, found.unreachable, found.unscored) == (calls, unreachable, 10)
     assert f"most often ({calls} of {calls} calls): HTTP 429: too many requests." in found.sentence()
@@ -64,14 +64,14 @@ def test_a_judge_that_answers_later_was_reached(samples: list[Sample]) -> None:
     def late(sample: Sample, answer: str, place: int) -> float | None:
         return None if judge.calls < 6 else sound(sample, answer, place)
 
-    judge = FakeJudge(late, f"{FAILED}no reply came in time", {"fault": ENDPOINT_FAULT})
+    judge = FakeJudge(late, f"{JUDGE_FAILED}the server did not answer in time", {"fault": ENDPOINT_FAULT})
     found = check_judge(judge, samples, "m")
     assert (found.scored, found.unreachable) == (7, False) and "(5 of 20 calls): no reply" in found.sentence()
 
 
 def test_parameters_that_the_judge_refused_are_reported(samples: list[Sample]) -> None:
     judge = FakeJudge(sound, evidence={"remark": "without seed"})
-    assert check_judge(judge, samples, "m").sentence().endswith("; sound; asked without seed.")
+    assert check_judge(judge, samples, "m").sentence().endswith("; sound; requests were sent without seed.")
 
 
 def test_one_sample_is_no_check(samples: list[Sample]) -> None:
@@ -88,4 +88,4 @@ def test_one_sample_is_no_check(samples: list[Sample]) -> None:
     ],
 )
 def test_models_of_one_line_are_one_family(one: str, other: str, alike: bool) -> None:
-    assert (family(one) == family(other)) == alike
+    assert (model_family(one) == model_family(other)) == alike

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bilora.evaluation.notes import answer_notes, grade_note
+from bilora.evaluation.notes import answer_notes, rating_note
 from bilora.records import EvalRow
 
 
@@ -18,15 +18,15 @@ def test_missing_and_otherwise_asked_answers_are_counted_by_system(row: Callable
     one = sample("docstring", 1)
     rows = [
         *[made(row, one, "remote", finish="error", reason="HTTP 429: too many requests")] * 3,
-        made(row, one, "remote", finish="error", reason="no reply came in time"),
+        made(row, one, "remote", finish="error", reason="the server did not answer in time"),
         made(row, one, "remote", remark="without seed"),
         made(row, one, "other", finish="error"),
         made(row, one, "base"),
     ]
     assert answer_notes(rows) == {
         "remote": "4 of 5 answers are missing, most often (3): HTTP 429: too many requests; "
-        "1 of 5 answers were asked for otherwise: without seed",
-        "other": "1 of 1 answers are missing: no reason is known",
+        "1 of 5 requests were sent with other parameters: without seed",
+        "other": "1 of 1 answers are missing: the reason is unknown",
     }
 
 
@@ -34,6 +34,6 @@ def test_missing_grades_are_reported_with_their_reason(row: Callable[..., EvalRo
     one = sample("docstring", 1)
     good, bad = row(one, "base", {"judge": 1.0}), row(one, "base", {"judge": None}, reason="the judge failed: no")
     assert (
-        grade_note([good, bad, row(one, "base", {"bleu": None})]) == "1 of 2 grades are missing: the judge failed: no"
+        rating_note([good, bad, row(one, "base", {"bleu": None})]) == "1 of 2 ratings are missing: the judge failed: no"
     )
-    assert grade_note([good]) == ""
+    assert rating_note([good]) == ""

@@ -13,11 +13,11 @@ import pytest
 from bilora.data_reports import ProcessReport, SplitReport
 from bilora.evaluation.charts import difference_bar, interval_bar, line_chart
 from bilora.evaluation.examples import MAX_EXAMPLES, MAX_FAILURES
-from bilora.evaluation.report import MAX_TEXT_CHARS, Background, render_report, visible, with_bars
-from bilora.evaluation.table import table
+from bilora.evaluation.report import MAX_TEXT_CHARS, TaskArtifacts, printable, render_report, with_bars
+from bilora.evaluation.table import build_table
 from bilora.records import EvalRow, Interval, Sample, Scale
 from bilora.results import Results, read_results, write_results
-from bilora.sweeps import Sweep, Variant, VariantResult
+from bilora.sweep_results import Sweep, Variant, VariantResult
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -123,8 +123,8 @@ def page(
     curves: Mapping[str, Any] = CURVES,
     sweeps: Mapping[str, Sweep] | None = None,
 ) -> str:
-    background = {
-        name: Background(
+    artifacts = {
+        name: TaskArtifacts(
             {stage: KINDS[stage].model_validate(report) for stage, report in drops.get(name, {}).items()},
             runs.get(name, {}),
             curves.get(name, ()),
@@ -132,7 +132,7 @@ def page(
         )
         for name in results.tasks
     }
-    return render_report(results, background)
+    return render_report(results, artifacts)
 
 
 def test_a_sweep_is_shown_with_its_best_settings(results: Results) -> None:
@@ -160,7 +160,7 @@ def test_a_sweep_is_shown_with_its_best_settings(results: Results) -> None:
 def test_the_plan_stands_beside_the_truth(results: Results) -> None:
     truth = {"duration_s": 246.0, "peak_memory_bytes": 2.2 * 2**30}
     both = page(results, runs={"codegen": truth | {"planned_s": 270.0, "planned_memory_bytes": 2**31}})
-    assert "Training took 4.1 min and 2.2 GiB; planned were 4.5 min and 2.0 GiB." in both
+    assert "Training took 4.1 min and 2.2 GiB; 4.5 min and 2.0 GiB were planned." in both
     assert "Training took 4.1 min and 2.2 GiB." in page(results, runs={"codegen": truth})
     assert "Training took" not in page(results)
 
@@ -300,14 +300,14 @@ def test_the_run_record_and_licences_are_shown(results: Results) -> None:
 
 def test_a_page_without_drops_runs_and_curves_says_so(results: Results) -> None:
     html = page(results, drops={}, runs={}, curves={})
-    for note in ("no drop report", "No run record", "No training curve"):
+    for note in ("no report of dropped rows", "run record is missing", "No training curve"):
         assert note in html
 
 
 def test_a_page_of_nothing_is_still_a_page(results_of: Callable[..., Results]) -> None:
     html = page(results_of(rows={"codegen": []}, verdicts={}), drops={}, runs={}, curves={})
     Page(html)
-    assert "Nothing was measured yet" in html
+    assert "Nothing has been measured yet" in html
     assert "No verdict" in html
 
 
@@ -320,7 +320,7 @@ def test_a_run_of_the_adapter_alone_is_shown(
 
 def test_visible_keeps_plain_text() -> None:
     text = "def f():\n\treturn 'ünïcödé 漢字 🙂'\r\n"
-    assert visible(text) == text.replace("\r\n", "\n")
+    assert printable(text) == text.replace("\r\n", "\n")
 
 
 def test_a_curve_survives_what_is_no_number() -> None:
@@ -351,7 +351,7 @@ def test_a_share_of_the_answers_is_drawn_on_a_track_of_all_of_them(
         row(sample("codegen", number), "codegen", {"pass_at_1": 0.0}, evidence={"status": "failed"})
         for number in range(9)
     ]
-    drawn = with_bars(table(results_of(rows={"codegen": rows})))
+    drawn = with_bars(build_table(results_of(rows={"codegen": rows})))
     cells = {line.metric: line.cells["bilora"] for line in drawn.sections[0].rows if not line.tier}
     (width,) = re.findall(r'class="span".*?width="([\d.]+)"', str(cells["missing_module"].bar))
     assert float(width) == pytest.approx(116 * (cells["missing_module"].high or 0.0), abs=0.1)
@@ -420,9 +420,11 @@ def test_the_words_that_a_page_uses_are_explained(results: Results, results_of: 
     def words(html: str) -> list[str]:
         return re.findall(r"<dt>([^<]*)</dt>", html[html.index('id="words"') :])
 
-    assert {"gate", "base", "bilora", "held-out", "curated", "floor", "95 % interval", "n"} <= set(words(page(results)))
-    few = words(page(results_of(rows={"codegen": []})))
-    assert "gate" in few and not {"floor", "curated", "held-out"} & set(few)
+    assert {"gate", "base", "bilora", "held-out", "curated", "trivial answer", "95 % interval", "n"} <= set(
+        words(page(results))
+    )
+    terms = words(page(results_of(rows={"codegen": []})))
+    assert "gate" in terms and not {"trivial answer", "curated", "held-out"} & set(terms)
 
 
 def test_a_metric_explains_itself(results: Results) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from bilora.evaluation.results import TaskRun, build_results, comparability_key, guard_conditions
 from bilora.evaluation.summary import Summarizer
-from bilora.evaluation.table import Cell, TableRow, table
+from bilora.evaluation.table import Cell, TableRow, build_table
 from bilora.guards.guard import Guard
 from bilora.records import Drop, EvalRow, Sample, Scale
 from bilora.results import Results, read_results, write_results
@@ -21,7 +21,7 @@ from bilora.tasks.task import Task
 def find(results: Results, task: str, metric: str, *, dataset: str = "test", tier: str = "") -> TableRow:
     (row,) = [
         row
-        for section in table(results).sections
+        for section in build_table(results).sections
         if section.dataset == dataset
         for row in section.rows
         if (row.task, row.metric, row.tier) == (task, metric, tier)
@@ -75,11 +75,11 @@ def test_a_new_metric_that_runs_answers_has_pass_at_k_of_its_first_number(
 
 
 def test_adapters_share_one_column_and_floors_have_none(results: Results) -> None:
-    assert table(results).columns == ["base", "bilora", "remote", "silent"]
+    assert build_table(results).columns == ["base", "bilora", "remote", "silent"]
 
 
 def test_floors_stand_beside_the_score(results: Results) -> None:
-    names = [floor.name for floor in find(results, "docstring", "bleu").floors]
+    names = [floor.name for floor in find(results, "docstring", "bleu").trivial_scores]
     assert names == ["empty", "name"]
 
 
@@ -126,7 +126,7 @@ def test_a_metric_never_run_says_why_and_shows_no_number(results: Results) -> No
 
 
 def test_a_metric_never_run_is_reported_once(results: Results) -> None:
-    labels = [row.label for section in table(results).sections for row in section.rows]
+    labels = [row.label for section in build_table(results).sections for row in section.rows]
     assert labels.count("Write code · quality") == 1
 
 
@@ -171,7 +171,7 @@ def test_latency_leaves_out_floors_and_failed_calls(
 
 def test_nothing_measured_is_still_a_result(results_of: Callable[..., Results]) -> None:
     built = results_of(rows={"codegen": []}, verdicts={})
-    assert table(built).sections == []
+    assert build_table(built).sections == []
 
 
 def test_a_task_without_rows_shows_as_not_run(
@@ -255,5 +255,5 @@ def test_build_results_needs_no_judge_no_floor_no_endpoint(
     pairs: Callable[..., list[EvalRow]], results_of: Callable[..., Results]
 ) -> None:
     built = results_of(rows={"codegen": pairs("codegen", "pass_at_1", GOOD, GOOD)}, not_run=None, notes=None)
-    assert table(built).columns == ["base", "bilora"]
+    assert build_table(built).columns == ["base", "bilora"]
     assert "judge" not in built.tasks["codegen"].metrics

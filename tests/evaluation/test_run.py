@@ -8,7 +8,7 @@ from dataclasses import replace
 from support.fakes import FakeEngine
 from support.recorded_bars import RecordedBars
 
-from bilora.evaluation.run import Measurement, evaluate, guard_round, rounds
+from bilora.evaluation.run import EvalConfig, eval_sets, evaluate, guard_eval_set
 from bilora.guards.guard import Guard
 from bilora.params import Benchmark, Generation, PassAtK
 from bilora.protocols import ProgressBars, Referees, no_bar
@@ -37,8 +37,8 @@ def asked(sample: Callable[..., Sample], bars: ProgressBars = no_bar) -> tuple[l
     test, engine = questions(sample), FakeEngine("def add(items):\n    return [item + 1 for item in items]")
     with ProcessSandbox(workers=1) as sandbox:
         rows = evaluate(
-            Measurement(CODEGEN, "a" * 64, GENERATION, 7, Referees(sandbox=sandbox)),
-            rounds(CODEGEN, test, test[:1], SETTINGS),
+            EvalConfig(CODEGEN, "a" * 64, GENERATION, 7, Referees(sandbox=sandbox)),
+            eval_sets(CODEGEN, test, test[:1], SETTINGS),
             {"base": engine},
             bars=bars,
         )
@@ -57,7 +57,7 @@ def test_scoring_has_a_bar_per_system_and_dataset(sample: Callable[..., Sample])
     rows, _ = asked(sample, bars)
     systems = list(dict.fromkeys(row.completion.system for row in rows))
     counts = {"test": 5, "curated": 1, "hidden": 2, "sampled": 6}
-    assert bars.shown == [
+    assert bars.recorded == [
         (f"score {system} on {name}", count, count, True) for name, count in counts.items() for system in systems
     ]
 
@@ -82,9 +82,9 @@ def test_a_guard_is_asked_greedily_of_base_and_adapter_alone(sample: Callable[..
     guard = Guard(title="Public", task="codegen", size=2, rows=list, max_new_tokens=300)
     engines = {name: FakeEngine("def add(items):\n    return items") for name in ("base", "codegen", "remote")}
     warm = GENERATION.model_copy(update={"temperature": 0.9, "frequency_penalty": 0.5})
-    questions = {"guard:public": guard_round(guard, [sample("codegen", number) for number in range(2)])}
+    questions = {"guard:public": guard_eval_set(guard, [sample("codegen", number) for number in range(2)])}
     with ProcessSandbox(workers=1) as sandbox:
-        rows = evaluate(Measurement(CODEGEN, "a" * 64, warm, 7, Referees(sandbox=sandbox)), questions, engines)
+        rows = evaluate(EvalConfig(CODEGEN, "a" * 64, warm, 7, Referees(sandbox=sandbox)), questions, engines)
     assert {(row.dataset, row.completion.system) for row in rows} == {
         ("guard:public", "base"),
         ("guard:public", "codegen"),
@@ -97,7 +97,7 @@ def test_a_task_whose_answers_are_not_run_is_asked_once(
     sample: Callable[..., Sample], measured_by: Callable[..., Task]
 ) -> None:
     test = [sample("docstring", number, tests=()) for number in range(5)]
-    assert list(rounds(DOCSTRING, test, [], SETTINGS)) == ["test", "curated"]
+    assert list(eval_sets(DOCSTRING, test, [], SETTINGS)) == ["test", "curated"]
     runs = measured_by({"compiles": Scale(label="compiles")}, runs_answers=True)
-    assert list(rounds(runs, test, [], SETTINGS)) == ["test", "curated", "sampled"]
-    assert list(rounds(replace(CODEGEN, hide_tests=None), test, [], SETTINGS)) == ["test", "curated", "sampled"]
+    assert list(eval_sets(runs, test, [], SETTINGS)) == ["test", "curated", "sampled"]
+    assert list(eval_sets(replace(CODEGEN, hide_tests=None), test, [], SETTINGS)) == ["test", "curated", "sampled"]

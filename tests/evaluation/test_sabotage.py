@@ -73,22 +73,22 @@ def one_group(rows: Rows) -> Rows:
 
 
 SABOTAGE: dict[Callable[[Rows], Rows], str] = {
-    zero: "pass_at_1 is 0, and 0 never passes",
+    zero: "pass_at_1 is 0; such an adapter never passes",
     not_a_number: "200 of 200 samples are unscored",
     unscored_where_wrong: "50 of 200 samples are unscored, above 2%",
-    left_out_where_wrong: "50 of 200 samples lack one side of the pair",
+    left_out_where_wrong: "50 of 200 samples are missing in one of the two measurements",
     best_rows_twice: "200 duplicate rows",
-    of_another_adapter: "400 rows were measured with other adapter bytes",
-    one_sample: "1 scored samples; the gate wants 100",
-    without_the_base: "200 of 200 samples lack one side of the pair",
+    of_another_adapter: "400 rows measured another adapter",
+    one_sample: "1 scored samples; the gate requires 100",
+    without_the_base: "200 of 200 samples are missing in one of the two measurements",
     weakly_isolated: "answers ran under weak isolation",
     curated_only: "0 scored samples",
     one_group: "All samples share one group",
 }
 
 
-def judged(rows: Rows, incumbents: Incumbents | None = None, promised: Sequence[str] = ()) -> Verdict:
-    given = GateInput("codegen", ["pass_at_1"], rows, SHA, "k", incumbents, promised)
+def judged(rows: Rows, incumbents: Incumbents | None = None, expected_metrics: Sequence[str] = ()) -> Verdict:
+    given = GateInput("codegen", ["pass_at_1"], rows, SHA, "k", incumbents, expected_metrics)
     return gate(given, GateSettings(margin=0.05, min_samples=100, seed=1, draws=1000))
 
 
@@ -112,8 +112,8 @@ def test_a_baseline_of_other_data_neither_helps_nor_is_passed_over(rows: Rows) -
 
 
 def test_a_judge_that_was_promised_and_is_missing_stops_it(rows: Rows) -> None:
-    verdict = judged(rows, promised=["judge"])
-    assert verdict.outcome == "inconclusive" and "judge was configured and scored nothing" in verdict.reason
+    verdict = judged(rows, expected_metrics=["judge"])
+    assert verdict.outcome == "inconclusive" and "judge is configured but scored no answer" in verdict.reason
 
 
 @pytest.mark.parametrize(("missing", "outcome"), [(1, "pass"), (2, "inconclusive")])
@@ -124,6 +124,6 @@ def test_two_percent_of_the_judge_s_grades_may_be_missing(
         row(sample("codegen", 1000 + n), "codegen", {"judge": None if n < missing else 0.5}, dataset="curated")
         for n in range(50)
     ]
-    verdict = judged([*rows, *grades], promised=["judge"])
+    verdict = judged([*rows, *grades], expected_metrics=["judge"])
     assert verdict.outcome == outcome
-    assert ("2 of 50 grades by judge are missing" in verdict.reason) == (outcome == "inconclusive")
+    assert ("2 of 50 scores by judge are missing" in verdict.reason) == (outcome == "inconclusive")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bilora.evaluation.table import table
+from bilora.evaluation.table import build_table
 from bilora.records import Dataset, EvalRow, Sample
 from bilora.results import MetricSummary, Results
 
@@ -63,7 +63,7 @@ def test_each_dataset_has_its_own_table(results_of: ResultsOf, row: Row, sample:
     built = results_of(rows={"codegen": [*drawn(row, sample, (1.0, 0.0)), *hidden]}, k=[1, 2])
     labels = {
         section.title: [line.label for line in section.rows if line.cells["bilora"].mean is not None and not line.tier]
-        for section in table(built).sections
+        for section in build_table(built).sections
     }
     assert labels["Held-out test split, tests hidden"][0] == "Write code · pass@1"
     assert labels["Held-out test split, several answers per sample"][:2] == [
@@ -84,7 +84,7 @@ def test_the_first_token_s_time_is_a_median_of_those_that_were_seen(
     assert built.tasks["codegen"].summary["test"].systems["codegen"].latency_s.first_token_s == 0.3
     (cell,) = [
         line.cells["bilora"]
-        for section in table(built).sections
+        for section in build_table(built).sections
         if section.dataset == "test"
         for line in section.rows
         if line.metric == "latency_s"
@@ -104,7 +104,7 @@ def test_what_the_sandbox_could_not_decide_has_columns_of_its_own(
     found = summary(built, "test")
     assert (found["passed_in_process"].mean, found["passed_in_process"].unscored) == (0.5, 1)
     assert found["missing_module"].mean == 0.25
-    labels = {line.label for line in table(built).sections[0].rows}
+    labels = {line.label for line in build_table(built).sections[0].rows}
     assert "Write code · passed in the answer's own process only" in labels
 
 

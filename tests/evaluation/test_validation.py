@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from support.training import BASE, SFT, TASK, sample, task_params
 
-from bilora.evaluation.run import Measurement, Round, evaluate
+from bilora.evaluation.run import EvalConfig, EvalSet, evaluate
 from bilora.evaluation.validation import ValidationScorer
 from bilora.inference.torch.engine import TorchEngine
 from bilora.params import Generation
@@ -22,8 +22,8 @@ NO_SANDBOX = Referees(sandbox=None)  # type: ignore[arg-type]  # nothing is exec
 def test_answers_and_scores_are_those_of_the_benchmark(smoke_loaded: Any) -> None:
     samples = [sample(number) for number in range(3)]
     engine = TorchEngine(smoke_loaded, {}, batch_size=GENERATION.batch_size)
-    measurement = Measurement(TASK, "", GENERATION, 3, NO_SANDBOX)
-    rows = evaluate(measurement, {"test": Round(samples)}, {"base": engine})
+    config = EvalConfig(TASK, "", GENERATION, 3, NO_SANDBOX)
+    rows = evaluate(config, {"test": EvalSet(samples)}, {"base": engine})
     measured = [(row.answer, row.scores[0]) for row in rows if row.completion.system == "base"]
     scorer = ValidationScorer(TASK, smoke_loaded, NO_SANDBOX)
     assert scorer(smoke_loaded.model, samples, GENERATION, 3) == measured

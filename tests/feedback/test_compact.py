@@ -10,7 +10,7 @@ import pytest
 
 from bilora.errors import BadData
 from bilora.feedback.compact import compact
-from bilora.feedback.shards import FolderTarget, shard
+from bilora.feedback.shards import FolderTarget, build_shard
 from bilora.records import Rating, Tombstone
 from bilora.storage import sha256_bytes
 
@@ -25,7 +25,7 @@ def test_an_empty_folder_holds_no_ratings(target: FolderTarget) -> None:
 
 def test_ratings_come_back_as_they_went(target: FolderTarget, make: Make) -> None:
     ratings = [make(comment="\u2028 ü \ud800 \x00", edited="e") for _ in range(3)]
-    target.put(*shard(ratings))
+    target.put(*build_shard(ratings))
     assert compact(target).ratings == tuple(ratings)
 
 
@@ -33,9 +33,9 @@ def test_every_row_is_accounted_for(target: FolderTarget, make: Make) -> None:
     first = make(generation_id="g")
     second = make(generation_id="g", supersedes=first.event_id)
     gone, twice = make(), make()
-    target.put(*shard([first, gone, twice]))
-    target.put(*shard([second, twice]))
-    target.put(*shard([Tombstone(event_id=gone.event_id, created_utc=NOW)]))
+    target.put(*build_shard([first, gone, twice]))
+    target.put(*build_shard([second, twice]))
+    target.put(*build_shard([Tombstone(event_id=gone.event_id, created_utc=NOW)]))
     found = compact(target)
     assert found.ratings == tuple(sorted((second, twice), key=lambda one: one.event_id))
     assert found.counts == {"rows": 5, "deleted": 1, "repeated": 1, "superseded": 1, "ratings": 2}
@@ -46,14 +46,14 @@ def test_the_order_of_arrival_does_not_matter(tmp_path: Path, make: Make) -> Non
     old = make(generation_id="g", rating="down")
     new = make(generation_id="g").model_copy(update={"event_id": "0" * 26, "supersedes": old.event_id})
     target = FolderTarget(tmp_path)
-    target.put(*shard([new, old]))
+    target.put(*build_shard([new, old]))
     assert compact(target).ratings == (new,)
 
 
 def test_of_two_machines_ratings_the_newest_is_valid(target: FolderTarget, make: Make) -> None:
     older, newer = make(generation_id="g"), make(generation_id="g")
-    target.put(*shard([older]))
-    target.put(*shard([newer]))
+    target.put(*build_shard([older]))
+    target.put(*build_shard([newer]))
     assert compact(target).ratings == (newer,)
 
 
@@ -61,8 +61,8 @@ def test_a_deletion_does_not_bring_the_earlier_version_back(target: FolderTarget
     first = make(generation_id="g")
     second = make(generation_id="g", supersedes=first.event_id)
     again = make(generation_id="g")
-    target.put(*shard([first, second, again]))
-    target.put(*shard([Tombstone(event_id=second.event_id, created_utc=NOW)]))
+    target.put(*build_shard([first, second, again]))
+    target.put(*build_shard([Tombstone(event_id=second.event_id, created_utc=NOW)]))
     assert compact(target).ratings == (again,)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bilora.feedback.corrections import is_empty, is_whole
+from bilora.feedback.corrections import is_complete, is_empty
 from bilora.tasks import load_task
 
 CODE = load_task("codegen")
@@ -31,7 +31,7 @@ IMPORT = "import math"
     ],
 )
 def test_the_wrapping_of_code_does_not_count(edited: str) -> None:
-    assert is_whole(CODE, edited, BODY)
+    assert is_complete(CODE, edited, BODY)
 
 
 @pytest.mark.parametrize(
@@ -48,19 +48,19 @@ def test_the_wrapping_of_code_does_not_count(edited: str) -> None:
     ],
 )
 def test_whatever_else_a_person_wrote_counts(edited: str) -> None:
-    assert not is_whole(CODE, edited, BODY)
+    assert not is_complete(CODE, edited, BODY)
 
 
 def test_blocks_that_an_extraction_puts_together_are_whole() -> None:
     joined = f"{IMPORT}\n\n{BODY}"
-    assert is_whole(CODE, f"```python\n{IMPORT}\n```\n\n```python\n{BODY}\n```\n", joined)
-    assert not is_whole(CODE, f"```python\n{IMPORT}\n```\nthen\n```python\n{BODY}\n```\n", joined)
+    assert is_complete(CODE, f"```python\n{IMPORT}\n```\n\n```python\n{BODY}\n```\n", joined)
+    assert not is_complete(CODE, f"```python\n{IMPORT}\n```\nthen\n```python\n{BODY}\n```\n", joined)
 
 
 def test_what_is_read_back_otherwise_is_not_whole() -> None:
     """As an answer it is fenced, and its own fence would then end it."""
     cut = replace(CODE, extract=lambda text: text[:10])
-    assert not is_whole(cut, BODY, BODY)
+    assert not is_complete(cut, BODY, BODY)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_what_is_read_back_otherwise_is_not_whole() -> None:
     ],
 )
 def test_of_a_sentence_every_word_counts(edited: str, whole: bool) -> None:
-    assert is_whole(TEXT, edited, "Return it.") is whole
+    assert is_complete(TEXT, edited, "Return it.") is whole
 
 
 @pytest.mark.parametrize("edited", ["", " \n", "```\n```", "```python\n\n```\n~~~\n~~~", "<think>hm</think>"])

@@ -125,9 +125,9 @@ def test_what_was_never_delivered_needs_no_erasure_and_its_deletion_is_exported_
 
 
 def _shard(*ratings: Rating) -> tuple[str, bytes]:
-    from bilora.feedback.shards import shard
+    from bilora.feedback.shards import build_shard
 
-    return shard(list(ratings))
+    return build_shard(list(ratings))
 
 
 def test_a_claim_of_one_destination_is_not_anothers(outbox: Outbox, make: Make) -> None:
@@ -181,7 +181,7 @@ def test_a_destination_that_vanished_is_refused_and_its_deletions_stay_outstandi
     if how == "not mounted":
         (tmp_path / "a").mkdir()
     outbox.delete(one.event_id, created_utc=NOW)
-    with pytest.raises(BadData, match="stays so"):
+    with pytest.raises(BadData, match="stay outstanding"):
         export(outbox, places[0])
     assert not list((tmp_path / "a").rglob("*.jsonl"))
     export(outbox, places[1])

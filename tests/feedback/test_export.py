@@ -16,10 +16,10 @@ import pytest
 from bilora.errors import BadData
 from bilora.feedback import export as module
 from bilora.feedback.compact import compact
-from bilora.feedback.export import Exported, export
+from bilora.feedback.export import ExportCounts, export
 from bilora.feedback.outbox import Outbox
-from bilora.feedback.shards import FolderTarget, read_shards, shard
-from bilora.locks import exclusive
+from bilora.feedback.shards import FolderTarget, build_shard, read_shards
+from bilora.locks import exclusive_lock
 from bilora.records import Rating, Tombstone
 from bilora.storage import sha256_bytes
 
@@ -66,7 +66,7 @@ def events(folder: Path) -> list[str]:
 def test_shards_are_named_by_day_and_content(tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make) -> None:
     for day in ("2026-01-30", "2026-01-31"):
         outbox.add(make(created_utc=f"{day}T12:00:00Z"))
-    assert export(outbox, target) == Exported(ratings=2, shards=2, deletions=0, rewritten=0)
+    assert export(outbox, target) == ExportCounts(ratings=2, shards=2, deletions=0, rewritten=0)
     names = target.names("feedback")
     assert [name.split("/")[1] for name in names] == ["dt=2026-01-30", "dt=2026-01-31"]
     for name in names:
@@ -77,7 +77,7 @@ def test_a_second_export_has_nothing_to_do(outbox: Outbox, target: FolderTarget,
     outbox.add(make())
     export(outbox, target)
     names = target.names("feedback")
-    assert export(outbox, target) == Exported(0, 0, 0, 0)
+    assert export(outbox, target) == ExportCounts(0, 0, 0, 0)
     assert target.names("feedback") == names
 
 
@@ -93,7 +93,7 @@ def test_what_leaves_is_scrubbed_and_what_stays_is_not(outbox: Outbox, target: F
     export(outbox, target)
     (exported,) = compact(target).ratings
     assert (exported.comment, exported.redactions) == ("ask [EMAIL]", 1)
-    assert outbox.standing(one.generation_id) == one
+    assert outbox.valid_rating(one.generation_id) == one
 
 
 @pytest.mark.parametrize("step", [1, 2])
@@ -136,13 +136,13 @@ def test_a_deletion_reaches_the_shards(tmp_path: Path, outbox: Outbox, target: F
         outbox.add(one)
     export(outbox, target)
     outbox.delete(ratings[1].event_id, created_utc=NOW)
-    assert export(outbox, target) == Exported(ratings=0, shards=0, deletions=1, rewritten=1)
+    assert export(outbox, target) == ExportCounts(ratings=0, shards=0, deletions=1, rewritten=1)
     assert events(tmp_path / "shards") == [ratings[0].event_id, ratings[2].event_id]
     stones = read_shards(target, Tombstone)
     assert [stone.event_id for members in stones.values() for stone in members] == [ratings[1].event_id]
     everything = b"".join(path.read_bytes() for path in (tmp_path / "shards").rglob("*") if path.is_file())
     assert b"comment 1" not in everything
-    assert export(outbox, target) == Exported(0, 0, 0, 0)
+    assert export(outbox, target) == ExportCounts(0, 0, 0, 0)
 
 
 def test_the_last_rating_of_a_shard_takes_it_along(outbox: Outbox, target: FolderTarget, make: Make) -> None:
@@ -233,7 +233,7 @@ def test_writers_of_a_folder_take_turns(tmp_path: Path) -> None:
     """One sweeps what the other is writing, if both are let in."""
     (tmp_path / "shards").mkdir()
     thread = threading.Thread(target=FolderTarget(tmp_path / "shards").put, args=("feedback/dt=x/x.jsonl", b"x"))
-    with exclusive(tmp_path / "shards"):
+    with exclusive_lock(tmp_path / "shards"):
         thread.start()
         thread.join(0.05)
         assert thread.is_alive()
@@ -273,7 +273,7 @@ def test_a_copy_that_another_machine_put_back_is_erased(
     export(outbox, target)
     outbox.delete(one.event_id, created_utc="2026-02-01T09:00:00+00:00")
     export(outbox, target)
-    target.put(*shard([one, three]))  # as an erasure of another machine that began before this one
+    target.put(*build_shard([one, three]))  # as an erasure of another machine that began before this one
     with Outbox(tmp_path / "other.sqlite3") as other:
         other.delete(make().event_id, created_utc="2026-02-01T09:00:00+00:00")
         export(other, target)
@@ -282,12 +282,12 @@ def test_a_copy_that_another_machine_put_back_is_erased(
 
 def test_shards_that_are_replaced_while_they_are_read_are_read_again(target: FolderTarget, make: Make) -> None:
     one, two = make(), make()
-    target.put(*shard([one, two]))
+    target.put(*build_shard([one, two]))
 
     class Replaced(FolderTarget):
         def read(self, name: str) -> bytes:
-            if name == shard([one, two])[0]:
-                target.put(*shard([two]))
+            if name == build_shard([one, two])[0]:
+                target.put(*build_shard([two]))
                 target.remove(name)
             return super().read(name)
 
@@ -298,7 +298,7 @@ def test_shards_that_are_replaced_while_they_are_read_are_read_again(target: Fol
 def test_a_folder_that_may_not_be_read_is_not_an_empty_one(
     target: FolderTarget, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target.put(*shard([make()]))
+    target.put(*build_shard([make()]))
 
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")

@@ -12,7 +12,7 @@ from support.loopback_hub import TOKEN, Hub
 
 from bilora.errors import BadData, Unreachable
 from bilora.feedback.compact import compact
-from bilora.feedback.export import Exported, export
+from bilora.feedback.export import ExportCounts, export
 from bilora.feedback.hub_target import HubTarget
 from bilora.feedback.outbox import Outbox
 from bilora.feedback.shards import FolderTarget
@@ -40,8 +40,8 @@ def test_ratings_are_in_a_private_dataset(hub: Hub, outbox: Outbox, ratings: Hub
     one, two = make(), make(created_utc="2026-02-01T12:00:00Z")
     outbox.add(one)
     outbox.add(two)
-    assert export(outbox, ratings) == Exported(ratings=2, shards=2, deletions=0, rewritten=0)
-    assert export(outbox, ratings) == Exported(0, 0, 0, 0)
+    assert export(outbox, ratings) == ExportCounts(ratings=2, shards=2, deletions=0, rewritten=0)
+    assert export(outbox, ratings) == ExportCounts(0, 0, 0, 0)
     assert exported(hub, ratings) == [one.event_id, two.event_id]
     assert hub.repo(KEY).private
 
@@ -84,7 +84,7 @@ def test_a_dataset_that_vanished_is_refused_and_its_deletion_stays_outstanding(
     export(outbox, ratings)
     outbox.delete(one.event_id, created_utc="2026-02-01T09:00:00+00:00")
     gone = hub.repos.pop(KEY)
-    with pytest.raises(BadData, match="there is nothing now"):
+    with pytest.raises(BadData, match="it is empty now"):
         export(outbox, ratings)
     assert KEY not in hub.repos and outbox.holders(one.event_id) == ["hf://datasets/owner/ratings"]
     hub.repos[KEY] = gone

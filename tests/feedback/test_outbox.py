@@ -55,14 +55,14 @@ def test_event_ids_have_the_ulids_form_and_order() -> None:
 def test_a_rating_is_kept_as_it_was(outbox: Outbox, make: Make) -> None:
     one = make(comment='quotes " and \x00 and ü and \ud800', tags=("a", "b"), edited="x")
     assert outbox.add(one)
-    assert outbox.standing(one.generation_id) == one
+    assert outbox.valid_rating(one.generation_id) == one
 
 
 def test_what_was_acknowledged_is_there_for_others_at_once(tmp_path: Path, outbox: Outbox, make: Make) -> None:
     one = make()
     outbox.add(one)
     with Outbox(tmp_path / "outbox.sqlite3") as other:
-        assert other.standing(one.generation_id) == one
+        assert other.valid_rating(one.generation_id) == one
 
 
 def test_acknowledged_means_synced(tmp_path: Path, outbox: Outbox) -> None:
@@ -74,13 +74,13 @@ def test_acknowledged_means_synced(tmp_path: Path, outbox: Outbox) -> None:
 def test_a_rerun_stores_nothing(outbox: Outbox, make: Make) -> None:
     one = make()
     assert [outbox.add(one), outbox.add(one)] == [True, False]
-    assert outbox.counts()["standing"] == 1
+    assert outbox.counts()["valid"] == 1
 
 
 def test_a_double_click_stores_nothing(outbox: Outbox, make: Make) -> None:
     first, second = make(generation_id="g"), make(generation_id="g", rating="down")
     assert [outbox.add(first), outbox.add(second)] == [True, False]
-    assert outbox.standing("g") == first
+    assert outbox.valid_rating("g") == first
 
 
 def test_a_change_of_mind_replaces_the_valid_rating(outbox: Outbox, make: Make) -> None:
@@ -88,8 +88,8 @@ def test_a_change_of_mind_replaces_the_valid_rating(outbox: Outbox, make: Make) 
     second = make(generation_id="g", rating="down", supersedes=first.event_id)
     late = make(generation_id="g", supersedes=first.event_id)
     assert [outbox.add(one) for one in (first, second, second, first, late)] == [True, True, False, False, False]
-    assert outbox.standing("g") == second
-    assert (outbox.counts()["standing"], outbox.counts()["superseded"]) == (1, 1)
+    assert outbox.valid_rating("g") == second
+    assert (outbox.counts()["valid"], outbox.counts()["superseded"]) == (1, 1)
 
 
 def test_a_change_of_mind_outlives_a_wiped_disk(outbox: Outbox, make: Make) -> None:
@@ -101,7 +101,7 @@ def test_another_answers_rating_cannot_be_superseded(outbox: Outbox, make: Make)
     outbox.add(one)
     with pytest.raises(BadData, match="another answer"):
         outbox.add(make(supersedes=one.event_id, consent=False))
-    assert outbox.standing(one.generation_id) == one
+    assert outbox.valid_rating(one.generation_id) == one
     assert outbox.add(make())  # nothing is left open
 
 
@@ -112,7 +112,7 @@ def test_a_deleted_rating_is_gone_to_the_last_byte(tmp_path: Path, outbox: Outbo
     outbox.add(first)
     outbox.add(second)
     assert outbox.delete(second.event_id, created_utc=NOW)
-    assert outbox.standing("g") is None
+    assert outbox.valid_rating("g") is None
     files = b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
     assert b"filler" in files and b"unwanted" not in files
     assert [stone.event_id for stone in outbox.tombstones()] == sorted([first.event_id, second.event_id])
@@ -134,7 +134,7 @@ def test_an_unknown_event_leaves_a_tombstone_too(outbox: Outbox) -> None:
 
 
 def test_only_an_event_id_can_be_deleted(outbox: Outbox) -> None:
-    with pytest.raises(BadData, match="no event id"):
+    with pytest.raises(BadData, match="not an event id"):
         outbox.delete("all", created_utc=NOW)
 
 
@@ -153,7 +153,7 @@ def test_only_standing_ratings_with_consent_are_claimed(outbox: Outbox, make: Ma
         outbox.add(one)
     assert outbox.claim(PLACE) == [second]
     assert outbox.counts() | {"superseded": 1} == {
-        "standing": 2, "exported": 0, "waiting": 1, "private": 1, "superseded": 1, "deleted": 0, "deletions_waiting": 0,
+        "valid": 2, "exported": 0, "waiting": 1, "private": 1, "superseded": 1, "deleted": 0, "deletions_waiting": 0,
     }  # fmt: skip
 
 
@@ -195,22 +195,22 @@ def test_four_writers_at_once_lose_and_double_nothing(tmp_path: Path, make: Make
     children = [in_child(lambda mine=mine: write(mine)) for mine in ratings]
     assert all([succeeded(child) for child in children])
     with Outbox(path) as outbox:
-        assert (outbox.counts()["standing"], outbox.counts()["superseded"]) == (80, 0)
+        assert (outbox.counts()["valid"], outbox.counts()["superseded"]) == (80, 0)
 
 
 def test_threads_that_share_an_outbox_take_turns(outbox: Outbox, make: Make) -> None:
     thread = threading.Thread(target=outbox.add, args=(make(),))
-    with outbox._writing():
+    with outbox._transaction():
         thread.start()
         thread.join(0.05)
         assert thread.is_alive()
     thread.join()
-    assert outbox.counts()["standing"] == 1
+    assert outbox.counts()["valid"] == 1
 
 
 def test_a_writer_that_does_not_let_go_is_named(tmp_path: Path, outbox: Outbox, make: Make) -> None:
     one = make()
-    with Outbox(tmp_path / "outbox.sqlite3", patience_s=0.05) as other:
+    with Outbox(tmp_path / "outbox.sqlite3", timeout_s=0.05) as other:
         outbox._db.execute("BEGIN IMMEDIATE")
         with pytest.raises(OutboxFault, match=r"locked; nothing was changed\. Wait until other programs") as caught:
             other.add(one)
@@ -229,12 +229,12 @@ def test_a_full_disk_is_reported_and_leaves_nothing_half_stored(tmp_path: Path, 
             soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
             resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, hard))
             stored = []
-            with pytest.raises(OutboxFault, match="Make room"):
+            with pytest.raises(OutboxFault, match="Free some space"):
                 for one in ratings:
                     outbox.add(one)
                     stored.append(one.event_id)
             assert 5 < len(stored) < 95
-            assert outbox.counts()["standing"] == len(stored)
+            assert outbox.counts()["valid"] == len(stored)
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
             assert outbox.add(ratings[len(stored)])
             (tmp_path / "stored").write_text(str(len(stored) + 1))
@@ -248,7 +248,7 @@ def test_a_full_disk_is_reported_and_leaves_nothing_half_stored(tmp_path: Path, 
 def test_a_file_that_is_no_outbox_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "outbox.sqlite3"
     path.write_bytes(b"somebody's letter " * 100)
-    with pytest.raises(BadData, match="no sound outbox"):
+    with pytest.raises(BadData, match="not a valid outbox"):
         Outbox(path)
     assert path.read_bytes() == b"somebody's letter " * 100
 
@@ -288,7 +288,7 @@ def test_a_database_of_another_program_is_left_as_it_is(tmp_path: Path) -> None:
         other.execute("CREATE TABLE ratings (name)")
     with pytest.raises(BadData, match="is a database of another program; move it away"):
         Outbox(path)
-    with pytest.raises(BadData, match="is a folder, and a file is needed"):
+    with pytest.raises(BadData, match="is a folder, not a file"):
         Outbox(tmp_path)
     with contextlib.closing(sqlite3.connect(path)) as other:
         assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("ratings",)]

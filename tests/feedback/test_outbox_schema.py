@@ -15,7 +15,7 @@ from bilora.feedback.destination_names import UNRECORDED
 from bilora.feedback.events import new_event_id
 from bilora.feedback.export import export
 from bilora.feedback.outbox import Outbox
-from bilora.feedback.shards import FolderTarget, shard
+from bilora.feedback.shards import FolderTarget, build_shard
 from bilora.records import Rating, Tombstone
 
 NOW = "2026-02-01T09:00:00+00:00"
@@ -43,10 +43,11 @@ def test_nothing_is_lost_and_what_is_new_works(path: Path, default: FolderTarget
         erased=[gone],
         unerased=[going],
     )
-    default.put(*shard([done]))
-    default.put(*shard([Tombstone(event_id=gone, created_utc=NOW)]))
+    default.put(*build_shard([done]))
+    default.put(*build_shard([Tombstone(event_id=gone, created_utc=NOW)]))
     with Outbox(path) as outbox:
-        assert [outbox.standing(one.generation_id) for one in (done, half, new, private)] == [done, half, new, private]
+        ratings = [done, half, new, private]
+        assert [outbox.valid_rating(rating.generation_id) for rating in ratings] == ratings
         (place,) = outbox.destinations()
         assert (place.name, place.delivered, place.waiting, place.assumed) == (default.name, 1, 2, 1)
         assert place.outstanding == (going,) and outbox.unknown_deletions() == 2
@@ -64,9 +65,9 @@ def test_a_second_destination_gets_everything_and_no_deletion_is_forgotten(
 ) -> None:
     done, gone = make(), make()
     outbox_of_version_1(path, exported=[done], erased=[gone.event_id])
-    default.put(*shard([done]))
+    default.put(*build_shard([done]))
     team = FolderTarget(tmp_path / "team")
-    team.put(*shard([gone, done]))  # version 1 had exported there too, and did not record it
+    team.put(*build_shard([gone, done]))  # version 1 had exported there too, and did not record it
     with Outbox(path) as outbox:
         export(outbox, team)
         assert {one.event_id for one in compact(team).ratings} == {done.event_id}
@@ -79,7 +80,7 @@ def test_where_the_default_holds_no_rating_the_destination_is_said_to_be_unrecor
 ) -> None:
     done, gone = make(), new_event_id()
     outbox_of_version_1(path, exported=[done], erased=[gone])
-    default.put(*shard([Tombstone(event_id=gone, created_utc=NOW)]))
+    default.put(*build_shard([Tombstone(event_id=gone, created_utc=NOW)]))
     with Outbox(path) as outbox:
         assert export(outbox, default).ratings == 1
         assert {one.name for one in outbox.destinations()} == {UNRECORDED, default.name}

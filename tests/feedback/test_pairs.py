@@ -68,7 +68,7 @@ def test_an_edit_becomes_the_tasks_form_of_an_answer(make: Make, edited: str) ->
         ({"adapter_sha256": "c" * 64}, "unknown adapter"),
         ({"adapter_sha256": None}, "unknown adapter"),
         ({"prompt": "  add\nTWO numbers!"}, "held-out prompt"),
-        ({"redactions": 1}, "text blackened"),
+        ({"redactions": 1}, "text redacted"),
         ({"completion": " \n"}, "empty answer"),
     ],
 )
@@ -108,7 +108,7 @@ def test_other_answers_to_the_same_prompt_are_no_conflict(make: Make) -> None:
     assert [row.label for row in made.kto] == [True, False]
 
 
-LOST = "edit would lose a part of itself"
+LOST = "edit would lose text"
 
 
 @pytest.mark.parametrize(

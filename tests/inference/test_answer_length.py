@@ -14,7 +14,7 @@ from bilora.bases.base import Base
 from bilora.bases.kinds.folder import FolderBase
 from bilora.bases.loading import LoadedBase
 from bilora.inference.detokenizer import IncrementalDetokenizer
-from bilora.inference.engine import BatchedEngine
+from bilora.inference.engine import ContinuousBatchingEngine
 from bilora.inference.llamacpp.engine import LlamaEngine
 from bilora.inference.torch.engine import TorchEngine
 from bilora.records import Completion
@@ -56,7 +56,7 @@ def ending(another_smoke: LoadedBase, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="module", params=["torch", "llamacpp"])
 def engine(
     request: pytest.FixtureRequest, ending: Ending, tmp_path_factory: pytest.TempPathFactory
-) -> BatchedEngine[Any]:
+) -> ContinuousBatchingEngine[Any]:
     """Either engine of that base, in 32 bit."""
     if request.param == "torch":
         return TorchEngine(ending.base.load(training=False), {}, batch_size=8)
@@ -64,7 +64,9 @@ def engine(
     return LlamaEngine(ending.base, "f32", {}, batch_size=8, cache=tmp_path_factory.mktemp("gguf"))
 
 
-def answered(engine: BatchedEngine[Any], *requests: Request) -> list[tuple[Completion, list[int], list[Token]]]:
+def answered(
+    engine: ContinuousBatchingEngine[Any], *requests: Request
+) -> list[tuple[Completion, list[int], list[Token]]]:
     """Return each answer, its token ids and its reported tokens; all are streamed in one batch."""
     events: list[SimpleQueue[Any]] = [SimpleQueue() for _ in requests]
     jobs = engine.prepare(
@@ -83,7 +85,7 @@ def answered(engine: BatchedEngine[Any], *requests: Request) -> list[tuple[Compl
     return made
 
 
-def test_an_ignored_end_token_is_a_token_like_others(engine: BatchedEngine[Any], ending: Ending) -> None:
+def test_an_ignored_end_token_is_a_token_like_others(engine: ContinuousBatchingEngine[Any], ending: Ending) -> None:
     [(short, _, _)] = answered(engine, chat_request(ending.text, TOKENS))
     assert (short.output_tokens, short.finish) == (5, "stop")
     [(made, ids, tokens)] = answered(engine, chat_request(ending.text, TOKENS, ignore_eos=True, logprobs=1))
@@ -91,12 +93,14 @@ def test_an_ignored_end_token_is_a_token_like_others(engine: BatchedEngine[Any],
     assert ids[4] in ending.eos_ids
     assert made.text == engine._tokenizer.decode(ids, skip_special_tokens=True)
     assert made.text.startswith(short.text) and made.text != short.text
-    assert len(tokens) == TOKENS and tokens[4].top == ((tokens[4].text, tokens[4].logprob),)
+    assert len(tokens) == TOKENS and tokens[4].top_logprobs == ((tokens[4].text, tokens[4].logprob),)
     (whole,) = engine.generate("base", [chat_request(ending.text, TOKENS, ignore_eos=True)])
     assert (whole.text, whole.output_tokens, whole.finish) == (made.text, TOKENS, "length")
 
 
-def test_the_last_token_is_text_even_if_it_is_an_ignored_end_token(engine: BatchedEngine[Any], ending: Ending) -> None:
+def test_the_last_token_is_text_even_if_it_is_an_ignored_end_token(
+    engine: ContinuousBatchingEngine[Any], ending: Ending
+) -> None:
     (made,) = engine.generate("base", [chat_request(ending.text, 5, ignore_eos=True)])
     [(streamed, ids, _)] = answered(engine, chat_request(ending.text, 5, ignore_eos=True))
     assert ids[-1] in ending.eos_ids
@@ -106,7 +110,7 @@ def test_the_last_token_is_text_even_if_it_is_an_ignored_end_token(engine: Batch
 
 @pytest.mark.parametrize("temperature", [0.0, 1.5])
 def test_before_min_tokens_no_end_token_is_chosen(
-    engine: BatchedEngine[Any], ending: Ending, temperature: float
+    engine: ContinuousBatchingEngine[Any], ending: Ending, temperature: float
 ) -> None:
     def made(least: int) -> list[list[int]]:
         sampling: dict[str, Any] = {"min_tokens": least, "temperature": temperature}
@@ -120,7 +124,7 @@ def test_before_min_tokens_no_end_token_is_chosen(
         assert not set(ids[:20]) & ending.eos_ids
 
 
-def test_max_tokens_end_an_answer_in_any_case(engine: BatchedEngine[Any], ending: Ending) -> None:
+def test_max_tokens_end_an_answer_in_any_case(engine: ContinuousBatchingEngine[Any], ending: Ending) -> None:
     for least in (12, 20):
         [(made, ids, _)] = answered(engine, chat_request(ending.text, 12, min_tokens=least))
         assert (len(ids), made.output_tokens, made.finish) == (12, 12, "length")
@@ -129,13 +133,13 @@ def test_max_tokens_end_an_answer_in_any_case(engine: BatchedEngine[Any], ending
 
 @pytest.mark.parametrize(("least", "ends"), [(4, True), (5, False)])
 def test_the_token_after_min_tokens_may_end_the_answer(
-    engine: BatchedEngine[Any], ending: Ending, least: int, ends: bool
+    engine: ContinuousBatchingEngine[Any], ending: Ending, least: int, ends: bool
 ) -> None:
     [(_, ids, _)] = answered(engine, chat_request(ending.text, TOKENS, min_tokens=least))
     assert (len(ids) == 5) is ends
 
 
-def test_neighbours_in_the_batch_end_as_they_did(engine: BatchedEngine[Any], ending: Ending) -> None:
+def test_neighbours_in_the_batch_end_as_they_did(engine: ContinuousBatchingEngine[Any], ending: Ending) -> None:
     limits: list[dict[str, Any]] = [{}, {"min_tokens": TOKENS}, {"ignore_eos": True}, {}]
     asked = [chat_request(ending.text, TOKENS, **limit) for limit in limits]
     made = [one for one, _, _ in answered(engine, *asked)]
@@ -145,16 +149,20 @@ def test_neighbours_in_the_batch_end_as_they_did(engine: BatchedEngine[Any], end
     assert [one.text for one in whole] == [one.text for one in made]
 
 
-def test_logprobs_are_the_models_own_however_the_choice_was_limited(engine: BatchedEngine[Any], ending: Ending) -> None:
+def test_logprobs_are_the_models_own_however_the_choice_was_limited(
+    engine: ContinuousBatchingEngine[Any], ending: Ending
+) -> None:
     [(_, _, plain)] = answered(engine, chat_request(ending.text, TOKENS, ignore_eos=True, logprobs=2))
     [(_, _, limited)] = answered(engine, chat_request(ending.text, TOKENS, min_tokens=10, logprobs=2))
     assert [token.logprob for token in limited[:4]] == pytest.approx([token.logprob for token in plain[:4]], abs=1e-4)
-    assert [text for text, _ in limited[4].top] == [text for text, _ in plain[4].top]
-    assert limited[4].logprob < limited[4].top[0][1] == pytest.approx(plain[4].logprob, abs=1e-4)
+    assert [text for text, _ in limited[4].top_logprobs] == [text for text, _ in plain[4].top_logprobs]
+    assert limited[4].logprob < limited[4].top_logprobs[0][1] == pytest.approx(plain[4].logprob, abs=1e-4)
 
 
 @pytest.mark.parametrize("streamed", [True, False])
-def test_a_stop_string_within_min_tokens_is_text(engine: BatchedEngine[Any], ending: Ending, streamed: bool) -> None:
+def test_a_stop_string_within_min_tokens_is_text(
+    engine: ContinuousBatchingEngine[Any], ending: Ending, streamed: bool
+) -> None:
     def made(**sampling: Any) -> Completion:
         request = chat_request(ending.text, 30, ignore_eos=True, **sampling)
         return answered(engine, request)[0][0] if streamed else engine.generate("base", [request])[0]

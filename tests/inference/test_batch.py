@@ -104,8 +104,8 @@ def test_likelihoods_are_those_of_the_model(mixed: TorchEngine, another_smoke: L
             logs = another_smoke.model(input_ids=torch.tensor([ids])).logits[0, -1].log_softmax(-1)
         best = logs.topk(3)
         assert token.logprob == pytest.approx(float(best.values[0]), abs=1e-4)
-        assert [log for _, log in token.top] == pytest.approx(best.values.tolist(), abs=1e-4)
-        assert token.top[0] == (token.text, token.logprob)
+        assert [log for _, log in token.top_logprobs] == pytest.approx(best.values.tolist(), abs=1e-4)
+        assert token.top_logprobs[0] == (token.text, token.logprob)
         ids.append(int(best.indices[0]))
 
 
@@ -159,10 +159,10 @@ def test_a_full_queue_takes_all_of_a_request_or_nothing(another_smoke: LoadedBas
     first, _ = listening(engine, "base", chat_request("one"))
     engine.submit([first])
     pair = [listening(engine, "base", chat_request("two"))[0] for _ in range(2)]
-    with pytest.raises(Busy, match="1 requests wait already"):
+    with pytest.raises(Busy, match="1 requests are waiting"):
         engine.submit(pair)
     assert engine.queue_depth() == (1, 1)
-    with pytest.raises(BadData, match="4 answers at once never fit here; ask for 3 at most"):
+    with pytest.raises(BadData, match="4 answers at once are too many; request at most 3"):
         engine.submit([*pair, *pair])
     engine.submit(pair[:1])
     for job in (running, first, *pair):
@@ -232,7 +232,7 @@ def test_what_is_not_plain_lora_is_refused_by_name(
         load_file(sample_adapters.folders["codegen"] / "adapter_model.safetensors"),
         tmp_path / "adapter_model.safetensors",
     )
-    with pytest.raises(BadData, match=f"only plain LoRA is served.*{word}"):
+    with pytest.raises(BadData, match=f"only plain LoRA is supported.*{word}"):
         mixed.load_adapter("codegen", tmp_path)
     assert mixed.generate("codegen", [chat_request("sum")])[0].text == sample_adapters.answer("codegen", "sum")
 
@@ -349,7 +349,7 @@ def test_an_answer_ends_where_the_context_does(mixed: TorchEngine) -> None:
     assert 0 < left < mixed.context
     (made,) = mixed.generate("base", [chat_request(text, 10 * mixed.context, temperature=3.0)])
     assert made.output_tokens <= left
-    with pytest.raises(BadData, match=f"the prompt has [0-9]+ tokens; {mixed.context - 1} are read at most"):
+    with pytest.raises(BadData, match=f"the prompt has [0-9]+ tokens; {mixed.context_length - 1} are possible"):
         mixed.generate("base", [chat_request(text * 50)])
 
 
@@ -381,13 +381,13 @@ def test_tokens_are_spelled_as_they_read_within_a_text(phi3: Any) -> None:
 
 def test_prompts_of_one_pass_are_of_about_one_length(mixed: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     passes: list[list[int]] = []
-    read = TorchBatch._read_prompts
+    read = TorchBatch._prefill_group
 
     def noted(batch: TorchBatch, sequences: Any) -> None:
         passes.append([one.prompt_tokens for one in sequences])
         read(batch, sequences)
 
-    monkeypatch.setattr(TorchBatch, "_read_prompts", noted)
+    monkeypatch.setattr(TorchBatch, "_prefill_group", noted)
     asked = [Request(str(length), (), SamplingParams(max_tokens=3), text=" a" * length) for length in (5, 200, 40, 190)]
     together = mixed.generate("base", asked)
     assert [len(one) for one in passes] == [2, 2] and min(passes[0]) > max(passes[1])

@@ -78,7 +78,7 @@ def test_no_answer_has_a_reason(message: Any, ending: str, outcome: tuple[str, s
         (b"upstream says hello", "text/plain", "not JSON"),
         (b"\xff\xfe{", "application/json", "not JSON"),
         (b"[" * 100_000, "application/json", "not JSON"),
-        (b"null", "application/json", "no object"),
+        (b"null", "application/json", "not an object"),
         (b"{}", "application/json", "no choices"),
         (b'{"object": "error", "message": "no", "code": 400}', "application/json", "replied with an error"),
         (b'{"choices": [{"message": {"content": ' + b"[" * 900 + b"]" * 900 + b"}}]}", "application/json", "not JSON"),

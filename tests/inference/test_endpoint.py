@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.loopback import Reply, Server, answer
+from support.fake_openai_server import Reply, Server, answer
 
 from bilora.errors import BadData, BiloraError, Unreachable
 from bilora.external_services import Endpoint
@@ -132,7 +132,7 @@ def test_order_is_kept_whatever_comes_back_first(server: Server) -> None:
 def test_no_more_requests_are_open_than_allowed(server: Server, concurrency: int) -> None:
     def slow(body: dict[str, Any], number: int) -> Reply:
         deadline = time.monotonic() + 5
-        while server.most_busy < concurrency and time.monotonic() < deadline:
+        while server.max_active_requests < concurrency and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(0.05)  # for one more than allowed to come
         return answer("hello")
@@ -140,7 +140,7 @@ def test_no_more_requests_are_open_than_allowed(server: Server, concurrency: int
     server.respond = slow
     with engine(server, concurrency=concurrency) as remote:
         remote.generate("remote", requests(6))
-    assert server.most_busy == concurrency
+    assert server.max_active_requests == concurrency
 
 
 def test_too_many_requests_waits_as_asked_and_tries_again(server: Server) -> None:
@@ -212,7 +212,7 @@ def test_an_unknown_host_is_an_error_for_every_request(server: Server) -> None:
 
 
 def test_another_system_is_refused(server: Server) -> None:
-    with engine(server) as remote, pytest.raises(BiloraError, match="cannot answer as 'base'"):
+    with engine(server) as remote, pytest.raises(BiloraError, match="does not serve 'base'"):
         remote.generate("base", requests())
     assert server.bodies == []
 
@@ -375,7 +375,7 @@ def test_a_temperature_that_may_not_be_zero_is_remarked(server: Server) -> None:
     greedy, drawn = requests(temperature=0.0)[0], requests(2)[1]
     with engine(server, concurrency=1) as remote:
         made = remote.generate("remote", [greedy, drawn])
-    assert [one.remark for one in made] == ["not at temperature 0, so the answers are drawn, not greedy", ""]
+    assert [one.remark for one in made] == ["not at temperature 0, so the answers are sampled, not greedy", ""]
     assert [body.get("temperature") for body in server.bodies] == [0.0, None, 0.5]
 
 
@@ -436,13 +436,13 @@ def test_tokens_that_nobody_counted_are_unknown_and_cost_their_bytes(server: Ser
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
-        ((401, {}, said("no entry")), 'HTTP 401: the key is refused; look at A_KEY (the server says: "no entry")'),
-        ((403, {}, {"message": "not yours"}), "HTTP 403: this key may not do that"),
-        ((404, {}, said("model 'm-7b' not found")), "HTTP 404: the server has no model 'm-7b'; it offers a, b"),
+        ((401, {}, said("no entry")), 'HTTP 401: the key is refused; check A_KEY (the server says: "no entry")'),
+        ((403, {}, {"message": "not yours"}), "HTTP 403: the key has no permission for this"),
+        ((404, {}, said("model 'm-7b' not found")), "HTTP 404: the server has no model 'm-7b'; it has a, b"),
         ((400, {}, said("gone", code="model_decommissioned")), "HTTP 400: the server has no model"),
         ((404, {"Content-Type": "text/html"}, b"<h1>Not here</h1>"), "base_url usually ends in /v1"),
-        ((404, {"Content-Type": "text/plain"}, b"404 page not found"), "nothing answers at http://"),
-        ((405, {}, {"detail": "Method Not Allowed"}), "nothing answers at http://"),
+        ((404, {"Content-Type": "text/plain"}, b"404 page not found"), "the server does not know http://"),
+        ((405, {}, {"detail": "Method Not Allowed"}), "the server does not know http://"),
         ((429, {"Retry-After": "0"}, {"error": "later"}), "HTTP 429: too many requests"),
         ((503, {"Retry-After": "0"}, b""), "HTTP 503: the server failed"),
         ((400, {}, said("bad", param="messages")), "HTTP 400: the server refused the request"),
@@ -462,9 +462,9 @@ def test_a_failure_says_its_cause_in_plain_words(server: Server, reply: Reply, r
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("http://host.invalid/v1", "the host's name is unknown"),
+        ("http://host.invalid/v1", "the host name is unknown"),
         ("http://127.0.0.1:1/v1", "the connection was refused: no server listens there"),
-        ("http://127.0.0.1:port/v1", "look at base_url"),
+        ("http://127.0.0.1:port/v1", "check base_url"),
     ],
 )
 def test_no_connection_says_why(no_proxy: None, url: str, reason: str) -> None:
@@ -476,7 +476,7 @@ def test_no_connection_says_why(no_proxy: None, url: str, reason: str) -> None:
 def test_a_secure_address_of_an_open_server_is_reported(server: Server) -> None:
     with engine(server, retries=0, base_url=server.url.replace("http:", "https:")) as remote:
         (made,) = remote.generate("remote", requests())
-    assert made.reason == "no secure connection came about; the address may have to begin with http://"
+    assert made.reason == "TLS failed; the address may have to begin with http://"
 
 
 def test_a_slow_server_is_reported(server: Server) -> None:
@@ -485,14 +485,14 @@ def test_a_slow_server_is_reported(server: Server) -> None:
     with engine(server, retries=0, timeout_s=0.2) as remote:
         (made,) = remote.generate("remote", requests())
     released.set()
-    assert made.reason == "no reply came in time"
+    assert made.reason == "the server did not answer in time"
 
 
 def test_the_environment_s_proxy_is_used_and_named(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://user:pass-word-1@127.0.0.1:1")
     with engine(server, retries=0, base_url="http://host.invalid/v1") as remote:
         (made,) = remote.generate("remote", requests())
-    assert made.reason.endswith("(by way of the environment's proxy)") and "pass-word" not in made.reason
+    assert made.reason.endswith("(through the environment's proxy)") and "pass-word" not in made.reason
     monkeypatch.setenv("HTTP_PROXY", "nonsense://127.0.0.1")
     with engine(server, retries=0) as remote:
         (made,) = remote.generate("remote", requests())
@@ -525,7 +525,7 @@ def test_a_base_url_may_end_as_it_was_copied(server: Server, tail: str) -> None:
 
 @pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://box/v1", "http://", "//box/v1"])
 def test_what_is_no_address_is_refused_with_the_params(url: str) -> None:
-    with pytest.raises(ValueError, match="base_url begins with http"):
+    with pytest.raises(ValueError, match="base_url must begin with http"):
         Endpoint(name="g", model="m", base_url=url)
 
 
@@ -540,7 +540,7 @@ def test_a_model_that_is_not_listed_is_reported(
     with engine(server, model=model) as remote:
         said = remote.missing_model()
         assert (said is not None) == missing
-        assert said is None or said == "the server does not list the model 'c'; it offers a, b"
+        assert said is None or said == "the server does not list the model 'c'; it has a, b"
         remote.missing_model()
     assert server.paths == ["/v1/models"]
 
@@ -555,7 +555,7 @@ def test_a_model_that_is_not_listed_is_reported(
     ],
 )
 def test_a_server_without_a_list_of_models_is_no_hindrance(server: Server, listing: Reply) -> None:
-    server.no_models = listing
+    server.models_response = listing
     server.respond = lambda body, number: (404, {}, {"error": {"message": "model not found"}})
     with engine(server) as remote:
         assert remote.missing_model() is None
@@ -577,7 +577,7 @@ def test_chat_goes_on_without_what_is_refused(server: Server) -> None:
         assert remote.chat([Message(role="user", content="rate")], schema=SCHEMA, seed=3) == "hello"
         assert remote.remarks == (
             "with the JSON schema in the prompt only",
-            "not at temperature 0, so the answers are drawn, not greedy",
+            "not at temperature 0, so the answers are sampled, not greedy",
         )
     last = server.bodies[-1]
     assert "response_format" not in last and "temperature" not in last
@@ -587,7 +587,7 @@ def test_chat_goes_on_without_what_is_refused(server: Server) -> None:
 @pytest.mark.parametrize(
     ("message", "finish", "reason"),
     [
-        ({"content": None, "reasoning_content": "hm"}, "stop", "only reasoning came"),
+        ({"content": None, "reasoning_content": "hm"}, "stop", "the reply has reasoning, but no answer"),
         ({"content": '{"A": 3'}, "length", "cut off at 1024 tokens"),
         ({"content": "no"}, "content_filter", "withheld the answer"),
     ],

@@ -37,7 +37,7 @@ def test_an_unknown_name_is_refused_with_those_that_there_are(tmp_path: Path) ->
 
 def test_llamacpp_without_a_quantization_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("llama_cpp", reason="the extra llamacpp is not installed")
-    with pytest.raises(BadData, match="comes with no GGUF file, so engine llamacpp needs a quantization"):
+    with pytest.raises(BadData, match="has no GGUF file, so engine llamacpp needs a quantization"):
         load_local_engine("llamacpp", SMOKE, {}, options(tmp_path))
 
 

@@ -62,7 +62,7 @@ def test_columns_of_other_adapters_that_are_not_blanked_would_be_seen(
     def nothing(adapters: Any, mix: Any, ranks: tuple[int, ...], device: Any) -> Any:
         return torch.zeros(len(adapters), 1, sum(ranks), dtype=torch.bool)
 
-    monkeypatch.setattr("bilora.inference.torch.lora._foreign_columns", nothing)
+    monkeypatch.setattr("bilora.inference.torch.lora._inactive_columns", nothing)
     assert count_wrong_answers(mixed, sample_adapters, shuffled_requests(30)) > 20
 
 

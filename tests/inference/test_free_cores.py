@@ -117,6 +117,6 @@ def test_the_engine_computes_with_as_many_threads_as_it_is_told(monkeypatch: pyt
         step(batch)
 
     monkeypatch.setattr(TorchBatch, "step", counted)
-    engine.use_threads(lambda: next(wanted))
+    engine.set_thread_callback(lambda: next(wanted))
     engine.generate("base", [chat_request("write a function", 5)])
     assert seen[:4] == [1, 2, 2, 1]

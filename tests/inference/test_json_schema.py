@@ -16,8 +16,8 @@ from support.sample_adapters import SMOKE, chat_request, prompts
 
 from bilora.bases.loading import LoadedBase
 from bilora.errors import BadSchema, NotReady
-from bilora.inference import grammar_trial
-from bilora.inference.engine import BatchedEngine
+from bilora.inference import grammar_compiler
+from bilora.inference.engine import ContinuousBatchingEngine
 from bilora.inference.json_grammar import JsonGrammars
 from bilora.inference.json_schema import MAX_SCHEMA_CHARS, read_schema
 from bilora.inference.llamacpp.engine import LlamaEngine
@@ -43,7 +43,7 @@ MODES: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module", params=["torch", "llamacpp"])
 def engine(
     request: pytest.FixtureRequest, another_smoke: LoadedBase, tmp_path_factory: pytest.TempPathFactory
-) -> BatchedEngine[Any]:
+) -> ContinuousBatchingEngine[Any]:
     """The torch and the llama.cpp engine of the smoke base, in 32-bit."""
     if request.param == "torch":
         return TorchEngine(another_smoke, {}, batch_size=16)
@@ -60,7 +60,9 @@ def asked(text: str, schema: object, tokens: int = TOKENS, **sampling: Any) -> R
     return chat_request(text, tokens, json_schema=json.dumps(schema), **sampling)
 
 
-def answer(engine: BatchedEngine[Any], *requests: Request, streamed: bool = False) -> list[tuple[str, str, list[int]]]:
+def answer(
+    engine: ContinuousBatchingEngine[Any], *requests: Request, streamed: bool = False
+) -> list[tuple[str, str, list[int]]]:
     """Answer all in one batch; return each answer's text, as streamed or whole, its finish and its token ids."""
     events: list[SimpleQueue[Any]] = [SimpleQueue() for _ in requests]
     submissions = [Submission("base", one, queue.put) for one, queue in zip(requests, events, strict=True)]
@@ -80,14 +82,14 @@ def answer(engine: BatchedEngine[Any], *requests: Request, streamed: bool = Fals
 
 @pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize("mode", MODES)
-def test_every_answer_fits_its_schema(engine: BatchedEngine[Any], mode: str, streamed: bool) -> None:
+def test_every_answer_fits_its_schema(engine: ContinuousBatchingEngine[Any], mode: str, streamed: bool) -> None:
     requests = [asked(f"{name} please", schema, **MODES[mode]) for name, schema in SCHEMAS.items()]
     for schema, (text, finish, _) in zip(SCHEMAS.values(), answer(engine, *requests, streamed=streamed), strict=True):
         assert finish == "stop", text
         jsonschema.validate(json.loads(text), schema)
 
 
-def test_answers_without_a_schema_are_what_they_are_alone(engine: BatchedEngine[Any]) -> None:
+def test_answers_without_a_schema_are_what_they_are_alone(engine: ContinuousBatchingEngine[Any]) -> None:
     free = [chat_request(text, 40, temperature=temperature) for text in prompts(4) for temperature in (0.0, 1.0)]
     alone = [answer(engine, request)[0] for request in free]
     bound = [asked("x", schema, temperature=1.0) for schema in list(SCHEMAS.values())[:8]]
@@ -97,12 +99,16 @@ def test_answers_without_a_schema_are_what_they_are_alone(engine: BatchedEngine[
 
 
 @pytest.mark.parametrize("early", [{"min_tokens": 200}, {"ignore_eos": True}], ids=["min_tokens", "ignore_eos"])
-def test_an_answer_that_is_complete_ends_in_any_case(engine: BatchedEngine[Any], early: dict[str, Any]) -> None:
+def test_an_answer_that_is_complete_ends_in_any_case(
+    engine: ContinuousBatchingEngine[Any], early: dict[str, Any]
+) -> None:
     [(text, finish, _)] = answer(engine, asked("x", SHORT, 300, **early))
     assert (finish, json.loads(text).keys()) == ("stop", {"a"})
 
 
-def test_where_an_answer_may_end_or_go_on_min_tokens_and_ignore_eos_decide(engine: BatchedEngine[Any]) -> None:
+def test_where_an_answer_may_end_or_go_on_min_tokens_and_ignore_eos_decide(
+    engine: ContinuousBatchingEngine[Any],
+) -> None:
     short = [asked("x", DIGITS, temperature=2.0, seed=seed) for seed in range(30)]
     lengths = {len(ids) for *_, ids in answer(engine, *short)}
     assert min(lengths) <= 2
@@ -128,22 +134,22 @@ def test_a_number_ends(grammars: JsonGrammars, another_smoke: LoadedBase, schema
     assert matcher.allowed(2048)[another_smoke.stop_ids].all() and not matcher.allowed(2048)[ids["7"]]
 
 
-def test_a_schema_may_want_many_digits(engine: BatchedEngine[Any]) -> None:
+def test_a_schema_may_want_many_digits(engine: ContinuousBatchingEngine[Any]) -> None:
     [(text, _, _)] = answer(engine, asked("x", {"type": "string", "pattern": "^[0-9]{60}$"}))
     assert len(json.loads(text)) == 60
 
 
-def test_a_stop_string_ends_an_answer_in_json_too(engine: BatchedEngine[Any]) -> None:
+def test_a_stop_string_ends_an_answer_in_json_too(engine: ContinuousBatchingEngine[Any]) -> None:
     [(text, finish, _)] = answer(engine, asked("x", SHORT, stop=(":",)))
     assert (text, finish) == ('{"a"', "stop")
 
 
-def test_an_answer_without_room_is_cut(engine: BatchedEngine[Any]) -> None:
+def test_an_answer_without_room_is_cut(engine: ContinuousBatchingEngine[Any]) -> None:
     [(text, finish, ids)] = answer(engine, asked("x", SHORT, 2))
     assert finish == "length" and len(ids) == 2 and not text.endswith("}")
 
 
-def test_a_failing_answer_ends_alone(engine: BatchedEngine[Any]) -> None:
+def test_a_failing_answer_ends_alone(engine: ContinuousBatchingEngine[Any]) -> None:
     hard = {"type": "string", "pattern": "^(a?){1000}a{1000}$"}
     free = [chat_request(text, 30) for text in prompts(2)]
     alone = [answer(engine, request)[0] for request in free]
@@ -156,7 +162,7 @@ def test_a_failing_answer_ends_alone(engine: BatchedEngine[Any]) -> None:
     engine.submit(jobs)
     first, failed, last = (queue.get(timeout=60) for queue in events)
     assert [first.text, last.text] == [text for text, *_ in alone]
-    assert isinstance(failed, BadSchema) and "cannot go on" in str(failed)
+    assert isinstance(failed, BadSchema) and "cannot continue" in str(failed)
     assert engine.queue_depth()[1] == 0
 
 
@@ -165,7 +171,7 @@ def test_a_matcher_that_cannot_go_on_says_why_and_leaves_all_tokens(
 ) -> None:
     matcher = grammars.matcher('{"type":"string","pattern":"^(a?){1000}a{1000}$"}')
     matcher.add(another_smoke.tokenizer('"', add_special_tokens=False)["input_ids"][0])
-    assert matcher.allowed(2048).all() and "cannot go on" in str(matcher.error)
+    assert matcher.allowed(2048).all() and "cannot continue" in str(matcher.error)
 
 
 def test_rows_that_only_pad_the_embedding_are_never_chosen(grammars: JsonGrammars) -> None:
@@ -206,15 +212,15 @@ def test_control_tokens_are_no_text(grammars: JsonGrammars, another_smoke: Loade
         ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "oneOf"),
         ({"type": "number", "exclusiveMinimum": 0, "maximum": 0.5}, "exclusive bounds"),
         ({"const": 2**53 + 1}, "9007199254740993"),
-        ({"const": "\x01"}, "no answer fits it"),
+        ({"const": "\x01"}, "no answer can match it"),
         ({"const": "\ud800"}, "cannot be read"),
         ({"const": float("nan")}, "cannot be read"),
         ({"enum": []}, "empty"),
         ({"type": "array", "minItems": 3, "maxItems": 2}, "minItems"),
-        ({"$ref": "#"}, "no answer fits it"),
+        ({"$ref": "#"}, "no answer can match it"),
         ({"$ref": "https://example.com/schema.json"}, "https://example.com/schema.json"),
         ({"x-guidance": {"lenient": True}, "type": "array", "uniqueItems": True}, "x-guidance"),
-        ([1], "no object"),
+        ([1], "not a JSON object"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -312,12 +318,12 @@ def test_each_token_of_a_large_schema_is_found_in_time(grammars: JsonGrammars, s
 def test_a_schema_is_tried_once(grammars: JsonGrammars, monkeypatch: pytest.MonkeyPatch) -> None:
     schema = '{"type":"boolean","title":"once"}'
     grammars.matcher(schema)
-    monkeypatch.setattr(grammar_trial.subprocess, "run", None)
+    monkeypatch.setattr(grammar_compiler.subprocess, "run", None)
     grammars.matcher(schema)
 
 
 def test_without_the_extra_one_sentence_says_what_to_do(
-    engine: BatchedEngine[Any], monkeypatch: pytest.MonkeyPatch
+    engine: ContinuousBatchingEngine[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "llguidance", None)
     with pytest.raises(NotReady, match=r'pip install "bilora\[json\]"'):

@@ -119,7 +119,7 @@ def test_a_prompt_s_cache_without_the_adapter_in_its_key_would_be_seen(
 
 def use_only(context: LlamaContext, adapters: LlamaContext | None) -> None:
     """Put the context under another context's LoRA, or under none: what one context for all would do."""
-    llama, alive = context._llama, context._model._alive
+    llama, alive = context._llama, context._model._handles
     lora = next((lora for handle, lora in alive.values() if adapters and handle is adapters._handle), None)
     if lora is None:
         llama.llama_set_adapters_lora(context._handle, None, 0, None)
@@ -146,7 +146,7 @@ def test_versions_that_come_and_go_leave_nothing_behind(engine: LlamaEngine, sam
     gc.collect()
     (made,) = engine.generate("base", [chat_request("sum")])
     assert made.text == sample_adapters.answer("base", "sum")
-    assert len(batch._base._model._alive) == 3
+    assert len(batch._base._model._handles) == 3
 
 
 @pytest.mark.parametrize("top_p", [1.0, 0.8])
@@ -180,8 +180,8 @@ def test_stop_strings_likelihoods_and_counts_are_torch_s(engine: LlamaEngine, an
     assert made.finish == "stop" and made.first_token_s is not None and 0 < made.first_token_s < made.latency_s
     assert [token.text for token in tokens] == [token.text for token in expected]
     assert [token.logprob for token in tokens] == pytest.approx([token.logprob for token in expected], abs=1e-4)
-    assert [[log for _, log in token.top] for token in tokens] == [
-        pytest.approx([log for _, log in token.top], abs=1e-4) for token in expected
+    assert [[log for _, log in token.top_logprobs] for token in tokens] == [
+        pytest.approx([log for _, log in token.top_logprobs], abs=1e-4) for token in expected
     ]
 
 
@@ -202,7 +202,7 @@ def test_an_answer_ends_where_the_context_does(engine: LlamaEngine) -> None:
     assert 0 < room_left < engine.context
     (made,) = engine.generate("base", [chat_request(text, 10 * engine.context, temperature=3.0)])
     assert made.output_tokens <= room_left
-    with pytest.raises(BadData, match=f"tokens; {engine.context - 1} are read at most"):
+    with pytest.raises(BadData, match=f"tokens; {engine.context_length - 1} are possible"):
         engine.generate("base", [chat_request(text * 9)])
 
 
@@ -398,7 +398,7 @@ def test_an_adapter_of_another_base_is_refused(
 ) -> None:
     base = FolderBase.at(tiny_base(tmp_path / "models", "phi3", hidden_size=128))
     other = write_random_adapter(tmp_path / "one", base, ["o_proj"], seed=4)
-    with pytest.raises(BadData, match="does not fit the base"):
+    with pytest.raises(BadData, match="does not match the base"):
         engine.load_adapter("codegen", other)
     assert engine.generate("codegen", [chat_request("sum")])[0].text == sample_adapters.answer("codegen", "sum")
 
@@ -410,7 +410,7 @@ def test_an_adapter_beyond_16_bit_is_refused(
     shutil.copytree(sample_adapters.folders["codegen"], folder)
     tensors = load_file(folder / "adapter_model.safetensors")
     save_file({name: tensor * 1e6 for name, tensor in tensors.items()}, folder / "adapter_model.safetensors")
-    with pytest.raises(BadData, match="too large for 16 bit"):
+    with pytest.raises(BadData, match="too large for 16-bit"):
         LlamaEngine(SMOKE, "q8_0", {"codegen": folder}, batch_size=1, cache=kept)
 
 
@@ -436,7 +436,7 @@ def test_too_little_disk_is_said_before_anything_is_made(
     library: Any, sample_adapters: SampleAdapters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(9, 9, 0))  # type: ignore[attr-defined]
-    with pytest.raises(BiloraError, match=r"on the disk of .* Make room"):
+    with pytest.raises(BiloraError, match=r"on the disk of .* Delete files"):
         engine_of(sample_adapters, tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
 

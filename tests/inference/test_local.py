@@ -72,7 +72,7 @@ def test_an_unknown_system_is_an_error_and_never_the_base(engine: TorchEngine) -
 
 def test_an_adapter_of_another_shape_does_not_load(tmp_path: Path, adapters: dict[str, Path]) -> None:
     other = FolderBase.at(tiny_base(tmp_path / "other", "phi3"))
-    with pytest.raises(BadData, match="does not fit the base"):
+    with pytest.raises(BadData, match="does not match the base"):
         TorchEngine(other.load(training=False), {"left": adapters["left"]}, batch_size=1)
 
 

@@ -11,7 +11,7 @@ from torch.nn import Linear
 
 from bilora.bases.kinds.folder import FolderBase
 from bilora.inference.torch import cpu_tuning
-from bilora.inference.torch.cpu_tuning import ALL_ROWS, FEW_ROWS, pack_linear_layers
+from bilora.inference.torch.cpu_tuning import SMALL_BATCH_ROWS, UNLIMITED_ROWS, pack_linear_layers
 from bilora.inference.torch.loading import load_for_inference
 from bilora.inference.torch.lora import StackedLora, read_adapter
 from bilora.inference.torch.packed_linear import BLOCK_OUTPUTS, PackedLinear
@@ -21,11 +21,11 @@ SMOKE_16 = FolderBase.at(SMOKE.id, dtype="bfloat16")
 
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu_tuning, "_best_max_packed_rows", lambda _: FEW_ROWS)
+    monkeypatch.setattr(cpu_tuning, "_best_max_packed_rows", lambda _: SMALL_BATCH_ROWS)
 
 
-@pytest.mark.parametrize("max_packed_rows", [FEW_ROWS, ALL_ROWS])
-@pytest.mark.parametrize("rows", [1, FEW_ROWS, FEW_ROWS + 1, 200])
+@pytest.mark.parametrize("max_packed_rows", [SMALL_BATCH_ROWS, UNLIMITED_ROWS])
+@pytest.mark.parametrize("rows", [1, SMALL_BATCH_ROWS, SMALL_BATCH_ROWS + 1, 200])
 @pytest.mark.parametrize("bias", [True, False])
 def test_it_multiplies_as_the_plain_layer_does(rows: int, bias: bool, max_packed_rows: int) -> None:
     torch.manual_seed(0)
@@ -76,16 +76,16 @@ def test_the_plain_weights_are_freed_and_the_embedding_keeps_those_of_a_tied_hea
 
 def test_what_is_not_faster_or_not_16_bit_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(isinstance(one, PackedLinear) for one in _plain(monkeypatch).model.modules())
-    monkeypatch.setattr(cpu_tuning, "_best_max_packed_rows", lambda _: FEW_ROWS)
+    monkeypatch.setattr(cpu_tuning, "_best_max_packed_rows", lambda _: SMALL_BATCH_ROWS)
     assert not pack_linear_layers(load_for_inference(SMOKE).model)
 
 
 @pytest.mark.parametrize(
     ("costs", "best"),
     [
-        ({0: 1.0, FEW_ROWS: 0.9, ALL_ROWS: 0.95}, 0),
-        ({0: 1.0, FEW_ROWS: 0.5, ALL_ROWS: 0.6}, FEW_ROWS),
-        ({0: 1.0, FEW_ROWS: 0.5, ALL_ROWS: 0.4}, ALL_ROWS),
+        ({0: 1.0, SMALL_BATCH_ROWS: 0.9, UNLIMITED_ROWS: 0.95}, 0),
+        ({0: 1.0, SMALL_BATCH_ROWS: 0.5, UNLIMITED_ROWS: 0.6}, SMALL_BATCH_ROWS),
+        ({0: 1.0, SMALL_BATCH_ROWS: 0.5, UNLIMITED_ROWS: 0.4}, UNLIMITED_ROWS),
     ],
 )
 def test_a_trial_decides_and_looks_at_more_than_a_cache_holds(
@@ -109,6 +109,6 @@ def test_a_cpu_with_16_bit_units_packs_without_a_trial(monkeypatch: pytest.Monke
     monkeypatch.setattr(cpu_tuning, "_answer_seconds", None)
     for unit in ("avx512_bf16", "amx_bf16"):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda unit=unit: {unit: True})
-        assert cpu_tuning._best_max_packed_rows([Linear(8, 16, dtype=torch.bfloat16)]) == ALL_ROWS
+        assert cpu_tuning._best_max_packed_rows([Linear(8, 16, dtype=torch.bfloat16)]) == UNLIMITED_ROWS
         with pytest.raises(TypeError):  # it has no units for the other 16-bit type, so a trial decides
             cpu_tuning._best_max_packed_rows([Linear(8, 16, dtype=torch.float16)])

@@ -9,10 +9,10 @@ import pytest
 from bilora.inference.endpoint.parameters import (
     SYSTEM_ROLE,
     LearnedRefusals,
-    adapt,
+    adapt_request,
+    applies_to_all,
     error_message,
     find_refusals,
-    holds_for_others,
 )
 
 SCHEMA = {"type": "object", "required": ["A"]}
@@ -92,22 +92,22 @@ def test_a_response_format_is_refused_in_many_words(message: str) -> None:
 
 
 def sent_after(parameters: dict[str, Any], *refusals: tuple[str, str]) -> dict[str, Any]:
-    return adapt(parameters, frozenset(refusals)).parameters
+    return adapt_request(parameters, frozenset(refusals)).parameters
 
 
 def test_a_limit_goes_by_its_newer_name_and_then_not_at_all() -> None:
     assert sent_after(asked(), ("max_tokens", ""))["max_completion_tokens"] == 50
-    assert adapt(asked(), frozenset({("max_tokens", "")})).remarks == ()
-    gone = adapt(asked(), frozenset({("max_tokens", ""), ("max_completion_tokens", "")}))
+    assert adapt_request(asked(), frozenset({("max_tokens", "")})).remarks == ()
+    gone = adapt_request(asked(), frozenset({("max_tokens", ""), ("max_completion_tokens", "")}))
     assert not {"max_tokens", "max_completion_tokens"} & set(gone.parameters)
     assert gone.remarks == ("without a limit on the answer's length",)
 
 
 def test_a_temperature_is_refused_by_its_value() -> None:
     refused = frozenset({("temperature", "0.0")})
-    left = adapt(asked(), refused)
+    left = adapt_request(asked(), refused)
     assert "temperature" not in left.parameters and "not greedy" in left.remarks[0]
-    assert adapt(asked(temperature=0.7), refused).parameters["temperature"] == 0.7
+    assert adapt_request(asked(temperature=0.7), refused).parameters["temperature"] == 0.7
 
 
 def test_a_schema_goes_into_the_prompt_when_it_cannot_be_enforced() -> None:
@@ -137,9 +137,9 @@ def test_the_request_itself_is_left_alone() -> None:
 
 def test_a_limit_too_large_for_one_prompt_is_refused_for_that_one_alone() -> None:
     document = openai("max_tokens is too large: 50. The context length is 60 and the prompt has 40 tokens.")
-    assert not holds_for_others(find_refusals(400, document, asked()), document)
+    assert not applies_to_all(find_refusals(400, document, asked()), document)
     document = openai("max_tokens is no longer supported")
-    assert holds_for_others(find_refusals(400, document, asked()), document)
+    assert applies_to_all(find_refusals(400, document, asked()), document)
 
 
 @pytest.mark.parametrize(

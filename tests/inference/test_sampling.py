@@ -6,7 +6,7 @@ import pytest
 import torch
 from support.sample_adapters import chat_request, prompts
 
-from bilora.inference.sampling import apply_penalties, keep_tokens, mask_tokens, sample_tokens
+from bilora.inference.sampling import apply_penalties, mask_disallowed, mask_tokens, sample_tokens
 from bilora.inference.torch.engine import TorchEngine
 from bilora.requests import SamplingParams
 
@@ -71,7 +71,7 @@ def test_an_end_token_without_a_logit_masks_nothing() -> None:
 
 def test_only_allowed_tokens_keep_their_logits_in_the_rows_that_are_named() -> None:
     logits = torch.arange(8.0).reshape(2, 4)
-    kept = keep_tokens(logits, {1: torch.tensor([True, False, True, False])})
+    kept = mask_disallowed(logits, {1: torch.tensor([True, False, True, False])})
     assert kept.tolist() == [[0, 1, 2, 3], [4, -torch.inf, 6, -torch.inf]]
     assert not logits.isinf().any()
 

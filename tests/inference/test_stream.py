@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.loopback import Reply, Server, answer
+from support.fake_openai_server import Reply, Server, answer
 
 from bilora.errors import BadData, Unreachable
 from bilora.external_services import Endpoint

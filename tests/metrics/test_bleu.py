@@ -67,6 +67,6 @@ def test_the_metric_scores_each_answer_against_its_target() -> None:
     pairs = [(target, "Return the sum."), (target, "Something else")]
     sandbox = FakeSandbox()
     rows = SmoothedBleu().score(pairs, Referees(sandbox=sandbox), system="base")
-    assert sandbox.seen == []
+    assert sandbox.programs == []
     assert [[one.metric for one in row] for row in rows] == [["bleu"], ["bleu"]]
     assert [row[0].value for row in rows] == [1.0, sentence_bleu("Something else", "Return the sum.")]

@@ -70,7 +70,7 @@ def test_a_sample_without_tests_is_unscored() -> None:
 def test_the_answer_runs_with_its_samples_setup_and_tests() -> None:
     sandbox = FakeSandbox(scripted=[Outcome(status="passed", results=(True, True))])
     Functional().score([(sample(), "code")], Referees(sandbox=sandbox), system="base")
-    assert sandbox.seen == [Program(code="code", setup="import math", tests=sample().tests)]
+    assert sandbox.programs == [Program(code="code", setup="import math", tests=sample().tests)]
 
 
 def test_a_sandbox_that_answers_too_little_is_an_error() -> None:

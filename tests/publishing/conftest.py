@@ -13,8 +13,8 @@ import pytest
 
 from bilora.bases.base import Base
 from bilora.bases.kinds.hub import HubBase
-from bilora.publishing.about import About, CardTask
 from bilora.publishing.bundle import build_bundle
+from bilora.publishing.bundle_info import BundleInfo, CardTask
 from bilora.records import Message, Scale
 from bilora.requests import SamplingParams
 from bilora.results import (
@@ -111,12 +111,12 @@ class Made:
     files: dict[str, bytes]
 
 
-def make_about(base: Base, **rest: Any) -> About:
+def make_about(base: Base, **rest: Any) -> BundleInfo:
     """Return what cards say of two tasks whose data have the base's licence."""
     messages = (Message(role="system", content="You answer."), Message(role="user", content="What?"))
     tasks = {task: CardTask(messages, SamplingParams(max_tokens=8), ("MIT",)) for task in TASKS}
     fields = {"tokenizer_files": {"tokenizer.json": b"{}"}, "stop_ids": [3], "pad_id": 0, "tasks": tasks}
-    return About(**({"base": base, "licence": "mit"} | fields | rest))
+    return BundleInfo(**({"base": base, "licence": "mit"} | fields | rest))
 
 
 def bundle_of(folders: dict[str, Path], verdicts: dict[str, Verdict], results: Results) -> dict[str, bytes]:
@@ -154,7 +154,7 @@ def rebuild() -> Callable[..., dict[str, bytes]]:
 
 
 @pytest.fixture
-def about() -> Callable[..., About]:
+def bundle_info() -> Callable[..., BundleInfo]:
     return make_about
 
 

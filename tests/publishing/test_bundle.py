@@ -15,8 +15,8 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 from bilora.bases.kinds.folder import FolderBase
 from bilora.bases.kinds.hub import HubBase
 from bilora.errors import BadData, MissingStep
-from bilora.publishing.about import About
-from bilora.publishing.bundle import build_bundle, bundled_sha256, thin
+from bilora.publishing.bundle import build_bundle, bundled_sha256, extract_adapter
+from bilora.publishing.bundle_info import BundleInfo
 from bilora.results import GuardCheck, GuardFacts, Results
 from bilora.sources.kinds.hub import HubDatasetSettings
 from bilora.storage import adapter_sha256, sha256_bytes, write_bytes
@@ -122,11 +122,11 @@ DATA = HubDatasetSettings(
 
 
 @pytest.fixture
-def pinned(made: Any, adapter_writer: Callable[..., None], about: Callable[..., About]) -> dict[str, bytes]:
+def pinned(made: Any, adapter_writer: Callable[..., None], bundle_info: Callable[..., BundleInfo]) -> dict[str, bytes]:
     """A bundle for a base of the hub; the data of one task are a dataset of the hub."""
     for folder in made.folders.values():
         adapter_writer(folder, 1, base_model_name_or_path="org/base", revision=REVISION)
-    details = about(HubBase(id="org/base", revision=REVISION, hub="org/base"), repository="owner/name")
+    details = bundle_info(HubBase(id="org/base", revision=REVISION, hub="org/base"), repository="owner/name")
     codegen = replace(details.tasks["codegen"], dataset=DATA)
     details = replace(details, tasks={**details.tasks, "codegen": codegen})
     return build_bundle(made.folders, made.verdicts, made.results, details)
@@ -180,7 +180,7 @@ def test_the_hub_reads_the_results_of_its_own_data_sets(pinned: dict[str, bytes]
 
 def test_an_adapter_alone_is_the_same_bytes_at_the_root(pinned: dict[str, bytes]) -> None:
     files = pinned
-    alone = thin(files, "codegen")
+    alone = extract_adapter(files, "codegen")
     assert sorted(alone) == [
         ".eval_results/codegen.yaml",
         "README.md",
@@ -199,14 +199,14 @@ def test_an_adapter_alone_is_the_same_bytes_at_the_root(pinned: dict[str, bytes]
 
 
 def test_a_base_without_a_hub_id_travels_along_and_is_not_named_as_one(
-    made: Any, about: Callable[..., About], tmp_path: Path
+    made: Any, bundle_info: Callable[..., BundleInfo], tmp_path: Path
 ) -> None:
     write_bytes(tmp_path / "base" / "config.json", b"{}")
     files = build_bundle(
         made.folders,
         made.verdicts,
         made.results,
-        about(FolderBase(id="models/smoke", path=tmp_path / "base"), repository="owner/name"),
+        bundle_info(FolderBase(id="models/smoke", path=tmp_path / "base"), repository="owner/name"),
     )
     assert files["base/config.json"] == b"{}"
     assert json.loads(files["manifest.json"])["base"]["path"] == "base"
@@ -215,7 +215,7 @@ def test_a_base_without_a_hub_id_travels_along_and_is_not_named_as_one(
         assert "base_model" not in card.data.to_dict() and "models/smoke" not in card.content
         assert 'from_pretrained("owner/name", subfolder="base", dtype="float32")' in card.text
         assert "the base in `owner/name/base`" in card.text
-    assert not any(name.startswith("base/") for name in thin(files, "codegen"))
+    assert not any(name.startswith("base/") for name in extract_adapter(files, "codegen"))
 
 
 def test_the_card_says_how_adapter_and_base_did_on_a_guard(made: Any, rebuild: Callable[..., dict[str, bytes]]) -> None:

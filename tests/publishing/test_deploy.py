@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from bilora.hub.space import RunningSpace
 from bilora.publishing.deploy import Release, deploy, release
 from bilora.publishing.hub_repositories import HubRepositories
 from bilora.publishing.push import push
+from bilora.publishing.space_release import SpaceRelease, read_space_release
 
 SPACE = "spaces/owner/page"
 Deploy = Callable[..., bool]
@@ -66,7 +68,9 @@ def test_a_space_that_reports_the_release_is_deployed(hub: Hub, run: Deploy, che
     files = hub.files(SPACE)
     assert files == new.files and "src/__pycache__/page.pyc" not in files
     assert {"Dockerfile", "README.md", "hf_space/serve.py", "models/base.safetensors"} <= set(files)
-    assert f"ENV BILORA_BUNDLE={bundle[0]}\n" in files["Dockerfile"].decode()
+    served = {"bundle": bundle[0], "release": new.sha256, "adapters": bundle[1]}
+    assert json.loads(files["hf_space/release.json"]) == served
+    assert files["Dockerfile"] == (ROOT / "hf_space" / "Dockerfile").read_bytes()
     assert not run(new) and len(hub.titles(SPACE)) == 2
 
 
@@ -156,17 +160,39 @@ def test_the_space_names_what_it_shows(checkout: Path) -> None:
     assert (alone.data.models, alone.data.datasets) == (["owner/name"], None)
 
 
-def test_a_dockerfile_without_its_lines_is_named(checkout: Path) -> None:
+def test_a_dockerfile_that_does_not_copy_the_release_is_named(checkout: Path) -> None:
     path = checkout / "hf_space" / "Dockerfile"
-    path.write_text(path.read_text().replace("ENV BILORA_RELEASE=\n", ""))
-    with pytest.raises(BadData, match="ENV BILORA_RELEASE="):
+    path.write_text(path.read_text().replace("hf_space/release.json", ""))
+    with pytest.raises(BadData, match=r"Dockerfile: must copy hf_space/release\.json"):
         release(checkout, "owner/name@0", {}, CARD)
+
+
+def test_the_release_id_depends_on_the_bundle_and_its_adapters(checkout: Path) -> None:
+    def sha256(bundle: str, adapters: dict[str, str]) -> str:
+        return release(checkout, bundle, adapters, CARD).sha256
+
+    ids = {sha256("owner/name@0", {}), sha256("owner/name@1", {}), sha256("owner/name@0", {"codegen": "f" * 64})}
+    assert len(ids) == 3 and sha256("owner/name@0", {}) in ids
+
+
+def test_a_checkout_s_release_names_no_bundle(tmp_path: Path) -> None:
+    assert read_space_release(ROOT) == read_space_release(tmp_path) == SpaceRelease()
+
+
+def test_a_malformed_release_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "hf_space" / "release.json"
+    path.parent.mkdir()
+    path.write_text('{"bundle": 1}')
+    with pytest.raises(BadData, match=r"release\.json: not a SpaceRelease"):
+        read_space_release(tmp_path)
 
 
 def test_the_image_gets_the_base_as_the_user_before_what_a_release_changes() -> None:
     lines = (ROOT / "hf_space" / "Dockerfile").read_text(encoding="utf-8").splitlines()
-    order = ["USER user", "RUN bilora base fetch", "ENV BILORA_BUNDLE=", "ENV BILORA_RELEASE="]
+    order = ["USER user", "RUN bilora base fetch", "COPY --chown=user hf_space/release.json hf_space/release.json"]
     assert [line for line in lines if line in order] == order
+    before = lines[: lines.index(order[1])]
+    assert not any(line.startswith("COPY") and line.endswith(" hf_space") for line in before)
 
 
 def test_the_image_installs_what_the_project_is_tested_with() -> None:

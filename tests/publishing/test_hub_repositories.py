@@ -13,7 +13,7 @@ from support.loopback_hub import TOKEN, Hub, Repo
 from bilora.errors import Unreachable
 from bilora.hub.client import connect
 from bilora.hub.repository import Repository
-from bilora.publishing.bundle import bundled_tasks, thin
+from bilora.publishing.bundle import bundled_tasks, extract_adapter
 from bilora.publishing.hub_repositories import HubRepositories
 from bilora.publishing.push import published_adapters, push
 from bilora.publishing.rollback import rollback
@@ -29,7 +29,7 @@ def target(hub: Hub) -> HubRepositories:
 
 def wanted(files: dict[str, bytes]) -> dict[str, dict[str, bytes]]:
     """What each repository serves once a bundle is published."""
-    thins = {f"models/owner/name-{task}": thin(files, task) for task in bundled_tasks(files)}
+    thins = {f"models/owner/name-{task}": extract_adapter(files, task) for task in bundled_tasks(files)}
     return {**thins, "models/owner/name": files}
 
 

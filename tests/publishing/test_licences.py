@@ -10,8 +10,8 @@ import pytest
 from huggingface_hub import ModelCard
 
 from bilora.bases.kinds.hub import HubBase
-from bilora.publishing.about import About
 from bilora.publishing.bundle import build_bundle
+from bilora.publishing.bundle_info import BundleInfo
 from bilora.publishing.licences import OTHER, SAME, licence_fields
 
 BASE = HubBase(id="models/smoke", hub="models/smoke")
@@ -33,15 +33,15 @@ BASE = HubBase(id="models/smoke", hub="models/smoke")
     ],
 )
 def test_only_one_permissive_licence_of_all_parts_is_the_cards(
-    about: Callable[..., About], base: str, data: list[str], fields: dict[str, str]
+    bundle_info: Callable[..., BundleInfo], base: str, data: list[str], fields: dict[str, str]
 ) -> None:
-    details = about(BASE, licence=base)
+    details = bundle_info(BASE, licence=base)
     details = replace(details, tasks={"codegen": replace(details.tasks["codegen"], licences=tuple(data))})
     assert licence_fields(["codegen"], details) == fields
 
 
-def test_each_card_names_the_licences_of_its_own_parts(made: Any, about: Callable[..., About]) -> None:
-    details = about(BASE)
+def test_each_card_names_the_licences_of_its_own_parts(made: Any, bundle_info: Callable[..., BundleInfo]) -> None:
+    details = bundle_info(BASE)
     restricted = replace(details.tasks["docstring"], licences=("CC-BY-NC-4.0", "a | b"))
     details = replace(details, tasks={**details.tasks, "docstring": restricted})
     files = build_bundle(made.folders, made.verdicts, made.results, details)

@@ -16,8 +16,8 @@ from support.loopback_hub import TOKEN, Hub
 from bilora.bases.kinds.folder import FolderBase
 from bilora.hub.client import connect
 from bilora.hub.repository import Repository
-from bilora.publishing.about import About
 from bilora.publishing.bundle import build_bundle
+from bilora.publishing.bundle_info import BundleInfo
 from bilora.publishing.hub_repositories import HubRepositories
 from bilora.publishing.push import publish_unchecked
 from bilora.results import Results
@@ -63,7 +63,7 @@ def make_adapter(folder: Path, seed: int) -> Any:
 
 
 def test_sub_folder_and_root_give_the_logits_that_were_trained(
-    hub: Hub, tmp_path: Path, no_results: Results, about: Callable[..., About]
+    hub: Hub, tmp_path: Path, no_results: Results, bundle_info: Callable[..., BundleInfo]
 ) -> None:
     import torch
 
@@ -73,7 +73,7 @@ def test_sub_folder_and_root_give_the_logits_that_were_trained(
         folders,
         {},
         no_results,
-        about(FolderBase(id="models/smoke", path=ROOT / "models" / "smoke"), repository="owner/name"),
+        bundle_info(FolderBase(id="models/smoke", path=ROOT / "models" / "smoke"), repository="owner/name"),
     )
     api = connect(TOKEN, endpoint=hub.url)
     publish_unchecked(HubRepositories(lambda name: Repository(api, name), "owner/name"), files, message="m")

@@ -16,7 +16,7 @@ from bilora.bases.kinds.folder import FolderBase
 from bilora.bases.kinds.hub import HubBase, HubGGUFBase
 from bilora.bases.kinds.package import PackageBase
 from bilora.errors import BadData
-from bilora.publishing.bundle import build_bundle, thin
+from bilora.publishing.bundle import build_bundle, extract_adapter
 from bilora.publishing.published import open_bundle
 from bilora.storage import write_bytes
 
@@ -37,16 +37,16 @@ BASE = PackageBase(
 FROM_THE_HUB = HubGGUFBase(id=HUB, hub=HUB, revision="c" * 40, cache=Path("nowhere"), file="model.Q8_0.gguf")
 
 
-def published(made: Any, adapter_writer: Any, about: Any, base: Base) -> dict[str, bytes]:
+def published(made: Any, adapter_writer: Any, bundle_info: Any, base: Base) -> dict[str, bytes]:
     for folder in made.folders.values():
         adapter_writer(folder, 1, base_model_name_or_path=base.id, revision=base.revision)
-    return build_bundle(made.folders, {}, made.results, about(base, repository="owner/name"))
+    return build_bundle(made.folders, {}, made.results, bundle_info(base, repository="owner/name"))
 
 
 @pytest.fixture
-def files(made: Any, adapter_writer: Any, about: Any) -> dict[str, bytes]:
+def files(made: Any, adapter_writer: Any, bundle_info: Any) -> dict[str, bytes]:
     """A bundle for the packaged base."""
-    return published(made, adapter_writer, about, BASE)
+    return published(made, adapter_writer, bundle_info, BASE)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_the_package_is_pinned_and_not_carried_along(files: dict[str, bytes]) ->
         "identity": BASE.identity,
     }
     assert json.loads(files["manifest.json"])["base"] == expected
-    assert json.loads(thin(files, "codegen")["manifest.json"])["base"] == expected
+    assert json.loads(extract_adapter(files, "codegen")["manifest.json"])["base"] == expected
     assert not any(name.startswith("base/") for name in files)
 
 
@@ -118,8 +118,10 @@ def test_a_manifest_that_does_not_say_which_version_is_refused(bundle: Path) -> 
         opened(bundle, BASE)
 
 
-def test_two_files_of_one_commit_are_two_bases(made: Any, adapter_writer: Any, about: Any, tmp_path: Path) -> None:
-    files = published(made, adapter_writer, about, FROM_THE_HUB)
+def test_two_files_of_one_commit_are_two_bases(
+    made: Any, adapter_writer: Any, bundle_info: Any, tmp_path: Path
+) -> None:
+    files = published(made, adapter_writer, bundle_info, FROM_THE_HUB)
     for name, data in files.items():
         write_bytes(tmp_path / name, data)
     assert opened(tmp_path, FROM_THE_HUB) == ["codegen", "docstring"]

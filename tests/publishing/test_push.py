@@ -11,7 +11,7 @@ from support.fakes import FakeHub
 
 from bilora.errors import NotPromotable, Unreachable
 from bilora.publishing.local_hub import LocalHub
-from bilora.publishing.push import push, recomputed
+from bilora.publishing.push import push, verified_results
 from bilora.results import GuardCheck, Results
 from bilora.storage import sha256_bytes
 
@@ -91,14 +91,14 @@ def codegen_with(made: Any, **fields: Any) -> Results:
 def test_numbers_that_were_edited_in_results_are_not_published(made: Any) -> None:
     task = made.results.tasks["codegen"]
     edited = codegen_with(made, summary={}, metrics=(), headline="judge", title="Best", key="other")
-    assert recomputed(edited, made.results).tasks["codegen"] == task
+    assert verified_results(edited, made.results).tasks["codegen"] == task
 
 
 def test_a_task_taken_out_of_results_stops_all(made: Any) -> None:
     smaller = made.results.model_copy(update={"tasks": {"docstring": made.results.tasks["docstring"]}})
     for written, now in ((smaller, made.results), (made.results, smaller)):
         with pytest.raises(NotPromotable, match=r"codegen: results\.json is not what its evaluation gives"):
-            recomputed(written, now)
+            verified_results(written, now)
 
 
 def test_edited_scores_or_counts_stop_all(made: Any) -> None:
@@ -107,7 +107,7 @@ def test_edited_scores_or_counts_stop_all(made: Any) -> None:
     more = task.verdict.model_copy(update={"n": 900})
     for change in ({"entry": scores}, {"verdict": more}):
         with pytest.raises(NotPromotable, match=r"codegen: results\.json is not what its evaluation gives"):
-            recomputed(codegen_with(made, **change), made.results)
+            verified_results(codegen_with(made, **change), made.results)
 
 
 def test_an_edited_guard_stops_all(made: Any) -> None:
@@ -119,8 +119,8 @@ def test_an_edited_guard_stops_all(made: Any) -> None:
     for guards in ((), (better,)):
         edited = task.verdict.model_copy(update={"guards": guards})
         with pytest.raises(NotPromotable, match=r"codegen: results\.json is not what its evaluation gives"):
-            recomputed(codegen_with(made, verdict=edited), codegen_with(made, verdict=honest))
-    kept = recomputed(codegen_with(made, verdict=honest), codegen_with(made, verdict=honest))
+            verified_results(codegen_with(made, verdict=edited), codegen_with(made, verdict=honest))
+    kept = verified_results(codegen_with(made, verdict=honest), codegen_with(made, verdict=honest))
     with pytest.raises(NotPromotable, match="codegen: regressed"):
         push(FakeHub(), made.files, {name: one.verdict for name, one in kept.tasks.items() if one.verdict})
 
@@ -129,7 +129,7 @@ def test_scores_on_a_guard_that_were_edited_stop_all(made: Any) -> None:
     task = made.results.tasks["codegen"]
     edited = task.entry.model_copy(update={"guards": {"humaneval": {"one": 1.0}}})
     with pytest.raises(NotPromotable, match=r"codegen: results\.json is not what its evaluation gives"):
-        recomputed(codegen_with(made, entry=edited), made.results)
+        verified_results(codegen_with(made, entry=edited), made.results)
 
 
 def test_a_verdict_stays_only_if_the_rows_confirm_it(made: Any) -> None:
@@ -142,5 +142,5 @@ def test_a_verdict_stays_only_if_the_rows_confirm_it(made: Any) -> None:
         (other, task.verdict, other),
         (None, task.verdict, None),
     ):
-        results = recomputed(codegen_with(made, verdict=written), codegen_with(made, verdict=now))
+        results = verified_results(codegen_with(made, verdict=written), codegen_with(made, verdict=now))
         assert results.tasks["codegen"].verdict == expected

@@ -99,8 +99,8 @@ def test_a_template_s_own_system_message_stands_in_for_an_absent_one(under: Unde
 @pytest.mark.parametrize(
     ("roles", "sentence"),
     [
-        (["user", "user"], "its chat template refuses this chat (Roles must alternate)."),
-        (["assistant"], "its chat template refuses this chat (Roles must alternate)."),
+        (["user", "user"], "its chat template rejects this chat (Roles must alternate)."),
+        (["assistant"], "its chat template rejects this chat (Roles must alternate)."),
         (["user", "assistant", "system", "user"], "give the system message first"),
         (["system"], "give the system message first"),
     ],

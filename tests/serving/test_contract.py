@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from openai import APIStatusError, AuthenticationError, BadRequestError, NotFoundError, OpenAI
-from support.asking import CHAT, MODELS, TEXT, raw, refused, streamed
 from support.running_server import KEY, RunningServer
 from support.sample_adapters import TOKENS, SampleAdapters, chat_request
+from support.server_requests import CHAT, MODELS, TEXT, expect_400, send, stream_chunks
 
 from bilora.requests import Request, SamplingParams
 from bilora.storage import adapter_sha256
@@ -23,7 +23,7 @@ def test_models_are_the_base_and_its_adapters(
     found = {model.id: model for model in client.models.list()}
     assert list(found) == MODELS
     assert [found[name].to_dict()["parent"] for name in MODELS] == [None, "base", "base"]
-    assert {found[name].to_dict()["max_model_len"] for name in MODELS} == {running.engine.context}
+    assert {found[name].to_dict()["max_model_len"] for name in MODELS} == {running.engine.context_length}
     assert found["codegen"].to_dict()["sha256"] == adapter_sha256(sample_adapters.folders["codegen"])
     assert client.models.retrieve("docstring").id == "docstring"
 
@@ -46,7 +46,7 @@ def test_a_chat_is_answered_by_the_model_that_was_named(
 def test_a_stream_says_the_same(
     client: OpenAI, sample_adapters: SampleAdapters, model: str, include_usage: bool
 ) -> None:
-    chunks = streamed(client, model=model, stream_options={"include_usage": include_usage}, **CHAT)
+    chunks = stream_chunks(client, model=model, stream_options={"include_usage": include_usage}, **CHAT)
     texts = [choice.delta.content or "" for chunk in chunks for choice in chunk.choices]
     assert "".join(texts) == sample_adapters.answer(model, TEXT)
     assert chunks[0].choices[0].delta.role == "assistant"
@@ -60,7 +60,7 @@ def test_a_stream_says_the_same(
 
 
 def test_a_stream_ends_in_done(running: RunningServer) -> None:
-    response, text = raw(running, "POST", "/v1/chat/completions", {"model": "base", "stream": True, **CHAT})
+    response, text = send(running, "POST", "/v1/chat/completions", {"model": "base", "stream": True, **CHAT})
     assert response.getheader("Content-Type", "").startswith("text/event-stream")
     lines = [line for line in text.decode().split("\n\n") if line]
     assert lines[-1] == "data: [DONE]" and all(line.startswith("data: ") for line in lines)
@@ -98,7 +98,7 @@ def test_n_answers_have_seeds_of_their_own(client: OpenAI, n: int, stream: bool)
     assert len(set(texts)) == n and [choice.index for choice in made.choices] == list(range(n))
     if stream:
         found = [""] * n
-        for chunk in streamed(client, **asked):
+        for chunk in stream_chunks(client, **asked):
             for choice in chunk.choices:
                 found[choice.index] += choice.delta.content or ""
         assert found == texts
@@ -145,7 +145,7 @@ def test_stop_strings_end_the_answer(
     stop = whole[2:5]
     asked: dict[str, Any] = {**CHAT, "model": "docstring", "stop": [stop, "zzz"] if as_list else stop}
     if stream:
-        chunks = streamed(client, **asked)
+        chunks = stream_chunks(client, **asked)
         text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
         finish = chunks[-1].choices[0].finish_reason
     else:
@@ -168,17 +168,17 @@ def test_an_answer_is_as_long_as_its_minimum(client: OpenAI, limits: dict[str, A
     asked = {"model": "base", "messages": [{"role": "user", "content": "x"}], "max_tokens": 40, "extra_body": limits}
     if stream:
         options = {"include_usage": True}
-        usage = streamed(client, **asked, stream_options=options)[-1].usage
+        usage = stream_chunks(client, **asked, stream_options=options)[-1].usage
     else:
         usage = client.chat.completions.create(**asked).usage
     assert usage.completion_tokens == 40
 
 
 def test_a_minimum_above_the_limit_is_refused_in_a_sentence(running: RunningServer) -> None:
-    error = refused(running, "/v1/chat/completions", {"model": "base", **CHAT, "min_tokens": TOKENS + 1})
+    error = expect_400(running, "/v1/chat/completions", {"model": "base", **CHAT, "min_tokens": TOKENS + 1})
     assert error["message"].startswith(f"min_tokens is {TOKENS + 1}, but this answer has at most {TOKENS} tokens; ")
     assert error["param"] == "min_tokens"
-    error = refused(running, "/v1/completions", {"model": "base", "prompt": "x", "min_tokens": 17})
+    error = expect_400(running, "/v1/completions", {"model": "base", "prompt": "x", "min_tokens": 17})
     assert error["message"].startswith("min_tokens is 17, but this answer has at most 16 tokens; ")
 
 
@@ -189,7 +189,7 @@ def test_chat_logprobs(client: OpenAI, top: int, stream: bool) -> None:
     if stream:
         found = [
             one
-            for chunk in streamed(client, **asked)
+            for chunk in stream_chunks(client, **asked)
             for choice in chunk.choices
             if choice.logprobs
             for one in choice.logprobs.content or ()
@@ -244,7 +244,7 @@ def test_an_unknown_model_is_not_found_and_never_the_base(
     running: RunningServer, model: str, stream: bool, path: str
 ) -> None:
     said = {"messages": CHAT["messages"]} if "chat" in path else {"prompt": TEXT}
-    response, answer = raw(running, "POST", path, {"model": model, "stream": stream, **said})
+    response, answer = send(running, "POST", path, {"model": model, "stream": stream, **said})
     assert (response.status, answer["error"]["code"], answer["error"]["param"]) == (404, "model_not_found", "model")
 
 
@@ -265,7 +265,7 @@ def test_the_client_knows_these_errors(client: OpenAI, running: RunningServer) -
 def test_without_the_key_nothing_is_reported(running: RunningServer, path: str, given: str) -> None:
     header = given.encode().decode("latin-1")
     method = "POST" if path.endswith("completions") else "GET"
-    response, answer = raw(running, method, path, None, Authorization=header)
+    response, answer = send(running, method, path, None, Authorization=header)
     assert (response.status, answer["error"]["code"]) == (401, "invalid_api_key")
     assert KEY not in json.dumps(answer)
     assert response.getheader("WWW-Authenticate") == "Bearer"
@@ -330,7 +330,7 @@ WRONG: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_what_cannot_be_honoured_is_refused(running: RunningServer, name: str) -> None:
-    error = refused(running, "/v1/chat/completions", {"model": "base", **CHAT, **WRONG[name]})
+    error = expect_400(running, "/v1/chat/completions", {"model": "base", **CHAT, **WRONG[name]})
     assert error["type"] == "invalid_request_error" and error["message"]
 
 
@@ -340,7 +340,7 @@ def test_what_cannot_be_honoured_is_refused(running: RunningServer, name: str) -
     ids=["none", "open", "list", "null", "text", "bytes", "deep"],
 )
 def test_a_body_that_is_no_request_is_refused(running: RunningServer, body: bytes) -> None:
-    response, answer = raw(running, "POST", "/v1/chat/completions", body)
+    response, answer = send(running, "POST", "/v1/chat/completions", body)
     assert response.status == 400 and answer["error"]["message"]
 
 
@@ -351,7 +351,7 @@ def test_a_body_that_is_no_request_is_refused(running: RunningServer, body: byte
     ids=["none", "no tokens", "many", "nothing", "best", "suffix", "logprobs", "null", "empty", "unknown", "below"],
 )  # fmt: skip
 def test_legacy_requests_are_checked_too(running: RunningServer, wrong: dict[str, Any]) -> None:
-    assert refused(running, "/v1/completions", {"model": "base", "prompt": "x", **wrong})["message"]
+    assert expect_400(running, "/v1/completions", {"model": "base", "prompt": "x", **wrong})["message"]
 
 
 def test_values_that_change_nothing_are_accepted(client: OpenAI, sample_adapters: SampleAdapters) -> None:
@@ -376,12 +376,12 @@ def test_a_reply_goes_back_as_a_turn(client: OpenAI, form: str) -> None:
 
 def test_a_prompt_longer_than_the_context_is_refused(running: RunningServer) -> None:
     long = {"model": "base", "messages": [{"role": "user", "content": "x y " * 3000}]}
-    assert refused(running, "/v1/chat/completions", long)["code"] == "context_length_exceeded"
+    assert expect_400(running, "/v1/chat/completions", long)["code"] == "context_length_exceeded"
 
 
 def test_an_answer_without_a_limit_ends_with_the_context(client: OpenAI, running: RunningServer) -> None:
     made = client.chat.completions.create(model="codegen", messages=[{"role": "user", "content": "of the " * 150}])
-    assert made.usage is not None and made.usage.total_tokens <= running.engine.context
+    assert made.usage is not None and made.usage.total_tokens <= running.engine.context_length
 
 
 @pytest.mark.parametrize("told", [True, False])
@@ -402,19 +402,19 @@ def test_a_body_that_is_too_large_is_refused(running: RunningServer, told: bool)
 def test_other_paths_and_methods_are_errors_of_the_same_form(
     running: RunningServer, method: str, path: str, status: int
 ) -> None:
-    response, answer = raw(running, method, path)
+    response, answer = send(running, method, path)
     assert response.status == status and answer["error"]["message"]
 
 
 @pytest.mark.parametrize("given", ["mine-1", "", "a b", "x" * 200])
 def test_every_reply_has_a_request_id(running: RunningServer, given: str) -> None:
-    response, _ = raw(running, "GET", "/v1/models", None, X_Request_ID=given)
+    response, _ = send(running, "GET", "/v1/models", None, X_Request_ID=given)
     found = response.getheader("X-Request-ID", "")
     assert found == given if given == "mine-1" else len(found) == 32
 
 
 def test_health_names_the_adapters_bytes(running: RunningServer, sample_adapters: SampleAdapters) -> None:
-    response, answer = raw(running, "GET", "/health", None, Authorization="")
+    response, answer = send(running, "GET", "/health", None, Authorization="")
     assert response.status == 200 and answer["status"] == "ok"
     assert answer["adapters"] == {
         name: adapter_sha256(sample_adapters.folders[name]) for name in ("codegen", "docstring")
@@ -423,7 +423,7 @@ def test_health_names_the_adapters_bytes(running: RunningServer, sample_adapters
 
 def test_metrics_count_and_tell_no_text(running: RunningServer, client: OpenAI) -> None:
     client.chat.completions.create(model="codegen", **CHAT)
-    _, page = raw(running, "GET", "/metrics", None, Authorization="")
+    _, page = send(running, "GET", "/metrics", None, Authorization="")
     text = page.decode()
     assert 'bilora_tokens_total{kind="answer",model="codegen"}' in text
     assert 'bilora_replies_total{path="/v1/chat/completions",status="200"}' in text

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.asking import CHAT, TEXT, raw
 from support.running_server import KEY, RunningServer, make_engine, serving
 from support.sample_adapters import SampleAdapters
+from support.server_requests import CHAT, TEXT, send
 
 from bilora.serving.config import ServerConfig
 from bilora.storage import adapter_sha256
@@ -40,15 +40,15 @@ def loading(sample_adapters: SampleAdapters, root: Path) -> Iterator[RunningServ
 def test_an_adapter_is_loaded_answers_and_is_unloaded(
     loading: RunningServer, root: Path, sample_adapters: SampleAdapters
 ) -> None:
-    response, answer = raw(loading, "POST", LOAD, {"lora_name": "new", "lora_path": "mine"})
+    response, answer = send(loading, "POST", LOAD, {"lora_name": "new", "lora_path": "mine"})
     assert (response.status, answer["sha256"]) == (200, adapter_sha256(root / "mine"))
-    _, said = raw(loading, "POST", "/v1/chat/completions", {"model": "new", **CHAT})
+    _, said = send(loading, "POST", "/v1/chat/completions", {"model": "new", **CHAT})
     assert said["choices"][0]["message"]["content"] == sample_adapters.answer("codegen", TEXT)
-    again, _ = raw(loading, "POST", LOAD, {"lora_name": "new", "lora_path": str(root / "mine")})
-    replaced, _ = raw(loading, "POST", LOAD, {"lora_name": "new", "lora_path": "mine", "load_inplace": True})
+    again, _ = send(loading, "POST", LOAD, {"lora_name": "new", "lora_path": str(root / "mine")})
+    replaced, _ = send(loading, "POST", LOAD, {"lora_name": "new", "lora_path": "mine", "load_inplace": True})
     assert (again.status, replaced.status) == (400, 200)
-    gone, _ = raw(loading, "POST", UNLOAD, {"lora_name": "new"})
-    unknown, _ = raw(loading, "POST", "/v1/chat/completions", {"model": "new", **CHAT})
+    gone, _ = send(loading, "POST", UNLOAD, {"lora_name": "new"})
+    unknown, _ = send(loading, "POST", "/v1/chat/completions", {"model": "new", **CHAT})
     assert (gone.status, unknown.status) == (200, 404)
 
 
@@ -56,7 +56,7 @@ def test_an_adapter_is_loaded_answers_and_is_unloaded(
     "path", ["../other", "link", "nowhere", "mine/adapter_config.json", "/etc", "mine/../../other"]
 )
 def test_nothing_outside_the_folder_is_loaded(loading: RunningServer, path: str) -> None:
-    response, answer = raw(loading, "POST", LOAD, {"lora_name": "new", "lora_path": path})
+    response, answer = send(loading, "POST", LOAD, {"lora_name": "new", "lora_path": path})
     assert (response.status, answer["error"]["param"]) == (404, "lora_path")
     assert "new" not in loading.engine.models()
 
@@ -65,7 +65,7 @@ def test_nothing_outside_the_folder_is_loaded(loading: RunningServer, path: str)
 def test_other_names_are_not_touched(loading: RunningServer, name: str) -> None:
     before = loading.engine.models()
     for path, extra in ((LOAD, {"lora_path": "mine", "load_inplace": True}), (UNLOAD, {})):
-        response, _ = raw(loading, "POST", path, {"lora_name": name, **extra})
+        response, _ = send(loading, "POST", path, {"lora_name": name, **extra})
         assert response.status in (400, 404)
     assert loading.engine.models() == before
 
@@ -75,14 +75,14 @@ def test_a_folder_without_an_adapter_that_fits_says_so_and_not_where_it_lies(
 ) -> None:
     shutil.copytree(root / "mine", root / "broken")
     (root / "broken" / "adapter_model.safetensors").write_bytes(b"none")
-    for path, said in (("empty", "has no adapter_config.json and no "), ("broken", "cannot be served: broken")):
-        response, answer = raw(loading, "POST", LOAD, {"lora_name": "new", "lora_path": path})
+    for path, said in (("empty", "has no adapter_config.json and no "), ("broken", "cannot be loaded: broken")):
+        response, answer = send(loading, "POST", LOAD, {"lora_name": "new", "lora_path": path})
         assert response.status == 400 and said in answer["error"]["message"]
         assert str(root) not in answer["error"]["message"]
 
 
 def test_it_needs_the_key_and_is_off_by_default(loading: RunningServer, running: RunningServer) -> None:
     asked = {"lora_name": "new", "lora_path": "mine"}
-    without_key, _ = raw(loading, "POST", LOAD, asked, Authorization="")
-    off, _ = raw(running, "POST", LOAD, asked)
+    without_key, _ = send(loading, "POST", LOAD, asked, Authorization="")
+    off, _ = send(running, "POST", LOAD, asked)
     assert (without_key.status, off.status) == (401, 404)

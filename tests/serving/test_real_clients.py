@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from openai import OpenAI
-from support.asking import CHAT, TEXT, raw, refused, streamed
 from support.running_server import KEY, RunningServer, make_engine, serving
 from support.sample_adapters import SampleAdapters
+from support.server_requests import CHAT, TEXT, expect_400, send, stream_chunks
 
 from bilora.serving.chat import ChatRequest
 from bilora.serving.config import ServerConfig
@@ -33,7 +33,7 @@ def test_a_value_that_changes_nothing_is_accepted(
     running: RunningServer, sample_adapters: SampleAdapters, name: str
 ) -> None:
     asked = {"model": "base", **CHAT, name: NEUTRAL[name], **({"tool_choice": "none"} if name == "tools" else {})}
-    response, answer = raw(running, "POST", "/v1/chat/completions", asked)
+    response, answer = send(running, "POST", "/v1/chat/completions", asked)
     assert response.status == 200, answer
     assert answer["choices"][0]["message"]["content"] == sample_adapters.answer("base", TEXT)
 
@@ -44,13 +44,13 @@ def test_a_value_that_changes_nothing_is_accepted(
 def test_a_value_that_changes_the_answer_does(running: RunningServer, client: OpenAI, changed: dict[str, Any]) -> None:
     asked = {"model": "base", "messages": CHAT["messages"], "max_tokens": 30}
     plain = client.chat.completions.create(**asked).choices[0].message.content  # type: ignore[call-overload]
-    _, other = raw(running, "POST", "/v1/chat/completions", {**asked, **changed})
+    _, other = send(running, "POST", "/v1/chat/completions", {**asked, **changed})
     assert other["choices"][0]["message"]["content"] != plain
 
 
 def test_top_k_of_one_is_greedy(running: RunningServer, sample_adapters: SampleAdapters) -> None:
     asked = {"model": "codegen", **CHAT, "temperature": 2.0, "top_k": 1}
-    _, answer = raw(running, "POST", "/v1/chat/completions", asked)
+    _, answer = send(running, "POST", "/v1/chat/completions", asked)
     assert answer["choices"][0]["message"]["content"] == sample_adapters.answer("codegen", TEXT)
 
 
@@ -78,7 +78,7 @@ def test_tools_that_would_have_to_be_called_are_refused_by_name(running: Running
     tools = [{"type": "function", "function": {"name": "f"}}]
     assert (
         "tools: no model here calls tools"
-        in refused(running, "/v1/chat/completions", {"model": "base", **CHAT, "tools": tools})["message"]
+        in expect_400(running, "/v1/chat/completions", {"model": "base", **CHAT, "tools": tools})["message"]
     )
 
 
@@ -96,19 +96,19 @@ def test_twenty_prompts_come_in_one_call(client: OpenAI) -> None:
 
 def test_every_chunk_reports_the_usage_so_far(client: OpenAI) -> None:
     options: Any = {"include_usage": True, "continuous_usage_stats": True}
-    chunks = streamed(client, model="base", stream_options=options, **CHAT)
+    chunks = stream_chunks(client, model="base", stream_options=options, **CHAT)
     counted = [chunk.usage.completion_tokens for chunk in chunks]
     assert counted == sorted(counted) and counted[0] == 0 and counted[-1] == counted[-2] > 2
 
 
 def test_the_error_of_a_long_prompt_is_the_one_that_fallbacks_know(running: RunningServer) -> None:
-    error = refused(running, "/v1/chat/completions", {"model": "base", **CHAT, "max_tokens": 100_000})
-    assert error["message"].startswith(f"This model's maximum context length is {running.engine.context} tokens")
+    error = expect_400(running, "/v1/chat/completions", {"model": "base", **CHAT, "max_tokens": 100_000})
+    assert error["message"].startswith(f"This model's maximum context length is {running.engine.context_length} tokens")
 
 
 @pytest.mark.parametrize("path", ["/health", "/v1/models", "/v1/models/base", "/metrics"])
 def test_head_is_get_without_a_body(running: RunningServer, path: str) -> None:
-    response, body = raw(running, "HEAD", path)
+    response, body = send(running, "HEAD", path)
     assert (response.status, body) == (200, b"")
 
 
@@ -119,10 +119,10 @@ def test_head_is_get_without_a_body(running: RunningServer, path: str) -> None:
 )  # fmt: skip
 def test_pages_of_this_machine_may_ask_from_a_browser(running: RunningServer, origin: str, allowed: bool) -> None:
     asked = {"Access_Control_Request_Method": "POST", "Access_Control_Request_Headers": "authorization,content-type"}
-    response, _ = raw(running, "OPTIONS", "/v1/chat/completions", None, Authorization="", Origin=origin, **asked)
+    response, _ = send(running, "OPTIONS", "/v1/chat/completions", None, Authorization="", Origin=origin, **asked)
     assert (response.status == 200) is allowed
     assert response.getheader("Access-Control-Allow-Origin") == (origin if allowed else None)
-    wrong, _ = raw(running, "POST", "/v1/chat/completions", {"model": "none"}, Origin=origin)
+    wrong, _ = send(running, "POST", "/v1/chat/completions", {"model": "none"}, Origin=origin)
     assert wrong.getheader("Access-Control-Allow-Origin") == (origin if allowed else None)  # errors are readable too
 
 
@@ -130,7 +130,7 @@ def test_other_pages_are_allowed_by_name(sample_adapters: SampleAdapters) -> Non
     config = ServerConfig(make_engine(sample_adapters), "models/smoke", "0" * 40, origins=("https://example.org",))
     with serving(config) as running:
         for origin, allowed in (("https://example.org", True), ("https://example.com", False)):
-            response, _ = raw(running, "GET", "/v1/models", None, Origin=origin)
+            response, _ = send(running, "GET", "/v1/models", None, Origin=origin)
             assert (response.getheader("Access-Control-Allow-Origin") == origin) is allowed
 
 

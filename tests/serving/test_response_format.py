@@ -111,7 +111,7 @@ def test_an_answer_that_cannot_go_on_is_refused(client: OpenAI) -> None:
     schema = {"type": "string", "pattern": "^(a?){1000}a{1000}$"}
     fields = {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}}
     body = refusal(client, fields)
-    assert body["param"] == "response_format" and "cannot go on" in body["message"]
+    assert body["param"] == "response_format" and "cannot continue" in body["message"]
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from openai import OpenAI
-from support.asking import MODELS, TEXT, refused
 from support.running_server import RunningServer
 from support.sample_adapters import TOKENS, SampleAdapters
+from support.server_requests import MODELS, TEXT, expect_400
 
 ASKED: dict[str, Any] = {"input": TEXT, "max_output_tokens": TOKENS}
 
@@ -62,7 +62,7 @@ def test_instructions_are_the_system_message_and_items_the_history(client: OpenA
     ids=lambda wrong: next(iter(wrong)),
 )  # fmt: skip
 def test_what_cannot_be_honoured_is_refused(running: RunningServer, wrong: dict[str, Any]) -> None:
-    assert refused(running, "/v1/responses", {"model": "base", **ASKED, **wrong})["message"]
+    assert expect_400(running, "/v1/responses", {"model": "base", **ASKED, **wrong})["message"]
 
 
 def test_a_response_can_be_held_to_a_schema(client: OpenAI) -> None:

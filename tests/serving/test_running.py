@@ -149,7 +149,7 @@ def test_a_new_version_is_taken_up_and_no_request_is_dropped_or_mixed(
         engine,
         version=mark(),
         read_version=mark,
-        find=lambda: {"codegen": place, "docstring": sample_adapters.folders["docstring"]},
+        find_adapters=lambda: {"codegen": place, "docstring": sample_adapters.folders["docstring"]},
         unload=False,
     )
     versions = {adapter_sha256(sample_adapters.folders[name])[:12]: name for name in ("codegen", "codegen2")}
@@ -191,7 +191,9 @@ def test_a_version_that_does_not_fit_changes_nothing(
     broken = tmp_path / "codegen"
     shutil.copytree(sample_adapters.folders["codegen"], broken)
     write_json(broken / "adapter_config.json", read_json(broken / "adapter_config.json") | {"use_dora": True})
-    reloader = Reloader(engine, version="", read_version=lambda: "new", find=lambda: {"codegen": broken}, unload=True)
+    reloader = Reloader(
+        engine, version="", read_version=lambda: "new", find_adapters=lambda: {"codegen": broken}, unload=True
+    )
     assert (reloader.reload(), reloader.reload()) == (0, 0)
     assert engine.models() == before
     assert [record.message for record in caplog.records if "use_dora" in record.message] != []
@@ -217,7 +219,7 @@ def test_a_fault_that_nobody_foresaw_does_not_end_the_watch(
         engine,
         version="",
         read_version=lambda: failing_once(lambda: next(marks)) if place == "mark" else next(marks),
-        find=lambda: failing_once(found) if place == "find" else found(),
+        find_adapters=lambda: failing_once(found) if place == "find" else found(),
         unload=False,
     )
     assert (reloader.reload(), reloader.reload()) == (0, 1)
@@ -229,7 +231,7 @@ def test_a_fault_that_nobody_foresaw_does_not_end_the_watch(
 def test_an_adapter_that_a_bundle_no_longer_names_is_not_found(sample_adapters: SampleAdapters, retire: bool) -> None:
     engine = make_engine(sample_adapters)
     found = {"docstring": sample_adapters.folders["docstring"]}
-    reloader = Reloader(engine, version="", read_version=lambda: "new", find=lambda: found, unload=retire)
+    reloader = Reloader(engine, version="", read_version=lambda: "new", find_adapters=lambda: found, unload=retire)
     with serving(plain(engine)) as running:
         assert reloader.reload() == retire
         if not retire:  # its folder is away while it is trained anew
@@ -291,7 +293,7 @@ def test_an_adapters_own_system_prompt_goes_before_a_chat_without_one(sample_ada
 
 
 def test_an_adapter_is_asked_with_the_penalty_it_was_measured_with(sample_adapters: SampleAdapters) -> None:
-    with serving(plain(make_engine(sample_adapters), penalties={"codegen": 2.0})) as running:
+    with serving(plain(make_engine(sample_adapters), frequency_penalties={"codegen": 2.0})) as running:
         client = running.client()
 
         def said(model: str, **extra: Any) -> str | None:
@@ -305,7 +307,9 @@ def test_an_adapter_is_asked_with_the_penalty_it_was_measured_with(sample_adapte
 
 def test_an_adapter_that_a_client_loaded_stays_when_the_bundle_changes(sample_adapters: SampleAdapters) -> None:
     engine, folder = make_engine(sample_adapters), sample_adapters.folders["codegen"]
-    reloader = Reloader(engine, version="", read_version=lambda: "new", find=lambda: {"codegen": folder}, unload=True)
+    reloader = Reloader(
+        engine, version="", read_version=lambda: "new", find_adapters=lambda: {"codegen": folder}, unload=True
+    )
     engine.load_adapter("mine", folder)
     assert reloader.reload() == 1
     assert list(engine.models()) == ["base", "codegen", "mine"]

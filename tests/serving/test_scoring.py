@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 from openai import OpenAI
-from support.asking import MODELS, TEXT, raw, refused
 from support.running_server import RunningServer
 from support.sample_adapters import SMOKE, SampleAdapters
+from support.server_requests import MODELS, TEXT, expect_400, send
 from tokenizers.processors import TemplateProcessing
 
 from bilora.bases.loading import LoadedBase
@@ -21,7 +21,7 @@ def base() -> LoadedBase:
 
 
 def ids_of(running: RunningServer, text: str) -> list[int]:
-    _, answer = raw(running, "POST", "/tokenize", {"prompt": text})
+    _, answer = send(running, "POST", "/tokenize", {"prompt": text})
     ids: list[int] = answer["tokens"]
     return ids
 
@@ -93,21 +93,21 @@ def test_an_echo_without_probabilities_begins_with_the_prompt(client: OpenAI, st
 
 
 def test_a_prompt_too_long_to_be_scored_is_refused(running: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bilora.inference.torch.batch._SCORES_BYTES", 4 * 4096 * 5)
-    error = refused(running, "/v1/completions", {"model": "base", "prompt": TEXT * 9, "echo": True, "logprobs": 0})
-    assert "probabilities of at most" in error["message"]
+    monkeypatch.setattr("bilora.inference.torch.batch._PROMPT_LOGITS_BYTES", 4 * 4096 * 5)
+    error = expect_400(running, "/v1/completions", {"model": "base", "prompt": TEXT * 9, "echo": True, "logprobs": 0})
+    assert "log probabilities need a prompt of at most" in error["message"]
 
 
 def test_text_becomes_tokens_and_tokens_become_text(
     running: RunningServer, sample_adapters: SampleAdapters, client: OpenAI
 ) -> None:
-    _, answer = raw(running, "POST", "/tokenize", {"model": "base", "prompt": TEXT, "return_token_strs": True})
-    assert answer["count"] == len(answer["tokens"]) and answer["max_model_len"] == running.engine.context
+    _, answer = send(running, "POST", "/tokenize", {"model": "base", "prompt": TEXT, "return_token_strs": True})
+    assert answer["count"] == len(answer["tokens"]) and answer["max_model_len"] == running.engine.context_length
     assert "".join(answer["token_strs"]) == TEXT
-    _, back = raw(running, "POST", "/detokenize", {"tokens": answer["tokens"]})
+    _, back = send(running, "POST", "/detokenize", {"tokens": answer["tokens"]})
     assert back == {"prompt": TEXT}
     messages = [{"role": "user", "content": TEXT}]
-    _, chat = raw(running, "POST", "/tokenize", {"messages": messages})
+    _, chat = send(running, "POST", "/tokenize", {"messages": messages})
     made = client.chat.completions.create(model="base", messages=messages, max_tokens=1)  # type: ignore[arg-type]
     assert made.usage is not None and chat["count"] == made.usage.prompt_tokens
 
@@ -118,16 +118,16 @@ def test_special_tokens_are_added_to_a_text_unless_the_client_wants_none(
     tokenizer = running.engine._tokenizer
     begin = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     monkeypatch.setattr(tokenizer.backend_tokenizer, "post_processor", begin)
-    _, full = raw(running, "POST", "/tokenize", {"prompt": TEXT})
-    _, bare = raw(running, "POST", "/tokenize", {"prompt": TEXT, "add_special_tokens": False})
+    _, full = send(running, "POST", "/tokenize", {"prompt": TEXT})
+    _, bare = send(running, "POST", "/tokenize", {"prompt": TEXT, "add_special_tokens": False})
     assert full["tokens"] == [1, *bare["tokens"]]
 
 
 def test_clients_can_build_prompts_themselves(running: RunningServer) -> None:
-    _, facts = raw(running, "GET", "/tokenizer_info")
+    _, facts = send(running, "GET", "/tokenizer_info")
     tokenizer = SMOKE.tokenizer()
     assert (facts["chat_template"], facts["pad_token"]) == (tokenizer.chat_template, tokenizer.pad_token)
-    _, answer = raw(running, "POST", "/tokenize", {"prompt": facts["eos_token"], "add_special_tokens": False})
+    _, answer = send(running, "POST", "/tokenize", {"prompt": facts["eos_token"], "add_special_tokens": False})
     assert answer["tokens"] == [tokenizer.eos_token_id]
 
 
@@ -144,10 +144,10 @@ CHAT = [{"role": "user", "content": "x"}]
     ],
 )
 def test_what_has_no_tokens_is_refused(running: RunningServer, path: str, wrong: dict[str, Any]) -> None:
-    assert refused(running, path, wrong)["message"]
+    assert expect_400(running, path, wrong)["message"]
 
 
 @pytest.mark.parametrize("path", ["/tokenize", "/detokenize", "/tokenizer_info"])
 def test_text_needs_the_key(running: RunningServer, path: str) -> None:
-    response, _ = raw(running, "POST", path, {}, Authorization="")
+    response, _ = send(running, "POST", path, {}, Authorization="")
     assert response.status == 401

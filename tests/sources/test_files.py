@@ -405,9 +405,9 @@ def test_a_refusal_sends_no_control_character_to_the_terminal(tmp_path: Path, co
 
 def test_a_path_that_leads_nowhere_is_said_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(BadData, match="loop: is a link that leads back to itself"):
+    with pytest.raises(BadData, match="loop: is a link to itself"):
         files(tmp_path / "loop")
-    with pytest.raises(BadData, match="is too long a name; choose a shorter one"):
+    with pytest.raises(BadData, match="has too long a name; choose a shorter one"):
         files(tmp_path / ("x" * 300))
     params = FilesSettings(kind="files", paths=["https://example.org/rows.jsonl"], licence="MIT")
     with pytest.raises(BadData, match=r"^https://example\.org/rows\.jsonl: is an address; download the file"):
@@ -421,7 +421,7 @@ def test_a_file_that_may_not_be_read_is_no_bad_input(tmp_path: Path, monkeypatch
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(Infrastructure, match=re.escape(f"{path}: may not be used by this user; change its perm")):
+    with pytest.raises(Infrastructure, match=re.escape(f"{path}: is not accessible to this user; change its perm")):
         files(path)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.distributions import distribution
+from support.distributions import write_distribution
 
 from bilora.errors import BadData
 from bilora.records import Row
@@ -40,7 +40,7 @@ if True:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("site")
     two = 'def f():\n    """One of two."""\n\n\ndef g():\n    """Two of two."""\n'
-    distribution(
+    write_distribution(
         folder,
         "bilora-alpha",
         {
@@ -55,8 +55,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         },
     )
     classifier = "Classifier: License :: OSI Approved :: BSD License"
-    distribution(folder, "bilora-beta", {"beta.py": two}, classifier)
-    distribution(folder, "bilora-gamma", {"gamma.py": two}, "License-Expression: Apache-2.0")
+    write_distribution(folder, "bilora-beta", {"beta.py": two}, classifier)
+    write_distribution(folder, "bilora-gamma", {"gamma.py": two}, "License-Expression: Apache-2.0")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
         yield folder

@@ -1,4 +1,4 @@
-"""Copies of the checkout on the smoke profile, and commands that run in them."""
+"""Copies of the repository on the smoke profile, and commands that run in them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from bilora.tracking.checkout import copy_checkout
 
 ROOT = Path(__file__).resolve().parents[2]
 
-UNWANTED = ("_TOKEN", "_API_KEY", "PYTHONDONTWRITEBYTECODE")
-"""Secrets, and the variable that makes every command compile its libraries again."""
+REMOVED_VARIABLES = ("_TOKEN", "_API_KEY", "PYTHONDONTWRITEBYTECODE")
+"""Ends of variable names: secrets, and the variable that makes every command compile its libraries again."""
 
 Shell = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def environment_of(folder: Path) -> dict[str, str]:
-    """Return the environment of commands in a checkout: its own sources first, and no secrets."""
+    """Return the environment of commands in a checkout: they import the checkout's sources, and see no secrets."""
     return {
-        **{key: value for key, value in os.environ.items() if not key.endswith(UNWANTED)},
+        **{key: value for key, value in os.environ.items() if not key.endswith(REMOVED_VARIABLES)},
         "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]]),
         "PYTHONPATH": str(folder / "src"),
         "TOKENIZERS_PARALLELISM": "false",
@@ -32,7 +32,7 @@ def environment_of(folder: Path) -> dict[str, str]:
 
 
 def shell_in(folder: Path) -> Shell:
-    """Return a runner of commands in `folder`."""
+    """Return a function that runs commands in `folder`."""
 
     def run(*command: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
@@ -51,7 +51,7 @@ def shell_in(folder: Path) -> Shell:
 
 
 def smoke_checkout(folder: Path) -> Path:
-    """Copy the checkout into `folder`, with the smoke profile as params.yaml."""
+    """Copy the repository into `folder`, with the smoke profile as params.yaml."""
     folder.mkdir(parents=True, exist_ok=True)
     copy_checkout(ROOT, folder)
     return folder

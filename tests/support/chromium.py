@@ -1,4 +1,4 @@
-"""The browser of the page's tests, and what is skipped where there is none."""
+"""The browser of the page's tests, and the mark that skips them without one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BROWSER = (
         reason="Chromium or Playwright is not installed; `make test-browser` installs both",
     ),
 )
-"""Mark a module, so that nothing is made ready for tests that are skipped."""
+"""For `pytestmark`: fixtures of a marked module do not run for skipped tests."""
 
-if __name__ == "__main__":  # asked by the Makefile before it installs one
+if __name__ == "__main__":  # `make test-browser` installs Chromium if this exits with 1
     raise SystemExit(not CHROMIUM)

@@ -1,4 +1,4 @@
-"""The command line, run in this process, whose libraries are loaded already."""
+"""The command line, run in the test's process, which has loaded the libraries already."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import NamedTuple, TextIO
 
 import pytest
 
-from bilora.cli import app, guarded
+from bilora.cli import app, run_command
 
 
-class Done(NamedTuple):
-    """How a command ended."""
+class CommandResult(NamedTuple):
+    """The exit code and the output of a command."""
 
     returncode: int
     stdout: str
     stderr: str
 
 
-def bilora(place: Path, *arguments: str, typed: str | TextIO = "") -> Done:
-    """Run a command in the folder `place`; `typed` is its standard input."""
+def bilora(folder: Path, *arguments: str, stdin: str | TextIO = "") -> CommandResult:
+    """Run a command in a folder."""
     out, err = io.StringIO(), io.StringIO()
     with (
-        contextlib.chdir(place),
+        contextlib.chdir(folder),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
         pytest.MonkeyPatch.context() as patch,
     ):
-        patch.setattr(sys, "stdin", io.StringIO(typed) if isinstance(typed, str) else typed)
-        code = guarded(app, list(arguments))
-    return Done(code, out.getvalue(), err.getvalue())
+        patch.setattr(sys, "stdin", io.StringIO(stdin) if isinstance(stdin, str) else stdin)
+        code = run_command(app, list(arguments))
+    return CommandResult(code, out.getvalue(), err.getvalue())

@@ -1,4 +1,4 @@
-"""The shared stand-ins for what is outside: an engine, a sandbox, a judge, a hub. They record what they were given."""
+"""Fakes of the protocols: an engine, a sandbox, a judge, a hub. They record their arguments."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bilora.protocols import Progress, Published, no_progress
+from bilora.protocols import Progress, PublishResult, no_progress
 from bilora.records import Completion, Outcome, Program, Sample, Score
 from bilora.requests import Request
 
 Grade = Callable[[Sample, str, int], float | None]
-"""Points from 1 to 5 for a sample's answer at this place in the list; None if the call failed."""
+"""Returns points from 1 to 5 for a sample's answer at this index; None if the call failed."""
 
 
 class FakeEngine:
     """Answers every request with the same chunks of text, or raises `error` after them.
 
-    `requests` are the systems and requests in the order they came; `closed` says whether the last stream has ended.
+    `requests` are the systems and requests in the order they arrived; `closed` says whether the last stream has ended.
     """
 
     def __init__(
@@ -67,24 +67,24 @@ class FakeEngine:
 
 @dataclass
 class FakeSandbox:
-    """Passes every program, except that the first key of `outcomes` found in its code decides.
+    """Passes every program, unless its code contains a key of `outcomes`; the first such key decides.
 
-    With `scripted`, those are its outcomes instead, whatever the programs. `seen` are the programs it was given.
+    With `scripted`, those are the outcomes, whatever the programs are. `programs` are the programs it was given.
     """
 
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
     scripted: Sequence[Outcome] | None = None
-    seen: list[Program] = field(default_factory=list)
+    programs: list[Program] = field(default_factory=list)
 
     def run_many(self, programs: Iterable[Program], *, progress: Progress = no_progress) -> Iterator[Outcome]:
         if self.scripted is not None:
-            self.seen += programs
+            self.programs += programs
             for outcome in self.scripted:
                 progress(1)
                 yield outcome
             return
         for program in programs:
-            self.seen.append(program)
+            self.programs.append(program)
             progress(1)
             passed = Outcome(status="passed", results=(True,) * len(program.tests), isolation="fake")
             yield next((out for key, out in self.outcomes.items() if key in program.code), passed)
@@ -92,9 +92,10 @@ class FakeSandbox:
 
 @dataclass
 class FakeJudge:
-    """Grades each answer by a function; a sample asked again gets its answers in the other order.
+    """Grades each answer by a function; a repeated sample (`…#again`) gets its answers in the other order.
 
-    Scores without a value have `reason` and the evidence `failure`; those with one have `evidence`. `calls` counts.
+    Scores without a value have `reason` and the evidence `failure`; those with a value have `evidence`. `calls` is the
+    number of calls.
     """
 
     grade: Grade
@@ -106,10 +107,10 @@ class FakeJudge:
     def rate(self, sample: Sample, answers: dict[str, str]) -> dict[str, Score]:
         self.calls += 1
         names = sorted(answers, reverse=sample.id.endswith("#again"))
-        return {name: self._score(sample, name, answers[name], place) for place, name in enumerate(names)}
+        return {name: self._score(sample, name, answers[name], index) for index, name in enumerate(names)}
 
-    def _score(self, sample: Sample, system: str, answer: str, place: int) -> Score:
-        points = self.grade(sample, answer, place)
+    def _score(self, sample: Sample, system: str, answer: str, index: int) -> Score:
+        points = self.grade(sample, answer, index)
         return Score(
             sample_id=sample.id,
             system=system,
@@ -122,16 +123,16 @@ class FakeJudge:
 
 @dataclass
 class FakeHub:
-    """Takes everything and serves nothing. `published` are the files of each call."""
+    """Accepts every publication and stores none. `published` are the files of each call."""
 
     published: list[dict[str, bytes]] = field(default_factory=list)
 
     def digest(self) -> str | None:
         return None
 
-    def publish(self, files: dict[str, bytes], *, message: str) -> Published:
+    def publish(self, files: dict[str, bytes], *, message: str) -> PublishResult:
         self.published.append(files)
-        return Published("nowhere", True)
+        return PublishResult("nowhere", True)
 
     def versions(self) -> list[str]:
         return []

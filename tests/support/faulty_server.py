@@ -1,4 +1,4 @@
-"""An HTTP server on loopback whose every request can be made to fail, before it is acted on or after."""
+"""An HTTP server on loopback in which any request can fail, before or after it takes effect."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from urllib.parse import urlsplit
 from support.http_servers import serving_http
 
 HANG_S = 5.0
-"""The longest that a request is kept waiting."""
+"""The longest time that a request hangs."""
 
 Reply = tuple[int, dict[str, str], bytes]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to a request instead: a status without acting, or silence before or after acting."""
+    """A failure of a request: an error status, or no response before or after the request takes effect."""
 
     kind: Literal["status", "drop", "drop-after", "hang"]
     code: int = 503
@@ -34,40 +34,40 @@ def serving(
     """Serve until the end of the block; yields the port.
 
     Args:
-        fault: of method, path and bearer token; asked before anything is done.
-        answer: of the same and the body.
+        fault: called with method, path and bearer token before the request takes effect.
+        answer: called with the same and the body.
     """
-    over = threading.Event()
+    finished = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        wbufsize = -1  # an answer in one packet: in two, the second waits 40 ms for the first's receipt
+        wbufsize = -1  # a response in one packet: with two, the second waits 40 ms for the first's acknowledgement
 
         def do(self) -> None:
             body = self.body()
             path = urlsplit(self.path).path
             bearer = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
-            wrong = fault(self.command, path, bearer)
-            if wrong and wrong.kind == "hang":
-                over.wait(HANG_S)
-            if wrong and wrong.kind in ("drop", "hang"):
+            failure = fault(self.command, path, bearer)
+            if failure and failure.kind == "hang":
+                finished.wait(HANG_S)
+            if failure and failure.kind in ("drop", "hang"):
                 return self.drop()
-            if wrong and wrong.kind == "status":
-                return self.send(wrong.code, {}, b'{"error": "fault"}')
+            if failure and failure.kind == "status":
+                return self.send(failure.code, {}, b'{"error": "fault"}')
             reply = answer(self.command, path, bearer, body)
-            return self.drop() if wrong else self.send(*reply)
+            return self.drop() if failure else self.send(*reply)
 
         do_GET = do_HEAD = do_POST = do_PUT = do
 
         def body(self) -> bytes:
             if self.headers.get("Transfer-Encoding") != "chunked":
                 return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            pieces = []
+            chunks = []
             while size := int(self.rfile.readline(), 16):
-                pieces.append(self.rfile.read(size))
+                chunks.append(self.rfile.read(size))
                 self.rfile.readline()
             self.rfile.readline()
-            return b"".join(pieces)
+            return b"".join(chunks)
 
         def drop(self) -> None:
             self.close_connection = True
@@ -90,4 +90,4 @@ def serving(
         try:
             yield port
         finally:
-            over.set()
+            finished.set()

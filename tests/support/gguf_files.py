@@ -1,4 +1,4 @@
-"""GGUF files: a tiny model's, written by the test, and that of the default base, where its package is installed."""
+"""GGUF files: one of a tiny random model, and that of the default base, if its package is installed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TEMPLATE = (
 
 
 def packaged_gguf() -> Path:
-    """Return the GGUF file of the default base; skip the test where the package is not installed."""
+    """Return the GGUF file of the default base; skip the test if the package is not installed."""
     try:
         return Path(str(metadata.distribution(SMOLLM2.distribution).locate_file(SMOLLM2.file)))
     except metadata.PackageNotFoundError:
@@ -46,14 +46,14 @@ def tiny_gguf(
     """Write a random model as GGUF: matrices in Q8_0, vectors in 32-bit, and a tokenizer of bytes and a few merges.
 
     Args:
-        config: settings of transformers that differ from `support.tiny_bases`.
-        changed: metadata that differ, by key with `__` for each dot; None leaves one out.
+        config: settings of transformers that replace those of `support.tiny_bases`.
+        changed: metadata to change, by key with `__` for each dot; None removes an entry.
     """
     tokens = [*SPECIAL, *sorted(ByteLevel.alphabet()), *("".join(merge.split(" ")) for merge in MERGES)]
     model = tiny_model(model_type, vocab_size=len(tokens), **(config or {}))
     architecture = ARCHITECTURES[model_type]
     writer = GGUFWriter(path, architecture.gguf)
-    values: dict[str, Any] = {f"{architecture.gguf}.{k}": v for k, v in architecture.metadata_of(model.config).items()}
+    values: dict[str, Any] = {f"{architecture.gguf}.{k}": v for k, v in architecture.to_metadata(model.config).items()}
     values |= {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "smollm",
@@ -85,7 +85,7 @@ def tiny_gguf(
 
 
 def vocabulary_gguf(path: Path, source: Path, pre: str) -> Path:
-    """Copy the metadata of a GGUF file, without tensors, with another name of how texts are split."""
+    """Copy the metadata of a GGUF file without tensors, and set its `tokenizer.ggml.pre`."""
     reader = GGUFReader(source)
     writer = GGUFWriter(path, "llama")
     for key, field in reader.fields.items():

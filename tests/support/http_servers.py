@@ -1,4 +1,4 @@
-"""An HTTP server on loopback, for the length of a test."""
+"""An HTTP server on loopback that runs for the length of a test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class _QuietServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *_: object) -> None:
-        """A client that gave up waiting is part of a test, not news."""
+        """Ignore clients that disconnect, which tests do on purpose."""
 
 
 @contextlib.contextmanager

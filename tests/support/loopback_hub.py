@@ -1,8 +1,8 @@
-"""A small hub on loopback: the HTTP calls that huggingface_hub makes to create, commit, upload and read.
+"""A fake Hugging Face hub on loopback, for the HTTP calls of huggingface_hub that create, commit, upload and read.
 
-Every request can be made to fail, before the hub acts on it or after. Its rules are the hub's own where
-they matter here: a commit names its parent or is refused (412), a large file goes through LFS and is named
-by SHA-256, any other as git names blobs, a Space is rebuilt after a commit while the old one still answers.
+Any request can fail, before or after it takes effect. The rules that matter to BiLoRA are the hub's: a commit names its
+parent or is refused (412), a large file goes through LFS and is identified by SHA-256, any other file by its git blob
+id, and a Space is rebuilt after a commit while its old container still answers.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Repo:
 
 
 class Refused(Exception):
-    """The hub says no, with a status and the code that its client looks at."""
+    """A refused request: the status, and the error code that the client reads."""
 
     def __init__(self, status: int, code: str) -> None:
         super().__init__(code)
@@ -66,25 +66,25 @@ def is_lfs(name: str) -> bool:
 
 @dataclass
 class Hub:
-    """The hub's memory. `fault` is asked about every request; `requests` keeps them all."""
+    """The state of the hub. `fault` is called for every request; `requests` records them."""
 
     url: str = ""
     cdn_url: str = ""
-    """The same server under another name: its client sends no token there."""
+    """The same server under another host name, to which the client must send no token."""
     repos: dict[str, Repo] = field(default_factory=dict)
     lfs: Files = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     bearers: set[str] = field(default_factory=set)
     fault: Callable[[int, str], Fault | None] = lambda number, request: None
     before_commit: Callable[[Hub, Repo], None] = lambda hub, repo: None
-    """Called as a commit comes in: the moment in which somebody else may be first."""
+    """Called when a commit arrives: a test can commit something else first."""
     healthy: Callable[[Files], bool] = lambda files: True
-    """Whether a Space made of these files starts."""
+    """Whether a Space with these files starts."""
     stage: Callable[[], str | None] = lambda: None
-    """The stage that a Space is said to be in; None is the true one."""
+    """The stage that the hub reports for a Space; None reports the true stage."""
     lag: int = 1
-    """How many questions a Space's old container answers after a commit."""
-    asked_since: dict[str, int] = field(default_factory=dict)
+    """The number of health checks that a Space's old container answers after a commit."""
+    checks_since_commit: dict[str, int] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def repo(self, key: str) -> Repo:
@@ -94,9 +94,9 @@ class Hub:
         return self.repos[key]
 
     def files(self, key: str) -> Files:
-        """What a repository serves, without what the hub itself put there."""
-        served = self.repo(key).commits[-1].files if key in self.repos else {}
-        return {name: data for name, data in served.items() if name != ".gitattributes"}
+        """Return a repository's files, without the file that the hub itself creates."""
+        files = self.repo(key).commits[-1].files if key in self.repos else {}
+        return {name: data for name, data in files.items() if name != ".gitattributes"}
 
     def titles(self, key: str) -> list[str]:
         return [commit.title for commit in self.repo(key).commits] if key in self.repos else []
@@ -105,24 +105,24 @@ class Hub:
         seed = json.dumps([repo.id, len(repo.commits), title, sorted((n, blob_oid(d)) for n, d in files.items())])
         oid = hashlib.sha1(seed.encode()).hexdigest()
         repo.commits.append(Commit(oid, title, dict(files)))
-        self.asked_since[repo.id] = 0
+        self.checks_since_commit[repo.id] = 0
         return oid
 
-    # What the hub answers. Patterns are tried in order.
+    # Endpoints. `answer` uses the first route whose pattern matches.
 
     def answer(self, method: str, path: str, bearer: str | None, body: bytes) -> Reply:
         for verb, pattern, name in ROUTES:
             if method in verb.split("|") and (match := re.fullmatch(pattern, path)):
                 try:
                     reply: Reply = getattr(self, name)(
-                        bearer, body, *(unquote(one or "models") for one in match.groups())
+                        bearer, body, *(unquote(group or "models") for group in match.groups())
                     )
                 except Refused as refused:
                     return refused.status, {"X-Error-Code": refused.code}, b'{"error": "refused"}'
                 return reply
         return 404, {"X-Error-Code": "Unknown"}, f"no route for {method} {path}".encode()
 
-    def seen(self, key: str, bearer: str | None) -> Repo:
+    def readable(self, key: str, bearer: str | None) -> Repo:
         repo = self.repo(key)
         if repo.private and bearer != TOKEN:
             raise Refused(401, "RepoNotFound")
@@ -136,39 +136,40 @@ class Hub:
     def create(self, bearer: str | None, body: bytes) -> Reply:
         if bearer != TOKEN:
             raise Refused(401, "Unauthorized")
-        asked = json.loads(body)
-        kind = asked.get("type", "model")
-        key = f"{kind}s/{asked['organization']}/{asked['name']}"
+        request = json.loads(body)
+        kind = request.get("type", "model")
+        key = f"{kind}s/{request['organization']}/{request['name']}"
         status = 409 if key in self.repos else 200
         if status == 200:
-            if kind == "space" and asked.get("sdk") != "docker":
+            if kind == "space" and request.get("sdk") != "docker":
                 raise Refused(400, "BadSdk")
-            repo = Repo(kind, key.partition("/")[2], asked.get("visibility") == "private", [])
+            repo = Repo(kind, key.partition("/")[2], request.get("visibility") == "private", [])
             self.repos[key] = repo
             self.commit(repo, {".gitattributes": b"*.safetensors filter=lfs\n"}, "initial commit")
         return reply({"url": f"{self.url}/{key.removeprefix('models/')}"}, status)
 
     def info(self, bearer: str | None, body: bytes, kind: str, name: str, revision: str | None = None) -> Reply:
-        repo = self.seen(f"{kind}/{name}", bearer)
+        repo = self.readable(f"{kind}/{name}", bearer)
         commit = repo.find(revision or "main")
-        more = {"host": f"{self.url}/space/{name}", "sdk": "docker"} if kind == "spaces" else {}
-        return reply({"id": name, "sha": commit.oid, "private": repo.private, "tags": [], "downloads": 0, **more})
+        space = {"host": f"{self.url}/space/{name}", "sdk": "docker"} if kind == "spaces" else {}
+        return reply({"id": name, "sha": commit.oid, "private": repo.private, "tags": [], "downloads": 0, **space})
 
     def refs(self, bearer: str | None, body: bytes, kind: str, name: str) -> Reply:
-        repo = self.seen(f"{kind}/{name}", bearer)
+        repo = self.readable(f"{kind}/{name}", bearer)
         branch = {"name": "main", "ref": "refs/heads/main", "targetCommit": repo.commits[-1].oid}
         return reply({"branches": [branch], "converts": [], "tags": []})
 
     def commits_of(self, bearer: str | None, body: bytes, kind: str, name: str, revision: str) -> Reply:
-        repo = self.seen(f"{kind}/{name}", bearer)
-        when = "2026-01-01T00:00:00.000Z"
-        listed = [
-            {"id": one.oid, "authors": [], "date": when, "title": one.title, "message": ""} for one in repo.commits
+        repo = self.readable(f"{kind}/{name}", bearer)
+        date = "2026-01-01T00:00:00.000Z"
+        commits = [
+            {"id": commit.oid, "authors": [], "date": date, "title": commit.title, "message": ""}
+            for commit in repo.commits
         ]
-        return reply(listed[::-1])
+        return reply(commits[::-1])
 
     def tree(self, bearer: str | None, body: bytes, kind: str, name: str, revision: str) -> Reply:
-        commit = self.seen(f"{kind}/{name}", bearer).find(revision)
+        commit = self.readable(f"{kind}/{name}", bearer).find(revision)
         rows = []
         for path, data in sorted(commit.files.items()):
             row: dict[str, Any] = {"type": "file", "path": path, "size": len(data), "oid": blob_oid(data)}
@@ -182,26 +183,28 @@ class Hub:
 
     def preupload(self, bearer: str | None, body: bytes, kind: str, name: str, revision: str) -> Reply:
         repo = self.writable(f"{kind}/{name}", bearer)
-        there = repo.find(revision).files
+        files = repo.find(revision).files
+        paths = [entry["path"] for entry in json.loads(body)["files"]]
         rows = [
             {
-                "path": one["path"],
-                "uploadMode": "lfs" if is_lfs(one["path"]) else "regular",
+                "path": path,
+                "uploadMode": "lfs" if is_lfs(path) else "regular",
                 "shouldIgnore": False,
-                "oid": blob_oid(there[one["path"]]) if one["path"] in there else None,
+                "oid": blob_oid(files[path]) if path in files else None,
             }
-            for one in json.loads(body)["files"]
+            for path in paths
         ]
         return reply({"files": rows})
 
     def lfs_batch(self, bearer: str | None, body: bytes, kind: str, name: str) -> Reply:
         self.writable(f"{kind}/{name}", bearer)
         objects = []
-        for one in json.loads(body)["objects"]:
-            row = {"oid": one["oid"], "size": one["size"]}
-            if one["oid"] not in self.lfs:
+        for requested in json.loads(body)["objects"]:
+            oid = requested["oid"]
+            row = {"oid": oid, "size": requested["size"]}
+            if oid not in self.lfs:
                 row["actions"] = {
-                    "upload": {"href": f"{self.url}/lfs/{one['oid']}"},
+                    "upload": {"href": f"{self.url}/lfs/{oid}"},
                     "verify": {"href": f"{self.url}/lfs-verify"},
                 }
             objects.append(row)
@@ -214,8 +217,8 @@ class Hub:
         return reply({})
 
     def lfs_verify(self, bearer: str | None, body: bytes) -> Reply:
-        asked = json.loads(body)
-        if len(self.lfs.get(asked["oid"], b"")) != asked["size"]:
+        request = json.loads(body)
+        if len(self.lfs.get(request["oid"], b"")) != request["size"]:
             raise Refused(404, "NotUploaded")
         return reply({})
 
@@ -242,15 +245,15 @@ class Hub:
         return reply({"success": True, "commitOid": oid, "commitUrl": f"{self.url}/{name}/commit/{oid}"})
 
     def resolve(self, bearer: str | None, body: bytes, kind: str, name: str, revision: str, path: str) -> Reply:
-        commit = self.seen(f"{kind}/{name}", bearer).find(revision)
+        commit = self.readable(f"{kind}/{name}", bearer).find(revision)
         if path not in commit.files:
             raise Refused(404, "EntryNotFound")
         data = commit.files[path]
         headers = {"X-Repo-Commit": commit.oid}
         if is_lfs(path):
             oid = hashlib.sha256(data).hexdigest()
-            linked = {"X-Linked-Etag": f'"{oid}"', "X-Linked-Size": str(len(data))}
-            return 302, {**headers, **linked, "Location": f"{self.cdn_url}/cdn/{oid}"}, b""
+            headers |= {"X-Linked-Etag": f'"{oid}"', "X-Linked-Size": str(len(data))}
+            return 302, {**headers, "Location": f"{self.cdn_url}/cdn/{oid}"}, b""
         return 200, {**headers, "ETag": f'"{blob_oid(data)}"', "Content-Type": "application/octet-stream"}, data
 
     def cdn(self, bearer: str | None, body: bytes, oid: str) -> Reply:
@@ -264,37 +267,37 @@ class Hub:
         return reply({"type": "user", "name": "owner", "orgs": []})
 
     def exchange(self, bearer: str | None, body: bytes) -> Reply:
-        asked = json.loads(body)
-        if asked["subject_token"] != IDENTITY or not asked["resource"].startswith("spaces/"):
+        request = json.loads(body)
+        if request["subject_token"] != IDENTITY or not request["resource"].startswith("spaces/"):
             raise Refused(401, "Untrusted")
         return reply({"access_token": TOKEN, "token_type": "bearer", "expires_in": 3600})
 
-    # A Space is its last commit, once it is built; until then its last but one that started.
+    # A Space runs its last commit once that is built, and until then the newest earlier commit that started.
 
     def running(self, name: str) -> Files | None:
-        *before, last = self.repo(f"spaces/{name}").commits
-        candidates = before if self.asked_since[name] <= self.lag else [last]
-        started = [one.files for one in candidates if "Dockerfile" in one.files and self.healthy(one.files)]
+        *earlier, last = self.repo(f"spaces/{name}").commits
+        candidates = earlier if self.checks_since_commit[name] <= self.lag else [last]
+        started = [commit.files for commit in candidates if "Dockerfile" in commit.files and self.healthy(commit.files)]
         return started[-1] if started else None
 
     def runtime(self, bearer: str | None, body: bytes, name: str) -> Reply:
         last = self.repo(f"spaces/{name}").commits[-1].files
         stage = "RUNNING" if self.healthy(last) else "BUILD_ERROR"
-        stage = "BUILDING" if self.asked_since[name] <= self.lag else stage
+        stage = "BUILDING" if self.checks_since_commit[name] <= self.lag else stage
         stage = self.stage() or stage
         return reply({"stage": stage, "hardware": {"current": "cpu-basic", "requested": "cpu-basic"}, "storage": None})
 
     def health(self, bearer: str | None, body: bytes, name: str) -> Reply:
-        """Play the Space's page: report the bundle that its Dockerfile pins, read from this very hub."""
-        self.asked_since[name] += 1
+        """Answer as the Space's page: report the bundle that its release.json names, read from this hub."""
+        self.checks_since_commit[name] += 1
         files = self.running(name)
         if files is None:
             return 503, {}, b"your Space is not running"
-        told = dict(re.findall(r"^ENV (\w+)=(.*)$", files["Dockerfile"].decode(), flags=re.MULTILINE))
-        bundle, _, revision = told["BILORA_BUNDLE"].partition("@")
+        release = json.loads(files["hf_space/release.json"])
+        bundle, _, revision = release["bundle"].partition("@")
         manifest = json.loads(self.repo(f"models/{bundle}").find(revision).files["manifest.json"])
-        adapters = {task: one["sha256"] for task, one in manifest["adapters"].items()}
-        return reply({"status": "ready", "release": told["BILORA_RELEASE"], "adapters": adapters})
+        adapters = {task: entry["sha256"] for task, entry in manifest["adapters"].items()}
+        return reply({"status": "ready", "release": release["release"], "adapters": adapters})
 
 
 NAME = r"([\w.-]+/[\w.-]+)"
@@ -327,7 +330,7 @@ def reply(body: Any, status: int = 200) -> Reply:
 
 @contextlib.contextmanager
 def serving_hub() -> Iterator[Hub]:
-    """Serve a hub until the end of the block."""
+    """Serve a hub for the length of the block."""
     hub = Hub()
 
     def fault(method: str, path: str, bearer: str | None) -> Fault | None:

@@ -1,4 +1,4 @@
-"""An outbox as version 1 wrote it, which recorded no destinations."""
+"""An outbox of schema version 1, which recorded no destinations."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ def outbox_of_version_1(
     erased: Sequence[str] = (),
     unerased: Sequence[str] = (),
 ) -> None:
-    """Write an outbox as version 1 did."""
+    """Write an outbox of schema version 1 with ratings and deletions in every state."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA journal_mode = WAL")
         db.executescript(VERSION_1)
-        for batch, sent, ratings in ((1, 1, exported), (2, 0, claimed), (None, 0, waiting)):
+        for batch, is_exported, ratings in ((1, 1, exported), (2, 0, claimed), (None, 0, waiting)):
             db.executemany(
                 "INSERT INTO ratings VALUES (?, ?, ?, ?, 1, ?, ?, ?)",
                 [
                     (
-                        one.event_id, one.generation_id, one.created_utc[:10], one.consent, batch, sent,
-                        dump_json(one.model_dump(mode="json")).encode(),
+                        rating.event_id, rating.generation_id, rating.created_utc[:10], rating.consent, batch,
+                        is_exported, dump_json(rating.model_dump(mode="json")).encode(),
                     )
-                    for one in ratings
+                    for rating in ratings
                 ],
             )  # fmt: skip
         db.executemany("INSERT INTO tombstones VALUES (?, ?, 1)", [(event, NOW) for event in erased])

@@ -1,4 +1,4 @@
-"""Processes: the sandbox's own, found through /proc, and how a test starts one."""
+"""The sandbox's processes, as /proc lists them, and signal handlers for processes that a test starts."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from pathlib import Path
 
 
 def descendants(pid: int) -> list[int]:
-    """The sandbox's own processes below `pid`, the deepest first."""
-    running = _running()
+    """Return the sandbox's processes below `pid`, the deepest first."""
+    processes = _running_processes()
 
     def below(parent: int) -> list[int]:
-        children = [pid for pid, (its_parent, _) in running.items() if its_parent == parent]
-        return [found for child in children for found in (*below(child), child)]
+        children = [pid for pid, (its_parent, _) in processes.items() if its_parent == parent]
+        return [descendant for child in children for descendant in (*below(child), child)]
 
-    return [found for found in below(pid) if running[found][1]]
+    return [descendant for descendant in below(pid) if processes[descendant][1]]
 
 
 def orphans() -> set[int]:
-    """The sandbox's own processes that nobody looks after any more."""
-    return {pid for pid, (parent, own) in _running().items() if own and parent == 1}
+    """Return the sandbox's processes whose parent has ended."""
+    return {pid for pid, (parent, in_sandbox) in _running_processes().items() if in_sandbox and parent == 1}
 
 
-def _running() -> dict[int, tuple[int, bool]]:
-    """Of every process, in the order they were started: its parent, and whether it is the sandbox's own."""
-    found = []
+def _running_processes() -> dict[int, tuple[int, bool]]:
+    """Return the parent of every process, and whether the sandbox started it, in the order of their start."""
+    processes = []
     for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
+        with contextlib.suppress(OSError):  # the process has ended
             fields = (entry / "stat").read_bytes().rpartition(b")")[2].split()  # from the third on: man 5 proc
-            own = b"bare.py" in (entry / "cmdline").read_bytes()
-            found.append((int(fields[19]), int(entry.name), int(fields[1]), own))
-    return {pid: (parent, own) for _, pid, parent, own in sorted(found)}
+            in_sandbox = b"bare.py" in (entry / "cmdline").read_bytes()
+            processes.append((int(fields[19]), int(entry.name), int(fields[1]), in_sandbox))
+    return {pid: (parent, in_sandbox) for _, pid, parent, in_sandbox in sorted(processes)}
 
 
 def restore_signals() -> None:
-    """Give Ctrl-C and hang-ups their effect again, which a background job and `nohup` take from all that they start."""
+    """Restore the effect of Ctrl-C and hang-up, which children of a background job or of `nohup` ignore."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)

@@ -14,7 +14,7 @@ from bilora.training.adapter import attach, save
 def write_random_adapter(
     folder: Path, base: Base, targets: list[str], *, seed: int, rank: int = 4, std: float = 0.5
 ) -> Path:
-    """Write an adapter whose B is random, so that its answers differ from the base's and from other seeds'."""
+    """Write an adapter with a random B, so that its answers differ from the base's and from those of other seeds."""
     model = attach(
         base.load(training=False).model,
         Adapter(rank=rank, alpha=16 * rank, dropout=0.0, target_modules=targets),

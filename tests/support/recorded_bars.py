@@ -1,4 +1,4 @@
-"""Progress bars that are remembered in place of being drawn."""
+"""Progress bars that are recorded instead of drawn."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from bilora.protocols import Progress
 
 
 class RecordedBars:
-    """Implements `protocols.ProgressBars`; a shown bar is its title, its total, what was counted, whether it ended."""
+    """Implements `protocols.ProgressBars`; records title, total, count and end of each bar."""
 
     def __init__(self) -> None:
         self._bars: list[tuple[str, int, list[int], list[bool]]] = []
 
     @property
-    def shown(self) -> list[tuple[str, int, int, bool]]:
-        """The bars in their order."""
+    def recorded(self) -> list[tuple[str, int, int, bool]]:
+        """The bars in the order of their start: title, total, count, and whether the bar has ended."""
         return [(title, total, sum(counts), bool(ended)) for title, total, counts, ended in self._bars]
 
     @contextmanager

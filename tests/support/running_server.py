@@ -1,4 +1,4 @@
-"""The real server on loopback, and OpenAI's client for it."""
+"""BiLoRA's server on loopback, in a thread of the test, and OpenAI's client for it."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class RunningServer:
         return OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=60)
 
     def idle(self, seconds: float = 20.0) -> bool:
-        """Wait until no request is active or queued; return whether that happened in time."""
-        until = time.monotonic() + seconds
-        while self.engine.queue_depth() != (0, 0) and time.monotonic() < until:
+        """Wait until no request is active or queued; return False after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while self.engine.queue_depth() != (0, 0) and time.monotonic() < deadline:
             time.sleep(0.005)
         return self.engine.queue_depth() == (0, 0)
 
 
 @contextlib.contextmanager
 def serving(config: ServerConfig) -> Iterator[RunningServer]:
-    """Serve until the end of the block."""
+    """Serve for the length of the block."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     server = Server(config, drain_seconds=20)

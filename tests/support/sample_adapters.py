@@ -25,49 +25,49 @@ WORDS = """def return list sum of the a numbers string every in x y if not for s
 
 def prompts(count: int) -> list[str]:
     """Return prompts of 1 to 50 words."""
-    chance = random.Random(6)
-    return [" ".join(chance.choices(WORDS, k=chance.randint(1, 50))) for _ in range(count)]
+    rng = random.Random(6)
+    return [" ".join(rng.choices(WORDS, k=rng.randint(1, 50))) for _ in range(count)]
 
 
 def chat_request(text: str, tokens: int = TOKENS, **extra: Any) -> Request:
-    """Return a request whose chat is one user message."""
+    """Return a request with one user message."""
     return Request(text, (Message(role="user", content=text),), SamplingParams(max_tokens=tokens, **extra))
 
 
 def greedy_answer(model: Any, tokenizer: Any, request: Request) -> str:
-    """Return the greedy answer by one full forward pass per token: no batch, no KV cache."""
-    ids, stops = encode_prompt(tokenizer, request.messages), stop_ids(tokenizer, model.generation_config)
-    new: list[int] = []
+    """Return the greedy answer, computed by one full forward pass per token without batch and KV cache."""
+    prompt_ids, stops = encode_prompt(tokenizer, request.messages), stop_ids(tokenizer, model.generation_config)
+    output_ids: list[int] = []
     with torch.inference_mode():
-        while len(new) < request.sampling.max_tokens:
-            token = int(model(input_ids=torch.tensor([ids + new])).logits[0, -1].argmax())
+        while len(output_ids) < request.sampling.max_tokens:
+            token = int(model(input_ids=torch.tensor([prompt_ids + output_ids])).logits[0, -1].argmax())
             if token in stops:
                 break
-            new.append(token)
-    text: str = tokenizer.decode(new, skip_special_tokens=True)
+            output_ids.append(token)
+    text: str = tokenizer.decode(output_ids, skip_special_tokens=True)
     return text
 
 
-def is_greedy_answer(model: Any, tokenizer: Any, request: Request, new: list[int]) -> bool:
-    """Return whether `new` is the greedy answer: each token the likeliest one, and the answer complete."""
-    ids, stops = encode_prompt(tokenizer, request.messages), stop_ids(tokenizer, model.generation_config)
+def is_greedy_answer(model: Any, tokenizer: Any, request: Request, output_ids: list[int]) -> bool:
+    """Return whether `output_ids` are the complete greedy answer."""
+    prompt_ids, stops = encode_prompt(tokenizer, request.messages), stop_ids(tokenizer, model.generation_config)
     with torch.inference_mode():
-        likeliest = model(input_ids=torch.tensor([ids + new])).logits[0, len(ids) - 1 : -1].argmax(-1).tolist()
-    ended = new[-1] in stops or len(new) == request.sampling.max_tokens
-    return likeliest == new and ended and not stops_inside(new, stops)
+        logits = model(input_ids=torch.tensor([prompt_ids + output_ids])).logits[0, len(prompt_ids) - 1 : -1]
+    complete = output_ids[-1] in stops or len(output_ids) == request.sampling.max_tokens
+    return logits.argmax(-1).tolist() == output_ids and complete and not continues_after_stop(output_ids, stops)
 
 
-def stops_inside(new: list[int], stops: list[int]) -> bool:
-    """Return whether an answer continued after a stop token."""
-    return any(token in stops for token in new[:-1])
+def continues_after_stop(output_ids: list[int], stops: list[int]) -> bool:
+    """Return whether an answer continues after a stop token."""
+    return any(token in stops for token in output_ids[:-1])
 
 
 @dataclass(frozen=True)
 class SampleAdapters:
-    """The adapters' folders by version (`codegen`, `docstring`, `codegen2`), and the reference answers of each.
+    """The folders of the adapter versions `codegen`, `docstring` and `codegen2`, and their reference answers.
 
-    `answer` returns a version's greedy answer to a text, `is_answer` whether token ids are that answer. `base` is a
-    version too.
+    `answer` returns a version's greedy answer to a text; `is_answer` returns whether token ids are that answer. The
+    version `base` is the model without an adapter.
     """
 
     folders: dict[str, Path]
@@ -76,7 +76,7 @@ class SampleAdapters:
 
 
 def make_sample_adapters(folder: Path) -> SampleAdapters:
-    """Write the adapters; the reference is a model per version with the adapter merged into its weights."""
+    """Write the adapters; the reference of each is a model with the adapter merged into its weights."""
     from peft import PeftModel
 
     attention, mlp = ["qkv_proj", "o_proj"], ["gate_up_proj", "down_proj"]
@@ -89,14 +89,14 @@ def make_sample_adapters(folder: Path) -> SampleAdapters:
     models = {"base": SMOKE.load(training=False).model}
     for name, path in folders.items():
         models[name] = PeftModel.from_pretrained(SMOKE.load(training=False).model, str(path)).merge_and_unload().eval()
-    known: dict[tuple[str, str], str] = {}
+    answers: dict[tuple[str, str], str] = {}
 
     def answer(version: str, text: str) -> str:
-        if (version, text) not in known:
-            known[version, text] = greedy_answer(models[version], tokenizer, chat_request(text))
-        return known[version, text]
+        if (version, text) not in answers:
+            answers[version, text] = greedy_answer(models[version], tokenizer, chat_request(text))
+        return answers[version, text]
 
-    def is_answer(version: str, text: str, new: list[int]) -> bool:
-        return is_greedy_answer(models[version], tokenizer, chat_request(text), new)
+    def is_answer(version: str, text: str, output_ids: list[int]) -> bool:
+        return is_greedy_answer(models[version], tokenizer, chat_request(text), output_ids)
 
     return SampleAdapters(folders, answer, is_answer)

@@ -1,4 +1,4 @@
-"""The shared real data that some tests read: in shared/data beside the repository, if at all."""
+"""The real data that some tests read, from shared/data beside the repository."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ FOLDER = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def shared_file(name: str) -> Path:
-    """Return a file of the shared data, or skip the test."""
+    """Return a file of the shared data; skip the test if it does not exist."""
     path = FOLDER / name
     if not path.is_file():
-        pytest.skip(f"the real data file {name} is not here")
+        pytest.skip(f"{path.parent.name}/{path.name} is not in shared/data")
     return path

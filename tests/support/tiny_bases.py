@@ -1,4 +1,4 @@
-"""Bases of a few thousand random weights, of any architecture that transformers knows."""
+"""Bases with a few thousand random weights, of any architecture of transformers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIZES: dict[str, Any] = {
 
 
 def tiny_model(model_type: str, *, seed: int = 3, **config: Any) -> Any:
-    """Return a model whose every weight is random, norms and biases too, and far from ties between tokens."""
+    """Return a model with random weights, norms and biases included, scaled so that no two tokens nearly tie."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(seed)
@@ -32,7 +32,7 @@ def tiny_model(model_type: str, *, seed: int = 3, **config: Any) -> Any:
 
 
 def tiny_base(folder: Path, model_type: str, *, seed: int = 3, **config: Any) -> Path:
-    """Save such a model in several files, with the smoke base's tokenizer."""
+    """Save a tiny model in several files, with the smoke base's tokenizer."""
     shutil.copytree(ROOT / "models" / "smoke", folder)
     (folder / "model.safetensors").unlink()
     tiny_model(model_type, seed=seed, **config).save_pretrained(folder, max_shard_size="200KB")

@@ -1,4 +1,4 @@
-"""A small training of the smoke base on functions that add."""
+"""A small training of the smoke base: docstrings of functions that add."""
 
 from __future__ import annotations
 
@@ -30,39 +30,39 @@ PAIR_KINDS: tuple[PairKind, ...] = ("kto", "dpo")
 
 
 def prompt(number: int) -> str:
-    """A function to describe."""
+    """Return a function to document."""
     return f"def f{number}(a, b):\n    return a + b" + " + 1" * number
 
 
 def sample(number: int, target: str = GOOD) -> Sample:
-    """A sample that asks for its docstring."""
+    """Return a sample with the docstring as its target."""
     return Sample.create(task=TASK.name, prompt=prompt(number), target=target, source="s", group="g", licence="MIT")
 
 
 def rated_pairs(kind: PairKind, count: int) -> list[Any]:
-    """Pairs that praise GOOD and blame BAD."""
+    """Return pairs that prefer GOOD to BAD."""
 
     def turn(text: str) -> tuple[Message, ...]:
         return (Message(role="assistant", content=text),)
 
-    def shared(number: int) -> dict[str, Any]:
+    def common_fields(number: int) -> dict[str, Any]:
         return {"task": TASK.name, "prompt": TASK.messages(prompt(number)), "ratings": (EVENT,)}
 
     if kind == "dpo":
-        return [DpoPair(**shared(number), chosen=turn(GOOD), rejected=turn(BAD)) for number in range(count)]
+        return [DpoPair(**common_fields(number), chosen=turn(GOOD), rejected=turn(BAD)) for number in range(count)]
     return [
-        KtoPair(**shared(number), completion=turn(GOOD if number % 2 else BAD), label=bool(number % 2))
+        KtoPair(**common_fields(number), completion=turn(GOOD if number % 2 else BAD), label=bool(number % 2))
         for number in range(count)
     ]
 
 
 def task_params(phases: Sequence[Mapping[str, object]]) -> TaskParams:
-    """Params of the task with these phases."""
-    wanted = next((phase["kind"] for phase in phases if phase["kind"] in PAIR_KINDS), None)
+    """Return params of the task with these phases."""
+    preference = next((phase["kind"] for phase in phases if phase["kind"] in PAIR_KINDS), None)
     return TaskParams.model_validate(
         {
             "source": {"kind": "installed", "train": ["a"], "validation": ["b"], "test": ["c"]},
-            "split": {"train": 6, "validation": 2, "test": 2, "preference": wanted},
+            "split": {"train": 6, "validation": 2, "test": 2, "preference": preference},
             "adapter": {"rank": 4, "alpha": 8, "dropout": 0.1, "target_modules": ["gate_up_proj", "down_proj"]},
             "training": {"max_length": 256, "evaluate_samples": 2, "phases": list(phases)},
             "generation": {"max_new_tokens": 8, "batch_size": 4},
@@ -73,7 +73,7 @@ def task_params(phases: Sequence[Mapping[str, object]]) -> TaskParams:
 def training_context(
     loaded: LoadedBase, folder: Path, phases: Sequence[Mapping[str, object]] = (SFT,), **changes: Any
 ) -> TrainingContext:
-    """The context of a training with these phases."""
+    """Return the context of a training with these phases; `changes` replace fields."""
     return TrainingContext(
         **{
             "task": TASK,

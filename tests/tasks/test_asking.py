@@ -20,24 +20,26 @@ TYPED = [
 
 @pytest.mark.parametrize("typed", TYPED)
 def test_a_function_is_asked_about_as_in_training(typed: str) -> None:
-    assert TASK.ask(typed) == question(BARE)
+    assert TASK.make_prompt(typed) == question(BARE)
 
 
 @pytest.mark.parametrize("typed", TYPED)
 def test_an_answer_becomes_the_docstring_and_nothing_else_changes(typed: str) -> None:
-    written = TASK.apply(typed, "Add one.").text
+    written = TASK.insert_answer(typed, "Add one.").text
     assert written.replace('    """Add one."""\n', "") == BARE
     assert ast.get_docstring(ast.parse(written).body[0]) == "Add one."  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("summary", ['say """no"""', "a \\ b", 'ends in "'])
 def test_no_answer_breaks_the_code(summary: str) -> None:
-    ast.parse(TASK.apply(BARE, summary).text)
+    ast.parse(TASK.insert_answer(BARE, summary).text)
 
 
 def test_other_text_is_asked_as_it_is() -> None:
-    assert TASK.ask(" what is this? ") == "what is this?" and TASK.apply("what?", "That.").text == "what?"
+    assert (
+        TASK.make_prompt(" what is this? ") == "what is this?" and TASK.insert_answer("what?", "That.").text == "what?"
+    )
 
 
 def test_the_example_is_a_function_as_one_types_it() -> None:
-    assert TASK.ask(TASK.example) == question(TASK.example)
+    assert TASK.make_prompt(TASK.example) == question(TASK.example)

@@ -284,5 +284,5 @@ def test_the_cut_agrees_with_codexglue_without_docstrings() -> None:
 
 @pytest.mark.parametrize(("floor", "text"), [("name", "load table ."), ("empty", ""), ("constant", None)])
 def test_floors_know_nothing_of_the_target(floor: str, text: str | None) -> None:
-    given: Any = TASK.floors[floor](made())
+    given: Any = TASK.trivial_answers[floor](made())
     assert given == text if text is not None else len(given.split()) > 4

@@ -7,7 +7,7 @@ import pytest
 from bilora.extraction.typed import NO_FUNCTION, SEVERAL
 from bilora.tasks import known_tasks, load_task
 
-FINISHED = "This is finished code and no question; say in words what a function should do."
+FINISHED = "This is finished code, not a question; describe in words what a function should do."
 FUNCTION = "def double(x):\n    return 2 * x"
 
 
@@ -26,7 +26,7 @@ FUNCTION = "def double(x):\n    return 2 * x"
     ],
 )
 def test_finished_code_is_no_question_for_code(typed: str, problem: str) -> None:
-    assert load_task("codegen").problem(typed) == problem
+    assert load_task("codegen").input_problem(typed) == problem
 
 
 @pytest.mark.parametrize(
@@ -41,10 +41,10 @@ def test_finished_code_is_no_question_for_code(typed: str, problem: str) -> None
     ],
 )
 def test_prose_is_no_function(typed: str, problem: str) -> None:
-    assert load_task("docstring").problem(typed) == problem
+    assert load_task("docstring").input_problem(typed) == problem
 
 
 @pytest.mark.parametrize("name", known_tasks())
 def test_a_task_takes_its_own_example_and_describes_itself(name: str) -> None:
     task = load_task(name)
-    assert task.problem(task.example) == "" and task.description.endswith(".")
+    assert task.input_problem(task.example) == "" and task.description.endswith(".")

@@ -1,4 +1,4 @@
-"""An adapter attaches where params say or not at all, and is saved as whole, ordered bytes."""
+"""An adapter is attached to exactly the layers in params, and saved atomically and reproducibly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a phase measures and draws."""
+"""The context's validation metric, drawn samples and steps."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def context_with(values: list[float | None]) -> TrainingContext:
     def score(model: Any, samples: Any, generation: Any, seed: int, **_: Any) -> list[tuple[str, Score]]:
         rows = zip(samples, values, strict=True)
         return [
-            ("", Score(sample_id=one.id, system="base", metric="bleu", value=value, reason="the judge is away"))
-            for one, value in rows
+            ("", Score(sample_id=sample.id, system="base", metric="bleu", value=value, reason="the judge is away"))
+            for sample, value in rows
         ]
 
     loaded: Any = SimpleNamespace(model=None)
@@ -35,14 +35,14 @@ def test_without_any_score_no_checkpoint_can_be_selected() -> None:
         context_with([None, None]).validation_metric()
 
 
-def test_what_is_drawn_depends_on_the_seed_and_not_on_the_order() -> None:
+def test_drawn_samples_depend_on_the_seed_and_not_on_the_order() -> None:
     samples = [sample(number) for number in range(9)]
     drawn = draw_samples(samples, 4, seed=1)
     assert draw_samples(samples[::-1], 4, seed=1) == drawn != draw_samples(samples, 4, seed=2)
     assert len(draw_samples(samples, 40, seed=1)) == 9
 
 
-def test_a_row_of_the_curve_names_what_was_measured() -> None:
+def test_a_row_of_the_curve_has_only_measured_numbers() -> None:
     assert Step(3, 0.5, 10.0).row() == {"step": 3, "loss": 0.5, "tokens_per_s": 10.0}
     assert Step(3, validation_loss=0.5, metric=1.0).row() == {"step": 3, "validation_loss": 0.5, "metric": 1.0}
     assert Step(3, 0.5, prefix="kto_").row() == {"step": 3, "kto_loss": 0.5}

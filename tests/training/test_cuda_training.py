@@ -1,4 +1,4 @@
-"""On a GPU packed passes give the losses and gradients of the plain model: `make test-gpu`."""
+"""On a GPU packed passes have the losses and gradients of PEFT's model: `make test-gpu`."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ MODELS: list[tuple[str, dict[str, Any]]] = [
 
 
 def rows(device: str, *, adapters: int = 1) -> list[PackedRow]:
-    """Random rows, of which the second half is trained, dealt out among adapters."""
+    """Return random rows, whose second half is trained, of several adapters."""
     generator = torch.Generator().manual_seed(3)
-    found = []
+    packed_rows = []
     for number, length in enumerate(LENGTHS):
         ids = torch.randint(10, 2000, (length,), generator=generator)
         labels = ids.clone()
         labels[: length // 2] = IGNORED
-        found.append(PackedRow(ids.to(device), labels.to(device), number % adapters))
-    return found
+        packed_rows.append(PackedRow(ids.to(device), labels.to(device), number % adapters))
+    return packed_rows
 
 
 def adapted(model: Any, seed: int = 1) -> Any:
-    """The model with an adapter on all layers whose B is not 0."""
+    """Return the model with an adapter on all linear layers whose B is not 0."""
     model = attach(model, Adapter(rank=4, alpha=8, dropout=0.0, target_modules=layers_of(model, "all")), seed=seed)
     torch.manual_seed(seed)
     for name, parameter in model.named_parameters():
@@ -53,15 +53,15 @@ def adapted(model: Any, seed: int = 1) -> Any:
 
 
 def gradients(model: Any) -> torch.Tensor:
-    """Those of A and B in a row, which are then cleared."""
+    """Return the gradients of A and B as one vector, and clear them."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    found = torch.cat([parameter.grad.flatten().cpu() for parameter in trained])
+    vector = torch.cat([parameter.grad.flatten().cpu() for parameter in trained])
     model.zero_grad()
-    return found
+    return vector
 
 
-def plain(model: Any, batch: list[PackedRow]) -> tuple[float, torch.Tensor]:
-    """The summed loss of the rows, each by itself through PEFT's model, and the gradients."""
+def unpacked(model: Any, batch: list[PackedRow]) -> tuple[float, torch.Tensor]:
+    """Return the summed loss and the gradients of PEFT's model, row by row."""
     total = 0.0
     for row in batch:
         logits = model(row.ids[None]).logits[0, :-1].float()
@@ -72,29 +72,29 @@ def plain(model: Any, batch: list[PackedRow]) -> tuple[float, torch.Tensor]:
 
 
 def packed(model: Any, batch: list[PackedRow]) -> tuple[float, torch.Tensor]:
-    """The same by packed passes."""
+    """Return the same from packed passes."""
     return PackedModel([model]).train_one(batch, 1.0).item(), gradients(model)
 
 
-def distance(one: torch.Tensor, other: torch.Tensor) -> float:
-    """Relative to `other`."""
-    return float((one - other).norm() / other.norm())
+def distance(value: torch.Tensor, reference: torch.Tensor) -> float:
+    """Return the distance relative to `reference`."""
+    return float((value - reference).norm() / reference.norm())
 
 
 @pytest.mark.parametrize(("model_type", "config"), MODELS)
-def test_in_32_bit_losses_and_gradients_are_those_of_the_plain_model_on_a_cpu(
+def test_in_32_bit_losses_and_gradients_are_those_of_peft_s_model_on_a_cpu(
     model_type: str, config: dict[str, Any]
 ) -> None:
-    loss, expected = plain(adapted(tiny_model(model_type, **config)), rows("cpu"))
-    found = packed(adapted(tiny_model(model_type, **config).cuda()), rows("cuda"))
-    assert found[0] == pytest.approx(loss, rel=1e-5)
-    assert distance(found[1], expected) < 1e-5
+    loss, expected = unpacked(adapted(tiny_model(model_type, **config)), rows("cpu"))
+    result = packed(adapted(tiny_model(model_type, **config).cuda()), rows("cuda"))
+    assert result[0] == pytest.approx(loss, rel=1e-5)
+    assert distance(result[1], expected) < 1e-5
 
 
-@pytest.mark.filterwarnings("ignore")  # of torch about its own compiler
+@pytest.mark.filterwarnings("ignore")  # torch warns about its compiler
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize(("model_type", "config"), MODELS)
-def test_in_16_bit_they_are_those_of_the_plain_model_up_to_rounding(
+def test_in_16_bit_they_are_those_of_peft_s_model_up_to_rounding(
     model_type: str, config: dict[str, Any], compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fused, "_MIN_NUMBERS", 0 if compiled else 2**60)
@@ -105,12 +105,12 @@ def test_in_16_bit_they_are_those_of_the_plain_model_up_to_rounding(
             parameter.data = parameter.data.bfloat16().float()
         return adapted(base)
 
-    loss, expected = plain(model(), rows("cpu"))
-    found = packed(model().bfloat16().cuda(), rows("cuda"))
-    assert found[0] == pytest.approx(loss, rel=2e-2)
-    assert distance(found[1], expected) < 5e-2
+    loss, expected = unpacked(model(), rows("cpu"))
+    result = packed(model().bfloat16().cuda(), rows("cuda"))
+    assert result[0] == pytest.approx(loss, rel=2e-2)
+    assert distance(result[1], expected) < 5e-2
     if config.get("sliding_window"):
-        assert distance(plain(model(sliding_window=None), rows("cpu"))[1], expected) > 0.2
+        assert distance(unpacked(model(sliding_window=None), rows("cpu"))[1], expected) > 0.2
 
 
 def test_rows_of_two_adapters_in_one_pass_give_the_gradients_of_separate_ones() -> None:
@@ -121,18 +121,18 @@ def test_rows_of_two_adapters_in_one_pass_give_the_gradients_of_separate_ones() 
     PackedModel(models).train(batch, [1.0, 1.0])
     together = [gradients(model) for model in models]
     for number, model in enumerate(models):
-        own = [PackedRow(row.ids, row.labels) for row in batch if row.adapter == number]
-        assert distance(together[number], packed(model, own)[1]) < 1e-5
+        separate = [PackedRow(row.ids, row.labels) for row in batch if row.adapter == number]
+        assert distance(together[number], packed(model, separate)[1]) < 1e-5
 
 
-def test_on_a_4_bit_base_they_are_those_of_the_plain_model(tmp_path: Path) -> None:
+def test_on_a_4_bit_base_they_are_those_of_peft_s_model(tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
     base = FolderBase(
         id="base", path=tiny_base(tmp_path / "base", "llama", intermediate_size=128), dtype="bfloat16", quantize="nf4"
     )
     model = adapted(base.load(training=True).model)
     with torch.autocast("cuda", dtype=torch.bfloat16):
-        loss, expected = plain(model, rows("cuda"))
-    found = packed(model, rows("cuda"))
-    assert found[0] == pytest.approx(loss, rel=2e-2)
-    assert distance(found[1], expected) < 5e-2
+        loss, expected = unpacked(model, rows("cuda"))
+    result = packed(model, rows("cuda"))
+    assert result[0] == pytest.approx(loss, rel=2e-2)
+    assert distance(result[1], expected) < 5e-2

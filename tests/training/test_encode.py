@@ -1,4 +1,4 @@
-"""What is trained is the answer and its end token, and what is asked is what will be asked in use."""
+"""The answer and its stop token are trained, and the prompts of training are those of use."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ ROOT = Path(__file__).resolve().parents[2]
 TASKS = ("codegen", "docstring")
 
 
-def made(task: str) -> list[Sample]:
+def curated_samples(task: str) -> list[Sample]:
     rows = json.loads((ROOT / "benchmarking" / "eval_dataset.json").read_text(encoding="utf-8"))["samples"]
-    found = [load_task(task).sample(row) for row in rows if row["task"] == task]
-    return [sample for sample in found if isinstance(sample, Sample)]
+    samples = [load_task(task).sample(row) for row in rows if row["task"] == task]
+    return [sample for sample in samples if isinstance(sample, Sample)]
 
 
 @pytest.fixture(scope="module")
@@ -42,18 +42,18 @@ def stops(tokenizer: Any, smoke_loaded: Any) -> list[int]:
 @pytest.mark.parametrize("name", TASKS)
 def test_the_prompt_of_training_is_the_prompt_of_use(name: str, tokenizer: Any, stops: list[int]) -> None:
     task = load_task(name)
-    for sample in made(name):
+    for sample in curated_samples(name):
         row = encode_sample(tokenizer, task, sample, stops)
-        asked = encode_prompt(tokenizer, task.messages(sample.prompt))
-        assert row.input_ids[: len(asked)] == asked
-        assert row.labels[: len(asked)] == [IGNORED] * len(asked)
+        prompt = encode_prompt(tokenizer, task.messages(sample.prompt))
+        assert row.input_ids[: len(prompt)] == prompt
+        assert row.labels[: len(prompt)] == [IGNORED] * len(prompt)
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_the_answer_and_its_end_token_are_all_that_is_trained(name: str, tokenizer: Any, stops: list[int]) -> None:
     task = load_task(name)
-    for sample in made(name):
-        trained = encode_sample(tokenizer, task, sample, stops).trained
+    for sample in curated_samples(name):
+        trained = encode_sample(tokenizer, task, sample, stops).trained_ids
         assert trained[-1] == tokenizer.convert_tokens_to_ids("<|end|>")
         assert not set(trained[:-1]) & set(stops)
         assert tokenizer.decode(trained[:-1]) == task.answer(sample.target)
@@ -61,30 +61,30 @@ def test_the_answer_and_its_end_token_are_all_that_is_trained(name: str, tokeniz
 
 @pytest.mark.parametrize("mark", ["<|end|>", "<|endoftext|>", "<|assistant|>", "</s>"])
 def test_a_row_that_spells_a_control_token_is_trained_to_its_end(mark: str, tokenizer: Any, stops: list[int]) -> None:
-    task, sample = load_task("codegen"), made("codegen")[0]
+    task, sample = load_task("codegen"), curated_samples("codegen")[0]
     code = f'def ends(text):\n    return text.endswith("{mark}")'
     spelled = sample.model_copy(update={"prompt": f"Does it end with {mark}?", "target": code})
-    row, plain = (encode_sample(tokenizer, task, one, stops) for one in (spelled, sample))
-    assert task.extract(tokenizer.decode(row.trained, skip_special_tokens=True)) == code
+    row, original = (encode_sample(tokenizer, task, item, stops) for item in (spelled, sample))
+    assert task.extract(tokenizer.decode(row.trained_ids, skip_special_tokens=True)) == code
 
     def control(ids: list[int]) -> list[int]:
         return [token for token in ids if token in tokenizer.added_tokens_decoder]
 
-    assert control(row.input_ids) == control(plain.input_ids) and row.trained[-1] == plain.trained[-1]
+    assert control(row.input_ids) == control(original.input_ids) and row.trained_ids[-1] == original.trained_ids[-1]
     assert preflight(tokenizer, task, [spelled], stops, max_length=512).rows == [row]
 
 
-def test_too_long_rows_are_dropped_whole_and_counted(tokenizer: Any, stops: list[int]) -> None:
-    task, samples = load_task("docstring"), made("docstring")
+def test_too_long_rows_are_skipped_and_counted(tokenizer: Any, stops: list[int]) -> None:
+    task, samples = load_task("docstring"), curated_samples("docstring")
     lengths = sorted(len(encode_sample(tokenizer, task, sample, stops).input_ids) for sample in samples)
     checked = preflight(tokenizer, task, samples, stops, max_length=lengths[-2])
     assert checked.too_long == 1 and len(checked.rows) == len(samples) - 1
-    assert all(row.trained[-1] in stops for row in checked.rows)
+    assert all(row.trained_ids[-1] in stops for row in checked.rows)
 
 
 def test_mostly_too_long_rows_stop_the_run(tokenizer: Any, stops: list[int]) -> None:
     with pytest.raises(PreflightFailed, match="max_length"):
-        preflight(tokenizer, load_task("docstring"), made("docstring"), stops, max_length=20)
+        preflight(tokenizer, load_task("docstring"), curated_samples("docstring"), stops, max_length=20)
 
 
 def test_no_rows_stop_the_run(tokenizer: Any, stops: list[int]) -> None:
@@ -94,11 +94,11 @@ def test_no_rows_stop_the_run(tokenizer: Any, stops: list[int]) -> None:
 
 def test_a_template_without_an_end_token_stops_the_run(tokenizer: Any) -> None:
     with pytest.raises(PreflightFailed, match="never stop"):
-        encode_sample(tokenizer, load_task("docstring"), made("docstring")[0], [10**9])
+        encode_sample(tokenizer, load_task("docstring"), curated_samples("docstring")[0], [10**9])
 
 
-def test_the_masks_shown_are_what_is_trained(tokenizer: Any, stops: list[int]) -> None:
-    checked = preflight(tokenizer, load_task("docstring"), made("docstring"), stops, max_length=512)
+def test_the_printed_masks_are_the_trained_tokens(tokenizer: Any, stops: list[int]) -> None:
+    checked = preflight(tokenizer, load_task("docstring"), curated_samples("docstring"), stops, max_length=512)
     assert len(checked.masks) == 3 and all("<|end|>" in mask.split("| trained")[1] for mask in checked.masks)
 
 
@@ -126,13 +126,13 @@ GOLDEN = [32006, 887, 2436, 5132, 29889, 32007, 32010, 3462, 1023, 3694, 29889, 
 
 
 def test_a_share_of_the_rows_shows_no_test() -> None:
-    task, samples = load_task("codegen"), made("codegen")
-    asked = hide_some_tests(task, samples, 0.5, seed=1)
-    shown = ["Must pass: " in one.prompt for one in asked]
-    assert all("Must pass: " in one.prompt for one in samples)
-    assert 0 < shown.count(False) == round(len(samples) / 2) < len(samples)
-    assert [one.target for one in asked] == [one.target for one in samples]
-    assert hide_some_tests(task, samples, 0.5, seed=1) == asked != hide_some_tests(task, samples, 0.5, seed=2)
+    task, samples = load_task("codegen"), curated_samples("codegen")
+    partly_hidden = hide_some_tests(task, samples, 0.5, seed=1)
+    visible = ["Must pass: " in sample.prompt for sample in partly_hidden]
+    assert all("Must pass: " in sample.prompt for sample in samples)
+    assert 0 < visible.count(False) == round(len(samples) / 2) < len(samples)
+    assert [sample.target for sample in partly_hidden] == [sample.target for sample in samples]
+    assert hide_some_tests(task, samples, 0.5, seed=1) == partly_hidden != hide_some_tests(task, samples, 0.5, seed=2)
     assert hide_some_tests(task, samples, 0.0, seed=1) == samples
     with pytest.raises(PreflightFailed, match="docstring shows no tests"):
-        hide_some_tests(load_task("docstring"), made("docstring"), 0.5, seed=1)
+        hide_some_tests(load_task("docstring"), curated_samples("docstring"), 0.5, seed=1)

@@ -1,4 +1,4 @@
-"""The plan counts what training will really hold."""
+"""The plan's counts are those of the real training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bilora.params import TaskParams, read_params
 from bilora.training.adapter import attach
 from bilora.training.encode import encode_sample, row_lengths
 from bilora.training.packed_model import pass_tokens
-from bilora.training.plan import SHAPES_BYTES, STEP_SHAPES_BYTES, Plan, plan_task
+from bilora.training.plan import MAX_ONEDNN_BYTES, ONEDNN_BYTES_PER_STEP, Plan, plan_task
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BASE = FolderBase.at(ROOT / "models" / "smoke")
 
 
-def planned(task: TaskParams, lengths: Sequence[int] = (100, 120, 256), kept_bytes: float = 1000.0) -> Plan:
-    return plan_task(AutoConfig.from_pretrained(BASE.id), BASE, task, kept_bytes, lengths)
+def planned(task: TaskParams, lengths: Sequence[int] = (100, 120, 256), saved_bytes: float = 1000.0) -> Plan:
+    return plan_task(AutoConfig.from_pretrained(BASE.id), BASE, task, saved_bytes, lengths)
 
 
 def test_the_counts_are_those_of_the_model() -> None:
@@ -36,33 +36,33 @@ def test_the_counts_are_those_of_the_model() -> None:
 
 
 def test_every_phase_counts() -> None:
-    one, two = task_params([SFT]), task_params([SFT, {"kind": "kto", **PAIRED, "accumulation": 2}])
+    first, both = task_params([SFT]), task_params([SFT, {"kind": "kto", **PAIRED, "accumulation": 2}])
     mean = (100 + 120 + 256) / 3
-    assert [planned(task).tokens for task in (one, two)] == [round(4 * mean), round((4 + 48) * mean)]
+    assert [planned(task).tokens for task in (first, both)] == [round(4 * mean), round((4 + 48) * mean)]
 
 
-def test_memory_is_that_of_the_longest_batch_and_of_no_more_than_a_pass() -> None:
+def test_activations_are_those_of_the_longest_batch_and_at_most_of_one_pass() -> None:
     task = task_params([{**SFT, "batch_size": 2}])
-    kept = [
-        planned(task, lengths, kept_bytes).pass_bytes
-        for lengths, kept_bytes in (((9, 100, 256), 0.0), ((9, 100, 256), 10.0))
+    activations = [
+        planned(task, lengths, saved_bytes).activation_bytes
+        for lengths, saved_bytes in (((9, 100, 256), 0.0), ((9, 100, 256), 10.0))
     ]
-    assert kept[1] - kept[0] == 356 * 10
+    assert activations[1] - activations[0] == 356 * 10
     many = task_params([{**SFT, "batch_size": 400}])
-    assert planned(many, [100] * 400, 10.0).pass_bytes - kept[0] == pass_tokens() * 10
-    long_row = planned(task, [3 * pass_tokens()], 10.0).pass_bytes
-    assert long_row - kept[0] == 3 * pass_tokens() * 10
+    assert planned(many, [100] * 400, 10.0).activation_bytes - activations[0] == pass_tokens() * 10
+    long_row = planned(task, [3 * pass_tokens()], 10.0).activation_bytes
+    assert long_row - activations[0] == 3 * pass_tokens() * 10
 
 
-def test_every_step_may_bring_shapes_of_products_up_to_a_limit() -> None:
-    few, many = (planned(task_params([{**SFT, "steps": steps}])).shapes_bytes for steps in (3, 1000))
-    assert (few, many) == ((0, 0) if torch.cuda.is_available() else (3 * STEP_SHAPES_BYTES, SHAPES_BYTES))
+def test_onednn_s_memory_grows_with_the_steps_up_to_a_limit() -> None:
+    short, long = (planned(task_params([{**SFT, "steps": steps}])).onednn_bytes for steps in (3, 1000))
+    assert (short, long) == ((0, 0) if torch.cuda.is_available() else (3 * ONEDNN_BYTES_PER_STEP, MAX_ONEDNN_BYTES))
 
 
 def test_lengths_are_those_of_the_encoded_rows() -> None:
     samples = [sample(number) for number in range(6)]
     tokenizer = BASE.tokenizer()
     stops = stop_ids(tokenizer, BASE.generation_config())
-    expected = [len(encode_sample(tokenizer, TASK, one, stops).input_ids) for one in samples]
+    expected = [len(encode_sample(tokenizer, TASK, item, stops).input_ids) for item in samples]
     assert row_lengths(BASE, TASK, samples, 256) == expected
-    assert row_lengths(BASE, TASK, samples, expected[0]) == [one for one in expected if one <= expected[0]]
+    assert row_lengths(BASE, TASK, samples, expected[0]) == [item for item in expected if item <= expected[0]]

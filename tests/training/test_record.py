@@ -1,4 +1,4 @@
-"""A run's identity holds everything that decides its outcome."""
+"""A run's identity has all inputs that determine its result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from support.training import PAIRED, SFT, rated_pairs, sample, task_params, training_context
 
 from bilora.training.context import TrainingContext
-from bilora.training.record import identify
+from bilora.training.record import run_identity
 
 CHANGES: dict[str, Callable[[TrainingContext], TrainingContext]] = {
     "seed": lambda context: replace(context, seed=2),
@@ -27,12 +27,14 @@ CHANGES: dict[str, Callable[[TrainingContext], TrainingContext]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_what_decides_the_outcome_is_another_run(change: Any, smoke_loaded: Any) -> None:
+def test_every_input_changes_the_identity(change: Any, smoke_loaded: Any) -> None:
     context = training_context(smoke_loaded, Path())
-    assert identify(change(context), "lock").sha256 != identify(context, "lock").sha256
+    assert run_identity(change(context), "lock").sha256 != run_identity(context, "lock").sha256
 
 
-def test_other_packages_are_another_run_and_another_folder_is_not(smoke_loaded: Any) -> None:
+def test_packages_change_the_identity_and_the_folder_does_not(smoke_loaded: Any) -> None:
     context = training_context(smoke_loaded, Path())
-    assert identify(context, "another").sha256 != identify(context, "lock").sha256
-    assert identify(replace(context, folder=Path("elsewhere")), "lock").sha256 == identify(context, "lock").sha256
+    assert run_identity(context, "another").sha256 != run_identity(context, "lock").sha256
+    assert (
+        run_identity(replace(context, folder=Path("elsewhere")), "lock").sha256 == run_identity(context, "lock").sha256
+    )

@@ -1,4 +1,4 @@
-"""Killed three times and gone on with, training ends in the same bytes as without a kill."""
+"""Killed and resumed three times, training ends in the same bytes as without a kill."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FORKS.set_forkserver_preload(["bilora.training.sft_trainer", "bilora.bases.loadi
 
 
 def train(folder: Path, tasks: list[str]) -> None:
-    """`bilora train` in a session of its own."""
+    """Run `bilora train` in a new process group."""
     from bilora.cli import app
 
     os.setsid()
@@ -43,7 +43,7 @@ def trained(folder: Path, tasks: list[str]) -> list[str]:
 
 
 def steps_written(folder: Path) -> int:
-    """How many optimiser steps the newest run has put down."""
+    """Return the number of optimizer steps that the newest run has written."""
     curves = sorted((folder / "runs").glob("*/metrics.jsonl"), key=lambda path: path.stat().st_mtime)
     if not curves:
         return 0
@@ -51,7 +51,7 @@ def steps_written(folder: Path) -> int:
 
 
 def kill_after(folder: Path, tasks: list[str], steps: int) -> None:
-    """Start training and SIGKILL it once `steps` further steps are written."""
+    """Start training, and SIGKILL it after it has written `steps` steps."""
     for curve in (folder / "runs").glob("*"):
         shutil.rmtree(curve)
     process = FORKS.Process(target=train, args=(folder, tasks))
@@ -74,14 +74,14 @@ def test_three_kills_change_no_byte(tasks: list[str], tmp_path: Path) -> None:
         document["tasks"][task]["training"]["phases"][0].update(steps=STEPS, evaluate_every=2, patience=STEPS)
     params.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
     shell_in(folder)("dvc", "repro", *(f"data-split@{task}" for task in tasks))
-    whole = trained(folder, tasks)
+    uninterrupted = trained(folder, tasks)
     shutil.rmtree(folder / "adapters")
 
-    chance = random.Random(os.environ.get("PYTEST_SEED", "bilora"))
+    rng = random.Random(os.environ.get("PYTEST_SEED", "bilora"))
     for _ in range(3):
-        kill_after(folder, tasks, chance.randint(3, 5))
+        kill_after(folder, tasks, rng.randint(3, 5))
         assert not (folder / "adapters").exists()
-    assert trained(folder, tasks) == whole
+    assert trained(folder, tasks) == uninterrupted
     records = [json.loads(record.read_text(encoding="utf-8")) for record in (folder / "runs").glob("*/run.json")]
     assert [record["resumed"] >= 6 for record in records] == [True] * len(tasks)  # two steps of each killed run
     assert not any((folder / "checkpoints").glob("*"))

@@ -1,4 +1,4 @@
-"""The fast way to train gives the losses and gradients of TRL and PEFT as they come."""
+"""The optimized training has the losses and gradients of unmodified TRL and PEFT."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ROWS = [(30, 10), (18, 17), (25, 1)]
 
 
 def adapted(monkeypatch: pytest.MonkeyPatch, layer: type, dropout: float = 0.0) -> Any:
-    """The smoke base with an adapter on all layers whose B is not 0."""
+    """Return the smoke base with an adapter on all layers whose B is not 0."""
     monkeypatch.setattr(lora_linear, "LoraLinear", layer)
     targets = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
     spec = Adapter(rank=4, alpha=8, dropout=dropout, target_modules=targets)
@@ -43,7 +43,7 @@ def adapted(monkeypatch: pytest.MonkeyPatch, layer: type, dropout: float = 0.0) 
 
 
 def encoded() -> list[dict[str, list[int]]]:
-    """Random rows."""
+    """Return random rows."""
     generator = torch.Generator().manual_seed(3)
     rows = [torch.randint(10, 200, (length,), generator=generator).tolist() for length, _ in ROWS]
     return [
@@ -68,10 +68,10 @@ def trainer_of(model: Any, folder: Path) -> AdapterTrainer:
 
 
 def loss_and_gradients(
-    trainer: AdapterTrainer, own: bool, count: int | None = None, rows: list[dict[str, list[int]]] | None = None
+    trainer: AdapterTrainer, packed: bool, count: int | None = None, rows: list[dict[str, list[int]]] | None = None
 ) -> tuple[float, torch.Tensor]:
-    """The loss of one batch and the gradients of A and B in a row."""
-    if not own:
+    """Return the loss of a batch, and the gradients of A and B as one vector; not `packed`: those of TRL."""
+    if not packed:
         trainer._train_rows = None
     trainer.model.zero_grad()
     trainer.current_gradient_accumulation_steps = 1
@@ -81,32 +81,32 @@ def loss_and_gradients(
 
 
 def validation_loss(trainer: AdapterTrainer, rows: list[dict[str, list[int]]]) -> float:
-    """The mean loss of the rows' trained tokens, as the trainer's validation computes it."""
+    """Return the mean loss of the rows' trained tokens in the trainer's validation."""
     trainer.model.eval()
     loss, _, _ = trainer.prediction_step(trainer.model, trainer.data_collator(rows), True)
     assert loss is not None
     return loss.item()
 
 
-def distance(one: torch.Tensor, other: torch.Tensor) -> float:
-    """Relative to `other`."""
-    return float((one - other).norm() / other.norm())
+def distance(value: torch.Tensor, reference: torch.Tensor) -> float:
+    """Return the distance relative to `reference`."""
+    return float((value - reference).norm() / reference.norm())
 
 
 @pytest.mark.parametrize("count", [None, 50])
 def test_loss_and_gradients_are_those_of_trl_and_peft(
     count: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = trainer_of(adapted(monkeypatch, peft.tuners.lora.Linear), tmp_path)
-    fast = trainer_of(adapted(monkeypatch, LoraLinear), tmp_path)
-    assert fast._train_rows
-    expected, gradients = loss_and_gradients(plain, own=False, count=count)
-    loss, own_gradients = loss_and_gradients(fast, own=True, count=count)
-    assert loss == pytest.approx(expected, rel=1e-6)
-    assert distance(own_gradients, gradients) < 1e-5
+    reference = trainer_of(adapted(monkeypatch, peft.tuners.lora.Linear), tmp_path)
+    optimized = trainer_of(adapted(monkeypatch, LoraLinear), tmp_path)
+    assert optimized._train_rows
+    expected_loss, expected_gradients = loss_and_gradients(reference, packed=False, count=count)
+    loss, gradients = loss_and_gradients(optimized, packed=True, count=count)
+    assert loss == pytest.approx(expected_loss, rel=1e-6)
+    assert distance(gradients, expected_gradients) < 1e-5
 
 
-def test_rows_of_a_batch_do_not_see_each_others_padding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_a_batch_do_not_attend_to_each_other_s_padding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = trainer_of(adapted(monkeypatch, LoraLinear), tmp_path)
     single = [validation_loss(trainer, [row]) * trained for row, (_, trained) in zip(encoded(), ROWS, strict=True)]
     assert validation_loss(trainer, encoded()) == pytest.approx(sum(single) / sum(n for _, n in ROWS), rel=1e-6)
@@ -114,9 +114,9 @@ def test_rows_of_a_batch_do_not_see_each_others_padding(tmp_path: Path, monkeypa
 
 def test_the_validation_loss_is_that_of_trl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = trainer_of(adapted(monkeypatch, LoraLinear), tmp_path)
-    own = validation_loss(trainer, encoded())
+    packed = validation_loss(trainer, encoded())
     trainer._packed = None
-    assert own == pytest.approx(validation_loss(trainer, encoded()), rel=1e-6)
+    assert packed == pytest.approx(validation_loss(trainer, encoded()), rel=1e-6)
 
 
 def test_a_batch_without_trained_tokens_has_a_loss_of_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,29 +128,29 @@ def test_a_batch_without_trained_tokens_has_a_loss_of_0(tmp_path: Path, monkeypa
 
 
 def test_dropout_is_that_of_peft_and_off_in_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = []
-    ids = (encoded()[0]["input_ids"] * 3)[:PASS_STEP]  # as many as are drawn for: none is added
+    gradients = []
+    ids = (encoded()[0]["input_ids"] * 3)[:PASS_STEP]  # so that no padding gets a dropout mask
     row = {"input_ids": ids, "labels": [IGNORED] * 10 + ids[10:]}
     for layer in (peft.tuners.lora.Linear, LoraLinear):
         trainer = trainer_of(adapted(monkeypatch, layer, dropout=0.3), tmp_path)
         torch.manual_seed(5)
-        found.append(loss_and_gradients(trainer, own=layer is LoraLinear, rows=[row])[1])
-    assert distance(found[1], found[0]) < 1e-5
-    assert distance(loss_and_gradients(trainer, own=True, rows=[row])[1], found[0]) > 1e-2  # another mask
+        gradients.append(loss_and_gradients(trainer, packed=layer is LoraLinear, rows=[row])[1])
+    assert distance(gradients[1], gradients[0]) < 1e-5
+    assert distance(loss_and_gradients(trainer, packed=True, rows=[row])[1], gradients[0]) > 1e-2  # another mask
     assert validation_loss(trainer, encoded()) == validation_loss(trainer, encoded())
 
 
-def attended(dtype: torch.dtype, *, own: bool) -> list[torch.Tensor]:
-    """The output of attention over rows with four heads, of which two share keys, and the inputs' gradients."""
+def attended(dtype: torch.dtype, *, packed: bool) -> list[torch.Tensor]:
+    """Return attention's output over rows with four heads, of which two share keys, and its inputs' gradients."""
     torch.manual_seed(1)
     lengths = [20, 13, 40, 9]
     states = [torch.randn(sum(lengths), heads, 16).to(dtype).requires_grad_() for heads in (4, 2, 2)]
     query, key, value = states
-    if own:
+    if packed:
         out = attend(query, key, value, PackedRows(lengths, torch.device("cpu")), 0.25, None)
     else:
-        ends = [sum(lengths[:place]) for place in range(1, len(lengths))]
-        by_row = [torch.tensor_split(one.transpose(0, 1)[None], ends, dim=2) for one in states]
+        ends = [sum(lengths[:index]) for index in range(1, len(lengths))]
+        by_row = [torch.tensor_split(state.transpose(0, 1)[None], ends, dim=2) for state in states]
         parts = [
             scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.25, enable_gqa=True)
             for q, k, v in zip(*by_row, strict=True)
@@ -158,31 +158,31 @@ def attended(dtype: torch.dtype, *, own: bool) -> list[torch.Tensor]:
         out = torch.cat(parts, dim=2)[0].transpose(0, 1)
     weight = torch.randn(out.shape)
     (out * weight).sum().backward()
-    return [out.detach().float(), *(one.grad.float() for one in states if one.grad is not None)]
+    return [out.detach().float(), *(state.grad.float() for state in states if state.grad is not None)]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("window", [5, 20])
-def test_attention_looks_back_as_far_as_the_model_says(window: int, dtype: torch.dtype) -> None:
+def test_attention_has_the_model_s_window(window: int, dtype: torch.dtype) -> None:
     torch.manual_seed(1)
     query, key, value = (torch.randn(20, heads, 16).to(dtype) for heads in (4, 2, 2))
     rows = PackedRows([20], torch.device("cpu"))
     out = attend(query, key, value, rows, 0.25, window)
     key[4], value[4] = 9.0, 9.0
-    other = attend(query, key, value, rows, 0.25, window)
-    seen = [place for place in range(20) if not torch.equal(out[place], other[place])]
-    assert seen == list(range(4, min(20, 4 + window)))
+    changed = attend(query, key, value, rows, 0.25, window)
+    affected = [index for index in range(20) if not torch.equal(out[index], changed[index])]
+    assert affected == list(range(4, min(20, 4 + window)))
 
 
-def test_attention_over_short_rows_is_as_exact_as_torchs_own() -> None:
-    exact = attended(torch.float32, own=False)
-    for own, torchs, reference in zip(
-        attended(torch.bfloat16, own=True), attended(torch.bfloat16, own=False), exact, strict=True
+def test_attention_over_short_rows_is_as_exact_as_torch_s() -> None:
+    exact = attended(torch.float32, packed=False)
+    for packed, torch16, reference in zip(
+        attended(torch.bfloat16, packed=True), attended(torch.bfloat16, packed=False), exact, strict=True
     ):
-        assert distance(own, reference) < max(1.5 * distance(torchs, reference), 0.01)
+        assert distance(packed, reference) < max(1.5 * distance(torch16, reference), 0.01)
 
 
-def test_what_is_not_a_number_in_a_row_reaches_no_other() -> None:
+def test_a_nan_in_a_row_does_not_affect_other_rows() -> None:
     query, key, value = (torch.randn(33, heads, 16).bfloat16() for heads in (4, 2, 2))
     value[0] = torch.nan
     query.requires_grad_()

@@ -1,4 +1,4 @@
-"""Phases run in their order, each on the adapter before it; a killed run continues with the phase that was killed."""
+"""Phases run in order, each on the previous phase's adapter; a killed run continues with the killed phase."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_kill_in_the_second_phase_repeats_it_alone_and_ends_in_the_same_bytes(
         if step.prefix == f"{kind}_" and step.step == 3:
             raise Killed
 
-    whole = trained(tmp_path / "whole", phases)
+    uninterrupted = trained(tmp_path / "whole", phases)
     with pytest.raises(Killed):
         trained(tmp_path / "killed", phases, die)
     assert not (tmp_path / "killed" / "adapter").exists()
@@ -54,7 +54,7 @@ def test_a_kill_in_the_second_phase_repeats_it_alone_and_ends_in_the_same_bytes(
     assert [(step.prefix, step.step) for step in steps] == [(f"{kind}_", number) for number in range(1, 7)]
     assert adapter_sha256(tmp_path / "killed" / "adapter") == adapter_sha256(tmp_path / "whole" / "adapter")
     assert not (tmp_path / "killed" / "checkpoints").exists()
-    assert whole.metric == again.metric == again.phases[1].result.metric
+    assert uninterrupted.metric == again.metric == again.phases[1].result.metric
     numbers = again.metrics()
     assert numbers[f"{kind}_rows"] == 8 and numbers["steps"] == 2 and numbers["rows"] == 6
 
@@ -83,7 +83,7 @@ def test_a_kill_between_two_phases_repeats_neither_and_ends_in_the_same_bytes(
 
 def test_a_run_killed_after_its_last_step_takes_no_further_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     phases = [SFT | {"steps": 4, "evaluate_every": 2}]  # the fourth step is within an epoch of three
-    whole = trained(tmp_path / "whole", phases)
+    uninterrupted = trained(tmp_path / "whole", phases)
 
     def die(path: Path, value: object) -> None:
         raise Killed
@@ -97,10 +97,12 @@ def test_a_run_killed_after_its_last_step_takes_no_further_one(tmp_path: Path, m
     again = trained(tmp_path / "killed", phases, steps.append)
     assert steps == []
     assert adapter_sha256(tmp_path / "killed" / "adapter") == adapter_sha256(tmp_path / "whole" / "adapter")
-    assert {again.metrics()[name] - whole.metrics()[name] for name in ("steps", "best_step", "train_loss")} == {0}
+    assert {again.metrics()[name] - uninterrupted.metrics()[name] for name in ("steps", "best_step", "train_loss")} == {
+        0
+    }
 
 
-def test_a_resumed_run_loses_patience_when_the_whole_one_does(tmp_path: Path) -> None:
+def test_a_resumed_run_loses_patience_at_the_same_step(tmp_path: Path) -> None:
     def worse_by_every_step(model: Any, samples: Sequence[Any], *_: object, **__: object) -> list[tuple[str, Score]]:
         learnt = sum(
             float(weight.detach().abs().sum()) for name, weight in model.named_parameters() if "lora_B" in name
@@ -117,15 +119,15 @@ def test_a_resumed_run_loses_patience_when_the_whole_one_does(tmp_path: Path) ->
         if step.step == 3:
             raise Killed
 
-    whole = run_once(tmp_path / "whole")
+    uninterrupted = run_once(tmp_path / "whole")
     with pytest.raises(Killed):
         run_once(tmp_path / "killed", die)
     again = run_once(tmp_path / "killed")
-    assert again.resumed_from == 2 and again.metrics()["steps"] == whole.metrics()["steps"] == 3
+    assert again.resumed_from == 2 and again.metrics()["steps"] == uninterrupted.metrics()["steps"] == 3
     assert adapter_sha256(tmp_path / "killed" / "adapter") == adapter_sha256(tmp_path / "whole" / "adapter")
 
 
-def test_a_run_of_another_identity_takes_nothing_from_a_killed_one(tmp_path: Path) -> None:
+def test_a_run_with_another_identity_does_not_resume(tmp_path: Path) -> None:
     def die(step: Step) -> None:
         if step.step == 2:
             raise Killed
@@ -137,18 +139,18 @@ def test_a_run_of_another_identity_takes_nothing_from_a_killed_one(tmp_path: Pat
     assert result.resumed_from == 0
 
 
-def test_a_further_phase_changes_no_number_of_the_first(tmp_path: Path) -> None:
-    one, two = (
+def test_another_phase_changes_no_number_of_the_first(tmp_path: Path) -> None:
+    first, both = (
         trained(tmp_path / name, phases) for name, phases in (("a", [SFT]), ("b", [SFT, {"kind": "kto", **PAIRED}]))
     )
-    measured = {name for name in one.metrics() if not name.startswith(("duration", "tokens_per"))}
-    assert {name: one.metrics()[name] for name in measured} == {name: two.metrics()[name] for name in measured}
-    assert all(name.startswith("kto_") for name in two.metrics().keys() - one.metrics().keys())
-    assert one.metric == one.phases[0].result.metric
+    measured = {name for name in first.metrics() if not name.startswith(("duration", "tokens_per"))}
+    assert {name: first.metrics()[name] for name in measured} == {name: both.metrics()[name] for name in measured}
+    assert all(name.startswith("kto_") for name in both.metrics().keys() - first.metrics().keys())
+    assert first.metric == first.phases[0].result.metric
     assert adapter_sha256(tmp_path / "a" / "adapter") != adapter_sha256(tmp_path / "b" / "adapter")
 
 
-def test_phases_of_one_kind_keep_their_numbers_apart(tmp_path: Path) -> None:
+def test_phases_of_one_kind_have_separate_numbers(tmp_path: Path) -> None:
     steps: list[Step] = []
     again = {**SFT, "steps": 1}
     result = trained(tmp_path, [SFT, again, again], steps.append)
@@ -181,4 +183,4 @@ def test_the_base_and_every_checkpoint_are_measured_under_a_bar(tmp_path: Path) 
     train(context, identity="i" * 64, destination=tmp_path / "adapter", on_prepared=lambda _: None)
     answers, loss = ("validate docstring", 2, 2, True), ("validation loss of docstring", 1, 1, True)
     evaluations = SFT["steps"] // SFT["evaluate_every"]
-    assert bars.shown == [answers, *[loss, answers] * evaluations]
+    assert bars.recorded == [answers, *[loss, answers] * evaluations]

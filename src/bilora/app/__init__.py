@@ -1,1 +1,1 @@
-"""The page on which people use the adapters and rate their answers."""
+"""The Streamlit page to use the adapters and rate their answers."""

@@ -1,4 +1,4 @@
-"""Find the asserts that somebody typed in a question for code."""
+"""Find the asserts in a question for code."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from bilora.python_code.signature import BUILTINS
 from bilora.python_code.source import normalized, parse
 
 _ASSERT = re.compile(r"\bassert\b")
-_MAX_TRIED = 100
-"""Occurrences of the word that are looked at; prose may be full of it."""
+_MAX_WORDS = 100
+"""The maximum of occurrences of the word "assert" that are parsed."""
 _MAX_LINES = 10
-"""Lines over which one assert may extend."""
+"""The maximum of lines of one assert."""
 
 
 def typed_asserts(question: str) -> tuple[str, ...]:
-    """Return the asserts in a question that are about the requested function, as Python source.
+    """Return the asserts in a question that test the requested function, as Python source.
 
-    They may follow a label or a list's mark, be quoted by backticks, and extend over several lines. An assert about
-    other names, such as one within given code, is no test of the answer.
+    They may follow a label or a list marker, be in backticks, and span several lines. An assert that does not use the
+    requested function, such as one in code that the question quotes, is ignored.
     """
     text, name = normalized(question), requested_function(question).name
-    found: dict[str, None] = {}
+    asserts: dict[str, None] = {}
     end = 0
-    for word in list(_ASSERT.finditer(text))[:_MAX_TRIED]:
+    for word in list(_ASSERT.finditer(text))[:_MAX_WORDS]:
         if word.start() < end:
             continue
         source, tree = _statement(text, word.start())
@@ -33,12 +33,12 @@ def typed_asserts(question: str) -> tuple[str, ...]:
         for node in tree.body:
             names = _names(node)
             if isinstance(node, ast.Assert) and (name in names if name else names):
-                found[ast.unparse(node)] = None
-    return tuple(found)
+                asserts[ast.unparse(node)] = None
+    return tuple(asserts)
 
 
 def _statement(text: str, start: int) -> tuple[str, ast.Module]:
-    """Return the shortest source from `start` to a line's end that is Python, with its tree; empty if none is."""
+    """Return the shortest Python source from `start` to a line end, with its tree; empty if there is none."""
     lines = text[start:].split("\n", _MAX_LINES)[:_MAX_LINES]
     if text[:start].endswith("`"):
         lines = [lines[0].partition("`")[0]]
@@ -51,5 +51,5 @@ def _statement(text: str, start: int) -> tuple[str, ast.Module]:
 
 
 def _names(node: ast.stmt) -> set[str]:
-    """Return the names in a statement that are no builtins."""
-    return {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)} - set(BUILTINS)
+    """Return the names in a statement, without builtins."""
+    return {child.id for child in ast.walk(node) if isinstance(child, ast.Name)} - set(BUILTINS)

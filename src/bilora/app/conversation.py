@@ -1,4 +1,4 @@
-"""The questions and answers of one page, stored across Streamlit's reruns."""
+"""The questions and answers of a page visit, stored across Streamlit's reruns."""
 
 from __future__ import annotations
 
@@ -17,26 +17,29 @@ from bilora.requests import Request
 from bilora.tasks.task import Task
 
 MAX_QUESTION_CHARS = 20_000
-"""A longer text is not sent: it exceeds every adapter's context."""
+"""A longer question exceeds every base's context and is not sent."""
 
 
 @dataclass(frozen=True)
-class Offer:
-    """What the page offers: an engine, and its adapters (task name → sha256, "" if unknown)."""
+class Backend:
+    """The engine of the page and its adapters (task name → sha256, "" if unknown). `location` is where it runs."""
 
     engine: Streamer
     adapters: Mapping[str, str]
     base: str
     base_revision: str
-    place: str
+    location: str
 
 
 @dataclass
 class Answer:
-    """One system's answer, while it is streamed and after. `completion` is set when it is complete.
+    """One system's answer, during streaming and after it.
 
-    `context_full`: whether the context ended it before its token limit. `rating`: the event id of its rating, or empty.
-    `assert_run`: its run with the asserts of the question, if there are any.
+    Attributes:
+        completion: None until the answer is complete.
+        context_full: whether the context was full before the token limit.
+        rating: the event id of its rating, or empty.
+        assert_run: its run with the question's asserts, if there are any.
     """
 
     id: str
@@ -52,7 +55,7 @@ class Answer:
 
     @property
     def ending(self) -> str:
-        """How it ended; empty if it is complete."""
+        """Why the answer is incomplete; empty if it is complete."""
         if self.fault:
             return self.fault
         if self.completion is None:
@@ -61,11 +64,11 @@ class Answer:
             return self.completion.reason
         if self.completion.finish == "stop":
             return ""
-        return "cut off, for the question leaves no more room" if self.context_full else "cut off at the token limit"
+        return "cut off: the context is full" if self.context_full else "cut off at the token limit"
 
     @property
     def facts(self) -> str:
-        """Tokens, seconds and version, as far as they are known."""
+        """The number of tokens, the time and the adapter, as far as they are known."""
         parts = []
         if self.completion:
             seconds = max(self.completion.latency_s, 1e-9)
@@ -79,7 +82,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class RatingInput:
-    """What a person enters about an answer; `supersedes` is the event id of the rating that it replaces."""
+    """A user's rating of an answer; `supersedes` is the event id of the rating that it replaces."""
 
     rating: Literal["up", "down"]
     tags: tuple[str, ...]
@@ -91,7 +94,7 @@ class RatingInput:
 
 @dataclass
 class UserQuestion:
-    """One question and the answers of all systems to it."""
+    """One question and the systems' answers to it."""
 
     task: str
     typed: str
@@ -101,23 +104,23 @@ class UserQuestion:
 
 
 def question_problem(typed: str) -> str:
-    """Return why a text is no valid question; empty if it is one."""
+    """Return why a text is not a valid question; empty if it is valid."""
     if not typed.strip():
-        return "Type something first, or take the example."
+        return "Type something first, or use the example."
     if len(typed) > MAX_QUESTION_CHARS:
-        return f"This text has {len(typed):,} characters; at most {MAX_QUESTION_CHARS:,} can be asked about."
+        return f"This text has {len(typed):,} characters; the limit is {MAX_QUESTION_CHARS:,}."
     if "\0" in typed:
-        return "This text holds binary data. Paste source code or a sentence."
+        return "This text contains binary data. Paste source code or a sentence."
     return ""
 
 
 def escape_markdown(text: str) -> str:
-    """Escape Markdown, so that a server's or a file's text is shown as it is."""
+    """Escape Markdown, so that a text is displayed unchanged."""
     return re.sub(r"([\\`*_{}\[\]()#+!|<>~$])", r"\\\1", text)
 
 
 def stream_answer(engine: Streamer, task: Task, question: UserQuestion, answer: Answer) -> Generator[str, None, None]:
-    """Yield the answer's whole text so far after every chunk, and store it in `answer`."""
+    """Yield the whole text so far after every chunk, and store it in `answer`."""
     generation = question.generation
     request = Request(answer.id, task.messages(question.prompt), generation.sampling())
     stream = engine.stream(answer.system, request)
@@ -133,7 +136,7 @@ def stream_answer(engine: Streamer, task: Task, question: UserQuestion, answer: 
 
 
 def _context_full(completion: Completion, generation: Generation) -> bool:
-    """Return whether an answer was cut off before its token limit; False if its tokens were not counted."""
+    """Return whether a completion was cut off before its token limit; False if its tokens are unknown."""
     tokens = completion.output_tokens
     return completion.finish == "length" and tokens is not None and tokens < generation.max_new_tokens
 

@@ -1,4 +1,4 @@
-"""The top of the page: its style, its name, who answers, and what each adapter can do."""
+"""The top of the page: style, title, backend, and a description of each task."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _STYLE = """<style>
   .stMainBlockContainer .stVerticalBlock {gap: .6rem}
 }
 </style>"""
-"""A question's title is set as code, so that no Markdown is rendered, and styled as plain text."""
+"""A question's title is `code`, so that no Markdown is rendered, but looks like text."""
 
 
 def draw_header(caption: str = "") -> None:
-    """Draw the style, the title and a caption in plain text."""
+    """Draw the style, the title and a caption, without Markdown."""
     st.html(_STYLE)
     st.title("BiLoRA", anchor=False)
     if caption:
@@ -32,14 +32,14 @@ def draw_header(caption: str = "") -> None:
 
 
 def draw_task_descriptions(tasks: Mapping[str, Task], adapters: Container[str] | None = None) -> None:
-    """Say what each task's adapter does, in the task's own words.
+    """Draw each task's title and description.
 
     Args:
-        adapters: the tasks whose adapter is here; None if that is not known.
+        adapters: the tasks with an adapter; None if that is unknown.
     """
     lines = []
     for name, task in tasks.items():
-        absent = " There is no adapter for it here." if adapters is not None and name not in adapters else ""
+        absent = " It has no adapter here." if adapters is not None and name not in adapters else ""
         described = f": {task.description}" if task.description else ""
         lines.append(f"- **{escape_markdown(task.title)}**{escape_markdown(described + absent)}")
     st.markdown("\n".join(lines))

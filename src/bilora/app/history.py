@@ -1,4 +1,4 @@
-"""The questions of this visit with their answers, the newest first."""
+"""The questions and answers of this visit, newest first."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ _POLL_S = 0.5
 
 
 def user_questions() -> list[UserQuestion]:
-    """Return the questions of this visit, the oldest first; what is appended stays until the browser leaves."""
+    """Return the list of questions of this visit, oldest first; Streamlit stores it until the browser leaves."""
     questions: list[UserQuestion] = st.session_state.setdefault("history", [])
     return questions
 
 
 def draw_history(tasks: Mapping[str, Task], on_rating: OnRating, form: tuple[str, str] | None = None) -> None:
-    """Draw the questions and answers; this needs no engine.
+    """Draw the questions and answers, without an engine.
 
     Args:
-        form: task and text in the form above, if there is one: the newest question is not repeated below it.
+        form: task and text of the form above, if there is one; if the newest question is the same, only its answers are
+            drawn.
     """
     questions = [question for question in user_questions() if question.task in tasks]
     for number, question in reversed(list(enumerate(questions))):
@@ -39,12 +40,12 @@ def draw_history(tasks: Mapping[str, Task], on_rating: OnRating, form: tuple[str
         title = _title(question.typed)
         with st.expander(f"`{title}`", expanded=newest):
             if title != question.typed:
-                st.code(question.typed, language="python" if task.apply else None, wrap_lines=True)
+                st.code(question.typed, language="python" if task.insert_answer else None, wrap_lines=True)
             _draw_answers(task, question, on_rating)
 
 
 def _title(typed: str) -> str:
-    """Return a question's beginning on one line, without backticks."""
+    """Return the beginning of a question on one line, without backticks."""
     title = " ".join(typed.split()).replace("`", "'")
     return title if len(title) <= _TITLE_CHARS else f"{title[: _TITLE_CHARS - 1].rstrip()}…"
 
@@ -65,8 +66,8 @@ def _draw_answer(task: Task, question: UserQuestion, answer: Answer, on_rating: 
     if run := answer.assert_run:
         _draw_result(run.result()) if run.done() else _await_result(run)
     result = text
-    if task.apply and text:
-        applied = task.apply(question.typed, text)
+    if task.insert_answer and text:
+        applied = task.insert_answer(question.typed, text)
         result = applied.text
         if applied.reason:
             st.info(escape_markdown(applied.reason))
@@ -85,7 +86,7 @@ def _draw_result(result: AssertResult) -> None:
 
 @st.fragment(run_every=_POLL_S)
 def _await_result(run: Future[AssertResult]) -> None:
-    """Look again and again whether a run has ended; the page is drawn, and can be used, meanwhile."""
+    """Poll a run until it has ended; only this fragment is drawn again, so the page stays usable."""
     if run.done():
         st.rerun()
-    st.caption("Running it in the sandbox with what it must pass …")
+    st.caption("Running it in the sandbox with your asserts …")

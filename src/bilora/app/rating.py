@@ -1,4 +1,4 @@
-"""The form in which a person rates an answer, or changes its rating."""
+"""The form to rate an answer or to change its rating."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bilora.app.conversation import Answer, RatingInput, UserQuestion, escape_ma
 from bilora.errors import BiloraError
 
 OnRating = Callable[[UserQuestion, Answer, RatingInput], str]
-"""Stores a rating durably and returns its id, or raises."""
+"""Stores a rating durably and returns its event id."""
 
 _REASONS = ("wrong", "incomplete", "hard to read", "too long")
 _CONSENT = (
@@ -20,17 +20,17 @@ _CONSENT = (
 
 
 def draw_rating(question: UserQuestion, answer: Answer, text: str, on_rating: OnRating) -> None:
-    """Draw the form that rates an answer; of a rated one, the rating's id and the form to change it."""
+    """Draw the rating form of an answer; if it is rated, also the rating's event id."""
     if not answer.rating:
         _draw_form(question, answer, text, on_rating)
         return
-    st.success(f"Thank you, your rating is kept as {answer.rating}. By this id it can be deleted.")
-    with st.expander("Change your rating, or take your consent back"):
+    st.success(f"Thank you, your rating is stored as {answer.rating}. It can be deleted by this id.")
+    with st.expander("Change your rating, or withdraw your consent"):
         _draw_form(question, answer, text, on_rating)
 
 
 def _draw_form(question: UserQuestion, answer: Answer, text: str, on_rating: OnRating) -> None:
-    """Draw the form, which shows what was entered before."""
+    """Draw the form with the values that were entered before."""
     with st.form(f"rate-{answer.id}"):
         thumb = st.feedback("thumbs", key=f"thumb-{answer.id}")
         with st.expander("Correct it, or say why"):
@@ -54,11 +54,11 @@ def _draw_form(question: UserQuestion, answer: Answer, text: str, on_rating: OnR
     try:
         answer.rating = on_rating(question, answer, entered)
     except (BiloraError, OSError) as error:
-        st.error(escape_markdown(f"Your rating could not be kept ({error}); nothing was lost on this page, try again."))
+        st.error(escape_markdown(f"Your rating could not be stored ({error}). Your input is still here: try again."))
         return
     st.rerun()
 
 
 def _without_blank_ends(text: str) -> str:
-    """Return a text without line ends before it and blanks after it; its first line keeps its indentation."""
+    """Return a text without leading line ends and trailing white space; the first line keeps its indentation."""
     return text.strip("\n").rstrip()

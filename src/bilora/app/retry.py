@@ -1,4 +1,4 @@
-"""What the page draws while nothing can answer: why, and another try, by itself or by a button."""
+"""The page without a backend: the error, and a retry by timer or button."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _FAILURES, _NEXT_TRY = "failures", "next_try"
 
 
 def retry_delay_s(failures: int) -> float:
-    """Return the delay before the next try, in seconds; it doubles with each failure in a row."""
+    """Return the delay before the next try; it doubles with each consecutive failure."""
     return float(min(FIRST_RETRY_S * 2.0 ** min(failures - 1, 30), LONGEST_RETRY_S))
 
 
 def draw_fault(error: BiloraError) -> None:
-    """Draw an error in place of the form; what is outside and did not answer is tried again after a while."""
+    """Draw an error instead of the form; if a remote service did not answer, start the retry timer."""
     st.error(escape_markdown(str(error)))
     if not isinstance(error, Unreachable | Busy):
         st.button("Try again")
@@ -32,17 +32,17 @@ def draw_fault(error: BiloraError) -> None:
 
 
 def forget_failures() -> None:
-    """Begin the next series of tries with the shortest wait."""
+    """Reset the retry delay."""
     st.session_state.pop(_FAILURES, None)
     st.session_state.pop(_NEXT_TRY, None)
 
 
 @st.fragment(run_every=1.0)
 def _draw_countdown() -> None:
-    """Draw the seconds that are left; when there are none, or at a click, the whole page is drawn again."""
-    left = math.ceil(st.session_state.get(_NEXT_TRY, 0.0) - time.monotonic())
-    if left <= 0:
+    """Draw the seconds until the next try; at 0 or a click, draw the whole page again."""
+    seconds = math.ceil(st.session_state.get(_NEXT_TRY, 0.0) - time.monotonic())
+    if seconds <= 0:
         st.rerun()
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button("Try again now", on_click=forget_failures)
-        st.caption(f"The page tries again by itself in {left} s.")
+        st.caption(f"The page tries again in {seconds} s.")

@@ -1,7 +1,7 @@
-"""The architectures that llama.cpp is used for: how weights and settings of transformers are written as GGUF.
+"""Map the weights and config of transformers models to GGUF and back, per architecture that runs on llama.cpp.
 
 Sources: the GGUF specification, the `gguf` package's names, and the graphs of llama.cpp (`src/models`).
-Another architecture is one more entry of `ARCHITECTURES`.
+To support another architecture, add an entry to `ARCHITECTURES`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 USE_TORCH = "set `inference.engine: torch`"
 LM_HEAD = "lm_head.weight"
-"""transformers' name of the output layer."""
+"""Name of the output layer's weight in transformers."""
 ROPE_FACTORS = "rope_freqs.weight"
-"""GGUF's name of what `ModelArchitecture.rope_factors` returns."""
+"""Name of the tensor of `ModelArchitecture.rope_factors` in GGUF."""
 
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear layer of a block.
+    """A linear layer of a transformer block.
 
-    `heads` names the setting with the number of heads whose rows are interleaved in GGUF (`interleave_halves`).
-    `bias` names the setting that gives the layer a bias; True where it always has one.
+    `gguf` is its name in GGUF. `heads` is the config key of the number of heads if GGUF interleaves the layer's rows
+    (see `interleave_halves`). `bias` is the config key that says whether it has a bias; True if it always has one.
     """
 
     gguf: str
@@ -38,48 +38,49 @@ class Linear:
 
 @dataclass(frozen=True)
 class GGUFTensor:
-    """One tensor in GGUF: its name, and in how many heads its rows are interleaved; None if they keep their order."""
+    """A tensor's name in GGUF, and the number of heads in which its rows are interleaved; None if they are not."""
 
     name: str
     heads: int | None = None
 
     def reorder_rows(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return transformers' tensor, or the B matrix of a LoRA on it, with its rows in the order of GGUF."""
+        """Return a transformers weight, or the B matrix of a LoRA on it, with its rows in GGUF's order."""
         return tensor if self.heads is None else interleave_halves(tensor, self.heads)
 
     def restore_rows(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return GGUF's tensor with its rows in the order of transformers; the inverse of `reorder_rows`."""
+        """Return a GGUF tensor with its rows in transformers' order; the inverse of `reorder_rows`."""
         return tensor if self.heads is None else separate_halves(tensor, self.heads)
 
 
 @dataclass(frozen=True)
 class ModelArchitecture:
-    """One architecture in GGUF; names of layers are those of transformers, within a block."""
+    """An architecture that both transformers and llama.cpp compute."""
 
     model_type: str
-    """Its name in transformers' config.json."""
+    """Its `model_type` in transformers' config.json."""
     gguf: str
     """Its name in GGUF."""
     linear: Mapping[str, Linear]
+    """The linear layers of a block by their names in transformers."""
     metadata: Mapping[str, str | int] = field(default_factory=dict)
-    """What its files hold beyond `metadata_of`: key → the setting with the value, or the value."""
+    """Additional GGUF metadata: key → the config key of its value, or the value itself."""
     rope_types: frozenset[str] = frozenset({"default"})
-    """Rotary embeddings that llama.cpp computes as transformers does."""
+    """The RoPE types that llama.cpp computes as transformers does."""
     partial_rotary: bool = False
-    """Whether only a part of each head may be rotated."""
+    """Whether llama.cpp supports rotating only part of each head."""
     any_head_size: bool = False
-    """Whether all heads together may be wider or narrower than the hidden states."""
+    """Whether the head size may differ from hidden size / number of heads."""
 
     @property
     def target_modules(self) -> tuple[str, ...]:
-        """The linear layers that a LoRA can be put on, as `adapter.target_modules` names them."""
+        """The layers that can have a LoRA, as named in `adapter.target_modules`."""
         return tuple(name.rpartition(".")[2] for name in self.linear)
 
     def tensors(self, config: PreTrainedConfig, *, tied: bool) -> dict[str, GGUFTensor]:
-        """Return transformers' name of every weight and bias → its tensor in GGUF.
+        """Return the GGUF tensor of every weight and bias, by its name in transformers.
 
         Args:
-            tied: the embeddings are the output layer too, so that there is no tensor for the latter.
+            tied: whether the output layer shares the embeddings' weight and so has no tensor.
         """
         names = {
             "model.embed_tokens.weight": GGUFTensor("token_embd.weight"),
@@ -98,8 +99,8 @@ class ModelArchitecture:
                     names[f"{prefix}.{layer}.bias"] = GGUFTensor(f"{gguf_prefix}.{linear.gguf}.bias", heads)
         return names
 
-    def metadata_of(self, config: PreTrainedConfig) -> dict[str, int | float]:
-        """Return what the file of a base says of it, by GGUF's keys without the architecture's prefix."""
+    def to_metadata(self, config: PreTrainedConfig) -> dict[str, int | float]:
+        """Return the GGUF metadata of a config, by keys without the architecture's prefix."""
         size, rope = _head_size(config), config.rope_parameters
         values: dict[str, int | float] = {
             "context_length": config.max_position_embeddings,
@@ -119,14 +120,17 @@ class ModelArchitecture:
             values[key] = getattr(config, value) if isinstance(value, str) else value
         return values
 
-    def config_of(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return transformers' settings for what a file says, by GGUF's keys without the architecture's prefix.
+    def to_config(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the transformers config of GGUF metadata; the inverse of `to_metadata`.
 
-        The inverse of `metadata_of`. `rope_theta` has both its spellings: alone, and in `rope_parameters`.
+        `rope_theta` is written both at the top level and in `rope_parameters`, for all versions of transformers.
+
+        Args:
+            values: the metadata by keys without the architecture's prefix.
 
         Raises:
             KeyError: a value is missing.
-            ValueError: its positions are scaled, or its heads are of another kind.
+            ValueError: the positions are scaled, or the heads are only partly rotated.
         """
         if values.get("rope.scaling.type", "none") != "none":
             raise ValueError(f"its positions are scaled ({values['rope.scaling.type']})")
@@ -134,7 +138,7 @@ class ModelArchitecture:
         size = values.get("attention.key_length", values["embedding_length"] // heads)
         part = values.get("rope.dimension_count", size) / size
         if part != 1 and not self.partial_rotary:
-            raise ValueError(f"a part of {part:.2f} of each head is rotated")
+            raise ValueError(f"only {part:.2f} of each head is rotated")
         settings = {
             "max_position_embeddings": values["context_length"],
             "hidden_size": values["embedding_length"],
@@ -153,8 +157,8 @@ class ModelArchitecture:
             setting: values[key] for key, setting in self.metadata.items() if isinstance(setting, str) and key in values
         }
 
-    def biases_in(self, tensors: Collection[str]) -> dict[str, bool]:
-        """Return the settings that give layers a bias, by the names of a file's tensors."""
+    def bias_config(self, tensors: Collection[str]) -> dict[str, bool]:
+        """Return the config keys that say which layers have a bias, from the names of a GGUF file's tensors."""
         return {
             linear.bias: f"blk.0.{linear.gguf}.bias" in tensors
             for linear in self.linear.values()
@@ -162,9 +166,9 @@ class ModelArchitecture:
         }
 
     def rope_factors(self, config: PreTrainedConfig) -> torch.Tensor | None:
-        """Return by what each rotary frequency is divided, shape (head size / 2,); None if by nothing.
+        """Return the divisors of the rotary frequencies, shape (head size / 2,); None for unscaled RoPE.
 
-        transformers' own function computes the frequencies, so that both engines rotate alike.
+        The frequencies come from transformers, so that both engines rotate equally.
         """
         import torch
         from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
@@ -178,18 +182,18 @@ class ModelArchitecture:
         factors: torch.Tensor = unscaled / scaled
         return factors
 
-    def differences(self, config: PreTrainedConfig) -> list[str]:
-        """Return what llama.cpp would compute differently from transformers, each in a few words."""
-        differences = []
+    def unsupported(self, config: PreTrainedConfig) -> list[str]:
+        """Return short descriptions of what llama.cpp would compute differently from transformers."""
+        features = []
         if _rope_type(config) not in self.rope_types:
-            differences.append(f"{_rope_type(config)} positions")
+            features.append(f"{_rope_type(config)} positions")
         if _rotated_part(config) != 1 and not self.partial_rotary:
-            differences.append("heads of which a part is rotated")
+            features.append("partly rotated heads")
         if _head_size(config) * config.num_attention_heads != config.hidden_size and not self.any_head_size:
-            differences.append(f"heads of {_head_size(config)}")
+            features.append(f"heads of size {_head_size(config)}")
         if config.hidden_act not in ("silu", "swish"):
-            differences.append(f"the activation {config.hidden_act}")
-        return differences
+            features.append(f"the activation {config.hidden_act}")
+        return features
 
 
 _NORMS = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
@@ -205,7 +209,7 @@ _PHI3 = ModelArchitecture(
     },
     metadata={
         "rope.scaling.original_context_length": "original_max_position_embeddings",
-        "attention.sliding_window": 0,  # llama.cpp keeps none for Phi-3, whatever is written: see `max_context`
+        "attention.sliding_window": 0,  # llama.cpp ignores it for Phi-3: see `max_context`
     },
     partial_rotary=True,
 )
@@ -238,35 +242,38 @@ _QWEN2 = ModelArchitecture(
     },
 )
 ARCHITECTURES = {entry.model_type: entry for entry in (_PHI3, _LLAMA, _QWEN2)}
-"""By transformers' `model_type`."""
+"""The supported architectures by transformers' `model_type`."""
 
 
 def architecture_of(model_type: str, base: str) -> ModelArchitecture:
-    """Return the architecture of a base, which is named `base` in messages.
+    """Return the architecture of a base.
+
+    Args:
+        base: its name in messages.
 
     Raises:
-        BadData: llama.cpp is not used for it.
+        BadData: llama.cpp does not support it.
     """
     if model_type not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
-        raise BadData(base, f"llama.cpp is used for {known} only, and this base is {model_type}; {USE_TORCH}.")
+        raise BadData(base, f"engine llamacpp supports {known}, and this base is {model_type}; {USE_TORCH}.")
     return ARCHITECTURES[model_type]
 
 
 def max_context(config: PreTrainedConfig) -> int:
-    """Return how many tokens transformers and llama.cpp compute alike.
+    """Return the number of tokens up to which llama.cpp and transformers compute the same.
 
-    That ends where a sliding window begins to slide: llama.cpp keeps none for these architectures.
+    It ends at the size of the sliding window, which llama.cpp ignores for these architectures.
     """
     longest = int(config.max_position_embeddings)
     return min(longest, int(getattr(config, "sliding_window", None) or longest))
 
 
 def interleave_halves(rows: torch.Tensor, heads: int) -> torch.Tensor:
-    """Reorder the first axis, shape (heads * size, ...): interleave the two halves of each head.
+    """Interleave the two halves of each head along the first axis, shape (heads * size, ...).
 
-    transformers rotates row i of a head with row i + size / 2, GGML rows 2i and 2i + 1 where an architecture's
-    positions are of its "normal" type. The same order on both of q and k leaves their products as they are.
+    transformers rotates row i of a head with row i + size / 2; GGML's "normal" RoPE rotates rows 2i and 2i + 1.
+    Reordering q and k equally does not change their product.
     """
     halves = rows.reshape(heads, 2, -1, *rows.shape[1:])
     return halves.transpose(1, 2).reshape(rows.shape)
@@ -279,7 +286,7 @@ def separate_halves(rows: torch.Tensor, heads: int) -> torch.Tensor:
 
 
 def _decimal(value: float) -> float:
-    """Return the shortest decimal number that is `value` in 32-bit, which GGUF stores: 1e-05 for 9.99999975e-06."""
+    """Return the shortest decimal number with the same float32 value: 1e-05 for 9.99999975e-06."""
     import numpy
 
     return float(str(numpy.float32(value)))

@@ -1,4 +1,4 @@
-"""The tokens that mark turns and ends, and how text is encoded that may spell them but must not be them."""
+"""The control tokens of a tokenizer, such as those of a chat template, and how to encode text that spells them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BRACKETED = re.compile(r"[<\[].*[>\]]", re.DOTALL)
 class ControlTokens:
     """The control tokens of one tokenizer: added tokens that are special, or written in brackets as `</s>` is.
 
-    An added token that is neither, such as a run of spaces or a word of some field, is a token of ordinary text.
+    Other added tokens, such as a run of spaces or a word, are ordinary text.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -33,12 +33,12 @@ class ControlTokens:
             if token.content and (token.special or token.content in special or BRACKETED.fullmatch(token.content))
         }
         self._ids = {token.content: number for number, token in tokens.items()}
-        self._names = {text: f"\ue000{secrets.token_hex(16)}\ue001" for text in self._ids}
-        """No text can contain these: they are drawn at random in every process."""
+        self._placeholders = {text: f"\ue000{secrets.token_hex(16)}\ue001" for text in self._ids}
+        """Random in every process, so that no message can contain them."""
         self.ids = frozenset(self._ids.values()) - {tokenizer.unk_token_id}
-        """Without the unknown token, which may stand for any text."""
-        self.marks = frozenset(mark for text in self._ids for mark in _marks(text))
-        """The characters that a control token cannot be written without."""
+        """Without the unknown token, which encodes ordinary text too."""
+        self.required_characters = frozenset(char for text in self._ids for char in _required_characters(text))
+        """Every control token contains at least one of these characters."""
         whole_words = {token.content for token in tokens.values() if token.single_word}
         patterns = [
             rf"(?<!\w){re.escape(text)}(?!\w)" if text in whole_words else re.escape(text)
@@ -46,48 +46,49 @@ class ControlTokens:
         ]
         self._pattern = "|".join(patterns) or "(?!)"
 
-    def named(self, text: str) -> str:
-        """Return a text with every control token in it by its name."""
-        return re.sub(self._pattern, lambda found: self._names[found[0]], text)
+    def with_placeholders(self, text: str) -> str:
+        """Return `text` with every control token replaced by its placeholder."""
+        return re.sub(self._pattern, lambda match: self._placeholders[match[0]], text)
 
-    def found(self, text: str) -> list[str]:
-        """Return the control tokens in a text, as they are written."""
+    def find(self, text: str) -> list[str]:
+        """Return the control tokens that `text` spells, in order."""
         return re.findall(self._pattern, text)
 
-    def explain(self, ids: Iterable[int], text: str) -> bool:
-        """Whether every control token among `ids` is one that is written in `text`, in that order."""
-        written = iter([self._ids[token] for token in self.found(text)])
-        return all(number in written for number in ids if number in self.ids)
+    def are_spelled(self, ids: Iterable[int], text: str) -> bool:
+        """Return whether `text` spells all control tokens among `ids`, in the same order."""
+        spelled = iter([self._ids[token] for token in self.find(text)])
+        return all(number in spelled for number in ids if number in self.ids)
 
     @cached_property
-    def renamed(self) -> tokenizers.Tokenizer:
-        """The tokenizer with its control tokens known by their names only; it encodes all else as it always did.
+    def placeholder_tokenizer(self) -> tokenizers.Tokenizer:
+        """The tokenizer with placeholders in place of its control tokens; it encodes all other text equally.
 
         Raises:
-            BadData: the tokenizer gives its tokens other ids when it is read again.
+            BadData: the tokenizer's ids change when it is loaded again.
         """
         from tokenizers import Tokenizer
 
         document = json.loads(self._tokenizer.backend_tokenizer.to_str())
         document |= {"post_processor": None, "truncation": None, "padding": None}
         for token in document["added_tokens"]:
-            if name := self._names.get(token["content"]):
-                token |= {"content": name, "normalized": False, "single_word": False}
+            if placeholder := self._placeholders.get(token["content"]):
+                token |= {"content": placeholder, "normalized": False, "single_word": False}
         model = document["model"]
         if isinstance(model["vocab"], dict):
-            model["vocab"] = {self._names.get(text, text): number for text, number in model["vocab"].items()}
+            model["vocab"] = {self._placeholders.get(text, text): number for text, number in model["vocab"].items()}
         else:  # unigram: pieces with their scores
-            model["vocab"] = [[self._names.get(text, text), *score] for text, *score in model["vocab"]]
+            model["vocab"] = [[self._placeholders.get(text, text), *score] for text, *score in model["vocab"]]
         if model.get("unk_token"):
-            model["unk_token"] = self._names.get(model["unk_token"], model["unk_token"])
-        renamed = Tokenizer.from_str(json.dumps(document))
-        if any(renamed.token_to_id(self._names[text]) != number for text, number in self._ids.items()):
+            model["unk_token"] = self._placeholders.get(model["unk_token"], model["unk_token"])
+        tokenizer = Tokenizer.from_str(json.dumps(document))
+        if any(tokenizer.token_to_id(self._placeholders[text]) != number for text, number in self._ids.items()):
             raise BadData(
-                self._tokenizer.name_or_path, "its tokenizer numbers added tokens by no order; choose another."
+                self._tokenizer.name_or_path,
+                "the ids of its added tokens change when its tokenizer is saved; choose another base.",
             )
-        return renamed
+        return tokenizer
 
 
-def _marks(text: str) -> set[str]:
-    """Return the characters of a token that are neither letters, digits nor white space; all if there is none."""
+def _required_characters(text: str) -> set[str]:
+    """Return the characters of a token that are not letters, digits or white space; all characters if it has none."""
     return {char for char in text if not char.isalnum() and not char.isspace()} or set(text)

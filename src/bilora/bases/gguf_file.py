@@ -1,4 +1,4 @@
-"""Read a GGUF file in the terms of transformers: its configuration, and its weights de-quantised one at a time."""
+"""Read the config of a GGUF file in transformers' form, and its weights, de-quantised one at a time."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 OUTPUT = "output.weight"
 EMBEDDINGS = "token_embd.weight"
-"""GGUF's names of the output layer, which is absent where the embeddings are tied to it, and of the embeddings."""
+"""Names in GGUF of the weights of the output layer (missing if tied to the embeddings) and of the embeddings."""
 
 
 @dataclass(frozen=True)
 class GGUFFile:
-    """A GGUF file whose metadata is in memory and whose tensors are not."""
+    """A GGUF file with its metadata in memory and its tensors on disk."""
 
     path: Path
     architecture: ModelArchitecture
@@ -30,20 +30,20 @@ class GGUFFile:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What its config.json holds, without special tokens.
+        """Its config.json, without special tokens.
 
         Raises:
-            BadData: a number is missing, or transformers would compute something else than llama.cpp.
+            BadData: a value is missing, or transformers would compute something else than llama.cpp.
         """
         from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
         model_type = self.architecture.model_type
         try:
-            settings = self.architecture.config_of(self._values())
+            settings = self.architecture.to_config(self._architecture_metadata())
         except KeyError as error:
-            raise BadData(self.path, f"lacks {self.architecture.gguf}.{error.args[0]}; take another file.") from None
+            raise BadData(self.path, f"lacks {self.architecture.gguf}.{error.args[0]}; use another file.") from None
         except ValueError as error:
-            raise BadData(self.path, f"{error}, which is not read from GGUF; take another base.") from None
+            raise BadData(self.path, f"{error}, which is not supported for GGUF; use another base.") from None
         return {
             "architectures": [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[model_type]],
             "model_type": model_type,
@@ -52,14 +52,14 @@ class GGUFFile:
             "vocab_size": int(self.tensors[EMBEDDINGS].shape[1]),
             "tie_word_embeddings": OUTPUT not in self.tensors,
             **settings,
-            **self.architecture.biases_in(self.tensors),
+            **self.architecture.bias_config(self.tensors),
         }
 
-    def names(self) -> dict[str, GGUFTensor]:
-        """Return transformers' name of each weight → its tensor in the file.
+    def tensor_map(self) -> dict[str, GGUFTensor]:
+        """Return the file's tensor of each weight, by its name in transformers.
 
         Raises:
-            BadData: it lacks tensors, or has some that its architecture has not.
+            BadData: tensors are missing, or their architecture does not have them.
         """
         from transformers import AutoConfig
 
@@ -68,22 +68,22 @@ class GGUFFile:
         names = self.architecture.tensors(config, tied=settings["tie_word_embeddings"])
         expected = {tensor.name for tensor in names.values()}
         if unknown := sorted(self.tensors.keys() - expected):
-            raise BadData(self.path, f"holds {', '.join(unknown[:3])}, which plain {config.model_type} does not.")
+            raise BadData(self.path, f"contains {', '.join(unknown[:3])}, which {config.model_type} does not have.")
         if missing := sorted(expected - self.tensors.keys()):
-            raise BadData(self.path, f"lacks the weights {', '.join(missing[:3])}; take another file.")
+            raise BadData(self.path, f"lacks the weights {', '.join(missing[:3])}; use another file.")
         return names
 
     def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yield each weight by transformers' name: float32, its rows in transformers' order; one is in memory.
+        """Yield each weight's name in transformers, and its float32 values with rows in transformers' order.
 
         Raises:
-            BadData: as `names` does, or a tensor is quantized in an unknown way.
+            BadData: see `tensor_map`; or the quantization of a tensor is unknown.
         """
         import numpy
         import torch
         from gguf import dequantize
 
-        for name, gguf_tensor in self.names().items():
+        for name, gguf_tensor in self.tensor_map().items():
             stored = self.tensors[gguf_tensor.name]
             try:
                 values = numpy.require(dequantize(stored.data, stored.tensor_type), requirements="W")
@@ -93,8 +93,8 @@ class GGUFFile:
                 ) from None
             yield name, gguf_tensor.restore_rows(torch.from_numpy(values))
 
-    def _values(self) -> dict[str, Any]:
-        """Return the metadata of the architecture, by keys without its prefix."""
+    def _architecture_metadata(self) -> dict[str, Any]:
+        """Return the metadata of the architecture by keys without its prefix."""
         prefix = f"{self.architecture.gguf}."
         return {key.removeprefix(prefix): value for key, value in self.metadata.items() if key.startswith(prefix)}
 
@@ -103,7 +103,7 @@ def read_gguf(path: Path) -> GGUFFile:
     """Read the metadata of a GGUF file.
 
     Raises:
-        BadData: it is no GGUF file, or of an architecture that is not known here.
+        BadData: it is not a GGUF file, or its architecture is not in `ARCHITECTURES`.
     """
     from gguf import GGUFReader
 
@@ -113,12 +113,12 @@ def read_gguf(path: Path) -> GGUFFile:
     except FileNotFoundError:
         raise BadData(path, "the file does not exist.") from None
     except (ValueError, IndexError, KeyError, OverflowError, TypeError) as error:
-        raise BadData(path, f"is no whole GGUF file ({type(error).__name__}); fetch it again.") from None
+        raise BadData(path, f"is not a complete GGUF file ({type(error).__name__}); download it again.") from None
     known = {architecture.gguf: architecture for architecture in ARCHITECTURES.values()}
     name = metadata.get("general.architecture")
     if name not in known:
-        raise BadData(path, f"is of the architecture {name}; known are {', '.join(known)}.")
+        raise BadData(path, f"has the architecture {name}; supported are {', '.join(known)}.")
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     if EMBEDDINGS not in tensors:
-        raise BadData(path, f"lacks the weights {EMBEDDINGS}; take another file.")
+        raise BadData(path, f"lacks the weights {EMBEDDINGS}; use another file.")
     return GGUFFile(path, known[name], metadata, tensors)

@@ -1,8 +1,8 @@
-"""Build the tokenizer of a GGUF file as llama.cpp does: byte-level BPE, with texts split as the file's `pre` name says.
+"""Build the byte-level BPE tokenizer of a GGUF file as llama.cpp does, with the pre-tokenizer that `pre` names.
 
-transformers' own reading of GGUF ignores that name and splits every text as GPT-2 does. Sources: llama.cpp's
-`llama-vocab.cpp`, and the tokenizers that the models were published with. Another name is one more entry of
-`PRE_TOKENIZERS`, after a comparison with llama.cpp (tests/bases/test_gguf_tokenizer.py).
+transformers ignores `pre` in GGUF files and splits every text as GPT-2 does. Sources: llama.cpp's `llama-vocab.cpp`,
+and the tokenizers published with the models. To support another pre-tokenizer, add an entry to `PRE_TOKENIZERS` and
+compare it with llama.cpp (tests/bases/test_gguf_tokenizer.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 _CONTROL, _USER_DEFINED = 3, 4
-"""GGUF's `token_type` of tokens that are matched in a text before it is split."""
+"""The values of `token_type` in GGUF of tokens that are matched before a text is split."""
 _WORDS = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+"
 _OTHERS = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
@@ -28,9 +28,11 @@ _OTHERS = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 class PreTokenizer:
     """How a text is split before BPE merges the bytes of each part.
 
-    `single_digits`: every digit is a part of its own. `pattern`: one match is one part; None for GPT-2's.
-    `ignore_merges`: a part that is a token is that token. `adds_bos`: whether a text begins with the BOS token where
-    the file does not say so.
+    Attributes:
+        single_digits: whether every digit is a separate part.
+        pattern: each match is a part; None for GPT-2's pattern.
+        ignore_merges: whether a part in the vocabulary is one token even if no merges lead to it.
+        adds_bos: whether texts begin with the BOS token if the file does not say.
     """
 
     single_digits: bool = False
@@ -45,18 +47,18 @@ PRE_TOKENIZERS: Mapping[str, PreTokenizer] = {
     "qwen2": PreTokenizer(pattern=rf"{_WORDS}|\p{{N}}|{_OTHERS}"),
     "llama-bpe": PreTokenizer(pattern=rf"{_WORDS}|\p{{N}}{{1,3}}|{_OTHERS}", ignore_merges=True, adds_bos=True),
 }
-"""By the name in `tokenizer.ggml.pre`."""
+"""The supported pre-tokenizers by their name in `tokenizer.ggml.pre`."""
 
 
 def gguf_tokenizer(metadata: Mapping[str, Any], file: Path) -> PreTrainedTokenizerFast:
-    """Return the tokenizer that a GGUF file describes, without a pad token.
+    """Return the tokenizer of a GGUF file, without a pad token.
 
     Args:
-        metadata: of the file, by its keys.
-        file: named in messages.
+        metadata: the file's metadata.
+        file: its path, for messages.
 
     Raises:
-        BadData: the file has no such tokenizer, or another than the known ones.
+        BadData: the tokenizer is not byte-level BPE, or its pre-tokenizer is not supported.
     """
     from transformers import PreTrainedTokenizerFast
 
@@ -80,23 +82,23 @@ def gguf_tokenizer(metadata: Mapping[str, Any], file: Path) -> PreTrainedTokeniz
 def _backend(metadata: Mapping[str, Any], file: Path) -> tokenizers.Tokenizer:
     from tokenizers import AddedToken, Tokenizer, decoders, models, processors
 
-    # 1) Refuse what is not known to be split as llama.cpp does it.
+    # 1) Check that the tokenizer is supported.
     model, pre = metadata.get("tokenizer.ggml.model"), str(metadata.get("tokenizer.ggml.pre"))
     if model != "gpt2":
-        raise BadData(file, f"its tokenizer is of the model {model!r}; only byte-level BPE, 'gpt2', is read from GGUF.")
+        raise BadData(file, f"its tokenizer has the model {model!r}; only 'gpt2' (byte-level BPE) is supported.")
     if pre not in PRE_TOKENIZERS:
-        raise BadData(file, f"its tokenizer splits texts as {pre!r}; known are {', '.join(PRE_TOKENIZERS)}.")
-    chosen = PRE_TOKENIZERS[pre]
-    # 2) The vocabulary and the merges, in the order of the file.
+        raise BadData(file, f"its pre-tokenizer is {pre!r}; supported are {', '.join(PRE_TOKENIZERS)}.")
+    pre_tokenizer = PRE_TOKENIZERS[pre]
+    # 2) Add the vocabulary and the merges in the order of the file.
     tokens = metadata["tokenizer.ggml.tokens"]
     vocabulary = {token: number for number, token in enumerate(tokens)}
     if len(vocabulary) != len(tokens):
-        raise BadData(file, "its tokenizer has two tokens of one text; take another file.")
+        raise BadData(file, "its tokenizer has two tokens with the same text; use another file.")
     merges = [tuple(merge.split(" ")) for merge in metadata["tokenizer.ggml.merges"]]
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=chosen.ignore_merges))
-    tokenizer.pre_tokenizer = _splitter(chosen, vocabulary)
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=pre_tokenizer.ignore_merges))
+    tokenizer.pre_tokenizer = _splitter(pre_tokenizer, vocabulary)
     tokenizer.decoder = decoders.ByteLevel()
-    # 3) Tokens that are matched before a text is split; the control tokens among them are no text.
+    # 3) Add the tokens that are matched before a text is split.
     tokenizer.add_tokens(
         [
             AddedToken(token, special=kind == _CONTROL, normalized=False)
@@ -104,8 +106,8 @@ def _backend(metadata: Mapping[str, Any], file: Path) -> tokenizers.Tokenizer:
             if kind in (_CONTROL, _USER_DEFINED)
         ]
     )
-    # 4) The token that begins every text, where there is one.
-    if metadata.get("tokenizer.ggml.add_bos_token", chosen.adds_bos):
+    # 4) Begin texts with the BOS token, if the file or the pre-tokenizer says so.
+    if metadata.get("tokenizer.ggml.add_bos_token", pre_tokenizer.adds_bos):
         bos = tokens[metadata["tokenizer.ggml.bos_token_id"]]
         tokenizer.post_processor = processors.TemplateProcessing(
             single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, vocabulary[bos])]
@@ -113,16 +115,16 @@ def _backend(metadata: Mapping[str, Any], file: Path) -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def _splitter(chosen: PreTokenizer, vocabulary: Mapping[str, int]) -> tokenizers.pre_tokenizers.PreTokenizer:
+def _splitter(pre_tokenizer: PreTokenizer, vocabulary: Mapping[str, int]) -> tokenizers.pre_tokenizers.PreTokenizer:
     from tokenizers import Regex, pre_tokenizers
 
     splitters: list[pre_tokenizers.PreTokenizer] = []
-    if chosen.single_digits:
+    if pre_tokenizer.single_digits:
         splitters.append(pre_tokenizers.Digits(individual_digits=True))
-    if chosen.pattern is not None:
-        splitters.append(pre_tokenizers.Split(Regex(chosen.pattern), behavior="isolated"))
-    splitters.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=chosen.pattern is None))
-    # A byte without a token is left out; what is before it and after it is not merged across it.
+    if pre_tokenizer.pattern is not None:
+        splitters.append(pre_tokenizers.Split(Regex(pre_tokenizer.pattern), behavior="isolated"))
+    splitters.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pre_tokenizer.pattern is None))
+    # Bytes without a token are removed, and the text is not merged across them.
     if absent := sorted(set(pre_tokenizers.ByteLevel.alphabet()) - vocabulary.keys()):
         splitters.append(pre_tokenizers.Split(Regex(f"[{''.join(absent)}]"), behavior="removed"))
     return pre_tokenizers.Sequence(splitters)

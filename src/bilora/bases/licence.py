@@ -1,4 +1,4 @@
-"""The licence that a model card names."""
+"""Read the licence in a model card."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", r
 
 
 def model_card_licence(card: Path) -> str:
-    """Return the licence in the front matter of a model card; `unknown` if there is no card, or it names none.
+    """Return the licence in the front matter of a model card; `unknown` if there is no card or no licence.
 
-    Several licences are joined by AND. One that is none of the hub's list has a name of its own.
+    Several licences are joined by AND. For the licence `other` it returns the card's `license_name`.
     """
     match = _FRONT_MATTER.match(read_text(card)) if card.is_file() else None
     try:

@@ -1,4 +1,4 @@
-"""How a base and its tokenizer come into memory: safetensors only, never remote code."""
+"""Load a base and its tokenizer into memory, from safetensors and without remote code."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ class LoadedBase:
 
     @cached_property
     def stop_ids(self) -> list[int]:
-        """The ids that end an answer."""
+        """The token ids that end a completion."""
         return stop_ids(self.tokenizer, self.model.generation_config)
 
 
 def load_tokenizer(location: str, *, revision: str | None, name: str) -> Tokenizer:
-    """Load a tokenizer, padding on the left for generation.
+    """Load a tokenizer that pads on the left, for generation.
 
-    tokenizer.json is taken as it is: AutoTokenizer of transformers 5.23 rebuilds Phi-3's as a Llama tokenizer, which
-    encodes text after special tokens differently and fails 15 of its 47 published vectors.
+    tokenizer.json is loaded unchanged: AutoTokenizer of transformers 5.23 rebuilds Phi-3's as a Llama tokenizer, which
+    encodes text after special tokens differently from the published vectors (tests/training/test_encode.py).
 
     Args:
         location: a folder, or a hub id with its `revision`.
-        name: how messages call the base.
+        name: the base's name in messages.
 
     Raises:
         BadData: there is no chat template, or it cannot be used.
-        OSError: there is no tokenizer, or it cannot be fetched.
+        OSError: there is no tokenizer, or it cannot be downloaded.
     """
     from transformers import PreTrainedTokenizerFast
 
@@ -62,15 +62,15 @@ def load_tokenizer(location: str, *, revision: str | None, name: str) -> Tokeniz
 def load_model(
     location: str, *, revision: str | None, dtype: Precision, quantize: Literal["nf4"] | None
 ) -> tuple[PreTrainedModel, str]:
-    """Load a model for inference onto the GPU, where there is one; return it, and device and precision in one line.
+    """Load a model onto the GPU if there is one; return the model, and its device and precision in one line.
 
     Args:
         location: a folder, or a hub id with its `revision`.
-        quantize: `nf4` loads a 4-bit copy (CUDA only); it is for training.
+        quantize: `nf4` loads a 4-bit copy for training (CUDA only).
 
     Raises:
-        BadData, NotReady: it cannot be quantized here.
-        OSError: there are no weights, or they cannot be fetched.
+        BadData, NotReady: it cannot be quantized on this machine.
+        OSError: there are no weights, or they cannot be downloaded.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -90,7 +90,7 @@ def load_model(
 
 
 def count_weights(config: PretrainedConfig) -> int:
-    """Return how many parameters a model of this configuration has; none is loaded."""
+    """Return the number of parameters of a model with this config, without loading it."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -100,13 +100,13 @@ def count_weights(config: PretrainedConfig) -> int:
 
 
 def shared_copy(model: PreTrainedModel) -> PreTrainedModel:
-    """Return a copy of a model's modules on the same weights, so that each can have other layers in places."""
+    """Return a copy of a model's modules that shares its weights, so that layers can be replaced in one of them."""
     shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
     return copy.deepcopy(model, shared)
 
 
 def _nf4() -> BitsAndBytesConfig:
-    """Return the settings of a 4-bit copy to train adapters on (QLoRA, Dettmers et al. 2023)."""
+    """Return the settings of a 4-bit copy for training (QLoRA, Dettmers et al. 2023)."""
     import torch
     from transformers import BitsAndBytesConfig
 

@@ -1,4 +1,4 @@
-"""The precision that a base's weights have in memory: as params say, or 16-bit where this machine is faster with it."""
+"""Choose the precision of a base's weights: as params say, or 16-bit if this machine is faster with it."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from bilora.plugins import Dtype, Quantize
 Precision = Literal["float32", "bfloat16", "float16"]
 NUMBER_BYTES: dict[Precision, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 _MAX_WEIGHTS_SHARE = 0.4
-"""Of a GPU's memory, what weights may take in training: the rest is for a pass, the logits and the adapter."""
+"""The share of a GPU's memory that weights may use in training; activations, logits and the adapter need memory too."""
 
 _ROWS, _WIDTH = 128, 1024
-"""The shape of the timed product: bound by arithmetic, and some milliseconds long in 32-bit."""
+"""The shape of the timed product: compute-bound, and some milliseconds long in float32."""
 _TRIALS = 5
 _MIN_SPEEDUP = 1.3
-"""A processor with bfloat16 instructions multiplies it two to eight times as fast as 32-bit, one that emulates it at
-half the speed or less: neither comes near this factor by chance."""
+"""bfloat16 instructions make the product two to eight times as fast as in float32, emulation at most half as fast."""
 
 
 def resolve_dtype(dtype: Dtype) -> Precision:
-    """Return the precision that `dtype` means on this machine; all but `auto` mean themselves.
+    """Return the precision that `dtype` means on this machine.
 
-    `auto` is bfloat16 where the GPU supports it or, without a GPU, where a short trial finds the processor faster with
-    it; else float32. The trial takes some tens of milliseconds, once per process.
+    `auto` is bfloat16 if the GPU supports it or, without a GPU, if a short trial shows that the CPU is faster with it;
+    else float32. The trial takes some tens of milliseconds, once per process.
     """
     return _fastest_precision() if dtype == "auto" else dtype
 
 
 def resolve_quantize(quantize: Quantize | None, weight_bytes: Callable[[], int]) -> Literal["nf4"] | None:
-    """Return whether to train on a 4-bit copy on this machine; `auto` does where a GPU has little memory for the base.
+    """Return the quantization for training that `quantize` means on this machine.
+
+    `auto` is nf4 if the weights would use more than `_MAX_WEIGHTS_SHARE` of the GPU's memory.
 
     Args:
         weight_bytes: returns the size of the base's weights in memory.
@@ -54,7 +55,7 @@ def _fastest_precision() -> Precision:
     if torch.cuda.is_available():
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # threads that wait for each other under load would blur the comparison
+    torch.set_num_threads(1)  # several threads would wait for each other under load
     try:
         return "bfloat16" if _seconds("float32") > _MIN_SPEEDUP * _seconds("bfloat16") else "float32"
     finally:
@@ -62,7 +63,7 @@ def _fastest_precision() -> Precision:
 
 
 def _seconds(precision: Precision) -> float:
-    """Return the processor time of a product of matrices: the least of some trials."""
+    """Return the minimum CPU time of a matrix product over some trials."""
     import torch
     from torch.nn.functional import linear
 

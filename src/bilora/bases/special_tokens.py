@@ -1,6 +1,6 @@
-"""The tokens that end an answer and the one that pads a batch, derived from tokenizer, generation config and template.
+"""Derive a base's stop tokens and pad token from its tokenizer, generation config and chat template.
 
-No name of a token is known here: a new base's own are found by encoding a chat.
+No token names are hard-coded: they follow from encoding a chat.
 """
 
 from __future__ import annotations
@@ -19,41 +19,42 @@ if TYPE_CHECKING:
 
 
 def stop_ids(tokenizer: Tokenizer, generation_config: GenerationConfig) -> list[int]:
-    """Return the ids that end an answer: those of the generation config, the tokenizer's EOS and the end of a turn."""
+    """Return the sorted ids that end a completion: EOS of generation config and tokenizer, and `end_of_turn`."""
     configured: list[int] | int | None = generation_config.eos_token_id
     ids = configured if isinstance(configured, list) else [configured]
-    return sorted({one for one in (*ids, tokenizer.eos_token_id, end_of_turn(tokenizer)) if one is not None})
+    return sorted({token for token in (*ids, tokenizer.eos_token_id, end_of_turn(tokenizer)) if token is not None})
 
 
 def end_of_turn(tokenizer: Tokenizer) -> int | None:
-    """Return the control token that the chat template writes after an assistant's answer; None if there is none.
+    """Return the control token that the chat template writes after an assistant's answer; None if it writes none.
 
-    1) Encode two chats that differ in their last answer only. 2) What they end with alike is not of the answers.
-    3) The first control token in it ends the answer; plain text before it would be part of the answer.
+    1) Encode two chats that differ only in their last answer. 2) Their common ending comes from the template.
+    3) Its first control token ends the answer; text before that token belongs to the answer.
     """
-    chats = (reversed(_encoded_chat(tokenizer, answer)) for answer in ("Yes.", "No!"))
-    after = [pair[0] for pair in takewhile(lambda pair: pair[0] == pair[1], zip(*chats, strict=False))]
+    chats = (reversed(_encode_test_chat(tokenizer, answer)) for answer in ("Yes.", "No!"))
+    ending = [pair[0] for pair in takewhile(lambda pair: pair[0] == pair[1], zip(*chats, strict=False))]
     control = ControlTokens(tokenizer).ids
-    return next((token for token in reversed(after) if token in control), None)
+    return next((token for token in reversed(ending) if token in control), None)
 
 
 def pad_token(tokenizer: Tokenizer) -> str:
-    """Return a token to pad with that no training row contains: masking it masks nothing that is to be learned.
+    """Return a pad token that no training row contains, so that masking it masks no trained token.
 
-    It is the first of these that the chat template does not write, up to the end of an answer: the unknown token,
-    the tokenizer's own pad token, and its other control tokens by their ids.
+    It is the first token that no chat contains up to the end of an answer, of the unknown token, the tokenizer's pad
+    token, and its other control tokens by id.
 
     Raises:
-        BadData: there is none.
+        BadData: every candidate is in a chat.
     """
-    row = _encoded_chat(tokenizer, "Yes.")
+    row = _encode_test_chat(tokenizer, "Yes.")
     if (end := end_of_turn(tokenizer)) is not None:
         row = row[: len(row) - row[::-1].index(end)]
     for token in _pad_candidates(tokenizer):
         if token not in row:
             return tokenizer.convert_ids_to_tokens(token)
     raise BadData(
-        tokenizer.name_or_path, "its chat template writes every special token, so none is left for padding; add one."
+        tokenizer.name_or_path,
+        "its chat template writes every special token, so none is left for padding; add one to the tokenizer.",
     )
 
 
@@ -64,14 +65,14 @@ def _pad_candidates(tokenizer: Tokenizer) -> Iterator[int]:
     yield from sorted(ControlTokens(tokenizer).ids)
 
 
-def _encoded_chat(tokenizer: Tokenizer, answer: str) -> list[int]:
-    """Return the ids of a chat of two questions, or of one where the template takes no more; empty if it takes none."""
+def _encode_test_chat(tokenizer: Tokenizer, answer: str) -> list[int]:
+    """Return the ids of a chat with two questions, or one if the template rejects two; empty if it rejects both."""
     first = [{"role": "user", "content": "Is it?"}, {"role": "assistant", "content": "It is."}]
     last = [{"role": "user", "content": "And now?"}, {"role": "assistant", "content": answer}]
     system = [{"role": "system", "content": "Be brief."}]
     for chat in ([*system, *first, *last], [*system, *last]):
         try:
             return encode_chat(tokenizer, chat)
-        except BadData:  # this template refuses such a chat
+        except BadData:  # the template rejects this chat
             continue
     return []

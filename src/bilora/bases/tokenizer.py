@@ -1,4 +1,4 @@
-"""What BiLoRA uses of a transformers tokenizer, as a type."""
+"""The type of a transformers tokenizer."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 class Tokenizer(Protocol):
-    """A tokenizer with a chat template: transformers' `PreTrainedTokenizerFast`.
+    """A tokenizer with a chat template: the attributes of transformers' `PreTrainedTokenizerFast` that are used.
 
-    Not to be confused with `backend_tokenizer`, the one of the library tokenizers that it wraps.
+    `backend_tokenizer` is the wrapped tokenizer of the library tokenizers.
     """
 
     name_or_path: str

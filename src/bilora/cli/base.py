@@ -1,4 +1,4 @@
-"""The verb base fetch."""
+"""The command base fetch."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from pathlib import Path
 
 import typer
 
-app = typer.Typer(help="Get the base model.", no_args_is_help=True)
+app = typer.Typer(help="Download the base model.", no_args_is_help=True)
 
 
 @app.callback()
 def base() -> None:
-    """Get the base model."""
+    """Download the base model."""
 
 
 @app.command("fetch")
 def fetch() -> None:
-    """Download the base of params.yaml, unless it is here, and make it ready for work without a network."""
+    """Download the base of params.yaml, unless it is in the cache, and prepare it for offline use."""
     from bilora.cli.engines import prepare_base
     from bilora.library_logs import silence_libraries
     from bilora.workspace import Workspace

@@ -1,4 +1,4 @@
-"""The verb chat."""
+"""The command chat."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bilora.cli.generate import (
+    SHORTER,
     BundleOption,
     MaxTokensOption,
     ModelOption,
     SeedOption,
     TemperatureOption,
     TopPOption,
-    cut_off,
-    longest,
-    penalty,
-    printed,
+    cut_off_note,
+    frequency_penalty,
+    print_stream,
+    token_limit,
 )
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from bilora.records import Message
     from bilora.requests import Request, SamplingParams
 
-HELP = "/adapter NAME switches, /new forgets what was said, /quit leaves."
+HELP = "/adapter NAME switches the model, /new starts a new conversation, /quit ends the chat."
+NEW = "start a new conversation with /new"
 
 
 def chat(
@@ -39,7 +41,7 @@ def chat(
     top_p: TopPOption = 1.0,
     seed: SeedOption = 0,
 ) -> None:
-    """Talk with the base and every adapter; `/adapter NAME` switches within the conversation."""
+    """Chat with the base and the adapters; `/adapter NAME` switches the model within the conversation."""
     from bilora.cli.engines import adapters_to_serve, load_engine
     from bilora.cli.user_input import stdin_lines
     from bilora.requests import SamplingParams
@@ -51,19 +53,19 @@ def chat(
     engine = load_engine(workspace, folders, batch_size=1)
     sampling = SamplingParams(max_tokens=1, temperature=temperature, top_p=top_p, seed=seed)
     systems = {name: load_task(name).system for name in folders}
-    talk = Conversation(engine, workspace.params, systems, sampling, model, max_tokens)
+    conversation = Conversation(engine, workspace.params, systems, sampling, model, max_tokens)
     print(f"chat: {', '.join(engine.models())}. {HELP}", file=sys.stderr)
     with contextlib.suppress(ImportError):
-        import readline  # noqa: F401 (input() then edits lines and remembers them)
-    for line in stdin_lines(lambda: f"{talk.model}> "):
+        import readline  # noqa: F401 (gives input() line editing and a history)
+    for line in stdin_lines(lambda: f"{conversation.model}> "):
         if (typed := line.strip()) == "/quit":
             break
-        talk.hear(typed)
+        conversation.handle_line(typed)
 
 
 @dataclass
 class Conversation:
-    """What was said, and who answers next. A switch keeps what was said: only the system message is the new one's."""
+    """A conversation and its current model. Switching the model changes only the system message."""
 
     engine: LocalEngine
     params: Params
@@ -71,35 +73,36 @@ class Conversation:
     sampling: SamplingParams
     model: str
     max_tokens: int | None
-    said: list[Message] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
 
-    def hear(self, typed: str) -> None:
-        """Do what a line asks for; one that cannot be answered is not the end of the conversation."""
+    def handle_line(self, typed: str) -> None:
+        """Run a command or answer a question; an error does not end the conversation."""
         from bilora.cli.user_input import checked
         from bilora.errors import BiloraError
 
         try:
-            self._do(checked(typed, "this line"))
+            self._run(checked(typed, "this line"))
         except BiloraError as error:
             self._note(str(error))
 
-    def _do(self, typed: str) -> None:
-        word, _, name = typed.partition(" ")
-        if word == "/adapter":
+    def _run(self, typed: str) -> None:
+        command, _, name = typed.partition(" ")
+        if command == "/adapter":
             self._switch(name.strip())
-        elif word == "/new":
-            self.said.clear()
-        elif word.startswith("/") and word[1:].isalpha():
-            self._note(f"there is no {word}. {HELP}")
+        elif command == "/new":
+            self.messages.clear()
+        elif command.startswith("/") and command[1:].isalpha():
+            self._note(f"there is no {command}. {HELP}")
         elif typed:
             self._answer(typed)
 
     def _switch(self, name: str) -> None:
-        known = self.engine.models()
-        if name in known:
+        models = self.engine.models()
+        if name in models:
             self.model = name
         else:
-            self._note(f"{f'there is no {name}; ' if name else ''}{self.model} answers, of {', '.join(known)}.")
+            unknown = f"there is no {name}; " if name else ""
+            self._note(f"{unknown}the model is {self.model}, of {', '.join(models)}.")
 
     def _answer(self, typed: str) -> None:
         from bilora.records import Message
@@ -108,29 +111,31 @@ class Conversation:
         question = Message(role="user", content=typed)
         request = self._request(question)
         [job] = self.engine.prepare([Submission(self.model, request, lambda _: None)], streamed=False)
-        shorter = "/new begins again" if self.said else "ask with fewer words"
-        if job.prompt_tokens >= self.engine.context:
-            self._note(f"{job.prompt_tokens} tokens are too many to answer within {self.engine.context}; {shorter}.")
+        context, advice = self.engine.context_length, NEW if self.messages else SHORTER
+        if job.prompt_tokens >= context:
+            self._note(f"{job.prompt_tokens} tokens are too many for the context of {context} tokens; {advice}.")
             return
         try:
-            made = printed(self.engine.stream(self.model, request))
-        except KeyboardInterrupt:  # this answer was enough; what it said is not kept
-            self._note("stopped; neither question nor answer is kept.")
+            completion = print_stream(self.engine.stream(self.model, request))
+        except KeyboardInterrupt:
+            self._note("stopped; neither question nor answer is in the conversation.")
             return
-        self.said += [question, Message(role="assistant", content=made.text)]
-        if advice := cut_off(made, self.engine.context, "/new begins again"):
-            self._note(advice)
+        self.messages += [question, Message(role="assistant", content=completion.text)]
+        if note := cut_off_note(completion, context, NEW):
+            self._note(note)
 
     def _request(self, question: Message) -> Request:
         from bilora.records import Message
         from bilora.requests import Request
 
         system = self.systems.get(self.model)
-        before = (Message(role="system", content=system),) if system else ()
-        limit = longest(self.params, self.model, self.max_tokens)
-        turns = (*before, *self.said, question)
-        sampling = replace(self.sampling, max_tokens=limit, frequency_penalty=penalty(self.params, self.model))
-        return Request("chat", turns, sampling)
+        system_messages = (Message(role="system", content=system),) if system else ()
+        sampling = replace(
+            self.sampling,
+            max_tokens=token_limit(self.params, self.model, self.max_tokens),
+            frequency_penalty=frequency_penalty(self.params, self.model),
+        )
+        return Request("chat", (*system_messages, *self.messages, question), sampling)
 
     def _note(self, text: str) -> None:
         print(f"chat: {text}", file=sys.stderr)

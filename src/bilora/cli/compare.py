@@ -1,4 +1,4 @@
-"""The verb compare, and the documented entry point scripts/compare_metrics.py."""
+"""The command compare, and the entry point scripts/compare_metrics.py."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Annotated
 import typer
 
 NewFile = Annotated[Path, typer.Argument(readable=False, help="results.json or a baseline.json.")]
-OldFile = Annotated[Path, typer.Argument(readable=False, help="What to compare with: results.json or a baseline.json.")]
+OldFile = Annotated[Path, typer.Argument(readable=False, help="The reference: results.json or a baseline.json.")]
 
 
 def compare(
     new: NewFile = Path("benchmarking/results.json"), old: OldFile = Path("benchmarking/baseline.json")
 ) -> None:
-    """Compare two measurements task by task, sample by sample; the exit code is the gate's."""
+    """Compare two measurements per task, paired by sample; the exit code is the gate's."""
     from bilora.evaluation.compare import compare as compare_files
-    from bilora.evaluation.gate import EXIT_CODES, worst_of
-    from bilora.evaluation.judging import gate_settings
+    from bilora.evaluation.gate import EXIT_CODES, most_severe
+    from bilora.evaluation.verdicts import gate_settings
     from bilora.storage import require_file
     from bilora.workspace import Workspace
 
@@ -30,15 +30,15 @@ def compare(
     for comparison in comparisons:
         print(f"{comparison.outcome:13} {comparison.task}: {comparison.reason}")
     if not comparisons:
-        print("incomparable  neither file has a task yet")
+        print("incomparable  neither file has a task")
     outcomes = [comparison.outcome for comparison in comparisons]
-    raise typer.Exit(EXIT_CODES[worst_of(outcomes, default="incomparable")])
+    raise typer.Exit(EXIT_CODES[most_severe(outcomes, default="incomparable")])
 
 
 def main() -> int:
     """Entry point of `python scripts/compare_metrics.py`."""
-    from bilora.cli import guarded
+    from bilora.cli import run_command
 
     entry = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     entry.command()(compare)
-    return guarded(entry)
+    return run_command(entry)

@@ -1,4 +1,4 @@
-"""How tables and verdicts look on a terminal."""
+"""Print tables, verdicts and answers to the terminal."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def _console() -> Console:
 
 
 def print_table(results: Results) -> None:
-    """Print one table per dataset: metrics down, systems across, 95 % intervals in brackets."""
+    """Print one table per dataset: a row per metric, a column per system, 95 % intervals in brackets."""
     from rich.markup import escape
     from rich.table import Table
 
-    from bilora.evaluation.table import table
+    from bilora.evaluation.table import build_table
 
-    console, contents = _console(), table(results)
+    console, contents = _console(), build_table(results)
     for section in contents.sections:
         drawn = Table(title=section.title, title_justify="left", header_style="bold")
         drawn.add_column("metric")
@@ -39,13 +39,13 @@ def print_table(results: Results) -> None:
             drawn.add_column(column, justify="right")
         drawn.add_column("trivial answers score", justify="right")
         for row in section.rows:
-            floors = ", ".join(f"{floor.name} {floor.text}" for floor in row.floors)
+            trivial_scores = ", ".join(f"{score.name} {score.text}" for score in row.trivial_scores)
             if row.note:
                 cells = [f"not run: {row.note}", *[""] * (len(contents.columns) - 1)]
             else:
                 cells = [_cell(row.cells[column]) for column in contents.columns]
             label = f"{row.label} ({row.tier})" if row.tier else row.label
-            drawn.add_row(escape(label), *(escape(cell) for cell in cells), escape(floors))
+            drawn.add_row(escape(label), *(escape(cell) for cell in cells), escape(trivial_scores))
         console.print(drawn)
     for system, note in contents.notes.items():
         console.print(escape(f"{system}: {note}"))
@@ -56,10 +56,10 @@ def _cell(cell: Cell) -> str:
 
 
 def print_verdicts(results: Results) -> None:
-    """Print the gate's decision on every adapter, and what it rests on where there are guards."""
+    """Print the verdict of every adapter, with the guards' results."""
     from rich.markup import escape
 
-    from bilora.evaluation.guarded import guard_lines
+    from bilora.evaluation.guard_checks import guard_lines
 
     console = _console()
     for name, task in results.tasks.items():
@@ -71,9 +71,9 @@ def print_verdicts(results: Results) -> None:
 
 
 def print_answers(rows: Mapping[str, Sequence[EvalRow]]) -> None:
-    """Print every answer with its scores; control characters are shown, not obeyed."""
-    for found in rows.values():
-        for row in found:
+    """Print every answer with its scores; control characters are escaped."""
+    for task_rows in rows.values():
+        for row in task_rows:
             scores = ", ".join(
                 f"{score.metric} {'unscored' if score.value is None else f'{score.value:.3f}'}" for score in row.scores
             )

@@ -1,4 +1,4 @@
-"""The verbs data-download, data-process and data-split."""
+"""The commands data-download, data-process and data-split."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TaskName = Annotated[str, typer.Argument(help="A task of params.yaml.", show_def
 
 
 def data_download(task: TaskName) -> None:
-    """Fetch, mine or generate one task's raw rows."""
+    """Download, extract or generate one task's raw rows."""
     from bilora.cli.progress import bar
     from bilora.data.download import download
     from bilora.workspace import Workspace
@@ -28,35 +28,35 @@ def data_download(task: TaskName) -> None:
 
 
 def data_process(task: TaskName) -> None:
-    """Clean, execute, de-duplicate and decontaminate one task's rows."""
+    """Clean, execute, deduplicate and decontaminate one task's rows."""
     from bilora.cli.progress import bar
     from bilora.data.process import process
     from bilora.storage import require_file, write_json, write_records
     from bilora.workspace import Workspace
 
     workspace = Workspace(Path())
-    params, (_, chosen) = workspace.params, workspace.task(task)
+    _, definition = workspace.task(task)
     raw = require_file(workspace.raw(task), f"data-download@{task}")
-    guards = workspace.guard_samples(chosen)
+    guards = workspace.guard_samples(definition)
     with workspace.sandbox() as sandbox:
-        done = process(
-            chosen,
+        processed = process(
+            definition,
             raw,
             sandbox=sandbox,
-            rules=params.processing,
-            curated=workspace.curated_samples(chosen),
+            rules=workspace.params.processing,
+            curated=workspace.curated_samples(definition),
             guards=guards,
             bars=bar,
         )
-    write_json(workspace.drop_report("process", task), done.report.model_dump())
-    write_records(workspace.samples(task), done.samples)
-    print(f"data-process {task}: {done.report.rows_in} rows in, {done.report.rows_out} samples out")
-    for rule in done.report.rules:
+    write_json(workspace.drop_report("process", task), processed.report.model_dump())
+    write_records(workspace.samples(task), processed.samples)
+    print(f"data-process {task}: {processed.report.rows_in} rows in, {processed.report.rows_out} samples out")
+    for rule in processed.report.rules:
         print(f"  {rule.count:6} dropped: {rule.rule}")
 
 
 def data_split(task: TaskName) -> None:
-    """Assign one task's samples to train, validation and test, and rated answers to training."""
+    """Split one task's samples into train, validation and test, and add rated answers to the training rows."""
     from bilora.cli.withdrawals import print_unread
     from bilora.data.ratings import from_ratings
     from bilora.data.split import split_samples
@@ -66,44 +66,46 @@ def data_split(task: TaskName) -> None:
     from bilora.workspace import Workspace
 
     workspace = Workspace(Path())
-    params, (chosen, task_type) = workspace.params, workspace.task(task)
+    params, (task_params, definition) = workspace.params, workspace.task(task)
     samples = read_records(require_file(workspace.samples(task), f"data-process@{task}"), Sample)
-    dealt, report = split_samples(list(samples), splitting=chosen.split, seed=params.seed, rules=params.processing)
-    uses_ratings = bool(chosen.split.feedback or chosen.split.preference)
-    gone = read_withdrawals(workspace.outbox) if uses_ratings else Withdrawals()
+    splits, report = split_samples(
+        list(samples), splitting=task_params.split, seed=params.seed, rules=params.processing
+    )
+    uses_ratings = bool(task_params.split.feedback or task_params.split.preference)
+    withdrawals = read_withdrawals(workspace.outbox) if uses_ratings else Withdrawals()
     rated = from_ratings(
-        task_type,
+        definition,
         workspace.read_rated_pairs(),
-        splitting=chosen.split,
-        trained=dealt["train"],
+        splitting=task_params.split,
+        trained=splits["train"],
         held_out=[
-            *dealt["validation"],
-            *dealt["test"],
-            *workspace.curated_samples(task_type),
-            *(sample for samples in workspace.guard_samples(task_type).values() for sample in samples),
+            *splits["validation"],
+            *splits["test"],
+            *workspace.curated_samples(definition),
+            *(sample for samples in workspace.guard_samples(definition).values() for sample in samples),
         ],
         rules=params.processing,
-        withdrawn=gone.ratings,
+        withdrawn=withdrawals.ratings,
     )
-    dealt["train"] += rated.samples
-    for name, members in dealt.items():
+    splits["train"] += rated.samples
+    for name, members in splits.items():
         write_records(workspace.split(task, name), members)
     write_records(workspace.split(task, "preference"), rated.preferences)
     if uses_ratings:
         report = report.model_copy(update={"feedback": rated.report})
     write_json(workspace.drop_report("split", task), report.model_dump(exclude_none=True))
-    counts = ", ".join(f"{len(members)} {name}" for name, members in dealt.items())
-    print(f"data-split {task}: {counts}; {len(report.pairs)} repeats across splits removed")
+    counts = ", ".join(f"{len(members)} {name}" for name, members in splits.items())
+    print(f"data-split {task}: {counts}; {len(report.pairs)} near-duplicates across splits removed")
     if uses_ratings:
-        _report_ratings(rated.report, chosen.split, workspace.rated_pairs)
-        print_unread(gone)
+        _print_ratings(rated.report, task_params.split, workspace.rated_pairs)
+        print_unread(withdrawals)
 
 
-def _report_ratings(report: RatingsReport, splitting: Splitting, pairs: Path) -> None:
-    joined = [f"{report.samples} edited answers among them"] if splitting.feedback else []
-    joined += [f"{report.preferences} rows for {splitting.preference}"] if splitting.preference else []
-    print(f"  of the ratings: {', '.join(joined)}")
+def _print_ratings(report: RatingsReport, splitting: Splitting, pairs: Path) -> None:
+    counts = [f"{report.samples} edited answers among them"] if splitting.feedback else []
+    counts += [f"{report.preferences} rows for {splitting.preference}"] if splitting.preference else []
+    print(f"  of the ratings: {', '.join(counts)}")
     for rule in report.rules:
-        print(f"  {rule.count:6} left out: {rule.rule}")
+        print(f"  {rule.count:6} skipped: {rule.rule}")
     if not pairs.exists():
-        print(f"  {pairs} is not there; `bilora feedback pairs` writes it.")
+        print(f"  {pairs} does not exist; `bilora feedback pairs` writes it.")

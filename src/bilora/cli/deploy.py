@@ -1,4 +1,4 @@
-"""The verb deploy."""
+"""The command deploy."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ import typer
 
 from bilora.cli.generate import finite
 
-PAUSE_S = 5.0
+POLL_S = 5.0
 
-SpaceId = Annotated[str, typer.Argument(metavar="OWNER/SPACE", help="The Space, made if it is not there.")]
+SpaceId = Annotated[str, typer.Argument(metavar="OWNER/SPACE", help="The Space; created if it does not exist.")]
 BundleToServe = Annotated[
-    str | None, typer.Option(help="owner/name or owner/name@commit. [default: what `hub` in params.yaml serves now]")
+    str | None,
+    typer.Option(help="owner/name or owner/name@commit. [default: the latest version in `hub` of params.yaml]"),
 ]
 Minutes = Annotated[
-    float, typer.Option(min=0.01, max=1440, callback=finite, help="Time for the Space to build and to load.")
+    float, typer.Option(min=0.01, max=1440, callback=finite, help="Timeout of the Space's build and start, in minutes.")
 ]
 
 
 def deploy(space: SpaceId, bundle: BundleToServe = None, minutes: Minutes = 20.0) -> None:
-    """Put the page into a Space, pinned to a published bundle; roll it back unless it reports these adapters."""
+    """Deploy the page with a published bundle to a Space; roll back unless the Space reports its adapters."""
     from bilora.bases.compatibility import check_bundle
     from bilora.errors import BadData, Unreachable
     from bilora.external_services import HubRepositorySettings
@@ -34,14 +35,14 @@ def deploy(space: SpaceId, bundle: BundleToServe = None, minutes: Minutes = 20.0
     from bilora.publishing.deploy import deploy as run
     from bilora.publishing.deploy import release
     from bilora.publishing.manifest import MANIFEST, parse_manifest
-    from bilora.publishing.rollback import check_proof
+    from bilora.publishing.rollback import verify_version
     from bilora.workspace import Workspace
 
     workspace = Workspace(Path())
     params = workspace.params
     if bundle is None:
         if not isinstance(params.hub, HubRepositorySettings):
-            raise BadData("--bundle", "name the bundle that the Space shall serve: owner/name or owner/name@commit.")
+            raise BadData("--bundle", "name the bundle to serve: owner/name or owner/name@commit.")
         bundle = params.hub.id
     if (token := hub_token()) is None:
         raise Unreachable("HF_TOKEN is not set, so nothing can be deployed.")
@@ -51,7 +52,7 @@ def deploy(space: SpaceId, bundle: BundleToServe = None, minutes: Minutes = 20.0
     if not (revision := commit or published.head()):
         raise BadData(name, "there is no such bundle; `bilora push-adapters` publishes one.")
     files = published.read(revision, published.names(revision))
-    check_proof(f"{name}@{revision}", files)
+    verify_version(f"{name}@{revision}", files)
     manifest = parse_manifest(name, files[MANIFEST])
     check_bundle(name, manifest.model_dump(exclude_unset=True), workspace.base())
     adapters = {task: adapter.sha256 for task, adapter in manifest.adapters.items() if task in params.tasks}
@@ -65,7 +66,7 @@ def deploy(space: SpaceId, bundle: BundleToServe = None, minutes: Minutes = 20.0
         new,
         running.health,
         running.failure,
-        patience=max(1, round(minutes * 60 / PAUSE_S)),
-        wait=lambda: time.sleep(PAUSE_S),
+        patience=max(1, round(minutes * 60 / POLL_S)),
+        wait=lambda: time.sleep(POLL_S),
     )
     print(f"deploy: {space} {'runs' if changed else 'already ran'} release {new.sha256[:12]}")

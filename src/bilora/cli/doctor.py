@@ -1,4 +1,4 @@
-"""The verb doctor."""
+"""The command doctor."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEYS = ("GROQ_API_KEY", "HF_TOKEN")
 
 
 class Fault(Exception):
-    """What is wrong and how to mend it."""
+    """A failed check; the message says what to do."""
 
 
 def _workspace() -> Workspace:
@@ -39,18 +39,18 @@ def _packages() -> str:
 
     from bilora.textfiles import read_text
 
-    wrong = []
+    mismatches = []
     lines = [line.split("#")[0].strip() for line in read_text(_workspace().lock).splitlines()]
     pins = dict(line.split("==", 1) for line in lines if "==" in line)
     for name, version in pins.items():
         try:
-            found = metadata.version(name)
+            installed = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found = "absent"
-        if found.partition("+")[0] != version:
-            wrong.append(f"{name} is {found}, not {version}")
-    if wrong:
-        raise Fault(f"{'; '.join(wrong[:5])}; run `make install`")
+            installed = "absent"
+        if installed.partition("+")[0] != version:
+            mismatches.append(f"{name} is {installed}, not {version}")
+    if mismatches:
+        raise Fault(f"{'; '.join(mismatches[:5])}; run `make install`")
     return f"{len(pins)} packages at their pinned versions"
 
 
@@ -58,9 +58,9 @@ def _repository() -> str:
     from bilora.tracking.provenance import commit
 
     if not Path(".dvc").is_dir() or not Path("dvc.yaml").is_file():
-        raise Fault("this folder holds no pipeline; run inside a checkout")
+        raise Fault("this folder has no pipeline; run this command in a checkout of BiLoRA")
     if shutil.which("dvc") is None:
-        raise Fault("dvc is not on the PATH; run through make, or activate .venv")
+        raise Fault("dvc is not on the PATH; activate .venv, or use make")
     return f"commit {commit(_workspace().root)[:12]}"
 
 
@@ -80,9 +80,9 @@ def _base() -> str:
 
     base = _workspace().base()
     try:
-        found = f"{base.id} at {base.identity[:12]}"
-        remarks = [] if base.download else template_remarks(base.tokenizer())
-        return " ".join([f"{found}." if remarks else found, *remarks])
+        name = f"{base.id} at {base.identity[:12]}"
+        remarks = [] if base.download_note else template_remarks(base.tokenizer())
+        return " ".join([f"{name}." if remarks else name, *remarks])
     except BiloraError as error:
         raise Fault(str(error)) from None
 
@@ -105,17 +105,17 @@ def _sandbox() -> str:
         layers = sandbox.layers()
         passed, forged = sandbox.run_many([good, bad])
     if passed.status != "passed":
-        raise Fault(f"a correct program came back as {passed.status} ({passed.detail}); is /tmp writable?")
+        raise Fault(f"a correct program has the status {passed.status} ({passed.detail}); is /tmp writable?")
     if forged.status == "passed":
-        raise Fault("an exit was taken for success; do not trust any pass rate from this machine")
+        raise Fault("a program that only exits passed its test; do not trust any pass rate from this machine")
     off = "".join(f"; {name} is off: {why}" for name, why in layers.off.items())
-    return f"{layers}, each seen to deny{off}"
+    return f"{layers}; each was tested{off}"
 
 
 def _disk() -> str:
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     if free < FREE_GIB:
-        raise Fault(f"{free:.1f} GiB free; make room for at least {FREE_GIB} GiB")
+        raise Fault(f"{free:.1f} GiB free; at least {FREE_GIB} GiB are needed")
     return f"{free:.0f} GiB free"
 
 
@@ -152,7 +152,7 @@ CHECKS: dict[str, Callable[[], str]] = {
 
 
 def doctor() -> None:
-    """Look at everything a run needs; name each fault and its fix; exit 4 if there is one."""
+    """Check the requirements of a run, and report each fault with its fix; exit 4 if there is one."""
     faults = 0
     for name, check in CHECKS.items():
         try:
@@ -163,7 +163,7 @@ def doctor() -> None:
         except BiloraError as error:
             faults += 1
             print(f"FAULT  {name}: {error}")
-        except Exception as error:  # one broken check must not hide what the others find
+        except Exception as error:  # a broken check must not hide the others' results
             faults += 1
             print(f"FAULT  {name}: the check itself failed: {type(error).__name__}: {error}")
     raise typer.Exit(ExitCode.NOT_READY if faults else ExitCode.OK)

@@ -1,4 +1,4 @@
-"""The adapters and the engine of chat, generate, serve and the page, with what a user must know of them printed."""
+"""Load the adapters and the engine of chat, generate, serve and the page, and print remarks about them."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ if TYPE_CHECKING:
 
 
 def adapters_to_serve(workspace: Workspace, bundle: str | None, *, required: str | None = None) -> dict[str, Path]:
-    """Return the folders of the adapters to serve: those of a bundle, else all that were trained here for this base.
+    """Return the folders of the adapters in a bundle, or of those trained in this workspace.
 
-    Adapters of another base or chat template are left out and reported, so that the base and the others answer.
+    Workspace adapters of another base or chat template are skipped and reported.
 
     Args:
-        required: who is to answer, the base or an adapter.
+        required: "base" or the adapter that must be there.
 
     Raises:
         UnknownModel: there is no such adapter.
-        BaseMismatch: it is for another base.
+        BaseMismatch: it was trained on another base.
     """
     from bilora.inference.engine import BASE_SYSTEM
 
-    folders = _fitting(workspace, required) if bundle is None else workspace.bundle(bundle)
+    folders = _compatible(workspace, required) if bundle is None else workspace.bundle(bundle)
     known = (BASE_SYSTEM, *folders)
     if required is not None and required not in known:
         raise UnknownModel(required, known)
     return folders
 
 
-def _fitting(workspace: Workspace, required: str | None) -> dict[str, Path]:
+def _compatible(workspace: Workspace, required: str | None) -> dict[str, Path]:
     folders = {}
-    for name, found in workspace.fitting_adapters():
-        if not isinstance(found, BaseMismatch):
-            folders[name] = found
+    for name, adapter in workspace.fitting_adapters():
+        if not isinstance(adapter, BaseMismatch):
+            folders[name] = adapter
         elif name == required:
-            raise found
+            raise adapter
         else:
-            print(f"left out: {found}", file=sys.stderr)
+            print(f"skipped: {adapter}", file=sys.stderr)
     return folders
 
 
 def prepare_base(workspace: Workspace) -> Base:
-    """Return the base of params.yaml after its files were made ready, with a progress bar if that takes a while."""
+    """Prepare the files of the base in params.yaml, with a progress bar if it takes long, and return the base."""
     from bilora.cli.progress import bar
 
     base = workspace.base()
@@ -61,7 +61,7 @@ def prepare_base(workspace: Workspace) -> Base:
 def load_engine(
     workspace: Workspace, adapters: Mapping[str, Path], *, batch_size: int, max_waiting: int | None = None
 ) -> LocalEngine:
-    """Load the engine that params name, with a progress bar, and print the remarks on the base's chat template."""
+    """Load the engine of params.yaml with a progress bar, and print remarks about the base's chat template."""
     from bilora.cli.progress import bar
 
     bars = functools.partial(bar, unit="tensors")

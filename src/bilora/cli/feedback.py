@@ -1,4 +1,4 @@
-"""The verbs of feedback, and the documented entry point scripts/fetch_feedback.py."""
+"""The commands feedback …, and the entry point scripts/fetch_feedback.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bilora.cli.destinations import display_name, export_command, forget_command, target
+from bilora.cli.destinations import display_name, export_command, forget_command, open_target
 from bilora.feedback.destination_names import HUB_DATASETS, UNRECORDED
 
 if TYPE_CHECKING:
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from bilora.tasks.task import Task
     from bilora.workspace import Workspace
 
-app = typer.Typer(help="What users said of the answers: ratings, on their way to training.", no_args_is_help=True)
+app = typer.Typer(help="Export users' ratings and turn them into training rows.", no_args_is_help=True)
 
-MAX_NAMED_EVENTS = 3
-"""How many event ids a line names."""
+MAX_LISTED_EVENTS = 3
+"""The maximum of event ids on a line."""
 WHERE = f"Folder of shards, or {HUB_DATASETS}OWNER/NAME on the hub. [default: data/feedback/shards]"
 ToOption = Annotated[str | None, typer.Option("--to", help=WHERE)]
 FromOption = Annotated[str | None, typer.Option("--from", help=WHERE)]
 DestinationName = Annotated[
-    str, typer.Argument(help="A destination, as `bilora feedback status` names it.", show_default=False)
+    str, typer.Argument(help="A destination as `bilora feedback status` prints it.", show_default=False)
 ]
 EventName = Annotated[str, typer.Argument(help="The event id of a rating.", show_default=False)]
 
 
 @app.command("status")
 def feedback_status() -> None:
-    """Count the ratings of this machine, per destination too, and name the adapters trained on withdrawn ones."""
+    """Count the ratings on this machine, per destination too, and list the adapters trained on withdrawn ones."""
     from bilora.cli.withdrawals import withdrawn_sentence
     from bilora.feedback.outbox import Outbox
     from bilora.feedback.withdrawals import read_withdrawals
@@ -42,126 +42,128 @@ def feedback_status() -> None:
 
     workspace = Workspace(Path())
     if not workspace.outbox.exists():
-        print("feedback status: nothing was rated here yet")
+        print("feedback status: there are no ratings yet")
         return
     with Outbox(workspace.outbox) as outbox:
         counts, unknown = outbox.counts(), outbox.unknown_deletions()
         print(
-            f"feedback status: {counts['standing']} ratings: {counts['exported']} exported, "
-            f"{counts['waiting']} waiting, {counts['private']} kept here for want of consent"
+            f"feedback status: {counts['valid']} ratings: {counts['exported']} exported, "
+            f"{counts['waiting']} waiting, {counts['private']} without consent to export"
         )
         print(
             f"  {counts['superseded']} earlier versions, {counts['deleted']} deleted or withdrawn, "
             f"{counts['deletions_waiting']} of them not erased everywhere"
         )
-        for one in outbox.destinations():
-            _print_destination(outbox, one)
+        for destination in outbox.destinations():
+            _print_destination(outbox, destination)
     if unknown:
         print(
             f"  {unknown} deletions are of ratings that this outbox does not know (its disk was wiped, or they are "
-            "older than its record of destinations): export once to every place that may hold them."
+            "older than its record of destinations): export once to every destination that may have them."
         )
-    found = read_withdrawals(workspace.outbox)
-    for name in found.unread:
+    withdrawals = read_withdrawals(workspace.outbox)
+    for name in withdrawals.unread:
         if not name.startswith(HUB_DATASETS) and name != UNRECORDED:
             print(
-                f"  the deletions in {display_name(name)} could not be read: it is gone, or this user may not read it."
+                f"  the deletions in {display_name(name)} cannot be read: "
+                "it does not exist, or this user cannot access it."
             )
-    for adapter in trained_on_withdrawn(workspace.runs, found.ratings):
+    for adapter in trained_on_withdrawn(workspace.runs, withdrawals.ratings):
         print(f"  {withdrawn_sentence(adapter)}")
 
 
-def _print_destination(outbox: Outbox, one: Destination) -> None:
-    from bilora.feedback.export import lost
+def _print_destination(outbox: Outbox, destination: Destination) -> None:
+    from bilora.feedback.export import has_lost_shards
     from bilora.feedback.shards import FolderTarget
     from bilora.system_errors import describe_os_error
 
-    outstanding = f"{len(one.outstanding)} erasures outstanding"
-    if one.name == UNRECORDED:
-        print(f"  a place that was not recorded: {one.delivered} delivered by an earlier version, {outstanding}")
+    name, outstanding = destination.name, f"{len(destination.outstanding)} erasures outstanding"
+    if name == UNRECORDED:
+        print(f"  an unknown destination: {destination.delivered} delivered by an earlier version, {outstanding}")
         print(
-            f"    `{export_command('PLACE')}` updates it where you know it; `{forget_command(UNRECORDED)}` ends this."
+            f"    If you know it, `{export_command('DESTINATION')}` updates it; "
+            f"`{forget_command(UNRECORDED)}` removes this entry."
         )
         return
-    print(f"  {display_name(one.name)}: {one.delivered} delivered, {one.waiting} waiting, {outstanding}")
-    if one.assumed:
+    print(f"  {display_name(name)}: {destination.delivered} delivered, {destination.waiting} waiting, {outstanding}")
+    if destination.assumed:
         print(
-            f"    {one.assumed} were exported before destinations were recorded; that they went here is assumed. "
-            f"If another place may hold them, export to it once: `{export_command('PLACE')}`."
+            f"    {destination.assumed} were exported before destinations were recorded, and are assumed to be here. "
+            f"If they may be at another destination, export to it once: `{export_command('DESTINATION')}`."
         )
     try:
-        is_lost = not one.name.startswith(HUB_DATASETS) and lost(outbox, FolderTarget(Path(one.name)))
+        is_lost = not name.startswith(HUB_DATASETS) and has_lost_shards(outbox, FolderTarget(Path(name)))
     except OSError as error:
         print(f"    it {describe_os_error(error)}")
         return
     if is_lost:
-        print(f"    it is not there now: bring it back, or `{forget_command(one.name)}` if it is gone for good.")
-    elif one.outstanding:
-        events = f"{', '.join(one.outstanding[:MAX_NAMED_EVENTS])}{_more(one.outstanding)}"
-        print(f"    `{export_command(one.name)}` erases {events}")
+        print(f"    it is empty now: restore it, or run `{forget_command(name)}` if it does not exist any more.")
+    elif destination.outstanding:
+        print(f"    `{export_command(name)}` erases {_event_list(destination.outstanding)}")
 
 
-def _more(events: Sequence[str]) -> str:
-    return f" and {len(events) - MAX_NAMED_EVENTS} more" if len(events) > MAX_NAMED_EVENTS else ""
+def _event_list(events: Sequence[str]) -> str:
+    hidden = len(events) - MAX_LISTED_EVENTS
+    return ", ".join(events[:MAX_LISTED_EVENTS]) + (f" and {hidden} more" if hidden > 0 else "")
 
 
 @app.command("export")
 def export_ratings(to: ToOption = None) -> None:
-    """Bring one destination up to date: erase what was deleted, and write what it did not get, scrubbed."""
+    """Update one destination: erase deleted ratings there, and write new ones, redacted."""
     from bilora.feedback.export import export as run
     from bilora.feedback.outbox import Outbox
     from bilora.workspace import Workspace
 
     workspace = Workspace(Path())
-    place = to or str(workspace.shards)
-    chosen = target(place)
+    destination = to or str(workspace.shards)
+    target = open_target(destination)
     with Outbox(workspace.outbox) as outbox:
-        done = run(outbox, chosen)
-        elsewhere = [one for one in outbox.destinations() if one.outstanding]
-    print(f"feedback export: {done.ratings} ratings in {done.shards} new shards of {place}")
-    if done.deletions:
-        print(f"  {done.deletions} deletions; {done.rewritten} shards rewritten without them")
-    for one in elsewhere:
-        print(f"  {len(one.outstanding)} erasures are still outstanding in {_with_command(one.name)}")
+        counts = run(outbox, target)
+        incomplete = [other for other in outbox.destinations() if other.outstanding]
+    print(f"feedback export: {counts.ratings} ratings in {counts.shards} new shards of {destination}")
+    if counts.deletions:
+        print(f"  {counts.deletions} deletions; {counts.rewritten} shards rewritten without them")
+    for other in incomplete:
+        print(f"  {len(other.outstanding)} erasures are still outstanding in {_with_command(other.name)}")
 
 
 @app.command("delete")
 def delete_rating(event: EventName) -> None:
-    """Delete a rating with its earlier versions here, and say where it still has to be erased."""
+    """Delete a rating with its earlier versions here, and list the destinations where it must still be erased."""
     from bilora.feedback.outbox import Outbox
     from bilora.workspace import Workspace
 
     with Outbox(Workspace(Path()).outbox) as outbox:
-        here = outbox.delete(event, created_utc=_now())
-        holders, known = outbox.holders(event), [one.name for one in outbox.destinations()]
-    print(f"feedback delete: {'done' if here else 'not in this outbox, but noted'}.")
+        is_known = outbox.delete(event, created_utc=_now())
+        holders, has_destinations = outbox.holders(event), bool(outbox.destinations())
+    print(f"feedback delete: {'done' if is_known else 'not in this outbox; the deletion is recorded'}.")
     for name in holders:
-        print(f"  {'it is' if here else 'it may be'} still in {_with_command(name)}")
-    if not here and not known:
-        print(f"  export to every place that may hold it: `{export_command('PLACE')}`")
-    if not holders and (here or known):
-        print("  no destination holds it")
+        print(f"  {'it is' if is_known else 'it may be'} still in {_with_command(name)}")
+    if not is_known and not has_destinations:
+        print(f"  export to every destination that may have it: `{export_command('DESTINATION')}`")
+    if not holders and (is_known or has_destinations):
+        print("  no destination has it")
     print("  `bilora feedback pairs` writes the training pairs without it")
 
 
 def _with_command(name: str) -> str:
     if name == UNRECORDED:
-        return f"a place that was not recorded: `{export_command('PLACE')}`, or `{forget_command(name)}`"
+        return f"an unknown destination: `{export_command('DESTINATION')}`, or `{forget_command(name)}`"
     return f"{display_name(name)}: `{export_command(name)}`"
 
 
 @app.command("forget")
-def forget_destination(place: DestinationName) -> None:
-    """Give up a destination that is gone for good with all it held: nothing is outstanding there any more."""
+def forget_destination(destination: DestinationName) -> None:
+    """Remove the record of a destination that does not exist any more, with its outstanding erasures."""
     from bilora.errors import BadData
     from bilora.feedback.outbox import Outbox
     from bilora.workspace import Workspace
 
-    name = place if place == UNRECORDED else target(place).name
+    name = destination if destination == UNRECORDED else open_target(destination).name
     with Outbox(Workspace(Path()).outbox) as outbox:
         if not outbox.forget(name):
-            raise BadData(place, "nothing was exported there; `bilora feedback status` names the destinations.")
-    print(f"feedback forget: {place} is no destination any more; an export to it would start from nothing")
+            raise BadData(destination, "nothing was exported there; `bilora feedback status` lists the destinations.")
+    print(f"feedback forget: {destination} is not a destination any more; the next export to it writes all ratings")
 
 
 @app.command("pairs")
@@ -178,52 +180,56 @@ def write_pairs(source: FromOption = None) -> None:
 
     workspace = Workspace(Path())
     place = source or str(workspace.shards)
-    chosen = target(place)
+    target = open_target(place)
     if not place.startswith(HUB_DATASETS) and not Path(place).is_dir():
         raise BadData(place, f"there are no shards; `{export_command(place)}` writes them.")
-    found = read_withdrawals(workspace.outbox)
-    read = compact(chosen, deleted=found.ratings)
-    tasks = workspace.tasks
-    rated = {name: task for name, task in tasks.items() if any(rating.task == name for rating in read.ratings)}
-    made = training_pairs(
-        read.ratings, tasks, adapters=_known_adapters(workspace), held_out=_held_out(workspace, rated)
-    )
-    reasons = {"refused": made.refused, "thumbs": made.thumbs, "edits": made.edits}
-    written = RatedPairs(left_out=reasons, sft=made.sft, dpo=made.dpo, kto=made.kto)
+
+    # 1) read the valid ratings
+    withdrawals = read_withdrawals(workspace.outbox)
+    compacted = compact(target, deleted=withdrawals.ratings)
+
+    # 2) turn them into training rows, without held-out questions
+    ratings, tasks = compacted.ratings, workspace.tasks
+    rated = {name: task for name, task in tasks.items() if any(rating.task == name for rating in ratings)}
+    pairs = training_pairs(ratings, tasks, adapters=_known_adapters(workspace), held_out=_held_out(workspace, rated))
+
+    # 3) write both and print the counts
+    reasons = {"refused": pairs.refused, "thumbs": pairs.thumbs, "edits": pairs.edits}
+    rated_pairs = RatedPairs(left_out=reasons, sft=pairs.sft, dpo=pairs.dpo, kto=pairs.kto)
     write_json(
         workspace.all_feedback,
-        {"counts": read.counts, "ratings": [rating.model_dump(mode="json") for rating in read.ratings]},
+        {"counts": compacted.counts, "ratings": [rating.model_dump(mode="json") for rating in ratings]},
     )
-    write_json(workspace.rated_pairs, written.model_dump(mode="json"))
-    _report(read.counts, {"sft": len(made.sft), "dpo": len(made.dpo), "kto": len(made.kto)}, reasons)
+    write_json(workspace.rated_pairs, rated_pairs.model_dump(mode="json"))
+    _print_counts(compacted.counts, {"sft": len(pairs.sft), "dpo": len(pairs.dpo), "kto": len(pairs.kto)}, reasons)
     print(f"  in {workspace.all_feedback} and {workspace.rated_pairs.name}")
-    print_unread(found, but=chosen.name)
+    print_unread(withdrawals, but=target.name)
 
 
-def _report(counts: Mapping[str, int], rows: Mapping[str, int], reasons: Mapping[str, Mapping[str, int]]) -> None:
-    resolved = ", ".join(f"{counts[name]} {name}" for name in ("deleted", "repeated", "superseded"))
-    print(f"feedback pairs: {counts['ratings']} ratings ({resolved} of {counts['rows']} rows)")
+def _print_counts(counts: Mapping[str, int], rows: Mapping[str, int], reasons: Mapping[str, Mapping[str, int]]) -> None:
+    dropped = ", ".join(f"{counts[name]} {name}" for name in ("deleted", "repeated", "superseded"))
+    print(f"feedback pairs: {counts['ratings']} ratings ({dropped} of {counts['rows']} rows)")
     print("  " + ", ".join(f"{count} {kind.upper()}" for kind, count in rows.items()))
-    for kind, label in (("refused", "ratings left out"), ("thumbs", "thumbs left out"), ("edits", "edits left out")):
+    for kind, label in (("refused", "ratings skipped"), ("thumbs", "thumbs skipped"), ("edits", "edits skipped")):
         for reason, count in reasons[kind].items():
             print(f"  {count:6} {label}: {reason}")
 
 
 def _known_adapters(workspace: Workspace) -> set[str]:
-    """Return every adapter that was trained here, and those that are here now."""
+    """Return the digests of all adapters that were trained here, and of those in adapters/."""
     from bilora.storage import ADAPTER_FILES, adapter_sha256, read_json
 
     trained = {read_json(path)["adapter_sha256"] for path in workspace.runs.glob("*/run.json")}
     folders = [workspace.adapter(name) for name in workspace.params.tasks]
-    whole = [folder for folder in folders if all((folder / name).is_file() for name in ADAPTER_FILES)]
-    return trained.union(map(adapter_sha256, whole))
+    complete = [folder for folder in folders if all((folder / name).is_file() for name in ADAPTER_FILES)]
+    return trained.union(map(adapter_sha256, complete))
 
 
 def _held_out(workspace: Workspace, tasks: Mapping[str, Task]) -> set[str]:
-    """Return the hashes of the questions that measure: validation, test, curated and guards."""
+    """Return the prompt hashes of all held-out questions: validation, test, curated and guards."""
     from bilora.feedback.pairs import prompt_hash
 
-    found: set[str] = set()
+    hashes: set[str] = set()
     for name, task in tasks.items():
         samples = [
             *workspace.split_samples(name, "validation"),
@@ -231,8 +237,8 @@ def _held_out(workspace: Workspace, tasks: Mapping[str, Task]) -> set[str]:
             *workspace.curated_samples(task),
             *(sample for questions in workspace.guard_samples(task).values() for sample in questions),
         ]
-        found.update(prompt_hash(sample.prompt) for sample in samples)
-    return found
+        hashes.update(prompt_hash(sample.prompt) for sample in samples)
+    return hashes
 
 
 def _now() -> str:
@@ -241,8 +247,8 @@ def _now() -> str:
 
 def main() -> int:
     """Entry point of `python scripts/fetch_feedback.py`."""
-    from bilora.cli import guarded
+    from bilora.cli import run_command
 
     entry = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     entry.command()(write_pairs)
-    return guarded(entry)
+    return run_command(entry)

@@ -1,4 +1,4 @@
-"""The verb generate."""
+"""The command generate, and the sampling options that chat shares."""
 
 from __future__ import annotations
 
@@ -17,26 +17,32 @@ if TYPE_CHECKING:
 
 
 def finite(value: float) -> float:
-    """Refuse `inf` and `nan`, which Typer takes for numbers within any bounds."""
+    """Refuse `inf` and `nan`, which pass Typer's bounds."""
     if not math.isfinite(value):
-        raise typer.BadParameter(f"{value} is no finite number.")
+        raise typer.BadParameter(f"{value} is not a finite number.")
     return value
 
 
-ModelOption = Annotated[str, typer.Option("--model", "-m", help="Who answers: base or a task's adapter.")]
+SHORTER = "shorten the question"
+"""Advice if the context is full."""
+
+ModelOption = Annotated[str, typer.Option("--model", "-m", help="Model: base, or a task's name for its adapter.")]
 BundleOption = Annotated[
     str | None, typer.Option(help="A published bundle: a folder, a URL, or a hub id@commit. Default: adapters/.")
 ]
-MaxTokensOption = Annotated[int | None, typer.Option(min=1, help="Longest answer in tokens. Default: the task's own.")]
-TemperatureOption = Annotated[float, typer.Option(min=0.0, callback=finite, help="0 takes the likeliest token.")]
+MaxTokensOption = Annotated[int | None, typer.Option(min=1, help="Maximum of new tokens. Default: the task's limit.")]
+TemperatureOption = Annotated[float, typer.Option(min=0.0, callback=finite, help="0 is greedy decoding.")]
 TopPOption = Annotated[
-    float, typer.Option(min=0.0, max=1.0, callback=finite, help="Draw from the likeliest tokens of this total.")
+    float,
+    typer.Option(
+        min=0.0, max=1.0, callback=finite, help="Sample from the most likely tokens of this total probability."
+    ),
 ]
-SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the draws, where the temperature is above 0.")]
+SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the sampling.")]
 
 
 def generate(
-    prompt: Annotated[str | None, typer.Argument(help="The question; read from standard input if absent.")] = None,
+    prompt: Annotated[str | None, typer.Argument(help="The question; read from standard input by default.")] = None,
     model: ModelOption = "base",
     bundle: BundleOption = None,
     max_tokens: MaxTokensOption = None,
@@ -45,7 +51,7 @@ def generate(
     seed: SeedOption = 0,
     stop: Annotated[list[str] | None, typer.Option(help="End the answer before this text; may be repeated.")] = None,
 ) -> None:
-    """Answer one question and print the answer as it is made."""
+    """Answer one question and stream the answer."""
     from bilora.cli.engines import adapters_to_serve, load_engine
     from bilora.cli.user_input import checked, read_stdin
     from bilora.errors import BadData
@@ -60,59 +66,56 @@ def generate(
     folders = adapters_to_serve(workspace, bundle, required=model)
     typed = read_stdin() if prompt is None else checked(prompt, "prompt")
     if not typed.strip():
-        raise BadData("prompt", "it is empty; give it as an argument or on standard input.")
+        raise BadData("prompt", "it is empty; pass it as an argument or on standard input.")
     if model == BASE_SYSTEM:
         messages: tuple[Message, ...] = (Message(role="user", content=typed.strip()),)
     else:
         task = load_task(model)
-        messages = task.messages(task.ask(typed))
+        messages = task.messages(task.make_prompt(typed))
     engine = load_engine(workspace, {name: folder for name, folder in folders.items() if name == model}, batch_size=1)
     sampling = SamplingParams(
-        max_tokens=longest(params, model, max_tokens),
+        max_tokens=token_limit(params, model, max_tokens),
         temperature=temperature,
         seed=seed,
         top_p=top_p,
-        frequency_penalty=penalty(params, model),
+        frequency_penalty=frequency_penalty(params, model),
         stop=tuple(stop or ()),
     )
     request = Request("generate", messages, sampling)
-    made = printed(engine.stream(model, request))
-    if advice := cut_off(made, engine.context, "ask with fewer words"):
-        print(f"generate: {advice}", file=sys.stderr)
+    completion = print_stream(engine.stream(model, request))
+    if note := cut_off_note(completion, engine.context_length, SHORTER):
+        print(f"generate: {note}", file=sys.stderr)
 
 
-def cut_off(made: Completion, context: int, shorter: str) -> str:
-    """Say why an answer was cut off and what helps, which is `shorter` where the context is full; empty if it ended."""
-    if made.finish != "length":
+def cut_off_note(completion: Completion, context: int, advice: str) -> str:
+    """Return why a completion was cut off, with `advice` if the context is full; empty if it is complete."""
+    prompt, tokens = completion.prompt_tokens, completion.output_tokens
+    if completion.finish != "length":
         return ""
-    if (
-        made.prompt_tokens is not None
-        and made.output_tokens is not None
-        and (made.prompt_tokens + made.output_tokens >= context)
-    ):
-        return f"cut off after {made.output_tokens} tokens, for the context of {context} tokens is full; {shorter}."
-    return f"cut off after {made.output_tokens} tokens; --max-tokens allows more."
+    if prompt is not None and tokens is not None and prompt + tokens >= context:
+        return f"cut off after {tokens} tokens: the context of {context} tokens is full; {advice}."
+    return f"cut off after {tokens} tokens; --max-tokens allows more."
 
 
-def longest(params: Params, model: str, wanted: int | None) -> int:
-    """Return how long an answer may become: as wanted, else as the task's own are, the base's as the longest of all."""
-    own = {name: task.generation.max_new_tokens for name, task in params.tasks.items()}
-    return wanted or own.get(model) or max(own.values())
+def token_limit(params: Params, model: str, max_tokens: int | None) -> int:
+    """Return the maximum of new tokens: `max_tokens`, else the task's limit; for the base the largest of all tasks."""
+    limits = {name: task.generation.max_new_tokens for name, task in params.tasks.items()}
+    return max_tokens or limits.get(model) or max(limits.values())
 
 
-def penalty(params: Params, model: str) -> float:
-    """Return what keeps an adapter's answers from repeating themselves; the base's are left as they come."""
+def frequency_penalty(params: Params, model: str) -> float:
+    """Return the frequency penalty of a task's adapter; 0 for the base."""
     return params.tasks[model].generation.frequency_penalty if model in params.tasks else 0.0
 
 
-def printed(stream: Generator[str, None, Completion]) -> Completion:
-    """Print an answer as it comes; closing the stream, as Ctrl-C does, ends the work."""
+def print_stream(stream: Generator[str, None, Completion]) -> Completion:
+    """Print a completion while it is streamed; on Ctrl-C the stream is closed, which stops the engine."""
     try:
         while True:
             print(next(stream), end="", flush=True)
     except StopIteration as end:
-        made: Completion = end.value
-        return made
+        completion: Completion = end.value
+        return completion
     finally:
         stream.close()
         print(flush=True)

@@ -1,4 +1,4 @@
-"""What the page's process serves, reported on /health to the command that deploys it."""
+"""The /health endpoint of the page, which `bilora deploy` polls."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ RELEASE_VARIABLE = "BILORA_RELEASE"
 
 
 def health(request: Request) -> Response:
-    """Answer with the adapters that are loaded, by the SHA-256 of their bytes; 503 and the fault if they are not.
+    """Return the sha256 of each loaded adapter; 503 with the error if the model cannot be loaded.
 
-    The first question loads the model, so the first user need not wait for it.
+    The first request loads the model, before the first user arrives.
     """
     from starlette.responses import JSONResponse
 
@@ -25,23 +25,24 @@ def health(request: Request) -> Response:
 
 
 def health_report() -> tuple[int, dict[str, object]]:
-    """Return the HTTP status and what the health page says."""
-    from bilora.cli.page import BUNDLE_VARIABLE, current_offer
+    """Return the HTTP status and the content of the response."""
+    from bilora.cli.page import current_backend, served_bundle
     from bilora.errors import BiloraError
+    from bilora.publishing.space_release import read_space_release
     from bilora.workspace import Workspace
 
-    shared: dict[str, object] = {
-        "release": os.environ.get(RELEASE_VARIABLE, ""),
-        "bundle": os.environ.get(BUNDLE_VARIABLE, ""),
-    }
+    shared: dict[str, object] = {"release": "", "bundle": ""}
+    workspace = Workspace(Path())
     try:
-        offer = current_offer(Workspace(Path()))
+        shared["release"] = os.environ.get(RELEASE_VARIABLE) or read_space_release(workspace.root).release
+        shared["bundle"] = served_bundle(workspace)
+        backend = current_backend(workspace)
     except BiloraError as error:
         return 503, {**shared, "status": "fault", "fault": str(error)}
     return 200, {
         **shared,
         "status": "ready",
-        "base": offer.base,
-        "base_revision": offer.base_revision,
-        "adapters": dict(offer.adapters),
+        "base": backend.base,
+        "base_revision": backend.base_revision,
+        "adapters": dict(backend.adapters),
     }

@@ -1,4 +1,4 @@
-"""The verb judge check."""
+"""The command judge check."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="The model that grades answers.", no_args_is_help=True)
+app = typer.Typer(help="The LLM judge that rates answers.", no_args_is_help=True)
 
 
 @app.callback()
 def _group() -> None:
-    """Keep `check` a verb of its own while it is the only one."""
+    """Make `check` a subcommand, although it is the only one."""
 
 
 @app.command("check")
 def check(
-    samples: Annotated[int, typer.Option(min=2, help="How many samples to try it on; two calls each.")] = 40,
+    samples: Annotated[int, typer.Option(min=2, help="Number of samples, with two calls each.")] = 40,
 ) -> None:
-    """Try the judge of params.yaml where the right grade is known.
+    """Check the judge of params.yaml on samples with a known order of ratings.
 
-    Exit code 11 says that it cannot be believed, 6 that its endpoint gave no reply at all.
+    Exit code 11 means that its ratings are not reliable, 6 that its endpoint did not answer.
     """
     from bilora.cli.progress import bar
     from bilora.errors import BadData, ExitCode
@@ -33,19 +33,19 @@ def check(
 
     workspace = Workspace(Path())
     params = workspace.params
-    judge, why_not = workspace.judge({})
+    judge, no_judge_reason = workspace.judge({})
     if judge is None or params.judge is None:
-        raise BadData(workspace.params_file, f"{why_not}, so there is none to check.")
-    task = next(iter(sorted(name for name in params.tasks if name == "docstring") or sorted(params.tasks)))
-    chosen = workspace.split_samples(task, "test")[:samples]
-    if len(chosen) < 2:
-        raise BadData(workspace.split(task, "test"), "a judge is checked with at least two test samples.")
+        raise BadData(workspace.params_file, f"{no_judge_reason}, so there is none to check.")
+    task = "docstring" if "docstring" in params.tasks else min(params.tasks)
+    test_samples = workspace.split_samples(task, "test")[:samples]
+    if len(test_samples) < 2:
+        raise BadData(workspace.split(task, "test"), "a judge check needs at least two test samples.")
     if missing := missing_models([params.judge], {}):
         print(f"judge check: {missing[params.judge.name]}.", file=sys.stderr)
-    with bar("judge check", 2 * len(chosen), "calls") as tick:
-        found = check_judge(judge, chosen, params.judge.model, progress=tick)
-    write_json(workspace.judge_check, found.model_dump(mode="json"))
-    print(f"judge check: {found.sentence()}")
-    if found.unreachable:
+    with bar("judge check", 2 * len(test_samples), "calls") as tick:
+        result = check_judge(judge, test_samples, params.judge.model, progress=tick)
+    write_json(workspace.judge_check, result.model_dump(mode="json"))
+    print(f"judge check: {result.sentence()}")
+    if result.unreachable:
         raise typer.Exit(ExitCode.UNREACHABLE)
-    raise typer.Exit(ExitCode.INCONCLUSIVE if found.faults else ExitCode.OK)
+    raise typer.Exit(ExitCode.INCONCLUSIVE if result.faults else ExitCode.OK)

@@ -12,32 +12,32 @@ if TYPE_CHECKING:
 
 
 def _last_runs(runs: Path) -> dict[str, RunRecord]:
-    """Return the last run of each task; records of another version tell nothing here and are passed over."""
+    """Return the last run record of each task; records of another version are skipped."""
     from bilora.errors import BadData
     from bilora.records import RunRecord
     from bilora.storage import read_record
 
-    found = {}
+    records = {}
     for path in sorted(runs.glob("*/run.json")):
         with contextlib.suppress(BadData):
             record = read_record(path, RunRecord)
-            found[record.task] = record
-    return found
+            records[record.task] = record
+    return records
 
 
 def _planned(run: RunRecord) -> str:
-    """Return what was expected of a run; nothing if it was not recorded."""
+    """Return the plan of a run; empty if it was not recorded."""
     if run.planned_s is None or run.planned_memory_bytes is None:
         return ""
-    return f"; planned were {run.planned_s:.0f} s and {run.planned_memory_bytes / 2**30:.1f} GiB"
+    return f" (planned: {run.planned_s:.0f} s, {run.planned_memory_bytes / 2**30:.1f} GiB)"
 
 
 def plan() -> None:
-    """Say what the loop will take in time, memory, tokens and disk, beside what the last run took."""
+    """Estimate the pipeline's time, memory, tokens and disk, and compare it with the last run."""
     from bilora.cli.engines import prepare_base
-    from bilora.estimate import BENCHMARK_S, in_words
+    from bilora.estimate import BENCHMARK_S, format_duration
     from bilora.library_logs import silence_libraries
-    from bilora.planning import Planning
+    from bilora.planning import Planner
     from bilora.workspace import Workspace
 
     workspace = Workspace(Path())
@@ -45,30 +45,30 @@ def plan() -> None:
     silence_libraries()
     base = prepare_base(workspace)
     precision = f"{base.precision} (dtype auto)" if base.dtype == "auto" else base.precision
-    runs = _last_runs(workspace.runs)
+    last_runs = _last_runs(workspace.runs)
     print(f"base {base.id}: {base.quantized or precision} in training, {precision} in answers")
-    planning = Planning(workspace)
+    planner = Planner(workspace)
     seconds = BENCHMARK_S
     for name, task in params.tasks.items():
-        planned = planning.training(name)
+        planned = planner.training(name)
         counts = planned.plan
         print(
             f"{name}: {counts.trainable_parameters:,} of {counts.base_parameters:,} parameters are trained "
             f"(r {task.adapter.rank} on {', '.join(task.adapter.target_modules)}); "
-            f"{counts.tokens / 1e6:.2f} M tokens in {task.training.steps} steps, {in_words(planned.seconds)}; "
+            f"{counts.tokens / 1e6:.2f} M tokens in {task.training.steps} steps, {format_duration(planned.seconds)}; "
             f"memory {counts.memory_bytes / 2**30:.1f} GiB"
         )
-        stages = planning.stages(name)
+        stages = planner.stage_times(name)
         seconds += stages.data + stages.train + stages.evaluate
         print(
-            f"  data {in_words(stages.data)}, train {in_words(stages.train)}, evaluate {in_words(stages.evaluate)} "
-            "at the speed that this machine has now"
+            f"  data {format_duration(stages.data)}, train {format_duration(stages.train)}, "
+            f"evaluate {format_duration(stages.evaluate)} at the current speed of this machine"
         )
-        if run := runs.get(name):
+        if run := last_runs.get(name):
             print(
                 f"  last run here: {run.tokens / 1e6:.2f} M tokens at {run.tokens_per_s:,.0f} tokens/s, "
                 f"{run.duration_s:.0f} s, {run.peak_memory_bytes / 2**30:.1f} GiB{_planned(run)}"
             )
-    print(f"the whole loop: {in_words(seconds)}")
+    print(f"whole pipeline: {format_duration(seconds)}")
     print(f"disk: {shutil.disk_usage(workspace.root).free / 2**30:.0f} GiB free")
-    print(f"downloads: {base.download or 'none'}")
+    print(f"downloads: {base.download_note or 'none'}")

@@ -1,4 +1,4 @@
-"""The verbs profile list and profile use."""
+"""The commands profile list and profile use."""
 
 from __future__ import annotations
 
@@ -7,44 +7,44 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="List the profiles, or use one.", no_args_is_help=True)
+app = typer.Typer(help="List the profiles, or select one.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_profiles() -> None:
-    """List the profiles; the one in use is marked."""
+    """List the profiles; an asterisk marks the one in use."""
     from bilora.workspace import Workspace
 
     workspace = Workspace(Path())
-    used = workspace.params_file.read_bytes() if workspace.params_file.is_file() else b""
+    current = workspace.params_file.read_bytes() if workspace.params_file.is_file() else b""
     for path in sorted(workspace.profiles.glob("*.yaml")):
         params = workspace.read_params(path)
-        mark = "*" if path.read_bytes() == used else " "
+        mark = "*" if path.read_bytes() == current else " "
         print(f"{mark} {path.stem:10} base {workspace.base(params).id}, tasks {', '.join(params.tasks)}")
 
 
 @app.command("use")
 def use(
-    name: Annotated[str, typer.Argument(help="A file of profiles/, without its ending.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="A file in profiles/, without its extension.", show_default=False)],
 ) -> None:
-    """Make a profile the params.yaml; params that no profile holds are kept beside it."""
+    """Copy a profile to params.yaml; edited params are saved beside it first."""
     from bilora.errors import BadData
-    from bilora.pinning import open_revisions
+    from bilora.pinning import unpinned_revisions
     from bilora.storage import write_bytes
     from bilora.workspace import Workspace
 
     workspace = Workspace(Path())
     path = workspace.profiles / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(found.stem for found in workspace.profiles.glob("*.yaml")))
-        raise BadData(path, f"there is no such profile; there are {known}.")
+        known = ", ".join(sorted(profile.stem for profile in workspace.profiles.glob("*.yaml")))
+        raise BadData(path, f"there is no such profile; known: {known}.")
     workspace.read_params(path)
-    chosen = path.read_bytes()
-    current = workspace.params_file.read_bytes() if workspace.params_file.is_file() else chosen
-    if current not in {found.read_bytes() for found in workspace.profiles.glob("*.yaml")}:
-        kept = workspace.params_file.with_name(f"{workspace.params_file.name}.kept")
-        write_bytes(kept, current)
-        print(f"profile: your edited params were kept in {kept}")
-    write_bytes(workspace.params_file, chosen)
-    _, unpinned = open_revisions(workspace.params_file)
+    selected = path.read_bytes()
+    current = workspace.params_file.read_bytes() if workspace.params_file.is_file() else selected
+    if current not in {profile.read_bytes() for profile in workspace.profiles.glob("*.yaml")}:
+        backup = workspace.params_file.with_name(f"{workspace.params_file.name}.kept")
+        write_bytes(backup, current)
+        print(f"profile: your edited params are saved in {backup}")
+    write_bytes(workspace.params_file, selected)
+    _, unpinned = unpinned_revisions(workspace.params_file)
     print(f"profile: {workspace.params_file} is now {name}; run {'`bilora pin`, then ' if unpinned else ''}`dvc repro`")

@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, a line now and then elsewhere."""
+"""Progress bars on a terminal; elsewhere a line at intervals."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 REFRESH_S = 1.0
-"""How often a terminal's bar is drawn again while no item is finished, so that its clock runs."""
+"""The interval at which a terminal's bar is redrawn even if no item is finished, so that its clock runs."""
 NESTED_DELAY_S = 1.0
-"""How long an operation inside another one takes before it gets a bar of its own."""
+"""The time after which a nested operation gets its bar."""
 
 
 class Bar:
-    """The progress of one operation; calling it counts items done."""
+    """The progress bar of one operation; call it to count finished items."""
 
-    def __init__(self, shown: tqdm[None]) -> None:
-        self._tqdm = shown
+    def __init__(self, tqdm_bar: tqdm[None]) -> None:
+        self._tqdm = tqdm_bar
 
     def __call__(self, count: int) -> None:
-        """Count items done."""
+        """Count finished items."""
         self._tqdm.update(count)
 
     def postfix(self, text: str) -> None:
-        """Show `text` behind the numbers from the next refresh on."""
+        """Show `text` after the numbers, from the next refresh on."""
         self._tqdm.set_postfix_str(text, refresh=False)
 
     def say(self, text: str) -> None:
@@ -36,12 +36,12 @@ class Bar:
         self._tqdm.write(text, file=sys.stdout)
 
     def note(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print an indented line to standard error, above the bar."""
         self._tqdm.write(f"  {text}", file=sys.stderr)
 
     @contextmanager
     def nested(self, title: str, total: int) -> Iterator[Bar]:
-        """Show an operation inside this one; its time does not count for this one's rate and ETA."""
+        """Show a nested operation, whose time does not count for this bar's rate and ETA."""
         with bar(title, total, delay=NESTED_DELAY_S, leave=False) as inner:
             yield inner
         self._tqdm.unpause()
@@ -52,36 +52,36 @@ def bar(title: str, total: int | None, unit: str = "rows", *, delay: float = 0.0
     """Show progress with rate and ETA while the block runs.
 
     Args:
-        delay: seconds after which it appears first.
-        leave: whether a terminal keeps it when the block has ended.
+        delay: seconds before the bar appears.
+        leave: whether the bar stays on a terminal after the block.
     """
     from tqdm import tqdm
 
-    watched = sys.stderr.isatty()
+    is_terminal = sys.stderr.isatty()
     with tqdm(
         total=total,
         desc=title,
         unit=f" {unit}",
-        mininterval=0.2 if watched else 15.0,
-        dynamic_ncols=watched,
-        leave=watched and leave,
+        mininterval=0.2 if is_terminal else 15.0,
+        dynamic_ncols=is_terminal,
+        leave=is_terminal and leave,
         delay=delay,
-    ) as shown:
+    ) as tqdm_bar:
         done = threading.Event()
-        clock = threading.Thread(target=_run_clock, args=(shown, done, delay), name="bar", daemon=True)
-        if watched:
+        clock = threading.Thread(target=_run_clock, args=(tqdm_bar, done, delay), name="bar", daemon=True)
+        if is_terminal:
             clock.start()
         try:
-            yield Bar(shown)
+            yield Bar(tqdm_bar)
         finally:
             done.set()
-            if watched:
+            if is_terminal:
                 clock.join()
 
 
-def _run_clock(shown: tqdm[None], done: threading.Event, delay: float) -> None:
-    """Draw a bar again every second until `done`."""
+def _run_clock(tqdm_bar: tqdm[None], done: threading.Event, delay: float) -> None:
+    """Redraw a bar every second until `done` is set."""
     if not done.wait(max(delay, REFRESH_S)):
-        shown.refresh()
+        tqdm_bar.refresh()
     while not done.wait(REFRESH_S):
-        shown.refresh()
+        tqdm_bar.refresh()

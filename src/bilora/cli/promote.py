@@ -1,4 +1,4 @@
-"""The verb promote."""
+"""The command promote."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def promote() -> None:
-    """Make the published adapters the bar for the next ones, where a push was cut off before it did."""
+    """Make the published adapters the incumbents, if a push was interrupted before it did."""
     from bilora.errors import NotPromotable
     from bilora.publishing.promote import promote as run
     from bilora.publishing.push import published_adapters
@@ -21,7 +21,7 @@ def promote() -> None:
     published = published_adapters(hub)
     for name, task in results.tasks.items():
         if task.entry.adapter_sha256 != published.get(name):
-            raise NotPromotable(f"{name}: what is published is not what was measured; run `bilora push-adapters`.")
+            raise NotPromotable(f"{name}: the published adapter was not measured; run `bilora push-adapters`.")
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    moved = run(results, workspace.baseline, workspace.history, created_utc=now)
-    print(f"promote: {f'{workspace.baseline} moved; commit it' if moved else 'the baseline says so already'}")
+    changed = run(results, workspace.baseline, workspace.history, created_utc=now)
+    print(f"promote: {f'{workspace.baseline} updated; commit it' if changed else 'they are the incumbents already'}")

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 def write_report(workspace: Workspace, results: Results) -> None:
-    """Render report.html from results and whatever reports, curves and runs there are beside them."""
+    """Write report.html from results, and from the data reports, loss curves and run records that exist."""
     from bilora.data_reports import ProcessReport, SplitReport, StageReport
-    from bilora.evaluation.report import Background, render_report
+    from bilora.evaluation.report import TaskArtifacts, render_report
     from bilora.storage import read_json, read_record, write_text
-    from bilora.sweeps import Sweep
+    from bilora.sweep_results import Sweep
     from bilora.tracking.runs import find_run
 
-    background = {}
+    artifacts = {}
     for name, task in results.tasks.items():
         reports: dict[str, StageReport] = {}
         if (path := workspace.drop_report("process", name)).is_file():
@@ -26,17 +26,17 @@ def write_report(workspace: Workspace, results: Results) -> None:
         if (path := workspace.drop_report("split", name)).is_file():
             reports["data-split"] = read_record(path, SplitReport)
         plots = [workspace.loss_plot(name), workspace.validation_plot(name)]
-        background[name] = Background(
+        artifacts[name] = TaskArtifacts(
             reports=reports,
             run=find_run(workspace.runs, task.adapter_sha256) or {},
             sweep=read_record(workspace.sweep(name), Sweep) if workspace.sweep(name).is_file() else None,
             curve=[point for path in plots if path.is_file() for point in read_json(path)],
         )
-    write_text(workspace.report, render_report(results, background))
+    write_text(workspace.report, render_report(results, artifacts))
 
 
 def report() -> None:
-    """Write report.html from the last benchmark and show the table, the verdicts and what to do next."""
+    """Write report.html from the last benchmark, and print the table and the verdicts."""
     from bilora.cli.console import print_table, print_verdicts
     from bilora.results import read_results
     from bilora.storage import require_file
@@ -48,4 +48,4 @@ def report() -> None:
     print_table(results)
     print_verdicts(results)
     print(f"report: {workspace.report.resolve().as_uri()}")
-    print("next: open the report · `bilora app` asks the adapters · `bilora profile list` shows other profiles")
+    print("next: open the report · `bilora app` opens the page · `bilora profile list` lists other profiles")

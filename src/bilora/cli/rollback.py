@@ -1,4 +1,4 @@
-"""The verb rollback."""
+"""The command rollback."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import typer
 
 VersionOption = Annotated[
     str | None,
-    typer.Option("--to", metavar="REV", help="Start of a commit or digest. [default: the version before this one]"),
+    typer.Option("--to", metavar="REV", help="Beginning of a commit or digest. [default: the previous version]"),
 ]
 
 
 def rollback(to: VersionOption = None) -> None:
-    """Publish the bytes of an earlier version again; the baseline stays, so the bar is not lowered."""
+    """Publish an earlier version again. The incumbents stay, so the gate does not become easier."""
     from bilora.cli.push_adapters import print_hub_fallback
     from bilora.publishing.rollback import rollback as run
     from bilora.workspace import Workspace
@@ -22,5 +22,5 @@ def rollback(to: VersionOption = None) -> None:
     workspace = Workspace(Path())
     hub, repository = workspace.hub_to_publish()
     print_hub_fallback(workspace, repository)
-    done = run(hub, to)
-    print(f"rollback: {'served again' if done.changed else 'served already'} in {done.location}")
+    result = run(hub, to)
+    print(f"rollback: {'published again' if result.changed else 'already published'} in {result.location}")

@@ -1,4 +1,4 @@
-"""The verb sandbox run."""
+"""The command sandbox run."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Run code where it can do no harm.", no_args_is_help=True)
+app = typer.Typer(help="Run code that you do not trust.", no_args_is_help=True)
 
 _DASH = "-"
 
 
 @app.callback()
 def _group() -> None:
-    """Keep `run` a verb of its own while it is the only one."""
+    """Make `run` a subcommand, although it is the only one."""
 
 
 @app.command("run")
@@ -24,18 +24,18 @@ def run(
     file: Annotated[str, typer.Argument(help="Python source of the program; - reads standard input.")],
     tests: Annotated[
         Path | None,
-        typer.Option(help="File with tests, run after the program: asserts, check(candidate), test_… or unittest."),
+        typer.Option(help="File of tests: asserts, check(candidate), test_… functions or unittest."),
     ] = None,
-    setup: Annotated[Path | None, typer.Option(help="Python source run between program and tests.")] = None,
-    cpu_s: Annotated[float, typer.Option(min=0.1, help="Processor time it may use, in seconds.")] = 10,
-    memory_mb: Annotated[int, typer.Option(min=64, help="Address space it may use, in MiB.")] = 1024,
-    allow_weak: Annotated[bool, typer.Option(help="Run even where system calls cannot be filtered.")] = False,
+    setup: Annotated[Path | None, typer.Option(help="Python source that runs between program and tests.")] = None,
+    cpu_s: Annotated[float, typer.Option(min=0.1, help="Limit of CPU time, in seconds.")] = 10,
+    memory_mb: Annotated[int, typer.Option(min=64, help="Limit of the address space, in MiB.")] = 1024,
+    allow_weak: Annotated[bool, typer.Option(help="Run even if system calls cannot be filtered.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
-    """Run one program, with tests if given.
+    """Run one program, with or without tests.
 
-    Exit 0 if all tests pass, or if there are none and the program runs; 10 if not; 11 if they pass only where the
-    program could have had a say; 2 if the tests assert nothing; 13 if the sandbox itself failed.
+    Exit 0 if all tests pass, or if there are none and the program ends normally; 10 if not; 11 if they pass only in the
+    program's own process; 2 if the tests assert nothing; 13 if the sandbox failed.
     """
     from bilora.errors import BadData, ExitCode
     from bilora.records import Program
@@ -51,10 +51,10 @@ def run(
     if as_json:
         print(json.dumps(outcome.model_dump(mode="json"), indent=2))
     elif outcome.status == "untested" and tests is None:
-        print(f"ran to its end; there was no test ({outcome.isolation})")
+        print(f"ended normally; there was no test ({outcome.isolation})")
     else:
-        held = sum(result is True for result in outcome.results)
-        print(f"{outcome.status}: {held} of {len(outcome.results)} tests ({outcome.isolation})")
+        passed = sum(result is True for result in outcome.results)
+        print(f"{outcome.status}: {passed} of {len(outcome.results)} tests ({outcome.isolation})")
         if outcome.detail:
             print(outcome.detail)
     if outcome.status == "untested":
@@ -70,7 +70,7 @@ def run(
 
 
 def _source(name: str) -> str:
-    """Read Python source as Python itself does: by its byte order mark, its coding line, else as UTF-8."""
+    """Read Python source in the encoding of its byte order mark or coding line, by default UTF-8."""
     import io
     import tokenize
 
@@ -80,10 +80,10 @@ def _source(name: str) -> str:
         data = sys.stdin.buffer.read() if name == _DASH else Path(name).read_bytes()
     except FileNotFoundError:
         raise BadData(name, "the file does not exist.") from None
-    place = "standard input" if name == _DASH else name
+    title = "standard input" if name == _DASH else name
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
         return data.decode(encoding)
     except (SyntaxError, UnicodeDecodeError, LookupError) as error:
         reason = f"{error.reason} at byte {error.start}" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise BadData(place, f"is not Python source in UTF-8 or in the encoding that it names ({reason}).") from None
+        raise BadData(title, f"is not Python source in UTF-8 or in its declared encoding ({reason}).") from None

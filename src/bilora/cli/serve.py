@@ -1,4 +1,4 @@
-"""The verb serve."""
+"""The command serve."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class OtherServer(StrEnum):
-    """Whose server is to serve the same bundle."""
+    """A server for which --print writes launch files."""
 
     VLLM = "vllm"
     RAY = "ray"
 
 
-OWN_SERVER_OPTIONS = frozenset(
+BILORA_OPTIONS = frozenset(
     {
         "api_key_env",
         "batch",
@@ -39,7 +39,7 @@ OWN_SERVER_OPTIONS = frozenset(
         "drain_seconds",
     }
 )
-"""Options that only `bilora serve` itself has, not the servers of --print."""
+"""Options of BiLoRA's server, which --print does not use."""
 
 
 def serve(
@@ -50,45 +50,46 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     api_key_env: Annotated[
-        str | None, typer.Option(help="Name of the environment variable with the key that clients have to send.")
+        str | None, typer.Option(help="Environment variable with the API key that clients must send.")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="So many requests are answered at a time.")] = 16,
-    queue: Annotated[int, typer.Option(min=1, help="So many more may wait; then the reply is 429.")] = 256,
+    batch: Annotated[int, typer.Option(min=1, help="Maximum of requests in a batch.")] = 16,
+    queue: Annotated[int, typer.Option(min=1, help="Maximum of waiting requests; more get status 429.")] = 256,
     threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="Threads of the model. Default: as many as cores are free, at each moment."),
+        int | None, typer.Option(min=1, help="Threads of the model. Default: the number of free cores, updated often.")
     ] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer in tokens.")] = None,
-    max_body: Annotated[int, typer.Option(min=1, help="Largest request in bytes.")] = 2**20,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Maximum of new tokens per request.")] = None,
+    max_body: Annotated[int, typer.Option(min=1, help="Maximum size of a request in bytes.")] = 2**20,
     allow_origin: Annotated[
-        list[str] | None, typer.Option(help="Address whose pages may ask from a browser; * for all. Repeatable.")
+        list[str] | None, typer.Option(help="Origin of web pages that may send requests; * for all. Repeatable.")
     ] = None,
     adapters_from: Annotated[
         str | None,
         typer.Option(help="Folder, or hub id@commit, from which clients may load adapters by their paths."),
     ] = None,
-    drain_seconds: Annotated[int, typer.Option(min=0, max=86_400, help="Time for running answers at the end.")] = 60,
+    drain_seconds: Annotated[
+        int, typer.Option(min=0, max=86_400, help="Time for running requests to finish at shutdown.")
+    ] = 60,
     print_: Annotated[
-        OtherServer | None, typer.Option("--print", help="Write how vLLM or Ray Serve serves this bundle, and leave.")
+        OtherServer | None, typer.Option("--print", help="Write launch files for vLLM or Ray Serve, and exit.")
     ] = None,
     into: Annotated[Path, typer.Option(help="Folder for the files of --print.")] = Path("launch"),
     adapters_at: Annotated[
-        str | None, typer.Option(help="With --print ray: URI of the adapters, for all machines.")
+        str | None, typer.Option(help="With --print ray: URI of the adapters, readable by all machines.")
     ] = None,
 ) -> None:
-    """Serve the base and every adapter over OpenAI's API, all from one copy of the base."""
+    """Serve the base and the adapters over OpenAI's API, from one copy of the base."""
     from bilora.cli.ports import bind
     from bilora.workspace import Workspace
 
-    _refuse_idle(context, print_)
+    _refuse_unused_options(context, print_)
     workspace = Workspace(Path())
     if print_ is not None:
-        _write_launch(workspace, bundle, print_, into, host=host, port=port, adapters_at=adapters_at)
+        _write_launch_files(workspace, bundle, print_, into, host=host, port=port, adapters_at=adapters_at)
         return
     key = _key(api_key_env)
     if adapters_from is not None and key is None:
-        raise typer.BadParameter("--adapters-from: only for clients with a key; name its variable by --api-key-env.")
-    listening = bind(host, port)
+        raise typer.BadParameter("--adapters-from needs an API key; name its environment variable with --api-key-env.")
+    sockets = bind(host, port)
     try:
         config = replace(
             _server_config(workspace, bundle, batch=batch, queue=queue, threads=threads),
@@ -100,33 +101,33 @@ def serve(
         )
         print(f"serve: {', '.join(config.engine.models())} at http://{host}:{port}/v1")
         if host not in LOOPBACK and config.key is None:
-            print("serve: anybody who reaches this address may ask; --api-key-env demands a key.", file=sys.stderr)
-        _run(config, listening, drain_seconds=drain_seconds)
+            print("serve: everyone can use this address; --api-key-env requires a key.", file=sys.stderr)
+        _run(config, sockets, drain_seconds=drain_seconds)
     finally:
-        for one in listening:
-            one.close()
+        for listener in sockets:
+            listener.close()
 
 
-def _refuse_idle(context: typer.Context, print_: OtherServer | None) -> None:
-    """Refuse options that would change nothing."""
-    idle = {
+def _refuse_unused_options(context: typer.Context, print_: OtherServer | None) -> None:
+    """Refuse options that have no effect."""
+    unused = {
         None: {"into", "adapters_at"},
-        OtherServer.VLLM: {*OWN_SERVER_OPTIONS, "adapters_at"},
-        OtherServer.RAY: {*OWN_SERVER_OPTIONS, "host", "port"},
+        OtherServer.VLLM: {*BILORA_OPTIONS, "adapters_at"},
+        OtherServer.RAY: {*BILORA_OPTIONS, "host", "port"},
     }[print_]
-    given = {name for name in idle if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"}
-    if given:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(given))
-        raise typer.BadParameter(f"{names}: of no use {f'with --print {print_}' if print_ else 'without --print'}.")
+    typed = {name for name in unused if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"}
+    if typed:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(typed))
+        raise typer.BadParameter(f"{names}: no effect {f'with --print {print_}' if print_ else 'without --print'}.")
 
 
-def _adapter_root(place: str | None) -> Path | None:
+def _adapter_root(location: str | None) -> Path | None:
     from bilora.hub.snapshot import pinned_snapshot
     from bilora.storage import ADAPTER_FILES
 
-    if place is None or Path(place).is_dir():
-        return None if place is None else Path(place)
-    return pinned_snapshot(place, patterns=[f"*{name}" for name in ADAPTER_FILES])
+    if location is None or Path(location).is_dir():
+        return None if location is None else Path(location)
+    return pinned_snapshot(location, patterns=[f"*{name}" for name in ADAPTER_FILES])
 
 
 def _key(name: str | None) -> str | None:
@@ -136,7 +137,7 @@ def _key(name: str | None) -> str | None:
     if name is None:
         return None
     if (key := environment_key(name)) is None:
-        raise BadData("--api-key-env", f"the environment variable {name} is empty or not set; put the key into it.")
+        raise BadData("--api-key-env", f"the environment variable {name} is empty or not set; set it to the key.")
     return key
 
 
@@ -156,18 +157,18 @@ def _server_config(
     stamp, revision = workspace.adapters_stamp(bundle), base.identity
     folders = adapters_to_serve(workspace, bundle)
 
-    def find() -> dict[str, Path]:
-        if base.identity != revision:  # its template and weights were read when the server started
-            raise BadData(base.id, "its files have changed; start the server again to serve what fits them.")
+    def find_adapters() -> dict[str, Path]:
+        if base.identity != revision:  # template and weights were loaded at the start
+            raise BadData(base.id, "its files have changed; restart the server to load them.")
         return adapters_to_serve(workspace, bundle)
 
     engine = load_engine(workspace, folders, batch_size=batch, max_waiting=queue)
-    engine.use_threads(FreeCores(torch.get_num_threads()).count if threads is None else lambda: threads)
+    engine.set_thread_callback(FreeCores(torch.get_num_threads()).count if threads is None else lambda: threads)
     reloader = Reloader(
         engine,
         version=stamp,
         read_version=lambda: workspace.adapters_stamp(bundle),
-        find=find,
+        find_adapters=find_adapters,
         unload=bundle is not None,
     )
     return ServerConfig(
@@ -175,24 +176,24 @@ def _server_config(
         base_id=base.id,
         base_revision=revision,
         system_prompts={name: task.system for name, task in workspace.tasks.items()},
-        penalties={name: one.generation.frequency_penalty for name, one in params.tasks.items()},
+        frequency_penalties={name: task.generation.frequency_penalty for name, task in params.tasks.items()},
         tokenizer_info=tokenizer_info(base.tokenizer()),
         reload=reloader.reload,
     )
 
 
-def _run(config: ServerConfig, listening: list[socket.socket], *, drain_seconds: int) -> None:
+def _run(config: ServerConfig, sockets: list[socket.socket], *, drain_seconds: int) -> None:
     import contextlib
     import signal
 
     from bilora.serving.server import Server
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: uvicorn raises both again at its end
-    with contextlib.suppress(KeyboardInterrupt):  # that is how it is ended; what ran was finished
-        Server(config, drain_seconds=drain_seconds).run(sockets=listening)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: uvicorn raises both again at shutdown
+    with contextlib.suppress(KeyboardInterrupt):  # the normal end, after running requests have finished
+        Server(config, drain_seconds=drain_seconds).run(sockets=sockets)
 
 
-def _write_launch(
+def _write_launch_files(
     workspace: Workspace,
     bundle: str | None,
     target: OtherServer,
@@ -211,7 +212,7 @@ def _write_launch(
     if target is OtherServer.VLLM:
         files, line = vllm_files(spec, host=host, port=port), vllm_command(spec, host=host, port=port)
     elif adapters_at is None:
-        raise typer.BadParameter("Ray loads adapters on any machine: name their common place by --adapters-at URI.")
+        raise typer.BadParameter("Ray loads adapters on any machine: give their URI with --adapters-at.")
     else:
         files, line = ray_files(spec, adapters_at=adapters_at), ray_command(into)
     into.mkdir(parents=True, exist_ok=True)

@@ -14,14 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bilora.cli.progress import Bar
-    from bilora.sweeps import Sweep
+    from bilora.sweep_results import Sweep
     from bilora.training.context import OnStep, Step
 
 LAYERS = ("attention", "mlp", "all")
 
 Rates = Annotated[
     list[float] | None,
-    typer.Option("--rate", min=1e-7, max=1.0, help="A learning rate; by default half, once and twice the rule's."),
+    typer.Option(
+        "--rate", min=1e-7, max=1.0, help="A learning rate; by default half, once and twice the suggested rate."
+    ),
 ]
 Ranks = Annotated[
     list[int] | None, typer.Option("--rank", min=1, max=1024, help="A rank; by default that of params.yaml.")
@@ -41,7 +43,7 @@ def sweep(
     seeds: Seeds = None,
     steps: Steps = None,
 ) -> None:
-    """Train variants of one task's adapter together and compare them on the validation split; no test row is read."""
+    """Train variants of one task's adapter together and compare them on the validation split."""
     from bilora.cli.engines import prepare_base
     from bilora.cli.progress import bar
     from bilora.data.training_rows import TrainingRows, read_training_rows
@@ -50,77 +52,76 @@ def sweep(
     from bilora.workspace import Workspace
 
     if unknown := sorted(set(layers or []) - set(LAYERS)):
-        raise typer.BadParameter(f"--layers {', '.join(unknown)}: it is one of {', '.join(LAYERS)}.")
+        raise typer.BadParameter(f"--layers {', '.join(unknown)}: choose from {', '.join(LAYERS)}.")
     workspace = Workspace(Path())
-    chosen, task_type = workspace.task(task)
-    read = read_training_rows(workspace, task, None)
+    task_params, definition = workspace.task(task)
+    rows = read_training_rows(workspace, task, None)
     print(f"sweep {task}: loading the base", flush=True)
     silence_libraries()
 
-    # These take seconds to import; what is wrong with the params is reported before.
-    from bilora.sweeping import central_rate, layers_of, variants
-    from bilora.sweeping import sweep as run_sweep
-    from bilora.sweeps import Sweep
+    # Imported after the params are checked, because these imports take seconds.
+    from bilora.sweep_results import Sweep
+    from bilora.sweeping import layers_of, make_variants, run_sweep, suggested_learning_rate
     from bilora.training.loading import load_for_training
     from bilora.training.together import Together
 
     base = prepare_base(workspace)
     loaded = load_for_training(base)
-    centre = central_rate(loaded.model.config)
-    found = variants(
-        chosen,
-        rates=rates or [centre / 2, centre, 2 * centre],
+    center = suggested_learning_rate(loaded.model.config)
+    variants = make_variants(
+        task_params,
+        rates=rates or [center / 2, center, 2 * center],
         ranks=ranks or [],
         layers=[layers_of(loaded.model, name) for name in layers or []],
         seeds=seeds or [workspace.params.seed],
     )
-    print(f"sweep {task}: {len(found)} variants; the rule's rate for a base of this size is {centre:g}")
+    print(f"sweep {task}: {len(variants)} variants; the suggested rate for a base of this size is {center:g}")
     together = Together()
-    total = len(found) * (steps or chosen.training.phases[0].steps)
-    with workspace.sandbox() as sandbox, bar(f"sweep {task}", total, "steps") as shown:
+    total = len(variants) * (steps or task_params.training.phases[0].steps)
+    with workspace.sandbox() as sandbox, bar(f"sweep {task}", total, "steps") as steps_bar:
         context = workspace.training_context(
             task,
-            TrainingRows(read.train, read.validation, ()),
+            TrainingRows(rows.train, rows.validation, ()),
             loaded,
             sandbox,
-            on_step=_counting(shown),
-            bars=shown.nested,
+            on_step=_count_steps(steps_bar),
+            bars=steps_bar.nested,
             folder=workspace.checkpoints(f"sweep-{task}"),
         )
-        results = run_sweep(context, found, together, lock_sha256=workspace.lock_sha256(), steps=steps)
-    done = Sweep(
+        results = run_sweep(context, variants, together, lock_sha256=workspace.lock_sha256(), steps=steps)
+    finished = Sweep(
         task=task,
         base_id=base.id,
-        metric=task_type.headline,
-        validation_samples=len(context.validation_sample()),
+        metric=definition.headline,
+        validation_samples=len(context.validation_subset()),
         results=tuple(results),
     )
-    write_json(workspace.sweep(task), done.model_dump())
+    write_json(workspace.sweep(task), finished.model_dump())
     shutil.rmtree(context.folder)
-    print("\n".join(_lines(done)))
+    print("\n".join(_lines(finished)))
 
 
-def _counting(shown: Bar) -> OnStep:
+def _count_steps(steps_bar: Bar) -> OnStep:
     def count(step: Step) -> None:
         if step.loss is not None:
-            shown(1)
+            steps_bar(1)
 
     return count
 
 
-def _lines(done: Sweep) -> Iterator[str]:
-    """Yield the table and what to write into params.yaml."""
-    chosen = done.chosen
-    yield f"rate       rank  layers                          seed  {done.metric:>10s}  loss    best step  seconds"
-    for one in done.results:
-        variant = one.variant
+def _lines(finished: Sweep) -> Iterator[str]:
+    """Yield the table of variants, and the best settings as lines of params.yaml."""
+    best = finished.best
+    yield f"rate       rank  layers                          seed  {finished.metric:>10s}  loss    best step  seconds"
+    for result in finished.results:
+        variant = result.variant
         modules = ",".join(name.removesuffix("_proj") for name in variant.target_modules)
-        mark = "  <" if variant.settings == chosen else ""
+        mark = "  <" if variant.settings == best else ""
         yield (
-            f"{variant.learning_rate:<9g}  {variant.rank:4d}  {modules:30s}  {variant.seed:4d}  {one.metric:10.3f}  "
-            f"{one.validation_loss:.3f}  {one.best_step:9d}  {one.seconds:7.0f}{mark}"
+            f"{variant.learning_rate:<9g}  {variant.rank:4d}  {modules:30s}  {variant.seed:4d}  {result.metric:10.3f}  "
+            f"{result.validation_loss:.3f}  {result.best_step:9d}  {result.seconds:7.0f}{mark}"
         )
-    yield f"best on {done.validation_samples} validation samples; in params.yaml under tasks.{done.task}:"
-    modules = ", ".join(chosen.target_modules)
-    yield f"  adapter: {{rank: {chosen.rank}, alpha: {chosen.alpha}, target_modules: [{modules}]}}"
-    yield f"  training.phases[0].learning_rate: {chosen.learning_rate:g}"
+    yield f"best on {finished.validation_samples} validation samples; in params.yaml under tasks.{finished.task}:"
+    modules = ", ".join(best.target_modules)
+    yield f"  adapter: {{rank: {best.rank}, alpha: {best.alpha}, target_modules: [{modules}]}}"
+    yield f"  training.phases[0].learning_rate: {best.learning_rate:g}"

@@ -51,7 +51,7 @@ class _Display:
         self._bar.postfix(f"{step.prefix}loss {step.loss:.3f}{speed}")
 
     def say(self, text: str) -> None:
-        """Print a text; lines that belong to the one before are indented."""
+        """Print a text; indented lines continue the previous one."""
         self._bar.say(text if text.startswith(" ") else f"train {self._task}: {text}")
 
     def excluded(self, rows: int, withdrawals: Withdrawals) -> None:
@@ -80,11 +80,11 @@ def _display(task: str, steps: int) -> Iterator[_Display]:
 def _print_result(task: str, headline: str, result: TrainingResult) -> None:
     before = result.base_metric
     for phase in result.phases:
-        done = phase.result
+        outcome = phase.result
         print(
-            f"train {task}: {phase.kind}: {headline} on validation {before:.3f} → {done.metric:.3f} "
-            f"({done.summary}), {done.duration_s:.0f} s"
+            f"train {task}: {phase.kind}: {headline} on validation {before:.3f} → {outcome.metric:.3f} "
+            f"({outcome.summary}), {outcome.duration_s:.0f} s"
         )
-        before = done.metric
+        before = outcome.metric
     if result.metric <= result.base_metric:
-        print(f"train {task}: it does not beat the base on validation; the gate will not let this adapter ship.")
+        print(f"train {task}: it is not better than the base on validation; the gate will not pass this adapter.")

@@ -1,4 +1,4 @@
-"""What a person types or pipes in: arguments and standard input, as text."""
+"""Arguments and standard input as valid text."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ STDIN = "standard input"
 
 
 def refuse_bytes(arguments: Sequence[str]) -> None:
-    """Refuse arguments that are no text in this machine's encoding.
+    """Refuse arguments that are not text in this machine's encoding.
 
     Raises:
-        BadData: one is not; its number, its bytes and the position are named.
+        BadData: an argument is not; the message has its number, bytes and position.
     """
     encoding = sys.getfilesystemencoding()
-    advice = "write it in UTF-8" if encoding == "utf-8" else "set PYTHONUTF8=1 to have arguments read as UTF-8"
+    advice = "write it in UTF-8" if encoding == "utf-8" else "set PYTHONUTF8=1 to read arguments as UTF-8"
     for number, argument in enumerate(arguments, start=1):
-        if place := _byte_in(argument):
-            shown = ascii(argument.encode(errors="surrogateescape"))[2:-1]
-            raise BadData(f"argument {number} ({shown})", f"is not {encoding.upper()} ({place}); {advice}.")
+        if problem := _undecoded_byte(argument):
+            text = ascii(argument.encode(errors="surrogateescape"))[2:-1]
+            raise BadData(f"argument {number} ({text})", f"is not {encoding.upper()} ({problem}); {advice}.")
 
 
 def read_stdin() -> str:
-    """Return the whole of standard input; a byte order mark is no part of it.
+    """Return all text of standard input, without a byte order mark.
 
     Raises:
-        BadData: it is no text.
+        BadData: it is not text.
     """
     if sys.stdin is None:
         return ""
@@ -44,37 +44,40 @@ def read_stdin() -> str:
 
 
 def stdin_lines(prompt: Callable[[], str]) -> Iterator[str]:
-    """Yield the lines of standard input, showing `prompt()` to a person at a terminal.
+    """Yield the lines of standard input; print `prompt()` if it is a terminal.
 
-    Bytes that are no text come as surrogates, which `checked` refuses: one bad line is not the end of the rest.
+    Invalid bytes become surrogates, which `checked` refuses, so that one invalid line does not end the input.
     """
     if sys.stdin is None:
         return
-    watched = sys.stdin.isatty()
+    is_terminal = sys.stdin.isatty()
     if isinstance(sys.stdin, io.TextIOWrapper):
-        if watched:
+        if is_terminal:
             sys.stdin.reconfigure(errors="surrogateescape")
         else:
             sys.stdin.reconfigure(encoding=_piped_encoding(sys.stdin.buffer), errors="surrogateescape")
     while True:
         try:
-            yield input(prompt() if watched else "")
+            yield input(prompt() if is_terminal else "")
         except EOFError:
             return
-        except UnicodeDecodeError as error:  # half a character of UTF-16 at the very end
+        except UnicodeDecodeError as error:  # half a UTF-16 character at the end
             raise BadData(STDIN, f"is not {error.encoding.upper()} ({error.reason}).") from None
 
 
-def checked(text: str, place: str = STDIN) -> str:
-    """Return `text` if all of it is text.
+def checked(text: str, source: str = STDIN) -> str:
+    """Return `text` unchanged if it is valid.
+
+    Args:
+        source: where the text comes from, for the message.
 
     Raises:
-        BadData: it holds a byte that is not, or NUL.
+        BadData: it contains an undecoded byte or NUL.
     """
-    if bad := _byte_in(text):
-        raise BadData(place, f"is not UTF-8 ({bad}); write it in UTF-8.")
+    if problem := _undecoded_byte(text):
+        raise BadData(source, f"is not UTF-8 ({problem}); write it in UTF-8.")
     if "\0" in text:
-        raise BadData(place, f"is no text (a NUL at position {text.index(chr(0))}).")
+        raise BadData(source, f"is not text (a NUL at position {text.index(chr(0))}).")
     return text
 
 
@@ -84,8 +87,8 @@ def _piped_encoding(buffer: io.BufferedReader | io.BytesIO) -> str:
     return encoding if not mark else "utf-8-sig" if encoding == "utf-8" else encoding.rpartition("-")[0]
 
 
-def _byte_in(text: str) -> str:
-    """Name the first byte in `text` that Python could not decode, and where it is; empty if there is none."""
+def _undecoded_byte(text: str) -> str:
+    """Return the first byte that Python could not decode, with its position; empty if there is none."""
     for index, character in enumerate(text):
         if "\ud800" <= character <= "\udfff":
             position = len(text[:index].encode())

@@ -1,4 +1,4 @@
-"""What is printed of ratings that were deleted or withdrawn."""
+"""Messages about deleted and withdrawn ratings."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 
 
 def unread_sentence(withdrawals: Withdrawals, *, but: str = "") -> str:
-    """Return a sentence that names the destinations whose deletions could not be read, `but` excluded, or nothing."""
+    """Return which destinations' deletions could not be read, except for `but`; empty if there are none."""
     names = [display_name(name) for name in withdrawals.unread if name not in (but, UNRECORDED)]
-    return f"  deletions that only {' or '.join(names)} knows were not applied" if names else ""
+    return f"  deletions recorded only in {' or '.join(names)} were not applied" if names else ""
 
 
 def print_unread(withdrawals: Withdrawals, *, but: str = "") -> None:
-    """Print that sentence, if there is one."""
+    """Print `unread_sentence`, if there is one."""
     if sentence := unread_sentence(withdrawals, but=but):
         print(sentence)
 
 
-def withdrawn_sentence(found: TrainedOnWithdrawn) -> str:
-    """Say of an adapter that it was trained on ratings since withdrawn."""
-    name = f"{found.task} adapter {found.adapter_sha256[:12]} (run {found.run})"
-    if not found.ratings:
+def withdrawn_sentence(adapter: TrainedOnWithdrawn) -> str:
+    """Return the warning that an adapter was trained on ratings withdrawn since."""
+    name = f"{adapter.task} adapter {adapter.adapter_sha256[:12]} (run {adapter.run})"
+    if not adapter.ratings:
         return f"{name} was trained on ratings before their ids were recorded; it may have read one since withdrawn."
-    noun = "rating" if len(found.ratings) == 1 else "ratings"
-    return f"{name} was trained on {len(found.ratings)} {noun} since withdrawn: {', '.join(found.ratings)}."
+    noun = "rating" if len(adapter.ratings) == 1 else "ratings"
+    return f"{name} was trained on {len(adapter.ratings)} {noun} since withdrawn: {', '.join(adapter.ratings)}."

@@ -18,7 +18,7 @@ GROUP = "feedback"
 """Group of the samples that people wrote; reports and run records count them by it."""
 HELD_OUT = "held-out question"
 WITHDRAWN = "rating deleted or withdrawn"
-INCOMPLETE = "edit would lose a part of itself"
+INCOMPLETE = "edit would lose text"
 
 _P = TypeVar("_P", bound=SftPair | KtoPair | DpoPair)
 

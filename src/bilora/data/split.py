@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from bilora.data.drops import Drops
 from bilora.data.similarity import DuplicateIndex
-from bilora.data_reports import PlacedSample, RepeatedPair, SplitCounts, SplitReport
+from bilora.data_reports import DuplicatePair, SplitCounts, SplitReport, SplitSample
 from bilora.errors import BadData
 from bilora.params import Processing, Splitting
 from bilora.records import Sample
@@ -93,7 +93,7 @@ def _assign_split(group: str, splitting: Splitting, seed: int) -> str:
     return "validation" if point < splitting.test + splitting.validation else "train"
 
 
-def _separate(assigned: dict[str, list[Sample]], rules: Processing, drops: Drops) -> list[RepeatedPair]:
+def _separate(assigned: dict[str, list[Sample]], rules: Processing, drops: Drops) -> list[DuplicatePair]:
     """Take what repeats a test sample out of the other splits; return the pairs."""
     tested = DuplicateIndex(rules, assigned["test"])
     pairs = []
@@ -107,10 +107,10 @@ def _separate(assigned: dict[str, list[Sample]], rules: Processing, drops: Drops
             rule, other = repeated
             drops.add_sample(f"{rule} as in test", sample, f"of {other.source}")
             pairs.append(
-                RepeatedPair(
+                DuplicatePair(
                     rule=rule,
-                    dropped=PlacedSample(id=sample.id, source=sample.source, split=name),
-                    kept=PlacedSample(id=other.id, source=other.source, split="test"),
+                    dropped=SplitSample(id=sample.id, source=sample.source, split=name),
+                    kept=SplitSample(id=other.id, source=other.source, split="test"),
                 )
             )
         assigned[name] = kept

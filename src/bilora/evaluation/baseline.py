@@ -1,4 +1,4 @@
-"""The scores of a run that later adapters are compared with, sample by sample."""
+"""Per-sample scores of a run, with which later adapters are compared."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from bilora.records import GUARD_PREFIX, Dataset, EvalRow
 from bilora.results import BaselineEntry, Scores
 
 
-def scores_of(rows: Iterable[EvalRow], system: str, metric: str, dataset: Dataset = "test") -> Scores:
-    """Return the score of every sample of a dataset that `system` answered; None where it is unscored."""
+def scores_by_sample(rows: Iterable[EvalRow], system: str, metric: str, dataset: Dataset = "test") -> Scores:
+    """Return the score of each sample of a dataset that `system` answered; None if unscored."""
     scores: Scores = {}
     for row in rows:
         if row.dataset == dataset and row.completion.system == system:
@@ -22,15 +22,15 @@ def scores_of(rows: Iterable[EvalRow], system: str, metric: str, dataset: Datase
 def baseline_entry(
     task: str, metrics: Sequence[str], rows: Sequence[EvalRow], *, adapter_sha256: str, key: str
 ) -> BaselineEntry:
-    """Return every metric's score of each test sample, and that of the headline, `metrics[0]`, on the guards."""
+    """Return each test sample's score by every metric, and each guard sample's score by the headline, `metrics[0]`."""
     guards = sorted({row.dataset for row in rows if row.dataset.startswith(GUARD_PREFIX)})
     return BaselineEntry(
         adapter_sha256=adapter_sha256,
         key=key,
         metric=metrics[0],
-        scores={metric: dict(sorted(scores_of(rows, task, metric).items())) for metric in metrics},
+        scores={metric: dict(sorted(scores_by_sample(rows, task, metric).items())) for metric in metrics},
         guards={
-            dataset.removeprefix(GUARD_PREFIX): dict(sorted(scores_of(rows, task, metrics[0], dataset).items()))
+            dataset.removeprefix(GUARD_PREFIX): dict(sorted(scores_by_sample(rows, task, metrics[0], dataset).items()))
             for dataset in guards
         },
     )

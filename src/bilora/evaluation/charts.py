@@ -1,4 +1,4 @@
-"""Small inline SVG drawings. Colours are the page's, by class, so they follow light and dark."""
+"""Small inline SVG charts. Their CSS classes take the page's colours, in the light and the dark scheme."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_POINTS = 400
 
 
 def interval_bar(low: float | None, mean: float, high: float | None, top: float) -> Markup:
-    """Draw a value and its interval on a track from 0 to `top`."""
+    """Return a chart of a value and its interval on a track from 0 to `top`."""
 
     def at(value: float) -> float:
         return round(2 + 116 * min(max(value / top, 0.0), 1.0), 2) if top > 0 else 2
@@ -35,13 +35,13 @@ def interval_bar(low: float | None, mean: float, high: float | None, top: float)
 
 
 def difference_bar(gain: Interval, margin: float, scale: Scale) -> Markup:
-    """Draw a difference and its interval around 0; a dashed line marks how much loss is allowed.
+    """Return a chart of a difference and its interval around 0; a dashed line marks the allowed loss.
 
     Args:
-        gain: in scores, which lie in [0, 1]; so is `margin`.
-        scale: how scores are written.
+        gain: in score units, like `margin`; scores are in [0, 1].
+        scale: the display scale of the scores.
     """
-    reach = min(1.0, _above(max(abs(gain.low), abs(gain.high), margin, 1e-9) * 1.1))
+    reach = min(1.0, _round_up(max(abs(gain.low), abs(gain.high), margin, 1e-9) * 1.1))
 
     def at(value: float) -> float:
         return round(150 + 140 * value / reach, 2)
@@ -71,8 +71,8 @@ def difference_bar(gain: Interval, margin: float, scale: Scale) -> Markup:
 
 
 def line_chart(points: Sequence[Point], *, label: str, dots: bool = False) -> Markup:
-    """Draw y over step. Many points get a faint raw line under their running mean."""
-    points = _thinned(sorted(point for point in points if all(map(math.isfinite, point))))
+    """Return a chart of y over step; for many points it shows the running mean above a faint raw line."""
+    points = _downsampled(sorted(point for point in points if all(map(math.isfinite, point))))
     if not points:
         return Markup("")
     xs, ys = [x for x, _ in points], [y for _, y in points]
@@ -81,54 +81,54 @@ def line_chart(points: Sequence[Point], *, label: str, dots: bool = False) -> Ma
     left, right = xs[0], xs[-1] if xs[-1] > xs[0] else xs[0] + 1
     bottom, top = y_ticks[0], y_ticks[-1]
 
-    def place(point: Point) -> Point:
+    def to_pixels(point: Point) -> Point:
         x = _LEFT + (WIDTH - _LEFT - _RIGHT) * (point[0] - left) / (right - left)
         y = HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * (point[1] - bottom) / (top - bottom)
         return round(x, 1), round(y, 1)
 
-    drawn: list[Markup] = []
+    parts: list[Markup] = []
     for value in y_ticks:
-        y = place((left, value))[1]
-        drawn.append(Markup('<path class="grid" d="M{} {}H{}"/>').format(_LEFT, y, WIDTH - _RIGHT))
-        drawn.append(
+        y = to_pixels((left, value))[1]
+        parts.append(Markup('<path class="grid" d="M{} {}H{}"/>').format(_LEFT, y, WIDTH - _RIGHT))
+        parts.append(
             Markup('<text class="end" x="{}" y="{}">{}</text>').format(_LEFT - 6, round(y + 3.5, 1), f"{value:g}")
         )
     for value in x_ticks:
-        x = place((value, bottom))[0]
-        drawn.append(Markup('<text class="mid" x="{}" y="{}">{}</text>').format(x, HEIGHT - 8, f"{value:g}"))
+        x = to_pixels((value, bottom))[0]
+        parts.append(Markup('<text class="mid" x="{}" y="{}">{}</text>').format(x, HEIGHT - 8, f"{value:g}"))
     window = len(points) // 12
     if window > 1 and not dots:
-        drawn.append(_line([place(point) for point in points], "raw"))
-        drawn.append(_line([place(point) for point in _running_mean(points, window)], "line"))
+        parts.append(_line([to_pixels(point) for point in points], "raw"))
+        parts.append(_line([to_pixels(point) for point in _running_mean(points, window)], "line"))
     else:
-        drawn.append(_line([place(point) for point in points], "line"))
+        parts.append(_line([to_pixels(point) for point in points], "line"))
     if dots or len(points) == 1:
-        for x, y in map(place, points):
-            drawn.append(Markup('<circle class="dot" cx="{}" cy="{}" r="2.8"/>').format(x, y))
+        for x, y in map(to_pixels, points):
+            parts.append(Markup('<circle class="dot" cx="{}" cy="{}" r="2.8"/>').format(x, y))
     return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        WIDTH, HEIGHT, f"{label}: from {ys[0]:.4g} to {ys[-1]:.4g}", Markup("").join(drawn)
+        WIDTH, HEIGHT, f"{label}: from {ys[0]:.4g} to {ys[-1]:.4g}", Markup("").join(parts)
     )
 
 
-def _line(points: Sequence[Point], kind: str) -> Markup:
+def _line(points: Sequence[Point], css_class: str) -> Markup:
     path = " ".join(f"{x:g},{y:g}" for x, y in points)
-    return Markup('<polyline class="{}" points="{}"/>').format(kind, path)
+    return Markup('<polyline class="{}" points="{}"/>').format(css_class, path)
 
 
-def _thinned(points: Sequence[Point]) -> list[Point]:
-    """Average neighbours until at most MAX_POINTS are left; the page must stay small."""
+def _downsampled(points: Sequence[Point]) -> list[Point]:
+    """Average neighbours until at most MAX_POINTS remain, to keep the page small."""
     stride = math.ceil(len(points) / MAX_POINTS)
     if stride <= 1:
         return list(points)
-    parts = [points[start : start + stride] for start in range(0, len(points), stride)]
-    return [(sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)) for part in parts]
+    windows = [points[start : start + stride] for start in range(0, len(points), stride)]
+    return [(sum(x for x, _ in window) / len(window), sum(y for _, y in window) / len(window)) for window in windows]
 
 
 def _running_mean(points: Sequence[Point], window: int) -> list[Point]:
     means = []
     for index, (x, _) in enumerate(points):
-        near = points[max(0, index - window) : index + window + 1]
-        means.append((x, sum(y for _, y in near) / len(near)))
+        neighbours = points[max(0, index - window) : index + window + 1]
+        means.append((x, sum(y for _, y in neighbours) / len(neighbours)))
     return means
 
 
@@ -138,13 +138,13 @@ def _step(span: float, count: int) -> float:
     return next(power * nice for nice in (1, 2, 2.5, 5, 10) if power * nice >= raw * (1 - 1e-9))
 
 
-def _above(value: float) -> float:
-    """Return the next round number at or above `value`."""
+def _round_up(value: float) -> float:
+    """Return the smallest round number at or above `value`."""
     return float(f"{_step(value, 1):.6g}")
 
 
 def _ticks(low: float, high: float, *, count: int = 4, inside: bool = False) -> list[float]:
-    """Return round values that enclose [low, high], or lie inside it."""
+    """Return evenly spaced round values that enclose [low, high], or with `inside` are within it."""
     if high <= low:
         pad = abs(low) * 0.1 or 1.0
         low, high = (low, low) if inside else (low - pad, high + pad)

@@ -1,4 +1,4 @@
-"""Compare two measurements of a task, sample by sample, as the gate compares with a promoted adapter."""
+"""Compare two measurements of a task sample by sample, as the gate compares with a promoted adapter."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bilora.errors import BadData
 from bilora.evaluation.evidence import GateSettings
-from bilora.evaluation.gate import difference_text, outcome_of, points_text
+from bilora.evaluation.gate import check_outcome, difference_text, points_text
 from bilora.evaluation.statistics import score_difference
 from bilora.records import Interval, Scale
 from bilora.results import BaselineEntry, Scores, VerdictOutcome, read_baseline, read_results
@@ -17,7 +17,7 @@ from bilora.storage import read_json
 
 @dataclass(frozen=True)
 class Comparison:
-    """How one task's measurement differs from an older one, and the numbers for it."""
+    """The outcome of comparing one task's measurement with an older one; `reason` contains the numbers."""
 
     task: str
     outcome: VerdictOutcome
@@ -25,7 +25,7 @@ class Comparison:
 
 
 def read_entries(path: Path) -> dict[str, BaselineEntry]:
-    """Read each task's entry from a results.json, or that of the promoted adapter from a baseline.json.
+    """Return each task's entry in a results.json, or its promoted adapter's in a baseline.json.
 
     Raises:
         BadData: the file is neither, of another schema, or damaged.
@@ -45,7 +45,7 @@ def compare(
     """Compare two measurements task by task, sample by sample.
 
     Args:
-        new, old: each the path of a results.json or of a baseline.json.
+        new, old: paths of a results.json or a baseline.json each.
         settings: the gate's settings by task; by default a margin of 0 and at least 100 common samples.
 
     Raises:
@@ -55,30 +55,32 @@ def compare(
     return [
         compare_entries(name, newer[name], older[name], settings(name) if settings else GateSettings())
         if name in newer and name in older
-        else Comparison(name, "incomparable", f"only {new if name in newer else old} has it")
+        else Comparison(name, "incomparable", f"only {new if name in newer else old} contains this task")
         for name in sorted(newer.keys() | older.keys())
     ]
 
 
 def compare_entries(task: str, new: BaselineEntry, old: BaselineEntry, settings: GateSettings) -> Comparison:
-    """Compare two measurements of one task on the samples that both scored."""
+    """Compare two measurements of one task on the samples with a score in both."""
     if (new.key, new.metric) != (old.key, old.metric):
         conditions = "data, prompt, decoding, judge or isolation"
         return Comparison(task, "incomparable", f"measured under other conditions ({conditions})")
     left, right = new.scores.get(new.metric, {}), old.scores.get(old.metric, {})
     pairs = _common(left, right)
     if len(pairs) < max(2, settings.min_samples):
-        return Comparison(task, "inconclusive", f"{len(pairs)} common samples; {settings.min_samples} are wanted")
+        return Comparison(
+            task, "inconclusive", f"{len(pairs)} common samples; at least {settings.min_samples} are required"
+        )
     difference, scale = _difference(pairs, settings), Scale(label=new.metric)
     numbers = f"{difference_text(difference, scale)}, n {len(pairs)}, margin {points_text(settings.margin, scale)}"
     reason = f"{new.metric} {numbers}"
     for name in sorted(new.guards.keys() & old.guards.keys()):
         reason += f"; guard {name} {_guard_text(new.guards[name], old.guards[name], settings, scale)}"
-    return Comparison(task, outcome_of(difference, settings.margin), reason)
+    return Comparison(task, check_outcome(difference, settings.margin), reason)
 
 
 def _common(left: Scores, right: Scores) -> list[tuple[float, float]]:
-    """Return the scores of the samples that both scored."""
+    """Return the score pairs of the samples with a score in both."""
     return [(a, b) for name, a in left.items() if a is not None and (b := right.get(name)) is not None]
 
 
@@ -87,7 +89,7 @@ def _difference(pairs: Sequence[tuple[float, float]], settings: GateSettings) ->
 
 
 def _guard_text(left: Scores, right: Scores, settings: GateSettings, scale: Scale) -> str:
-    """Write the difference of two adapters on a guard, which is for reading: each was judged against its base."""
+    """Describe the difference of two adapters on a guard; it decides nothing, since the gate compares with the base."""
     pairs = _common(left, right)
     if len(pairs) < 2:
         return "has no pairs"

@@ -1,4 +1,4 @@
-"""Numbers that are derived from rows beside their scores: the form of answers, sandbox outcomes and pass@k."""
+"""Metrics derived from evaluation rows rather than scored: answer form, sandbox outcomes and pass@k."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bilora.tasks.task import Task
 
 @dataclass(frozen=True)
 class GroupedValue:
-    """A value with its sample's group, or the reason why there is none."""
+    """A sample's group and value, or the reason why the value is missing."""
 
     group: str
     value: float | None
@@ -21,10 +21,10 @@ class GroupedValue:
 
 @dataclass(frozen=True)
 class FormShare:
-    """The share of answers to the test split with a property of their form, right or wrong."""
+    """The share of answers on the test split whose form has some property, right or wrong."""
 
     scale: Scale
-    holds: Callable[[Task, EvalRow], bool]
+    has_form: Callable[[Task, EvalRow], bool]
 
 
 FORM_SHARES: Mapping[str, FormShare] = {
@@ -32,7 +32,7 @@ FORM_SHARES: Mapping[str, FormShare] = {
         Scale(
             label="well-formed answers",
             unit=" %",
-            meaning="answers that have the form of one, such as a program, right or wrong",
+            meaning="answers with the required form, such as a program, right or wrong",
         ),
         lambda task, row: task.well_formed(row.answer),
     ),
@@ -40,7 +40,7 @@ FORM_SHARES: Mapping[str, FormShare] = {
         Scale(
             label="answers that ended by themselves",
             unit=" %",
-            meaning="answers that stopped before the token limit cut them off",
+            meaning="answers that ended with the EOS token, before the token limit",
         ),
         lambda task, row: row.completion.finish == "stop",
     ),
@@ -49,7 +49,7 @@ FORM_SHARES: Mapping[str, FormShare] = {
 
 
 def derived_scales(ks: Sequence[int]) -> dict[str, Scale]:
-    """Return how all derived numbers are written, pass@k for each k of `ks`."""
+    """Return the display scales of all derived metrics, with pass@k for each k of `ks`."""
     return {
         **{pass_at_k_name(k): pass_at_k_scale(k) for k in ks},
         **{name: share.scale for name, share in FORM_SHARES.items()},
@@ -58,39 +58,39 @@ def derived_scales(ks: Sequence[int]) -> dict[str, Scale]:
 
 
 def form_values(task: Task, rows: Sequence[EvalRow], name: str) -> list[GroupedValue]:
-    """Return for each answer whether it has the form `name`; one that never came has no value."""
+    """Return for each answer 1.0 if it has the form `name`, else 0.0; a failed request has no value."""
     return [
         GroupedValue(row.sample.group, None, row.completion.reason)
         if row.completion.finish == "error"
-        else GroupedValue(row.sample.group, float(FORM_SHARES[name].holds(task, row)))
+        else GroupedValue(row.sample.group, float(FORM_SHARES[name].has_form(task, row)))
         for row in rows
     ]
 
 
 def has_sandbox_outcome(row: EvalRow) -> bool:
-    """Whether the row's answer was run."""
+    """Return whether the row's answer was run."""
     return any("status" in score.evidence for score in row.scores)
 
 
 def outcome_values(rows: Sequence[EvalRow], name: str) -> list[GroupedValue]:
-    """Return for each answer that was run whether it had the sandbox outcome `name`."""
-    wanted = OUTCOME_SHARES[name].status
+    """Return for each answer that was run 1.0 if it had the sandbox outcome `name`, else 0.0."""
+    expected = OUTCOME_SHARES[name].status
     return [
         GroupedValue(group, None, "the sandbox failed")
         if status == "infrastructure"
-        else GroupedValue(group, float(status == wanted))
+        else GroupedValue(group, float(status == expected))
         for group, status in _outcomes(rows)
     ]
 
 
 def _outcomes(rows: Sequence[EvalRow]) -> list[tuple[str, str]]:
-    """Return group and sandbox status of the answers that came and were run."""
-    found = []
+    """Return group and sandbox status of every answer that was run."""
+    outcomes = []
     for row in rows:
         status = next((score.evidence["status"] for score in row.scores if "status" in score.evidence), "")
         if status and row.completion.finish != "error":
-            found.append((row.sample.group, status))
-    return found
+            outcomes.append((row.sample.group, status))
+    return outcomes
 
 
 def score_values(rows: Sequence[EvalRow], metric: str) -> list[GroupedValue]:
@@ -109,10 +109,10 @@ def pass_at_k_name(k: int) -> str:
 
 
 def pass_at_k_values(rows: Sequence[EvalRow], metric: str, k: int) -> list[GroupedValue]:
-    """Estimate pass@k of every sample; one that has an answer without a verdict is unscored as a whole.
+    """Return the estimate of pass@k for every sample; a sample with an unscored answer has no value.
 
     Args:
-        metric: says of each answer whether it passes.
+        metric: scores 1.0 for an answer that passes.
     """
     samples: dict[str, list[GroupedValue]] = {}
     for row, score in zip(rows, score_values(rows, metric), strict=True):
@@ -124,5 +124,5 @@ def _estimate(answers: Sequence[GroupedValue], k: int) -> GroupedValue:
     for answer in answers:
         if answer.value is None:
             return answer
-    right = sum(answer.value == 1.0 for answer in answers)
-    return GroupedValue(answers[0].group, pass_at_k(len(answers), right, k))
+    correct = sum(answer.value == 1.0 for answer in answers)
+    return GroupedValue(answers[0].group, pass_at_k(len(answers), correct, k))

@@ -1,4 +1,4 @@
-"""What a verdict rests on: the adapter's scores paired with older ones, and what speaks against trusting them."""
+"""The evidence for a verdict: the adapter's scores paired with reference scores, and faults that invalidate them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bilora.evaluation.baseline import scores_of
+from bilora.evaluation.baseline import scores_by_sample
 from bilora.evaluation.statistics import score_difference
 from bilora.records import Dataset, EvalRow, Interval, Scale, Score
 from bilora.results import Incumbents, Scores
@@ -16,7 +16,7 @@ MAX_UNSCORED = 0.02
 
 @dataclass(frozen=True)
 class ScorePairs:
-    """Scores of the same samples by two systems, and what speaks against trusting them."""
+    """Two systems' scores of the same samples, and the faults that invalidate the comparison."""
 
     new: tuple[float, ...]
     old: tuple[float, ...]
@@ -30,9 +30,9 @@ class GateSettings:
     """How strict the gate is.
 
     Attributes:
-        margin: how much worse than a promoted adapter is still called equal, in score units.
-        min_samples: fewer scored pairs decide nothing.
-        seed, draws: of the bootstrap.
+        margin: the loss against a promoted adapter that still passes, in score units.
+        min_samples: the verdict is inconclusive with fewer scored pairs.
+        seed, draws: the bootstrap's.
     """
 
     margin: float = 0.0
@@ -41,25 +41,25 @@ class GateSettings:
     draws: int = 10_000
 
     def difference(self, pairs: ScorePairs) -> Interval:
-        """Return the interval of the mean difference of pairs."""
+        """Return the mean difference of the pairs with its confidence interval."""
         return score_difference(pairs.new, pairs.old, seed=self.seed, draws=self.draws, clusters=pairs.groups)
 
 
 @dataclass(frozen=True)
 class GateInput:
-    """One task's adapter, what it scored, and what it is measured against.
+    """One task's adapter, its evaluation, and its incumbents.
 
     Attributes:
         task: the task's name, which is also the adapter's system name in `rows`.
-        metrics: all that may not get worse; the first is the headline, which must beat the base.
-        rows: all systems' rows; only those of the adapter and the base to "test" and to the guards decide.
-        adapter_sha256: of the bytes that gave these rows; the verdict holds for no others.
-        key: comparability key of this run.
-        incumbents: the task's promoted adapters, if there are any.
-        promised: metrics outside the test split, such as the judge's, that this run was to measure. They
-            do not decide, but a run that lost them is not whole.
-        guards: how many questions each of the task's guards has.
-        scales: how each metric's differences are written in the reason; one that lacks is written times 100.
+        metrics: the metrics that must not get worse; the first is the headline, which must beat the base.
+        rows: all systems' rows; only the adapter's and the base's on the test split and the guards decide.
+        adapter_sha256: the adapter that was measured; the verdict is valid only for these bytes.
+        key: the run's comparability key.
+        incumbents: the task's promoted adapters, if any.
+        expected_metrics: metrics outside the test split, such as the judge's, that this run should measure. They
+            do not decide, but without them the run is incomplete.
+        guards: the number of samples of each of the task's guards.
+        scales: display scales of the metrics, for the reason; the default multiplies by 100.
     """
 
     task: str
@@ -68,39 +68,41 @@ class GateInput:
     adapter_sha256: str
     key: str
     incumbents: Incumbents | None = None
-    promised: Sequence[str] = ()
+    expected_metrics: Sequence[str] = ()
     guards: Mapping[str, int] = field(default_factory=dict)
     scales: Mapping[str, Scale] = field(default_factory=dict)
 
     def scale(self, metric: str) -> Scale:
-        """Return how a metric's values are written for people."""
+        """Return a metric's display scale."""
         return self.scales.get(metric) or Scale(label=metric)
 
     @property
     def headline(self) -> str:
-        """The metric that must beat the base's."""
+        """The metric on which the adapter must beat the base."""
         return self.metrics[0]
 
     @property
     def test_rows(self) -> list[EvalRow]:
-        """The rows of the test split that decide."""
-        return self.rows_of("test")
+        """The adapter's and the base's rows on the test split."""
+        return self.dataset_rows("test")
 
-    def rows_of(self, dataset: Dataset) -> list[EvalRow]:
-        """Return the adapter's and the base's rows of a dataset."""
+    def dataset_rows(self, dataset: Dataset) -> list[EvalRow]:
+        """Return the adapter's and the base's rows on a dataset."""
         return [row for row in self.rows if row.dataset == dataset and row.completion.system in (self.task, "base")]
 
     def pairs(self, metric: str, old: Scores, dataset: Dataset = "test") -> ScorePairs:
-        """Pair the adapter's scores on a dataset with other ones."""
-        rows = self.rows_of(dataset)
+        """Return the adapter's scores on a dataset, paired with `old`."""
+        rows = self.dataset_rows(dataset)
         groups = {row.sample.id: row.sample.group for row in rows}
-        return _pair(scores_of(rows, self.task, metric, dataset), old, groups)
+        return _pair(scores_by_sample(rows, self.task, metric, dataset), old, groups)
 
 
 def _pair(new: Scores, old: Scores, groups: Mapping[str, str]) -> ScorePairs:
     faults = []
     if unpaired := len(new.keys() ^ old.keys()):
-        faults.append(f"{unpaired} of {len(new.keys() | old.keys())} samples lack one side of the pair")
+        faults.append(
+            f"{unpaired} of {len(new.keys() | old.keys())} samples are missing in one of the two measurements"
+        )
     both = sorted(new.keys() & old.keys())
     scored = [(name, a, b) for name in both if (a := new[name]) is not None and (b := old[name]) is not None]
     unscored = len(both) - len(scored)
@@ -115,43 +117,42 @@ def _pair(new: Scores, old: Scores, groups: Mapping[str, str]) -> ScorePairs:
     )
 
 
-def insufficient_evidence(given: GateInput, base: ScorePairs, settings: GateSettings) -> str:
-    """Say why the rows of the test split are no evidence; empty if they are."""
-    lost = [fault for metric in given.promised if (fault := _lost(given.rows, metric))]
-    if faults := [*row_faults(given.test_rows, given), *base.faults, *lost]:
+def insufficient_evidence(inputs: GateInput, base: ScorePairs, settings: GateSettings) -> str:
+    """Return why the rows of the test split are insufficient evidence; empty if they suffice."""
+    missing = [fault for metric in inputs.expected_metrics if (fault := _missing_scores(inputs.rows, metric))]
+    if faults := [*row_faults(inputs.test_rows, inputs), *base.faults, *missing]:
         return f"{'; '.join(faults)}."
     if len(base.new) < max(settings.min_samples, 2):
-        return f"{len(base.new)} scored samples; the gate wants {settings.min_samples}."
+        return f"{len(base.new)} scored samples; the gate requires {settings.min_samples}."
     if len(set(base.groups)) < 2:
-        return "All samples share one group, so they are no independent evidence."
+        return "All samples belong to one group, so they are not independent."
     return ""
 
 
-def row_faults(rows: Sequence[EvalRow], given: GateInput) -> list[str]:
-    """Return what speaks against rows of one dataset: other bytes, repetition, weak isolation."""
+def row_faults(rows: Sequence[EvalRow], inputs: GateInput) -> list[str]:
+    """Return the faults of one dataset's rows: another adapter, duplicates, weak isolation."""
     faults = []
-    if strangers := sum(row.adapter_sha256 != given.adapter_sha256 for row in rows):
-        faults.append(f"{strangers} rows were measured with other adapter bytes; run `dvc repro evaluate`")
-    answered = Counter((row.completion.system, row.sample.id) for row in rows)
-    if repeated := sum(count - 1 for count in answered.values()):
-        faults.append(f"{repeated} duplicate rows")
-    if any(_weak(score) for row in rows for score in row.scores if score.metric == given.headline):
-        faults.append("answers ran under weak isolation, and nothing is promoted from that")
+    if other := sum(row.adapter_sha256 != inputs.adapter_sha256 for row in rows):
+        faults.append(f"{other} rows measured another adapter; run `dvc repro evaluate`")
+    counts = Counter((row.completion.system, row.sample.id) for row in rows)
+    if duplicates := sum(count - 1 for count in counts.values()):
+        faults.append(f"{duplicates} duplicate rows")
+    if any(_weakly_isolated(score) for row in rows for score in row.scores if score.metric == inputs.headline):
+        faults.append("answers ran in weak isolation, which is not enough for a promotion")
     return faults
 
 
-def _lost(rows: Sequence[EvalRow], metric: str) -> str:
-    """Say how much of a promised metric is missing, if it is too much."""
+def _missing_scores(rows: Sequence[EvalRow], metric: str) -> str:
+    """Return how many scores of an expected metric are missing; empty if few are."""
     values = [score.value for row in rows for score in row.scores if score.metric == metric]
     unscored = sum(value is None for value in values)
     if not values:
-        return f"{metric} was configured and scored nothing"
-    return (
-        f"{unscored} of {len(values)} grades by {metric} are missing" if unscored > MAX_UNSCORED * len(values) else ""
-    )
+        return f"{metric} is configured but scored no answer"
+    too_many = unscored > MAX_UNSCORED * len(values)
+    return f"{unscored} of {len(values)} scores by {metric} are missing" if too_many else ""
 
 
-def _weak(score: Score) -> bool:
-    """Whether the answer ran where the kernel did not filter its system calls."""
+def _weakly_isolated(score: Score) -> bool:
+    """Return whether the answer ran without a system call filter."""
     isolation = score.evidence.get("isolation", "")
     return bool(isolation) and not isolation.startswith("strict")

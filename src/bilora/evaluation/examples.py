@@ -1,4 +1,4 @@
-"""Which answers the report shows: some of each kind of outcome, the same ones every time."""
+"""Choose the answers that the report shows: examples of each kind of outcome, deterministically."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from bilora.evaluation.run import FLOOR
+from bilora.evaluation.run import TRIVIAL_PREFIX
 from bilora.evaluation.summary import ADAPTER_COLUMN
 from bilora.records import Sample
 from bilora.results import AnswerRow, TaskResults
@@ -24,13 +24,13 @@ EXAMPLE_KINDS = (
     "both below the median",
     "unscored",
 )
-_UNFINISHED = {"length": "cut off by the token limit", "error": "no answer came back"}
-"""What is said of an answer that did not end by itself."""
+_UNFINISHED = {"length": "cut off at the token limit", "error": "no answer was returned"}
+"""The remark on an answer that did not end by itself, by finish reason."""
 
 
 @dataclass(frozen=True)
-class ShownScore:
-    """One score of a shown answer, written for people."""
+class ScoreView:
+    """One score of an answer, formatted for display."""
 
     label: str
     text: str
@@ -39,36 +39,36 @@ class ShownScore:
 
 
 @dataclass(frozen=True)
-class ShownAnswer:
-    """One system's answer; `mark` is "good", "bad", "unknown", or "graded"."""
+class AnswerView:
+    """One system's answer; `mark` is "good", "bad", "unknown" (unscored), or "graded" (neither right nor wrong)."""
 
     system: str
     mark: str
     text: str
-    scores: Sequence[ShownScore]
+    scores: Sequence[ScoreView]
     facts: str
 
 
 @dataclass(frozen=True)
 class Example:
-    """A sample with the systems' answers, the kind of outcome that it shows, and a line of its prompt as its title."""
+    """A sample with all systems' answers, its kind of outcome, and a line of its prompt as title."""
 
     kind: str
     title: str
     sample: Sample
-    answers: Sequence[ShownAnswer]
+    answers: Sequence[AnswerView]
 
 
 def choose_examples(name: str, task: TaskResults) -> list[Example]:
-    """Pick samples in turn from each kind of outcome, so that successes and failures both show."""
+    """Return up to MAX_EXAMPLES samples, chosen in turn from each kind of outcome."""
     # 1) Collect the answers by sample and column.
     answers = _answers(name, task, "test" if "test" in task.summary else "curated")
-    # 2) Sort the samples into kinds: right or wrong for passes and fails, else above or below the median.
+    # 2) Classify the samples: right or wrong if all scores are 0 or 1, else above or below the median.
     headlines = {
         sample_id: {column: _headline(row, task) for column, row in rows.items() if column in ("base", ADAPTER_COLUMN)}
         for sample_id, rows in answers.items()
     }
-    values = [value for found in headlines.values() for value in found.values() if value is not None]
+    values = [value for columns in headlines.values() for value in columns.values() if value is not None]
     graded = any(value not in (0.0, 1.0) for value in values)
     threshold = median(values) if graded else 0.5
     kinds: dict[str, list[str]] = {kind: [] for kind in EXAMPLE_KINDS}
@@ -82,21 +82,21 @@ def choose_examples(name: str, task: TaskResults) -> list[Example]:
     )
     titles = _titles(task)
     return [
-        Example(kind, titles[sample_id], task.samples[sample_id], _shown_answers(answers[sample_id], task, graded))
+        Example(kind, titles[sample_id], task.samples[sample_id], _answer_views(answers[sample_id], task, graded))
         for _, _, sample_id, kind in turns[:MAX_EXAMPLES]
     ]
 
 
 @dataclass(frozen=True)
 class Failures:
-    """Curated samples to which a task's adapter gave its worst answers, and a sentence on how many there are."""
+    """The curated samples with the adapter's worst answers, and a sentence on their number."""
 
     remark: str
     samples: Sequence[Example]
 
 
 def curated_failures(name: str, task: TaskResults) -> Failures:
-    """Return the curated samples that the adapter failed; of a graded task those with its lowest scores."""
+    """Return the curated samples that the adapter failed; for a graded metric, those with its lowest scores."""
     answers = _answers(name, task, "curated")
     scored = {
         sample_id: value
@@ -105,12 +105,12 @@ def curated_failures(name: str, task: TaskResults) -> Failures:
     }
     graded = any(value not in (0.0, 1.0) for value in scored.values())
     worst = sorted((value, sample_id) for sample_id, value in scored.items() if graded or value < 1.0)
-    shown = worst[:MAX_FAILURES]
+    selected = worst[:MAX_FAILURES]
     scale = task.scales[task.headline]
     if graded:
-        remark = f"The {len(shown)} of {len(scored)} curated questions with the lowest {scale.label}."
+        remark = f"The {len(selected)} of {len(scored)} curated questions with the lowest {scale.label}."
     else:
-        more = f"; {len(shown)} of them are shown" if len(worst) > len(shown) else ""
+        more = f"; {len(selected)} of them are shown" if len(worst) > len(selected) else ""
         remark = f"The adapter failed {len(worst)} of {len(scored)} curated questions{more}."
     titles = _titles(task)
     examples = [
@@ -118,29 +118,30 @@ def curated_failures(name: str, task: TaskResults) -> Failures:
             f"{scale.label} {scale.text(value)}" if graded else "failed",
             titles[sample_id],
             task.samples[sample_id],
-            _shown_answers(answers[sample_id], task, graded),
+            _answer_views(answers[sample_id], task, graded),
         )
-        for value, sample_id in shown
+        for value, sample_id in selected
     ]
     return Failures(remark if scored else "", examples)
 
 
 def _titles(task: TaskResults) -> dict[str, str]:
-    """Return the first line of each sample's prompt that not all prompts of the task share."""
+    """Return, per sample, the first line of its prompt that does not occur in all prompts of the task."""
     lines = {
         name: [line for line in sample.prompt.splitlines() if line.strip()] for name, sample in task.samples.items()
     }
     shared = set.intersection(*map(set, lines.values())) if len(lines) > 1 else set()
     return {
-        name: next((line for line in found if line not in shared), "".join(found[:1])) for name, found in lines.items()
+        name: next((line for line in prompt if line not in shared), "".join(prompt[:1]))
+        for name, prompt in lines.items()
     }
 
 
 def _answers(name: str, task: TaskResults, dataset: str) -> dict[str, dict[str, AnswerRow]]:
-    """Return the answers to a dataset by sample and column, without those of floors."""
+    """Return the answers on a dataset by sample and column, without trivial answers."""
     answers: dict[str, dict[str, AnswerRow]] = {}
     for row in task.rows:
-        if row.dataset == dataset and not row.system.startswith(FLOOR):
+        if row.dataset == dataset and not row.system.startswith(TRIVIAL_PREFIX):
             column = ADAPTER_COLUMN if row.system == name else row.system
             answers.setdefault(row.sample_id, {})[column] = row
     return answers
@@ -162,17 +163,17 @@ def _kind(values: Mapping[str, float | None], threshold: float, graded: bool) ->
     return f"only the {'adapter' if ADAPTER_COLUMN in good else 'base'} {up}"
 
 
-def _shown_answers(rows: Mapping[str, AnswerRow], task: TaskResults, graded: bool) -> list[ShownAnswer]:
+def _answer_views(rows: Mapping[str, AnswerRow], task: TaskResults, graded: bool) -> list[AnswerView]:
     columns = ("base", ADAPTER_COLUMN, *sorted(rows.keys() - {"base", ADAPTER_COLUMN}))
-    return [_shown_answer(column, rows[column], task, graded) for column in columns if column in rows]
+    return [_answer_view(column, rows[column], task, graded) for column in columns if column in rows]
 
 
-def _shown_answer(column: str, row: AnswerRow, task: TaskResults, graded: bool) -> ShownAnswer:
+def _answer_view(column: str, row: AnswerRow, task: TaskResults, graded: bool) -> AnswerView:
     facts = [*([] if row.output_tokens is None else [f"{row.output_tokens} tokens"]), f"{row.latency_s:.2f} s"]
     if row.finish in _UNFINISHED:
         facts.append(_UNFINISHED[row.finish])
-    scores = [_shown_score(metric, row, task) for metric in task.metrics if metric in row.scores]
-    return ShownAnswer(column, _mark(_headline(row, task), graded), row.answer, scores, " · ".join(facts))
+    scores = [_score_view(metric, row, task) for metric in task.metrics if metric in row.scores]
+    return AnswerView(column, _mark(_headline(row, task), graded), row.answer, scores, " · ".join(facts))
 
 
 def _mark(value: float | None, graded: bool) -> str:
@@ -183,8 +184,8 @@ def _mark(value: float | None, graded: bool) -> str:
     return "good" if value == 1.0 else "bad"
 
 
-def _shown_score(metric: str, row: AnswerRow, task: TaskResults) -> ShownScore:
+def _score_view(metric: str, row: AnswerRow, task: TaskResults) -> ScoreView:
     score, scale = row.scores[metric], task.scales[metric]
     evidence = filter(None, (score.evidence.get("judge"), score.evidence.get("isolation")))
     text = "unscored" if score.value is None else scale.text(score.value)
-    return ShownScore(scale.label, text, score.reason, " · ".join(evidence))
+    return ScoreView(scale.label, text, score.reason, " · ".join(evidence))

@@ -1,23 +1,23 @@
-"""What one has to know of a judge to read its grades."""
+"""Remarks that help to interpret a judge's ratings."""
 
 from __future__ import annotations
 
-from bilora.metrics.judged import family
+from bilora.metrics.judged import model_family
 from bilora.params import Params
 from bilora.records import JudgeCheck
 
 
 def judge_remarks(params: Params, base_id: str, check: JudgeCheck | None) -> list[str]:
-    """Return in sentences whom the judge may favour, and how it did when it was checked."""
+    """Return a sentence per system that the judge may favour, and one on the last judge check."""
     if params.judge is None:
         return []
-    model = params.judge.model
-    contestants = [base_id, *(endpoint.model for endpoint in params.endpoints)]
+    judge = params.judge.model
+    models = [base_id, *(endpoint.model for endpoint in params.endpoints)]
     remarks = [
-        f"The judge {model} is of one family with the contestant {one}, and may favour it."
-        for one in contestants
-        if family(one) == family(model)
+        f"The judge {judge} is of the same model family as the evaluated model {model}, and may favour it."
+        for model in models
+        if model_family(model) == model_family(judge)
     ]
-    if check is None or check.model != model:
-        return [*remarks, f"The judge {model} was not checked; `bilora judge check` does."]
+    if check is None or check.model != judge:
+        return [*remarks, f"The judge {judge} has not been checked; run `bilora judge check`."]
     return [*remarks, f"Judge check: {check.sentence()}"]

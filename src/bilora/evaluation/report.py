@@ -1,4 +1,4 @@
-"""report.html: one page that holds everything, loads nothing from the network and trusts no text in it."""
+"""report.html: one self-contained page that loads nothing from the network and escapes all text."""
 
 from __future__ import annotations
 
@@ -12,53 +12,53 @@ from markupsafe import Markup
 
 from bilora.data_reports import StageReport
 from bilora.evaluation.charts import difference_bar, interval_bar, line_chart
-from bilora.evaluation.data_facts import Provenance, ShownStage, provenance, shown_stages
+from bilora.evaluation.data_views import Provenance, StageView, provenance, stage_views
 from bilora.evaluation.examples import Example, Failures, choose_examples, curated_failures
 from bilora.evaluation.glossary import glossary
-from bilora.evaluation.guarded import ShownGuard, shown_guards
-from bilora.evaluation.run_facts import is_number, run_lines, time_and_memory
-from bilora.evaluation.table import Table, TableRow, table
+from bilora.evaluation.guard_checks import GuardView, guard_views
+from bilora.evaluation.run_views import is_number, run_lines, time_and_memory
+from bilora.evaluation.table import Table, TableRow, build_table
 from bilora.records import Interval, Scale
 from bilora.results import GuardCheck, Results, TaskResults, Verdict
-from bilora.sweeps import Sweep
+from bilora.sweep_results import Sweep
 
 MAX_TEXT_CHARS = 4000
-WORDS = {
+OUTCOME_LABELS = {
     "pass": ("Passes", "may be published"),
-    "regressed": ("Regressed", "worse than what it is measured against"),
+    "regressed": ("Regressed", "worse than the base or a promoted adapter"),
     "inconclusive": ("Inconclusive", "not enough evidence to publish"),
-    "incomparable": ("Incomparable", "measured under other conditions"),
+    "incomparable": ("Incomparable", "measured under other conditions than the promoted adapter"),
     "none": ("No verdict", "the gate did not run"),
 }
-HEADLINE = "metric"
-"""The headline's name in metrics.jsonl."""
-CHARTS = {
+HEADLINE_KEY = "metric"
+"""The headline's key in metrics.jsonl."""
+CHART_LABELS = {
     "loss": "Training loss",
-    HEADLINE: "on validation",
+    HEADLINE_KEY: "on validation",
     "validation_loss": "Validation loss",
     "tokens_per_s": "Tokens per second",
 }
-_ODD = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
 CurvePoint = Mapping[str, object]
 """A line of metrics.jsonl: `step` and any numbers."""
 
 
-def visible(value: object) -> object:
-    """Replace control and direction characters by signs and cut long text; return anything but text as it is.
+def printable(value: object) -> object:
+    """Return text with control and direction characters made visible, cut if long; return other values unchanged.
 
     Jinja applies it to every expression of the page, before escaping.
     """
-    return value if isinstance(value, Markup) or not isinstance(value, str) else _visible_text(value)
+    return value if isinstance(value, Markup) or not isinstance(value, str) else _printable_text(value)
 
 
-def _visible_text(text: str) -> str:
-    shown = _ODD.sub(_sign, text[:MAX_TEXT_CHARS].replace("\r\n", "\n"))
-    rest = len(text) - MAX_TEXT_CHARS
-    return f"{shown}\n… cut here, {rest:,} more characters" if rest > 0 else shown
+def _printable_text(text: str) -> str:
+    cut = _CONTROL.sub(_visible_character, text[:MAX_TEXT_CHARS].replace("\r\n", "\n"))
+    omitted = len(text) - MAX_TEXT_CHARS
+    return f"{cut}\n… cut here, {omitted:,} more characters" if omitted > 0 else cut
 
 
-def _sign(match: re.Match[str]) -> str:
+def _visible_character(match: re.Match[str]) -> str:
     code = ord(match[0])
     if code < 0x20:
         return chr(0x2400 + code)
@@ -66,15 +66,15 @@ def _sign(match: re.Match[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Background:
-    """What is known of a task's adapter beside its results.
+class TaskArtifacts:
+    """A task's other files that the report shows beside its results.
 
     Attributes:
-        reports: of data-process and data-split by these names; either may lack.
+        reports: the reports of data-process and data-split, by stage; either may be missing.
         run: the run record.
-        curve: the lines of metrics.jsonl: `step` and any of `loss`, `metric`, `validation_loss`, `tokens_per_s`;
-            a further number gets its own chart.
-        sweep: the last sweep of the task's settings.
+        curve: the lines of metrics.jsonl: `step` and any of `loss`, `metric`, `validation_loss`, `tokens_per_s`.
+            Other numbers get charts of their own.
+        sweep: the task's last sweep.
     """
 
     reports: Mapping[str, StageReport] = field(default_factory=dict)
@@ -85,7 +85,7 @@ class Background:
 
 @dataclass(frozen=True)
 class Chart:
-    """A curve of the training run."""
+    """A training curve."""
 
     label: str
     svg: Markup
@@ -93,8 +93,8 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class ShownTask:
-    """One task's part of the page."""
+class TaskView:
+    """One task's section of the page."""
 
     name: str
     title: str
@@ -102,48 +102,48 @@ class ShownTask:
     outcome: str
     verdict: Verdict | None
     bar: Markup
-    floor_remark: str
+    trivial_remark: str
     failures: Failures
-    guards: Sequence[tuple[ShownGuard, Markup]]
+    guards: Sequence[tuple[GuardView, Markup]]
     adapter_sha256: str
     key: str
     provenance: Sequence[Provenance]
-    stages: Sequence[ShownStage]
+    stages: Sequence[StageView]
     charts: Sequence[Chart]
     samples: Sequence[Example]
     run: Sequence[tuple[str, str]]
-    took: str
+    training_cost: str
     sweep: Sweep | None
     scale: Scale
 
     @property
-    def word(self) -> tuple[str, str]:
-        """The outcome in words, and what it means."""
-        return WORDS[self.outcome]
+    def outcome_label(self) -> tuple[str, str]:
+        """The outcome's display name and its meaning."""
+        return OUTCOME_LABELS[self.outcome]
 
     @property
     def kinds(self) -> list[str]:
-        """The kinds of outcome among the samples."""
-        return list(dict.fromkeys(one.kind for one in self.samples))
+        """The distinct kinds of outcome among the samples."""
+        return list(dict.fromkeys(sample.kind for sample in self.samples))
 
 
-def render_report(results: Results, background: Mapping[str, Background]) -> str:
-    """Render the report of one benchmark run.
+def render_report(results: Results, artifacts: Mapping[str, TaskArtifacts]) -> str:
+    """Return the HTML report of one benchmark run.
 
     Args:
-        background: by task; a task may lack.
+        artifacts: by task; tasks may be missing.
     """
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=visible,
+        finalize=printable,
         trim_blocks=True,
         loader=FunctionLoader(lambda name: files("bilora.evaluation").joinpath(name).read_text(encoding="utf-8")),
     )
-    drawn = table(results)
-    remarks = {row.task: row.floor_remark for row in _headline_rows(results, drawn)}
+    table = build_table(results)
+    remarks = {row.task: row.trivial_remark for row in _headline_rows(results, table)}
     tasks = [
-        _shown_task(name, task, background.get(name, Background()), remarks.get(name, ""))
+        _task_view(name, task, artifacts.get(name, TaskArtifacts()), remarks.get(name, ""))
         for name, task in results.tasks.items()
     ]
     return environment.get_template("report.html.jinja").render(
@@ -152,26 +152,26 @@ def render_report(results: Results, background: Mapping[str, Background]) -> str
         failures=[task for task in tasks if task.failures.remark],
         remarks=results.judge,
         passed=sum(task.outcome == "pass" for task in tasks),
-        table=with_bars(drawn),
-        glossary=glossary(results, drawn),
+        table=with_bars(table),
+        glossary=glossary(results, table),
     )
 
 
-def _headline_rows(results: Results, drawn: Table) -> list[TableRow]:
-    """Return the row of each task's headline on the held-out test split."""
+def _headline_rows(results: Results, table: Table) -> list[TableRow]:
+    """Return the row of each task's headline on the test split."""
     headlines = {(name, task.headline) for name, task in results.tasks.items()}
-    test = [row for section in drawn.sections if section.dataset == "test" for row in section.rows]
-    return [row for row in test if not row.tier and (row.task, row.metric) in headlines]
+    rows = [row for section in table.sections if section.dataset == "test" for row in section.rows]
+    return [row for row in rows if not row.tier and (row.task, row.metric) in headlines]
 
 
-def with_bars(drawn: Table) -> Table:
-    """Return the table with a bar in each measured cell, on one track per row."""
-    sections = [replace(section, rows=[_row_with_bars(row) for row in section.rows]) for section in drawn.sections]
-    return replace(drawn, sections=sections)
+def with_bars(table: Table) -> Table:
+    """Return the table with a bar in each measured cell; the bars of a row have the same scale."""
+    sections = [replace(section, rows=[_row_with_bars(row) for row in section.rows]) for section in table.sections]
+    return replace(table, sections=sections)
 
 
 def _row_with_bars(row: TableRow) -> TableRow:
-    if row.scale.unit == " %":  # a share of all answers, so the track ends at all of them
+    if row.scale.unit == " %":  # a share, so the track ends at 100 %
         top = 1.0
     else:
         top = max((cell.high or cell.mean for cell in row.cells.values() if cell.mean is not None), default=0.0)
@@ -182,30 +182,29 @@ def _row_with_bars(row: TableRow) -> TableRow:
     return replace(row, cells=cells)
 
 
-def _shown_task(name: str, task: TaskResults, background: Background, floor_remark: str) -> ShownTask:
+def _task_view(name: str, task: TaskResults, artifacts: TaskArtifacts, trivial_remark: str) -> TaskView:
     scale = task.scales[task.headline]
-    return ShownTask(
+    return TaskView(
         name=name,
         title=task.title,
         headline=scale.label,
         outcome=task.verdict.outcome if task.verdict else "none",
         verdict=task.verdict,
         bar=_verdict_bar(task),
-        floor_remark=floor_remark,
+        trivial_remark=trivial_remark,
         guards=[
-            (shown, _difference_bar(shown.check, 0.0, task.scales[shown.check.metric]))
-            for shown in shown_guards(name, task)
+            (view, _difference_bar(view.check, 0.0, task.scales[view.check.metric])) for view in guard_views(name, task)
         ],
         failures=curated_failures(name, task),
         adapter_sha256=task.adapter_sha256,
         key=task.key,
         provenance=provenance(task),
-        stages=shown_stages(background.reports),
-        charts=_charts(background.curve, scale),
+        stages=stage_views(artifacts.reports),
+        charts=_charts(artifacts.curve, scale),
         samples=choose_examples(name, task),
-        run=run_lines(background.run),
-        took=time_and_memory(background.run),
-        sweep=background.sweep,
+        run=run_lines(artifacts.run),
+        training_cost=time_and_memory(artifacts.run),
+        sweep=artifacts.sweep,
         scale=scale,
     )
 
@@ -215,14 +214,14 @@ def _verdict_bar(task: TaskResults) -> Markup:
     return _difference_bar(verdict, verdict.margin, task.scales[verdict.metric]) if verdict else Markup("")
 
 
-def _difference_bar(found: Verdict | GuardCheck, margin: float, scale: Scale) -> Markup:
-    if found.low is None or found.delta is None or found.high is None:
+def _difference_bar(check: Verdict | GuardCheck, margin: float, scale: Scale) -> Markup:
+    if check.low is None or check.delta is None or check.high is None:
         return Markup("")
-    return difference_bar(Interval(low=found.low, mean=found.delta, high=found.high), margin, scale)
+    return difference_bar(Interval(low=check.low, mean=check.delta, high=check.high), margin, scale)
 
 
 def _charts(curve: Sequence[CurvePoint], scale: Scale) -> list[Chart]:
-    names = dict.fromkeys([*CHARTS, *sorted({key for point in curve for key in point} - {"step", *CHARTS})])
+    names = dict.fromkeys([*CHART_LABELS, *sorted({key for point in curve for key in point} - {"step", *CHART_LABELS})])
     charts = []
     for name in names:
         points = [
@@ -230,11 +229,11 @@ def _charts(curve: Sequence[CurvePoint], scale: Scale) -> list[Chart]:
             for point in curve
             if is_number(step := point.get("step")) and is_number(value := point.get(name))
         ]
-        label = CHARTS.get(name, name)
-        if name == HEADLINE:
+        label = CHART_LABELS.get(name, name)
+        if name == HEADLINE_KEY:
             points = [(step, value * scale.factor + scale.offset) for step, value in points]
             label = f"{scale.label}{scale.unit} {label}"
         if points:
-            drawing = line_chart(points, label=_visible_text(label), dots=len(points) <= 30)
-            charts.append(Chart(label, drawing, f"{points[-1][1]:.4g}"))
+            svg = line_chart(points, label=_printable_text(label), dots=len(points) <= 30)
+            charts.append(Chart(label, svg, f"{points[-1][1]:.4g}"))
     return charts

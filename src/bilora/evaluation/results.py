@@ -1,4 +1,4 @@
-"""Build `Results`: what was measured, under which conditions, row by row."""
+"""Build `Results` from scored rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bilora.storage import sha256_json
 from bilora.tasks.task import Task
 
 HARNESS = "1"
-"""Raised whenever equal answers would score differently; older baselines then stop comparing."""
+"""Increased whenever equal answers would score differently; older baselines then become incomparable."""
 
 
 def comparability_key(
@@ -29,15 +29,15 @@ def comparability_key(
     isolation: str,
     guards: Mapping[str, Sequence[object]] | None = None,
 ) -> str:
-    """Hash everything that must be equal before two runs may be compared.
+    """Return the hash of everything that must be equal in two comparable runs.
 
     Args:
         task: its chat is part of the key.
-        samples: the held-out test samples, in any order.
-        decoding: generation settings.
+        samples: the test samples, in any order.
+        decoding: the generation settings.
         judge: the judge's id, or None.
-        isolation: the sandbox's layers, without what differs from answer to answer.
-        guards: of each guard what must be equal; see `guard_conditions`. Without guards the key is as before.
+        isolation: the sandbox's isolation level.
+        guards: each guard's `guard_conditions`. Without guards the key is the same as before guards existed.
     """
     return sha256_json(
         {
@@ -53,12 +53,12 @@ def comparability_key(
 
 
 def guard_conditions(task: Task, guard: Guard, samples: Iterable[Sample]) -> list[object]:
-    """Return what must be equal on a guard before two runs may be compared: its questions and its decoding."""
+    """Return what must be equal on a guard in two comparable runs: its samples and its decoding."""
     return [sha256_json(_questions(task, samples)), dict(guard.decoding)]
 
 
 def _questions(task: Task, samples: Iterable[Sample]) -> list[tuple[object, ...]]:
-    """Return everything that decides how each sample is asked and scored, in an order of its own."""
+    """Return, sorted, everything that determines each sample's prompt and scores."""
     return sorted(
         (
             sample.id,
@@ -73,10 +73,7 @@ def _questions(task: Task, samples: Iterable[Sample]) -> list[tuple[object, ...]
 
 @dataclass(frozen=True)
 class TaskRun:
-    """One task's scored rows, the comparability key and adapter that they belong to, and the gate's verdict.
-
-    `guards` are those whose rows are among them.
-    """
+    """One task's scored rows with their comparability key, their adapter, their guards, and the gate's verdict."""
 
     task: Task
     rows: Sequence[EvalRow] = ()
@@ -95,13 +92,13 @@ def build_results(
     notes: Mapping[str, str] | None = None,
     judge: Sequence[str] = (),
 ) -> Results:
-    """Gather one benchmark run.
+    """Return the results of one benchmark run.
 
     Args:
-        runs: the tasks of this profile; one without rows is reported as not run.
+        runs: the profile's tasks; a task without rows is reported as not run.
         not_run: metrics that were not run at all, with the reason ("no judge is configured").
         notes: remarks on systems, such as an endpoint that did not answer.
-        judge: remarks on the judge, such as how it did when it was checked.
+        judge: remarks on the judge, such as the result of the last judge check.
     """
     return Results(
         profile=profile,
@@ -121,20 +118,20 @@ def _task_results(run: TaskRun, not_run: dict[str, str], summarizer: Summarizer)
     task, rows = run.task, run.rows
     scored = sorted({score.metric for row in rows for score in row.scores})
     summary = {
-        dataset: summarizer.dataset(task, dataset, here, list(dict.fromkeys([*task.metric_names, *scored])))
+        dataset: summarizer.dataset(task, dataset, selected, list(dict.fromkeys([*task.metric_names, *scored])))
         for dataset in dataset_order(row.dataset for row in rows)
-        if (here := [row for row in rows if row.dataset == dataset])
+        if (selected := [row for row in rows if row.dataset == dataset])
     }
     derived = [pass_at_k_name(k) for k in summarizer.k if "sampled" in summary]
     derived += [name for name in FORM_SHARES if "test" in summary]
     derived += [name for name in OUTCOME_SHARES if any(map(has_sandbox_outcome, rows))]
     metrics = tuple(dict.fromkeys([*task.metric_names, *scored, *derived, *not_run]))
-    known = {**derived_scales(summarizer.k), JUDGE_METRIC: JUDGE_SCALE, **task.scales}
+    scales = {**derived_scales(summarizer.k), JUDGE_METRIC: JUDGE_SCALE, **task.scales}
     return TaskResults(
         title=task.title,
         headline=task.headline,
         metrics=metrics,
-        scales={name: known.get(name) or Scale(label=name.replace("_", " ")) for name in metrics},
+        scales={name: scales.get(name) or Scale(label=name.replace("_", " ")) for name in metrics},
         not_run=not_run,
         key=run.key,
         adapter_sha256=run.adapter_sha256,
@@ -148,7 +145,7 @@ def _task_results(run: TaskRun, not_run: dict[str, str], summarizer: Summarizer)
 
 
 def _guard_facts(run: TaskRun, name: str, guard: Guard) -> GuardFacts | None:
-    """Describe a guard by the first of its questions that was answered; None if none was."""
+    """Return the facts on a guard, with its first answered sample as the example; None if no sample was answered."""
     first = next((row.sample for row in run.rows if row.dataset == guard_dataset(name)), None)
     if first is None:
         return None

@@ -1,4 +1,4 @@
-"""Send every question to every system and score the answers. Slow; decides nothing about pass or fail."""
+"""Send every sample to every system and score the answers; the verdict is the gate's task."""
 
 from __future__ import annotations
 
@@ -13,57 +13,59 @@ from bilora.records import Completion, Dataset, EvalRow, Sample, Score
 from bilora.requests import Request
 from bilora.tasks.task import Task
 
-FLOOR = "floor:"
-"""Prefix of the systems that answer without a model."""
+TRIVIAL_PREFIX = "floor:"
+"""Prefix of the systems that give a task's trivial answers; results.json contains it."""
 
 
 @dataclass(frozen=True)
-class Round:
-    """Questions: each sample gets `answers` answers of every system, or of base and adapter only if `local`.
+class EvalSet:
+    """Samples of one dataset, of which every system generates `answers` completions each.
 
-    `decoding` are generation settings that replace the task's.
+    `decoding` overrides the task's generation settings. If `local_only`, only base and adapter are evaluated.
     """
 
     samples: Sequence[Sample]
     answers: int = 1
     decoding: Mapping[str, float] = field(default_factory=dict)
-    local: bool = False
+    local_only: bool = False
 
     @property
     def repeated_samples(self) -> list[Sample]:
-        """One sample per answer."""
+        """The samples, repeated once per completion."""
         return [*self.samples] * self.answers
 
     def requests(self, task: Task, generation: Generation, seed: int) -> list[Request]:
-        """Return one request per answer; every further answer to a sample has a seed of its own."""
+        """Return one request per completion; each completion of a sample has another seed."""
         generation = generation.model_copy(update=self.decoding)
         return [
             request for turn in range(self.answers) for request in task.requests(self.samples, generation, seed + turn)
         ]
 
-    def asked(self, task: str, engines: Mapping[str, Engine]) -> dict[str, Engine]:
-        """Return those of `engines` that are asked, by system."""
-        return {name: engine for name, engine in engines.items() if not self.local or name in ("base", task)}
+    def select(self, task: str, engines: Mapping[str, Engine]) -> dict[str, Engine]:
+        """Return the `engines` to evaluate, by system."""
+        return {name: engine for name, engine in engines.items() if not self.local_only or name in ("base", task)}
 
 
-def rounds(task: Task, test: Sequence[Sample], curated: Sequence[Sample], settings: Benchmark) -> dict[Dataset, Round]:
-    """Return the questions of one task by dataset; guards are not among them."""
-    found: dict[Dataset, Round] = {"test": Round(test), "curated": Round(curated)}
+def eval_sets(
+    task: Task, test: Sequence[Sample], curated: Sequence[Sample], settings: Benchmark
+) -> dict[Dataset, EvalSet]:
+    """Return the evaluation sets of one task by dataset, without guards."""
+    sets: dict[Dataset, EvalSet] = {"test": EvalSet(test), "curated": EvalSet(curated)}
     if task.hide_tests and settings.hidden_tests:
-        found["hidden"] = Round([task.hide_tests(sample) for sample in test[: settings.hidden_tests]])
-    if (drawn := settings.pass_at_k) and task.execution_metric:
-        found["sampled"] = Round(test[: drawn.samples], drawn.answers, {"temperature": drawn.temperature})
-    return found
+        sets["hidden"] = EvalSet([task.hide_tests(sample) for sample in test[: settings.hidden_tests]])
+    if (sampling := settings.pass_at_k) and task.execution_metric:
+        sets["sampled"] = EvalSet(test[: sampling.samples], sampling.answers, {"temperature": sampling.temperature})
+    return sets
 
 
-def guard_round(guard: Guard, samples: Sequence[Sample]) -> Round:
-    """Return the questions of a guard, for base and adapter."""
-    return Round(samples, decoding=guard.decoding, local=True)
+def guard_eval_set(guard: Guard, samples: Sequence[Sample]) -> EvalSet:
+    """Return the evaluation set of a guard, for base and adapter only."""
+    return EvalSet(samples, decoding=guard.decoding, local_only=True)
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """What is measured and how: one task's adapter, by its bytes, with the task's decoding and the referees."""
+class EvalConfig:
+    """What is evaluated and how: one task's adapter, its sha256, the task's decoding, and sandbox and judge."""
 
     task: Task
     adapter_sha256: str
@@ -73,60 +75,62 @@ class Measurement:
 
 
 def evaluate(
-    measurement: Measurement,
-    datasets: Mapping[Dataset, Round],
+    config: EvalConfig,
+    datasets: Mapping[Dataset, EvalSet],
     engines: Mapping[str, Engine],
     *,
     progress: Progress = no_progress,
     bars: ProgressBars = no_bar,
 ) -> list[EvalRow]:
-    """Return one row per system and sample, systems in the order of `engines`, then the task's floors.
+    """Return one row per system and sample, systems in the order of `engines`, then the task's trivial answers.
 
     The judge rates the curated dataset only, since its calls cost money.
 
     Args:
-        datasets: the questions; see `rounds`.
-        engines: who answers as which system.
-        progress: called with the number of answers just made.
-        bars: show the scoring.
+        datasets: see `eval_sets`.
+        engines: the engine of each system.
+        progress: called with the number of completions just generated.
+        bars: progress bars of the scoring.
     """
-    task, judge = measurement.task, measurement.referees.judge
+    task, judge = config.task, config.referees.judge
     rows: list[EvalRow] = []
-    by_dataset = _answers(measurement, datasets, engines, progress)
-    for dataset, questions in datasets.items():
-        samples = questions.repeated_samples
-        answers = by_dataset[dataset] | {FLOOR + name: _floor(task, name, samples) for name in task.floors}
-        grades = _grades(task, judge, answers, samples) if judge and dataset == "curated" else {}
-        for system, completions in answers.items():
+    by_dataset = _completions(config, datasets, engines, progress)
+    for dataset, eval_set in datasets.items():
+        samples = eval_set.repeated_samples
+        completions = by_dataset[dataset] | {
+            TRIVIAL_PREFIX + name: _trivial_completions(task, name, samples) for name in task.trivial_answers
+        }
+        ratings = _ratings(task, judge, completions, samples) if judge and dataset == "curated" else {}
+        for system, texts in completions.items():
             with bars(f"score {system} on {dataset}", len(samples) * len(task.metrics)) as tick:
-                scored = list(zip(samples, completions, strict=True))
-                rows += _scored(measurement, dataset, system, scored, grades, tick)
+                pairs = list(zip(samples, texts, strict=True))
+                rows += _score(config, dataset, system, pairs, ratings, tick)
     return rows
 
 
-def _answers(
-    measurement: Measurement, datasets: Mapping[Dataset, Round], engines: Mapping[str, Engine], progress: Progress
+def _completions(
+    config: EvalConfig, datasets: Mapping[Dataset, EvalSet], engines: Mapping[str, Engine], progress: Progress
 ) -> dict[Dataset, dict[str, list[Completion]]]:
-    """Ask each system all its questions at once: the last, long answers of a dataset share passes with the next one."""
-    task, found = measurement.task, {dataset: dict[str, list[Completion]]() for dataset in datasets}
+    """Generate all completions of a system in one call, so that datasets share batches where they meet."""
+    task, completions = config.task, {dataset: dict[str, list[Completion]]() for dataset in datasets}
     for system, engine in engines.items():
         requests = {
-            dataset: questions.requests(task, measurement.generation, measurement.seed)
-            for dataset, questions in datasets.items()
-            if system in questions.asked(task.name, engines)
+            dataset: eval_set.requests(task, config.generation, config.seed)
+            for dataset, eval_set in datasets.items()
+            if system in eval_set.select(task.name, engines)
         }
-        completions = iter(engine.generate(system, list(chain(*requests.values())), progress=progress))
-        for dataset, part in requests.items():
-            found[dataset][system] = list(islice(completions, len(part)))
-    return found
+        generated = iter(engine.generate(system, list(chain(*requests.values())), progress=progress))
+        for dataset, dataset_requests in requests.items():
+            completions[dataset][system] = list(islice(generated, len(dataset_requests)))
+    return completions
 
 
-def _floor(task: Task, name: str, samples: Sequence[Sample]) -> list[Completion]:
+def _trivial_completions(task: Task, name: str, samples: Sequence[Sample]) -> list[Completion]:
     return [
         Completion(
             sample_id=sample.id,
-            system=FLOOR + name,
-            text=task.floors[name](sample),
+            system=TRIVIAL_PREFIX + name,
+            text=task.trivial_answers[name](sample),
             prompt_tokens=0,
             output_tokens=0,
             latency_s=0.0,
@@ -136,50 +140,50 @@ def _floor(task: Task, name: str, samples: Sequence[Sample]) -> list[Completion]
     ]
 
 
-_Grades = Mapping[tuple[str, str], Score]
+_Ratings = Mapping[tuple[str, str], Score]
 """The judge's scores by system and sample id."""
 
 
-def _grades(
-    task: Task, judge: Judge, answers: Mapping[str, Sequence[Completion]], samples: Sequence[Sample]
-) -> _Grades:
-    """Rate all systems of each sample in one call."""
-    grades: dict[tuple[str, str], Score] = {}
+def _ratings(
+    task: Task, judge: Judge, completions: Mapping[str, Sequence[Completion]], samples: Sequence[Sample]
+) -> _Ratings:
+    """Let the judge rate the answers of all systems to each sample, one call per sample."""
+    ratings: dict[tuple[str, str], Score] = {}
     for index, sample in enumerate(samples):
-        texts = {
-            system: task.read_answer(completions[index].text, sample.prompt)
-            for system, completions in answers.items()
-            if not system.startswith(FLOOR) and completions[index].finish != "error"
+        answers = {
+            system: task.read_answer(by_sample[index].text, sample.prompt)
+            for system, by_sample in completions.items()
+            if not system.startswith(TRIVIAL_PREFIX) and by_sample[index].finish != "error"
         }
-        for system, score in judge.rate(sample, texts).items() if texts else ():
-            grades[system, sample.id] = score
-    return grades
+        for system, score in judge.rate(sample, answers).items() if answers else ():
+            ratings[system, sample.id] = score
+    return ratings
 
 
-def _scored(
-    measurement: Measurement,
+def _score(
+    config: EvalConfig,
     dataset: Dataset,
     system: str,
     completions: Sequence[tuple[Sample, Completion]],
-    grades: _Grades,
+    ratings: _Ratings,
     progress: Progress,
 ) -> list[EvalRow]:
-    """Score one system's completions."""
-    task = measurement.task
+    """Score one system's completions on one dataset."""
+    task = config.task
     pairs = [(sample, task.read_answer(completion.text, sample.prompt)) for sample, completion in completions]
-    by_metric = [metric.score(pairs, measurement.referees, system=system, progress=progress) for metric in task.metrics]
+    by_metric = [metric.score(pairs, config.referees, system=system, progress=progress) for metric in task.metrics]
     rows = []
     for index, (sample, completion) in enumerate(completions):
         scores = [score for column in by_metric for score in column[index]]
         if completion.finish == "error":
-            reason = f"no answer came: {completion.reason or 'the system gave no reason'}"
+            reason = f"no answer: {completion.reason or 'the system gave no reason'}"
             scores = [score.model_copy(update={"value": None, "reason": reason}) for score in scores]
-        if grade := grades.get((system, sample.id)):
-            scores.append(grade)
+        if rating := ratings.get((system, sample.id)):
+            scores.append(rating)
         rows.append(
             EvalRow(
                 task=task.name,
-                adapter_sha256=measurement.adapter_sha256,
+                adapter_sha256=config.adapter_sha256,
                 dataset=dataset,
                 sample=sample,
                 completion=completion,

@@ -1,4 +1,4 @@
-"""Means with intervals by dataset, system and tier."""
+"""Summarize rows: means with confidence intervals by dataset, system and tier."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bilora.evaluation.derived import (
     pass_at_k_values,
     score_values,
 )
-from bilora.evaluation.run import FLOOR
+from bilora.evaluation.run import TRIVIAL_PREFIX
 from bilora.evaluation.statistics import bootstrap_mean, score_interval
 from bilora.metrics.functional import OUTCOME_SHARES
 from bilora.records import GUARD_PREFIX, Dataset, EvalRow
@@ -26,39 +26,42 @@ from bilora.tasks.task import Task
 
 ADAPTER_COLUMN = "bilora"
 """The column of all adapters together."""
-DATASETS: Mapping[Dataset, str] = {
+DATASET_TITLES: Mapping[Dataset, str] = {
     "test": "Held-out test split",
     "hidden": "Held-out test split, tests hidden",
     "sampled": "Held-out test split, several answers per sample",
     "curated": "Curated evaluation set",
 }
-"""The titles of the datasets that every task may have, in the order in which they are shown; guards follow."""
+"""Titles of the datasets that every task may have, in display order; guards follow them."""
 
 
 def dataset_order(datasets: Iterable[Dataset]) -> list[Dataset]:
-    """Return datasets, each once, in the order in which they are shown."""
-    found = set(datasets)
-    return [name for name in DATASETS if name in found] + sorted(found - DATASETS.keys())
+    """Return the distinct datasets in display order."""
+    distinct = set(datasets)
+    return [name for name in DATASET_TITLES if name in distinct] + sorted(distinct - DATASET_TITLES.keys())
 
 
 @dataclass(frozen=True)
 class Summarizer:
-    """How intervals are drawn, and for which `k` pass@k is estimated."""
+    """Summarizes rows. `seed` and `draws` are the bootstrap's, `k` are those for which pass@k is estimated."""
 
     seed: int
     draws: int = 10_000
     k: Sequence[int] = ()
 
     def dataset(self, task: Task, dataset: str, rows: Sequence[EvalRow], metrics: Sequence[str]) -> DatasetSummary:
-        """Summarize one dataset by system, and its headline by tier and system."""
+        """Return one dataset's summary by system, and its headline's by tier and system."""
         return DatasetSummary(
-            systems={system: self._system(task, dataset, found, metrics) for system, found in _by_system(rows).items()},
+            systems={
+                system: self._system(task, dataset, system_rows, metrics)
+                for system, system_rows in _by_system(rows).items()
+            },
             tiers=tuple(
                 TierSummary(
                     tier=tier,
                     systems={
-                        system: self._metrics(task, dataset, found, [task.headline])
-                        for system, found in _by_system([row for row in rows if row.sample.tier == tier]).items()
+                        system: self._metrics(task, dataset, system_rows, [task.headline])
+                        for system, system_rows in _by_system([row for row in rows if row.sample.tier == tier]).items()
                     },
                 )
                 for tier in _tiers(rows)
@@ -67,7 +70,9 @@ class Summarizer:
 
     def _system(self, task: Task, dataset: str, rows: Sequence[EvalRow], metrics: Sequence[str]) -> SystemSummary:
         measured = self._metrics(task, dataset, rows, metrics)
-        if (dataset == "test" or dataset.startswith(GUARD_PREFIX)) and not rows[0].completion.system.startswith(FLOOR):
+        if (dataset == "test" or dataset.startswith(GUARD_PREFIX)) and not rows[0].completion.system.startswith(
+            TRIVIAL_PREFIX
+        ):
             measured |= {name: self._mean(form_values(task, rows, name)) for name in FORM_SHARES}
             measured |= {name: self._mean(values) for name in OUTCOME_SHARES if (values := outcome_values(rows, name))}
         return SystemSummary(
@@ -87,9 +92,9 @@ class Summarizer:
         return {metric: self._mean(values) for metric in metrics if (values := score_values(rows, metric))}
 
     def _mean(self, rows: Sequence[GroupedValue]) -> MetricSummary:
-        known = [(row.group, row.value) for row in rows if row.value is not None]
-        values = [value for _, value in known]
-        interval = score_interval(values, seed=self.seed, draws=self.draws, clusters=[group for group, _ in known])
+        scored = [(row.group, row.value) for row in rows if row.value is not None]
+        values = [value for _, value in scored]
+        interval = score_interval(values, seed=self.seed, draws=self.draws, clusters=[group for group, _ in scored])
         reasons = Counter(row.reason or "no reason given" for row in rows if row.value is None)
         return MetricSummary(
             n=len(values),
@@ -106,27 +111,27 @@ class Summarizer:
         Args:
             rows: by task.
         """
-        guards = {row.dataset for found in rows.values() for row in found} - DATASETS.keys()
-        columns: dict[Dataset, dict[str, list[EvalRow]]] = {name: {} for name in [*DATASETS, *sorted(guards)]}
-        for task, found in rows.items():
-            for row in found:
+        guards = {row.dataset for task_rows in rows.values() for row in task_rows} - DATASET_TITLES.keys()
+        columns: dict[Dataset, dict[str, list[EvalRow]]] = {name: {} for name in [*DATASET_TITLES, *sorted(guards)]}
+        for task, task_rows in rows.items():
+            for row in task_rows:
                 system = ADAPTER_COLUMN if row.completion.system == task else row.completion.system
-                if row.completion.finish != "error" and not system.startswith(FLOOR):
+                if row.completion.finish != "error" and not system.startswith(TRIVIAL_PREFIX):
                     columns[row.dataset].setdefault(system, []).append(row)
         return {
-            dataset: {system: self._latency(found) for system, found in systems.items()}
+            dataset: {system: self._latency(system_rows) for system, system_rows in systems.items()}
             for dataset, systems in columns.items()
         }
 
     def _latency(self, rows: Sequence[EvalRow]) -> LatencySummary | None:
         completions = [row.completion for row in rows]
-        seconds = [one.latency_s for one in completions]
-        if not seconds or all(one.system.startswith(FLOOR) for one in completions):
+        seconds = [completion.latency_s for completion in completions]
+        if not seconds or all(completion.system.startswith(TRIVIAL_PREFIX) for completion in completions):
             return None
         interval = bootstrap_mean(seconds, seed=self.seed, draws=self.draws) if len(seconds) > 1 else None
-        counted = [(one.output_tokens, one.latency_s) for one in completions if one.output_tokens is not None]
-        during = sum(latency_s for _, latency_s in counted)
-        first = [one.first_token_s for one in completions if one.first_token_s is not None]
+        counted = [completion for completion in completions if completion.output_tokens is not None]
+        counted_s = sum(completion.latency_s for completion in counted)
+        first_token_s = [completion.first_token_s for completion in completions if completion.first_token_s is not None]
         return LatencySummary(
             n=len(seconds),
             mean=float(np.mean(seconds)),
@@ -134,8 +139,10 @@ class Summarizer:
             high=interval.high if interval else None,
             median=float(np.median(seconds)),
             p95=float(np.quantile(seconds, 0.95)),
-            first_token_s=float(np.median(first)) if first else None,
-            tokens_per_s=sum(tokens for tokens, _ in counted) / during if during > 0 else None,
+            first_token_s=float(np.median(first_token_s)) if first_token_s else None,
+            tokens_per_s=sum(completion.output_tokens or 0 for completion in counted) / counted_s
+            if counted_s > 0
+            else None,
         )
 
 
@@ -153,7 +160,7 @@ def _by_system(rows: Iterable[EvalRow]) -> dict[str, list[EvalRow]]:
 
 
 def _tiers(rows: Sequence[EvalRow]) -> list[str]:
-    """Return the difficulty classes by their references' mean length: sorted by name, "three" would precede "two"."""
+    """Return the tiers by their references' mean length, because sorted by name "three" would precede "two"."""
     lengths: dict[str, list[int]] = {}
     for row in rows:
         if row.sample.tier:

@@ -1,4 +1,4 @@
-"""Measuring a model in training exactly as the benchmark measures finished adapters."""
+"""Evaluate a model during training exactly as the benchmark evaluates finished adapters."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def validation_engine(loaded: LoadedBase, system: str, batch_size: int) -> TorchEngine:
-    """Return an engine in which a model in memory answers: one with an adapter as `system`, without it as the base."""
-    plain, adapter = split_adapter(loaded.model, system)
-    freeze_linear_layers(plain)
-    engine = TorchEngine(replace(loaded, model=plain), {}, batch_size=batch_size)
+    """Return an engine for a model in memory: it generates as `system` with the model's adapter, else as the base."""
+    base, adapter = split_adapter(loaded.model, system)
+    freeze_linear_layers(base)
+    engine = TorchEngine(replace(loaded, model=base), {}, batch_size=batch_size)
     if adapter:
         engine.add_adapter(system, adapter)
     return engine
@@ -32,9 +32,9 @@ def validation_engine(loaded: LoadedBase, system: str, batch_size: int) -> Torch
 
 @dataclass(frozen=True)
 class ValidationScorer:
-    """Asks a model in memory through the torch engine, and scores its answers by the task's first metric.
+    """Scores a model in memory by the task's first metric, with the torch engine.
 
-    `loaded` is the base that the model was made of; a model with an adapter answers as the adapter.
+    `loaded` is the model's base; a model with an adapter is evaluated as the adapter.
     """
 
     task: Task
@@ -50,7 +50,7 @@ class ValidationScorer:
         *,
         progress: Progress = no_progress,
     ) -> list[tuple[str, Score]]:
-        """Return per sample the answer as the task reads it, and its headline score; `progress` counts answers."""
+        """Return the extracted answer and the headline score of each sample; `progress` counts answers."""
         system = self.task.name if hasattr(model, "peft_config") else BASE_SYSTEM
         engine = validation_engine(replace(self.loaded, model=model), system, generation.batch_size)
         completions = engine.generate(system, self.task.requests(samples, generation, seed), progress=progress)

@@ -1,4 +1,4 @@
-"""Reading what was exported: each generation's last word, without what was deleted."""
+"""Read exported ratings: the latest version of each, without deleted ones."""
 
 from __future__ import annotations
 
@@ -12,67 +12,67 @@ from bilora.records import Rating, Tombstone
 
 @dataclass(frozen=True)
 class Compacted:
-    """The ratings that stand, by event; `counts` adds up: `rows` are those and what the other counts left out."""
+    """The valid ratings, sorted by event id. In `counts`, `rows` is the sum of the other counts."""
 
     ratings: tuple[Rating, ...]
     counts: dict[str, int]
 
 
 def compact(target: Target, *, deleted: Set[str] = frozenset()) -> Compacted:
-    """Read all shards and resolve deletions, repetitions and supersessions.
+    """Read all shards; drop deleted, repeated and superseded ratings.
 
     Args:
         target: the destination to read; its own deletions are applied.
-        deleted: deletions that it may not know yet, as those of the outbox and of other destinations.
+        deleted: more deletions to apply, such as those of the outbox and of other destinations.
 
     Raises:
-        BadData: a shard is damaged; it is named.
+        BadData: a shard is damaged.
     """
     rows = list(chain.from_iterable(read_shards(target, Rating).values()))
-    gone = fallen(rows, deletions(target) | deleted)
-    left = [row for row in rows if row.event_id not in gone]
-    known = {row.event_id: row for row in left}
-    standing = _last_words(known.values())
+    deleted = deleted_ids(rows, deletions(target) | deleted)
+    remaining = [row for row in rows if row.event_id not in deleted]
+    unique = {row.event_id: row for row in remaining}
+    valid = _latest(unique.values())
     counts = {
         "rows": len(rows),
-        "deleted": len(rows) - len(left),
-        "repeated": len(left) - len(known),
-        "superseded": len(known) - len(standing),
-        "ratings": len(standing),
+        "deleted": len(rows) - len(remaining),
+        "repeated": len(remaining) - len(unique),
+        "superseded": len(unique) - len(valid),
+        "ratings": len(valid),
     }
-    return Compacted(tuple(standing), counts)
+    return Compacted(tuple(valid), counts)
 
 
 def deletions(target: Target) -> set[str]:
-    """Return the ids of the ratings whose deletion a destination knows.
+    """Return the event ids of a destination's tombstones.
 
     Raises:
-        BadData: a shard is damaged; it is named.
+        BadData: a shard is damaged.
     """
-    return {stone.event_id for stones in read_shards(target, Tombstone).values() for stone in stones}
+    return {tombstone.event_id for shard in read_shards(target, Tombstone).values() for tombstone in shard}
 
 
-def fallen(ratings: Iterable[Rating], deleted: Iterable[str]) -> set[str]:
-    """Return the ids of deleted events, and of the earlier ratings of their generations.
+def deleted_ids(ratings: Iterable[Rating], deleted: Iterable[str]) -> set[str]:
+    """Return the deleted event ids and those of earlier ratings of the same generations.
 
-    A deletion means the rating of an answer, not its latest wording; else the one before would stand again.
+    A deletion removes all versions of a rating; otherwise the previous version would become valid again.
     """
-    rows, gone = list(ratings), set(deleted)
+    rows, ids = list(ratings), set(deleted)
     last: dict[str, str] = {}
     for row in rows:
-        if row.event_id in gone:
+        if row.event_id in ids:
             last[row.generation_id] = max(row.event_id, last.get(row.generation_id, ""))
-    return gone.union(row.event_id for row in rows if row.event_id <= last.get(row.generation_id, ""))
+    return ids.union(row.event_id for row in rows if row.event_id <= last.get(row.generation_id, ""))
 
 
-def _last_words(ratings: Iterable[Rating]) -> list[Rating]:
-    """Of each generation keep what nothing supersedes; of several, as two machines may write, the newest."""
+def _latest(ratings: Iterable[Rating]) -> list[Rating]:
+    """Return each generation's rating that no other supersedes; the newest if two machines wrote one each."""
     by_generation: dict[str, dict[str, Rating]] = {}
     for rating in sorted(ratings, key=lambda rating: rating.event_id):
         by_generation.setdefault(rating.generation_id, {})[rating.event_id] = rating
-    kept = []
+    latest = []
     for versions in by_generation.values():
         superseded = {rating.supersedes for rating in versions.values()}
         heads = [rating for event, rating in versions.items() if event not in superseded]
-        kept += heads[-1:] or [list(versions.values())[-1]]
-    return sorted(kept, key=lambda rating: rating.event_id)
+        latest += heads[-1:] or [list(versions.values())[-1]]
+    return sorted(latest, key=lambda rating: rating.event_id)

@@ -1,9 +1,8 @@
-"""Whether a person's correction reaches its training row whole.
+"""Check that extracting a user's correction loses none of its text.
 
-A task's `extract` looks for an answer in what a model wrote, and may leave text out: prose around a code block,
-a second block, a docstring's second paragraph. In a model's answer that is what one wants; a person who wrote
-something meant it. So a correction is taken only if nothing but its wrapping is lost: fences around code,
-thinking before it, quotes around a sentence, and white space around all of it.
+A task's `extract` finds the answer in a completion and drops other text: prose around a code block, a second block, a
+docstring's second paragraph. A user who wrote such text meant it. A correction is therefore accepted only if `extract`
+drops nothing but its wrapping: fences around code, thinking before it, quotes around a sentence, and white space.
 """
 
 from __future__ import annotations
@@ -20,40 +19,40 @@ _QUOTED = re.compile(r"""[rRuU]?(\"{3}|'{3}|["'`])(.*)\1""", re.DOTALL)
 
 
 def is_empty(edited: str) -> bool:
-    """Whether nothing is left of a correction without its wrapping."""
+    """Return whether a correction is empty without its wrapping."""
     return any(not text.strip() for text in _unwrapped(normalized(edited)))
 
 
-def is_whole(task: Task, edited: str, wanted: str) -> bool:
-    """Whether `wanted`, as the task extracted it, says all that the person wrote, and is read back as it is."""
-    if task.extract(task.answer(wanted)) != wanted:
+def is_complete(task: Task, edited: str, extracted: str) -> bool:
+    """Return whether `extracted` has all text of the correction, and extracting it again does not change it."""
+    if task.extract(task.answer(extracted)) != extracted:
         return False
     same = _same_code if task.language else _same_words
-    return any(same(text, wanted) for text in _unwrapped(normalized(edited)))
+    return any(same(text, extracted) for text in _unwrapped(normalized(edited)))
 
 
-def _same_code(text: str, wanted: str) -> bool:
-    return _lines(text) == _lines(wanted)
+def _same_code(text: str, extracted: str) -> bool:
+    return _dedented_lines(text) == _dedented_lines(extracted)
 
 
-def _lines(code: str) -> list[str]:
-    """Return the lines without the blanks at their ends and without the indentation that all of them share."""
+def _dedented_lines(code: str) -> list[str]:
+    """Return the lines without trailing white space, blank lines at both ends and common indentation."""
     lines = [line.expandtabs(4).rstrip() for line in code.split("\n")]
     while lines and not lines[0]:
         del lines[0]
     while lines and not lines[-1]:
         del lines[-1]
-    shared = min((len(line) - len(line.lstrip()) for line in lines if line), default=0)
-    return [line[shared:] for line in lines]
+    indentation = min((len(line) - len(line.lstrip()) for line in lines if line), default=0)
+    return [line[indentation:] for line in lines]
 
 
-def _same_words(text: str, wanted: str) -> bool:
+def _same_words(text: str, extracted: str) -> bool:
     quoted = _QUOTED.fullmatch(text.strip())
-    return text.split() == wanted.split() or (quoted is not None and quoted[2].split() == wanted.split())
+    return text.split() == extracted.split() or (quoted is not None and quoted[2].split() == extracted.split())
 
 
 def _unwrapped(edited: str) -> Iterator[str]:
-    """Yield what a correction may mean: as it is, without the fence around it, and its blocks if it is only blocks."""
+    """Yield the readings of a correction: unchanged, without its outer fence, and the contents of its blocks."""
     text = _THINKING.sub("", edited).strip("\n").rstrip()
     yield text
     lines = text.split("\n")
@@ -65,7 +64,7 @@ def _unwrapped(edited: str) -> Iterator[str]:
 
 
 def _blocks(lines: list[str]) -> list[str] | None:
-    """Return the fenced blocks of a text that has nothing else but blank lines; else None."""
+    """Return the contents of the fenced blocks; None if there is other text outside them."""
     blocks: list[str] = []
     opening, block = "", list[str]()
     for line in lines:

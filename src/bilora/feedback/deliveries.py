@@ -1,7 +1,7 @@
-"""What each destination got and erased, and what is still to be done there.
+"""The record of what was delivered to each destination, erased there, and is still to do.
 
-A delivery's `batch` is the shard of its destination that the rating goes to, and never changes, so that an
-export that died is repeated with the same bytes. Destinations are known by their one name (`shards.Target.name`).
+A delivery's `batch` is the rating's shard at the destination. It never changes, so that an export repeats an
+interrupted one with the same bytes. A destination has one name (`shards.Target.name`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bilora.feedback.destination_names import UNRECORDED
 from bilora.records import Rating, Tombstone
 
 SHARD_RATINGS = 1000
-"""Most ratings per shard; a rating is some kilobytes, so a shard stays below the hub's LFS threshold."""
+"""The maximum of ratings per shard; at some kilobytes each, a shard stays below the hub's LFS threshold."""
 
 CLAIMED = "FROM deliveries JOIN ratings USING (event_id) WHERE destination = ? AND NOT delivered"
 UNCLAIMED = (
@@ -27,14 +27,14 @@ UNCLAIMED = (
 
 @dataclass(frozen=True)
 class Destination:
-    """A place that ratings were exported to: how many it got, and what is still to be done there.
+    """A destination of exported ratings, with its progress.
 
-    Args:
+    Attributes:
         name: a folder, or a dataset on the hub.
-        delivered: ratings that stand, and that it got.
-        waiting: ratings that stand, with consent, that it did not get yet.
-        assumed: delivered ratings of which only version 1 knew where they went, so that this is a guess.
-        outstanding: deleted or withdrawn ratings that it got, or may have got, and has not erased.
+        delivered: the number of valid ratings that were delivered.
+        waiting: the number of valid ratings with consent that were not delivered yet.
+        assumed: the number of deliveries by version 1, which did not record their destination.
+        outstanding: the deleted or withdrawn ratings that may be there and are not erased yet.
     """
 
     name: str
@@ -48,148 +48,149 @@ class Deliveries(Database):
     """The record of deliveries and erasures per destination."""
 
     def claim(self, destination: str, limit: int = SHARD_RATINGS) -> list[Rating]:
-        """Return the ratings of a destination's next shard, of one day and sorted by event; [] if none waits.
+        """Return the ratings of a destination's next shard, of one day, sorted by event id; [] if none is waiting.
 
-        What is claimed stays together: until `mark_exported`, the same ratings are returned again,
-        to every caller, less those that were deleted since.
+        Until `mark_exported`, every call returns the same ratings, without those that were deleted since.
         """
-        if not self._has_waiting(destination):
-            return []  # most of the time, and without the write lock
-        with self._writing() as db:
-            place = self._add_destination(db, destination)
-            (batch,) = db.execute(f"SELECT min(batch) {CLAIMED}", (place,)).fetchone()
+        if not self._has_waiting(destination):  # usually, and without the write lock
+            return []
+        with self._transaction() as db:
+            # 1) continue the oldest batch that was not delivered
+            id_ = self._add_destination(db, destination)
+            (batch,) = db.execute(f"SELECT min(batch) {CLAIMED}", (id_,)).fetchone()
             if batch is None:
-                (day,) = db.execute(f"SELECT min(day) {UNCLAIMED}", (place,)).fetchone()
+                # 2) otherwise make a new batch from the oldest day
+                (day,) = db.execute(f"SELECT min(day) {UNCLAIMED}", (id_,)).fetchone()
                 if day is None:
                     return []
-                (last,) = db.execute("SELECT max(batch) FROM deliveries WHERE destination = ?", (place,)).fetchone()
+                (last,) = db.execute("SELECT max(batch) FROM deliveries WHERE destination = ?", (id_,)).fetchone()
                 batch = (last or 0) + 1
                 db.execute(
                     "INSERT INTO deliveries (destination, event_id, batch) "
                     f"SELECT ?, event_id, ? {UNCLAIMED} AND day = ? ORDER BY event_id LIMIT ?",
-                    (place, batch, place, day, limit),
+                    (id_, batch, id_, day, limit),
                 )
-            found = db.execute(
+            # 3) read the ratings of the batch
+            rows = db.execute(
                 "SELECT body FROM deliveries JOIN ratings USING (event_id) "
                 "WHERE destination = ? AND batch = ? ORDER BY event_id",
-                (place, batch),
+                (id_, batch),
             ).fetchall()
-        return [parse_rating(body) for (body,) in found]
+        return [parse_rating(body) for (body,) in rows]
 
     def is_behind(self, destination: str) -> bool:
-        """Whether a destination did not get all ratings and deletions yet."""
+        """Return whether ratings or deletions are still to be exported to a destination."""
         return bool(self.unerased(destination)) or self._has_waiting(destination)
 
     def _has_waiting(self, destination: str) -> bool:
-        with self._held():
-            place = self._place(self._db, destination)
+        with self._exclusive_access():
+            id_ = self._destination_id(self._db, destination)
             query = f"SELECT EXISTS (SELECT 1 {CLAIMED}) OR EXISTS (SELECT 1 {UNCLAIMED})"
-            return bool(self._db.execute(query, (place, place)).fetchone()[0])
+            return bool(self._db.execute(query, (id_, id_)).fetchone()[0])
 
     def mark_exported(self, destination: str, event_ids: Sequence[str]) -> None:
-        """Record that these claimed ratings are durably in a shard of the destination."""
-        with self._writing() as db:
-            place = self._add_destination(db, destination)
+        """Record that these ratings are durably in a shard of the destination."""
+        with self._transaction() as db:
+            id_ = self._add_destination(db, destination)
             db.executemany(
                 "UPDATE deliveries SET delivered = 1 WHERE destination = ? AND event_id = ?",
-                [(place, event) for event in event_ids],
+                [(id_, event) for event in event_ids],
             )
 
     def unerased(self, destination: str) -> list[Tombstone]:
-        """Return the deletions that a destination does not know yet, sorted.
+        """Return the deletions that were not written to a destination yet, sorted.
 
-        That is more than what is outstanding there: also a destination that never got a rating learns of
-        its deletion, so that a copy which another machine adds later is not read.
+        That includes deletions of ratings that never were there: another machine may add a copy later.
         """
-        with self._held():
-            place = self._place(self._db, destination)
+        with self._exclusive_access():
+            id_ = self._destination_id(self._db, destination)
         erased = "SELECT 1 FROM erasures e WHERE e.destination = ? AND e.event_id = tombstones.event_id"
-        return self._tombstones(f"NOT EXISTS ({erased})", (place,))
+        return self._tombstones(f"NOT EXISTS ({erased})", (id_,))
 
     def mark_erased(self, destination: str, event_ids: Sequence[str]) -> None:
-        """Record that a destination knows these deletions, and no longer holds the ratings."""
-        with self._writing() as db:
-            place = self._add_destination(db, destination)
+        """Record that these deletions are written to a destination, and the ratings are erased there."""
+        with self._transaction() as db:
+            id_ = self._add_destination(db, destination)
             db.executemany(
                 "INSERT OR IGNORE INTO erasures (destination, event_id) VALUES (?, ?)",
-                [(place, event) for event in event_ids],
+                [(id_, event) for event in event_ids],
             )
 
     def destinations(self) -> list[Destination]:
-        """Return every destination that was exported to, sorted by name, and what is still to be done there."""
-        with self._held():
+        """Return all destinations with their progress, sorted by name."""
+        with self._exclusive_access():
             rows = self._db.execute(
                 "SELECT id, name, count(v.delivered AND r.standing OR NULL), count(v.assumed AND v.delivered OR NULL) "
                 "FROM destinations d LEFT JOIN deliveries v ON v.destination = d.id LEFT JOIN ratings r "
                 "ON r.event_id = v.event_id AND r.standing GROUP BY id"
             ).fetchall()
-            (standing,) = self._db.execute("SELECT count(*) FROM ratings WHERE standing AND consent").fetchone()
+            (exportable,) = self._db.execute("SELECT count(*) FROM ratings WHERE standing AND consent").fetchone()
             outstanding: dict[int, list[str]] = {}
-            for place, event in self._db.execute("SELECT destination, event_id FROM outstanding ORDER BY event_id"):
-                outstanding.setdefault(place, []).append(event)
-        found = [
+            for id_, event in self._db.execute("SELECT destination, event_id FROM outstanding ORDER BY event_id"):
+                outstanding.setdefault(id_, []).append(event)
+        destinations = [
             Destination(
-                name=self._named(name),
+                name=self._from_stored(name),
                 delivered=delivered,
-                waiting=0 if name == UNRECORDED else standing - delivered,
+                waiting=0 if name == UNRECORDED else exportable - delivered,
                 assumed=assumed,
-                outstanding=tuple(outstanding.get(place, ())),
+                outstanding=tuple(outstanding.get(id_, ())),
             )
-            for place, name, delivered, assumed in rows
+            for id_, name, delivered, assumed in rows
         ]
-        return sorted(found, key=lambda one: one.name)
+        return sorted(destinations, key=lambda destination: destination.name)
 
     def holders(self, event_id: str) -> list[str]:
-        """Return the destinations that got a deleted rating or an earlier version, and have not erased it; sorted."""
-        with self._held():
-            found = self._db.execute(
+        """Return the destinations that may still have a deleted rating or an earlier version of it, sorted."""
+        with self._exclusive_access():
+            rows = self._db.execute(
                 "SELECT DISTINCT name FROM outstanding JOIN destinations ON id = destination WHERE event_id = :event "
                 "OR generation_id = (SELECT generation_id FROM tombstones WHERE event_id = :event)",
                 {"event": event_id},
             ).fetchall()
-        return sorted(self._named(name) for (name,) in found)
+        return sorted(self._from_stored(name) for (name,) in rows)
 
     def received(self, destination: str) -> tuple[int, int]:
-        """Return how many ratings a destination got, deleted ones included, and for how many that is assumed."""
-        with self._held():
+        """Return the number of ratings delivered to a destination, also deleted ones, and of those that are assumed."""
+        with self._exclusive_access():
             row = self._db.execute(
                 "SELECT count(*), coalesce(sum(assumed), 0) FROM deliveries WHERE delivered AND destination = ?",
-                (self._place(self._db, destination),),
+                (self._destination_id(self._db, destination),),
             ).fetchone()
         return int(row[0]), int(row[1])
 
-    def disprove(self, destination: str) -> None:
-        """Record that what version 1 exported is not at this destination: it went to one that was not recorded."""
-        with self._writing() as db:
-            db.execute("DELETE FROM erasures WHERE destination = ?", (self._place(db, destination),))
-            db.execute("UPDATE destinations SET name = ? WHERE name = ?", (UNRECORDED, self._stored(destination)))
+    def mark_unrecorded(self, destination: str) -> None:
+        """Record that version 1 did not export to this destination but to an unknown one."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM erasures WHERE destination = ?", (self._destination_id(db, destination),))
+            db.execute("UPDATE destinations SET name = ? WHERE name = ?", (UNRECORDED, self._to_stored(destination)))
 
     def forget(self, destination: str) -> bool:
-        """Forget a destination that is gone for good, with all that it held; return whether it was known."""
-        with self._writing() as db:
-            place = self._place(db, destination)
+        """Delete the record of a destination that does not exist any more; return whether there was one."""
+        with self._transaction() as db:
+            id_ = self._destination_id(db, destination)
             for table, column in (("deliveries", "destination"), ("erasures", "destination"), ("destinations", "id")):
-                db.execute(f"DELETE FROM {table} WHERE {column} = ?", (place,))
-        return place is not None
+                db.execute(f"DELETE FROM {table} WHERE {column} = ?", (id_,))
+        return id_ is not None
 
     def _tombstones(self, condition: str, values: tuple[int | None, ...]) -> list[Tombstone]:
-        with self._held():
-            found = self._db.execute(
+        with self._exclusive_access():
+            rows = self._db.execute(
                 f"SELECT event_id, created_utc FROM tombstones WHERE {condition} ORDER BY event_id", values
             ).fetchall()
-        return [Tombstone(event_id=event, created_utc=created) for event, created in found]
+        return [Tombstone(event_id=event, created_utc=created) for event, created in rows]
 
-    def _place(self, db: sqlite3.Connection, destination: str) -> int | None:
-        row = db.execute("SELECT id FROM destinations WHERE name = ?", (self._stored(destination),)).fetchone()
+    def _destination_id(self, db: sqlite3.Connection, destination: str) -> int | None:
+        row = db.execute("SELECT id FROM destinations WHERE name = ?", (self._to_stored(destination),)).fetchone()
         return int(row[0]) if row else None
 
     def _add_destination(self, db: sqlite3.Connection, destination: str) -> int:
-        db.execute("INSERT OR IGNORE INTO destinations (name) VALUES (?)", (self._stored(destination),))
-        place = self._place(db, destination)
-        assert place is not None
-        return place
+        db.execute("INSERT OR IGNORE INTO destinations (name) VALUES (?)", (self._to_stored(destination),))
+        id_ = self._destination_id(db, destination)
+        assert id_ is not None
+        return id_
 
 
 def parse_rating(body: bytes) -> Rating:
-    """Read a rating as it is stored."""
+    """Return a rating from its stored bytes."""
     return Rating.model_validate(json.loads(body))

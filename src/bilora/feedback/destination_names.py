@@ -1,8 +1,8 @@
-"""Names of destinations that are no folders."""
+"""Names of destinations that are not folders."""
 
 from __future__ import annotations
 
 HUB_DATASETS = "hf://datasets/"
-"""Begins the name of a dataset repository of the hub; OWNER/NAME follows."""
+"""The prefix of a dataset repository on the hub; OWNER/NAME follows."""
 UNRECORDED = "?"
-"""The destination of what an outbox of version 1 exported to a place that it did not record."""
+"""The unknown destination of an outbox of version 1, which did not record destinations."""

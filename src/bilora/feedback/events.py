@@ -1,4 +1,4 @@
-"""Names of events: ULIDs, made without asking anyone (github.com/ulid/spec)."""
+"""Event ids: ULIDs (github.com/ulid/spec), which need no central registry."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from pydantic import TypeAdapter, ValidationError
 from bilora.records import EventId
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-"""Crockford's base 32: no I, L, O or U, which people misread."""
+"""Crockford's base 32, without I, L, O and U, which people misread."""
 LENGTH = 26
 RANDOM_BITS = 80
 
 
 def new_event_id(now_ms: int | None = None, *, after: str | None = None) -> str:
-    """Return a fresh ULID: 48 bits of time in milliseconds since 1970, then 80 random bits.
+    """Return a new ULID: 48 bits of time in milliseconds since 1970, then 80 random bits.
 
-    It sorts behind the event `after`, also where the clock was set back since.
+    It sorts after the event `after`, even if the clock was set back.
     """
-    moment = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    time_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     if after is not None:
-        moment = max(moment, _moment(after) + 1)
-    number = (moment << RANDOM_BITS) | secrets.randbits(RANDOM_BITS)
+        time_ms = max(time_ms, _time_ms(after) + 1)
+    number = (time_ms << RANDOM_BITS) | secrets.randbits(RANDOM_BITS)
     return "".join(ALPHABET[number >> shift & 31] for shift in range(5 * (LENGTH - 1), -1, -5))
 
 
-def _moment(event_id: str) -> int:
-    """Return the time that an event id begins with."""
+def _time_ms(event_id: str) -> int:
+    """Return the time of an event id."""
     number = 0
     for character in event_id:
         number = number << 5 | ALPHABET.index(character)
@@ -36,7 +36,7 @@ def _moment(event_id: str) -> int:
 
 
 def is_event_id(text: str) -> bool:
-    """Whether a text has the form of an event id."""
+    """Return whether a text has the format of an event id."""
     try:
         TypeAdapter(EventId).validate_python(text)
     except ValidationError:

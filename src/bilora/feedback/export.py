@@ -1,8 +1,7 @@
-"""Ratings leave the machine: consented, scrubbed, in shards that a repetition cannot double.
+"""Export ratings with consent, redacted, in shards that a repeated export does not duplicate.
 
-The order is what makes it safe to die anywhere: a shard's members are fixed in the outbox before it is
-written, and marked as exported only when it is durably there. A repetition has the same members, so the
-same bytes, so the same name.
+An export can be interrupted anywhere: the outbox fixes a shard's ratings before the shard is written, and marks them as
+exported once it is durable. A repeated export therefore writes the same bytes under the same name.
 """
 
 from __future__ import annotations
@@ -11,16 +10,16 @@ from dataclasses import dataclass
 from itertools import chain, groupby
 
 from bilora.errors import BadData
-from bilora.feedback.compact import deletions, fallen
+from bilora.feedback.compact import deleted_ids, deletions
 from bilora.feedback.outbox import Outbox
 from bilora.feedback.scrub import scrubbed
-from bilora.feedback.shards import SUBFOLDERS, Target, read_shards, shard
+from bilora.feedback.shards import SUBFOLDERS, Target, build_shard, read_shards
 from bilora.records import Rating, Tombstone
 
 
 @dataclass(frozen=True)
-class Exported:
-    """Counts of one export: ratings and deletions that the target was given, shards written and shards rewritten."""
+class ExportCounts:
+    """The counts of one export: ratings and deletions written, shards written and shards rewritten."""
 
     ratings: int
     shards: int
@@ -28,71 +27,74 @@ class Exported:
     rewritten: int
 
 
-def export(outbox: Outbox, target: Target) -> Exported:
-    """Bring one destination up to date: erase what was deleted, then write everything that it did not get yet.
+def export(outbox: Outbox, target: Target) -> ExportCounts:
+    """Update one destination: erase deleted ratings, then write all ratings that are not there yet.
 
-    One export at a time; adding goes on meanwhile. Ratings that were added meanwhile are taken along.
-    Interrupted anywhere, the next export to the same destination finishes the work.
+    One export runs at a time; ratings added meanwhile are exported too. The next export to the same destination
+    finishes an interrupted one.
 
     Raises:
-        OSError, Unreachable: the target did not take it; it still waits.
-        OutboxFault: the outbox did not take a mark; the next export repeats the shard.
-        BadData: the target lost what it was given, or a damaged shard keeps a deletion from being carried out.
+        OSError, Unreachable: the target did not accept a shard.
+        OutboxFault: the outbox could not record a shard; the next export repeats it.
+        BadData: the target's shards disappeared, or a damaged shard prevents a deletion.
     """
-    ratings = shards = 0
+    ratings = shards = rewritten = 0
     with outbox.exporting():
         _check_present(outbox, target)
-        stones = outbox.unerased(target.name)
-        for _, day in groupby(sorted(stones, key=lambda one: one.created_utc), key=lambda one: one.created_utc[:10]):
-            target.put(*shard(list(day)))
-        if stones:
+
+        # 1) write the deletions, one shard per day 2) erase their ratings 3) record it
+        tombstones = outbox.unerased(target.name)
+        by_time = sorted(tombstones, key=lambda tombstone: tombstone.created_utc)
+        for _, day in groupby(by_time, key=lambda tombstone: tombstone.created_utc[:10]):
+            target.put(*build_shard(list(day)))
+        if tombstones:
             rewritten = _erase(target)
-            outbox.mark_erased(target.name, [stone.event_id for stone in stones])
-        else:
-            rewritten = 0
+            outbox.mark_erased(target.name, [tombstone.event_id for tombstone in tombstones])
+
+        # 4) write the ratings batch by batch, and record each
         while batch := outbox.claim(target.name):
-            target.put(*shard([scrubbed(rating) for rating in batch]))
+            target.put(*build_shard([scrubbed(rating) for rating in batch]))
             outbox.mark_exported(target.name, [rating.event_id for rating in batch])
             ratings, shards = ratings + len(batch), shards + 1
-    return Exported(ratings, shards, len(stones), rewritten)
+    return ExportCounts(ratings, shards, len(tombstones), rewritten)
 
 
-def lost(outbox: Outbox, target: Target) -> bool:
-    """Whether a destination holds nothing of what it was given, as a disk that is not mounted."""
+def has_lost_shards(outbox: Outbox, target: Target) -> bool:
+    """Return whether a destination that received ratings is empty, such as the folder of an unmounted disk."""
     received, _ = outbox.received(target.name)
     return received > 0 and not (target.names(SUBFOLDERS[Rating]) or target.names(SUBFOLDERS[Tombstone]))
 
 
 def _check_present(outbox: Outbox, target: Target) -> None:
-    """Refuse a destination that lost what it was given: its deletions would be marked, and nothing be erased.
+    """Refuse a destination whose shards disappeared: its deletions would be recorded but not carried out.
 
-    Where there is nothing to do, no request is sent.
+    If there is nothing to export, the destination is not read.
     """
     received, assumed = outbox.received(target.name)
     if received and received == assumed:
         if not target.names(SUBFOLDERS[Rating]):
-            outbox.disprove(target.name)
-    elif outbox.is_behind(target.name) and lost(outbox, target):
+            outbox.mark_unrecorded(target.name)
+    elif outbox.is_behind(target.name) and has_lost_shards(outbox, target):
         raise BadData(
             target.name,
-            f"{received} ratings were exported there, and there is nothing now; what is outstanding there stays so. "
-            "Bring it back, or say with `bilora feedback forget` that it is gone for good.",
+            f"{received} ratings were exported there, and it is empty now; outstanding deletions stay outstanding. "
+            "Restore it, or run `bilora feedback forget` if it does not exist any more.",
         )
 
 
 def _erase(target: Target) -> int:
-    """Replace each shard that holds a rating whose deletion the target knows by one without it; return how many.
+    """Rewrite each shard that contains a deleted rating without it; return the number of shards.
 
-    That is also what other machines deleted: one that erases at the same time may have put such a rating back.
+    That includes the deletions of other machines: a machine that erases at the same time may restore such a rating.
     """
     shards = read_shards(target, Rating)
-    gone = fallen(chain.from_iterable(shards.values()), deletions(target))
+    deleted = deleted_ids(chain.from_iterable(shards.values()), deletions(target))
     rewritten = 0
     for name, rows in shards.items():
-        kept = [row for row in rows if row.event_id not in gone]
-        if len(kept) < len(rows):
-            if kept:
-                target.put(*shard(kept))
-            target.remove(name)  # after the rest is safe
+        remaining = [row for row in rows if row.event_id not in deleted]
+        if len(remaining) < len(rows):
+            if remaining:
+                target.put(*build_shard(remaining))
+            target.remove(name)  # after the remaining ratings are durable
             rewritten += 1
     return rewritten

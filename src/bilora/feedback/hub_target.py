@@ -10,8 +10,8 @@ from bilora.hub.repository import Repository
 class HubTarget:
     """Shards in a dataset repository; implements `shards.Target`.
 
-    A shard is named by its bytes, so adding one commutes with whatever others do there: a lost race is
-    run again, an answer that was lost is looked up, and the same again makes no commit.
+    A shard's name is the hash of its bytes, so writers do not conflict: a lost race is tried again, a lost reply is
+    checked, and a repeated write makes no commit.
     """
 
     def __init__(self, repository: Repository) -> None:
@@ -19,14 +19,14 @@ class HubTarget:
 
     @property
     def name(self) -> str:
-        """hf://datasets/OWNER/NAME."""
+        """The URL hf://datasets/OWNER/NAME."""
         return f"{HUB_DATASETS}{self._repository.id}"
 
     def names(self, subfolder: str) -> list[str]:
-        """Return the names of the shards in a sub-folder, sorted.
+        """Return the names of the shards in a subfolder, sorted.
 
         Raises:
-            Unreachable: the hub did not say.
+            Unreachable: the hub did not answer.
         """
         head = self._repository.head()
         names = self._repository.names(head) if head else []
@@ -36,27 +36,27 @@ class HubTarget:
         """Return a shard's bytes.
 
         Raises:
-            BadData: it is not there.
-            Unreachable: the hub did not give it.
+            BadData: it does not exist.
+            Unreachable: the hub did not answer.
         """
         head = self._repository.head()
-        found = self._repository.read(head, [name]) if head else {}
-        if name not in found:
-            raise BadData(f"{self._repository.id}/{name}", "is not there any more; read again.")
-        return found[name]
+        files = self._repository.read(head, [name]) if head else {}
+        if name not in files:
+            raise BadData(f"{self._repository.id}/{name}", "does not exist any more; read again.")
+        return files[name]
 
     def put(self, name: str, data: bytes) -> None:
-        """Return once the shard is in a commit.
+        """Commit a shard.
 
         Raises:
-            Unreachable: the hub did not take it.
+            Unreachable: the hub did not accept it.
         """
         self._repository.update({name: data}, [], message="Add ratings")
 
     def remove(self, name: str) -> None:
-        """Return once the shard is gone from what is served; the repository's history keeps it.
+        """Remove a shard from the latest revision; the repository's history keeps it.
 
         Raises:
-            Unreachable: the hub did not take it.
+            Unreachable: the hub did not accept it.
         """
         self._repository.update({}, [name], message="Delete ratings")

@@ -1,7 +1,7 @@
-"""The outbox: where a rating is safe the moment it is acknowledged, until it has been exported.
+"""The outbox: durable storage of ratings until they are exported.
 
-One row per event; of each generation at most one event is valid, the others were superseded. What becomes of it
-at each destination is in `deliveries`, and how a commit survives a dying process in `database`.
+Each event is one row; per generation at most one event is valid, the others are superseded. `deliveries` records what
+each destination received, and `database` makes commits durable.
 """
 
 from __future__ import annotations
@@ -13,38 +13,37 @@ from collections.abc import Iterator
 from bilora.errors import BadData
 from bilora.feedback.deliveries import Deliveries, parse_rating
 from bilora.feedback.events import is_event_id
-from bilora.locks import exclusive
+from bilora.locks import exclusive_lock
 from bilora.records import Rating, Tombstone
 from bilora.storage import dump_json
 
 
 class Outbox(Deliveries):
-    """The ratings of this machine. Safe for many threads and processes at once."""
+    """The ratings of this machine, safe for many threads and processes."""
 
     def add(self, rating: Rating) -> bool:
-        """Store a rating; True means it is on the disk.
+        """Store a rating; return True once it is durable.
 
-        Nothing is stored, and the answer is False, if there is nothing to do: the event is known or was
-        deleted, or its generation is rated already and this one does not supersede the valid one.
-        A rating without consent that supersedes one withdraws the earlier ones: they are deleted here, and
-        their erasure is outstanding at every destination that got them.
+        Return False and store nothing if the event is known or deleted, or if its generation has a valid rating that it
+        does not supersede. A rating without consent withdraws the ones that it supersedes: they are deleted here, and
+        their erasure is outstanding at every destination that received them.
 
         Raises:
             BadData: it supersedes a rating of another generation.
-            OutboxFault: it is not stored: the disk is full, or other writers took too long.
+            OutboxFault: the disk is full, or other writers took too long.
         """
         body = dump_json(rating.model_dump(mode="json")).encode("utf-8", errors="backslashreplace")
-        with self._writing() as db:
+        with self._transaction() as db:
             known = "SELECT 1 FROM ratings WHERE event_id = :id UNION ALL SELECT 1 FROM tombstones WHERE event_id = :id"
             if db.execute(known, {"id": rating.event_id}).fetchone():
                 return False
-            before = self._standing(db, rating.generation_id)
-            if before is not None and before[0] != rating.supersedes:
+            valid = self._valid(db, rating.generation_id)
+            if valid is not None and valid[0] != rating.supersedes:
                 return False
-            if self._generation(db, rating.supersedes) not in (None, rating.generation_id):
+            if self._generation_of(db, rating.supersedes) not in (None, rating.generation_id):
                 raise BadData(rating.event_id, f"cannot supersede {rating.supersedes}, which rates another answer.")
             if rating.supersedes and not rating.consent:
-                self._bury(db, {rating.supersedes}, rating.generation_id, rating.created_utc)
+                self._delete(db, {rating.supersedes}, rating.generation_id, rating.created_utc)
             db.execute("UPDATE ratings SET standing = 0 WHERE generation_id = ?", (rating.generation_id,))
             db.execute(
                 "INSERT INTO ratings (event_id, generation_id, day, consent, body) VALUES (?, ?, ?, ?, ?)",
@@ -52,30 +51,30 @@ class Outbox(Deliveries):
             )
         return True
 
-    def standing(self, generation_id: str) -> Rating | None:
+    def valid_rating(self, generation_id: str) -> Rating | None:
         """Return the valid rating of a generation, or None."""
-        with self._held():
-            found = self._standing(self._db, generation_id)
-        return parse_rating(found[1]) if found else None
+        with self._exclusive_access():
+            valid = self._valid(self._db, generation_id)
+        return parse_rating(valid[1]) if valid else None
 
     def delete(self, event_id: str, *, created_utc: str) -> bool:
-        """Erase a rating and all others of its generation; return whether it is or was here.
+        """Delete a rating and all others of its generation; return whether it is or was in this outbox.
 
-        A tombstone stays, also for an event that is not here (its disk may have been wiped), so that
-        the next export to each destination erases it there, and a late repetition does not bring it back.
+        It leaves a tombstone, so that the next export erases the rating at each destination, and the event cannot be
+        added again. An unknown event gets a tombstone too: the disk with its rating may have been wiped.
 
         Raises:
-            BadData: `event_id` is no event id.
+            BadData: `event_id` is not an event id.
             OutboxFault: nothing was deleted.
         """
         if not is_event_id(event_id):
-            raise BadData(repr(event_id), "is no event id: 26 letters and digits, as shown with the rating.")
-        with self._writing() as db:
-            generation_id = self._generation(db, event_id)
-            self._bury(db, {event_id}, generation_id, created_utc)
+            raise BadData(repr(event_id), "is not an event id: 26 letters and digits, which the page shows.")
+        with self._transaction() as db:
+            generation_id = self._generation_of(db, event_id)
+            self._delete(db, {event_id}, generation_id, created_utc)
             (known,) = db.execute("SELECT known FROM tombstones WHERE event_id = ?", (event_id,)).fetchone()
-        with self._mine, contextlib.suppress(sqlite3.OperationalError):
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log still holds the text
+        with self._lock, contextlib.suppress(sqlite3.OperationalError):
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the write-ahead log contains the text
         return bool(known)
 
     def tombstones(self) -> list[Tombstone]:
@@ -83,12 +82,12 @@ class Outbox(Deliveries):
         return self._tombstones("1", ())
 
     def counts(self) -> dict[str, int]:
-        """Count what is here: `standing` ratings, `exported` to any destination, `waiting` or kept here (`private`).
+        """Return the number of valid ratings, by state, and of superseded and deleted ones.
 
-        `deletions_waiting` are the deletions that are outstanding at some destination, and those of ratings
-        that this outbox does not know, until some destination has erased them.
+        `exported` counts ratings at any destination, `private` those without consent. `deletions_waiting` counts
+        deletions that are outstanding at a destination, and those of unknown ratings that no destination has erased.
         """
-        with self._held():
+        with self._exclusive_access():
             row = self._db.execute(
                 "SELECT coalesce(sum(standing), 0), coalesce(sum(standing AND sent), 0), "
                 "coalesce(sum(standing AND consent AND NOT sent), 0), "
@@ -99,36 +98,36 @@ class Outbox(Deliveries):
                 "FROM (SELECT standing, consent, EXISTS (SELECT 1 FROM deliveries v WHERE v.event_id = r.event_id "
                 "AND v.delivered) AS sent FROM ratings r)"
             ).fetchone()
-        names = ("standing", "exported", "waiting", "private", "superseded", "deleted", "deletions_waiting")
+        names = ("valid", "exported", "waiting", "private", "superseded", "deleted", "deletions_waiting")
         return dict(zip(names, row, strict=True))
 
     def unknown_deletions(self) -> int:
-        """Count the deletions of ratings that this outbox does not know, so that any place may hold them."""
-        with self._held():
+        """Return the number of deletions of ratings unknown to this outbox, which may be at any destination."""
+        with self._exclusive_access():
             return int(self._db.execute("SELECT count(*) FROM tombstones WHERE NOT known").fetchone()[0])
 
     @contextlib.contextmanager
     def exporting(self) -> Iterator[None]:
-        """Be the only exporter of this outbox; adding goes on meanwhile."""
-        with exclusive(self._path.with_name(f"{self._path.name}.export")):
+        """Lock the outbox against other exports; adding ratings stays possible."""
+        with exclusive_lock(self._path.with_name(f"{self._path.name}.export")):
             yield
 
     @staticmethod
-    def _standing(db: sqlite3.Connection, generation_id: str) -> tuple[str, bytes] | None:
-        """Return the event id and the body of the valid rating of a generation."""
+    def _valid(db: sqlite3.Connection, generation_id: str) -> tuple[str, bytes] | None:
+        """Return the event id and the stored bytes of the valid rating of a generation."""
         query = "SELECT event_id, body FROM ratings WHERE generation_id = ? AND standing"
         row: tuple[str, bytes] | None = db.execute(query, (generation_id,)).fetchone()
         return row
 
     @staticmethod
-    def _generation(db: sqlite3.Connection, event_id: str | None) -> str | None:
+    def _generation_of(db: sqlite3.Connection, event_id: str | None) -> str | None:
         row = db.execute("SELECT generation_id FROM ratings WHERE event_id = ?", (event_id,)).fetchone()
         return row[0] if row else None
 
     @staticmethod
-    def _bury(db: sqlite3.Connection, event_ids: set[str], generation_id: str | None, created_utc: str) -> None:
-        found = db.execute("SELECT event_id FROM ratings WHERE generation_id = ?", (generation_id,)).fetchall()
-        known = {event for (event,) in found}
+    def _delete(db: sqlite3.Connection, event_ids: set[str], generation_id: str | None, created_utc: str) -> None:
+        rows = db.execute("SELECT event_id FROM ratings WHERE generation_id = ?", (generation_id,)).fetchall()
+        known = {event for (event,) in rows}
         for event in sorted(event_ids | known):
             db.execute("DELETE FROM ratings WHERE event_id = ?", (event,))
             db.execute(

@@ -1,7 +1,7 @@
-"""From ratings to training rows in TRL's conversational formats (huggingface.co/docs/trl/dataset_formats).
+"""Convert ratings to training rows in TRL's conversational formats (huggingface.co/docs/trl/dataset_formats).
 
-An edited answer gives an SFT row, and a DPO row that sets it above the model's; a thumb gives a KTO row.
-The chat is the task's own, so that training sees what the app has sent.
+An edited answer gives an SFT row, and a DPO row that prefers it to the model's answer; a thumb gives a KTO row. The
+messages are built by the task, as for the page's requests.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import TypeVar
 
-from bilora.feedback.corrections import is_empty, is_whole
+from bilora.feedback.corrections import is_complete, is_empty
 from bilora.python_code.source import normalized
 from bilora.records import Message, Rating
 from bilora.storage import sha256_bytes
@@ -27,10 +27,10 @@ _P = TypeVar("_P", bound=Pair)
 
 @dataclass(frozen=True)
 class Pairs:
-    """Training rows, ordered by their first rating, and why ratings or edits gave none.
+    """Training rows, ordered by their first rating, and counts of skipped ratings by reason.
 
-    `refused` counts ratings that gave nothing, `thumbs` those that gave no KTO row of their own, and
-    `edits` edited answers that gave no SFT row; so ratings = refused + thumbs + len(kto).
+    `refused` counts ratings that gave no row, `thumbs` those that gave no KTO row, and `edits` the edited answers that
+    gave no SFT row; so ratings = refused + thumbs + len(kto).
     """
 
     sft: tuple[SftPair, ...]
@@ -42,35 +42,36 @@ class Pairs:
 
 
 def prompt_hash(prompt: str) -> str:
-    """Hash a prompt's words, so that held-out questions are known in other spacing and case too."""
+    """Return the hash of a prompt's words; spacing, punctuation and case do not change it."""
     return sha256_bytes(" ".join(_WORD.findall(prompt.lower())).encode())
 
 
 def training_pairs(
     ratings: Iterable[Rating], tasks: Mapping[str, Task], *, adapters: Set[str], held_out: Set[str]
 ) -> Pairs:
-    """Turn ratings into training rows.
+    """Convert ratings to training rows.
 
     Args:
-        ratings: those that stand; one per generation.
-        tasks: by name; they make the chats.
-        adapters: sha256 of the adapters whose answers count.
-        held_out: `prompt_hash` of every question that training must not see.
+        ratings: the valid ratings, one per generation.
+        tasks: by name; they build the messages.
+        adapters: the sha256 of every adapter whose answers are used.
+        held_out: the `prompt_hash` of every question that training must not see.
     """
     refused: Counter[str] = Counter()
-    kept = []
+    usable = []
     for rating in sorted(ratings, key=lambda rating: rating.event_id):
         reason = _refusal(rating, tasks, adapters, held_out)
         if reason:
             refused[reason] += 1
         else:
-            kept.append(rating)
-    kto, thumbs = _kto(kept, tasks)
-    sft, dpo, edits = _edits(kept, tasks)
+            usable.append(rating)
+    kto, thumbs = _kto_rows(usable, tasks)
+    sft, dpo, edits = _edit_rows(usable, tasks)
     return Pairs(sft, dpo, kto, *(dict(sorted(reasons.items())) for reasons in (refused, thumbs, edits)))
 
 
 def _refusal(rating: Rating, tasks: Mapping[str, Task], adapters: Set[str], held_out: Set[str]) -> str | None:
+    """Return why a rating gives no row; None if it is usable."""
     if rating.task not in tasks:
         return "unknown task"
     if not all(map(_is_unicode, (rating.prompt, rating.completion, rating.edited or ""))):
@@ -80,14 +81,14 @@ def _refusal(rating: Rating, tasks: Mapping[str, Task], adapters: Set[str], held
     if prompt_hash(rating.prompt) in held_out:
         return "held-out prompt"
     if rating.redactions:
-        return "text blackened"  # nobody wrote such an answer, and nobody should learn it
+        return "text redacted"  # no adapter should learn to write placeholders
     if not rating.completion.strip():
         return "empty answer"
     return None
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether UTF-8 can hold a text: half a surrogate pair it cannot."""
+    """Return whether UTF-8 can encode a text, which half a surrogate pair prevents."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -95,93 +96,96 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _kto(ratings: Iterable[Rating], tasks: Mapping[str, Task]) -> tuple[tuple[KtoPair, ...], Counter[str]]:
-    """One row per answer: its thumbs vote, one per session, and a tie teaches nothing."""
-    left_out: Counter[str] = Counter()
+def _kto_rows(ratings: Iterable[Rating], tasks: Mapping[str, Task]) -> tuple[tuple[KtoPair, ...], Counter[str]]:
+    """Return one row per answer, labelled by majority, with one vote per session; a tie gives none."""
+    skipped: Counter[str] = Counter()
     answers: defaultdict[_Key, dict[str, Rating]] = defaultdict(dict)
     for rating in ratings:
         votes = answers[rating.task, rating.prompt, rating.completion]
-        left_out["same session again"] += rating.session in votes
-        votes[rating.session] = rating  # its latest word
+        skipped["same session again"] += rating.session in votes
+        votes[rating.session] = rating  # the session's latest
     rows = []
     for votes in answers.values():
         ups = [rating for rating in votes.values() if rating.rating == "up"]
         downs = [rating for rating in votes.values() if rating.rating == "down"]
         if len(ups) == len(downs):
-            left_out["as many up as down"] += len(votes)
+            skipped["as many up as down"] += len(votes)
             continue
-        won, lost = (ups, downs) if len(ups) > len(downs) else (downs, ups)
-        left_out["outvoted"] += len(lost)
-        left_out["same answer, same thumb"] += len(won) - 1
-        first = won[0]
+        majority, minority = (ups, downs) if len(ups) > len(downs) else (downs, ups)
+        skipped["outvoted"] += len(minority)
+        skipped["same answer, same thumb"] += len(majority) - 1
+        first = majority[0]
         rows.append(
             KtoPair(
                 task=first.task,
                 prompt=tasks[first.task].messages(first.prompt),
-                completion=_turn(first.completion),
+                completion=_assistant(first.completion),
                 label=first.rating == "up",
-                ratings=_ids(won),
+                ratings=_ids(majority),
             )
         )
-    return _ordered(rows), +left_out
+    return _ordered(rows), +skipped
 
 
-def _edits(
+def _edit_rows(
     ratings: Iterable[Rating], tasks: Mapping[str, Task]
 ) -> tuple[tuple[SftPair, ...], tuple[DpoPair, ...], Counter[str]]:
-    """One SFT row per edited answer, one DPO row per answer and its edit; edits there and back cancel out.
-
-    An edit reaches its row whole, or it is left out: what the task's `extract` would cut off was meant.
-    """
-    left_out: Counter[str] = Counter()
+    """Return one SFT row per edited answer, one DPO row per answer and edit; opposite edits cancel out."""
+    # 1) group the ratings by original and edited answer
+    skipped: Counter[str] = Counter()
     edits: defaultdict[_Key, list[Rating]] = defaultdict(list)
     for rating in ratings:
         if rating.edited is None:
             continue
         task = tasks[rating.task]
-        was, wanted = (task.read_answer(normalized(one), rating.prompt) for one in (rating.completion, rating.edited))
+        original = task.read_answer(normalized(rating.completion), rating.prompt)
+        corrected = task.read_answer(normalized(rating.edited), rating.prompt)
         if is_empty(rating.edited):
-            left_out["empty edit"] += 1
+            skipped["empty edit"] += 1
         elif normalized(rating.edited).strip() == normalized(rating.completion).strip():
-            left_out["edit changes nothing"] += 1
-        elif not is_whole(task, rating.edited, wanted):
-            left_out["edit would lose a part of itself"] += 1
-        elif not wanted.strip():
-            left_out["empty edit"] += 1
-        elif wanted == was:
-            left_out["edit changes nothing"] += 1
+            skipped["edit changes nothing"] += 1
+        elif not is_complete(task, rating.edited, corrected):
+            skipped["edit would lose text"] += 1
+        elif not corrected.strip():
+            skipped["empty edit"] += 1
+        elif corrected == original:
+            skipped["edit changes nothing"] += 1
         else:
-            edits[rating.task, rating.prompt, was, wanted].append(rating)
-    written: defaultdict[_Key, list[Rating]] = defaultdict(list)
+            edits[rating.task, rating.prompt, original, corrected].append(rating)
+
+    # 2) one DPO row per group, unless another rating made the opposite edit
+    by_answer: defaultdict[_Key, list[Rating]] = defaultdict(list)
     dpo = []
-    for (name, prompt, was, wanted), group in edits.items():
-        if (name, prompt, wanted, was) in edits:
-            left_out["edited back by another"] += len(group)
+    for (name, prompt, original, corrected), group in edits.items():
+        if (name, prompt, corrected, original) in edits:
+            skipped["edited back by another"] += len(group)
             continue
-        written[name, prompt, wanted] += group
+        by_answer[name, prompt, corrected] += group
         dpo.append(
             DpoPair(
                 task=name,
                 prompt=tasks[name].messages(prompt),
-                chosen=_turn(tasks[name].answer(wanted)),
-                rejected=_turn(group[0].completion),
+                chosen=_assistant(tasks[name].answer(corrected)),
+                rejected=_assistant(group[0].completion),
                 ratings=_ids(group),
             )
         )
+
+    # 3) one SFT row per edited answer
     sft = [
         SftPair(
             task=name,
             prompt=tasks[name].messages(prompt),
-            completion=_turn(tasks[name].answer(wanted)),
+            completion=_assistant(tasks[name].answer(corrected)),
             ratings=_ids(group),
         )
-        for (name, prompt, wanted), group in written.items()
+        for (name, prompt, corrected), group in by_answer.items()
     ]
-    left_out["same edit again"] += sum(map(len, written.values())) - len(written)
-    return _ordered(sft), _ordered(dpo), +left_out
+    skipped["same edit again"] += sum(map(len, by_answer.values())) - len(by_answer)
+    return _ordered(sft), _ordered(dpo), +skipped
 
 
-def _turn(text: str) -> tuple[Message, ...]:
+def _assistant(text: str) -> tuple[Message, ...]:
     return (Message(role="assistant", content=text),)
 
 

@@ -1,9 +1,9 @@
-"""The tables of an outbox, and how a file of version 1 becomes one of version 2.
+"""The tables of an outbox, and the migration from version 1 to 2.
 
-Delivery and erasure are recorded per destination: `deliveries` says which ratings a destination got, or may
-have got when an export died, and `erasures` which deletions it knows. A deletion is outstanding at every
-destination that got the rating and has not erased it. Where this outbox does not know the rating (`known` is
-0: its disk was wiped, or the deletion is older than version 2), every destination may have got it.
+`deliveries` records the ratings that a destination received, or may have received from an interrupted export;
+`erasures` records the deletions that were written to it. A deletion is outstanding at every destination that received
+the rating and has not erased it. If the outbox does not know the rating (`known` is 0: the disk was wiped, or the
+deletion is older than version 2), it is outstanding at every destination.
 """
 
 from __future__ import annotations
@@ -76,15 +76,15 @@ ALTER TABLE tombstones DROP COLUMN exported;
 
 
 def create(db: sqlite3.Connection) -> None:
-    """Make the tables in an empty file."""
+    """Create the tables in an empty file."""
     _run(db, RATINGS + DESTINATIONS)
 
 
 def migrate(db: sqlite3.Connection, default_destination: str) -> None:
-    """Bring a file of version 1 to this version, whole or not at all.
+    """Migrate a file of version 1 in one transaction.
 
-    Version 1 did not record where it exported to: that it was the default destination is assumed, and
-    `assumed` separates that from what is known.
+    Version 1 did not record its destination. The migration assumes the default destination and marks its deliveries as
+    `assumed`.
     """
     with_destination = (
         "INSERT INTO destinations (name) SELECT ? WHERE EXISTS (SELECT 1 FROM ratings WHERE batch IS NOT NULL) "
@@ -94,7 +94,7 @@ def migrate(db: sqlite3.Connection, default_destination: str) -> None:
 
 
 def _run(db: sqlite3.Connection, *steps: str | tuple[str, tuple[str, ...]]) -> None:
-    """Execute the statements in one transaction, the version included."""
+    """Execute the statements and set the version, in one transaction."""
     db.execute("BEGIN IMMEDIATE")
     try:
         for step in steps:

@@ -1,8 +1,8 @@
-"""Blacken secrets and personal data before anything leaves the machine.
+"""Redact secrets and personal data before a rating leaves the machine.
 
-Patterns find what has a form: keys of known makers, e-mail and IPv4 addresses, telephone numbers. A name
-or a street in running text has none and stays; hence consent. Every pattern is bounded or anchored, so
-that a hostile text of 100,000 characters costs no more than another.
+The patterns match keys of known formats, e-mail and IPv4 addresses, and telephone numbers. They cannot match a name or
+a street in prose; consent is required for that. Every pattern is bounded or anchored, so that no hostile text makes the
+search slow.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ NUMBER = re.compile(
     r"|0\d{2,4}[ /-]\d{5,9}"  # national, with its trunk prefix: 030 1234567
     r")(?![\w-]|\.\d)"
 )
-OWN_MACHINE = ("127.", "0.0.0.0", "255.255.")
-"""Addresses that are the same for everybody."""
+NOT_PERSONAL = ("127.", "0.0.0.0", "255.255.")
+"""Prefixes of addresses that identify nobody: loopback, unspecified and netmasks."""
 
 
 def scrub(text: str) -> tuple[str, int]:
-    """Return the text with placeholders, and how many; a second time changes nothing."""
+    """Return the text with placeholders for secrets and personal data, and their number. Idempotent."""
     text, count = redact_keys(text)
 
-    def put(placeholder: str, keep: Callable[[str], bool] = lambda _: False) -> Callable[[re.Match[str]], str]:
-        def replace(found: re.Match[str]) -> str:
+    def replacer(placeholder: str, keep: Callable[[str], bool] = lambda _: False) -> Callable[[re.Match[str]], str]:
+        def replace(match: re.Match[str]) -> str:
             nonlocal count
-            if keep(found[0]):
-                return found[0]
+            if keep(match[0]):
+                return match[0]
             count += 1
             return placeholder
 
         return replace
 
-    text = MAIL.sub(put(EMAIL), text)
-    text = IPV4.sub(put(ADDRESS, keep=lambda address: address.startswith(OWN_MACHINE)), text)
-    return NUMBER.sub(put(PHONE), text), count
+    text = MAIL.sub(replacer(EMAIL), text)
+    text = IPV4.sub(replacer(ADDRESS, keep=lambda address: address.startswith(NOT_PERSONAL)), text)
+    return NUMBER.sub(replacer(PHONE), text), count
 
 
 def scrubbed(rating: Rating) -> Rating:
-    """Return the rating as it may leave the machine; `redactions` counts what was blackened in it."""
+    """Return the rating with redacted texts; `redactions` counts the placeholders."""
     count = 0
 
     def clean(text: str) -> str:
         nonlocal count
-        text, found = scrub(text)
-        count += found
+        text, redactions = scrub(text)
+        count += redactions
         return text
 
     update = {name: clean(getattr(rating, name)) for name in ("prompt", "completion", "comment")}

@@ -1,4 +1,4 @@
-"""Which ratings were deleted or withdrawn, by all that is known on this machine."""
+"""The deleted and withdrawn ratings that this machine knows."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from bilora.feedback.shards import FolderTarget
 
 @dataclass(frozen=True)
 class Withdrawals:
-    """The ids of deleted and withdrawn ratings, and the destinations whose deletions could not be read here."""
+    """The ids of deleted and withdrawn ratings, and the destinations whose deletions could not be read."""
 
     ratings: frozenset[str] = frozenset()
     unread: tuple[str, ...] = ()
 
 
 def read_withdrawals(path: Path) -> Withdrawals:
-    """Read the deletions of the outbox at `path`, and those in every folder that it was exported to.
+    """Read the deletions of the outbox at `path` and of every folder that it was exported to.
 
     Raises:
-        BadData: the outbox or a shard of deletions is damaged.
+        BadData: the outbox or a shard is damaged.
     """
     if not path.exists():
         return Withdrawals()
     with Outbox(path) as outbox:
         ratings = {tombstone.event_id for tombstone in outbox.tombstones()}
-        names = [one.name for one in outbox.destinations()]
+        names = [destination.name for destination in outbox.destinations()]
     unread = []
     for name in names:
         try:
             if Path(name).is_dir():
                 ratings |= deletions(FolderTarget(Path(name)))
                 continue
-        except OSError:  # it may not be read
+        except OSError:
             pass
         unread.append(name)
     return Withdrawals(frozenset(ratings), tuple(unread))

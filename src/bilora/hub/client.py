@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import httpx2
 from huggingface_hub import HfApi, set_client_factory
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils._http import default_client_factory
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from bilora.errors import Unreachable
-from bilora.network import connection_fault
+from bilora.network import connection_fault, http_library
+
+if TYPE_CHECKING:
+    import httpx2
 
 TIMEOUT_S = 60.0
 """Default timeout of a request. huggingface_hub sets none for some requests."""
 _TIMEOUT_KINDS = ("connect", "read", "write", "pool")
-HUB_ERRORS = (OSError, httpx2.HTTPError, ValueError, KeyError, RuntimeError)
+HUB_ERRORS = (OSError, http_library("huggingface_hub").HTTPError, ValueError, KeyError, RuntimeError)
 """What the client raises: its own and network errors, an unreadable response, a failed upload."""
 
 

@@ -1,4 +1,4 @@
-"""The state of one sequence, and what every engine does with the logits of its next token."""
+"""The state of a sequence, and the decoding rules that all local engines share."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from bilora.inference.detokenizer import IncrementalDetokenizer
 from bilora.inference.json_grammar import JsonMatcher
 from bilora.inference.sampling import (
     apply_penalties,
-    keep_tokens,
     make_rng,
+    mask_disallowed,
     mask_tokens,
     sample_tokens,
     token_logprobs,
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 
 class AdapterVersion(Protocol):
-    """One version of an adapter in memory. It never changes; another version is another object."""
+    """One immutable version of an adapter in memory."""
 
     @property
     def sha256(self) -> str:
-        """Return the hash of its two files."""
+        """Hash of the adapter's two files."""
         ...
 
 
@@ -41,12 +41,12 @@ AdapterT = TypeVar("AdapterT", bound=AdapterVersion)
 
 @dataclass(eq=False)
 class SequenceState(Generic[AdapterT]):
-    """One request from its preparation to its completion; implements `protocols.Job`.
+    """The state of one request, from preparation to completion; implements `protocols.Job`.
 
-    `adapter` is the version that was loaded when the request was prepared, None for the base. `streamed`: whether
-    the caller wants every chunk. `matcher`: where its answer is in the grammar of its JSON schema, if it has one.
-    `compute_s` is its equal share of every step that it took part in. `completed`: whether its last event, the
-    completion or an error, has been sent.
+    `adapter`: the version that was loaded when the request was prepared, None for the base. `streamed`: whether
+    chunks are sent. `matcher`: the state of the answer in the grammar of its JSON schema, if it has one. `compute_s`:
+    the sequence's equal shares of the steps' durations. `completed`: whether the last event, the completion or an
+    error, has been sent.
     """
 
     system: str
@@ -69,58 +69,58 @@ class SequenceState(Generic[AdapterT]):
 
     @property
     def sampling(self) -> SamplingParams:
-        """How its tokens are chosen."""
+        """The request's sampling parameters."""
         return self.request.sampling
 
     @property
     def prompt_tokens(self) -> int:
-        """Length of the prompt in tokens."""
+        """Number of tokens of the prompt."""
         return len(self.prompt_ids)
 
     @property
-    def scores_prompt(self) -> bool:
-        """Whether the probabilities of the prompt's tokens are wanted."""
+    def wants_prompt_logprobs(self) -> bool:
+        """Whether the log probabilities of the prompt's tokens are requested."""
         return self.request.echo and self.sampling.logprobs is not None
 
     @property
     def max_total_tokens(self) -> int:
-        """How many tokens prompt and answer may have together."""
+        """Maximum number of tokens of prompt and answer together."""
         return len(self.prompt_ids) + self.sampling.max_tokens
 
     @property
     def sha256(self) -> str:
-        """Which adapter answers; empty for the base."""
+        """Hash of the adapter's version; empty for the base."""
         return self.adapter.sha256 if self.adapter else ""
 
     @property
     def error(self) -> BadSchema | None:
-        """Why its answer cannot go on; None if it can."""
+        """The reason why the answer cannot continue; None if it can."""
         return self.matcher.error if self.matcher else None
 
-    def allow(self, tokens: int) -> None:
-        """Set how long the answer may become; only before it is submitted."""
+    def set_max_tokens(self, tokens: int) -> None:
+        """Set the maximum length of the answer; only before it is submitted."""
         self.request = replace(self.request, sampling=replace(self.sampling, max_tokens=tokens))
 
     def cancel(self) -> None:
-        """End it at the next token."""
+        """Stop at the next token."""
         self.cancelled = True
 
 
 class Decoder:
-    """Chooses tokens and turns them into text, by the same rules for every engine."""
+    """Samples and detokenizes tokens, by the same rules for every engine."""
 
     def __init__(self, tokenizer: Tokenizer, eos_ids: Iterable[int]) -> None:
         """Decode with `tokenizer`; each of `eos_ids` ends an answer."""
         self._tokenizer = tokenizer
         self._eos_ids = frozenset(eos_ids)
-        self._anchor: list[int] = tokenizer(".", add_special_tokens=False)["input_ids"][-1:]
+        self._preceding_ids: list[int] = tokenizer(".", add_special_tokens=False)["input_ids"][-1:]
 
-    def begin(self, sequences: Sequence[SequenceState[AdapterT]], began: float) -> None:
-        """Prepare sequences for their first token; the prefill began at `began`."""
+    def begin(self, sequences: Sequence[SequenceState[AdapterT]], prefill_start: float) -> None:
+        """Prepare sequences for their first token; the prefill started at `prefill_start`."""
         for sequence in sequences:
             sampling = sequence.sampling
-            if not sequence.streamed:  # its latency is computing time only, without the time in the queue
-                sequence.started_at = began
+            if not sequence.streamed:  # its latency excludes the time in the queue
+                sequence.started_at = prefill_start
             sequence.rng = make_rng(sampling, sequence.prompt_ids)
             if sequence.streamed or sampling.stop or sequence.request.echo:
                 sequence.detokenizer = IncrementalDetokenizer(
@@ -130,45 +130,46 @@ class Decoder:
                 self._send(sequence, Chunk(self._prompt_text(sequence)))
 
     def echo(self, sequence: SequenceState[AdapterT], logits: Iterable[torch.Tensor]) -> torch.Tensor:
-        """Begin an answer with its prompt and the log probabilities of the prompt's tokens.
+        """Start an answer with its prompt and the log probabilities of the prompt's tokens.
 
         Args:
-            logits: those that follow each token of the prompt, in parts of shape (tokens, vocabulary).
+            logits: the logits after each token of the prompt, in parts of shape (tokens, vocabulary).
 
         Returns:
-            The last of them, shape (1, vocabulary), 32 bit.
+            The logits after the last token, shape (1, vocabulary), 32-bit.
         """
         ids = sequence.prompt_ids
         tokens = [Token(self._token_text(ids[0]), None)]
         for part in logits:
             rows = part.float()
-            following = ids[len(tokens) : len(tokens) + len(rows)]
-            tokens += self._tokens(following, rows[: len(following)], sequence.sampling.logprobs or 0)
+            next_ids = ids[len(tokens) : len(tokens) + len(rows)]
+            tokens += self._tokens(next_ids, rows[: len(next_ids)], sequence.sampling.logprobs or 0)
         self._send(sequence, Chunk(self._prompt_text(sequence), tuple(tokens)))
         return rows[-1:]
 
-    def extend(self, sequences: Sequence[SequenceState[AdapterT]], logits: torch.Tensor, began: float) -> None:
-        """Give each sequence its next token.
+    def extend(self, sequences: Sequence[SequenceState[AdapterT]], logits: torch.Tensor, pass_start: float) -> None:
+        """Sample the next token of each sequence and append it.
 
-        1) Apply penalties; mask the end tokens of sequences that are too short to end, and tokens that a JSON schema
-        excludes. 2) Choose the tokens. 3) Record each one, decide whether the sequence ends with it, and send its text.
-        A sequence that is to have no token ends without one.
+        A sequence with `max_tokens` 0 ends without a token.
 
         Args:
-            logits: shape (sequences, vocabulary), 32 bit.
-            began: when the pass that computed them began, on `time.perf_counter`.
+            logits: shape (sequences, vocabulary), 32-bit.
+            pass_start: the start of the forward pass, on `time.perf_counter`.
         """
-        adjusted = apply_penalties(logits, [(one.sampling, one.prompt_ids, one.output_ids) for one in sequences])
-        endless = [(index, one) for index, one in enumerate(sequences) if self._masks_end(one)]
+        # 1) Apply penalties; mask the EOS tokens of sequences that are too short to end, and what a schema excludes.
+        adjusted = apply_penalties(logits, [(seq.sampling, seq.prompt_ids, seq.output_ids) for seq in sequences])
+        too_short = [(index, seq) for index, seq in enumerate(sequences) if self._masks_end(seq)]
         adjusted = mask_tokens(
-            adjusted, {index: {*self._eos_ids, *one.sampling.stop_token_ids} for index, one in endless}
+            adjusted, {index: {*self._eos_ids, *seq.sampling.stop_token_ids} for index, seq in too_short}
         )
-        matchers = [(index, one.matcher) for index, one in enumerate(sequences) if one.matcher is not None]
-        adjusted = keep_tokens(adjusted, {index: matcher.allowed(logits.shape[-1]) for index, matcher in matchers})
-        tokens = sample_tokens(adjusted, [(sequence.sampling, sequence.rng) for sequence in sequences])
+        matchers = [(index, seq.matcher) for index, seq in enumerate(sequences) if seq.matcher is not None]
+        adjusted = mask_disallowed(adjusted, {index: matcher.allowed(logits.shape[-1]) for index, matcher in matchers})
+        # 2) Sample.
+        tokens = sample_tokens(adjusted, [(seq.sampling, seq.rng) for seq in sequences])
         now = time.perf_counter()
+        # 3) Append each token, decide whether the sequence ends with it, and send its text.
         for sequence, token, row in zip(sequences, tokens, logits, strict=True):
-            sequence.compute_s += (now - began) / len(sequences)
+            sequence.compute_s += (now - pass_start) / len(sequences)
             if not sequence.sampling.max_tokens:
                 sequence.finish = "length"
                 continue
@@ -183,7 +184,7 @@ class Decoder:
                 self._detokenize(sequence, sequence.detokenizer, token, row)
 
     def completion(self, sequence: SequenceState[AdapterT]) -> Completion:
-        """Return the answer of a finished sequence."""
+        """Return the completion of a finished sequence."""
         output_ids = sequence.output_ids
         text_ids = output_ids[:-1] if output_ids and self._ends(sequence, output_ids[-1]) else output_ids
         return Completion(
@@ -200,7 +201,7 @@ class Decoder:
         )
 
     def _masks_end(self, sequence: SequenceState[AdapterT]) -> bool:
-        """Return whether the sequence must not end yet; in a grammar an ignored end token would be no token at all."""
+        """Return whether the sequence must not end yet. In a grammar an ignored EOS token is masked: it is no text."""
         sampling = sequence.sampling
         return len(sequence.output_ids) < sampling.min_tokens or (sequence.matcher is not None and sampling.ignore_eos)
 
@@ -211,7 +212,7 @@ class Decoder:
     def _detokenize(
         self, sequence: SequenceState[AdapterT], detokenizer: IncrementalDetokenizer, token: int, logits: torch.Tensor
     ) -> None:
-        """Turn the last token into text, end the sequence at a stop string, and send the chunk if it is streamed."""
+        """Send the text of the last token, and end the sequence at a stop string."""
         ended = self._ends(sequence, token)
         text = "" if ended else detokenizer.add(token)
         if not detokenizer.stopped and sequence.finish:
@@ -219,11 +220,11 @@ class Decoder:
         if detokenizer.stopped:
             sequence.finish = "stop"
         tokens: list[Token] = []
-        # After an echo the end is reported too: who scores prompts cuts the one new token off (lm_eval does).
+        # After an echo EOS is reported too: clients that score prompts (lm_eval) cut off the last token.
         if sequence.sampling.logprobs is not None and (not ended or sequence.request.echo):
             tokens = self._tokens([token], logits[None], sequence.sampling.logprobs)
         if ended:
-            tokens = [replace(one, text="") for one in tokens]
+            tokens = [replace(reported, text="") for reported in tokens]
         self._send(sequence, Chunk(text, tuple(tokens), len(sequence.output_ids)))
 
     def _send(self, sequence: SequenceState[AdapterT], chunk: Chunk) -> None:
@@ -236,14 +237,14 @@ class Decoder:
         return text
 
     def _tokens(self, tokens: Sequence[int], logits: torch.Tensor, top: int) -> list[Token]:
-        """Return tokens with their probabilities, and the likeliest in their places; logits (tokens, vocabulary)."""
+        """Return tokens with log probabilities and the `top` likeliest alternatives; logits (tokens, vocabulary)."""
         return [
-            Token(self._token_text(token), logprob, tuple((self._token_text(one), its) for one, its in likeliest))
+            Token(self._token_text(token), logprob, tuple((self._token_text(other), p) for other, p in likeliest))
             for token, (logprob, likeliest) in zip(tokens, token_logprobs(logits, tokens, top), strict=True)
         ]
 
     def _token_text(self, token: int) -> str:
-        """Return a token as it reads inside a text: some tokenizers drop the space of a first token."""
-        before: str = self._tokenizer.decode(self._anchor)
-        text: str = self._tokenizer.decode([*self._anchor, token])
-        return text.removeprefix(before)
+        """Return a token's text after another token: some tokenizers drop the space of a first token."""
+        prefix: str = self._tokenizer.decode(self._preceding_ids)
+        text: str = self._tokenizer.decode([*self._preceding_ids, token])
+        return text.removeprefix(prefix)

@@ -1,4 +1,4 @@
-"""What every local engine shares: systems by name, one batch for all callers, whole answers or chunks."""
+"""The part that local engines share: systems by name, one batch for all callers, completions or streams."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from bilora.bases.tokenizer import Tokenizer
 
 BASE_SYSTEM = "base"
-"""The system that answers without an adapter."""
+"""The name of the system without an adapter."""
 
 
-class BatchedEngine(Generic[AdapterT]):
-    """A base and its adapters in one batch for all callers; each sequence has its own adapter or none.
+class ContinuousBatchingEngine(Generic[AdapterT]):
+    """A base model and its adapters, with one batch for all callers; each sequence has one adapter or none.
 
-    Implements `protocols.Engine`, `protocols.Streamer` and `protocols.BatchEngine`; any thread may call. Greedy answers
-    are deterministic on CPU; sampled ones depend on their request's seed, not on the batch.
+    Implements `protocols.Engine`, `protocols.Streamer` and `protocols.BatchEngine`; thread-safe. Greedy answers are
+    deterministic on CPU; sampled answers depend on the request's seed, not on the batch.
     """
 
     def __init__(
@@ -42,23 +42,23 @@ class BatchedEngine(Generic[AdapterT]):
         adapters: Mapping[str, Path],
         *,
         eos_ids: Iterable[int],
-        context: int,
+        context_length: int,
         max_waiting: int | None = None,
     ) -> None:
         """Load every adapter of `adapters` (task name → PEFT folder).
 
         Args:
-            read_adapter: loads one version of an adapter for this base, from its name and its folder.
+            read_adapter: loads an adapter's version from its name and its folder.
             eos_ids: the tokens that end an answer.
-            context: how many tokens prompt and answer may have together.
-            max_waiting: how many requests may wait besides those in the batch; None for no limit.
+            context_length: maximum number of tokens of prompt and answer together.
+            max_waiting: maximum number of requests in the queue; None for no limit.
 
         Raises:
-            BadData: an adapter cannot be served.
+            BadData: an adapter cannot be loaded.
         """
         self._tokenizer = tokenizer
         self._read_adapter = read_adapter
-        self._context = context
+        self._context_length = context_length
         self._tokenizer_lock = threading.Lock()
         self._grammars = JsonGrammars(self._tokenizer_json, eos_ids)
         self._adapters: dict[str, AdapterT] = {}
@@ -69,23 +69,23 @@ class BatchedEngine(Generic[AdapterT]):
         release_openmp_threads()
 
     @property
-    def context(self) -> int:
-        """How many tokens prompt and answer may have together."""
-        return self._context
+    def context_length(self) -> int:
+        """Maximum number of tokens of prompt and answer together."""
+        return self._context_length
 
     def models(self) -> dict[str, str]:
-        """Return the systems that answer now, each with its adapter's sha256; empty for the base."""
+        """Return the loaded systems (name → the adapter's sha256, empty for the base)."""
         return {BASE_SYSTEM: "", **{name: adapter.sha256 for name, adapter in self._adapters.items()}}
 
     def remarks(self) -> list[str]:
-        """Return sentences about the base's chat template that a user must know; for most templates there are none."""
+        """Return warnings about the base's chat template, one sentence each."""
         return template_remarks(self._tokenizer)
 
     def load_adapter(self, name: str, folder: Path) -> None:
-        """Load an adapter, or another version of it: later requests use the new version, earlier ones keep the old.
+        """Load an adapter, or replace its version: later requests use the new version, prepared ones the old.
 
         Raises:
-            BadData: it does not fit the base; the version before is still served.
+            BadData: the adapter does not match the base; the old version stays loaded.
         """
         if name == BASE_SYSTEM:
             raise BadData(folder, f"an adapter cannot be called {name!r}; rename its task.")
@@ -93,30 +93,30 @@ class BatchedEngine(Generic[AdapterT]):
         release_openmp_threads()
 
     def add_adapter(self, name: str, adapter: AdapterT) -> None:
-        """Serve an adapter that is in memory, as `load_adapter` does."""
+        """Add an adapter that is in memory, as `load_adapter` does."""
         self._adapters = {**self._adapters, name: adapter}
 
     def unload_adapter(self, name: str) -> None:
-        """Serve an adapter no longer; answers that have begun are finished."""
+        """Unload an adapter; prepared requests still finish with it."""
         self._adapters = {key: adapter for key, adapter in self._adapters.items() if key != name}
 
-    def use_threads(self, count: Callable[[], int]) -> None:
-        """Ask `count` before each step how many threads it shall have."""
-        self._scheduler.count_threads = count
+    def set_thread_callback(self, count_threads: Callable[[], int]) -> None:
+        """Call `count_threads` before each step for the step's number of threads."""
+        self._scheduler.count_threads = count_threads
 
     def queue_depth(self) -> tuple[int, int]:
-        """Return how many requests are being answered, and how many wait."""
+        """Return the numbers of running and of waiting requests."""
         return self._scheduler.queue_depth()
 
     def prepare(self, submissions: Sequence[Submission], *, streamed: bool = True) -> list[SequenceState[AdapterT]]:
-        """Encode the prompts and bind all requests to the adapter versions of one moment.
+        """Encode the prompts and bind all requests to the adapter versions loaded now.
 
-        `max_tokens` is lowered to what the context leaves.
+        `max_tokens` is lowered to the remaining context.
 
         Raises:
-            UnknownModel: no such system is loaded; the base never answers in its place.
-            BadData: a prompt is empty, or too long for what is wanted of it; a token id is none of the base's; a JSON
-                schema cannot be honoured.
+            UnknownModel: the system is not loaded.
+            BadData: a prompt is empty or too long, a token id is not in the vocabulary, or a JSON schema is not
+                supported.
             NotReady: a request has a JSON schema, and the extra for it is not installed.
         """
         adapters = self._adapters
@@ -128,7 +128,7 @@ class BatchedEngine(Generic[AdapterT]):
                 raise UnknownModel(system, tuple(self.models()))
             prompt = request.prompt_ids or (request.messages if request.text is None else request.text)
             prompt_ids = encoded[prompt] = encoded.get(prompt) or self.encode(request)
-            remaining = max(1, self._context - len(prompt_ids))
+            remaining = max(1, self._context_length - len(prompt_ids))
             sampling = replace(request.sampling, max_tokens=min(request.sampling.max_tokens, remaining))
             request = replace(request, sampling=sampling)
             schema = sampling.json_schema
@@ -140,13 +140,13 @@ class BatchedEngine(Generic[AdapterT]):
         return sequences
 
     def encode(self, request: Request, *, special_tokens: bool = True) -> list[int]:
-        """Return a prompt's tokens.
+        """Return the tokens of a prompt.
 
         Args:
-            special_tokens: whether a text gets those that the tokenizer begins or ends texts with.
+            special_tokens: add the tokenizer's BOS and EOS tokens to a text.
 
         Raises:
-            BadData: it is empty, or a token id is none of the base's.
+            BadData: the prompt is empty, or a token id is not in the vocabulary.
         """
         with self._tokenizer_lock:  # tokenizers are not thread-safe
             if request.prompt_ids:
@@ -156,15 +156,15 @@ class BatchedEngine(Generic[AdapterT]):
             else:
                 prompt_ids = encode_prompt(self._tokenizer, request.messages)
         if not prompt_ids:
-            raise BadData("prompt", "it is empty; give at least one token.")
+            raise BadData("prompt", "it is empty; send at least one token.")
         self._check_ids("prompt", request.prompt_ids)
         return prompt_ids
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of tokens, control tokens included.
+        """Return the text of tokens, including control tokens.
 
         Raises:
-            BadData: a token id is none of the base's.
+            BadData: a token id is not in the vocabulary.
         """
         self._check_ids("tokens", tokens)
         with self._tokenizer_lock:
@@ -174,33 +174,34 @@ class BatchedEngine(Generic[AdapterT]):
     def _check(self, sequence: SequenceState[AdapterT]) -> None:
         self._check_ids("logit_bias", [token for token, _ in sequence.sampling.logit_bias])
         self._check_ids("stop_token_ids", sequence.sampling.stop_token_ids)
-        most = self._batch.max_scored_tokens
-        if sequence.scores_prompt and most is not None and sequence.prompt_tokens > most:
+        limit = self._batch.max_prompt_logprobs
+        if sequence.wants_prompt_logprobs and limit is not None and sequence.prompt_tokens > limit:
             raise BadData(
-                "echo", f"the probabilities of at most {most} tokens of a prompt fit; it has {sequence.prompt_tokens}."
+                "echo", f"log probabilities need a prompt of at most {limit} tokens; it has {sequence.prompt_tokens}."
             )
 
-    def _check_ids(self, place: str, tokens: Sequence[int]) -> None:
+    def _check_ids(self, name: str, tokens: Sequence[int]) -> None:
         size = len(self._tokenizer)
-        wrong = next((token for token in tokens if not 0 <= token < size), None)
-        if wrong is not None:
-            raise BadData(place, f"{wrong} is no token; the base has those from 0 to {size - 1}.")
+        invalid = next((token for token in tokens if not 0 <= token < size), None)
+        if invalid is not None:
+            raise BadData(name, f"{invalid} is not a token id; the base has ids from 0 to {size - 1}.")
 
     def _tokenizer_json(self) -> str:
         with self._tokenizer_lock:
             return self._tokenizer.backend_tokenizer.to_str()
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Queue all of these jobs, or none.
+        """Queue all jobs, or none.
 
         Raises:
-            BadData: a prompt fills the whole context.
+            BadData: a prompt leaves no context for an answer.
             Busy: the queue is full.
         """
         sequences = cast("Sequence[SequenceState[AdapterT]]", jobs)
         for sequence in sequences:
-            if sequence.prompt_tokens >= self._context:
-                problem = f"the prompt has {sequence.prompt_tokens} tokens; {self._context - 1} are read at most."
+            if sequence.prompt_tokens >= self._context_length:
+                limit = self._context_length - 1
+                problem = f"the prompt has {sequence.prompt_tokens} tokens; at most {limit} are possible. Shorten it."
                 raise BadData(sequence.request.sample_id, problem)
         release_openmp_threads()
         self._scheduler.submit(sequences)
@@ -208,13 +209,13 @@ class BatchedEngine(Generic[AdapterT]):
     def generate(
         self, system: str, requests: Sequence[Request], *, progress: Progress = no_progress
     ) -> list[Completion]:
-        """Answer all requests as `system` (`base` or an adapter's name), in the order given."""
+        """Return one completion per request by `system` (`base` or an adapter's name), in order."""
         return self.generate_mixed([(system, request) for request in requests], progress=progress)
 
     def generate_mixed(
         self, requests: Sequence[tuple[str, Request]], *, progress: Progress = no_progress
     ) -> list[Completion]:
-        """Answer (system, request) pairs in shared batches, longest prompts first; return them in the order given."""
+        """Return one completion per (system, request) pair, in order; long prompts run first."""
         events: SimpleQueue[tuple[int, Chunk | Completion | Exception]] = SimpleQueue()
         jobs = self.prepare(
             [
@@ -239,9 +240,9 @@ class BatchedEngine(Generic[AdapterT]):
         return [completions[index] for index in range(len(jobs))]
 
     def stream(self, system: str, request: Request) -> Generator[str, None, Completion]:
-        """Yield an answer's text as it is generated; the generator's value is the whole answer.
+        """Yield an answer's text as it is generated, then return the completion.
 
-        Closing the generator ends the sequence at the next token.
+        Closing the generator cancels the request.
         """
         events: SimpleQueue[Chunk | Completion | Exception] = SimpleQueue()
         [job] = self.prepare([Submission(system, request, events.put)])

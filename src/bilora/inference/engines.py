@@ -1,4 +1,4 @@
-"""The local engines, by the names that `inference.engine` in params.yaml gives them."""
+"""The local engines, by their names in `inference.engine` of params.yaml."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from bilora.requests import Request
 
 
 class LocalEngine(Engine, Streamer, BatchEngine, Protocol):
-    """An engine in this process: for whole answers, for streams and for a server."""
+    """An engine in this process: returns completions, streams, and serves many callers."""
 
     def generate_mixed(
         self, requests: Sequence[tuple[str, Request]], *, progress: Progress = no_progress
     ) -> list[Completion]:
-        """Answer (system, request) pairs in shared batches; return the answers in the order given."""
+        """Return one completion per (system, request) pair, in order."""
         ...
 
-    def use_threads(self, count: Callable[[], int]) -> None:
-        """Ask `count` before each step how many threads it shall have."""
+    def set_thread_callback(self, count_threads: Callable[[], int]) -> None:
+        """Call `count_threads` before each step for the step's number of threads."""
         ...
 
     def remarks(self) -> list[str]:
-        """Return sentences about the base's chat template that a user must know; for most templates there are none."""
+        """Return warnings about the base's chat template, one sentence each."""
         ...
 
 
@@ -37,9 +37,9 @@ class LocalEngine(Engine, Streamer, BatchEngine, Protocol):
 class EngineOptions:
     """Options of every local engine.
 
-    `batch_size`: how many sequences run at a time. `max_waiting`: how many more may wait, None for no limit.
-    `quantization`: what an engine for GGUF files converts the base to; None for the file that the base comes with.
-    `cache`: the folder of converted files; `progress_bars` show every conversion.
+    `batch_size`: maximum number of running sequences. `max_waiting`: maximum length of the queue, None for no limit.
+    `quantization`: the format that llama.cpp's engine converts the base to; None for the base's GGUF file as it is.
+    `cache`: the folder of converted files. `progress_bars` show every conversion.
     """
 
     batch_size: int
@@ -50,7 +50,7 @@ class EngineOptions:
 
 
 EngineLoader = Callable[[Base, Mapping[str, Path], EngineOptions], LocalEngine]
-"""Loads a base and its adapters (task name → PEFT folder) into memory."""
+"""Returns an engine with this base and these adapters (task name → PEFT folder)."""
 
 
 def _load_torch(base: Base, adapters: Mapping[str, Path], options: EngineOptions) -> LocalEngine:
@@ -80,10 +80,10 @@ ENGINES: Mapping[str, EngineLoader] = {"torch": _load_torch, "llamacpp": _load_l
 
 
 def load_local_engine(name: str, base: Base, adapters: Mapping[str, Path], options: EngineOptions) -> LocalEngine:
-    """Load the base and these adapters (task name → PEFT folder) into the engine of this name.
+    """Return the engine of this name with the base and the adapters (task name → PEFT folder) loaded.
 
     Raises:
-        BadData: there is no such engine, or the base or an adapter cannot be served.
+        BadData: there is no such engine, or it does not support the base or an adapter.
         NotReady: the engine is not installed, or memory or disk is too small.
     """
     if name not in ENGINES:

@@ -1,4 +1,4 @@
-"""JSON schemas as grammars: which tokens may come next in an answer that fits a schema."""
+"""Grammars of JSON schemas: which tokens may come next in an answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from bilora.errors import BadSchema
-from bilora.inference.grammar_trial import grammar_library, new_matcher, trial_problem
+from bilora.inference.grammar_compiler import compile_error, grammar_library, new_matcher
 from bilora.inference.json_schema import read_schema
 
 if TYPE_CHECKING:
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 _CHECKED_SCHEMAS = 256
 _ERROR_CHARS = 300
 _MAX_DIGITS = 24
-"""In a row, unless the schema wants more: a 64-bit float has 17."""
+"""Maximum digits in a row, unless the schema requires more: a 64-bit float has 17."""
 _OPTIONS = {"whitespace_flexible": False, "json_allowed_escapes": 'nrbtf\\"'}
-"""Small models end their answers where no white space is allowed; with `\\u0061` a name could be written twice."""
+"""Without white space small models end their answers; with `\\u0061` an object could repeat a name."""
 
 
 @dataclass(frozen=True)
 class _Tokens:
-    """The tokens of a base: as the library reads them, which end an answer, and which are nothing but digits or zeros.
+    """The vocabulary of a base: llguidance's tokenizer, the EOS tokens, and masks of digit tokens and of zero tokens.
 
-    Shape of the last two: (tokens,), bool.
+    Shape of the masks: (tokens,), bool.
     """
 
     tokenizer: LLTokenizer
@@ -39,58 +39,59 @@ class _Tokens:
 
 
 class JsonMatcher:
-    """Where one answer is in its grammar."""
+    """The state of one answer in its grammar."""
 
     def __init__(self, matcher: LLMatcher, tokens: _Tokens) -> None:
         self._matcher = matcher
         self._tokens = tokens
-        self._last = b""
+        self._last_bytes = b""
         self.error: BadSchema | None = None
 
     def allowed(self, vocabulary: int) -> torch.Tensor:
-        """Return which tokens may come next, shape (vocabulary,), bool; end tokens only where the answer may end.
+        """Return which tokens may come next, shape (vocabulary,), bool.
 
-        A small model may not end a number: after many digits more of them may come only if nothing else can, and zeros
-        only if no other digit can. If no token can come, `error` says why, and all are allowed. A model may have more
-        logits than its tokenizer has tokens, or fewer.
+        If no token can come next, `error` is set and all tokens are allowed.
         """
         import torch
 
+        # 1) What the grammar allows; the model may have more logits than the tokenizer has tokens, or fewer.
         scores = torch.frombuffer(bytearray(self._matcher.compute_logit_bias()), dtype=torch.uint8)[:vocabulary]
         allowed = torch.zeros(vocabulary, dtype=torch.bool)
         allowed[: len(scores)] = scores > 0
+        # 2) EOS tokens, only where the answer may end.
         allowed[[token for token in self._tokens.eos_ids if token < vocabulary]] = self._matcher.is_accepting()
-        if len(self._last) == _MAX_DIGITS and self._last.isdigit():
-            for unending in (self._tokens.zeros, self._tokens.digits):
-                others = allowed.clone()
-                others[: len(scores)] &= ~unending[: len(scores)]
-                allowed = others if others.any() else allowed
+        # 3) A small model may never end a number: after many digits exclude zeros, then all digits, if others remain.
+        if len(self._last_bytes) == _MAX_DIGITS and self._last_bytes.isdigit():
+            for endless in (self._tokens.zeros, self._tokens.digits):
+                remaining = allowed.clone()
+                remaining[: len(scores)] &= ~endless[: len(scores)]
+                allowed = remaining if remaining.any() else allowed
         if self._matcher.is_error() or not allowed.any():
             self._fail()
             allowed[:] = True
         return allowed
 
     def add(self, token: int) -> bool:
-        """Take the next token, which is no end token; return whether none can follow it, so that the answer ends."""
+        """Add the answer's next token, not EOS; return whether the answer ends because no token can follow."""
         if self.error is None and not self._matcher.consume_token(token):
             self._fail()
-        self._last = (self._last + self._tokens.tokenizer.decode_bytes([token]))[-_MAX_DIGITS:]
+        self._last_bytes = (self._last_bytes + self._tokens.tokenizer.decode_bytes([token]))[-_MAX_DIGITS:]
         return self.error is not None or self._matcher.is_stopped()
 
     def _fail(self) -> None:
         problem = _one_line(self._matcher.get_error()) or "this base has no token that can come next"
-        self.error = BadSchema(f"the answer cannot go on ({problem}); simplify the schema.")
+        self.error = BadSchema(f"the answer cannot continue ({problem}); simplify the schema.")
 
 
 class JsonGrammars:
-    """Makes matchers for the answers of one base; any thread may call.
+    """Creates matchers for the answers of one base; thread-safe.
 
-    Only that a schema can be compiled is remembered: copies of a compiled grammar share the states of its lexer, whose
-    number is limited, so that one answer could end another.
+    Checked schemas are cached, compiled grammars are not: copies share the states of one lexer, whose number is
+    limited, so that one answer could end another.
     """
 
     def __init__(self, read_tokenizer: Callable[[], str], eos_ids: Iterable[int]) -> None:
-        """Make grammars in which each of `eos_ids` ends an answer; `read_tokenizer` returns a tokenizer.json."""
+        """Create grammars whose EOS tokens are `eos_ids`; `read_tokenizer` returns the text of a tokenizer.json."""
         self._read_tokenizer = read_tokenizer
         self._eos_ids = sorted(eos_ids)
         self._lock = threading.Lock()
@@ -98,10 +99,10 @@ class JsonGrammars:
         self._checked = lru_cache(_CHECKED_SCHEMAS)(self._check)
 
     def matcher(self, schema: str) -> JsonMatcher:
-        """Return a matcher at the beginning of an answer that fits the schema of this JSON text.
+        """Return a matcher at the beginning of an answer that must match the schema of this JSON text.
 
         Raises:
-            BadSchema: answers cannot be held to all of the schema, or it is too large or too complex.
+            BadSchema: the schema is not fully supported, too large or too complex.
             NotReady: the extra is not installed.
         """
         grammar = self._checked(schema)
@@ -109,7 +110,7 @@ class JsonGrammars:
             tokens = self._tokens = self._tokens or self._read_tokens()
         matcher = new_matcher(tokens.tokenizer, grammar)
         if matcher.is_error():
-            raise _refusal(matcher.get_error())
+            raise _unsupported(matcher.get_error())
         return JsonMatcher(matcher, tokens)
 
     def _read_tokens(self) -> _Tokens:
@@ -125,19 +126,19 @@ class JsonGrammars:
 
     @staticmethod
     def _check(schema: str) -> str:
-        """Return the grammar of a schema that can be honoured."""
+        """Return the grammar of a supported schema."""
         library, text = grammar_library(), json.dumps(read_schema(schema))
         try:
             grammar: str = library.LLMatcher.grammar_from_json_schema(text, overrides=_OPTIONS)
         except ValueError as error:
             raise BadSchema(f"it cannot be read ({_one_line(str(error))}).") from None
-        if problem := trial_problem(grammar):
-            raise _refusal(problem)
+        if problem := compile_error(grammar):
+            raise _unsupported(problem)
         return grammar
 
 
-def _refusal(problem: str) -> BadSchema:
-    return BadSchema(f"it cannot be honoured ({_one_line(problem)}); leave this out or simplify it.")
+def _unsupported(problem: str) -> BadSchema:
+    return BadSchema(f"it is not supported ({_one_line(problem)}); remove this or simplify it.")
 
 
 def _one_line(error: str) -> str:

@@ -1,4 +1,4 @@
-"""OpenMP keeps a pool of worker threads for every thread that has computed something."""
+"""Release of OpenMP's thread pools, of which each computing thread has one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _PAUSE_SOFT = 1
 
 
 def release_openmp_threads() -> None:
-    """Free the calling thread's OpenMP pool; its next computation creates another.
+    """Free the calling thread's OpenMP pool; its next computation creates a new one.
 
-    Idle pools count as busy threads. With more of them than processors, libgomp's workers sleep instead of spinning
-    while they wait for each other, and a small model takes twice as long per token (`perf/openmp.py`). So callers
-    release their pool before they block on the engine's thread.
+    libgomp counts idle pools as busy threads. With more of these than processors its workers sleep at each barrier
+    instead of spinning, and a small model takes twice as long per token (`perf/openmp.py`). So callers release their
+    pool before they wait for the engine's thread.
     """
     _pause()(_PAUSE_SOFT)
 

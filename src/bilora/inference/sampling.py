@@ -1,4 +1,4 @@
-"""From logits to tokens: penalties, masks, sampling, and log probabilities."""
+"""Penalties, masks, sampling and log probabilities of tokens."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     import torch
 
 MIN_TEMPERATURE = 1e-6
-"""Lower temperatures overflow in 32-bit; at this one the likeliest token is always sampled."""
+"""Lower temperatures overflow in 32-bit; this one always samples the likeliest token."""
 
 
 def make_rng(params: SamplingParams, prompt_ids: Sequence[int]) -> torch.Generator | None:
-    """Return a sequence's own random generator, so that its answer does not depend on the batch; None if greedy.
+    """Return one sequence's random generator, so that its answer does not depend on the batch; None if greedy.
 
-    The prompt is part of the seed: a benchmark sends all its questions with one seed, and their random numbers must
-    be independent.
+    The prompt is part of the seed: a benchmark sends all prompts with the same seed, and their random numbers must be
+    independent.
     """
     import torch
 
@@ -33,11 +33,11 @@ def make_rng(params: SamplingParams, prompt_ids: Sequence[int]) -> torch.Generat
 def apply_penalties(
     logits: torch.Tensor, rows: Sequence[tuple[SamplingParams, Sequence[int], Sequence[int]]]
 ) -> torch.Tensor:
-    """Return logits plus each row's bias, minus its penalties, in vLLM's order.
+    """Return logits with each row's bias and penalties, in vLLM's order.
 
     Args:
         logits: shape (rows, vocabulary); not modified.
-        rows: per row the sampling parameters, the prompt's tokens, and the output tokens so far.
+        rows: per row the sampling parameters, the prompt's tokens and the output tokens.
 
     Source of repetition_penalty: Keskar et al. 2019.
     """
@@ -52,9 +52,9 @@ def apply_penalties(
         for token, bias in params.logit_bias:
             row[token] += bias
         if params.repetition_penalty != 1.0:
-            seen = torch.tensor(sorted({token for token in (*prompt_ids, *output_ids) if token < len(row)}))
-            row[seen] = torch.where(
-                row[seen] > 0, row[seen] / params.repetition_penalty, row[seen] * params.repetition_penalty
+            used = torch.tensor(sorted({token for token in (*prompt_ids, *output_ids) if token < len(row)}))
+            row[used] = torch.where(
+                row[used] > 0, row[used] / params.repetition_penalty, row[used] * params.repetition_penalty
             )
         counts = torch.bincount(torch.tensor(output_ids, dtype=torch.long), minlength=len(row)).to(row)
         row -= params.frequency_penalty * counts + params.presence_penalty * (counts > 0)
@@ -67,9 +67,9 @@ def _changes_logits(params: SamplingParams) -> bool:
 
 
 def mask_tokens(logits: torch.Tensor, rows: Mapping[int, Iterable[int]]) -> torch.Tensor:
-    """Return logits in which each of the rows with these indices can choose none of its tokens.
+    """Return logits without the tokens of each row in `rows`; `logits` is not modified.
 
-    A tokenizer may have tokens for which the model has no logit. `logits` is not modified.
+    Tokens for which the model has no logit are ignored.
     """
     import torch
 
@@ -81,11 +81,11 @@ def mask_tokens(logits: torch.Tensor, rows: Mapping[int, Iterable[int]]) -> torc
     return logits
 
 
-def keep_tokens(logits: torch.Tensor, allowed: Mapping[int, torch.Tensor]) -> torch.Tensor:
-    """Return logits in which some rows can choose allowed tokens only; `logits` is not modified.
+def mask_disallowed(logits: torch.Tensor, allowed: Mapping[int, torch.Tensor]) -> torch.Tensor:
+    """Return logits in which some rows have their allowed tokens only; `logits` is not modified.
 
     Args:
-        allowed: per index of such a row, which tokens it may choose; shape (vocabulary,), bool.
+        allowed: the allowed tokens by index of the row; shape (vocabulary,), bool.
     """
     import torch
 
@@ -97,38 +97,40 @@ def keep_tokens(logits: torch.Tensor, allowed: Mapping[int, torch.Tensor]) -> to
 
 
 def sample_tokens(logits: torch.Tensor, rows: Sequence[tuple[SamplingParams, torch.Generator | None]]) -> list[int]:
-    """Return one token per row: the likeliest at temperature 0, else one sampled from the nucleus.
+    """Return one token per row: the likeliest at temperature 0, else a sampled one.
 
     Args:
-        logits: shape (rows, vocabulary), 32 bit.
+        logits: shape (rows, vocabulary), 32-bit.
 
     Source of top_p: Holtzman et al. 2020.
     """
     import torch
 
     tokens: list[int] = logits.argmax(-1).tolist()
-    drawn = [index for index, (_, rng) in enumerate(rows) if rng is not None]
-    if not drawn:
+    sampled = [index for index, (_, rng) in enumerate(rows) if rng is not None]
+    if not sampled:
         return tokens
-    # 1) The scores of all sampled rows.
-    scores = logits[drawn].cpu()
-    temperatures = torch.tensor([max(rows[index][0].temperature, MIN_TEMPERATURE) for index in drawn])
+    # 1) Divide the logits of the sampled rows by their temperatures.
+    scores = logits[sampled].cpu()
+    temperatures = torch.tensor([max(rows[index][0].temperature, MIN_TEMPERATURE) for index in sampled])
     scores = (scores - scores.amax(-1, keepdim=True)) / temperatures[:, None]
-    # 2) What may not be chosen gets none.
-    for row, index in zip(scores, drawn, strict=True):
-        _restrict(row, rows[index][0])
-    # 3) The first token at which the summed probabilities exceed a random share of their total, which is below it.
-    summed = scores.softmax(-1).cumsum(-1)
-    shares = torch.cat([torch.rand(1, generator=rows[index][1]) for index in drawn])[:, None]
-    total = summed[:, -1:]
-    places = torch.searchsorted(summed, torch.minimum(shares * total, total.nextafter(torch.zeros(()))), right=True)
-    for index, place in zip(drawn, places[:, 0].tolist(), strict=True):
-        tokens[index] = place
+    # 2) Apply min_p, top_k and top_p.
+    for row, index in zip(scores, sampled, strict=True):
+        _truncate(row, rows[index][0])
+    # 3) Take the first token whose cumulative probability exceeds a random share of the total; rounding must not
+    # make the share reach the total.
+    cumulative = scores.softmax(-1).cumsum(-1)
+    shares = torch.cat([torch.rand(1, generator=rows[index][1]) for index in sampled])[:, None]
+    total = cumulative[:, -1:]
+    thresholds = torch.minimum(shares * total, total.nextafter(torch.zeros(())))
+    samples = torch.searchsorted(cumulative, thresholds, right=True)
+    for index, token in zip(sampled, samples[:, 0].tolist(), strict=True):
+        tokens[index] = token
     return tokens
 
 
-def _restrict(scores: torch.Tensor, params: SamplingParams) -> None:
-    """Make the scores, whose highest is 0, minus infinity outside of min_p, then of top_k, then of the nucleus."""
+def _truncate(scores: torch.Tensor, params: SamplingParams) -> None:
+    """Set scores, whose maximum is 0, to minus infinity outside of min_p, then top_k, then top_p."""
     import torch
 
     if params.min_p > 0:
@@ -136,26 +138,26 @@ def _restrict(scores: torch.Tensor, params: SamplingParams) -> None:
     if 0 < params.top_k < len(scores):
         scores[scores < scores.topk(params.top_k).values[-1]] = -torch.inf
     if params.top_p < 1.0:
-        ordered, places = scores.softmax(-1).sort(descending=True, stable=True)
-        outside = ordered.cumsum(-1) - ordered >= params.top_p
+        probabilities, tokens = scores.softmax(-1).sort(descending=True, stable=True)
+        outside = probabilities.cumsum(-1) - probabilities >= params.top_p
         outside[0] = False
-        scores[places[outside]] = -torch.inf
+        scores[tokens[outside]] = -torch.inf
 
 
 def token_logprobs(
     logits: torch.Tensor, tokens: Sequence[int], top: int
 ) -> list[tuple[float, list[tuple[int, float]]]]:
-    """Return per row the log probability of its token, and the `top` likeliest with theirs, without temperature.
+    """Return per row its token's log probability and the `top` likeliest tokens with theirs, at temperature 1.
 
     Args:
-        logits: shape (tokens, vocabulary), 32 bit.
+        logits: shape (tokens, vocabulary), 32-bit.
     """
     import torch
 
     logprobs: torch.Tensor = logits.log_softmax(-1)
-    chosen = logprobs.gather(1, torch.tensor(tokens, device=logits.device)[:, None])[:, 0].tolist()
+    of_tokens = logprobs.gather(1, torch.tensor(tokens, device=logits.device)[:, None])[:, 0].tolist()
     best = logprobs.topk(top)
     likeliest = [
         list(zip(*pair, strict=True)) for pair in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     ]
-    return list(zip(chosen, likeliest, strict=True))
+    return list(zip(of_tokens, likeliest, strict=True))

@@ -1,4 +1,4 @@
-"""One thread runs the batch, token by token, for all callers."""
+"""The scheduler: one thread runs the batch of all callers, token by token."""
 
 from __future__ import annotations
 
@@ -17,59 +17,62 @@ from bilora.records import Completion
 _LOG = logging.getLogger(__name__)
 
 MAX_PREFILL_TOKENS = 4096
-"""Prompt tokens per prefill, padding included: running sequences wait for it."""
+"""Maximum prompt tokens per prefill, with padding: running sequences wait for it."""
 
 
 class Batch(Protocol[AdapterT]):
-    """The sequences that the scheduler runs together; each engine has its own."""
+    """The sequences that run together; each engine implements it."""
 
     max_sequences: int
     sequences: list[SequenceState[AdapterT]]
     separate_pools: bool
-    """Whether each adapter has a KV cache of its own, so that other sequences may overtake one that waits for space."""
+    """Whether each adapter has a separate KV cache, so that a sequence that waits for space does not block others."""
 
     @property
-    def max_scored_tokens(self) -> int | None:
-        """How long a prompt may be whose tokens' probabilities are wanted; None if any length may."""
+    def max_prompt_logprobs(self) -> int | None:
+        """Maximum length of a prompt whose log probabilities are requested; None for no limit."""
         ...
 
-    def fits(self, sequence: SequenceState[AdapterT], joining: Sequence[SequenceState[AdapterT]]) -> bool:
-        """Return whether it fits into the KV cache beside the running sequences and `joining`; alone it always does."""
+    def can_admit(self, sequence: SequenceState[AdapterT], admitted: Sequence[SequenceState[AdapterT]]) -> bool:
+        """Return whether the KV cache can hold it beside the running and the `admitted` sequences.
+
+        A sequence alone can always be admitted.
+        """
         ...
 
     def prefill(self, sequences: Sequence[SequenceState[AdapterT]]) -> None:
-        """Add new sequences and give each its first token."""
+        """Add sequences and generate the first token of each."""
         ...
 
     def step(self) -> None:
-        """Give every sequence its next token."""
+        """Generate the next token of every sequence."""
         ...
 
     def remove(self, sequence: SequenceState[AdapterT]) -> None:
-        """Take a sequence out."""
+        """Remove a sequence."""
         ...
 
     def clear(self) -> None:
-        """Take all sequences out after an error."""
+        """Remove all sequences after an error."""
         ...
 
     def completion(self, sequence: SequenceState[AdapterT]) -> Completion:
-        """Return the answer of a finished sequence."""
+        """Return the completion of a finished sequence."""
         ...
 
-    def use_threads(self, count: int) -> None:
-        """Compute with this many threads from now on, in the calling thread."""
+    def set_num_threads(self, count: int) -> None:
+        """Set the number of threads for later passes of the calling thread."""
         ...
 
 
 class Scheduler(Generic[AdapterT]):
-    """Adds waiting sequences to the batch between two tokens, and removes finished and cancelled ones.
+    """Admits waiting sequences to the batch between two tokens, and removes finished and cancelled ones.
 
-    Each system has a queue of its own and the queues take turns, so that many requests for one adapter do not delay
-    the others. The thread lives only while there is work; there is nothing to close.
+    There is one queue per system and the queues take turns, so that many requests for one adapter do not delay the
+    others. The thread ends when there is no work.
 
     Attributes:
-        count_threads: called before each step, says how many threads it has; None for as many as there were.
+        count_threads: returns the number of threads for the next step; None leaves the number as it is.
     """
 
     def __init__(self, batch: Batch[AdapterT], *, max_waiting: int | None = None) -> None:
@@ -82,36 +85,36 @@ class Scheduler(Generic[AdapterT]):
         self._thread: threading.Thread | None = None
 
     def queue_depth(self) -> tuple[int, int]:
-        """Return how many sequences are running, and how many wait."""
+        """Return the numbers of running and of waiting sequences."""
         with self._lock:
-            return self._running, self._waiting()
+            return self._running, self._count_waiting()
 
     def submit(self, sequences: Sequence[SequenceState[AdapterT]]) -> None:
-        """Queue all of the sequences, or none.
+        """Queue all sequences, or none.
 
         Raises:
-            Busy: batch and queue are too full for them now.
-            BadData: there are more than batch and queue hold.
+            Busy: the queue has no space for them now.
+            BadData: there are more sequences than batch and queue can hold.
         """
         with self._lock:
             self._drop_cancelled()
             limit = math.inf if self._max_waiting is None else self._batch.max_sequences + self._max_waiting
             if len(sequences) > limit:
-                raise BadData("n", f"{len(sequences)} answers at once never fit here; ask for {limit} at most.")
-            if self._running + self._waiting() + len(sequences) > limit:
-                raise Busy(f"{self._waiting()} requests wait already. Ask again in a moment.")
+                raise BadData("n", f"{len(sequences)} answers at once are too many; request at most {limit}.")
+            if self._running + self._count_waiting() + len(sequences) > limit:
+                raise Busy(f"{self._count_waiting()} requests are waiting. Try again in a moment.")
             for sequence in sequences:
                 self._queues.setdefault(sequence.system, deque()).append(sequence)
             if self._thread is None and self._queues:
                 thread = threading.Thread(target=self._run, name="batch")
                 try:
                     thread.start()
-                except RuntimeError:  # the operating system allows no other thread; the next request tries again
+                except RuntimeError:  # the operating system refuses a thread; the next request tries again
                     self._queues.clear()
-                    raise Busy("The machine has no room for another thread. Ask again in a moment.") from None
+                    raise Busy("The machine cannot start another thread. Try again in a moment.") from None
                 self._thread = thread
 
-    def _waiting(self) -> int:
+    def _count_waiting(self) -> int:
         return sum(map(len, self._queues.values()))
 
     def _drop_cancelled(self) -> None:
@@ -123,10 +126,10 @@ class Scheduler(Generic[AdapterT]):
                 del self._queues[system]
 
     def _run(self) -> None:
-        """Work until nothing runs or waits: 1) remove cancelled sequences 2) admit waiting ones 3) make one token."""
+        """Repeat while there is work: 1) remove cancelled sequences 2) admit waiting ones 3) generate a token."""
         threads = 0
         while True:
-            self._guarded(self._remove_cancelled)
+            self._fail_batch_on_error(self._remove_cancelled)
             with self._lock:
                 self._drop_cancelled()
                 admitted = self._admit()
@@ -134,23 +137,23 @@ class Scheduler(Generic[AdapterT]):
                     self._thread = None
                     return
             if self.count_threads and threads != (threads := self.count_threads()):
-                self._batch.use_threads(threads)
-            self._guarded(partial(self._advance, admitted), admitted)
+                self._batch.set_num_threads(threads)
+            self._fail_batch_on_error(partial(self._advance, admitted), admitted)
 
     def _admit(self) -> list[SequenceState[AdapterT]]:
-        """Take sequences from the queues in turn, as many as fit into the batch and into one prefill."""
+        """Take sequences from the queues in turn, up to the limits of the batch and of one prefill."""
         admitted: list[SequenceState[AdapterT]] = []
-        full: set[str] = set()
+        blocked: set[str] = set()
         longest = 0
         while self._running < self._batch.max_sequences:
-            system = next((system for system in self._queues if system not in full), None)
+            system = next((system for system in self._queues if system not in blocked), None)
             if system is None:
                 break
             queue = self._queues[system]
-            if not self._batch.fits(queue[0], admitted):
-                if not self._batch.separate_pools:  # it is next: if others overtook it, it might wait for ever
+            if not self._batch.can_admit(queue[0], admitted):
+                if not self._batch.separate_pools:  # if others overtook it, it might wait for ever
                     break
-                full.add(system)
+                blocked.add(system)
                 continue
             longest = max(longest, queue[0].prompt_tokens)
             if admitted and longest * (len(admitted) + 1) > MAX_PREFILL_TOKENS:
@@ -162,9 +165,9 @@ class Scheduler(Generic[AdapterT]):
                 del self._queues[system]
         return admitted
 
-    def _guarded(self, work: Callable[[], None], joining: Sequence[SequenceState[AdapterT]] = ()) -> None:
-        """Run `work`; an error of the model or the machine ends the sequences of the batch, not those that wait."""
-        sequences = [*self._batch.sequences, *joining]
+    def _fail_batch_on_error(self, work: Callable[[], None], admitted: Sequence[SequenceState[AdapterT]] = ()) -> None:
+        """Run `work`; an error fails the sequences of the batch, not the waiting ones."""
+        sequences = [*self._batch.sequences, *admitted]
         try:
             work()
         except Exception as error:
@@ -172,7 +175,7 @@ class Scheduler(Generic[AdapterT]):
             self._batch.clear()
             self._running = 0
             for sequence in sequences:
-                self._report(sequence, error)
+                self._send_result(sequence, error)
 
     def _advance(self, admitted: Sequence[SequenceState[AdapterT]]) -> None:
         if admitted:
@@ -189,14 +192,14 @@ class Scheduler(Generic[AdapterT]):
     def _complete_finished(self) -> None:
         for sequence in [sequence for sequence in self._batch.sequences if sequence.finish is not None]:
             self._remove(sequence)
-            self._report(sequence, sequence.error or self._batch.completion(sequence))
+            self._send_result(sequence, sequence.error or self._batch.completion(sequence))
 
     def _remove(self, sequence: SequenceState[AdapterT]) -> None:
         self._batch.remove(sequence)
         self._running -= 1
 
-    def _report(self, sequence: SequenceState[AdapterT], outcome: Completion | Exception) -> None:
+    def _send_result(self, sequence: SequenceState[AdapterT], result: Completion | Exception) -> None:
         """Send a sequence's last event, once."""
         if not sequence.cancelled and not sequence.completed:
             sequence.completed = True
-            sequence.on_event(outcome)
+            sequence.on_event(result)

@@ -1,4 +1,4 @@
-"""What answers are worth: one metric a module, each on its own scale, never mixed in one mean."""
+"""Metrics: one per module, each with its own scale; no mean mixes metrics."""
 
 from bilora.metrics.bleu import SmoothedBleu
 from bilora.metrics.functional import Functional

@@ -1,4 +1,4 @@
-"""Smoothed BLEU-4 of a sentence, number for number as CodeXGLUE's code-to-text task counts it."""
+"""Smoothed sentence BLEU-4, identical to the metric of CodeXGLUE's code-to-text task."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from bilora.records import Sample, Scale, Score
 _ORDER = 4
 _TINY = sys.float_info.min
 _TOKEN = re.compile(r"[^\W_]+|\S")
-"""Words, and every other sign by itself. The official program splits by `[\\w]+|[^\\s\\w]` and then by the
-rules of NIST's mteval-v11a; after the first, all that the second still finds to split is underscores."""
+"""Words, and every other character as its own token. The official program splits by `[\\w]+|[^\\s\\w]` and then by
+the rules of NIST's mteval-v11a; after the first split, the second affects only underscores."""
 
 
 @dataclass(frozen=True)
 class SmoothedBleu:
-    """`bleu`: sentence score against `sample.target`, in [0, 1]; its mean times 100 is CodeXGLUE's figure."""
+    """`bleu`: sentence BLEU against `sample.target`, in [0, 1]; its mean times 100 is CodeXGLUE's score."""
 
     @property
     def scales(self) -> Mapping[str, Scale]:
-        """One number."""
+        """The scale of `bleu`."""
         meaning = (
-            "how many words and sequences of words the answer shares with the one reference, from 0 to 100; a good "
-            "answer in other words scores low"
+            "the overlap in words and word sequences with the one reference, from 0 to 100; a good answer in other "
+            "words scores low"
         )
         return {"bleu": Scale(label="BLEU", meaning=meaning)}
 
     @property
     def runs_answers(self) -> bool:
-        """Answers are only read."""
+        """False: the answers are text."""
         return False
 
     def score(
@@ -46,7 +46,7 @@ class SmoothedBleu:
         system: str,
         progress: Progress = no_progress,
     ) -> list[tuple[Score, ...]]:
-        """Score every answer against its sample's target."""
+        """Return the score of every answer against its sample's target."""
         rows: list[tuple[Score, ...]] = []
         for sample, answer in pairs:
             value = sentence_bleu(answer, sample.target)
@@ -56,28 +56,28 @@ class SmoothedBleu:
 
 
 def sentence_bleu(hypothesis: str, reference: str) -> float:
-    """Smoothed BLEU-4 of one answer against one reference, in [0, 1].
+    """Return the smoothed BLEU-4 of one answer against one reference, in [0, 1].
 
-    Counts of 2- to 4-grams are raised by one (Lin & Och 2004), and the brevity penalty takes both
-    lengths one longer, so an empty answer is not quite zero.
+    Counts of 2- to 4-grams are increased by one (Lin & Och 2004), and so are both lengths in the
+    brevity penalty, so an empty answer scores slightly above zero.
     """
-    found, wanted = _tokens(hypothesis), _tokens(reference)
+    tokens, reference_tokens = _tokens(hypothesis), _tokens(reference)
     total = 0.0
     for size in range(1, _ORDER + 1):
-        grams = _grams(found, size)
-        correct = (grams & _grams(wanted, size)).total()
+        grams = _grams(tokens, size)
+        correct = (grams & _grams(reference_tokens, size)).total()
         extra = int(size > 1)
         total += math.log(correct + extra + _TINY) - math.log(grams.total() + extra + _TINY)
-    brevity = min(0, 1 - (len(wanted) + 1) / (len(found) + 1))
+    brevity = min(0, 1 - (len(reference_tokens) + 1) / (len(tokens) + 1))
     return math.exp(total / _ORDER + brevity)
 
 
 def corpus_bleu(hypotheses: Mapping[str, str], references: Mapping[str, str]) -> float:
-    """CodeXGLUE's score, 0 to 100: the plain mean over all references, which must all be answered.
+    """Return CodeXGLUE's score, 0 to 100: the arithmetic mean of `sentence_bleu` over all references.
 
     Raises:
-        BadData: there is no reference, or one has no hypothesis. (The official program leaves
-            unanswered ones out of the mean, so silence would raise a score.)
+        BadData: there is no reference, or one has no hypothesis. (The official program ignores
+            references without an answer, so missing answers would raise the score.)
     """
     missing = [key for key in references if key not in hypotheses]
     if missing or not references:
@@ -97,4 +97,4 @@ def _tokens(text: str) -> list[str]:
 
 
 def _grams(tokens: list[str], size: int) -> Counter[tuple[str, ...]]:
-    return Counter(tuple(tokens[at : at + size]) for at in range(len(tokens) - size + 1))
+    return Counter(tuple(tokens[start : start + size]) for start in range(len(tokens) - size + 1))

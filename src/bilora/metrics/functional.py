@@ -1,4 +1,4 @@
-"""Does the code do what the prompt wants? Decided by running it."""
+"""Functional correctness: run the answer and its tests in the sandbox."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from bilora.records import Outcome, Program, Sample, Scale, Score
 
 _SCALES: Mapping[str, Scale] = {
     "pass_at_1": Scale(
-        label="pass@1", unit=" %", meaning="the share of questions whose one answer passes every test when it is run"
+        label="pass@1", unit=" %", meaning="the share of questions whose answer passes all tests when run"
     ),
     "test_pass_rate": Scale(
         label="tests passed",
         unit=" %",
-        meaning="the mean share of a question's tests that its answer passes; a wrong answer may pass some by chance",
+        meaning="the mean share of tests passed per question; a wrong answer may pass some by chance",
     ),
 }
 
 
 @dataclass(frozen=True)
 class OutcomeShare:
-    """The share of answers with one outcome of the sandbox; each such answer is 0 in the headline."""
+    """The share of answers with one sandbox outcome; such an answer counts as 0 in the headline."""
 
     status: str
     scale: Scale
@@ -35,7 +35,7 @@ OUTCOME_SHARES: Mapping[str, OutcomeShare] = {
         Scale(
             label="passed in the answer's own process only",
             unit=" %",
-            meaning="the tests passed, but only where the answer could have had a say; not counted in pass@1",
+            meaning="the tests passed, but in a process that the answer could manipulate; counted as failed in pass@1",
         ),
     ),
     "missing_module": OutcomeShare(
@@ -43,29 +43,29 @@ OUTCOME_SHARES: Mapping[str, OutcomeShare] = {
         Scale(
             label="needed a module that the sandbox lacks",
             unit=" %",
-            meaning="the answer imports a module that it may not use here; not counted in pass@1",
+            meaning="the answer imports a module that the sandbox does not allow; counted as failed in pass@1",
         ),
     ),
 }
-"""Reported beside the headline of answers that are run, by name in results."""
+"""Reported beside the headline if answers are run; by metric name in results."""
 
 
 @dataclass(frozen=True)
 class Functional:
-    """`pass_at_1`: 1.0 if all tests of the sample pass, else 0.0. `test_pass_rate`: the share that pass.
+    """`pass_at_1`: 1.0 if all tests of the sample pass, else 0.0. `test_pass_rate`: the share of tests that pass.
 
-    A sandbox that failed, or a sample without tests, leaves both unscored. What passed only where the answer
-    could have had a say, or without an assert that calls it, proves nothing: both are 0.
+    Both are unscored if the sandbox failed or the sample has no tests. Both are 0 if tests passed only in a
+    process that the answer could manipulate, or if no assert called it.
     """
 
     @property
     def scales(self) -> Mapping[str, Scale]:
-        """`pass_at_1` is the headline."""
+        """The scales of `pass_at_1`, the headline, and `test_pass_rate`."""
         return _SCALES
 
     @property
     def runs_answers(self) -> bool:
-        """The sandbox runs every answer."""
+        """True: the sandbox runs every answer."""
         return True
 
     def score(
@@ -76,7 +76,7 @@ class Functional:
         system: str,
         progress: Progress = no_progress,
     ) -> list[tuple[Score, ...]]:
-        """Run every answer with its sample's setup and tests."""
+        """Run every answer with its sample's setup and tests, and return the scores."""
         programs = (Program(code=answer, setup=sample.setup, tests=sample.tests) for sample, answer in pairs)
         outcomes = referees.sandbox.run_many(programs, progress=progress)
         return [self._scores(sample, outcome, system) for (sample, _), outcome in zip(pairs, outcomes, strict=True)]
@@ -89,8 +89,8 @@ class Functional:
         elif not sample.tests:
             values, reason = (None, None), "the sample has no tests"
         else:
-            proved = outcome.status not in ("passed-in-process", "untested")
-            passed = proved * sum(result is True for result in outcome.results)
+            trusted = outcome.status not in ("passed-in-process", "untested")
+            passed = trusted * sum(result is True for result in outcome.results)
             values = (float(outcome.status == "passed"), passed / len(sample.tests))
         evidence = {"status": outcome.status, "isolation": outcome.isolation}
         return tuple(
@@ -100,12 +100,16 @@ class Functional:
 
 
 def pass_at_k_scale(k: int) -> Scale:
-    """Return how pass@k is written for people."""
-    return Scale(label=f"pass@{k}", unit=" %", meaning=f"the chance that one of {k} drawn answers passes every test")
+    """Return the display scale of pass@k."""
+    return Scale(
+        label=f"pass@{k}",
+        unit=" %",
+        meaning=f"the probability that at least one of {k} sampled answers passes all tests",
+    )
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
-    """Chance that at least one of `k` answers, drawn from `n` of which `c` are right, is right.
+    """Return the probability that at least one of `k` answers is right, drawn from `n` of which `c` are right.
 
     Raises:
         ValueError: not 0 <= c <= n, or not 1 <= k <= n.

@@ -1,4 +1,4 @@
-"""A remote model as judge: blinded, shuffled, bound to a schema, and never guessed at when it fails."""
+"""A remote model as judge: it rates shuffled, anonymous answers in a JSON schema; a failure is unscored."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from bilora.records import Message, Sample, Scale, Score
 from bilora.storage import read_json, sha256_json, write_json
 
 JUDGE_METRIC = "judge"
-"""Name of the judge's grade in results."""
+"""Name of the judge's metric in results."""
 JUDGE_SCALE = Scale(
     label="quality",
     factor=4.0,
     offset=1.0,
     unit=" / 5",
     digits=2,
-    meaning="the grade that another model gave; it never decides",
+    meaning="the rating by the judge, another model; it never decides",
 )
 
 RUBRIC = (
@@ -39,17 +39,18 @@ RUBRIC = (
 )
 
 MAX_OBJECTS = 1_000
-WRITTEN = re.compile(r"\s*([1-5])(?:\.0+)?\s*", re.ASCII)
-REPEATED = object()
-TWICE = "its reply rates the answers more than once, and differently"
-FAILED = "the judge failed: "
+RATING_TEXT = re.compile(r"\s*([1-5])(?:\.0+)?\s*", re.ASCII)
+CONFLICT = object()
+"""Replaces the value of a JSON key that occurs twice with different values."""
+CONFLICTING_RATINGS = "its reply rates the answers more than once, and differently"
+JUDGE_FAILED = "the judge failed: "
 ENDPOINT_FAULT, REPLY_FAULT = "endpoint", "reply"
 
 
-def family(model: str) -> str:
-    """Return the name that models of one maker's line share: the first letters of the id's last part.
+def model_family(model: str) -> str:
+    """Return the name of a model's family: the leading letters of the id's last part.
 
-    >>> family("meta-llama/Llama-3.3-70B") == family("llama-3.1-8b-instant")
+    >>> model_family("meta-llama/Llama-3.3-70B") == model_family("llama-3.1-8b-instant")
     True
     """
     match = re.match(r"[a-z]+", model.rpartition("/")[2].lower())
@@ -57,13 +58,13 @@ def family(model: str) -> str:
 
 
 class Chat(Protocol):
-    """One exchange at temperature 0 with a model that must answer in a JSON schema."""
+    """A chat request at temperature 0 with a JSON schema for the reply."""
 
     def __call__(self, messages: Sequence[Message], *, schema: Mapping[str, object], seed: int) -> str:
         """Return the reply's text.
 
         Raises:
-            BiloraError: there was none.
+            BiloraError: there is no reply.
         """
         ...
 
@@ -72,9 +73,9 @@ class Chat(Protocol):
 class EndpointJudge:
     """Implements `protocols.Judge` over any chat endpoint.
 
-    `model` names the judge in the evidence and in the cache's keys. Valid replies are kept in
-    `cache`, one file per question, so that a repeated evaluation makes no call; failures are not kept.
-    `remarks` returns in which respects the last question was asked otherwise than wanted, for the evidence.
+    `model` names the judge in the evidence and in the cache keys. Complete replies are stored in
+    `cache`, one file per request, so that a repeated evaluation sends none; failures are not stored.
+    `remarks` returns the parameters of the last request that were omitted or replaced, for the evidence.
     """
 
     chat: Chat = field(repr=False)
@@ -85,61 +86,60 @@ class EndpointJudge:
     remarks: Callable[[], Sequence[str]] = field(default=tuple, repr=False)
 
     def rate(self, sample: Sample, answers: dict[str, str]) -> dict[str, Score]:
-        """Rate all systems' answers to one sample in one call: 1 is 0.0, 5 is 1.0.
+        """Rate all systems' answers to one sample in one request; rating 1 is score 0.0, rating 5 is 1.0.
 
-        The systems appear under letters, in an order drawn from the sample's id. Where there is no grade, the
-        evidence says under `fault` whether the endpoint or the judge's reply is the cause.
+        The systems appear as letters, in an order drawn from the sample's id. If there is no rating, `fault` in
+        the evidence says whether the endpoint or the judge's reply is the cause.
         """
         if not answers:
             return {}
         letters = _letters(sample, answers)
         messages = self._messages(sample, {letter: answers[system] for letter, system in letters.items()})
-        wanted = list(letters)
-        shared, reason, remark = {"judge": self.model}, "", ""
+        common_evidence, failure, remark = {"judge": self.model}, "", ""
         ratings: dict[str, int] = {}
         try:
-            reply, remark = self._reply(messages, wanted)
-            ratings = _parse(reply, wanted)
+            reply, remark = self._reply(messages, list(letters))
+            ratings = _parse(reply, list(letters))
         except (BiloraError, ValueError) as error:
-            reason = f"{FAILED}{error}"
-            shared["fault"] = ENDPOINT_FAULT if isinstance(error, Unreachable) else REPLY_FAULT
+            failure = f"{JUDGE_FAILED}{error}"
+            common_evidence["fault"] = ENDPOINT_FAULT if isinstance(error, Unreachable) else REPLY_FAULT
         if remark:
-            shared["remark"] = remark
+            common_evidence["remark"] = remark
         scores = {}
         for letter, system in letters.items():
-            evidence, value, why = {**shared, "letter": letter}, None, reason
+            evidence, value, reason = {**common_evidence, "letter": letter}, None, failure
             if letter in ratings:
                 value = (ratings[letter] - 1) / 4
                 evidence["raw"] = str(ratings[letter])
-            elif not reason:
-                why, evidence["fault"] = f"{FAILED}its reply does not rate this answer", REPLY_FAULT
+            elif not failure:
+                reason, evidence["fault"] = f"{JUDGE_FAILED}its reply does not rate this answer", REPLY_FAULT
             scores[system] = Score(
                 sample_id=sample.id,
                 system=system,
                 metric=JUDGE_METRIC,
                 value=value,
-                reason=why,
+                reason=reason,
                 evidence=evidence,
             )
         return {system: scores[system] for system in answers}
 
     def _reply(self, messages: Sequence[Message], letters: list[str]) -> tuple[str, str]:
-        """Return the judge's reply, and how it was asked otherwise than wanted; keep one that rates all answers."""
+        """Return the judge's reply and the remark on its request; complete replies are cached."""
         schema = _schema(letters)
-        question = {
+        request = {
             "model": self.model,
             "messages": [message.model_dump() for message in messages],
             "schema": schema,
             "seed": self.seed,
         }
-        kept = None if self.cache is None else self.cache / f"{sha256_json(question)}.json"
-        if kept is not None and kept.is_file():
-            before = read_json(kept)
-            return before["reply"], before.get("remark", "")
+        cache_file = None if self.cache is None else self.cache / f"{sha256_json(request)}.json"
+        if cache_file is not None and cache_file.is_file():
+            entry = read_json(cache_file)
+            return entry["reply"], entry.get("remark", "")
         reply, remark = self.chat(messages, schema=schema, seed=self.seed), "; ".join(self.remarks())
-        if kept is not None and _rates_all(reply, letters):
-            kind = {"model": self.model, "sample": messages[-1].content}
-            write_json(kept, {**kind, "reply": reply, **({"remark": remark} if remark else {})})
+        if cache_file is not None and _rates_all(reply, letters):
+            entry = {"model": self.model, "sample": messages[-1].content, "reply": reply}
+            write_json(cache_file, entry | ({"remark": remark} if remark else {}))
         return reply, remark
 
     def _messages(self, sample: Sample, candidates: dict[str, str]) -> tuple[Message, ...]:
@@ -151,10 +151,10 @@ class EndpointJudge:
 
 
 def _letters(sample: Sample, answers: Mapping[str, str]) -> dict[str, str]:
-    """Letter → system; equal samples and systems give equal orders."""
+    """Return the system behind each letter; equal samples and systems have equal orders."""
     systems = sorted(answers)
     if len(systems) > len(string.ascii_uppercase):
-        raise ValueError(f"{len(systems)} systems are more than a judge can keep apart in one call")
+        raise ValueError(f"a judge can rate at most {len(string.ascii_uppercase)} systems, not {len(systems)}")
     random.Random(sample.id).shuffle(systems)
     return dict(zip(string.ascii_uppercase, systems, strict=False))
 
@@ -169,34 +169,34 @@ def _schema(letters: list[str]) -> dict[str, object]:
 
 
 def _parse(reply: str, letters: list[str]) -> dict[str, int]:
-    """Read the ratings out of a reply, whether or not the endpoint enforced the schema; a letter may be missing.
+    """Return the ratings in a reply, also if the endpoint did not enforce the schema; letters may be missing.
 
-    The JSON may be fenced, follow the model's thinking, or stand in prose, beside remarks of the judge.
+    The JSON may be fenced, follow reasoning, or be surrounded by prose.
 
     Raises:
-        ValueError: it rates none of the answers, others too, or each of them more than once.
+        ValueError: the reply rates none of the answers, unknown letters, or an answer twice with different ratings.
     """
     if not reply.strip():
         raise ValueError("its reply is empty")
-    found = list(_values(reply))
-    if not found:
+    values = list(_json_values(reply))
+    if not values:
         raise ValueError("its reply is not JSON")
-    given: dict[str, set[int]] = {}
-    outermost = [one for one in found if isinstance(one, dict) and set(one) & set(letters)]
-    for one in outermost or _with_letters(found, letters):
-        if other := sorted(key for key in one if key in string.ascii_uppercase and key not in letters):
-            raise ValueError(f"its reply rates {', '.join(other)}, but the answers are {', '.join(letters)}")
-        for letter in set(letters) & set(one):
-            given.setdefault(letter, set()).add(_rating(one[letter]))
-    if not given:
+    ratings: dict[str, set[int]] = {}
+    outermost = [value for value in values if isinstance(value, dict) and set(value) & set(letters)]
+    for rated in outermost or _nested_ratings(values, letters):
+        if unknown := sorted(key for key in rated if key in string.ascii_uppercase and key not in letters):
+            raise ValueError(f"its reply rates {', '.join(unknown)}, but the answers are {', '.join(letters)}")
+        for letter in set(letters) & set(rated):
+            ratings.setdefault(letter, set()).add(_rating(rated[letter]))
+    if not ratings:
         raise ValueError(f"its reply rates none of the answers {', '.join(letters)}")
-    if any(len(ratings) > 1 for ratings in given.values()):
-        raise ValueError(TWICE)
-    return {letter: given[letter].pop() for letter in letters if letter in given}
+    if any(len(distinct) > 1 for distinct in ratings.values()):
+        raise ValueError(CONFLICTING_RATINGS)
+    return {letter: ratings[letter].pop() for letter in letters if letter in ratings}
 
 
-def _with_letters(values: Iterable[object], letters: Sequence[str]) -> Iterator[Mapping[str, object]]:
-    """Yield the objects within others that rate an answer, in their order."""
+def _nested_ratings(values: Iterable[object], letters: Sequence[str]) -> Iterator[Mapping[str, object]]:
+    """Yield the nested objects that rate an answer, in document order."""
     pending = list(values)
     while pending:
         value = pending.pop(0)
@@ -213,22 +213,22 @@ def _rates_all(reply: str, letters: list[str]) -> bool:
         return False
 
 
-def _rating(given: object) -> int:
-    """Return 1 to 5, also where it is written as "3", 3.0 or {"score": 3, "reason": "..."}."""
-    if given is REPEATED:
-        raise ValueError(TWICE)
-    if isinstance(given, dict):
-        named = [given[name] for name in ("score", "rating", "grade") if name in given]
-        given = named[0] if len(named) == 1 else None
-    if isinstance(given, str) and (written := WRITTEN.fullmatch(given)):
-        given = int(written[1])
-    if isinstance(given, bool) or not isinstance(given, int | float) or given not in (1, 2, 3, 4, 5):
+def _rating(value: object) -> int:
+    """Return a rating from 1 to 5; it may be written as 3, "3", 3.0 or {"score": 3, "reason": "..."}."""
+    if value is CONFLICT:
+        raise ValueError(CONFLICTING_RATINGS)
+    if isinstance(value, dict):
+        candidates = [value[name] for name in ("score", "rating", "grade") if name in value]
+        value = candidates[0] if len(candidates) == 1 else None
+    if isinstance(value, str) and (match := RATING_TEXT.fullmatch(value)):
+        value = int(match[1])
+    if isinstance(value, bool) or not isinstance(value, int | float) or value not in (1, 2, 3, 4, 5):
         raise ValueError("a rating is not a whole number from 1 to 5")
-    return int(given)
+    return int(value)
 
 
-def _values(reply: str) -> Iterator[object]:
-    """Yield the JSON that a reply is, or the outermost JSON objects in its text, in their order."""
+def _json_values(reply: str) -> Iterator[object]:
+    """Yield the reply's JSON value, or the outermost JSON objects in its text, in their order."""
     decoder = json.JSONDecoder(object_pairs_hook=_object)
     with contextlib.suppress(ValueError, RecursionError):
         whole = decoder.decode(reply)
@@ -250,8 +250,8 @@ def _values(reply: str) -> Iterator[object]:
 
 
 def _object(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    """Make an object; of a name with two values neither is taken for the right one."""
-    found: dict[str, object] = {}
+    """Return the JSON object; a key with two different values becomes CONFLICT."""
+    result: dict[str, object] = {}
     for name, value in pairs:
-        found[name] = value if name not in found or found[name] == value else REPEATED
-    return found
+        result[name] = value if name not in result or result[name] == value else CONFLICT
+    return result

@@ -1,4 +1,4 @@
-"""BLEU and chrF as the sacrebleu library counts them, with the signatures that make them comparable."""
+"""BLEU and chrF by the sacrebleu library, with its signatures, which make scores comparable."""
 
 from __future__ import annotations
 
@@ -18,22 +18,24 @@ if TYPE_CHECKING:
 class SacreMetrics:
     """`sacrebleu` and `chrf` of each answer against `sample.target`, scaled to [0, 1].
 
-    Sentence BLEU uses the effective n-gram order, since few docstrings have four-grams to match.
+    Sentence BLEU uses the effective n-gram order, since few docstrings share four-grams with the answer.
     """
 
     @property
     def scales(self) -> Mapping[str, Scale]:
-        """Two numbers, reported beside a headline."""
+        """The scales of both metrics."""
         return {
             "sacrebleu": Scale(
-                label="sacreBLEU", meaning="BLEU as the library sacrebleu counts it; not to be compared with BLEU here"
+                label="sacreBLEU", meaning="BLEU by the sacrebleu library; not comparable with the metric BLEU here"
             ),
-            "chrf": Scale(label="chrF", meaning="as BLEU, but of characters, which is kinder to other forms of a word"),
+            "chrf": Scale(
+                label="chrF", meaning="like BLEU, but on characters, so inflected forms of a word score partly"
+            ),
         }
 
     @property
     def runs_answers(self) -> bool:
-        """Answers are only read."""
+        """False: the answers are text."""
         return False
 
     def score(
@@ -44,7 +46,7 @@ class SacreMetrics:
         system: str,
         progress: Progress = no_progress,
     ) -> list[tuple[Score, ...]]:
-        """Score every answer against its sample's target."""
+        """Return the scores of every answer against its sample's target."""
         scorers = _scorers(effective_order=True)
         rows: list[tuple[Score, ...]] = []
         for sample, answer in pairs:
@@ -60,10 +62,10 @@ class SacreMetrics:
 
 
 def corpus_scores(hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, tuple[float, str]]:
-    """Corpus BLEU and chrF, 0 to 100 as they are published, each with its signature.
+    """Return corpus BLEU and chrF, 0 to 100, each with its signature.
 
     Args:
-        hypotheses, references: row i of both belongs together.
+        hypotheses, references: equally long; item i of both belongs together.
 
     Raises:
         BadData: the lengths differ, or there are no rows.
@@ -71,7 +73,7 @@ def corpus_scores(hypotheses: Sequence[str], references: Sequence[str]) -> dict[
     if len(hypotheses) != len(references) or not references:
         raise BadData(
             "hypotheses",
-            f"{len(hypotheses)} answers do not match {len(references)} references; give one for each.",
+            f"{len(hypotheses)} answers for {len(references)} references; provide one answer per reference.",
         )
     scores = {}
     for name, scorer in _scorers(effective_order=False).items():
@@ -81,7 +83,7 @@ def corpus_scores(hypotheses: Sequence[str], references: Sequence[str]) -> dict[
 
 
 def _scorers(*, effective_order: bool) -> dict[str, Metric]:
-    from sacrebleu.metrics.bleu import BLEU  # imported here: it takes long, and few commands score
+    from sacrebleu.metrics.bleu import BLEU  # a slow import, and few commands score
     from sacrebleu.metrics.chrf import CHRF
 
     return {"sacrebleu": BLEU(effective_order=effective_order), "chrf": CHRF()}

@@ -13,19 +13,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from bilora.bases.base import Base
-from bilora.bases.identity import pinned_by
+from bilora.bases.identity import base_identity
 from bilora.errors import BadData, MissingStep
-from bilora.publishing.about import BASE_FOLDER, About
-from bilora.publishing.card import CARD, eval_results, write_adapter_card, write_card
+from bilora.publishing.bundle_info import BASE_FOLDER, BundleInfo
+from bilora.publishing.card import CARD, adapter_card, bundle_card, eval_results
 from bilora.publishing.manifest import (
     MANIFEST,
     BundledAdapter,
     BundledBase,
     BundledSampling,
     Manifest,
-    lasting_verdict,
+    bundled_verdict,
+    files_sha256,
     parse_manifest,
-    sha256_of_files,
 )
 from bilora.requests import SamplingParams
 from bilora.results import Results, Verdict
@@ -38,7 +38,7 @@ def build_bundle(
     adapters: Mapping[str, Path],
     verdicts: Mapping[str, Verdict],
     results: Results,
-    about: About,
+    info: BundleInfo,
 ) -> dict[str, bytes]:
     """Gather what is published as POSIX path to bytes; equal input gives equal bytes.
 
@@ -49,7 +49,7 @@ def build_bundle(
         adapters: folder of each task's adapter.
         verdicts: the gate's verdict by task; only what stays true of these bytes is written down.
         results: for the cards.
-        about: for the cards; its base is what each adapter_config.json must name.
+        info: for the cards; its base is what each adapter_config.json must name.
 
     Raises:
         MissingStep: an adapter has not been trained.
@@ -58,15 +58,15 @@ def build_bundle(
     """
     if not adapters:
         raise BadData("adapters", "there is none to publish. Run `dvc repro train` first.")
-    base = about.base
+    base = info.base
     files = _adapter_files(adapters, base)
-    carried = base.carried()
+    carried = base.bundled_files()
     files |= {f"{BASE_FOLDER}/{path}": data for path, data in carried.items()}
-    files[CARD] = write_card(sorted(adapters), results, about).encode()
+    files[CARD] = bundle_card(sorted(adapters), results, info).encode()
     for task in sorted(adapters):
-        files |= {f"{task}/{name}": data for name, data in about.tokenizer_files.items()}
-        files[f"{task}/{CARD}"] = write_adapter_card(task, results, about).encode()
-        if text := eval_results(task, results, about):
+        files |= {f"{task}/{name}": data for name, data in info.tokenizer_files.items()}
+        files[f"{task}/{CARD}"] = adapter_card(task, results, info).encode()
+        if text := eval_results(task, results, info):
             files[EVAL_RESULTS.format(task=task)] = text.encode()
     manifest = Manifest(
         schema=1,
@@ -75,12 +75,12 @@ def build_bundle(
             task: BundledAdapter(
                 path=task,
                 sha256=bundled_sha256(files, task),
-                verdict=lasting_verdict(verdicts[task]) if task in verdicts else None,
-                sampling=_bundled_sampling(about.tasks[task].sampling),
+                verdict=bundled_verdict(verdicts[task]) if task in verdicts else None,
+                sampling=_bundled_sampling(info.tasks[task].sampling),
             )
             for task in sorted(adapters)
         },
-        files=sha256_of_files(files),
+        files=files_sha256(files),
     )
     files[MANIFEST] = manifest.to_bytes()
     return files
@@ -95,7 +95,7 @@ def _bundled_base(base: Base, carried: Mapping[str, bytes]) -> BundledBase:
         found["settings"] = base.settings.model_dump(mode="json", exclude_defaults=True)
     if base.requirement is not None:
         found |= {"requirement": base.requirement, "package_files": base.files()}
-    if base.identity != pinned_by(base.revision, {name: sha256_bytes(data) for name, data in carried.items()}):
+    if base.identity != base_identity(base.revision, {name: sha256_bytes(data) for name, data in carried.items()}):
         found["identity"] = base.identity
     return BundledBase.model_validate(found)
 
@@ -131,10 +131,10 @@ def bundled_tasks(files: Mapping[str, bytes]) -> list[str]:
     return sorted(parse_manifest("bundle", files[MANIFEST]).adapters)
 
 
-def thin(files: Mapping[str, bytes], task: str) -> dict[str, bytes]:
+def extract_adapter(files: Mapping[str, bytes], task: str) -> dict[str, bytes]:
     """Return a bundle's one adapter as a repository of its own: the same bytes, at the root.
 
-    It depends on nothing but the bundle, so an old bundle gives its old thin repositories again.
+    It depends on nothing but the bundle, so an old bundle gives its old repositories of single adapters again.
     """
     manifest = parse_manifest("bundle", files[MANIFEST])
     own = {name.removeprefix(f"{task}/"): data for name, data in files.items() if name.startswith(f"{task}/")}
@@ -144,7 +144,7 @@ def thin(files: Mapping[str, bytes], task: str) -> dict[str, bytes]:
         update={
             "base": _without_folder(manifest.base),
             "adapters": {task: manifest.adapters[task].model_copy(update={"path": "."})},
-            "files": sha256_of_files(own),
+            "files": files_sha256(own),
         }
     )
     return {**own, MANIFEST: alone.to_bytes()}

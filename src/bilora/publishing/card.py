@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import yaml
 
 from bilora.bases.base import Base
-from bilora.publishing.about import About
+from bilora.publishing.bundle_info import BundleInfo
 from bilora.publishing.licences import licence_fields, licence_section
 from bilora.publishing.usage import usage_section
 from bilora.results import MetricSummary, Results, TaskResults
@@ -21,7 +21,7 @@ MEASURED = (
 )
 
 
-def write_card(tasks: Sequence[str], results: Results, about: About) -> str:
+def bundle_card(tasks: Sequence[str], results: Results, info: BundleInfo) -> str:
     """Write the card of a bundle; latency stays out, for it differs from run to run.
 
     Args:
@@ -31,46 +31,46 @@ def write_card(tasks: Sequence[str], results: Results, about: About) -> str:
     measured = {task: results.tasks[task] for task in tasks if task in results.tasks}
     first, *others = tasks
     lines = [
-        f"# {about.name}",
+        f"# {info.name}",
         "",
-        f"{len(tasks)} LoRA adapter{'s' if len(tasks) != 1 else ''} for {about.base_name}, "
+        f"{len(tasks)} LoRA adapter{'s' if len(tasks) != 1 else ''} for {info.base_name}, "
         "one folder per task. `manifest.json` holds the SHA-256 of every file and each adapter's verdict.",
         "",
         "| Folder | Task |",
         "|---|---|",
         *(f"| `{task}/` | {measured[task].title if task in measured else task} |" for task in tasks),
         "",
-        *_table(measured, about),
-        *usage_section(first, f'"{about.bundle}", subfolder="{first}"', about),
+        *_table(measured, info),
+        *usage_section(first, f'"{info.bundle}", subfolder="{first}"', info),
         *([f"The other adapters are asked by their own cards: {_listed(others)}.", ""] if others else []),
-        *licence_section(tasks, about),
+        *licence_section(tasks, info),
     ]
-    return _front(tasks, measured, about) + "\n".join(lines)
+    return _front(tasks, measured, info) + "\n".join(lines)
 
 
-def write_adapter_card(task: str, results: Results, about: About) -> str:
+def adapter_card(task: str, results: Results, info: BundleInfo) -> str:
     """Write the card of one adapter, for its folder in the bundle and for its own repository."""
     measured = {task: results.tasks[task]} if task in results.tasks else {}
     title = measured[task].title if measured else task
     lines = [
-        f"# {about.name}: {title}",
+        f"# {info.name}: {title}",
         "",
-        f"A LoRA adapter for {about.base_name}. "
+        f"A LoRA adapter for {info.base_name}. "
         "`manifest.json` holds the SHA-256 of every file and the adapter's verdict.",
         "",
-        *_table(measured, about),
-        *usage_section(task, f'"{about.adapter(task)}"', about),
-        *licence_section([task], about),
+        *_table(measured, info),
+        *usage_section(task, f'"{info.adapter(task)}"', info),
+        *licence_section([task], info),
     ]
-    return _front([task], measured, about) + "\n".join(lines)
+    return _front([task], measured, info) + "\n".join(lines)
 
 
-def eval_results(task: str, results: Results, about: About) -> str | None:
+def eval_results(task: str, results: Results, info: BundleInfo) -> str | None:
     """Return `.eval_results/TASK.yaml` with the headline; None if its samples are no dataset of the hub.
 
     Source: huggingface.co/docs/hub/eval-results
     """
-    source, found = about.tasks[task].dataset, results.tasks.get(task)
+    source, found = info.tasks[task].dataset, results.tasks.get(task)
     if source is None or found is None or (headline := _measured(found, task).get(found.headline)) is None:
         return None
     entry = {
@@ -82,21 +82,21 @@ def eval_results(task: str, results: Results, about: About) -> str | None:
     return yaml.safe_dump([entry], sort_keys=False, allow_unicode=True)
 
 
-def _front(tasks: Sequence[str], measured: Mapping[str, TaskResults], about: About) -> str:
+def _front(tasks: Sequence[str], measured: Mapping[str, TaskResults], info: BundleInfo) -> str:
     """Write the front matter. A base that no public model is stays unnamed: the hub would link a stranger's model."""
-    named = {"base_model": about.base.hub, "base_model_relation": "adapter"} if about.base.hub else {}
+    named = {"base_model": info.base.hub, "base_model_relation": "adapter"} if info.base.hub else {}
     front: dict[str, object] = {
         "library_name": "peft",
         **named,
         "pipeline_tag": "text-generation",
-        **licence_fields(tasks, about),
+        **licence_fields(tasks, info),
         "language": ["en"],
         "tags": ["lora", "bilora"],
     }
-    if datasets := sorted({dataset.id for task in tasks if (dataset := about.tasks[task].dataset)}):
+    if datasets := sorted({dataset.id for task in tasks if (dataset := info.tasks[task].dataset)}):
         front["datasets"] = datasets
-    if index := [entry for task, found in measured.items() if (entry := _index(task, found, about))]:
-        front["model-index"] = [{"name": about.name, "results": index}]
+    if index := [entry for task, found in measured.items() if (entry := _index(task, found, info))]:
+        front["model-index"] = [{"name": info.name, "results": index}]
     return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=1000)}---\n\n"
 
 
@@ -125,14 +125,14 @@ def _text(mean: float, found: MetricSummary) -> str:
     return f"{mean:.3f}" if found.low is None else f"{mean:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 
-def _index(name: str, task: TaskResults, about: About) -> dict[str, object] | None:
+def _index(name: str, task: TaskResults, info: BundleInfo) -> dict[str, object] | None:
     metrics = [
         {"type": metric, "name": metric, "value": round(found.mean, 6)}
         for metric, found in _measured(task, name).items()
     ]
     if not metrics:
         return None
-    source = about.tasks[name].dataset
+    source = info.tasks[name].dataset
     pinned = {"revision": source.revision} if source and source.revision else {}
     return {
         "task": {"type": "text-generation", "name": task.title},
@@ -146,7 +146,7 @@ def _index(name: str, task: TaskResults, about: About) -> dict[str, object] | No
     }
 
 
-def _table(measured: Mapping[str, TaskResults], about: About) -> list[str]:
+def _table(measured: Mapping[str, TaskResults], info: BundleInfo) -> list[str]:
     lines = [
         "## Measured on held-out samples",
         "",
@@ -160,7 +160,7 @@ def _table(measured: Mapping[str, TaskResults], about: About) -> list[str]:
         for metric, adapter in _measured(found, task).items():
             old = base[metric].text if metric in base else "not run"
             lines.append(f"| {found.title} | `{metric}` | {old} | {adapter.text} | {adapter.n} |")
-    return [*lines, "", *(line for found in measured.values() for line in _guards(found)), *_weights(about.base)]
+    return [*lines, "", *(line for found in measured.values() for line in _guards(found)), *_weights(info.base)]
 
 
 def _weights(base: Base) -> list[str]:

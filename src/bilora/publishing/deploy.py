@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +10,14 @@ import yaml
 
 from bilora.errors import BadData, Unreachable
 from bilora.hub.repository import Repository
-from bilora.storage import sha256_bytes, sha256_json
+from bilora.publishing.space_release import RELEASE_FILE, SpaceRelease
+from bilora.storage import dump_json, sha256_bytes, sha256_json
 
 DOCKERFILE, _CARD = "Dockerfile", "README.md"
 AT_THE_ROOT = {f"hf_space/{DOCKERFILE}": DOCKERFILE, f"hf_space/{_CARD}": _CARD}
 """Where the hub looks for them."""
 TAKEN = ("hf_space", ".streamlit", "models", "src", "pyproject.toml", "params.yaml")
 _LEFT_OUT = ("__pycache__", ".egg-info")
-_BUNDLE, _RELEASE = "BILORA_BUNDLE", "BILORA_RELEASE"
-
 SURE = 3
 """How often the hub must say that a Space is broken: at first it may still speak of the release before."""
 
@@ -55,7 +53,7 @@ def release(root: Path, bundle: str, adapters: Mapping[str, str], card: bytes) -
         card: its model card, which names its base and its datasets.
 
     Raises:
-        BadData: a part of the checkout is absent, or the Dockerfile has no line for the bundle or for the release.
+        BadData: a part of the checkout is absent, or the Dockerfile does not copy release.json.
     """
     files: dict[str, bytes] = {}
     for name in TAKEN:
@@ -67,9 +65,12 @@ def release(root: Path, bundle: str, adapters: Mapping[str, str], card: bytes) -
             if path.is_file() and not any(part.endswith(_LEFT_OUT) for part in path.relative_to(root).parts):
                 files[AT_THE_ROOT.get(place, place)] = path.read_bytes()
     files[_CARD] = _linked(files[_CARD], bundle, card)
-    files[DOCKERFILE] = _set(files[DOCKERFILE], _BUNDLE, bundle)
+    if RELEASE_FILE.encode() not in files[DOCKERFILE]:
+        raise BadData(root / "hf_space" / DOCKERFILE, f"must copy {RELEASE_FILE} into the image.")
+    served = SpaceRelease(bundle=bundle, adapters=dict(adapters))
+    files[RELEASE_FILE] = _json_bytes(served)
     sha256 = sha256_json({name: sha256_bytes(data) for name, data in files.items()})
-    files[DOCKERFILE] = _set(files[DOCKERFILE], _RELEASE, sha256)
+    files[RELEASE_FILE] = _json_bytes(served.model_copy(update={"release": sha256}))
     return Release(files, sha256, adapters)
 
 
@@ -126,8 +127,5 @@ def _linked(space: bytes, bundle: str, card: bytes) -> bytes:
     return f"---\n{front}{yaml.safe_dump(links, sort_keys=False)}---\n{text}".encode()
 
 
-def _set(dockerfile: bytes, name: str, value: str) -> bytes:
-    text, count = re.subn(rf"(?m)^ENV {name}=.*$", f"ENV {name}={value}", dockerfile.decode())
-    if count != 1:
-        raise BadData("hf_space/Dockerfile", f"needs exactly one line `ENV {name}=`; deploy writes its value there.")
-    return text.encode()
+def _json_bytes(release: SpaceRelease) -> bytes:
+    return (dump_json(release.model_dump(), indent=2) + "\n").encode()

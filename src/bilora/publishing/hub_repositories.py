@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bilora.hub.repository import Repository
-from bilora.protocols import Published
-from bilora.publishing.bundle import bundled_tasks, check_paths, thin
+from bilora.protocols import PublishResult
+from bilora.publishing.bundle import bundled_tasks, check_paths, extract_adapter
 from bilora.publishing.manifest import MANIFEST
 from bilora.storage import sha256_bytes
 
@@ -32,7 +32,7 @@ class HubRepositories:
         manifest = self._bundle.read(head, [MANIFEST]).get(MANIFEST) if head else None
         return sha256_bytes(manifest) if manifest is not None else None
 
-    def publish(self, files: dict[str, bytes], *, message: str) -> Published:
+    def publish(self, files: dict[str, bytes], *, message: str) -> PublishResult:
         """Serve `files` from now on, one commit a repository; the location names the bundle's commit.
 
         Raises:
@@ -42,11 +42,11 @@ class HubRepositories:
         """
         check_paths(self._bundle.id, files)
         thins = [
-            self._repository(f"{self._bundle.id}-{task}").replace(thin(files, task), message=message)
+            self._repository(f"{self._bundle.id}-{task}").replace(extract_adapter(files, task), message=message)
             for task in bundled_tasks(files)
         ]
         bundle = self._bundle.replace(files, message=message)
-        return Published(f"{self._bundle.id}@{bundle.revision}", any(one.changed for one in (*thins, bundle)))
+        return PublishResult(f"{self._bundle.id}@{bundle.revision}", any(one.changed for one in (*thins, bundle)))
 
     def versions(self) -> list[str]:
         """Return the bundle's commits, the newest first; the oldest may be the hub's own and empty."""

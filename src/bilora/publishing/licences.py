@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from bilora.publishing.about import About
+from bilora.publishing.bundle_info import BundleInfo
 
 PERMISSIVE = frozenset(
     {"apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc0-1.0", "isc", "mit", "unlicense", "zlib"}
@@ -19,37 +19,37 @@ OTHER = (
 )
 
 
-def licence_fields(tasks: Sequence[str], about: About) -> dict[str, str]:
+def licence_fields(tasks: Sequence[str], info: BundleInfo) -> dict[str, str]:
     """Return the fields of a card's front matter.
 
     It is the licence of base and data if that is one and the same, and permissive. Else it is `other`, with a name that
     contains every one of them: no licence is granted that is more permissive than a part.
     """
-    names = sorted({name for _, licences in _parts(tasks, about) for licence in licences for name in _names(licence)})
+    names = sorted({name for _, licences in _parts(tasks, info) for licence in licences for name in _names(licence)})
     if len(names) == 1 and names[0] in PERMISSIVE:
         return {"license": names[0]}
     return {"license": "other", "license_name": "-and-".join(names)}
 
 
-def licence_section(tasks: Sequence[str], about: About) -> list[str]:
+def licence_section(tasks: Sequence[str], info: BundleInfo) -> list[str]:
     """Return the section of a card that names the licence of the base and those of each task's data."""
     return [
         "## Licence",
         "",
         "| Part | Licence |",
         "|---|---|",
-        *(f"| {part} | {', '.join(map(_cell, licences))} |" for part, licences in _parts(tasks, about)),
+        *(f"| {part} | {', '.join(map(_cell, licences))} |" for part, licences in _parts(tasks, info)),
         "",
-        OTHER if "license_name" in licence_fields(tasks, about) else SAME,
+        OTHER if "license_name" in licence_fields(tasks, info) else SAME,
         "",
     ]
 
 
-def _parts(tasks: Sequence[str], about: About) -> Iterable[tuple[str, tuple[str, ...]]]:
+def _parts(tasks: Sequence[str], info: BundleInfo) -> Iterable[tuple[str, tuple[str, ...]]]:
     """Yield each part with its licences."""
-    yield about.base_name, (about.licence,)
+    yield info.base_name, (info.licence,)
     for task in tasks:
-        yield f"data of `{task}`", about.tasks[task].licences
+        yield f"data of `{task}`", info.tasks[task].licences
 
 
 def _cell(text: str) -> str:

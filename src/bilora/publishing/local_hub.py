@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bilora.errors import BadData
-from bilora.locks import exclusive, sync_folder
-from bilora.protocols import Published
+from bilora.locks import exclusive_lock, sync_folder
+from bilora.protocols import PublishResult
 from bilora.publishing.bundle import check_paths
 from bilora.publishing.manifest import MANIFEST
 from bilora.storage import atomic, read_json, sha256_bytes, sha256_tree, write_json
@@ -63,7 +63,7 @@ class LocalHub:
             raise BadData(self._path, f"has no version {version}.")
         return {name: (folder / name).read_bytes() for name in sha256_tree(folder)}
 
-    def publish(self, files: dict[str, bytes], *, message: str) -> Published:
+    def publish(self, files: dict[str, bytes], *, message: str) -> PublishResult:
         """Serve `files` from now on; equal bytes again change nothing.
 
         Raises:
@@ -74,7 +74,7 @@ class LocalHub:
         version = self._path / "versions" / digest
         changed = True
         self._path.mkdir(parents=True, exist_ok=True)
-        with exclusive(self._path / ".lock"):
+        with exclusive_lock(self._path / ".lock"):
             before = self.versions()
             if not version.is_dir():
                 self._store(version, files)
@@ -87,7 +87,7 @@ class LocalHub:
                 before = before[1:] if before[:1] == [digest] else before
                 pointer = {"digest": digest, "path": f"versions/{digest}", "message": message, "before": before}
                 write_json(self._path / "current.json", pointer)
-        return Published(str(version), changed)
+        return PublishResult(str(version), changed)
 
     def _store(self, version: Path, files: Mapping[str, bytes]) -> None:
         version.parent.mkdir(exist_ok=True)

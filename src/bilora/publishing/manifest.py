@@ -96,7 +96,7 @@ def parse_manifest(place: Path | str, data: bytes) -> Manifest:
         raise BadData(place, f"its {MANIFEST} is damaged ({first_fault(error)}).") from None
 
 
-def lasting_verdict(verdict: Verdict) -> BundledVerdict:
+def bundled_verdict(verdict: Verdict) -> BundledVerdict:
     """Leave out what depends on the incumbent: else the same adapter, judged again, would be news."""
     return BundledVerdict(
         metric=verdict.metric,
@@ -107,6 +107,6 @@ def lasting_verdict(verdict: Verdict) -> BundledVerdict:
     )
 
 
-def sha256_of_files(files: Mapping[str, bytes]) -> dict[str, str]:
+def files_sha256(files: Mapping[str, bytes]) -> dict[str, str]:
     """Return the SHA-256 of every file but the manifest itself."""
     return {name: sha256_bytes(data) for name, data in sorted(files.items()) if name != MANIFEST}

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import Field
 
 from bilora.errors import BadData, NotPromotable
-from bilora.locks import exclusive
+from bilora.locks import exclusive_lock
 from bilora.records import Record
 from bilora.results import (
     BASELINE_SCHEMA,
@@ -66,7 +66,9 @@ def promote(results: Results, baseline_path: Path, history_path: Path, *, create
     """
     verdicts = _passing_verdicts(results)
     baseline_path.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(baseline_path.parent):  # the folder itself: no lock file is left beside files under version control
+    with exclusive_lock(
+        baseline_path.parent
+    ):  # the folder itself: no lock file is left beside files under version control
         old = read_baseline(baseline_path)
         new = {name: _promoted(results.tasks[name].entry, old.tasks.get(name)) for name in verdicts}
         baseline = Baseline(tasks={**old.tasks, **new})
@@ -93,7 +95,7 @@ def forget_incumbents(task: str, baseline_path: Path, history_path: Path, *, cre
         BadData: the baseline has no such task, or is not of this schema.
     """
     baseline_path.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(baseline_path.parent):
+    with exclusive_lock(baseline_path.parent):
         tasks = dict(read_baseline(baseline_path).tasks)
         if task not in tasks:
             raise BadData(baseline_path, f"has no entry of {task!r}; nothing was changed.")
@@ -110,7 +112,7 @@ def upgrade_baseline(baseline_path: Path, history_path: Path, *, created_utc: st
         BadData: it is of another schema, or damaged; nothing was changed.
     """
     baseline_path.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(baseline_path.parent):
+    with exclusive_lock(baseline_path.parent):
         baseline = read_baseline(baseline_path, accept_previous=True)
         if not baseline_path.exists() or _holds(baseline_path, baseline):
             return False

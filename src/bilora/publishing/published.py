@@ -62,7 +62,7 @@ def bundled_adapters(folder: Path, manifest: Manifest, base: Base) -> dict[str, 
     return {name: folder / name for name in manifest.adapters}
 
 
-def served_version(folder: Path) -> Path | None:
+def current_version(folder: Path) -> Path | None:
     """Return the version that a folder of publications serves; None if the folder is none, or is a bundle itself."""
     from bilora.publishing.local_hub import LocalHub
 
@@ -80,7 +80,7 @@ def _manifest(path: Path) -> Manifest | None:
 def _folder(place: str, cache: Path) -> Path:
     folder = Path(place)
     if folder.is_dir():
-        return served_version(folder) or folder
+        return current_version(folder) or folder
     return _from_url(place, cache) if "://" in place else pinned_snapshot(place)
 
 

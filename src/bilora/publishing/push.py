@@ -22,7 +22,7 @@ class PushResult:
     changed: bool
 
 
-def recomputed(results: Results, again: Results) -> Results:
+def verified_results(results: Results, again: Results) -> Results:
     """Return what the rows give, with the verdicts of results.json, which may have been edited.
 
     A verdict that the rows do not confirm is replaced by theirs. The others stay: once an adapter is promoted, its rows

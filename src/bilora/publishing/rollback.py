@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from bilora.errors import BadData, NotPromotable
 from bilora.protocols import Hub
 from bilora.publishing.bundle import bundled_sha256
-from bilora.publishing.manifest import MANIFEST, parse_manifest, sha256_of_files
+from bilora.publishing.manifest import MANIFEST, files_sha256, parse_manifest
 from bilora.publishing.push import PushResult, publish_unchecked
 from bilora.storage import sha256_bytes
 
@@ -25,16 +25,16 @@ def rollback(hub: Hub, to: str | None = None) -> PushResult:
         Unreachable: the hub did not answer, or does not serve it afterwards.
     """
     version, files = _earlier(hub) if to is None else _named(hub, to)
-    check_proof(version, files)
+    verify_version(version, files)
     return publish_unchecked(hub, files, message=f"Roll back to {version[:12]}")
 
 
-def check_proof(version: str, files: Mapping[str, bytes]) -> None:
+def verify_version(version: str, files: Mapping[str, bytes]) -> None:
     """Refuse a version whose bytes or verdicts are not what its manifest says; see `rollback`."""
     if MANIFEST not in files:
         raise BadData(version, f"holds no {MANIFEST}, so it is no version that was published from here.")
     manifest = parse_manifest(version, files[MANIFEST])
-    if manifest.files != sha256_of_files(files):
+    if manifest.files != files_sha256(files):
         raise BadData(version, "its bytes are not those of its manifest, so it is not served again.")
     for task, adapter in manifest.adapters.items():
         verdict = adapter.verdict

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from bilora.errors import BadData, Unreachable
-from bilora.protocols import Published
+from bilora.protocols import PublishResult
 from bilora.publishing.bundle import check_paths
 from bilora.publishing.manifest import MANIFEST
 from bilora.storage import dump_json, sha256_bytes
@@ -72,7 +72,7 @@ class UrlHub:
         names = [str(path).rpartition(f"versions/{version}/")[2] for path in found]
         return {name: self._cat(f"versions/{version}/{name}") or b"" for name in sorted(names)}
 
-    def publish(self, files: dict[str, bytes], *, message: str) -> Published:
+    def publish(self, files: dict[str, bytes], *, message: str) -> PublishResult:
         """Serve `files` from now on; equal bytes again write nothing.
 
         Raises:
@@ -93,7 +93,7 @@ class UrlHub:
                 self._write(POINTER, (dump_json(pointer, indent=2) + "\n").encode())
         except _FAULTS as error:
             raise self._silent(error) from None
-        return Published(f"{self._url}/versions/{digest}", changed)
+        return PublishResult(f"{self._url}/versions/{digest}", changed)
 
     def _write(self, name: str, data: bytes) -> None:
         target = f"{self._root}/{name}"

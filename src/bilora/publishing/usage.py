@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from bilora.publishing.about import About
+from bilora.publishing.bundle_info import BundleInfo
 from bilora.records import Message
 from bilora.requests import SamplingParams
 from bilora.storage import dump_json
@@ -12,22 +12,22 @@ from bilora.storage import dump_json
 WARNING = "Code that the model writes may be wrong or harmful: run it only where it can do no damage."
 
 
-def usage_section(task: str, place: str, about: About) -> list[str]:
+def usage_section(task: str, place: str, info: BundleInfo) -> list[str]:
     """Return the section: how the adapter was measured, and the program that asks it so.
 
     Args:
         place: the arguments by which `from_pretrained` finds the adapter and its tokenizer.
     """
-    sampling = about.tasks[task].sampling
+    sampling = info.tasks[task].sampling
     return [
         "## Use",
         "",
         f"One question to `{task}` as it was measured: its system message, the tokenizer and the chat template beside "
         f"the adapter, {_decoding(sampling)}, at most {sampling.max_tokens} new tokens, and the base in "
-        f"{about.base.precision}.",
+        f"{info.base.precision}.",
         "",
         "```python",
-        *_program(task, place, about),
+        *_program(task, place, info),
         "```",
         "",
         f"Published with PEFT {version('peft')} and transformers {version('transformers')}. In float32 the answer is "
@@ -50,12 +50,12 @@ def _decoding(sampling: SamplingParams) -> str:
     return chosen
 
 
-def _program(task: str, place: str, about: About) -> list[str]:
-    asked = about.tasks[task]
+def _program(task: str, place: str, info: BundleInfo) -> list[str]:
+    asked = info.tasks[task]
     penalised = bool(asked.sampling.frequency_penalty)
     lines = [
-        *about.load_base(),
-        f"base.generation_config = GenerationConfig({_generation_config(asked.sampling, about)})",
+        *info.load_base_code(),
+        f"base.generation_config = GenerationConfig({_generation_config(asked.sampling, info)})",
         f"model = PeftModel.from_pretrained(base, {place}).eval()",
         f"tokenizer = AutoTokenizer.from_pretrained({place})",
         "",
@@ -93,12 +93,12 @@ def _message(message: Message) -> list[str]:
     ]
 
 
-def _generation_config(sampling: SamplingParams, about: About) -> str:
+def _generation_config(sampling: SamplingParams, info: BundleInfo) -> str:
     """Return the arguments that replace the base's own generation config, whose penalties were not measured."""
     arguments = {"max_new_tokens": str(sampling.max_tokens), "do_sample": str(sampling.temperature > 0)}
     if sampling.temperature > 0:
         arguments |= {"temperature": str(sampling.temperature), "top_k": "0"}
-    arguments |= {"eos_token_id": str(list(about.stop_ids)), "pad_token_id": str(about.pad_id)}
+    arguments |= {"eos_token_id": str(list(info.stop_ids)), "pad_token_id": str(info.pad_id)}
     return ", ".join(f"{name}={value}" for name, value in arguments.items())
 
 

@@ -38,11 +38,11 @@ _PATHS = frozenset(
 _LOCAL_ORIGIN = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 
 
-def create_app(config: ServerConfig, ending: asyncio.Event | None = None) -> ASGIApp:
-    """Return the app in its middleware.
+def create_app(config: ServerConfig, shutting_down: asyncio.Event | None = None) -> ASGIApp:
+    """Return the app with its middleware.
 
     Args:
-        ending: is set when the server ends, which then waits for no request's rest.
+        shutting_down: set when the server stops; incomplete requests then get an error.
     """
     metrics = ServerMetrics(config.engine)
 
@@ -58,9 +58,9 @@ def create_app(config: ServerConfig, ending: asyncio.Event | None = None) -> ASG
     _add_tokenization(app, config)
     if config.adapter_root is not None:
         _add_loading(app, AdapterLoader(config.engine, config.adapter_root))
-    _add_facts(app, config, metrics)
-    limits = BodyLimits(config.max_body, ending or asyncio.Event())
-    guarded = AuthMiddleware(app, key=config.key, limits=limits, paths=_PATHS, on_reply=metrics.replied)
+    _add_status(app, config, metrics)
+    limits = BodyLimits(config.max_body, shutting_down or asyncio.Event())
+    guarded = AuthMiddleware(app, key=config.key, limits=limits, paths=_PATHS, on_reply=metrics.record_reply)
     return CORSMiddleware(
         guarded,
         allow_origins=config.origins,
@@ -74,7 +74,7 @@ def create_app(config: ServerConfig, ending: asyncio.Event | None = None) -> ASG
 async def _reload(config: ServerConfig, metrics: ServerMetrics) -> None:
     while config.reload is not None:
         await asyncio.sleep(config.reload_interval_s)
-        metrics.reloaded(await asyncio.to_thread(config.reload))
+        metrics.record_reloads(await asyncio.to_thread(config.reload))
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -89,9 +89,9 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"][1:] if isinstance(part, int | str))
-        message = f"{place}: {first['msg']}" if place else str(first["msg"])
-        return JSONResponse(ApiError(400, message, "invalid_value", param=place or None).body, 400)
+        field = ".".join(str(part) for part in first["loc"][1:] if isinstance(part, int | str))
+        message = f"{field}: {first['msg']}" if field else str(first["msg"])
+        return JSONResponse(ApiError(400, message, "invalid_value", param=field or None).body, 400)
 
     @app.exception_handler(HTTPException)
     async def http_error(_: Request, error: HTTPException) -> Response:
@@ -141,27 +141,27 @@ def _add_loading(app: FastAPI, loader: AdapterLoader) -> None:
         return await asyncio.to_thread(loader.unload, body)
 
 
-def _add_facts(app: FastAPI, config: ServerConfig, metrics: ServerMetrics) -> None:
+def _add_status(app: FastAPI, config: ServerConfig, metrics: ServerMetrics) -> None:
     def describe(name: str, sha256: str) -> ApiObject:
-        facts = {"id": name, "object": "model", "created": config.created, "owned_by": "bilora"}
-        facts["max_model_len"] = config.engine.context  # vLLM's name for the tokens of prompt and answer together
+        fields = {"id": name, "object": "model", "created": config.created, "owned_by": "bilora"}
+        fields["max_model_len"] = config.engine.context_length  # vLLM's name
         if not sha256:
-            return {**facts, "root": config.base_id, "parent": None, "revision": config.base_revision}
-        return {**facts, "root": name, "parent": "base", "sha256": sha256}
+            return {**fields, "root": config.base_id, "parent": None, "revision": config.base_revision}
+        return {**fields, "root": name, "parent": "base", "sha256": sha256}
 
     @app.head("/v1/models", include_in_schema=False)
     @app.get("/v1/models")
     async def models() -> ApiObject:
-        known = config.engine.models()
-        return {"object": "list", "data": [describe(name, sha256) for name, sha256 in known.items()]}
+        served = config.engine.models()
+        return {"object": "list", "data": [describe(name, sha256) for name, sha256 in served.items()]}
 
     @app.head("/v1/models/{name}", include_in_schema=False)
     @app.get("/v1/models/{name}")
     async def model(name: str) -> ApiObject:
-        known = config.engine.models()
-        if name not in known:
+        served = config.engine.models()
+        if name not in served:
             raise ApiError(404, f"The model {name[:80]!r} is not served here.", "model_not_found", param="model")
-        return describe(name, known[name])
+        return describe(name, served[name])
 
     @app.head("/health", include_in_schema=False)
     @app.get("/health")
@@ -174,4 +174,4 @@ def _add_facts(app: FastAPI, config: ServerConfig, metrics: ServerMetrics) -> No
     @app.head("/metrics", include_in_schema=False)
     @app.get("/metrics")
     async def prometheus() -> Response:
-        return PlainTextResponse(metrics.page(), media_type="text/plain; version=0.0.4")
+        return PlainTextResponse(metrics.render(), media_type="text/plain; version=0.0.4")

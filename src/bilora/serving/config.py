@@ -1,4 +1,4 @@
-"""What a server is started with."""
+"""The configuration of a server."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ from bilora.protocols import BatchEngine
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """What one server serves, and how.
+    """The configuration of one server.
 
-    `system_prompts`: what each adapter was trained with; a chat without a system message gets it.
-    `penalties`: the frequency penalty that each adapter was measured with; a request that names none gets it.
-    `reload` loads new adapter versions and returns how many; it is called every `reload_interval_s` seconds.
-    `key` is what clients have to send, None for nothing. `max_tokens` limits an answer, `max_body` a request's bytes.
-    `origins`: whose pages may ask from a browser, beside this machine's own; `*` for all.
-    `tokenizer_info`: what /tokenizer_info says. `adapter_root`: the folder from which clients may load adapters, None
-    for none.
-    `base_id`, `base_revision` and `created`, the time of the start, are reported.
+    `base_id`, `base_revision`, `created`: reported by /v1/models. `tokenizer_info`: the reply of /tokenizer_info.
+    `system_prompts`: by adapter, for chats without a system message. `frequency_penalties`: by adapter, for requests
+    that set none.
+    `key`: the API key that clients must send, None for no key. `max_body`: maximum bytes of a request. `max_tokens`:
+    maximum tokens of an answer. `origins`: web origins that may send requests from a browser, besides this machine's;
+    `*` for all. `adapter_root`: the folder from which clients may load adapters, None to refuse that.
+    `reload`: loads new adapter versions and returns their number, every `reload_interval_s` seconds.
     """
 
     engine: BatchEngine
     base_id: str
     base_revision: str
     system_prompts: Mapping[str, str] = field(default_factory=dict)
-    penalties: Mapping[str, float] = field(default_factory=dict)
+    frequency_penalties: Mapping[str, float] = field(default_factory=dict)
     key: str | None = field(default=None, repr=False)
     max_body: int = 2**20
     max_tokens: int | None = None

@@ -1,4 +1,4 @@
-"""Files and commands that serve the same bundle with vLLM on a GPU, or with Ray Serve on a cluster."""
+"""Launch files and commands to serve a bundle with vLLM or Ray Serve."""
 
 from __future__ import annotations
 
@@ -12,50 +12,50 @@ from bilora.bases.base import Base
 from bilora.storage import read_json
 
 _VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM accepts as --max-lora-rank."""
+"""The values that vLLM accepts for --max-lora-rank."""
 
 
 @dataclass(frozen=True)
 class LaunchSpec:
-    """The base and the adapters (name → folder) that another server is to serve."""
+    """The base and the adapters (name → folder) to serve."""
 
     base: Base
     adapters: Mapping[str, Path]
 
     @property
     def model(self) -> str:
-        """The base: its hub id, or its folder by a path that holds in every directory."""
+        """The base's hub id, or the absolute path of its folder."""
         location = self.base.location
         return str(Path(location).resolve()) if Path(location).is_dir() else location
 
     @property
     def max_rank(self) -> int:
-        """The smallest rank setting that fits all adapters."""
+        """The smallest --max-lora-rank for all adapters."""
         largest = max((read_json(folder / "adapter_config.json")["r"] for folder in self.adapters.values()), default=1)
         return next(rank for rank in (*_VLLM_RANKS, largest) if rank >= largest)
 
 
 def vllm_command(spec: LaunchSpec, *, host: str, port: int) -> str:
-    """Return the command. vLLM reads the clients' key from VLLM_API_KEY, so that no process list shows it."""
-    words = ["vllm", "serve", spec.model]
+    """Return vLLM's command line. vLLM reads the API key from VLLM_API_KEY, so that no process list contains it."""
+    command = ["vllm", "serve", spec.model]
     if spec.base.revision is not None:
-        words += ["--revision", spec.base.revision, "--tokenizer-revision", spec.base.revision]
-    words += ["--served-model-name", "base", "--dtype", spec.base.dtype, "--host", host, "--port", str(port)]
+        command += ["--revision", spec.base.revision, "--tokenizer-revision", spec.base.revision]
+    command += ["--served-model-name", "base", "--dtype", spec.base.dtype, "--host", host, "--port", str(port)]
     if spec.adapters:
-        words += ["--enable-lora", "--max-loras", str(len(spec.adapters)), "--max-lora-rank", str(spec.max_rank)]
-        words += ["--lora-modules"]
+        command += ["--enable-lora", "--max-loras", str(len(spec.adapters)), "--max-lora-rank", str(spec.max_rank)]
+        command += ["--lora-modules"]
         for name, folder in spec.adapters.items():
-            words.append(json.dumps({"name": name, "path": folder.as_posix(), "base_model_name": "base"}))
-    return shlex.join(words)
+            command.append(json.dumps({"name": name, "path": folder.as_posix(), "base_model_name": "base"}))
+    return shlex.join(command)
 
 
 def vllm_files(spec: LaunchSpec, *, host: str, port: int) -> dict[str, str]:
-    """Return the files for vLLM (name → text): a script."""
+    """Return the files for vLLM (name → text)."""
     return {"vllm.sh": f"#!/bin/sh\nset -eu\nexec {vllm_command(spec, host=host, port=port)}\n"}
 
 
 def ray_command(folder: Path) -> str:
-    """Return the command that serves what `ray_files` describes."""
+    """Return the command that starts Ray Serve with `ray_files` in `folder`."""
     return shlex.join(["serve", "run", (folder / "ray.yaml").as_posix()])
 
 
@@ -63,8 +63,8 @@ def ray_files(spec: LaunchSpec, *, adapters_at: str) -> dict[str, str]:
     """Return the files for Ray Serve (name → text).
 
     Args:
-        adapters_at: where every machine of the cluster finds the bundle's adapter folders, such as
-            s3://bucket/bundle. Ray names an adapter `base:NAME` and loads it at its first request.
+        adapters_at: URL of the bundle's adapter folders, such as s3://bucket/bundle, which every machine of the
+            cluster can read. Ray names an adapter `base:NAME` and loads it at its first request.
     """
     import yaml
 

@@ -1,4 +1,4 @@
-"""What /metrics reports, in Prometheus' text format. It holds no text of a question or an answer."""
+"""The metrics of /metrics, in Prometheus' text format, without any text of prompts or answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BUCKETS_S = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.
 
 
 class ServerMetrics:
-    """Counters of one server, in a registry of its own."""
+    """The metrics of one server, in a separate registry."""
 
     def __init__(self, engine: BatchEngine) -> None:
         registry = self._registry = CollectorRegistry()
@@ -23,7 +23,7 @@ class ServerMetrics:
         broken = "Streams that failed after their status was sent"
         self._broken = Counter("bilora_streams_broken", broken, ["model"], registry=registry)
         self._reloads = Counter("bilora_reloads", "Adapter versions loaded while the server runs", registry=registry)
-        running = Gauge("bilora_running", "Requests that are being answered", registry=registry)
+        running = Gauge("bilora_running", "Running requests", registry=registry)
         running.set_function(lambda: engine.queue_depth()[0])
         waiting = Gauge("bilora_waiting", "Requests in the queue", registry=registry)
         waiting.set_function(lambda: engine.queue_depth()[1])
@@ -31,28 +31,28 @@ class ServerMetrics:
             "bilora_adapter", "1 for the version that is served", ["model", "sha256"], registry=registry
         )
 
-    def replied(self, path: str, status: int) -> None:
-        """Count a reply; `path` is one of the server's own, so that clients cannot create labels."""
+    def record_reply(self, path: str, status: int) -> None:
+        """Count a reply; `path` must be one of the server's paths, so that clients cannot create labels."""
         self._replies.labels(path, str(status)).inc()
 
-    def answered(self, completion: Completion, seconds: float) -> None:
-        """Count an answer that took `seconds` for its client."""
+    def record_answer(self, completion: Completion, seconds: float) -> None:
+        """Record an answer that the client received after `seconds`."""
         self._tokens.labels(completion.system, "prompt").inc(completion.prompt_tokens or 0)
         self._tokens.labels(completion.system, "answer").inc(completion.output_tokens or 0)
         self._answer.labels(completion.system).observe(seconds)
         if completion.first_token_s is not None:
             self._first_token.labels(completion.system).observe(completion.first_token_s)
 
-    def stream_broke(self, model: str) -> None:
-        """Count a stream that ended in an error; `model` is one that is served."""
+    def record_broken_stream(self, model: str) -> None:
+        """Count a stream that ended with an error; `model` must be a served one."""
         self._broken.labels(model).inc()
 
-    def reloaded(self, count: int) -> None:
-        """Count adapter versions that were loaded while the server runs."""
+    def record_reloads(self, count: int) -> None:
+        """Count adapter versions that were loaded while the server ran."""
         self._reloads.inc(count)
 
-    def page(self) -> bytes:
-        """Return the text."""
+    def render(self) -> bytes:
+        """Return the metrics as text."""
         self._adapters.clear()
         for model, sha256 in self._engine.models().items():
             if sha256:

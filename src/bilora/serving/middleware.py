@@ -1,4 +1,4 @@
-"""Checks of a request's key and size before the app sees it, and an id for every reply."""
+"""Middleware that checks the API key and the size of a request, and adds an id to each reply."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from bilora.serving.replies import ApiError
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_OPEN = ("/health", "/metrics", "/openapi.json")
-"""Paths that need no key: they hold no text of questions or answers."""
+_PUBLIC_PATHS = ("/health", "/metrics", "/openapi.json")
+"""Paths without a key: they contain no text of prompts or answers."""
 _REQUEST_ID = re.compile(r"[\w.-]{1,128}", re.ASCII)
 
 OnReply = Callable[[str, int], None]
-"""Called with the path and the status of each reply."""
+"""Callback for the path and the status of each reply."""
 
 
 @dataclass(frozen=True)
 class BodyLimits:
-    """How many bytes a request may have, and an event that ends the waiting for the rest of one."""
+    """Maximum bytes of a request, and an event that stops waiting for incomplete requests."""
 
     max_bytes: int
-    ending: asyncio.Event
+    shutting_down: asyncio.Event
 
 
 class AuthMiddleware:
-    """An ASGI layer around the app. The key is compared in constant time and stored only as its hash."""
+    """Checks requests before the app. The key is compared in constant time and stored only as its hash."""
 
     def __init__(
         self, app: ASGIApp, *, key: str | None, limits: BodyLimits, paths: frozenset[str], on_reply: OnReply
@@ -46,23 +46,23 @@ class AuthMiddleware:
         self._on_reply = on_reply
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on to the app, or answer it with an error."""
+        """Forward a request to the app, or send an error."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        given = headers.get(b"x-request-id", "")
-        identity = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+        client_id = headers.get(b"x-request-id", "")
+        request_id = client_id if _REQUEST_ID.fullmatch(client_id) else secrets.token_hex(16)
         path = scope["path"] if scope["path"] in self._paths else "other"
 
         async def reply(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message["headers"], (b"x-request-id", identity.encode())]}
+                message = {**message, "headers": [*message["headers"], (b"x-request-id", request_id.encode())]}
                 self._on_reply(path, message["status"])
             await send(message)
 
         try:
-            if scope["path"] not in _OPEN:
+            if scope["path"] not in _PUBLIC_PATHS:
                 self._check_key(headers.get(b"authorization", ""))
             body = await self._body(headers, receive)
         except ApiError as error:
@@ -75,8 +75,8 @@ class AuthMiddleware:
         if self._key is None:
             return
         scheme, _, key = authorization.partition(" ")
-        offered = hashlib.sha256(key.strip().encode("latin-1")).digest()
-        if not hmac.compare_digest(offered, self._key) or scheme.lower() != "bearer":
+        digest = hashlib.sha256(key.strip().encode("latin-1")).digest()
+        if not hmac.compare_digest(digest, self._key) or scheme.lower() != "bearer":
             raise ApiError(
                 401,
                 "The key is missing or wrong. Send it as `Authorization: Bearer KEY`.",
@@ -85,8 +85,8 @@ class AuthMiddleware:
             )
 
     async def _body(self, headers: dict[bytes, str], receive: Receive) -> bytes | None:
-        """Read the whole body; None if the client disconnected before its end."""
-        too_large = ApiError(413, f"A request has at most {self._limits.max_bytes:,} bytes here.", "request_too_large")
+        """Read the body; None if the client disconnected before its end."""
+        too_large = ApiError(413, f"The request has more than {self._limits.max_bytes:,} bytes.", "request_too_large")
         length = headers.get(b"content-length", "")
         if length.isdigit() and int(length) > self._limits.max_bytes:
             raise too_large
@@ -102,20 +102,21 @@ class AuthMiddleware:
                 return bytes(body)
 
     async def _next(self, receive: Receive) -> Message:
-        """Return the client's next message; a half-sent body does not hold up the end of the server."""
-        coming, ending = asyncio.ensure_future(receive()), asyncio.ensure_future(self._limits.ending.wait())
+        """Return the client's next message; raise if the server shuts down before it arrives."""
+        message = asyncio.ensure_future(receive())
+        shutdown = asyncio.ensure_future(self._limits.shutting_down.wait())
         try:
-            await asyncio.wait((coming, ending), return_when=asyncio.FIRST_COMPLETED)
-            if coming.done():
-                return coming.result()
+            await asyncio.wait((message, shutdown), return_when=asyncio.FIRST_COMPLETED)
+            if message.done():
+                return message.result()
         finally:
-            ending.cancel()
-            coming.cancel()
-        raise ApiError(503, "The server ends before the whole request has come. Ask again.", kind="server_error")
+            shutdown.cancel()
+            message.cancel()
+        raise ApiError(503, "The server is shutting down. Send the request again.", kind="server_error")
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """Return a receive function that delivers the body in one message, then the client's later messages."""
+    """Return a receive function for the body in one message, then the client's later messages."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Message:

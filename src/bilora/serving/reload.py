@@ -14,10 +14,10 @@ LOG = logging.getLogger(__name__)
 
 
 class Reloader:
-    """Compares the adapters' folders with what is served, and serves new versions from the next request on.
+    """Compares the adapters' folders with the loaded versions, and loads new versions for later requests.
 
-    Requests that run or wait end with the version that they were accepted for. A version that cannot be used is logged
-    once, and the version before is still served.
+    Accepted requests keep their version. A version that cannot be loaded is logged once, and the version before stays
+    loaded. Adapters that were loaded otherwise are not changed.
     """
 
     def __init__(
@@ -26,38 +26,36 @@ class Reloader:
         *,
         version: str,
         read_version: Callable[[], str],
-        find: Callable[[], Mapping[str, Path]],
+        find_adapters: Callable[[], Mapping[str, Path]],
         unload: bool,
     ) -> None:
         """Reload the adapters of `engine`.
 
         Args:
-            version: identifies the adapters that the engine has loaded.
-            read_version: identifies the adapters in the folders; cheap, because it is called every second.
-            find: returns the folders of the adapters that are to be served, their bytes checked.
-            unload: unload adapters that `find` no longer returns. A bundle's manifest says what is in it, while DVC
-                removes an adapter's folder as long as it trains the next version.
-
-        Adapters that were loaded otherwise are left alone.
+            version: identifies the loaded adapters.
+            read_version: returns the version in the folders; called every second, so it must be fast.
+            find_adapters: returns the folders of all adapters to serve (name → folder), verified.
+            unload: unload adapters that `find_adapters` no longer returns. Set for bundles, whose manifests are
+                complete; not for a checkout, where DVC removes an adapter's folder while it trains a new version.
         """
         self._engine = engine
         self._read_version = read_version
-        self._find = find
+        self._find_adapters = find_adapters
         self._version = version
         self._unload = unload
-        self._found = set(engine.models())
+        self._known = set(engine.models())
 
     def reload(self) -> int:
-        """Load and unload what has changed; return how many adapters did."""
+        """Load and unload adapters that have changed; return their number."""
         version = self._version
         try:
             version = self._read_version()
             if version == self._version:
                 return 0
-            return self._apply(self._find())
-        except Exception as error:  # of any kind: the next version may be better
-            known = isinstance(error, BiloraError | OSError)
-            LOG.warning("The new adapters are not served, the old ones still are: %s", error, exc_info=not known)
+            return self._apply(self._find_adapters())
+        except Exception as error:  # any error: the next version may load
+            expected = isinstance(error, BiloraError | OSError)
+            LOG.warning("The new adapters are not loaded, the old ones stay: %s", error, exc_info=not expected)
             return 0
         finally:
             self._version = version
@@ -67,9 +65,9 @@ class Reloader:
         changed = {name: folder for name, folder in folders.items() if served.get(name) != adapter_sha256(folder)}
         for name, folder in changed.items():
             self._engine.load_adapter(name, folder)
-        gone = (served.keys() & self._found) - folders.keys() if self._unload else ()
-        self._found = set(folders)
-        for name in gone:
-            LOG.warning("The adapter %s is in the bundle no longer and not served any more.", name)
+        removed = (served.keys() & self._known) - folders.keys() if self._unload else ()
+        self._known = set(folders)
+        for name in removed:
+            LOG.warning("The adapter %s is unloaded: the bundle no longer has it.", name)
             self._engine.unload_adapter(name)
-        return len(changed) + len(gone)
+        return len(changed) + len(removed)

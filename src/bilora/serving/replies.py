@@ -1,4 +1,4 @@
-"""Replies over HTTP: OpenAI's objects, chunks and errors."""
+"""HTTP replies: OpenAI's objects, chunks and errors."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ def event(body: Mapping[str, object]) -> bytes:
 
 
 class Reply(Protocol):
-    """The form of a reply: one object, or the events of a stream in their order."""
+    """Builds the reply of one endpoint: a complete object, or the events of a stream in order."""
 
-    def whole(self, chunks: Sequence[Sequence[Chunk]], completions: Sequence[Completion]) -> ApiObject:
-        """Return the whole reply; `chunks` holds each answer's tokens, if they are reported."""
+    def full_reply(self, chunks: Sequence[Sequence[Chunk]], completions: Sequence[Completion]) -> ApiObject:
+        """Return the complete reply; `chunks` has each answer's tokens if they are reported."""
         ...
 
-    def opening(self) -> Iterator[bytes]:
-        """Yield the events before the first text."""
+    def start(self) -> Iterator[bytes]:
+        """Yield the events before the first chunk."""
         ...
 
     def chunk(self, index: int, chunk: Chunk) -> Iterator[bytes]:
-        """Yield the events of more text of an answer."""
+        """Yield the events of a chunk of an answer."""
         ...
 
-    def closing(self, index: int, completion: Completion) -> Iterator[bytes]:
+    def finish(self, index: int, completion: Completion) -> Iterator[bytes]:
         """Yield the events that end an answer."""
         ...
 
@@ -63,14 +63,14 @@ class Reply(Protocol):
         """Yield the events after the last answer."""
         ...
 
-    def failure(self, error: ApiError) -> Iterator[bytes]:
-        """Yield the events that end a stream whose answers failed."""
+    def fail(self, error: ApiError) -> Iterator[bytes]:
+        """Yield the events that end a failed stream."""
         ...
 
 
 @dataclass(frozen=True)
-class Reported:
-    """What a reply reports beside the text: tokens, and in a stream the usage at its end and with each chunk."""
+class ReportOptions:
+    """What a reply reports besides the text: tokens, and in a stream the usage at its end or in each chunk."""
 
     logprobs: bool = False
     usage: bool = False
@@ -81,22 +81,22 @@ class Reported:
 class CompletionReply:
     """The reply of /v1/chat/completions and of /v1/completions.
 
-    `fingerprint` identifies the adapter's bytes that made it; `prompt_tokens` has the length of each answer's prompt.
+    `fingerprint` identifies the versions of base and adapter; `prompt_tokens` has the prompt's length per answer.
     """
 
-    identity: str
+    reply_id: str
     model: str
     fingerprint: str
     chat: bool
-    reported: Reported
+    report: ReportOptions
     prompt_tokens: Sequence[int]
     created: int = field(default_factory=lambda: int(time.time()))
 
     def __post_init__(self) -> None:
-        self._offsets = [0] * len(self.prompt_tokens)  # how many characters of each answer have been sent as tokens
+        self._offsets = [0] * len(self.prompt_tokens)  # characters sent as tokens, per answer
 
-    def whole(self, chunks: Sequence[Sequence[Chunk]], completions: Sequence[Completion]) -> ApiObject:
-        """Return the whole reply; `chunks` holds each answer's tokens, if they are reported."""
+    def full_reply(self, chunks: Sequence[Sequence[Chunk]], completions: Sequence[Completion]) -> ApiObject:
+        """Return the complete reply; `chunks` has each answer's tokens if they are reported."""
         choices = []
         for index, (parts, completion) in enumerate(zip(chunks, completions, strict=True)):
             message = {"role": "assistant", "content": completion.text, "refusal": None}
@@ -107,36 +107,36 @@ class CompletionReply:
         envelope = self._envelope("chat.completion", "text_completion")
         return {**envelope, "choices": choices, "usage": usage(completions)}
 
-    def opening(self) -> Iterator[bytes]:
-        """Yield the chunks that open a chat's choices."""
+    def start(self) -> Iterator[bytes]:
+        """Yield the first chunk of each choice of a chat."""
         for index in range(len(self.prompt_tokens) if self.chat else 0):
             yield self._chunk(index, {"delta": {"role": "assistant", "content": ""}})
 
     def chunk(self, index: int, chunk: Chunk) -> Iterator[bytes]:
         """Yield a chunk of an answer."""
         content: ApiObject = {"delta": {"content": chunk.text}} if self.chat else {"text": chunk.text}
-        yield self._chunk(index, content, self._logprobs(index, chunk.tokens), written=chunk.output_tokens)
+        yield self._chunk(index, content, self._logprobs(index, chunk.tokens), output_tokens=chunk.output_tokens)
 
-    def closing(self, index: int, completion: Completion) -> Iterator[bytes]:
-        """Yield the chunk that closes a choice."""
+    def finish(self, index: int, completion: Completion) -> Iterator[bytes]:
+        """Yield the last chunk of a choice."""
         content: ApiObject = {"delta": {}} if self.chat else {"text": ""}
-        yield self._chunk(index, content, finish=completion.finish, written=completion.output_tokens or 0)
+        yield self._chunk(index, content, finish=completion.finish, output_tokens=completion.output_tokens or 0)
 
     def end(self, completions: Sequence[Completion]) -> Iterator[bytes]:
-        """Yield the chunk with the usage, and what ends the stream."""
-        if self.reported.usage:
+        """Yield the chunk with the usage if it is requested, and [DONE]."""
+        if self.report.usage:
             envelope = self._envelope("chat.completion.chunk", "text_completion")
             yield event({**envelope, "choices": [], "usage": usage(completions)})
         yield DONE
 
-    def failure(self, error: ApiError) -> Iterator[bytes]:
-        """Yield the error object, and what ends the stream."""
+    def fail(self, error: ApiError) -> Iterator[bytes]:
+        """Yield the error object and [DONE]."""
         yield event(error.body)
         yield DONE
 
     def _envelope(self, chat: str, legacy: str) -> ApiObject:
         return {
-            "id": self.identity,
+            "id": self.reply_id,
             "object": chat if self.chat else legacy,
             "created": self.created,
             "model": self.model,
@@ -150,20 +150,24 @@ class CompletionReply:
         logprobs: ApiObject | None = None,
         *,
         finish: str | None = None,
-        written: int = 0,
+        output_tokens: int = 0,
     ) -> bytes:
         choice = {"index": index, **content, "logprobs": logprobs, "finish_reason": finish}
         chunk: ApiObject = {**self._envelope("chat.completion.chunk", "text_completion"), "choices": [choice]}
-        if self.reported.usage:
-            chunk["usage"] = counts(self.prompt_tokens[index], written) if self.reported.continuous_usage else None
+        if self.report.usage:
+            so_far = counts(self.prompt_tokens[index], output_tokens)
+            chunk["usage"] = so_far if self.report.continuous_usage else None
         return event(chunk)
 
     def _logprobs(self, index: int, tokens: Sequence[Token]) -> ApiObject | None:
-        if not self.reported.logprobs:
+        if not self.report.logprobs:
             return None
         if self.chat:
             content = [
-                {**_token_object(token.text, token.logprob), "top_logprobs": [_token_object(*one) for one in token.top]}
+                {
+                    **_token_object(token.text, token.logprob),
+                    "top_logprobs": [_token_object(*top) for top in token.top_logprobs],
+                }
                 for token in tokens
             ]
             return {"content": content, "refusal": None}
@@ -174,24 +178,28 @@ class CompletionReply:
         return {
             "tokens": [token.text for token in tokens],
             "token_logprobs": [token.logprob for token in tokens],
-            # The likeliest of equal spellings.
-            "top_logprobs": [None if token.logprob is None else dict(reversed(token.top)) for token in tokens],
+            # Of tokens with equal texts the likeliest stays.
+            "top_logprobs": [None if token.logprob is None else dict(reversed(token.top_logprobs)) for token in tokens],
             "text_offset": offsets,
         }
 
 
 def usage(completions: Sequence[Completion]) -> dict[str, int]:
-    """Count the prompts' tokens, each prompt once, and the answers'."""
-    prompts = {one.sample_id.rpartition("-")[0]: one.prompt_tokens or 0 for one in completions}
-    return counts(sum(prompts.values()), sum(one.output_tokens or 0 for one in completions))
+    """Return the usage of all answers; a prompt with several answers counts once."""
+    prompts = {choice.sample_id.rpartition("-")[0]: choice.prompt_tokens or 0 for choice in completions}
+    return counts(sum(prompts.values()), sum(choice.output_tokens or 0 for choice in completions))
 
 
-def counts(read: int, written: int) -> dict[str, int]:
+def counts(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
     """Return a usage object."""
-    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+    }
 
 
 def _token_object(text: str, logprob: float | None) -> ApiObject:
-    """Return a token with its bytes; null, as the API has it, if it is no complete character."""
+    """Return a token object; `bytes` is null for a part of a character."""
     encoded = None if "\N{REPLACEMENT CHARACTER}" in text else list(text.encode())
     return {"token": text, "logprob": None if logprob is None else max(logprob, -9999.0), "bytes": encoded}

@@ -1,4 +1,4 @@
-"""The fields of a request that ask for an answer in JSON: OpenAI's `response_format`, vLLM's `structured_outputs`."""
+"""The fields of a request for an answer in JSON: OpenAI's `response_format`, vLLM's `structured_outputs`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class JsonObjectFormat(BaseModel, extra="forbid"):
 
 
 class NamedSchema(BaseModel, extra="forbid"):
-    """A JSON schema; with or without `strict` the answer fits it."""
+    """A JSON schema; the answer matches it with or without `strict`."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
     description: str | None = None
@@ -33,20 +33,20 @@ class NamedSchema(BaseModel, extra="forbid"):
 
 
 class JsonSchemaFormat(BaseModel, extra="forbid"):
-    """An answer that fits a JSON schema."""
+    """An answer that matches a JSON schema."""
 
     type: Literal["json_schema"]
     json_schema: NamedSchema
 
 
 class StructuredOutputs(BaseModel, extra="forbid"):
-    """vLLM's form of the same; of its kinds only JSON schemas are understood."""
+    """vLLM's structured outputs, of which only JSON schemas are supported."""
 
     json_schema: Annotated[_Schema, Field(alias="json")]
 
 
 class StructuredRequest(BaseModel):
-    """A request that may ask for an answer in JSON, in one of two forms."""
+    """A request that may require an answer in JSON, with one of two fields."""
 
     response_format: Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")] | None = (
         None
@@ -54,14 +54,14 @@ class StructuredRequest(BaseModel):
     structured_outputs: StructuredOutputs | None = None
 
     @model_validator(mode="after")
-    def _one_form(self) -> StructuredRequest:
+    def _one_of_two_fields(self) -> StructuredRequest:
         if self.structured_outputs and self.response_format and self.response_format.type != "text":
-            raise ValueError("response_format and structured_outputs are two forms of one field; give one")
+            raise ValueError("response_format and structured_outputs exclude each other; send one of them")
         return self
 
     @property
     def json_schema(self) -> str | None:
-        """The text of the schema that the answer has to fit; None for any text."""
+        """The text of the schema that the answer must match; None for any text."""
         match self.response_format:
             case JsonSchemaFormat(json_schema=named):
                 schema = named.json_schema
@@ -71,4 +71,4 @@ class StructuredRequest(BaseModel):
                 schema = self.structured_outputs.json_schema
             case _:
                 return None
-        return json.dumps(schema, separators=(",", ":"))  # in the order given, which is that of an answer's properties
+        return json.dumps(schema, separators=(",", ":"))  # unsorted: an answer has its properties in this order

@@ -1,4 +1,4 @@
-"""The app in uvicorn, and how it ends."""
+"""The uvicorn server of the app, and its graceful shutdown."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from bilora.serving.config import ServerConfig
 
 
 class Server(uvicorn.Server):
-    """Ends when what was accepted is answered, for which it has some time; half-sent requests get none."""
+    """A server that finishes accepted requests for up to `drain_seconds` before it stops."""
 
     def __init__(self, config: ServerConfig, *, drain_seconds: int) -> None:
-        self._ending = asyncio.Event()
+        self._shutting_down = asyncio.Event()
         super().__init__(
             uvicorn.Config(
-                create_app(config, self._ending),
+                create_app(config, self._shutting_down),
                 log_level="warning",
                 access_log=False,
                 server_header=False,
@@ -27,6 +27,6 @@ class Server(uvicorn.Server):
         )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let running requests end."""
-        self._ending.set()
+        """Refuse incomplete requests, and wait for running ones."""
+        self._shutting_down.set()
         await super().shutdown(sockets)

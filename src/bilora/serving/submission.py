@@ -1,4 +1,4 @@
-"""From the engine's thread to the server's event loop."""
+"""Submit requests to the engine, and pass the events of its thread to the server's event loop."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ from bilora.serving.replies import ApiError
 RETRY_AFTER_S = 1
 
 AnswerEvent = tuple[int, Chunk | Completion | Exception]
-"""The index of an answer, and one of its events."""
+"""An answer's index, and one of its events."""
 
 
 @dataclass(frozen=True)
 class TokenLimits:
-    """How many tokens an answer has: at most `most`, and `default` if `wanted`, the request's own number, is None.
+    """The limits of an answer's length in tokens, each None for no limit.
 
-    None: only the context limits it.
+    `maximum`: the server's. `requested`: the request's `max_tokens`. `default`: for requests without it.
     """
 
-    most: int | None = None
+    maximum: int | None = None
     default: int | None = None
-    wanted: int | None = None
+    requested: int | None = None
 
 
 @dataclass
 class PendingAnswers:
-    """The answers to one HTTP request, which may want several."""
+    """The answers to one HTTP request."""
 
     jobs: Sequence[Job]
     queue: asyncio.Queue[AnswerEvent]
     completed: dict[int, Completion] = field(default_factory=dict)
 
     async def events(self) -> AsyncGenerator[tuple[int, Chunk | Completion]]:
-        """Yield the chunks and completions of all answers; closing the generator cancels what is not finished.
+        """Yield the chunks and completions of all answers; closing the generator cancels unfinished ones.
 
         Raises:
-            ApiError: the engine failed, or an answer cannot go on within its JSON schema.
+            ApiError: the engine failed, or an answer cannot continue within its JSON schema.
         """
         try:
             while len(self.completed) < len(self.jobs):
                 index, event = await self.queue.get()
                 if isinstance(event, BadSchema):
-                    raise _refused_format(event)
+                    raise _format_error(event)
                 if isinstance(event, Exception):
-                    raise ApiError(500, "The model failed at this request.", "engine_failed", kind="server_error")
+                    raise ApiError(500, "The model failed.", "engine_failed", kind="server_error")
                 if isinstance(event, Completion):
                     self.completed[index] = event
                 yield index, event
@@ -60,47 +60,45 @@ class PendingAnswers:
             self.cancel()
 
     def cancel(self) -> None:
-        """Cancel the answers that are not finished."""
+        """Cancel unfinished answers."""
         for job in self.jobs:
             job.cancel()
 
     def completions(self) -> list[Completion]:
-        """Return all answers, in order."""
+        """Return all completions, in order."""
         return [self.completed[index] for index in range(len(self.jobs))]
 
 
 async def submit(
     engine: BatchEngine, model: str, requests: Sequence[Request], limits: TokenLimits, *, streamed: bool
 ) -> PendingAnswers:
-    """Queue the requests; `streamed` asks for chunks, not only for whole answers.
+    """Queue the requests; with `streamed` the answers have chunks, not only completions.
 
     Raises:
-        ApiError: 404 for an unknown model, 400 for more tokens than fit or an unsupported JSON schema, 429 if the
-            queue is full.
+        ApiError: 404 for an unknown model, 400 for too many tokens or an unsupported JSON schema, 429 for a full queue.
     """
     loop, queue = asyncio.get_running_loop(), asyncio.Queue[AnswerEvent]()
 
     def put(index: int, event: Chunk | Completion | Exception) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits
+        with contextlib.suppress(RuntimeError):  # the event loop is closed
             loop.call_soon_threadsafe(queue.put_nowait, (index, event))
 
-    if limits.most is not None and limits.wanted is not None and limits.wanted > limits.most:
-        raise ApiError(
-            400, f"An answer has at most {limits.most} tokens here; {limits.wanted} were asked for.", "too_many_tokens"
-        )
+    if limits.maximum is not None and limits.requested is not None and limits.requested > limits.maximum:
+        problem = f"{limits.requested} tokens are requested, but an answer has at most {limits.maximum} tokens here."
+        raise ApiError(400, problem, "too_many_tokens")
     submissions = [Submission(model, request, partial(put, index)) for index, request in enumerate(requests)]
     try:
         jobs = await asyncio.to_thread(engine.prepare, submissions, streamed=streamed)
         for request, job in zip(requests, jobs, strict=True):
-            job.allow(_max_tokens(job, request.sampling, engine.context, limits))
+            job.set_max_tokens(_max_tokens(job, request.sampling, engine.context_length, limits))
         engine.submit(jobs)
     except UnknownModel:
-        known = ", ".join(engine.models())
+        served = ", ".join(engine.models())
         raise ApiError(
-            404, f"The model {model[:80]!r} is not served here; there are {known}.", "model_not_found", param="model"
+            404, f"The model {model[:80]!r} is not served here; choose from {served}.", "model_not_found", param="model"
         ) from None
     except (BadSchema, NotReady) as error:
-        raise _refused_format(error) from None
+        raise _format_error(error) from None
     except BadData as error:
         raise ApiError(400, str(error), "invalid_value") from None
     except Busy as busy:
@@ -110,23 +108,23 @@ async def submit(
     return PendingAnswers(jobs, queue)
 
 
-def _refused_format(error: BiloraError) -> ApiError:
+def _format_error(error: BiloraError) -> ApiError:
     return ApiError(400, str(error), "invalid_value", param="response_format")
 
 
-def _max_tokens(job: Job, sampling: SamplingParams, context: int, limits: TokenLimits) -> int:
-    """Return how long an answer may become."""
-    remaining = context - job.prompt_tokens
-    least = 1 if limits.wanted is None else limits.wanted
-    if remaining < least:
-        raise ApiError(  # its first words are those by which litellm and others know this error
+def _max_tokens(job: Job, sampling: SamplingParams, context_length: int, limits: TokenLimits) -> int:
+    """Return the maximum number of tokens of an answer."""
+    remaining = context_length - job.prompt_tokens
+    required = 1 if limits.requested is None else limits.requested
+    if remaining < required:
+        raise ApiError(  # litellm and others recognize this error by its first words
             400,
-            f"This model's maximum context length is {context} tokens, of prompt and answer together; the prompt has "
-            f"{job.prompt_tokens}, and {least} more were asked for. Shorten the prompt or ask for fewer.",
+            f"This model's maximum context length is {context_length} tokens for prompt and answer; the prompt has "
+            f"{job.prompt_tokens}, and {required} more are requested. Shorten the prompt or lower max_tokens.",
             "context_length_exceeded",
         )
-    bounds = [remaining, *(limit for limit in (limits.most, limits.default) if limit is not None)]
-    tokens = min(bounds) if limits.wanted is None else limits.wanted
+    bounds = [remaining, *(limit for limit in (limits.maximum, limits.default) if limit is not None)]
+    tokens = min(bounds) if limits.requested is None else limits.requested
     if sampling.min_tokens > tokens:
         raise ApiError(
             400,

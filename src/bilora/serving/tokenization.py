@@ -1,4 +1,4 @@
-"""/tokenize, /detokenize and /tokenizer_info, as vLLM has them: texts and tokens of the base."""
+"""vLLM's /tokenize, /detokenize and /tokenizer_info, with the base's tokenizer."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from bilora.protocols import BatchEngine
 from bilora.requests import Request, SamplingParams
 from bilora.serving.chat import ChatMessage
 from bilora.serving.replies import ApiObject
-from bilora.serving.wire import StrictModel, TokenId, WireText
+from bilora.serving.wire import StrictModel, TokenId, Utf8Text
 
 if TYPE_CHECKING:
     from bilora.bases.tokenizer import Tokenizer
 
 
 class TokenizeRequest(StrictModel):
-    """A text, or a chat as the template writes it; adapters share the base's tokens."""
+    """A text, or a chat for the chat template; `model` is ignored, because adapters share the base's tokenizer."""
 
     model: str | None = None
-    prompt: WireText | None = None
+    prompt: Utf8Text | None = None
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=1000)] | None = None
     add_generation_prompt: Literal[True] = True
     add_special_tokens: bool | None = None
     return_token_strs: bool | None = None
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> TokenizeRequest:
+    def _one_of_two_fields(self) -> TokenizeRequest:
         if (self.prompt is None) == (self.messages is None):
-            raise ValueError("give either prompt or messages")
+            raise ValueError("send either prompt or messages")
         if self.messages and self.add_special_tokens:
-            raise ValueError("add_special_tokens: the template writes those of a chat; leave it out")
+            raise ValueError("add_special_tokens: the chat template adds them to a chat; remove this field")
         return self
 
 
 class DetokenizeRequest(StrictModel):
-    """Tokens."""
+    """Tokens to decode."""
 
     model: str | None = None
     tokens: Annotated[list[TokenId], Field(max_length=1_000_000)]
@@ -48,7 +48,7 @@ def tokenize(engine: BatchEngine, body: TokenizeRequest) -> ApiObject:
     request = Request("tokenize", messages, SamplingParams(0), text=body.prompt)
     ids = engine.encode(request, special_tokens=body.add_special_tokens is not False)
     texts = [engine.decode([token]) for token in ids] if body.return_token_strs else None
-    return {"count": len(ids), "max_model_len": engine.context, "tokens": ids, "token_strs": texts}
+    return {"count": len(ids), "max_model_len": engine.context_length, "tokens": ids, "token_strs": texts}
 
 
 def detokenize(engine: BatchEngine, body: DetokenizeRequest) -> ApiObject:
@@ -57,7 +57,7 @@ def detokenize(engine: BatchEngine, body: DetokenizeRequest) -> ApiObject:
 
 
 def tokenizer_info(tokenizer: Tokenizer) -> ApiObject:
-    """Return what clients need to build prompts themselves: the chat template and the special tokens."""
+    """Return the chat template and the special tokens, for clients that build prompts themselves."""
     return {
         "tokenizer_class": type(tokenizer).__name__,
         "chat_template": tokenizer.chat_template,

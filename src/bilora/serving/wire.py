@@ -1,7 +1,7 @@
-"""What the requests of OpenAI's API share, with vLLM's sampling parameters.
+"""The common fields of requests to OpenAI's API, with vLLM's sampling parameters.
 
-A field that would change the answer and is not supported is refused, never ignored; it is accepted with the value that
-changes nothing, because clients send such values.
+An unsupported field that would change the answer is refused, never ignored. Its neutral value is accepted, because
+clients send it.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ def _encodable(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError("half a surrogate pair is no text") from None
+        raise ValueError("half of a surrogate pair is not text") from None
     return text
 
 
-WireText = Annotated[str, AfterValidator(_encodable)]
-"""Text that UTF-8 can hold."""
+Utf8Text = Annotated[str, AfterValidator(_encodable)]
+"""Text that UTF-8 can encode."""
 PositiveTokens = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 """A number of tokens."""
 TokenId = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
-"""The number of a token."""
-Nothing = Annotated[list[JsonValue], Field(max_length=0)]
-"""A list that has to be empty."""
-_Stop = Annotated[WireText, Field(min_length=1)]
+"""A token id."""
+EmptyList = Annotated[list[JsonValue], Field(max_length=0)]
+"""A list that must be empty."""
+_Stop = Annotated[Utf8Text, Field(min_length=1)]
 StopStrings = _Stop | Annotated[list[_Stop], Field(max_length=_MAX_STOPS)]
 """One string that ends an answer, or several."""
 _Seed = Annotated[int, Field(ge=-(2**63), lt=2**63, strict=True)]
@@ -43,7 +43,7 @@ _Penalty = Annotated[FiniteFloat, Field(ge=-2.0, le=2.0)]
 _Choices = Annotated[int, Field(ge=1, le=MAX_CHOICES, strict=True)]
 _Bias = Annotated[FiniteFloat, Field(ge=-100.0, le=100.0)]
 _TokenKey = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
-_One = Annotated[float, Field(ge=1.0, le=1.0)]
+_ExactlyOne = Annotated[float, Field(ge=1.0, le=1.0)]
 
 
 class StrictModel(BaseModel):
@@ -61,7 +61,7 @@ class StreamOptions(StrictModel):
 
 
 class _NeutralFields(StrictModel):
-    """What clients send without meaning anything by it, and what changes no answer here."""
+    """Fields that change no answer here, and unsupported fields with their neutral values."""
 
     user: str | None = None
     store: Literal[False] | None = None
@@ -72,7 +72,7 @@ class _NeutralFields(StrictModel):
     safety_identifier: str | None = None
     best_of: Literal[1] | None = None
     use_beam_search: Literal[False] | None = None
-    length_penalty: _One | None = None
+    length_penalty: _ExactlyOne | None = None
     skip_special_tokens: Literal[True] | None = None
     spaces_between_special_tokens: Literal[True] | None = None
     include_stop_str_in_output: Literal[False] | None = None
@@ -82,12 +82,12 @@ class _NeutralFields(StrictModel):
 
 
 class ApiRequest(_NeutralFields, StructuredRequest):
-    """What all requests for answers share. Without `temperature` the answer is greedy, as in the benchmark."""
+    """The common fields of requests for answers. Without `temperature` an answer is greedy, as in the benchmark."""
 
     id_prefix: ClassVar[str]
-    """What the ids of replies begin with."""
+    """The prefix of the replies' ids."""
     default_tokens: ClassVar[int | None] = None
-    """`max_tokens` if the request names none; None for no limit but the context."""
+    """The default of `max_tokens`; None for the whole context."""
 
     model: Annotated[str, Field(min_length=1, max_length=200, examples=["base"])]
     max_tokens: PositiveTokens | None = None
@@ -111,17 +111,17 @@ class ApiRequest(_NeutralFields, StructuredRequest):
     @model_validator(mode="after")
     def _stream_options(self) -> ApiRequest:
         if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options: set stream: true, or leave them out")
+            raise ValueError("stream_options: set stream: true, or remove them")
         return self
 
     @property
-    def limit(self) -> int | None:
-        """How many tokens the answer may have; None if the request names no number."""
+    def token_limit(self) -> int | None:
+        """Maximum number of tokens of the answer; None if the request sets none."""
         return self.max_tokens
 
     @property
     def choices(self) -> int:
-        """How many answers per prompt."""
+        """Number of answers per prompt."""
         return self.n or 1
 
     @property
@@ -140,8 +140,8 @@ class ApiRequest(_NeutralFields, StructuredRequest):
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
     def _choices_of(self, prompt: Request, logprobs_count: int | None, penalty: float) -> list[Request]:
-        """Return the prompt's requests, one per choice; `max_tokens` is not set yet."""
-        first = secrets.randbits(62) if self.seed is None else self.seed
+        """Return one request per choice of the prompt; `max_tokens` is set later."""
+        first_seed = secrets.randbits(62) if self.seed is None else self.seed
         return [
             replace(
                 prompt,
@@ -149,7 +149,7 @@ class ApiRequest(_NeutralFields, StructuredRequest):
                 sampling=SamplingParams(
                     max_tokens=0,
                     temperature=self.temperature or 0.0,
-                    seed=(first + choice + 2**63) % 2**64 - 2**63,
+                    seed=(first_seed + choice + 2**63) % 2**64 - 2**63,
                     top_p=1.0 if self.top_p is None else self.top_p,
                     frequency_penalty=penalty if self.frequency_penalty is None else self.frequency_penalty,
                     presence_penalty=self.presence_penalty or 0.0,

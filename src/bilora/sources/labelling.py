@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from bilora.errors import BadData
 from bilora.records import Drop, Row
-from bilora.rows import Forms, RowForm, columns, excerpt, is_absent, kind, missing, word
+from bilora.rows import Forms, RowForm, column_names, excerpt, is_null, label_text, missing_columns, type_in_words
 
 GROUP_COLUMNS = ("repo", "repository_name", "task_id")
 """Columns of well-known datasets that name what a split must not separate, best first."""
@@ -21,7 +21,7 @@ ORIGIN, REFUSED = "origin", "drop"
 
 def read_columns(forms: Forms) -> frozenset[str] | None:
     """Return the columns to keep of a row for these forms; None keeps all that JSON can hold."""
-    return columns(forms) | LABEL_COLUMNS if forms else None
+    return column_names(forms) | LABEL_COLUMNS if forms else None
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ def labelled(row: Row | Drop, place: RowPlace, *, licence: str) -> dict[str, obj
     """
     if isinstance(row, Drop):
         return {"source": f"{place.name}:{place.number}", ORIGIN: place.origin, REFUSED: row.model_dump()}
-    own = {column: value for column, value in row.items() if not is_absent(value) and value != ""}
-    group = next((word(own[column]) for column in GROUP_COLUMNS if column in own), f"{place.file}:{place.number}")
+    own = {column: value for column, value in row.items() if not is_null(value) and value != ""}
+    group = next((label_text(own[column]) for column in GROUP_COLUMNS if column in own), f"{place.file}:{place.number}")
     terms = next((own[column] for column in LICENCE_COLUMNS if own.get(column)), licence)
-    source = f"{place.name}:{word(own['task_id']) if 'task_id' in own else place.number}"
+    source = f"{place.name}:{label_text(own['task_id']) if 'task_id' in own else place.number}"
     return {
         **{column: value for column, value in row.items() if column != REFUSED},
         "source": own.get("source", source),
@@ -74,7 +74,7 @@ def kept(row: Row, wanted: Collection[str] | None) -> dict[str, object] | Drop:
             result[column] = _as_json(value)
         except (ValueError, ArithmeticError, RecursionError):
             if wanted is not None:
-                detail = f"`{column}` is {kind(value)}: {excerpt(value)}"
+                detail = f"`{column}` is {type_in_words(value)}: {excerpt(value)}"
                 return Drop(rule=f"`{column}` cannot be read", detail=detail)
     return result
 
@@ -120,14 +120,14 @@ class Columns:
         self._rows += 1
         for column, value in row.items():
             self._columns[column] = None
-            if not is_absent(value):
+            if not is_null(value):
                 self._filled.add(column)
             if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
                 self._tables[column] = None
 
     def check(self) -> None:
         """Raise BadData if no row has all that a form needs."""
-        lacking = missing(self._filled, self._forms) if self._rows else []
+        lacking = missing_columns(self._filled, self._forms) if self._rows else []
         if not lacking:
             return
         needed = " or ".join(f"`{column}`" for column in lacking)

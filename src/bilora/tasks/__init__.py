@@ -1,4 +1,4 @@
-"""One file per task; a new file here is a new task."""
+"""The tasks, one per module; a new module here is a new task."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from bilora.tasks.task import Task
 
 
 def known_tasks() -> list[str]:
-    """Names of all tasks, sorted."""
+    """Return the names of all tasks, sorted."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "task")
 
 
 def load_task(name: str) -> Task:
-    """Load one task by its name.
+    """Return the task with this name.
 
     Raises:
-        UnknownTask: no file in this folder has that name.
+        UnknownTask: no module of this package has this name.
     """
     known = known_tasks()
     if name not in known:

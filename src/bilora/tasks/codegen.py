@@ -22,9 +22,9 @@ from bilora.tasks.task import Task
 
 @dataclass(frozen=True)
 class _Exercise:
-    """What all forms have to say: a description, a reference, and how it is tested.
+    """The common content of all row forms: a description, a reference, and its tests.
 
-    `entry_point` names what is tested, or is empty; `given` is code that an answer may use.
+    `entry_point` names the tested function, or is empty; `helpers` is code that an answer may use.
     """
 
     text: str
@@ -32,19 +32,19 @@ class _Exercise:
     tests: tuple[str, ...]
     setup: str
     entry_point: str
-    given: str = ""
+    helpers: str = ""
 
 
 class _ExerciseForm(RowForm):
-    """Base of the forms that this task reads."""
+    """Base class of the row forms that this task reads."""
 
     def exercise(self) -> _Exercise:
-        """Return what the row asks for."""
+        """Return the row as an exercise."""
         raise NotImplementedError
 
 
 class _Tested(_ExerciseForm):
-    """What MBPP's rows have in common."""
+    """The common columns of MBPP's row forms."""
 
     code: Code
     test_list: Tests
@@ -55,7 +55,7 @@ class _Tested(_ExerciseForm):
     def _exercise(self, text: str) -> _Exercise:
         setup = "\n".join(filter(None, (self.test_imports.strip(), self.test_setup_code.strip())))
         code = self.code
-        if "```" in code and parse(code) is None:  # the code of a chat's answer
+        if "```" in code and parse(code) is None:  # a chat answer with fenced code
             code = _extract(code)
         return _Exercise(" ".join(text.split()), tidy(code), self.test_list, setup, self.entry_point)
 
@@ -66,7 +66,7 @@ class _Mbpp(_Tested):
     text: Text
 
     def exercise(self) -> _Exercise:
-        """Return what the row asks for."""
+        """Return the row as an exercise."""
         return self._exercise(self.text)
 
 
@@ -76,7 +76,7 @@ class _SanitizedMbpp(_Tested):
     prompt: Text
 
     def exercise(self) -> _Exercise:
-        """Return what the row asks for."""
+        """Return the row as an exercise."""
         return self._exercise(self.prompt)
 
 
@@ -89,28 +89,30 @@ class _HumanEval(_ExerciseForm):
     test: Code
 
     def exercise(self) -> _Exercise:
-        """Describe the function by its docstring; what the prompt defines before it is given to every answer."""
+        """Return the exercise; its text is the docstring, its setup is what the prompt defines before the function."""
         code = tidy(self.prompt + self.canonical_solution)
         tree = parse(code)
-        text, before = "", []
+        text, preamble = "", []
         for node in tree.body if tree else ():
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == self.entry_point:
                 values = (part.value for part in node.body if isinstance(part, ast.Expr))
-                strings = (one.value for one in values if isinstance(one, ast.Constant) and isinstance(one.value, str))
-                text = inspect.cleandoc(next(strings, ""))  # not ast.get_docstring: in one row an import is first
+                strings = (
+                    part.value for part in values if isinstance(part, ast.Constant) and isinstance(part.value, str)
+                )
+                text = inspect.cleandoc(next(strings, ""))  # not ast.get_docstring: in one row an import comes first
                 break
-            before.append(node)
-        described = "\n".join(line for line in text.split("\n") if line.strip())
-        given = [ast.unparse(node) for node in before if not isinstance(node, ast.Import | ast.ImportFrom)]
-        setup = "\n".join(map(ast.unparse, before))
-        return _Exercise(described, code, (self.test.strip(),), setup, self.entry_point, given="\n".join(given))
+            preamble.append(node)
+        description = "\n".join(line for line in text.split("\n") if line.strip())
+        helpers = [ast.unparse(node) for node in preamble if not isinstance(node, ast.Import | ast.ImportFrom)]
+        setup = "\n".join(map(ast.unparse, preamble))
+        return _Exercise(description, code, (self.test.strip(),), setup, self.entry_point, helpers="\n".join(helpers))
 
 
 _FORMS: tuple[type[_ExerciseForm], ...] = (_Mbpp, _SanitizedMbpp, _HumanEval)
 
 
 def _sample(row: Row) -> Sample | Drop:
-    """Read a row of MBPP, of its sanitized subset, or of HumanEval."""
+    """Return the sample of a row of MBPP, of its sanitized subset, or of HumanEval, or why it is refused."""
     form = read_row(row, *_FORMS)
     if isinstance(form, Drop):
         return form
@@ -138,17 +140,17 @@ def _sample(row: Row) -> Sample | Drop:
     setup = parse(exercise.setup)
     if setup is None:
         return Drop(rule="the setup is not Python", detail=parse_error(exercise.setup))
-    if name in {*definitions(setup), *imports(setup)}:  # else its tests would never try an answer
+    if name in {*definitions(setup), *imports(setup)}:  # the tests would call the setup's function, not the answer's
         return Drop(rule="the setup defines what is tested", detail=f"the setup defines {name}")
     tests = named_tests(exercise.tests, name)
     try:
         head = visible_signatures(tree, name, tests, given=setup)
     except Unshowable as error:
         return Drop(rule="no signature that an answer can keep to", detail=str(error))
-    given = f"\nGiven:\n{exercise.given}" if exercise.given else ""
+    helpers = f"\nGiven:\n{exercise.helpers}" if exercise.helpers else ""
     return Sample.create(
         task=TASK.name,
-        prompt=f"{text}\n\nSignature: {head}{given}{_shown(tests)}",
+        prompt=f"{text}\n\nSignature: {head}{helpers}{_visible_test(tests)}",
         target=target,
         tests=tests,
         setup=exercise.setup,
@@ -156,39 +158,39 @@ def _sample(row: Row) -> Sample | Drop:
     )
 
 
-def _shown(tests: Sequence[str]) -> str:
-    """Show the first test; a `check` function is none to be shown, since it holds them all."""
+def _visible_test(tests: Sequence[str]) -> str:
+    """Return the prompt's line with the first test; empty for a `check` function, which contains all tests."""
     return "" if defines_check(tests[0]) else f"\nMust pass: {tests[0]}"
 
 
 def _hide_tests(sample: Sample) -> Sample:
-    """Ask for the same function without the test that the prompt shows."""
+    """Return the sample with the visible test removed from its prompt."""
     fields = sample.model_dump(exclude={"id", "prompt"})
-    return Sample.create(prompt=sample.prompt.removesuffix(_shown(sample.tests)), **fields)
+    return Sample.create(prompt=sample.prompt.removesuffix(_visible_test(sample.tests)), **fields)
 
 
 def _well_formed(code: str) -> bool:
-    """Whether the answer is a Python program at all."""
+    """Return whether the answer is a Python program."""
     return bool(code) and parse(code) is not None
 
 
 def _answer(target: str) -> str:
-    """Fence the code: some tokenizers strip white space at the start of a turn."""
+    """Return the code in a fence, because some tokenizers strip leading white space of a turn."""
     return f"```python\n{target}\n```"
 
 
 def _extract(text: str, prompt: str = "") -> str:
-    """Return the program of a reply: the block that defines the requested function, with the blocks it needs."""
+    """Return the program in a reply: the block that defines the requested function, with the blocks it needs."""
     requested = requested_function(prompt)
     return extract_program(text, requested.name, requested.header)
 
 
-def _problem(typed: str) -> str:
-    """Say that a text is finished code; a stub, or code with a comment, may ask for something."""
+def _input_problem(typed: str) -> str:
+    """Return a sentence if the text is finished code; a stub, or code with a comment, may be a request."""
     tree = None if "#" in typed else parse(normalized(typed).strip())
     functions = [node for node in tree.body if isinstance(node, Function)] if tree else []
     if functions and not any(map(is_stub, functions)):
-        return "This is finished code and no question; say in words what a function should do."
+        return "This is finished code, not a question; describe in words what a function should do."
     return ""
 
 
@@ -211,5 +213,5 @@ TASK = Task(
     hide_tests=_hide_tests,
     language="python",
     description="Writes a Python function from a sentence, its signature and an assert that it has to pass.",
-    problem=_problem,
+    input_problem=_input_problem,
 )

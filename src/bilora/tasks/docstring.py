@@ -1,7 +1,7 @@
-"""Say in one sentence what a Python function does.
+"""Describe in one sentence what a Python function does.
 
-A training row must not show its answer: the docstring is cut out of the code, and a row in which
-eight words of it survive elsewhere is refused. The other rules keep out what teaches nothing.
+A training prompt must not contain its answer: the docstring is removed from the code, and a row whose code
+contains eight consecutive words of it elsewhere is refused. The other rules drop rows that teach nothing.
 """
 
 from __future__ import annotations
@@ -39,41 +39,41 @@ _UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|TBD)\b|(?i:auto-?generated|automati
 _REFERENCE = re.compile(
     r"(see(?! (if|whether|how))|refer to|same as|alias (of|for)|inherited|overrid(es|den)|docstring)\b", re.I
 )
-_LITTLE = {"a", "an", "the", "this", "that", "of", "to", "for", "given", "and", "is", "it"}
+_STOP_WORDS = {"a", "an", "the", "this", "that", "of", "to", "for", "given", "and", "is", "it"}
 
 
 def _words(text: str) -> list[str]:
-    """Lower-case words and numbers of a text."""
+    """Return the lower-case words and numbers of a text."""
     return _WORD.findall(text.lower())
 
 
 def _name_words(name: str) -> list[str]:
-    """Split `snake_case` or `camelCase` into lower-case words."""
+    """Return the lower-case words of a `snake_case` or `camelCase` name."""
     return [part.lower() for part in _NAME_PART.findall(name)]
 
 
 def summary(docstring: str) -> str:
-    """Return what comes before the first blank line or section, on one line."""
+    """Return the text before the first blank line or section, on one line."""
     return first_paragraph(summary_text(docstring))
 
 
 def read_function(code: str) -> tuple[str, Function] | None:
-    """Dedent and parse a function, also one whose first line was cut out without its indentation."""
-    plain = _dedented(code)
-    function = _function(plain)
+    """Return a function dedented and parsed, even if only its first line lost the indentation; None for other code."""
+    dedented = _dedented(code)
+    function = _function(dedented)
     if function is None:
         return None
     extra = function.body[0].col_offset - 4
     if extra > 0 and function.body[0].lineno > function.lineno:
-        straight = textwrap.dedent(" " * extra + plain)
-        again = None if straight.startswith(" ") else _function(straight)
-        if again:
-            return straight, again
-    return plain, function
+        realigned = textwrap.dedent(" " * extra + dedented)
+        realigned_function = None if realigned.startswith(" ") else _function(realigned)
+        if realigned_function:
+            return realigned, realigned_function
+    return dedented, function
 
 
 def _dedented(code: str) -> str:
-    """Return code that begins at the left: of a chat's answer the code, of a cut-out decorated method all lines."""
+    """Return code without common indentation: of a chat answer its code block, of a decorated method all lines."""
     fenced = _CODE_FENCE.search(code) if parse(textwrap.dedent(normalized(code))) is None else None
     text = tidy(textwrap.dedent(normalized(fenced[1] if fenced else code)).strip("\n"))
     if text.startswith("@") and parse(text) is None:
@@ -83,7 +83,7 @@ def _dedented(code: str) -> str:
 
 
 def without_docstring(code: str, function: Function) -> str | None:
-    """Cut the docstring out and leave all else as it is; None if nothing else remains."""
+    """Return the code without its docstring, otherwise unchanged; None if the body has nothing else."""
     first, *others = function.body
     if not _is_text(first):
         return code
@@ -92,26 +92,26 @@ def without_docstring(code: str, function: Function) -> str | None:
     lines = code.split("\n")
     end = first.end_lineno or first.lineno
     if others[0].lineno <= end:  # a statement follows on the docstring's last line
-        before = lines[first.lineno - 1].encode()[: first.col_offset]
-        behind = lines[end - 1].encode()[others[0].col_offset :]
-        return "\n".join((*lines[: first.lineno - 1], (before + behind).decode(), *lines[end:]))
+        prefix = lines[first.lineno - 1].encode()[: first.col_offset]
+        suffix = lines[end - 1].encode()[others[0].col_offset :]
+        return "\n".join((*lines[: first.lineno - 1], (prefix + suffix).decode(), *lines[end:]))
     while not lines[end].strip():
         end += 1
     head = lines[first.lineno - 1].encode()[: first.col_offset].decode()
-    kept = [head.rstrip()] if head.strip() else []  # the docstring stood behind the colon
-    return "\n".join((*lines[: first.lineno - 1], *kept, *lines[end:]))
+    header = [head.rstrip()] if head.strip() else []  # the docstring was on the line of the colon
+    return "\n".join((*lines[: first.lineno - 1], *header, *lines[end:]))
 
 
-class _Documented(RowForm):
-    """A function, with or without its docstring in it, and the docstring."""
+class _DocumentedFunction(RowForm):
+    """A function, whose code may contain the docstring, and the docstring."""
 
     code: Code
     docstring: Text
 
 
 def _sample(row: Row) -> Sample | Drop:
-    """Read a function and its docstring."""
-    form = read_row(row, _Documented)
+    """Return the sample of a row with a function and its docstring, or why it is refused."""
+    form = read_row(row, _DocumentedFunction)
     if isinstance(form, Drop):
         return form
     docstring = plain_signs(form.docstring)
@@ -119,22 +119,22 @@ def _sample(row: Row) -> Sample | Drop:
     rule = _faulty_text(docstring, target)
     if rule:
         return Drop(rule=rule, detail=target)
-    found = read_function(form.code)
-    if found is None:
+    parsed = read_function(form.code)
+    if parsed is None:
         return _no_function(form.code, target)
-    code, function = found
-    bare = without_docstring(code, function)
-    if bare is None:
+    code, function = parsed
+    stripped = without_docstring(code, function)
+    if stripped is None:
         return Drop(rule="nothing but a docstring", detail=target)
-    bare = tidy(bare)  # again, since tabs in the docstring keep all others
-    rule = _faulty_code(function, bare) or _mismatch(function, bare, docstring, target)
+    stripped = tidy(stripped)  # a second time: tabs in the docstring prevented the replacement of all others
+    rule = _faulty_code(function, stripped) or _mismatch(function, stripped, docstring, target)
     if rule:
         return Drop(rule=rule, detail=target)
-    return Sample.create(task=TASK.name, prompt=question(bare), target=target, **form.labels)
+    return Sample.create(task=TASK.name, prompt=question(stripped), target=target, **form.labels)
 
 
 def _no_function(code: str, target: str) -> Drop:
-    """Say why code is not the one function that a row is about."""
+    """Return the reason why a row's code is not exactly one function."""
     text = _dedented(code)
     tree = parse(text)
     if tree is None:
@@ -144,42 +144,42 @@ def _no_function(code: str, target: str) -> Drop:
     if any("overload" in ast.unparse(decorator) for node in functions for decorator in node.decorator_list):
         return Drop(rule="overloads of a function", detail=target)
     if functions:
-        too_much = "more than one function" if len(functions) > 1 else "statements beside the function"
-        return Drop(rule=too_much, detail=f"{len(tree.body)} statements: {target}")
-    rule = "a class, not a function" if any(isinstance(node, ast.ClassDef) for node in tree.body) else None
-    return Drop(rule=rule or "not a Python function", detail=target)
+        rule = "more than one function" if len(functions) > 1 else "statements beside the function"
+        return Drop(rule=rule, detail=f"{len(tree.body)} statements: {target}")
+    is_class = any(isinstance(node, ast.ClassDef) for node in tree.body)
+    return Drop(rule="a class, not a function" if is_class else "not a Python function", detail=target)
 
 
 def question(code: str) -> str:
-    """Write the prompt for a function without docstring."""
+    """Return the prompt for a function without docstring."""
     return f"Summarize in one sentence what this function does.\n```python\n{code}\n```"
 
 
-def _ask(typed: str) -> str:
-    """Return the prompt for a typed function, without its docstring; for other text, the text."""
-    found = find_function(typed)
-    code = None if isinstance(found, str) else read_function(found.source)
-    if code is None:
+def _make_prompt(typed: str) -> str:
+    """Return the prompt for a typed function, without its docstring; any other text unchanged."""
+    match = find_function(typed)
+    parsed = None if isinstance(match, str) else read_function(match.source)
+    if parsed is None:
         return typed.strip()
-    bare = without_docstring(*code) or _without_first_statement(code[1])
-    return question(bare) if bare else typed.strip()
+    stripped = without_docstring(*parsed) or _without_first_statement(parsed[1])
+    return question(stripped) if stripped else typed.strip()
 
 
-def _problem(typed: str) -> str:
-    """Say why a text holds no function to explain."""
-    found = find_function(typed)
-    return found if isinstance(found, str) else ""
+def _input_problem(typed: str) -> str:
+    """Return why a text contains no function to explain; empty if it does."""
+    match = find_function(typed)
+    return match if isinstance(match, str) else ""
 
 
 def _without_first_statement(function: Function) -> str | None:
-    """Write a function without its docstring, which shares a line with other statements."""
+    """Return a function without its docstring, which shares a line with other statements; None if nothing remains."""
     function.body = function.body[1:]
     return ast.unparse(function) if function.body else None
 
 
-def _apply(typed: str, summary: str) -> Insertion:
-    """Put `summary` into the typed function as its docstring, or say why it cannot be."""
-    from bilora.extraction.insertion import insert_docstring  # libcst is slow to import and serves pages alone
+def _insert_answer(typed: str, summary: str) -> Insertion:
+    """Return the typed function with `summary` as its docstring, or the reason why that is impossible."""
+    from bilora.extraction.insertion import insert_docstring  # libcst is a slow import, and only pages need it
 
     return insert_docstring(typed, summary)
 
@@ -192,8 +192,8 @@ def _function(code: str) -> Function | None:
 
 
 def _faulty_text(docstring: str, target: str) -> str | None:
-    """Name the rule that a docstring breaks by itself."""
-    said = _words(target)
+    """Return the rule that a docstring breaks by itself; None if there is none."""
+    words = _words(target)
     if _URL.search(target) or _MARKUP.search(target) or (not target and ">>>" in docstring):
         return "URL, markup or doctest"
     if docstring.strip() and not target:
@@ -206,47 +206,47 @@ def _faulty_text(docstring: str, target: str) -> str | None:
         return "unfinished or generated"
     if _REFERENCE.match(target):
         return "refers elsewhere"
-    if len(said) < _MIN_WORDS:
+    if len(words) < _MIN_WORDS:
         return f"fewer than {_MIN_WORDS} words"
-    if len(said) > _MAX_WORDS:
+    if len(words) > _MAX_WORDS:
         return f"more than {_MAX_WORDS} words"
     return None if is_english(target) else "not English"
 
 
-def _faulty_code(function: Function, bare: str) -> str | None:
-    """Name the rule that a function breaks by itself."""
+def _faulty_code(function: Function, code: str) -> str | None:
+    """Return the rule that a function breaks by itself; None if there is none."""
     name = function.name
     if name.startswith("test") or name.endswith("_test") or name in ("setUp", "tearDown"):
         return "a test"
     if name.startswith("__") and name.endswith("__"):
         return "a dunder method"
     body = [node for node in function.body if not _is_text(node)]
-    if len(body) == 1 and isinstance(body[0], ast.Return) and _is_plain(body[0].value):
+    if len(body) == 1 and isinstance(body[0], ast.Return) and _is_simple(body[0].value):
         return "a trivial getter"
     header = function.body[0].lineno - 1
-    own = [line for line in bare.split("\n")[header:] if line.strip() and not line.strip().startswith("#")]
-    if len(own) < _MIN_BODY_LINES:
+    statements = [line for line in code.split("\n")[header:] if line.strip() and not line.strip().startswith("#")]
+    if len(statements) < _MIN_BODY_LINES:
         return f"a body under {_MIN_BODY_LINES} lines"
-    if len(_TOKEN.findall(bare)) > _MAX_CODE_TOKENS:
+    if len(_TOKEN.findall(code)) > _MAX_CODE_TOKENS:
         return f"more than {_MAX_CODE_TOKENS} code tokens"
     return None
 
 
-def _mismatch(function: Function, bare: str, docstring: str, target: str) -> str | None:
-    """Name the rule that docstring and code break together."""
-    said = [word for word in _words(target) if word not in _LITTLE]
-    named = [word for word in _name_words(function.name) if word not in _LITTLE]
-    if target.startswith(f"{function.name}(") or said == named:
+def _mismatch(function: Function, code: str, docstring: str, target: str) -> str | None:
+    """Return the rule that docstring and code break together; None if there is none."""
+    target_words = [word for word in _words(target) if word not in _STOP_WORDS]
+    name_words = [word for word in _name_words(function.name) if word not in _STOP_WORDS]
+    if target.startswith(f"{function.name}(") or target_words == name_words:
         return "a restated signature"
     arguments = function.args
-    known = {argument.arg for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
-    known.update(extra.arg for extra in (arguments.vararg, arguments.kwarg) if extra)
-    if arguments.kwarg is None and not known.issuperset(documented(docstring)):
+    parameters = {argument.arg for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
+    parameters.update(extra.arg for extra in (arguments.vararg, arguments.kwarg) if extra)
+    if arguments.kwarg is None and not parameters.issuperset(documented(docstring)):
         return "parameters that the signature lacks"
-    shown = set(_ngrams(_words(bare), _LEAK_WORDS))
-    whole = _words(target)
-    if any(gram in shown for gram in _ngrams(_words(docstring), _LEAK_WORDS)) or (
-        len(whole) < _LEAK_WORDS and tuple(whole) in _ngrams(_words(bare), len(whole))
+    code_ngrams = set(_ngrams(_words(code), _LEAK_WORDS))
+    all_words = _words(target)
+    if any(ngram in code_ngrams for ngram in _ngrams(_words(docstring), _LEAK_WORDS)) or (
+        len(all_words) < _LEAK_WORDS and tuple(all_words) in _ngrams(_words(code), len(all_words))
     ):
         return "the code shows the docstring"
     return None
@@ -260,26 +260,26 @@ def _is_text(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
-def _is_plain(value: ast.expr | None) -> bool:
-    """Whether an expression only reads: a constant, a name, or attributes and items of a name."""
+def _is_simple(value: ast.expr | None) -> bool:
+    """Return whether an expression is a constant, a name, or an attribute or item of a name."""
     while isinstance(value, ast.Attribute | ast.Subscript):
         value = value.value
     return value is None or isinstance(value, ast.Constant | ast.Name)
 
 
 def _answer(target: str) -> str:
-    """Return the sentence itself."""
+    """Return the sentence unchanged."""
     return target
 
 
 def _extract(text: str, prompt: str = "") -> str:
-    """Return the sentence that a reply gives; of a reply with several functions, the one that the prompt shows."""
+    """Return the sentence in a reply; if it contains several functions, the one for the prompt's function."""
     return extract_sentence(text, requested_function(prompt).name)
 
 
-def _name_of(sample: Sample) -> str:
-    found = re.search(r"def (\w+)", sample.prompt)
-    return " ".join((*_name_words(found[1]), ".")) if found else ""
+def _split_name(sample: Sample) -> str:
+    match = re.search(r"def (\w+)", sample.prompt)
+    return " ".join((*_name_words(match[1]), ".")) if match else ""
 
 
 TASK = Task(
@@ -292,14 +292,14 @@ TASK = Task(
     extract_for_prompt=_extract,
     metrics=(SmoothedBleu(), SacreMetrics()),
     example="def area(radius):\n    if radius < 0:\n        raise ValueError(radius)\n    return 3.14159 * radius**2",
-    floors={
-        "name": _name_of,
+    trivial_answers={
+        "name": _split_name,
         "constant": lambda _: "Return the value of the given object as a new instance .",
         "empty": lambda _: "",
     },
-    ask=_ask,
-    apply=_apply,
-    forms=(_Documented,),
-    description="Says in one sentence what a Python function does, and puts it into the function as its docstring.",
-    problem=_problem,
+    make_prompt=_make_prompt,
+    insert_answer=_insert_answer,
+    forms=(_DocumentedFunction,),
+    description="Describes in one sentence what a Python function does, and inserts it as the function's docstring.",
+    input_problem=_input_problem,
 )

@@ -23,17 +23,23 @@ def no_problem(typed: str) -> str:
 class Task:
     """One thing an adapter learns to do.
 
-    `sample` turns a raw row into a sample or says which rule refused it. `forms` are the shapes of row that
-    it reads: a source keeps their columns, and says so if no row has them. `answer` renders a
-    reference as the assistant's turn, `extract` reads an assistant's turn back:
-    `extract(answer(target)) == target` for every sample. `extract_for_prompt` is for a task in which the prompt
-    decides what the answer is; all callers use `read_answer`, which chooses between them.
-    The first number of `metrics[0]` is the headline.
-    `floors` are trivial answers any useful model must beat. `well_formed` says whether an extracted answer
-    has the form of one, right or wrong. `hide_tests` makes the sample that shows none of its tests.
-    For people at a page: `description` says in one sentence what the adapter does, `problem` why a typed text is
-    nothing that this task can be asked (empty if it is), `ask` makes the prompt of it, `apply` puts an answer into it,
-    and `language` is what answers are written in.
+    Attributes:
+        sample: turns a raw row into a sample, or into the `Drop` that names the rule which refused it.
+        answer: writes a reference as the assistant's turn.
+        extract: reads an assistant's turn: `extract(answer(target)) == target` for every sample.
+        metrics: the first score of the first metric is the headline.
+        forms: the row forms that `sample` reads. A source loads their columns, and refuses rows that match none.
+        trivial_answers: answers without a model, which a useful adapter beats.
+        well_formed: whether an extracted answer has the right form, whatever its content.
+        hide_tests: returns the sample without the tests in its prompt.
+        extract_for_prompt: replaces `extract` where the prompt decides what the answer is.
+
+    For user-facing pages:
+        description: what the adapter does, in one sentence.
+        input_problem: why this task cannot use the typed text; empty if it can.
+        make_prompt: turns the typed text into a prompt.
+        insert_answer: puts an answer into the typed text.
+        language: the language of the answers, for highlighting.
     """
 
     name: str
@@ -45,14 +51,14 @@ class Task:
     metrics: tuple[Metric, ...]
     example: str
     forms: tuple[type[RowForm], ...] = ()
-    floors: Mapping[str, Callable[[Sample], str]] = field(default_factory=dict)
+    trivial_answers: Mapping[str, Callable[[Sample], str]] = field(default_factory=dict)
     well_formed: Callable[[str], bool] = bool
     hide_tests: Callable[[Sample], Sample] | None = None
     extract_for_prompt: Callable[[str, str], str] | None = None
     description: str = ""
-    problem: Callable[[str], str] = no_problem
-    ask: Callable[[str], str] = str.strip
-    apply: Callable[[str, str], Insertion] | None = None
+    input_problem: Callable[[str], str] = no_problem
+    make_prompt: Callable[[str], str] = str.strip
+    insert_answer: Callable[[str, str], Insertion] | None = None
     language: str | None = None
 
     @property

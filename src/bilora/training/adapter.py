@@ -1,4 +1,4 @@
-"""Attaching a LoRA adapter to a base, and saving it as a standard PEFT folder."""
+"""Attach a LoRA adapter to a base, and save it as a standard PEFT folder."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
 
 def attach(model: PreTrainedModel, adapter: Adapter, *, seed: int) -> PeftModel:
-    """Return the model with a fresh adapter; A and B are 32-bit whatever the base's precision.
+    """Return the model with a new adapter, whose A and B are float32 whatever the base's precision.
 
     Raises:
-        PreflightFailed: a target module matches no layer. PEFT itself complains only when none does.
+        PreflightFailed: a target module matches no layer. (PEFT raises only if none of them does.)
     """
     import torch
     from peft import LoraConfig, get_peft_model
 
     from bilora.training.lora_linear import LoraLinear
 
-    leaves = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    missing = sorted(set(adapter.target_modules) - leaves)
+    layers = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    missing = sorted(set(adapter.target_modules) - layers)
     if missing:
         raise PreflightFailed(
             f"target_modules {', '.join(missing)} match no layer of this base; its linear layers are "
-            f"{', '.join(sorted(leaves))}."
+            f"{', '.join(sorted(layers))}."
         )
     config = LoraConfig(
         r=adapter.rank,
@@ -53,19 +53,19 @@ def attach(model: PreTrainedModel, adapter: Adapter, *, seed: int) -> PeftModel:
 
 
 def cast_adapter(model: PeftModel) -> None:
-    """Make the adapter's weights 32-bit: small updates vanish in 16 bits."""
+    """Cast the adapter's weights to float32, since 16-bit weights lose small updates."""
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
 
 
 def count_trainable(model: PeftModel) -> int:
-    """Return how many of the model's parameters are trained."""
+    """Return the number of trainable parameters."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def save_weights(model: PeftModel, path: Path) -> None:
-    """Write the adapter's weights to a file, whole or not at all."""
+    """Write the adapter's weights to a file atomically."""
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
@@ -74,7 +74,7 @@ def save_weights(model: PeftModel, path: Path) -> None:
 
 
 def load_weights(model: PeftModel, path: Path) -> None:
-    """Give a model that has an adapter the weights that `save_weights` wrote."""
+    """Load weights that `save_weights` wrote into the model's adapter."""
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
@@ -95,16 +95,16 @@ _ALWAYS_WRITTEN = frozenset(
         "task_type",
     }
 )
-"""Settings in adapter_config.json that every reader of it expects, whatever their value."""
+"""Settings that are written to adapter_config.json even if they have PEFT's default value."""
 
 
 def save(model: PeftModel, folder: Path, base: Base, base_revision: str) -> None:
-    """Write the PEFT folder with a manifest of its hashes and its base's, whole or not at all.
+    """Write the PEFT folder atomically, with a manifest of the hashes of its files and the base's.
 
-    The config names the base by its public id and revision, and lists target modules in order, so
-    equal adapters are equal bytes. Settings that have PEFT's default value are left out: older versions refuse those
-    that they do not know.
+    Equal adapters are equal bytes. Settings with PEFT's default value are omitted, because older versions of PEFT
+    reject settings that they do not know.
     """
+    # 1) Save with PEFT into a temporary folder, without the files that PEFT adds.
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -112,6 +112,7 @@ def save(model: PeftModel, folder: Path, base: Base, base_revision: str) -> None
         for path in temporary.iterdir():
             if path.name not in ADAPTER_FILES:
                 path.unlink()
+        # 2) Name the base by its id and revision, and sort the target modules.
         config_file = temporary / "adapter_config.json"
         config = _without_defaults(read_json(config_file))
         config |= {
@@ -120,6 +121,7 @@ def save(model: PeftModel, folder: Path, base: Base, base_revision: str) -> None
             "target_modules": sorted(config["target_modules"]),
         }
         write_json(config_file, config)
+        # 3) Add the manifest and replace the old folder.
         manifest = {
             "base_id": base.id,
             "base_revision": base_revision,

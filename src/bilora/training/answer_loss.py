@@ -1,4 +1,4 @@
-"""The cross-entropy of the trained tokens, which alone are multiplied by the head."""
+"""The cross-entropy of the trained tokens, computed without logits of the other tokens."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 CHUNK_TOKENS = 1024
-"""How many tokens are multiplied by the head at a time; more logits are never in memory at once."""
+"""The maximum number of tokens whose logits are in memory at once."""
 _CACHED_TOKENS = 8
-"""How many tokens' 32-bit logits a CPU's cache holds; from there they are faster turned into their gradient."""
+"""The number of tokens whose float32 logits fit into a CPU's cache, where softmax is faster."""
 _SCALED_LOGITS = (
     "final_logit_softcapping",
     "logit_scale",
@@ -25,29 +25,31 @@ _SCALED_LOGITS = (
     "lm_head_multiplier",
     "output_multiplier",
 )
-"""Settings of architectures whose logits are not simply the head's output."""
+"""Config keys of architectures that scale or cap the head's output."""
 
 
 def has_plain_head(model: PreTrainedModel) -> bool:
-    """Return whether the logits of a model are its head's output and nothing else is done to them."""
+    """Return whether a model's logits are the unscaled output of its head."""
     config = model.config.get_text_config()
     head = model.get_output_embeddings()
     return type(head) is torch.nn.Linear and all(getattr(config, name, None) in (None, 1.0) for name in _SCALED_LOGITS)
 
 
 def answer_loss(hidden: Tensor, head: torch.nn.Linear, labels: Tensor) -> Tensor:
-    """Return the summed cross-entropy of some tokens in 32-bit; its gradient reaches `hidden` but not the head.
+    """Return the summed cross-entropy in float32; only `hidden` gets a gradient, not the head.
 
     Args:
-        hidden: the last hidden states before each token, shape (tokens, hidden size).
+        hidden: the last hidden state before each token, shape (tokens, hidden size).
         labels: the tokens, shape (tokens,).
     """
     return _AnswerLoss.apply(hidden, head.weight, head.bias, labels)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _AnswerLoss(torch.autograd.Function):
-    """1) Per chunk of tokens, compute the logits. 2) Add up the loss and turn the logits into its gradient, a few
-    tokens at a time. 3) Multiply that by the head at once, so that no logits wait for the backward pass.
+    """Cross-entropy that computes the gradient of `hidden` in the forward pass, so that no logits are saved.
+
+    1) Compute the logits of a chunk. 2) Replace them by their gradient, a few tokens at a time, and add up the loss.
+    3) Multiply the gradient by the head.
     """
 
     @staticmethod
@@ -59,9 +61,9 @@ class _AnswerLoss(torch.autograd.Function):
         for start in range(0, tokens, CHUNK_TOKENS):
             chunk = slice(start, start + CHUNK_TOKENS)
             logits = product(hidden[chunk], weight, bias)
-            real = logits[: tokens - start]
-            for part, targets in zip(torch.split(real, size), torch.split(labels[chunk], size), strict=True):
-                loss += _turn_into_gradient(part, targets[:, None])
+            unpadded = logits[: tokens - start]
+            for part, targets in zip(torch.split(unpadded, size), torch.split(labels[chunk], size), strict=True):
+                loss += _replace_by_gradient(part, targets[:, None])
             if gradient is not None:
                 gradient[chunk] = product(logits, weight.T)
         ctx.save_for_backward(None if gradient is None else gradient[:tokens])
@@ -73,12 +75,12 @@ class _AnswerLoss(torch.autograd.Function):
         return gradient * outputs[0].to(gradient.dtype), None, None, None
 
 
-def _turn_into_gradient(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the summed loss; the logits become its gradient, softmax minus one at the target."""
-    wide = logits.float()
-    probabilities = wide.softmax(dim=-1)
-    # The largest probability is never too small for its logarithm, as that of the target may be.
-    normaliser = wide.amax(dim=-1) - probabilities.amax(dim=-1).log()
-    loss = (normaliser - wide.gather(1, targets)[:, 0]).sum()
+def _replace_by_gradient(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the summed loss, and overwrite the logits with its gradient, softmax - one-hot of the targets."""
+    logits32 = logits.float()
+    probabilities = logits32.softmax(dim=-1)
+    # log-sum-exp from the largest probability, because that of the target may underflow
+    log_sum_exp = logits32.amax(dim=-1) - probabilities.amax(dim=-1).log()
+    loss = (log_sum_exp - logits32.gather(1, targets)[:, 0]).sum()
     logits.copy_(probabilities.scatter_add_(1, targets, probabilities.new_full(targets.shape, -1.0)))
     return loss

@@ -1,4 +1,4 @@
-"""The settings of TRL's trainers that all phases share; each is explicit, because their defaults fit other work."""
+"""The arguments of TRL's trainers that all phases share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bilora.training.context import TrainingContext
 
 
 def common_arguments(context: TrainingContext, settings: PhaseSettings) -> dict[str, object]:
-    """Return the optimiser, the precision, the seeds and where to write, under transformers' names."""
+    """Return optimizer, precision, seeds, output folder and logging, by their names in `TrainingArguments`."""
     import torch
 
     cuda = torch.cuda.is_available()

@@ -1,4 +1,4 @@
-"""What every phase of a training run is given."""
+"""The context of a training run: the inputs of every phase."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Scorer(Protocol):
-    """Asks a model that is in memory, exactly as the benchmark asks it, and scores its answers."""
+    """Generates completions with a model in memory, as the benchmark does, and scores them."""
 
     def __call__(
         self,
@@ -38,15 +38,15 @@ class Scorer(Protocol):
         *,
         progress: Progress = no_progress,
     ) -> list[tuple[str, Score]]:
-        """Return per sample the answer as the task reads it, and its headline score."""
+        """Return the extracted answer and the headline score of each sample."""
         ...
 
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step of a phase, or one evaluation on the validation sample; None where nothing was measured.
+    """The numbers of an optimizer step, or of an evaluation on the validation subset; None if not measured.
 
-    `prefix` begins the names of its numbers: empty for the first phase, `KIND_` for a further one.
+    `prefix` of their names is empty for the first phase and `KIND_` for later ones.
     """
 
     step: int
@@ -57,15 +57,15 @@ class Step:
     prefix: str = ""
 
     def row(self) -> dict[str, float | int]:
-        """Return the numbers that are known, by name."""
+        """Return the measured numbers by name."""
         numbers = {
             "loss": self.loss,
             "tokens_per_s": self.tokens_per_s,
             "validation_loss": self.validation_loss,
             "metric": self.metric,
         }
-        known = {f"{self.prefix}{name}": value for name, value in numbers.items() if value is not None}
-        return {"step": self.step, **known}
+        measured = {f"{self.prefix}{name}": value for name, value in numbers.items() if value is not None}
+        return {"step": self.step, **measured}
 
 
 OnStep = Callable[[Step], None]
@@ -77,13 +77,17 @@ def no_step(_: Step) -> None:
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """One task's training: what decides its outcome, and the callback for its progress.
+    """The inputs of one task's training, and the callbacks for its progress.
 
-    `base_revision` pins the base, `base_settings` is its entry in params.yaml.
-    `loaded` holds the base until a run attaches the adapter, and then the model with it. `pairs` are the rated pairs
-    that `split.preference` selects. Checkpoints are written below `folder`, of each phase below a folder of its own.
-    `sinks` are names of trackers that transformers' trainer reports to. `bars` show validation. `together` takes the
-    training steps of several trainings; None if this one is alone.
+    Attributes:
+        base_settings: the base's entry in params.yaml.
+        base_revision: the base's identity.
+        loaded: the base, and from the attachment of the adapter on the model with it.
+        folder: checkpoints are written to subfolders of it, one per phase.
+        pairs: the preference pairs that `split.preference` selects.
+        sinks: names of the trackers that transformers' trainer reports to.
+        bars: progress bars of validation.
+        together: runs this training together with others; None for a training by itself.
     """
 
     task: Task
@@ -105,12 +109,12 @@ class TrainingContext:
 
     @property
     def clock(self) -> Callable[[], float]:
-        """What returns the seconds that count for this training."""
+        """Returns the seconds of this training, without those of other trainings that run together with it."""
         return self.together.clock if self.together else time.monotonic
 
     @property
     def model(self) -> PreTrainedModel:
-        """The base, or the model with the adapter in training."""
+        """The base, or the base with the adapter in training."""
         return self.loaded.model
 
     @property
@@ -119,35 +123,38 @@ class TrainingContext:
         return self.loaded.tokenizer
 
     @property
-    def stops(self) -> list[int]:
-        """The tokens that end an answer."""
+    def stop_ids(self) -> list[int]:
+        """The token ids that end a completion."""
         return self.loaded.stop_ids
 
     @property
     def max_length(self) -> int:
-        """How many tokens a training row may have."""
+        """The maximum length of a training row in tokens."""
         return self.params.training.max_length
 
     def with_model(self, model: PreTrainedModel) -> TrainingContext:
-        """Return the context with the model that has an adapter."""
+        """Return the context with another model, such as the one with an adapter."""
         return replace(self, loaded=replace(self.loaded, model=model))
 
-    def validation_sample(self) -> list[Sample]:
-        """Return the part of the validation split that checkpoints are measured on."""
+    def validation_subset(self) -> list[Sample]:
+        """Return the samples of the validation split that checkpoints are evaluated on."""
         return draw_samples(self.validation_samples, self.params.training.evaluate_samples, self.seed)
 
-    def answer(self, samples: Sequence[Sample], generation: Generation, seed: int) -> list[tuple[str, Score]]:
-        """Return per sample the answer of the model as it is now, as the task reads it, and its headline score."""
+    def generate_and_score(
+        self, samples: Sequence[Sample], generation: Generation, seed: int
+    ) -> list[tuple[str, Score]]:
+        """Return the current model's extracted answer and headline score for each sample."""
         with self.bars(f"validate {self.task.name}", len(samples)) as tick:
             return self.scorer(self.model, samples, generation, seed, progress=tick)
 
     def validation_metric(self) -> float:
-        """Return the mean headline score of the model as it is now on the validation sample.
+        """Return the current model's mean headline score on the validation subset.
 
         Raises:
-            Infrastructure: every score is missing, so that no checkpoint could be chosen.
+            Infrastructure: all completions are unscored, so no checkpoint can be selected.
         """
-        scores = [score for _, score in self.answer(self.validation_sample(), self.params.generation, self.seed)]
+        answers = self.generate_and_score(self.validation_subset(), self.params.generation, self.seed)
+        scores = [score for _, score in answers]
         values = [score.value for score in scores if score.value is not None]
         if not values:
             raise Infrastructure(f"No validation answer of {self.task.name} could be scored: {scores[0].reason}.")
@@ -155,6 +162,6 @@ class TrainingContext:
 
 
 def draw_samples(samples: Sequence[Sample], count: int, seed: int) -> list[Sample]:
-    """Return `count` samples, or all if there are fewer, drawn by the seed whatever the order of `samples`."""
+    """Return up to `count` random samples, which depend on the seed but not on the order of `samples`."""
     ordered = sorted(samples, key=lambda sample: sample.id)
     return random.Random(seed).sample(ordered, min(count, len(ordered)))

@@ -1,4 +1,4 @@
-"""From a sample to token ids and the label mask: the answer and its end token are trained, nothing else."""
+"""Encode a sample into token ids and its label mask, which trains only the answer and its stop token."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ if TYPE_CHECKING:
     from bilora.bases.base import Base
     from bilora.bases.tokenizer import Tokenizer
 
-LENGTHS_OF = 400
-"""How many rows are encoded for an estimate: as many as batches of similar length are drawn from."""
+MAX_MEASURED_ROWS = 400
+"""The number of rows whose length is measured for an estimate; batches of similar length are drawn from as many."""
 IGNORED = -100
-"""Label of a token that the loss does not see."""
+"""The label of tokens that the loss ignores."""
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """One training row; `labels` equals `input_ids` on the answer and IGNORED on the prompt."""
+class EncodedRow:
+    """A training row; `labels` are `input_ids` on the answer and IGNORED on the prompt."""
 
     input_ids: list[int]
     labels: list[int]
 
     @property
-    def trained(self) -> list[int]:
-        """The token ids that the loss sees."""
+    def trained_ids(self) -> list[int]:
+        """The token ids in the loss."""
         return [label for label in self.labels if label != IGNORED]
 
 
 def row_lengths(base: Base, task: Task, samples: Sequence[Sample], max_length: int) -> list[int]:
-    """Return the lengths in tokens of `LENGTHS_OF` rows spread over the samples, those above `max_length` left out.
+    """Return the lengths in tokens, up to `max_length`, of `MAX_MEASURED_ROWS` rows spread over the samples.
 
     Raises:
-        BadData, PreflightFailed: as `encode_answer` does.
+        BadData, PreflightFailed: see `encode_answer`.
     """
     tokenizer = base.tokenizer()
     stops = stop_ids(tokenizer, base.generation_config())
-    chosen = samples[:: max(1, len(samples) // LENGTHS_OF)][:LENGTHS_OF]
-    lengths = [len(encode_sample(tokenizer, task, sample, stops).input_ids) for sample in chosen]
+    measured = samples[:: max(1, len(samples) // MAX_MEASURED_ROWS)][:MAX_MEASURED_ROWS]
+    lengths = [len(encode_sample(tokenizer, task, sample, stops).input_ids) for sample in measured]
     return [length for length in lengths if length <= max_length] or [max_length]
 
 
-def encode_sample(tokenizer: Tokenizer, task: Task, sample: Sample, stops: Sequence[int]) -> Encoded:
-    """Encode one sample; its last trained token is the one that ends the assistant's turn.
+def encode_sample(tokenizer: Tokenizer, task: Task, sample: Sample, stops: Sequence[int]) -> EncodedRow:
+    """Encode a sample; its last trained token is a stop token.
 
     Raises:
-        BadData, PreflightFailed: as `encode_answer` does.
+        BadData, PreflightFailed: see `encode_answer`.
     """
     prompt, answer = encode_answer(tokenizer, task.messages(sample.prompt), task.answer(sample.target), stops)
-    return Encoded(prompt + answer, [IGNORED] * len(prompt) + answer)
+    return EncodedRow(prompt + answer, [IGNORED] * len(prompt) + answer)

@@ -1,7 +1,7 @@
-"""Functions of several elementwise steps, which torch compiles into one kernel each where tensors are on a GPU.
+"""Compile functions of several elementwise operations into one GPU kernel each.
 
-A kernel per step reads and writes whole tensors. One kernel for all takes a third of the time, but a call of it some
-hundred microseconds of the processor's, so small tensors are left to torch.
+A kernel per operation reads and writes whole tensors; one kernel for all takes a third of the time. Its call takes some
+hundred microseconds on the CPU, so functions of small tensors are not compiled.
 """
 
 from __future__ import annotations
@@ -14,18 +14,16 @@ from typing import ParamSpec, TypeVar, cast
 import torch
 
 _MIN_NUMBERS = 2**24
-"""How many numbers a tensor has at least: with fewer an H100 is faster than the processor that starts its kernels."""
+"""The minimum size of a tensor; for smaller ones an H100 waits for the CPU that launches its kernels."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
 def fused(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Return the same function, compiled for a GPU's tensors; the first has a dimension of tokens in front.
+    """Return `function` compiled for large GPU tensors, without gradients; in all other cases it is not compiled.
 
-    No gradient passes through it.
-
-    Elsewhere, and where nothing can be compiled, it runs step by step.
+    The first dimension of its first argument is tokens.
     """
 
     @wraps(function)
@@ -33,11 +31,11 @@ def fused(function: Callable[_P, _T]) -> Callable[_P, _T]:
         first = cast("torch.Tensor", arguments[0])
         if not (first.is_cuda and first.numel() >= _MIN_NUMBERS and _can_compile()):
             return function(*arguments, **options)
-        leaves = [one.detach() if isinstance(one, torch.Tensor) else one for one in arguments]
-        for one in leaves:
-            if isinstance(one, torch.Tensor) and one.ndim and len(one) == len(first):
-                torch._dynamo.maybe_mark_dynamic(one, 0)  # passes differ in length
-        return cast("_T", _compiled(function)(*leaves, **options))
+        detached = [value.detach() if isinstance(value, torch.Tensor) else value for value in arguments]
+        for value in detached:
+            if isinstance(value, torch.Tensor) and value.ndim and len(value) == len(first):
+                torch._dynamo.maybe_mark_dynamic(value, 0)  # passes differ in length
+        return cast("_T", _compiled(function)(*detached, **options))
 
     return run
 
@@ -49,7 +47,7 @@ def _compiled(function: Callable[_P, _T]) -> Callable[_P, _T]:
 
 @cache
 def _can_compile() -> bool:
-    """Return whether there is Triton and the C compiler that it needs."""
+    """Return whether Triton and the C compiler that it needs are installed."""
     from torch.utils._triton import has_triton
 
     return has_triton() and any(shutil.which(name) for name in ("cc", "gcc", "clang"))

@@ -1,4 +1,4 @@
-"""A base in memory to train an adapter on."""
+"""Load a base to train an adapter on."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from bilora.inference.memory import keep_freed_memory
 
 
 def load_for_training(base: Base) -> LoadedBase:
-    """Load the copy of a base that is trained on, 4-bit where params say so; on CPU, freed memory is kept.
+    """Load a base for training, in 4-bit if params say so. On CPU, also let the allocator keep freed memory.
 
     Raises:
-        BadData, NotReady, Unreachable: as `Base.load` does.
+        BadData, NotReady, Unreachable: see `Base.load`.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Training on rated pairs with one of TRL's trainers; the adapter as it was before the phase is the reference."""
+"""Train on preference pairs with a TRL trainer; the adapter from before the phase is the reference model."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from bilora.training.adapter import cast_adapter
 from bilora.training.context import OnStep, Step, TrainingContext
 from bilora.training.pairs import PairRows
 from bilora.training.phase import PhaseResult
-from bilora.training.token_count import TokenCount
+from bilora.training.token_count import TokenCountMixin
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerState, TrainingArguments
 
 REFERENCE_ADAPTER = "ref"
-"""The name under which TRL keeps a frozen copy of the adapter beside the one in training."""
+"""TRL's name of the frozen copy of the adapter."""
 
 
 def train_pairs(
     context: TrainingContext, trainer_type: type[Trainer], arguments: TrainingArguments, rows: PairRows
 ) -> PhaseResult:
-    """Train the adapter on encoded pairs and measure it on the validation sample once.
+    """Train the adapter on encoded pairs, and evaluate it on the validation subset at the end.
 
-    It writes no checkpoints: it is short, so a killed phase repeats its steps.
+    It writes no checkpoints, because the phase is short: a killed phase starts again.
     """
-    trainer = _on_encoded_rows(trainer_type)(
+    trainer = _for_encoded_rows(trainer_type)(
         model=context.model,
         args=arguments,
         processing_class=context.tokenizer,
@@ -36,7 +36,7 @@ def train_pairs(
         callbacks=[PairProgress(context.on_step)],
     )
     trainer.remove_callback(PrinterCallback)
-    cast_adapter(context.model)  # TRL casts adapters on quantised bases to 16 bit
+    cast_adapter(context.model)  # TRL casts adapters on quantized bases to 16-bit
     result = trainer.train()
     context.model.delete_adapter(REFERENCE_ADAPTER)
     margin = mean_margin(trainer.state.log_history)
@@ -46,7 +46,7 @@ def train_pairs(
         metric=metric,
         tokens=trainer.tokens,
         duration_s=duration,
-        summary=f"{len(rows.rows)} rated rows, {rows.too_long} too long and left out, "
+        summary=f"{len(rows.rows)} rated rows, {rows.too_long} skipped as too long, "
         + ("no margin was measured" if margin is None else f"margin {margin:+.3f}"),
         metrics={
             "rows": len(rows.rows),
@@ -61,15 +61,15 @@ def train_pairs(
 
 
 def mean_margin(log: Sequence[Mapping[str, float]]) -> float | None:
-    """Return the mean of TRL's reward margins; None if no batch had both a better and a worse answer."""
+    """Return the mean of TRL's reward margins; None if no batch had both chosen and rejected completions."""
     margins = [row["rewards/margins"] for row in log if "rewards/margins" in row]
     return sum(margins) / len(margins) if margins else None
 
 
-def _on_encoded_rows(trainer_type: type[Trainer]) -> type[Trainer]:
-    """Return the trainer for rows that are encoded already, with a count of the tokens that it has read."""
+def _for_encoded_rows(trainer_type: type[Trainer]) -> type[Trainer]:
+    """Return a subclass of the trainer that takes encoded rows and counts their tokens."""
 
-    class EncodedRowsTrainer(TokenCount, trainer_type):
+    class EncodedRowsTrainer(TokenCountMixin, trainer_type):
         def _prepare_dataset(self, dataset: Dataset, *_: object) -> Dataset:
             return dataset
 

@@ -1,11 +1,11 @@
-"""What phases have in common that train on rated pairs: their settings and their rows."""
+"""The settings and rows of phases that train on preference pairs."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import Field
 
@@ -20,47 +20,43 @@ PairT = TypeVar("PairT", bound=Pair)
 
 
 class PairSettings(PhaseSettings):
-    """Training on what people preferred. `beta` keeps the adapter near the one that the phase starts from.
+    """Training on preference pairs."""
 
-    With fewer than `min_rows` rows nothing is trained. A batch of one row has no other row to compare with.
-    """
-
-    batch_size: Annotated[int, Field(ge=2)]
-    beta: Annotated[float, Field(gt=0.0)] = 0.1
-    min_rows: Annotated[int, Field(ge=2)] = 16
+    batch_size: int = Field(ge=2, description="rows per batch, which are compared with each other")
+    beta: float = Field(0.1, gt=0.0, description="how strongly the adapter is held near that of the previous phase")
+    min_rows: int = Field(16, ge=2, description="minimum number of rows; fewer are an error")
 
 
 @dataclass(frozen=True)
 class PairRows:
-    """Encoded rows under TRL's column names, how many were too long, and how the rows read to a person."""
+    """Encoded rows with TRL's column names, the number of rows skipped as too long, and a description."""
 
     rows: list[dict[str, object]]
     too_long: int
-    found: str
+    description: str
 
-    def lines(self) -> list[str]:
-        """Return what a person should see of the rows."""
-        return [f"{self.found}, {self.too_long} too long and left out"]
+    def summary_lines(self) -> list[str]:
+        """Return a line on the rows to print before training."""
+        return [f"{self.description}, {self.too_long} skipped as too long"]
 
 
 def encode_pairs(
     context: TrainingContext,
     pairs: Sequence[PairT],
-    answers: Callable[[PairT], Mapping[str, tuple[Message, ...]]],
+    completions: Callable[[PairT], Mapping[str, tuple[Message, ...]]],
 ) -> list[tuple[PairT, dict[str, object]]]:
-    """Encode pairs as samples are encoded, in an order drawn by the seed; leave out those that are too long.
+    """Encode pairs in an order shuffled by the seed, and skip those that are too long.
 
     Args:
-        answers: the answers of a pair, by the column that their token ids go to.
+        completions: returns the completions of a pair by the column of their token ids.
     """
     from bilora.bases.prompt import encode_answer
 
-    stops = context.stops
     rows: list[tuple[PairT, dict[str, object]]] = []
     for pair in pairs:
         encoded = {
-            column: encode_answer(context.tokenizer, pair.prompt, turns[0].content, stops)
-            for column, turns in answers(pair).items()
+            column: encode_answer(context.tokenizer, pair.prompt, turns[0].content, context.stop_ids)
+            for column, turns in completions(pair).items()
         }
         if all(len(prompt) + len(answer) <= context.max_length for prompt, answer in encoded.values()):
             prompt_ids = next(prompt for prompt, _ in encoded.values())

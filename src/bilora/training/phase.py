@@ -1,4 +1,4 @@
-"""The interface of a training algorithm, and what one has done."""
+"""The interface of a training phase and its result."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from bilora.plugins import PhaseSettings
 from bilora.training.context import TrainingContext
 
 
-class Prepared(Protocol):
+class PreparedRows(Protocol):
     """The rows of a phase, encoded and checked."""
 
-    def lines(self) -> list[str]:
-        """Return what a person should see before training starts."""
+    def summary_lines(self) -> list[str]:
+        """Return the lines to print before training."""
         ...
 
 
 @dataclass(frozen=True)
 class PhaseResult:
-    """What one phase did.
+    """The result of a phase.
 
-    `metric` is its adapter's mean headline score on the validation sample. `resumed_from` is the step at which a
-    checkpoint was taken up, else 0. `metrics` are the numbers of the run record, by name, and `summary` says the
-    most important ones to a person.
+    Attributes:
+        metric: the adapter's mean headline score on the validation subset.
+        tokens: the number of tokens read.
+        summary: the most important numbers, as text to print.
+        resumed_from: the step of the checkpoint from which the phase resumed, else 0.
+        metrics: the numbers of the run record by name.
     """
 
     metric: float
@@ -36,11 +39,11 @@ class PhaseResult:
 
 
 _S = TypeVar("_S", bound=PhaseSettings, contravariant=True)
-_P = TypeVar("_P", bound=Prepared)
+_P = TypeVar("_P", bound=PreparedRows)
 
 
 class Phase(Protocol[_S, _P]):
-    """One training algorithm. Phases run in the order of params.yaml, each on the adapter that the one before left."""
+    """A training algorithm. Phases run in the order of params.yaml, each on the adapter of the previous one."""
 
     @property
     def settings(self) -> type[PhaseSettings]:
@@ -48,17 +51,17 @@ class Phase(Protocol[_S, _P]):
         ...
 
     def prepare(self, context: TrainingContext, settings: _S) -> _P:
-        """Encode and check the rows; change no weight.
+        """Encode and check the rows without changing weights.
 
         Raises:
-            PreflightFailed: training would not teach what it should.
+            PreflightFailed: a check failed.
         """
         ...
 
     def run(self, context: TrainingContext, settings: _S, prepared: _P) -> PhaseResult:
-        """Train the adapter of `context.model`; leave the model with the phase's adapter alone.
+        """Train the adapter of `context.model`; at the end it is the model's only adapter.
 
-        It starts from the same bytes after a kill: the phase resumes from checkpoints that it has written to
-        `context.folder`, or repeats its steps.
+        After a kill, `run` is called again with the same adapter and `context.folder`: it resumes from its checkpoints
+        there, or repeats its steps.
         """
         ...

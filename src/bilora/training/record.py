@@ -1,4 +1,4 @@
-"""The record of a training run, and the identity under which a killed one continues."""
+"""Train an adapter and write its run record; the run's identity decides whether a killed run is resumed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bilora.training.run import TrainingResult, train
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """Everything that decides a run's outcome. Runs of one `sha256` end in the same adapter on the same machine."""
+    """The inputs that determine a run's result. On one machine, equal identities give equal adapters."""
 
     params: Mapping[str, object]
     base_revision: str
@@ -29,12 +29,12 @@ class RunIdentity:
 
     @property
     def sha256(self) -> str:
-        """Hash of all of it."""
+        """The hash of all fields."""
         return sha256_json(vars(self))
 
 
-def identify(context: TrainingContext, lock_sha256: str) -> RunIdentity:
-    """Return the identity of a run; `lock_sha256` is the hash of the list of pinned packages."""
+def run_identity(context: TrainingContext, lock_sha256: str) -> RunIdentity:
+    """Return the identity of a run; `lock_sha256` is the hash of the pinned requirements."""
     samples = {"train": context.train_samples, "validation": context.validation_samples}
     data: dict[str, object] = {name: [sample.id for sample in members] for name, members in samples.items()}
     if context.pairs:
@@ -54,7 +54,7 @@ def identify(context: TrainingContext, lock_sha256: str) -> RunIdentity:
     )
 
 
-def train_recorded(
+def train_and_record(
     context: TrainingContext,
     layout: Layout,
     *,
@@ -64,15 +64,15 @@ def train_recorded(
     planned: tuple[float, int] | None = None,
     on_prepared: Callable[[list[str]], None],
 ) -> tuple[TrainingResult, RunRecord]:
-    """Train an adapter, and write it, the run's record, its metrics and its plots to where `layout` has them.
+    """Train an adapter and write it with its run record, metrics and plots to the paths of `layout`.
 
     Args:
-        ratings: the events whose rows it trains on.
-        data_metrics: numbers of the data that it trains on, which join the run's metrics.
-        planned: the seconds and the bytes of memory that the run is expected to take.
+        ratings: ids of the rating events in the training rows.
+        data_metrics: additional metrics, on the training rows.
+        planned: the estimated seconds and bytes of memory.
         on_prepared: see `train`.
     """
-    task, identity = context.task.name, identify(context, lock_sha256)
+    task, identity = context.task.name, run_identity(context, lock_sha256)
     started = datetime.now(UTC)
     folder = RunFolder(layout.runs, f"{started:%Y%m%dT%H%M%SZ}-{task}-{identity.sha256[:8]}")
     curve: list[dict[str, float | int]] = []
@@ -122,12 +122,12 @@ def train_recorded(
 
 
 def _write_plots(layout: Layout, task: str, curve: Sequence[Mapping[str, float | int]]) -> None:
-    """Write the first phase's curves: DVC draws a file only if all its rows have the same fields."""
+    """Write the first phase's curves to two files, because all rows of a DVC plot must have the same fields."""
     write_json(layout.loss_plot(task), [row for row in curve if "loss" in row])
     write_json(layout.validation_plot(task), [row for row in curve if "metric" in row])
 
 
 def collect_metrics(layout: Layout) -> None:
-    """Write the metrics of all trained tasks into one file."""
+    """Collect the metrics of all trained tasks in one file."""
     paths = sorted(layout.train_metrics("").parent.glob("*.json"))
     write_json(layout.training_metrics, {path.stem: read_json(path) for path in paths})

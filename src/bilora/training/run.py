@@ -1,4 +1,4 @@
-"""Training one task's adapter: its phases in their order, each resumed or run, checkpointed and reported."""
+"""Train a task's adapter: run or resume its phases in order."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from bilora.plugins import PHASE_KINDS, PhaseSettings, load_kind
 from bilora.storage import read_json, write_json
 from bilora.training.adapter import attach, count_trainable, load_weights, save, save_weights
 from bilora.training.context import TrainingContext
-from bilora.training.phase import Phase, PhaseResult, Prepared
+from bilora.training.phase import Phase, PhaseResult, PreparedRows
 
 
 @dataclass(frozen=True)
 class FinishedPhase:
-    """A phase's kind, what it did, and the prefix of its numbers' names."""
+    """A phase's kind, the prefix of its metrics' names, and its result."""
 
     kind: str
     prefix: str
@@ -25,7 +25,7 @@ class FinishedPhase:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a run did: `base_metric` is the base's mean headline score on the validation sample, before training."""
+    """The result of a run; `base_metric` is the base's mean headline score on the validation subset."""
 
     base_metric: float
     trainable_parameters: int
@@ -33,28 +33,28 @@ class TrainingResult:
 
     @property
     def metric(self) -> float:
-        """The finished adapter's mean headline score on the validation sample."""
+        """The finished adapter's mean headline score on the validation subset."""
         return self.phases[-1].result.metric
 
     @property
     def tokens(self) -> int:
-        """How many tokens all phases have read."""
+        """The number of tokens that all phases read."""
         return sum(phase.result.tokens for phase in self.phases)
 
     @property
     def duration_s(self) -> float:
-        """How long all phases took."""
+        """The duration of all phases."""
         return sum(phase.result.duration_s for phase in self.phases)
 
     @property
     def resumed_from(self) -> int:
-        """How many optimiser steps were taken from checkpoints of killed runs."""
+        """The number of optimizer steps from checkpoints of killed runs."""
         return sum(phase.result.resumed_from for phase in self.phases)
 
     def metrics(self) -> dict[str, float]:
-        """Return every number under a name of its own: those of the first phase as they are, a further one's prefixed.
+        """Return the metrics of all phases by name, with a prefix for all but the first phase.
 
-        Two further phases of one kind are distinguished by a number: `kto_metric`, `kto_2_metric`.
+        A number distinguishes phases of the same kind: `kto_metric`, `kto_2_metric`.
         """
         numbers = {"base_metric": self.base_metric, "trainable_parameters": float(self.trainable_parameters)}
         for phase in self.phases:
@@ -64,13 +64,13 @@ class TrainingResult:
 
 @dataclass(frozen=True)
 class _PreparedPhase:
-    """A phase with its rows, and the context in which it will run but for the model."""
+    """A phase with its rows, its folder and the prefix of its metrics."""
 
-    phase: Phase[PhaseSettings, Prepared]
+    phase: Phase[PhaseSettings, PreparedRows]
     settings: PhaseSettings
     prefix: str
     folder: Path
-    rows: Prepared
+    rows: PreparedRows
 
 
 def train(
@@ -78,63 +78,67 @@ def train(
 ) -> TrainingResult:
     """Train an adapter and save it to `destination`.
 
-    A killed run of the same `identity` continues where it stopped: finished phases are not repeated, and the phase
-    that was killed resumes or repeats as its algorithm does. Checkpoints of any other identity are removed.
+    A killed run with the same `identity` continues: finished phases are not repeated, and the killed phase resumes or
+    starts again, depending on its algorithm. Checkpoints of other identities are removed.
 
     Args:
-        identity: hash of everything that decides the outcome; see `record.identify`.
-        on_prepared: called with what a person should see of each phase's rows, before any step.
+        identity: hash of all inputs; see `record.run_identity`.
+        on_prepared: called with the summary lines of each phase's rows before training.
 
     Raises:
-        PreflightFailed: before the first step, when training would not teach what it should.
+        PreflightFailed: a check before the first step failed.
     """
+    # 1) Encode and check the rows of all phases.
     folder = context.folder / identity[:16]
     prepared = list(_prepare(context, folder))
     for phase in prepared:
-        on_prepared(phase.rows.lines())
+        on_prepared(phase.rows.summary_lines())
+    # 2) Evaluate the base, then attach the adapter.
     base_metric = context.validation_metric()
     context = context.with_model(attach(context.model, context.params.adapter, seed=context.seed))
+    # 3) Run the phases, or load those that a killed run finished.
     _remove_other_runs(context.folder, folder)
-    finished = tuple(_finish(context, phase) for phase in prepared)
+    finished = tuple(_run_or_load(context, phase) for phase in prepared)
+    # 4) Save the adapter; the checkpoints are no longer needed.
     save(context.model, destination, context.base, context.base_revision)
     shutil.rmtree(context.folder)
     return TrainingResult(base_metric, count_trainable(context.model), finished)
 
 
 def _prepare(context: TrainingContext, folder: Path) -> Iterator[_PreparedPhase]:
-    """Encode and check the rows of every phase, before any weight changes."""
+    """Yield every phase with its encoded and checked rows."""
     entries = context.params.training.phases
     for number, (settings, prefix) in enumerate(zip(entries, _prefixes(entries), strict=True)):
-        phase: Phase[PhaseSettings, Prepared] = load_kind(PHASE_KINDS, settings.kind, "PHASE")
+        phase: Phase[PhaseSettings, PreparedRows] = load_kind(PHASE_KINDS, settings.kind, "PHASE")
         rows = phase.prepare(context, settings)
         yield _PreparedPhase(phase, settings, prefix, folder / f"{number}-{settings.kind}", rows)
 
 
 def _prefixes(entries: Sequence[PhaseSettings]) -> list[str]:
-    """Return how the names of each phase's numbers begin."""
-    further = [entry.kind for entry in entries[1:]]
-    counts = [further[:place].count(kind) + 1 for place, kind in enumerate(further)]
+    """Return the prefix of each phase's metrics."""
+    kinds = [entry.kind for entry in entries[1:]]
+    counts = [kinds[:index].count(kind) + 1 for index, kind in enumerate(kinds)]
     return [
         "",
-        *(f"{kind}_" if count == 1 else f"{kind}_{count}_" for kind, count in zip(further, counts, strict=True)),
+        *(f"{kind}_" if count == 1 else f"{kind}_{count}_" for kind, count in zip(kinds, counts, strict=True)),
     ]
 
 
-def _finish(context: TrainingContext, prepared: _PreparedPhase) -> FinishedPhase:
-    """Run a phase, or take its adapter and result from the killed run that finished it."""
-    adapter, summary = prepared.folder / "adapter.safetensors", prepared.folder / "result.json"
-    if adapter.exists():  # it is written after the result
-        load_weights(context.model, adapter)
-        result = PhaseResult(**read_json(summary))
+def _run_or_load(context: TrainingContext, prepared: _PreparedPhase) -> FinishedPhase:
+    """Run a phase, or load its adapter and result if a killed run finished it."""
+    adapter_file, result_file = prepared.folder / "adapter.safetensors", prepared.folder / "result.json"
+    if adapter_file.exists():  # written after the result
+        load_weights(context.model, adapter_file)
+        result = PhaseResult(**read_json(result_file))
     else:
-        result = prepared.phase.run(_of_phase(context, prepared), prepared.settings, prepared.rows)
-        write_json(summary, asdict(result))
-        save_weights(context.model, adapter)
+        result = prepared.phase.run(_phase_context(context, prepared), prepared.settings, prepared.rows)
+        write_json(result_file, asdict(result))
+        save_weights(context.model, adapter_file)
     return FinishedPhase(prepared.settings.kind, prepared.prefix, result)
 
 
-def _of_phase(context: TrainingContext, prepared: _PreparedPhase) -> TrainingContext:
-    """Return the context with the phase's own folder, and its prefix on the steps that it reports."""
+def _phase_context(context: TrainingContext, prepared: _PreparedPhase) -> TrainingContext:
+    """Return the context with the phase's folder, and with its prefix in the reported steps."""
     return replace(
         context,
         folder=prepared.folder,

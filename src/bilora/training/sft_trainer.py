@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer with the task's own metric, whole checkpoints, and a count of the tokens it has read."""
+"""Train with TRL's SFTTrainer, extended by the task's metric, complete checkpoints and packed rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bilora.training.packed_model import PackedModel, TrainRows, can_pack, packe
 from bilora.training.phase import PhaseResult
 from bilora.training.preflight import Preflight
 from bilora.training.supervised import SupervisedRows, SupervisedSettings
-from bilora.training.token_count import TokenCount
+from bilora.training.token_count import TokenCountMixin
 from bilora.training.validation_bar import ValidationLossBar
 
 if TYPE_CHECKING:
@@ -31,17 +31,14 @@ if TYPE_CHECKING:
     from transformers.trainer_utils import EvalLoopOutput
 
 _STEPS_PER_RETURN = 16
-"""Training steps between two returns of freed memory: batches differ in length, so that the heap is ever less dense."""
+"""Training steps between two returns of freed memory to the system; batches of different lengths fragment the heap."""
 COMPLETE = "complete"
-"""Name of the file that is written last into a checkpoint."""
+"""The file that is written last into a checkpoint."""
 
 
 def train_supervised(context: TrainingContext, settings: SupervisedSettings, rows: SupervisedRows) -> PhaseResult:
-    """Train the adapter on encoded rows, and leave the model with the best checkpoint's.
-
-    1) Build the trainer. 2) Resume from the last whole checkpoint, if there is one. 3) Read from the history what
-    the best checkpoint has reached.
-    """
+    """Train the adapter on encoded rows, and load the best checkpoint into the model."""
+    # 1) Build the trainer.
     trainer = AdapterTrainer(
         metric=context.validation_metric,
         patience=settings.patience,
@@ -57,14 +54,16 @@ def train_supervised(context: TrainingContext, settings: SupervisedSettings, row
     trainer.add_callback(SupervisedProgress(context.on_step, lambda: trainer.tokens, context.clock))
     trainer.add_callback(ValidationLossBar(context.bars, context.task.name))
     trainer.remove_callback(PrinterCallback)
+    # 2) Train, from the last complete checkpoint if there is one.
     checkpoint = last_checkpoint(context.folder)
     started = context.clock()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    # 3) Read the best checkpoint's metrics from the history.
     return _result(trainer, rows, checkpoint, context.clock() - started)
 
 
 def _arguments(context: TrainingContext, settings: SupervisedSettings) -> SFTConfig:
-    """Return the trainer's settings: checkpoints are selected by the task's metric (`eval_choice`)."""
+    """Return the trainer's arguments; `eval_choice` selects the best checkpoint."""
     return SFTConfig(
         **common_arguments(context, settings),
         per_device_eval_batch_size=settings.batch_size,
@@ -82,9 +81,9 @@ def _arguments(context: TrainingContext, settings: SupervisedSettings) -> SFTCon
     )
 
 
-def _dataset(checked: Preflight) -> Dataset:
+def _dataset(preflight: Preflight) -> Dataset:
     return Dataset.from_list(
-        [{"input_ids": row.input_ids, "labels": row.labels, "length": len(row.input_ids)} for row in checked.rows]
+        [{"input_ids": row.input_ids, "labels": row.labels, "length": len(row.input_ids)} for row in preflight.rows]
     )
 
 
@@ -118,14 +117,14 @@ def _result(trainer: AdapterTrainer, rows: SupervisedRows, checkpoint: Path | No
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """Return the newest whole checkpoint; remove those that a kill left unfinished."""
-    whole = []
+    """Return the newest complete checkpoint, and remove incomplete ones."""
+    complete = []
     for path in folder.glob("checkpoint-*"):
         if (path / COMPLETE).is_file():
-            whole.append(path)
+            complete.append(path)
         else:
             shutil.rmtree(path)
-    return max(whole, key=_step_of, default=None)
+    return max(complete, key=_step_of, default=None)
 
 
 def _step_of(checkpoint: Path) -> int:
@@ -133,49 +132,52 @@ def _step_of(checkpoint: Path) -> int:
 
 
 def is_finished(state: TrainerState, patience: int) -> bool:
-    """Return whether all steps are taken, or none of the last `patience` evaluations was the best.
+    """Return whether all steps are done, or none of the last `patience` evaluations was the best.
 
-    It follows from the history, which a checkpoint holds, so a resumed run ends where it would have without the kill.
+    The history is part of a checkpoint, so a resumed run ends at the same step as one without a kill.
     """
     choices = [row["eval_choice"] for row in state.log_history if "eval_choice" in row]
     exhausted = bool(choices) and len(choices) - 1 - choices.index(max(choices)) >= patience
     return exhausted or state.global_step >= state.max_steps
 
 
-class AdapterTrainer(TokenCount, SFTTrainer):
-    """SFTTrainer whose `eval_choice` is the task's metric on generated answers, ties broken by loss."""
+class AdapterTrainer(TokenCountMixin, SFTTrainer):
+    """SFTTrainer whose `eval_choice` is the task's metric on generated completions; the loss breaks ties."""
 
     def __init__(
         self, *, metric: Callable[[], float], patience: int, train_rows: TrainRows | None = None, **arguments: object
     ) -> None:
-        """Take what selects checkpoints and ends training, and what TRL's trainer takes.
+        """Build the trainer.
 
         Args:
-            train_rows: who trains on packed rows; if None, this trainer itself. Unused where rows cannot be packed.
+            metric: evaluates the current model.
+            patience: see `is_finished`.
+            train_rows: trains on packed rows; None for this trainer's `PackedModel`. Unused if rows cannot be packed.
+            arguments: those of SFTTrainer.
         """
         super().__init__(**arguments)
         self._metric = metric
         self._patience = patience
-        cast_adapter(self.model)  # TRL casts adapters on quantised bases to 16 bit
-        packs = can_pack(self.model.get_base_model()) and self.accelerator.num_processes == 1 and not self.args.fp16
-        self._packed = PackedModel([self.model]) if packs else None
+        cast_adapter(self.model)  # TRL casts adapters on quantized bases to 16-bit
+        packable = can_pack(self.model.get_base_model()) and self.accelerator.num_processes == 1 and not self.args.fp16
+        self._packed = PackedModel([self.model]) if packable else None
         self._train_rows = (train_rows or self._packed.train_one) if self._packed else None
 
     def _run_epoch(self, *arguments: object, **options: object) -> None:
-        """Train for an epoch; a run that was killed after its last step takes no further one."""
+        """Train for an epoch, unless a killed run had already done its last step."""
         if is_finished(self.state, self._patience):
             self.control.should_training_stop = True
         else:
             super()._run_epoch(*arguments, **options)
 
     def evaluation_loop(self, *arguments: object, **options: object) -> EvalLoopOutput:
-        """Add `eval_metric` and `eval_choice` before any callback reads the metrics."""
+        """Evaluate, and add `eval_metric` and `eval_choice` to the metrics."""
         return_freed_memory()
         output = super().evaluation_loop(*arguments, **options)
         metric = self._metric()
         return_freed_memory()
         output.metrics["eval_metric"] = metric
-        # One answer more or less weighs far over 1e-6 of loss, so the loss only decides ties.
+        # One completion changes the metric by far more than 1e-6 of loss, so the loss only breaks ties.
         output.metrics["eval_choice"] = metric - 1e-6 * output.metrics["eval_loss"]
         return output
 
@@ -185,7 +187,7 @@ class AdapterTrainer(TokenCount, SFTTrainer):
         inputs: Mapping[str, torch.Tensor],
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
-        """Add the gradients of a batch and return its loss, normalised as TRL does."""
+        """Add the gradients of a batch, and return its loss, normalized as in TRL."""
         if self._train_rows is None:
             loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
             return loss
@@ -211,11 +213,11 @@ class AdapterTrainer(TokenCount, SFTTrainer):
         return self._packed.measure(rows) / max(1, sum(row.trained for row in rows)), None, None
 
     def floating_point_ops(self, inputs: object) -> int:
-        """Count none: transformers would walk through all modules at every step, and nothing reads the number."""
+        """Return 0: transformers would visit all modules at every step for an unused number."""
         return 0
 
     def create_model_card(self, *_: object, **__: object) -> None:
-        """Write none: the card is made from measured numbers when the adapter is published."""
+        """Write no model card: publishing writes one."""
 
     def _save_checkpoint(self, model: PreTrainedModel, trial: object) -> None:
         try:
@@ -229,22 +231,22 @@ class AdapterTrainer(TokenCount, SFTTrainer):
 
 
 class EarlyStopping(TrainerCallback):
-    """Stops after `patience` evaluations without a better one.
+    """Stops training after `patience` evaluations without a better one.
 
-    transformers' own starts counting again in a resumed run.
+    Unlike transformers' callback, it does not start counting again in a resumed run.
     """
 
     def __init__(self, patience: int) -> None:
         self._patience = patience
 
     def on_evaluate(self, args: object, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Stop if the last evaluation was one too many."""
+        """Stop if `is_finished`."""
         if is_finished(state, self._patience):
             control.should_training_stop = True
 
 
 class SupervisedProgress(TrainerCallback):
-    """Reports steps and evaluations; tokens per second are measured between two reports, evaluations excluded."""
+    """Reports steps and evaluations, with tokens per second since the last report, without evaluations."""
 
     def __init__(self, on_step: OnStep, tokens_read: Callable[[], int], clock: Callable[[], float]) -> None:
         self._on_step = on_step
@@ -264,9 +266,9 @@ class SupervisedProgress(TrainerCallback):
         if not logs or "loss" not in logs:
             return
         tokens, now = self._tokens_read(), self._clock()
-        speed = (tokens - self._tokens) / max(1e-9, now - self._started)
+        tokens_per_s = (tokens - self._tokens) / max(1e-9, now - self._started)
         self._started, self._tokens = now, tokens
-        self._on_step(Step(state.global_step, logs["loss"], speed))
+        self._on_step(Step(state.global_step, logs["loss"], tokens_per_s))
 
     def on_evaluate(
         self, args: object, state: TrainerState, control: object, metrics: dict[str, float], **_: object

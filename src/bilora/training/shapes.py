@@ -1,7 +1,6 @@
-"""Few shapes of products on a CPU.
+"""Round sizes up, to limit the number of different shapes of matrix products on a CPU.
 
-oneDNN compiles code for every shape of a 16-bit product and keeps it as long as the process lives; what that costs,
-perf/training_parts.py measures. So the sizes that depend on the data are rounded up.
+oneDNN compiles code for every shape and caches it until the process ends (its cost: perf/training_parts.py).
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import TypeVar
 _Item = TypeVar("_Item")
 
 ROW_STEP, PASS_STEP = 32, 64
-"""Numbers of tokens that the lengths of rows and passes are rounded up to multiples of."""
+"""Lengths of rows and passes are rounded up to multiples of these numbers of tokens."""
 
 
 def rounded_up(size: int, step: int) -> int:
@@ -21,9 +20,9 @@ def rounded_up(size: int, step: int) -> int:
 
 
 def powers_of_two(items: Sequence[_Item]) -> list[Sequence[_Item]]:
-    """Divide items into as few groups as possible whose sizes are powers of two."""
-    found: list[Sequence[_Item]] = []
+    """Split items into the smallest number of groups whose sizes are powers of two."""
+    groups: list[Sequence[_Item]] = []
     while items:
         size = 1 << (len(items).bit_length() - 1)
-        found, items = [*found, items[:size]], items[size:]
-    return found
+        groups, items = [*groups, items[:size]], items[size:]
+    return groups

@@ -1,10 +1,10 @@
-"""What phases have in common that train on samples: their settings and their rows."""
+"""The settings and rows of phases that train on samples."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -17,45 +17,42 @@ if TYPE_CHECKING:
 
 
 class SupervisedSettings(PhaseSettings):
-    """Training by cross-entropy on answers, measured on the validation sample every `evaluate_every` steps.
-
-    The best checkpoint is kept; after `patience` evaluations without a better one training stops.
-    """
+    """Training by cross-entropy on answers. The result is the checkpoint with the best validation metric."""
 
     starts_fresh: ClassVar[bool] = True
 
-    evaluate_every: Annotated[int, Field(ge=1)]
-    patience: Annotated[int, Field(ge=1)] = 3
+    evaluate_every: int = Field(ge=1, description="steps between evaluations on the validation samples")
+    patience: int = Field(3, ge=1, description="evaluations without a better one after which training stops")
 
     @model_validator(mode="after")
     def _evaluated_once(self) -> Self:
         if self.evaluate_every > self.steps:
-            raise ValueError("evaluate_every is above steps: no checkpoint would ever be measured")
+            raise ValueError("evaluate_every is above steps, so no checkpoint would be evaluated; lower it")
         return self
 
 
 @dataclass(frozen=True)
 class SupervisedRows:
-    """The rows that are trained on, and those that the validation loss is measured on."""
+    """The training rows, and the rows of the validation loss."""
 
     train: Preflight
     validation: Preflight
 
-    def lines(self) -> list[str]:
-        """Return what a person should see of the training rows."""
-        return self.train.lines()
+    def summary_lines(self) -> list[str]:
+        """Return the lines on the training rows to print before training."""
+        return self.train.summary_lines()
 
 
 def prepare_rows(context: TrainingContext, samples: Sequence[Sample]) -> SupervisedRows:
-    """Encode and check the samples to train on and the validation sample.
+    """Encode and check the training samples and the validation subset.
 
     Raises:
-        PreflightFailed: training would not teach what it should.
+        PreflightFailed: see `preflight`.
     """
     from bilora.training.preflight import preflight
 
     train, validation = (
-        preflight(context.tokenizer, context.task, part, context.stops, max_length=context.max_length)
-        for part in (samples, context.validation_sample())
+        preflight(context.tokenizer, context.task, part, context.stop_ids, max_length=context.max_length)
+        for part in (samples, context.validation_subset())
     )
     return SupervisedRows(train, validation)

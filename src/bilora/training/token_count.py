@@ -1,4 +1,4 @@
-"""How many tokens a trainer has read."""
+"""Count the tokens that a trainer reads."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ else:
     Trainer = object
 
 
-class TokenCount(Trainer):
-    """Mixed into one of transformers' trainers, before it in the bases.
+class TokenCountMixin(Trainer):
+    """A mixin for transformers' trainers, before them in the list of bases.
 
-    `tokens` counts the tokens of the training batches that this process has read, padding excluded.
+    `tokens` is the number of tokens in this process's training batches, without padding.
     """
 
     tokens = 0
@@ -26,7 +26,7 @@ class TokenCount(Trainer):
         inputs: Mapping[str, torch.Tensor],
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
-        """Count the batch's tokens and train on it."""
+        """Count the tokens of a batch and train on it."""
         self.count(inputs)
         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
         return loss

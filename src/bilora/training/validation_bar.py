@@ -1,4 +1,4 @@
-"""A progress bar while a trainer computes the validation loss."""
+"""A progress bar of the validation loss."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ValidationLossBar(TrainerCallback):
-    """Shows one bar per validation, from its first batch to its last."""
+    """Shows a progress bar for each computation of the validation loss."""
 
     def __init__(self, bars: ProgressBars, task: str) -> None:
         self._bars = bars

@@ -1,1 +1,1 @@
-"""The kinds of bases, one module per kind. Each defines `BASE`: its settings, and how a base is built from them."""
+"""The kinds of bases, one module per kind. Each defines `BASE`, a `BaseKind`."""

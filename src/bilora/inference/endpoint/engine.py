@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server as an engine, and as a judge's model."""
+"""An OpenAI-compatible server as an engine, and as the judge's model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bilora.errors import BadData, Unreachable
 from bilora.external_services import Endpoint
 from bilora.inference.endpoint.client import ChatClient
 from bilora.inference.endpoint.errors import RequestFailed
-from bilora.inference.endpoint.parameters import Adapted
+from bilora.inference.endpoint.parameters import AdaptedRequest
 from bilora.inference.endpoint.replies import ChatReply
 from bilora.protocols import Progress, no_progress
 from bilora.records import Completion, Message
@@ -26,15 +26,15 @@ _JUDGE_TOKENS = 1024
 
 
 class EndpointEngine:
-    """One remote model, known here by its endpoint's name.
+    """One remote model, whose system name is the endpoint's name.
 
-    Implements `protocols.Engine`. A parameter that the server refuses is left out or replaced (`ChatClient`). A
-    request that still fails after `retries` repetitions (which wait as long as Retry-After says) is a completion with
-    finish `error`, no text and the reason. The key is sent to the endpoint only and never printed.
+    Implements `protocols.Engine`. Parameters that the server refuses are omitted or replaced (`ChatClient`). A
+    request that fails after `retries` retries (which respect Retry-After) is a completion with finish `error`, the
+    reason and no text. The key is sent to the endpoint only and never printed.
 
-    Answers are cached in `cache`, one file per question and sent parameters, so that none is paid for twice and an
-    interrupted evaluation resumes; failures are not cached. Once `budget_tokens` are spent, further requests fail; an
-    answer without token counts is charged its bytes and its prompt's, which are more.
+    Answers are cached in `cache`, one file per prompt and sent parameters, so that none is paid for twice and an
+    interrupted evaluation resumes; failures are not cached. Requests fail after `budget_tokens` are spent; an answer
+    without token counts is charged the bytes of prompt and answer, which is an upper bound.
     """
 
     def __init__(self, endpoint: Endpoint, api_key: str | None, *, retries: int = 4, cache: Path | None = None) -> None:
@@ -50,20 +50,20 @@ class EndpointEngine:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """In which respects the last answered request differed from the one wanted."""
+        """How the last answered request differed from the requested parameters."""
         return self._client.remarks
 
     def generate(
         self, system: str, requests: Sequence[Request], *, progress: Progress = no_progress
     ) -> list[Completion]:
-        """Answer every request, several at a time, in the order given.
+        """Return one completion per request, in order; requests run concurrently.
 
         Raises:
             BadData: `system` is not this endpoint's name.
         """
         if system != self._endpoint.name:
             raise BadData(
-                f"endpoint {self._endpoint.name!r}", f"it cannot answer as {system!r}; ask that system's engine."
+                f"endpoint {self._endpoint.name!r}", f"it does not serve {system!r}; use that system's engine."
             )
         self._client.connect()  # once, before the threads
         with ThreadPoolExecutor(self._endpoint.concurrency, thread_name_prefix="endpoint") as pool:
@@ -80,19 +80,19 @@ class EndpointEngine:
         """Return one reply at temperature 0 in a strict JSON schema; implements `metrics.judged.Chat`.
 
         Raises:
-            Unreachable: no usable reply came.
+            Unreachable: there was no usable reply.
             BadData: the model gave no answer.
         """
-        wanted = {
+        requested = {
             "model": self._endpoint.model,
-            "messages": _plain_messages(messages),
+            "messages": _message_dicts(messages),
             "temperature": 0.0,
             "seed": seed,
             "max_tokens": _JUDGE_TOKENS,
             "response_format": _response_format(schema),
         }
         try:
-            reply, _ = self._client.send_adapted(wanted, self._client.send)
+            reply, _ = self._client.send_adapted(requested, self._client.send)
         except RequestFailed as error:
             raise self._unreachable(error) from None
         finish, reason = self._client.outcome(reply)
@@ -103,36 +103,36 @@ class EndpointEngine:
         return reply.text
 
     def stream(self, system: str, request: Request) -> Generator[str, None, Completion]:
-        """Yield the text of one answer by the server's model `system`; the generator's value is the whole answer.
+        """Yield an answer's text by the server's model `system`, then return the completion.
 
         Closing the generator closes the connection.
 
         Raises:
-            Unreachable: the server did not answer, or broke off.
+            Unreachable: the server did not answer, or the stream broke.
         """
-        wanted = {
+        requested = {
             **_chat_parameters(system, request),
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        began = time.perf_counter()
+        start = time.perf_counter()
         with contextlib.ExitStack() as connection:
             try:
                 events, sent = self._client.send_adapted(
-                    wanted, lambda adapted: (self._client.open(adapted, connection), adapted)
+                    requested, lambda adapted: (self._client.open_stream(adapted, connection), adapted)
                 )
                 with self._client.failures(sent.parameters):
                     reply = yield from events
             except RequestFailed as error:
                 raise self._unreachable(error) from None
-        completion = self._completion(request, system, reply, sent, time.perf_counter() - began)
-        return completion.model_copy(update={"text": reply.text})  # keep what was yielded, however it ended
+        completion = self._completion(request, system, reply, sent, time.perf_counter() - start)
+        return completion.model_copy(update={"text": reply.text})  # the yielded text, also after an error
 
     def models(self) -> tuple[str, ...]:
-        """Return the ids of the models that the endpoint offers now, sorted.
+        """Return the sorted ids of the models that the endpoint lists now.
 
         Raises:
-            Unreachable: it did not answer.
+            Unreachable: the endpoint did not answer.
         """
         try:
             return self._client.models()
@@ -140,7 +140,7 @@ class EndpointEngine:
             raise self._unreachable(error) from None
 
     def missing_model(self) -> str | None:
-        """Return a sentence if the server lists models, but not this one; None if it does, or lists nothing."""
+        """Return a warning if the server lists models, but not this endpoint's; None otherwise."""
         return self._client.missing_model()
 
     def close(self) -> None:
@@ -154,9 +154,9 @@ class EndpointEngine:
         self.close()
 
     def _complete(self, request: Request) -> Completion:
-        """Answer one request from the cache or the server; a failure is a completion too."""
+        """Return the completion from the cache or the server; a failure is a completion with an error."""
 
-        def answer(adapted: Adapted) -> Completion:
+        def answer(adapted: AdaptedRequest) -> Completion:
             cached = self._cache_file(request, adapted.parameters)
             if cached is not None and cached.is_file():
                 return Completion.model_validate(read_json(cached))
@@ -165,7 +165,7 @@ class EndpointEngine:
                     raise RequestFailed(f"the budget of {self._budget} tokens is spent")
             reply, latency_s = self._client.send(adapted)
             with self._lock:
-                self._spent += _cost(adapted.parameters, reply)
+                self._spent += _tokens_spent(adapted.parameters, reply)
             completion = self._completion(request, self._endpoint.name, reply, adapted, latency_s)
             if cached is not None and completion.finish != "error":
                 write_json(cached, completion.model_dump(mode="json"))
@@ -186,7 +186,7 @@ class EndpointEngine:
             )
 
     def _completion(
-        self, request: Request, system: str, reply: ChatReply, adapted: Adapted, latency_s: float
+        self, request: Request, system: str, reply: ChatReply, adapted: AdaptedRequest, latency_s: float
     ) -> Completion:
         finish, reason = self._client.outcome(reply)
         return Completion(
@@ -202,24 +202,24 @@ class EndpointEngine:
         )
 
     def _cache_file(self, request: Request, sent: Mapping[str, object]) -> Path | None:
-        """Return the cache file of the answer to this question with these parameters; None without a cache."""
+        """Return the cache file of the answer to this prompt with these parameters; None without a cache."""
         if self._cache is None:
             return None
         decoding = {name: value for name, value in sent.items() if name not in ("model", "messages")}
         server = (self._endpoint.name, self._endpoint.base_url)
-        question = [*server, sent["model"], request.sample_id, sent["messages"], decoding]
-        return self._cache / f"{sha256_json(question)}.json"
+        key = [*server, sent["model"], request.sample_id, sent["messages"], decoding]
+        return self._cache / f"{sha256_json(key)}.json"
 
     def _unreachable(self, error: RequestFailed) -> Unreachable:
         return Unreachable(f"Endpoint {self._endpoint.name!r} gave no usable answer: {error}.")
 
 
-def _plain_messages(messages: Sequence[Message]) -> list[dict[str, str]]:
+def _message_dicts(messages: Sequence[Message]) -> list[dict[str, str]]:
     return [message.model_dump() for message in messages]
 
 
 def _chat_parameters(model: str, request: Request) -> dict[str, object]:
-    """Return a request's parameters; those that not every server knows are sent only if they are set."""
+    """Return a request's parameters; those that some servers do not know are sent only if they are set."""
     sampling = request.sampling
     optional = {
         "top_p": sampling.top_p if sampling.top_p < 1.0 else None,
@@ -237,7 +237,7 @@ def _chat_parameters(model: str, request: Request) -> dict[str, object]:
     }
     return {
         "model": model,
-        "messages": _plain_messages(request.messages),
+        "messages": _message_dicts(request.messages),
         "temperature": sampling.temperature,
         "seed": sampling.seed,
         "max_tokens": sampling.max_tokens,
@@ -249,8 +249,8 @@ def _response_format(schema: Mapping[str, object]) -> dict[str, object]:
     return {"type": "json_schema", "json_schema": {"name": "reply", "strict": True, "schema": dict(schema)}}
 
 
-def _cost(sent: Mapping[str, object], reply: ChatReply) -> int:
-    """Return the tokens of a call, or an upper bound: no token is shorter than a byte."""
+def _tokens_spent(sent: Mapping[str, object], reply: ChatReply) -> int:
+    """Return the tokens of a call, or an upper bound: a token has at least one byte."""
     messages = cast("list[dict[str, str]]", sent["messages"])
     prompt = sum(len(message["content"].encode("utf-8", "replace")) for message in messages)
     read = prompt if reply.prompt_tokens is None else reply.prompt_tokens

@@ -1,4 +1,4 @@
-"""Why an endpoint gave no answer, and what to do about it, in one phrase."""
+"""Messages for failed requests: why an endpoint gave no answer, and what to do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from bilora.external_services import Endpoint
 from bilora.inference.endpoint.parameters import error_message
-from bilora.redaction import one_line
+from bilora.redaction import redacted_line
 
 _MAX_MODELS = 8
 _MODEL_IS_GONE = re.compile(
@@ -18,7 +18,7 @@ _MODEL_IS_GONE = re.compile(
 
 
 class RequestFailed(Exception):
-    """One request to an endpoint failed: why, with the HTTP status and the server's error object if there were any."""
+    """A failed request to an endpoint, with the HTTP status and the server's error object if it sent them."""
 
     def __init__(self, reason: str, *, status: int | None = None, document: object = None) -> None:
         super().__init__(reason)
@@ -33,22 +33,22 @@ def status_reason(
     document: object,
     *,
     model: str,
-    offered: Callable[[], Sequence[str]],
+    listed: Callable[[], Sequence[str]],
     refused: Sequence[str],
 ) -> str:
     """Describe an error reply.
 
     Args:
-        key: redacted wherever the server repeats it.
+        key: redacted if the server repeats it.
         document: the error reply's content.
         model: the requested model; empty if there is none.
-        offered: returns the models that the server has; called only if the model is the cause.
-        refused: names of the parameters that the reply refuses.
+        listed: returns the server's models; called only if the model is the cause.
+        refused: names of the refused parameters.
     """
-    message = one_line(error_message(document), key=key or "")
+    message = redacted_line(error_message(document), key=key or "")
     quoted = f' (the server says: "{message}")' if message else ""
     if model and _model_is_gone(status, document):
-        cause = f"the server has no model {model!r}; {offered_models(offered(), key)}"
+        cause = f"the server has no model {model!r}; {describe_models(listed(), key)}"
     elif refused:
         cause = f"the server refuses {', '.join(refused)}"
     else:
@@ -56,27 +56,27 @@ def status_reason(
     return f"HTTP {status}: {cause}{quoted}"
 
 
-def offered_models(models: Sequence[str], key: str | None) -> str:
-    """List a server's models, bounded in number and length, without the key."""
+def describe_models(models: Sequence[str], key: str | None) -> str:
+    """Return a sentence with a server's models, limited in number and length, without the key."""
     if not models:
         return "it lists no models"
-    shown = ", ".join(one_line(name, key=key or "", limit=80) for name in models[:_MAX_MODELS])
+    names = ", ".join(redacted_line(name, key=key or "", limit=80) for name in models[:_MAX_MODELS])
     more = len(models) - _MAX_MODELS
-    return f"it offers {shown}" + (f" and {more} more" if more > 0 else "")
+    return f"it has {names}" + (f" and {more} more" if more > 0 else "")
 
 
 def _cause(endpoint: Endpoint, key: str | None, status: int) -> str:
-    """Return what a status means, and what to check."""
+    """Return the meaning of a status, and what to check."""
     if status in (401, 403) and key is None:
-        return "the server wants a key; name its environment variable in key_env"
+        return "the server requires a key; name its environment variable in key_env"
     if status == 401:
-        return f"the key is refused; look at {endpoint.key_env or 'it'}"
+        return f"the key is refused; check {endpoint.key_env or 'it'}"
     if status == 403:
-        return f"this key may not do that; look at {endpoint.key_env or 'it'}"
+        return f"the key has no permission for this; check {endpoint.key_env or 'it'}"
     if status in (404, 405):
-        return f"nothing answers at {endpoint.address}/chat/completions; base_url usually ends in /v1"
+        return f"the server does not know {endpoint.address}/chat/completions; base_url usually ends in /v1"
     if status == 429:
-        return "too many requests, or a quota is used up"
+        return "too many requests, or the quota is used up"
     if status in (408, 504):
         return "the server did not answer in time"
     return "the server failed" if status >= 500 else "the server refused the request"

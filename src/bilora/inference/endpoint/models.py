@@ -1,4 +1,4 @@
-"""Checks that endpoints offer the models that they are configured with."""
+"""Check that endpoints have their configured models."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from bilora.inference.endpoint.engine import EndpointEngine
 
 
 def missing_models(endpoints: Sequence[Endpoint], keys: Mapping[str, str]) -> dict[str, str]:
-    """Return a sentence, by the endpoint's name, per endpoint that lists models but not its configured one."""
+    """Return a warning (endpoint's name → sentence) per endpoint that lists models, but not its configured one."""
     missing = {}
     for endpoint in endpoints:
         with EndpointEngine(endpoint, endpoint_key(endpoint.key_env, keys)) as engine:
-            if remark := engine.missing_model():
-                missing[endpoint.name] = remark
+            if warning := engine.missing_model():
+                missing[endpoint.name] = warning
     return missing

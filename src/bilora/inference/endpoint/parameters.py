@@ -1,7 +1,7 @@
-"""Request parameters that a server refuses, and what is sent in their place.
+"""Find the request parameters that a server refuses, and omit or replace them.
 
-Servers of one API differ in what they accept: some want `max_completion_tokens`, some no `seed`, some only their own
-temperature. A refusal names the parameter somewhere; the request is then sent again without it.
+Servers of the same API differ: some require `max_completion_tokens`, some refuse `seed`, some accept one temperature
+only. A refusal names the parameter somewhere; the request is then sent again without it.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from typing import Any, TypedDict, cast
 
 Refusal = tuple[str, str]
-"""A parameter's name, and the value that was refused; empty where any value is."""
+"""A parameter's name and its refused value; empty if every value is refused."""
 
 _REFUSING = (200, 400, 422, 501)
-"""HTTP statuses of a refusal; 200 comes with an error object instead of an answer."""
+"""HTTP statuses of refusals; 200 with an error object instead of an answer."""
 
 SYSTEM_ROLE = "system role"
 """Not a parameter, but refused like one: some chat templates have no system role."""
 
-_NEVER_DROPPED = ("model", "messages")
+_REQUIRED = ("model", "messages")
 _BY_VALUE = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
-"""Of these a server may refuse one value and accept another."""
+"""Parameters of which a server may refuse one value and accept another."""
 
 _SPELLINGS = {
     "max_tokens": r"max[ _-]?tokens",
@@ -34,20 +34,20 @@ _SPELLINGS = {
     "stream": r"stream(?:ing)?",
     "stream_options": r"stream[ _-]?options|include_usage",
 }
-"""How an error message may write a parameter other than by its name."""
+"""Spellings of parameters in error messages, besides their names."""
 
-_OFFER = re.compile(
+_ACCEPTED_VALUES = re.compile(
     r"(?<!not )(?<!longer )\b(?:allowed|supported|valid|expected|available|accepted|known|use|try)\b[^.;]*", re.I
 )
-"""The part of a message that says what would be accepted."""
+"""The part of a message that names accepted values."""
 _NO_SYSTEM = re.compile(
     r"(?:system|developer)[\"'`]? (?:role|message|prompt|instruction)|[\"'`]system[\"'`]|roles? must alternate", re.I
 )
-_TOO_MUCH = re.compile(r"too (?:large|long|many|high|big)|at most|exceed|context (?:length|window|size)", re.I)
+_TOO_LARGE = re.compile(r"too (?:large|long|many|high|big)|at most|exceed|context (?:length|window|size)", re.I)
 
 
 class JsonSchema(TypedDict):
-    """A reply's JSON schema, under the name that the API wants for it."""
+    """A named JSON schema, as in the API."""
 
     name: str
     strict: bool
@@ -55,22 +55,22 @@ class JsonSchema(TypedDict):
 
 
 class ResponseFormat(TypedDict):
-    """The parameter `response_format` for a reply in JSON."""
+    """The parameter `response_format` of a JSON reply."""
 
     type: str
     json_schema: JsonSchema
 
 
 @dataclass(frozen=True)
-class Adapted:
-    """A request as it is sent, and in which respects it differs from the one wanted."""
+class AdaptedRequest:
+    """The parameters as sent, and remarks on how they differ from the requested ones."""
 
     parameters: dict[str, Any]
     remarks: tuple[str, ...] = ()
 
 
 class LearnedRefusals:
-    """What one server has refused so far; shared by all threads."""
+    """The parameters that one server has refused; thread-safe."""
 
     def __init__(self) -> None:
         self._known: frozenset[Refusal] = frozenset()
@@ -78,18 +78,18 @@ class LearnedRefusals:
 
     @property
     def known(self) -> frozenset[Refusal]:
-        """Every refusal that a later success confirmed."""
+        """The refusals after which a request without them succeeded."""
         return self._known
 
     def learn(self, refusals: Iterable[Refusal]) -> None:
-        """Remember refusals for all further requests."""
+        """Store refusals for all later requests."""
         with self._lock:
             self._known |= frozenset(refusals)
 
 
-def adapt(wanted: Mapping[str, object], refused: frozenset[Refusal]) -> Adapted:
-    """Return the parameters without what is refused, or with what replaces it."""
-    sent, remarks = dict(wanted), list[str]()
+def adapt_request(requested: Mapping[str, object], refused: frozenset[Refusal]) -> AdaptedRequest:
+    """Return the parameters with the refused ones omitted or replaced."""
+    sent, remarks = dict(requested), list[str]()
     if _is_refused("max_tokens", sent, refused):
         sent["max_completion_tokens"] = sent.pop("max_tokens")
     if _is_refused("max_completion_tokens", sent, refused):
@@ -106,84 +106,83 @@ def adapt(wanted: Mapping[str, object], refused: frozenset[Refusal]) -> Adapted:
     if (SYSTEM_ROLE, "") in refused and _messages(sent)[0]["role"] == "system":
         sent["messages"] = _without_system(_messages(sent))
         remarks.append("with the system text before the first question")
-    for name in wanted:
-        if name not in _NEVER_DROPPED and _is_refused(name, sent, refused):
+    for name in requested:
+        if name not in _REQUIRED and _is_refused(name, sent, refused):
             remarks += _remark(name, sent.pop(name))
-    return Adapted(sent, tuple(remarks))
+    return AdaptedRequest(sent, tuple(remarks))
 
 
 def find_refusals(status: int | None, document: object, sent: Mapping[str, object]) -> frozenset[Refusal]:
-    """Return what an error reply refuses of the request; empty if it names nothing that could be left out.
-
-    Sources in turn: the error's `param`, pydantic's `loc`, and the first name of a parameter in the message.
-    """
+    """Return the refusals in an error reply; empty if it names no parameter that can be omitted."""
     if status not in _REFUSING:
         return frozenset()
     message = error_message(document)
-    places = _places(document)
-    has_system, other_places = _messages(sent)[0]["role"] == "system", set(places) & set(sent) - {"messages"}
-    if has_system and _NO_SYSTEM.search(message) and not other_places:
+    fields = _error_fields(document)
+    # 1) The system role, if the error names no other parameter.
+    has_system, other_fields = _messages(sent)[0]["role"] == "system", set(fields) & set(sent) - {"messages"}
+    if has_system and _NO_SYSTEM.search(message) and not other_fields:
         return frozenset({(SYSTEM_ROLE, "")})
-    if set(places) & set(_NEVER_DROPPED):
+    if set(fields) & set(_REQUIRED):
         return frozenset()
-    names = [name for name in dict.fromkeys(places) if name in sent]
-    names = names or _named(_OFFER.sub(" ", message), sent)[:1] or _named(message, sent)[:1]
+    # 2) The parameters in the error's fields, or else the first one in its message.
+    names = [name for name in dict.fromkeys(fields) if name in sent]
+    names = names or _mentioned(_ACCEPTED_VALUES.sub(" ", message), sent)[:1] or _mentioned(message, sent)[:1]
     return frozenset(_refusal(name, sent[name]) for name in names)
 
 
-def holds_for_others(refusals: Iterable[Refusal], document: object) -> bool:
-    """Return whether the server will refuse other requests too: a limit too large for one prompt may fit the next."""
+def applies_to_all(refusals: Iterable[Refusal], document: object) -> bool:
+    """Return whether the refusals apply to other requests too: a `max_tokens` too large for one prompt may not."""
     lengths = {"max_tokens", "max_completion_tokens"} & {name for name, _ in refusals}
-    return not (lengths and _TOO_MUCH.search(error_message(document)))
+    return not (lengths and _TOO_LARGE.search(error_message(document)))
 
 
 def error_message(document: object) -> str:
-    """Return the message of an error reply, from any of the forms in use; empty if there is none."""
+    """Return the message of an error reply in any known form; empty if there is none."""
     if isinstance(document, str):
         return document
     if isinstance(document, list):
         return "; ".join(filter(None, map(error_message, document[:5])))
     if not isinstance(document, dict):
         return ""
-    named = {str(name).lower(): value for name, value in document.items()}
-    place = named.get("loc") or [named.get("field")]
-    prefix = f"{place[-1]}: " if isinstance(place, list) and isinstance(place[-1], str | int) else ""
+    fields = {str(name).lower(): value for name, value in document.items()}
+    location = fields.get("loc") or [fields.get("field")]
+    prefix = f"{location[-1]}: " if isinstance(location, list) and isinstance(location[-1], str | int) else ""
     for name in ("error", "message", "msg", "detail", "errors", "title", "fault", "faultstring", "reason"):
-        if message := error_message(named.get(name)):
+        if message := error_message(fields.get(name)):
             return prefix + message
     lists = ((name, value[0]) for name, value in document.items() if isinstance(value, list) and value)
-    return "; ".join(f"{name}: {value}" for name, value in lists if isinstance(value, str))  # a field's faults
+    return "; ".join(f"{name}: {value}" for name, value in lists if isinstance(value, str))  # errors by field
 
 
 def _messages(sent: Mapping[str, object]) -> list[dict[str, str]]:
     return cast("list[dict[str, str]]", sent["messages"])
 
 
-def _places(document: object) -> list[str]:
-    """Return the fields that an error object points at: the heads of `param`s, and all parts of `loc`s."""
+def _error_fields(document: object) -> list[str]:
+    """Return the field names in the `param` and `loc` of an error object."""
     if isinstance(document, list):
-        return [place for one in document[:20] for place in _places(one)]
+        return [field for item in document[:20] for field in _error_fields(item)]
     if not isinstance(document, dict):
         return []
-    places = []
+    fields = []
     if isinstance(param := document.get("param"), str):
-        places += re.findall(r"\w+", param)
+        fields += re.findall(r"\w+", param)
     if isinstance(loc := document.get("loc"), list):
-        places += [part for part in loc if isinstance(part, str)]
+        fields += [part for part in loc if isinstance(part, str)]
     for name in ("error", "detail", "errors"):
-        places += _places(document.get(name))
-    return places
+        fields += _error_fields(document.get(name))
+    return fields
 
 
-def _named(message: str, sent: Mapping[str, object]) -> list[str]:
-    """Return the sent parameters that a message names, in the order of their first mention."""
-    found = []
+def _mentioned(message: str, sent: Mapping[str, object]) -> list[str]:
+    """Return the sent parameters that a message mentions, in order."""
+    mentions = []
     for name in sent:
-        if name not in _NEVER_DROPPED:
+        if name not in _REQUIRED:
             spelling = _SPELLINGS.get(name) or name.replace("_", "[ _-]?")
             if match := re.search(rf"(?<!\w)(?:{spelling})(?!\w)", message, re.I):
-                found.append((match.start(), name))
-    return [name for _, name in sorted(found)]
+                mentions.append((match.start(), name))
+    return [name for _, name in sorted(mentions)]
 
 
 def _refusal(name: str, value: object) -> Refusal:
@@ -200,21 +199,21 @@ def _remark(name: str, value: object) -> list[str]:
     if name in ("stream", "stream_options"):
         return []
     if name == "temperature":
-        how = "so the answers are drawn, not greedy" if value == 0 else "but at the server's own"
+        how = "so the answers are sampled, not greedy" if value == 0 else "but at the server's default"
         return [f"not at temperature {cast('float', value):g}, {how}"]
     return [f"without {name}"]
 
 
 def _with_schema(messages: list[dict[str, str]], schema: Mapping[str, object]) -> list[dict[str, str]]:
     instruction = f"Reply with one JSON object and nothing else. It has to fit this JSON schema:\n{json.dumps(schema)}"
-    head, *rest = messages
-    if head["role"] == "system":
-        return [{**head, "content": f"{head['content']}\n\n{instruction}"}, *rest]
+    first, *later = messages
+    if first["role"] == "system":
+        return [{**first, "content": f"{first['content']}\n\n{instruction}"}, *later]
     return [{"role": "system", "content": instruction}, *messages]
 
 
 def _without_system(messages: list[dict[str, str]]) -> list[dict[str, str]]:
-    system, *rest = messages
-    if not rest:
+    system, *later = messages
+    if not later:
         return [{**system, "role": "user"}]
-    return [{**rest[0], "content": f"{system['content']}\n\n{rest[0]['content']}"}, *rest[1:]]
+    return [{**later[0], "content": f"{system['content']}\n\n{later[0]['content']}"}, *later[1:]]

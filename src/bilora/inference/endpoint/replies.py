@@ -1,4 +1,4 @@
-"""Read the replies of chat completions servers, in any of the forms in use."""
+"""Read the replies of chat completions servers in any known form."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Literal
 
 Finish = Literal["stop", "length", "error"]
 
-_AT_THE_LIMIT = re.compile(r"length|max\w*token|limit|context_window|truncat|incomplete")
-_WITHHELD = re.compile(r"filter|safety|recitation|blocklist|prohibited|spii")
-_BROKEN_OFF = re.compile(r"error|abort|cancel|fail|time_?out|insufficient")
-ONLY_REASONING = "only reasoning came, no answer"
+_LENGTH = re.compile(r"length|max\w*token|limit|context_window|truncat|incomplete")
+_FILTERED = re.compile(r"filter|safety|recitation|blocklist|prohibited|spii")
+_ABORTED = re.compile(r"error|abort|cancel|fail|time_?out|insufficient")
+ONLY_REASONING = "the reply has reasoning, but no answer"
 _MAX_DEPTH = 100
-"""Levels of objects and lists in a reply; deeper ones are refused."""
+"""Maximum levels of objects and lists in a reply."""
 _MAX_TOKENS = 2**53
 
 
 class UnusableReply(Exception):
-    """A reply that holds no answer, in one phrase; `document` is the server's error object, if it sent one."""
+    """A reply without an answer; `document` is the server's error object, if it sent one."""
 
     def __init__(self, reason: str, document: object = None) -> None:
         super().__init__(reason)
@@ -29,44 +29,44 @@ class UnusableReply(Exception):
 
 @dataclass
 class ChatReply:
-    """One answer, complete or still streaming. Token counts are None where the server gives none."""
+    """One answer, complete or still streaming. Token counts are None if the server sends none."""
 
     text_parts: list[str] = field(default_factory=list)
     finish_reason: str = ""
     prompt_tokens: int | None = None
     output_tokens: int | None = None
     reasoned: bool = False
-    called_a_tool: bool = False
+    called_tool: bool = False
     refusal: str = ""
 
     @property
     def text(self) -> str:
-        """The answer; what the model said in refusing, if it said nothing else."""
+        """The answer, or the refusal if there is no answer."""
         return "".join(self.text_parts) or self.refusal
 
     def outcome(self) -> tuple[Finish, str]:
-        """Return how the answer ended, and why there is none.
+        """Return the finish reason, and why there is no answer.
 
-        An unknown finish reason counts as an ordinary end, with the text before it.
+        An unknown finish reason is `stop`.
         """
-        ending = self.finish_reason.lower()
-        if _WITHHELD.search(ending):
+        finish_reason = self.finish_reason.lower()
+        if _FILTERED.search(finish_reason):
             return "error", f"the server withheld the answer ({self.finish_reason})"
-        if _BROKEN_OFF.search(ending):
-            return "error", f"the server broke off the answer ({self.finish_reason})"
-        finish: Finish = "length" if _AT_THE_LIMIT.search(ending) else "stop"
-        if self.text.strip() or not (self.reasoned or self.called_a_tool):
+        if _ABORTED.search(finish_reason):
+            return "error", f"the server aborted the answer ({self.finish_reason})"
+        finish: Finish = "length" if _LENGTH.search(finish_reason) else "stop"
+        if self.text.strip() or not (self.reasoned or self.called_tool):
             return finish, ""
-        if self.called_a_tool:
+        if self.called_tool:
             return "error", "the model called a tool and gave no answer"
         return ("length" if finish == "length" else "error"), ONLY_REASONING
 
     def add(self, choice: object, part: Literal["message", "delta"]) -> str:
-        """Add a choice of a whole reply or of a chunk; return the text that is new."""
+        """Add a choice of a complete reply or of a chunk; return its new text."""
         if not isinstance(choice, dict):
             raise UnusableReply("a choice of the reply is not an object")
-        if isinstance(ending := choice.get("finish_reason"), str) and ending:
-            self.finish_reason = ending[:80]
+        if isinstance(finish_reason := choice.get("finish_reason"), str) and finish_reason:
+            self.finish_reason = finish_reason[:80]
         message = choice.get(part)
         if message is None and part == "message" and "text" not in choice:
             raise UnusableReply("the reply's choice has no message")
@@ -74,12 +74,12 @@ class ChatReply:
             message = {"content": choice.get("text") if message is None else message}
         for name in ("reasoning_content", "reasoning", "thinking"):
             self.reasoned |= bool(message.get(name))
-        self.called_a_tool |= bool(message.get("tool_calls") or message.get("function_call"))
+        self.called_tool |= bool(message.get("tool_calls") or message.get("function_call"))
         if isinstance(refusal := message.get("refusal"), str):
             self.refusal += _encodable(refusal)
         text = _encodable(self._text(message.get("content")))
         if text and part == "message" and text == "".join(self.text_parts):
-            return ""  # a stream's last event repeats the whole answer
+            return ""  # the last event of some streams repeats the answer
         if text:
             self.text_parts.append(text)
         return text
@@ -91,7 +91,7 @@ class ChatReply:
             self.output_tokens = _count(usage.get("completion_tokens"), self.output_tokens)
 
     def _text(self, content: object) -> str:
-        """Return the text of a content: a text, parts of text, or nothing. Parts of other kinds are left out."""
+        """Return the text of a content: a text, a list of parts, or nothing. Other parts are skipped."""
         if content is None:
             return ""
         if isinstance(content, str):
@@ -99,7 +99,7 @@ class ChatReply:
         if isinstance(content, list):
             return "".join(map(self._text, content))
         if not isinstance(content, dict):
-            raise UnusableReply("the reply's content is no text")
+            raise UnusableReply("the reply's content is not text")
         if "thinking" in content or "reasoning" in str(content.get("type")):
             self.reasoned = True
             return ""
@@ -107,10 +107,10 @@ class ChatReply:
 
 
 def read_reply(body: bytes, content_type: str) -> ChatReply:
-    """Read a whole reply; one that is streamed unasked is read to its end.
+    """Read a complete reply, also one that the server streams although no stream was requested.
 
     Raises:
-        UnusableReply: it holds no answer.
+        UnusableReply: it has no answer.
     """
     if "event-stream" in content_type or body.lstrip().startswith(b"data:"):
         events = read_stream([body], "text/event-stream")
@@ -131,13 +131,13 @@ def read_reply(body: bytes, content_type: str) -> ChatReply:
 
 
 def read_stream(chunks: Iterable[bytes], content_type: str) -> Generator[str, None, ChatReply]:
-    """Yield the text of server-sent events as it comes; the generator's value is the whole reply.
+    """Yield the text of server-sent events as it comes, then return the reply.
 
-    The first text is empty and comes with the first event, so that an error in its place is raised before any text is
-    yielded. A server that does not stream sends a whole reply, which is yielded as one text.
+    The first event yields an empty text before its own, so that an error in its place is raised first. The reply of a
+    server that does not stream is yielded as one text.
 
     Raises:
-        UnusableReply: it holds no answer, or an error object.
+        UnusableReply: it has no answer, or an error object.
     """
     if "json" in content_type and "ndjson" not in content_type and "lines" not in content_type:
         reply = read_reply(b"".join(chunks), content_type)
@@ -155,7 +155,7 @@ def read_stream(chunks: Iterable[bytes], content_type: str) -> Generator[str, No
             break
         if not data.startswith(b"{"):
             if data and events and line.startswith(b"data:") and not data.startswith(b"["):
-                raise UnusableReply("the stream holds an event that is not JSON", data.decode("utf-8", "replace"))
+                raise UnusableReply("the stream has an event that is not JSON", data.decode("utf-8", "replace"))
             if line and events == 0 and sum(map(len, other)) < 1000:
                 other.append(line)
             continue
@@ -176,19 +176,19 @@ def read_stream(chunks: Iterable[bytes], content_type: str) -> Generator[str, No
     if events == 0:
         _document(b"\n".join(other), content_type)
     if not answered:
-        raise UnusableReply("the stream holds no answer")
+        raise UnusableReply("the stream has no answer")
     if not reply.text_parts and reply.refusal:
         yield reply.refusal
     return reply
 
 
 def read_document(body: bytes, content_type: str) -> object:
-    """Return an error reply's content: what its JSON says, else its text; empty for a web page."""
+    """Return an error reply's content: its JSON, or else its text; empty for a web page."""
     text = body.decode("utf-8", "replace")
     if _is_web_page(text, content_type):
         return ""
     try:
-        return _loaded(text)
+        return _parse_json(text)
     except (ValueError, RecursionError):
         return text
 
@@ -200,18 +200,18 @@ def _document(body: bytes, content_type: str) -> dict[str, object]:
     if _is_web_page(text, content_type):
         raise UnusableReply("the reply is a web page, not JSON; base_url may be wrong, it usually ends in /v1")
     try:
-        document = _loaded(text)
+        document = _parse_json(text)
     except (ValueError, RecursionError):
         raise UnusableReply("the reply is not JSON") from None
     if not isinstance(document, dict):
-        raise UnusableReply("the reply is JSON, but no object")
+        raise UnusableReply("the reply is JSON, but not an object")
     if document.get("error") or "error" in (document.get("object"), document.get("type")):
         raise UnusableReply("the server replied with an error", document)
     return document
 
 
-def _loaded(text: str) -> object:
-    """Read JSON, also with line ends inside its strings.
+def _parse_json(text: str) -> object:
+    """Parse JSON; its strings may contain line breaks.
 
     Raises:
         ValueError, RecursionError: it is not JSON, or nested too deeply.
@@ -219,7 +219,7 @@ def _loaded(text: str) -> object:
     document: object = json.loads(text, strict=False)
     level = [document]
     for _ in range(_MAX_DEPTH):
-        inner = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        inner = [node.values() if isinstance(node, dict) else node for node in level if isinstance(node, dict | list)]
         level = [value for values in inner for value in values]
         if not level:
             return document
@@ -227,7 +227,7 @@ def _loaded(text: str) -> object:
 
 
 def _is_first(choice: object) -> bool:
-    """Return whether a choice is the answer; a server may send several choices."""
+    """Return whether a choice is the first of several choices."""
     return isinstance(choice, dict) and choice.get("index") in (0, "0", None)
 
 
@@ -236,18 +236,18 @@ def _is_web_page(text: str, content_type: str) -> bool:
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Split at line feeds and carriage returns alone: a text in JSON may hold any other of Unicode's line ends."""
-    rest = b""
+    """Split at line feeds and carriage returns only: JSON strings may contain Unicode's other line breaks."""
+    incomplete = b""
     for chunk in chunks:
-        *whole, rest = (rest + chunk).replace(b"\r", b"\n").removeprefix(b"\xef\xbb\xbf").split(b"\n")
-        yield from (line.strip() for line in whole)
-    yield rest.strip()
+        *complete, incomplete = (incomplete + chunk).replace(b"\r", b"\n").removeprefix(b"\xef\xbb\xbf").split(b"\n")
+        yield from (line.strip() for line in complete)
+    yield incomplete.strip()
 
 
-def _count(given: object, before: int | None) -> int | None:
-    return given if type(given) is int and 0 <= given < _MAX_TOKENS else before
+def _count(value: object, default: int | None) -> int | None:
+    return value if type(value) is int and 0 <= value < _MAX_TOKENS else default
 
 
 def _encodable(text: str) -> str:
-    """Replace lone surrogates, which no file can hold."""
+    """Replace lone surrogates, which UTF-8 cannot encode."""
     return text.encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""llama.cpp through its C functions: one model, and a context of its own per adapter."""
+"""Bindings of llama.cpp's C functions: one model, and one context per adapter."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from bilora.protocols import Progress
 if TYPE_CHECKING:
     import torch
 
-EXTRA = 'llama.cpp is not installed. Run `pip install "bilora[llamacpp]"`, or set `inference.engine: torch`.'
+_NOT_INSTALLED = 'llama.cpp is not installed. Run `pip install "bilora[llamacpp]"`, or set `inference.engine: torch`.'
 PASS_TOKENS = 512
-"""How many tokens go through the model in one pass."""
+"""Maximum number of tokens per forward pass."""
 MAX_SEQUENCES = 256
 """llama.cpp's limit of sequences per context."""
 QUANTIZING_BYTES = 2**30
-"""How much of a tensor is in memory while it is quantised."""
+"""Maximum bytes of a tensor in memory while it is quantized."""
 _LOG_LEVEL_ERROR = 4
 """ggml's log level of errors."""
 
 
 @cache
 def library() -> ModuleType:
-    """Return llama_cpp with its log captured.
+    """Return the module llama_cpp with its log captured.
 
     Raises:
         NotReady: the extra is not installed.
@@ -41,7 +41,7 @@ def library() -> ModuleType:
     try:
         import llama_cpp
     except ImportError:
-        raise NotReady(EXTRA) from None
+        raise NotReady(_NOT_INSTALLED) from None
     llama_cpp.llama_log_set(_log_callback(llama_cpp), ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
     module: ModuleType = llama_cpp
@@ -50,7 +50,7 @@ def library() -> ModuleType:
 
 @dataclass
 class _Log:
-    """The library has one log per process: its last error, and the callback that counts the tensors it reports."""
+    """The library's log, one per process: its last error, and a callback that counts the reported tensors."""
 
     error: str = ""
     tensor_progress: Progress | None = None
@@ -72,13 +72,13 @@ def _log_callback(llama_cpp: ModuleType) -> object:
 
 
 class LlamaModel:
-    """A GGUF file in memory, and a context for the base and for each loaded adapter version.
+    """A GGUF file in memory, and one context per loaded adapter version and for the base.
 
-    A context has a KV cache and graphs of its own. So no cache is read under another adapter than the one that filled
-    it, and switching adapters is only the next pass in another context.
+    Each context has its own KV cache and graphs, so that no cache is used with another adapter, and switching adapters
+    costs nothing.
 
     Attributes:
-        threads: how many the next pass has.
+        threads: number of threads for the next pass.
     """
 
     def __init__(
@@ -87,24 +87,24 @@ class LlamaModel:
         """Load `path`.
 
         Args:
-            max_sequences: how many sequences one context may hold.
-            kv_capacity: how many tokens one context holds, of all its sequences together.
-            kv_float32: keep keys and values in 32-bit instead of 16.
-            repack: repack the weights for this CPU, where the library can.
+            max_sequences: maximum number of sequences per context.
+            kv_capacity: maximum number of tokens per context, of all its sequences together.
+            kv_float32: store keys and values in 32-bit instead of 16-bit.
+            repack: repack the weights for this CPU if the library can.
 
         Raises:
             Infrastructure: the file cannot be loaded.
         """
         llama = self.library = library()
-        self.lock = threading.Lock()  # the library reads all LoRAs of a model when it plans a graph
+        self.lock = threading.Lock()  # the library reads all LoRAs of a model while it plans a graph
         self._retired: SimpleQueue[int] = SimpleQueue()
         model_params = llama.llama_model_default_params()
         model_params.use_extra_bufts = repack
         self._handle = llama.llama_model_load_from_file(str(path).encode(), model_params)
         if not self._handle:
-            raise Infrastructure(f"llama.cpp cannot load {path} ({_log.error}). Delete the file to have it made again.")
-        self._alive: dict[int, tuple[object, object]] = {}  # handles of context and LoRA
-        weakref.finalize(self, _free, llama, self._handle, self._alive)
+            raise Infrastructure(f"llama.cpp cannot load {path} ({_log.error}). Delete the file to convert it again.")
+        self._handles: dict[int, tuple[object, object]] = {}  # of context and LoRA
+        weakref.finalize(self, _free, llama, self._handle, self._handles)
         self._context_params = params = llama.llama_context_default_params()
         params.n_ctx, params.n_seq_max, params.kv_unified = kv_capacity, max_sequences, True
         params.n_batch = params.n_ubatch = PASS_TOKENS
@@ -117,46 +117,46 @@ class LlamaModel:
         self._count = itertools.count()
 
     def context(self, adapter: Path | None = None) -> LlamaContext:
-        """Create a context with an adapter's GGUF file, or with none; its memory is freed after it is.
+        """Create a context with an adapter's GGUF file, or without an adapter.
 
         Raises:
-            BadData: the adapter does not fit this model; the reason is the library's.
-            Infrastructure: there is no memory.
+            BadData: the adapter does not match this model; the message has the library's reason.
+            Infrastructure: memory is too small.
         """
         llama = self.library
         with self.lock:
             self.free_retired()
             lora = llama.llama_adapter_lora_init(self._handle, str(adapter).encode()) if adapter else None
             if adapter and not lora:
-                raise BadData(adapter, f"does not fit this model ({_log.error}).")
+                raise BadData(adapter, f"does not match this model ({_log.error}).")
             handle = llama.llama_init_from_model(self._handle, self._context_params)
             if not handle:
                 if lora:
                     llama.llama_adapter_lora_free(lora)
                 raise Infrastructure(
-                    f"llama.cpp made no context of {self._context_params.n_ctx} tokens ({_log.error})."
+                    f"llama.cpp cannot create a context of {self._context_params.n_ctx} tokens ({_log.error})."
                 )
             if lora:
                 loras = (llama.llama_adapter_lora_p_ctypes * 1)(lora)
                 llama.llama_set_adapters_lora(handle, loras, 1, (ctypes.c_float * 1)(1.0))
             number = next(self._count)
-            self._alive[number] = handle, lora
+            self._handles[number] = handle, lora
         context = LlamaContext(self, handle)
-        # Any thread may run the finaliser at any time, so it takes no lock: the next caller of `free_retired` frees.
+        # Any thread may run the finalizer at any time, so it must not lock: the next `free_retired` frees the context.
         weakref.finalize(context, self._retired.put, number).atexit = False
         return context
 
     def free_retired(self) -> None:
-        """Free the contexts that are no longer referenced. The caller holds the lock."""
+        """Free the contexts that are no longer referenced; the caller must hold the lock."""
         while not self._retired.empty():
-            handle, lora = self._alive.pop(self._retired.get())
+            handle, lora = self._handles.pop(self._retired.get())
             self.library.llama_free(handle)
             if lora:
                 self.library.llama_adapter_lora_free(lora)
 
 
 class LlamaContext:
-    """The KV cache of the base or of one adapter, many sequences in it. For one thread at a time."""
+    """The KV cache of the base or of one adapter, with many sequences. For one thread at a time."""
 
     def __init__(self, model: LlamaModel, handle: object) -> None:
         self.model = model
@@ -165,13 +165,13 @@ class LlamaContext:
         self._memory = self._llama.llama_get_memory(handle)
 
     def logits(self, tokens: Sequence[tuple[int, int, int]], last: int) -> torch.Tensor:
-        """Put tokens through the model; return the logits after the `last` of them.
+        """Run tokens through the model; return the logits of the `last` tokens.
 
         Args:
-            tokens: (id, position in its sequence, sequence) each, in order.
+            tokens: (id, position in its sequence, sequence) per token, in order.
 
         Returns:
-            Shape (last, vocabulary), 32 bit.
+            Shape (last, vocabulary), 32-bit.
         """
         with self.model.lock:
             self.model.free_retired()
@@ -181,9 +181,9 @@ class LlamaContext:
         return self._read(range(len(chunk) - last, len(chunk)))
 
     def all_logits(self, tokens: Sequence[tuple[int, int, int]]) -> Iterator[torch.Tensor]:
-        """Put tokens through the model; yield the logits after each of them, pass by pass.
+        """Run tokens through the model; yield the logits of all tokens, pass by pass.
 
-        Each part is overwritten by the next pass. Arguments and shapes are those of `logits`.
+        The next pass overwrites each part. Arguments and shapes are those of `logits`.
         """
         for start in range(0, len(tokens), PASS_TOKENS):
             chunk = tokens[start : start + PASS_TOKENS]
@@ -192,11 +192,11 @@ class LlamaContext:
                 self._decode(chunk, len(chunk))
             yield self._read(range(len(chunk)))
 
-    def _read(self, places: range) -> torch.Tensor:
-        """Return the logits at these places of the last pass."""
+    def _read(self, indices: range) -> torch.Tensor:
+        """Return the logits at these indices of the last pass."""
         import torch
 
-        pointers = [self._llama.llama_get_logits_ith(self._handle, place) for place in places]
+        pointers = [self._llama.llama_get_logits_ith(self._handle, index) for index in indices]
         row = ctypes.c_float * self.model.vocabulary
         return torch.stack(
             [torch.frombuffer(row.from_address(_address(pointer)), dtype=torch.float32) for pointer in pointers]
@@ -207,7 +207,7 @@ class LlamaContext:
         self._llama.llama_memory_seq_rm(self._memory, sequence, -1, -1)
 
     def _decode(self, tokens: Sequence[tuple[int, int, int]], outputs: int) -> None:
-        """Run one pass; the last `outputs` tokens get logits."""
+        """Run one forward pass with logits for the last `outputs` tokens."""
         count = len(tokens)
         sequences = (ctypes.c_int32 * count)(*(sequence for _, _, sequence in tokens))
         pointer = ctypes.POINTER(ctypes.c_int32)
@@ -217,7 +217,7 @@ class LlamaContext:
             pos=(ctypes.c_int32 * count)(*(position for _, position, _ in tokens)),
             n_seq_id=(ctypes.c_int32 * count)(*([1] * count)),
             seq_id=(pointer * count)(
-                *(ctypes.cast(ctypes.byref(sequences, 4 * place), pointer) for place in range(count))
+                *(ctypes.cast(ctypes.byref(sequences, 4 * index), pointer) for index in range(count))
             ),
             logits=(ctypes.c_int8 * count)(*([0] * (count - outputs) + [1] * outputs)),
         )
@@ -228,12 +228,12 @@ class LlamaContext:
 
 
 def quantize(source: Path, target: Path, ftype: int, progress: Progress) -> None:
-    """Write `source` quantised to `target`; `progress` counts tensors.
+    """Write `source` quantized to `target`; `progress` counts tensors.
 
-    Another thread does the work, so that Ctrl-C takes effect at once.
+    The work is in another thread, so that Ctrl-C has an immediate effect.
 
     Raises:
-        Infrastructure: the library could not do it.
+        Infrastructure: the library failed.
     """
     llama = library()
     params = llama.llama_model_quantize_default_params()
@@ -251,7 +251,7 @@ def quantize(source: Path, target: Path, ftype: int, progress: Progress) -> None
     finally:
         _log.tensor_progress = None
     if codes != [0]:
-        raise Infrastructure(f"llama.cpp could not quantise {source.name} ({_log.error}).")
+        raise Infrastructure(f"llama.cpp could not quantize {source.name} ({_log.error}).")
 
 
 def _address(pointer: ctypes._Pointer[ctypes.c_float]) -> int:
@@ -261,8 +261,8 @@ def _address(pointer: ctypes._Pointer[ctypes.c_float]) -> int:
     return address
 
 
-def _free(llama: ModuleType, model: object, alive: dict[int, tuple[object, object]]) -> None:
-    """Free contexts and model; its LoRAs are freed with it."""
-    for handle, _ in alive.values():
+def _free(llama: ModuleType, model: object, handles: dict[int, tuple[object, object]]) -> None:
+    """Free the contexts and the model, and with it its LoRAs."""
+    for handle, _ in handles.values():
         llama.llama_free(handle)
     llama.llama_model_free(model)

@@ -1,4 +1,4 @@
-"""The llama.cpp engine: a quantised base for machines without a GPU, and a context per adapter."""
+"""The llama.cpp engine: a quantized base for machines without a GPU, and one context per adapter."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from bilora.bases.base import Base
 from bilora.bases.special_tokens import stop_ids
 from bilora.errors import BadData
 from bilora.inference.decoder import Decoder, SequenceState
-from bilora.inference.engine import BatchedEngine
+from bilora.inference.engine import ContinuousBatchingEngine
 from bilora.inference.llamacpp.amx_check import amx_works
 from bilora.inference.llamacpp.bindings import MAX_SEQUENCES, LlamaContext, LlamaModel, library
 from bilora.inference.llamacpp.gguf import adapter_gguf, base_gguf
 from bilora.inference.llamacpp.weights import gguf_model, open_weights
-from bilora.inference.memory import free_memory, need_memory, token_bytes
+from bilora.inference.memory import free_memory, kv_bytes_per_token, require_memory
 from bilora.inference.peft_adapter import read_peft_adapter
 from bilora.params import Quantization
 from bilora.protocols import ProgressBars, no_bar
 from bilora.records import Completion
 
 SEQUENCE_TOKENS = 2048
-"""For how many tokens per sequence a context has memory, where sequences may be longer: few are."""
+"""KV cache tokens per sequence, if the context length is larger: most sequences are shorter."""
 _WITHOUT_AMX = "; without AMX, on which this build of llama.cpp crashes: docs/performance.md says how to compile it"
 
 
@@ -39,14 +39,14 @@ class LlamaAdapter:
 
 
 class LlamaBatch:
-    """The sequences of one model: one pass per adapter and token for all sequences of that adapter.
+    """The running sequences of one model: one pass per adapter and token for all sequences of that adapter.
 
-    Implements `scheduler.Batch`. Each adapter's context has a KV cache of its own, from which a sequence is removed
-    when it leaves: no answer is continued from another one's cache.
+    Implements `scheduler.Batch`. Each adapter's context has its own KV cache. Finished sequences are removed from it:
+    no sequence reuses the cache of another one.
     """
 
     separate_pools = True
-    max_scored_tokens = None
+    max_prompt_logprobs = None
 
     def __init__(self, base: LlamaContext, decoder: Decoder, *, max_sequences: int, kv_capacity: int) -> None:
         self._base = base
@@ -57,69 +57,69 @@ class LlamaBatch:
         self.max_sequences = max_sequences
         self.sequences: list[SequenceState[LlamaAdapter]] = []
 
-    def fits(self, sequence: SequenceState[LlamaAdapter], joining: Sequence[SequenceState[LlamaAdapter]]) -> bool:
-        """Return whether it fits to its end into its context, beside that adapter's other sequences."""
-        others = [one for one in (*self.sequences, *joining) if one.adapter is sequence.adapter]
-        return sum(one.max_total_tokens for one in (*others, sequence)) <= self._kv_capacity
+    def can_admit(self, sequence: SequenceState[LlamaAdapter], admitted: Sequence[SequenceState[LlamaAdapter]]) -> bool:
+        """Return whether the adapter's KV cache can hold it at its maximum length beside the other sequences."""
+        others = [seq for seq in (*self.sequences, *admitted) if seq.adapter is sequence.adapter]
+        return sum(seq.max_total_tokens for seq in (*others, sequence)) <= self._kv_capacity
 
     def prefill(self, sequences: Sequence[SequenceState[LlamaAdapter]]) -> None:
-        """Add new sequences: read their prompts one after the other and give each its first token."""
+        """Add sequences: compute their prompts one by one and generate the first token of each."""
         for sequence in sequences:
-            began = time.perf_counter()
-            self._decoder.begin([sequence], began)
+            start = time.perf_counter()
+            self._decoder.begin([sequence], start)
             number = self._ids[sequence] = self._free_ids.pop()
             self.sequences.append(sequence)
             tokens = [(token, position, number) for position, token in enumerate(sequence.prompt_ids)]
             context = self._context(sequence)
-            if sequence.scores_prompt:
+            if sequence.wants_prompt_logprobs:
                 logits = self._decoder.echo(sequence, context.all_logits(tokens))
             else:
                 logits = context.logits(tokens, 1)
             with _one_torch_thread():
-                self._decoder.extend([sequence], logits, began)
+                self._decoder.extend([sequence], logits, start)
 
     def step(self) -> None:
-        """Give every sequence its next token."""
+        """Generate the next token of every sequence."""
         groups: dict[LlamaContext, list[SequenceState[LlamaAdapter]]] = {}
         for sequence in self.sequences:
             groups.setdefault(self._context(sequence), []).append(sequence)
         for context, group in groups.items():
-            began = time.perf_counter()
+            start = time.perf_counter()
             tokens = [
-                (one.output_ids[-1], len(one.prompt_ids) + len(one.output_ids) - 1, self._ids[one]) for one in group
+                (seq.output_ids[-1], len(seq.prompt_ids) + len(seq.output_ids) - 1, self._ids[seq]) for seq in group
             ]
             logits = context.logits(tokens, len(tokens))
             with _one_torch_thread():
-                self._decoder.extend(group, logits, began)
+                self._decoder.extend(group, logits, start)
 
     def remove(self, sequence: SequenceState[LlamaAdapter]) -> None:
-        """Take a sequence out and remove it from its context's KV cache."""
+        """Remove a sequence, also from its context's KV cache."""
         self.sequences.remove(sequence)
         number = self._ids.pop(sequence)
         self._context(sequence).remove(number)
         self._free_ids.append(number)
 
     def clear(self) -> None:
-        """Take all sequences out, whatever state a failed pass has left them in."""
+        """Remove all sequences, also after a failed pass."""
         for sequence in list(self.sequences):
             self.remove(sequence)
 
     def completion(self, sequence: SequenceState[LlamaAdapter]) -> Completion:
-        """Return the answer of a finished sequence."""
+        """Return the completion of a finished sequence."""
         return self._decoder.completion(sequence)
 
-    def use_threads(self, count: int) -> None:
-        """Compute with this many threads from now on."""
+    def set_num_threads(self, count: int) -> None:
+        """Set the number of threads for later passes."""
         self._base.model.threads = count
 
     def _context(self, sequence: SequenceState[LlamaAdapter]) -> LlamaContext:
         return sequence.adapter.context if sequence.adapter else self._base
 
 
-class LlamaEngine(BatchedEngine[LlamaAdapter]):
-    """llama.cpp: a base's own GGUF file is served as it is, all else is converted to GGUF once.
+class LlamaEngine(ContinuousBatchingEngine[LlamaAdapter]):
+    """llama.cpp with the base's GGUF file as it is, or with a file that is converted once.
 
-    Prompts are encoded by the base's tokenizer, and tokens are chosen by the same rules as in torch.
+    The base's tokenizer encodes prompts, and `Decoder` samples tokens, as in the torch engine.
     """
 
     def __init__(
@@ -133,43 +133,46 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
         cache: Path,
         progress_bars: ProgressBars = no_bar,
     ) -> None:
-        """Convert what is not converted yet, and load every adapter (task name → PEFT folder) beside the base.
+        """Load the base and every adapter (task name → PEFT folder), converting files that are not cached.
 
         Args:
-            quantization: what the base is converted to; None serves the GGUF file that it comes with.
-            batch_size: how many sequences are answered at a time; fewer while memory is too small for their tokens.
-            max_waiting: how many more may wait; None for no limit.
+            quantization: the format to convert the base to; None uses the base's GGUF file as it is.
+            batch_size: maximum number of running sequences; fewer run if their tokens need too much memory.
+            max_waiting: maximum number of requests in the queue; None for no limit.
             cache: folder of the converted files; it may be deleted at any time.
             progress_bars: show the conversion.
 
         Raises:
-            BadData: the base or an adapter cannot be served.
+            BadData: the base or an adapter is not supported.
             NotReady: the extra is not installed, or memory or disk is too small.
         """
         import torch
 
         library()
-        described = gguf_model(base)
+        # 1) Convert the base if necessary, after a check of the memory.
+        model_info = gguf_model(base)
         float32 = quantization == "f32"
-        context, token = max_context(described.config), token_bytes(described.config, 4 if float32 else 2)
+        context_length = max_context(model_info.config)
+        token_bytes = kv_bytes_per_token(model_info.config, 4 if float32 else 2)
         systems = 1 + len(adapters)
 
-        def need_memory_beside(weights: int) -> None:
+        def check_memory(weight_bytes: int) -> None:
             work = f"Answering from {base.id}" + (f" in {quantization}" if quantization else "")
-            need_memory(weights + systems * context * token, work, _remedy(quantization))
+            require_memory(weight_bytes + systems * context_length * token_bytes, work, _remedy(quantization))
 
         def convert(_: Base, quantization: Quantization) -> Path:
             base.prepare(progress_bars)
-            weights = open_weights(base.folder(), described)
-            need_memory_beside(weights.bytes_as(quantization))
+            weights = open_weights(base.folder(), model_info)
+            check_memory(weights.bytes_as(quantization))
             return base_gguf(weights, quantization, cache, progress_bars)
 
         file = base.gguf(quantization, convert)
         size = file.stat().st_size
-        need_memory_beside(size)
+        check_memory(size)
+        # 2) Load the model, with KV caches as large as the memory allows.
         max_sequences = min(batch_size, MAX_SEQUENCES)
-        wanted = max_sequences * min(context, SEQUENCE_TOKENS)
-        kv_capacity = max(context, min(wanted, _spare_bytes(size) // systems // token))
+        requested = max_sequences * min(context_length, SEQUENCE_TOKENS)
+        kv_capacity = max(context_length, min(requested, _spare_bytes(size) // systems // token_bytes))
         repack = float32 or amx_works(file, cache, progress_bars)  # the library repacks no 32-bit weights
         model = LlamaModel(
             file,
@@ -182,13 +185,14 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
 
         def read_adapter(name: str, folder: Path) -> LlamaAdapter:
             adapter = read_peft_adapter(folder)
-            converted = adapter_gguf(adapter, folder, described, cache, float32=float32)
-            need_memory(kv_capacity * token, f"Another adapter beside {base.id}", "End other programs.")
+            converted = adapter_gguf(adapter, folder, model_info, cache, float32=float32)
+            require_memory(kv_capacity * token_bytes, f"Another adapter of {base.id}", "End other programs.")
             try:
                 return LlamaAdapter(name, adapter.sha256, model.context(converted))
             except BadData as error:
-                raise BadData(folder, f"this adapter does not fit the base ({error}).") from None
+                raise BadData(folder, f"this adapter does not match the base ({error}).") from None
 
+        # 3) Create the batch and load the adapters.
         tokenizer = base.tokenizer()
         self.mode = f"llama.cpp, {quantization or file.name}, {kv_capacity} tokens at a time per adapter"
         self.mode += "" if repack else _WITHOUT_AMX
@@ -200,14 +204,14 @@ class LlamaEngine(BatchedEngine[LlamaAdapter]):
             read_adapter,
             adapters,
             eos_ids=eos_ids,
-            context=context,
+            context_length=context_length,
             max_waiting=max_waiting,
         )
 
 
 @contextmanager
 def _one_torch_thread() -> Iterator[None]:
-    """Let torch compute in the calling thread alone: workers of its own would spin beside llama.cpp's next pass."""
+    """Let torch compute in the calling thread only: its workers would spin during llama.cpp's next pass."""
     import torch
 
     threads = torch.get_num_threads()
@@ -219,7 +223,7 @@ def _one_torch_thread() -> Iterator[None]:
 
 
 def _spare_bytes(weights: int) -> int:
-    """Return half of what the weights leave of the memory; any number where it is unknown."""
+    """Return half of the free memory after loading the weights; a large number if it is unknown."""
     free = free_memory()
     return 2**63 if free is None else (free - weights) // 2
 

@@ -1,6 +1,6 @@
-"""Write a base and its adapters as GGUF files, each once, cached under the hash of its content.
+"""Convert a base and its adapters to GGUF files, cached under the hashes of their contents.
 
-What depends on the architecture is in `bilora.bases.architectures`.
+Architectures are in `bilora.bases.architectures`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Protocol
 from bilora.bases.architectures import ROPE_FACTORS, ModelArchitecture
 from bilora.errors import BadData
 from bilora.inference.llamacpp.bindings import QUANTIZING_BYTES, quantize
-from bilora.inference.llamacpp.weights import WIDTHS, GGUFModel, Weights
-from bilora.inference.memory import need_disk, need_memory
-from bilora.inference.peft_adapter import PeftAdapter, misfit
+from bilora.inference.llamacpp.weights import DTYPE_BYTES, GGUFModel, Weights
+from bilora.inference.memory import require_disk, require_memory
+from bilora.inference.peft_adapter import PeftAdapter, incompatible_adapter
 from bilora.params import Quantization
 from bilora.protocols import Progress, ProgressBars
 from bilora.storage import atomic
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMAT = 1
-"""Part of the files' names: a converter that writes something else has another number."""
+"""Version of the converter, a part of the files' names."""
 FTYPES: dict[Quantization, int] = {"f32": 0, "f16": 1, "q8_0": 7, "q4_k_m": 15}
 """llama.cpp's file type per quantization."""
 
 
 def base_gguf(weights: Weights, quantization: Quantization, cache: Path, progress_bars: ProgressBars) -> Path:
-    """Return the base as a GGUF file in `cache`, converting it if it is not there yet, one tensor at a time.
+    """Return the base as a GGUF file in `cache`, converted one tensor at a time if it is not cached.
 
-    The file has no vocabulary: texts are read and written by the base's own tokenizer.
+    The file has no vocabulary: the base's tokenizer encodes and decodes all texts.
 
     Raises:
-        NotReady: memory or disk is too small, before anything is written.
+        NotReady: memory or disk is too small; nothing was written.
     """
     target = cache / f"base-{weights.identity}-{quantization}-v{FORMAT}.gguf"
     if target.is_file():
@@ -47,9 +47,11 @@ def base_gguf(weights: Weights, quantization: Quantization, cache: Path, progres
     title = f"Converting {weights.name} to {quantization}"
     direct = quantization in ("f32", "f16")
     largest = max(header.size for header in weights.headers.values())
-    intermediate = 0 if direct else sum(header.size * WIDTHS[header.kind] for header in weights.headers.values())
-    need_disk(cache, int(1.05 * (weights.bytes_as(quantization) + intermediate)), title)
-    need_memory(8 * largest + (0 if direct else 2 * min(QUANTIZING_BYTES, 4 * largest)), title, "End other programs.")
+    intermediate = 0 if direct else sum(header.size * DTYPE_BYTES[header.dtype] for header in weights.headers.values())
+    require_disk(cache, int(1.05 * (weights.bytes_as(quantization) + intermediate)), title)
+    require_memory(
+        8 * largest + (0 if direct else 2 * min(QUANTIZING_BYTES, 4 * largest)), title, "End other programs."
+    )
     cache.mkdir(parents=True, exist_ok=True)
     with atomic(target) as file, progress_bars(title, weights.count * (1 if direct else 2)) as progress:
         if direct:
@@ -63,12 +65,12 @@ def base_gguf(weights: Weights, quantization: Quantization, cache: Path, progres
 
 
 def adapter_gguf(adapter: PeftAdapter, folder: Path, model: GGUFModel, cache: Path, *, float32: bool) -> Path:
-    """Return an adapter as a GGUF file in `cache`, converting it if it is not there yet: to 32 bit or to 16 bit.
+    """Return an adapter as a GGUF file in `cache`, converted to 32-bit or 16-bit if it is not cached.
 
     The file's name contains the base's identity: the order of B's rows depends on the base.
 
     Raises:
-        BadData: it has modules that the base does not, or numbers that 16 bit do not hold.
+        BadData: it has modules that the base does not have, or numbers too large for 16-bit.
     """
     target = cache / f"adapter-{adapter.sha256}-{model.identity}-{'f32' if float32 else 'f16'}-v{FORMAT}.gguf"
     if target.is_file():
@@ -80,50 +82,50 @@ def adapter_gguf(adapter: PeftAdapter, folder: Path, model: GGUFModel, cache: Pa
         writer.add_string("adapter.type", "lora")
         writer.add_float32("adapter.lora.alpha", adapter.scale * rank)  # the library divides by the rank
         for name, tensor in tensors.items():
-            _declare(writer, name, tuple(tensor.shape), tensor.dtype)
-        _begin(writer)
+            _add_tensor_info(writer, name, tuple(tensor.shape), tensor.dtype)
+        _write_header(writer)
         for tensor in tensors.values():
             writer.write_tensor_data(tensor.contiguous().numpy())
     return target
 
 
 def lora_tensors(adapter: PeftAdapter, folder: Path, model: GGUFModel, *, float32: bool) -> dict[str, torch.Tensor]:
-    """Return the A and B of each layer by their names in GGUF; B's rows have the order of the base's.
+    """Return each layer's A and B (name in GGUF → tensor); B's rows have the order of the base's rows.
 
     Raises:
-        BadData: the adapter has modules that the base does not, or numbers that 16 bit do not hold.
+        BadData: the adapter has modules that the base does not have, or numbers too large for 16-bit.
     """
     tensors = {}
     for module, (a, b) in adapter.layers.items():
         gguf_tensor = model.gguf_tensors.get(f"{module}.weight")
         if gguf_tensor is None or (gguf_tensor.heads and b.shape[0] % (2 * gguf_tensor.heads)):
-            raise misfit(folder, module)
+            raise incompatible_adapter(folder, module)
         for tensor, part in ((a, "lora_a"), (gguf_tensor.reorder_rows(b), "lora_b")):
             converted = tensor.float() if float32 else tensor.half()
             if not converted.isfinite().all():
-                raise BadData(folder, f"{module} holds numbers too large for 16 bit; set inference.quantization: f32.")
+                raise BadData(folder, f"{module} has numbers too large for 16-bit; set inference.quantization: f32.")
             tensors[f"{gguf_tensor.name}.{part}"] = converted
     return tensors
 
 
 def _write_base(weights: Weights, path: Path, quantization: Quantization | None, progress: Progress) -> None:
-    """Write the base in f32 or f16; None keeps the precision of each tensor. Vectors are always in 32-bit."""
+    """Write the base in f32 or f16; None keeps each tensor's precision. Vectors are always 32-bit."""
     import torch
 
     target = {"f32": torch.float32, "f16": torch.float16}.get(quantization or "")
     source = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
     dtypes = {
-        name: torch.float32 if len(header.shape) == 1 else target or source[header.kind]
+        name: torch.float32 if len(header.shape) == 1 else target or source[header.dtype]
         for name, header in weights.headers.items()
     }
     factors = weights.rope_factors()
     with _writer(path, weights.architecture) as writer:
-        _describe(writer, weights)
+        _add_metadata(writer, weights)
         if factors is not None:
-            _declare(writer, ROPE_FACTORS, tuple(factors.shape), factors.dtype)
+            _add_tensor_info(writer, ROPE_FACTORS, tuple(factors.shape), factors.dtype)
         for name, header in weights.headers.items():
-            _declare(writer, weights.gguf_tensors[name].name, header.shape, dtypes[name])
-        _begin(writer)
+            _add_tensor_info(writer, weights.gguf_tensors[name].name, header.shape, dtypes[name])
+        _write_header(writer)
         if factors is not None:
             writer.write_tensor_data(factors.numpy())
             progress(1)
@@ -136,7 +138,7 @@ def _write_base(weights: Weights, path: Path, quantization: Quantization | None,
 
 
 class _GGUFWriter(Protocol):
-    """What is used of `gguf.GGUFWriter`."""
+    """The used part of `gguf.GGUFWriter`'s interface."""
 
     def add_type(self, type_name: str) -> None: ...
     def add_string(self, key: str, val: str) -> None: ...
@@ -157,9 +159,9 @@ class _GGUFWriter(Protocol):
     def close(self) -> None: ...
 
 
-def _describe(writer: _GGUFWriter, weights: Weights) -> None:
+def _add_metadata(writer: _GGUFWriter, weights: Weights) -> None:
     writer.add_type("model")
-    for key, value in weights.architecture.metadata_of(weights.config).items():
+    for key, value in weights.architecture.to_metadata(weights.config).items():
         if isinstance(value, float):
             writer.add_float32(f"{weights.architecture.gguf}.{key}", value)
         else:
@@ -178,17 +180,17 @@ def _writer(path: Path, architecture: ModelArchitecture) -> Iterator[_GGUFWriter
         writer.close()
 
 
-def _declare(writer: _GGUFWriter, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+def _add_tensor_info(writer: _GGUFWriter, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     import numpy
     import torch
-    from gguf import GGMLQuantizationType as Kinds
+    from gguf import GGMLQuantizationType as Dtypes
 
-    kind = {torch.float32: Kinds.F32, torch.float16: Kinds.F16, torch.bfloat16: Kinds.BF16}[dtype]
-    writer.add_tensor_info(name, shape, numpy.dtype("float32"), prod(shape) * dtype.itemsize, raw_dtype=kind)
+    raw_dtype = {torch.float32: Dtypes.F32, torch.float16: Dtypes.F16, torch.bfloat16: Dtypes.BF16}[dtype]
+    writer.add_tensor_info(name, shape, numpy.dtype("float32"), prod(shape) * dtype.itemsize, raw_dtype=raw_dtype)
 
 
-def _begin(writer: _GGUFWriter) -> None:
-    """Write all that comes before the tensors."""
+def _write_header(writer: _GGUFWriter) -> None:
+    """Write everything before the tensors."""
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()

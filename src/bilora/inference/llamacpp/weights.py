@@ -1,6 +1,6 @@
-"""What GGUF files of a base need: its architecture and settings from its configuration, its weights from safetensors.
+"""The content of a base's GGUF file: metadata from its configuration, weights from its safetensors files.
 
-Of the weights the headers are read first, then one tensor at a time.
+The headers of the weights are read first, then one tensor at a time.
 """
 
 from __future__ import annotations
@@ -22,38 +22,38 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 BITS: dict[Quantization, float] = {"f32": 32.0, "f16": 16.0, "q8_0": 8.5, "q4_k_m": 5.1}
-"""Bits per weight, for q4_k_m a little more than bases of one to four billion weights take."""
+"""Bits per weight; for q4_k_m slightly more than in bases of one to four billion weights."""
 SUPERBLOCK = 256
-"""q4_k_m quantizes this many weights of a row together; rows of other lengths take `ODD_ROW_BITS` per weight."""
+"""q4_k_m quantizes this many weights of a row together; rows of other lengths have `ODD_ROW_BITS` per weight."""
 ODD_ROW_BITS = 7.0
-WIDTHS = {"F32": 4, "F16": 2, "BF16": 2}
-"""Bytes per number, by safetensors' name of its kind."""
+DTYPE_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+"""Bytes per number, by safetensors' name of the dtype."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """One tensor's entry in a safetensors file: the file, the shape, and safetensors' name of its dtype."""
+    """The header of one tensor in a safetensors file; `dtype` is safetensors' name of it."""
 
     file: Path
     shape: tuple[int, ...]
-    kind: str
+    dtype: str
 
     @property
     def size(self) -> int:
-        """How many numbers it has."""
+        """Number of elements."""
         return prod(self.shape)
 
     def bits(self, quantization: Quantization) -> float:
-        """Return about how many bits each number takes in a converted file."""
+        """Return the approximate bits per number in a converted file."""
         odd_row = quantization == "q4_k_m" and self.shape[-1] % SUPERBLOCK
         return ODD_ROW_BITS if odd_row else BITS[quantization]
 
 
 @dataclass(frozen=True)
 class GGUFModel:
-    """What GGUF files of a base and its adapters say, known from the base's configuration: no weight is read.
+    """The metadata for GGUF files of a base and its adapters, from the base's configuration.
 
-    `name` is the base's in messages, `identity` pins it; `gguf_tensors` has each tensor's counterpart in GGUF.
+    `name`: the base's name in messages. `identity`: pins the base. `gguf_tensors`: the base's tensor names → GGUF's.
     """
 
     name: str
@@ -65,26 +65,26 @@ class GGUFModel:
 
 @dataclass(frozen=True)
 class Weights(GGUFModel):
-    """A base's folder, of whose weights only the headers were read."""
+    """A base's folder, with the headers of its weights."""
 
     folder: Path
     headers: Mapping[str, Header]
 
     def bytes_as(self, quantization: Quantization) -> int:
-        """About how large the converted file is."""
+        """Return the approximate size of the converted file."""
         return int(sum(header.size * header.bits(quantization) for header in self.headers.values()) / 8)
 
     @property
     def count(self) -> int:
-        """How many tensors a converted file holds."""
+        """Number of tensors in a converted file."""
         return len(self.headers) + (self.rope_factors() is not None)
 
     def rope_factors(self) -> torch.Tensor | None:
-        """Return what the rotary frequencies are divided by, a tensor that only GGUF has; None if by nothing."""
+        """Return the divisors of the rotary frequencies, a tensor that only GGUF has; None if there are none."""
         return self.architecture.rope_factors(self.config)
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yield every tensor with its rows in GGUF's order, in the order of `headers`; one at a time is in memory."""
+        """Yield (name, tensor with rows in GGUF's order) in the order of `headers`, one at a time in memory."""
         from safetensors import safe_open
 
         for file, group in groupby(self.headers.items(), lambda item: item[1].file):
@@ -94,16 +94,16 @@ class Weights(GGUFModel):
 
 
 def gguf_model(base: Base) -> GGUFModel:
-    """Return what GGUF files of a base and its adapters say.
+    """Return the metadata for GGUF files of a base and its adapters.
 
     Raises:
-        BadData: its architecture is not supported, or llama.cpp would compute it differently from transformers.
+        BadData: the architecture is not supported, or llama.cpp computes it differently from transformers.
     """
     config = base.config()
     architecture = architecture_of(config.model_type, base.id)
-    if differences := architecture.differences(config):
+    if unsupported := architecture.unsupported(config):
         raise BadData(
-            base.id, f"llama.cpp computes {' and '.join(differences)} differently from transformers; {USE_TORCH}."
+            base.id, f"llama.cpp computes {' and '.join(unsupported)} differently from transformers; {USE_TORCH}."
         )
     tensors = architecture.tensors(config, tied=bool(config.tie_word_embeddings))
     return GGUFModel(base.id, base.identity, architecture, config, tensors)
@@ -113,22 +113,22 @@ def open_weights(folder: Path, model: GGUFModel) -> Weights:
     """Read the headers of the weights in a base's folder.
 
     Raises:
-        BadData: there are tensors that the architecture does not have, or some of its own are absent.
+        BadData: the architecture does not have some of the tensors, or some of its tensors are absent.
     """
-    # 1) Read what the files hold. An output layer that is the embeddings again is not stored twice.
+    # 1) Read the headers, without an output layer that equals the embeddings.
     headers = _headers(folder)
-    tied = bool(model.config.tie_word_embeddings) and not _has_own_output(headers)
+    tied = bool(model.config.tie_word_embeddings) and not _has_untied_output(headers)
     if tied:
         headers.pop(LM_HEAD, None)
-    # 2) Refuse tensors that the architecture does not have, and a checkpoint that lacks some.
+    # 2) Compare them with the architecture's tensors.
     gguf_tensors = model.architecture.tensors(model.config, tied=tied)
-    unknown = [tensor for tensor, header in headers.items() if tensor not in gguf_tensors or header.kind not in WIDTHS]
-    missing = [tensor for tensor in gguf_tensors if tensor not in headers and not tensor.endswith(".bias")]
+    unknown = [name for name, header in headers.items() if name not in gguf_tensors or header.dtype not in DTYPE_BYTES]
+    missing = [name for name in gguf_tensors if name not in headers and not name.endswith(".bias")]
     if unknown:
-        kind = model.architecture.model_type
-        raise BadData(folder, f"holds {', '.join(unknown[:3])}, which plain {kind} does not; {USE_TORCH}.")
+        model_type = model.architecture.model_type
+        raise BadData(folder, f"has tensors that {model_type} does not have: {', '.join(unknown[:3])}; {USE_TORCH}.")
     if missing:
-        raise BadData(folder, f"lacks the weights {', '.join(missing[:3])}; fetch it again.")
+        raise BadData(folder, f"does not have the weights {', '.join(missing[:3])}; download it again.")
     return Weights(**vars(model) | {"gguf_tensors": gguf_tensors}, folder=folder, headers=headers)
 
 
@@ -138,14 +138,14 @@ def _headers(folder: Path) -> dict[str, Header]:
     headers = {}
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 (it is no dictionary)
+            for name in file.keys():  # noqa: SIM118 (it is not a dictionary)
                 tensor = file.get_slice(name)
                 headers[name] = Header(path, tuple(tensor.get_shape()), tensor.get_dtype())
     return headers
 
 
-def _has_own_output(headers: Mapping[str, Header]) -> bool:
-    """Whether the output layer is stored beside the embeddings and differs: transformers does not tie them then."""
+def _has_untied_output(headers: Mapping[str, Header]) -> bool:
+    """Return whether the stored output layer differs from the embeddings: transformers does not tie them then."""
     import torch
     from safetensors import safe_open
 

@@ -1,4 +1,4 @@
-"""The torch batch: sequences of any adapters, one forward pass per token for all of them."""
+"""The torch batch: one forward pass per token for sequences of any adapters."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel
 
-_SCORES_BYTES, _SCORED_AT_A_TIME = 2**30, 256
-"""Memory for the logits of one prompt, and how many tokens' are made 32-bit at a time."""
+_PROMPT_LOGITS_BYTES, _LOGPROB_ROWS = 2**30, 256
+"""Memory for the logits of one prompt, and how many of its tokens are converted to 32-bit at a time."""
 _MAX_PADDING, _WIDTH_STEP = 128, 16
-"""Tokens of padding in a pass of prompts on a CPU, and a divisor of their padded length: oneDNN compiles each shape."""
+"""Padding tokens per prefill on a CPU, and a divisor of the padded length: oneDNN compiles code for each shape."""
 
 
 class TorchBatch:
-    """The sequences of one model, each at its own place in its own answer.
+    """The running sequences of one model.
 
-    Implements `scheduler.Batch`; for one thread at a time. All sequences share one KV cache, in which each occupies
-    as many tokens as the longest may come to, `kv_capacity` in all.
+    Implements `scheduler.Batch`; for one thread at a time. All sequences share one KV cache of `kv_capacity` tokens,
+    in which each row is as long as the longest sequence can become.
     """
 
     separate_pools = False
@@ -49,38 +49,41 @@ class TorchBatch:
         self.max_sequences = max_sequences
         self.sequences: list[SequenceState[LoadedAdapter]] = []
 
-    def fits(self, sequence: SequenceState[LoadedAdapter], joining: Sequence[SequenceState[LoadedAdapter]]) -> bool:
-        """Return whether all could come to the length of the longest; alone a sequence always fits."""
-        together = [*self.sequences, *joining, sequence]
-        longest = max(one.max_total_tokens for one in together)
-        return len(together) == 1 or len(together) * longest <= self._kv_capacity
+    def can_admit(
+        self, sequence: SequenceState[LoadedAdapter], admitted: Sequence[SequenceState[LoadedAdapter]]
+    ) -> bool:
+        """Return whether the KV cache can hold all sequences at the length of the longest; True for one alone."""
+        sequences = [*self.sequences, *admitted, sequence]
+        longest = max(seq.max_total_tokens for seq in sequences)
+        return len(sequences) == 1 or len(sequences) * longest <= self._kv_capacity
 
     @property
-    def max_scored_tokens(self) -> int:
-        """How long a prompt may be whose tokens' probabilities are wanted: their logits are in memory together."""
-        return _SCORES_BYTES // int(self._model.config.vocab_size * self._model.dtype.itemsize)
+    def max_prompt_logprobs(self) -> int:
+        """Maximum length of a prompt whose log probabilities are requested: all its logits are in memory."""
+        return _PROMPT_LOGITS_BYTES // int(self._model.config.vocab_size * self._model.dtype.itemsize)
 
     def prefill(self, sequences: Sequence[SequenceState[LoadedAdapter]]) -> None:
-        """Add new sequences: read their prompts and give each its first token.
+        """Add sequences: compute their prompts and generate the first token of each.
 
-        On a CPU prompts of about one length share a pass. One whose tokens' probabilities are wanted has its own.
+        On a CPU prompts of similar length share a pass. A prompt with log probabilities has a pass of its own.
         """
-        scored = [sequence for sequence in sequences if sequence.scores_prompt]
-        others = [sequence for sequence in sequences if not sequence.scores_prompt]
-        groups = _by_length(others) if self._largest_weight.device.type == "cpu" else [others]
-        for together in filter(None, (*groups, *([sequence] for sequence in scored))):
-            self._read_prompts(together)
+        scored = [sequence for sequence in sequences if sequence.wants_prompt_logprobs]
+        others = [sequence for sequence in sequences if not sequence.wants_prompt_logprobs]
+        groups = _group_by_length(others) if self._largest_weight.device.type == "cpu" else [others]
+        for group in filter(None, (*groups, *([sequence] for sequence in scored))):
+            self._prefill_group(group)
 
-    def _read_prompts(self, sequences: Sequence[SequenceState[LoadedAdapter]]) -> None:
+    def _prefill_group(self, sequences: Sequence[SequenceState[LoadedAdapter]]) -> None:
+        """Run one prefill: 1) pad the prompts on the right 2) compute logits at their ends 3) sample first tokens."""
         import torch
 
-        began = time.perf_counter()
+        start = time.perf_counter()
         lengths = [sequence.prompt_tokens for sequence in sequences]
         width = -(-max(lengths) // _WIDTH_STEP) * _WIDTH_STEP
-        padded = [one.prompt_ids + [0] * (width - one.prompt_tokens) for one in sequences]  # on the right: never seen
-        scored = next((sequence for sequence in sequences if sequence.scores_prompt), None)
+        padded = [seq.prompt_ids + [0] * (width - seq.prompt_tokens) for seq in sequences]  # padding is masked
+        scored = next((sequence for sequence in sequences if sequence.wants_prompt_logprobs), None)
         ends = list(range(lengths[0])) if scored else sorted({length - 1 for length in lengths})
-        self._decoder.begin(sequences, began)
+        self._decoder.begin(sequences, start)
         self.sequences += sequences
         self._cache.begin_prefill(lengths)
         with torch.inference_mode(), self._lora.active([sequence.adapter for sequence in sequences]):
@@ -93,17 +96,17 @@ class TorchBatch:
                     logits_to_keep=self._tensor(ends),
                 ).logits
             if scored:
-                last = self._decoder.echo(scored, logits[0].split(_SCORED_AT_A_TIME))
+                last = self._decoder.echo(scored, logits[0].split(_LOGPROB_ROWS))
             else:
                 last = logits[range(len(sequences)), [ends.index(length - 1) for length in lengths]].float()
-            self._decoder.extend(sequences, last, began)
+            self._decoder.extend(sequences, last, start)
         self._cache.end_prefill()
 
     def step(self) -> None:
-        """Give every sequence its next token."""
+        """Generate the next token of every sequence."""
         import torch
 
-        began = time.perf_counter()
+        start = time.perf_counter()
         device = self._largest_weight.device
         with torch.inference_mode(), self._lora.active([sequence.adapter for sequence in self.sequences]):
             masks = {kind: self._cache.mask(window, device) for kind, window in self._windows.items()}
@@ -116,10 +119,10 @@ class TorchBatch:
                     use_cache=True,
                 ).logits
             self._cache.advance()
-            self._decoder.extend(self.sequences, logits[:, -1].float(), began)
+            self._decoder.extend(self.sequences, logits[:, -1].float(), start)
 
     def remove(self, sequence: SequenceState[LoadedAdapter]) -> None:
-        """Take a sequence out; its row of the KV cache is free for the next one."""
+        """Remove a sequence and free its row of the KV cache."""
         import torch
 
         row = self.sequences.index(sequence)
@@ -129,16 +132,16 @@ class TorchBatch:
         self.sequences.pop()
 
     def clear(self) -> None:
-        """Take all sequences out, whatever state a failed pass has left them in."""
+        """Remove all sequences, also after a failed pass."""
         self.sequences = []
         self._cache.clear()
 
     def completion(self, sequence: SequenceState[LoadedAdapter]) -> Completion:
-        """Return the answer of a finished sequence."""
+        """Return the completion of a finished sequence."""
         return self._decoder.completion(sequence)
 
-    def use_threads(self, count: int) -> None:
-        """Compute with this many threads from now on, in the calling thread."""
+    def set_num_threads(self, count: int) -> None:
+        """Set the number of threads for later passes of the calling thread."""
         import torch
 
         torch.set_num_threads(count)
@@ -149,11 +152,11 @@ class TorchBatch:
         return torch.tensor(values, device=self._largest_weight.device)
 
 
-def _by_length(sequences: Sequence[SequenceState[LoadedAdapter]]) -> list[list[SequenceState[LoadedAdapter]]]:
-    """Split sequences into groups, longest prompts first, so that little of a group's pass is padding."""
+def _group_by_length(sequences: Sequence[SequenceState[LoadedAdapter]]) -> list[list[SequenceState[LoadedAdapter]]]:
+    """Split sequences into groups of similar length, longest first, to limit padding."""
     groups: list[list[SequenceState[LoadedAdapter]]] = []
     padding = 0
-    for sequence in sorted(sequences, key=lambda one: -one.prompt_tokens):
+    for sequence in sorted(sequences, key=lambda seq: -seq.prompt_tokens):
         missing = groups[-1][0].prompt_tokens - sequence.prompt_tokens if groups else 0
         if not groups or padding + missing > _MAX_PADDING:
             groups.append([])
@@ -164,13 +167,13 @@ def _by_length(sequences: Sequence[SequenceState[LoadedAdapter]]) -> list[list[S
 
 
 def _attention_windows(config: PretrainedConfig) -> dict[str, int | None]:
-    """Return how many tokens each kind of attention layer looks back; None for all.
+    """Return the attention window of each kind of layer, in tokens; None for all tokens.
 
     Raises:
-        ValueError: the model keeps something else than keys and values, such as a recurrent state.
+        ValueError: the model has other layers, such as recurrent ones.
     """
     window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or ["sliding_attention" if window else "full_attention"])
     if not kinds <= {"sliding_attention", "full_attention"}:
-        raise ValueError(f"layers of the kinds {', '.join(sorted(kinds))} are not served")
+        raise ValueError(f"layers of the kinds {', '.join(sorted(kinds))} are not supported")
     return {kind: window if kind == "sliding_attention" else None for kind in sorted(kinds)}

@@ -1,4 +1,4 @@
-"""The torch engine: one base in memory, every adapter beside it, chosen by name."""
+"""The torch engine: a base model and its adapters in memory."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from bilora.bases.loading import LoadedBase
 from bilora.errors import BadData
 from bilora.inference.decoder import Decoder
-from bilora.inference.engine import BatchedEngine
-from bilora.inference.memory import free_memory, token_bytes
+from bilora.inference.engine import ContinuousBatchingEngine
+from bilora.inference.memory import free_memory, kv_bytes_per_token
 from bilora.inference.torch.batch import TorchBatch
 from bilora.inference.torch.lora import LoadedAdapter, StackedLora, read_adapter
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 
-class TorchEngine(BatchedEngine[LoadedAdapter]):
-    """transformers and LoRA: a mixed batch takes one pass per token, whichever adapters its sequences have."""
+class TorchEngine(ContinuousBatchingEngine[LoadedAdapter]):
+    """transformers with LoRA: one pass per token for a batch with any mix of adapters."""
 
     def __init__(
         self,
@@ -29,14 +29,14 @@ class TorchEngine(BatchedEngine[LoadedAdapter]):
         batch_size: int,
         max_waiting: int | None = None,
     ) -> None:
-        """Load every adapter of `adapters` (task name → PEFT folder) beside the loaded base.
+        """Load every adapter of `adapters` (task name → PEFT folder) for the loaded base.
 
         Args:
-            batch_size: how many sequences are answered at a time.
-            max_waiting: how many more may wait; None for no limit.
+            batch_size: maximum number of running sequences.
+            max_waiting: maximum number of requests in the queue; None for no limit.
 
         Raises:
-            BadData: an adapter, or the model itself, cannot be served.
+            BadData: an adapter or the model is not supported.
         """
         model = loaded.model.eval()
         decoder = Decoder(loaded.tokenizer, loaded.stop_ids)
@@ -52,24 +52,24 @@ class TorchEngine(BatchedEngine[LoadedAdapter]):
             lambda name, folder: read_adapter(name, folder, model),
             adapters,
             eos_ids=loaded.stop_ids,
-            context=_context(model.config),
+            context_length=_context(model.config),
             max_waiting=max_waiting,
         )
 
 
 def _kv_capacity(model: PreTrainedModel) -> int:
-    """Return how many tokens the KV cache may hold: a quarter of the free memory, as it may allocate 2.5 times that."""
+    """Return the KV cache's capacity in tokens: a quarter of the free memory; it can allocate 2.5 times that."""
     import torch
 
     free = free_memory()
     if model.device.type == "cuda":
         unused = torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(model.device)
         free = torch.cuda.mem_get_info(model.device)[0] + unused
-    return 2**63 if free is None else free // 4 // token_bytes(model.config, model.dtype.itemsize)
+    return 2**63 if free is None else free // 4 // kv_bytes_per_token(model.config, model.dtype.itemsize)
 
 
 def _context(config: PretrainedConfig) -> int:
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type")
-    if rope in ("dynamic", "longrope"):  # past its original context it rotates by the longest row of the batch
+    if rope in ("dynamic", "longrope"):  # beyond the original context all rows rotate as the longest one does
         return int(config.original_max_position_embeddings or config.max_position_embeddings)
     return int(config.max_position_embeddings)

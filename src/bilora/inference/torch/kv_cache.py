@@ -1,4 +1,4 @@
-"""The KV cache of a batch whose sequences come and go between two tokens."""
+"""The KV cache of a batch that sequences join and leave between two tokens."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ BLOCK_TOKENS = 64
 
 
 class KVCache:
-    """A cache for transformers' models: row i holds sequence i of the batch, its tokens from column 0 on.
+    """A cache for transformers' models: row i has the tokens of sequence i from column 0 on.
 
-    Sequences differ in length; the next token of each goes to the column of its own length, and what is right of it in
-    the same row is masked. No answer reuses the cache of another one.
+    Sequences differ in length: each writes its next token to the column of its length, and later columns of its row
+    are masked. No sequence reuses the cache of another one.
 
     Shapes: keys and values (rows, key heads, columns, head size) per layer; allocated at the first token, freed when
-    the last sequence has left.
+    the last sequence is removed.
     """
 
     is_compileable = False
@@ -28,32 +28,32 @@ class KVCache:
         self._layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self.lengths: list[int] = []
         self._prefilling = 0
-        self._places: tuple[torch.Tensor, slice, torch.Tensor] | None = None  # of each sequence's next token
+        self._next_slots: tuple[torch.Tensor, slice, torch.Tensor] | None = None  # indices of the next tokens
 
     def mask(self, window: int | None, device: torch.device) -> torch.Tensor:
-        """Return what each sequence's next token attends to, itself included; shape (rows, 1, 1, columns)."""
+        """Return the attention mask of each sequence's next token, shape (rows, 1, 1, columns), bool."""
         import torch
 
         next_columns = torch.tensor(self.lengths, device=device)
-        self._places = torch.arange(len(self.lengths), device=device), slice(None), next_columns
+        self._next_slots = torch.arange(len(self.lengths), device=device), slice(None), next_columns
         columns = torch.arange(max(self.lengths) + 1, device=device)
-        seen = columns[None, :] <= next_columns[:, None]
+        visible = columns[None, :] <= next_columns[:, None]
         if window is not None:
-            seen &= columns[None, :] > next_columns[:, None] - window
-        mask: torch.Tensor = seen[:, None, None, :]
+            visible &= columns[None, :] > next_columns[:, None] - window
+        mask: torch.Tensor = visible[:, None, None, :]
         return mask
 
     def begin_prefill(self, lengths: list[int]) -> None:
-        """Add sequences: the rows of the coming forward pass, of these lengths and padded on the right."""
+        """Add sequences of these lengths, the right-padded rows of the next forward pass."""
         self._prefilling = len(lengths)
         self.lengths += lengths
 
     def end_prefill(self) -> None:
-        """Return to decoding after the forward pass of the new sequences."""
+        """Switch to decoding after the prefill."""
         self._prefilling = 0
 
     def advance(self) -> None:
-        """Count one more token for every sequence."""
+        """Increase the length of every sequence by one."""
         self.lengths = [length + 1 for length in self.lengths]
 
     def remove(self, row: int) -> None:
@@ -73,47 +73,44 @@ class KVCache:
         """Free all rows."""
         self.lengths, self._layers, self._prefilling = [], {}, 0
 
-    # What transformers' models call.
+    # The interface that transformers' models call.
 
     def update(
         self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: object, **__: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store the keys and values of a forward pass; return all that its tokens attend to.
-
-        1) Grow the cache to the rows and columns after this pass. 2) Prefill: copy the prompts into the new rows; they
-        attend to themselves only. 3) Decoding: write one column per row, each at its own length, and return the part
-        of the cache that is in use.
-        """
+        """Store the keys and values of a forward pass; return those that its tokens attend to."""
+        # 1) Grow the cache to the rows and columns after this pass.
         columns = max(self.lengths) + (0 if self._prefilling else 1)
         cache = self._reserve(layer, keys, columns)
         count = len(self.lengths)
+        # 2) Prefill: copy the prompts into the new rows; each attends to itself only.
         if self._prefilling:
             for tensor, new in zip(cache, (keys, values), strict=True):
                 tensor[count - self._prefilling : count, :, : new.shape[2]] = new
             return keys, values
-        if self._places is None:
+        # 3) Decode: write one token per row, and return the used part of the cache.
+        if self._next_slots is None:
             raise RuntimeError("call mask() before a decoding pass")
-        cache[0][self._places] = keys[:, :, 0]
-        cache[1][self._places] = values[:, :, 0]
+        cache[0][self._next_slots] = keys[:, :, 0]
+        cache[1][self._next_slots] = values[:, :, 0]
         return cache[0][:count, :, :columns], cache[1][:count, :, :columns]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Return how many columns precede the pass's tokens; called in a prefill only, so none."""
+        """Return the number of columns before the pass's tokens, 0: called in a prefill only."""
         return 0
 
     def get_query_offset(self, layer_idx: int = 0) -> int:
-        """Return the first column of the pass's tokens; called in a prefill only."""
+        """Return the first column of the pass's tokens, 0: called in a prefill only."""
         return 0
 
     def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
-        """Return how many columns the pass's tokens attend to, and the first of them; called in a prefill only."""
+        """Return the number of columns that the tokens attend to, and the first one; called in a prefill only."""
         return query_length, 0
 
     def _reserve(self, layer: int, like: torch.Tensor, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the layer's keys and values, large enough for all sequences and for `columns` columns.
 
-        A new allocation has the size that is needed, and in the dimension that was too small some reserve: at most 2.5
-        times the size, whatever sequences were there before.
+        A reallocation grows the dimension that was too small by a reserve, to at most 2.5 times the required size.
         """
         rows, old = len(self.lengths), self._layers.get(layer)
         if old is not None:
@@ -123,10 +120,10 @@ class KVCache:
             rows = rows if rows <= old_rows else min(2 * rows, self._max_sequences)
             columns = columns if columns <= old_columns else columns * 5 // 4
         shape = (rows, like.shape[1], -(-columns // BLOCK_TOKENS) * BLOCK_TOKENS, like.shape[3])
-        new = like.new_zeros(shape), like.new_zeros(shape)  # finite, because masked values are still multiplied
+        new = like.new_zeros(shape), like.new_zeros(shape)  # finite: masked values are multiplied too
         if old is not None:
-            for tensor, before in zip(new, old, strict=True):
-                copied = before[:rows, :, : shape[2]]
+            for tensor, old_tensor in zip(new, old, strict=True):
+                copied = old_tensor[:rows, :, : shape[2]]
                 tensor[: copied.shape[0], :, : copied.shape[2]] = copied
         self._layers[layer] = new
         return new

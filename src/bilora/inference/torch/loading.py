@@ -1,4 +1,4 @@
-"""Load a base for inference."""
+"""Load a base model for inference."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bilora.inference.memory import keep_freed_memory
 
 
 def load_for_inference(base: Base) -> LoadedBase:
-    """Load a base in the precision that is served, its layers joined and, in 16-bit where that is faster, packed.
+    """Load a base in its inference precision, with fused and, where that is faster, packed layers.
 
     Raises:
         BadData, Unreachable: as `Base.load` does.
@@ -23,9 +23,9 @@ def load_for_inference(base: Base) -> LoadedBase:
 
 
 def tune_for_inference(loaded: LoadedBase) -> LoadedBase:
-    """Join and pack the layers of a loaded base, which can be neither trained nor saved afterwards."""
+    """Fuse and pack the layers of a loaded base, which can be neither trained nor saved afterwards."""
     from bilora.inference.torch.cpu_tuning import pack_linear_layers
-    from bilora.inference.torch.joined_layers import join_layers
+    from bilora.inference.torch.fused_layers import fuse_layers
 
-    join_layers(loaded.model)
+    fuse_layers(loaded.model)
     return replace(loaded, mode=f"{loaded.mode} packed for oneDNN") if pack_linear_layers(loaded.model) else loaded

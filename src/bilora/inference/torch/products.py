@@ -1,7 +1,7 @@
-"""Products with frozen weights, in 32-bit on a CPU by oneDNN.
+"""Products with frozen weights, computed by oneDNN in 32-bit on a CPU.
 
-torch leaves 32-bit products to MKL, which multiplies at half of oneDNN's speed on AMD's processors (`python
-perf/training_parts.py`). Those in 16-bit go to oneDNN anyway, and a GPU has its own library.
+torch uses MKL for 32-bit products, which has half of oneDNN's speed on AMD's processors (`python
+perf/training_parts.py`). For 16-bit products it uses oneDNN already.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ _ONEDNN: bool = mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return x W' + b, shape (..., out); no gradient reaches any of them.
+    """Return x W' + b, shape (..., out), without gradients.
 
     Args:
         x: shape (..., in).
-        weight: shape (out, in); it may be the transposed view of another one.
+        weight: shape (out, in); it may be a transposed view.
     """
     if _by_onednn(x):
         out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
@@ -29,7 +29,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def add_product(out: Tensor, x: Tensor, weight: Tensor) -> None:
-    """Add x W' to a tensor of two dimensions."""
+    """Add x W' to `out`, a tensor of two dimensions."""
     if _by_onednn(x):
         out.add_(product(x, weight))
     else:
@@ -41,12 +41,12 @@ def _by_onednn(x: Tensor) -> bool:
 
 
 class FrozenLinear(Linear):
-    """A linear layer on the weights of another one, for inference."""
+    """A linear layer for inference that shares the weights of another one."""
 
-    def __init__(self, plain: Linear) -> None:
-        """Share the weights of `plain`."""
-        super().__init__(plain.in_features, plain.out_features, bias=False, device="meta")
-        self.weight, self.bias = plain.weight, plain.bias
+    def __init__(self, layer: Linear) -> None:
+        """Share the weights of `layer`."""
+        super().__init__(layer.in_features, layer.out_features, bias=False, device="meta")
+        self.weight, self.bias = layer.weight, layer.bias
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return inputs W' + b, shape (..., out)."""

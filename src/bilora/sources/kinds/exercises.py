@@ -19,11 +19,15 @@ from bilora.sources.source import SourceKind
 
 
 class ExercisesSettings(SourceSettings):
-    """How many compositions of each tier, and the styles in which their code may be written."""
+    """Generated exercises: chains of small operations with tests."""
 
     kind: Literal["exercises"]
-    compositions: dict[Tier, Annotated[int, Field(ge=0)]]
-    styles: list[Style] = Field(default=list(CODE_STYLES), min_length=1)
+    compositions: dict[Tier, Annotated[int, Field(ge=0)]] = Field(
+        description="number of exercises with one, two and three operations"
+    )
+    styles: list[Style] = Field(
+        default=list(CODE_STYLES), min_length=1, description="how the reference solutions are written"
+    )
 
 
 class Exercises:

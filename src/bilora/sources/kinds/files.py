@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -15,7 +15,7 @@ from bilora.errors import BadData
 from bilora.plugins import SourceSettings
 from bilora.protocols import Progress, no_progress
 from bilora.records import Drop, Row, Split
-from bilora.rows import Forms, excerpt, word
+from bilora.rows import Forms, excerpt, label_text
 from bilora.sources.formats import entries
 from bilora.sources.json_entries import Entry
 from bilora.sources.labelling import Columns, RowPlace, kept, labelled, read_columns
@@ -35,16 +35,13 @@ def mbpp_split(task_id: int) -> Split:
 
 
 class FilesSettings(SourceSettings):
-    """JSON lines, JSON lists or Parquet, plain or in gzip (docs/data.md).
-
-    A row's own `split` is kept; `splits: mbpp` derives it from `task_id`.
-    """
+    """JSON lines, JSON lists or Parquet, uncompressed or in gzip (docs/data.md)."""
 
     kind: Literal["files"]
-    paths: Annotated[list[str], Field(min_length=1)]
-    licence: str
-    splits: Literal["row", "mbpp"] = "row"
-    limit: Count | None = None
+    paths: list[str] = Field(min_length=1, description="the files, in order")
+    licence: str = Field(description="licence of rows that do not name one")
+    splits: Literal["row", "mbpp"] = Field("row", description="`row` reads the column `split`, `mbpp` uses `task_id`")
+    limit: Count | None = Field(None, description="read only the first rows, as many as this")
 
 
 class Files:
@@ -100,7 +97,7 @@ def _names(paths: Sequence[str]) -> dict[str, str]:
 
 def _with_mbpp_split(row: Row) -> Row | Drop:
     value = row.get("task_id")
-    number = None if isinstance(value, bool) else TASK_NUMBER.fullmatch(word(value).strip())
+    number = None if isinstance(value, bool) else TASK_NUMBER.fullmatch(label_text(value).strip())
     if number is None:
         detail = f"`splits: mbpp` needs an integer `task_id`; it is {excerpt(value)}"
         return Drop(rule="no integer `task_id`", detail=detail)

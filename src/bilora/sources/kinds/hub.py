@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import Field
+
 from bilora.errors import BadData, Unreachable
 from bilora.plugins import Commit, SourceSettings
 from bilora.protocols import Progress, no_progress
@@ -21,15 +23,15 @@ if TYPE_CHECKING:
 
 
 class HubDatasetSettings(SourceSettings):
-    """A dataset of the hub; its splits are kept as official. Without a pinned `revision` it is refused when fetched."""
+    """A dataset of the hub at one commit."""
 
     kind: Literal["hub"]
-    id: str
-    revision: Commit | None = None
-    config: str | None = None
-    splits: dict[Literal["train", "validation", "test"], str]
-    licence: str
-    limit: Count | None = None
+    id: str = Field(description="repository of the dataset")
+    revision: Commit | None = Field(None, description="its commit, which `bilora pin` writes; needed to download")
+    config: str | None = Field(None, description="the dataset's configuration")
+    splits: dict[Literal["train", "validation", "test"], str] = Field(description="its name of each split")
+    licence: str = Field(description="licence of rows that do not name one")
+    limit: Count | None = Field(None, description="read only the first rows, as many as this")
 
 
 class HubDataset:

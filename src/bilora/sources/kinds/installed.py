@@ -7,7 +7,7 @@ import textwrap
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -22,16 +22,13 @@ from bilora.yaml_settings import Count
 
 
 class InstalledSettings(SourceSettings):
-    """Functions and docstrings of installed packages; whole packages belong to validation and test.
-
-    `limit` is per package, so that a large one does not dominate.
-    """
+    """Functions and docstrings of installed packages. A package belongs to one split."""
 
     kind: Literal["installed"]
-    train: Annotated[list[str], Field(min_length=1)]
-    validation: Annotated[list[str], Field(min_length=1)]
-    test: Annotated[list[str], Field(min_length=1)]
-    limit: Count | None = None
+    train: list[str] = Field(min_length=1, description="packages of the training split")
+    validation: list[str] = Field(min_length=1, description="packages of the validation split")
+    test: list[str] = Field(min_length=1, description="packages of the test split")
+    limit: Count | None = Field(None, description="rows per package, so that a large one does not dominate")
 
     @model_validator(mode="after")
     def _disjoint(self) -> InstalledSettings:

@@ -1,1 +1,1 @@
-"""The training algorithms, one per module; docs/add-a-phase.md says how to add one."""
+"""The training phases, one module per algorithm. To add one: docs/add-a-phase.md."""

@@ -1,4 +1,4 @@
-"""Direct preference optimisation (Rafailov et al. 2023): towards the answers that people put in place of others."""
+"""Direct preference optimization (Rafailov et al. 2023) on people's edits of answers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from bilora.training_pairs import DpoPair
 
 
 class DpoSettings(PairSettings):
-    """Training on edits, each above the answer that it mends."""
+    """Training on edits: the edited answer is chosen, the original one rejected."""
 
     kind: Literal["dpo"]
     pairs: ClassVar[Literal["kto", "dpo"] | None] = "dpo"
 
 
 class Dpo:
-    """Trains on edits with TRL's trainer; a killed phase is repeated from its start."""
+    """Trains on edits with TRL's DPOTrainer; a killed phase starts again."""
 
     settings = DpoSettings
 
@@ -27,20 +27,20 @@ class Dpo:
         """Encode the pairs.
 
         Raises:
-            PreflightFailed: too few rows are left.
+            PreflightFailed: there are fewer than `min_rows` rows.
         """
         pairs = [pair for pair in context.pairs if isinstance(pair, DpoPair)]
         encoded = encode_pairs(context, pairs, lambda pair: {"chosen_ids": pair.chosen, "rejected_ids": pair.rejected})
         if len(encoded) < settings.min_rows:
             raise PreflightFailed(
-                f"dpo on {context.task.name} needs {settings.min_rows} rows, and there are {len(encoded)} edits above "
-                "answers; collect more ratings, or remove split.preference and the phase dpo from params.yaml."
+                f"dpo on {context.task.name} needs {settings.min_rows} edited answers, and there are {len(encoded)}; "
+                "collect more ratings, or remove split.preference and the phase dpo from params.yaml."
             )
         rows = [row for _, row in encoded]
-        return PairRows(rows, len(pairs) - len(rows), f"{len(rows)} edits above answers")
+        return PairRows(rows, len(pairs) - len(rows), f"{len(rows)} edited answers")
 
     def run(self, context: TrainingContext, settings: DpoSettings, prepared: PairRows) -> PhaseResult:
-        """Train, and leave the model with the adapter of the last step."""
+        """Train the adapter; the result is that of the last step."""
         from trl import DPOConfig, DPOTrainer
 
         from bilora.training.arguments import common_arguments

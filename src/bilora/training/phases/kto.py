@@ -1,4 +1,4 @@
-"""Kahneman-Tversky optimisation (Ethayarajh et al. 2024): towards thumbs up, away from thumbs down."""
+"""Kahneman-Tversky optimization (Ethayarajh et al. 2024) on thumbs up and down."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bilora.training_pairs import KtoPair
 
 
 class KtoSettings(PairSettings):
-    """Training on thumbs. The rarer thumb weighs as much as the commoner one."""
+    """Training on thumbs, with equal total weights of thumbs up and down."""
 
     kind: Literal["kto"]
     pairs: ClassVar[Literal["kto", "dpo"] | None] = "kto"
@@ -21,39 +21,39 @@ class KtoSettings(PairSettings):
 
 @dataclass(frozen=True)
 class KtoRows(PairRows):
-    """Rows of thumbs, and the weights of the desirable and of the undesirable ones in the loss."""
+    """Rows with thumbs, and the loss weights of desirable and undesirable ones."""
 
     weights: tuple[float, float] = (1.0, 1.0)
 
 
 class Kto:
-    """Trains on thumbs with TRL's trainer; a killed phase is repeated from its start."""
+    """Trains on thumbs with TRL's KTOTrainer; a killed phase starts again."""
 
     settings = KtoSettings
 
     def prepare(self, context: TrainingContext, settings: KtoSettings) -> KtoRows:
-        """Encode the pairs, and give each row another row's answer, on which KTO measures its zero point.
+        """Encode the pairs, and add another row's completion to each row for KTO's estimate of the KL divergence.
 
         Raises:
-            PreflightFailed: too few rows are left, or thumbs of one kind only.
+            PreflightFailed: there are fewer than `min_rows` rows, or only thumbs up or only thumbs down.
         """
         pairs = [pair for pair in context.pairs if isinstance(pair, KtoPair)]
         encoded = encode_pairs(context, pairs, lambda pair: {"completion_ids": pair.completion})
         up = sum(pair.label for pair, _ in encoded)
         down = len(encoded) - up
-        found = f"{up} thumbs up and {down} down"
+        description = f"{up} thumbs up and {down} down"
         if len(encoded) < settings.min_rows or not up * down:
             raise PreflightFailed(
                 f"kto on {context.task.name} needs {settings.min_rows} rows with thumbs of both kinds, and there are "
-                f"{found}; collect more ratings, or remove split.preference and the phase kto from params.yaml."
+                f"{description}; collect more ratings, or remove split.preference and the phase kto from params.yaml."
             )
         rows = [row | {"label": pair.label} for pair, row in encoded]
         for row, other in zip(rows, [rows[-1], *rows[:-1]], strict=True):
             row["KL_completion_ids"] = other["completion_ids"]
-        return KtoRows(rows, len(pairs) - len(rows), found, (max(1.0, down / up), max(1.0, up / down)))
+        return KtoRows(rows, len(pairs) - len(rows), description, (max(1.0, down / up), max(1.0, up / down)))
 
     def run(self, context: TrainingContext, settings: KtoSettings, prepared: KtoRows) -> PhaseResult:
-        """Train, and leave the model with the adapter of the last step."""
+        """Train the adapter; the result is that of the last step."""
         from trl import KTOConfig, KTOTrainer
 
         from bilora.training.arguments import common_arguments

@@ -1,9 +1,9 @@
-"""Supervised fine-tuning on the training split, resumed from its last checkpoint after a kill."""
+"""Supervised fine-tuning on the training split."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -18,46 +18,43 @@ if TYPE_CHECKING:
 
 
 class SftSettings(SupervisedSettings):
-    """`hidden_tests` is the share of training rows whose prompt hides the test that the task's prompts show.
-
-    That is how people ask.
-    """
+    """Supervised fine-tuning on the training split."""
 
     kind: Literal["sft"]
-    hidden_tests: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    hidden_tests: float = Field(0.0, ge=0.0, le=1.0, description="share of training prompts without their visible test")
 
 
 class Sft:
-    """Trains on the training split; the checkpoint with the best headline score on validation is kept."""
+    """Trains on the training split; the result is the best checkpoint. A killed phase resumes from its last one."""
 
     settings = SftSettings
 
     def prepare(self, context: TrainingContext, settings: SftSettings) -> SupervisedRows:
-        """Encode the training split and the validation sample.
+        """Encode the training split and the validation subset.
 
         Raises:
-            PreflightFailed: training would not teach what it should.
+            PreflightFailed: see `preflight`; or the task's prompts have no visible test to hide.
         """
         samples = hide_some_tests(context.task, context.train_samples, settings.hidden_tests, context.seed)
         return prepare_rows(context, samples)
 
     def run(self, context: TrainingContext, settings: SftSettings, prepared: SupervisedRows) -> PhaseResult:
-        """Train, and leave the model with the best checkpoint's adapter."""
+        """Train the adapter; the result is the best checkpoint."""
         from bilora.training.sft_trainer import train_supervised
 
         return train_supervised(context, settings, prepared)
 
 
 def hide_some_tests(task: Task, samples: Sequence[Sample], share: float, seed: int) -> list[Sample]:
-    """Return the samples, a share of them without the test that the others show.
+    """Return the samples, a random share of them without the visible test in the prompt.
 
     Raises:
-        PreflightFailed: the task's prompts show no tests.
+        PreflightFailed: the task's prompts have no visible test.
     """
     if share and task.hide_tests is None:
         raise PreflightFailed(f"{task.name} shows no tests; remove hidden_tests from its training.phases.")
-    chosen = {sample.id for sample in draw_samples(samples, round(share * len(samples)), seed)}
-    return [task.hide_tests(one) if task.hide_tests and one.id in chosen else one for one in samples]
+    hidden = {sample.id for sample in draw_samples(samples, round(share * len(samples)), seed)}
+    return [task.hide_tests(sample) if task.hide_tests and sample.id in hidden else sample for sample in samples]
 
 
 PHASE: Phase[SftSettings, SupervisedRows] = Sft()

@@ -50,7 +50,7 @@ class CardTask:
 
 
 @dataclass(frozen=True)
-class About:
+class BundleInfo:
     """What all cards of a bundle say.
 
     Attributes:
@@ -94,7 +94,7 @@ class About:
             return f"the base in `{self.bundle}/{self.base_path}`"
         return f"`{self.base.hub}`" + (f" at revision `{self.base.revision}`" if self.base.revision else "")
 
-    def load_base(self) -> list[str]:
+    def load_base_code(self) -> list[str]:
         """Return the lines of Python that load the base in the precision that the adapters were measured in."""
         if self.base_path:
             arguments = f'"{self.bundle}", subfolder="{self.base_path}", dtype="{self.base.precision}"'

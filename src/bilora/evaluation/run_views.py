@@ -1,4 +1,4 @@
-"""What the report says of a run record."""
+"""The report's section on a run record."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from bilora.storage import dump_json
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Return whether a value of a JSON file is a number."""
+    """Return whether a JSON value is a number."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def time_and_memory(run: Mapping[str, object]) -> str:
-    """Say what the training took in time and memory, and what was planned; "" if neither was recorded."""
-    took = _cost(run.get("duration_s"), run.get("peak_memory_bytes"))
+    """Return a sentence on the training's time and memory, measured and planned; empty if not recorded."""
+    measured = _cost(run.get("duration_s"), run.get("peak_memory_bytes"))
     planned = _cost(run.get("planned_s"), run.get("planned_memory_bytes"))
-    return f"Training took {took}" + (f"; planned were {planned}." if planned else ".") if took else ""
+    return f"Training took {measured}" + (f"; {planned} were planned." if planned else ".") if measured else ""
 
 
 def _cost(seconds: object, size: object) -> str:
@@ -27,15 +27,15 @@ def _cost(seconds: object, size: object) -> str:
 
 
 def run_lines(run: Mapping[str, object]) -> list[tuple[str, str]]:
-    """Flatten a run record to one line per fact; the parameters stay a block of JSON."""
+    """Return a run record as pairs of key and text; the parameters remain one block of JSON."""
     lines = []
     for key, value in run.items():
         if key != "params" and isinstance(value, Mapping):
-            lines += [(f"{key} · {inner}", _plain(found)) for inner, found in sorted(value.items())]
+            lines += [(f"{key} · {inner_key}", _text(inner)) for inner_key, inner in sorted(value.items())]
         else:
-            lines.append((key, _plain(value)))
+            lines.append((key, _text(value)))
     return lines
 
 
-def _plain(value: object) -> str:
+def _text(value: object) -> str:
     return value if isinstance(value, str) else dump_json(value, indent=2)

@@ -1,4 +1,4 @@
-"""A server on loopback that speaks as an OpenAI-compatible one, well or badly."""
+"""A fake OpenAI-compatible server on loopback, whose responses a test sets, correct or not."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ Reply = tuple[int, dict[str, str], Any]
 
 
 def answer(text: str | None, finish: str = "stop") -> Reply:
+    """Return the response with a chat completion."""
     return (
         200,
         {},
@@ -32,7 +33,10 @@ def answer(text: str | None, finish: str = "stop") -> Reply:
 
 @dataclass
 class Server:
-    """Replies with `respond(body, number of the request)`, and keeps what was asked."""
+    """Replies with `respond(body, number of the request)`, and records the requests.
+
+    `models_response` replaces the list of models.
+    """
 
     url: str = ""
     respond: Callable[[dict[str, Any], int], Reply] = lambda body, number: answer("hello")
@@ -40,15 +44,15 @@ class Server:
     headers: list[dict[str, str]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     models: Sequence[str] = ("b", "a")
-    no_models: Reply | None = None
-    busy: int = 0
-    most_busy: int = 0
+    models_response: Reply | None = None
+    active_requests: int = 0
+    max_active_requests: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 @contextlib.contextmanager
 def serving() -> Iterator[Server]:
-    """Serve until the end of the block."""
+    """Serve for the length of the block."""
     state = Server()
 
     class Handler(BaseHTTPRequestHandler):
@@ -60,17 +64,17 @@ def serving() -> Iterator[Server]:
                 state.bodies.append(body)
                 state.headers.append({key.lower(): value for key, value in self.headers.items()})
                 number = len(state.bodies)
-                state.busy += 1
-                state.most_busy = max(state.most_busy, state.busy)
+                state.active_requests += 1
+                state.max_active_requests = max(state.max_active_requests, state.active_requests)
             reply = state.respond(body, number)
             with state.lock:
-                state.busy -= 1
+                state.active_requests -= 1
             self.send(*reply)
 
         def do_GET(self) -> None:
             state.paths.append(self.path)
-            if state.no_models:
-                return self.send(*state.no_models)
+            if state.models_response:
+                return self.send(*state.models_response)
             self.send(200, {}, {"object": "list", "data": [{"id": name, "object": "model"} for name in state.models]})
 
         def send(self, status: int, headers: dict[str, str], body: Any) -> None:

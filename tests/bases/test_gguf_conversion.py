@@ -1,4 +1,4 @@
-"""A GGUF file becomes a model folder: the weights that transformers reads from it, once, whole, and checked."""
+"""A GGUF file is converted once and atomically into a model folder with the weights that transformers reads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from support.gguf_files import SMOLLM2, packaged_gguf, tiny_gguf
 from transformers import AutoModelForCausalLM
 
-from bilora.bases import gguf_folder as module
+from bilora.bases import gguf_conversion as module
 from bilora.bases.architectures import interleave_halves, separate_halves
 from bilora.bases.base import Base, open_base
 from bilora.bases.gguf_file import read_gguf
@@ -71,7 +71,7 @@ def test_the_packaged_weights_are_those_that_transformers_reads(tmp_path: Path) 
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_rows_are_brought_back_into_order() -> None:
+def test_separate_halves_undoes_interleave_halves() -> None:
     rows = torch.randn(24, 5)
     assert torch.equal(separate_halves(interleave_halves(rows, 3), 3), rows)
     assert not torch.equal(interleave_halves(rows, 3), rows)
@@ -99,11 +99,12 @@ def test_it_is_a_base_like_its_folder(root: Path) -> None:
     base = opened(root)
     folder = FolderBase.at(base.folder())
     assert base.id == "models/tiny.gguf" and base.identity == folder.identity and base.files() == folder.files()
-    assert "model.safetensors" in base.carried() and base.hub is None
+    assert "model.safetensors" in base.bundled_files() and base.hub is None
     assert base.weights_note == "The adapter was trained on the de-quantised weights of tiny.gguf in this repository."
     request = Request("one", (Message(role="user", content="in in"),), SamplingParams(max_tokens=5))
     answers = [
-        TorchEngine(one.load(training=False), {}, batch_size=1).generate("base", [request]) for one in (base, folder)
+        TorchEngine(loadable.load(training=False), {}, batch_size=1).generate("base", [request])
+        for loadable in (base, folder)
     ]
     assert answers[0][0].text == answers[1][0].text
 
@@ -118,7 +119,7 @@ def test_the_same_file_gives_the_same_bytes(root: Path, tmp_path_factory: pytest
     other = tmp_path_factory.mktemp("other")
     shutil.copytree(root / "models", other / "models")
     first, second = opened(root), opened(other)
-    assert first.carried() == second.carried() and first.folder().name == second.folder().name
+    assert first.bundled_files() == second.bundled_files() and first.folder().name == second.folder().name
 
 
 def test_it_is_converted_once_with_progress(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,22 +139,22 @@ def test_it_is_converted_once_with_progress(root: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "SHA256SUMS"])
 @pytest.mark.parametrize("change", ["altered", "cut", "removed"])
-def test_a_changed_folder_is_made_again(name: str, change: str, root: Path) -> None:
+def test_a_changed_folder_is_written_again(name: str, change: str, root: Path) -> None:
     base = opened(root)
-    before = base.carried()
+    before = base.bundled_files()
     path = base.folder() / name
     if change == "removed":
         path.unlink()
     else:
         data = before[name]
         path.write_bytes(data[:-3] if change == "cut" else data[:-3] + bytes(3))
-    assert base.carried() == before
+    assert base.bundled_files() == before
 
 
 def test_a_foreign_file_in_the_folder_is_removed_with_it(root: Path) -> None:
     base = opened(root)
     (base.folder() / "adapter.json").write_text("{}")
-    assert "adapter.json" not in base.carried()
+    assert "adapter.json" not in base.bundled_files()
 
 
 def test_nothing_is_left_of_a_conversion_that_fails(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,15 +171,15 @@ def test_nothing_is_left_of_a_conversion_that_fails(root: Path, monkeypatch: pyt
     ("changed", "sentence"),
     [
         ({"llama__rope__scaling__type": "linear"}, r"its positions are scaled \(linear\)"),
-        ({"llama__rope__dimension_count": 8}, "a part of 0.50 of each head is rotated"),
+        ({"llama__rope__dimension_count": 8}, "only 0.50 of each head is rotated"),
         ({"llama__block_count": None}, "lacks llama.block_count"),
-        ({"llama__block_count": 2}, "holds blk.2"),
+        ({"llama__block_count": 2}, "contains blk.2"),
         ({"llama__block_count": 4}, "lacks the weights blk.3"),
         ({"tokenizer__chat_template": None}, "no chat template"),
-        ({"tokenizer__ggml__eos_token_id": None}, "names no end token"),
+        ({"tokenizer__ggml__eos_token_id": None}, "names no EOS token"),
     ],
 )
-def test_a_file_that_would_be_computed_differently_is_refused(
+def test_a_file_that_would_be_computed_differently_is_rejected(
     changed: dict[str, Any], sentence: str, tmp_path: Path
 ) -> None:
     (tmp_path / "models").mkdir()
@@ -191,26 +192,26 @@ def test_a_file_that_would_be_computed_differently_is_refused(
 def test_half_a_file_and_no_file_are_one_sentence(size: int, root: Path) -> None:
     file = root / "models" / "tiny.gguf"
     file.write_bytes(file.read_bytes()[:size])
-    with pytest.raises(BadData, match="is no whole GGUF file"):
+    with pytest.raises(BadData, match="is not a complete GGUF file"):
         opened(root).config()
     file.unlink()
     with pytest.raises(BadData, match=r"models/tiny.gguf: there is no GGUF file here"):
         opened(root).config()
 
 
-def test_another_architecture_is_refused(tmp_path: Path) -> None:
+def test_another_architecture_is_rejected(tmp_path: Path) -> None:
     file = tiny_gguf(tmp_path / "tiny.gguf")
     file.write_bytes(file.read_bytes().replace(b"llama", b"mamba"))
-    with pytest.raises(BadData, match="of the architecture mamba; known are phi3, llama, qwen2"):
+    with pytest.raises(BadData, match="has the architecture mamba; supported are phi3, llama, qwen2"):
         read_gguf(file)
 
 
 def test_a_file_of_the_hub_is_pinned_by_its_commit_and_name(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
-    asked: list[tuple[str, str, str]] = []
+    requests: list[tuple[str, str, str]] = []
 
     def download(id: str, file: str, *, revision: str) -> str:
-        asked.append((id, file, revision))
+        requests.append((id, file, revision))
         return str(root / "models" / "tiny.gguf")
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
@@ -218,11 +219,11 @@ def test_a_file_of_the_hub_is_pinned_by_its_commit_and_name(root: Path, monkeypa
         open_base(HubSettings(kind="hub", id="owner/name", revision=commit, file=file), root)
         for file in ("tiny-Q8_0.gguf", "other.gguf")
     )
-    assert base.identity != other.identity != commit and base.files() == {} and base.carried() == {}
+    assert base.identity != other.identity != commit and base.files() == {} and base.bundled_files() == {}
     assert (base.id, base.hub, base.revision) == ("owner/name", "owner/name", commit)
-    assert base.download == f"tiny-Q8_0.gguf of owner/name at {commit}, once, into the hub cache"
+    assert base.download_note == f"tiny-Q8_0.gguf of owner/name at {commit}, once, into the hub cache"
     assert base.weights_note.startswith(
         "The adapter was trained on the de-quantised Q8_0 weights of tiny-Q8_0.gguf in owner"
     )
     assert base.load(training=False).model.config.name_or_path == "owner/name"
-    assert set(asked) == {("owner/name", "tiny-Q8_0.gguf", commit)}
+    assert set(requests) == {("owner/name", "tiny-Q8_0.gguf", commit)}

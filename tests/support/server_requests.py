@@ -1,4 +1,4 @@
-"""Asking a running server, with OpenAI's client and past it."""
+"""Requests to a running server, by OpenAI's client or over plain HTTP."""
 
 from __future__ import annotations
 
@@ -17,25 +17,27 @@ TEXT = "sum of numbers in the list"
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": TEXT}], "max_tokens": TOKENS}
 
 
-def raw(running: RunningServer, method: str, path: str, body: Any = None, **headers: str) -> tuple[HTTPResponse, Any]:
-    """Ask past the client: what it would not send, and what it does not show."""
+def send(running: RunningServer, method: str, path: str, body: Any = None, **headers: str) -> tuple[HTTPResponse, Any]:
+    """Send an HTTP request without OpenAI's client; return the response and its body, decoded if it is JSON."""
     connection = HTTPConnection(urlsplit(running.url).netloc, timeout=30)
     data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-    given = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}", **headers}
-    connection.request(method, path, data, {name.replace("_", "-"): value for name, value in given.items() if value})
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}", **headers}
+    connection.request(method, path, data, {name.replace("_", "-"): value for name, value in headers.items() if value})
     response = connection.getresponse()
     text = response.read()
     connection.close()
     return response, json.loads(text) if text[:1] in (b"{", b"[") else text
 
 
-def refused(running: RunningServer, path: str, body: Any) -> dict[str, Any]:
-    response, answer = raw(running, "POST", path, body)
+def expect_400(running: RunningServer, path: str, body: Any) -> dict[str, Any]:
+    """Return the error of a request that the server must reject with status 400."""
+    response, answer = send(running, "POST", path, body)
     assert response.status == 400, answer
     assert set(answer) == {"error"} and set(answer["error"]) == {"message", "type", "param", "code"}
     error: dict[str, Any] = answer["error"]
     return error
 
 
-def streamed(client: OpenAI, **asked: Any) -> list[Any]:
-    return list(client.chat.completions.create(stream=True, **asked))
+def stream_chunks(client: OpenAI, **parameters: Any) -> list[Any]:
+    """Return all chunks of a streamed chat completion."""
+    return list(client.chat.completions.create(stream=True, **parameters))

@@ -1,10 +1,9 @@
-"""Pages in processes of their own, as a person starts them."""
+"""The page in a separate process, as a user starts it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -12,23 +11,17 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from support.ports import free_port
+
 STREAMLIT = ("-m", "streamlit", "run", "hf_space/app.py", "--server.port")
 APP = ("-m", "bilora", "app", "--port")
-
-
-def free_port() -> int:
-    """Return a port on which nothing listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port
 
 
 @contextlib.contextmanager
 def started_page(
     folder: Path, environment: Mapping[str, str], command: Sequence[str] = STREAMLIT
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Start a page in `folder`; give its address and its process once it answers, and end it after the block."""
+    """Run a page in `folder` for the length of the block; yield its address and its process once it answers."""
     port = free_port()
     with subprocess.Popen(
         [sys.executable, *command, str(port)],

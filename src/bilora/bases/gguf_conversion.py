@@ -1,4 +1,4 @@
-"""Make a model folder of a GGUF file, once: configuration, tokenizer, and the de-quantised weights in bfloat16."""
+"""Convert a GGUF file once into a model folder: config, tokenizer, and the de-quantised weights in bfloat16."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bilora.bases.gguf_file import GGUFFile, read_gguf
 from bilora.bases.gguf_tokenizer import gguf_tokenizer
 from bilora.bases.special_tokens import pad_token
 from bilora.errors import BadData
-from bilora.locks import exclusive, sync_folder
+from bilora.locks import exclusive_lock, sync_folder
 from bilora.protocols import Progress, ProgressBars
 from bilora.storage import sha256_file, sha256_json, sha256_tree, write_json, write_text
 
@@ -23,58 +23,55 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 CONVERSION = 1
-"""Part of the folders' names: a conversion that writes something else has another number."""
+"""Version of the conversion; increase it when the written files change."""
 PRECISION = "bfloat16"
-"""Of the stored weights on every machine, whatever it computes in, so that all have the same base."""
+"""Precision of the stored weights, equal on all machines so that all have the same base."""
 CHECKSUMS = "SHA256SUMS"
-"""The file with the hashes of all others in a folder, in the format of sha256sum(1). It is written last."""
+"""The file with the hashes of the folder's other files, in the format of sha256sum(1). It is written last."""
 
 
 def conversion_identity(file_sha256: str) -> str:
-    """Return what pins the model folder of a GGUF file: a hash of the file's, the conversion and the precision.
-
-    The file holds the name of the tokenizer's splitter and the chat template, and the conversion what is made of them.
-    """
+    """Return the identity of the model folder: a hash of the GGUF file's hash, the conversion and the precision."""
     return sha256_json({"gguf": file_sha256, "conversion": CONVERSION, "precision": PRECISION})[:40]
 
 
-def gguf_folder(folder: Path, file: Callable[[], Path], name: str, progress_bars: ProgressBars) -> Path:
-    """Return `folder` after the GGUF file was converted into it, if it is not there or has been altered.
+def convert_gguf(folder: Path, file: Callable[[], Path], name: str, progress_bars: ProgressBars) -> Path:
+    """Convert a GGUF file into `folder` unless it is there unchanged, and return `folder`.
 
     Args:
-        folder: below a cache; its name has to contain `conversion_identity` of the file.
-        file: returns the GGUF file; it is called only if the folder has to be made.
-        name: the base's, for the title of the progress bar and for messages.
+        folder: in a cache; its name has to contain `conversion_identity` of the file.
+        file: returns the GGUF file; called only if the folder has to be written.
+        name: the base's name in the title of the progress bar.
 
     Raises:
-        BadData: the file cannot be converted; nothing is left of it.
-        BiloraError: as `file` raises.
+        BadData: the file cannot be converted; no files remain.
+        BiloraError: `file` raises it.
     """
 
     def write(source: GGUFFile, temporary: Path) -> None:
-        _write_description(source, temporary)
+        _write_config_and_tokenizer(source, temporary)
         with progress_bars(f"De-quantising {name}", len(source.tensors)) as progress:
             _write_weights(source, temporary / "model.safetensors", progress)
 
-    return _written_once(folder, file, write)
+    return _write_once(folder, file, write)
 
 
-def gguf_description(folder: Path, file: Callable[[], Path]) -> Path:
-    """Return `folder` after the configuration and the tokenizer were written into it, without weights.
+def convert_gguf_without_weights(folder: Path, file: Callable[[], Path]) -> Path:
+    """Write only config and tokenizer into `folder` unless it is there unchanged, and return `folder`.
 
-    Arguments and errors are those of `gguf_folder`.
+    Arguments and errors are those of `convert_gguf`.
     """
-    return _written_once(folder, file, _write_description)
+    return _write_once(folder, file, _write_config_and_tokenizer)
 
 
-def _written_once(folder: Path, file: Callable[[], Path], write: Callable[[GGUFFile, Path], None]) -> Path:
-    """Return `folder` after `write` has filled it, unless it is there and unaltered; other processes wait."""
+def _write_once(folder: Path, file: Callable[[], Path], write: Callable[[GGUFFile, Path], None]) -> Path:
+    """Let `write` fill `folder` unless it is there unchanged; concurrent processes wait for each other."""
     if is_converted(folder):
         return folder
     source = file()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(folder.parent):
-        if not is_converted(folder):  # another process may have made it meanwhile
+    with exclusive_lock(folder.parent):
+        if not is_converted(folder):  # another process may have written it meanwhile
             temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
             try:
                 write(read_gguf(source), temporary)
@@ -88,15 +85,15 @@ def _written_once(folder: Path, file: Callable[[], Path], write: Callable[[GGUFF
     return folder
 
 
-def _write_description(file: GGUFFile, folder: Path) -> None:
-    # 1) The tokenizer, with a token to pad with that no chat has: many files name the end token for that.
+def _write_config_and_tokenizer(file: GGUFFile, folder: Path) -> None:
+    # 1) The tokenizer. Its pad token is replaced, because many files name the EOS token.
     tokenizer = gguf_tokenizer(file.metadata, file.path)
     if tokenizer.chat_template is None:
         raise BadData(file.path, "it has no chat template; use an instruction-tuned base.")
     tokenizer.name_or_path = str(file.path)
     tokenizer.pad_token = pad_token(tokenizer)
     tokenizer.save_pretrained(folder)
-    # 2) The configuration, with the same special tokens.
+    # 2) The config with the same special tokens.
     special = _special_ids(file, tokenizer)
     write_json(folder / "config.json", file.config | special)
     write_json(folder / "generation_config.json", special)
@@ -105,21 +102,21 @@ def _write_description(file: GGUFFile, folder: Path) -> None:
 def _special_ids(file: GGUFFile, tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
     ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     if ids["eos_token_id"] is None:
-        raise BadData(file.path, "its metadata names no end token (tokenizer.ggml.eos_token_id); take another file.")
+        raise BadData(file.path, "its metadata names no EOS token (tokenizer.ggml.eos_token_id); use another file.")
     return {name: number for name, number in ids.items() if number is not None}
 
 
 def _write_weights(file: GGUFFile, path: Path, progress: Progress) -> None:
-    """Write the weights in bfloat16 as safetensors; one is in memory at a time.
+    """Write the weights in bfloat16 as safetensors, with one of them in memory at a time.
 
     The format (github.com/huggingface/safetensors): the length of a JSON header in 8 bytes, the header with each
-    tensor's type, shape and place, then the tensors. safetensors' own writer wants all of them in memory, twice.
+    tensor's type, shape and offsets, then the tensors. The safetensors library would need twice their memory.
     """
     import torch
 
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
-    for name, gguf_tensor in file.names().items():
+    for name, gguf_tensor in file.tensor_map().items():
         shape = [int(size) for size in reversed(file.tensors[gguf_tensor.name].shape)]
         begin, end = end, end + 2 * prod(shape)
         header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
@@ -137,7 +134,7 @@ def _checksums(digests: Mapping[str, str]) -> str:
 
 
 def is_converted(folder: Path) -> bool:
-    """Whether a folder's files are those that were written, by their hashes; read again only if a file was touched."""
+    """Return whether a folder's files match its checksums; files are read again only if one was touched."""
     if not (folder / CHECKSUMS).is_file():
         return False
     stats = ((path.name, path.stat()) for path in sorted(folder.iterdir()))
@@ -149,8 +146,8 @@ def _matches(folder: Path, stamps: tuple[tuple[str, int, int, int], ...]) -> boo
     return _checksums(sha256_tree(folder)) == (folder / CHECKSUMS).read_text(encoding="utf-8", errors="replace")
 
 
-def unchanged_sha256(path: Path) -> str:
-    """Return the SHA-256 of a large file, which is read once per process unless its size or time changes."""
+def cached_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, which is read once per process unless its size or time changes."""
     stat = path.stat()
     return _sha256(path, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
 

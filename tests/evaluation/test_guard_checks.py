@@ -1,4 +1,4 @@
-"""A guard trips when the adapter is worse than the base beyond doubt, and decides nothing when it is not whole."""
+"""A guard trips if the adapter is significantly worse than the base; with incomplete rows it is inconclusive."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from bilora.evaluation.baseline import baseline_entry
 from bilora.evaluation.compare import compare_entries
 from bilora.evaluation.evidence import GateInput, GateSettings
 from bilora.evaluation.gate import gate
-from bilora.evaluation.guarded import guard_lines
+from bilora.evaluation.guard_checks import guard_lines
 from bilora.evaluation.report import render_report
-from bilora.evaluation.table import table
+from bilora.evaluation.table import build_table
 from bilora.guards.guard import Guard
 from bilora.records import EvalRow
 from bilora.results import Results, Verdict, read_results, write_results
@@ -94,7 +94,7 @@ def test_up_to_two_percent_of_a_guard_may_be_unscored(rows: Callable[..., Rows],
 def test_a_guard_measured_with_other_bytes_or_twice_decides_nothing(rows: Callable[..., Rows]) -> None:
     stale = rows(*scores(0, 0))
     stale[-1] = stale[-1].model_copy(update={"adapter_sha256": "b" * 64})
-    assert "guard humaneval: 1 rows were measured with other adapter bytes" in judge(stale).reason
+    assert "guard humaneval: 1 rows measured another adapter" in judge(stale).reason
     twice = rows(*scores(0, 0))
     assert "guard humaneval: 1 duplicate rows" in judge([*twice, twice[-1]]).reason
 
@@ -151,12 +151,12 @@ def test_results_with_a_guard_survive_the_file(results: Results, tmp_path: Any) 
 def test_the_terminal_shows_scores_interval_tokens_and_how_many_ended(results: Results) -> None:
     (line,) = guard_lines("codegen", results.tasks["codegen"])
     assert "pass@1 of the base 8.5" in line and "of the adapter 7.3" in line
-    assert "difference -1.2 points, 95 % [-5.1, +2.2], n 164: not worse beyond doubt" in line
+    assert "difference -1.2 points, 95 % [-5.1, +2.2], n 164: not significantly worse" in line
     assert "base 3,280 tokens, 100% ended by themselves; adapter 3,280 tokens" in line
 
 
 def test_a_guard_has_its_own_section_of_the_table_with_both_systems(results: Results) -> None:
-    (section,) = [one for one in table(results).sections if one.dataset == "guard:humaneval"]
+    (section,) = [one for one in build_table(results).sections if one.dataset == "guard:humaneval"]
     (row,) = [one for one in section.rows if (one.metric, one.tier) == ("pass_at_1", "")]
     assert section.title == f"Public guard: HumanEval {HOSTILE}"
     assert (row.cells["base"].n, row.cells["bilora"].n) == (N, N)

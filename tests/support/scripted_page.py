@@ -1,4 +1,4 @@
-"""A page whose answers are written here: what a test shows by it depends on no model. Run by Streamlit."""
+"""The page with a fake engine, so that tests of the layout need no model. Streamlit runs this file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Generator
 import streamlit as st
 
 from bilora.app.assert_runs import AssertRunner
-from bilora.app.conversation import Offer
+from bilora.app.conversation import Backend
 from bilora.app.page import draw_page
 from bilora.params import Generation
 from bilora.records import Completion
@@ -18,12 +18,12 @@ from bilora.sandbox import ProcessSandbox
 from bilora.tasks import load_task
 from support.fakes import FakeEngine
 
-ENDLESS = "never end"  # a question that holds this gets a program that does not end
+ENDLESS = "never end"  # a question that contains this gets a program that does not end
 CPU_S = 5.0
 
 
-class CannedEngine:
-    """Answers by the question and the system, in pieces."""
+class ScriptedEngine:
+    """Streams a fixed answer that depends on the question and the system."""
 
     def stream(self, system: str, request: Request) -> Generator[str, None, Completion]:
         question = request.messages[-1].content
@@ -35,8 +35,8 @@ class CannedEngine:
             answer = "def sum_even(numbers):\n    return sum(numbers)"
         else:
             answer = "def sum_even(numbers):\n    return sum(n for n in numbers if n % 2 == 0)"
-        pieces = answer.split(" ")
-        completion = yield from FakeEngine(pieces[0], *(f" {piece}" for piece in pieces[1:])).stream(system, request)
+        first, *words = answer.split(" ")
+        completion = yield from FakeEngine(first, *(f" {word}" for word in words)).stream(system, request)
         time.sleep(0.05)
         return completion
 
@@ -49,18 +49,18 @@ def _runner() -> AssertRunner:
 
 
 def draw() -> None:
-    """Draw it once."""
+    """Draw the page."""
     st.set_page_config(page_title="BiLoRA", layout="wide")
     tasks = {name: load_task(name) for name in ("codegen", "docstring")}
     generation = {name: Generation(max_new_tokens=64, batch_size=1) for name in tasks}
-    offer = Offer(
-        engine=CannedEngine(),
+    backend = Backend(
+        engine=ScriptedEngine(),
         adapters={name: letter * 64 for name, letter in zip(tasks, "ab", strict=True)},
-        base="a base of canned answers",
+        base="a scripted base",
         base_revision="0" * 40,
-        place="in this process",
+        location="in this process",
     )
-    draw_page(offer, tasks, generation, _runner(), lambda question, answer, entered: "01J00000000000000000000000")
+    draw_page(backend, tasks, generation, _runner(), lambda question, answer, entered: "01J00000000000000000000000")
 
 
 if __name__ == "__main__":

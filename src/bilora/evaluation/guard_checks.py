@@ -1,48 +1,48 @@
-"""Did the adapter break what its base could do on a guard? It is compared with the base, question by question."""
+"""Compare adapter and base on the guards, sample by sample."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bilora.evaluation.baseline import scores_of
+from bilora.evaluation.baseline import scores_by_sample
 from bilora.evaluation.evidence import GateInput, GateSettings, row_faults
 from bilora.records import guard_dataset
 from bilora.results import GuardCheck, SystemSummary, TaskResults
 
 
 @dataclass(frozen=True)
-class Guarded:
-    """One comparison for each guard that scored at least two questions, and what speaks against trusting them."""
+class GuardResult:
+    """One check per guard with at least two scored samples, and the faults that invalidate them."""
 
     checks: tuple[GuardCheck, ...]
     faults: tuple[str, ...]
 
     @property
     def tripped(self) -> GuardCheck | None:
-        """The first guard on which the adapter is worse than the base beyond doubt."""
+        """The first check in which the adapter is significantly worse than the base."""
         return next((check for check in self.checks if check.tripped), None)
 
 
-def check_guards(given: GateInput, settings: GateSettings) -> Guarded:
+def check_guards(inputs: GateInput, settings: GateSettings) -> GuardResult:
     """Compare adapter and base on every guard."""
     checks, faults = [], []
-    for name, size in given.guards.items():
+    for name, size in inputs.guards.items():
         dataset = guard_dataset(name)
         # 1) Pair the adapter's answers with the base's.
-        rows = given.rows_of(dataset)
-        pairs = given.pairs(given.headline, scores_of(rows, "base", given.headline, dataset), dataset)
-        # 2) Doubt whatever is not the whole guard, measured with these bytes.
-        found = [*row_faults(rows, given), *pairs.faults]
+        rows = inputs.dataset_rows(dataset)
+        pairs = inputs.pairs(inputs.headline, scores_by_sample(rows, "base", inputs.headline, dataset), dataset)
+        # 2) Collect the faults: not all of the guard's samples, or rows of another adapter.
+        guard_faults = [*row_faults(rows, inputs), *pairs.faults]
         if (answered := len({row.sample.id for row in rows})) != size:
-            found.append(f"{answered} of {size} questions were answered; run `dvc repro evaluate`")
-        faults += [f"guard {name}: {fault}" for fault in found]
+            guard_faults.append(f"{answered} of {size} questions were answered; run `dvc repro evaluate`")
+        faults += [f"guard {name}: {fault}" for fault in guard_faults]
         # 3) The guard trips when the whole interval of the difference is below 0.
         if len(pairs.new) >= 2 and len(set(pairs.groups)) >= 2:
             gain = settings.difference(pairs)
             checks.append(
                 GuardCheck(
                     guard=name,
-                    metric=given.headline,
+                    metric=inputs.headline,
                     n=len(pairs.new),
                     unscored=pairs.unscored,
                     base=sum(pairs.old) / len(pairs.old),
@@ -53,12 +53,12 @@ def check_guards(given: GateInput, settings: GateSettings) -> Guarded:
                     tripped=gain.high < 0,
                 )
             )
-    return Guarded(tuple(checks), tuple(faults))
+    return GuardResult(tuple(checks), tuple(faults))
 
 
 @dataclass(frozen=True)
-class ShownGuard:
-    """A guard's outcome, written for people; `check` is the gate's, the others are sentences and names."""
+class GuardView:
+    """A guard's outcome for display: the gate's check, and the texts that describe it."""
 
     check: GuardCheck
     title: str
@@ -68,32 +68,32 @@ class ShownGuard:
 
     @property
     def sentence(self) -> str:
-        """The whole outcome in one line."""
+        """The outcome in one line."""
         return f"{self.title}: {self.scores}; {self.form}"
 
 
 def guard_lines(name: str, task: TaskResults) -> list[str]:
-    """Return one line per guard of a task's verdict."""
-    return [f"guard {shown.sentence}" for shown in shown_guards(name, task)]
+    """Return one line of text per guard of a task's verdict."""
+    return [f"guard {view.sentence}" for view in guard_views(name, task)]
 
 
-def shown_guards(name: str, task: TaskResults) -> list[ShownGuard]:
-    """Return the guards of a task's verdict for report and terminal.
+def guard_views(name: str, task: TaskResults) -> list[GuardView]:
+    """Return the guards of a task's verdict, for report and terminal.
 
     Args:
-        name: the task's, which is also the adapter's system.
+        name: the task's name, which is also the adapter's system name.
     """
-    return [_shown_guard(name, task, check) for check in (task.verdict.guards if task.verdict else ())]
+    return [_guard_view(name, task, check) for check in (task.verdict.guards if task.verdict else ())]
 
 
-def _shown_guard(name: str, task: TaskResults, check: GuardCheck) -> ShownGuard:
+def _guard_view(name: str, task: TaskResults, check: GuardCheck) -> GuardView:
     scale, facts = task.scales[check.metric], task.guards.get(check.guard)
     summary = task.summary.get(guard_dataset(check.guard))
     systems = [("base", "base"), (name, "adapter")] if summary else []
-    forms = [_form(words, summary.systems.get(system)) for system, words in systems if summary]
+    forms = [_form(label, summary.systems.get(system)) for system, label in systems if summary]
     low, delta, high = map(scale.difference, (check.low, check.delta, check.high))
-    outcome = "worse beyond doubt: the guard trips" if check.tripped else "not worse beyond doubt"
-    return ShownGuard(
+    outcome = "significantly worse: the guard trips" if check.tripped else "not significantly worse"
+    return GuardView(
         check=check,
         title=facts.title if facts else check.guard,
         scores=f"{scale.label} of the base {scale.text(check.base)}, of the adapter {scale.text(check.adapter)}, "
@@ -103,11 +103,11 @@ def _shown_guard(name: str, task: TaskResults, check: GuardCheck) -> ShownGuard:
     )
 
 
-def _form(words: str, found: SystemSummary | None) -> str:
-    """Say how long a system's answers are, and how many ended by themselves."""
-    if found is None:
-        return f"{words} was not asked"
-    tokens = "an unknown number of" if found.output_tokens is None else f"{found.output_tokens:,}"
-    stopped = found.metrics.get("stopped")
+def _form(label: str, summary: SystemSummary | None) -> str:
+    """Return the length of a system's answers in tokens, and the share that ended by themselves."""
+    if summary is None:
+        return f"{label} was not evaluated"
+    tokens = "an unknown number of" if summary.output_tokens is None else f"{summary.output_tokens:,}"
+    stopped = summary.metrics.get("stopped")
     ended = "" if stopped is None or stopped.mean is None else f", {stopped.mean:.0%} ended by themselves"
-    return f"{words} {tokens} tokens{ended}"
+    return f"{label} {tokens} tokens{ended}"

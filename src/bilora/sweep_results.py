@@ -1,4 +1,4 @@
-"""The result of a sweep, as `bilora sweep` writes it and report.html shows it."""
+"""The result of a sweep, which `bilora sweep` writes and report.html shows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bilora.records import Record
 
 
 class Variant(Record):
-    """What a sweep changes of a task's params."""
+    """The hyperparameters of one training in a sweep."""
 
     learning_rate: float
     rank: int
@@ -20,14 +20,15 @@ class Variant(Record):
 
     @property
     def settings(self) -> Variant:
-        """The variant whatever its seed."""
+        """The variant without its seed (0), equal for all seeds."""
         return self.model_copy(update={"seed": 0})
 
 
 class VariantResult(Record):
-    """What one variant reached on the validation sample with its best checkpoint.
+    """The validation results of one variant.
 
-    `metric` is the task's headline, `validation_loss` that of the last evaluation; `seconds` are the variant's share.
+    `metric` is the task's headline metric at the best checkpoint, `validation_loss` the loss at the best checkpoint.
+    `seconds` is the variant's share of the time.
     """
 
     variant: Variant
@@ -41,7 +42,7 @@ class VariantResult(Record):
 
 
 class Sweep(Record):
-    """All variants of one task's training."""
+    """The results of all variants of a task's training."""
 
     task: str
     base_id: str
@@ -50,20 +51,20 @@ class Sweep(Record):
     results: tuple[VariantResult, ...]
 
     @property
-    def chosen(self) -> Variant:
-        """The best settings, whatever their seed: by the mean metric, ties by the mean loss."""
-        return choose(self.results)
+    def best(self) -> Variant:
+        """The best settings; see `best_settings`."""
+        return best_settings(self.results)
 
 
-def choose(results: Sequence[VariantResult]) -> Variant:
-    """Return the settings with the highest mean metric over their seeds, of equal ones those with the lowest loss."""
+def best_settings(results: Sequence[VariantResult]) -> Variant:
+    """Return the settings with the highest mean metric over their seeds; the lowest mean loss breaks ties."""
     groups: dict[Variant, list[VariantResult]] = defaultdict(list)
     for result in results:
         groups[result.variant.settings].append(result)
 
     def quality(settings: Variant) -> tuple[float, float]:
-        found = groups[settings]
-        mean_loss = statistics.fmean(one.validation_loss for one in found)
-        return statistics.fmean(one.metric for one in found), -mean_loss
+        group = groups[settings]
+        mean_loss = statistics.fmean(result.validation_loss for result in group)
+        return statistics.fmean(result.metric for result in group), -mean_loss
 
     return max(groups, key=quality)

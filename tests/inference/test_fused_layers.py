@@ -12,7 +12,7 @@ from support.sample_adapters import SMOKE, chat_request, greedy_answer, prompts
 from bilora.bases.loading import LoadedBase
 from bilora.errors import BadData
 from bilora.inference.torch.engine import TorchEngine
-from bilora.inference.torch.joined_layers import JoinedAttention, JoinedMLP, join_layers
+from bilora.inference.torch.fused_layers import FusedAttention, FusedMLP, fuse_layers
 from bilora.inference.torch.lora import StackedLora, read_adapter
 
 SIZES: dict[str, Any] = {
@@ -40,10 +40,10 @@ def test_logits_are_the_model_s_own_to_the_last_bit(family: str) -> None:
     model, ids = model_of(family), torch.arange(3, 43).view(2, 20)
     with torch.inference_mode():
         before = model(ids).logits
-        join_layers(model)
+        fuse_layers(model)
         assert torch.equal(model(ids).logits, before)
     kinds = [type(module) for module in model.modules()]
-    assert kinds.count(JoinedAttention) == kinds.count(JoinedMLP) == SIZES["num_hidden_layers"]
+    assert kinds.count(FusedAttention) == kinds.count(FusedMLP) == SIZES["num_hidden_layers"]
 
 
 def test_answers_of_a_batch_are_the_model_s_own() -> None:
@@ -51,7 +51,7 @@ def test_answers_of_a_batch_are_the_model_s_own() -> None:
     tokenizer = SMOKE.load(training=False).tokenizer
     requests = [chat_request(text, 20) for text in prompts(10)]
     expected = [greedy_answer(model, tokenizer, request) for request in requests]
-    join_layers(model)
+    fuse_layers(model)
     engine = TorchEngine(LoadedBase(model, tokenizer, ""), {}, batch_size=4)
     assert [made.text for made in engine.generate("base", requests)] == expected
 
@@ -75,7 +75,7 @@ def test_an_adapter_for_the_model_s_layers_adds_what_it_does_in_peft(targets: li
         base = model_of("qwen2")(ids).logits
         expected = write_adapter(model_of("qwen2"), tmp_path, targets)(ids).logits
         model = model_of("qwen2")
-        join_layers(model)
+        fuse_layers(model)
         lora = StackedLora(model)
         adapter = read_adapter("one", tmp_path, model)
         with lora.active([adapter, adapter]):
@@ -93,6 +93,6 @@ def test_an_adapter_of_another_shape_does_not_fit_a_part(tmp_path: Path) -> None
     other = LlamaForCausalLM(LlamaConfig(**SIZES | {"num_key_value_heads": 4}))
     write_adapter(other, tmp_path, ["k_proj"])
     model = model_of("llama")
-    join_layers(model)
-    with pytest.raises(BadData, match=r"does not fit the base .*k_proj"):
+    fuse_layers(model)
+    with pytest.raises(BadData, match=r"does not match the base .*k_proj"):
         read_adapter("one", tmp_path, model)
