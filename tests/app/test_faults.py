@@ -116,9 +116,9 @@ def test_without_an_adapter_the_base_answers_and_the_page_says_so(place: Path) -
 @pytest.mark.parametrize(
     ("manifest", "said"),
     [
-        ("[]", "this is no bundle"),
-        ('{"adapters": {}, "base": {"id": "models/smoke"}}', "this is no bundle"),
-        ('{"adapters": {}, "base": "models/smoke", "files": {}}', "this is no bundle"),
+        ("[]", "is not a bundle"),
+        ('{"adapters": {}, "base": {"id": "models/smoke"}}', "is not a bundle"),
+        ('{"adapters": {}, "base": "models/smoke", "files": {}}', "is not a bundle"),
         ('{"adapters": {}, "base": {}, "files": {}}', "trained on None, not on models/smoke"),
         (
             '{"adapters": {}, "base": {"id": "models/smoke", "revision": "0a"}, "files": {}}',

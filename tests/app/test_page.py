@@ -189,7 +189,7 @@ def test_a_bundle_of_another_base_is_one_sentence(
     monkeypatch.chdir(adapted)
     monkeypatch.setenv("BILORA_BUNDLE", str(tmp_path))
     page = AppTest.from_file(str(ROOT / "hf_space" / "app.py"), default_timeout=WAIT_S).run()
-    assert "this is no bundle" in page.error[0].value
+    assert "is not a bundle" in page.error[0].value
     (tmp_path / "manifest.json").write_text('{"adapters": {}, "base": {"id": "other"}, "files": {}}')
     page = AppTest.from_file(str(ROOT / "hf_space" / "app.py"), default_timeout=WAIT_S).run()
     assert "trained on other, not on models/smoke" in page.error[0].value

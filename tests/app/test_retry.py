@@ -13,7 +13,7 @@ def faulty(kind: str) -> None:
     from bilora.errors import BadData, Unreachable
     from bilora.tasks import load_task
 
-    error = {"unreachable": Unreachable("No <b>server</b> answers."), "bad": BadData("bundle", "this is no bundle.")}
+    error = {"unreachable": Unreachable("No <b>server</b> answers."), "bad": BadData("bundle", "is not a bundle.")}
     draw_unavailable({"codegen": load_task("codegen")}, lambda question, answer, entered: "", error[kind])
 
 
@@ -38,7 +38,7 @@ def test_what_did_not_answer_is_tried_again_later_and_later() -> None:
 
 def test_what_no_waiting_mends_is_tried_again_by_the_button_alone() -> None:
     page = drawn("bad")
-    assert "this is no bundle" in page.error[0].value and not waits(page)
+    assert "is not a bundle" in page.error[0].value and not waits(page)
     assert [one.label for one in page.button] == ["Try again"]
 
 

@@ -249,7 +249,14 @@ def test_an_entry_without_the_scores_of_its_metric_decides_nothing(
     (place / "benchmarking").mkdir()
     baseline(place / "benchmarking" / "baseline.json", docstring=empty)
     assert run_command(app, ["baseline", "show"]) == 0
-    assert "n 0" in capsys.readouterr().out
+    assert "BLEU unscored, n 0" in capsys.readouterr().out
+
+
+def test_baseline_show_prints_the_reports_scale(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "benchmarking").mkdir()
+    baseline(place / "benchmarking" / "baseline.json", docstring=entry(same(0.525)))
+    assert run_command(app, ["baseline", "show"]) == 0
+    assert "docstring current: " in (printed := capsys.readouterr().out) and "BLEU 52.5, n " in printed
 
 
 def test_12_is_also_two_files_without_a_task(place: Path) -> None:

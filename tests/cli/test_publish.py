@@ -160,7 +160,7 @@ def test_published_on_the_hub_taken_back_and_deployed(published: Path, hub: Hub,
     assert hub.files("models/owner/name")["motto/README.md"] == hub.files("models/owner/name-motto")["README.md"]
     assert "they are the incumbents already" in on_the_hub("bilora", "promote").stdout
     refused = on_the_hub("bilora", "rollback", check=False)
-    assert refused.returncode == 2 and "nothing else was published before" in refused.stderr
+    assert refused.returncode == 2 and "no earlier version was published" in refused.stderr
     commit = hub.repo("models/owner/name").commits[-1].oid
     assert f"served already in owner/name@{commit[:6]}" in on_the_hub("bilora", "rollback", "--to", commit[:6]).stdout
     assert "runs release" in on_the_hub("bilora", "deploy", "owner/page").stdout

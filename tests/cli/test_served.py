@@ -73,7 +73,7 @@ def test_readers_that_cannot_follow_links_find_it_too(workspace: Workspace) -> N
 
 def test_a_url_is_fetched(workspace: Workspace, tmp_path: Path) -> None:
     url = f"file://{tmp_path}/store"
-    with pytest.raises(BadData, match="nothing was published there"):
+    with pytest.raises(BadData, match="nothing is published at this URL"):
         workspace.bundle(url)
     UrlHub(url).publish(bundle(workspace, "docstring"), message="one")
     found = workspace.bundle(url)
@@ -84,11 +84,11 @@ def test_a_url_is_fetched(workspace: Workspace, tmp_path: Path) -> None:
 
 def test_what_holds_no_bundle_says_what_does(workspace: Workspace, tmp_path: Path) -> None:
     Path("hub").mkdir()
-    with pytest.raises(BadData, match=r"hub: this is no bundle.*push-adapters"):
+    with pytest.raises(BadData, match=r"hub: is not a bundle.*push-adapters"):
         workspace.bundle("hub")
     for odd in ("[]", "{}", '{"adapters": [], "base": {}, "files": {}}'):
         (Path("hub") / MANIFEST).write_text(odd, encoding="utf-8")
-        with pytest.raises(BadData, match="this is no bundle"):
+        with pytest.raises(BadData, match="is not a bundle"):
             workspace.bundle("hub")
     with pytest.raises(BadData, match="owner/name@commit"):
         workspace.bundle("nowhere@abc")
@@ -97,7 +97,7 @@ def test_what_holds_no_bundle_says_what_does(workspace: Workspace, tmp_path: Pat
 def test_a_version_that_is_away_is_named(workspace: Workspace) -> None:
     done = LocalHub(Path("hub")).publish(bundle(workspace, "codegen"), message="one")
     shutil.rmtree(done.location)
-    with pytest.raises(BadData, match="which it names as served; push again"):
+    with pytest.raises(BadData, match="does not exist; push again"):
         workspace.bundle("hub")
 
 

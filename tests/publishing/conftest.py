@@ -84,7 +84,7 @@ def make_task_results(task: str, verdict: Verdict, mean: float) -> TaskResults:
         title=task.title(),
         headline=HEADLINE[task],
         metrics=(HEADLINE[task], "judge"),
-        scales={HEADLINE[task]: Scale(label="Headline"), "judge": Scale(label="quality")},
+        scales={HEADLINE[task]: Scale(label="Headline", unit=" %"), "judge": Scale(label="quality")},
         not_run={"judge": "no judge is configured"},
         key="k",
         adapter_sha256=verdict.adapter_sha256,
@@ -111,8 +111,8 @@ class Made:
     files: dict[str, bytes]
 
 
-def make_about(base: Base, **rest: Any) -> BundleInfo:
-    """Return what cards say of two tasks whose data have the base's licence."""
+def make_bundle_info(base: Base, **rest: Any) -> BundleInfo:
+    """Return the bundle info of two tasks whose data have the base's licence."""
     messages = (Message(role="system", content="You answer."), Message(role="user", content="What?"))
     tasks = {task: CardTask(messages, SamplingParams(max_tokens=8), ("MIT",)) for task in TASKS}
     fields = {"tokenizer_files": {"tokenizer.json": b"{}"}, "stop_ids": [3], "pad_id": 0, "tasks": tasks}
@@ -120,7 +120,7 @@ def make_about(base: Base, **rest: Any) -> BundleInfo:
 
 
 def bundle_of(folders: dict[str, Path], verdicts: dict[str, Verdict], results: Results) -> dict[str, bytes]:
-    return build_bundle(folders, verdicts, results, make_about(HubBase(id=BASE, hub=BASE)))
+    return build_bundle(folders, verdicts, results, make_bundle_info(HubBase(id=BASE, hub=BASE)))
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def rebuild() -> Callable[..., dict[str, bytes]]:
 
 @pytest.fixture
 def bundle_info() -> Callable[..., BundleInfo]:
-    return make_about
+    return make_bundle_info
 
 
 @pytest.fixture

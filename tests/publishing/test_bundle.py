@@ -76,8 +76,8 @@ def test_an_untrained_adapter_names_the_stage(made: Any, rebuild: Callable[..., 
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"base_model_name_or_path": "/" + "home/somebody/base"}, "made for base"),
-        ({"revision": "other"}, "made for base"),
+        ({"base_model_name_or_path": "/" + "home/somebody/base"}, "trained on base"),
+        ({"revision": "other"}, "trained on base"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"auto_mapping": {"parent": "/" + "home/somebody/x.py"}}, "auto_mapping.parent"),
         ({"layers": ["C:\\adapters"]}, "layers"),
@@ -97,7 +97,7 @@ def test_a_config_that_does_not_belong_in_public_is_refused(
 
 
 def test_a_bundle_of_nothing_is_refused(rebuild: Callable[..., dict[str, bytes]], no_results: Results) -> None:
-    with pytest.raises(BadData, match="none to publish"):
+    with pytest.raises(BadData, match="no adapter to publish"):
         rebuild({}, {}, no_results)
 
 
@@ -105,7 +105,7 @@ def test_weights_that_are_no_lora_are_refused(
     made: Any, rebuild: Callable[..., dict[str, bytes]], adapter_writer: Callable[..., None]
 ) -> None:
     adapter_writer(made.folders["codegen"], 1, tensor="base_model.model.lm_head.weight")
-    with pytest.raises(BadData, match="no LoRA weight"):
+    with pytest.raises(BadData, match="not a LoRA weight"):
         rebuild(made.folders, made.verdicts, made.results)
 
 
@@ -155,6 +155,12 @@ def test_what_was_not_measured_is_not_on_the_card(
         results = with_task(results, task, summary={})
     card = ModelCard(rebuild(made.folders, made.verdicts, results)["README.md"].decode())
     assert "model-index" not in card.data.to_dict()
+
+
+def test_the_card_has_the_reports_scale(made: Any) -> None:
+    text = made.files["README.md"].decode()
+    assert "| Codegen | Headline | 20.0 % (15.0 to 25.0) | 70.0 % (65.0 to 75.0) | 300 |" in text
+    assert "0.700" not in text
 
 
 def test_an_adapter_without_results_still_has_a_card(
@@ -230,6 +236,9 @@ def test_the_card_says_how_adapter_and_base_did_on_a_guard(made: Any, rebuild: C
     )
     results = made.results.model_copy(update={"tasks": {**made.results.tasks, "codegen": guarded}})
     files = rebuild(made.folders, made.verdicts, results)
-    said = "On HumanEval, 164 public questions: `pass_at_1` 0.061 for the base and 0.067 for this adapter"
+    said = (
+        "On HumanEval, 164 public questions: Headline 6.1 % for the base and 6.7 % for this adapter, "
+        "difference +0.6 points (-2.4 to +3.6)."
+    )
     assert all(said in files[name].decode() for name in ("README.md", "codegen/README.md"))
     assert said not in files["docstring/README.md"].decode()

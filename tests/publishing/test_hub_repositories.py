@@ -29,8 +29,8 @@ def target(hub: Hub) -> HubRepositories:
 
 def wanted(files: dict[str, bytes]) -> dict[str, dict[str, bytes]]:
     """What each repository serves once a bundle is published."""
-    thins = {f"models/owner/name-{task}": extract_adapter(files, task) for task in bundled_tasks(files)}
-    return {**thins, "models/owner/name": files}
+    repositories = {f"models/owner/name-{task}": extract_adapter(files, task) for task in bundled_tasks(files)}
+    return {**repositories, "models/owner/name": files}
 
 
 def serves(hub: Hub, made: Any) -> bool:

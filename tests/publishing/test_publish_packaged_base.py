@@ -58,7 +58,7 @@ def bundle(files: dict[str, bytes], tmp_path: Path) -> Path:
 
 
 def opened(bundle: Path, base: Any) -> list[str]:
-    return sorted(open_bundle(str(bundle), base, cache=bundle / "cache"))
+    return sorted(open_bundle(str(bundle), base, cache_dir=bundle / "cache"))
 
 
 def test_the_package_is_pinned_and_not_carried_along(files: dict[str, bytes]) -> None:

@@ -56,19 +56,19 @@ def test_a_missing_verdict_stops_all(made: Any) -> None:
 
 
 def test_a_verdict_on_other_bytes_stops_all(made: Any, make: Callable[..., Any]) -> None:
-    with pytest.raises(NotPromotable, match="about other bytes"):
+    with pytest.raises(NotPromotable, match="belongs to other bytes"):
         push(FakeHub(), made.files, make(2).verdicts)
 
 
 def test_another_tasks_verdict_does_not_count(made: Any) -> None:
     swapped = {"codegen": made.verdicts["docstring"], "docstring": made.verdicts["docstring"]}
-    with pytest.raises(NotPromotable, match="codegen: the verdict is about other bytes"):
+    with pytest.raises(NotPromotable, match="codegen: the verdict belongs to other bytes"):
         push(FakeHub(), made.files, swapped)
 
 
 def test_bytes_changed_after_bundling_stop_all(made: Any) -> None:
     files = {**made.files, "codegen/adapter_model.safetensors": b"other"}
-    with pytest.raises(NotPromotable, match="about other bytes"):
+    with pytest.raises(NotPromotable, match="belongs to other bytes"):
         push(FakeHub(), files, made.verdicts)
 
 
@@ -97,7 +97,7 @@ def test_numbers_that_were_edited_in_results_are_not_published(made: Any) -> Non
 def test_a_task_taken_out_of_results_stops_all(made: Any) -> None:
     smaller = made.results.model_copy(update={"tasks": {"docstring": made.results.tasks["docstring"]}})
     for written, now in ((smaller, made.results), (made.results, smaller)):
-        with pytest.raises(NotPromotable, match=r"codegen: results\.json is not what its evaluation gives"):
+        with pytest.raises(NotPromotable, match=r"codegen: results\.json does not match the evaluation"):
             verified_results(written, now)
 
 
@@ -106,7 +106,7 @@ def test_edited_scores_or_counts_stop_all(made: Any) -> None:
     scores = task.entry.model_copy(update={"scores": {}})
     more = task.verdict.model_copy(update={"n": 900})
     for change in ({"entry": scores}, {"verdict": more}):
-        with pytest.raises(NotPromotable, match=r"codegen: results\.json is not what its evaluation gives"):
+        with pytest.raises(NotPromotable, match=r"codegen: results\.json does not match the evaluation"):
             verified_results(codegen_with(made, **change), made.results)
 
 
@@ -118,7 +118,7 @@ def test_an_edited_guard_stops_all(made: Any) -> None:
     better = tripped.model_copy(update={"adapter": 0.1, "low": -0.1, "delta": 0.0, "high": 0.1, "tripped": False})
     for guards in ((), (better,)):
         edited = task.verdict.model_copy(update={"guards": guards})
-        with pytest.raises(NotPromotable, match=r"codegen: results\.json is not what its evaluation gives"):
+        with pytest.raises(NotPromotable, match=r"codegen: results\.json does not match the evaluation"):
             verified_results(codegen_with(made, verdict=edited), codegen_with(made, verdict=honest))
     kept = verified_results(codegen_with(made, verdict=honest), codegen_with(made, verdict=honest))
     with pytest.raises(NotPromotable, match="codegen: regressed"):
@@ -128,7 +128,7 @@ def test_an_edited_guard_stops_all(made: Any) -> None:
 def test_scores_on_a_guard_that_were_edited_stop_all(made: Any) -> None:
     task = made.results.tasks["codegen"]
     edited = task.entry.model_copy(update={"guards": {"humaneval": {"one": 1.0}}})
-    with pytest.raises(NotPromotable, match=r"codegen: results\.json is not what its evaluation gives"):
+    with pytest.raises(NotPromotable, match=r"codegen: results\.json does not match the evaluation"):
         verified_results(codegen_with(made, entry=edited), made.results)
 
 

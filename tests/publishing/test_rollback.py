@@ -64,7 +64,7 @@ def test_by_the_start_of_its_name(target: Hub, make: Make) -> None:
 
 def test_without_an_earlier_version_nothing_happens(target: Hub, made: Any) -> None:
     push(target, made.files, made.verdicts)
-    with pytest.raises(BadData, match="nothing else was published before"):
+    with pytest.raises(BadData, match="no earlier version was published"):
         rollback(target)
     with pytest.raises(BadData, match="has no "):
         rollback(target, "0" * 40)
