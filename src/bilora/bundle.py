@@ -149,7 +149,7 @@ def _request(model: str, prompt: str, sampling: SamplingParams, index: int) -> R
     if model == BASE_SYSTEM:
         return Request(str(index), (Message(role="user", content=prompt.strip()),), sampling)
     task = load_task(model)
-    return Request(str(index), task.messages(task.ask(prompt)), sampling)
+    return Request(str(index), task.messages(task.make_prompt(prompt)), sampling)
 
 
 def _open_base(folder: Path, manifest: Manifest, entry: Mapping[str, object] | None, cache: Path) -> Base:

@@ -96,7 +96,7 @@ def test_a_duplicate_row_is_noticed(pairs: Pairs) -> None:
 def test_zero_never_passes(pairs: Pairs) -> None:
     verdict = judge(pairs("codegen", "pass_at_1", [0.0] * 200, [0.0] * 200))
     assert verdict.outcome == "inconclusive"
-    assert "0 never passes" in verdict.reason
+    assert "is 0; such an adapter never passes" in verdict.reason
 
 
 def test_nan_counts_as_unscored(pairs: Pairs) -> None:

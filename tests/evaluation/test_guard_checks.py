@@ -101,7 +101,7 @@ def test_a_guard_measured_with_other_bytes_or_twice_decides_nothing(rows: Callab
 
 def test_a_guard_under_weak_isolation_decides_nothing(rows: Callable[..., Rows]) -> None:
     verdict = judge(rows(*scores(0, 0), evidence={"isolation": "weak"}))
-    assert verdict.outcome == "inconclusive" and "guard humaneval: answers ran under weak isolation" in verdict.reason
+    assert verdict.outcome == "inconclusive" and "guard humaneval: answers ran in weak isolation" in verdict.reason
 
 
 def test_a_guard_that_params_do_not_name_has_no_say(rows: Callable[..., Rows]) -> None:

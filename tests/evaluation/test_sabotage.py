@@ -81,9 +81,9 @@ SABOTAGE: dict[Callable[[Rows], Rows], str] = {
     of_another_adapter: "400 rows measured another adapter",
     one_sample: "1 scored samples; the gate requires 100",
     without_the_base: "200 of 200 samples are missing in one of the two measurements",
-    weakly_isolated: "answers ran under weak isolation",
+    weakly_isolated: "answers ran in weak isolation",
     curated_only: "0 scored samples",
-    one_group: "All samples share one group",
+    one_group: "All samples belong to one group",
 }
 
 
