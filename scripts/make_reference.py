@@ -202,7 +202,7 @@ def _api_page() -> str:
     return _page(
         "Python API",
         f"`import bilora` offers {', '.join(f'`{name}`' for name in names)}. The other types on this page are their "
-        "parameters and results.",
+        "parameters and results; [the library](../library.md) shows them in use.",
         *blocks,
     )
 
