@@ -77,11 +77,11 @@ def program(card: bytes) -> str:
 
 def printed(program: str, folder: Path) -> str:
     """Return what a program prints that runs in `folder`, without a network and without this repository."""
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=folder,
-        env={**kept, "HF_HUB_OFFLINE": "1"},
+        env={**environment, "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
         check=False,

@@ -22,16 +22,16 @@ GOOD = [1.0, 1.0, 1.0, 0.0] * 50
 POOR = [1.0, 0.0, 0.0, 0.0] * 50
 
 
-def judge(rows: Rows, incumbents: Incumbents | None = None, *, min_samples: int = 100, **rest: Any) -> Verdict:
+def judge(rows: Rows, incumbents: Incumbents | None = None, *, min_samples: int = 100, **overrides: Any) -> Verdict:
     fields: dict[str, Any] = {"adapter_sha256": SHA, "key": "k", "incumbents": incumbents}
     metrics = [score.metric for score in rows[0].scores] if rows else ["pass_at_1"]
     settings = GateSettings(margin=0.05, min_samples=min_samples, seed=1, draws=2000)
-    return gate(GateInput("codegen", metrics, rows, **(fields | rest)), settings)
+    return gate(GateInput("codegen", metrics, rows, **(fields | overrides)), settings)
 
 
-def promoted(rows: Rows, **rest: Any) -> Incumbents:
+def promoted(rows: Rows, **overrides: Any) -> Incumbents:
     metrics = [score.metric for score in rows[0].scores]
-    entry = baseline_entry("codegen", metrics, rows, **({"adapter_sha256": "old", "key": "k"} | rest))
+    entry = baseline_entry("codegen", metrics, rows, **({"adapter_sha256": "old", "key": "k"} | overrides))
     return Incumbents(current=entry, champion=entry)
 
 

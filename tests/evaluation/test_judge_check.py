@@ -1,4 +1,4 @@
-"""The judge's own examination tells a sound judge from those that can be had."""
+"""The judge check distinguishes a sound judge from one that can be influenced."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_sound_judge_passes(samples: list[Sample]) -> None:
 )
 def test_a_judge_that_can_be_had_is_named(samples: list[Sample], grade: Grade, fault: str) -> None:
     check = check_judge(FakeJudge(grade), samples, "m")
-    assert any(fault in one for one in check.faults), check.faults
+    assert any(fault in reported for reported in check.faults), check.faults
     assert check.scored + check.unscored == len(samples)
 
 
@@ -66,7 +66,10 @@ def test_a_judge_that_answers_later_was_reached(samples: list[Sample]) -> None:
 
     judge = FakeJudge(late, f"{JUDGE_FAILED}the server did not answer in time", {"fault": ENDPOINT_FAULT})
     check = check_judge(judge, samples, "m")
-    assert (check.scored, check.unreachable) == (7, False) and "(5 of 20 calls): no reply" in check.sentence()
+    assert (check.scored, check.unreachable) == (
+        7,
+        False,
+    ) and "(5 of 20 calls): the server did not answer" in check.sentence()
 
 
 def test_parameters_that_the_judge_refused_are_reported(samples: list[Sample]) -> None:
@@ -80,12 +83,12 @@ def test_one_sample_is_no_check(samples: list[Sample]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "alike"),
+    ("model", "other", "same"),
     [
         ("meta-llama/Llama-3.3-70B", "llama-3.1-8b-instant", True),
         ("microsoft/Phi-3-mini-4k-instruct", "phi3:mini", True),
         ("openai/gpt-oss-120b", "microsoft/Phi-3-mini-4k-instruct", False),
     ],
 )
-def test_models_of_one_line_are_one_family(one: str, other: str, alike: bool) -> None:
-    assert (model_family(one) == model_family(other)) == alike
+def test_models_of_one_family_are_recognized(model: str, other: str, same: bool) -> None:
+    assert (model_family(model) == model_family(other)) == same

@@ -1,4 +1,4 @@
-"""What is missing of an endpoint's answers is said with its commonest reason."""
+"""Notes count an endpoint's missing answers and name the commonest reason."""
 
 from __future__ import annotations
 
@@ -32,8 +32,12 @@ def test_missing_and_otherwise_asked_answers_are_counted_by_system(row: Callable
 
 def test_missing_grades_are_reported_with_their_reason(row: Callable[..., EvalRow], sample: Any) -> None:
     question = sample("docstring", 1)
-    good, bad = row(question, "base", {"judge": 1.0}), row(question, "base", {"judge": None}, reason="the judge failed: no")
+    good, bad = (
+        row(question, "base", {"judge": 1.0}),
+        row(question, "base", {"judge": None}, reason="the judge failed: no"),
+    )
     assert (
-        rating_note([good, bad, row(question, "base", {"bleu": None})]) == "1 of 2 ratings are missing: the judge failed: no"
+        rating_note([good, bad, row(question, "base", {"bleu": None})])
+        == "1 of 2 ratings are missing: the judge failed: no"
     )
     assert rating_note([good]) == ""

@@ -149,8 +149,8 @@ def test_a_sweep_is_shown_with_its_best_settings(results: Results) -> None:
             seconds=1.0,
         )
 
-    found = (of(1e-3, 1, 0.25), of(2e-3, 1, 0.5), of(2e-3, 2, 0.5))
-    sweep = Sweep(task="codegen", base_id="b", metric="pass_at_1", validation_samples=40, results=found)
+    trials = (of(1e-3, 1, 0.25), of(2e-3, 1, 0.5), of(2e-3, 2, 0.5))
+    sweep = Sweep(task="codegen", base_id="b", metric="pass_at_1", validation_samples=40, results=trials)
     text = page(results, sweeps={"codegen": sweep})
     assert text.count(">best<") == 2 and "0.002 <span" in text and "0.001 <span" not in text
     assert ">50.0" in text and "&lt;b&gt;q_proj" in text and "on 40 validation samples" in text
@@ -379,7 +379,9 @@ def test_every_number_of_a_metric_has_one_unit(results: Results) -> None:
     assert not re.search(r"[-+]0\.\d{3}", html)
 
 
-def floors(results_of: Callable[..., Results], pairs: Callable[..., list[EvalRow]], value: float) -> str:
+def report_with_trivial_answer(
+    results_of: Callable[..., Results], pairs: Callable[..., list[EvalRow]], value: float
+) -> str:
     rows = pairs("docstring", "bleu", [0.2, 0.3, 0.4] * 30, [0.1] * 90)
     trivial = [
         row.model_copy(
@@ -403,7 +405,7 @@ def test_a_trivial_answer_that_the_adapter_is_not_shown_to_beat_is_named(
     results_of: Callable[..., Results], pairs: Callable[..., list[EvalRow]], value: float, said: str
 ) -> None:
     """Once on the verdict's card, once in the table."""
-    html = floors(results_of, pairs, value)
+    html = report_with_trivial_answer(results_of, pairs, value)
     assert html.count("Not shown to be better than a trivial answer: ") == 2 * bool(said)
     assert not said or html.count(said) == 2
 

@@ -61,8 +61,8 @@ def test_tango_mirrors_when_the_systems_swap() -> None:
             assert -1 <= low <= (b - c) / 12 <= high <= 1
 
 
-def test_tango_refuses_counts_that_do_not_fit() -> None:
-    with pytest.raises(ValueError, match="do not fit"):
+def test_tango_refuses_inconsistent_counts() -> None:
+    with pytest.raises(ValueError, match="inconsistent"):
         tango(6, 5, 10)
 
 

@@ -55,11 +55,11 @@ def run(hub: Hub) -> Deploy:
 
 
 @pytest.fixture
-def bundle(hub: Hub, made: Any) -> Bundle:
+def bundle(hub: Hub, inputs: Any) -> Bundle:
     api = connect(TOKEN, endpoint=hub.url)
-    done = push(HubRepositories(lambda name: Repository(api, name), "owner/name"), made.files, made.verdicts)
-    adapters = {task: verdict.adapter_sha256 for task, verdict in made.verdicts.items()}
-    return done.location, adapters, made.files["README.md"]
+    done = push(HubRepositories(lambda name: Repository(api, name), "owner/name"), inputs.files, inputs.verdicts)
+    adapters = {task: verdict.adapter_sha256 for task, verdict in inputs.verdicts.items()}
+    return done.location, adapters, inputs.files["README.md"]
 
 
 def test_a_space_that_reports_the_release_is_deployed(hub: Hub, run: Deploy, checkout: Path, bundle: Bundle) -> None:
@@ -153,9 +153,9 @@ def test_a_hub_that_fails_meanwhile_leaves_the_space_old_or_new(
 
 
 def test_the_space_names_what_it_shows(checkout: Path) -> None:
-    told = SpaceCard(release(checkout, "owner/name@0", {}, CARD).files["README.md"].decode())
-    assert (told.data.models, told.data.datasets) == (["owner/name", "owner/base"], ["owner/rows"])
-    assert (told.data.sdk, told.text) == ("docker", SpaceCard((ROOT / "hf_space" / "README.md").read_text()).text)
+    card = SpaceCard(release(checkout, "owner/name@0", {}, CARD).files["README.md"].decode())
+    assert (card.data.models, card.data.datasets) == (["owner/name", "owner/base"], ["owner/rows"])
+    assert (card.data.sdk, card.text) == ("docker", SpaceCard((ROOT / "hf_space" / "README.md").read_text()).text)
     alone = SpaceCard(release(checkout, "owner/name@0", {}, b"---\ntags: []\n---\n").files["README.md"].decode())
     assert (alone.data.models, alone.data.datasets) == (["owner/name"], None)
 
