@@ -1,4 +1,4 @@
-"""Deployment: a release counts only by the Space's own word, and else the Space is as it was."""
+"""Deployment: it succeeds only if the Space reports the release; otherwise the old files are restored."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def checkout(tmp_path: Path) -> Path:
 def run(hub: Hub) -> Deploy:
     api = connect(TOKEN, endpoint=hub.url)
 
-    def deployed(new: Release, patience: int = 6) -> bool:
+    def deployed(new: Release, max_requests: int = 6) -> bool:
         space, running = Repository(api, "owner/page", "space"), RunningSpace(api, "owner/page")
-        return deploy(space, new, running.health, running.failure, patience=patience, wait=lambda: None)
+        return deploy(space, new, running.health, running.failure, max_requests=max_requests, wait=lambda: None)
 
     return deployed
 
@@ -127,9 +127,9 @@ def test_a_first_release_that_fails_has_nothing_to_go_back_to(
     hub: Hub, run: Deploy, checkout: Path, bundle: Bundle
 ) -> None:
     hub.healthy = lambda files: False
-    with pytest.raises(Unreachable, match="no release before it"):
+    with pytest.raises(Unreachable, match="no earlier release to roll back to"):
         run(release(checkout, *bundle))
-    with pytest.raises(Unreachable, match="holds this release already"):
+    with pytest.raises(Unreachable, match="contains this release already"):
         run(release(checkout, *bundle))
 
 
@@ -144,7 +144,7 @@ def test_a_hub_that_fails_meanwhile_leaves_the_space_old_or_new(
         new, before, start = release(checkout, *bundle), hub.files(SPACE), len(hub.requests)
         hub.fault = lambda at, _, last=start + step: Fault(kind) if at >= last else None
         try:
-            run(new, patience=2)
+            run(new, max_requests=2)
         except Unreachable:
             assert hub.files(SPACE) in (before, new.files)
         hub.fault = lambda at, request: None
