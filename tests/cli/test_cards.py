@@ -1,4 +1,4 @@
-"""A card's program gives the answer that was measured, and its licence follows from params and data."""
+"""A card's program returns the engine's answer, and its licence follows from params and data."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def bundled(workspace: Workspace, bundle_info: BundleInfo) -> dict[str, bytes]:
 
 
 def written(workspace: Workspace) -> dict[str, bytes]:
-    """Return a bundle after it was written where its cards say."""
+    """Return a bundle after writing it to the path on its cards."""
     files = bundled(workspace, read_bundle_info(workspace, None))
     for name, data in files.items():
         write_bytes(workspace.root / "path" / "to" / "this" / "bundle" / name, data)

@@ -1,4 +1,4 @@
-"""A small benchmark run: codegen (pass or fail), docstring (graded), and a task that nobody knows."""
+"""A small benchmark run: codegen (pass or fail), docstring (graded), and an unknown task."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def test_missing_rows_decide_nothing(rows: Callable[..., Rows], systems: tuple[s
     assert verdict.outcome == "inconclusive" and verdict.reason.startswith("guard humaneval: ")
 
 
-def test_a_question_that_nobody_was_asked_decides_nothing(rows: Callable[..., Rows]) -> None:
+def test_an_unanswered_question_is_inconclusive(rows: Callable[..., Rows]) -> None:
     verdict = judge(rows(*scores(0, 0)), guards={"humaneval": N + 1})
     assert verdict.outcome == "inconclusive"
     assert "guard humaneval: 164 of 165 questions were answered; run `dvc repro evaluate`" in verdict.reason
@@ -104,7 +104,7 @@ def test_a_guard_under_weak_isolation_decides_nothing(rows: Callable[..., Rows])
     assert verdict.outcome == "inconclusive" and "guard humaneval: answers ran in weak isolation" in verdict.reason
 
 
-def test_a_guard_that_params_do_not_name_has_no_say(rows: Callable[..., Rows]) -> None:
+def test_a_guard_that_params_do_not_name_does_not_decide(rows: Callable[..., Rows]) -> None:
     verdict = judge(rows(*scores(40, 0)), guards={})
     assert verdict.outcome == "pass" and verdict.guards == ()
 

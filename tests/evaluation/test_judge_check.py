@@ -43,14 +43,14 @@ def test_a_sound_judge_passes(samples: list[Sample]) -> None:
     ],
     ids=["generous", "credulous", "first come", "broken", "sometimes broken"],
 )
-def test_a_judge_that_can_be_had_is_named(samples: list[Sample], grade: Grade, fault: str) -> None:
+def test_an_unsound_judge_is_reported(samples: list[Sample], grade: Grade, fault: str) -> None:
     check = check_judge(FakeJudge(grade), samples, "m")
     assert any(fault in reported for reported in check.faults), check.faults
     assert check.scored + check.unscored == len(samples)
 
 
 @pytest.mark.parametrize(("fault", "unreachable", "calls"), [(ENDPOINT_FAULT, True, 6), (REPLY_FAULT, False, 20)])
-def test_the_commonest_reason_is_reported_and_a_dead_endpoint_left_alone(
+def test_the_commonest_reason_is_reported_and_a_dead_endpoint_is_given_up(
     samples: list[Sample], fault: str, unreachable: bool, calls: int
 ) -> None:
     judge = FakeJudge(ungraded, f"{JUDGE_FAILED}HTTP 429: too many requests.", {"fault": fault})

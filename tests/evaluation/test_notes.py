@@ -14,7 +14,7 @@ def changed_row(row: Callable[..., EvalRow], sample: Any, system: str, **changes
     return template.model_copy(update={"completion": template.completion.model_copy(update=changes)})
 
 
-def test_missing_and_otherwise_asked_answers_are_counted_by_system(row: Callable[..., EvalRow], sample: Any) -> None:
+def test_missing_answers_and_changed_requests_are_counted_by_system(row: Callable[..., EvalRow], sample: Any) -> None:
     question = sample("docstring", 1)
     rows = [
         *[changed_row(row, question, "remote", finish="error", reason="HTTP 429: too many requests")] * 3,

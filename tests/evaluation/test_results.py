@@ -1,4 +1,4 @@
-"""results.json and the table: complete, comparable, and honest about what was not measured."""
+"""results.json and the table: complete, comparable, and explicit on what was not measured."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_a_task_without_rows_shows_as_not_run(
 GOOD = [1.0, 0.0, 1.0]
 
 
-def test_the_entry_holds_the_adapters_own_scores(results: Results) -> None:
+def test_the_entry_contains_the_adapters_scores(results: Results) -> None:
     entry = results.tasks["codegen"].entry
     assert (entry.key, entry.metric) == ("key-codegen", "pass_at_1")
     assert {metric: len(scores) for metric, scores in entry.scores.items()} == {

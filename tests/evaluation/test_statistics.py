@@ -90,7 +90,7 @@ def test_samples_that_rise_and_fall_together_count_as_one() -> None:
 
 
 def test_few_clusters_are_not_called_certain() -> None:
-    """With three groups the plain percentile bound is the worst group's mean; the truth is wider."""
+    """With three groups the unstretched percentile bound is the worst group's mean; the truth is wider."""
     chance = random.Random(11)
     missed = 0
     for trial in range(300):

@@ -44,7 +44,7 @@ def test_a_sample_with_an_answer_that_was_not_scored_is_unscored(
     assert summaries.reasons == {"the sandbox broke": 1}
 
 
-def test_form_counts_whole_answers_and_leaves_out_what_never_came(
+def test_form_counts_complete_answers_and_excludes_missing_ones(
     results_of: ResultsOf, row: Row, sample: MakeSample
 ) -> None:
     rows = [

@@ -1,4 +1,4 @@
-"""Equal to the official evaluator, to the last bit."""
+"""BLEU equals the official evaluator's, bit for bit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores from what the sandbox saw."""
+"""Scores from sandbox outcomes."""
 
 from __future__ import annotations
 

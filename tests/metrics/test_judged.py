@@ -189,7 +189,7 @@ def test_a_reply_without_clear_ratings_says_why(reply: str, reason: str) -> None
     }
 
 
-def test_a_letter_that_is_missing_is_unscored_alone_and_asked_again(tmp_path: Path) -> None:
+def test_only_a_missing_letter_is_unscored_and_the_request_is_repeated(tmp_path: Path) -> None:
     chat = StubChat('{"B": 4}')
     for _ in range(2):
         scores = EndpointJudge(chat, "judge-70b", cache=tmp_path).rate(sample(), PAIR).values()
@@ -205,13 +205,13 @@ def test_hostile_replies_cost_little() -> None:
     assert time.perf_counter() - began < 5
 
 
-def test_how_the_judge_was_asked_is_evidence_also_from_the_cache(tmp_path: Path) -> None:
+def test_changed_request_parameters_are_evidence_also_from_the_cache(tmp_path: Path) -> None:
     for chat in (StubChat(ratings=RATINGS), StubChat(Unreachable("offline"))):
         judge = EndpointJudge(chat, "judge-70b", cache=tmp_path, remarks=lambda: ("without seed", "not greedy"))
         assert judge.rate(sample(), ANSWERS)["base"].evidence["remark"] == "without seed; not greedy"
 
 
-def test_an_endpoint_s_fault_is_told_from_the_judge_s() -> None:
+def test_an_endpoint_s_fault_is_distinguished_from_the_judge_s() -> None:
     for error, fault in ((Unreachable("HTTP 503"), "endpoint"), (BiloraError("only reasoning"), "reply")):
         scores = EndpointJudge(StubChat(error), "judge-70b").rate(sample(), ANSWERS)
         assert {score.evidence["fault"] for score in scores.values()} == {fault}
@@ -260,7 +260,7 @@ def test_nothing_to_rate_makes_no_call() -> None:
 
 
 def ratings_of(body: dict[str, Any]) -> str:
-    """Grade by length, except that an order outside the candidates' strings is obeyed."""
+    """Rate by length, but obey an instruction outside the candidates' strings."""
     material = json.loads(body["messages"][1]["content"])
     candidates = material["candidates"]
     outside = body["messages"][0]["content"] + json.dumps({**material, "candidates": sorted(candidates)})

@@ -1,4 +1,4 @@
-"""Two small adapters as PEFT saves them, verdicts bound to their bytes, and the results they came from."""
+"""Two small adapters as PEFT saves them, verdicts bound to their bytes, and their results."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def bundle_of(folders: dict[str, Path], verdicts: dict[str, Verdict], results: R
 
 @pytest.fixture
 def make_inputs(tmp_path: Path) -> Callable[..., PushInputs]:
-    """Make adapters filled with one byte, and all that belongs to them."""
+    """Return a function that makes adapters filled with one byte, with everything else a push needs."""
 
     def inputs(fill: int = 1, **overrides: Any) -> PushInputs:
         folders = {task: tmp_path / f"adapters-{fill}" / task for task in TASKS}

@@ -1,4 +1,4 @@
-"""The bundle: complete, reproducible, and without anything that does not belong in public."""
+"""The bundle: complete, reproducible, and without private data."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ def test_the_manifest_names_every_other_file_by_its_hash(inputs: Any) -> None:
     assert manifest["adapters"]["codegen"]["verdict"]["outcome"] == "pass"
 
 
-def test_the_same_adapters_judged_again_are_no_news(inputs: Any, rebuild: Callable[..., dict[str, bytes]]) -> None:
+def test_a_new_verdict_on_the_same_adapters_changes_nothing(
+    inputs: Any, rebuild: Callable[..., dict[str, bytes]]
+) -> None:
     """After a promotion the verdict is worded against another incumbent; what is published stays the same."""
     again = {
         task: verdict.model_copy(update={"against": "baseline", "low": -0.01, "reason": "Other words."})
@@ -125,7 +127,7 @@ DATA = HubDatasetSettings(
 def pinned(
     inputs: Any, adapter_writer: Callable[..., None], bundle_info: Callable[..., BundleInfo]
 ) -> dict[str, bytes]:
-    """A bundle for a base of the hub; the data of one task are a dataset of the hub."""
+    """Return a bundle for a base from the hub; the data of one task are a hub dataset."""
     for folder in inputs.folders.values():
         adapter_writer(folder, 1, base_model_name_or_path="org/base", revision=REVISION)
     details = bundle_info(HubBase(id="org/base", revision=REVISION, hub="org/base"), repository="owner/name")
@@ -186,7 +188,7 @@ def test_the_hub_reads_the_results_of_its_own_data_sets(pinned: dict[str, bytes]
     assert (results["pass_at_1"].dataset_type, results["pass_at_1"].dataset_revision) == ("org/data", "1" * 40)
 
 
-def test_an_adapter_alone_is_the_same_bytes_at_the_root(pinned: dict[str, bytes]) -> None:
+def test_an_adapters_repository_has_the_same_bytes_at_the_root(pinned: dict[str, bytes]) -> None:
     files = pinned
     alone = extract_adapter(files, "codegen")
     assert sorted(alone) == [

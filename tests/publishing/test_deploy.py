@@ -26,13 +26,13 @@ from bilora.publishing.space_release import SpaceRelease, read_space_release
 SPACE = "spaces/owner/page"
 Deploy = Callable[..., bool]
 Bundle = tuple[str, dict[str, str], bytes]
-"""Where it is, the SHA-256 of its adapters, its card."""
+"""Location, SHA-256 of the adapters, card."""
 CARD = b"---\nbase_model: owner/base\ndatasets:\n- owner/rows\n---\n# B\n"
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout with the real hf_space and little else."""
+    """Return a workspace with the real hf_space and stubs of the other files."""
     root = tmp_path / "checkout"
     shutil.copytree(ROOT / "hf_space", root / "hf_space", ignore=shutil.ignore_patterns("__pycache__"))
     for name in (".streamlit/config.toml", "models/base.safetensors", "src/page.py", "pyproject.toml", "params.yaml"):
@@ -93,7 +93,7 @@ def test_a_release_that_does_not_start_is_rolled_back(hub: Hub, run: Deploy, che
 def test_the_old_container_s_word_is_not_taken_for_the_new_one_s(
     hub: Hub, run: Deploy, checkout: Path, bundle: Bundle
 ) -> None:
-    """It serves the same adapters, and goes on answering while the new one is built."""
+    """The old release has the same adapters, and answers while the new one is built."""
     first = release(checkout, *bundle)
     run(first)
     hub.healthy = lambda files: files["src/page.py"] != b"broken"
@@ -104,9 +104,7 @@ def test_the_old_container_s_word_is_not_taken_for_the_new_one_s(
     assert hub.files(SPACE) == first.files
 
 
-def test_a_space_that_serves_other_adapters_is_rolled_back(
-    hub: Hub, run: Deploy, checkout: Path, bundle: Bundle
-) -> None:
+def test_a_space_with_other_adapters_is_rolled_back(hub: Hub, run: Deploy, checkout: Path, bundle: Bundle) -> None:
     first = release(checkout, *bundle)
     run(first)
     changed(checkout, "another")
@@ -116,7 +114,7 @@ def test_a_space_that_serves_other_adapters_is_rolled_back(
 
 
 def test_a_stage_from_before_the_commit_is_not_believed(hub: Hub, run: Deploy, checkout: Path, bundle: Bundle) -> None:
-    """The hub may still say that the last release is broken when the next one is on its way."""
+    """The hub may still report the previous release's failure while the next one is built."""
     stages = iter(["BUILD_ERROR", "BUILD_ERROR", "BUILDING"])
     hub.stage = lambda: next(stages, None)
     hub.lag = 3

@@ -1,4 +1,4 @@
-"""Publishing on the hub: whole versions, whichever request of the push is the last to be answered."""
+"""Publishing on the hub: complete versions, whichever request of a push fails."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def target(hub: Hub) -> HubRepositories:
 
 
 def expected(files: dict[str, bytes]) -> dict[str, dict[str, bytes]]:
-    """What each repository serves once a bundle is published."""
+    """Return each repository's files after a bundle was published."""
     repositories = {f"models/owner/name-{task}": extract_adapter(files, task) for task in bundled_tasks(files)}
     return {**repositories, "models/owner/name": files}
 
@@ -41,7 +41,7 @@ def commits(hub: Hub) -> int:
     return sum(len(repo.commits) for repo in hub.repos.values())
 
 
-def test_the_bundle_and_each_adapter_alone_are_published(hub: Hub, target: HubRepositories, inputs: Any) -> None:
+def test_the_bundle_and_each_adapters_repository_are_published(hub: Hub, target: HubRepositories, inputs: Any) -> None:
     done = push(target, inputs.files, inputs.verdicts)
     assert serves(hub, inputs) and set(hub.repos) == set(expected(inputs.files))
     assert done.location == f"owner/name@{hub.repo('models/owner/name').commits[-1].oid}"
@@ -55,14 +55,18 @@ def test_a_second_push_makes_no_commit(hub: Hub, target: HubRepositories, inputs
     assert commits(hub) == before
 
 
-def test_there_and_back_serves_the_first_again(hub: Hub, target: HubRepositories, make_inputs: MakeInputs) -> None:
+def test_publishing_the_old_bundle_again_restores_it(
+    hub: Hub, target: HubRepositories, make_inputs: MakeInputs
+) -> None:
     old, new = make_inputs(1), make_inputs(2)
     for inputs in (old, new, old):
         assert push(target, inputs.files, inputs.verdicts).changed
         assert serves(hub, inputs)
 
 
-def test_a_rollback_takes_the_adapters_alone_along(hub: Hub, target: HubRepositories, make_inputs: MakeInputs) -> None:
+def test_a_rollback_includes_the_adapters_repositories(
+    hub: Hub, target: HubRepositories, make_inputs: MakeInputs
+) -> None:
     old, new = make_inputs(1), make_inputs(2)
     first = push(target, old.files, old.verdicts)
     push(target, new.files, new.verdicts)

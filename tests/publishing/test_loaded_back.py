@@ -1,4 +1,4 @@
-"""A stranger loads what was published, with nothing of ours installed, and gets the same logits."""
+"""A published adapter has the same logits when loaded without BiLoRA."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder hub: one switch between whole versions, whatever happens in between."""
+"""The folder hub switches atomically between complete versions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_nothing_is_published_at_first(tmp_path: Path) -> None:
     assert LocalHub(tmp_path / "hub").digest() is None
 
 
-def test_what_is_published_is_served(tmp_path: Path) -> None:
+def test_the_published_version_is_current(tmp_path: Path) -> None:
     hub = LocalHub(tmp_path)
     location = hub.publish(A, message="first").location
     assert served(tmp_path) == A
@@ -54,7 +54,7 @@ def test_equal_bytes_again_touch_nothing(tmp_path: Path) -> None:
     assert snapshot(tmp_path) == before
 
 
-def test_a_rollback_serves_the_old_bytes(tmp_path: Path) -> None:
+def test_a_rollback_restores_the_old_bytes(tmp_path: Path) -> None:
     hub = LocalHub(tmp_path)
     for files in (A, B, A):
         hub.publish(files, message="")
@@ -96,7 +96,7 @@ def test_a_folder_in_the_links_place_is_named(tmp_path: Path) -> None:
 
 
 FORKING = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-"""The children below run nothing but Python and end at once."""
+"""The child processes below run only Python and exit immediately."""
 
 
 def publish_until_killed(root: Path, files: dict[str, bytes], step: int) -> int:
@@ -124,7 +124,7 @@ def publish_until_killed(root: Path, files: dict[str, bytes], step: int) -> int:
 
 
 @FORKING
-def test_killed_at_any_moment_the_old_or_the_new_is_served_whole(tmp_path: Path) -> None:
+def test_killed_at_any_moment_the_old_or_the_new_version_is_complete(tmp_path: Path) -> None:
     states = []
     for step in itertools.count(1):
         root = tmp_path / str(step)
@@ -154,7 +154,7 @@ def test_a_real_bundle_can_be_published(tmp_path: Path, inputs: Any) -> None:
 
 
 @FORKING
-def test_two_publishers_leave_one_whole_version(tmp_path: Path, make_inputs: Callable[..., Any]) -> None:
+def test_two_publishers_leave_one_complete_version(tmp_path: Path, make_inputs: Callable[..., Any]) -> None:
     bundles = [make_inputs(fill).files for fill in (1, 2)]
     children = []
     for files in bundles:

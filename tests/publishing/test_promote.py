@@ -1,4 +1,4 @@
-"""Promotion: the baseline moves whole, once, and leaves a line in the history."""
+"""Promotion: the baseline changes completely, once, with a line in the history."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_best_one_ever_stays_champion(make_inputs: Callable[..., Any], basel
     assert champions == [shas[0], shas[0], shas[2]]
 
 
-def test_a_champion_of_other_conditions_abdicates(
+def test_a_champion_of_other_conditions_is_replaced(
     make_inputs: Callable[..., Any], with_task: Callable[..., Results], baseline: Path
 ) -> None:
     best, other = make_inputs(1, mean=0.9), make_inputs(2, mean=0.5)
@@ -82,7 +82,7 @@ def test_the_history_says_what_replaced_what(make_inputs: Callable[..., Any], ba
     assert second["tasks"]["codegen"]["adapter_sha256"] == new.verdicts["codegen"].adapter_sha256
 
 
-def test_the_same_again_is_no_news(inputs: Any, baseline: Path) -> None:
+def test_the_same_promotion_again_changes_nothing(inputs: Any, baseline: Path) -> None:
     run(inputs.results, baseline)
     before = baseline.stat().st_mtime_ns
     assert not run(inputs.results, baseline)
@@ -90,7 +90,7 @@ def test_the_same_again_is_no_news(inputs: Any, baseline: Path) -> None:
     assert len(history(baseline)) == 1
 
 
-def test_a_return_to_older_adapters_is_news(make_inputs: Callable[..., Any], baseline: Path) -> None:
+def test_a_return_to_older_adapters_is_recorded(make_inputs: Callable[..., Any], baseline: Path) -> None:
     old, new = make_inputs(1), make_inputs(2)
     assert [run(inputs.results, baseline) for inputs in (old, new, old)] == [True, True, True]
     assert len(history(baseline)) == 3
@@ -123,7 +123,7 @@ def test_a_damaged_baseline_is_not_overwritten(inputs: Any, baseline: Path) -> N
     assert baseline.read_text() == '{"schema": 9}'
 
 
-def test_a_kill_between_history_and_baseline_is_made_good_without_a_second_line(
+def test_a_kill_between_history_and_baseline_is_completed_without_a_second_line(
     inputs: Any, baseline: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(path: Path, baseline: Baseline) -> None:

@@ -1,4 +1,4 @@
-"""A base that comes in a package is published as what it is: named and pinned, neither carried along nor mistaken."""
+"""A packaged base is named and pinned in the bundle, not copied into it."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def published(inputs: Any, adapter_writer: Any, bundle_info: Any, base: Base) ->
 
 @pytest.fixture
 def files(inputs: Any, adapter_writer: Any, bundle_info: Any) -> dict[str, bytes]:
-    """A bundle for the packaged base."""
+    """Return a bundle for the packaged base."""
     return published(inputs, adapter_writer, bundle_info, BASE)
 
 
 @pytest.fixture
 def bundle(files: dict[str, bytes], tmp_path: Path) -> Path:
-    """The same in a folder."""
+    """Return the bundle's folder."""
     for name, data in files.items():
         write_bytes(tmp_path / "bundle" / name, data)
     return tmp_path / "bundle"

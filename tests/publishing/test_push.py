@@ -1,4 +1,4 @@
-"""Push: nothing leaves without a passing verdict on exactly its bytes."""
+"""Push publishes nothing without a passing verdict on exactly its bytes."""
 
 from __future__ import annotations
 
@@ -72,13 +72,15 @@ def test_bytes_changed_after_bundling_stop_all(inputs: Any) -> None:
         push(FakeHub(), files, inputs.verdicts)
 
 
-def test_a_judged_adapter_left_out_stops_all(inputs: Any, rebuild: Callable[..., dict[str, bytes]]) -> None:
+def test_an_evaluated_adapter_missing_from_the_bundle_stops_all(
+    inputs: Any, rebuild: Callable[..., dict[str, bytes]]
+) -> None:
     files = rebuild({"codegen": inputs.folders["codegen"]}, inputs.verdicts, inputs.results)
     with pytest.raises(NotPromotable, match=r"docstring: .*not in the bundle"):
         push(FakeHub(), files, inputs.verdicts)
 
 
-def test_a_hub_that_does_not_serve_it_is_noticed(inputs: Any) -> None:
+def test_a_hub_without_the_published_bytes_is_noticed(inputs: Any) -> None:
     with pytest.raises(Unreachable, match="does not contain"):
         push(FakeHub(), inputs.files, inputs.verdicts)
 
@@ -132,7 +134,7 @@ def test_scores_on_a_guard_that_were_edited_stop_all(inputs: Any) -> None:
         verified_results(codegen_with(inputs, entry=edited), inputs.results)
 
 
-def test_a_verdict_stays_only_if_the_rows_confirm_it(inputs: Any) -> None:
+def test_a_verdict_is_used_only_if_the_rows_confirm_it(inputs: Any) -> None:
     task = inputs.results.tasks["codegen"]
     failed = task.verdict.model_copy(update={"outcome": "regressed"})
     other = task.verdict.model_copy(update={"against": "baseline"})

@@ -1,4 +1,4 @@
-"""Going back: the very bytes of before, on every kind of hub, and nothing that was never proven."""
+"""A rollback restores the exact bytes on every kind of hub, and only of versions that passed."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_without_an_earlier_version_nothing_happens(target: Hub, inputs: Any) ->
     assert now(target) == inputs.files
 
 
-def test_bytes_that_are_not_what_they_were_are_not_served(target: Hub, make_inputs: MakeInputs) -> None:
+def test_changed_bytes_are_not_published_again(target: Hub, make_inputs: MakeInputs) -> None:
     old, new = make_inputs(1), make_inputs(2)
     publish_unchecked(target, {**old.files, "codegen/adapter_model.safetensors": b"other"}, message="by hand")
     push(target, new.files, new.verdicts)
@@ -80,7 +80,7 @@ def test_bytes_that_are_not_what_they_were_are_not_served(target: Hub, make_inpu
     assert now(target) == new.files
 
 
-def test_what_never_passed_is_not_served(
+def test_a_version_without_passing_verdicts_is_not_published_again(
     target: Hub, make_inputs: MakeInputs, rebuild: Callable[..., dict[str, bytes]]
 ) -> None:
     old, new = make_inputs(1), make_inputs(2)
@@ -91,7 +91,7 @@ def test_what_never_passed_is_not_served(
     assert now(target) == new.files
 
 
-def test_a_folder_hub_of_before_the_history_serves_and_goes_on(tmp_path: Path, make_inputs: MakeInputs) -> None:
+def test_a_folder_hub_without_a_history_continues(tmp_path: Path, make_inputs: MakeInputs) -> None:
     old, new = make_inputs(1), make_inputs(2)
     hub = LocalHub(tmp_path / "hub")
     push(hub, old.files, old.verdicts)

@@ -70,7 +70,7 @@ def test_all_tests_are_kept() -> None:
         ({"test_list": ["assert double("]}, "first test calls no function of the code"),
     ],
 )
-def test_what_cannot_be_asked_is_dropped(changes: dict[str, Any], rule: str) -> None:
+def test_unusable_rows_are_dropped(changes: dict[str, Any], rule: str) -> None:
     result = TASK.sample({**ROW, **changes})
     assert isinstance(result, Drop)
     assert result.rule == rule
@@ -121,7 +121,7 @@ def test_tests_may_be_written_in_several_ways(test_list: object) -> None:
     assert make_sample(test_list=test_list).tests == make_sample().tests
 
 
-def test_one_test_in_text_stays_one() -> None:
+def test_one_test_in_text_remains_one() -> None:
     tests = make_sample(test_list="n = 2\nassert double(n) == 4").tests
     assert tests == ("n = 2\nassert double(n) == 4",)
 
@@ -256,13 +256,13 @@ def test_extract_reads_back_every_real_answer() -> None:
     assert all(TASK.extract(TASK.answer(sample.target)) == sample.target for sample in real_samples())
 
 
-def test_no_carriage_return_is_left() -> None:
+def test_no_carriage_return_remains() -> None:
     assert not any(
         "\r" in sample.prompt + sample.target + sample.setup + "".join(sample.tests) for sample in real_samples()
     )
 
 
-def test_no_indentation_by_tabs_is_left() -> None:
+def test_no_indentation_by_tabs_remains() -> None:
     assert [sample.source for sample in real_samples() if "\n\t" in sample.target] == ["mbpp:669"]  # inside a string
 
 
@@ -270,7 +270,7 @@ def test_the_headline_is_the_pass_rate() -> None:
     assert TASK.headline == "pass_at_1"
 
 
-def test_hiding_tests_takes_them_from_the_prompt_alone() -> None:
+def test_hiding_tests_changes_only_the_prompt() -> None:
     hidden = TASK.hide_tests(make_sample())
     assert hidden.prompt == "Write a function to double a number.\n\nSignature: def double(n, by=2):"
     assert (hidden.tests, hidden.target, hidden.group) == (

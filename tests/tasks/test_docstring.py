@@ -62,7 +62,7 @@ def test_only_the_docstring_is_cut_out() -> None:
     assert code_in(make_sample()) == CODE.strip("\n").replace(f'    """{DOC}"""\n\n\n', "")
 
 
-def test_code_without_its_docstring_stays_as_it_is() -> None:
+def test_code_without_its_docstring_is_unchanged() -> None:
     bare = code_in(make_sample())
     assert code_in(make_sample(code=bare)) == bare
 
@@ -102,7 +102,7 @@ def test_the_target_is_prose(docstring: str, target: str) -> None:
         (f'    """Lies™ {DOC}""" ; rows = 0; path = 1', "    rows = 0; path = 1\n"),
     ],
 )
-def test_what_follows_a_docstring_on_its_line_stays(docstring: str, remaining: str) -> None:
+def test_what_follows_a_docstring_on_its_line_remains(docstring: str, remaining: str) -> None:
     whole = CODE.replace(f'    """{DOC}"""\n\n\n', f"{docstring}\n")
     assert whole != CODE
     assert code_in(make_sample(code=whole)) == CODE.strip("\n").replace(f'    """{DOC}"""\n\n\n', remaining)
@@ -187,7 +187,7 @@ def test_faulty_docstrings_are_dropped(docstring: str, expected: str) -> None:
     assert rule(docstring=docstring) == expected
 
 
-def test_a_short_summary_must_not_stand_in_a_comment() -> None:
+def test_a_short_summary_must_not_be_in_a_comment() -> None:
     assert rule(code=CODE.replace("keep   this", "read a table from a file")) == "the code shows the docstring"
 
 
