@@ -69,8 +69,8 @@ def _params_page() -> str:
     return _page(
         "params.yaml",
         "The keys of each section. A key without a default must be given; an unknown key is an error. `TASK` is a "
-        "task's name. `dvc repro` needs also the keys with a default that dvc.yaml names, so start from a complete file: "
-        "`bilora profile use NAME`.",
+        "task's name. `dvc repro` also needs the keys with a default that dvc.yaml names, so start from a complete "
+        "file: `bilora profile use NAME`.",
         *_sections("", schema, schema["$defs"]),
     )
 
