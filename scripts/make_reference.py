@@ -69,7 +69,8 @@ def _params_page() -> str:
     return _page(
         "params.yaml",
         "The keys of each section. A key without a default must be given; an unknown key is an error. `TASK` is a "
-        "task's name. `bilora profile use NAME` writes a complete file.",
+        "task's name. `dvc repro` also needs the keys with a default that dvc.yaml names, so start from a complete "
+        "file: `bilora profile use NAME`.",
         *_sections("", schema, schema["$defs"]),
     )
 
@@ -202,7 +203,7 @@ def _api_page() -> str:
     return _page(
         "Python API",
         f"`import bilora` offers {', '.join(f'`{name}`' for name in names)}. The other types on this page are their "
-        "parameters and results.",
+        "parameters and results; [the library](../library.md) shows them in use.",
         *blocks,
     )
 

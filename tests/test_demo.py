@@ -1,4 +1,4 @@
-"""The demo does what is stale, in an order that its base allows, and ends with the reason of a failure."""
+"""The demo runs stale stages in an order for its base, and ends with the reason of a failure."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_what_follows_a_stale_stage_is_done_too_and_nothing_else(demo: ModuleTyp
     assert stages(demo, workspace, {"push-adapters"}) == [()]
 
 
-def test_the_sentence_of_the_stage_that_failed_is_the_last_line(
+def test_the_message_of_the_failed_stage_is_the_last_line(
     demo: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fault = tmp_path / "fault"
@@ -76,8 +76,8 @@ def test_the_sentence_of_the_stage_that_failed_is_the_last_line(
     assert bilora(tmp_path, "data-process", "codegen").returncode == ExitCode.MISSING_STEP
     step = demo.Step("make the data of codegen", (), 1.0)
     assert demo.explain_failure(step, fault) == ExitCode.MISSING_STEP
-    assert "could not make the data of codegen: " in (said := capsys.readouterr().err)
-    assert said.endswith("Run `dvc repro data-download@codegen` first.\n")
+    assert "could not make the data of codegen: " in (message := capsys.readouterr().err)
+    assert message.endswith("Run `dvc repro data-download@codegen` first.\n")
 
 
 @pytest.mark.parametrize(

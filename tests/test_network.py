@@ -1,4 +1,4 @@
-"""Why a connection came to nothing, in words."""
+"""Explanations of failed connections."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def caused(error: Exception, *causes: Exception) -> Exception:
         (httpx2.ConnectError("x"), "the connection failed"),
     ],
 )
-def test_a_fault_is_told_by_its_first_cause(error: Exception, words: str) -> None:
+def test_a_fault_is_explained_by_its_first_cause(error: Exception, words: str) -> None:
     found = connection_fault(error)
     assert found is not None and words in found and "Error" not in found
 
 
-def test_a_certificate_is_told_with_its_fault() -> None:
+def test_an_untrusted_certificate_is_reported_with_its_fault() -> None:
     fault = ssl.SSLCertVerificationError(1, "x")
     fault.verify_message = "self-signed certificate"
-    told = "the server's certificate is not trusted (self-signed certificate)"
-    assert connection_fault(caused(httpx2.ConnectError("x"), fault)) == told
+    output = "the server's certificate is not trusted (self-signed certificate)"
+    assert connection_fault(caused(httpx2.ConnectError("x"), fault)) == output
 
 
-def test_what_is_no_fault_of_the_connection_is_told_elsewhere() -> None:
+def test_other_errors_have_no_connection_fault() -> None:
     assert connection_fault(KeyError("x")) is None
     looped = ValueError("x")
     looped.__cause__ = looped

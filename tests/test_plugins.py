@@ -1,4 +1,4 @@
-"""A module that is no kind is refused with its name and with what it lacks."""
+"""An invalid plugin is refused with its name and its fault."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_one_kind_is_the_type_of_all_entries(read: Callable[[str], object]) -> N
     ],
     ids=lambda change: change[1] if isinstance(change, tuple) else "",
 )
-def test_a_module_that_is_no_kind_is_one_sentence(
+def test_an_invalid_module_is_one_sentence(
     read: Callable[[str], object], change: tuple[str, str], sentence: str
 ) -> None:
     with pytest.raises(BadData, match=sentence):

@@ -1,4 +1,4 @@
-"""A server's words are shown without keys, on one line, and not at length."""
+"""A server's text becomes one short line without keys."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ KEY = "my-own.Key_" + "4711" + "abcdefg"
         "\u200b".join(KEY),
     ],
 )
-def test_the_key_is_shown_in_no_form(words: str) -> None:
+def test_the_key_is_redacted_in_every_form(words: str) -> None:
     shown = redacted_line(words, key=KEY).lower()
     assert "[secret]" in shown
     assert not any(KEY.lower()[start : start + 8] in shown for start in range(len(KEY) - 7))
 
 
 @pytest.mark.parametrize("key", ["k", "abc", "hunter2"])
-def test_a_short_key_is_hidden_whole(key: str) -> None:
+def test_a_short_key_is_redacted_completely(key: str) -> None:
     assert redacted_line(f"the key <{key}> is wrong", key=key).count(key) == 0
 
 
@@ -45,7 +45,7 @@ def test_a_short_key_is_hidden_whole(key: str) -> None:
         "https://me:letmein@proxy.example/v1",
     ],
 )
-def test_other_keys_are_hidden_too(words: str) -> None:
+def test_other_keys_are_redacted_too(words: str) -> None:
     assert "[SECRET]" in redacted_line(words, key=KEY)
     assert words.split()[-1] not in redacted_line(words, key=KEY)
 
@@ -62,13 +62,13 @@ def test_ordinary_words_stay(words: str) -> None:
     assert redacted_line(words, key=KEY) == words
 
 
-def test_it_is_one_short_line_without_control_characters() -> None:
+def test_the_result_is_one_short_line_without_control_characters() -> None:
     shown = redacted_line("a\r\n\tb\x1b[31m\x00\u202ec\u2028" + "long " * 100, limit=40)
     assert shown.startswith("a b [31m c long") and len(shown) <= 40 and shown.endswith("…")
     assert shown.isprintable()
 
 
-def test_hostile_words_cost_little() -> None:
+def test_a_hostile_text_is_not_slow() -> None:
     began = time.perf_counter()
     for words in ("a" * 200_000, "1a" * 100_000, "key: " * 50_000, "sk-" * 60_000, " " * 200_000):
         assert len(redacted_line(words, key="ab" * 100)) <= 200

@@ -1,4 +1,4 @@
-"""results.json and baseline.json: read as records, refused with a sentence, and equal bytes for equal records."""
+"""results.json and baseline.json: read as records, refused with a sentence, and with equal bytes for equal records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files are whole or absent, and faults name file and line."""
+"""Writes are atomic, and faults have file and line."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_equal_values_are_equal_bytes() -> None:
     assert dump_json({"b": 1, "a": [2]}) == dump_json({"a": [2], "b": 1})
 
 
-def test_nan_is_no_json() -> None:
+def test_nan_is_refused() -> None:
     with pytest.raises(ValueError):
         dump_json({"value": float("nan")})
 
@@ -56,7 +56,7 @@ def test_a_malformed_row_names_file_and_line(tmp_path: Path) -> None:
         list(read_rows(path))
 
 
-def test_a_row_of_another_kind_names_line_and_field(tmp_path: Path) -> None:
+def test_an_invalid_record_names_line_and_field(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"role": "user", "content": "x"}\n{"role": "robot", "content": "x"}\n', encoding="utf-8")
     with pytest.raises(BadData, match=r"rows\.jsonl:2: not a Message: role"):

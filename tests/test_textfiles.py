@@ -1,4 +1,4 @@
-"""Text is read as it was written: with a byte order mark or without, and never with bytes that are no text."""
+"""Text files are read with or without a byte order mark; invalid bytes are refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TEXT = "größe = '中'\n"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
-def test_every_unicode_encoding_that_says_its_name_is_read(tmp_path: Path, encoding: str) -> None:
+def test_every_unicode_encoding_with_a_byte_order_mark_is_read(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "f").write_text(TEXT, encoding=encoding)
     assert read_text(tmp_path / "f") == TEXT
 
@@ -28,7 +28,7 @@ def test_in_either_order_of_bytes(mark: bytes, encoding: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "said", "line"),
+    ("data", "message", "line"),
     [
         (b"ab\ncd \xfc\n", r"is not UTF-8 \(byte 0xfc at position 6\)", 2),
         (codecs.BOM_UTF8 + b"\xc3", r"is not UTF-8 \(byte 0xc3 at position 3\)", 1),
@@ -36,19 +36,19 @@ def test_in_either_order_of_bytes(mark: bytes, encoding: str) -> None:
         (b"\xed\xa0\x80", r"byte 0xed at position 0", 1),
     ],
 )
-def test_a_byte_that_is_no_text_is_named_with_its_place(data: bytes, said: str, line: int) -> None:
-    with pytest.raises(NotText, match=said) as caught:
+def test_an_invalid_byte_is_reported_with_its_position(data: bytes, message: str, line: int) -> None:
+    with pytest.raises(NotText, match=message) as caught:
         decode_text(data)
     assert caught.value.line == line
 
 
 def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
-    for path, said in (
+    for path, message in (
         (tmp_path / "absent", "the file does not exist"),
         (tmp_path, "is a folder, not a file"),
         (tmp_path / ("x" * 300), "choose a shorter one"),
     ):
-        with pytest.raises(BadData, match=said):
+        with pytest.raises(BadData, match=message):
             read_text(path)
     (tmp_path / "latin").write_bytes(b"\n\xe9")
     with pytest.raises(BadData, match=r"latin:2: is not UTF-8 \(byte 0xe9 at position 1\); save it as UTF-8"):

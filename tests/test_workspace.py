@@ -1,4 +1,4 @@
-"""A workspace reads and writes below its root alone, whatever the current directory is."""
+"""A workspace reads and writes only below its root, from any current directory."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_the_base_is_read_below_the_root_and_named_by_its_entry(workspace: Works
     assert base.tokenizer().chat_template and base.config().model_type == "phi3" and base.load(training=True).model
 
 
-def test_adapters_fit_whatever_the_current_directory_is(workspace: Workspace) -> None:
+def test_adapters_are_compatible_from_any_current_directory(workspace: Workspace) -> None:
     assert dict(workspace.fitting_adapters()) == {task: workspace.adapter(task) for task in workspace.tasks}
     assert "codegen" in workspace.adapters_stamp(None)
 
@@ -120,7 +120,7 @@ def test_a_source_of_any_kind_reads_below_the_root(
 
 
 @pytest.mark.parametrize("kind", ["base", "source"])
-def test_a_folder_in_the_current_directory_is_not_read_in_place_of_the_hub(
+def test_a_folder_in_the_current_directory_is_not_read_instead_of_the_hub(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

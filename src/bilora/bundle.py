@@ -86,7 +86,7 @@ class Bundle:
             Unreachable: the hub or the URL did not answer.
         """
         cache = cache or _user_cache()
-        folder, manifest = fetch_bundle(str(location), cache=cache / "bundles")
+        folder, manifest = fetch_bundle(str(location), cache_dir=cache / "bundles")
         model = _open_base(folder, manifest, base, cache)
         adapters = bundled_adapters(folder, manifest, model)
         silence_libraries()

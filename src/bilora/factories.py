@@ -170,7 +170,7 @@ class Factories(Layout):
         """
         from bilora.publishing.published import open_bundle
 
-        folders = open_bundle(place, self.base(), cache=self.cache("bundles"))
+        folders = open_bundle(place, self.base(), cache_dir=self.cache("bundles"))
         return {name: folder for name, folder in folders.items() if name in self.params.tasks}
 
     def adapters_stamp(self, place: str | None) -> str:
@@ -308,4 +308,4 @@ class Factories(Layout):
         """
         from bilora.publishing.hubs import open_hub
 
-        return open_hub(self.params.hub, root=self.root, without_token=self.hub)
+        return open_hub(self.params.hub, root=self.root, fallback=self.hub)

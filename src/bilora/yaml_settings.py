@@ -23,7 +23,7 @@ T = TypeVar("T", bound=BaseModel)
 MAX_VALUE_CHARS = 60
 """The number of characters of a value that a message repeats."""
 YES_NO = {"yes": True, "on": True, "no": False, "off": False}
-EXPECTED = {"int_type": "a whole number", "float_type": "a number", "bool_type": "true or false", "string_type": "text"}
+TYPES = {"int_type": "a whole number", "float_type": "a number", "bool_type": "true or false", "string_type": "text"}
 """What a field expects, by pydantic's error type."""
 MESSAGES = {
     "missing": "it is missing",
@@ -160,7 +160,7 @@ def _key_path(location: tuple[int | str, ...], document: object) -> str:
 def _message(fault: ErrorDetails) -> str:
     """Return what is wrong with a value, and how to write it if only its spelling is wrong."""
     value = fault["input"]
-    if (expected := EXPECTED.get(fault["type"])) is None:
+    if (expected := TYPES.get(fault["type"])) is None:
         template = MESSAGES.get(fault["type"])
         return fault["msg"] if template is None else template.format(**fault.get("ctx", {}))
     if isinstance(value, list | dict):

@@ -1,4 +1,4 @@
-"""A page that runs, and a browser in front of it."""
+"""A running page and a browser."""
 
 from __future__ import annotations
 

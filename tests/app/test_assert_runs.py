@@ -1,4 +1,4 @@
-"""What the page says of an answer that the sandbox ran with the asserts of its question."""
+"""The page's sentence about an answer that was run with its question's asserts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def runner() -> Iterator[AssertRunner]:
 
 
 @pytest.mark.parametrize(
-    ("code", "verdict", "said"),
+    ("code", "verdict", "message"),
     [
         ("def f(x):\n    return x + 1", "passes", "Passes your 2 asserts."),
         ("def f(x):\n    return 2", "fails", "Passes only 1 of your 2 asserts: test 2: assert f(2) == 3 gave 2, not 3"),
@@ -36,13 +36,13 @@ def runner() -> Iterator[AssertRunner]:
     ],
 )
 def test_a_program_is_run_in_the_sandbox_and_the_result_is_a_sentence(
-    runner: AssertRunner, code: str, verdict: str, said: str
+    runner: AssertRunner, code: str, verdict: str, message: str
 ) -> None:
     result = runner.start(code, TESTS).result(timeout=30)
-    assert result.verdict == verdict and said in result.sentence
+    assert result.verdict == verdict and message in result.sentence
 
 
-def test_starting_a_run_waits_for_nothing(runner: AssertRunner) -> None:
+def test_start_returns_at_once(runner: AssertRunner) -> None:
     began = time.monotonic()
     run = runner.start("def f(x):\n    while True: pass", TESTS)
     assert time.monotonic() - began < 0.5 and not run.done()
@@ -71,11 +71,11 @@ def test_starting_a_run_waits_for_nothing(runner: AssertRunner) -> None:
     ],
     ids=lambda value: value.status if isinstance(value, Outcome) else "",
 )
-def test_what_is_not_known_is_not_called_a_failure(outcome: Outcome, result: AssertResult) -> None:
+def test_an_undecided_run_is_not_a_failure(outcome: Outcome, result: AssertResult) -> None:
     assert assert_result(outcome) == result
 
 
-def test_a_machine_that_cannot_confine_it_runs_nothing_and_says_so() -> None:
+def test_a_machine_that_cannot_confine_the_answer_does_not_run_it() -> None:
     def run(program: Program) -> Outcome:
         raise WeakSandbox("This machine cannot confine it.")
 
@@ -83,7 +83,7 @@ def test_a_machine_that_cannot_confine_it_runs_nothing_and_says_so() -> None:
     assert result == AssertResult("unknown", "The answer was not run with your assert: This machine cannot confine it.")
 
 
-def test_a_fault_of_the_page_s_own_reaches_it() -> None:
+def test_an_unexpected_error_is_raised_by_the_result() -> None:
     def run(program: Program) -> Outcome:
         raise ValueError("a fault")
 

@@ -1,4 +1,4 @@
-"""Which asserts of a question are about the function that it asks for."""
+"""The asserts in a question that test the requested function."""
 
 from __future__ import annotations
 
@@ -37,5 +37,5 @@ def test_asserts_about_the_requested_function_are_found(question: str, found: tu
     assert typed_asserts(question) == found
 
 
-def test_a_question_full_of_the_word_is_read_in_a_moment() -> None:
+def test_a_question_with_many_asserts_is_parsed_quickly() -> None:
     assert typed_asserts("assert (" * 2500) == ()

@@ -1,4 +1,4 @@
-"""The page in a real browser: asked, watched, stopped, rated; by mouse and by keyboard, wide and narrow."""
+"""The page in a real browser: questions, streaming, stop and ratings; mouse and keyboard, wide and narrow."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def until(true: Callable[[], bool], seconds: float = 180) -> None:
         time.sleep(0.02)
 
 
-def test_both_are_asked_and_their_answers_grow_while_one_watches(page: Any) -> None:
+def test_both_systems_stream_their_answers(page: Any) -> None:
     take_example(page)
     page.get_by_text("side by side", exact=True).click()
     button(page, "Ask").click()
@@ -110,7 +110,7 @@ def test_both_are_asked_and_their_answers_grow_while_one_watches(page: Any) -> N
     picture(page, "compared")
 
 
-def test_stop_keeps_what_was_written_and_the_page_goes_on(page: Any) -> None:
+def test_stop_keeps_the_partial_answer_and_the_page_stays_usable(page: Any) -> None:
     take_example(page)
     page.get_by_text("base", exact=True).click()  # its answer is the longest: the adapter may end its own at once
     button(page, "Ask").click()
@@ -124,7 +124,7 @@ def test_stop_keeps_what_was_written_and_the_page_goes_on(page: Any) -> None:
     shows(page.get_by_text("stopped by you"), 1)
 
 
-def test_an_edited_answer_is_rated_once_however_often_one_clicks(page: Any, site: Path) -> None:
+def test_an_edited_answer_is_rated_once_despite_several_clicks(page: Any, site: Path) -> None:
     before = len(kept(site))
     ask(page, f"Add the numbers of a list.{SIGNATURE}", "side by side")
     answered(page, 2)
@@ -153,7 +153,7 @@ def test_a_function_is_explained_and_the_change_is_shown(page: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("x" * 100_000, f"the limit is {MAX_QUESTION_CHARS:,}"),
         ("\0\1\2", "holds binary data"),
@@ -161,17 +161,19 @@ def test_a_function_is_explained_and_the_change_is_shown(page: Any) -> None:
     ],
     ids=["100,000 characters", "binary", "nothing"],
 )
-def test_what_cannot_be_asked_is_one_sentence_and_the_history_stays(page: Any, text: str, said: str) -> None:
+def test_an_invalid_question_is_refused_in_one_sentence_and_the_history_stays(
+    page: Any, text: str, message: str
+) -> None:
     ask(page, f"Add two numbers.{SIGNATURE}")
     answered(page)
     ask(page, text)
-    page.get_by_text(said).wait_for()
+    page.get_by_text(message).wait_for()
     answered(page)
     shows(button(page, "Rate"), 1)
     assert page.get_by_test_id("stException").count() == 0
 
 
-def test_what_is_typed_is_shown_and_never_run(page: Any) -> None:
+def test_typed_markup_is_displayed_and_never_executed(page: Any) -> None:
     ask(page, HOSTILE)
     answered(page)
     page.get_by_text("Correct it, or say why").click()
@@ -198,7 +200,7 @@ def tab_to(page: Any, wanted: str) -> None:
     raise AssertionError(f"{wanted!r} cannot be reached with Tab")
 
 
-def test_the_keyboard_is_enough(page: Any, site: Path) -> None:
+def test_the_page_is_usable_with_the_keyboard(page: Any, site: Path) -> None:
     before = len(kept(site))
     tab_to(page, CODE)
     page.keyboard.type(f"add two numbers{SIGNATURE}")

@@ -1,4 +1,4 @@
-"""What the page keeps of an answer, also of one that was stopped or failed."""
+"""The stored state of an answer, also if it was stopped or failed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def answer() -> Answer:
     return Answer("g1", "codegen", "a" * 64, "b" * 40)
 
 
-def test_the_answer_grows_and_is_asked_as_everywhere(turn: UserQuestion, answer: Answer) -> None:
+def test_the_answer_is_streamed_with_the_task_s_messages(turn: UserQuestion, answer: Answer) -> None:
     engine = FakeEngine("```python\n", "def f():\n", "    pass\n```")
     assert list(stream_answer(engine, TASK, turn, answer)) == ["", "def f():", "def f():\n    pass"]
     assert answer.completion is not None and answer.ending == ""
@@ -51,7 +51,7 @@ def test_the_answer_grows_and_is_asked_as_everywhere(turn: UserQuestion, answer:
     )
 
 
-def test_unknown_counts_are_left_out_and_a_withheld_answer_says_why(answer: Answer) -> None:
+def test_unknown_counts_are_omitted_and_a_withheld_answer_says_why(answer: Answer) -> None:
     answer.completion = Completion(
         sample_id="g1", system="codegen", text="", prompt_tokens=None, output_tokens=None, latency_s=2.0,
         finish="error", reason="the server withheld the answer",
@@ -59,7 +59,7 @@ def test_unknown_counts_are_left_out_and_a_withheld_answer_says_why(answer: Answ
     assert answer.facts == "2.00 s · adapter aaaaaaaaaaaa · the server withheld the answer"
 
 
-def test_what_was_stopped_is_kept_and_the_stream_closed(turn: UserQuestion, answer: Answer) -> None:
+def test_a_stopped_answer_keeps_its_text_and_closes_the_stream(turn: UserQuestion, answer: Answer) -> None:
     engine = FakeEngine("one ", "two ", "three")
     stream = stream_answer(engine, TASK, turn, answer)
     next(stream)
@@ -67,14 +67,14 @@ def test_what_was_stopped_is_kept_and_the_stream_closed(turn: UserQuestion, answ
     assert (answer.text, answer.completion, answer.ending, engine.closed) == ("one ", None, "stopped by you", True)
 
 
-def test_a_failure_keeps_what_came_before(turn: UserQuestion, answer: Answer) -> None:
+def test_a_failed_answer_keeps_its_text(turn: UserQuestion, answer: Answer) -> None:
     with pytest.raises(Unreachable):
         list(stream_answer(FakeEngine("half", error=Unreachable("gone")), TASK, turn, answer))
     assert answer.text == "half" and answer.completion is None
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "message"),
     [
         ("", "Type something"),
         ("  \n", "Type something"),
@@ -82,11 +82,11 @@ def test_a_failure_keeps_what_came_before(turn: UserQuestion, answer: Answer) ->
         ("a\0b", "binary"),
     ],
 )
-def test_what_cannot_be_asked_is_reported(typed: str, said: str) -> None:
-    assert said in question_problem(typed)
+def test_an_invalid_question_is_reported(typed: str, message: str) -> None:
+    assert message in question_problem(typed)
 
 
-def test_what_can_be_asked_is_no_problem() -> None:
+def test_a_valid_question_has_no_problem() -> None:
     assert question_problem("x" * MAX_QUESTION_CHARS) == ""
 
 
@@ -96,7 +96,7 @@ def test_the_difference_shows_the_new_line() -> None:
     assert unified_diff("same", "same") == ""
 
 
-def test_a_server_s_words_are_no_markup() -> None:
+def test_a_server_s_text_is_escaped() -> None:
     drawn = escape_markdown("![x](http://elsewhere/x.png) <b>`$y$`</b> and plain words, with a comma.")
     assert drawn.startswith("\\!\\[x\\]\\(http://elsewhere/x.png\\) \\<b\\>\\`\\$y\\$\\`")
     assert drawn.endswith("and plain words, with a comma.")
@@ -110,7 +110,7 @@ def test_a_server_s_words_are_no_markup() -> None:
         ("length", 63, "cut off: the context is full"),
     ],
 )
-def test_an_answer_that_was_cut_off_says_by_what(
+def test_a_cut_off_answer_says_why(
     turn: UserQuestion, answer: Answer, finish: Literal["stop", "length"], tokens: int, state: str
 ) -> None:
     engine = FakeEngine("x", output_tokens=tokens, finish=finish)

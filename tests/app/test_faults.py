@@ -1,4 +1,4 @@
-"""What goes wrong around the page is a sentence on it, and what was answered before stays."""
+"""A fault is one sentence on the page, and earlier answers stay."""
 
 from __future__ import annotations
 
@@ -41,8 +41,12 @@ def endpoint(server: Server, place: Path, monkeypatch: pytest.MonkeyPatch) -> Se
 
 
 def streamed(text: str) -> Reply:
-    said = CHUNK | {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": "stop"}]}
-    return 200, {"Content-Type": "text/event-stream"}, f"data: {json.dumps(said)}\n\ndata: [DONE]\n\n".encode()
+    expected_message = CHUNK | {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": "stop"}]}
+    return (
+        200,
+        {"Content-Type": "text/event-stream"},
+        f"data: {json.dumps(expected_message)}\n\ndata: [DONE]\n\n".encode(),
+    )
 
 
 def broken(text: str) -> Reply:
@@ -76,7 +80,7 @@ def titles(page: AppTest) -> list[str]:
     [(500, {}, {"error": {"message": "![x](http://elsewhere/x.png)"}}), broken("half")],
     ids=["refuses", "breaks off"],
 )
-def test_an_endpoint_that_dies_is_a_sentence_and_the_history_stays(endpoint: Server, reply: Reply) -> None:
+def test_an_endpoint_that_dies_is_one_sentence_and_the_history_stays(endpoint: Server, reply: Reply) -> None:
     page = ask(opened(), "first")
     assert [one.value for one in page.code] == ["hello"]
     endpoint.respond = lambda body, number: reply
@@ -90,7 +94,7 @@ def test_an_endpoint_that_dies_is_a_sentence_and_the_history_stays(endpoint: Ser
     )
 
 
-def test_an_adapter_that_is_damaged_meanwhile_is_a_sentence_and_can_still_be_rated(place: Path) -> None:
+def test_an_adapter_damaged_meanwhile_is_one_sentence_and_old_answers_can_be_rated(place: Path) -> None:
     page = ask(opened(), "add two numbers")
     weights, manifest = (
         place / "adapters" / "codegen" / name for name in ("adapter_model.safetensors", "manifest.json")
@@ -114,11 +118,11 @@ def test_without_an_adapter_the_base_answers_and_the_page_says_so(place: Path) -
 
 
 @pytest.mark.parametrize(
-    ("manifest", "said"),
+    ("manifest", "expected_message"),
     [
-        ("[]", "this is no bundle"),
-        ('{"adapters": {}, "base": {"id": "models/smoke"}}', "this is no bundle"),
-        ('{"adapters": {}, "base": "models/smoke", "files": {}}', "this is no bundle"),
+        ("[]", "is not a bundle"),
+        ('{"adapters": {}, "base": {"id": "models/smoke"}}', "is not a bundle"),
+        ('{"adapters": {}, "base": "models/smoke", "files": {}}', "is not a bundle"),
         ('{"adapters": {}, "base": {}, "files": {}}', "trained on None, not on models/smoke"),
         (
             '{"adapters": {}, "base": {"id": "models/smoke", "revision": "0a"}, "files": {}}',
@@ -133,21 +137,21 @@ def test_without_an_adapter_the_base_answers_and_the_page_says_so(place: Path) -
     ids=["a list", "no files", "half a base", "no base", "another revision", "other bytes", "no JSON"],
 )
 def test_a_bundle_that_cannot_be_served_is_a_sentence(
-    place: Path, monkeypatch: pytest.MonkeyPatch, manifest: str, said: str
+    place: Path, monkeypatch: pytest.MonkeyPatch, manifest: str, expected_message: str
 ) -> None:
     (place / "bundle").mkdir()
     (place / "bundle" / "manifest.json").write_text(manifest)
     monkeypatch.setenv("BILORA_BUNDLE", "bundle")
     page = opened()
-    assert not page.exception and said in page.error[0].value.replace("\\", "")
+    assert not page.exception and expected_message in page.error[0].value.replace("\\", "")
 
 
 def test_a_bundle_that_lost_a_file_is_a_sentence(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its base is the right one, by the digests that its manifest holds."""
     base = {f"base/{name}": digest for name, digest in sha256_tree(place / "models" / "smoke").items()}
-    told = {"adapters": {}, "base": {"id": "models/smoke", "revision": None, "path": "base"}, "files": base}
+    output = {"adapters": {}, "base": {"id": "models/smoke", "revision": None, "path": "base"}, "files": base}
     (place / "bundle").mkdir()
-    (place / "bundle" / "manifest.json").write_text(json.dumps(told))
+    (place / "bundle" / "manifest.json").write_text(json.dumps(output))
     monkeypatch.setenv("BILORA_BUNDLE", "bundle")
     page = opened()
     assert not page.exception and "fetch it again" in page.error[0].value.replace("\\", "")

@@ -1,4 +1,4 @@
-"""What the page shows of older questions, and of a docstring that was, or could not be, put into a function."""
+"""The display of older questions, and of docstrings inserted into a function."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def test_a_docstring_that_was_put_in_shows_as_a_difference() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"), [("what is this?", "no Python function"), ("def f(): return 1\ndef g(): return 2", "several")]
+    ("typed", "message"), [("what is this?", "no Python function"), ("def f(): return 1\ndef g(): return 2", "several")]
 )
-def test_a_docstring_that_has_no_place_says_why(typed: str, said: str) -> None:
+def test_a_docstring_that_cannot_be_inserted_says_why(typed: str, message: str) -> None:
     run = page(typed, "Say it.")
-    assert [said in one.value for one in run.info] == [True]
+    assert [message in one.value for one in run.info] == [True]
     assert [one.value for one in run.code][-1] == "Say it." and "before" not in str(run.code)
 
 
 @pytest.mark.parametrize(("typed", "shown_again"), [("def f(x): return x", False), ("def f(x):\n    return x", True)])
-def test_a_question_that_its_title_shows_whole_is_not_repeated(typed: str, shown_again: bool) -> None:
+def test_a_question_that_fits_into_its_title_is_not_repeated(typed: str, shown_again: bool) -> None:
     assert (page(typed, "Say it.").code[0].value == typed) == shown_again

@@ -1,4 +1,4 @@
-"""How the page looks and what it does while it waits, in a browser: its engine is a fake, so no model is loaded."""
+"""Layout and waiting of the page in a browser, with a fake engine instead of a model."""
 
 from __future__ import annotations
 
@@ -128,13 +128,13 @@ def test_sigterm_ends_the_page_and_what_it_runs(browser: Any) -> None:
     assert not orphans() - before
 
 
-def test_a_dead_endpoint_explains_itself_and_the_page_comes_back_by_itself(browser: Any, server: Server) -> None:
+def test_an_unreachable_endpoint_is_explained_and_the_page_recovers(browser: Any, server: Server) -> None:
     server.models, server.models_response = ("base", "codegen"), (503, {}, {"error": {"message": "starting"}})
     with started_page(ROOT, {**environment(), "BILORA_ENDPOINT": server.url}) as (address, _):
         page = browser.new_page()
         page.goto(address)
-        said = page.get_by_text(f"Endpoint '{server.url}' gave no usable answer: HTTP 503")
-        said.wait_for()
+        expected_message = page.get_by_text(f"Endpoint '{server.url}' gave no usable answer: HTTP 503")
+        expected_message.wait_for()
         page.get_by_text("Write code", exact=True).wait_for()
         page.get_by_text("The page tries again in").wait_for()
         tried, deadline = len(server.paths), time.monotonic() + 60
@@ -144,5 +144,5 @@ def test_a_dead_endpoint_explains_itself_and_the_page_comes_back_by_itself(brows
         server.models_response = None
         button(page, "Try again now").click()
         page.get_by_label(CODE).wait_for()
-        assert said.count() == 0
+        assert expected_message.count() == 0
         page.close()

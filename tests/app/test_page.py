@@ -1,4 +1,4 @@
-"""The page itself, run by Streamlit's own test driver on the smoke base."""
+"""The page on the smoke base, run by Streamlit's test driver."""
 
 from __future__ import annotations
 
@@ -73,13 +73,13 @@ def test_markup_stays_text_and_history_stays(page: AppTest) -> None:
     assert not any("<script>" in one.value for one in page.markdown)
 
 
-@pytest.mark.parametrize(("text", "said"), [("", "Type something"), ("x" * 100_000, "100,000 characters")])
-def test_what_cannot_be_asked_is_one_sentence(page: AppTest, text: str, said: str) -> None:
+@pytest.mark.parametrize(("text", "message"), [("", "Type something"), ("x" * 100_000, "100,000 characters")])
+def test_an_invalid_question_is_refused_in_one_sentence(page: AppTest, text: str, message: str) -> None:
     ask(page, text)
-    assert said in page.warning[0].value and not page.exception and not page.subheader
+    assert message in page.warning[0].value and not page.exception and not page.subheader
 
 
-def test_prose_in_place_of_code_is_one_sentence_and_so_is_code_in_place_of_prose(page: AppTest) -> None:
+def test_prose_instead_of_code_and_code_instead_of_prose_are_refused(page: AppTest) -> None:
     ask(page, "def double(x):\n    return 2 * x")
     assert [one.value for one in page.warning] == [
         "This is finished code, not a question; describe in words what a function should do."
@@ -93,13 +93,16 @@ def test_prose_in_place_of_code_is_one_sentence_and_so_is_code_in_place_of_prose
 
 
 def test_the_first_screen_says_what_each_adapter_can_do(page: AppTest) -> None:
-    said = page.markdown[0].value
-    assert "**Write code**: Writes a Python function" in said and "**Explain code**: Describes in one sentence" in said
+    message = page.markdown[0].value
+    assert (
+        "**Write code**: Writes a Python function" in message
+        and "**Explain code**: Describes in one sentence" in message
+    )
     ask(page, "add two numbers")
     assert not [one for one in page.markdown if "**Write code**" in one.value]
 
 
-def test_a_rating_is_kept_once_and_names_the_bytes(page: AppTest, tmp_path: Path) -> None:
+def test_a_rating_is_stored_once_with_the_adapter_s_digest(page: AppTest, tmp_path: Path) -> None:
     ask(page, "add two numbers")
     button(page, "Rate").click().run()
     assert "Choose a thumb" in page.warning[0].value
@@ -118,7 +121,7 @@ def change(page: AppTest) -> AppTest:
     return button(page, "Change the rating").click().run()
 
 
-def test_a_rating_can_be_changed_and_its_consent_taken_back(page: AppTest, tmp_path: Path) -> None:
+def test_a_rating_can_be_changed_and_its_consent_withdrawn(page: AppTest, tmp_path: Path) -> None:
     ask(page, "add two numbers")
     page.feedback[0].set_value(1)
     page.checkbox[0].set_value(True)
@@ -152,7 +155,7 @@ def test_a_rating_can_be_changed_and_its_consent_taken_back(page: AppTest, tmp_p
     assert not page.exception and not page.error
 
 
-def test_a_change_that_cannot_be_kept_is_said_and_leaves_the_rating(
+def test_a_change_that_cannot_be_stored_is_reported_and_the_rating_stays(
     page: AppTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:
@@ -175,8 +178,8 @@ def test_a_dead_endpoint_is_one_sentence(monkeypatch: pytest.MonkeyPatch, adapte
     monkeypatch.chdir(adapted)
     monkeypatch.setenv("BILORA_ENDPOINT", "http://user:password@127.0.0.1:9/v1?key=secret")
     page = AppTest.from_file(str(ROOT / "hf_space" / "app.py"), default_timeout=WAIT_S).run()
-    said = page.error[0].value.replace("\\", "")
-    assert said == (
+    message = page.error[0].value.replace("\\", "")
+    assert message == (
         "Endpoint 'http://127.0.0.1:9/v1' gave no usable answer: the connection was refused: no server listens there; "
         "start that server, or correct BILORA_ENDPOINT or BILORA_ENDPOINT_KEY."
     )
@@ -189,7 +192,7 @@ def test_a_bundle_of_another_base_is_one_sentence(
     monkeypatch.chdir(adapted)
     monkeypatch.setenv("BILORA_BUNDLE", str(tmp_path))
     page = AppTest.from_file(str(ROOT / "hf_space" / "app.py"), default_timeout=WAIT_S).run()
-    assert "this is no bundle" in page.error[0].value
+    assert "is not a bundle" in page.error[0].value
     (tmp_path / "manifest.json").write_text('{"adapters": {}, "base": {"id": "other"}, "files": {}}')
     page = AppTest.from_file(str(ROOT / "hf_space" / "app.py"), default_timeout=WAIT_S).run()
     assert "trained on other, not on models/smoke" in page.error[0].value

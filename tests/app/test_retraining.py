@@ -1,4 +1,4 @@
-"""What people say in a browser ends in a retrained adapter, a verdict on it, and a page that serves it."""
+"""From ratings in a browser to a retrained adapter, its verdict, and a page that serves it."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def test_ratings_end_in_a_retrained_adapter_and_a_verdict(page: Any, site: Path)
     run = shell_in(site)
 
     def repro() -> list[str]:
-        said = run("prlimit", f"--cpu={CPU_S}", "dvc", "repro", "evaluate").stdout
-        return [line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")]
+        message = run("prlimit", f"--cpu={CPU_S}", "dvc", "repro", "evaluate").stdout
+        return [line.split("'")[1] for line in message.splitlines() if line.startswith("Running stage")]
 
     def on(task: Any) -> None:
         task["split"] |= {"feedback": "mix", "preference": "kto"}

@@ -1,4 +1,4 @@
-"""A page that nothing answers says so, tries again by itself, and waits longer each time."""
+"""A page without a backend reports it and retries with growing delays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def faulty(kind: str) -> None:
     from bilora.errors import BadData, Unreachable
     from bilora.tasks import load_task
 
-    error = {"unreachable": Unreachable("No <b>server</b> answers."), "bad": BadData("bundle", "this is no bundle.")}
+    error = {"unreachable": Unreachable("No <b>server</b> answers."), "bad": BadData("bundle", "is not a bundle.")}
     draw_unavailable({"codegen": load_task("codegen")}, lambda question, answer, entered: "", error[kind])
 
 
@@ -27,7 +27,7 @@ def waits(page: AppTest) -> list[str]:
     return [one.value for one in page.caption if "tries again" in one.value]
 
 
-def test_what_did_not_answer_is_tried_again_later_and_later() -> None:
+def test_an_unreachable_service_is_retried_with_growing_delays() -> None:
     page = drawn("unreachable")
     assert page.error[0].value == r"No \<b\>server\</b\> answers." and "Write code" in page.markdown[0].value
     assert waits(page) == ["The page tries again in 2 s."]
@@ -36,12 +36,12 @@ def test_what_did_not_answer_is_tried_again_later_and_later() -> None:
     assert waits(page) == ["The page tries again in 2 s."]
 
 
-def test_what_no_waiting_mends_is_tried_again_by_the_button_alone() -> None:
+def test_a_permanent_fault_is_retried_only_by_the_button() -> None:
     page = drawn("bad")
-    assert "this is no bundle" in page.error[0].value and not waits(page)
+    assert "is not a bundle" in page.error[0].value and not waits(page)
     assert [one.label for one in page.button] == ["Try again"]
 
 
 @pytest.mark.parametrize(("failures", "seconds"), [(1, 2), (2, 4), (5, 32), (6, LONGEST_RETRY_S), (9999, 60)])
-def test_each_wait_is_twice_the_one_before_up_to_a_minute(failures: int, seconds: float) -> None:
+def test_each_delay_doubles_up_to_a_minute(failures: int, seconds: float) -> None:
     assert retry_delay_s(failures) == seconds

@@ -1,4 +1,4 @@
-"""`bilora app` as a person starts and ends it."""
+"""`bilora app` ends on a signal."""
 
 from __future__ import annotations
 

@@ -47,20 +47,20 @@ def test_its_params_are_checked_with_their_place(checkout: Path) -> None:
     before = params.read_text(encoding="utf-8")
     try:
         params.write_text(before.replace("path: models/smoke.zip", "pfad: x"), encoding="utf-8")
-        said = shell_in(checkout)("bilora", "plan", check=False)
+        message = shell_in(checkout)("bilora", "plan", check=False)
     finally:
         params.write_text(before, encoding="utf-8")
-    assert said.returncode == 2 and "base.path: it is missing" in said.stderr and "base.pfad" in said.stderr
+    assert message.returncode == 2 and "base.path: it is missing" in message.stderr and "base.pfad" in message.stderr
 
 
 def test_a_missing_file_is_one_sentence(checkout: Path) -> None:
     archive = checkout / "models" / "smoke.zip"
     archive.rename(checkout / "away.zip")
     try:
-        said = shell_in(checkout)(*QUESTION, check=False)
+        message = shell_in(checkout)(*QUESTION, check=False)
     finally:
         (checkout / "away.zip").rename(archive)
-    assert said.returncode == 2 and "there is no ZIP file here; `base.path` must name one." in said.stderr
+    assert message.returncode == 2 and "there is no ZIP file here; `base.path` must name one." in message.stderr
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""A card's program gives the answer that was measured, and its licence follows from params and data."""
+"""A card's program returns the engine's answer, and its licence follows from params and data."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def bundled(workspace: Workspace, bundle_info: BundleInfo) -> dict[str, bytes]:
 
 
 def written(workspace: Workspace) -> dict[str, bytes]:
-    """Return a bundle after it was written where its cards say."""
+    """Return a bundle after writing it to the path on its cards."""
     files = bundled(workspace, read_bundle_info(workspace, None))
     for name, data in files.items():
         write_bytes(workspace.root / "path" / "to" / "this" / "bundle" / name, data)
@@ -77,11 +77,11 @@ def program(card: bytes) -> str:
 
 def printed(program: str, folder: Path) -> str:
     """Return what a program prints that runs in `folder`, without a network and without this repository."""
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=folder,
-        env={**kept, "HF_HUB_OFFLINE": "1"},
+        env={**environment, "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
         check=False,

@@ -1,4 +1,4 @@
-"""`bilora generate` and `bilora chat` as a person starts them, on both engines."""
+"""`bilora generate` and `bilora chat` from the command line, on both engines."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_question_is_an_argument_or_standard_input(place: Path) -> None:
     assert given != answers(place, "generate", "sort a list", "-m", "docstring", "--max-tokens", "8")
 
 
-def test_settings_are_heard(place: Path) -> None:
+def test_sampling_options_take_effect(place: Path) -> None:
     sampled = ["generate", "sum", "--temperature", "1.5", "--top-p", "0.9", "--max-tokens", "8", "--seed"]
     assert answers(place, *sampled, "1") == answers(place, *sampled, "1") != answers(place, *sampled, "2")
     whole = answers(place, "generate", "sum", "--max-tokens", "8")
@@ -74,7 +74,7 @@ def test_settings_are_heard(place: Path) -> None:
     assert cut == whole[: whole.index(whole[3:6])] + "\n"
 
 
-def test_what_cannot_be_asked_is_one_sentence(place: Path) -> None:
+def test_an_invalid_question_is_refused_in_one_sentence(place: Path) -> None:
     for arguments, sentence in (
         (["generate", "x", "-m", "poetry"], "no such model is loaded; loaded: base, codegen, docstring"),
         (["generate"], "it is empty; pass it as an argument"),
@@ -84,7 +84,7 @@ def test_what_cannot_be_asked_is_one_sentence(place: Path) -> None:
         assert done.returncode == 2 and sentence in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
-def test_a_conversation_goes_on_under_another_adapter(place: Path) -> None:
+def test_a_conversation_continues_with_another_adapter(place: Path) -> None:
     typed = "sum of a list\n/adapter docstring\nsum of a list\n/new\n/adapter codegen\nsum of a list\n/quit\n"
     asked = answers(place, "chat", "-m", "codegen", "--max-tokens", "8", stdin=typed).splitlines()
     alone = {
@@ -93,12 +93,12 @@ def test_a_conversation_goes_on_under_another_adapter(place: Path) -> None:
     }
     own = len(alone["codegen"])
     assert asked[:own] == asked[-own:] == alone["codegen"]
-    assert asked[own:-own] != alone["docstring"]  # what was said before counts
+    assert asked[own:-own] != alone["docstring"]  # the earlier turns count
     stayed = answers(place, "chat", "-m", "codegen", "--max-tokens", "8", stdin="sum of a list\nsum of a list\n")
     assert asked[own:-own] != stayed.splitlines()[own:]
 
 
-def test_a_chat_says_what_it_does_not_do(place: Path) -> None:
+def test_a_chat_reports_what_it_cannot_do(place: Path) -> None:
     done = bilora(place, "chat", "--max-tokens", "4", stdin="/adapter poetry\n/adapter\n/bow\n" + "list " * 600 + "\n")
     assert done.returncode == 0 and done.stdout == ""
     _, poetry, bare, bow, long = done.stderr.strip().splitlines()
@@ -107,16 +107,16 @@ def test_a_chat_says_what_it_does_not_do(place: Path) -> None:
     assert "there is no /bow" in bow and "too many for the context of 512 tokens; shorten the question" in long
 
 
-def test_a_line_that_is_no_text_is_not_the_end_of_the_chat(place: Path) -> None:
+def test_an_invalid_line_does_not_end_the_chat(place: Path) -> None:
     piped = io.TextIOWrapper(io.BufferedReader(io.BytesIO(b"\xef\xbb\xbf/adapter codegen\nna\xefve\nsum\n")))
     done = bilora(place, "chat", "--max-tokens", "4", stdin=piped)
     assert done.returncode == 0
-    said = done.stderr.splitlines()
-    assert said[1] == "chat: this line: is not UTF-8 (byte 0xef at position 2); write it in UTF-8."
+    message = done.stderr.splitlines()
+    assert message[1] == "chat: this line: is not UTF-8 (byte 0xef at position 2); write it in UTF-8."
     assert done.stdout.count("\n") >= 1 and "there is no" not in done.stderr
 
 
-def test_what_helps_against_a_cut_depends_on_what_cut(place: Path) -> None:
+def test_the_advice_for_a_cut_off_answer_depends_on_the_limit(place: Path) -> None:
     short = bilora(place, "generate", "sum", "--max-tokens", "4")
     assert "cut off after 4 tokens; --max-tokens allows more" in short.stderr
     full = bilora(place, "generate", "list " * 490, "--max-tokens", "5000", "--temperature", "2")
@@ -159,7 +159,7 @@ def test_ctrl_c_ends_an_answer_and_not_the_chat(place: Path) -> None:
         os.close(ours)
 
 
-def test_an_engine_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+def test_a_missing_engine_is_one_sentence(tmp_path: Path) -> None:
     document = yaml.safe_load((ROOT / "profiles" / "smoke.yaml").read_text(encoding="utf-8"))
     document["inference"] = {"engine": "llamacpp", "quantization": "q8_0"}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")

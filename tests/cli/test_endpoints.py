@@ -55,7 +55,7 @@ def graded(body: dict[str, Any], number: int) -> Reply:
     return answer("My grades:\n```json\n" + json.dumps(grades) + "\n```")
 
 
-def test_a_sound_judge_leaves_with_zero(place: Path, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_reliable_judge_exits_with_0(place: Path, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     judged_by(place, base_url=server.url)
     server.respond = graded
     assert exit_code() == 0
@@ -78,7 +78,7 @@ def test_a_sound_judge_leaves_with_zero(place: Path, server: Server, capsys: pyt
         ((400, {}, {"error": {"message": "no chat template", "param": "messages"}}), 6, "no chat template"),
     ],
 )
-def test_a_judge_that_proves_nothing_says_why(
+def test_an_unreliable_judge_says_why(
     place: Path, server: Server, capsys: pytest.CaptureFixture[str], reply: Reply, code: int, reason: str
 ) -> None:
     judged_by(place, base_url=server.url)
@@ -88,7 +88,7 @@ def test_a_judge_that_proves_nothing_says_why(
     assert len(server.bodies) == (12 if code == 11 else 6)
 
 
-def test_a_judge_that_nobody_serves_is_unreachable(
+def test_a_judge_that_the_server_does_not_have_is_unreachable(
     place: Path, no_proxy: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from openai import OpenAI
@@ -99,7 +99,7 @@ def test_a_judge_that_nobody_serves_is_unreachable(
     assert "the connection was refused: no server listens there" in capsys.readouterr().out
 
 
-def test_keys_are_stripped_wherever_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_are_stripped_by_every_command(monkeypatch: pytest.MonkeyPatch) -> None:
     endpoint = Endpoint(name="e", base_url="http://box/v1", model="m", key_env="A_KEY")
     monkeypatch.setenv("A_KEY", "from-the-environment\n")
     assert endpoint_key(endpoint.key_env, {}) == "from-the-environment"

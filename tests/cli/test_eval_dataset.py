@@ -49,7 +49,7 @@ def with_body(code: str, statement: str) -> str:
     return ast.unparse(tree)
 
 
-def test_ten_questions_a_task() -> None:
+def test_ten_questions_per_task() -> None:
     assert DATASET["schema"] == 1
     assert (len(CODEGEN), len(DOCSTRING), len(SAMPLES)) == (10, 10, 20)
 

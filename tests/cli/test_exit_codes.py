@@ -1,4 +1,4 @@
-"""Every exit code of the table is seen, and none of a known fault is that of a crash."""
+"""Every exit code of the table occurs, and no known error has the code of a crash."""
 
 from __future__ import annotations
 
@@ -87,10 +87,10 @@ def same(value: float, count: int = MANY) -> dict[str, float]:
     return {f"s{number}": value for number in range(count)}
 
 
-def test_the_documented_table_is_the_code_s() -> None:
+def test_the_documented_table_matches_the_code() -> None:
     text = (ROOT / "docs" / "exit-codes.md").read_text(encoding="utf-8")
-    told = {int(code): name for code, name in re.findall(r"^\| (\d+) \| ([a-z ]+) \|", text, re.M)}
-    assert told == {int(code): code.name.lower().replace("_", " ") for code in ExitCode}
+    output = {int(code): name for code, name in re.findall(r"^\| (\d+) \| ([a-z ]+) \|", text, re.M)}
+    assert output == {int(code): code.name.lower().replace("_", " ") for code in ExitCode}
 
 
 def test_every_kind_of_fault_has_a_code_that_is_no_crash_and_no_verdict() -> None:
@@ -106,7 +106,7 @@ def test_every_kind_of_fault_has_a_code_that_is_no_crash_and_no_verdict() -> Non
         assert kind.exit_code not in {ExitCode.OK, ExitCode.CRASH, ExitCode.INTERRUPTED, *VERDICTS}, kind
 
 
-def test_no_fault_is_raised_without_its_kind() -> None:
+def test_no_error_is_raised_as_the_base_class() -> None:
     bare = [path for path in (ROOT / "src").rglob("*.py") if "raise BiloraError(" in path.read_text(encoding="utf-8")]
     assert bare == []
 
@@ -132,7 +132,7 @@ def test_1_is_a_crash_with_its_traceback() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["train", "poetry"], "There is no task 'poetry'"),
         (["serve", "--port", "99999"], "less than or equal to 65535"),
@@ -152,10 +152,10 @@ def test_1_is_a_crash_with_its_traceback() -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_2_is_bad_input(place: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
+def test_2_is_bad_input(place: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
     assert run_command(app, arguments) == 2
-    told = capsys.readouterr().err
-    assert said in told and told.startswith("bilora: ") and told.count("\n") == 1
+    output = capsys.readouterr().err
+    assert message in output and output.startswith("bilora: ") and output.count("\n") == 1
 
 
 def test_without_a_verb_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,7 +185,7 @@ def test_3_is_also_an_evaluation_without_rows(place: Path, capsys: pytest.Captur
     assert "has no rows. Run `dvc repro -f evaluate@codegen`" in capsys.readouterr().err
 
 
-def test_4_is_what_the_doctor_finds(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_4_is_a_fault_that_the_doctor_finds(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "CHECKS", {"disk": doctor._disk})
     assert run_command(app, ["doctor"]) == 0
     monkeypatch.setattr(doctor, "FREE_GIB", 10**9)
@@ -198,7 +198,7 @@ def test_5_is_an_adapter_that_was_not_measured(place: Path, capsys: pytest.Captu
     assert "run `bilora push-adapters`" in capsys.readouterr().err
 
 
-def test_6_is_what_does_not_answer(
+def test_6_is_a_service_that_does_not_answer(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("HF_TOKEN", raising=False)
@@ -219,7 +219,7 @@ def test_6_is_a_port_that_is_taken_before_anything_is_loaded(
 
 
 @pytest.mark.parametrize(
-    ("new", "old", "code", "said"),
+    ("new", "old", "code", "message"),
     [
         (entry(same(0.5)), entry(same(0.5)), 0, "pass"),
         (entry(same(0.2)), entry(same(0.7)), 10, "regressed"),
@@ -229,7 +229,7 @@ def test_6_is_a_port_that_is_taken_before_anything_is_loaded(
     ids=["pass", "regressed", "inconclusive", "incomparable"],
 )
 def test_10_to_12_are_the_gate_s_verdicts(
-    place: Path, capsys: pytest.CaptureFixture[str], new: Any, old: Any, code: int, said: str
+    place: Path, capsys: pytest.CaptureFixture[str], new: Any, old: Any, code: int, message: str
 ) -> None:
     assert (
         run_command(
@@ -237,7 +237,7 @@ def test_10_to_12_are_the_gate_s_verdicts(
         )
         == code
     )
-    assert said in capsys.readouterr().out
+    assert message in capsys.readouterr().out
 
 
 def test_an_entry_without_the_scores_of_its_metric_decides_nothing(
@@ -249,7 +249,14 @@ def test_an_entry_without_the_scores_of_its_metric_decides_nothing(
     (place / "benchmarking").mkdir()
     baseline(place / "benchmarking" / "baseline.json", docstring=empty)
     assert run_command(app, ["baseline", "show"]) == 0
-    assert "n 0" in capsys.readouterr().out
+    assert "BLEU unscored, n 0" in capsys.readouterr().out
+
+
+def test_baseline_show_prints_the_reports_scale(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "benchmarking").mkdir()
+    baseline(place / "benchmarking" / "baseline.json", docstring=entry(same(0.525)))
+    assert run_command(app, ["baseline", "show"]) == 0
+    assert "docstring current: " in (printed := capsys.readouterr().out) and "BLEU 52.5, n " in printed
 
 
 def test_12_is_also_two_files_without_a_task(place: Path) -> None:
@@ -279,21 +286,24 @@ INPUT = {
 
 
 @pytest.mark.parametrize(
-    ("number", "said", "code"),
-    [*((number, said, 13) for number, said in MACHINE.items()), *((number, said, 2) for number, said in INPUT.items())],
+    ("number", "message", "code"),
+    [
+        *((number, message, 13) for number, message in MACHINE.items()),
+        *((number, message, 2) for number, message in INPUT.items()),
+    ],
     ids=lambda value: errno.errorcode.get(value, "") if isinstance(value, int) else "",
 )
-def test_13_is_the_machine_and_its_sentence_fits_the_cause(
-    capsys: pytest.CaptureFixture[str], number: int, said: str, code: int
+def test_13_is_a_fault_of_the_machine_with_advice_for_its_cause(
+    capsys: pytest.CaptureFixture[str], number: int, message: str, code: int
 ) -> None:
     assert ended(OSError(number, os.strerror(number), "some/file.json")) == code
-    told = capsys.readouterr().err
-    assert told.startswith("bilora: some/file.json ") and said in told and told.count("\n") == 1
-    assert ("free some space" in told) == (number in (errno.ENOSPC, errno.EDQUOT))
-    assert ("o file is half-written; finished files stay" in told) == (code == 13)
+    output = capsys.readouterr().err
+    assert output.startswith("bilora: some/file.json ") and message in output and output.count("\n") == 1
+    assert ("free some space" in output) == (number in (errno.ENOSPC, errno.EDQUOT))
+    assert ("o file is half-written; finished files stay" in output) == (code == 13)
 
 
-def test_an_error_of_the_system_that_nobody_knows_is_a_crash() -> None:
+def test_an_unknown_error_of_the_operating_system_is_a_crash() -> None:
     with pytest.raises(OSError, match="strange"):
         ended(OSError(errno.EILSEQ, "strange"))
 
@@ -311,7 +321,7 @@ bilora.cli.main()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["baseline", "forget", "docstring"], 13, "is not accessible to this user"),
         (["compare", "secret.json", "benchmarking/baseline.json"], 13, "secret.json: is not accessible to this user"),
@@ -319,8 +329,8 @@ bilora.cli.main()
     ],
     ids=["writing", "reading", "params"],
 )
-def test_a_missing_permission_is_no_matter_of_disk_space(
-    place: Path, arguments: list[str], code: int, said: str
+def test_a_missing_permission_is_not_reported_as_a_full_disk(
+    place: Path, arguments: list[str], code: int, message: str
 ) -> None:
     (place / "benchmarking").mkdir()
     baseline(place / "benchmarking" / "baseline.json", docstring=entry(same(0.5)))
@@ -334,7 +344,7 @@ def test_a_missing_permission_is_no_matter_of_disk_space(
     for folder in (place, place / "benchmarking"):
         folder.chmod(0o755)
     assert (done.returncode, done.stdout) == (code, ""), done.stderr
-    assert said in done.stderr and "space" not in done.stderr and "Traceback" not in done.stderr
+    assert message in done.stderr and "space" not in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_reader_that_leaves_early_is_no_crash(place: Path) -> None:
@@ -346,9 +356,9 @@ def test_a_reader_that_leaves_early_is_no_crash(place: Path) -> None:
         ) as process:
             assert process.stdout is not None and process.stderr is not None
             process.stdout.close()
-            said = process.stderr.read()
-        assert process.returncode == ends, said
-        assert said.count("\n") == (ends == 13) and "Traceback" not in said and "Exception ignored" not in said
+            message = process.stderr.read()
+        assert process.returncode == ends, message
+        assert message.count("\n") == (ends == 13) and "Traceback" not in message and "Exception ignored" not in message
 
 
 def test_python_m_bilora_is_bilora(place: Path) -> None:
@@ -359,7 +369,7 @@ def test_python_m_bilora_is_bilora(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "not JSON"),
         (b"[1, 2]", "neither a results.json nor a baseline.json"),
@@ -379,18 +389,18 @@ def test_python_m_bilora_is_bilora(place: Path) -> None:
     ],
     ids=lambda value: value[:40].decode("latin-1") if isinstance(value, bytes) else "",
 )
-def test_what_cannot_be_compared_is_one_sentence(
-    place: Path, capsys: pytest.CaptureFixture[str], content: bytes, said: str
+def test_incomparable_files_are_one_sentence(
+    place: Path, capsys: pytest.CaptureFixture[str], content: bytes, message: str
 ) -> None:
     (place / "odd.json").write_bytes(content)
     good = baseline(place / "good.json", docstring=entry(same(0.5)))
     for order in (["odd.json", good], [good, "odd.json"]):
         assert run_command(app, ["compare", *order]) == 2
-        told = capsys.readouterr().err
-        assert said in told and told.startswith("bilora: odd.json") and told.count("\n") == 1
+        output = capsys.readouterr().err
+        assert message in output and output.startswith("bilora: odd.json") and output.count("\n") == 1
 
 
-def test_a_byte_order_mark_does_not_hinder_a_comparison(place: Path) -> None:
+def test_a_byte_order_mark_does_not_prevent_a_comparison(place: Path) -> None:
     good = Path(baseline(place / "good.json", docstring=entry(same(0.5))))
     for encoding in ("utf-8-sig", "utf-16"):
         (place / "marked.json").write_text(good.read_text(encoding="utf-8"), encoding=encoding)
@@ -410,7 +420,7 @@ def test_results_of_another_format_are_one_sentence(place: Path, capsys: pytest.
     )
 
 
-def test_params_that_are_no_utf_8_are_kept_as_they_are(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_params_that_are_not_utf_8_are_saved_unchanged(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edited = yaml.safe_dump({"profile": "größe"}, allow_unicode=True).encode("latin-1")
     (place / "params.yaml").write_bytes(edited)
     assert run_command(app, ["profile", "use", "smoke"]) == 0
@@ -418,7 +428,7 @@ def test_params_that_are_no_utf_8_are_kept_as_they_are(place: Path, capsys: pyte
     assert (place / "params.yaml").read_bytes() == (ROOT / "profiles" / "smoke.yaml").read_bytes()
 
 
-def test_a_lock_that_is_away_does_not_send_anybody_to_a_stage(
+def test_a_missing_lock_file_is_not_reported_as_a_missing_stage(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from bilora.workspace import Workspace
@@ -431,7 +441,7 @@ def test_a_lock_that_is_away_does_not_send_anybody_to_a_stage(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda value: value.name)
-def test_a_signal_to_the_page_ends_all_that_it_started(place: Path, end: signal.Signals) -> None:
+def test_a_signal_to_the_page_ends_all_its_processes(place: Path, end: signal.Signals) -> None:
     for name in ("hf_space", ".streamlit"):
         (place / name).symlink_to(ROOT / name)
     port = free_port()
@@ -474,7 +484,7 @@ def session(leader: int) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("change", "arguments", "code", "said"),
+    ("change", "arguments", "code", "message"),
     [
         ({"base": {"kind": "folder", "path": "models/absent"}}, ["plan"], 2, "models/absent: there is no model here"),
         ({"tracking": {"sinks": ["no_such_tracker"]}}, ["train", "codegen"], 2, "tracking.sinks.0"),
@@ -482,20 +492,20 @@ def session(leader: int) -> list[int]:
     ],
     ids=["no model", "no such tracker", "tracker not installed"],
 )
-def test_what_params_ask_for_and_this_machine_lacks_is_one_sentence(
+def test_an_unmet_requirement_of_params_is_one_sentence(
     place: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     change: dict[str, Any],
     arguments: list[str],
     code: int,
-    said: str,
+    message: str,
 ) -> None:
     document = yaml.safe_load((place / "params.yaml").read_text(encoding="utf-8"))
     (place / "params.yaml").write_text(yaml.safe_dump({**document, **change}), encoding="utf-8")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None)
     assert run_command(app, arguments) == code
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_a_run_record_of_another_version_does_not_end_the_plan(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -513,12 +523,12 @@ def test_a_key_that_no_client_could_send_is_refused(
 ) -> None:
     monkeypatch.setenv("CLIENT_KEY", key)
     assert run_command(app, ["serve", "--api-key-env", "CLIENT_KEY"]) == 2
-    told = capsys.readouterr().err
-    assert "CLIENT_KEY" in told and told.count("\n") == 1
+    output = capsys.readouterr().err
+    assert "CLIENT_KEY" in output and output.count("\n") == 1
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_a_standard_stream_that_is_closed_is_nothing_read_and_nothing_said(place: Path, closed: str) -> None:
+def test_a_closed_standard_stream_is_empty_input_or_discarded_output(place: Path, closed: str) -> None:
     for verb, ends in (("data-download codegen", 0), ("sandbox run -", 0), ("data-download nope", 2)):
         command = f"{shlex.join(BILORA)} {verb} {closed}"
         done = subprocess.run(
@@ -536,16 +546,16 @@ def test_a_standard_stream_that_is_closed_is_nothing_read_and_nothing_said(place
     assert all(json.loads(line) for line in lines)  # no stream's text went into the file that was opened first
 
 
-def test_a_folder_in_the_place_of_a_file_is_named_and_not_our_temporary_file(
+def test_a_folder_instead_of_a_file_is_reported_without_the_temporary_file(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (place / "data" / "raw" / "codegen.jsonl").mkdir(parents=True)
     assert run_command(app, ["data-download", "codegen"]) == ExitCode.BAD_INPUT
-    said = capsys.readouterr().err
-    assert "codegen.jsonl is a folder, not a file" in said and ".tmp" not in said
+    message = capsys.readouterr().err
+    assert "codegen.jsonl is a folder, not a file" in message and ".tmp" not in message
 
 
-def test_a_folder_that_may_not_be_written_to_is_named_and_not_our_temporary_file(
+def test_a_read_only_folder_is_reported_without_the_temporary_file(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*, dir: Path, prefix: str, suffix: str) -> None:
@@ -553,11 +563,11 @@ def test_a_folder_that_may_not_be_written_to_is_named_and_not_our_temporary_file
 
     monkeypatch.setattr("tempfile.mkstemp", refuse)
     assert run_command(app, ["data-download", "codegen"]) == ExitCode.INFRASTRUCTURE
-    said = capsys.readouterr().err
-    assert "data/raw is not accessible to this user" in said and ".tmp" not in said
+    message = capsys.readouterr().err
+    assert "data/raw is not accessible to this user" in message and ".tmp" not in message
 
 
-def test_results_that_no_stage_has_made_are_a_missing_step(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_results_are_a_missing_step(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(app, ["compare"]) == ExitCode.MISSING_STEP
     assert "Run `dvc repro benchmark` first" in capsys.readouterr().err
     assert run_command(app, ["compare", "mine.json"]) == ExitCode.BAD_INPUT
@@ -569,7 +579,7 @@ def test_absent_params_name_the_command_that_writes_them(place: Path, capsys: py
     assert "`bilora profile use smollm2` writes one" in capsys.readouterr().err
 
 
-def test_an_argument_that_this_machine_reads_as_ascii_is_not_called_broken(place: Path) -> None:
+def test_an_argument_in_an_ascii_locale_gets_advice_for_the_locale(place: Path) -> None:
     old = {**environment(place), "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = subprocess.run([*BILORA, "data-download", "nö"], cwd=place, env=old, capture_output=True, check=False)
     assert done.returncode == ExitCode.BAD_INPUT

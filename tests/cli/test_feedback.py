@@ -1,4 +1,4 @@
-"""bilora feedback and scripts/fetch_feedback.py, from a rating to rows for training."""
+"""bilora feedback and scripts/fetch_feedback.py, from ratings to training rows."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def store(*ratings: Rating) -> None:
             assert outbox.add(one)
 
 
-def test_status_says_where_ratings_are(run: Callable[..., str]) -> None:
+def test_status_counts_ratings_by_state(run: Callable[..., str]) -> None:
     assert "there are no ratings yet" in run("status")
     assert not OUTBOX.exists()
     store(rating(1), rating(2, consent=False))
@@ -83,7 +83,7 @@ def test_status_says_where_ratings_are(run: Callable[..., str]) -> None:
     assert "1 exported, 0 waiting" in run("status")
 
 
-def test_a_deletion_goes_all_the_way(run: Callable[..., str]) -> None:
+def test_a_deletion_removes_the_text_from_every_file(run: Callable[..., str]) -> None:
     one, two = rating(1), rating(2)
     store(one, two)
     run("export")
@@ -224,7 +224,7 @@ def test_without_the_held_out_questions_there_are_no_pairs(run: Callable[..., st
     assert not (FEEDBACK / "training_pairs.json").exists()
 
 
-def test_without_shards_the_verb_is_named(run: Callable[..., str]) -> None:
+def test_without_shards_the_message_names_the_export_command(run: Callable[..., str]) -> None:
     assert "bilora feedback export" in run("pairs", code=2)
 
 
@@ -244,7 +244,7 @@ def test_the_documented_entry_point(checkout: Path, run: Callable[..., str]) -> 
     assert (FEEDBACK / "all_feedback.json").is_file() and (FEEDBACK / "training_pairs.json").is_file()
 
 
-def test_a_destination_that_may_not_be_read_is_not_called_gone(
+def test_an_unreadable_destination_is_not_reported_as_empty(
     run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store(rating(1))

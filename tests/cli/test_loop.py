@@ -1,4 +1,4 @@
-"""Every documented command, run in a copy of the checkout after one real loop on the smoke profile."""
+"""Every documented command, in a copy of the workspace after one pipeline run with the smoke profile."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_loop_leaves_a_verdict_bound_to_the_adapters(measured: Path) -> None
         assert task["verdict"]["n"] == 24 and task["verdict"]["unscored"] == 0
 
 
-def test_the_run_record_says_what_made_the_adapter(measured: Path) -> None:
+def test_the_run_record_describes_the_training(measured: Path) -> None:
     records = [json.loads(path.read_text(encoding="utf-8")) for path in (measured / "runs").glob("*/run.json")]
     assert {record["task"] for record in records} == {"codegen", "docstring"}
     for record in records:
@@ -85,17 +85,19 @@ def test_a_command_answers(run: Shell, command: tuple[str, ...], expected: str) 
 
 def test_training_all_together_gives_the_bytes_of_each_alone(run: Shell, measured: Path) -> None:
     before = {task: adapter_sha256(measured / "adapters" / task) for task in ("codegen", "docstring")}
-    said = run("bilora", "train", "--all").stdout
+    message = run("bilora", "train", "--all").stdout
     assert {task: adapter_sha256(measured / "adapters" / task) for task in before} == before
-    assert all(f"train {task}: planned are" in said for task in before)
+    assert all(f"train {task}: planned are" in message for task in before)
     records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((measured / "runs").glob("*/run.json"))]
     assert all(record["planned_s"] > 0 and record["planned_memory_bytes"] > 2**28 for record in records[-2:])
     run("dvc", "commit", "--force", "train")  # the stages' metrics have other durations now
 
 
 def test_a_sweep_is_compared_on_validation_and_shown_in_the_report(run: Shell, measured: Path) -> None:
-    said = run("bilora", "sweep", "docstring", "--rate", "1e-3", "--rate", "1e-2", "--rank", "2", "--steps", "2").stdout
-    assert "2 variants" in said and "  training.phases[0].learning_rate: " in said
+    message = run(
+        "bilora", "sweep", "docstring", "--rate", "1e-3", "--rate", "1e-2", "--rank", "2", "--steps", "2"
+    ).stdout
+    assert "2 variants" in message and "  training.phases[0].learning_rate: " in message
     found = json.loads((measured / "sweeps" / "docstring.json").read_text(encoding="utf-8"))
     assert [one["variant"]["learning_rate"] for one in found["results"]] == [1e-3, 1e-2]
     assert not (measured / "checkpoints" / "sweep-docstring").exists()
@@ -140,7 +142,7 @@ def test_the_prompt_function_makes_train_and_evaluate_stale_and_a_base_s_card_no
     assert stale_with_an_edit_of("models/smoke/README.md") == stale
 
 
-def test_one_task_s_parameter_retrains_that_task_alone(run: Shell, params: Path) -> None:
+def test_one_task_s_parameter_retrains_only_that_task(run: Shell, params: Path) -> None:
     document = yaml.safe_load(params.read_text(encoding="utf-8"))
     document["tasks"]["docstring"]["training"]["phases"][0]["steps"] = 7
     params.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
@@ -149,30 +151,30 @@ def test_one_task_s_parameter_retrains_that_task_alone(run: Shell, params: Path)
 
 
 def test_compare_metrics_says_what_it_cannot_compare(run: Shell) -> None:
-    said = run(
+    message = run(
         "python",
         "scripts/compare_metrics.py",
         "benchmarking/results.json",
         "benchmarking/baseline.json",
         check=False,
     )
-    assert said.returncode == 12 and "only benchmarking/results.json contains this task" in said.stdout
+    assert message.returncode == 12 and "only benchmarking/results.json contains this task" in message.stdout
 
 
 def test_compare_metrics_finds_no_difference_between_equal_runs(run: Shell) -> None:
     results = "benchmarking/results.json"
-    said = run("python", "scripts/compare_metrics.py", results, results, check=False)
-    assert said.stdout.count(" +0.0 points, 95 %") == 2 and "pass          docstring" in said.stdout
+    message = run("python", "scripts/compare_metrics.py", results, results, check=False)
+    assert message.stdout.count(" +0.0 points, 95 %") == 2 and "pass          docstring" in message.stdout
     # 24 answers that all fail do not show that two pass rates lie within 5 points of each other.
-    assert "inconclusive  codegen" in said.stdout and said.returncode == 11
+    assert "inconclusive  codegen" in message.stdout and message.returncode == 11
 
 
 def test_a_short_evaluation_never_passes(run: Shell, measured: Path) -> None:
     before = (measured / "benchmarking" / "results.json").read_bytes()
-    said = run("python", "benchmarking/evaluate.py", "--max-samples", "2", "--verbose", check=False)
+    message = run("python", "benchmarking/evaluate.py", "--max-samples", "2", "--verbose", check=False)
     (measured / "benchmarking" / "results.json").write_bytes(before)
-    assert said.returncode == 11 and "2 scored samples; the gate requires 20" in said.stdout
-    assert "--- docstring" in said.stdout
+    assert message.returncode == 11 and "2 scored samples; the gate requires 20" in message.stdout
+    assert "--- docstring" in message.stdout
 
 
 def test_an_adapter_of_another_base_is_refused(run: Shell, params: Path, tmp_path: Path) -> None:

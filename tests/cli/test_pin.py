@@ -1,4 +1,4 @@
-"""`bilora pin` writes commits into params.yaml and changes nothing else of it."""
+"""`bilora pin` writes commits into params.yaml and changes nothing else."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_every_open_revision_becomes_a_commit_and_nothing_else_changes(
     assert f"tasks.docstring.source.revision: {data}, the newest of {DATASET} on main\n" in done.stdout
 
 
-def test_pinned_params_are_left_alone_and_no_hub_is_asked(tmp_path: Path, hub: Hub) -> None:
+def test_pinned_params_stay_and_no_request_is_sent(tmp_path: Path, hub: Hub) -> None:
     before = (ROOT / "profiles" / "smoke.yaml").read_text(encoding="utf-8")
     path = written(tmp_path, before)
     done = bilora(tmp_path, "pin")
@@ -98,7 +98,7 @@ def test_phi3_mini_is_complete_after_two_commands(tmp_path: Path, hub: Hub) -> N
     assert "nothing to do" in bilora(tmp_path, "pin").stdout
 
 
-def test_one_revision_that_is_not_found_leaves_the_file_as_it_is(tmp_path: Path, commits: dict[str, str]) -> None:
+def test_one_missing_revision_leaves_the_file_unchanged(tmp_path: Path, commits: dict[str, str]) -> None:
     path = written(tmp_path, COMMENTED.replace("revision: main", "revision: other"))
     done = bilora(tmp_path, "pin")
     assert done.returncode == ExitCode.BAD_INPUT and "has no revision other" in done.stderr
@@ -123,7 +123,7 @@ def test_a_hub_that_does_not_answer_is_one_sentence_and_the_file_is_unchanged(
     assert path.read_text(encoding="utf-8") == COMMENTED
 
 
-def test_a_revision_that_other_entries_refer_to_is_left_to_the_user(tmp_path: Path, commits: dict[str, str]) -> None:
+def test_an_anchored_revision_is_left_to_the_user(tmp_path: Path, commits: dict[str, str]) -> None:
     before = f"base: {{kind: hub, id: {MODEL}, revision: &r main}}\nother: *r\n"
     path = written(tmp_path, before)
     done = bilora(tmp_path, "pin")

@@ -1,4 +1,4 @@
-"""A port is taken at once, on every address of its host, or the sentence says why not."""
+"""A port is bound at once on every address of its host, or the message says why not."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ def test_a_bound_port_is_not_listened_on_yet() -> None:
 def test_a_name_is_bound_on_every_address_that_this_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
     stream = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
-    told = [(*stream, (host, port)) for host in ("127.0.0.1", "127.0.0.2", "192.0.2.1")]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: told)
+    output = [(*stream, (host, port)) for host in ("127.0.0.1", "127.0.0.2", "192.0.2.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: output)
     bound = ports.bind("many.example", port)
     assert [one.getsockname()[0] for one in bound] == ["127.0.0.1", "127.0.0.2"]
     for one in bound:
         one.close()
 
 
-def test_what_is_taken_on_one_address_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_is_used_on_one_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.2", 0)) as other:
         port = other.getsockname()[1]
         stream = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
-        told = [(*stream, (host, port)) for host in ("127.0.0.1", "127.0.0.2")]
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: told)
+        output = [(*stream, (host, port)) for host in ("127.0.0.1", "127.0.0.2")]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: output)
         with pytest.raises(Busy, match="is used by another program"):
             ports.bind("many.example", port)
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no host", "x" * 300])
-def test_an_address_of_elsewhere_is_refused(host: str) -> None:
+def test_an_address_of_another_machine_is_refused(host: str) -> None:
     with pytest.raises(BadData, match="is not an address"):
         ports.bind(host, free_port())
 
 
-def test_a_port_that_only_root_may_have_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_privileged_port_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> socket.socket:
         raise PermissionError(errno.EACCES, "denied")
 

@@ -1,4 +1,4 @@
-"""Bars on a terminal keep moving; elsewhere there is a line now and then."""
+"""Progress bars on a terminal keep moving; elsewhere there is a line at intervals."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_short_operation_inside_another_gets_no_bar_and_a_long_one_does() -> N
     assert "short" not in terminal.getvalue() and "long" in terminal.getvalue()
 
 
-def test_the_time_of_a_nested_operation_is_no_time_of_the_outer_one() -> None:
+def test_the_time_of_a_nested_operation_does_not_count_for_the_outer_one() -> None:
     with redirect_stderr(Terminal()) as terminal, bar("outer", 4) as outer:
         with outer.nested("inner", 1) as inner:
             time.sleep(1.2)

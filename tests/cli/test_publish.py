@@ -1,4 +1,4 @@
-"""A gate that says yes: from rows in a file to a published bundle, a moved baseline, and a pipeline at rest."""
+"""A passing gate: from rows in a file to a published bundle and new incumbents."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def ran(output: str) -> list[str]:
     return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
 
 
-def test_what_passed_is_what_is_published_and_promoted(published: Path) -> None:
+def test_the_adapters_that_passed_are_published_and_promoted(published: Path) -> None:
     digest = adapter_sha256(published / "adapters" / "motto")
     results = json.loads((published / "benchmarking" / "results.json").read_text(encoding="utf-8"))
     verdict = results["tasks"]["motto"]["verdict"]
@@ -103,7 +103,7 @@ def test_what_passed_is_what_is_published_and_promoted(published: Path) -> None:
     assert adapter_sha256(published / "hub" / "current" / "motto") == digest
 
 
-def test_after_a_push_the_pipeline_comes_to_rest(published: Path) -> None:
+def test_after_a_push_no_stage_is_stale(published: Path) -> None:
     run = shell_in(published)
     assert ran(run("dvc", "repro").stdout) == ["benchmark", "push-adapters"]
     assert "up to date" in run("dvc", "repro").stdout
@@ -153,14 +153,14 @@ def on_the_hub(published: Path, hub: Hub) -> Iterator[Shell]:
         path.write_bytes(data)
 
 
-def test_published_on_the_hub_taken_back_and_deployed(published: Path, hub: Hub, on_the_hub: Shell) -> None:
+def test_publish_on_the_hub_roll_back_and_deploy(published: Path, hub: Hub, on_the_hub: Shell) -> None:
     digest = adapter_sha256(published / "adapters" / "motto")
     assert "published in owner/name@" in on_the_hub("bilora", "push-adapters").stdout
     assert "already published in owner/name@" in on_the_hub("bilora", "push").stdout
     assert hub.files("models/owner/name")["motto/README.md"] == hub.files("models/owner/name-motto")["README.md"]
     assert "they are the incumbents already" in on_the_hub("bilora", "promote").stdout
     refused = on_the_hub("bilora", "rollback", check=False)
-    assert refused.returncode == 2 and "nothing else was published before" in refused.stderr
+    assert refused.returncode == 2 and "no earlier version was published" in refused.stderr
     commit = hub.repo("models/owner/name").commits[-1].oid
     assert f"served already in owner/name@{commit[:6]}" in on_the_hub("bilora", "rollback", "--to", commit[:6]).stdout
     assert "runs release" in on_the_hub("bilora", "deploy", "owner/page").stdout
@@ -174,9 +174,9 @@ def test_published_on_the_hub_taken_back_and_deployed(published: Path, hub: Hub,
     assert not any(TOKEN.encode() in path.read_bytes() for path in written)
 
 
-def test_without_a_token_the_folder_is_used_and_said(published: Path, hub: Hub, on_the_hub: Shell) -> None:
-    said = on_the_hub("bilora", "push-adapters", HF_TOKEN="").stdout
-    assert "HF_TOKEN is not set: hub/ is used instead of owner/name" in said
+def test_without_a_token_the_folder_is_used_and_reported(published: Path, hub: Hub, on_the_hub: Shell) -> None:
+    message = on_the_hub("bilora", "push-adapters", HF_TOKEN="").stdout
+    assert "HF_TOKEN is not set: hub/ is used instead of owner/name" in message
     assert not hub.requests
     refused = on_the_hub("bilora", "deploy", "owner/page", HF_TOKEN="", check=False)
     assert refused.returncode == 6 and "HF_TOKEN is not set" in refused.stderr
@@ -200,7 +200,7 @@ def test_a_push_warns_of_an_adapter_trained_on_a_withdrawn_rating_and_publishes(
         file.unlink()
 
 
-def test_the_space_says_which_adapters_it_serves(published: Path) -> None:
+def test_the_health_page_reports_the_served_adapters(published: Path) -> None:
     """Streamlit's own server with the door of the Space, on a published bundle."""
     port = free_port()
     command = [sys.executable, "-m", "streamlit", "run", "hf_space/serve.py", "--server.port", str(port)]
@@ -209,24 +209,22 @@ def test_the_space_says_which_adapters_it_serves(published: Path) -> None:
     release.write_text(json.dumps({"bundle": "hub/current", "release": "abc"}), encoding="utf-8")
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, cwd=published, env=environment_of(published), **quiet) as process:  # type: ignore[call-overload]
-        told = None
+        printed = None
         for _ in range(240):
             with contextlib.suppress(OSError), urllib.request.urlopen(f"http://localhost:{port}/health") as answer:
-                told = json.load(answer)
+                printed = json.load(answer)
                 break
             time.sleep(0.25)
         with urllib.request.urlopen(f"http://localhost:{port}/") as page:
             assert page.status == 200 and b"<title>" in page.read()
         process.terminate()
     release.write_bytes(before)
-    assert told is not None and told["status"] == "ready" and told["release"] == "abc"
-    assert told["adapters"] == {"motto": adapter_sha256(published / "adapters" / "motto")}
+    assert printed is not None and printed["status"] == "ready" and printed["release"] == "abc"
+    assert printed["adapters"] == {"motto": adapter_sha256(published / "adapters" / "motto")}
 
 
 @pytest.mark.parametrize(("stage", "room"), [*((stage, 200) for stage in STAGES), ("train", 20_000)])
-def test_a_full_disk_at_any_stage_is_one_sentence_and_leaves_what_was_there(
-    published: Path, stage: str, room: int
-) -> None:
+def test_a_full_disk_at_any_stage_is_one_sentence_and_changes_no_file(published: Path, stage: str, room: int) -> None:
     before = files_of(published)
     limited = ["python", "-c", FULL_DISK, str(room), "bilora", stage, "motto"]
     refused = shell_in(published)(*limited, check=False)
@@ -243,7 +241,7 @@ os.execvp(sys.argv[2], sys.argv[2:])
 """No file may grow beyond so many bytes: writing fails as it does on a full disk."""
 
 
-def test_ctrl_c_while_a_module_makes_a_class_is_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_during_a_class_definition_is_an_interruption(capsys: pytest.CaptureFixture[str]) -> None:
     class Pressed:
         def __set_name__(self, owner: type, name: str) -> None:
             raise KeyboardInterrupt
@@ -255,7 +253,7 @@ def test_ctrl_c_while_a_module_makes_a_class_is_ctrl_c(capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("stage", ["train", "evaluate"])
-def test_ctrl_c_is_one_sentence_and_leaves_what_was_there(published: Path, stage: str) -> None:
+def test_ctrl_c_is_one_sentence_and_changes_no_file(published: Path, stage: str) -> None:
     before = files_of(published)
     with subprocess.Popen(
         ["bilora", stage, "motto"],
@@ -270,8 +268,8 @@ def test_ctrl_c_is_one_sentence_and_leaves_what_was_there(published: Path, stage
         while f"{stage} motto:" not in process.stderr.read(20):
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        said = process.stderr.read()
-    assert process.returncode == 130 and "interrupted" in said and "Traceback" not in said, said[-2000:]
+        message = process.stderr.read()
+    assert process.returncode == 130 and "interrupted" in message and "Traceback" not in message, message[-2000:]
     assert files_of(published) == before
 
 

@@ -1,4 +1,4 @@
-"""`bilora sandbox run` as a person types it."""
+"""The command `bilora sandbox run`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(*arguments: str, tests: str | bytes | None = None) -> int:
 
 
 @pytest.mark.parametrize(
-    ("tests", "code", "said"),
+    ("tests", "code", "message"),
     [
         ("assert area(1) == 3\nassert area(2) > 11", 0, "passed: 2 of 2 tests"),
         ("import math\nassert math.floor(area(1.1)) == 3", 0, "passed"),
@@ -40,20 +40,22 @@ def run(*arguments: str, tests: str | bytes | None = None) -> int:
     ],
 )
 def test_the_exit_code_is_the_verdict(
-    folder: Path, capsys: pytest.CaptureFixture[str], tests: str, code: int, said: str
+    folder: Path, capsys: pytest.CaptureFixture[str], tests: str, code: int, message: str
 ) -> None:
     assert run("f.py", tests=tests) == code
-    assert said in capsys.readouterr().out
+    assert message in capsys.readouterr().out
 
 
-def test_what_only_the_program_can_decide_proves_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tests_decided_only_in_the_program_s_process_are_inconclusive(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     Path("f.py").write_text("class Area:\n    pass\ndef area(r):\n    return Area()\n", encoding="utf-8")
     assert run("f.py", tests="assert isinstance(area(1), Area)") == 11
     assert "passed-in-process" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("tests", "said"),
+    ("tests", "message"),
     [
         ("# later", "t.py: the file asserts nothing"),
         ("", "t.py: the file asserts nothing"),
@@ -65,11 +67,11 @@ def test_what_only_the_program_can_decide_proves_nothing(folder: Path, capsys: p
         (b"assert area(1) == '\xff'", "t.py: is not Python source in UTF-8"),
     ],
 )
-def test_tests_that_assert_nothing_are_refused_by_name(
-    folder: Path, capsys: pytest.CaptureFixture[str], tests: str | bytes, said: str
+def test_tests_that_assert_nothing_are_refused_with_their_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], tests: str | bytes, message: str
 ) -> None:
     assert run("f.py", tests=tests) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -106,7 +108,7 @@ def test_a_program_without_tests_runs_and_is_not_called_passed(
     assert run("f.py") == 10
 
 
-def test_json_tells_how_many_asserts_were_decided_outside(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_reports_how_many_asserts_were_decided_outside(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("f.py", "--json", tests="for r in (1, 2):\n    assert area(r) == 3 * r * r") == 0
     outcome = json.loads(capsys.readouterr().out)
     assert (outcome["status"], outcome["asserts"], outcome["outside"]) == ("passed", 2, 2)
@@ -125,7 +127,7 @@ def test_json_tells_how_many_asserts_were_decided_outside(folder: Path, capsys: 
         ("f.py", "--setup", "nothing.py"),
     ],
 )
-def test_what_cannot_be_used_is_one_sentence(
+def test_unusable_input_is_one_sentence(
     folder: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
 ) -> None:
     assert run(*arguments) == 2

@@ -1,4 +1,4 @@
-"""`bilora serve` as a person starts it."""
+"""The command `bilora serve`."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def health(url: str) -> dict[str, object]:
     return found
 
 
-def test_it_serves_takes_up_a_new_version_and_ends_well(place: Path) -> None:
+def test_the_server_loads_a_new_version_and_exits_with_0(place: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-c", "from bilora.cli import main; main()", "serve", "--port", str(port)]
@@ -98,7 +98,7 @@ def test_it_serves_takes_up_a_new_version_and_ends_well(place: Path) -> None:
     assert out == f"serve: base, codegen at {url}/v1\n" and KEY not in out
 
 
-def test_sigterm_is_a_good_end(place: Path) -> None:
+def test_sigterm_exits_with_0(place: Path) -> None:
     port = free_port()
     with subprocess.Popen(
         [sys.executable, "-m", "bilora", "serve", "--port", str(port)],
@@ -117,11 +117,11 @@ def test_sigterm_is_a_good_end(place: Path) -> None:
     assert (process.returncode, err) == (0, "")
 
 
-def test_a_key_that_is_not_there_is_one_sentence(place: Path) -> None:
+def test_a_missing_key_is_one_sentence(place: Path) -> None:
     done = bilora(place, "serve", "--api-key-env", "NO_SUCH_KEY")
     assert done.returncode == 2
-    said = "--api-key-env: the environment variable NO_SUCH_KEY is empty or not set; set it to the key."
-    assert done.stderr == f"bilora: {said}\n"
+    message = "--api-key-env: the environment variable NO_SUCH_KEY is empty or not set; set it to the key."
+    assert done.stderr == f"bilora: {message}\n"
 
 
 def test_the_launch_line_is_printed_and_written(place: Path) -> None:
@@ -137,14 +137,14 @@ def test_the_launch_line_is_printed_and_written(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         (["--print", "vllm", "--batch", "4"], "--batch: no effect with --print vllm"),
         (["--print", "ray", "--adapters-at", "s3://b", "--port", "9"], "--port: no effect with --print ray"),
         (["--adapters-at", "s3://b", "--into", "x"], "--adapters-at, --into: no effect without --print"),
     ],
 )
-def test_an_option_that_would_change_nothing_is_refused(place: Path, given: list[str], said: str) -> None:
+def test_an_option_without_effect_is_refused(place: Path, given: list[str], message: str) -> None:
     done = bilora(place, "serve", *given)
     assert done.returncode == 2
-    assert said in " ".join(done.stderr.replace("│", " ").split())
+    assert message in " ".join(done.stderr.replace("│", " ").split())

@@ -1,4 +1,4 @@
-"""Options of `bilora serve` reach what they are about."""
+"""Options of `bilora serve` take effect."""
 
 from __future__ import annotations
 

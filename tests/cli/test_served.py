@@ -1,4 +1,4 @@
-"""A bundle is found where `push-adapters` puts it, and the newest one is served."""
+"""The latest bundle is found in the folder of `push-adapters`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def bundle(workspace: Workspace, *names: str, note: str = "") -> dict[str, bytes
     return {**files, MANIFEST: dump_json(manifest).encode()}
 
 
-def test_the_folder_of_publications_is_the_version_that_is_served(workspace: Workspace) -> None:
+def test_the_published_folder_resolves_to_the_latest_version(workspace: Workspace) -> None:
     first = LocalHub(Path("hub")).publish(bundle(workspace, "codegen"), message="one")
     found = workspace.bundle("hub")
     assert found == {"codegen": Path(first.location) / "codegen"}
@@ -52,7 +52,7 @@ def test_the_folder_of_publications_is_the_version_that_is_served(workspace: Wor
     assert set(workspace.bundle("hub/current")) == {"codegen"}
 
 
-def test_another_publication_changes_the_mark_and_what_is_served(
+def test_a_new_publication_changes_the_stamp_and_the_served_version(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(page.BUNDLE_VARIABLE, "hub")
@@ -65,7 +65,7 @@ def test_another_publication_changes_the_mark_and_what_is_served(
     assert workspace.bundle("hub") == {n: Path(second.location) / n for n in ("codegen", "docstring")}
 
 
-def test_readers_that_cannot_follow_links_find_it_too(workspace: Workspace) -> None:
+def test_the_latest_version_is_found_without_following_links(workspace: Workspace) -> None:
     done = LocalHub(Path("hub")).publish(bundle(workspace, "codegen"), message="one")
     (Path("hub") / "current").unlink()
     assert workspace.bundle("hub") == {"codegen": Path(done.location) / "codegen"}
@@ -73,7 +73,7 @@ def test_readers_that_cannot_follow_links_find_it_too(workspace: Workspace) -> N
 
 def test_a_url_is_fetched(workspace: Workspace, tmp_path: Path) -> None:
     url = f"file://{tmp_path}/store"
-    with pytest.raises(BadData, match="nothing was published there"):
+    with pytest.raises(BadData, match="nothing is published at this URL"):
         workspace.bundle(url)
     UrlHub(url).publish(bundle(workspace, "docstring"), message="one")
     found = workspace.bundle(url)
@@ -82,22 +82,22 @@ def test_a_url_is_fetched(workspace: Workspace, tmp_path: Path) -> None:
         workspace.bundle("nothing://bucket")
 
 
-def test_what_holds_no_bundle_says_what_does(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_folder_without_a_bundle_is_refused_with_advice(workspace: Workspace, tmp_path: Path) -> None:
     Path("hub").mkdir()
-    with pytest.raises(BadData, match=r"hub: this is no bundle.*push-adapters"):
+    with pytest.raises(BadData, match=r"hub: is not a bundle.*push-adapters"):
         workspace.bundle("hub")
     for odd in ("[]", "{}", '{"adapters": [], "base": {}, "files": {}}'):
         (Path("hub") / MANIFEST).write_text(odd, encoding="utf-8")
-        with pytest.raises(BadData, match="this is no bundle"):
+        with pytest.raises(BadData, match="is not a bundle"):
             workspace.bundle("hub")
     with pytest.raises(BadData, match="owner/name@commit"):
         workspace.bundle("nowhere@abc")
 
 
-def test_a_version_that_is_away_is_named(workspace: Workspace) -> None:
+def test_a_missing_version_is_reported(workspace: Workspace) -> None:
     done = LocalHub(Path("hub")).publish(bundle(workspace, "codegen"), message="one")
     shutil.rmtree(done.location)
-    with pytest.raises(BadData, match="which it names as served; push again"):
+    with pytest.raises(BadData, match="does not exist; push again"):
         workspace.bundle("hub")
 
 

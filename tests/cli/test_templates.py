@@ -1,4 +1,4 @@
-"""A base's chat template at the command line: one sentence where it cannot be used, and part of what the base is."""
+"""A base's chat template at the command line: unusable ones are refused, and adapters are bound to theirs."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ def test_an_adapter_of_another_template_is_refused_with_the_reason(place: Path, 
 
 def test_a_bundle_of_another_template_is_refused_with_the_reason(place: Path) -> None:
     base = {f"base/{name}": digest for name, digest in sha256_tree(place / "models" / "smoke").items()}
-    told = {"adapters": {}, "base": {"id": "models/smoke", "revision": None, "path": "base"}, "files": base}
+    output = {"adapters": {}, "base": {"id": "models/smoke", "revision": None, "path": "base"}, "files": base}
     (place / "bundle").mkdir()
-    (place / "bundle" / "manifest.json").write_text(json.dumps(told), encoding="utf-8")
+    (place / "bundle" / "manifest.json").write_text(json.dumps(output), encoding="utf-8")
     write(place, REFUSING + TEMPLATE)
     code, _, err = bilora(place, "generate", "hi", "--bundle", "bundle")
     assert code == 2 and "another version of models/smoke than the one here (other: chat_template.jinja)" in err
 
 
-def test_the_base_answers_while_an_adapter_of_another_template_is_left_out(place: Path) -> None:
+def test_the_base_answers_and_an_adapter_of_another_template_is_skipped(place: Path) -> None:
     write(place, REFUSING + TEMPLATE)
     code, out, err = bilora(place, "generate", "hi", "--max-tokens", "4")
     assert code == 0 and out.strip()
@@ -85,7 +85,7 @@ def test_a_template_that_cannot_be_used_is_one_sentence(
     assert code == 2 and sentence in err and len(err.strip().splitlines()) == 1
 
 
-def test_the_doctor_tries_the_template(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_doctor_checks_the_template(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from bilora.cli import doctor
 
     monkeypatch.chdir(place)
@@ -97,7 +97,9 @@ def test_the_doctor_tries_the_template(place: Path, monkeypatch: pytest.MonkeyPa
         doctor._base()
 
 
-def test_a_running_server_takes_no_adapter_of_another_template(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_running_server_does_not_load_an_adapter_of_another_template(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from bilora.cli import serve
     from bilora.serving import app as serving_app
 
@@ -110,10 +112,10 @@ def test_a_running_server_takes_no_adapter_of_another_template(place: Path, monk
     write(place, REFUSING + TEMPLATE)
     write_random_adapter(Path("adapters") / "codegen", FolderBase.at("models/smoke"), ["qkv_proj"], seed=2)
     with monkeypatch.context() as patch:
-        told: list[str] = []
-        patch.setattr("bilora.serving.reload.LOG.warning", lambda text, fault, **_: told.append(str(fault)))
+        output: list[str] = []
+        patch.setattr("bilora.serving.reload.LOG.warning", lambda text, fault, **_: output.append(str(fault)))
         assert found[0].reload() == 0 and found[0].engine.models() == before
-    assert told == ["models/smoke: its files have changed; restart the server to load them."]
+    assert output == ["models/smoke: its files have changed; restart the server to load them."]
     write(place, TEMPLATE)
     write_random_adapter(Path("adapters") / "codegen", FolderBase.at("models/smoke"), ["qkv_proj"], seed=3)
     assert found[0].reload() == 1 and found[0].engine.models() != before

@@ -1,4 +1,4 @@
-"""Arguments and standard input are text, or are refused with the byte and its place."""
+"""Arguments and standard input are text, or are refused with the byte and its position."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def commands(one: typer.Typer, before: tuple[str, ...] = ()) -> list[tuple[str, 
 
 
 @pytest.mark.parametrize("command", commands(app), ids=" ".join)
-def test_no_command_takes_an_argument_that_is_no_text(
+def test_every_command_refuses_an_argument_that_is_not_text(
     command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     odd = b"na\xefve".decode(errors="surrogateescape")
     assert run_command(app, [*command, odd]) == 2
-    said = f"argument {len(command) + 1} (na\\xefve): is not UTF-8 (byte 0xef at position 2); write it in UTF-8."
-    assert capsys.readouterr().err == f"bilora: {said}\n"
+    message = f"argument {len(command) + 1} (na\\xefve): is not UTF-8 (byte 0xef at position 2); write it in UTF-8."
+    assert capsys.readouterr().err == f"bilora: {message}\n"
 
 
 def test_arguments_in_any_language_are_text() -> None:
@@ -65,16 +65,16 @@ def test_standard_input_is_read_whole(piped: Piped, data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b"one\ntwo \xe9", r"standard input:2: is not UTF-8 \(byte 0xe9 at position 8\)"),
         ("sum".encode("utf-16-le"), r"standard input: is not text \(a NUL at position 1\)"),
         (b"\xff\xfea", r"standard input:1: is not UTF-16-LE"),
     ],
 )
-def test_standard_input_that_is_no_text_is_refused(piped: Piped, data: bytes, said: str) -> None:
+def test_standard_input_that_is_not_text_is_refused(piped: Piped, data: bytes, message: str) -> None:
     piped(data)
-    with pytest.raises(BadData, match=said):
+    with pytest.raises(BadData, match=message):
         read_stdin()
 
 
@@ -84,12 +84,12 @@ def test_a_closed_standard_input_is_an_empty_one(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_lines_come_one_by_one_without_a_byte_order_mark(piped: Piped, encoding: str) -> None:
+def test_lines_are_read_one_by_one_without_a_byte_order_mark(piped: Piped, encoding: str) -> None:
     piped("größe\nzwei\r\ndrei".encode(encoding))
     assert list(stdin_lines(str)) == ["größe", "zwei", "drei"]
 
 
-def test_a_bad_line_is_not_the_end_of_the_others(piped: Piped) -> None:
+def test_an_invalid_line_does_not_end_the_input(piped: Piped) -> None:
     piped(b"one\nna\xefve\nthree\n")
     first, bad, last = stdin_lines(str)
     assert (first, last) == ("one", "three")

@@ -1,4 +1,4 @@
-"""A rating withdrawn after it was split or trained on: it is left out, and the adapters that read it are named."""
+"""A rating withdrawn after the split or training is skipped, and its adapters are reported."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_status_and_push_name_the_adapters_trained_on_a_rating_since_withdrawn(
         outbox.add(two)
     folders = {name: Path("adapters") / name for name in adapters}
 
-    def said() -> tuple[str, str]:
+    def message() -> tuple[str, str]:
         assert run_command(app, ["feedback", "export", "--to", "team"]) == 0
         capsys.readouterr()
         assert run_command(app, ["feedback", "status"]) == 0
@@ -77,14 +77,14 @@ def test_status_and_push_name_the_adapters_trained_on_a_rating_since_withdrawn(
         warn_of_withdrawn(Workspace(Path()), folders)
         return status, capsys.readouterr().err
 
-    status, warned = said()
+    status, warned = message()
     assert "trained on" not in status and warned == ""
     if where == "the outbox":
         with Outbox(OUTBOX) as outbox:
             outbox.delete(two.event_id, created_utc=NOW)
     else:
         FolderTarget(Path("team")).put(*build_shard([Tombstone(event_id=two.event_id, created_utc=NOW)]))
-    status, warned = said()
+    status, warned = message()
     for text in (status, warned):
         assert f"rated adapter {adapters['rated'][:12]} (run run-rated)" in text
         assert f"was trained on 1 rating since withdrawn: {two.event_id}." in text
@@ -106,7 +106,7 @@ def test_a_run_record_without_the_field_is_read(adapted: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_withdrawn_after_the_split_is_not_trained_on(measured: Path, tmp_path: Path) -> None:
+def test_a_rating_withdrawn_after_the_split_is_not_trained_on(measured: Path, tmp_path: Path) -> None:
     folder = tmp_path / "checkout"
     shutil.copytree(measured, folder, symlinks=True)
     run = shell_in(folder)
@@ -135,24 +135,24 @@ def test_what_is_withdrawn_after_the_split_is_not_trained_on(measured: Path, tmp
     def trained() -> tuple[str, list[str]]:
         for old in (folder / "runs").glob("*"):
             shutil.rmtree(old)
-        said = run("bilora", "train", "codegen").stdout
+        message = run("bilora", "train", "codegen").stdout
         (path,) = (folder / "runs").glob("*/run.json")
-        return said, read_json(path)["ratings"]
+        return message, read_json(path)["ratings"]
 
     run("bilora", "data-split", "codegen")
-    said, read = trained()
-    assert "rows excluded, whose" not in said and read == [one.event_id for one in ratings]
+    message, read = trained()
+    assert "rows excluded, whose" not in message and read == [one.event_id for one in ratings]
     assert "trained on" not in run("bilora", "feedback", "status").stdout
 
     withdrawn = ratings[2].event_id
     run("bilora", "feedback", "delete", withdrawn)
     assert f"since withdrawn: {withdrawn}." in run("bilora", "feedback", "status").stdout
-    said, read = trained()  # the split still holds its rows
-    assert "2 rows excluded, whose ratings were deleted or withdrawn" in said
+    message, read = trained()  # the split still holds its rows
+    assert "2 rows excluded, whose ratings were deleted or withdrawn" in message
     assert read == [one.event_id for one in ratings if one.event_id != withdrawn]
     assert "trained on" not in run("bilora", "feedback", "status").stdout
     assert "2 skipped: rating deleted or withdrawn" in run("bilora", "data-split", "codegen").stdout
     rows = [path.read_text() for path in (folder / "data" / "splits" / "codegen").glob("*.jsonl")]
     assert withdrawn not in "".join(rows) and "def three" not in "".join(rows)
-    said, again = trained()
-    assert "rows excluded, whose" not in said and again == read
+    message, again = trained()
+    assert "rows excluded, whose" not in message and again == read

@@ -1,4 +1,4 @@
-"""A small benchmark run: codegen (pass or fail), docstring (graded), and a task that nobody knows."""
+"""A small benchmark run: codegen (pass or fail), docstring (graded), and an unknown task."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ TASKS = {
 }
 
 
-def make_sample(task: str, number: int, **rest: Any) -> Sample:
+def make_sample(task: str, number: int, **overrides: Any) -> Sample:
     fields: dict[str, Any] = {
         "prompt": f"Write a function that adds {number} to every item of a list.",
         "target": f"def add(items):\n    return [item + {number} for item in items]",
@@ -73,7 +73,7 @@ def make_sample(task: str, number: int, **rest: Any) -> Sample:
         "licence": "MIT",
         "tier": ("one", "two", "three")[number % 3] if task == "codegen" else "",
     }
-    return Sample.create(task=task, **(fields | rest))
+    return Sample.create(task=task, **(fields | overrides))
 
 
 def make_row(
@@ -89,7 +89,7 @@ def make_row(
     finish: Literal["stop", "length", "error"] = "stop",
     adapter_sha256: str = SHA,
 ) -> EvalRow:
-    floor = system.startswith("floor:")
+    trivial = system.startswith("floor:")
     return EvalRow(
         task=sample.task,
         adapter_sha256=adapter_sha256,
@@ -99,9 +99,9 @@ def make_row(
             sample_id=sample.id,
             system=system,
             text=text,
-            prompt_tokens=0 if floor else 40,
-            output_tokens=0 if floor else 20,
-            latency_s=0.0 if floor else latency_s,
+            prompt_tokens=0 if trivial else 40,
+            output_tokens=0 if trivial else 20,
+            latency_s=0.0 if trivial else latency_s,
             finish=finish,
         ),
         answer=text,
@@ -124,12 +124,12 @@ def make_pairs(
     metric: str,
     new: Sequence[float | None],
     old: Sequence[float | None],
-    **rest: Any,
+    **overrides: Any,
 ) -> list[EvalRow]:
     """Rows of adapter and base; sample i scores new[i] and old[i], each sample its own group."""
     samples = [make_sample(task, number, group=f"g{number}") for number in range(len(new))]
     return [
-        make_row(sample, system, {metric: value}, **rest)
+        make_row(sample, system, {metric: value}, **overrides)
         for system, values in ((task, new), ("base", old))
         for sample, value in zip(samples, values, strict=True)
     ]
@@ -168,20 +168,20 @@ def make_rows() -> dict[str, list[EvalRow]]:
 
 
 def make_results(**overrides: Any) -> Results:
-    """Build results; `rows` and `verdicts` replace what is measured, the rest is as in params.
+    """Build results; `rows` and `verdicts` replace what is measured, everything else has defaults.
 
     `guards` are by task, `k` is of pass@k.
     """
     rows = overrides.pop("rows", None) or make_rows()
-    judged, k = overrides.pop("verdicts", True), overrides.pop("k", ())
-    guarded = overrides.pop("guards", {})
+    with_verdicts, k = overrides.pop("verdicts", True), overrides.pop("k", ())
+    guards_by_task = overrides.pop("guards", {})
     runs = []
     for name, task in TASKS.items():
-        guards = guarded.get(name, {})
-        sizes = {one: guard.size for one, guard in guards.items()}
-        given = GateInput(name, task.metric_names, rows.get(name, []), SHA, f"key-{name}", guards=sizes)
-        verdict = gate(given, GateSettings(margin=0.05, min_samples=50, seed=1, draws=1000)) if judged else None
-        runs.append(TaskRun(task, given.rows, given.key, SHA, verdict, guards))
+        guards = guards_by_task.get(name, {})
+        sizes = {guard_name: guard.size for guard_name, guard in guards.items()}
+        inputs = GateInput(name, task.metric_names, rows.get(name, []), SHA, f"key-{name}", guards=sizes)
+        verdict = gate(inputs, GateSettings(margin=0.05, min_samples=50, seed=1, draws=1000)) if with_verdicts else None
+        runs.append(TaskRun(task, inputs.rows, inputs.key, SHA, verdict, guards))
     fields: dict[str, Any] = {
         "profile": "smollm2",
         "not_run": {"judge": "no judge is configured"},

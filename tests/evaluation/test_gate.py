@@ -22,16 +22,16 @@ GOOD = [1.0, 1.0, 1.0, 0.0] * 50
 POOR = [1.0, 0.0, 0.0, 0.0] * 50
 
 
-def judge(rows: Rows, incumbents: Incumbents | None = None, *, min_samples: int = 100, **rest: Any) -> Verdict:
+def judge(rows: Rows, incumbents: Incumbents | None = None, *, min_samples: int = 100, **overrides: Any) -> Verdict:
     fields: dict[str, Any] = {"adapter_sha256": SHA, "key": "k", "incumbents": incumbents}
     metrics = [score.metric for score in rows[0].scores] if rows else ["pass_at_1"]
     settings = GateSettings(margin=0.05, min_samples=min_samples, seed=1, draws=2000)
-    return gate(GateInput("codegen", metrics, rows, **(fields | rest)), settings)
+    return gate(GateInput("codegen", metrics, rows, **(fields | overrides)), settings)
 
 
-def promoted(rows: Rows, **rest: Any) -> Incumbents:
+def promoted(rows: Rows, **overrides: Any) -> Incumbents:
     metrics = [score.metric for score in rows[0].scores]
-    entry = baseline_entry("codegen", metrics, rows, **({"adapter_sha256": "old", "key": "k"} | rest))
+    entry = baseline_entry("codegen", metrics, rows, **({"adapter_sha256": "old", "key": "k"} | overrides))
     return Incumbents(current=entry, champion=entry)
 
 
@@ -57,7 +57,7 @@ def test_worse_than_the_base_is_regressed(pairs: Pairs) -> None:
     assert judge(pairs("codegen", "pass_at_1", POOR, GOOD)).outcome == "regressed"
 
 
-def test_equal_to_the_base_does_not_ship(pairs: Pairs) -> None:
+def test_equal_to_the_base_does_not_pass(pairs: Pairs) -> None:
     assert judge(pairs("codegen", "pass_at_1", GOOD, GOOD)).outcome == "inconclusive"
 
 
@@ -96,7 +96,7 @@ def test_a_duplicate_row_is_noticed(pairs: Pairs) -> None:
 def test_zero_never_passes(pairs: Pairs) -> None:
     verdict = judge(pairs("codegen", "pass_at_1", [0.0] * 200, [0.0] * 200))
     assert verdict.outcome == "inconclusive"
-    assert "0 never passes" in verdict.reason
+    assert "is 0; such an adapter never passes" in verdict.reason
 
 
 def test_nan_counts_as_unscored(pairs: Pairs) -> None:
@@ -110,7 +110,7 @@ def test_no_rows_at_all_decide_nothing() -> None:
     assert judge([]).outcome == "inconclusive"
 
 
-def test_the_curated_set_has_no_say(pairs: Pairs) -> None:
+def test_the_curated_set_does_not_decide(pairs: Pairs) -> None:
     rows = pairs("codegen", "pass_at_1", GOOD, POOR, dataset="curated")
     assert judge(rows).n == 0
 
@@ -121,7 +121,7 @@ def test_a_test_sample_that_is_also_curated_counts_once(pairs: Pairs) -> None:
     assert judge([*rows, *curated]) == judge(rows)
 
 
-def test_other_systems_have_no_say(pairs: Pairs) -> None:
+def test_other_systems_do_not_decide(pairs: Pairs) -> None:
     rows = pairs("codegen", "pass_at_1", GOOD, POOR)
     strangers = [
         row.model_copy(update={"completion": row.completion.model_copy(update={"system": "remote"})})
@@ -167,7 +167,7 @@ def test_better_than_base_but_worse_than_the_promoted_is_regressed(pairs: Pairs)
     assert (verdict.outcome, verdict.against) == ("regressed", "baseline")
 
 
-def test_perhaps_worse_than_the_margin_does_not_ship(pairs: Pairs) -> None:
+def test_possibly_worse_than_the_margin_does_not_pass(pairs: Pairs) -> None:
     swapped = GOOD[2:] + GOOD[:2]  # the same rate on other samples: a wide interval around 0
     verdict = judge(pairs("codegen", "pass_at_1", GOOD, POOR), promoted(pairs("codegen", "pass_at_1", swapped, POOR)))
     assert (verdict.outcome, verdict.against) == ("inconclusive", "baseline")
@@ -226,14 +226,14 @@ def test_among_many_looks_an_unlucky_one_is_no_regression() -> None:
     assert {check.outcome for check in holm_corrected([unlucky, *[fine] * 9])} == {"pass"}
 
 
-def test_an_unscored_sample_does_not_shake_off_the_baseline(pairs: Pairs) -> None:
+def test_an_unscored_sample_does_not_avoid_the_baseline(pairs: Pairs) -> None:
     best = promoted(pairs("codegen", "pass_at_1", [1.0] * 200, POOR))
     verdict = judge(pairs("codegen", "pass_at_1", [None, *GOOD[1:]], POOR), best)
     assert verdict.against == "baseline"
 
 
 def test_the_promoted_adapter_itself_passes_again(pairs: Pairs) -> None:
-    """Against itself it would be inconclusive for want of samples, and a second repro would fail."""
+    """Compared with itself it would be inconclusive, with too few samples, and a second `dvc repro` would fail."""
     rows = pairs("codegen", "pass_at_1", GOOD[:60], POOR[:60])
     verdict = judge(rows, promoted(rows, adapter_sha256=SHA), min_samples=50)
     assert verdict.outcome == "pass"
@@ -248,8 +248,8 @@ def test_graded_metrics_are_judged_by_the_bootstrap(pairs: Pairs) -> None:
 
 
 @pytest.mark.parametrize(("loss", "least", "most"), [(0.0, 0.90, 1.0), (0.05, 0.0, 0.06), (0.10, 0.0, 0.0)])
-def test_the_margin_lets_equals_through_and_stops_losses(loss: float, least: float, most: float) -> None:
-    """As in studies/gate.py: 500 pairs, 3 % of the answers turn right by chance, 3 % and `loss` turn wrong."""
+def test_the_margin_passes_equals_and_stops_losses(loss: float, least: float, most: float) -> None:
+    """As in studies/gate.py: 500 pairs, 3 % of the answers become right by chance, 3 % and `loss` become wrong."""
     shipped, trials = 0, 80
     for trial in range(trials):
         chance = random.Random(trial)

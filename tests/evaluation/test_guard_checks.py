@@ -28,26 +28,26 @@ BETTER = ([1.0, 1.0, 1.0, 0.0] * 50, [1.0, 0.0, 0.0, 0.0] * 50)
 
 def scores(broken: int, fixed: int, both: int = 10) -> tuple[list[float | None], list[float | None]]:
     """Return the adapter's and the base's scores on a guard, of which they differ on the given numbers of questions."""
-    rest = N - broken - fixed - both
-    new = [0.0] * broken + [1.0] * (fixed + both) + [0.0] * rest
-    old = [1.0] * broken + [0.0] * fixed + [1.0] * both + [0.0] * rest
+    neither = N - broken - fixed - both
+    new = [0.0] * broken + [1.0] * (fixed + both) + [0.0] * neither
+    old = [1.0] * broken + [0.0] * fixed + [1.0] * both + [0.0] * neither
     return [*new], [*old]
 
 
-def judge(rows: Rows, **rest: Any) -> Verdict:
-    given = GateInput("codegen", ["pass_at_1"], rows, SHA, "k", **({"guards": {"humaneval": N}} | rest))
-    return gate(given, GateSettings(margin=0.05, min_samples=100, seed=1, draws=2000))
+def judge(rows: Rows, **overrides: Any) -> Verdict:
+    inputs = GateInput("codegen", ["pass_at_1"], rows, SHA, "k", **({"guards": {"humaneval": N}} | overrides))
+    return gate(inputs, GateSettings(margin=0.05, min_samples=100, seed=1, draws=2000))
 
 
 @pytest.fixture
 def rows(pairs: Pairs) -> Callable[..., Rows]:
     """Return the rows of a test split that passes, and those of a guard."""
 
-    def made(new: list[float | None], old: list[float | None], **rest: Any) -> Rows:
-        guard = pairs("codegen", "pass_at_1", new, old, dataset="guard:humaneval", **rest)
+    def guarded_rows(new: list[float | None], old: list[float | None], **overrides: Any) -> Rows:
+        guard = pairs("codegen", "pass_at_1", new, old, dataset="guard:humaneval", **overrides)
         return [*pairs("codegen", "pass_at_1", *BETTER), *guard]
 
-    return made
+    return guarded_rows
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_missing_rows_decide_nothing(rows: Callable[..., Rows], systems: tuple[s
     assert verdict.outcome == "inconclusive" and verdict.reason.startswith("guard humaneval: ")
 
 
-def test_a_question_that_nobody_was_asked_decides_nothing(rows: Callable[..., Rows]) -> None:
+def test_an_unanswered_question_is_inconclusive(rows: Callable[..., Rows]) -> None:
     verdict = judge(rows(*scores(0, 0)), guards={"humaneval": N + 1})
     assert verdict.outcome == "inconclusive"
     assert "guard humaneval: 164 of 165 questions were answered; run `dvc repro evaluate`" in verdict.reason
@@ -101,10 +101,10 @@ def test_a_guard_measured_with_other_bytes_or_twice_decides_nothing(rows: Callab
 
 def test_a_guard_under_weak_isolation_decides_nothing(rows: Callable[..., Rows]) -> None:
     verdict = judge(rows(*scores(0, 0), evidence={"isolation": "weak"}))
-    assert verdict.outcome == "inconclusive" and "guard humaneval: answers ran under weak isolation" in verdict.reason
+    assert verdict.outcome == "inconclusive" and "guard humaneval: answers ran in weak isolation" in verdict.reason
 
 
-def test_a_guard_that_params_do_not_name_has_no_say(rows: Callable[..., Rows]) -> None:
+def test_a_guard_that_params_do_not_name_does_not_decide(rows: Callable[..., Rows]) -> None:
     verdict = judge(rows(*scores(40, 0)), guards={})
     assert verdict.outcome == "pass" and verdict.guards == ()
 
@@ -133,9 +133,9 @@ HOSTILE = "<script>alert(1)</script>"
 @pytest.fixture
 def results(rows: Callable[..., Rows], results_of: Callable[..., Results]) -> Results:
     """Return results with a guard whose title is markup."""
-    found = rows(*scores(4, 2))
+    guard_rows = rows(*scores(4, 2))
     guard = Guard(title=f"HumanEval {HOSTILE}", task="codegen", size=N, rows=list)
-    return results_of(rows={"codegen": found}, guards={"codegen": {"humaneval": guard}})
+    return results_of(rows={"codegen": guard_rows}, guards={"codegen": {"humaneval": guard}})
 
 
 def test_results_with_a_guard_survive_the_file(results: Results, tmp_path: Any) -> None:
@@ -156,8 +156,8 @@ def test_the_terminal_shows_scores_interval_tokens_and_how_many_ended(results: R
 
 
 def test_a_guard_has_its_own_section_of_the_table_with_both_systems(results: Results) -> None:
-    (section,) = [one for one in build_table(results).sections if one.dataset == "guard:humaneval"]
-    (row,) = [one for one in section.rows if (one.metric, one.tier) == ("pass_at_1", "")]
+    (section,) = [section for section in build_table(results).sections if section.dataset == "guard:humaneval"]
+    (row,) = [row for row in section.rows if (row.metric, row.tier) == ("pass_at_1", "")]
     assert section.title == f"Public guard: HumanEval {HOSTILE}"
     assert (row.cells["base"].n, row.cells["bilora"].n) == (N, N)
 

@@ -1,4 +1,4 @@
-"""The judge's own examination tells a sound judge from those that can be had."""
+"""The judge check distinguishes a sound judge from one that can be influenced."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def samples(sample: Callable[..., Any]) -> list[Sample]:
 
 
 def test_a_sound_judge_passes(samples: list[Sample]) -> None:
-    found = check_judge(FakeJudge(sound), samples, "m")
-    assert (found.scored, found.gap, found.uplift, found.flips, found.faults) == (10, 4, 0, 0, ())
-    assert found.sentence() == "m, 10 samples scored, 0 not: gap 4.00 points, plea +0.00, order flips 0%; sound."
+    check = check_judge(FakeJudge(sound), samples, "m")
+    assert (check.scored, check.gap, check.uplift, check.flips, check.faults) == (10, 4, 0, 0, ())
+    assert check.sentence() == "m, 10 samples scored, 0 not: gap 4.00 points, plea +0.00, order flips 0%; sound."
 
 
 @pytest.mark.parametrize(
@@ -43,21 +43,21 @@ def test_a_sound_judge_passes(samples: list[Sample]) -> None:
     ],
     ids=["generous", "credulous", "first come", "broken", "sometimes broken"],
 )
-def test_a_judge_that_can_be_had_is_named(samples: list[Sample], grade: Grade, fault: str) -> None:
-    found = check_judge(FakeJudge(grade), samples, "m")
-    assert any(fault in one for one in found.faults), found.faults
-    assert found.scored + found.unscored == len(samples)
+def test_an_unsound_judge_is_reported(samples: list[Sample], grade: Grade, fault: str) -> None:
+    check = check_judge(FakeJudge(grade), samples, "m")
+    assert any(fault in reported for reported in check.faults), check.faults
+    assert check.scored + check.unscored == len(samples)
 
 
 @pytest.mark.parametrize(("fault", "unreachable", "calls"), [(ENDPOINT_FAULT, True, 6), (REPLY_FAULT, False, 20)])
-def test_the_commonest_reason_is_reported_and_a_dead_endpoint_left_alone(
+def test_the_commonest_reason_is_reported_and_a_dead_endpoint_is_given_up(
     samples: list[Sample], fault: str, unreachable: bool, calls: int
 ) -> None:
     judge = FakeJudge(ungraded, f"{JUDGE_FAILED}HTTP 429: too many requests.", {"fault": fault})
-    found = check_judge(judge, samples, "m")
-    assert (judge.calls, found.unreachable, found.unscored) == (calls, unreachable, 10)
-    assert f"most often ({calls} of {calls} calls): HTTP 429: too many requests." in found.sentence()
-    assert not found.sentence().endswith("..")
+    check = check_judge(judge, samples, "m")
+    assert (judge.calls, check.unreachable, check.unscored) == (calls, unreachable, 10)
+    assert f"most often ({calls} of {calls} calls): HTTP 429: too many requests." in check.sentence()
+    assert not check.sentence().endswith("..")
 
 
 def test_a_judge_that_answers_later_was_reached(samples: list[Sample]) -> None:
@@ -65,8 +65,11 @@ def test_a_judge_that_answers_later_was_reached(samples: list[Sample]) -> None:
         return None if judge.calls < 6 else sound(sample, answer, place)
 
     judge = FakeJudge(late, f"{JUDGE_FAILED}the server did not answer in time", {"fault": ENDPOINT_FAULT})
-    found = check_judge(judge, samples, "m")
-    assert (found.scored, found.unreachable) == (7, False) and "(5 of 20 calls): no reply" in found.sentence()
+    check = check_judge(judge, samples, "m")
+    assert (check.scored, check.unreachable) == (
+        7,
+        False,
+    ) and "(5 of 20 calls): the server did not answer" in check.sentence()
 
 
 def test_parameters_that_the_judge_refused_are_reported(samples: list[Sample]) -> None:
@@ -80,12 +83,12 @@ def test_one_sample_is_no_check(samples: list[Sample]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "alike"),
+    ("model", "other", "same"),
     [
         ("meta-llama/Llama-3.3-70B", "llama-3.1-8b-instant", True),
         ("microsoft/Phi-3-mini-4k-instruct", "phi3:mini", True),
         ("openai/gpt-oss-120b", "microsoft/Phi-3-mini-4k-instruct", False),
     ],
 )
-def test_models_of_one_line_are_one_family(one: str, other: str, alike: bool) -> None:
-    assert (model_family(one) == model_family(other)) == alike
+def test_models_of_one_family_are_recognized(model: str, other: str, same: bool) -> None:
+    assert (model_family(model) == model_family(other)) == same

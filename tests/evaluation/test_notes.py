@@ -1,4 +1,4 @@
-"""What is missing of an endpoint's answers is said with its commonest reason."""
+"""Notes count an endpoint's missing answers and name the commonest reason."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from bilora.evaluation.notes import answer_notes, rating_note
 from bilora.records import EvalRow
 
 
-def made(row: Callable[..., EvalRow], sample: Any, system: str, **changes: Any) -> EvalRow:
-    found = row(sample, system, {"bleu": 0.5})
-    return found.model_copy(update={"completion": found.completion.model_copy(update=changes)})
+def changed_row(row: Callable[..., EvalRow], sample: Any, system: str, **changes: Any) -> EvalRow:
+    template = row(sample, system, {"bleu": 0.5})
+    return template.model_copy(update={"completion": template.completion.model_copy(update=changes)})
 
 
-def test_missing_and_otherwise_asked_answers_are_counted_by_system(row: Callable[..., EvalRow], sample: Any) -> None:
-    one = sample("docstring", 1)
+def test_missing_answers_and_changed_requests_are_counted_by_system(row: Callable[..., EvalRow], sample: Any) -> None:
+    question = sample("docstring", 1)
     rows = [
-        *[made(row, one, "remote", finish="error", reason="HTTP 429: too many requests")] * 3,
-        made(row, one, "remote", finish="error", reason="the server did not answer in time"),
-        made(row, one, "remote", remark="without seed"),
-        made(row, one, "other", finish="error"),
-        made(row, one, "base"),
+        *[changed_row(row, question, "remote", finish="error", reason="HTTP 429: too many requests")] * 3,
+        changed_row(row, question, "remote", finish="error", reason="the server did not answer in time"),
+        changed_row(row, question, "remote", remark="without seed"),
+        changed_row(row, question, "other", finish="error"),
+        changed_row(row, question, "base"),
     ]
     assert answer_notes(rows) == {
         "remote": "4 of 5 answers are missing, most often (3): HTTP 429: too many requests; "
@@ -31,9 +31,13 @@ def test_missing_and_otherwise_asked_answers_are_counted_by_system(row: Callable
 
 
 def test_missing_grades_are_reported_with_their_reason(row: Callable[..., EvalRow], sample: Any) -> None:
-    one = sample("docstring", 1)
-    good, bad = row(one, "base", {"judge": 1.0}), row(one, "base", {"judge": None}, reason="the judge failed: no")
+    question = sample("docstring", 1)
+    good, bad = (
+        row(question, "base", {"judge": 1.0}),
+        row(question, "base", {"judge": None}, reason="the judge failed: no"),
+    )
     assert (
-        rating_note([good, bad, row(one, "base", {"bleu": None})]) == "1 of 2 ratings are missing: the judge failed: no"
+        rating_note([good, bad, row(question, "base", {"bleu": None})])
+        == "1 of 2 ratings are missing: the judge failed: no"
     )
     assert rating_note([good]) == ""

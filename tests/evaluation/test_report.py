@@ -1,4 +1,4 @@
-"""report.html: self-contained, and nothing that a model or user wrote can act in it."""
+"""report.html: self-contained, and text by models or users cannot run in it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TAGS = {
 
 
 class Page(HTMLParser):
-    """Reads a page, checks that its tags match, and collects what could act or load."""
+    """Reads a page, checks that its tags match, and collects what could run or load."""
 
     def __init__(self, page: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -149,15 +149,15 @@ def test_a_sweep_is_shown_with_its_best_settings(results: Results) -> None:
             seconds=1.0,
         )
 
-    found = (of(1e-3, 1, 0.25), of(2e-3, 1, 0.5), of(2e-3, 2, 0.5))
-    sweep = Sweep(task="codegen", base_id="b", metric="pass_at_1", validation_samples=40, results=found)
+    trials = (of(1e-3, 1, 0.25), of(2e-3, 1, 0.5), of(2e-3, 2, 0.5))
+    sweep = Sweep(task="codegen", base_id="b", metric="pass_at_1", validation_samples=40, results=trials)
     text = page(results, sweeps={"codegen": sweep})
     assert text.count(">best<") == 2 and "0.002 <span" in text and "0.001 <span" not in text
     assert ">50.0" in text and "&lt;b&gt;q_proj" in text and "on 40 validation samples" in text
     assert "<h3>Sweep</h3>" not in page(results)
 
 
-def test_the_plan_stands_beside_the_truth(results: Results) -> None:
+def test_the_plan_is_beside_the_measurement(results: Results) -> None:
     truth = {"duration_s": 246.0, "peak_memory_bytes": 2.2 * 2**30}
     both = page(results, runs={"codegen": truth | {"planned_s": 270.0, "planned_memory_bytes": 2**31}})
     assert "Training took 4.1 min and 2.2 GiB; 4.5 min and 2.0 GiB were planned." in both
@@ -166,7 +166,7 @@ def test_the_plan_stands_beside_the_truth(results: Results) -> None:
 
 
 def poison(value: Any, bad: str) -> Any:
-    """Put `bad` into every string that is content, leaving keys and enumerations alone."""
+    """Put `bad` into every string that is content, but not into keys and enumerations."""
     if isinstance(value, dict):
         fixed = {"outcome", "against", "finish", "dataset", "system", "sample_id", "metric", "headline", "metrics"}
         return {key: inner if key in fixed else poison(inner, bad) for key, inner in value.items()}
@@ -371,7 +371,7 @@ def test_the_difference_bar_reaches_no_further_than_a_difference_of_scores_can()
 
 
 def test_every_number_of_a_metric_has_one_unit(results: Results) -> None:
-    """Scores are fractions in results.json; the page has none left in verdicts, bars and curves."""
+    """Scores are fractions in results.json; the page shows none in verdicts, bars and curves."""
     html = page(results, curves={"codegen": [{"step": 1, "metric": 0.25}, {"step": 2, "metric": 0.5}]})
     text = " ".join(Page(html).text)
     assert "pass@1 on validation last 50" in " ".join(text.split())
@@ -379,7 +379,9 @@ def test_every_number_of_a_metric_has_one_unit(results: Results) -> None:
     assert not re.search(r"[-+]0\.\d{3}", html)
 
 
-def floors(results_of: Callable[..., Results], pairs: Callable[..., list[EvalRow]], value: float) -> str:
+def report_with_trivial_answer(
+    results_of: Callable[..., Results], pairs: Callable[..., list[EvalRow]], value: float
+) -> str:
     rows = pairs("docstring", "bleu", [0.2, 0.3, 0.4] * 30, [0.1] * 90)
     trivial = [
         row.model_copy(
@@ -403,7 +405,7 @@ def test_a_trivial_answer_that_the_adapter_is_not_shown_to_beat_is_named(
     results_of: Callable[..., Results], pairs: Callable[..., list[EvalRow]], value: float, said: str
 ) -> None:
     """Once on the verdict's card, once in the table."""
-    html = floors(results_of, pairs, value)
+    html = report_with_trivial_answer(results_of, pairs, value)
     assert html.count("Not shown to be better than a trivial answer: ") == 2 * bool(said)
     assert not said or html.count(said) == 2
 

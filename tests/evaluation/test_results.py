@@ -1,4 +1,4 @@
-"""results.json and the table: complete, comparable, and honest about what was not measured."""
+"""results.json and the table: complete, comparable, and explicit on what was not measured."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def test_results_survive_the_file(results: Results, tmp_path: Path) -> None:
 
 
 def test_equal_rows_give_equal_bytes(results_of: Callable[..., Results], tmp_path: Path) -> None:
-    for name in ("one", "two"):
+    for name in ("first", "second"):
         write_results(tmp_path / name, results_of())
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
 
 
 def test_every_row_is_kept(results: Results, benchmark_rows: dict[str, list[EvalRow]]) -> None:
-    kept = {name: len(task.rows) for name, task in results.tasks.items()}
-    assert kept == {name: len(rows) for name, rows in benchmark_rows.items()}
+    counts = {name: len(task.rows) for name, task in results.tasks.items()}
+    assert counts == {name: len(rows) for name, rows in benchmark_rows.items()}
 
 
 def test_a_task_that_nobody_planned_for_adds_its_own_rows(results: Results) -> None:
@@ -57,8 +57,8 @@ def test_a_new_metric_is_written_on_the_scale_that_it_has(
     task = measured_by({"beats": Scale(label="metre", factor=17.0, unit=" beats", digits=0)})
     rows = [row(sample("haiku", number), "haiku", {"beats": 1.0}) for number in range(3)]
     built = build_results([TaskRun(task, rows)], Summarizer(seed=1, draws=1000), profile="smollm2")
-    found = find(built, "haiku", "beats")
-    assert (found.label, found.cells["bilora"].text) == ("Write haiku · metre", "17 beats")
+    table_row = find(built, "haiku", "beats")
+    assert (table_row.label, table_row.cells["bilora"].text) == ("Write haiku · metre", "17 beats")
 
 
 def test_a_new_metric_that_runs_answers_has_pass_at_k_of_its_first_number(
@@ -71,15 +71,15 @@ def test_a_new_metric_that_runs_answers_has_pass_at_k_of_its_first_number(
     summarizer = Summarizer(seed=1, draws=1000, k=[1])
     built = build_results([TaskRun(measured_by(scales, runs_answers=True), rows)], summarizer, profile="smollm2")
     metrics = built.tasks["haiku"].summary["sampled"].systems["haiku"].metrics
-    assert {name: found.mean for name, found in metrics.items()} == {"pass_at_1": 0.5}
+    assert {name: metric.mean for name, metric in metrics.items()} == {"pass_at_1": 0.5}
 
 
-def test_adapters_share_one_column_and_floors_have_none(results: Results) -> None:
+def test_adapters_share_one_column_and_trivial_answers_have_none(results: Results) -> None:
     assert build_table(results).columns == ["base", "bilora", "remote", "silent"]
 
 
-def test_floors_stand_beside_the_score(results: Results) -> None:
-    names = [floor.name for floor in find(results, "docstring", "bleu").trivial_scores]
+def test_trivial_answers_are_beside_the_score(results: Results) -> None:
+    names = [score.name for score in find(results, "docstring", "bleu").trivial_scores]
     assert names == ["empty", "name"]
 
 
@@ -104,7 +104,7 @@ def test_a_task_with_tiers_is_shown_by_tier(results: Results) -> None:
     assert counts == [20, 20, 20]
 
 
-def test_tiers_stand_in_the_order_of_their_length(
+def test_tiers_are_in_the_order_of_their_length(
     results_of: Callable[..., Results], row: Callable[..., EvalRow], sample: Callable[..., Sample]
 ) -> None:
     rows = [
@@ -112,7 +112,7 @@ def test_tiers_stand_in_the_order_of_their_length(
         for number, (tier, length) in enumerate([("three", 30), ("one", 10), ("two", 20)])
     ]
     built = results_of(rows={"codegen": rows})
-    assert [one.tier for one in built.tasks["codegen"].summary["test"].tiers] == [
+    assert [tier.tier for tier in built.tasks["codegen"].summary["test"].tiers] == [
         "one",
         "two",
         "three",
@@ -140,8 +140,8 @@ def test_unscored_is_counted_and_not_averaged(
 ) -> None:
     rows = pairs("codegen", "pass_at_1", [1.0, None, 1.0], [None, None, None], reason="sandbox broke")
     built = results_of(rows={"codegen": rows})
-    own, base = (find(built, "codegen", "pass_at_1").cells[column] for column in ("bilora", "base"))
-    assert (own.mean, own.n, own.unscored) == (1.0, 2, 1)
+    adapter, base = (find(built, "codegen", "pass_at_1").cells[column] for column in ("bilora", "base"))
+    assert (adapter.mean, adapter.n, adapter.unscored) == (1.0, 2, 1)
     assert (base.text, base.unscored, base.note) == ("unscored", 3, "sandbox broke (3)")
 
 
@@ -154,14 +154,14 @@ def test_a_judge_adds_its_row_on_a_scale_from_one_to_five(
     assert (cells["bilora"].text, cells["base"].text) == ("4.00 / 5", "1.00 / 5")
 
 
-def test_latency_leaves_out_floors_and_failed_calls(
+def test_latency_excludes_trivial_answers_and_failed_calls(
     results_of: Callable[..., Results], row: Callable[..., EvalRow], sample: Callable[..., Sample]
 ) -> None:
-    one, two = sample("docstring", 1), sample("docstring", 2)
+    first, second = sample("docstring", 1), sample("docstring", 2)
     rows = [
-        row(one, "remote", {"bleu": 0.5}, latency_s=2.0),
-        row(two, "remote", {"bleu": None}, latency_s=60.0, finish="error"),
-        row(one, "floor:name", {"bleu": 0.1}),
+        row(first, "remote", {"bleu": 0.5}, latency_s=2.0),
+        row(second, "remote", {"bleu": None}, latency_s=60.0, finish="error"),
+        row(first, "floor:name", {"bleu": 0.1}),
     ]
     built = results_of(rows={"docstring": rows})
     cells = find(built, "", "latency_s").cells
@@ -184,7 +184,7 @@ def test_a_task_without_rows_shows_as_not_run(
 GOOD = [1.0, 0.0, 1.0]
 
 
-def test_the_entry_holds_the_adapters_own_scores(results: Results) -> None:
+def test_the_entry_contains_the_adapters_scores(results: Results) -> None:
     entry = results.tasks["codegen"].entry
     assert (entry.key, entry.metric) == ("key-codegen", "pass_at_1")
     assert {metric: len(scores) for metric, scores in entry.scores.items()} == {
@@ -194,9 +194,9 @@ def test_the_entry_holds_the_adapters_own_scores(results: Results) -> None:
 
 
 class TestComparabilityKey:
-    def key(self, task: Task, samples: list[Sample], **rest: Any) -> str:
+    def key(self, task: Task, samples: list[Sample], **overrides: Any) -> str:
         fields: dict[str, Any] = {"decoding": {"temperature": 0.0}, "judge": None, "isolation": "strict"}
-        return comparability_key(task, samples, **(fields | rest))
+        return comparability_key(task, samples, **(fields | overrides))
 
     @pytest.fixture
     def task(self) -> Task:
@@ -225,33 +225,33 @@ class TestComparabilityKey:
     def test_a_guard_s_data_prompt_and_decoding_matter_and_without_guards_the_key_is_as_before(
         self, task: Task, sample: Callable[..., Sample]
     ) -> None:
-        guard, one, two = (
+        guard, first, second = (
             Guard(title="G", task="codegen", size=1, rows=list),
             sample("codegen", 1),
             sample("codegen", 2),
         )
         conditions = [
-            guard_conditions(task, guard, [one]),
-            guard_conditions(task, guard, [two]),
-            guard_conditions(replace(task, system="Other words."), guard, [one]),
-            guard_conditions(task, replace(guard, max_new_tokens=8), [one]),
+            guard_conditions(task, guard, [first]),
+            guard_conditions(task, guard, [second]),
+            guard_conditions(replace(task, system="Other words."), guard, [first]),
+            guard_conditions(task, replace(guard, max_new_tokens=8), [first]),
         ]
-        keys = {self.key(task, [one], guards={"g": found}) for found in conditions}
-        assert len(keys | {self.key(task, [one])}) == 5
-        assert self.key(task, [one], guards={}) == self.key(task, [one])
+        keys = {self.key(task, [first], guards={"g": condition}) for condition in conditions}
+        assert len(keys | {self.key(task, [first])}) == 5
+        assert self.key(task, [first], guards={}) == self.key(task, [first])
 
     def test_data_and_prompts_matter(self, task: Task, sample: Callable[..., Sample]) -> None:
-        one = sample("codegen", 1)
+        first = sample("codegen", 1)
         keys = {
-            self.key(task, [one]),
+            self.key(task, [first]),
             self.key(task, [sample("codegen", 2)]),
-            self.key(task, [one.model_copy(update={"tests": ()})]),
-            self.key(replace(task, system="Other words."), [one]),
+            self.key(task, [first.model_copy(update={"tests": ()})]),
+            self.key(replace(task, system="Other words."), [first]),
         }
         assert len(keys) == 4
 
 
-def test_build_results_needs_no_judge_no_floor_no_endpoint(
+def test_build_results_needs_no_judge_no_trivial_answer_no_endpoint(
     pairs: Callable[..., list[EvalRow]], results_of: Callable[..., Results]
 ) -> None:
     built = results_of(rows={"codegen": pairs("codegen", "pass_at_1", GOOD, GOOD)}, not_run=None, notes=None)

@@ -1,4 +1,4 @@
-"""What is asked, of whom, and how often."""
+"""Which requests an evaluation sends, to which systems, and how often."""
 
 from __future__ import annotations
 
@@ -26,14 +26,16 @@ SETTINGS = Benchmark(
 
 
 def questions(sample: Callable[..., Sample]) -> list[Sample]:
-    shown = [sample("codegen", number) for number in range(5)]
+    samples = [sample("codegen", number) for number in range(5)]
     return [
-        Sample.create(**one.model_dump(exclude={"id", "prompt"}), prompt=f"{one.prompt}\nMust pass: {one.tests[0]}")
-        for one in shown
+        Sample.create(
+            **original.model_dump(exclude={"id", "prompt"}), prompt=f"{original.prompt}\nMust pass: {original.tests[0]}"
+        )
+        for original in samples
     ]
 
 
-def asked(sample: Callable[..., Sample], bars: ProgressBars = no_bar) -> tuple[list[EvalRow], list[Request]]:
+def evaluated(sample: Callable[..., Sample], bars: ProgressBars = no_bar) -> tuple[list[EvalRow], list[Request]]:
     test, engine = questions(sample), FakeEngine("def add(items):\n    return [item + 1 for item in items]")
     with ProcessSandbox(workers=1) as sandbox:
         rows = evaluate(
@@ -45,8 +47,8 @@ def asked(sample: Callable[..., Sample], bars: ProgressBars = no_bar) -> tuple[l
     return rows, [request for _, request in engine.requests]
 
 
-def test_every_round_is_asked_as_often_as_params_say(sample: Callable[..., Sample]) -> None:
-    rows, requests = asked(sample)
+def test_every_evaluation_set_is_sent_as_often_as_params_say(sample: Callable[..., Sample]) -> None:
+    rows, requests = evaluated(sample)
     counts = {name: sum(row.dataset == name for row in rows) for name in ("test", "curated", "hidden", "sampled")}
     assert counts == {"test": 5, "curated": 1, "hidden": 2, "sampled": 6}
     assert len(requests) == 14
@@ -54,7 +56,7 @@ def test_every_round_is_asked_as_often_as_params_say(sample: Callable[..., Sampl
 
 def test_scoring_has_a_bar_per_system_and_dataset(sample: Callable[..., Sample]) -> None:
     bars = RecordedBars()
-    rows, _ = asked(sample, bars)
+    rows, _ = evaluated(sample, bars)
     systems = list(dict.fromkeys(row.completion.system for row in rows))
     counts = {"test": 5, "curated": 1, "hidden": 2, "sampled": 6}
     assert bars.recorded == [
@@ -63,22 +65,22 @@ def test_scoring_has_a_bar_per_system_and_dataset(sample: Callable[..., Sample])
 
 
 def test_hidden_means_that_no_prompt_shows_a_test_and_all_are_run(sample: Callable[..., Sample]) -> None:
-    rows, requests = asked(sample)
+    rows, requests = evaluated(sample)
     hidden = [row for row in rows if row.dataset == "hidden"]
     assert not any("assert" in row.sample.prompt for row in hidden)
-    assert [row.sample.tests for row in hidden] == [one.tests for one in questions(sample)[:2]]
+    assert [row.sample.tests for row in hidden] == [question.tests for question in questions(sample)[:2]]
     assert not any("assert" in message.content for request in requests[6:8] for message in request.messages)
 
 
 def test_further_answers_are_drawn_with_seeds_of_their_own(sample: Callable[..., Sample]) -> None:
-    _, requests = asked(sample)
+    _, requests = evaluated(sample)
     assert {(request.sampling.temperature, request.sampling.seed) for request in requests[:8]} == {(0.0, 7)}
     assert [(request.sampling.temperature, request.sampling.seed) for request in requests[8:]] == [(0.7, 7)] * 3 + [
         (0.7, 8)
     ] * 3
 
 
-def test_a_guard_is_asked_greedily_of_base_and_adapter_alone(sample: Callable[..., Sample]) -> None:
+def test_a_guard_is_decoded_greedily_by_base_and_adapter_alone(sample: Callable[..., Sample]) -> None:
     guard = Guard(title="Public", task="codegen", size=2, rows=list, max_new_tokens=300)
     engines = {name: FakeEngine("def add(items):\n    return items") for name in ("base", "codegen", "remote")}
     warm = GENERATION.model_copy(update={"temperature": 0.9, "frequency_penalty": 0.5})
@@ -93,7 +95,7 @@ def test_a_guard_is_asked_greedily_of_base_and_adapter_alone(sample: Callable[..
     assert (sampling.max_tokens, sampling.temperature, sampling.frequency_penalty) == (300, 0.0, 0.0)
 
 
-def test_a_task_whose_answers_are_not_run_is_asked_once(
+def test_a_task_whose_answers_are_not_run_is_evaluated_once(
     sample: Callable[..., Sample], measured_by: Callable[..., Task]
 ) -> None:
     test = [sample("docstring", number, tests=()) for number in range(5)]

@@ -1,4 +1,4 @@
-"""Ways to get an adapter shipped that should not be. None passes, and each is told by a sentence of its own."""
+"""Attempts to publish an adapter that must not pass; each is stopped with its own reason."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def unscored_where_wrong(rows: Rows) -> Rows:
     return of_adapter(rows, lambda row: scored(row, value=row.scores[0].value or None))
 
 
-def left_out_where_wrong(rows: Rows) -> Rows:
+def omitted_where_wrong(rows: Rows) -> Rows:
     return [row for row in rows if row.completion.system == "base" or row.scores[0].value]
 
 
@@ -76,30 +76,30 @@ SABOTAGE: dict[Callable[[Rows], Rows], str] = {
     zero: "pass_at_1 is 0; such an adapter never passes",
     not_a_number: "200 of 200 samples are unscored",
     unscored_where_wrong: "50 of 200 samples are unscored, above 2%",
-    left_out_where_wrong: "50 of 200 samples are missing in one of the two measurements",
+    omitted_where_wrong: "50 of 200 samples are missing in one of the two measurements",
     best_rows_twice: "200 duplicate rows",
     of_another_adapter: "400 rows measured another adapter",
     one_sample: "1 scored samples; the gate requires 100",
     without_the_base: "200 of 200 samples are missing in one of the two measurements",
-    weakly_isolated: "answers ran under weak isolation",
+    weakly_isolated: "answers ran in weak isolation",
     curated_only: "0 scored samples",
-    one_group: "All samples share one group",
+    one_group: "All samples belong to one group",
 }
 
 
 def judged(rows: Rows, incumbents: Incumbents | None = None, expected_metrics: Sequence[str] = ()) -> Verdict:
-    given = GateInput("codegen", ["pass_at_1"], rows, SHA, "k", incumbents, expected_metrics)
-    return gate(given, GateSettings(margin=0.05, min_samples=100, seed=1, draws=1000))
+    inputs = GateInput("codegen", ["pass_at_1"], rows, SHA, "k", incumbents, expected_metrics)
+    return gate(inputs, GateSettings(margin=0.05, min_samples=100, seed=1, draws=1000))
 
 
 @pytest.fixture
 def rows(pairs: Callable[..., Rows]) -> Rows:
-    made = pairs("codegen", "pass_at_1", NEW, OLD, evidence={"isolation": "strict: seccomp-0; split 4/4"})
-    assert judged(made).outcome == "pass"
-    return made
+    good_rows = pairs("codegen", "pass_at_1", NEW, OLD, evidence={"isolation": "strict: seccomp-0; split 4/4"})
+    assert judged(good_rows).outcome == "pass"
+    return good_rows
 
 
-@pytest.mark.parametrize("sabotage", SABOTAGE, ids=lambda one: one.__name__)
+@pytest.mark.parametrize("sabotage", SABOTAGE, ids=lambda sabotage: sabotage.__name__)
 def test_a_sabotaged_run_does_not_pass_and_says_why(rows: Rows, sabotage: Callable[[Rows], Rows]) -> None:
     verdict = judged(sabotage(rows))
     assert verdict.outcome != "pass" and SABOTAGE[sabotage] in verdict.reason
@@ -117,13 +117,13 @@ def test_a_judge_that_was_promised_and_is_missing_stops_it(rows: Rows) -> None:
 
 
 @pytest.mark.parametrize(("missing", "outcome"), [(1, "pass"), (2, "inconclusive")])
-def test_two_percent_of_the_judge_s_grades_may_be_missing(
+def test_two_percent_of_the_judge_s_ratings_may_be_missing(
     rows: Rows, row: Callable[..., EvalRow], sample: Callable[..., Any], missing: int, outcome: str
 ) -> None:
-    grades = [
+    ratings = [
         row(sample("codegen", 1000 + n), "codegen", {"judge": None if n < missing else 0.5}, dataset="curated")
         for n in range(50)
     ]
-    verdict = judged([*rows, *grades], expected_metrics=["judge"])
+    verdict = judged([*rows, *ratings], expected_metrics=["judge"])
     assert verdict.outcome == outcome
     assert ("2 of 50 scores by judge are missing" in verdict.reason) == (outcome == "inconclusive")

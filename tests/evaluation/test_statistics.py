@@ -20,8 +20,8 @@ from bilora.evaluation.statistics import (
 
 def test_wilson_of_a_textbook_case() -> None:
     # Newcombe (1998), table I: 81 of 263.
-    found = wilson(81, 263)
-    assert (found.low, found.high) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    interval = wilson(81, 263)
+    assert (interval.low, interval.high) == pytest.approx((0.2553, 0.3662), abs=5e-5)
 
 
 def test_wilson_keeps_doubt_at_the_ends() -> None:
@@ -61,8 +61,8 @@ def test_tango_mirrors_when_the_systems_swap() -> None:
             assert -1 <= low <= (b - c) / 12 <= high <= 1
 
 
-def test_tango_refuses_counts_that_do_not_fit() -> None:
-    with pytest.raises(ValueError, match="do not fit"):
+def test_tango_refuses_inconsistent_counts() -> None:
+    with pytest.raises(ValueError, match="inconsistent"):
         tango(6, 5, 10)
 
 
@@ -76,9 +76,9 @@ def test_bootstrap_is_the_same_for_the_same_seed_only() -> None:
 def test_bootstrap_agrees_with_the_normal_limit() -> None:
     chance = random.Random(3)
     scores = [chance.random() for _ in range(2000)]
-    found = bootstrap_mean(scores, seed=1, draws=4000)
-    half = Z * (sum((score - found.mean) ** 2 for score in scores) / len(scores) ** 2) ** 0.5
-    assert (found.low, found.high) == pytest.approx((found.mean - half, found.mean + half), abs=0.1 * half)
+    interval = bootstrap_mean(scores, seed=1, draws=4000)
+    half = Z * (sum((score - interval.mean) ** 2 for score in scores) / len(scores) ** 2) ** 0.5
+    assert (interval.low, interval.high) == pytest.approx((interval.mean - half, interval.mean + half), abs=0.1 * half)
 
 
 def test_samples_that_rise_and_fall_together_count_as_one() -> None:
@@ -90,7 +90,7 @@ def test_samples_that_rise_and_fall_together_count_as_one() -> None:
 
 
 def test_few_clusters_are_not_called_certain() -> None:
-    """With three groups the plain percentile bound is the worst group's mean; the truth is wider."""
+    """With three groups the unstretched percentile bound is the worst group's mean; the truth is wider."""
     chance = random.Random(11)
     missed = 0
     for trial in range(300):
@@ -99,8 +99,8 @@ def test_few_clusters_are_not_called_certain() -> None:
             shift = chance.gauss(0, 1)
             scores += [shift + chance.gauss(0, 0.1) for _ in range(5)]
             labels += [str(group)] * 5
-        found = bootstrap_mean(scores, seed=trial, draws=1000, clusters=labels)
-        missed += not found.low <= 0 <= found.high
+        interval = bootstrap_mean(scores, seed=trial, draws=1000, clusters=labels)
+        missed += not interval.low <= 0 <= interval.high
     assert missed / 300 <= 0.10
 
 
@@ -124,9 +124,9 @@ def test_pairing_removes_the_difficulty_of_the_samples() -> None:
     chance = random.Random(5)
     old = [chance.random() * 0.8 for _ in range(100)]
     new = [score + 0.05 + chance.random() * 0.02 for score in old]
-    found = paired_difference(new, old, seed=1)
-    assert found.low > 0.05
-    assert found.high < 0.07
+    interval = paired_difference(new, old, seed=1)
+    assert interval.low > 0.05
+    assert interval.high < 0.07
 
 
 def test_ten_thousand_draws_of_300_pairs_take_less_than_a_second() -> None:
@@ -137,14 +137,14 @@ def test_ten_thousand_draws_of_300_pairs_take_less_than_a_second() -> None:
 
 def test_equal_passes_and_fails_keep_tangos_doubt() -> None:
     same = [1.0, 0.0] * 50
-    found = score_difference(same, same, seed=1)
-    assert (found.low, found.high) == pytest.approx(tango(0, 0, 100))
+    interval = score_difference(same, same, seed=1)
+    assert (interval.low, interval.high) == pytest.approx(tango(0, 0, 100))
 
 
 def test_all_passed_keeps_wilsons_doubt() -> None:
-    found = score_interval([1.0] * 20, seed=1)
-    assert found is not None
-    assert found.low == pytest.approx(wilson(20, 20).low)
+    interval = score_interval([1.0] * 20, seed=1)
+    assert interval is not None
+    assert interval.low == pytest.approx(wilson(20, 20).low)
 
 
 def test_a_single_score_has_no_interval() -> None:

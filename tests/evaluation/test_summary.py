@@ -16,7 +16,7 @@ ResultsOf = Callable[..., Results]
 
 
 def summary(built: Results, dataset: Dataset) -> dict[str, MetricSummary]:
-    return built.tasks["codegen"].summary[dataset].systems["codegen"].metrics
+    return built.tasks["codegen"].summaries[dataset].systems["codegen"].metrics
 
 
 def drawn(row: Row, sample: MakeSample, *answers: tuple[float | None, ...]) -> list[EvalRow]:
@@ -29,22 +29,22 @@ def drawn(row: Row, sample: MakeSample, *answers: tuple[float | None, ...]) -> l
 
 def test_pass_at_k_is_the_mean_of_the_samples_estimates(results_of: ResultsOf, row: Row, sample: MakeSample) -> None:
     rows = drawn(row, sample, (1.0, 0.0, 0.0, 0.0), (0.0,) * 4)
-    found = summary(results_of(rows={"codegen": rows}, k=[1, 2]), "sampled")
-    assert list(found) == ["pass_at_1", "pass_at_2"]
-    assert found["pass_at_1"].mean == pytest.approx((1 / 4 + 0) / 2)
-    assert found["pass_at_2"].mean == pytest.approx((1 - 3 / 6 + 0) / 2)
+    summaries = summary(results_of(rows={"codegen": rows}, k=[1, 2]), "sampled")
+    assert list(summaries) == ["pass_at_1", "pass_at_2"]
+    assert summaries["pass_at_1"].mean == pytest.approx((1 / 4 + 0) / 2)
+    assert summaries["pass_at_2"].mean == pytest.approx((1 - 3 / 6 + 0) / 2)
 
 
 def test_a_sample_with_an_answer_that_was_not_scored_is_unscored(
     results_of: ResultsOf, row: Row, sample: MakeSample
 ) -> None:
     rows = drawn(row, sample, (1.0, None), (1.0, 1.0))
-    found = summary(results_of(rows={"codegen": rows}, k=[2]), "sampled")["pass_at_2"]
-    assert (found.n, found.unscored, found.mean) == (1, 1, 1.0)
-    assert found.reasons == {"the sandbox broke": 1}
+    summaries = summary(results_of(rows={"codegen": rows}, k=[2]), "sampled")["pass_at_2"]
+    assert (summaries.n, summaries.unscored, summaries.mean) == (1, 1, 1.0)
+    assert summaries.reasons == {"the sandbox broke": 1}
 
 
-def test_form_counts_whole_answers_and_leaves_out_what_never_came(
+def test_form_counts_complete_answers_and_excludes_missing_ones(
     results_of: ResultsOf, row: Row, sample: MakeSample
 ) -> None:
     rows = [
@@ -53,9 +53,9 @@ def test_form_counts_whole_answers_and_leaves_out_what_never_came(
             [{"text": "def f(): pass"}, {"text": ""}, {"text": "def f", "finish": "length"}, {"finish": "error"}]
         )
     ]
-    found = summary(results_of(rows={"codegen": rows}), "test")
-    assert (found["well_formed"].mean, found["well_formed"].n) == (pytest.approx(2 / 3), 3)
-    assert (found["stopped"].mean, found["stopped"].unscored) == (pytest.approx(2 / 3), 1)
+    summaries = summary(results_of(rows={"codegen": rows}), "test")
+    assert (summaries["well_formed"].mean, summaries["well_formed"].n) == (pytest.approx(2 / 3), 3)
+    assert (summaries["stopped"].mean, summaries["stopped"].unscored) == (pytest.approx(2 / 3), 1)
 
 
 def test_each_dataset_has_its_own_table(results_of: ResultsOf, row: Row, sample: MakeSample) -> None:
@@ -75,13 +75,15 @@ def test_each_dataset_has_its_own_table(results_of: ResultsOf, row: Row, sample:
 def test_the_first_token_s_time_is_a_median_of_those_that_were_seen(
     results_of: ResultsOf, row: Row, sample: MakeSample
 ) -> None:
-    seen: list[float | None] = [0.1, 0.3, 0.9, None]
+    first_token_times: list[float | None] = [0.1, 0.3, 0.9, None]
     rows = []
-    for number, first in enumerate(seen):
-        one = row(sample("codegen", number), "codegen", {"pass_at_1": 0.0})
-        rows.append(one.model_copy(update={"completion": one.completion.model_copy(update={"first_token_s": first})}))
+    for number, first in enumerate(first_token_times):
+        template = row(sample("codegen", number), "codegen", {"pass_at_1": 0.0})
+        rows.append(
+            template.model_copy(update={"completion": template.completion.model_copy(update={"first_token_s": first})})
+        )
     built = results_of(rows={"codegen": rows})
-    assert built.tasks["codegen"].summary["test"].systems["codegen"].latency_s.first_token_s == 0.3
+    assert built.tasks["codegen"].summaries["test"].systems["codegen"].latency_s.first_token_s == 0.3
     (cell,) = [
         line.cells["bilora"]
         for section in build_table(built).sections
@@ -101,9 +103,9 @@ def test_what_the_sandbox_could_not_decide_has_columns_of_its_own(
         for number, status in enumerate(statuses)
     ]
     built = results_of(rows={"codegen": rows})
-    found = summary(built, "test")
-    assert (found["passed_in_process"].mean, found["passed_in_process"].unscored) == (0.5, 1)
-    assert found["missing_module"].mean == 0.25
+    summaries = summary(built, "test")
+    assert (summaries["passed_in_process"].mean, summaries["passed_in_process"].unscored) == (0.5, 1)
+    assert summaries["missing_module"].mean == 0.25
     labels = {line.label for line in build_table(built).sections[0].rows}
     assert "Write code · passed in the answer's own process only" in labels
 

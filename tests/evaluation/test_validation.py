@@ -1,4 +1,4 @@
-"""A model in training is asked and scored exactly as the benchmark does it."""
+"""A model in training is evaluated and scored exactly as the benchmark does it."""
 
 from __future__ import annotations
 
@@ -53,5 +53,5 @@ def test_a_model_in_training_answers_as_its_saved_adapter_and_is_left_as_it_is(t
     expected = engine.generate(TASK.name, TASK.requests(samples, GENERATION, 3))
     before = [id(module) for module in model.train().modules()]
     answers = ValidationScorer(TASK, loaded, NO_SANDBOX)(model, samples, GENERATION, 3)
-    assert [answer for answer, _ in answers] == [TASK.read_answer(one.text, "") for one in expected]
-    assert [id(module) for module in model.modules()] == before and all(one.training for one in model.modules())
+    assert [answer for answer, _ in answers] == [TASK.read_answer(completion.text, "") for completion in expected]
+    assert [id(module) for module in model.modules()] == before and all(module.training for module in model.modules())

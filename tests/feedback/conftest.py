@@ -1,4 +1,4 @@
-"""Ratings to store, export and learn from."""
+"""Ratings to store, export and train on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading shards: one last word a generation, and every row accounted for."""
+"""Reading shards: one valid rating per generation, and a count for every row."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_an_empty_folder_holds_no_ratings(target: FolderTarget) -> None:
     assert compact(target).ratings == ()
 
 
-def test_ratings_come_back_as_they_went(target: FolderTarget, make: Make) -> None:
+def test_ratings_are_read_as_they_were_written(target: FolderTarget, make: Make) -> None:
     ratings = [make(comment="\u2028 ü \ud800 \x00", edited="e") for _ in range(3)]
     target.put(*build_shard(ratings))
     assert compact(target).ratings == tuple(ratings)
@@ -50,7 +50,7 @@ def test_the_order_of_arrival_does_not_matter(tmp_path: Path, make: Make) -> Non
     assert compact(target).ratings == (new,)
 
 
-def test_of_two_machines_ratings_the_newest_is_valid(target: FolderTarget, make: Make) -> None:
+def test_the_newest_of_two_machines_ratings_is_valid(target: FolderTarget, make: Make) -> None:
     older, newer = make(generation_id="g"), make(generation_id="g")
     target.put(*build_shard([older]))
     target.put(*build_shard([newer]))
@@ -67,7 +67,7 @@ def test_a_deletion_does_not_bring_the_earlier_version_back(target: FolderTarget
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"event_id": 1}'])
-def test_a_line_that_is_no_rating_is_named(tmp_path: Path, make: Make, line: str) -> None:
+def test_a_malformed_line_is_reported_with_its_file(tmp_path: Path, make: Make, line: str) -> None:
     data = (json.dumps(make().model_dump(mode="json")) + "\n" + line + "\n").encode()
     target = FolderTarget(tmp_path)
     target.put(f"feedback/dt=2026-01-31/{sha256_bytes(data)}.jsonl", data)
@@ -76,6 +76,6 @@ def test_a_line_that_is_no_rating_is_named(tmp_path: Path, make: Make, line: str
 
 
 @pytest.mark.parametrize("day", ["../../x", "2026-01-31", "31.01.2026T00:00:00Z"])
-def test_a_time_that_is_none_never_becomes_a_path(make: Make, day: str) -> None:
+def test_an_invalid_time_never_becomes_a_path(make: Make, day: str) -> None:
     with pytest.raises(ValueError, match="created_utc"):
         make(created_utc=day)

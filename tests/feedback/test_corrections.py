@@ -1,4 +1,4 @@
-"""A correction is whole if nothing but its wrapping is lost on the way to a training row."""
+"""A correction is complete if its training row loses only its wrapping."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ def test_the_wrapping_of_code_does_not_count(edited: str) -> None:
         f"```python\n{BODY}\n```\n```python\n{BODY}\n```",
     ],
 )
-def test_whatever_else_a_person_wrote_counts(edited: str) -> None:
+def test_other_text_of_the_user_counts(edited: str) -> None:
     assert not is_complete(CODE, edited, BODY)
 
 
-def test_blocks_that_an_extraction_puts_together_are_whole() -> None:
+def test_blocks_that_extraction_joins_are_complete() -> None:
     joined = f"{IMPORT}\n\n{BODY}"
     assert is_complete(CODE, f"```python\n{IMPORT}\n```\n\n```python\n{BODY}\n```\n", joined)
     assert not is_complete(CODE, f"```python\n{IMPORT}\n```\nthen\n```python\n{BODY}\n```\n", joined)
 
 
-def test_what_is_read_back_otherwise_is_not_whole() -> None:
+def test_a_correction_that_extraction_changes_is_not_complete() -> None:
     """As an answer it is fenced, and its own fence would then end it."""
     cut = replace(CODE, extract=lambda text: text[:10])
     assert not is_complete(cut, BODY, BODY)
@@ -77,7 +77,7 @@ def test_what_is_read_back_otherwise_is_not_whole() -> None:
         ("Summary: Return it.", False),
     ],
 )
-def test_of_a_sentence_every_word_counts(edited: str, whole: bool) -> None:
+def test_every_word_of_a_sentence_counts(edited: str, whole: bool) -> None:
     assert is_complete(TEXT, edited, "Return it.") is whole
 
 

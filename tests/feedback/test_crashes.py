@@ -1,4 +1,4 @@
-"""Writers and exporters die by SIGKILL at random moments; perf/outbox.py in small."""
+"""Writers and exporters are killed at random; a small run of perf/outbox.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Delivery and erasure are recorded per destination: a deletion is over when every holder has erased the rating."""
+"""Delivery and erasure per destination: a deletion is outstanding until every holder has erased the rating."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_deletion_is_outstanding_until_every_holder_has_erased_it(
 
 
 @pytest.mark.parametrize("change", ["a withdrawal", "a deletion of the latest version"])
-def test_every_version_is_erased_where_it_went(
+def test_every_version_is_erased_at_its_destination(
     outbox: Outbox, places: list[FolderTarget], make: Make, change: str
 ) -> None:
     """The first version went to a and b, the second only to b."""
@@ -109,7 +109,7 @@ def test_consent_given_again_reaches_every_destination(outbox: Outbox, places: l
     assert held(places[0]) == held(places[1]) == {ratings[-1].event_id}
 
 
-def test_what_was_never_delivered_needs_no_erasure_and_its_deletion_is_exported_all_the_same(
+def test_an_undelivered_rating_needs_no_erasure_but_its_deletion_is_exported(
     outbox: Outbox, places: list[FolderTarget], make: Make
 ) -> None:
     one, other = make(), make()
@@ -143,7 +143,7 @@ def test_a_claim_of_one_destination_is_not_anothers(outbox: Outbox, make: Make) 
     assert (outbox.claim("/a"), outbox.claim("/b")) == ([two, three], [three])
 
 
-def test_one_folder_is_one_destination_however_it_is_named(
+def test_one_folder_is_one_destination_by_any_path(
     tmp_path: Path, outbox: Outbox, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "team").mkdir()
@@ -208,7 +208,7 @@ def test_a_destination_that_is_forgotten_starts_empty(
     assert held(places[0]) == {other.event_id} and deletions(places[0]) == {one.event_id}
 
 
-def test_a_rating_this_outbox_does_not_know_may_be_anywhere(
+def test_a_rating_unknown_to_this_outbox_may_be_at_any_destination(
     tmp_path: Path, outbox: Outbox, places: list[FolderTarget], make: Make
 ) -> None:
     """Its disk was wiped after the rating went to a and b; since then only a and c were exported to."""
@@ -228,7 +228,7 @@ def test_a_rating_this_outbox_does_not_know_may_be_anywhere(
         assert fresh.holders(one.event_id) == [] and fresh.counts()["deletions_waiting"] == 0
 
 
-def test_a_withdrawal_of_a_rating_from_before_a_wiped_disk_may_be_anywhere(
+def test_a_withdrawn_rating_older_than_a_wiped_disk_may_be_at_any_destination(
     outbox: Outbox, places: list[FolderTarget], make: Make
 ) -> None:
     outbox.add(make())
@@ -243,7 +243,7 @@ class Died(Exception):
 
 
 @pytest.mark.parametrize("moment", ["before the erasure", "before the mark"])
-def test_a_crash_around_an_erasure_leaves_it_outstanding(
+def test_an_interrupted_erasure_stays_outstanding(
     outbox: Outbox, places: list[FolderTarget], make: Make, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     def die(*_: Any, **__: Any) -> None:
@@ -287,7 +287,7 @@ def test_a_rating_deleted_between_its_shard_and_the_mark_is_outstanding_there_on
     assert outbox.holders(one.event_id) == [] and held(places[0]) == set()
 
 
-def test_a_deletion_known_elsewhere_is_applied_on_reading(
+def test_a_deletion_of_another_destination_is_applied_on_reading(
     outbox: Outbox, places: list[FolderTarget], make: Make
 ) -> None:
     first = make(generation_id="g")

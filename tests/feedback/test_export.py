@@ -1,4 +1,4 @@
-"""Export: consented, scrubbed, once; deletions reach what was exported before."""
+"""Export: with consent, redacted, once; deletions reach earlier exports."""
 
 from __future__ import annotations
 
@@ -87,7 +87,9 @@ def test_nothing_leaves_without_consent(tmp_path: Path, outbox: Outbox, target: 
     assert target.names("feedback") == []
 
 
-def test_what_leaves_is_scrubbed_and_what_stays_is_not(outbox: Outbox, target: FolderTarget, make: Make) -> None:
+def test_exported_ratings_are_redacted_and_stored_ones_are_not(
+    outbox: Outbox, target: FolderTarget, make: Make
+) -> None:
     one = make(comment="ask me@example.org")
     outbox.add(one)
     export(outbox, target)
@@ -98,7 +100,7 @@ def test_what_leaves_is_scrubbed_and_what_stays_is_not(outbox: Outbox, target: F
 
 @pytest.mark.parametrize("step", [1, 2])
 @pytest.mark.parametrize("after", [False, True])
-def test_a_repeated_export_neither_loses_nor_doubles(
+def test_a_repeated_export_neither_loses_nor_duplicates(
     tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make, step: int, after: bool
 ) -> None:
     """More ratings come in between, so that a batch drawn anew would have other bytes."""
@@ -114,7 +116,7 @@ def test_a_repeated_export_neither_loses_nor_doubles(
     assert events(tmp_path / "shards") == [one.event_id for one in ratings]
 
 
-def test_a_mark_that_was_not_taken_is_repeated(
+def test_an_unrecorded_shard_is_written_again(
     tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> None:
@@ -145,7 +147,9 @@ def test_a_deletion_reaches_the_shards(tmp_path: Path, outbox: Outbox, target: F
     assert export(outbox, target) == ExportCounts(0, 0, 0, 0)
 
 
-def test_the_last_rating_of_a_shard_takes_it_along(outbox: Outbox, target: FolderTarget, make: Make) -> None:
+def test_deleting_the_last_rating_of_a_shard_removes_the_shard(
+    outbox: Outbox, target: FolderTarget, make: Make
+) -> None:
     one = make()
     outbox.add(one)
     export(outbox, target)
@@ -154,7 +158,7 @@ def test_the_last_rating_of_a_shard_takes_it_along(outbox: Outbox, target: Folde
     assert target.names("feedback") == []
 
 
-def test_a_deletion_takes_earlier_versions_that_only_the_shards_know(
+def test_a_deletion_erases_earlier_versions_that_are_only_in_shards(
     tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make
 ) -> None:
     first = make(generation_id="g")
@@ -240,7 +244,9 @@ def test_writers_of_a_folder_take_turns(tmp_path: Path) -> None:
     thread.join()
 
 
-def test_litter_of_a_killed_export_is_swept(tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make) -> None:
+def test_temporary_files_of_a_killed_export_are_removed(
+    tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make
+) -> None:
     litter = tmp_path / "shards" / "feedback" / "dt=2026-01-01" / ".x.jsonl.abc.tmp"
     litter.parent.mkdir(parents=True)
     litter.write_text("half a rating")
@@ -264,7 +270,7 @@ def test_a_damaged_shard_is_named_and_not_rewritten(
     assert len(outbox.unerased(target.name)) == 1
 
 
-def test_a_copy_that_another_machine_put_back_is_erased(
+def test_a_copy_that_another_machine_restored_is_erased(
     tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make
 ) -> None:
     one, two, three = make(), make(), make()
@@ -295,7 +301,7 @@ def test_shards_that_are_replaced_while_they_are_read_are_read_again(target: Fol
     assert [row for rows in found.values() for row in rows] == [two]
 
 
-def test_a_folder_that_may_not_be_read_is_not_an_empty_one(
+def test_an_unreadable_folder_is_not_an_empty_one(
     target: FolderTarget, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target.put(*build_shard([make()]))

@@ -1,4 +1,4 @@
-"""Export to a data set repository: whatever the hub does meanwhile, every rating is there once."""
+"""Export to a dataset repository: every rating is there once, whatever the hub does."""
 
 from __future__ import annotations
 
@@ -92,9 +92,7 @@ def test_a_dataset_that_vanished_is_refused_and_its_deletion_stays_outstanding(
     assert outbox.holders(one.event_id) == []
 
 
-def test_where_there_is_nothing_to_do_the_hub_is_not_asked(
-    hub: Hub, outbox: Outbox, ratings: HubTarget, make: Make
-) -> None:
+def test_without_work_no_request_is_sent_to_the_hub(hub: Hub, outbox: Outbox, ratings: HubTarget, make: Make) -> None:
     outbox.add(make())
     export(outbox, ratings)
     before = len(hub.requests)
@@ -108,7 +106,7 @@ def test_where_there_is_nothing_to_do_the_hub_is_not_asked(
     [*(Fault("status", code) for code in (409, 412, 429, 500, 503)), Fault("drop-after"), Fault("hang")],
     ids=["409", "412", "429", "500", "503", "answer lost", "silence"],
 )
-def test_a_fault_at_any_request_neither_loses_nor_doubles(
+def test_a_fault_at_any_request_neither_loses_nor_duplicates(
     hub: Hub, outbox: Outbox, ratings: HubTarget, make: Make, fault: Fault, only_once: bool
 ) -> None:
     """A new rating comes before every try, so that a batch drawn anew would have other bytes."""

@@ -1,4 +1,4 @@
-"""The outbox: what it acknowledged it has, once, whoever writes beside it and whatever the disk does."""
+"""The outbox: acknowledged ratings are stored once, despite other writers and disk faults."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def test_event_ids_have_the_ulids_form_and_order() -> None:
     assert is_event_id(early) and not is_event_id(early.lower()) and not is_event_id(early[1:])
 
 
-def test_a_rating_is_kept_as_it_was(outbox: Outbox, make: Make) -> None:
+def test_a_rating_is_stored_unchanged(outbox: Outbox, make: Make) -> None:
     one = make(comment='quotes " and \x00 and ü and \ud800', tags=("a", "b"), edited="x")
     assert outbox.add(one)
     assert outbox.valid_rating(one.generation_id) == one
 
 
-def test_what_was_acknowledged_is_there_for_others_at_once(tmp_path: Path, outbox: Outbox, make: Make) -> None:
+def test_an_acknowledged_rating_is_visible_to_other_processes(tmp_path: Path, outbox: Outbox, make: Make) -> None:
     one = make()
     outbox.add(one)
     with Outbox(tmp_path / "outbox.sqlite3") as other:
@@ -83,7 +83,7 @@ def test_a_double_click_stores_nothing(outbox: Outbox, make: Make) -> None:
     assert outbox.valid_rating("g") == first
 
 
-def test_a_change_of_mind_replaces_the_valid_rating(outbox: Outbox, make: Make) -> None:
+def test_a_changed_rating_replaces_the_valid_one(outbox: Outbox, make: Make) -> None:
     first = make(generation_id="g")
     second = make(generation_id="g", rating="down", supersedes=first.event_id)
     late = make(generation_id="g", supersedes=first.event_id)
@@ -92,7 +92,7 @@ def test_a_change_of_mind_replaces_the_valid_rating(outbox: Outbox, make: Make) 
     assert (outbox.counts()["valid"], outbox.counts()["superseded"]) == (1, 1)
 
 
-def test_a_change_of_mind_outlives_a_wiped_disk(outbox: Outbox, make: Make) -> None:
+def test_a_rating_can_supersede_one_that_a_wiped_disk_lost(outbox: Outbox, make: Make) -> None:
     assert outbox.add(make(supersedes=new_event_id()))
 
 
@@ -105,7 +105,7 @@ def test_another_answers_rating_cannot_be_superseded(outbox: Outbox, make: Make)
     assert outbox.add(make())  # nothing is left open
 
 
-def test_a_deleted_rating_is_gone_to_the_last_byte(tmp_path: Path, outbox: Outbox, make: Make) -> None:
+def test_no_byte_of_a_deleted_rating_remains(tmp_path: Path, outbox: Outbox, make: Make) -> None:
     outbox.add(make(comment="filler"))
     first = make(generation_id="g", comment="unwanted-1")
     second = make(generation_id="g", comment="unwanted-2", supersedes=first.event_id)
@@ -138,7 +138,7 @@ def test_only_an_event_id_can_be_deleted(outbox: Outbox) -> None:
         outbox.delete("all", created_utc=NOW)
 
 
-def test_withdrawn_consent_takes_the_earlier_rating_back(outbox: Outbox, make: Make) -> None:
+def test_withdrawing_consent_deletes_the_earlier_rating(outbox: Outbox, make: Make) -> None:
     first = make(generation_id="g")
     outbox.add(first)
     outbox.add(make(generation_id="g", consent=False, supersedes=first.event_id))
@@ -146,7 +146,7 @@ def test_withdrawn_consent_takes_the_earlier_rating_back(outbox: Outbox, make: M
     assert outbox.claim(PLACE) == []
 
 
-def test_only_standing_ratings_with_consent_are_claimed(outbox: Outbox, make: Make) -> None:
+def test_only_valid_ratings_with_consent_are_claimed(outbox: Outbox, make: Make) -> None:
     first, private = make(generation_id="g"), make(consent=False)
     second = make(generation_id="g", supersedes=first.event_id)
     for one in (first, private, second):
@@ -182,7 +182,7 @@ def test_a_claim_is_of_one_day_and_bounded(outbox: Outbox, make: Make) -> None:
 
 
 @FORKING
-def test_four_writers_at_once_lose_and_double_nothing(tmp_path: Path, make: Make) -> None:
+def test_four_writers_at_once_neither_lose_nor_duplicate(tmp_path: Path, make: Make) -> None:
     """All four open a file that is not there yet; two of each generation compete."""
     path = tmp_path / "new" / "outbox.sqlite3"
     ratings = [[make(generation_id=f"g{number}-{writer // 2}") for number in range(40)] for writer in range(4)]
@@ -208,7 +208,7 @@ def test_threads_that_share_an_outbox_take_turns(outbox: Outbox, make: Make) -> 
     assert outbox.counts()["valid"] == 1
 
 
-def test_a_writer_that_does_not_let_go_is_named(tmp_path: Path, outbox: Outbox, make: Make) -> None:
+def test_a_lock_of_another_writer_is_reported(tmp_path: Path, outbox: Outbox, make: Make) -> None:
     one = make()
     with Outbox(tmp_path / "outbox.sqlite3", timeout_s=0.05) as other:
         outbox._db.execute("BEGIN IMMEDIATE")
@@ -245,7 +245,7 @@ def test_a_full_disk_is_reported_and_leaves_nothing_half_stored(tmp_path: Path, 
     assert kept == [one.event_id for one in ratings[: int((tmp_path / "stored").read_text())]]
 
 
-def test_a_file_that_is_no_outbox_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_outbox_is_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "outbox.sqlite3"
     path.write_bytes(b"somebody's letter " * 100)
     with pytest.raises(BadData, match="not a valid outbox"):
@@ -263,26 +263,26 @@ def test_an_outbox_of_the_future_is_refused(tmp_path: Path) -> None:
         Outbox(path)
 
 
-def test_deleted_a_second_time_it_is_still_known(outbox: Outbox, make: Make) -> None:
+def test_a_repeated_deletion_is_still_known(outbox: Outbox, make: Make) -> None:
     one = make()
     outbox.add(one)
     assert outbox.delete(one.event_id, created_utc=NOW) and outbox.delete(one.event_id, created_utc=NOW)
 
 
-def test_a_later_event_sorts_behind_an_earlier_one_though_the_clock_was_set_back() -> None:
+def test_a_later_event_sorts_after_an_earlier_one_even_if_the_clock_was_set_back() -> None:
     first = new_event_id(1_770_000_000_000)
     assert first < new_event_id(1_600_000_000_000, after=first) < new_event_id(1_770_000_000_002)
     assert first < new_event_id(1_770_000_000_000, after=first)
     assert new_event_id(1_780_000_000_000, after=first) > new_event_id(1_770_000_000_001, after=first)
 
 
-def test_a_folder_named_as_what_is_not_recorded_is_a_folder(tmp_path: Path, outbox: Outbox, make: Make) -> None:
+def test_a_folder_named_like_the_unknown_destination_is_a_folder(tmp_path: Path, outbox: Outbox, make: Make) -> None:
     outbox.add(make())
     export(outbox, FolderTarget(tmp_path / "?"))
     assert [one.name for one in outbox.destinations()] == [str(tmp_path / "?")]
 
 
-def test_a_database_of_another_program_is_left_as_it_is(tmp_path: Path) -> None:
+def test_a_database_of_another_program_is_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "other.sqlite3"
     with contextlib.closing(sqlite3.connect(path)) as other:
         other.execute("CREATE TABLE ratings (name)")

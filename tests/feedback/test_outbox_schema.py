@@ -1,4 +1,4 @@
-"""An outbox of version 1 opens, loses nothing, and says what it does not know."""
+"""Migration of an outbox from version 1."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def default(path: Path) -> FolderTarget:
     return FolderTarget(path.parent / "shards")
 
 
-def test_nothing_is_lost_and_what_is_new_works(path: Path, default: FolderTarget, make: Make) -> None:
+def test_an_outbox_of_version_1_loses_nothing_and_accepts_new_ratings(
+    path: Path, default: FolderTarget, make: Make
+) -> None:
     done, half, new = make(), make(), make()
     gone, going = new_event_id(), new_event_id()
     outbox_of_version_1(
@@ -75,7 +77,7 @@ def test_a_second_destination_gets_everything_and_no_deletion_is_forgotten(
         assert outbox.holders(done.event_id) == [default.name, team.name]
 
 
-def test_where_the_default_holds_no_rating_the_destination_is_said_to_be_unrecorded(
+def test_without_ratings_in_the_default_folder_the_destination_is_unknown(
     path: Path, default: FolderTarget, make: Make
 ) -> None:
     done, gone = make(), new_event_id()

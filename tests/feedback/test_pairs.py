@@ -1,4 +1,4 @@
-"""From ratings to rows: TRL's formats, the task's chat, and a count for everything left out."""
+"""Training rows from ratings: TRL's formats, the task's messages, and a count of skipped ratings."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def content(turns: Any) -> list[tuple[str, str]]:
     return [(turn.role, turn.content) for turn in turns]
 
 
-def test_the_chat_is_the_tasks_own(make: Make) -> None:
+def test_the_messages_are_the_task_s(make: Make) -> None:
     one = make(prompt="Add.")
     (row,) = run([one]).kto
     assert row.prompt == TASKS["codegen"].messages("Add.")
@@ -47,7 +47,7 @@ def test_a_thumb_is_a_kto_row(make: Make, thumb: str, label: bool) -> None:
     assert (made.sft, made.dpo) == ((), ())
 
 
-def test_an_edit_is_the_answer_to_learn_and_to_prefer(make: Make) -> None:
+def test_an_edit_gives_an_sft_row_and_a_dpo_row(make: Make) -> None:
     made = run([make(completion=fenced(ONE), edited=TWO)])
     (sft,), (dpo,) = made.sft, made.dpo
     assert content(sft.completion) == content(dpo.chosen) == [("assistant", fenced(TWO))]
@@ -56,7 +56,7 @@ def test_an_edit_is_the_answer_to_learn_and_to_prefer(make: Make) -> None:
 
 
 @pytest.mark.parametrize("edited", [TWO, fenced(TWO), f"\n\n{fenced(TWO)}\n \n", fenced(TWO).replace("\n", "\r\n")])
-def test_an_edit_becomes_the_tasks_form_of_an_answer(make: Make, edited: str) -> None:
+def test_an_edit_is_formatted_as_the_task_s_answer(make: Make, edited: str) -> None:
     (sft,) = run([make(edited=edited)]).sft
     assert content(sft.completion) == [("assistant", fenced(TWO))]
 
@@ -72,7 +72,7 @@ def test_an_edit_becomes_the_tasks_form_of_an_answer(make: Make, edited: str) ->
         ({"completion": " \n"}, "empty answer"),
     ],
 )
-def test_what_may_not_be_learnt_is_refused_by_its_reason(make: Make, fields: dict[str, Any], reason: str) -> None:
+def test_an_unusable_rating_is_refused_with_its_reason(make: Make, fields: dict[str, Any], reason: str) -> None:
     made = run([make(edited=TWO, **fields)], held_out=["Add two numbers."])
     assert made.refused == {reason: 1}
     assert (made.sft, made.dpo, made.kto) == ((), (), ())
@@ -103,7 +103,7 @@ def test_one_session_has_one_vote_its_latest(make: Make) -> None:
     assert made.thumbs == {"same session again": 3, "same answer, same thumb": 1}
 
 
-def test_other_answers_to_the_same_prompt_are_no_conflict(make: Make) -> None:
+def test_different_answers_to_one_prompt_do_not_conflict(make: Make) -> None:
     made = run([*votes(make, "+", completion=ONE), *votes(make, "-", completion=TWO)])
     assert [row.label for row in made.kto] == [True, False]
 
@@ -121,7 +121,7 @@ LOST = "edit would lose text"
     ],
     ids=["prose around", "prose between two blocks", "prose after", "a fence in a docstring"],
 )
-def test_a_correction_that_would_lose_a_part_is_left_out_and_counted(make: Make, edited: str) -> None:
+def test_a_correction_that_would_lose_text_is_skipped_and_counted(make: Make, edited: str) -> None:
     made = run([make(completion=fenced(ONE), edited=edited)])
     kept = [text for row in made.sft for _, text in content(row.completion)]
     assert made.edits == {LOST: 1} or kept == [fenced(edited)]
@@ -141,13 +141,13 @@ def test_quotes_and_line_breaks_of_a_sentence_are_its_wrapping(make: Make, quote
     assert content(row.completion) == [("assistant", "Return the sum of two numbers.")]
 
 
-def test_an_edit_of_the_indentation_alone_is_an_edit(make: Make) -> None:
+def test_an_edit_of_only_the_indentation_is_an_edit(make: Make) -> None:
     was, wanted = "for x in y:\n    pass\nprint(x)", "for x in y:\n    pass\n    print(x)"
     (row,) = run([make(completion=fenced(was), edited=wanted)]).sft
     assert content(row.completion) == [("assistant", fenced(wanted))]
 
 
-def test_other_line_ends_alone_are_no_edit(make: Make) -> None:
+def test_different_line_ends_are_not_an_edit(make: Make) -> None:
     made = run([make(completion=fenced(ONE), edited=ONE.replace("\n", "\r\n"))])
     assert made.edits == {"edit changes nothing": 1}
 
@@ -162,7 +162,7 @@ def test_other_line_ends_alone_are_no_edit(make: Make) -> None:
         (fenced(ONE) + "\n", "edit changes nothing"),
     ],
 )
-def test_an_edit_that_says_nothing_leaves_the_thumb(make: Make, edited: str, reason: str) -> None:
+def test_an_empty_edit_still_counts_as_a_thumb(make: Make, edited: str, reason: str) -> None:
     made = run([make(completion=fenced(ONE), edited=edited)])
     assert made.edits == {reason: 1}
     assert (len(made.sft), len(made.dpo), len(made.kto)) == (0, 0, 1)
@@ -218,7 +218,7 @@ def test_rows_have_trls_columns(make: Make) -> None:
 
 
 @pytest.mark.parametrize("field", ["prompt", "completion", "edited"])
-def test_half_a_surrogate_pair_is_left_out_and_counted(make: Make, field: str) -> None:
+def test_half_a_surrogate_pair_is_skipped_and_counted(make: Make, field: str) -> None:
     fields: dict[str, Any] = {"edited": "def f():\n    return 2"} | {field: "x = 1  # \ud83d"}
     made = run([make(**fields), make()])
     assert made.refused == {"text that is not Unicode": 1} and len(made.kto) == 1

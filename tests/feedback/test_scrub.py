@@ -1,4 +1,4 @@
-"""What leaves the machine holds no key, address or number; and code stays code."""
+"""Redaction of keys, addresses and numbers; code does not change."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ BLOCK = "-----BEGIN RSA " + "PRIVATE KEY-----\nabc\ndef\n-----END RSA " + "PRIVA
         ("030 1234567", "[PHONE]"),
     ],
 )
-def test_what_identifies_is_blackened_and_counted(text: str, clean: str) -> None:
+def test_personal_data_is_redacted_and_counted(text: str, clean: str) -> None:
     found, count = scrub(text)
     assert found == clean
     assert count == sum(clean.count(mark) for mark in ("[SECRET]", "[EMAIL]", "[IP]", "[PHONE]"))
@@ -65,7 +65,7 @@ def test_what_identifies_is_blackened_and_counted(text: str, clean: str) -> None
         "def hf_download(): pass",
     ],
 )
-def test_code_is_left_as_it_is(text: str) -> None:
+def test_code_is_not_changed(text: str) -> None:
     assert scrub(text) == (text, 0)
 
 
@@ -83,7 +83,7 @@ def test_every_text_of_a_rating_is_scrubbed(make: Callable[..., Rating]) -> None
     ["a", "1", "a@", "a.", "1.", "+1", "0 ", "eyJ", "eyJa.", "-eyJ", "sk-", "://a:", "token=", "Bearer ", "-----BEGIN ",
      "-----BEGIN PRIVATE KEY-----", "PASSWORD=", "authorization: ", "((555) ", " ", "A_", "@a.", "a@a-", "\n"],
 )  # fmt: skip
-def test_a_hostile_text_costs_no_more_than_another(piece: str) -> None:
+def test_a_hostile_text_is_not_slow(piece: str) -> None:
     start = time.process_time()
     scrub(piece * (100_000 // len(piece)))
     assert time.process_time() - start < 1.0

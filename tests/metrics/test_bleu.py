@@ -1,4 +1,4 @@
-"""Equal to the official evaluator, to the last bit."""
+"""BLEU equals the official evaluator's, bit for bit."""
 
 from __future__ import annotations
 
@@ -68,5 +68,5 @@ def test_the_metric_scores_each_answer_against_its_target() -> None:
     sandbox = FakeSandbox()
     rows = SmoothedBleu().score(pairs, Referees(sandbox=sandbox), system="base")
     assert sandbox.programs == []
-    assert [[one.metric for one in row] for row in rows] == [["bleu"], ["bleu"]]
+    assert [[score.metric for score in row] for row in rows] == [["bleu"], ["bleu"]]
     assert [row[0].value for row in rows] == [1.0, sentence_bleu("Something else", "Return the sum.")]

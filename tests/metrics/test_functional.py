@@ -1,4 +1,4 @@
-"""Scores from what the sandbox saw."""
+"""Scores from sandbox outcomes."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def sample(tests: tuple[str, ...] = ("assert f() == 1", "assert f() == 2")) -> S
     )
 
 
-def score(outcome: Outcome, asked: Sample | None = None) -> tuple[Score, ...]:
-    pairs = [(asked or sample(), "code")]
+def score(outcome: Outcome, sample_to_score: Sample | None = None) -> tuple[Score, ...]:
+    pairs = [(sample_to_score or sample(), "code")]
     (scores,) = Functional().score(pairs, Referees(sandbox=FakeSandbox(scripted=[outcome])), system="base")
     return scores
 
@@ -52,19 +52,19 @@ def test_only_our_own_failure_is_unscored(
     status: Any, results: tuple[bool | None, ...], values: list[float | None]
 ) -> None:
     scores = score(Outcome(status=status, results=results, detail="why"))
-    assert [one.value for one in scores] == values
+    assert [score.value for score in scores] == values
 
 
 def test_scores_carry_reason_and_evidence() -> None:
     outcome = Outcome(status="failed", results=(False, False), detail="test 1 gave 3", isolation="process; split 2/2")
-    for one, name in zip(score(outcome), Functional().scales, strict=True):
-        assert (one.metric, one.system, one.reason) == (name, "base", "test 1 gave 3")
-        assert one.evidence == {"status": "failed", "isolation": "process; split 2/2"}
+    for metric_score, name in zip(score(outcome), Functional().scales, strict=True):
+        assert (metric_score.metric, metric_score.system, metric_score.reason) == (name, "base", "test 1 gave 3")
+        assert metric_score.evidence == {"status": "failed", "isolation": "process; split 2/2"}
 
 
 def test_a_sample_without_tests_is_unscored() -> None:
     scores = score(Outcome(status="passed"), sample(tests=()))
-    assert [(one.value, one.reason) for one in scores] == [(None, "the sample has no tests")] * 2
+    assert [(score.value, score.reason) for score in scores] == [(None, "the sample has no tests")] * 2
 
 
 def test_the_answer_runs_with_its_samples_setup_and_tests() -> None:

@@ -33,15 +33,17 @@ def test_sentence_scores_are_the_librarys(answer: str, target: str) -> None:
 
 
 def test_a_perfect_answer_is_one() -> None:
-    assert [one.value for one in score("Return the sum of all the numbers.", "Return the sum of all the numbers.")] == [
+    assert [
+        result.value for result in score("Return the sum of all the numbers.", "Return the sum of all the numbers.")
+    ] == [
         1.0,
         1.0,
     ]
 
 
 def test_scores_name_their_signature() -> None:
-    for one in score("a", "b"):
-        assert f"version:{sacrebleu.__version__}" in one.evidence["signature"]
+    for result in score("a", "b"):
+        assert f"version:{sacrebleu.__version__}" in result.evidence["signature"]
 
 
 def test_corpus_scores_are_the_librarys_with_signatures() -> None:

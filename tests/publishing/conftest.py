@@ -1,4 +1,4 @@
-"""Two small adapters as PEFT saves them, verdicts bound to their bytes, and the results they came from."""
+"""Two small adapters as PEFT saves them, verdicts bound to their bytes, and their results."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def write_adapter(folder: Path, fill: int, *, tensor: str = "base_model.model.lo
     (folder / "adapter_model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes([fill] * 4))
 
 
-def make_verdict(task: str, sha256: str, **rest: Any) -> Verdict:
+def make_verdict(task: str, sha256: str, **overrides: Any) -> Verdict:
     fields: dict[str, Any] = {
         "metric": HEADLINE[task],
         "against": "base",
@@ -54,7 +54,7 @@ def make_verdict(task: str, sha256: str, **rest: Any) -> Verdict:
         "outcome": "pass",
         "reason": "Better than the base model.",
     }
-    return Verdict(task=task, adapter_sha256=sha256, **(fields | rest))
+    return Verdict(task=task, adapter_sha256=sha256, **(fields | overrides))
 
 
 def make_results(verdicts: dict[str, Verdict], *, mean: float = 0.7) -> Results:
@@ -71,8 +71,8 @@ def make_results(verdicts: dict[str, Verdict], *, mean: float = 0.7) -> Results:
 
 def make_task_results(task: str, verdict: Verdict, mean: float) -> TaskResults:
     def measured(value: float) -> SystemSummary:
-        found = MetricSummary(n=300, unscored=0, mean=value, low=value - 0.05, high=value + 0.05)
-        return SystemSummary(n=300, errors=0, cut=0, metrics={HEADLINE[task]: found}, latency_s=None)
+        metric_summary = MetricSummary(n=300, unscored=0, mean=value, low=value - 0.05, high=value + 0.05)
+        return SystemSummary(n=300, errors=0, cut=0, metrics={HEADLINE[task]: metric_summary}, latency_s=None)
 
     entry = BaselineEntry(
         adapter_sha256=verdict.adapter_sha256,
@@ -84,7 +84,7 @@ def make_task_results(task: str, verdict: Verdict, mean: float) -> TaskResults:
         title=task.title(),
         headline=HEADLINE[task],
         metrics=(HEADLINE[task], "judge"),
-        scales={HEADLINE[task]: Scale(label="Headline"), "judge": Scale(label="quality")},
+        scales={HEADLINE[task]: Scale(label="Headline", unit=" %"), "judge": Scale(label="quality")},
         not_run={"judge": "no judge is configured"},
         key="k",
         adapter_sha256=verdict.adapter_sha256,
@@ -102,7 +102,7 @@ def change_task(results: Results, task: str, **fields: Any) -> Results:
 
 
 @dataclass(frozen=True)
-class Made:
+class PushInputs:
     """Everything a push needs."""
 
     folders: dict[str, Path]
@@ -111,36 +111,36 @@ class Made:
     files: dict[str, bytes]
 
 
-def make_about(base: Base, **rest: Any) -> BundleInfo:
-    """Return what cards say of two tasks whose data have the base's licence."""
+def make_bundle_info(base: Base, **overrides: Any) -> BundleInfo:
+    """Return the bundle info of two tasks whose data have the base's licence."""
     messages = (Message(role="system", content="You answer."), Message(role="user", content="What?"))
     tasks = {task: CardTask(messages, SamplingParams(max_tokens=8), ("MIT",)) for task in TASKS}
     fields = {"tokenizer_files": {"tokenizer.json": b"{}"}, "stop_ids": [3], "pad_id": 0, "tasks": tasks}
-    return BundleInfo(**({"base": base, "licence": "mit"} | fields | rest))
+    return BundleInfo(**({"base": base, "licence": "mit"} | fields | overrides))
 
 
 def bundle_of(folders: dict[str, Path], verdicts: dict[str, Verdict], results: Results) -> dict[str, bytes]:
-    return build_bundle(folders, verdicts, results, make_about(HubBase(id=BASE, hub=BASE)))
+    return build_bundle(folders, verdicts, results, make_bundle_info(HubBase(id=BASE, hub=BASE)))
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Callable[..., Made]:
-    """Make adapters filled with one byte, and all that belongs to them."""
+def make_inputs(tmp_path: Path) -> Callable[..., PushInputs]:
+    """Return a function that makes adapters filled with one byte, with everything else a push needs."""
 
-    def made(fill: int = 1, **rest: Any) -> Made:
+    def inputs(fill: int = 1, **overrides: Any) -> PushInputs:
         folders = {task: tmp_path / f"adapters-{fill}" / task for task in TASKS}
         for folder in folders.values():
             write_adapter(folder, fill)
         verdicts = {task: make_verdict(task, adapter_sha256(folder)) for task, folder in folders.items()}
-        results = make_results(verdicts, **rest)
-        return Made(folders, verdicts, results, bundle_of(folders, verdicts, results))
+        results = make_results(verdicts, **overrides)
+        return PushInputs(folders, verdicts, results, bundle_of(folders, verdicts, results))
 
-    return made
+    return inputs
 
 
 @pytest.fixture
-def made(make: Callable[..., Made]) -> Made:
-    return make()
+def inputs(make_inputs: Callable[..., PushInputs]) -> PushInputs:
+    return make_inputs()
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def rebuild() -> Callable[..., dict[str, bytes]]:
 
 @pytest.fixture
 def bundle_info() -> Callable[..., BundleInfo]:
-    return make_about
+    return make_bundle_info
 
 
 @pytest.fixture

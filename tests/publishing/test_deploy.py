@@ -1,4 +1,4 @@
-"""Deployment: a release counts only by the Space's own word, and else the Space is as it was."""
+"""Deployment: it succeeds only if the Space reports the release; otherwise the old files are restored."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from bilora.publishing.space_release import SpaceRelease, read_space_release
 SPACE = "spaces/owner/page"
 Deploy = Callable[..., bool]
 Bundle = tuple[str, dict[str, str], bytes]
-"""Where it is, the SHA-256 of its adapters, its card."""
+"""Location, SHA-256 of the adapters, card."""
 CARD = b"---\nbase_model: owner/base\ndatasets:\n- owner/rows\n---\n# B\n"
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout with the real hf_space and little else."""
+    """Return a workspace with the real hf_space and stubs of the other files."""
     root = tmp_path / "checkout"
     shutil.copytree(ROOT / "hf_space", root / "hf_space", ignore=shutil.ignore_patterns("__pycache__"))
     for name in (".streamlit/config.toml", "models/base.safetensors", "src/page.py", "pyproject.toml", "params.yaml"):
@@ -47,19 +47,19 @@ def checkout(tmp_path: Path) -> Path:
 def run(hub: Hub) -> Deploy:
     api = connect(TOKEN, endpoint=hub.url)
 
-    def deployed(new: Release, patience: int = 6) -> bool:
+    def deployed(new: Release, max_requests: int = 6) -> bool:
         space, running = Repository(api, "owner/page", "space"), RunningSpace(api, "owner/page")
-        return deploy(space, new, running.health, running.failure, patience=patience, wait=lambda: None)
+        return deploy(space, new, running.health, running.failure, max_requests=max_requests, wait=lambda: None)
 
     return deployed
 
 
 @pytest.fixture
-def bundle(hub: Hub, made: Any) -> Bundle:
+def bundle(hub: Hub, inputs: Any) -> Bundle:
     api = connect(TOKEN, endpoint=hub.url)
-    done = push(HubRepositories(lambda name: Repository(api, name), "owner/name"), made.files, made.verdicts)
-    adapters = {task: verdict.adapter_sha256 for task, verdict in made.verdicts.items()}
-    return done.location, adapters, made.files["README.md"]
+    done = push(HubRepositories(lambda name: Repository(api, name), "owner/name"), inputs.files, inputs.verdicts)
+    adapters = {task: verdict.adapter_sha256 for task, verdict in inputs.verdicts.items()}
+    return done.location, adapters, inputs.files["README.md"]
 
 
 def test_a_space_that_reports_the_release_is_deployed(hub: Hub, run: Deploy, checkout: Path, bundle: Bundle) -> None:
@@ -93,7 +93,7 @@ def test_a_release_that_does_not_start_is_rolled_back(hub: Hub, run: Deploy, che
 def test_the_old_container_s_word_is_not_taken_for_the_new_one_s(
     hub: Hub, run: Deploy, checkout: Path, bundle: Bundle
 ) -> None:
-    """It serves the same adapters, and goes on answering while the new one is built."""
+    """The old release has the same adapters, and answers while the new one is built."""
     first = release(checkout, *bundle)
     run(first)
     hub.healthy = lambda files: files["src/page.py"] != b"broken"
@@ -104,9 +104,7 @@ def test_the_old_container_s_word_is_not_taken_for_the_new_one_s(
     assert hub.files(SPACE) == first.files
 
 
-def test_a_space_that_serves_other_adapters_is_rolled_back(
-    hub: Hub, run: Deploy, checkout: Path, bundle: Bundle
-) -> None:
+def test_a_space_with_other_adapters_is_rolled_back(hub: Hub, run: Deploy, checkout: Path, bundle: Bundle) -> None:
     first = release(checkout, *bundle)
     run(first)
     changed(checkout, "another")
@@ -116,7 +114,7 @@ def test_a_space_that_serves_other_adapters_is_rolled_back(
 
 
 def test_a_stage_from_before_the_commit_is_not_believed(hub: Hub, run: Deploy, checkout: Path, bundle: Bundle) -> None:
-    """The hub may still say that the last release is broken when the next one is on its way."""
+    """The hub may still report the previous release's failure while the next one is built."""
     stages = iter(["BUILD_ERROR", "BUILD_ERROR", "BUILDING"])
     hub.stage = lambda: next(stages, None)
     hub.lag = 3
@@ -127,9 +125,9 @@ def test_a_first_release_that_fails_has_nothing_to_go_back_to(
     hub: Hub, run: Deploy, checkout: Path, bundle: Bundle
 ) -> None:
     hub.healthy = lambda files: False
-    with pytest.raises(Unreachable, match="no release before it"):
+    with pytest.raises(Unreachable, match="no earlier release to roll back to"):
         run(release(checkout, *bundle))
-    with pytest.raises(Unreachable, match="holds this release already"):
+    with pytest.raises(Unreachable, match="contains this release already"):
         run(release(checkout, *bundle))
 
 
@@ -144,7 +142,7 @@ def test_a_hub_that_fails_meanwhile_leaves_the_space_old_or_new(
         new, before, start = release(checkout, *bundle), hub.files(SPACE), len(hub.requests)
         hub.fault = lambda at, _, last=start + step: Fault(kind) if at >= last else None
         try:
-            run(new, patience=2)
+            run(new, max_requests=2)
         except Unreachable:
             assert hub.files(SPACE) in (before, new.files)
         hub.fault = lambda at, request: None
@@ -153,9 +151,9 @@ def test_a_hub_that_fails_meanwhile_leaves_the_space_old_or_new(
 
 
 def test_the_space_names_what_it_shows(checkout: Path) -> None:
-    told = SpaceCard(release(checkout, "owner/name@0", {}, CARD).files["README.md"].decode())
-    assert (told.data.models, told.data.datasets) == (["owner/name", "owner/base"], ["owner/rows"])
-    assert (told.data.sdk, told.text) == ("docker", SpaceCard((ROOT / "hf_space" / "README.md").read_text()).text)
+    card = SpaceCard(release(checkout, "owner/name@0", {}, CARD).files["README.md"].decode())
+    assert (card.data.models, card.data.datasets) == (["owner/name", "owner/base"], ["owner/rows"])
+    assert (card.data.sdk, card.text) == ("docker", SpaceCard((ROOT / "hf_space" / "README.md").read_text()).text)
     alone = SpaceCard(release(checkout, "owner/name@0", {}, b"---\ntags: []\n---\n").files["README.md"].decode())
     assert (alone.data.models, alone.data.datasets) == (["owner/name"], None)
 

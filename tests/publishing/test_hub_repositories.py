@@ -1,4 +1,4 @@
-"""Publishing on the hub: whole versions, whichever request of the push is the last to be answered."""
+"""Publishing on the hub: complete versions, whichever request of a push fails."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bilora.publishing.hub_repositories import HubRepositories
 from bilora.publishing.push import published_adapters, push
 from bilora.publishing.rollback import rollback
 
-Make = Callable[..., Any]
+MakeInputs = Callable[..., Any]
 
 
 @pytest.fixture
@@ -27,59 +27,63 @@ def target(hub: Hub) -> HubRepositories:
     return HubRepositories(lambda name: Repository(api, name), "owner/name")
 
 
-def wanted(files: dict[str, bytes]) -> dict[str, dict[str, bytes]]:
-    """What each repository serves once a bundle is published."""
-    thins = {f"models/owner/name-{task}": extract_adapter(files, task) for task in bundled_tasks(files)}
-    return {**thins, "models/owner/name": files}
+def expected(files: dict[str, bytes]) -> dict[str, dict[str, bytes]]:
+    """Return each repository's files after a bundle was published."""
+    repositories = {f"models/owner/name-{task}": extract_adapter(files, task) for task in bundled_tasks(files)}
+    return {**repositories, "models/owner/name": files}
 
 
-def serves(hub: Hub, made: Any) -> bool:
-    return all(hub.files(key) == files for key, files in wanted(made.files).items())
+def serves(hub: Hub, inputs: Any) -> bool:
+    return all(hub.files(key) == files for key, files in expected(inputs.files).items())
 
 
 def commits(hub: Hub) -> int:
     return sum(len(repo.commits) for repo in hub.repos.values())
 
 
-def test_the_bundle_and_each_adapter_alone_are_published(hub: Hub, target: HubRepositories, made: Any) -> None:
-    done = push(target, made.files, made.verdicts)
-    assert serves(hub, made) and set(hub.repos) == set(wanted(made.files))
+def test_the_bundle_and_each_adapters_repository_are_published(hub: Hub, target: HubRepositories, inputs: Any) -> None:
+    done = push(target, inputs.files, inputs.verdicts)
+    assert serves(hub, inputs) and set(hub.repos) == set(expected(inputs.files))
     assert done.location == f"owner/name@{hub.repo('models/owner/name').commits[-1].oid}"
-    assert published_adapters(target) == {task: verdict.adapter_sha256 for task, verdict in made.verdicts.items()}
+    assert published_adapters(target) == {task: verdict.adapter_sha256 for task, verdict in inputs.verdicts.items()}
 
 
-def test_a_second_push_makes_no_commit(hub: Hub, target: HubRepositories, made: Any) -> None:
-    push(target, made.files, made.verdicts)
+def test_a_second_push_makes_no_commit(hub: Hub, target: HubRepositories, inputs: Any) -> None:
+    push(target, inputs.files, inputs.verdicts)
     before = commits(hub)
-    assert not push(target, made.files, made.verdicts).changed
+    assert not push(target, inputs.files, inputs.verdicts).changed
     assert commits(hub) == before
 
 
-def test_there_and_back_serves_the_first_again(hub: Hub, target: HubRepositories, make: Make) -> None:
-    one, two = make(1), make(2)
-    for made in (one, two, one):
-        assert push(target, made.files, made.verdicts).changed
-        assert serves(hub, made)
+def test_publishing_the_old_bundle_again_restores_it(
+    hub: Hub, target: HubRepositories, make_inputs: MakeInputs
+) -> None:
+    old, new = make_inputs(1), make_inputs(2)
+    for inputs in (old, new, old):
+        assert push(target, inputs.files, inputs.verdicts).changed
+        assert serves(hub, inputs)
 
 
-def test_a_rollback_takes_the_adapters_alone_along(hub: Hub, target: HubRepositories, make: Make) -> None:
-    one, two = make(1), make(2)
-    first = push(target, one.files, one.verdicts)
-    push(target, two.files, two.verdicts)
+def test_a_rollback_includes_the_adapters_repositories(
+    hub: Hub, target: HubRepositories, make_inputs: MakeInputs
+) -> None:
+    old, new = make_inputs(1), make_inputs(2)
+    first = push(target, old.files, old.verdicts)
+    push(target, new.files, new.verdicts)
     rollback(target)
-    assert serves(hub, one) and hub.titles("models/owner/name")[-1].startswith("Roll back to ")
+    assert serves(hub, old) and hub.titles("models/owner/name")[-1].startswith("Roll back to ")
     rollback(target)
-    assert serves(hub, two)
+    assert serves(hub, new)
     rollback(target, first.location.partition("@")[2][:10])
-    assert serves(hub, one)
+    assert serves(hub, old)
 
 
-def test_a_repository_that_was_tampered_with_is_repaired(hub: Hub, target: HubRepositories, made: Any) -> None:
-    push(target, made.files, made.verdicts)
+def test_a_repository_that_was_tampered_with_is_repaired(hub: Hub, target: HubRepositories, inputs: Any) -> None:
+    push(target, inputs.files, inputs.verdicts)
     alone = hub.repo("models/owner/name-codegen")
     hub.commit(alone, {**alone.commits[-1].files, "stray": b"?", "adapter_config.json": b"{}"}, "somebody")
-    assert push(target, made.files, made.verdicts).changed
-    assert serves(hub, made)
+    assert push(target, inputs.files, inputs.verdicts).changed
+    assert serves(hub, inputs)
 
 
 @pytest.mark.parametrize("start", ["nothing there", "another version there"])
@@ -94,16 +98,19 @@ def test_a_repository_that_was_tampered_with_is_repaired(hub: Hub, target: HubRe
     ids=["the hub is down from then on", "its answers are lost from then on", "one answer is lost", "one 409"],
 )
 def test_a_fault_at_any_request_leaves_each_repository_old_or_new_and_the_next_push_repairs(
-    hub: Hub, target: HubRepositories, make: Make, start: str, fault: Fault, only_once: bool
+    hub: Hub, target: HubRepositories, make_inputs: MakeInputs, start: str, fault: Fault, only_once: bool
 ) -> None:
-    old, new = make(1), make(2)
+    old, new = make_inputs(1), make_inputs(2)
     if start == "another version there":
         push(target, old.files, old.verdicts)
-    begun = {key: list(repo.commits) for key, repo in hub.repos.items()}
+    before = {key: list(repo.commits) for key, repo in hub.repos.items()}
     uploaded = dict(hub.lfs)
     outcomes = set()
     for number in itertools.count(1):
-        hub.repos = {key: Repo("model", key.removeprefix("models/"), False, list(had)) for key, had in begun.items()}
+        hub.repos = {
+            key: Repo("model", key.removeprefix("models/"), False, list(commits_before))
+            for key, commits_before in before.items()
+        }
         hub.lfs = dict(uploaded)
         hub.requests.clear()
         hub.fault = lambda at, _, number=number: fault if (at == number if only_once else at >= number) else None
@@ -115,13 +122,13 @@ def test_a_fault_at_any_request_leaves_each_repository_old_or_new_and_the_next_p
         if len(hub.requests) < number:
             break  # the push is over before its request of this number
         hub.fault = lambda at, request: None
-        for key, files in wanted(new.files).items():
-            assert hub.files(key) in (files, wanted(old.files)[key] if begun else {}), (number, key)
+        for key, files in expected(new.files).items():
+            assert hub.files(key) in (files, expected(old.files)[key] if before else {}), (number, key)
         assert serves(hub, new) or hub.files("models/owner/name") != new.files, number  # the bundle comes last
         push(target, new.files, new.verdicts)
         assert serves(hub, new), number
-        assert [len(repo.commits) for repo in hub.repos.values()] == [3 if begun else 2] * 3, number
-        made = commits(hub)
-        assert not push(target, new.files, new.verdicts).changed and commits(hub) == made, number
+        assert [len(repo.commits) for repo in hub.repos.values()] == [3 if before else 2] * 3, number
+        total = commits(hub)
+        assert not push(target, new.files, new.verdicts).changed and commits(hub) == total, number
     assert number > 20 and "published" in outcomes
     assert "refused" in outcomes or only_once

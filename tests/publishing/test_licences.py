@@ -40,11 +40,11 @@ def test_only_one_permissive_licence_of_all_parts_is_the_cards(
     assert licence_fields(["codegen"], details) == fields
 
 
-def test_each_card_names_the_licences_of_its_own_parts(made: Any, bundle_info: Callable[..., BundleInfo]) -> None:
+def test_each_card_names_the_licences_of_its_own_parts(inputs: Any, bundle_info: Callable[..., BundleInfo]) -> None:
     details = bundle_info(BASE)
     restricted = replace(details.tasks["docstring"], licences=("CC-BY-NC-4.0", "a | b"))
     details = replace(details, tasks={**details.tasks, "docstring": restricted})
-    files = build_bundle(made.folders, made.verdicts, made.results, details)
+    files = build_bundle(inputs.folders, inputs.verdicts, inputs.results, details)
     whole, codegen, docstring = (
         ModelCard(files[name].decode()) for name in ("README.md", "codegen/README.md", "docstring/README.md")
     )

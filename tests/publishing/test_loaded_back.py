@@ -1,4 +1,4 @@
-"""A stranger loads what was published, with nothing of ours installed, and gets the same logits."""
+"""A published adapter has the same logits when loaded without BiLoRA."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_sub_folder_and_root_give_the_logits_that_were_trained(
     )
     api = connect(TOKEN, endpoint=hub.url)
     publish_unchecked(HubRepositories(lambda name: Repository(api, name), "owner/name"), files, message="m")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "PYTHONPATH"))}
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "PYTHONPATH"))}
     clean = {
         "HF_ENDPOINT": hub.url,
         "HF_HUB_DISABLE_XET": "1",
@@ -87,16 +87,16 @@ def test_sub_folder_and_root_give_the_logits_that_were_trained(
     done = subprocess.run(
         [sys.executable, "-c", STRANGER, str(tmp_path / "logits.pt")],
         cwd=tmp_path,
-        env={**kept, **clean},
+        env={**inherited, **clean},
         capture_output=True,
         text=True,
         check=False,
         timeout=240,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    found = torch.load(tmp_path / "logits.pt", weights_only=True)
+    logits = torch.load(tmp_path / "logits.pt", weights_only=True)
     # Training's layers add in another order than PEFT's; the two adapters' logits differ by far more.
-    assert torch.allclose(found["sub-folder"], expected["codegen"], atol=1e-5)
-    assert torch.allclose(found["root"], expected["codegen"], atol=1e-5)
-    assert torch.allclose(found["other"], expected["docstring"], atol=1e-5)
+    assert torch.allclose(logits["sub-folder"], expected["codegen"], atol=1e-5)
+    assert torch.allclose(logits["root"], expected["codegen"], atol=1e-5)
+    assert torch.allclose(logits["other"], expected["docstring"], atol=1e-5)
     assert not torch.allclose(expected["codegen"], expected["docstring"], atol=0.1)

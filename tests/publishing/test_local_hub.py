@@ -1,4 +1,4 @@
-"""The folder hub: one switch between whole versions, whatever happens in between."""
+"""The folder hub switches atomically between complete versions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_nothing_is_published_at_first(tmp_path: Path) -> None:
     assert LocalHub(tmp_path / "hub").digest() is None
 
 
-def test_what_is_published_is_served(tmp_path: Path) -> None:
+def test_the_published_version_is_current(tmp_path: Path) -> None:
     hub = LocalHub(tmp_path)
     location = hub.publish(A, message="first").location
     assert served(tmp_path) == A
@@ -54,7 +54,7 @@ def test_equal_bytes_again_touch_nothing(tmp_path: Path) -> None:
     assert snapshot(tmp_path) == before
 
 
-def test_a_rollback_serves_the_old_bytes(tmp_path: Path) -> None:
+def test_a_rollback_restores_the_old_bytes(tmp_path: Path) -> None:
     hub = LocalHub(tmp_path)
     for files in (A, B, A):
         hub.publish(files, message="")
@@ -79,7 +79,7 @@ def test_the_link_is_relative_so_the_folder_can_move(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["/etc/x", "../x", "a/../../x", "", "a\\b"])
 def test_a_path_that_leaves_the_folder_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(BadData, match="no path inside"):
+    with pytest.raises(BadData, match="which is not inside it"):
         LocalHub(tmp_path / "hub").publish({**A, name: b""}, message="")
     assert not (tmp_path / "hub").exists()
 
@@ -91,25 +91,25 @@ def test_a_bundle_needs_its_manifest(tmp_path: Path) -> None:
 
 def test_a_folder_in_the_links_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "current").mkdir()
-    with pytest.raises(BadData, match="where a link belongs"):
+    with pytest.raises(BadData, match="is a folder instead of a link"):
         LocalHub(tmp_path).publish(A, message="")
 
 
 FORKING = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-"""The children below run nothing but Python and end at once."""
+"""The child processes below run only Python and exit immediately."""
 
 
 def publish_until_killed(root: Path, files: dict[str, bytes], step: int) -> int:
     """Publish in a child that dies at its change number `step` on disk; return its exit code."""
-    left = step
+    remaining = step
 
     def deadly(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal left
+        nonlocal remaining
         changes = event in ("os.rename", "os.symlink", "os.mkdir", "os.chmod", "os.remove")
         creates = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_CREAT | os.O_WRONLY)
         if (changes or creates) and str(root) in f"{arguments[0]}{arguments[1]}":
-            left -= 1
-            if left == 0:
+            remaining -= 1
+            if remaining == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     child = os.fork()
@@ -124,16 +124,16 @@ def publish_until_killed(root: Path, files: dict[str, bytes], step: int) -> int:
 
 
 @FORKING
-def test_killed_at_any_moment_the_old_or_the_new_is_served_whole(tmp_path: Path) -> None:
-    seen = []
+def test_killed_at_any_moment_the_old_or_the_new_version_is_complete(tmp_path: Path) -> None:
+    states = []
     for step in itertools.count(1):
         root = tmp_path / str(step)
         hub = LocalHub(root)
         hub.publish(A, message="")
         code = publish_until_killed(root, B, step)
         assert code in (-signal.SIGKILL, 0)
-        seen.append(served(root))
-        assert seen[-1] in (A, B)
+        states.append(served(root))
+        assert states[-1] in (A, B)
         hub.publish(B, message="")  # the next publish finishes the work
         assert served(root) == B
         assert read_json(root / "current.json")["digest"] == sha256_bytes(b"B")
@@ -141,21 +141,21 @@ def test_killed_at_any_moment_the_old_or_the_new_is_served_whole(tmp_path: Path)
         assert versions == sorted([sha256_bytes(b"A"), sha256_bytes(b"B")])
         if code == 0:
             break
-    assert len(seen) > 12
-    assert seen == sorted(seen, key=lambda files: files == B)
-    assert seen[0] == A
-    assert seen[-1] == B
+    assert len(states) > 12
+    assert states == sorted(states, key=lambda files: files == B)
+    assert states[0] == A
+    assert states[-1] == B
 
 
-def test_a_real_bundle_can_be_published(tmp_path: Path, made: Any) -> None:
+def test_a_real_bundle_can_be_published(tmp_path: Path, inputs: Any) -> None:
     hub = LocalHub(tmp_path / "hub")
-    hub.publish(made.files, message="")
-    assert served(tmp_path / "hub") == made.files
+    hub.publish(inputs.files, message="")
+    assert served(tmp_path / "hub") == inputs.files
 
 
 @FORKING
-def test_two_publishers_leave_one_whole_version(tmp_path: Path, make: Callable[..., Any]) -> None:
-    bundles = [make(fill).files for fill in (1, 2)]
+def test_two_publishers_leave_one_complete_version(tmp_path: Path, make_inputs: Callable[..., Any]) -> None:
+    bundles = [make_inputs(fill).files for fill in (1, 2)]
     children = []
     for files in bundles:
         child = os.fork()

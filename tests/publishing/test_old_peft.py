@@ -56,10 +56,10 @@ def test_every_weight_is_loaded_and_the_tokenizer_too(version: str | None, tmp_p
     tokenizer = SMOKE.tokenizer()
     for name, data in tokenizer_files(tokenizer).items():
         write_bytes(folder / name, data)
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(folder), str(SMOKE.folder())],
-        env={**kept, "HF_HUB_OFFLINE": "1"} | ({"PYTHONPATH": str(OLD)} if version else {}),
+        env={**inherited, "HF_HUB_OFFLINE": "1"} | ({"PYTHONPATH": str(OLD)} if version else {}),
         capture_output=True,
         text=True,
         check=False,

@@ -1,4 +1,4 @@
-"""A base that comes in a package is published as what it is: named and pinned, neither carried along nor mistaken."""
+"""A packaged base is named and pinned in the bundle, not copied into it."""
 
 from __future__ import annotations
 
@@ -37,28 +37,28 @@ BASE = PackageBase(
 FROM_THE_HUB = HubGGUFBase(id=HUB, hub=HUB, revision="c" * 40, cache=Path("nowhere"), file="model.Q8_0.gguf")
 
 
-def published(made: Any, adapter_writer: Any, bundle_info: Any, base: Base) -> dict[str, bytes]:
-    for folder in made.folders.values():
+def published(inputs: Any, adapter_writer: Any, bundle_info: Any, base: Base) -> dict[str, bytes]:
+    for folder in inputs.folders.values():
         adapter_writer(folder, 1, base_model_name_or_path=base.id, revision=base.revision)
-    return build_bundle(made.folders, {}, made.results, bundle_info(base, repository="owner/name"))
+    return build_bundle(inputs.folders, {}, inputs.results, bundle_info(base, repository="owner/name"))
 
 
 @pytest.fixture
-def files(made: Any, adapter_writer: Any, bundle_info: Any) -> dict[str, bytes]:
-    """A bundle for the packaged base."""
-    return published(made, adapter_writer, bundle_info, BASE)
+def files(inputs: Any, adapter_writer: Any, bundle_info: Any) -> dict[str, bytes]:
+    """Return a bundle for the packaged base."""
+    return published(inputs, adapter_writer, bundle_info, BASE)
 
 
 @pytest.fixture
 def bundle(files: dict[str, bytes], tmp_path: Path) -> Path:
-    """The same in a folder."""
+    """Return the bundle's folder."""
     for name, data in files.items():
         write_bytes(tmp_path / "bundle" / name, data)
     return tmp_path / "bundle"
 
 
 def opened(bundle: Path, base: Any) -> list[str]:
-    return sorted(open_bundle(str(bundle), base, cache=bundle / "cache"))
+    return sorted(open_bundle(str(bundle), base, cache_dir=bundle / "cache"))
 
 
 def test_the_package_is_pinned_and_not_carried_along(files: dict[str, bytes]) -> None:
@@ -101,8 +101,8 @@ def test_a_bundle_is_opened_with_the_same_package(bundle: Path) -> None:
     ("base", "words"),
     [
         (replace(BASE, sha256="b" * 64), r"another version of .* from some-model==0\.1\.2"),
-        (HubBase(id=HUB, hub=HUB, revision="c" * 40), rf"for {HUB} from some-model==0\.1\.2, not for {HUB} at c+\."),
-        (FolderBase(id="models/other", path=Path("nowhere")), r"not for models/other\."),
+        (HubBase(id=HUB, hub=HUB, revision="c" * 40), rf"on {HUB} from some-model==0\.1\.2, not on {HUB} at c+\."),
+        (FolderBase(id="models/other", path=Path("nowhere")), r"not on models/other\."),
     ],
 )
 def test_a_bundle_is_refused_by_any_other_base(bundle: Path, base: Any, words: str) -> None:
@@ -119,9 +119,9 @@ def test_a_manifest_that_does_not_say_which_version_is_refused(bundle: Path) -> 
 
 
 def test_two_files_of_one_commit_are_two_bases(
-    made: Any, adapter_writer: Any, bundle_info: Any, tmp_path: Path
+    inputs: Any, adapter_writer: Any, bundle_info: Any, tmp_path: Path
 ) -> None:
-    files = published(made, adapter_writer, bundle_info, FROM_THE_HUB)
+    files = published(inputs, adapter_writer, bundle_info, FROM_THE_HUB)
     for name, data in files.items():
         write_bytes(tmp_path / name, data)
     assert opened(tmp_path, FROM_THE_HUB) == ["codegen", "docstring"]

@@ -1,4 +1,4 @@
-"""Going back: the very bytes of before, on every kind of hub, and nothing that was never proven."""
+"""A rollback restores the exact bytes on every kind of hub, and only of versions that passed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bilora.publishing.push import publish_unchecked, published_adapters, push
 from bilora.publishing.rollback import rollback
 from bilora.publishing.url_hub import UrlHub
 
-Make = Callable[..., Any]
+MakeInputs = Callable[..., Any]
 
 
 @pytest.fixture(params=["folder", "file://", "memory://", "hub"])
@@ -40,63 +40,65 @@ def now(target: Hub) -> dict[str, bytes]:
     return target.read(target.versions()[0])
 
 
-def test_back_and_forth(target: Hub, make: Make) -> None:
-    one, two = make(1), make(2)
+def test_back_and_forth(target: Hub, make_inputs: MakeInputs) -> None:
+    old, new = make_inputs(1), make_inputs(2)
     assert target.digest() is None and target.versions() == [] and published_adapters(target) == {}
-    push(target, one.files, one.verdicts)
+    push(target, old.files, old.verdicts)
     first = target.versions()[0]
-    assert push(target, two.files, two.verdicts).changed
-    assert not push(target, two.files, two.verdicts).changed
-    for expected in (one, two, one):
+    assert push(target, new.files, new.verdicts).changed
+    assert not push(target, new.files, new.verdicts).changed
+    for expected in (old, new, old):
         assert rollback(target).changed
         assert now(target) == expected.files
     assert not rollback(target, first).changed
-    assert published_adapters(target) == {task: verdict.adapter_sha256 for task, verdict in one.verdicts.items()}
+    assert published_adapters(target) == {task: verdict.adapter_sha256 for task, verdict in old.verdicts.items()}
 
 
-def test_by_the_start_of_its_name(target: Hub, make: Make) -> None:
-    for made in (one := make(1), make(2), make(3)):
-        push(target, made.files, made.verdicts)
+def test_by_the_start_of_its_name(target: Hub, make_inputs: MakeInputs) -> None:
+    for inputs in (old := make_inputs(1), make_inputs(2), make_inputs(3)):
+        push(target, inputs.files, inputs.verdicts)
     first = target.versions()[2]
     rollback(target, first[:12])
-    assert now(target) == one.files
+    assert now(target) == old.files
 
 
-def test_without_an_earlier_version_nothing_happens(target: Hub, made: Any) -> None:
-    push(target, made.files, made.verdicts)
-    with pytest.raises(BadData, match="nothing else was published before"):
+def test_without_an_earlier_version_nothing_happens(target: Hub, inputs: Any) -> None:
+    push(target, inputs.files, inputs.verdicts)
+    with pytest.raises(BadData, match="no earlier version was published"):
         rollback(target)
     with pytest.raises(BadData, match="has no "):
         rollback(target, "0" * 40)
-    assert now(target) == made.files
+    assert now(target) == inputs.files
 
 
-def test_bytes_that_are_not_what_they_were_are_not_served(target: Hub, make: Make) -> None:
-    one, two = make(1), make(2)
-    publish_unchecked(target, {**one.files, "codegen/adapter_model.safetensors": b"other"}, message="by hand")
-    push(target, two.files, two.verdicts)
-    with pytest.raises(BadData, match="not those of its manifest"):
+def test_changed_bytes_are_not_published_again(target: Hub, make_inputs: MakeInputs) -> None:
+    old, new = make_inputs(1), make_inputs(2)
+    publish_unchecked(target, {**old.files, "codegen/adapter_model.safetensors": b"other"}, message="by hand")
+    push(target, new.files, new.verdicts)
+    with pytest.raises(BadData, match="do not match its manifest"):
         rollback(target)
-    assert now(target) == two.files
+    assert now(target) == new.files
 
 
-def test_what_never_passed_is_not_served(target: Hub, make: Make, rebuild: Callable[..., dict[str, bytes]]) -> None:
-    one, two = make(1), make(2)
-    publish_unchecked(target, rebuild(one.folders, {}, one.results), message="by hand")
-    push(target, two.files, two.verdicts)
+def test_a_version_without_passing_verdicts_is_not_published_again(
+    target: Hub, make_inputs: MakeInputs, rebuild: Callable[..., dict[str, bytes]]
+) -> None:
+    old, new = make_inputs(1), make_inputs(2)
+    publish_unchecked(target, rebuild(old.folders, {}, old.results), message="by hand")
+    push(target, new.files, new.verdicts)
     with pytest.raises(NotPromotable, match="no passing verdict"):
         rollback(target)
-    assert now(target) == two.files
+    assert now(target) == new.files
 
 
-def test_a_folder_hub_of_before_the_history_serves_and_goes_on(tmp_path: Path, make: Make) -> None:
-    one, two = make(1), make(2)
+def test_a_folder_hub_without_a_history_continues(tmp_path: Path, make_inputs: MakeInputs) -> None:
+    old, new = make_inputs(1), make_inputs(2)
     hub = LocalHub(tmp_path / "hub")
-    push(hub, one.files, one.verdicts)
+    push(hub, old.files, old.verdicts)
     (tmp_path / "hub" / "current.json").write_text(f'{{"digest": "{hub.digest()}"}}')
-    push(hub, two.files, two.verdicts)
+    push(hub, new.files, new.verdicts)
     rollback(hub)
-    assert now(hub) == one.files
+    assert now(hub) == old.files
 
 
 def test_a_store_that_cannot_be_written_to_says_so() -> None:

@@ -22,7 +22,7 @@ ROW = {
 }
 
 
-def made(**changes: Any) -> Sample:
+def make_sample(**changes: Any) -> Sample:
     result = TASK.sample({**ROW, **changes})
     assert isinstance(result, Sample)
     return result
@@ -30,21 +30,21 @@ def made(**changes: Any) -> Sample:
 
 def real_samples() -> list[Sample]:
     lines = shared_file("mbpp/mbpp.jsonl").read_text(encoding="utf-8").splitlines()
-    return [made(**row, source=f"mbpp:{row['task_id']}") for row in map(json.loads, lines)]
+    return [make_sample(**row, source=f"mbpp:{row['task_id']}") for row in map(json.loads, lines)]
 
 
 def test_the_prompt_says_what_which_and_one_test() -> None:
-    assert made().prompt == (
+    assert make_sample().prompt == (
         "Write a function to double a number.\n\nSignature: def double(n, by=2):\nMust pass: assert double(2) == 4"
     )
 
 
 def test_the_target_is_plain_python() -> None:
-    assert made().target == "def half(n):\n    return n / 2\n\ndef double(n, by=2):\n    return n * by"
+    assert make_sample().target == "def half(n):\n    return n / 2\n\ndef double(n, by=2):\n    return n * by"
 
 
 def test_all_tests_are_kept() -> None:
-    assert made().tests == ("assert double(2) == 4", "assert double(0) == 0")
+    assert make_sample().tests == ("assert double(2) == 4", "assert double(0) == 0")
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_all_tests_are_kept() -> None:
         ({"test_list": ["assert double("]}, "first test calls no function of the code"),
     ],
 )
-def test_what_cannot_be_asked_is_dropped(changes: dict[str, Any], rule: str) -> None:
+def test_unusable_rows_are_dropped(changes: dict[str, Any], rule: str) -> None:
     result = TASK.sample({**ROW, **changes})
     assert isinstance(result, Drop)
     assert result.rule == rule
@@ -100,7 +100,7 @@ def test_tidying_never_changes_the_program(code: str) -> None:
         ("", ""),
     ],
 )
-def test_code_is_found_in_an_answer(text: str, code: str) -> None:
+def test_code_is_extracted_from_an_answer(text: str, code: str) -> None:
     assert TASK.extract(text) == code
 
 
@@ -118,11 +118,11 @@ def test_code_is_found_in_an_answer(text: str, code: str) -> None:
     ids=["text", "text with BOM", "JSON", "Python", "tuple", "array", "white space"],
 )
 def test_tests_may_be_written_in_several_ways(test_list: object) -> None:
-    assert made(test_list=test_list).tests == made().tests
+    assert make_sample(test_list=test_list).tests == make_sample().tests
 
 
-def test_one_test_in_text_stays_one() -> None:
-    tests = made(test_list="n = 2\nassert double(n) == 4").tests
+def test_one_test_in_text_remains_one() -> None:
+    tests = make_sample(test_list="n = 2\nassert double(n) == 4").tests
     assert tests == ("n = 2\nassert double(n) == 4",)
 
 
@@ -130,7 +130,7 @@ def test_one_test_in_text_stays_one() -> None:
     "imports", [["import math", "import re"], "import math\nimport re", ("import math", "import re")]
 )
 def test_imports_of_the_tests_go_before_their_setup(imports: object) -> None:
-    assert made(test_imports=imports, test_setup_code="\ufeffx = 1\r\n").setup == "import math\nimport re\nx = 1"
+    assert make_sample(test_imports=imports, test_setup_code="\ufeffx = 1\r\n").setup == "import math\nimport re\nx = 1"
 
 
 @pytest.mark.parametrize(
@@ -145,34 +145,34 @@ def test_imports_of_the_tests_go_before_their_setup(imports: object) -> None:
     ids=["BOM", "fence", "fence in prose", "CR", "form feed"],
 )
 def test_code_is_read_as_what_it_is(code: str) -> None:
-    assert made(code=code).target == made().target
+    assert make_sample(code=code).target == make_sample().target
 
 
 def test_a_mark_before_the_description_is_no_part_of_it() -> None:
-    assert made(text="\ufeff" + str(ROW["text"])) == made()
+    assert make_sample(text="\ufeff" + str(ROW["text"])) == make_sample()
 
 
 def test_a_description_may_be_called_prompt() -> None:
     row = {**ROW, "prompt": ROW["text"]}
     del row["text"]
-    assert TASK.sample(row) == made()
+    assert TASK.sample(row) == make_sample()
 
 
 @pytest.mark.parametrize(
     "test_list",
     [["def check(candidate):\n    assert candidate(2) == 4"], "def check(candidate):\n    assert candidate(2) == 4"],
 )
-def test_a_check_function_is_called_and_not_shown(test_list: object) -> None:
-    one = made(test_list=test_list)
-    assert one.tests == ("def check(candidate):\n    assert candidate(2) == 4", "check(double)")
-    assert one.prompt == "Write a function to double a number.\n\nSignature: def double(n, by=2):"
-    assert TASK.hide_tests(one).prompt == one.prompt
+def test_a_check_function_is_called_and_not_visible(test_list: object) -> None:
+    sample = make_sample(test_list=test_list)
+    assert sample.tests == ("def check(candidate):\n    assert candidate(2) == 4", "check(double)")
+    assert sample.prompt == "Write a function to double a number.\n\nSignature: def double(n, by=2):"
+    assert TASK.hide_tests(sample).prompt == sample.prompt
 
 
 @pytest.mark.parametrize(("entry_point", "name"), [(None, "double"), ("half", "half")])
 def test_a_candidate_gets_the_name_of_what_is_tested(entry_point: str | None, name: str) -> None:
-    one = made(test_list=["assert candidate(2) == 4"], entry_point=entry_point)
-    assert one.tests == (f"assert {name}(2) == 4",) and f"Must pass: assert {name}(2) == 4" in one.prompt
+    sample = make_sample(test_list=["assert candidate(2) == 4"], entry_point=entry_point)
+    assert sample.tests == (f"assert {name}(2) == 4",) and f"Must pass: assert {name}(2) == 4" in sample.prompt
 
 
 HUMAN_EVAL = {
@@ -192,17 +192,17 @@ HUMAN_EVAL = {
 
 
 def test_a_row_of_human_eval_is_a_sample() -> None:
-    one = TASK.sample(HUMAN_EVAL)
-    assert isinstance(one, Sample), one
-    assert one.prompt == (
+    sample = TASK.sample(HUMAN_EVAL)
+    assert isinstance(sample, Sample), sample
+    assert sample.prompt == (
         "Take roots.\n>>> roots([4])\n[2.0]\n\nSignature: def roots(xs: list[float], most: int=3):\n"
         "Given:\ndef root(x: float):\n    return math.sqrt(x)"
     )
-    assert one.target == tidy(str(HUMAN_EVAL["prompt"]) + str(HUMAN_EVAL["canonical_solution"]))
-    assert one.tests == (str(HUMAN_EVAL["test"]).strip(), "check(roots)")
-    assert one.setup == "import math\nfrom typing import List\ndef root(x: float):\n    return math.sqrt(x)"
+    assert sample.target == tidy(str(HUMAN_EVAL["prompt"]) + str(HUMAN_EVAL["canonical_solution"]))
+    assert sample.tests == (str(HUMAN_EVAL["test"]).strip(), "check(roots)")
+    assert sample.setup == "import math\nfrom typing import List\ndef root(x: float):\n    return math.sqrt(x)"
     space: dict[str, Any] = {}
-    exec("\n".join((one.target, one.setup, *one.tests)), space)
+    exec("\n".join((sample.target, sample.setup, *sample.tests)), space)
 
 
 @pytest.mark.parametrize(
@@ -233,14 +233,17 @@ def test_a_faulty_row_of_human_eval_is_a_drop(changes: dict[str, Any], rule: str
     ],
 )
 def test_an_answer_that_keeps_to_the_signature_can_be_defined(row: dict[str, Any]) -> None:
-    shown = made(**row).prompt.partition("Signature: ")[2].partition("\nMust pass")[0]
+    signature = make_sample(**row).prompt.partition("Signature: ")[2].partition("\nMust pass")[0]
     space: dict[str, Any] = {}
-    exec(shown + "\n    return n", space)
+    exec(signature + "\n    return n", space)
     assert callable(space["double"])
 
 
 def test_of_the_real_prompts_one_shows_more_than_a_function() -> None:
-    heads = {one.source: one.prompt.partition("Signature: ")[2].partition("\nMust pass")[0] for one in real_samples()}
+    heads = {
+        sample.source: sample.prompt.partition("Signature: ")[2].partition("\nMust pass")[0]
+        for sample in real_samples()
+    }
     assert [source for source, head in heads.items() if "\n" in head] == ["mbpp:601"]
     assert heads["mbpp:601"] == "def max_chain_length(arr, n):\nclass Pair(object):\n    def __init__(self, a, b):"
 
@@ -250,26 +253,32 @@ def test_every_real_task_becomes_a_sample() -> None:
 
 
 def test_extract_reads_back_every_real_answer() -> None:
-    assert all(TASK.extract(TASK.answer(one.target)) == one.target for one in real_samples())
+    assert all(TASK.extract(TASK.answer(sample.target)) == sample.target for sample in real_samples())
 
 
-def test_no_carriage_return_is_left() -> None:
-    assert not any("\r" in one.prompt + one.target + one.setup + "".join(one.tests) for one in real_samples())
+def test_no_carriage_return_remains() -> None:
+    assert not any(
+        "\r" in sample.prompt + sample.target + sample.setup + "".join(sample.tests) for sample in real_samples()
+    )
 
 
-def test_no_indentation_by_tabs_is_left() -> None:
-    assert [one.source for one in real_samples() if "\n\t" in one.target] == ["mbpp:669"]  # inside a string
+def test_no_indentation_by_tabs_remains() -> None:
+    assert [sample.source for sample in real_samples() if "\n\t" in sample.target] == ["mbpp:669"]  # inside a string
 
 
 def test_the_headline_is_the_pass_rate() -> None:
     assert TASK.headline == "pass_at_1"
 
 
-def test_hiding_tests_takes_them_from_the_prompt_alone() -> None:
-    hidden = TASK.hide_tests(made())
+def test_hiding_tests_changes_only_the_prompt() -> None:
+    hidden = TASK.hide_tests(make_sample())
     assert hidden.prompt == "Write a function to double a number.\n\nSignature: def double(n, by=2):"
-    assert (hidden.tests, hidden.target, hidden.group) == (made().tests, made().target, made().group)
-    assert hidden.id != made().id
+    assert (hidden.tests, hidden.target, hidden.group) == (
+        make_sample().tests,
+        make_sample().target,
+        make_sample().group,
+    )
+    assert hidden.id != make_sample().id
 
 
 @pytest.mark.parametrize(("code", "whole"), [("def f(): pass", True), ("def f(", False), ("", False)])

@@ -20,7 +20,7 @@ def load_table(path, strict=False):
     """Read a table from a file.
 
     Args:
-        path: where it lies.
+        path: where it is stored.
     """
 
 
@@ -30,7 +30,7 @@ def load_table(path, strict=False):
         rows.remove("")
     return rows
 '''
-DOC = "Read a table from a file.\n\n    Args:\n        path: where it lies.\n    "
+DOC = "Read a table from a file.\n\n    Args:\n        path: where it is stored.\n    "
 PLACE = {"source": "here:1", "group": "g", "licence": "MIT"}
 
 
@@ -38,20 +38,20 @@ def result(code: str = CODE, docstring: str = DOC) -> Sample | Drop:
     return TASK.sample({"code": code, "docstring": docstring, **PLACE})
 
 
-def made(code: str = CODE, docstring: str = DOC) -> Sample:
-    one = result(code, docstring)
-    assert isinstance(one, Sample), one
-    return one
+def make_sample(code: str = CODE, docstring: str = DOC) -> Sample:
+    sample = result(code, docstring)
+    assert isinstance(sample, Sample), sample
+    return sample
 
 
 def rule(code: str = CODE, docstring: str = DOC) -> str:
-    one = result(code, docstring)
-    assert isinstance(one, Drop), one
-    return one.rule
+    drop = result(code, docstring)
+    assert isinstance(drop, Drop), drop
+    return drop.rule
 
 
-def shown(one: Sample) -> str:
-    return one.prompt.partition("```python\n")[2].removesuffix("\n```")
+def code_in(sample: Sample) -> str:
+    return sample.prompt.partition("```python\n")[2].removesuffix("\n```")
 
 
 def body(lines: str, head: str = "def load_table(path, strict=False):") -> str:
@@ -59,21 +59,21 @@ def body(lines: str, head: str = "def load_table(path, strict=False):") -> str:
 
 
 def test_only_the_docstring_is_cut_out() -> None:
-    assert shown(made()) == CODE.strip("\n").replace(f'    """{DOC}"""\n\n\n', "")
+    assert code_in(make_sample()) == CODE.strip("\n").replace(f'    """{DOC}"""\n\n\n', "")
 
 
-def test_code_without_its_docstring_stays_as_it_is() -> None:
-    bare = shown(made())
-    assert shown(made(code=bare)) == bare
+def test_code_without_its_docstring_is_unchanged() -> None:
+    bare = code_in(make_sample())
+    assert code_in(make_sample(code=bare)) == bare
 
 
 def test_the_target_is_the_summary_on_one_line() -> None:
-    assert made(docstring="Read a table\n    from a file.\n\n    More.").target == "Read a table from a file."
+    assert make_sample(docstring="Read a table\n    from a file.\n\n    More.").target == "Read a table from a file."
 
 
 @pytest.mark.parametrize("section", ["Args:\n  path: x", ":param path: x", "Parameters\n----------", ">>> f(1)"])
 def test_a_section_ends_the_summary(section: str) -> None:
-    assert made(docstring=f"Read a table from a file.\n{section}").target == "Read a table from a file."
+    assert make_sample(docstring=f"Read a table from a file.\n{section}").target == "Read a table from a file."
 
 
 @pytest.mark.parametrize(
@@ -89,11 +89,11 @@ def test_a_section_ends_the_summary(section: str) -> None:
     ],
 )
 def test_the_target_is_prose(docstring: str, target: str) -> None:
-    assert made(docstring=docstring).target == target
+    assert make_sample(docstring=docstring).target == target
 
 
 @pytest.mark.parametrize(
-    ("found", "left"),
+    ("docstring", "remaining"),
     [
         (f'    """{DOC}"""', ""),
         (f'    """{DOC}"""  # noqa: D400', ""),
@@ -102,15 +102,15 @@ def test_the_target_is_prose(docstring: str, target: str) -> None:
         (f'    """Lies™ {DOC}""" ; rows = 0; path = 1', "    rows = 0; path = 1\n"),
     ],
 )
-def test_what_follows_a_docstring_on_its_line_stays(found: str, left: str) -> None:
-    whole = CODE.replace(f'    """{DOC}"""\n\n\n', f"{found}\n")
+def test_what_follows_a_docstring_on_its_line_remains(docstring: str, remaining: str) -> None:
+    whole = CODE.replace(f'    """{DOC}"""\n\n\n', f"{docstring}\n")
     assert whole != CODE
-    assert shown(made(code=whole)) == CODE.strip("\n").replace(f'    """{DOC}"""\n\n\n', left)
+    assert code_in(make_sample(code=whole)) == CODE.strip("\n").replace(f'    """{DOC}"""\n\n\n', remaining)
 
 
 def test_a_docstring_behind_the_colon_is_cut_out_too() -> None:
-    found = read_function('def f(é): "Read a table."; a = 1; return a')
-    assert found and without_docstring(*found) == "def f(é): a = 1; return a"
+    parsed = read_function('def f(é): "Read a table."; a = 1; return a')
+    assert parsed and without_docstring(*parsed) == "def f(é): a = 1; return a"
 
 
 @pytest.mark.parametrize(
@@ -128,31 +128,31 @@ def test_a_docstring_behind_the_colon_is_cut_out_too() -> None:
     ids=["BOM", "CRLF", "CR", "tabs", "indented", "indented by a tab", "fence", "form feed"],
 )
 def test_code_is_read_as_what_it_is(change: Any) -> None:
-    bare = shown(made(docstring="Read a table from a file."))
-    assert shown(made(code=change(CODE.strip("\n")), docstring="Read a table from a file.")) == bare
+    bare = code_in(make_sample(docstring="Read a table from a file."))
+    assert code_in(make_sample(code=change(CODE.strip("\n")), docstring="Read a table from a file.")) == bare
 
 
 def test_a_tab_in_a_string_is_no_indentation() -> None:
     code = CODE.replace('remove("")', 'remove("a\tb")')
-    assert 'remove("a\tb")' in shown(made(code=code))
+    assert 'remove("a\tb")' in code_in(make_sample(code=code))
 
 
 @pytest.mark.parametrize("head", ["@property", "@cached(1)", "@name.setter"])
 def test_a_decorated_method_cut_out_of_its_class_is_dedented(head: str) -> None:
     cut = head + "\n" + textwrap.indent(CODE.strip("\n"), "    ")
-    assert shown(made(code=cut)) == f"{head}\n{shown(made())}"
+    assert code_in(make_sample(code=cut)) == f"{head}\n{code_in(make_sample())}"
 
 
 @pytest.mark.parametrize("docstring", [None, ["Read", "it"], 3, {"text": "Read it."}, "Read it. \ud83d"])
 def test_a_docstring_that_is_no_text_is_a_drop(docstring: object) -> None:
-    one = TASK.sample({"code": CODE, "docstring": docstring, **PLACE})
-    assert isinstance(one, Drop) and "`docstring`" in one.rule
+    sample = TASK.sample({"code": CODE, "docstring": docstring, **PLACE})
+    assert isinstance(sample, Drop) and "`docstring`" in sample.rule
 
 
 def test_a_method_cut_out_of_its_class_is_dedented() -> None:
     first, *others = CODE.strip("\n").split("\n")
     cut = "\n".join([first, *(f"    {line}" if line else line for line in others)])
-    assert shown(made(code=cut)) == shown(made())
+    assert code_in(make_sample(code=cut)) == code_in(make_sample())
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_faulty_docstrings_are_dropped(docstring: str, expected: str) -> None:
     assert rule(docstring=docstring) == expected
 
 
-def test_a_short_summary_must_not_stand_in_a_comment() -> None:
+def test_a_short_summary_must_not_be_in_a_comment() -> None:
     assert rule(code=CODE.replace("keep   this", "read a table from a file")) == "the code shows the docstring"
 
 
@@ -223,7 +223,7 @@ def test_faulty_functions_are_dropped(code: str, expected: str) -> None:
 
 def test_a_parameter_may_hide_in_keywords() -> None:
     code = CODE.replace("strict=False", "**options")
-    assert made(code=code.replace("if strict", "if options"), docstring=DOC.replace("path:", "strict:"))
+    assert make_sample(code=code.replace("if strict", "if options"), docstring=DOC.replace("path:", "strict:"))
 
 
 @pytest.mark.parametrize(
@@ -257,20 +257,20 @@ def real_samples(name: str) -> list[tuple[Row, Sample]]:
     with gzip.open(shared_file(name), "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in itertools.islice(lines, 0, None, 8)]
     results = [(row, TASK.sample({**row, **PLACE})) for row in rows]
-    return [(row, one) for row, one in results if isinstance(one, Sample)]
+    return [(row, sample) for row, sample in results if isinstance(sample, Sample)]
 
 
 @pytest.mark.parametrize("name", ["docstrings/permissive-pairs.jsonl.gz", "codexglue/python-valid.jsonl.gz"])
 def test_real_rows_give_many_honest_samples(name: str) -> None:
     pairs = real_samples(name)
     assert len(pairs) > 100
-    for row, one in pairs:
-        assert TASK.extract(TASK.answer(one.target)) == one.target
-        tree = parse(shown(one))
+    for row, sample in pairs:
+        assert TASK.extract(TASK.answer(sample.target)) == sample.target
+        tree = parse(code_in(sample))
         function = tree.body[0] if tree else None
         assert isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
         assert ast.get_docstring(function) is None
-        assert "".join(one.target.split()) not in "".join(shown(one).split())
+        assert "".join(sample.target.split()) not in "".join(code_in(sample).split())
         assert function.name == row["func_name"].rpartition(".")[2]
 
 
@@ -279,10 +279,10 @@ def test_the_cut_agrees_with_codexglue_without_docstrings() -> None:
         return code.split()
 
     pairs = real_samples("codexglue/python-valid.jsonl.gz")
-    assert all(tokens(shown(one)) == tokens(row["code_no_docstring"]) for row, one in pairs)
+    assert all(tokens(code_in(sample)) == tokens(row["code_no_docstring"]) for row, sample in pairs)
 
 
-@pytest.mark.parametrize(("floor", "text"), [("name", "load table ."), ("empty", ""), ("constant", None)])
-def test_floors_know_nothing_of_the_target(floor: str, text: str | None) -> None:
-    given: Any = TASK.trivial_answers[floor](made())
-    assert given == text if text is not None else len(given.split()) > 4
+@pytest.mark.parametrize(("name", "text"), [("name", "load table ."), ("empty", ""), ("constant", None)])
+def test_trivial_answers_know_nothing_of_the_target(name: str, text: str | None) -> None:
+    trivial_answer: Any = TASK.trivial_answers[name](make_sample())
+    assert trivial_answer == text if text is not None else len(trivial_answer.split()) > 4

@@ -1,4 +1,4 @@
-"""What a task says of a typed text that it cannot be asked about, and what it takes."""
+"""Which typed texts a task accepts, and what it answers to the others."""
 
 from __future__ import annotations
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from bilora.cli.data import TaskName
+
+if TYPE_CHECKING:
+    from bilora.records import Scale
 
 app = typer.Typer(help="The incumbents: adapters that new ones are compared with.", no_args_is_help=True)
 
@@ -23,9 +27,18 @@ def show_baseline() -> None:
         print("no adapter has been promoted; new ones are compared with the base model")
     for name, incumbents in baseline.tasks.items():
         for role, entry in incumbents.entries().items():
-            mean = entry.mean()
-            score = "unscored" if mean is None else f"{mean:.3f}"
-            print(f"{name} {role}: {entry.adapter_sha256[:12]}, {entry.metric} {score}, n {len(entry.scored_values())}")
+            mean, scale = entry.mean(), _scale(name, entry.metric)
+            score = "unscored" if mean is None else scale.text(mean)
+            print(f"{name} {role}: {entry.adapter_sha256[:12]}, {scale.label} {score}, n {len(entry.scored_values())}")
+
+
+def _scale(task: str, metric: str) -> Scale:
+    """Return a metric's display scale; the default if the task no longer has it."""
+    from bilora.records import Scale
+    from bilora.tasks import known_tasks, load_task
+
+    scales = load_task(task).scales if task in known_tasks() else {}
+    return scales.get(metric) or Scale(label=metric)
 
 
 @app.command("forget")

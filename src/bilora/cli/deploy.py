@@ -66,7 +66,7 @@ def deploy(space: SpaceId, bundle: BundleToServe = None, minutes: Minutes = 20.0
         new,
         running.health,
         running.failure,
-        patience=max(1, round(minutes * 60 / POLL_S)),
+        max_requests=max(1, round(minutes * 60 / POLL_S)),
         wait=lambda: time.sleep(POLL_S),
     )
     print(f"deploy: {space} {'runs' if changed else 'already ran'} release {new.sha256[:12]}")

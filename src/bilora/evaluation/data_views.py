@@ -47,8 +47,8 @@ class StageView:
     """The rows that a data stage read, kept and refused."""
 
     name: str
-    read: int
-    kept: int
+    rows_in: int
+    rows_out: int
     rules: Sequence[RuleView]
     splits: Sequence[SplitView]
 

@@ -1,9 +1,9 @@
-"""What is published: one folder per adapter, cards, and a manifest that names every byte.
+"""Build the published bundle: one folder per adapter, model cards, and a manifest with the hash of every file.
 
 README.md  manifest.json  .eval_results/TASK.yaml
 TASK/adapter_config.json  TASK/adapter_model.safetensors  TASK/README.md
 TASK/tokenizer.json  TASK/tokenizer_config.json
-base/…                    the base, if others could get it neither from the hub nor from a package
+base/…                    the base, if it is available neither on the hub nor as a package
 """
 
 from __future__ import annotations
@@ -40,28 +40,28 @@ def build_bundle(
     results: Results,
     info: BundleInfo,
 ) -> dict[str, bytes]:
-    """Gather what is published as POSIX path to bytes; equal input gives equal bytes.
+    """Return the bundle's files, POSIX path → bytes; equal arguments return equal bytes.
 
-    The adapters' files go in untouched, so a verdict bound to them holds for what is published. The tokenizer's files
-    are beside them. Training state in the same folder is left out.
+    The adapters' files are copied unchanged, so that their verdicts remain valid; the training state beside them is
+    not published.
 
     Args:
-        adapters: folder of each task's adapter.
-        verdicts: the gate's verdict by task; only what stays true of these bytes is written down.
-        results: for the cards.
-        info: for the cards; its base is what each adapter_config.json must name.
+        adapters: the folder of each task's adapter.
+        verdicts: the gate's verdict by task; see `bundled_verdict` for what the manifest contains.
+        results: the results on the cards.
+        info: everything else; each adapter_config.json must name its base.
 
     Raises:
         MissingStep: an adapter has not been trained.
-        BadData: an adapter holds more than LoRA weights, another base, or a path of this machine;
-            or there is no adapter at all.
+        BadData: there is no adapter, or one contains other weights than LoRA's, another base, or a path of this
+            machine.
     """
     if not adapters:
-        raise BadData("adapters", "there is none to publish. Run `dvc repro train` first.")
+        raise BadData("adapters", "there is no adapter to publish. Run `dvc repro train` first.")
     base = info.base
     files = _adapter_files(adapters, base)
-    carried = base.bundled_files()
-    files |= {f"{BASE_FOLDER}/{path}": data for path, data in carried.items()}
+    base_files = base.bundled_files()
+    files |= {f"{BASE_FOLDER}/{path}": data for path, data in base_files.items()}
     files[CARD] = bundle_card(sorted(adapters), results, info).encode()
     for task in sorted(adapters):
         files |= {f"{task}/{name}": data for name, data in info.tokenizer_files.items()}
@@ -70,7 +70,7 @@ def build_bundle(
             files[EVAL_RESULTS.format(task=task)] = text.encode()
     manifest = Manifest(
         schema=1,
-        base=_bundled_base(base, carried),
+        base=_bundled_base(base, base_files),
         adapters={
             task: BundledAdapter(
                 path=task,
@@ -86,18 +86,18 @@ def build_bundle(
     return files
 
 
-def _bundled_base(base: Base, carried: Mapping[str, bytes]) -> BundledBase:
-    """Return what the manifest says of the base; fields that are not set are not written."""
-    found: dict[str, object] = {"id": base.id, "revision": base.revision}
+def _bundled_base(base: Base, base_files: Mapping[str, bytes]) -> BundledBase:
+    """Return the manifest's entry of the base; unset fields are not written."""
+    fields: dict[str, object] = {"id": base.id, "revision": base.revision}
     if base.hub is None:
-        found |= {"path": BASE_FOLDER, "settings": {"kind": "folder", "path": BASE_FOLDER, "dtype": base.dtype}}
+        fields |= {"path": BASE_FOLDER, "settings": {"kind": "folder", "path": BASE_FOLDER, "dtype": base.dtype}}
     elif base.settings is not None:
-        found["settings"] = base.settings.model_dump(mode="json", exclude_defaults=True)
+        fields["settings"] = base.settings.model_dump(mode="json", exclude_defaults=True)
     if base.requirement is not None:
-        found |= {"requirement": base.requirement, "package_files": base.files()}
-    if base.identity != base_identity(base.revision, {name: sha256_bytes(data) for name, data in carried.items()}):
-        found["identity"] = base.identity
-    return BundledBase.model_validate(found)
+        fields |= {"requirement": base.requirement, "package_files": base.files()}
+    if base.identity != base_identity(base.revision, {name: sha256_bytes(data) for name, data in base_files.items()}):
+        fields["identity"] = base.identity
+    return BundledBase.model_validate(fields)
 
 
 def _bundled_sampling(sampling: SamplingParams) -> BundledSampling:
@@ -109,65 +109,68 @@ def _bundled_sampling(sampling: SamplingParams) -> BundledSampling:
 
 
 def _adapter_files(adapters: Mapping[str, Path], base: Base) -> dict[str, bytes]:
-    """Read and check the two files of each adapter."""
+    """Return the two files of each adapter after checking them."""
     files: dict[str, bytes] = {}
     for task, folder in sorted(adapters.items()):
-        for part in ADAPTER_FILES:
-            if not (folder / part).is_file():
-                raise MissingStep(folder / part, "train")
-            files[f"{task}/{part}"] = (folder / part).read_bytes()
+        for name in ADAPTER_FILES:
+            if not (folder / name).is_file():
+                raise MissingStep(folder / name, "train")
+            files[f"{task}/{name}"] = (folder / name).read_bytes()
         _check_config(folder / ADAPTER_FILES[0], files[f"{task}/{ADAPTER_FILES[0]}"], base)
         _check_weights(folder / ADAPTER_FILES[1], files[f"{task}/{ADAPTER_FILES[1]}"])
     return files
 
 
 def bundled_sha256(files: Mapping[str, bytes], task: str) -> str:
-    """Same as `storage.adapter_sha256`, of the bytes in a bundle."""
-    return sha256_json({part: sha256_bytes(files[f"{task}/{part}"]) for part in ADAPTER_FILES})
+    """Return the SHA-256 of a bundled adapter, as `storage.adapter_sha256` does for a folder."""
+    return sha256_json({name: sha256_bytes(files[f"{task}/{name}"]) for name in ADAPTER_FILES})
 
 
 def bundled_tasks(files: Mapping[str, bytes]) -> list[str]:
-    """Names of the adapters that a bundle's manifest lists, sorted."""
+    """Return the tasks of a bundle's adapters, sorted."""
     return sorted(parse_manifest("bundle", files[MANIFEST]).adapters)
 
 
 def extract_adapter(files: Mapping[str, bytes], task: str) -> dict[str, bytes]:
-    """Return a bundle's one adapter as a repository of its own: the same bytes, at the root.
+    """Return the files of one adapter's repository: the bundle's files of this adapter, at the root.
 
-    It depends on nothing but the bundle, so an old bundle gives its old repositories of single adapters again.
+    The result depends on the bundle only, so publishing an old bundle again restores the old repositories.
     """
     manifest = parse_manifest("bundle", files[MANIFEST])
-    own = {name.removeprefix(f"{task}/"): data for name, data in files.items() if name.startswith(f"{task}/")}
+    extracted = {name.removeprefix(f"{task}/"): data for name, data in files.items() if name.startswith(f"{task}/")}
     results = EVAL_RESULTS.format(task=task)
-    own |= {results: files[results]} if results in files else {}
-    alone = manifest.model_copy(
+    extracted |= {results: files[results]} if results in files else {}
+    extracted_manifest = manifest.model_copy(
         update={
             "base": _without_folder(manifest.base),
             "adapters": {task: manifest.adapters[task].model_copy(update={"path": "."})},
-            "files": files_sha256(own),
+            "files": files_sha256(extracted),
         }
     )
-    return {**own, MANIFEST: alone.to_bytes()}
+    return {**extracted, MANIFEST: extracted_manifest.to_bytes()}
 
 
 def _without_folder(base: BundledBase) -> BundledBase:
-    """Return what the manifest of a repository says that has an adapter alone."""
+    """Return the base's entry for the manifest of one adapter's repository."""
     excluded = {"path", "settings"} if base.path else {"path"}
     return BundledBase.model_validate(base.model_dump(exclude=excluded, exclude_unset=True))
 
 
-def check_paths(place: Path | str, files: Mapping[str, bytes]) -> None:
-    """Refuse what no store may take.
+def check_paths(location: Path | str, files: Mapping[str, bytes]) -> None:
+    """Check a bundle's paths before they are written.
+
+    Args:
+        location: of the bundle, for the error.
 
     Raises:
-        BadData: there is no manifest, or a path would leave the store's folder.
+        BadData: there is no manifest, or a path is not inside the bundle.
     """
     if MANIFEST not in files:
-        raise BadData(place, f"a bundle without {MANIFEST} cannot be published.")
+        raise BadData(location, f"a bundle without {MANIFEST} cannot be published.")
     for name in files:
         parts = PurePosixPath(name).parts
         if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name:
-            raise BadData(place, f"the bundle names {name!r}, which is no path inside it.")
+            raise BadData(location, f"the bundle contains the path {name!r}, which is not inside it.")
 
 
 def _check_config(path: Path, data: bytes, base: Base) -> None:
@@ -175,39 +178,40 @@ def _check_config(path: Path, data: bytes, base: Base) -> None:
         config = json.loads(data)
     except ValueError as error:
         raise BadData(path, f"not JSON ({error}). Train the adapter again.") from None
-    found = (config.get("base_model_name_or_path"), config.get("revision"))
-    if found != (base.id, base.revision):
+    base_id, revision = config.get("base_model_name_or_path"), config.get("revision")
+    if (base_id, revision) != (base.id, base.revision):
         raise BadData(
             path,
-            f"made for base {found[0]!r} at revision {found[1]!r}, but params.yaml names "
+            f"trained on base {base_id!r} at revision {revision!r}, but params.yaml names "
             f"{base.id!r} at {base.revision!r}. Train the adapter again.",
         )
     if config.get("modules_to_save"):
         raise BadData(path, "`modules_to_save` is set; only LoRA weights are published.")
-    for place, text in _strings(config):
+    for key, text in _strings(config):
         if PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute() or text.startswith("~"):
-            raise BadData(path, f"`{place}` holds a path of this machine. Name the base by a relative path or hub id.")
+            raise BadData(path, f"`{key}` contains a path of this machine. Name the base by a relative path or hub id.")
 
 
-def _strings(value: object, place: str = "") -> Iterator[tuple[str, str]]:
+def _strings(value: object, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the dotted key and the text of every string."""
     if isinstance(value, str):
-        yield place, value
+        yield key, value
     elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _strings(inner, f"{place}.{key}" if place else key)
+        for name, inner in value.items():
+            yield from _strings(inner, f"{key}.{name}" if key else name)
     elif isinstance(value, list):
         for inner in value:
-            yield from _strings(inner, place)
+            yield from _strings(inner, key)
 
 
 def _check_weights(path: Path, data: bytes) -> None:
-    """Read the safetensors header: eight bytes of length, then JSON with the tensors' names."""
+    """Check the tensor names in the safetensors header: eight bytes with its length, then JSON."""
     try:
         length = int.from_bytes(data[:8], "little")
         tensors = json.loads(data[8 : 8 + length]).keys() - {"__metadata__"}
     except (ValueError, AttributeError):
         raise BadData(path, "not a safetensors file. Train the adapter again.") from None
     if other := sorted(name for name in tensors if ".lora_" not in name):
-        raise BadData(path, f"holds {other[0]!r}, which is no LoRA weight; only LoRA weights are published.")
+        raise BadData(path, f"contains {other[0]!r}, which is not a LoRA weight; only LoRA weights are published.")
     if not tensors:
-        raise BadData(path, "holds no weights. Train the adapter again.")
+        raise BadData(path, "contains no weights. Train the adapter again.")

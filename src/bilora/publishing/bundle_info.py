@@ -1,4 +1,4 @@
-"""What the cards of a bundle say beside the results."""
+"""What a bundle and its model cards contain beside adapters and results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BASE_FOLDER = "base"
 
 
 class CardDataset(Protocol):
-    """A dataset of the hub that a task's rows come from, as the entry of its source names it."""
+    """The hub dataset of a task's rows, from the task's `source` in params.yaml."""
 
     @property
     def id(self) -> str:
@@ -23,7 +23,7 @@ class CardDataset(Protocol):
 
     @property
     def config(self) -> str | None:
-        """The dataset's configuration; None for its default."""
+        """The dataset's configuration; None for the default."""
         ...
 
     @property
@@ -37,10 +37,10 @@ class CardTask:
     """One task of a bundle.
 
     Attributes:
-        messages: a chat that asks one question as the adapter was measured, in the roles that the chat template has.
-        sampling: how the measured answers were chosen.
-        licences: of all its rows, as the data name them.
-        dataset: of the hub that its rows come from, if they do.
+        messages: the example's chat, with the roles that the chat template supports.
+        sampling: the sampling parameters of the evaluation.
+        licences: the licences of all its rows.
+        dataset: the hub dataset of its rows, if any.
     """
 
     messages: tuple[Message, ...]
@@ -51,17 +51,17 @@ class CardTask:
 
 @dataclass(frozen=True)
 class BundleInfo:
-    """What all cards of a bundle say.
+    """Everything that a bundle needs beside adapters and results.
 
     Attributes:
-        base: what each adapter_config.json must name; if neither a hub id nor a package gives it to others, its files
-            are in the bundle, too.
-        licence: of the base, as its own files name it.
-        tokenizer_files: the files that are published with every adapter, name → bytes.
-        stop_ids, pad_id: the tokens that end an answer, and the one that pads a batch.
-        tasks: by name; every adapter of the bundle has one.
+        base: the base that each adapter_config.json must name. The bundle contains its files if it is available
+            neither on the hub nor as a package.
+        licence: the base's licence.
+        tokenizer_files: the files published with every adapter, name → bytes.
+        stop_ids, pad_id: the EOS tokens and the padding token.
+        tasks: by name; every adapter of the bundle has an entry.
         name: the bundle's name on the cards.
-        repository: the hub id under which the bundle will be found, if it goes there.
+        repository: the bundle's hub id; None if it is published elsewhere.
     """
 
     base: Base
@@ -75,28 +75,28 @@ class BundleInfo:
 
     @property
     def base_path(self) -> str | None:
-        """The base's folder in the bundle; None if it is a public model."""
+        """The base's folder in the bundle; None for a public model."""
         return BASE_FOLDER if self.base.hub is None else None
 
     @property
-    def bundle(self) -> str:
-        """Where a reader finds the bundle."""
+    def bundle_location(self) -> str:
+        """The bundle's hub id, or a placeholder for its path."""
         return self.repository or "path/to/this/bundle"
 
-    def adapter(self, task: str) -> str:
-        """Return where a reader finds one adapter alone."""
+    def adapter_location(self, task: str) -> str:
+        """Return the hub id of an adapter's repository, or a placeholder for its path."""
         return f"{self.repository}-{task}" if self.repository else f"path/to/this/bundle/{task}"
 
     @property
     def base_name(self) -> str:
-        """The base as a reader knows it."""
+        """The base's name on the cards."""
         if self.base_path:
-            return f"the base in `{self.bundle}/{self.base_path}`"
+            return f"the base in `{self.bundle_location}/{self.base_path}`"
         return f"`{self.base.hub}`" + (f" at revision `{self.base.revision}`" if self.base.revision else "")
 
     def load_base_code(self) -> list[str]:
-        """Return the lines of Python that load the base in the precision that the adapters were measured in."""
+        """Return Python code that loads the base in the precision of the evaluation, as lines."""
         if self.base_path:
-            arguments = f'"{self.bundle}", subfolder="{self.base_path}", dtype="{self.base.precision}"'
+            arguments = f'"{self.bundle_location}", subfolder="{self.base_path}", dtype="{self.base.precision}"'
             return [f"base = AutoModelForCausalLM.from_pretrained({arguments})"]
         return self.base.loading_code()

@@ -1,4 +1,4 @@
-"""The model cards: front matter that the Hub understands, then what a reader needs. Only measured numbers."""
+"""Write the model cards: front matter for the Hub, then the measured results, the usage and the licence."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from bilora.bases.base import Base
 from bilora.publishing.bundle_info import BundleInfo
 from bilora.publishing.licences import licence_fields, licence_section
 from bilora.publishing.usage import usage_section
+from bilora.records import Scale
 from bilora.results import MetricSummary, Results, TaskResults
 
 CARD = "README.md"
 _DATASET = "bilora-{task}-test"
-MEASURED = (
-    "Mean of scores between 0 and 1, with its 95 % interval and the number of scored samples. "
-    "An adapter is published only if it is better than its base beyond doubt."
+_RESULTS_NOTE = (
+    "Mean score with its 95 % interval, and the number of scored samples. "
+    "An adapter is published only if it is significantly better than its base."
 )
 
 
 def bundle_card(tasks: Sequence[str], results: Results, info: BundleInfo) -> str:
-    """Write the card of a bundle; latency stays out, for it differs from run to run.
+    """Return the card of a bundle. Latency is not on it, because it differs from run to run.
 
     Args:
         tasks: the bundled adapters.
-        results: a metric without a mean is left out, not shown as 0.
+        results: a metric without a mean is not on the card.
     """
     measured = {task: results.tasks[task] for task in tasks if task in results.tasks}
     first, *others = tasks
@@ -34,60 +35,60 @@ def bundle_card(tasks: Sequence[str], results: Results, info: BundleInfo) -> str
         f"# {info.name}",
         "",
         f"{len(tasks)} LoRA adapter{'s' if len(tasks) != 1 else ''} for {info.base_name}, "
-        "one folder per task. `manifest.json` holds the SHA-256 of every file and each adapter's verdict.",
+        "one folder per task. `manifest.json` contains the SHA-256 of every file and each adapter's verdict.",
         "",
         "| Folder | Task |",
         "|---|---|",
         *(f"| `{task}/` | {measured[task].title if task in measured else task} |" for task in tasks),
         "",
         *_table(measured, info),
-        *usage_section(first, f'"{info.bundle}", subfolder="{first}"', info),
-        *([f"The other adapters are asked by their own cards: {_listed(others)}.", ""] if others else []),
+        *usage_section(first, f'"{info.bundle_location}", subfolder="{first}"', info),
+        *([f"For the other adapters see {_card_paths(others)}.", ""] if others else []),
         *licence_section(tasks, info),
     ]
-    return _front(tasks, measured, info) + "\n".join(lines)
+    return _front_matter(tasks, measured, info) + "\n".join(lines)
 
 
 def adapter_card(task: str, results: Results, info: BundleInfo) -> str:
-    """Write the card of one adapter, for its folder in the bundle and for its own repository."""
+    """Return the card of one adapter, for its folder in the bundle and for its repository."""
     measured = {task: results.tasks[task]} if task in results.tasks else {}
     title = measured[task].title if measured else task
     lines = [
         f"# {info.name}: {title}",
         "",
         f"A LoRA adapter for {info.base_name}. "
-        "`manifest.json` holds the SHA-256 of every file and the adapter's verdict.",
+        "`manifest.json` contains the SHA-256 of every file and the adapter's verdict.",
         "",
         *_table(measured, info),
-        *usage_section(task, f'"{info.adapter(task)}"', info),
+        *usage_section(task, f'"{info.adapter_location(task)}"', info),
         *licence_section([task], info),
     ]
-    return _front([task], measured, info) + "\n".join(lines)
+    return _front_matter([task], measured, info) + "\n".join(lines)
 
 
 def eval_results(task: str, results: Results, info: BundleInfo) -> str | None:
-    """Return `.eval_results/TASK.yaml` with the headline; None if its samples are no dataset of the hub.
+    """Return `.eval_results/TASK.yaml` with the headline's mean, from 0 to 1; None if its samples are not from the hub.
 
     Source: huggingface.co/docs/hub/eval-results
     """
-    source, found = info.tasks[task].dataset, results.tasks.get(task)
-    if source is None or found is None or (headline := _measured(found, task).get(found.headline)) is None:
+    source, measured = info.tasks[task].dataset, results.tasks.get(task)
+    if source is None or measured is None or (headline := _means(measured, task).get(measured.headline)) is None:
         return None
     entry = {
         "dataset": {"id": source.id, "task_id": source.config or "default"}
         | ({"revision": source.revision} if source.revision else {}),
         "value": round(headline.mean, 6),
-        "notes": f"{found.headline}, {headline.n} held-out samples, LoRA adapter",
+        "notes": f"{measured.headline}, {headline.n} held-out samples, LoRA adapter",
     }
     return yaml.safe_dump([entry], sort_keys=False, allow_unicode=True)
 
 
-def _front(tasks: Sequence[str], measured: Mapping[str, TaskResults], info: BundleInfo) -> str:
-    """Write the front matter. A base that no public model is stays unnamed: the hub would link a stranger's model."""
-    named = {"base_model": info.base.hub, "base_model_relation": "adapter"} if info.base.hub else {}
+def _front_matter(tasks: Sequence[str], measured: Mapping[str, TaskResults], info: BundleInfo) -> str:
+    """Return the front matter. It names only a public base; the Hub would link any other name to another model."""
+    base = {"base_model": info.base.hub, "base_model_relation": "adapter"} if info.base.hub else {}
     front: dict[str, object] = {
         "library_name": "peft",
-        **named,
+        **base,
         "pipeline_tag": "text-generation",
         **licence_fields(tasks, info),
         "language": ["en"],
@@ -95,40 +96,42 @@ def _front(tasks: Sequence[str], measured: Mapping[str, TaskResults], info: Bund
     }
     if datasets := sorted({dataset.id for task in tasks if (dataset := info.tasks[task].dataset)}):
         front["datasets"] = datasets
-    if index := [entry for task, found in measured.items() if (entry := _index(task, found, info))]:
+    if index := [entry for task, results in measured.items() if (entry := _model_index(task, results, info))]:
         front["model-index"] = [{"name": info.name, "results": index}]
     return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=1000)}---\n\n"
 
 
 @dataclass(frozen=True)
 class _Mean:
-    """A measured mean, its interval in brackets where there is one, and the number of scored samples."""
+    """A metric's mean from 0 to 1, the same as text with its interval, and the number of scored samples."""
 
     mean: float
     text: str
     n: int
 
 
-def _measured(task: TaskResults, system: str) -> dict[str, _Mean]:
-    """Return the measured metrics of a system on the held-out split, the headline first."""
-    summary = task.test_systems.get(system)
-    found = summary.metrics if summary else {}
+def _means(task: TaskResults, system: str) -> dict[str, _Mean]:
+    """Return the measured metrics of a system on the test split, the headline first."""
+    system_summary = task.test_systems.get(system)
+    summaries = system_summary.metrics if system_summary else {}
     order = dict.fromkeys([task.headline, *task.metrics])
     return {
-        metric: _Mean(mean, _text(mean, found[metric]), found[metric].n)
+        metric: _Mean(mean, _text(mean, summaries[metric], task.scales[metric]), summaries[metric].n)
         for metric in order
-        if metric in found and (mean := found[metric].mean) is not None
+        if metric in summaries and (mean := summaries[metric].mean) is not None
     }
 
 
-def _text(mean: float, found: MetricSummary) -> str:
-    return f"{mean:.3f}" if found.low is None else f"{mean:.3f} ({found.low:.3f} to {found.high:.3f})"
+def _text(mean: float, summary: MetricSummary, scale: Scale) -> str:
+    if summary.low is None or summary.high is None:
+        return scale.text(mean)
+    return f"{scale.text(mean)} ({scale.number(summary.low)} to {scale.number(summary.high)})"
 
 
-def _index(name: str, task: TaskResults, info: BundleInfo) -> dict[str, object] | None:
+def _model_index(name: str, task: TaskResults, info: BundleInfo) -> dict[str, object] | None:
     metrics = [
-        {"type": metric, "name": metric, "value": round(found.mean, 6)}
-        for metric, found in _measured(task, name).items()
+        {"type": metric, "name": metric, "value": round(measured.mean, 6)}
+        for metric, measured in _means(task, name).items()
     ]
     if not metrics:
         return None
@@ -150,40 +153,42 @@ def _table(measured: Mapping[str, TaskResults], info: BundleInfo) -> list[str]:
     lines = [
         "## Measured on held-out samples",
         "",
-        MEASURED,
+        _RESULTS_NOTE,
         "",
         "| Task | Metric | Base | This adapter | Samples |",
         "|---|---|---|---|---|",
     ]
-    for task, found in measured.items():
-        base = _measured(found, "base")
-        for metric, adapter in _measured(found, task).items():
-            old = base[metric].text if metric in base else "not run"
-            lines.append(f"| {found.title} | `{metric}` | {old} | {adapter.text} | {adapter.n} |")
-    return [*lines, "", *(line for found in measured.values() for line in _guards(found)), *_weights(info.base)]
+    for name, task in measured.items():
+        base_means = _means(task, "base")
+        for metric, adapter in _means(task, name).items():
+            base = base_means[metric].text if metric in base_means else "not run"
+            lines.append(f"| {task.title} | {task.scales[metric].label} | {base} | {adapter.text} | {adapter.n} |")
+    guard_lines = (line for task in measured.values() for line in _guard_lines(task))
+    return [*lines, "", *guard_lines, *_weights_note(info.base)]
 
 
-def _weights(base: Base) -> list[str]:
-    """Say on which weights the adapters were trained and measured, where they are not those of the public model."""
+def _weights_note(base: Base) -> list[str]:
+    """Return a paragraph on the measured weights, if they are not those of the public model."""
     if not base.weights_note:
         return []
-    other = f" The weights of `{base.hub}` itself differ slightly, and so may its answers." if base.hub else ""
-    return [f"{base.weights_note} The numbers above are of those weights.{other}", ""]
+    public = f" The weights of `{base.hub}` itself differ slightly, and so may its answers." if base.hub else ""
+    return [f"{base.weights_note} The numbers above were measured with those weights.{public}", ""]
 
 
-def _guards(task: TaskResults) -> list[str]:
-    """Write one paragraph per public set on which the adapter was compared with its base."""
+def _guard_lines(task: TaskResults) -> list[str]:
+    """Return one paragraph per guard of the task's verdict."""
     lines = []
     for check in task.verdict.guards if task.verdict else ():
         title = task.guards[check.guard].title if check.guard in task.guards else check.guard
+        scale = task.scales[check.metric]
+        low, delta, high = map(scale.difference, (check.low, check.delta, check.high))
         lines += [
-            f"On {title}, {check.n} public questions: `{check.metric}` {check.base:.3f} for the base and "
-            f"{check.adapter:.3f} for this adapter, "
-            f"difference {check.delta:+.3f} ({check.low:+.3f} to {check.high:+.3f}).",
+            f"On {title}, {check.n} public questions: {scale.label} {scale.text(check.base)} for the base and "
+            f"{scale.text(check.adapter)} for this adapter, difference {delta} points ({low} to {high}).",
             "",
         ]
     return lines
 
 
-def _listed(tasks: Sequence[str]) -> str:
+def _card_paths(tasks: Sequence[str]) -> str:
     return ", ".join(f"`{task}/{CARD}`" for task in tasks)

@@ -1,4 +1,4 @@
-"""The page as a Docker Space: one commit, then its own word that it serves these adapters, else the old one again."""
+"""Deploy the page to a Docker Space in one commit, and restore the old release if the new one does not start."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from bilora.publishing.space_release import RELEASE_FILE, SpaceRelease
 from bilora.storage import dump_json, sha256_bytes, sha256_json
 
 DOCKERFILE, _CARD = "Dockerfile", "README.md"
-AT_THE_ROOT = {f"hf_space/{DOCKERFILE}": DOCKERFILE, f"hf_space/{_CARD}": _CARD}
-"""Where the hub looks for them."""
-TAKEN = ("hf_space", ".streamlit", "models", "src", "pyproject.toml", "params.yaml")
-_LEFT_OUT = ("__pycache__", ".egg-info")
-SURE = 3
-"""How often the hub must say that a Space is broken: at first it may still speak of the release before."""
+ROOT_FILES = {f"hf_space/{DOCKERFILE}": DOCKERFILE, f"hf_space/{_CARD}": _CARD}
+"""Files that the hub expects at the Space's root: path in the workspace → path in the Space."""
+DEPLOYED_PATHS = ("hf_space", ".streamlit", "models", "src", "pyproject.toml", "params.yaml")
+_EXCLUDED_SUFFIXES = ("__pycache__", ".egg-info")
+MAX_FAILURE_REPORTS = 3
+"""Failure reports in succession after which a deployment fails; the first may concern the previous release."""
 
-Ask = Callable[[], Mapping[str, object] | None]
-"""Asks the Space's health page once; None while it gives no answer."""
+RequestHealth = Callable[[], Mapping[str, object] | None]
+"""Requests the Space's /health once; None without an answer."""
 
 
 @dataclass(frozen=True)
 class Release:
-    """What is deployed: all files of the Space, and by what its health page shows that it runs just them."""
+    """All files of the Space, with the release id and the adapters' SHA-256 that its /health must report."""
 
     files: dict[str, bytes]
     sha256: str
     adapters: Mapping[str, str]
 
     def runs(self, health: Mapping[str, object] | None) -> bool:
-        """Whether a health page speaks of this release and serves its adapters."""
+        """Return whether /health reports this release and its adapters."""
         return (
             health is not None
             and health.get("status") == "ready"
@@ -44,82 +44,82 @@ class Release:
 
 
 def release(root: Path, bundle: str, adapters: Mapping[str, str], card: bytes) -> Release:
-    """Gather the Space from a checkout, pinned to a bundle.
+    """Return the Space's files from a workspace, pinned to a bundle.
 
     Args:
-        root: of the checkout.
+        root: the workspace.
         bundle: `owner/name@commit`.
-        adapters: SHA-256 of each adapter in it.
+        adapters: SHA-256 of each of its adapters.
         card: its model card, which names its base and its datasets.
 
     Raises:
-        BadData: a part of the checkout is absent, or the Dockerfile does not copy release.json.
+        BadData: a part of the workspace is absent, or the Dockerfile does not copy release.json.
     """
     files: dict[str, bytes] = {}
-    for name in TAKEN:
+    for name in DEPLOYED_PATHS:
         if not (root / name).exists():
-            raise BadData(root / name, "is absent; deploy from a whole checkout.")
+            raise BadData(root / name, "does not exist; deploy from a complete workspace.")
         paths = [root / name] if (root / name).is_file() else sorted((root / name).rglob("*"))
         for path in paths:
-            place = path.relative_to(root).as_posix()
-            if path.is_file() and not any(part.endswith(_LEFT_OUT) for part in path.relative_to(root).parts):
-                files[AT_THE_ROOT.get(place, place)] = path.read_bytes()
-    files[_CARD] = _linked(files[_CARD], bundle, card)
+            relative = path.relative_to(root)
+            if path.is_file() and not any(part.endswith(_EXCLUDED_SUFFIXES) for part in relative.parts):
+                files[ROOT_FILES.get(relative.as_posix(), relative.as_posix())] = path.read_bytes()
+    files[_CARD] = _with_links(files[_CARD], bundle, card)
     if RELEASE_FILE.encode() not in files[DOCKERFILE]:
         raise BadData(root / "hf_space" / DOCKERFILE, f"must copy {RELEASE_FILE} into the image.")
-    served = SpaceRelease(bundle=bundle, adapters=dict(adapters))
-    files[RELEASE_FILE] = _json_bytes(served)
+    space_release = SpaceRelease(bundle=bundle, adapters=dict(adapters))
+    files[RELEASE_FILE] = _json_bytes(space_release)
     sha256 = sha256_json({name: sha256_bytes(data) for name, data in files.items()})
-    files[RELEASE_FILE] = _json_bytes(served.model_copy(update={"release": sha256}))
+    files[RELEASE_FILE] = _json_bytes(space_release.model_copy(update={"release": sha256}))
     return Release(files, sha256, adapters)
 
 
 def deploy(
     space: Repository,
     new: Release,
-    ask: Ask,
-    broken: Callable[[], str | None],
+    request_health: RequestHealth,
+    failure: Callable[[], str | None],
     *,
-    patience: int,
+    max_requests: int,
     wait: Callable[[], None],
 ) -> bool:
-    """Put a release into a Space and return once it runs; whether anything had to change.
+    """Deploy a release to a Space, wait until it runs, and return whether the Space's files changed.
 
     Args:
-        space: its repository.
-        ask: see `Ask`.
-        broken: says why the Space will never start, if that is known already.
-        patience: how often the health page is requested.
-        wait: pauses between two questions.
+        space: the Space's repository.
+        request_health: see `RequestHealth`.
+        failure: returns why the Space failed to build or start; None if it did not.
+        max_requests: the maximum number of requests to /health.
+        wait: pauses between two requests.
 
     Raises:
-        Unreachable: the hub did not take it; or the Space did not come up with these adapters, and
-            its files are again what they were before.
+        Unreachable: the commit failed; or the Space did not start with these adapters, and its old files
+            were restored.
     """
     before = space.head()
     old = space.read(before, space.names(before)) if before else {}
     change = space.replace(new.files, message=f"Deploy {new.sha256[:12]}")
-    reason = f"its health page did not report release {new.sha256[:12]} in time"
-    given_up = 0
-    for _ in range(patience):
-        if new.runs(ask()):
+    reason = f"its /health did not report release {new.sha256[:12]} in time"
+    failure_reports = 0
+    for _ in range(max_requests):
+        if new.runs(request_health()):
             return change.changed
-        fault = broken()
-        given_up = given_up + 1 if fault else 0
-        if fault and given_up == SURE:
+        fault = failure()
+        failure_reports = failure_reports + 1 if fault else 0
+        if fault and failure_reports == MAX_FAILURE_REPORTS:
             reason = fault
             break
         wait()
     if not change.changed:
-        raise Unreachable(f"{space.id} holds this release already but does not run it: {reason}. Look at its logs.")
+        raise Unreachable(f"{space.id} contains this release already but does not run it: {reason}. Read its logs.")
     if DOCKERFILE not in old:
-        raise Unreachable(f"{space.id} did not start: {reason}. There was no release before it to go back to.")
+        raise Unreachable(f"{space.id} did not start: {reason}. There is no earlier release to roll back to.")
     space.replace(old, message=f"Roll back from {new.sha256[:12]}")
-    raise Unreachable(f"{space.id} did not start: {reason}. It was rolled back to what it was before.")
+    raise Unreachable(f"{space.id} did not start: {reason}. It was rolled back to the previous release.")
 
 
-def _linked(space: bytes, bundle: str, card: bytes) -> bytes:
-    """Name in the Space's front matter what it shows, so that the hub's pages lead to each other."""
+def _with_links(space: bytes, bundle: str, card: bytes) -> bytes:
+    """Return the Space's card with bundle, base and datasets in its front matter, which the hub's pages link."""
     _, front, text = space.decode().split("---\n", 2)
     front_matter = yaml.safe_load(card.decode().split("---\n", 2)[1])
     models = [bundle.partition("@")[0], *([front_matter["base_model"]] if "base_model" in front_matter else [])]

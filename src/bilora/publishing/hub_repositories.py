@@ -1,4 +1,4 @@
-"""The Hugging Face hub as a place to publish: the bundle, and each adapter alone for servers that want it so."""
+"""Publish on the Hugging Face hub: one repository with the bundle, and one per adapter for servers that need that."""
 
 from __future__ import annotations
 
@@ -14,42 +14,44 @@ from bilora.storage import sha256_bytes
 class HubRepositories:
     """Publishes into `owner/name` and `owner/name-TASK`; implements `protocols.Hub`.
 
-    The bundle's repository is the one that counts: its commits are the versions. It is written last,
-    so when it serves a version the others do too; a push that broke off before is completed by the
-    next one, which commits only where bytes differ.
+    The commits of the bundle's repository are the versions. It is written last, so the adapters'
+    repositories already contain its current version. The next push completes an interrupted one;
+    it commits only to repositories whose bytes differ.
 
     Args:
         repository: opens a repository by its id.
-        repo_id: of the bundle.
+        repo_id: the id of the bundle's repository.
     """
 
     def __init__(self, repository: Callable[[str], Repository], repo_id: str) -> None:
         self._repository, self._bundle = repository, repository(repo_id)
 
     def digest(self) -> str | None:
-        """Return the digest of the manifest that is served, or None."""
+        """Return the digest of the published manifest, or None."""
         head = self._bundle.head()
         manifest = self._bundle.read(head, [MANIFEST]).get(MANIFEST) if head else None
         return sha256_bytes(manifest) if manifest is not None else None
 
     def publish(self, files: dict[str, bytes], *, message: str) -> PublishResult:
-        """Serve `files` from now on, one commit a repository; the location names the bundle's commit.
+        """Publish `files` in one commit per repository; the returned location contains the bundle's commit.
 
         Raises:
-            BadData: there is no manifest, or a path would leave the repository.
-            Unreachable: a repository did not take it, or somebody else changed it meanwhile. Each is
-                wholly old or wholly new.
+            BadData: there is no manifest, or a path is not inside the repository.
+            Unreachable: a commit failed, or somebody else committed meanwhile. Each repository has
+                either its old version or the new one.
         """
         check_paths(self._bundle.id, files)
-        thins = [
+        changes = [
             self._repository(f"{self._bundle.id}-{task}").replace(extract_adapter(files, task), message=message)
             for task in bundled_tasks(files)
         ]
         bundle = self._bundle.replace(files, message=message)
-        return PublishResult(f"{self._bundle.id}@{bundle.revision}", any(one.changed for one in (*thins, bundle)))
+        return PublishResult(
+            f"{self._bundle.id}@{bundle.revision}", any(change.changed for change in (*changes, bundle))
+        )
 
     def versions(self) -> list[str]:
-        """Return the bundle's commits, the newest first; the oldest may be the hub's own and empty."""
+        """Return the bundle's commits, the newest first; the oldest may be the hub's empty initial commit."""
         return self._bundle.revisions()
 
     def read(self, version: str) -> dict[str, bytes]:
@@ -57,6 +59,6 @@ class HubRepositories:
 
         Raises:
             BadData: there is no such commit.
-            Unreachable: the hub did not give them.
+            Unreachable: the hub did not answer.
         """
         return self._bundle.read(version, self._bundle.names(version))

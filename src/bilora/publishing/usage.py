@@ -1,4 +1,4 @@
-"""The section of a card that asks an adapter one question, in Python with transformers and PEFT alone."""
+"""A card's section with a program that sends one prompt to an adapter; it needs only transformers and PEFT."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from bilora.storage import dump_json
 WARNING = "Code that the model writes may be wrong or harmful: run it only where it can do no damage."
 
 
-def usage_section(task: str, place: str, info: BundleInfo) -> list[str]:
-    """Return the section: how the adapter was measured, and the program that asks it so.
+def usage_section(task: str, arguments: str, info: BundleInfo) -> list[str]:
+    """Return the section, which repeats the settings of the evaluation, as lines.
 
     Args:
-        place: the arguments by which `from_pretrained` finds the adapter and its tokenizer.
+        arguments: the arguments of `from_pretrained` for the adapter and its tokenizer.
     """
     sampling = info.tasks[task].sampling
     return [
         "## Use",
         "",
-        f"One question to `{task}` as it was measured: its system message, the tokenizer and the chat template beside "
-        f"the adapter, {_decoding(sampling)}, at most {sampling.max_tokens} new tokens, and the base in "
-        f"{info.base.precision}.",
+        f"This program sends one question to `{task}` with the settings of the evaluation: the task's system message, "
+        f"the tokenizer and the chat template beside the adapter, {_decoding(sampling)}, at most {sampling.max_tokens} "
+        f"new tokens, and the base in {info.base.precision}.",
         "",
         "```python",
-        *_program(task, place, info),
+        *_program(task, arguments, info),
         "```",
         "",
         f"Published with PEFT {version('peft')} and transformers {version('transformers')}. In float32 the answer is "
-        "the measured one; in 16 bits a token may differ, and then those after it.",
+        "the same as in the evaluation; in 16 bits a token may differ, and then the following ones.",
         "",
         WARNING,
         "",
@@ -39,34 +39,34 @@ def usage_section(task: str, place: str, info: BundleInfo) -> list[str]:
 
 
 def _decoding(sampling: SamplingParams) -> str:
-    """Say how tokens are chosen."""
-    chosen = "greedy decoding"
+    """Return the decoding settings in words."""
+    decoding = "greedy decoding"
     if sampling.temperature > 0:
-        chosen = f"sampling at temperature {sampling.temperature} (so every run answers otherwise)"
+        decoding = f"sampling at temperature {sampling.temperature} (so the answer varies)"
     if sampling.frequency_penalty:
-        chosen += (
+        decoding += (
             f", a frequency penalty of {sampling.frequency_penalty} (transformers has none, so the program defines it)"
         )
-    return chosen
+    return decoding
 
 
-def _program(task: str, place: str, info: BundleInfo) -> list[str]:
-    asked = info.tasks[task]
-    penalised = bool(asked.sampling.frequency_penalty)
+def _program(task: str, arguments: str, info: BundleInfo) -> list[str]:
+    card_task = info.tasks[task]
+    penalised = bool(card_task.sampling.frequency_penalty)
     lines = [
         *info.load_base_code(),
-        f"base.generation_config = GenerationConfig({_generation_config(asked.sampling, info)})",
-        f"model = PeftModel.from_pretrained(base, {place}).eval()",
-        f"tokenizer = AutoTokenizer.from_pretrained({place})",
+        f"base.generation_config = GenerationConfig({_generation_config(card_task.sampling, info)})",
+        f"model = PeftModel.from_pretrained(base, {arguments}).eval()",
+        f"tokenizer = AutoTokenizer.from_pretrained({arguments})",
         "",
         "messages = [",
-        *(line for message in asked.messages for line in _message(message)),
+        *(line for message in card_task.messages for line in _message(message)),
         "]",
         "prompt = tokenizer.apply_chat_template(",
         '    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"',
         ")",
         'start = prompt["input_ids"].shape[1]',
-        *(_penalty(asked.sampling) if penalised else []),
+        *(_penalty(card_task.sampling) if penalised else []),
         f"answer = model.generate(**prompt{', logits_processor=[frequency_penalty]' if penalised else ''})",
         "print(tokenizer.decode(answer[0, start:], skip_special_tokens=True))",
     ]
@@ -80,7 +80,7 @@ def _program(task: str, place: str, info: BundleInfo) -> list[str]:
 
 
 def _message(message: Message) -> list[str]:
-    """Return the lines of Python for one message, with one line per line of its text."""
+    """Return Python code for one message, with one line per line of its text."""
     first, *others = map(dump_json, message.content.splitlines(keepends=True) or [""])
     if not others:
         return [f'    {{"role": "{message.role}", "content": {first}}},']
@@ -94,7 +94,7 @@ def _message(message: Message) -> list[str]:
 
 
 def _generation_config(sampling: SamplingParams, info: BundleInfo) -> str:
-    """Return the arguments that replace the base's own generation config, whose penalties were not measured."""
+    """Return arguments of GenerationConfig; it replaces the base's, whose penalties the evaluation did not use."""
     arguments = {"max_new_tokens": str(sampling.max_tokens), "do_sample": str(sampling.temperature > 0)}
     if sampling.temperature > 0:
         arguments |= {"temperature": str(sampling.temperature), "top_k": "0"}
@@ -103,7 +103,7 @@ def _generation_config(sampling: SamplingParams, info: BundleInfo) -> str:
 
 
 def _penalty(sampling: SamplingParams) -> list[str]:
-    """Return the function that subtracts the penalty; transformers calls it after it divided by the temperature."""
+    """Return the function that subtracts the penalty; it is scaled, because temperature has been applied before."""
     scaled = sampling.frequency_penalty / (sampling.temperature or 1.0)
     return [
         "",

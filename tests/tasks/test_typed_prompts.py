@@ -1,4 +1,4 @@
-"""What a person types becomes the prompt that was trained on, and an answer goes back into it."""
+"""A typed text becomes a training prompt, and an answer is inserted into the text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TYPED = [
 
 
 @pytest.mark.parametrize("typed", TYPED)
-def test_a_function_is_asked_about_as_in_training(typed: str) -> None:
+def test_a_typed_function_becomes_the_training_prompt(typed: str) -> None:
     assert TASK.make_prompt(typed) == question(BARE)
 
 
@@ -35,7 +35,7 @@ def test_no_answer_breaks_the_code(summary: str) -> None:
     ast.parse(TASK.insert_answer(BARE, summary).text)
 
 
-def test_other_text_is_asked_as_it_is() -> None:
+def test_other_text_is_unchanged() -> None:
     assert (
         TASK.make_prompt(" what is this? ") == "what is this?" and TASK.insert_answer("what?", "That.").text == "what?"
     )
