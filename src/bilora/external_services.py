@@ -24,15 +24,15 @@ class Endpoint(Settings):
 
     name: str = Field(description="its name in tables and results")
     preset: Literal["groq", "openai", "ollama", "vllm"] | None = Field(
-        None, description="a known server, which fills in `base_url` and `key_env`"
+        default=None, description="a known server, which fills in `base_url` and `key_env`"
     )
-    base_url: str = Field("", description="URL of the API, up to /v1")
+    base_url: str = Field(default="", description="URL of the API, up to /v1")
     model: str = Field(description="the model's name there")
-    key_env: str | None = Field(None, description="environment variable with the API key")
-    concurrency: Count = Field(4, description="requests at the same time")
-    timeout_s: float = Field(60.0, gt=0.0, description="seconds to wait for one answer")
+    key_env: str | None = Field(default=None, description="environment variable with the API key")
+    concurrency: Count = Field(default=4, description="requests at the same time")
+    timeout_s: float = Field(default=60.0, gt=0.0, description="seconds to wait for one answer")
     budget_tokens: Count | None = Field(
-        None, description="prompt and completion tokens that one evaluation of one task may use"
+        default=None, description="prompt and completion tokens that one evaluation of one task may use"
     )
 
     @model_validator(mode="before")
@@ -76,7 +76,7 @@ class HubRepositorySettings(Settings):
 
     kind: Literal["hub"]
     id: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="repository of the bundle")
-    private: Flag = Field(False, description="whether repositories that the first push creates are private")
+    private: Flag = Field(default=False, description="whether repositories that the first push creates are private")
 
 
 class UrlHubSettings(Settings):

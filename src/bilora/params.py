@@ -58,10 +58,12 @@ else:
 class Processing(Settings):
     """data-process: thresholds for duplicates, contamination and length."""
 
-    near_duplicate: Fraction = Field(0.85, description="similarity from which two samples count as duplicates")
-    contamination_ngram: Count = Field(13, description="words in a row shared with a test question that drop a sample")
-    max_prompt_chars: Count = Field(4000, description="characters of the longest prompt")
-    max_target_chars: Count = Field(2000, description="characters of the longest reference answer")
+    near_duplicate: Fraction = Field(default=0.85, description="similarity from which two samples count as duplicates")
+    contamination_ngram: Count = Field(
+        default=13, description="words in a row shared with a test question that drop a sample"
+    )
+    max_prompt_chars: Count = Field(default=4000, description="characters of the longest prompt")
+    max_target_chars: Count = Field(default=2000, description="characters of the longest reference answer")
 
 
 class Splitting(Settings):
@@ -70,9 +72,12 @@ class Splitting(Settings):
     train: Count = Field(description="training samples, at most")
     validation: Count = Field(description="samples that select the checkpoint, at most")
     test: Count = Field(description="held-out samples that the gate uses, at most")
-    feedback: Literal["mix"] | None = Field(None, description="`mix` adds user-corrected answers to the training split")
+    feedback: Literal["mix"] | None = Field(
+        default=None, description="`mix` adds user-corrected answers to the training split"
+    )
     preference: Literal["kto", "dpo"] | None = Field(
-        None, description="rated pairs for a phase: thumbs (`kto`), or corrections preferred to the answers (`dpo`)"
+        default=None,
+        description="rated pairs for a phase: thumbs (`kto`), or corrections preferred to the answers (`dpo`)",
     )
 
 
@@ -131,8 +136,10 @@ class Generation(Settings):
 
     max_new_tokens: Count = Field(description="tokens of the longest answer")
     batch_size: Count = Field(description="questions that are answered together")
-    temperature: float = Field(0.0, ge=0.0, description="0 takes the most likely token; above 0 tokens are sampled")
-    frequency_penalty: float = Field(0.0, ge=-2.0, le=2.0, description="above 0 reduces repetition")
+    temperature: float = Field(
+        default=0.0, ge=0.0, description="0 takes the most likely token; above 0 tokens are sampled"
+    )
+    frequency_penalty: float = Field(default=0.0, ge=-2.0, le=2.0, description="above 0 reduces repetition")
 
     def sampling(self, *, seed: int = 0) -> SamplingParams:
         """Return the engine's sampling parameters."""
@@ -152,7 +159,9 @@ class TaskParams(Settings):
     adapter: Adapter = Field(description="rank, scale, dropout and adapted modules")
     training: Training = Field(description="length, validation and phases")
     generation: Generation = Field(description="how answers are generated")
-    margin: Fraction = Field(0.05, description="how much lower than the promoted adapter's a metric in [0, 1] may be")
+    margin: Fraction = Field(
+        default=0.05, description="how much lower than the promoted adapter's a metric in [0, 1] may be"
+    )
 
     @model_validator(mode="after")
     def _check_preference(self) -> TaskParams:
@@ -186,14 +195,14 @@ class PassAtK(Settings):
 class Benchmark(Settings):
     """The benchmark and its gate. `hidden_tests` and `pass_at_k` apply to tasks whose answers are executed."""
 
-    eval_dataset: str = Field("benchmarking/eval_dataset.json", description="file of the curated samples")
+    eval_dataset: str = Field(default="benchmarking/eval_dataset.json", description="file of the curated samples")
     samples: Count = Field(description="test samples per task, at most")
     min_samples: Count = Field(description="scored test samples that a verdict needs")
-    draws: int = Field(10_000, ge=1000, description="bootstrap draws of each confidence interval")
+    draws: int = Field(default=10_000, ge=1000, description="bootstrap draws of each confidence interval")
     hidden_tests: int = Field(
-        0, ge=0, description="test samples that are also answered without the test in their prompt; never gates"
+        default=0, ge=0, description="test samples that are also answered without the test in their prompt; never gates"
     )
-    pass_at_k: PassAtK | None = Field(None, description="several sampled answers per test sample; never gates")
+    pass_at_k: PassAtK | None = Field(default=None, description="several sampled answers per test sample; never gates")
     guards: list[str] = Field(
         default_factory=list, description="public datasets on which an adapter must not be significantly worse"
     )
@@ -212,9 +221,9 @@ Quantization = Literal["f32", "f16", "q8_0", "q4_k_m"]
 class Inference(Settings):
     """The engine of chat, generate, serve and the page; training and evaluation always use torch."""
 
-    engine: Literal["torch", "llamacpp"] = Field("torch", description="the library that generates")
+    engine: Literal["torch", "llamacpp"] = Field(default="torch", description="the library that generates")
     quantization: Quantization | None = Field(
-        None, description="what the base is converted to for llama.cpp; null serves the base's own GGUF file"
+        default=None, description="what the base is converted to for llama.cpp; null serves the base's own GGUF file"
     )
 
     @model_validator(mode="after")
@@ -236,7 +245,7 @@ class SandboxParams(Settings):
     """The sandbox, which runs model-written code."""
 
     allow_weak: Flag = Field(
-        False, description="run code even if system calls cannot be filtered; such a run is never promoted"
+        default=False, description="run code even if system calls cannot be filtered; such a run is never promoted"
     )
 
 
@@ -247,14 +256,14 @@ class Params(Settings):
     seed: int = Field(ge=0, lt=2**32, description="seed of data, training and evaluation")
     base: AnyBase = Field(description="the frozen base model")
     tasks: dict[str, TaskParams] = Field(min_length=1, description="one entry per adapter, by the task's name")
-    processing: Processing = Field(Processing(), description="thresholds of data-process")
-    sandbox: SandboxParams = Field(SandboxParams(), description="where model-written code runs")
+    processing: Processing = Field(default=Processing(), description="thresholds of data-process")
+    sandbox: SandboxParams = Field(default=SandboxParams(), description="where model-written code runs")
     benchmark: Benchmark = Field(description="the benchmark and its gate")
     endpoints: list[Endpoint] = Field(default_factory=list, description="other models to compare with")
-    judge: Endpoint | None = Field(None, description="the model that rates answers")
+    judge: Endpoint | None = Field(default=None, description="the model that rates answers")
     hub: AnyHub = Field(description="where `push-adapters` publishes")
-    inference: Inference = Field(Inference(), description="the engine outside training and evaluation")
-    tracking: Tracking = Field(Tracking(), description="experiment trackers")
+    inference: Inference = Field(default=Inference(), description="the engine outside training and evaluation")
+    tracking: Tracking = Field(default=Tracking(), description="experiment trackers")
 
     @field_validator("inference")
     @classmethod

@@ -51,11 +51,11 @@ class BaseSettings(KindSettings):
     """The frozen base model, of any kind."""
 
     dtype: Dtype = Field(
-        "float32",
+        default="float32",
         description="precision of the weights; `auto` is bfloat16 if this machine multiplies it natively, else float32",
     )
     quantize: Quantize | None = Field(
-        None,
+        default=None,
         description="`nf4` trains on a 4-bit copy (CUDA only), `auto` if the GPU has little memory for it",
     )
 
@@ -79,10 +79,12 @@ class PhaseSettings(KindSettings):
 
     steps: int = Field(ge=1, description="optimizer steps")
     batch_size: int = Field(ge=1, description="rows per batch")
-    accumulation: int = Field(1, ge=1, description="batches per step")
+    accumulation: int = Field(default=1, ge=1, description="batches per step")
     learning_rate: float = Field(gt=0.0, description="the highest learning rate; a cosine decays it to 0")
-    warmup: float = Field(0.05, ge=0.0, lt=1.0, description="share of the steps in which the learning rate rises")
-    clip: float = Field(1.0, gt=0.0, description="norm to which gradients are clipped")
+    warmup: float = Field(
+        default=0.05, ge=0.0, lt=1.0, description="share of the steps in which the learning rate rises"
+    )
+    clip: float = Field(default=1.0, gt=0.0, description="norm to which gradients are clipped")
 
 
 def kind_names(package: str) -> list[str]:

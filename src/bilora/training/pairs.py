@@ -23,8 +23,10 @@ class PairSettings(PhaseSettings):
     """Training on preference pairs."""
 
     batch_size: int = Field(ge=2, description="rows per batch, which are compared with each other")
-    beta: float = Field(0.1, gt=0.0, description="how strongly the adapter is held near that of the previous phase")
-    min_rows: int = Field(16, ge=2, description="minimum number of rows; fewer are an error")
+    beta: float = Field(
+        default=0.1, gt=0.0, description="how strongly the adapter is held near that of the previous phase"
+    )
+    min_rows: int = Field(default=16, ge=2, description="minimum number of rows; fewer are an error")
 
 
 @dataclass(frozen=True)

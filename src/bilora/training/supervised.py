@@ -22,7 +22,7 @@ class SupervisedSettings(PhaseSettings):
     starts_fresh: ClassVar[bool] = True
 
     evaluate_every: int = Field(ge=1, description="steps between evaluations on the validation samples")
-    patience: int = Field(3, ge=1, description="evaluations without a better one after which training stops")
+    patience: int = Field(default=3, ge=1, description="evaluations without a better one after which training stops")
 
     @model_validator(mode="after")
     def _evaluated_once(self) -> Self:

@@ -28,9 +28,9 @@ class HubSettings(BaseSettings):
 
     kind: Literal["hub"]
     id: str = Field(description="repository of the model")
-    revision: Commit = Field("", validate_default=True, description="its commit, which `bilora pin` writes")
+    revision: Commit = Field(default="", validate_default=True, description="its commit, which `bilora pin` writes")
     file: Annotated[str, StringConstraints(pattern=r"\.gguf$")] | None = Field(
-        None, description="a GGUF file of the repository; without it safetensors are read"
+        default=None, description="a GGUF file of the repository; without it safetensors are read"
     )
 
     @property

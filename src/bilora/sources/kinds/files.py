@@ -40,8 +40,10 @@ class FilesSettings(SourceSettings):
     kind: Literal["files"]
     paths: list[str] = Field(min_length=1, description="the files, in order")
     licence: str = Field(description="licence of rows that do not name one")
-    splits: Literal["row", "mbpp"] = Field("row", description="`row` reads the column `split`, `mbpp` uses `task_id`")
-    limit: Count | None = Field(None, description="read only the first rows, as many as this")
+    splits: Literal["row", "mbpp"] = Field(
+        default="row", description="`row` reads the column `split`, `mbpp` uses `task_id`"
+    )
+    limit: Count | None = Field(default=None, description="read only the first rows, as many as this")
 
 
 class Files:

@@ -27,11 +27,13 @@ class HubDatasetSettings(SourceSettings):
 
     kind: Literal["hub"]
     id: str = Field(description="repository of the dataset")
-    revision: Commit | None = Field(None, description="its commit, which `bilora pin` writes; needed to download")
-    config: str | None = Field(None, description="the dataset's configuration")
+    revision: Commit | None = Field(
+        default=None, description="its commit, which `bilora pin` writes; needed to download"
+    )
+    config: str | None = Field(default=None, description="the dataset's configuration")
     splits: dict[Literal["train", "validation", "test"], str] = Field(description="its name of each split")
     licence: str = Field(description="licence of rows that do not name one")
-    limit: Count | None = Field(None, description="read only the first rows, as many as this")
+    limit: Count | None = Field(default=None, description="read only the first rows, as many as this")
 
 
 class HubDataset:

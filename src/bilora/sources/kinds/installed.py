@@ -28,7 +28,7 @@ class InstalledSettings(SourceSettings):
     train: list[str] = Field(min_length=1, description="packages of the training split")
     validation: list[str] = Field(min_length=1, description="packages of the validation split")
     test: list[str] = Field(min_length=1, description="packages of the test split")
-    limit: Count | None = Field(None, description="rows per package, so that a large one does not dominate")
+    limit: Count | None = Field(default=None, description="rows per package, so that a large one does not dominate")
 
     @model_validator(mode="after")
     def _disjoint(self) -> InstalledSettings:

@@ -21,7 +21,9 @@ class SftSettings(SupervisedSettings):
     """Supervised fine-tuning on the training split."""
 
     kind: Literal["sft"]
-    hidden_tests: float = Field(0.0, ge=0.0, le=1.0, description="share of training prompts without their visible test")
+    hidden_tests: float = Field(
+        default=0.0, ge=0.0, le=1.0, description="share of training prompts without their visible test"
+    )
 
 
 class Sft:
