@@ -188,7 +188,7 @@ def test_3_is_also_an_evaluation_without_rows(place: Path, capsys: pytest.Captur
 def test_4_is_a_fault_that_the_doctor_finds(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "CHECKS", {"disk": doctor._disk})
     assert run_command(app, ["doctor"]) == 0
-    monkeypatch.setattr(doctor, "FREE_GIB", 10**9)
+    monkeypatch.setattr(doctor, "MIN_FREE_GIB", 10**9)
     assert run_command(app, ["doctor"]) == 4
 
 

@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from bilora.cli import app, run_command
-from bilora.cli.user_input import checked, read_stdin, refuse_bytes, stdin_lines
+from bilora.cli.user_input import check_text, read_stdin, refuse_bytes, stdin_lines
 from bilora.errors import BadData
 
 Piped = Callable[[bytes], None]
@@ -94,7 +94,7 @@ def test_an_invalid_line_does_not_end_the_input(piped: Piped) -> None:
     first, bad, last = stdin_lines(str)
     assert (first, last) == ("one", "three")
     with pytest.raises(BadData, match=r"this line: is not UTF-8 \(byte 0xef at position 2\)"):
-        checked(bad, "this line")
+        check_text(bad, "this line")
 
 
 def test_half_a_character_at_the_end_is_refused(piped: Piped) -> None:

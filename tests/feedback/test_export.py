@@ -214,7 +214,7 @@ def test_a_rating_deleted_while_its_shard_is_written(
         return rating
 
     outbox.add(one)
-    monkeypatch.setattr(module, "scrubbed", meanwhile)
+    monkeypatch.setattr(module, "scrub_rating", meanwhile)
     export(outbox, target)
     export(outbox, target)
     assert events(tmp_path / "shards") == []

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bilora.feedback.scrub import scrub, scrubbed
+from bilora.feedback.scrub import scrub, scrub_rating
 from bilora.records import Rating
 
 BODY = "Ab3" * 12
@@ -72,10 +72,10 @@ def test_code_is_not_changed(text: str) -> None:
 def test_every_text_of_a_rating_is_scrubbed(make: Callable[..., Rating]) -> None:
     text = "ask me@example.org"
     one = make(prompt=text, completion=text, edited=text, comment=text, tags=(text,))
-    clean = scrubbed(one)
+    clean = scrub_rating(one)
     assert "example.org" not in clean.model_dump_json()
     assert (clean.redactions, one.redactions) == (5, 0)
-    assert scrubbed(clean) == clean
+    assert scrub_rating(clean) == clean
 
 
 @pytest.mark.parametrize(

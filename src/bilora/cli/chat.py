@@ -77,11 +77,11 @@ class Conversation:
 
     def handle_line(self, typed: str) -> None:
         """Run a command or answer a question; an error does not end the conversation."""
-        from bilora.cli.user_input import checked
+        from bilora.cli.user_input import check_text
         from bilora.errors import BiloraError
 
         try:
-            self._run(checked(typed, "this line"))
+            self._run(check_text(typed, "this line"))
         except BiloraError as error:
             self._note(str(error))
 

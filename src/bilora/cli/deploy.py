@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bilora.cli.generate import finite
+from bilora.cli.generate import require_finite
 
 POLL_S = 5.0
 
@@ -18,7 +18,10 @@ BundleToServe = Annotated[
     typer.Option(help="owner/name or owner/name@commit. [default: the latest version in `hub` of params.yaml]"),
 ]
 Minutes = Annotated[
-    float, typer.Option(min=0.01, max=1440, callback=finite, help="Timeout of the Space's build and start, in minutes.")
+    float,
+    typer.Option(
+        min=0.01, max=1440, callback=require_finite, help="Timeout of the Space's build and start, in minutes."
+    ),
 ]
 
 

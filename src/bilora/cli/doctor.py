@@ -16,7 +16,7 @@ from bilora.errors import BiloraError, ExitCode
 if TYPE_CHECKING:
     from bilora.workspace import Workspace
 
-FREE_GIB = 2
+MIN_FREE_GIB = 2
 KEYS = ("GROQ_API_KEY", "HF_TOKEN")
 
 
@@ -114,8 +114,8 @@ def _sandbox() -> str:
 
 def _disk() -> str:
     free = shutil.disk_usage(Path.cwd()).free / 2**30
-    if free < FREE_GIB:
-        raise Fault(f"{free:.1f} GiB free; at least {FREE_GIB} GiB are needed")
+    if free < MIN_FREE_GIB:
+        raise Fault(f"{free:.1f} GiB free; at least {MIN_FREE_GIB} GiB are needed")
     return f"{free:.0f} GiB free"
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bilora.records import Completion, Message
 
 
-def finite(value: float) -> float:
+def require_finite(value: float) -> float:
     """Refuse `inf` and `nan`, which pass Typer's bounds."""
     if not math.isfinite(value):
         raise typer.BadParameter(f"{value} is not a finite number.")
@@ -31,11 +31,11 @@ BundleOption = Annotated[
     str | None, typer.Option(help="A published bundle: a folder, a URL, or a hub id@commit. Default: adapters/.")
 ]
 MaxTokensOption = Annotated[int | None, typer.Option(min=1, help="Maximum of new tokens. Default: the task's limit.")]
-TemperatureOption = Annotated[float, typer.Option(min=0.0, callback=finite, help="0 is greedy decoding.")]
+TemperatureOption = Annotated[float, typer.Option(min=0.0, callback=require_finite, help="0 is greedy decoding.")]
 TopPOption = Annotated[
     float,
     typer.Option(
-        min=0.0, max=1.0, callback=finite, help="Sample from the most likely tokens of this total probability."
+        min=0.0, max=1.0, callback=require_finite, help="Sample from the most likely tokens of this total probability."
     ),
 ]
 SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the sampling.")]
@@ -53,7 +53,7 @@ def generate(
 ) -> None:
     """Answer one question and stream the answer."""
     from bilora.cli.engines import adapters_to_serve, load_engine
-    from bilora.cli.user_input import checked, read_stdin
+    from bilora.cli.user_input import check_text, read_stdin
     from bilora.errors import BadData
     from bilora.inference.engine import BASE_SYSTEM
     from bilora.records import Message
@@ -64,7 +64,7 @@ def generate(
     workspace = Workspace(Path())
     params = workspace.params
     folders = adapters_to_serve(workspace, bundle, required=model)
-    typed = read_stdin() if prompt is None else checked(prompt, "prompt")
+    typed = read_stdin() if prompt is None else check_text(prompt, "prompt")
     if not typed.strip():
         raise BadData("prompt", "it is empty; pass it as an argument or on standard input.")
     if model == BASE_SYSTEM:

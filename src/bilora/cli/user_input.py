@@ -35,18 +35,18 @@ def read_stdin() -> str:
     if sys.stdin is None:
         return ""
     if not isinstance(sys.stdin, io.TextIOWrapper):
-        return checked(sys.stdin.read())
+        return check_text(sys.stdin.read())
     try:
         text = decode_text(sys.stdin.buffer.read())
     except NotText as error:
         raise BadData(STDIN, f"{error}; write it in UTF-8.", error.line) from None
-    return checked(text.replace("\r\n", "\n").replace("\r", "\n"))
+    return check_text(text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def stdin_lines(prompt: Callable[[], str]) -> Iterator[str]:
     """Yield the lines of standard input; print `prompt()` if it is a terminal.
 
-    Invalid bytes become surrogates, which `checked` refuses, so that one invalid line does not end the input.
+    Invalid bytes become surrogates, which `check_text` refuses, so that one invalid line does not end the input.
     """
     if sys.stdin is None:
         return
@@ -65,7 +65,7 @@ def stdin_lines(prompt: Callable[[], str]) -> Iterator[str]:
             raise BadData(STDIN, f"is not {error.encoding.upper()} ({error.reason}).") from None
 
 
-def checked(text: str, source: str = STDIN) -> str:
+def check_text(text: str, source: str = STDIN) -> str:
     """Return `text` unchanged if it is valid.
 
     Args:

@@ -12,7 +12,7 @@ from itertools import chain, groupby
 from bilora.errors import BadData
 from bilora.feedback.compact import deleted_ids, deletions
 from bilora.feedback.outbox import Outbox
-from bilora.feedback.scrub import scrubbed
+from bilora.feedback.scrub import scrub_rating
 from bilora.feedback.shards import SUBFOLDERS, Target, build_shard, read_shards
 from bilora.records import Rating, Tombstone
 
@@ -53,7 +53,7 @@ def export(outbox: Outbox, target: Target) -> ExportCounts:
 
         # 4) write the ratings batch by batch, and record each
         while batch := outbox.claim(target.name):
-            target.put(*build_shard([scrubbed(rating) for rating in batch]))
+            target.put(*build_shard([scrub_rating(rating) for rating in batch]))
             outbox.mark_exported(target.name, [rating.event_id for rating in batch])
             ratings, shards = ratings + len(batch), shards + 1
     return ExportCounts(ratings, shards, len(tombstones), rewritten)

@@ -48,7 +48,7 @@ def scrub(text: str) -> tuple[str, int]:
     return NUMBER.sub(replacer(PHONE), text), count
 
 
-def scrubbed(rating: Rating) -> Rating:
+def scrub_rating(rating: Rating) -> Rating:
     """Return the rating with redacted texts; `redactions` counts the placeholders."""
     count = 0
 
