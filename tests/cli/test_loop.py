@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.checkouts import Shell, shell_in, smoke_checkout
-from support.guide_examples import guide_block
+from support.checkouts import ROOT, Shell, shell_in, smoke_checkout
+from support.guide_examples import guide_block, markdown_blocks
 from support.tiny_bases import tiny_base
 
 from bilora.storage import adapter_sha256, sha256_file
@@ -236,3 +236,26 @@ def test_a_third_task_is_one_file_and_one_entry(tmp_path: Path) -> None:
     ]
     assert {row["completion"]["system"] for row in rows} == {"base", "naming", "floor:constant"}
     assert len(rows) == 3 * 24 and not (folder / "adapters" / "codegen").exists()
+
+
+def test_the_examples_of_the_library_page_run(measured: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "workspace"
+    shutil.copytree(measured, folder, symlinks=True)
+    blocks = [block.text for block in markdown_blocks(ROOT / "docs" / "library.md") if block.language == "python"]
+    assert len(blocks) == 5
+    publish = (
+        "from bilora.cli.push_adapters import read_bundle_info\n"
+        "from bilora.publishing.bundle import build_bundle\n"
+        "from bilora.publishing.push import publish_unchecked\n"
+        "from bilora.results import read_results\n"
+        "import bilora\n"
+        "workspace = bilora.Workspace()\n"
+        "adapters = {task: workspace.checked_adapter(task) for task in workspace.params.tasks}\n"
+        "results = read_results(workspace.results)\n"
+        "files = build_bundle(adapters, {}, results, read_bundle_info(workspace, None))\n"
+        "publish_unchecked(workspace.hub_to_publish()[0], files, message='test')\n"
+    )
+    (folder / "examples.py").write_text("\n".join([publish, *blocks]), encoding="utf-8")
+    output = shell_in(folder)("python", "examples.py").stdout
+    assert "['codegen', 'docstring']" in output and "failed (True, False)" in output
+    assert f"{Path('adapters') / 'codegen'} " in output
