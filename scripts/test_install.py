@@ -126,6 +126,7 @@ def new_project(folder: Path) -> Path:
     shutil.copyfile(ROOT / "profiles" / "smoke.yaml", folder / "params.yaml")
     shutil.copyfile(ROOT / lock.LOCK, folder / lock.LOCK)
     shutil.copytree(ROOT / "models" / "smoke", folder / "models" / "smoke")
+    shutil.copytree(ROOT / "hf_space", folder / "hf_space")
     dataset = Path("benchmarking") / "eval_dataset.json"
     (folder / dataset).parent.mkdir()
     shutil.copyfile(ROOT / dataset, folder / dataset)
@@ -157,6 +158,7 @@ def check(environment: Environment, wheel: Path, trained: Path | None, folder: P
     project = new_project(folder / environment.name)
     environment.run(project, "python", SMOKE, "train")
     environment.run(project, "python", SMOKE, "answer")
+    environment.run(project, "python", SMOKE, "page")
     environment.run(empty, "python", OPEN_BUNDLE, project / "hub")
     return project
 
