@@ -105,9 +105,13 @@ class Environment:
 
 
 def uv(*arguments: str | Path) -> str:
-    """Run uv on the checkout and return its output."""
-    command = [sys.executable, "-m", "uv", *arguments]
-    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    """Run uv in the checkout and return its output."""
+    done = subprocess.run(
+        [sys.executable, "-m", "uv", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{done.stderr}test-install: uv ended with {done.returncode}")
+    return done.stdout
 
 
 def build_wheel(folder: Path) -> Path:

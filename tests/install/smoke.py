@@ -88,7 +88,7 @@ def page() -> None:
     """Draw the page with its model."""
     from streamlit.testing.v1 import AppTest
 
-    drawn = AppTest.from_file("hf_space/app.py", default_timeout=START_S).run()
+    drawn = AppTest.from_file(Path("hf_space/app.py").resolve(), default_timeout=START_S).run()
     if drawn.exception or drawn.error or not drawn.title:
         raise SystemExit(f"smoke: the page shows {drawn.exception or drawn.error}")
 
