@@ -1,17 +1,18 @@
-"""Training speed on this machine: TRL with PEFT as they come, 32-bit plain, and ours, beside the floor.
+"""Training speed on this machine: TRL with PEFT, the same in 32-bit, BiLoRA, and the matrix products alone.
 
     python perf/training.py (--base FOLDER | --shape phi3-mini|qwen2-1.5b|smollm2)
                             [--rows exercises docstrings mbpp full-1024 full-4096] [--batch N] [--steps 8] [--rounds 3]
-                            [--arms trl plain32 ours pair joint eight floor]
+                            [--arms trl plain32 ours pair joint eight matmul]
 
 A shape is a base with random weights. Rounds are interleaved, so that a slowdown of the machine affects all arms alike.
-On a CPU every arm of every round is a process of its own, so that its peak memory is its own. Tokens are those of the
-rows, prompts included and padding excluded; the first step of each adapter is not timed. `trl` has TRL's defaults, bf16
-autocast and gradient checkpointing among them, on a 32-bit base, which on a GPU is in bf16. `pair` trains two adapters
-one after the other on one loaded base, `joint` the same two together, `eight` eight. `floor` is only what is
-multiplied, in the precision of `ours` and without padding: base, LoRA, attention, and the head on trained tokens.
-Processor seconds are those of all threads; they count where other programs use the machine too. On a GPU the table has
-MFU in their place: 4 operations per token and parameter, and those of attention, against `--peak` per second.
+On a CPU every arm of every round runs in a separate process, so that its peak memory is measured alone. Tokens are
+those of the rows, prompts included and padding excluded; the first step of each adapter is not timed. `trl` has TRL's
+defaults, including bf16 autocast and gradient checkpointing, on a 32-bit base (bf16 on a GPU); `plain32` is TRL with
+PEFT in 32-bit. `pair` trains two adapters one after the other on one loaded base, `joint` the same two together,
+`eight` eight together. `matmul` computes only the matrix products, in the precision of `ours` and without padding:
+base, LoRA, attention, and the head on trained tokens. Processor seconds are those of all threads; they are comparable
+where other programs run too. On a GPU the table has MFU instead: 4 operations per token and parameter, and those of
+attention, divided by `--peak` per second.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from bilora.plugins import Dtype
 from bilora.sweeping import layers_of
 from bilora.training.encode import IGNORED
 
-ARMS = ("trl", "plain32", "ours", "pair", "joint", "eight", "floor")
+ARMS = ("trl", "plain32", "ours", "pair", "joint", "eight", "matmul")
 ADAPTERS = {"pair": 2, "joint": 2, "eight": 8}
 ROWS = {
     "exercises": ((110, 150), 0.5),
@@ -54,7 +55,7 @@ ROWS = {
     "full-1024": ((1024, 1024), 0.5),
     "full-4096": ((4096, 4096), 0.5),
 }
-"""Per kind of row: the range of lengths in tokens, and which share of a row is trained."""
+"""Per kind of row: the range of lengths in tokens, and the share of tokens that is trained."""
 SHAPES: dict[str, PretrainedConfig] = {
     "phi3-mini": Phi3Config(sliding_window=2047, pad_token_id=0),
     "qwen2-1.5b": Qwen2Config(
@@ -82,7 +83,7 @@ def load(options: argparse.Namespace, arm: str) -> tuple[Any, Any]:
 
 @cache
 def random_model(shape: str, precision: str) -> Any:
-    """Return a frozen model with random weights; arms that share a process share it."""
+    """Return a frozen model with random weights; the arms of one process share it."""
     torch.manual_seed(0)
     with torch.device(DEVICE):
         model = AutoModelForCausalLM.from_config(SHAPES[shape], dtype=getattr(torch, precision))
@@ -102,21 +103,21 @@ def encoded_rows(kind: str, count: int, vocabulary: int) -> list[dict[str, list[
     return rows
 
 
-def adapted(model: Any, *, plain: bool) -> Any:
-    """Return the base with an adapter on all linear layers but the head; `plain` is PEFT's own."""
+def add_adapter(model: Any, *, by_peft: bool) -> Any:
+    """Return the base with an adapter on all linear layers except the head, with PEFT's layers or BiLoRA's."""
     from peft import LoraConfig, get_peft_model
 
     from bilora.training.adapter import attach
 
     targets = layers_of(model, "all")
-    if plain:
+    if by_peft:
         config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=targets, task_type="CAUSAL_LM")
         return get_peft_model(model, config)
     return attach(model, Adapter(rank=RANK, alpha=2 * RANK, dropout=0.0, target_modules=targets), seed=1)
 
 
 def clocks() -> tuple[float, float]:
-    """Return wall and processor seconds, once the GPU has done what it was given."""
+    """Return wall and processor seconds, after the GPU has finished its work."""
     if CUDA:
         torch.cuda.synchronize()
     return time.perf_counter(), time.process_time()
@@ -124,7 +125,7 @@ def clocks() -> tuple[float, float]:
 
 @dataclass
 class Training:
-    """One adapter's training: its trainer, when each step ended by wall and processor clock, and its tokens."""
+    """One adapter's training: its trainer, wall and processor seconds at the end of each step, tokens per step."""
 
     trainer: Any
     ends: list[tuple[float, float]]
@@ -140,7 +141,9 @@ class Training:
         return sum(self.tokens[1 : len(self.ends)])
 
 
-def training(arm: str, model: Any, tokenizer: Any, options: argparse.Namespace, folder: str, **extra: Any) -> Training:
+def build_training(
+    arm: str, model: Any, tokenizer: Any, options: argparse.Namespace, folder: str, **extra: Any
+) -> Training:
     """Build the trainer of an arm for a model with an adapter."""
     from datasets import Dataset
     from transformers import PrinterCallback, TrainerCallback
@@ -193,40 +196,46 @@ def training(arm: str, model: Any, tokenizer: Any, options: argparse.Namespace, 
 
 
 def train_arm(arm: str, options: argparse.Namespace, folder: str) -> dict[str, float]:
-    """Return tokens per second and per processor second of an arm that trains."""
+    """Return the tokens per second and per processor second of an arm that trains."""
     from bilora.bases.loading import shared_copy
     from bilora.training.together import Together
 
     if arm != "trl":
         keep_freed_memory()
     loaded, tokenizer = load(options, arm)
-    plain = arm in ("trl", "plain32")
-    models = [adapted(shared_copy(loaded), plain=plain) for _ in range(ADAPTERS.get(arm, 1))]
+    by_peft = arm in ("trl", "plain32")
+    models = [add_adapter(shared_copy(loaded), by_peft=by_peft) for _ in range(ADAPTERS.get(arm, 1))]
     together = Together() if arm in ("joint", "eight") else None
-    found: list[Training] = []
+    trainings: list[Training] = []
 
     def run(model: Any) -> None:
         extra = {"train_rows": together.steps_of(model)} if together else {}
-        found.append(training(arm, model, tokenizer, options, folder, **extra))
-        found[-1].run()
+        trainings.append(build_training(arm, model, tokenizer, options, folder, **extra))
+        trainings[-1].run()
 
     if together:
         together.run([partial(run, model) for model in models])
-        first = [max(one.ends[0][clock] for one in found) for clock in (0, 1)]
-        last = [max(one.ends[-1][clock] for one in found) for clock in (0, 1)]
+        first = [max(training.ends[0][clock] for training in trainings) for clock in (0, 1)]
+        last = [max(training.ends[-1][clock] for training in trainings) for clock in (0, 1)]
         seconds, processor = last[0] - first[0], last[1] - first[1]
     else:
         for model in models:
             run(model)
-        seconds, processor = (sum(one.ends[-1][clock] - one.ends[0][clock] for one in found) for clock in (0, 1))
-    tokens = sum(one.timed_tokens for one in found)
+        seconds, processor = (
+            sum(training.ends[-1][clock] - training.ends[0][clock] for training in trainings) for clock in (0, 1)
+        )
+    tokens = sum(training.timed_tokens for training in trainings)
     return {"wall": tokens / seconds, "processor": tokens / processor}
 
 
-def floor_arm(options: argparse.Namespace) -> dict[str, float]:
-    """Return the same of the products alone, whose operands are made beforehand."""
+def matmul_arm(options: argparse.Namespace) -> dict[str, float]:
+    """Return the tokens per second and per processor second of the matrix products alone.
+
+    1) Create all operands once. 2) Per step compute, for each linear layer, the products of base and LoRA forward and
+    backward, 3) those of attention per layer, 4) and those of the head on trained tokens.
+    """
     keep_freed_memory()
-    model, _ = load(options, "floor")
+    model, _ = load(options, "matmul")
     head = model.get_output_embeddings()
     config, dtype = model.config, model.dtype
     weights = [m.weight for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
@@ -243,7 +252,7 @@ def floor_arm(options: argparse.Namespace) -> dict[str, float]:
         return torch.randn(sizes, dtype=dtype, device=DEVICE)
 
     def attention() -> None:
-        if CUDA:  # by the kernel that holds no scores
+        if CUDA:  # by the kernel that does not store the scores
             with torch.enable_grad():
                 heads = operand(options.batch, config.num_attention_heads, length, size).detach().requires_grad_()
                 out = scaled_dot_product_attention(heads, heads, heads, is_causal=True)
@@ -276,25 +285,25 @@ def floor_arm(options: argparse.Namespace) -> dict[str, float]:
         for _ in range(options.steps + 1):
             step()
             ends.append(clocks())
-    made = options.steps * tokens
-    return {"wall": made / (ends[-1][0] - ends[0][0]), "processor": made / (ends[-1][1] - ends[0][1])}
+    total = options.steps * tokens
+    return {"wall": total / (ends[-1][0] - ends[0][0]), "processor": total / (ends[-1][1] - ends[0][1])}
 
 
-def operations(config: PretrainedConfig, kind: str) -> float:
-    """Return how many operations a token costs: forward, and backward without the weights' gradients."""
+def operations_per_token(config: PretrainedConfig, kind: str) -> float:
+    """Return the operations per token: forward, and backward without the gradients of frozen weights."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     head = model.get_output_embeddings()
-    linear_layers = [one for one in model.modules() if isinstance(one, torch.nn.Linear) and one is not head]
+    weights = [m.weight for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
     (shortest, longest), share = ROWS[kind]
-    multiplied = sum(one.weight.numel() for one in linear_layers) + head.weight.numel() * share
-    seen = (shortest + longest) / 4  # the mean number of tokens that a token sees
-    return float(4 * multiplied + 12 * config.num_hidden_layers * config.hidden_size * seen)
+    parameters = sum(weight.numel() for weight in weights) + head.weight.numel() * share
+    context = (shortest + longest) / 4  # the mean number of tokens that a token attends to
+    return float(4 * parameters + 12 * config.num_hidden_layers * config.hidden_size * context)
 
 
 @contextmanager
 def cleared_gpu() -> Iterator[None]:
-    """Leave nothing of this arm in the GPU's memory, and measure its peak alone."""
+    """Reset the GPU's peak memory before an arm, and free its memory afterwards."""
     if CUDA:
         torch.cuda.reset_peak_memory_stats()
     yield
@@ -306,36 +315,38 @@ def cleared_gpu() -> Iterator[None]:
 def measure_here(arm: str, options: argparse.Namespace) -> dict[str, float]:
     """Run one arm in this process."""
     with cleared_gpu(), tempfile.TemporaryDirectory() as folder:
-        found = floor_arm(options) if arm == "floor" else train_arm(arm, options, folder)
-        process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10
-        return {**found, "gib": (torch.cuda.max_memory_allocated() if CUDA else process) / 2**30}
+        speeds = matmul_arm(options) if arm == "matmul" else train_arm(arm, options, folder)
+        peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10
+        return {**speeds, "gib": (torch.cuda.max_memory_allocated() if CUDA else peak_rss) / 2**30}
 
 
 def measure_in_child(arm: str, options: argparse.Namespace) -> dict[str, float]:
-    """Run one arm in a process of its own."""
+    """Run one arm in a separate process."""
     command = [sys.executable, *sys.argv, "--child", arm, "--rows", options.kind]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    found: dict[str, float] = json.loads(output.splitlines()[-1])
-    return found
+    result: dict[str, float] = json.loads(output.splitlines()[-1])
+    return result
 
 
 def report(options: argparse.Namespace, rounds: list[dict[str, dict[str, float]]]) -> None:
     """Print the medians."""
-    where = torch.cuda.get_device_name() if CUDA else f"{torch.get_num_threads()} threads"
-    print(f"\n{options.base or options.shape}, {options.kind}, batch {options.batch}, {where}")
+    device = torch.cuda.get_device_name() if CUDA else f"{torch.get_num_threads()} threads"
+    print(f"\n{options.base or options.shape}, {options.kind}, batch {options.batch}, {device}")
     print(f"medians of {options.rounds} interleaved rounds of {options.steps} steps\n")
     config = SHAPES[options.shape] if options.shape else FolderBase.at(options.base).config()
-    cost = operations(config, options.kind)
-    clock, second = ("wall", "MFU") if CUDA else ("processor", "tokens per processor second")
-    print(f"| arm | tokens/s | {second} | of the floor | peak memory |\n|---|---:|---:|---:|---:|")
+    operations = operations_per_token(config, options.kind)
+    clock, column = ("wall", "MFU") if CUDA else ("processor", "tokens per processor second")
+    print(f"| arm | tokens/s | {column} | of matmul | peak memory |\n|---|---:|---:|---:|---:|")
     medians = {
-        arm: {name: statistics.median(found[arm][name] for found in rounds) for name in ("wall", "processor", "gib")}
+        arm: {
+            name: statistics.median(results[arm][name] for results in rounds) for name in ("wall", "processor", "gib")
+        }
         for arm in options.arms
     }
-    for arm, found in medians.items():
-        share = f"{found[clock] / medians['floor'][clock]:.2f}" if "floor" in medians else ""
-        value = f"{found['wall'] * cost / options.peak:.3f}" if CUDA else f"{found['processor']:.0f}"
-        print(f"| {arm} | {found['wall']:.0f} | {value} | {share} | {found['gib']:.1f} GiB |", flush=True)
+    for arm, median in medians.items():
+        share = f"{median[clock] / medians['matmul'][clock]:.2f}" if "matmul" in medians else ""
+        value = f"{median['wall'] * operations / options.peak:.3f}" if CUDA else f"{median['processor']:.0f}"
+        print(f"| {arm} | {median['wall']:.0f} | {value} | {share} | {median['gib']:.1f} GiB |", flush=True)
 
 
 def main() -> None:
@@ -354,15 +365,16 @@ def main() -> None:
     options = parser.parse_args()
     for kind in options.rows:
         batch = options.batch or (min(16, 16_384 // ROWS[kind][0][1]) if CUDA else 8)
-        chosen = argparse.Namespace(**{**vars(options), "kind": kind, "batch": batch})
+        kind_options = argparse.Namespace(**{**vars(options), "kind": kind, "batch": batch})
         if options.child:
-            print(json.dumps(measure_here(options.child, chosen)))
+            print(json.dumps(measure_here(options.child, kind_options)))
             continue
         rounds = []
         for number in range(options.rounds):
-            rounds.append({arm: (measure_here if CUDA else measure_in_child)(arm, chosen) for arm in options.arms})
+            measure = measure_here if CUDA else measure_in_child
+            rounds.append({arm: measure(arm, kind_options) for arm in options.arms})
             print(f"{kind}: round {number + 1} of {options.rounds} done", file=sys.stderr)
-        report(chosen, rounds)
+        report(kind_options, rounds)
 
 
 if __name__ == "__main__":

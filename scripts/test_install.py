@@ -105,9 +105,13 @@ class Environment:
 
 
 def uv(*arguments: str | Path) -> str:
-    """Run uv on the checkout and return its output."""
-    command = [sys.executable, "-m", "uv", *arguments]
-    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    """Run uv in the checkout and return its output."""
+    done = subprocess.run(
+        [sys.executable, "-m", "uv", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{done.stderr}test-install: uv ended with {done.returncode}")
+    return done.stdout
 
 
 def build_wheel(folder: Path) -> Path:
@@ -126,6 +130,7 @@ def new_project(folder: Path) -> Path:
     shutil.copyfile(ROOT / "profiles" / "smoke.yaml", folder / "params.yaml")
     shutil.copyfile(ROOT / lock.LOCK, folder / lock.LOCK)
     shutil.copytree(ROOT / "models" / "smoke", folder / "models" / "smoke")
+    shutil.copytree(ROOT / "hf_space", folder / "hf_space")
     dataset = Path("benchmarking") / "eval_dataset.json"
     (folder / dataset).parent.mkdir()
     shutil.copyfile(ROOT / dataset, folder / dataset)
@@ -157,6 +162,7 @@ def check(environment: Environment, wheel: Path, trained: Path | None, folder: P
     project = new_project(folder / environment.name)
     environment.run(project, "python", SMOKE, "train")
     environment.run(project, "python", SMOKE, "answer")
+    environment.run(project, "python", SMOKE, "page")
     environment.run(empty, "python", OPEN_BUNDLE, project / "hub")
     return project
 

@@ -1,4 +1,4 @@
-"""Use the installed package in the current folder: `python smoke.py train`, then `python smoke.py answer`.
+"""Use the installed package in the current folder: `python smoke.py train`, then `answer` and `page`.
 
 `make test-install` runs this in environments without the checkout. The folder contains params.yaml and what it names.
 """
@@ -31,7 +31,7 @@ def main() -> int:
     installed = Path(bilora.__file__).parent
     if not installed.is_relative_to(sys.prefix) or not (installed / "py.typed").is_file():
         raise SystemExit(f"smoke: bilora is imported from {installed}, or without its types")
-    {"train": train, "answer": answer}[sys.argv[1]]()
+    {"train": train, "answer": answer, "page": page}[sys.argv[1]]()
     return 0
 
 
@@ -82,6 +82,15 @@ def answer() -> None:
             server.terminate()
     if server.returncode:
         raise SystemExit(f"smoke: the server ended with {server.returncode}")
+
+
+def page() -> None:
+    """Draw the page with its model."""
+    from streamlit.testing.v1 import AppTest
+
+    drawn = AppTest.from_file(Path("hf_space/app.py").resolve(), default_timeout=START_S).run()
+    if drawn.exception or drawn.error or not drawn.title:
+        raise SystemExit(f"smoke: the page shows {drawn.exception or drawn.error}")
 
 
 def run(*arguments: str, codes: Iterable[int] = (ExitCode.OK,)) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 
 from bilora.plugins import PhaseSettings
 from bilora.training.context import TrainingContext
@@ -11,9 +12,13 @@ from bilora.training.context import TrainingContext
 def common_arguments(context: TrainingContext, settings: PhaseSettings) -> dict[str, object]:
     """Return optimizer, precision, seeds, output folder and logging, by their names in `TrainingArguments`."""
     import torch
+    from transformers import TrainingArguments
 
     cuda = torch.cuda.is_available()
     bf16 = cuda and torch.cuda.is_bf16_supported()
+    # transformers renamed it after 5.9.
+    names = {field.name for field in fields(TrainingArguments)}
+    checkpointing = "activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing"
     return {
         "output_dir": str(context.folder),
         "max_steps": settings.steps,
@@ -27,7 +32,7 @@ def common_arguments(context: TrainingContext, settings: PhaseSettings) -> dict[
         "optim": "adamw_torch_fused",
         "bf16": bf16,
         "fp16": cuda and not bf16,
-        "activation_checkpointing": False,
+        checkpointing: False,
         "max_length": None,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
