@@ -13,7 +13,7 @@ from bilora.bases.base import Base
 from bilora.bases.kinds.folder import FolderBase
 from bilora.params import Adapter, Quantization
 from bilora.storage import write_json
-from bilora.training.adapter import attach, save
+from bilora.training.adapter import attach_adapter, save_adapter
 from bilora.workspace import Workspace
 
 TOKENIZER_FOLDER = Path("models/smoke")
@@ -127,11 +127,11 @@ def save_random_adapter(model: Any, folder: Path, base: Base, targets: list[str]
     """Save a random adapter on the layers of a loaded base that `targets` names; the model is unchanged afterwards."""
     leaves = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     layers = [name for name in targets if name in leaves]
-    adapted = attach(model, Adapter(rank=16, alpha=32, dropout=0.0, target_modules=layers), seed=seed)
+    adapted = attach_adapter(model, Adapter(rank=16, alpha=32, dropout=0.0, target_modules=layers), seed=seed)
     torch.manual_seed(seed)
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
-    save(adapted, folder, base, base.identity)
+    save_adapter(adapted, folder, base, base.identity)
     adapted.unload()
     return folder

@@ -43,8 +43,8 @@ from bilora.inference.memory import keep_freed_memory
 from bilora.inference.torch.products import add_product, product
 from bilora.params import Adapter
 from bilora.plugins import Dtype
-from bilora.sweeping import layers_of
-from bilora.training.encode import IGNORED
+from bilora.sweeping import linear_layers
+from bilora.training.encode import IGNORE_INDEX
 
 ARMS = ("trl", "plain32", "ours", "pair", "joint", "eight", "matmul")
 ADAPTERS = {"pair": 2, "joint": 2, "eight": 8}
@@ -99,7 +99,7 @@ def encoded_rows(kind: str, count: int, vocabulary: int) -> list[dict[str, list[
         length = int(torch.randint(shortest, longest + 1, (1,), generator=generator))
         ids = torch.randint(10, vocabulary, (length,), generator=generator).tolist()
         prompt = round(length * (1 - share))
-        rows.append({"input_ids": ids, "labels": [IGNORED] * prompt + ids[prompt:]})
+        rows.append({"input_ids": ids, "labels": [IGNORE_INDEX] * prompt + ids[prompt:]})
     return rows
 
 
@@ -107,13 +107,13 @@ def add_adapter(model: Any, *, by_peft: bool) -> Any:
     """Return the base with an adapter on all linear layers except the head, with PEFT's layers or BiLoRA's."""
     from peft import LoraConfig, get_peft_model
 
-    from bilora.training.adapter import attach
+    from bilora.training.adapter import attach_adapter
 
-    targets = layers_of(model, "all")
+    targets = linear_layers(model, "all")
     if by_peft:
         config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=targets, task_type="CAUSAL_LM")
         return get_peft_model(model, config)
-    return attach(model, Adapter(rank=RANK, alpha=2 * RANK, dropout=0.0, target_modules=targets), seed=1)
+    return attach_adapter(model, Adapter(rank=RANK, alpha=2 * RANK, dropout=0.0, target_modules=targets), seed=1)
 
 
 def clocks() -> tuple[float, float]:
@@ -198,23 +198,23 @@ def build_training(
 def train_arm(arm: str, options: argparse.Namespace, folder: str) -> dict[str, float]:
     """Return the tokens per second and per processor second of an arm that trains."""
     from bilora.bases.loading import shared_copy
-    from bilora.training.together import Together
+    from bilora.training.joint_training import JointTraining
 
     if arm != "trl":
         keep_freed_memory()
     loaded, tokenizer = load(options, arm)
     by_peft = arm in ("trl", "plain32")
     models = [add_adapter(shared_copy(loaded), by_peft=by_peft) for _ in range(ADAPTERS.get(arm, 1))]
-    together = Together() if arm in ("joint", "eight") else None
+    joint = JointTraining() if arm in ("joint", "eight") else None
     trainings: list[Training] = []
 
     def run(model: Any) -> None:
-        extra = {"train_rows": together.steps_of(model)} if together else {}
+        extra = {"train_rows": joint.step_function(model)} if joint else {}
         trainings.append(build_training(arm, model, tokenizer, options, folder, **extra))
         trainings[-1].run()
 
-    if together:
-        together.run([partial(run, model) for model in models])
+    if joint:
+        joint.run([partial(run, model) for model in models])
         first = [max(training.ends[0][clock] for training in trainings) for clock in (0, 1)]
         last = [max(training.ends[-1][clock] for training in trainings) for clock in (0, 1)]
         seconds, processor = last[0] - first[0], last[1] - first[1]
@@ -242,7 +242,7 @@ def matmul_arm(options: argparse.Namespace) -> dict[str, float]:
     rows = encoded_rows(options.kind, options.batch, config.vocab_size)
     tokens = sum(len(row["input_ids"]) for row in rows)
     length = tokens // options.batch
-    trained = sum(label != IGNORED for row in rows for label in row["labels"])
+    trained = sum(label != IGNORE_INDEX for row in rows for label in row["labels"])
     size = config.hidden_size // config.num_attention_heads
     groups = options.batch * config.num_key_value_heads
     stacked = config.num_attention_heads // config.num_key_value_heads * length

@@ -26,7 +26,7 @@ from bilora.inference.torch.cpu_tuning import UNLIMITED_ROWS
 from bilora.inference.torch.packed_linear import PackedLinear
 from bilora.inference.torch.products import product
 from bilora.training import answer_loss
-from bilora.training.attention import PackedRows, attend
+from bilora.training.attention import RowLayout, attend
 
 SHAPES = 40
 PAGE_BYTES = 4096
@@ -77,7 +77,7 @@ def loss(chunk_size: int) -> None:
     """Turn logits of 256 tokens into their gradient, in chunks of tokens."""
     chunks = zip(torch.split(LOGITS.clone(), chunk_size), torch.split(TARGETS, chunk_size), strict=True)
     for logits, targets in chunks:
-        answer_loss._turn_into_gradient(logits, targets[:, None])
+        answer_loss._replace_by_gradient(logits, targets[:, None])
 
 
 LOGITS, TARGETS = torch.randn(256, 49152).bfloat16(), torch.randint(0, 49152, (256,))
@@ -87,7 +87,7 @@ def attention() -> tuple[Callable[[], None], Callable[[], None]]:
     """Return torch's kernel and ours on the same rows, forward and backward."""
     rows, length, size = 8, 160, 64
     q, k, v = (torch.randn(rows * length, count, size).bfloat16().requires_grad_() for count in (9, 3, 3))
-    layout = PackedRows([length] * rows, torch.device("cpu"))
+    layout = RowLayout([length] * rows, torch.device("cpu"))
 
     def kernel() -> None:
         query, key, value = (tensor.view(rows, length, -1, size).transpose(1, 2) for tensor in (q, k, v))

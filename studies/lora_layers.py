@@ -23,7 +23,7 @@ from bilora.cli.progress import bar
 from bilora.data.training_rows import read_training_rows
 from bilora.library_logs import silence_libraries
 from bilora.params import Adapter
-from bilora.training.adapter import attach, count_trainable
+from bilora.training.adapter import attach_adapter, count_trainable
 from bilora.training.context import TrainingContext
 from bilora.training.loading import load_for_training
 from bilora.training.phases.sft import PHASE, SftSettings
@@ -97,7 +97,7 @@ def run(context: TrainingContext, arm: Arm, tokens: int) -> str:
     rank = arm.rank or equal_rank(context.model, arm.layers)
     adapter = Adapter(rank=rank, alpha=2 * rank, dropout=arm.dropout, target_modules=list(arm.layers))
     settings = settings_for(context, arm, tokens)
-    context = context.with_model(attach(context.model, adapter, seed=context.seed))
+    context = context.with_model(attach_adapter(context.model, adapter, seed=context.seed))
     with bar(f"{context.task.name}: {arm.name}", settings.steps, "steps") as progress:
         reporting = replace(context, on_step=lambda step: progress(1) if step.loss is not None else None)
         result = PHASE.run(reporting, settings, PHASE.prepare(reporting, settings))

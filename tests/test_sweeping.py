@@ -12,8 +12,8 @@ from transformers import LlamaConfig, Qwen2Config
 
 from bilora.errors import PreflightFailed
 from bilora.sweep_results import Variant, VariantResult, best_settings
-from bilora.sweeping import layers_of, make_variants, run_sweep, suggested_learning_rate
-from bilora.training.together import Together
+from bilora.sweeping import linear_layers, make_variants, run_sweep, suggested_learning_rate
+from bilora.training.joint_training import JointTraining
 
 PARAMS = task_params([SFT])
 
@@ -48,9 +48,9 @@ def test_the_rule_for_the_rate() -> None:
 
 def test_layers_by_name() -> None:
     model = BASE.load(training=True).model
-    assert layers_of(model, "attention") == ["o_proj", "qkv_proj"]
-    assert layers_of(model, "mlp") == ["down_proj", "gate_up_proj"]
-    assert layers_of(model, "all") == ["down_proj", "gate_up_proj", "o_proj", "qkv_proj"]
+    assert linear_layers(model, "attention") == ["o_proj", "qkv_proj"]
+    assert linear_layers(model, "mlp") == ["down_proj", "gate_up_proj"]
+    assert linear_layers(model, "all") == ["down_proj", "gate_up_proj", "o_proj", "qkv_proj"]
 
 
 def test_variants_are_all_combinations_and_keep_the_scale() -> None:
@@ -70,7 +70,7 @@ def test_finished_variants_of_a_killed_sweep_are_not_trained_again(tmp_path: Pat
                 raise OSError("killed")
 
         context = training_context(BASE.load(training=True), tmp_path, on_step=on_step)
-        return run_sweep(context, variants[:1] if fail_after else variants, Together(), lock_sha256="l")
+        return run_sweep(context, variants[:1] if fail_after else variants, JointTraining(), lock_sha256="l")
 
     first = run(fail_after=1000)
     steps_of_first = len(steps)
@@ -84,4 +84,4 @@ def test_only_supervised_training_is_swept(tmp_path: Path) -> None:
     training = context.params.training.model_copy(update={"phases": context.params.training.phases[1:]})
     context = replace(context, params=context.params.model_copy(update={"training": training}))
     with pytest.raises(PreflightFailed, match="begins with the phase kto"):
-        run_sweep(context, make_variants(PARAMS, [1e-3], [], [], [1]), Together(), lock_sha256="l")
+        run_sweep(context, make_variants(PARAMS, [1e-3], [], [], [1]), JointTraining(), lock_sha256="l")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bilora.sandbox import ProcessSandbox
     from bilora.tasks.task import Task
     from bilora.training.context import OnStep, TrainingContext
-    from bilora.training.together import Together
+    from bilora.training.joint_training import JointTraining
     from bilora.training_pairs import RatedPairs
 
 
@@ -219,7 +219,7 @@ class Factories(Layout):
         *,
         on_step: OnStep,
         bars: ProgressBars = no_bar,
-        together: Together | None = None,
+        joint: JointTraining | None = None,
         folder: Path | None = None,
     ) -> TrainingContext:
         """Build what a task's phases need.
@@ -228,7 +228,7 @@ class Factories(Layout):
             loaded: the base, for this training alone; see `shared_copy`.
             on_step: called with every optimiser step and every evaluation.
             bars: show validation.
-            together: runs this training beside others.
+            joint: runs this training together with others; None for a training by itself.
             folder: of the checkpoints; the task's own if None.
         """
         from bilora.evaluation.validation import ValidationScorer
@@ -253,7 +253,7 @@ class Factories(Layout):
             sinks=params.tracking.sinks,
             on_step=on_step,
             bars=bars,
-            together=together,
+            joint=joint,
         )
 
     # The outside

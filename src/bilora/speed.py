@@ -64,11 +64,11 @@ def measure_training(base: Base, adapter: Adapter, *, batch_size: int) -> Traini
         batch_size: the number of completions in a batch.
     """
     from bilora.evaluation.validation import validation_engine
-    from bilora.training.adapter import attach
+    from bilora.training.adapter import attach_adapter
 
     costs = []
     for small in _small_bases(base):
-        adapted = replace(small, model=attach(small.model, adapter, seed=0))
+        adapted = replace(small, model=attach_adapter(small.model, adapter, seed=0))
         training = _train_costs(adapted.model)
         engine = validation_engine(adapted, "adapter", batch_size)
         costs.append((*training, *_generation_costs(engine, "adapter", batch_size)))
@@ -110,7 +110,7 @@ def _train_costs(model: PeftModel) -> tuple[float, float]:
     """Return the seconds per token of a training step, and the bytes per token that it saves for the backward pass."""
     import torch
 
-    from bilora.training.encode import IGNORED
+    from bilora.training.encode import IGNORE_INDEX
     from bilora.training.packed_model import PackedModel, PackedRow
 
     packed = PackedModel([model])
@@ -118,7 +118,7 @@ def _train_costs(model: PeftModel) -> tuple[float, float]:
     for length in _TIMED_LENGTHS:
         ids = torch.randint(0, model.config.vocab_size, (length,), device=model.device)
         labels = ids.clone()
-        labels[: length - COMPLETION_TOKENS] = IGNORED
+        labels[: length - COMPLETION_TOKENS] = IGNORE_INDEX
         rows.append(PackedRow(ids, labels))
     tokens = sum(_TIMED_LENGTHS)
     weights = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}

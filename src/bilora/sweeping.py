@@ -13,7 +13,7 @@ from bilora.errors import PreflightFailed
 from bilora.params import Adapter, TaskParams
 from bilora.storage import read_record, sha256_json, write_json
 from bilora.sweep_results import Variant, VariantResult
-from bilora.training.adapter import attach, count_trainable
+from bilora.training.adapter import attach_adapter, count_trainable
 from bilora.training.context import TrainingContext
 from bilora.training.phases.sft import PHASE, SftSettings
 from bilora.training.record import run_identity
@@ -21,7 +21,7 @@ from bilora.training.record import run_identity
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-    from bilora.training.together import Together
+    from bilora.training.joint_training import JointTraining
 
 _POWERS = {"qwen2": 0.0775}
 _POWER = 0.781
@@ -37,7 +37,7 @@ def suggested_learning_rate(config: PretrainedConfig) -> float:
     return float(f"{rate:.1g}")
 
 
-def layers_of(model: PreTrainedModel, part: str) -> list[str]:
+def linear_layers(model: PreTrainedModel, part: str) -> list[str]:
     """Return the names of the linear layers of a model's `attention`, its `mlp`, or `all`."""
     import torch
 
@@ -73,7 +73,7 @@ def make_variants(
 def run_sweep(
     context: TrainingContext,
     variants: Sequence[Variant],
-    together: Together,
+    joint: JointTraining,
     *,
     lock_sha256: str,
     steps: int | None = None,
@@ -93,10 +93,9 @@ def run_sweep(
     if steps is not None:
         phase = phase.model_copy(update={"steps": steps, "evaluate_every": min(phase.evaluate_every, steps)})
     trainings = [
-        partial(_train, _variant_context(context, variant, phase), variant, together, lock_sha256)
-        for variant in variants
+        partial(_train, _variant_context(context, variant, phase), variant, joint, lock_sha256) for variant in variants
     ]
-    return together.run(trainings)
+    return joint.run(trainings)
 
 
 def _variant_context(context: TrainingContext, variant: Variant, phase: SftSettings) -> TrainingContext:
@@ -117,13 +116,13 @@ def _variant_context(context: TrainingContext, variant: Variant, phase: SftSetti
     )
 
 
-def _train(context: TrainingContext, variant: Variant, together: Together, lock_sha256: str) -> VariantResult:
+def _train(context: TrainingContext, variant: Variant, joint: JointTraining, lock_sha256: str) -> VariantResult:
     identity = sha256_json([run_identity(context, lock_sha256).sha256, variant.model_dump()])
-    context = replace(context, folder=context.folder / identity[:16], together=together)
+    context = replace(context, folder=context.folder / identity[:16], joint=joint)
     file = context.folder / "result.json"
     if file.is_file():
         return read_record(file, VariantResult)
-    context = context.with_model(attach(context.model, context.params.adapter, seed=context.seed))
+    context = context.with_model(attach_adapter(context.model, context.params.adapter, seed=context.seed))
     (phase,) = context.params.training.phases
     trained = PHASE.run(context, phase, PHASE.prepare(context, phase))  # type: ignore[arg-type]
     result = VariantResult(

@@ -21,10 +21,10 @@ from bilora.protocols import ProgressBars, no_bar
 from bilora.records import RunRecord
 from bilora.tracking.sinks import check_sinks
 from bilora.training.context import Step
+from bilora.training.joint_training import JointTraining
 from bilora.training.loading import load_for_training
 from bilora.training.record import collect_metrics, train_and_record
 from bilora.training.run import TrainingResult
-from bilora.training.together import Together
 
 
 class TrainingDisplay(Protocol):
@@ -122,10 +122,10 @@ def train_tasks(
     base.prepare(bars)
     loaded = load_for_training(base)
     # 3) Train.
-    planner, together = Planner(workspace), Together() if len(rows) > 1 else None
+    planner, joint = Planner(workspace), JointTraining() if len(rows) > 1 else None
 
     def train(name: str) -> TrainedAdapter:
-        copy = replace(loaded, model=shared_copy(loaded.model)) if together else loaded
+        copy = replace(loaded, model=shared_copy(loaded.model)) if joint else loaded
         seconds, memory = planner.training(name).seconds, planner.memory_bytes(tuple(rows))
         with displays(name, workspace.params.tasks[name].training.steps) as display:
             rows[name].show_excluded(display)
@@ -136,7 +136,7 @@ def train_tasks(
                 sandbox,
                 on_step=display.step,
                 bars=display.nested,
-                together=together,
+                joint=joint,
             )
             display.say(f"{loaded.mode}, base {base.id} at {context.base_revision[:12]}")
             for remark in template_remarks(context.tokenizer):
@@ -155,6 +155,6 @@ def train_tasks(
 
     with workspace.sandbox() as sandbox:
         trainings = [partial(train, name) for name in rows]
-        trained = together.run(trainings) if together else [run() for run in trainings]
+        trained = joint.run(trainings) if joint else [run() for run in trainings]
     collect_metrics(workspace)
     return dict(zip(rows, trained, strict=True))

@@ -162,9 +162,8 @@ def test_publish_on_the_hub_roll_back_and_deploy(published: Path, hub: Hub, on_t
     refused = on_the_hub("bilora", "rollback", check=False)
     assert refused.returncode == 2 and "no earlier version was published" in refused.stderr
     commit = hub.repo("models/owner/name").commits[-1].oid
-    assert (
-        f"already published in owner/name@{commit[:6]}" in on_the_hub("bilora", "rollback", "--to", commit[:6]).stdout
-    )
+    restored = on_the_hub("bilora", "rollback", "--to", commit[:6])
+    assert f"already published in owner/name@{commit[:6]}" in restored.stdout
     assert "runs release" in on_the_hub("bilora", "deploy", "owner/page").stdout
     release = json.loads(hub.files("spaces/owner/page")["hf_space/release.json"])
     assert release["bundle"] == f"owner/name@{hub.repo('models/owner/name').commits[-1].oid}"

@@ -13,7 +13,7 @@ from bilora.evaluation.validation import ValidationScorer
 from bilora.inference.torch.engine import TorchEngine
 from bilora.params import Generation
 from bilora.protocols import Referees
-from bilora.training.adapter import attach, save
+from bilora.training.adapter import attach_adapter, save_adapter
 
 GENERATION = Generation(max_new_tokens=24, batch_size=2, temperature=1.5)
 NO_SANDBOX = Referees(sandbox=None)  # type: ignore[arg-type]  # nothing is executed for a docstring
@@ -33,7 +33,7 @@ def test_a_model_with_an_adapter_answers_as_the_adapter() -> None:
     loaded = BASE.load(training=True)
     scorer, samples = ValidationScorer(TASK, loaded, NO_SANDBOX), [sample(0)]
     base = scorer(loaded.model, samples, GENERATION, 3)
-    model = attach(loaded.model, task_params([SFT]).adapter, seed=1)
+    model = attach_adapter(loaded.model, task_params([SFT]).adapter, seed=1)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.5)
@@ -44,11 +44,11 @@ def test_a_model_with_an_adapter_answers_as_the_adapter() -> None:
 def test_a_model_in_training_answers_as_its_saved_adapter_and_is_left_as_it_is(tmp_path: Path) -> None:
     loaded, samples = BASE.load(training=True), [sample(number) for number in range(4)]
     adapter = task_params([SFT]).adapter.model_copy(update={"dropout": 0.5})
-    model = attach(loaded.model, adapter, seed=1)
+    model = attach_adapter(loaded.model, adapter, seed=1)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.5)
-    save(model, tmp_path, BASE, "")
+    save_adapter(model, tmp_path, BASE, "")
     engine = TorchEngine(BASE.load(training=False), {TASK.name: tmp_path}, batch_size=GENERATION.batch_size)
     expected = engine.generate(TASK.name, TASK.requests(samples, GENERATION, 3))
     before = [id(module) for module in model.train().modules()]

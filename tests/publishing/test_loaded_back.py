@@ -46,9 +46,9 @@ def make_adapter(folder: Path, seed: int) -> Any:
     import torch
 
     from bilora.params import Adapter
-    from bilora.training.adapter import attach, save
+    from bilora.training.adapter import attach_adapter, save_adapter
 
-    model = attach(
+    model = attach_adapter(
         FolderBase.at(ROOT / "models" / "smoke").load(training=False).model,
         Adapter(rank=4, alpha=8, dropout=0.0, target_modules=["qkv_proj", "down_proj"]),
         seed=seed,
@@ -57,7 +57,7 @@ def make_adapter(folder: Path, seed: int) -> Any:
     for name, weights in model.named_parameters():
         if ".lora_B." in name:
             torch.nn.init.normal_(weights, std=0.1)
-    save(model, folder, FolderBase.at("models/smoke"), "r")
+    save_adapter(model, folder, FolderBase.at("models/smoke"), "r")
     with torch.no_grad():
         return model.eval()(torch.tensor(IDS)).logits
 

@@ -12,7 +12,7 @@ from bilora.bases.kinds.folder import FolderBase
 from bilora.errors import PreflightFailed
 from bilora.params import Adapter
 from bilora.storage import adapter_sha256, sha256_tree
-from bilora.training.adapter import attach, save
+from bilora.training.adapter import attach_adapter, save_adapter
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = FolderBase.at(ROOT / "models" / "smoke")
@@ -23,7 +23,7 @@ def spec(*targets: str) -> Adapter:
 
 
 def fresh(*targets: str) -> Any:
-    return attach(BASE.load(training=False).model, spec(*targets), seed=1)
+    return attach_adapter(BASE.load(training=False).model, spec(*targets), seed=1)
 
 
 def test_a_target_that_matches_nothing_stops_the_run() -> None:
@@ -38,12 +38,12 @@ def test_only_the_named_layers_are_trained() -> None:
 
 def test_equal_seeds_are_equal_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        save(fresh("qkv_proj", "o_proj"), tmp_path / name, BASE, "r")
+        save_adapter(fresh("qkv_proj", "o_proj"), tmp_path / name, BASE, "r")
     assert sha256_tree(tmp_path / "a") == sha256_tree(tmp_path / "b")
 
 
 def test_the_folder_is_standard_and_names_its_base(tmp_path: Path) -> None:
-    save(fresh("o_proj", "qkv_proj"), tmp_path / "a", BASE, "revision")
+    save_adapter(fresh("o_proj", "qkv_proj"), tmp_path / "a", BASE, "revision")
     config = json.loads((tmp_path / "a" / "adapter_config.json").read_text(encoding="utf-8"))
     manifest = json.loads((tmp_path / "a" / "manifest.json").read_text(encoding="utf-8"))
     assert config == {
@@ -66,22 +66,22 @@ def test_the_folder_is_standard_and_names_its_base(tmp_path: Path) -> None:
 def test_a_setting_with_another_value_than_pefts_default_is_written(tmp_path: Path) -> None:
     model = fresh("o_proj")
     model.peft_config["default"].use_rslora = True
-    save(model, tmp_path / "a", BASE, "r")
+    save_adapter(model, tmp_path / "a", BASE, "r")
     config = json.loads((tmp_path / "a" / "adapter_config.json").read_text(encoding="utf-8"))
     assert config["use_rslora"] is True and "use_dora" not in config
 
 
 def test_saving_again_replaces_the_whole_folder(tmp_path: Path) -> None:
-    save(fresh("o_proj"), tmp_path / "a", BASE, "r")
+    save_adapter(fresh("o_proj"), tmp_path / "a", BASE, "r")
     old = adapter_sha256(tmp_path / "a")
     (tmp_path / "a" / "stray").touch()
-    save(fresh("qkv_proj"), tmp_path / "a", BASE, "r")
+    save_adapter(fresh("qkv_proj"), tmp_path / "a", BASE, "r")
     assert adapter_sha256(tmp_path / "a") != old and not (tmp_path / "a" / "stray").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_a_failed_save_leaves_the_old_adapter(tmp_path: Path) -> None:
-    save(fresh("o_proj"), tmp_path / "a", BASE, "r")
+    save_adapter(fresh("o_proj"), tmp_path / "a", BASE, "r")
     before = sha256_tree(tmp_path)
 
     class Full:
@@ -90,5 +90,5 @@ def test_a_failed_save_leaves_the_old_adapter(tmp_path: Path) -> None:
             raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError):
-        save(Full(), tmp_path / "a", BASE, "r")
+        save_adapter(Full(), tmp_path / "a", BASE, "r")
     assert sha256_tree(tmp_path) == before

@@ -12,10 +12,10 @@ from support.tiny_bases import tiny_base, tiny_model
 from bilora.bases.kinds.folder import FolderBase
 from bilora.bases.loading import shared_copy
 from bilora.params import Adapter
-from bilora.sweeping import layers_of
+from bilora.sweeping import linear_layers
 from bilora.training import fused
-from bilora.training.adapter import attach
-from bilora.training.encode import IGNORED
+from bilora.training.adapter import attach_adapter
+from bilora.training.encode import IGNORE_INDEX
 from bilora.training.packed_model import PackedModel, PackedRow
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -37,14 +37,16 @@ def rows(device: str, *, adapters: int = 1) -> list[PackedRow]:
     for number, length in enumerate(LENGTHS):
         ids = torch.randint(10, 2000, (length,), generator=generator)
         labels = ids.clone()
-        labels[: length // 2] = IGNORED
+        labels[: length // 2] = IGNORE_INDEX
         packed_rows.append(PackedRow(ids.to(device), labels.to(device), number % adapters))
     return packed_rows
 
 
 def adapted(model: Any, seed: int = 1) -> Any:
     """Return the model with an adapter on all linear layers whose B is not 0."""
-    model = attach(model, Adapter(rank=4, alpha=8, dropout=0.0, target_modules=layers_of(model, "all")), seed=seed)
+    model = attach_adapter(
+        model, Adapter(rank=4, alpha=8, dropout=0.0, target_modules=linear_layers(model, "all")), seed=seed
+    )
     torch.manual_seed(seed)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -65,7 +67,7 @@ def unpacked(model: Any, batch: list[PackedRow]) -> tuple[float, torch.Tensor]:
     total = 0.0
     for row in batch:
         logits = model(row.ids[None]).logits[0, :-1].float()
-        loss = torch.nn.functional.cross_entropy(logits, row.labels[1:], ignore_index=IGNORED, reduction="sum")
+        loss = torch.nn.functional.cross_entropy(logits, row.labels[1:], ignore_index=IGNORE_INDEX, reduction="sum")
         loss.backward()
         total += loss.item()
     return total, gradients(model)
@@ -119,10 +121,10 @@ def test_rows_of_two_adapters_in_one_pass_give_the_gradients_of_separate_ones() 
     models = [adapted(shared_copy(base), seed) for seed in (1, 2)]
     batch = rows("cuda", adapters=2)
     PackedModel(models).train(batch, [1.0, 1.0])
-    together = [gradients(model) for model in models]
+    mixed = [gradients(model) for model in models]
     for number, model in enumerate(models):
         separate = [PackedRow(row.ids, row.labels) for row in batch if row.adapter == number]
-        assert distance(together[number], packed(model, separate)[1]) < 1e-5
+        assert distance(mixed[number], packed(model, separate)[1]) < 1e-5
 
 
 def test_on_a_4_bit_base_they_are_those_of_peft_s_model(tmp_path: Path) -> None:

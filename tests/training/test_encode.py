@@ -15,7 +15,7 @@ from bilora.bases.special_tokens import stop_ids
 from bilora.errors import PreflightFailed
 from bilora.records import Message, Sample
 from bilora.tasks import load_task
-from bilora.training.encode import IGNORED, encode_sample
+from bilora.training.encode import IGNORE_INDEX, encode_sample
 from bilora.training.phases.sft import hide_some_tests
 from bilora.training.preflight import preflight
 
@@ -46,7 +46,7 @@ def test_the_prompt_of_training_is_the_prompt_of_use(name: str, tokenizer: Any, 
         row = encode_sample(tokenizer, task, sample, stops)
         prompt = encode_prompt(tokenizer, task.messages(sample.prompt))
         assert row.input_ids[: len(prompt)] == prompt
-        assert row.labels[: len(prompt)] == [IGNORED] * len(prompt)
+        assert row.labels[: len(prompt)] == [IGNORE_INDEX] * len(prompt)
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -12,7 +12,7 @@ from transformers import AutoConfig
 from bilora.bases.kinds.folder import FolderBase
 from bilora.bases.special_tokens import stop_ids
 from bilora.params import TaskParams, read_params
-from bilora.training.adapter import attach
+from bilora.training.adapter import attach_adapter
 from bilora.training.encode import encode_sample, row_lengths
 from bilora.training.packed_model import pass_tokens
 from bilora.training.plan import MAX_ONEDNN_BYTES, ONEDNN_BYTES_PER_STEP, Plan, plan_task
@@ -31,7 +31,7 @@ def test_the_counts_are_those_of_the_model() -> None:
     task = read_params(ROOT / "profiles" / "smoke.yaml").tasks["docstring"]
     model = BASE.load(training=False).model
     assert planned(task).base_parameters == sum(parameter.numel() for parameter in model.parameters())
-    attached = attach(model, task.adapter, seed=1)
+    attached = attach_adapter(model, task.adapter, seed=1)
     assert planned(task).trainable_parameters == sum(p.numel() for p in attached.parameters() if p.requires_grad)
 
 

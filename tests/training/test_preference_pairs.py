@@ -24,7 +24,7 @@ from bilora.bases.special_tokens import stop_ids
 from bilora.errors import PreflightFailed
 from bilora.plugins import PHASE_KINDS, load_kind
 from bilora.records import Message
-from bilora.training.adapter import attach
+from bilora.training.adapter import attach_adapter
 from bilora.training.encode import encode_sample
 from bilora.training.pair_trainer import mean_margin
 
@@ -60,7 +60,7 @@ def test_it_moves_towards_preferred_answers_and_leaves_one_adapter(kind: PairKin
     )
     phase, settings = load_kind(PHASE_KINDS, kind, "PHASE"), context.params.training.phases[1]
     rows = phase.prepare(context, settings)
-    model = attach(loaded.model, context.params.adapter, seed=1)
+    model = attach_adapter(loaded.model, context.params.adapter, seed=1)
     before = [likelihood(model, loaded.tokenizer, answer) for answer in (GOOD, BAD)]
     result = phase.run(context.with_model(model), settings, rows)
     after = [likelihood(model.eval(), loaded.tokenizer, answer) for answer in (GOOD, BAD)]

@@ -18,13 +18,13 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from bilora.bases.kinds.folder import FolderBase
 from bilora.params import Adapter
 from bilora.training import lora_linear
-from bilora.training.adapter import attach
-from bilora.training.attention import PackedRows, attend
-from bilora.training.encode import IGNORED
+from bilora.training.adapter import attach_adapter
+from bilora.training.attention import RowLayout, attend
+from bilora.training.encode import IGNORE_INDEX
 from bilora.training.lora_linear import LoraLinear
 from bilora.training.run import train
 from bilora.training.sft_trainer import AdapterTrainer
-from bilora.training.shapes import PASS_STEP
+from bilora.training.shapes import PASS_MULTIPLE
 
 ROWS = [(30, 10), (18, 17), (25, 1)]
 """Lengths of rows, and how many of their last tokens are trained."""
@@ -35,7 +35,7 @@ def adapted(monkeypatch: pytest.MonkeyPatch, layer: type, dropout: float = 0.0) 
     monkeypatch.setattr(lora_linear, "LoraLinear", layer)
     targets = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
     spec = Adapter(rank=4, alpha=8, dropout=dropout, target_modules=targets)
-    model = attach(BASE.load(training=True).model, spec, seed=1)
+    model = attach_adapter(BASE.load(training=True).model, spec, seed=1)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
@@ -47,7 +47,7 @@ def encoded() -> list[dict[str, list[int]]]:
     generator = torch.Generator().manual_seed(3)
     rows = [torch.randint(10, 200, (length,), generator=generator).tolist() for length, _ in ROWS]
     return [
-        {"input_ids": row, "labels": [IGNORED] * (len(row) - trained) + row[-trained:]}
+        {"input_ids": row, "labels": [IGNORE_INDEX] * (len(row) - trained) + row[-trained:]}
         for row, (_, trained) in zip(rows, ROWS, strict=True)
     ]
 
@@ -122,15 +122,15 @@ def test_the_validation_loss_is_that_of_trl(tmp_path: Path, monkeypatch: pytest.
 def test_a_batch_without_trained_tokens_has_a_loss_of_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = trainer_of(adapted(monkeypatch, LoraLinear), tmp_path)
     batch = trainer.data_collator(encoded())
-    batch["labels"][:] = IGNORED
+    batch["labels"][:] = IGNORE_INDEX
     trainer.current_gradient_accumulation_steps = 1
     assert trainer.training_step(trainer.model, batch).item() == 0.0
 
 
 def test_dropout_is_that_of_peft_and_off_in_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gradients = []
-    ids = (encoded()[0]["input_ids"] * 3)[:PASS_STEP]  # so that no padding gets a dropout mask
-    row = {"input_ids": ids, "labels": [IGNORED] * 10 + ids[10:]}
+    ids = (encoded()[0]["input_ids"] * 3)[:PASS_MULTIPLE]  # so that no padding gets a dropout mask
+    row = {"input_ids": ids, "labels": [IGNORE_INDEX] * 10 + ids[10:]}
     for layer in (peft.tuners.lora.Linear, LoraLinear):
         trainer = trainer_of(adapted(monkeypatch, layer, dropout=0.3), tmp_path)
         torch.manual_seed(5)
@@ -147,7 +147,7 @@ def attended(dtype: torch.dtype, *, packed: bool) -> list[torch.Tensor]:
     states = [torch.randn(sum(lengths), heads, 16).to(dtype).requires_grad_() for heads in (4, 2, 2)]
     query, key, value = states
     if packed:
-        out = attend(query, key, value, PackedRows(lengths, torch.device("cpu")), 0.25, None)
+        out = attend(query, key, value, RowLayout(lengths, torch.device("cpu")), 0.25, None)
     else:
         ends = [sum(lengths[:index]) for index in range(1, len(lengths))]
         by_row = [torch.tensor_split(state.transpose(0, 1)[None], ends, dim=2) for state in states]
@@ -166,7 +166,7 @@ def attended(dtype: torch.dtype, *, packed: bool) -> list[torch.Tensor]:
 def test_attention_has_the_model_s_window(window: int, dtype: torch.dtype) -> None:
     torch.manual_seed(1)
     query, key, value = (torch.randn(20, heads, 16).to(dtype) for heads in (4, 2, 2))
-    rows = PackedRows([20], torch.device("cpu"))
+    rows = RowLayout([20], torch.device("cpu"))
     out = attend(query, key, value, rows, 0.25, window)
     key[4], value[4] = 9.0, 9.0
     changed = attend(query, key, value, rows, 0.25, window)
@@ -186,7 +186,7 @@ def test_a_nan_in_a_row_does_not_affect_other_rows() -> None:
     query, key, value = (torch.randn(33, heads, 16).bfloat16() for heads in (4, 2, 2))
     value[0] = torch.nan
     query.requires_grad_()
-    out = attend(query, key, value, PackedRows([20, 13], torch.device("cpu")), 0.25, None)
+    out = attend(query, key, value, RowLayout([20, 13], torch.device("cpu")), 0.25, None)
     out.float().sum().backward()
     assert query.grad is not None
     assert out[:20].isnan().all() and query.grad[:20].isnan().any()

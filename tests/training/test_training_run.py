@@ -65,13 +65,13 @@ def test_a_kill_between_two_phases_repeats_neither_and_ends_in_the_same_bytes(
 ) -> None:
     phases = [SFT, {"kind": kind, **PAIRED}]
     trained(tmp_path / "whole", phases)
-    written = run.save_weights
+    written = run.save_adapter_weights
 
     def write_and_die(model: Any, path: Path) -> None:
         written(model, path)
         raise Killed
 
-    monkeypatch.setattr(run, "save_weights", write_and_die)
+    monkeypatch.setattr(run, "save_adapter_weights", write_and_die)
     for _ in phases:
         with pytest.raises(Killed):
             trained(tmp_path / "killed", phases)

@@ -61,9 +61,9 @@ def sweep(
 
     # Imported after the params are checked, because these imports take seconds.
     from bilora.sweep_results import Sweep
-    from bilora.sweeping import layers_of, make_variants, run_sweep, suggested_learning_rate
+    from bilora.sweeping import linear_layers, make_variants, run_sweep, suggested_learning_rate
+    from bilora.training.joint_training import JointTraining
     from bilora.training.loading import load_for_training
-    from bilora.training.together import Together
 
     base = prepare_base(workspace)
     loaded = load_for_training(base)
@@ -72,11 +72,11 @@ def sweep(
         task_params,
         rates=rates or [center / 2, center, 2 * center],
         ranks=ranks or [],
-        layers=[layers_of(loaded.model, name) for name in layers or []],
+        layers=[linear_layers(loaded.model, name) for name in layers or []],
         seeds=seeds or [workspace.params.seed],
     )
     print(f"sweep {task}: {len(variants)} variants; the suggested rate for a base of this size is {center:g}")
-    together = Together()
+    joint = JointTraining()
     total = len(variants) * (steps or task_params.training.phases[0].steps)
     with workspace.sandbox() as sandbox, bar(f"sweep {task}", total, "steps") as steps_bar:
         context = workspace.training_context(
@@ -88,7 +88,7 @@ def sweep(
             bars=steps_bar.nested,
             folder=workspace.checkpoints(f"sweep-{task}"),
         )
-        results = run_sweep(context, variants, together, lock_sha256=workspace.lock_sha256(), steps=steps)
+        results = run_sweep(context, variants, joint, lock_sha256=workspace.lock_sha256(), steps=steps)
     finished = Sweep(
         task=task,
         base_id=base.id,

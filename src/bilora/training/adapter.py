@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def attach(model: PreTrainedModel, adapter: Adapter, *, seed: int) -> PeftModel:
+def attach_adapter(model: PreTrainedModel, adapter: Adapter, *, seed: int) -> PeftModel:
     """Return the model with a new adapter, whose A and B are float32 whatever the base's precision.
 
     Raises:
@@ -64,7 +64,7 @@ def count_trainable(model: PeftModel) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def save_weights(model: PeftModel, path: Path) -> None:
+def save_adapter_weights(model: PeftModel, path: Path) -> None:
     """Write the adapter's weights to a file atomically."""
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
@@ -73,8 +73,8 @@ def save_weights(model: PeftModel, path: Path) -> None:
         save_file({name: tensor.contiguous() for name, tensor in get_peft_model_state_dict(model).items()}, temporary)
 
 
-def load_weights(model: PeftModel, path: Path) -> None:
-    """Load weights that `save_weights` wrote into the model's adapter."""
+def load_adapter_weights(model: PeftModel, path: Path) -> None:
+    """Load weights that `save_adapter_weights` wrote into the model's adapter."""
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
@@ -98,7 +98,7 @@ _ALWAYS_WRITTEN = frozenset(
 """Settings that are written to adapter_config.json even if they have PEFT's default value."""
 
 
-def save(model: PeftModel, folder: Path, base: Base, base_revision: str) -> None:
+def save_adapter(model: PeftModel, folder: Path, base: Base, base_revision: str) -> None:
     """Write the PEFT folder atomically, with a manifest of the hashes of its files and the base's.
 
     Equal adapters are equal bytes. Settings with PEFT's default value are omitted, because older versions of PEFT

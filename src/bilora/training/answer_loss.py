@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import pad
 
 from bilora.inference.torch.products import product
-from bilora.training.shapes import ROW_STEP, rounded_up
+from bilora.training.shapes import ROW_MULTIPLE, round_up
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 CHUNK_TOKENS = 1024
 """The maximum number of tokens whose logits are in memory at once."""
 _CACHED_TOKENS = 8
-"""The number of tokens whose float32 logits fit into a CPU's cache, where softmax is faster."""
+"""The number of tokens whose float32 logits are in a CPU's cache, where softmax is faster."""
 _SCALED_LOGITS = (
     "final_logit_softcapping",
     "logit_scale",
@@ -28,7 +28,7 @@ _SCALED_LOGITS = (
 """Config keys of architectures that scale or cap the head's output."""
 
 
-def has_plain_head(model: PreTrainedModel) -> bool:
+def has_linear_head(model: PreTrainedModel) -> bool:
     """Return whether a model's logits are the unscaled output of its head."""
     config = model.config.get_text_config()
     head = model.get_output_embeddings()
@@ -56,7 +56,7 @@ class _AnswerLoss(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor) -> Tensor:
         loss = hidden.new_zeros((), dtype=torch.float32)
         tokens, size = len(labels), CHUNK_TOKENS if hidden.is_cuda else _CACHED_TOKENS
-        hidden = pad(hidden, (0, 0, 0, rounded_up(tokens, ROW_STEP) - tokens))
+        hidden = pad(hidden, (0, 0, 0, round_up(tokens, ROW_MULTIPLE) - tokens))
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         for start in range(0, tokens, CHUNK_TOKENS):
             chunk = slice(start, start + CHUNK_TOKENS)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bilora.plugins import BaseSettings
     from bilora.records import Sample, Score
     from bilora.tasks.task import Task
-    from bilora.training.together import Together
+    from bilora.training.joint_training import JointTraining
     from bilora.training_pairs import DpoPair, KtoPair
 
 
@@ -87,7 +87,7 @@ class TrainingContext:
         pairs: the preference pairs that `split.preference` selects.
         sinks: names of the trackers that transformers' trainer reports to.
         bars: progress bars of validation.
-        together: runs this training together with others; None for a training by itself.
+        joint: runs this training together with others; None for a training by itself.
     """
 
     task: Task
@@ -105,12 +105,12 @@ class TrainingContext:
     sinks: Sequence[str] = ()
     on_step: OnStep = no_step
     bars: ProgressBars = no_bar
-    together: Together | None = None
+    joint: JointTraining | None = None
 
     @property
     def clock(self) -> Callable[[], float]:
         """Returns the seconds of this training, without those of other trainings that run together with it."""
-        return self.together.clock if self.together else time.monotonic
+        return self.joint.clock if self.joint else time.monotonic
 
     @property
     def model(self) -> PreTrainedModel:

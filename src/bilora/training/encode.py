@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 MAX_MEASURED_ROWS = 400
 """The number of rows whose length is measured for an estimate; batches of similar length are drawn from as many."""
-IGNORED = -100
+IGNORE_INDEX = -100
 """The label of tokens that the loss ignores."""
 
 
 @dataclass(frozen=True)
 class EncodedRow:
-    """A training row; `labels` are `input_ids` on the answer and IGNORED on the prompt."""
+    """A training row; `labels` are `input_ids` on the answer and IGNORE_INDEX on the prompt."""
 
     input_ids: list[int]
     labels: list[int]
@@ -31,7 +31,7 @@ class EncodedRow:
     @property
     def trained_ids(self) -> list[int]:
         """The token ids in the loss."""
-        return [label for label in self.labels if label != IGNORED]
+        return [label for label in self.labels if label != IGNORE_INDEX]
 
 
 def row_lengths(base: Base, task: Task, samples: Sequence[Sample], max_length: int) -> list[int]:
@@ -54,4 +54,4 @@ def encode_sample(tokenizer: Tokenizer, task: Task, sample: Sample, stops: Seque
         BadData, PreflightFailed: see `encode_answer`.
     """
     prompt, answer = encode_answer(tokenizer, task.messages(sample.prompt), task.answer(sample.target), stops)
-    return EncodedRow(prompt + answer, [IGNORED] * len(prompt) + answer)
+    return EncodedRow(prompt + answer, [IGNORE_INDEX] * len(prompt) + answer)

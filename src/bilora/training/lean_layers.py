@@ -1,7 +1,7 @@
-"""The layers of transformers' Llama family for passes of packed rows.
+"""Replacements for layers of Llama-like models, for packed rows and with less memory.
 
-They compute what the family's own do, and keep less for the backward pass: their inputs, and no intermediate values.
-Their own weights are frozen.
+They compute the same as transformers' layers, but save only inputs for the backward pass and no intermediate values.
+Their weights are frozen.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2MLP, Qwen2RMSNorm
 
 from bilora.training.attention import ATTENTIONS, PackedAttention
 from bilora.training.fused import fused
-from bilora.training.mixed_linear import products
+from bilora.training.mixed_linear import apply_linears
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -31,11 +31,11 @@ _MLPS = (LlamaMLP, MistralMLP, Phi3MLP, Qwen2MLP)
 
 
 def use_lean_layers(model: PreTrainedModel) -> None:
-    """Replace a model's attention, and normalisations and gated MLPs where their class is known.
+    """Replace a model's attention layers, and its norms and gated MLPs of known classes.
 
-    Its decoder then needs the argument `rows`, which say where rows end, and makes no masks.
+    The decoder then needs the argument `rows`, the layout of the packed rows.
     """
-    model.config._attn_implementation = "packed"  # transformers makes no masks for a name that it does not know
+    model.config._attn_implementation = "packed"  # with an unknown name transformers creates no masks
     for name, module in list(model.named_modules()):
         if type(module) in ATTENTIONS:
             model.set_submodule(name, PackedAttention(module))
@@ -46,11 +46,11 @@ def use_lean_layers(model: PreTrainedModel) -> None:
 
 
 class _LeanNorm(Module):
-    """x / sqrt(mean(x^2) + epsilon), in 32-bit, times the weight."""
+    """RMSNorm: x / sqrt(mean(x^2) + epsilon) in float32, times the weight."""
 
-    def __init__(self, plain: Module) -> None:
+    def __init__(self, norm: Module) -> None:
         super().__init__()
-        self.weight, self.epsilon = cast("Tensor", plain.weight), cast("float", plain.variance_epsilon)
+        self.weight, self.epsilon = cast("Tensor", norm.weight), cast("float", norm.variance_epsilon)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = _RmsNorm.apply(x.flatten(0, -2), self.weight, self.epsilon)  # type: ignore[no-untyped-call]
@@ -58,31 +58,31 @@ class _LeanNorm(Module):
 
 
 class _LeanMLP(Module):
-    """down_proj(silu(gate) * up), whose gate and up are one product or two."""
+    """down_proj(silu(gate) * up), with gate and up from one layer or two."""
 
-    def __init__(self, plain: Module) -> None:
+    def __init__(self, mlp: Module) -> None:
         super().__init__()
-        for name, layer in plain.named_children():
-            setattr(self, name, layer)  # under their own names, which adapters go by
+        for name, layer in mlp.named_children():
+            setattr(self, name, layer)  # under the names that adapters refer to
 
     def forward(self, x: Tensor) -> Tensor:
         names = ["gate_up_proj"] if "gate_up_proj" in self._modules else ["gate_proj", "up_proj"]
-        parts = [one.flatten(0, -2) for one in products(x, [self.get_submodule(name) for name in names])]
+        parts = [out.flatten(0, -2) for out in apply_linears(x, [self.get_submodule(name) for name in names])]
         activations: list[Tensor] = []
         gated = _GatedProduct.apply(activations, *parts)  # type: ignore[no-untyped-call]
-        (gate, up), place = _gate_and_up([part.detach() for part in parts]), gated.data_ptr()
+        (gate, up), address = _gate_and_up([part.detach() for part in parts]), gated.data_ptr()
 
-        # The largest tensor that the product would keep is computed again from what is kept anyway.
-        def keep(tensor: Tensor) -> Tensor | torch.Size:
-            return tensor.shape if tensor.data_ptr() == place else tensor
+        # down_proj would save its input, the largest tensor. Compute it again from gate and up, which are saved anyway.
+        def pack(tensor: Tensor) -> Tensor | torch.Size:
+            return tensor.shape if tensor.data_ptr() == address else tensor
 
-        def find(kept: Tensor | torch.Size) -> Tensor:
-            if isinstance(kept, Tensor):
-                return kept
-            activations.append(silu(gate))  # the gate's own gradient needs it next
-            return (activations[-1] * up).view(kept)
+        def unpack(saved: Tensor | torch.Size) -> Tensor:
+            if isinstance(saved, Tensor):
+                return saved
+            activations.append(silu(gate))  # for the gate's gradient, which is computed next
+            return (activations[-1] * up).view(saved)
 
-        with saved_tensors_hooks(keep, find):
+        with saved_tensors_hooks(pack, unpack):
             return cast("Tensor", self.get_submodule("down_proj")(gated.view(*x.shape[:-1], -1)))
 
 
@@ -114,7 +114,7 @@ def _norm_gradient(gradient: Tensor, x: Tensor, weight: Tensor, scale: Tensor) -
 
 
 class _GatedProduct(torch.autograd.Function):
-    """silu(gate) * up of two tensors, or of one that has them side by side."""
+    """silu(gate) * up of two tensors, or of one tensor with both in its columns."""
 
     @staticmethod
     def forward(ctx: Any, activations: list[Tensor], *parts: Tensor) -> Tensor:
@@ -142,5 +142,5 @@ def _gated(*parts: Tensor) -> Tensor:
 @fused
 def _gated_gradients(gradient: Tensor, activation: Tensor, *parts: Tensor) -> Sequence[Tensor]:
     gate, up = _gate_and_up(parts)
-    found = torch.ops.aten.silu_backward(gradient * up, gate), activation * gradient
-    return found if len(parts) == 2 else (torch.cat(found, dim=-1),)
+    gradients = torch.ops.aten.silu_backward(gradient * up, gate), activation * gradient
+    return gradients if len(parts) == 2 else (torch.cat(gradients, dim=-1),)

@@ -1,4 +1,4 @@
-"""Training passes without padding: rows follow each other in one sequence, each goes through its own adapter."""
+"""Training passes over packed rows: one sequence without padding, in which each row has an adapter."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from bilora.bases.loading import shared_copy
-from bilora.training.answer_loss import answer_loss, has_plain_head
-from bilora.training.attention import PackedRows
-from bilora.training.encode import IGNORED
+from bilora.training.answer_loss import answer_loss, has_linear_head
+from bilora.training.attention import RowLayout
+from bilora.training.encode import IGNORE_INDEX
 from bilora.training.lean_layers import use_lean_layers
 from bilora.training.mixed_linear import MixedLinear, Spans
-from bilora.training.shapes import PASS_STEP, rounded_up
+from bilora.training.shapes import PASS_MULTIPLE, round_up
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -27,41 +27,41 @@ if TYPE_CHECKING:
 
 _CPU_PASS_TOKENS, _GPU_PASS_TOKENS = 1536, 8192
 _ARCHITECTURES = ("llama", "mistral", "phi3", "qwen2")
-"""Whose attention sees nothing but its queries, keys and values, and whose other layers see each token by itself."""
+"""Architectures with plain causal attention, whose other layers process each token separately."""
 
 
 @dataclass(frozen=True)
 class PackedRow:
-    """A row of an adapter, which is named by its place among the model's; ids and labels have shape (length,)."""
+    """A row and the index of its adapter among the model's; ids and labels have shape (length,)."""
 
     ids: Tensor
     labels: Tensor
     adapter: int = 0
 
     @property
-    def trained(self) -> int:
-        """How many of its tokens the loss sees: never the first, which follows nothing."""
-        return int((self.labels[1:] != IGNORED).sum())
+    def trained_tokens(self) -> int:
+        """The number of its tokens in the loss, which never includes the first token."""
+        return int((self.labels[1:] != IGNORE_INDEX).sum())
 
-    def longer(self, tokens: int) -> PackedRow:
-        """Return the row with some more tokens at its end, which neither the loss nor the other tokens see."""
-        ids, labels = pad(self.ids, (0, tokens)), pad(self.labels, (0, tokens), value=IGNORED)
+    def padded(self, tokens: int) -> PackedRow:
+        """Return the row with padding tokens at its end, which the loss ignores."""
+        ids, labels = pad(self.ids, (0, tokens)), pad(self.labels, (0, tokens), value=IGNORE_INDEX)
         return PackedRow(ids, labels, self.adapter)
 
 
 TrainRows = Callable[[Sequence[PackedRow], float], Tensor]
-"""Adds the gradients of the rows' summed cross-entropy times a weight; returns that loss."""
+"""Add the gradients of the rows' summed cross-entropy times a weight, and return that loss."""
 
 
 def pass_tokens() -> int:
-    """Return how many tokens go through the model at a time: more need more memory and are hardly faster."""
+    """Return the maximum number of tokens in a pass; more would need more memory and be hardly faster."""
     return _GPU_PASS_TOKENS if torch.cuda.is_available() else _CPU_PASS_TOKENS
 
 
 def can_pack(model: PreTrainedModel) -> bool:
-    """Return whether a `PackedModel` computes what the model itself does."""
+    """Return whether a `PackedModel` computes the same as the model."""
     drops = any(getattr(model.config, name, 0) for name in ("attention_dropout", "resid_pdrop", "embd_pdrop"))
-    return model.config.model_type in _ARCHITECTURES and has_plain_head(model) and not drops
+    return model.config.model_type in _ARCHITECTURES and has_linear_head(model) and not drops
 
 
 def packed_rows(batch: Mapping[str, Tensor]) -> list[PackedRow]:
@@ -72,24 +72,23 @@ def packed_rows(batch: Mapping[str, Tensor]) -> list[PackedRow]:
 
 
 class PackedModel:
-    """One frozen base with the adapters of several models that share its weights.
+    """A frozen base with the adapters of one or several models that share its weights.
 
-    It has no parameters of its own: the gradients are those of the models' adapters. Their layers say whether dropout
-    is active, by `train()` and `eval()` of the models.
+    It has no parameters: gradients go to the adapters of the models, whose `train()` and `eval()` switch dropout.
     """
 
     def __init__(self, adapted: Sequence[PeftModel], *, limit: int | None = None) -> None:
-        """Take the base of the first model.
+        """Combine the adapters of some models with the base of the first one.
 
         Args:
-            adapted: models whose bases have the same frozen weights.
-            limit: how many tokens a pass may have, `pass_tokens()` by default; a longer row is a pass of its own.
+            adapted: models whose bases share their frozen weights.
+            limit: the maximum number of tokens in a pass; default: `pass_tokens()`.
         """
         self._limit = limit or pass_tokens()
         self._spans = Spans()
         layers: dict[str, dict[int, LoraLayer]] = {}
-        for number, one in enumerate(adapted):
-            for name, module in one.get_base_model().named_modules():
+        for number, model in enumerate(adapted):
+            for name, module in model.get_base_model().named_modules():
                 if isinstance(module, LoraLayer):
                     layers.setdefault(name, {})[number] = module
         self._causal = shared_copy(adapted[0].get_base_model())
@@ -101,76 +100,76 @@ class PackedModel:
             self._causal.set_submodule(name, MixedLinear(base, adapters, self._spans))
 
     def train(self, rows: Sequence[PackedRow], weights: Sequence[float]) -> list[Tensor]:
-        """Add the gradients of the weighted losses to those of the adapters; return the losses, one per adapter.
+        """Add the gradients of the weighted losses to those of the adapters, and return the losses per adapter.
 
         Args:
-            weights: per adapter, what its sum of cross-entropies is multiplied by.
+            weights: factor of the summed cross-entropy, per adapter.
         """
-        found = [torch.zeros((), device=self._causal.device) for _ in weights]
+        totals = [torch.zeros((), device=self._causal.device) for _ in weights]
         for part in passes(rows, self._limit):
             losses = {number: weights[number] * loss for number, loss in self.losses(part).items()}
             torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
             for number, loss in losses.items():
-                found[number] += loss.detach()
-        return found
+                totals[number] += loss.detach()
+        return totals
 
     def train_one(self, rows: Sequence[PackedRow], weight: float) -> Tensor:
-        """Do the same for the only adapter."""
+        """Do the same for a model with one adapter."""
         (loss,) = self.train(rows, [weight])
         return loss
 
     def measure(self, rows: Sequence[PackedRow]) -> Tensor:
-        """Return the sum of the rows' cross-entropies, without gradients."""
+        """Return the summed cross-entropy of the rows, without gradients."""
         with torch.no_grad():
             parts = [self.losses(part).values() for part in passes(rows, self._limit)]
         return torch.stack([loss for part in parts for loss in part]).sum()
 
     def losses(self, rows: Sequence[PackedRow]) -> dict[int, Tensor]:
-        """Return the sum of the cross-entropies of the trained tokens per adapter, of one pass.
+        """Return the summed cross-entropy per adapter, from one pass.
 
         Args:
-            rows: in the order of their adapters.
+            rows: sorted by adapter.
         """
         if self._causal.device.type == "cpu":
             tokens = sum(len(row.ids) for row in rows)
-            rows = [*rows[:-1], rows[-1].longer(rounded_up(tokens, PASS_STEP) - tokens)]
-        # 1) Which tokens are whose.
+            rows = [*rows[:-1], rows[-1].padded(round_up(tokens, PASS_MULTIPLE) - tokens)]
+        # 1) Set the span of tokens of each adapter.
         lengths = [len(row.ids) for row in rows]
-        ends: dict[int, slice] = {}
+        spans: dict[int, slice] = {}
         start = 0
         for row, length in zip(rows, lengths, strict=True):
-            ends[row.adapter] = slice(ends[row.adapter].start if row.adapter in ends else start, start + length)
+            spans[row.adapter] = slice(spans[row.adapter].start if row.adapter in spans else start, start + length)
             start += length
-        self._spans.of_adapters = ends
-        # 2) One pass over all rows; positions start again with each.
+        self._spans.by_adapter = spans
+        # 2) Compute all rows in one pass, with positions that restart in each row.
         ids = torch.cat([row.ids for row in rows])[None]
         positions = torch.cat([torch.arange(length) for length in lengths])[None].to(ids.device)
-        layout = PackedRows(lengths, ids.device)
+        layout = RowLayout(lengths, ids.device)
         decoded = self._causal.get_decoder()(input_ids=ids, position_ids=positions, use_cache=False, rows=layout)
         hidden = decoded.last_hidden_state[0]
-        # 3) The loss of each trained token follows from the hidden state before it.
+        # 3) Compute the loss of each trained token from the hidden state before it.
         head = self._causal.get_output_embeddings()
-        labels = torch.cat([torch.cat([row.labels[1:], row.labels.new_full((1,), IGNORED)]) for row in rows])
-        trained = labels != IGNORED
+        labels = torch.cat([torch.cat([row.labels[1:], row.labels.new_full((1,), IGNORE_INDEX)]) for row in rows])
+        trained_tokens = labels != IGNORE_INDEX
         return {
-            number: answer_loss(hidden[span][trained[span]], head, labels[span][trained[span]])
-            for number, span in ends.items()
+            number: answer_loss(hidden[span][trained_tokens[span]], head, labels[span][trained_tokens[span]])
+            for number, span in spans.items()
         }
 
 
 def passes(rows: Sequence[PackedRow], limit: int) -> list[list[PackedRow]]:
-    """Split the rows, ordered by adapter, into passes of about equally many tokens, at most `limit`.
+    """Split the rows, sorted by adapter, into passes of similar size with at most `limit` tokens.
 
-    A longer row is a pass of its own.
+    A longer row is a separate pass.
     """
     total = sum(len(row.ids) for row in rows)
-    enough = total / max(1, math.ceil(total / limit))
-    found: list[list[PackedRow]] = []
+    target = total / max(1, math.ceil(total / limit))
+    groups: list[list[PackedRow]] = []
     tokens = 0
     for row in sorted(rows, key=lambda row: row.adapter):
-        if not found or tokens >= enough or tokens + len(row.ids) > limit:
-            found.append([])
+        if not groups or tokens >= target or tokens + len(row.ids) > limit:
+            groups.append([])
             tokens = 0
-        found[-1].append(row)
+        groups[-1].append(row)
         tokens += len(row.ids)
-    return found
+    return groups

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bilora.errors import PreflightFailed
 from bilora.records import Sample
 from bilora.tasks.task import Task
-from bilora.training.encode import IGNORED, EncodedRow, encode_sample
+from bilora.training.encode import IGNORE_INDEX, EncodedRow, encode_sample
 
 if TYPE_CHECKING:
     from bilora.bases.tokenizer import Tokenizer
@@ -36,7 +36,7 @@ class Preflight:
 
 
 def _describe_mask(tokenizer: Tokenizer, row: EncodedRow) -> str:
-    prompt = sum(label == IGNORED for label in row.labels)
+    prompt = sum(label == IGNORE_INDEX for label in row.labels)
     masked = tokenizer.decode(row.input_ids[max(0, prompt - 12) : prompt])
     trained = tokenizer.decode(row.input_ids[prompt:])
     shortened = trained if len(trained) <= 120 else trained[:60] + " … " + trained[-55:]

@@ -9,7 +9,13 @@ from pathlib import Path
 
 from bilora.plugins import PHASE_KINDS, PhaseSettings, load_kind
 from bilora.storage import read_json, write_json
-from bilora.training.adapter import attach, count_trainable, load_weights, save, save_weights
+from bilora.training.adapter import (
+    attach_adapter,
+    count_trainable,
+    load_adapter_weights,
+    save_adapter,
+    save_adapter_weights,
+)
 from bilora.training.context import TrainingContext
 from bilora.training.phase import Phase, PhaseResult, PreparedRows
 
@@ -95,12 +101,12 @@ def train(
         on_prepared(phase.rows.summary_lines())
     # 2) Evaluate the base, then attach the adapter.
     base_metric = context.validation_metric()
-    context = context.with_model(attach(context.model, context.params.adapter, seed=context.seed))
+    context = context.with_model(attach_adapter(context.model, context.params.adapter, seed=context.seed))
     # 3) Run the phases, or load those that a killed run finished.
     _remove_other_runs(context.folder, folder)
     finished = tuple(_run_or_load(context, phase) for phase in prepared)
     # 4) Save the adapter; the checkpoints are no longer needed.
-    save(context.model, destination, context.base, context.base_revision)
+    save_adapter(context.model, destination, context.base, context.base_revision)
     shutil.rmtree(context.folder)
     return TrainingResult(base_metric, count_trainable(context.model), finished)
 
@@ -128,12 +134,12 @@ def _run_or_load(context: TrainingContext, prepared: _PreparedPhase) -> Finished
     """Run a phase, or load its adapter and result if a killed run finished it."""
     adapter_file, result_file = prepared.folder / "adapter.safetensors", prepared.folder / "result.json"
     if adapter_file.exists():  # written after the result
-        load_weights(context.model, adapter_file)
+        load_adapter_weights(context.model, adapter_file)
         result = PhaseResult(**read_json(result_file))
     else:
         result = prepared.phase.run(_phase_context(context, prepared), prepared.settings, prepared.rows)
         write_json(result_file, asdict(result))
-        save_weights(context.model, adapter_file)
+        save_adapter_weights(context.model, adapter_file)
     return FinishedPhase(prepared.settings.kind, prepared.prefix, result)
 
 

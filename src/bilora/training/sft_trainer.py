@@ -42,7 +42,7 @@ def train_supervised(context: TrainingContext, settings: SupervisedSettings, row
     trainer = AdapterTrainer(
         metric=context.validation_metric,
         patience=settings.patience,
-        train_rows=context.together.steps_of(context.model) if context.together else None,
+        train_rows=context.joint.step_function(context.model) if context.joint else None,
         model=context.model,
         args=_arguments(context, settings),
         processing_class=context.tokenizer,
@@ -198,7 +198,7 @@ class AdapterTrainer(TokenCountMixin, SFTTrainer):
             model.train()
         rows = packed_rows(self._prepare_inputs(inputs))
         if num_items_in_batch is None:
-            count = sum(row.trained for row in rows) * self.current_gradient_accumulation_steps
+            count = sum(row.trained_tokens for row in rows) * self.current_gradient_accumulation_steps
         else:
             count = int(num_items_in_batch)
         return self._train_rows(rows, 1 / max(1, count))
@@ -210,7 +210,7 @@ class AdapterTrainer(TokenCountMixin, SFTTrainer):
         if self._packed is None:
             return super().prediction_step(model, inputs, *arguments, **options)  # type: ignore[no-any-return]
         rows = packed_rows(self._prepare_inputs(inputs))
-        return self._packed.measure(rows) / max(1, sum(row.trained for row in rows)), None, None
+        return self._packed.measure(rows) / max(1, sum(row.trained_tokens for row in rows)), None, None
 
     def floating_point_ops(self, inputs: object) -> int:
         """Return 0: transformers would visit all modules at every step for an unused number."""

@@ -10,16 +10,16 @@ from typing import TypeVar
 
 _Item = TypeVar("_Item")
 
-ROW_STEP, PASS_STEP = 32, 64
+ROW_MULTIPLE, PASS_MULTIPLE = 32, 64
 """Lengths of rows and passes are rounded up to multiples of these numbers of tokens."""
 
 
-def rounded_up(size: int, step: int) -> int:
+def round_up(size: int, step: int) -> int:
     """Return the next multiple of `step`."""
     return size + -size % step
 
 
-def powers_of_two(items: Sequence[_Item]) -> list[Sequence[_Item]]:
+def split_by_powers_of_two(items: Sequence[_Item]) -> list[Sequence[_Item]]:
     """Split items into the smallest number of groups whose sizes are powers of two."""
     groups: list[Sequence[_Item]] = []
     while items:

@@ -82,8 +82,8 @@ class _Member(Generic[R]):
             self.state = _ProcessState()
 
 
-class Together:
-    """Runs trainings as coroutines that are synchronized at every training step.
+class JointTraining:
+    """Runs trainings as coroutines that are synchronized at every step.
 
     1) Each training runs until its next step. 2) One pass computes the step of one training, or of all. 3) These
     trainings continue with their losses and gradients until the next step. Optimizer, validation and checkpoints
@@ -103,7 +103,7 @@ class Together:
         self._members: Sequence[_Member[Any]] = []
         self._models: dict[tuple[PeftModel, ...], PackedModel] = {}
 
-    def steps_of(self, model: PeftModel) -> TrainRows:
+    def step_function(self, model: PeftModel) -> TrainRows:
         """Return the function that computes the training steps of a model, for the currently running training."""
         parent = cast("greenlet", getcurrent().parent)
 

@@ -27,12 +27,12 @@ from bilora.bases.loading import shared_copy
 from bilora.params import Adapter
 from bilora.storage import adapter_sha256
 from bilora.training import attention, lora_linear, packed_model
-from bilora.training.adapter import attach
-from bilora.training.encode import IGNORED
+from bilora.training.adapter import attach_adapter
+from bilora.training.encode import IGNORE_INDEX
+from bilora.training.joint_training import JointTraining
 from bilora.training.lean_layers import _LeanNorm
 from bilora.training.packed_model import PackedModel, PackedRow, can_pack, passes
 from bilora.training.run import TrainingResult, train
-from bilora.training.together import Together
 
 TARGETS = (["qkv_proj", "o_proj"], ["qkv_proj", "gate_up_proj", "down_proj"], ["down_proj"])
 LENGTHS = ((30, 10), (18, 17), (25, 1), (40, 12), (7, 3))
@@ -76,7 +76,7 @@ def adapted(count: int, base: Any = None, targets: Sequence[list[str]] = TARGETS
     base, models = base or BASE.load(training=True).model, []
     for number in range(count):
         spec = Adapter(rank=4 + number, alpha=8, dropout=0.0, target_modules=targets[number])
-        models.append(attach(shared_copy(base), spec, seed=number))
+        models.append(attach_adapter(shared_copy(base), spec, seed=number))
         for name, parameter in models[-1].named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.1)
@@ -89,7 +89,7 @@ def random_rows(adapter: int, seed: int) -> list[PackedRow]:
     for length, trained in LENGTHS:
         ids = torch.randint(10, 200, (length,), generator=generator)
         labels = ids.clone()
-        labels[: length - trained] = IGNORED
+        labels[: length - trained] = IGNORE_INDEX
         rows.append(PackedRow(ids, labels, adapter))
     return rows
 
@@ -103,7 +103,7 @@ def peft_gradients(model: Any, rows: Sequence[PackedRow]) -> torch.Tensor:
     model.zero_grad()
     for row in rows:
         logits = model(input_ids=row.ids[None]).logits[0, :-1]
-        cross_entropy(logits, row.labels[1:], ignore_index=IGNORED, reduction="sum").backward()
+        cross_entropy(logits, row.labels[1:], ignore_index=IGNORE_INDEX, reduction="sum").backward()
     return gradients(model)
 
 
@@ -157,8 +157,8 @@ def test_attention_across_rows_would_be_noticed(monkeypatch: pytest.MonkeyPatch)
     rows = random_rows(0, seed=1)
     expected = peft_gradients(model, rows)
     packed = PackedModel([model], limit=10_000)
-    one_row = attention.PackedRows([sum(len(row.ids) for row in rows) + 8], torch.device("cpu"))
-    monkeypatch.setattr(packed_model, "PackedRows", lambda *_: one_row)
+    one_row = attention.RowLayout([sum(len(row.ids) for row in rows) + 8], torch.device("cpu"))
+    monkeypatch.setattr(packed_model, "RowLayout", lambda *_: one_row)
     model.zero_grad()
     packed.train_one(rows, 1.0)
     assert distance(gradients(model), expected) > 1e-2
@@ -210,16 +210,14 @@ def test_twenty_mixed_steps_equal_separate_ones(optimizer: Callable[..., Any], l
         assert distance(products(first), start) > 1e-3  # they changed
 
 
-def trainings(folder: Path, together: Together | None, **changes: Any) -> list[Callable[[], TrainingResult]]:
+def trainings(folder: Path, joint: JointTraining | None, **changes: Any) -> list[Callable[[], TrainingResult]]:
     """Return two trainings of the smoke base with different learning rates, seeds and dropout masks."""
     loaded = BASE.load(training=True)
     runs = []
     for number, rate in enumerate((1e-3, 3e-3)):
         phases = [{**SFT, "steps": 4 + number, "evaluate_every": 2, "accumulation": 1 + number, "learning_rate": rate}]
         copy = replace(loaded, model=shared_copy(loaded.model))
-        context = training_context(
-            copy, folder / f"checkpoints-{number}", phases, seed=number, together=together, **changes
-        )
+        context = training_context(copy, folder / f"checkpoints-{number}", phases, seed=number, joint=joint, **changes)
         runs.append(
             partial(train, context, identity="i" * 64, destination=folder / str(number), on_prepared=lambda _: None)
         )
@@ -228,22 +226,22 @@ def trainings(folder: Path, together: Together | None, **changes: Any) -> list[C
 
 def test_together_on_a_cpu_gives_the_bytes_of_separate_trainings(tmp_path: Path) -> None:
     separate = [run() for run in trainings(tmp_path / "separate", None)]
-    together = Together()
-    joint = together.run(trainings(tmp_path / "joint", together))
+    joint = JointTraining()
+    results = joint.run(trainings(tmp_path / "joint", joint))
     for number in range(2):
         assert adapter_sha256(tmp_path / "joint" / str(number)) == adapter_sha256(tmp_path / "separate" / str(number))
-    assert [result.metric for result in joint] == [result.metric for result in separate]
-    assert all(result.duration_s > 0 for result in joint)
+    assert [result.metric for result in results] == [result.metric for result in separate]
+    assert all(result.duration_s > 0 for result in results)
 
 
 def test_mixed_passes_train_as_well(tmp_path: Path) -> None:
-    together = Together(mixed=True)
-    joint = together.run(trainings(tmp_path, together))
-    assert [dict(result.phases[0].result.metrics)["steps"] for result in joint] == [4, 5]
+    joint = JointTraining(mixed=True)
+    results = joint.run(trainings(tmp_path, joint))
+    assert [dict(result.phases[0].result.metrics)["steps"] for result in results] == [4, 5]
 
 
 def test_an_error_in_one_training_ends_all(tmp_path: Path) -> None:
-    together = Together()
+    joint = JointTraining()
     steps: list[int] = []
 
     def fail(step: Any) -> None:
@@ -252,5 +250,5 @@ def test_an_error_in_one_training_ends_all(tmp_path: Path) -> None:
             raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        together.run(trainings(tmp_path, together, on_step=fail))
+        joint.run(trainings(tmp_path, joint, on_step=fail))
     assert not (tmp_path / "0").exists() and not (tmp_path / "1").exists()
