@@ -22,7 +22,7 @@ PROMPT = "def area(width, height):\n    return width * height\n"
 
 
 def write_bundle(folder: Path, workspace: bilora.Workspace, *, base: Mapping[str, object] | None = None) -> Path:
-    """Write a bundle of a workspace's adapters with their base; `base` adds to what its manifest records of the base."""
+    """Write a bundle of a workspace's adapters with their base; `base` adds to its manifest's entry."""
     files = {
         f"{name}/{path.name}": path.read_bytes()
         for name in workspace.params.tasks

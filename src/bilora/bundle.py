@@ -16,7 +16,8 @@ from bilora.errors import BadData, UnknownModel
 from bilora.inference.engine import BASE_SYSTEM
 from bilora.inference.engines import EngineOptions, LocalEngine, load_local_engine
 from bilora.library_logs import silence_libraries
-from bilora.params import AnyBase, Quantization
+from bilora.params import Quantization
+from bilora.plugin_settings import AnyBase
 from bilora.publishing.manifest import BundledSampling, Manifest
 from bilora.publishing.published import bundled_adapters, fetch_bundle
 from bilora.records import Completion, Message

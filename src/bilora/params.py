@@ -7,52 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from bilora.external_services import AnyHub, Endpoint
-from bilora.plugins import (
-    BASE_KINDS,
-    NO_GGUF,
-    PHASE_KINDS,
-    SOURCE_KINDS,
-    BaseSettings,
-    PhaseSettings,
-    SourceSettings,
-    load_kind,
-    settings_union,
-)
+from bilora.plugin_settings import AnyBase, AnyPhase, AnySource
+from bilora.plugins import NO_GGUF, PHASE_KINDS, BaseSettings, load_kind
 from bilora.requests import SamplingParams
-from bilora.yaml_settings import Count, Flag, Fraction, Settings, load_yaml, parse_settings
-
-
-def _require_base_kind(entry: object) -> object:
-    """Refuse a base without `kind`, the syntax of earlier versions, and show the new entry."""
-    if not isinstance(entry, dict) or "kind" in entry or not isinstance(entry.get("id"), str):
-        return entry
-    others = {name: value for name, value in entry.items() if name not in ("id", "revision", "path")}
-    revision = entry.get("revision")
-    new = _inline_yaml({"kind": "hub", "id": entry["id"], "revision": revision or "COMMIT", **others})
-    if revision is None:
-        new = f"{_inline_yaml({'kind': 'folder', 'path': entry['id'], **others})}, or for a model of the hub {new}"
-    raise ValueError(f"`id` without `kind` is no longer read; write base: {new}")
-
-
-def _inline_yaml(entry: Mapping[str, object]) -> str:
-    """Return a mapping as YAML on one line."""
-    pairs = (f"{name}: {'null' if value is None else value}" for name, value in entry.items())
-    return f"{{{', '.join(pairs)}}}"
-
-
-if TYPE_CHECKING:
-    AnyBase = BaseSettings
-    AnyPhase = PhaseSettings
-    AnySource = SourceSettings
-else:
-    AnyPhase = settings_union(PHASE_KINDS, "PHASE", PhaseSettings)
-    AnySource = settings_union(SOURCE_KINDS, "SOURCE", SourceSettings)
-    AnyBase = Annotated[settings_union(BASE_KINDS, "BASE", BaseSettings), BeforeValidator(_require_base_kind)]
+from bilora.yaml_settings import Count, Flag, Fraction, Settings, inline_yaml, load_yaml, parse_settings
 
 
 class Processing(Settings):
@@ -112,7 +75,7 @@ class Training(Settings):
         faults = []
         if moved:
             entry = {name: value for name, value in section.items() if name in moved}
-            phase = _inline_yaml({"kind": "sft", **entry})
+            phase = inline_yaml({"kind": "sft", **entry})
             faults.append(f"{', '.join(entry)} belong to a phase: write `phases: [{phase}]`")
         if "preference" in section:
             faults.append(

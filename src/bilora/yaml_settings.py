@@ -202,6 +202,12 @@ def parse_settings(path: Path, kind: type[T], document: object, extra: list[str]
     return parsed
 
 
+def inline_yaml(entry: Mapping[str, object]) -> str:
+    """Return a mapping as YAML on one line."""
+    pairs = (f"{name}: {'null' if value is None else value}" for name, value in entry.items())
+    return f"{{{', '.join(pairs)}}}"
+
+
 def load_yaml(path: Path, *, absent: str = "") -> tuple[object, list[str]]:
     """Load a YAML file; return its content, and its repeated keys as faults.
 

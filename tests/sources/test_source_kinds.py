@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from bilora.params import AnySource
+from bilora.plugin_settings import AnySource
 from bilora.plugins import SOURCE_KINDS, SourceSettings, kind_names, load_kind
 from bilora.sources.source import build_source
 
