@@ -66,7 +66,7 @@ class ProcessSandbox:
         self._exclusive = threading.Lock()
 
     def run(self, program: Program | str, tests: str | Iterable[str] = (), *, setup: str = "") -> Outcome:
-        """Return the outcome of one program, run in the caller's thread. After `close` it is `infrastructure`.
+        """Return the outcome of one program, run in the caller's thread; `infrastructure` after `close`.
 
         Args:
             program: source of the program, or a `Program`, which contains its tests and setup.
