@@ -1,4 +1,4 @@
-"""A chain of operations as a task text."""
+"""Write a chain of operations as a task text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bilora.sources.exercises.operations import Operation, exercise_vocabulary
 
 
 def write_statement(chain: Sequence[Operation], rng: random.Random) -> str:
-    """Return one of several phrasings of what the chain does."""
+    """Return one of several phrasings of a chain."""
     subject = exercise_vocabulary().types[chain[0].takes].noun
     steps = [rng.choice(operation.instructions) for operation in chain]
     joined = steps[0] if len(steps) == 1 else ", ".join(steps[:-1]) + " and then " + steps[-1]
