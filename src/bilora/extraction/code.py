@@ -142,7 +142,7 @@ def _with_dependencies(programs: list[ParsedCode], chosen: ParsedCode) -> str:
         lines = code.split("\n")
         last = future[-1].end_lineno or future[-1].lineno
         dependencies[-1, 0], code = "\n".join(lines[:last]), "\n".join(lines[last:])
-    return "\n".join((*(dependencies[index] for index in sorted(dependencies)), code))
+    return "\n".join((*(dependencies[key] for key in sorted(dependencies)), code))
 
 
 def _definitions(programs: list[ParsedCode]) -> dict[str, list[tuple[int, int]]]:

@@ -42,16 +42,19 @@ def insert_docstring(typed: str, sentence: str) -> Insertion:
 
 
 def _insert(code: str, position: int, docstring: str) -> str:
+    # 1) insert the docstring in a copy with \n as line end
     lines, ends = LINE_END.split(code), [*LINE_END.findall(code), ""]
     source = PAGE_BREAK.sub("", "\n".join(lines)).replace("\f", " ")
     changed = cst.parse_module(source).visit(_Inserter(position, docstring)).code
     before, after = source.split("\n"), changed.split("\n")
+    # 2) count the unchanged lines before and after it
     head = 0
     while head < min(len(before), len(after)) and before[head] == after[head]:
         head += 1
     tail = 0
     while tail < min(len(before), len(after)) - head and before[-1 - tail] == after[-1 - tail]:
         tail += 1
+    # 3) join the user's lines there with the changed lines between them
     new_end = ends[max(head - 1, 0)] or ends[0] or "\n"
     middle = after[head : len(after) - tail]
     typed = [line + end for line, end in zip(lines, ends, strict=True)]

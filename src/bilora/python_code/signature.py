@@ -58,14 +58,14 @@ def _definitions(body: Sequence[ast.stmt]) -> Iterator[tuple[str, Definition]]:
 
 def imports(tree: ast.Module) -> dict[str, str]:
     """Return the import statement of each imported name."""
-    names = {}
+    statements = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             for alias in node.names:
-                item = copy.copy(node)
-                item.names = [alias]
-                names[alias.asname or alias.name.partition(".")[0]] = ast.unparse(item)
-    return names
+                statement = copy.copy(node)
+                statement.names = [alias]
+                statements[alias.asname or alias.name.partition(".")[0]] = ast.unparse(statement)
+    return statements
 
 
 def free_names(node: ast.AST) -> set[str]:
@@ -91,13 +91,13 @@ def called_name(tree: ast.Module, test: str) -> str | None:
     parsed = parse(test)
     if parsed is None:
         return None
-    known = definitions(tree)
+    defined = definitions(tree)
     called = {
         node.func.id for node in ast.walk(parsed) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     used = free_names(parsed) | called
-    names = [name for name in known if name in called] + [name for name in known if name in used]
-    return next((name for name in names if not isinstance(known[name], ast.ClassDef)), next(iter(names), None))
+    names = [name for name in defined if name in called] + [name for name in defined if name in used]
+    return next((name for name in names if not isinstance(defined[name], ast.ClassDef)), next(iter(names), None))
 
 
 def prompt_signatures(tree: ast.Module, name: str, tests: Iterable[str], *, setup: ast.Module | None = None) -> str:
@@ -112,21 +112,21 @@ def prompt_signatures(tree: ast.Module, name: str, tests: Iterable[str], *, setu
     used = {other for test in tests if (parsed := parse(test)) for other in free_names(parsed)}
     if setup:
         used -= {*definitions(setup), *imports(setup)}
-    names = [name, *(other for other in writer.known if other in used and other != name)]
+    names = [name, *(other for other in writer.definitions if other in used and other != name)]
     lines = [line for written in names for line in writer.lines(written)]
-    return "\n".join([*sorted(writer.needed), *lines])
+    return "\n".join([*sorted(writer.imports_needed), *lines])
 
 
 class _Writer:
     """Writes the signatures of a module; `needed` collects their imports."""
 
     def __init__(self, tree: ast.Module) -> None:
-        self.known = definitions(tree)
-        self.needed: set[str] = set()
+        self.definitions = definitions(tree)
+        self.imports_needed: set[str] = set()
         self._imports = imports(tree)
 
     def lines(self, name: str) -> list[str]:
-        value = self.known[name]
+        value = self.definitions[name]
         if isinstance(value, ast.ClassDef):
             return self._class(value, name)
         if isinstance(value, Function):
@@ -143,8 +143,8 @@ class _Writer:
         match value:
             case ast.Lambda(args=arguments):
                 return arguments
-            case ast.Name(id=other) if other in self.known:
-                named = self.known[other]
+            case ast.Name(id=other) if other in self.definitions:
+                named = self.definitions[other]
                 if isinstance(named, Function):
                     return named.args
                 return self._arguments_of(named) if isinstance(named, ast.Lambda) else None
@@ -209,11 +209,11 @@ class _Writer:
         """
         constants = {}
         for name in sorted(free_names(value)):
-            definition = self.known.get(name)
+            definition = self.definitions.get(name)
             if isinstance(definition, ast.expr) and _is_literal(definition):
                 constants[name] = definition
             elif definition is None and name in self._imports:
-                self.needed.add(self._imports[name])
+                self.imports_needed.add(self._imports[name])
             elif definition is not None or name not in BUILTINS:
                 raise UnportableSignature(f"{place} in the signature needs {name}, which an answer does not have")
         return _Constants(constants).visit(copy.deepcopy(value)) if constants else value
@@ -224,7 +224,7 @@ class _Writer:
             case ast.Constant():
                 return node
             case ast.Name(id=name) | ast.Attribute(value=ast.Name(), attr=name):
-                if name in self.known:
+                if name in self.definitions:
                     return None
                 if isinstance(node, ast.Name) and name in BUILTINS:
                     return node

@@ -36,6 +36,7 @@ def plan_tests(code: str, setup: str, tests: Sequence[str]) -> TestPlan:
     A test is split only if the expression that the program computes uses neither a name that the tests bind, which
     the program's process does not have, nor a builtin that the program redefines.
     """
+    # 1) collect the names that tests, setup and program bind
     splits = [split_assert(test) for test in tests]
     whole = [test for test, split in zip(tests, splits, strict=True) if split is None]
     bound = program_names.top_level_names(whole).binds if whole else frozenset()
@@ -44,6 +45,7 @@ def plan_tests(code: str, setup: str, tests: Sequence[str]) -> TestPlan:
     if program_names.CANDIDATE_NAME not in defined:
         bound |= {program_names.CANDIDATE_NAME}  # only the tester binds it
     setup_names = program_names.top_level_names([setup]).binds if setup.strip() else frozenset()
+    # 2) split what can be split
     planned = []
     for test, split in zip(tests, splits, strict=True):
         if split and not split.names & bound and (split.names <= shadowed or not split.names & shadowed):
@@ -54,6 +56,7 @@ def plan_tests(code: str, setup: str, tests: Sequence[str]) -> TestPlan:
         planned.append(PlannedTest(test))  # also a test that calls only a setup helper, which may call the program
     if all(test.split for test in planned):
         return TestPlan(tuple(planned))
+    # 3) find the names of the program that the tester needs
     sources = [setup, *tests]
     all_names = program_names.top_level_names(sources)
     trees = [tree for source in tests if (tree := assertions.parse_or_none(source))]

@@ -17,12 +17,12 @@ def write_statement(chain: Sequence[Operation], rng: random.Random) -> str:
     result = f"the given {subject.removeprefix('a ')}"
     for operation in chain:
         result = operation.noun.replace("{x}", result)
-    sought = f"{joined}, for {subject}" if chain[-1].gives == "flag" else f"find {result}"
+    request = f"{joined}, for {subject}" if chain[-1].gives == "flag" else f"find {result}"
     phrasings = (
         f"Write a function that takes {subject} and does the following: {joined}.",
         f"Write a function to {joined}, given {subject}.",
         f"Given {subject}, {joined}.",
-        f"Write a python function to {sought}.",
+        f"Write a python function to {request}.",
         f"Write a function that takes {subject}. Steps: {numbered}.",
     )
     return rng.choice(phrasings)
