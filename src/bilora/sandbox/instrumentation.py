@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from bilora.sandbox.assertions import FunctionNode, always_fails, constant_truth, expects_exception, is_unittest_assert
 from bilora.sandbox.program_names import CANDIDATE_NAME
 
-BEGIN, COMPARE, DECIDE, EXPECTED = "_bilora_begin", "_bilora_compare", "_bilora_decide", "_bilora_expected"
+BEGIN, COMPARE, DECIDE, EXPECTATION = "_bilora_begin", "_bilora_compare", "_bilora_decide", "_bilora_expected"
 """Names of the recorder's methods in an instrumented test; see `instrument`."""
 
 
@@ -17,7 +17,7 @@ def instrument(tree: ast.Module, tracked: TrackedNames, dynamic_names: Iterable[
 
     `assert LEFT == RIGHT` becomes `assert COMPARE(BEGIN(), "Eq", LEFT, RIGHT, TEXT, MENTIONS)`, other asserts
     `assert DECIDE(BEGIN(), TEST, TEXT, MENTIONS)`; TEXT is the assert's source, MENTIONS whether it uses a value
-    of the program. The handler of an expected exception begins with `EXPECTED()`.
+    of the program. The handler of an expected exception begins with `EXPECTATION()`.
 
     Args:
         tracked: updated with the bindings of this tree.
@@ -149,7 +149,7 @@ class _Instrument(ast.NodeTransformer):
         counts = is_unittest_assert(node) and id(node) not in self._skipped
         mentions = ast.Constant(self._tracked.uses_name(node))
         self.generic_visit(node)
-        return _call(EXPECTED, _call(BEGIN), node, mentions) if counts else node
+        return _call(EXPECTATION, _call(BEGIN), node, mentions) if counts else node
 
     def visit_With(self, node: ast.With) -> ast.AST | list[ast.AST]:
         expecting = {id(item.context_expr) for item in node.items if is_unittest_assert(item.context_expr)}
@@ -157,7 +157,7 @@ class _Instrument(ast.NodeTransformer):
         self._skipped |= expecting  # these calls only make a context manager; the end of its block counts
         mentions = ast.Constant(any(self._tracked.uses_name(statement) for statement in node.body))
         self.generic_visit(node)
-        report = ast.Expr(_call(EXPECTED, _call(BEGIN), ast.Constant(None), mentions))
+        report = ast.Expr(_call(EXPECTATION, _call(BEGIN), ast.Constant(None), mentions))
         return [node, report] if expecting or suppresses else node
 
     def visit_Try(self, node: ast.Try) -> ast.AST:
@@ -166,7 +166,7 @@ class _Instrument(ast.NodeTransformer):
         self.generic_visit(node)
         if expects:
             for handler in node.handlers:
-                handler.body.insert(0, ast.Expr(_call(EXPECTED, _call(BEGIN), ast.Constant(None), mentions)))
+                handler.body.insert(0, ast.Expr(_call(EXPECTATION, _call(BEGIN), ast.Constant(None), mentions)))
         return node
 
     def visit_Name(self, node: ast.Name) -> ast.AST:

@@ -140,7 +140,7 @@ class _Tester:
                 instrumentation.BEGIN: self._recorder.begin,
                 instrumentation.COMPARE: self._recorder.compare,
                 instrumentation.DECIDE: self._recorder.decide,
-                instrumentation.EXPECTED: self._recorder.expected,
+                instrumentation.EXPECTATION: self._recorder.expected,
             }
         )
 

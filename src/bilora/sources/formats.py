@@ -47,7 +47,7 @@ OTHER_FORMATS = {
 }
 
 
-def read_entries(path: Path, columns: Collection[str] | None = None, *, root: Path = Path()) -> Iterator[Entry]:
+def read_data_file(path: Path, columns: Collection[str] | None = None, *, root: Path = Path()) -> Iterator[Entry]:
     """Yield the entries of a file.
 
     Args:

@@ -16,7 +16,7 @@ from bilora.plugins import SourceSettings
 from bilora.protocols import Progress, no_progress
 from bilora.records import Drop, Row, Split
 from bilora.rows import Forms, excerpt, label_text
-from bilora.sources.formats import read_entries
+from bilora.sources.formats import read_data_file
 from bilora.sources.json_entries import Entry
 from bilora.sources.labelling import ColumnCheck, RowLocation, add_labels, read_columns, select_columns
 from bilora.sources.source import SourceKind
@@ -70,7 +70,7 @@ class Files:
                 raise BadData(path, "is a URL; download the file and give its path.")
             columns = ColumnCheck(path, self._forms)
             entry = None
-            for entry in read_entries(Path(path), selected, root=self._root):
+            for entry in read_data_file(Path(path), selected, root=self._root):
                 if not isinstance(entry.value, Drop):
                     columns.add(entry.value)
                 yield self._row(entry, path, name, selected)
