@@ -45,13 +45,13 @@ PYTHONS = {
 }
 
 
-def tested_function(code: str) -> ast.FunctionDef:
+def last_function(code: str) -> ast.FunctionDef:
     """Return the function that the tests call: the last one."""
     return [node for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)][-1]
 
 
 def names(code: str) -> list[str]:
-    function = tested_function(code)
+    function = last_function(code)
     return [function.name, *(argument.arg for argument in function.args.args)]
 
 
@@ -135,7 +135,7 @@ def test_a_name_hides_no_builtin_module_variable_or_other_name(demo: list[Row], 
         for node in ast.walk(ast.parse(row["code"])):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 others.add(node.id)
-            elif isinstance(node, ast.FunctionDef) and node.name != tested_function(row["code"]).name:
+            elif isinstance(node, ast.FunctionDef) and node.name != last_function(row["code"]).name:
                 others.add(node.name)
         assert not others & {function, *parameters}
         assert len(set(words(row))) == len(words(row))
