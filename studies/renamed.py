@@ -24,7 +24,7 @@ from bilora.evaluation.statistics import score_difference
 from bilora.inference.engines import EngineOptions, load_local_engine
 from bilora.protocols import Referees
 from bilora.records import Sample
-from bilora.sources.exercises.names import name_by_words
+from bilora.sources.exercises.names import draw_names
 from bilora.storage import adapter_sha256
 from bilora.workspace import Workspace
 
@@ -47,7 +47,7 @@ def namers(samples: Sequence[Sample], seed: int) -> dict[str, Namer]:
     groups = sorted({sample.group for sample in samples})
 
     def random_name(sample: Sample) -> str:
-        return name_by_words("test", random.Random(f"{seed}:{sample.id}"))[0]
+        return draw_names("test", random.Random(f"{seed}:{sample.id}"))[0]
 
     def misleading(sample: Sample) -> str:
         others = [group for group in groups if not set(group.split("+")) & set(sample.group.split("+"))]

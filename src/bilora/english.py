@@ -1,4 +1,4 @@
-"""Whether a sentence may be English."""
+"""Detect sentences that are not English."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _ENGLISH = """
 the of to and or for from with by be are all this that which when it its into each every not no given returns return
 """
 _FOREIGN_WORDS = frozenset(_FOREIGN.split())
-"""Words of other languages; two in one sentence speak against English."""
+"""Words of other languages; two of them indicate that a sentence is not English."""
 _FOREIGN_SHORT_WORDS = _FOREIGN_WORDS | frozenset(_SHORT.split())
-"""Words that names have too (de Bruijn); one speaks against English in a sentence with accents."""
+"""Also words that occur in names (de Bruijn); with accents, one of them indicates another language."""
 _ENGLISH_WORDS = frozenset(_ENGLISH.split())
-"""Words that hardly another language has; one of them decides."""
+"""Words that hardly any other language has; one of them indicates English."""
 
 _ALPHABETS = ("LATIN", "GREEK", "MATHEMATICAL", "MICRO", "FEMININE", "MASCULINE", "MODIFIER", "DOUBLE-STRUCK")
-"""How the Unicode names of letters begin that English sentences have: accents, and letters that are symbols."""
+"""Prefixes of the Unicode names of letters in English sentences, including accented letters and symbols."""
 _MIN_LETTERS, _MAX_OTHER_LETTERS = 0.55, 0.1
 
 
 def is_english(text: str) -> bool:
-    """Whether a sentence may be English: accents in names, symbols and dashes do not speak against it."""
+    """Return whether a sentence may be English; accents in names, symbols and dashes are allowed."""
     words = set(_WORD.findall(text.lower()))
-    letters = [sign for sign in text if sign.isalpha()]
+    letters = [character for character in text if character.isalpha()]
     others = [letter for letter in letters if not unicodedata.name(letter, "").startswith(_ALPHABETS)]
     accents = any(not letter.isascii() for letter in letters)
     foreign = len(words & _FOREIGN_WORDS) > 1 or (accents and bool(words & _FOREIGN_SHORT_WORDS))

@@ -22,9 +22,7 @@ class Processing(Settings):
     """data-process: thresholds for duplicates, contamination and length."""
 
     near_duplicate: Fraction = Field(default=0.85, description="similarity from which two samples count as duplicates")
-    contamination_ngram: Count = Field(
-        default=13, description="words in a row shared with a test question that drop a sample"
-    )
+    contamination_ngram: Count = Field(default=13, description="words of a shared n-gram that is contamination")
     max_prompt_chars: Count = Field(default=4000, description="characters of the longest prompt")
     max_target_chars: Count = Field(default=2000, description="characters of the longest reference answer")
 
@@ -36,11 +34,10 @@ class Splitting(Settings):
     validation: Count = Field(description="samples that select the checkpoint, at most")
     test: Count = Field(description="held-out samples that the gate uses, at most")
     feedback: Literal["mix"] | None = Field(
-        default=None, description="`mix` adds user-corrected answers to the training split"
+        default=None, description="`mix` adds corrected answers to the training split"
     )
     preference: Literal["kto", "dpo"] | None = Field(
-        default=None,
-        description="rated pairs for a phase: thumbs (`kto`), or corrections preferred to the answers (`dpo`)",
+        default=None, description="rated pairs for a phase: thumbs (`kto`), or corrections and their answers (`dpo`)"
     )
 
 
@@ -99,9 +96,7 @@ class Generation(Settings):
 
     max_new_tokens: Count = Field(description="tokens of the longest answer")
     batch_size: Count = Field(description="questions that are answered together")
-    temperature: float = Field(
-        default=0.0, ge=0.0, description="0 takes the most likely token; above 0 tokens are sampled"
-    )
+    temperature: float = Field(default=0.0, ge=0.0, description="0 takes the most likely token")
     frequency_penalty: float = Field(default=0.0, ge=-2.0, le=2.0, description="above 0 reduces repetition")
 
     def sampling(self, *, seed: int = 0) -> SamplingParams:
@@ -122,9 +117,7 @@ class TaskParams(Settings):
     adapter: Adapter = Field(description="rank, scale, dropout and adapted modules")
     training: Training = Field(description="length, validation and phases")
     generation: Generation = Field(description="how answers are generated")
-    margin: Fraction = Field(
-        default=0.05, description="how much lower than the promoted adapter's a metric in [0, 1] may be"
-    )
+    margin: Fraction = Field(default=0.05, description="how far a metric in [0, 1] may be below the promoted adapter's")
 
     @model_validator(mode="after")
     def _check_preference(self) -> TaskParams:

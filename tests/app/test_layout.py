@@ -105,7 +105,7 @@ def test_prose_for_a_function_and_back_is_one_sentence(page: Any) -> None:
     page.get_by_role("radio", name="Explain code").click()
     page.get_by_label("Your function").fill("What does this do?")
     button(page, "Ask").click()
-    page.get_by_text("This text holds no Python function that can be read").wait_for()
+    page.get_by_text("This text contains no complete Python function").wait_for()
     assert page.get_by_test_id("stCode").count() == 0
 
 

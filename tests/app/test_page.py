@@ -87,7 +87,7 @@ def test_prose_instead_of_code_and_code_instead_of_prose_are_refused(page: AppTe
     page.segmented_control[0].set_value("docstring").run()
     ask(page, "Write a function that doubles a number.")
     assert [one.value for one in page.warning] == [
-        "This text holds no Python function that can be read; type one whole function."
+        "This text contains no complete Python function; type one whole function."
     ]
     assert not page.subheader and not page.exception
 

@@ -1,4 +1,4 @@
-"""docs/add-a-source.md is followed to the letter: one file and one entry make a fifth kind of source."""
+"""docs/add-a-source.md works as written: one file and one entry add a kind of source."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PACKAGES = ("click", "packaging", "pluggy", "tomlkit", "voluptuous")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout with the guide's file and entry, and a database that the entry names."""
+    """Return a workspace with the guide's file and entry, and the database of the entry."""
     folder = smoke_checkout(tmp_path_factory.mktemp("checkout"))
     (folder / "src/bilora/sources/kinds/sqlite.py").write_text(guide_block("add-a-source", "python"), encoding="utf-8")
     entry = yaml.safe_load(guide_block("add-a-source", "yaml"))["tasks"]["docstring"]
@@ -49,7 +49,7 @@ def rows(folder: Path, run: Shell) -> list[dict[str, Any]]:
     return [row for _, row in read_rows(folder / "data/raw/docstring.jsonl")]
 
 
-def test_its_rows_have_labels_and_no_path_of_this_machine(folder: Path, rows: list[dict[str, Any]]) -> None:
+def test_rows_have_labels_and_no_path_of_this_machine(folder: Path, rows: list[dict[str, Any]]) -> None:
     assert len(rows) > 300
     first = rows[0]
     assert first["source"] == "functions.sqlite3:1" and first["origin"] == "functions.sqlite3, row 1"
@@ -65,7 +65,7 @@ def test_its_rows_are_processed_and_split(folder: Path, run: Shell, rows: list[d
     assert set(report.splits["test"].group) <= {row["group"] for row in rows}
 
 
-def test_a_fault_of_its_entry_is_named_at_its_place(folder: Path, run: Shell) -> None:
+def test_an_error_in_the_entry_names_its_location(folder: Path, run: Shell) -> None:
     params = (folder / "params.yaml").read_bytes()
     change_task(folder, "docstring", lambda task: task["source"].update(query=5, limit=3))
     done = run("bilora", "data-download", "docstring", check=False)

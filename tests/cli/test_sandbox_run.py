@@ -36,7 +36,7 @@ def run(*arguments: str, tests: str | bytes | None = None) -> int:
         ("def check(candidate):\n    assert candidate(1) == 4", 10, "assert candidate(1) == 4 gave 3, not 4"),
         ("def test_area():\n    assert area(1) == 4", 10, "assert area(1) == 4 gave 3, not 4"),
         ("if __name__ == '__main__':\n    assert area(1) == 4", 10, "gave 3, not 4"),
-        ("import numpy\nassert area(1) == 3", 10, "the sandbox offers no module numpy"),
+        ("import numpy\nassert area(1) == 3", 10, "the sandbox has no module numpy"),
     ],
 )
 def test_the_exit_code_is_the_verdict(

@@ -17,7 +17,7 @@ from bilora.records import Row
 
 @dataclass
 class Listed:
-    """A source that is a list; an exception in it is raised in its place."""
+    """A source with these rows; an exception among them is raised."""
 
     items: list[Any]
 
@@ -29,7 +29,7 @@ class Listed:
             yield item
 
 
-def test_rows_lie_in_their_order(tmp_path: Path) -> None:
+def test_rows_are_written_in_order(tmp_path: Path) -> None:
     path = tmp_path / "raw" / "t.jsonl"
     ticks: list[int] = []
     assert download(Listed([{"n": 2}, {"n": 1}]), path, progress=ticks.append) == 2
@@ -37,13 +37,13 @@ def test_rows_lie_in_their_order(tmp_path: Path) -> None:
     assert sum(ticks) == 2
 
 
-def test_no_rows_are_a_fault(tmp_path: Path) -> None:
+def test_a_source_without_rows_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BadData, match="no rows; check `source`"):
         download(Listed([]), tmp_path / "t.jsonl")
 
 
 @pytest.mark.parametrize("value", [{1, 2}, math.nan])
-def test_what_json_cannot_hold_is_a_fault(tmp_path: Path, value: object) -> None:
+def test_a_value_that_json_cannot_represent_is_an_error(tmp_path: Path, value: object) -> None:
     with pytest.raises(BadData, match="not JSON"):
         download(Listed([{"n": value}]), tmp_path / "t.jsonl")
 

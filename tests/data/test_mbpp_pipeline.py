@@ -9,7 +9,7 @@ import pytest
 from support.shared_data import shared_file
 
 from bilora.data.download import download
-from bilora.data.process import Processed, process
+from bilora.data.process import ProcessResult, process
 from bilora.data.split import split_samples
 from bilora.params import Processing, Splitting
 from bilora.records import Sample
@@ -21,7 +21,7 @@ Dealt = tuple[dict[str, list[Sample]], dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def processed(tmp_path_factory: pytest.TempPathFactory) -> Processed:
+def processed(tmp_path_factory: pytest.TempPathFactory) -> ProcessResult:
     raw: Path = tmp_path_factory.mktemp("mbpp") / "raw.jsonl"
     params = FilesSettings(
         kind="files", paths=[str(shared_file("mbpp/mbpp.jsonl"))], licence="CC-BY-4.0", splits="mbpp"
@@ -32,17 +32,17 @@ def processed(tmp_path_factory: pytest.TempPathFactory) -> Processed:
 
 
 @pytest.fixture(scope="module")
-def dealt(processed: Processed) -> Dealt:
+def dealt(processed: ProcessResult) -> Dealt:
     counts = Splitting(train=374, validation=90, test=500)
     return split_samples(processed.samples, splitting=counts, seed=1, rules=Processing())
 
 
-def test_all_references_pass_their_tests(processed: Processed) -> None:
+def test_all_references_pass_their_tests(processed: ProcessResult) -> None:
     execution = processed.report.execution
     assert (processed.report.rows_in, execution.run, execution.passed) == (974, 974, 974)
 
 
-def test_nothing_is_dropped(processed: Processed) -> None:
+def test_nothing_is_dropped(processed: ProcessResult) -> None:
     assert processed.report.rules == () and len(processed.samples) == 974
 
 
@@ -51,7 +51,7 @@ def test_the_split_is_the_official_one(dealt: Dealt) -> None:
     assert report.dealt == {"train": 374, "validation": 90, "test": 500, "prompt": 10}
 
 
-def test_three_statements_stand_in_train_and_test(dealt: Dealt) -> None:
+def test_three_statements_occur_in_train_and_test(dealt: Dealt) -> None:
     pairs = [(pair.kept.source, pair.dropped.source) for pair in dealt[1].pairs if pair.rule == "same statement"]
     assert sorted(pairs) == [("mbpp:216", "mbpp:872"), ("mbpp:217", "mbpp:602"), ("mbpp:248", "mbpp:704")]
 
@@ -61,7 +61,7 @@ def test_twelve_more_programs_differ_in_names_only(dealt: Dealt) -> None:
     assert rules.count("same program") == 12 and len(rules) == 15
 
 
-def test_the_test_split_is_whole_and_nothing_of_it_is_trained_on(dealt: Dealt) -> None:
+def test_the_test_split_is_complete_and_not_trained_on(dealt: Dealt) -> None:
     splits, report = dealt
     assert len(splits["test"]) == 500
     removed = {pair.dropped.id for pair in report.pairs}

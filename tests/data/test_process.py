@@ -10,7 +10,7 @@ import pytest
 from support.fakes import FakeSandbox
 from support.recorded_bars import RecordedBars
 
-from bilora.data.process import Processed, process
+from bilora.data.process import ProcessResult, process
 from bilora.data_reports import DropExample, ExecutionCounts
 from bilora.errors import BiloraError
 from bilora.params import Processing
@@ -32,7 +32,7 @@ def coded(number: int, **changes: Any) -> dict[str, Any]:
     }
 
 
-def told(number: int, **changes: Any) -> dict[str, Any]:
+def described(number: int, **changes: Any) -> dict[str, Any]:
     lines = "\n".join(f"    a{number}_{line} = b{number}_{line} + {line}" for line in range(9))
     return {
         "code": f"def run_{number}(x):\n{lines}",
@@ -50,12 +50,12 @@ def run(
     *,
     task: str = "codegen",
     rules: Processing | None = None,
-    **rest: Any,
-) -> Processed:
+    **options: Any,
+) -> ProcessResult:
     raw = folder / "raw.jsonl"
     raw.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    sandbox = rest.pop("sandbox", FakeSandbox())
-    return process(load_task(task), raw, sandbox=sandbox, rules=rules or Processing(), **rest)
+    sandbox = options.pop("sandbox", FakeSandbox())
+    return process(load_task(task), raw, sandbox=sandbox, rules=rules or Processing(), **options)
 
 
 def nested(depth: int) -> list[Any]:
@@ -65,7 +65,7 @@ def nested(depth: int) -> list[Any]:
     return value
 
 
-def dropped(done: Processed) -> dict[str, int]:
+def dropped(done: ProcessResult) -> dict[str, int]:
     return {entry.rule: entry.count for entry in done.report.rules}
 
 
@@ -134,7 +134,7 @@ def test_a_row_of_odd_types_is_a_drop_that_names_column_value_and_line(
 
 
 @pytest.mark.parametrize("column", ["test_setup_code", "test_imports", "entry_point", "tier", "split"])
-def test_null_in_an_optional_column_is_as_if_it_were_absent(tmp_path: Path, column: str) -> None:
+def test_null_in_an_optional_column_counts_as_absent(tmp_path: Path, column: str) -> None:
     done = run(tmp_path, [coded(2, **{column: None})])
     assert done.samples == run(tmp_path, [coded(2)]).samples and len(done.samples) == 1
 
@@ -154,7 +154,7 @@ def test_every_drop_names_the_line_of_its_row(tmp_path: Path) -> None:
     assert examples["reference fails its tests"].source == "here:3 (my.jsonl:4)"
 
 
-def test_what_a_source_could_not_read_is_counted(tmp_path: Path) -> None:
+def test_a_row_that_a_source_could_not_read_is_counted(tmp_path: Path) -> None:
     refused = {"source": "my:2", "origin": "my.jsonl:2", "drop": {"rule": "not JSON", "detail": "column 7"}}
     done = run(tmp_path, [coded(1), refused])
     assert (done.report.rows_in, done.report.rows_out, dropped(done)) == (2, 1, {"not JSON": 1})
@@ -172,7 +172,7 @@ def test_what_a_source_could_not_read_is_counted(tmp_path: Path) -> None:
         (lambda row: copy.deepcopy(nested(9999)), "not a row of the task codegen"),
     ],
 )
-def test_a_task_that_stumbles_over_a_row_drops_it(tmp_path: Path, stumble: Any, rule: str) -> None:
+def test_a_row_on_which_the_task_raises_is_dropped(tmp_path: Path, stumble: Any, rule: str) -> None:
     raw = tmp_path / "raw.jsonl"
     raw.write_text(json.dumps(coded(1)) + "\n")
     task = dataclasses.replace(load_task("codegen"), sample=stumble)
@@ -192,8 +192,10 @@ def test_a_task_that_stumbles_over_a_row_drops_it(tmp_path: Path, stumble: Any, 
 )
 @pytest.mark.parametrize("task", ["codegen", "docstring"])
 def test_code_that_is_nested_too_deeply_is_a_drop(tmp_path: Path, code: str, task: str) -> None:
-    made, rest = (coded, {}) if task == "codegen" else (told, {"docstring": "Say what comes out of all these numbers."})
-    done = run(tmp_path, [made(1), made(2, code=code, **rest)], task=task, rules=Processing(max_target_chars=90_000))
+    made, options = (
+        (coded, {}) if task == "codegen" else (described, {"docstring": "Say what comes out of all these numbers."})
+    )
+    done = run(tmp_path, [made(1), made(2, code=code, **options)], task=task, rules=Processing(max_target_chars=90_000))
     assert dropped(done) == {"nested too deeply": 1}
 
 
@@ -234,14 +236,14 @@ def test_a_paraphrase_is_no_duplicate_but_a_renaming_is(tmp_path: Path) -> None:
     assert [sample.source for sample in done.samples] == ["here:1", "said anew"]
 
 
-def test_splits_are_compared_by_data_split_alone(tmp_path: Path) -> None:
+def test_data_process_does_not_compare_splits(tmp_path: Path) -> None:
     assert len(run(tmp_path, [coded(1, split="train"), coded(1, split="test")]).samples) == 2
 
 
 def test_near_duplicates_of_described_code_are_dropped(tmp_path: Path) -> None:
-    twin = told(1, source="twin", docstring="Prepare all of the many variables.")
+    twin = described(1, source="twin", docstring="Prepare all of the many variables.")
     twin["code"] = twin["code"].replace("+ 8", "+ 80")
-    done = run(tmp_path, [told(1), told(2), twin], task="docstring")
+    done = run(tmp_path, [described(1), described(2), twin], task="docstring")
     assert [sample.source for sample in done.samples] == ["here:1", "here:2"]
     assert dropped(done) == {"near-duplicate": 1}
 
@@ -256,17 +258,19 @@ def test_near_duplicates_of_described_code_are_dropped(tmp_path: Path) -> None:
             coded(1, text=" ".join(NUMBERS) + " ten nine eight"),
             coded(2, text="It is " + " ".join(NUMBERS) + " ten, as said"),
         ),
-        ("docstring", told(1), told(1, docstring="Something else about these variables.")),
+        ("docstring", described(1), described(1, docstring="Something else about these variables.")),
         (
             "docstring",
-            told(1, docstring=" ".join(NUMBERS) + " and so on"),
-            told(2, docstring="Count " + " ".join(NUMBERS) + " and stop"),
+            described(1, docstring=" ".join(NUMBERS) + " and so on"),
+            described(2, docstring="Count " + " ".join(NUMBERS) + " and stop"),
         ),
     ],
     ids=["statement", "program", "statement words", "code", "docstring words"],
 )
-def test_the_curated_set_is_not_learnt(tmp_path: Path, task: str, row: dict[str, Any], other: dict[str, Any]) -> None:
-    make = coded if task == "codegen" else told
+def test_rows_that_repeat_the_curated_set_are_dropped(
+    tmp_path: Path, task: str, row: dict[str, Any], other: dict[str, Any]
+) -> None:
+    make = coded if task == "codegen" else described
     done = run(tmp_path, [row, make(9)], task=task, curated=curated(other, task))
     assert dropped(done) == {"repeats the curated set": 1}
     assert [sample.source for sample in done.samples] == ["here:9"]
@@ -283,12 +287,12 @@ def test_the_bars_count_every_row_that_is_read_and_every_reference_that_is_run(t
 
 
 def test_equal_rows_give_equal_reports(tmp_path: Path) -> None:
-    rows = [told(1), told(2), told(1), told(3, docstring="Short.")]
+    rows = [described(1), described(2), described(1), described(3, docstring="Short.")]
     first, second = (run(tmp_path, rows, task="docstring") for _ in range(2))
     assert (first.samples, first.report) == (second.samples, second.report)
 
 
-def test_of_a_row_that_its_source_refused_nothing_of_our_own_is_shown(tmp_path: Path) -> None:
+def test_the_report_of_a_refused_row_does_not_show_internal_keys(tmp_path: Path) -> None:
     refused = {"source": "my:3", "origin": "my.jsonl:3", "drop": {"rule": "not JSON", "detail": "not JSON: {a"}}
     (entry,) = run(tmp_path, [refused, coded(1)]).report.rules
     assert entry.examples == (DropExample(source="my:3 (my.jsonl:3)", detail="not JSON: {a", excerpt=""),)

@@ -1,4 +1,4 @@
-"""What was rated joins training only where it was asked for, and never tells a held-out question."""
+"""Ratings are trained on only if params request it, and never if they repeat a held-out question."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bilora.data.ratings import GROUP, Rated, from_ratings, ratings_of, without_withdrawn
+from bilora.data.ratings import GROUP, RatedSamples, rating_ids, samples_from_ratings, without_withdrawn
 from bilora.data_reports import RatingsReport
 from bilora.params import Processing, Splitting
 from bilora.records import Message, Sample
@@ -23,29 +23,31 @@ HELD = Sample.create(
 DOUBLE = "def double(x):\n    return 2 * x"
 
 
-def said(text: str) -> tuple[Message, ...]:
+def completion(text: str) -> tuple[Message, ...]:
     return (Message(role="assistant", content=TASK.answer(text)),)
 
 
 def edit(prompt: str = "Double a number.", answer: str = DOUBLE, task: str = "codegen") -> SftPair:
-    return SftPair(task=task, prompt=TASK.messages(prompt), completion=said(answer), ratings=(EVENT,))
+    return SftPair(task=task, prompt=TASK.messages(prompt), completion=completion(answer), ratings=(EVENT,))
 
 
 def thumb(prompt: str = "Double a number.", answer: str = "def double(", *, label: bool = False) -> KtoPair:
-    return KtoPair(task="codegen", prompt=TASK.messages(prompt), completion=said(answer), label=label, ratings=(EVENT,))
-
-
-def above(prompt: str = "Double a number.", answer: str = DOUBLE) -> DpoPair:
-    rejected = said("def double(")
-    return DpoPair(
-        task="codegen", prompt=TASK.messages(prompt), chosen=said(answer), rejected=rejected, ratings=(EVENT,)
+    return KtoPair(
+        task="codegen", prompt=TASK.messages(prompt), completion=completion(answer), label=label, ratings=(EVENT,)
     )
 
 
-def deal(pairs: RatedPairs, *, trained: Any = (), withdrawn: Any = (), **asked: Any) -> Rated:
-    splitting = Splitting(train=9, validation=9, test=9, **asked)
+def above(prompt: str = "Double a number.", answer: str = DOUBLE) -> DpoPair:
+    rejected = completion("def double(")
+    return DpoPair(
+        task="codegen", prompt=TASK.messages(prompt), chosen=completion(answer), rejected=rejected, ratings=(EVENT,)
+    )
+
+
+def deal(pairs: RatedPairs, *, trained: Any = (), withdrawn: Any = (), **splitting_options: Any) -> RatedSamples:
+    splitting = Splitting(train=9, validation=9, test=9, **splitting_options)
     rules = Processing(max_prompt_chars=200)
-    return from_ratings(
+    return samples_from_ratings(
         TASK,
         pairs,
         splitting=splitting,
@@ -60,7 +62,7 @@ ALL = RatedPairs(sft=(edit(),), kto=(thumb(),), dpo=(above(),))
 
 
 @pytest.mark.parametrize(
-    ("asked", "samples", "preferences"),
+    ("splitting_options", "samples", "preferences"),
     [
         ({}, 0, []),
         ({"feedback": "mix"}, 1, []),
@@ -69,19 +71,21 @@ ALL = RatedPairs(sft=(edit(),), kto=(thumb(),), dpo=(above(),))
     ],
     ids=["neither", "mix", "kto", "mix and dpo"],
 )
-def test_only_what_is_asked_for_is_dealt(asked: dict[str, str], samples: int, preferences: list[type]) -> None:
-    made = deal(ALL, **asked)
+def test_only_the_requested_rows_are_returned(
+    splitting_options: dict[str, str], samples: int, preferences: list[type]
+) -> None:
+    made = deal(ALL, **splitting_options)
     assert (len(made.samples), [type(row) for row in made.preferences]) == (samples, preferences)
     assert made.report == RatingsReport(samples=samples, preferences=len(preferences), rules=())
 
 
-def test_an_edit_is_a_sample_that_asks_and_answers_as_the_page_did() -> None:
+def test_an_edit_is_a_sample_with_the_page_s_prompt_and_answer() -> None:
     (sample,) = deal(ALL, feedback="mix").samples
     assert TASK.messages(sample.prompt) == edit().prompt and TASK.answer(sample.target) == edit().completion[0].content
     assert (sample.group, sample.source, sample.split) == (GROUP, f"feedback:{EVENT}", "train")
 
 
-def test_another_task_s_ratings_are_not_seen() -> None:
+def test_ratings_of_another_task_are_ignored() -> None:
     assert not deal(RatedPairs(sft=(edit(task="docstring"),)), feedback="mix").samples
 
 
@@ -95,11 +99,11 @@ def test_another_task_s_ratings_are_not_seen() -> None:
     ids=["the same words", "the same statement", "the same program"],
 )
 @pytest.mark.parametrize("row", [edit, above, thumb])
-def test_a_held_out_question_stays_out(row: Any, prompt: str, answer: str) -> None:
+def test_a_held_out_question_is_dropped(row: Any, prompt: str, answer: str) -> None:
     made = row(prompt, answer)
     kind = {edit: "sft", above: "dpo", thumb: "kto"}[row]
-    asked: Any = {"feedback": "mix"} if kind == "sft" else {"preference": kind}
-    dealt = deal(RatedPairs(**{kind: (made,)}), **asked)
+    splitting_options: Any = {"feedback": "mix"} if kind == "sft" else {"preference": kind}
+    dealt = deal(RatedPairs(**{kind: (made,)}), **splitting_options)
     assert not dealt.samples and not dealt.preferences
     assert [(rule.rule, rule.count) for rule in dealt.report.rules] == [("held-out question", 1)]
 
@@ -109,7 +113,7 @@ def test_a_held_out_question_stays_out(row: Any, prompt: str, answer: str) -> No
     [
         (edit("Double it. " * 20), "prompt too long"),
         (edit(answer="x = 1\n" * 400), "target too long"),
-        (edit(answer="def double(x: return"), "edit is no Python"),
+        (edit(answer="def double(x: return"), "edit is not Python"),
     ],
     ids=["prompt", "target", "syntax"],
 )
@@ -118,17 +122,17 @@ def test_an_edit_is_checked_as_any_sample_is(row: SftPair, rule: str) -> None:
     assert not made.samples and made.report.rules[0].rule == rule
 
 
-def test_an_answer_that_was_rated_may_be_no_python() -> None:
+def test_a_rated_answer_may_be_invalid_python() -> None:
     assert len(deal(ALL, preference="kto").preferences) == 1
 
 
-def test_what_is_trained_already_adds_nothing() -> None:
+def test_an_edit_equal_to_a_training_sample_is_dropped() -> None:
     (sample,) = deal(ALL, feedback="mix").samples
     again = deal(ALL, trained=[sample], feedback="mix")
     assert not again.samples and again.report.rules[0].rule == "already a training sample"
 
 
-def test_the_second_phase_asks_in_the_chat_of_today() -> None:
+def test_preference_pairs_use_the_current_chat_messages() -> None:
     old = thumb().model_copy(update={"prompt": (Message(role="system", content="Old."), thumb().prompt[-1])})
     (row,) = deal(RatedPairs(kto=(old,)), preference="kto").preferences
     assert row.prompt == TASK.messages("Double a number.")
@@ -136,12 +140,10 @@ def test_the_second_phase_asks_in_the_chat_of_today() -> None:
 
 @pytest.mark.parametrize(("kind", "row"), [("sft", edit), ("kto", thumb), ("dpo", above)])
 @pytest.mark.parametrize("gone", [EVENT, OTHER])
-def test_a_row_of_a_rating_withdrawn_since_is_left_out_and_its_words_are_not_in_the_report(
-    kind: str, row: Any, gone: str
-) -> None:
+def test_a_withdrawn_rating_is_dropped_without_an_excerpt_in_the_report(kind: str, row: Any, gone: str) -> None:
     rows = (row().model_copy(update={"ratings": (EVENT, OTHER)}), row("Halve a number.").model_copy())
-    asked: Any = {"feedback": "mix"} if kind == "sft" else {"preference": kind}
-    made = deal(RatedPairs(**{kind: rows}), withdrawn=[gone], **asked)
+    splitting_options: Any = {"feedback": "mix"} if kind == "sft" else {"preference": kind}
+    made = deal(RatedPairs(**{kind: rows}), withdrawn=[gone], **splitting_options)
     (rule,) = (rule for rule in made.report.rules if rule.rule == "rating deleted or withdrawn")
     left_out = 1 if gone == OTHER else 2
     assert rule.count == left_out and gone in rule.examples[0].detail
@@ -150,11 +152,11 @@ def test_a_row_of_a_rating_withdrawn_since_is_left_out_and_its_words_are_not_in_
 
 
 @pytest.mark.parametrize("row", [edit, above])
-def test_an_answer_that_would_be_cut_off_is_left_out(row: Any) -> None:
+def test_an_answer_that_would_be_cut_off_is_dropped(row: Any) -> None:
     told = (Message(role="assistant", content=f"{TASK.answer(DOUBLE)}\nAnd mind the sign."),)
     kind, field = ("sft", "completion") if row is edit else ("dpo", "chosen")
-    asked: Any = {"feedback": "mix"} if row is edit else {"preference": "dpo"}
-    made = deal(RatedPairs(**{kind: (row().model_copy(update={field: told}),)}), **asked)
+    splitting_options: Any = {"feedback": "mix"} if row is edit else {"preference": "dpo"}
+    made = deal(RatedPairs(**{kind: (row().model_copy(update={field: told}),)}), **splitting_options)
     assert not made.samples and not made.preferences
     assert made.report.rules[0].rule == "edit would lose text"
 
@@ -163,7 +165,7 @@ def test_training_rows_name_all_their_ratings() -> None:
     row = edit().model_copy(update={"ratings": (EVENT, OTHER)})
     (sample,) = deal(RatedPairs(sft=(row,)), feedback="mix").samples
     other, preference = HELD, thumb().model_copy(update={"ratings": (OTHER,)})
-    assert ratings_of([sample, other], [preference]) == (EVENT, OTHER)
+    assert rating_ids([sample, other], [preference]) == (EVENT, OTHER)
     assert without_withdrawn([sample, other], [preference], {EVENT}) == ([other], [preference])
     assert without_withdrawn([sample, other], [preference], {OTHER}) == ([other], [])
     assert without_withdrawn([sample, other], [preference], set()) == ([sample, other], [preference])

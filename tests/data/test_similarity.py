@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from bilora.data.similarity import LIKENESS, PROGRAM, STATEMENT, DuplicateIndex, ngrams, program_hash, statement
+from bilora.data.similarity import (
+    NEAR_DUPLICATE,
+    SAME_PROGRAM,
+    SAME_STATEMENT,
+    DuplicateIndex,
+    ngrams,
+    program_hash,
+    statement,
+)
 from bilora.params import Processing
 from bilora.records import Sample
 
@@ -12,13 +20,13 @@ PROSE = [f"word{number}" for number in range(60)]
 
 def coded(text: str, code: str = CODE) -> Sample:
     prompt = f"{text}\n\nSignature: def {len(code)}\nMust pass: assert {hash(code)}"
-    rest = {"source": "s", "group": "g", "licence": "MIT", "tests": ("assert True",)}
-    return Sample.create(task="codegen", prompt=prompt, target=code, **rest)
+    options = {"source": "s", "group": "g", "licence": "MIT", "tests": ("assert True",)}
+    return Sample.create(task="codegen", prompt=prompt, target=code, **options)
 
 
-def told(words: list[str]) -> Sample:
-    rest = {"source": "s", "group": "g", "licence": "MIT"}
-    return Sample.create(task="docstring", prompt=" ".join(words), target="x", **rest)
+def described(words: list[str]) -> Sample:
+    options = {"source": "s", "group": "g", "licence": "MIT"}
+    return Sample.create(task="docstring", prompt=" ".join(words), target="x", **options)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +38,7 @@ def told(words: list[str]) -> Sample:
         "# sums\n" + CODE.replace("    ", "  ") + "  # done",
     ],
 )
-def test_names_annotations_and_formatting_are_put_aside(other: str) -> None:
+def test_names_annotations_and_formatting_are_ignored(other: str) -> None:
     assert program_hash(other) == program_hash(CODE)
 
 
@@ -43,11 +51,11 @@ def test_names_annotations_and_formatting_are_put_aside(other: str) -> None:
         CODE.replace("return total", "return abs(total)"),
     ],
 )
-def test_another_program_is_another(other: str) -> None:
+def test_a_different_program_has_another_hash(other: str) -> None:
     assert program_hash(other) != program_hash(CODE)
 
 
-def test_names_of_classes_and_keywords_are_put_aside() -> None:
+def test_names_of_classes_and_keywords_are_ignored() -> None:
     code = "class A:\n    def go(self, by):\n        return by\n\nx = A().go(by=1)"
     assert program_hash(code) == program_hash(code.replace("A", "B").replace("by", "k"))
 
@@ -57,7 +65,7 @@ def test_builtins_and_modules_keep_their_names() -> None:
     assert program_hash("x = min(1, 2)") != program_hash("x = max(1, 2)")
 
 
-def test_what_does_not_parse_is_compared_as_text() -> None:
+def test_code_that_does_not_parse_is_compared_as_text() -> None:
     assert program_hash("def (") == program_hash("def (") != program_hash("def )")
 
 
@@ -67,9 +75,9 @@ def test_the_statement_ends_at_the_first_blank_line() -> None:
 
 def test_either_half_of_a_program_sample_repeats() -> None:
     known = DuplicateIndex(Processing(), [coded("Add up.")])
-    assert known.repeated(coded("add up", "x = 1"))[0] == STATEMENT  # type: ignore[index]
-    assert known.repeated(coded("Sum."))[0] == PROGRAM  # type: ignore[index]
-    assert known.repeated(coded("Sum.", "x = 1")) is None
+    assert known.find_repeat(coded("add up", "x = 1"))[0] == SAME_STATEMENT  # type: ignore[index]
+    assert known.find_repeat(coded("Sum."))[0] == SAME_PROGRAM  # type: ignore[index]
+    assert known.find_repeat(coded("Sum.", "x = 1")) is None
 
 
 def test_a_duplicate_agrees_in_both_halves() -> None:
@@ -80,22 +88,22 @@ def test_a_duplicate_agrees_in_both_halves() -> None:
 
 
 @pytest.mark.parametrize(("changed", "like"), [(0, True), (2, True), (12, False)])
-def test_likeness_is_by_word_triples(changed: int, like: bool) -> None:
+def test_similarity_is_by_word_triples(changed: int, like: bool) -> None:
     other = [*PROSE[: len(PROSE) - changed], *(f"new{number}" for number in range(changed))]
-    found = DuplicateIndex(Processing(), [told(PROSE)]).repeated(told(other))
-    assert (found is not None and found[0] == LIKENESS) is like
+    found = DuplicateIndex(Processing(), [described(PROSE)]).find_repeat(described(other))
+    assert (found is not None and found[0] == NEAR_DUPLICATE) is like
 
 
-def test_a_candidate_below_the_threshold_is_no_match() -> None:
-    known = DuplicateIndex(Processing(near_duplicate=0.99), [told(PROSE)])
-    assert known.repeated(told([*PROSE[:-1], "other"])) is None
+def test_a_candidate_below_the_threshold_does_not_match() -> None:
+    known = DuplicateIndex(Processing(near_duplicate=0.99), [described(PROSE)])
+    assert known.find_repeat(described([*PROSE[:-1], "other"])) is None
 
 
 def test_short_texts_can_be_compared() -> None:
-    known = DuplicateIndex(Processing(), [told(["a"])])
-    assert known.repeated(told(["a"])) and not known.repeated(told(["b"]))
+    known = DuplicateIndex(Processing(), [described(["a"])])
+    assert known.find_repeat(described(["a"])) and not known.find_repeat(described(["b"]))
 
 
-def test_ngrams_are_runs_of_words() -> None:
+def test_ngrams_are_sequences_of_words() -> None:
     assert ngrams("One two, three four", 3) == {"one two three", "two three four"}
     assert ngrams("One two", 3) == set()

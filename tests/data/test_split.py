@@ -39,12 +39,12 @@ def test_groups_are_never_divided() -> None:
     assert len(homes) == 100 and set(homes.values()) == {1}
 
 
-def test_groups_are_dealt_in_proportion() -> None:
+def test_groups_are_assigned_in_proportion() -> None:
     dealt, _ = deal(MANY)
     assert 180 < len(dealt["train"]) < 300 and len(dealt["validation"]) > 40 and len(dealt["test"]) > 40
 
 
-def test_a_group_stays_where_it_was_when_others_join() -> None:
+def test_a_group_keeps_its_split_when_others_are_added() -> None:
     before, _ = deal(MANY[:200])
     after, _ = deal(MANY)
     for name, members in before.items():
@@ -58,7 +58,7 @@ def test_the_seed_decides() -> None:
     assert groups(1) == groups(1) != groups(2)
 
 
-def test_the_seed_decides_who_is_over_the_count() -> None:
+def test_the_seed_decides_which_samples_are_over_the_count() -> None:
     official = [*OFFICIAL[:2], *(made(number, split="test") for number in range(10, 30))]
     first, again, other = (deal(official, test=5, seed=seed)[0]["test"] for seed in (1, 1, 2))
     assert first == again != other
@@ -78,7 +78,7 @@ def test_official_splits_are_kept_and_written_into_samples() -> None:
     assert all(sample.split == name for name, members in deal(MANY)[0].items() for sample in members)
 
 
-def test_few_shot_rows_are_counted_out() -> None:
+def test_few_shot_rows_are_dropped_and_counted() -> None:
     dealt, report = deal([*OFFICIAL, made(4, split="prompt")])
     assert sum(map(len, dealt.values())) == 3
     assert report.rules[0].rule == "few-shot prompt of its source"
@@ -93,7 +93,7 @@ def test_few_shot_rows_are_counted_out() -> None:
         ("near-duplicate", {"prompt": "Set x to 3.", "tests": ()}),
     ],
 )
-def test_what_repeats_a_test_sample_is_not_trained_on(name: Any, rule: str, twin: dict[str, Any]) -> None:
+def test_a_sample_that_repeats_a_test_sample_is_not_trained_on(name: Any, rule: str, twin: dict[str, Any]) -> None:
     kept = made(3, split="test", tests=twin.get("tests", ("assert True",)))
     dealt, report = deal([*OFFICIAL[:2], kept, made(9, split=name, **twin)])
     assert dealt["test"] == [kept] and len(dealt[name]) == 1
@@ -102,7 +102,7 @@ def test_what_repeats_a_test_sample_is_not_trained_on(name: Any, rule: str, twin
     assert pair.dropped.split == name
 
 
-def test_counts_are_kept_and_the_rest_counted() -> None:
+def test_splits_are_cut_to_their_counts_and_drops_are_counted() -> None:
     dealt, report = deal(MANY, train=20, validation=5, test=5)
     assert [len(dealt[name]) for name in ("train", "validation", "test")] == [20, 5, 5]
     assert sum(entry.count for entry in report.rules) == 370 == 400 - report.rows_out
@@ -115,7 +115,7 @@ def test_a_large_group_does_not_fill_a_split() -> None:
     assert set(Counter(sample.group for sample in dealt["test"]).values()) == {4}
 
 
-def test_tiers_take_turns_so_any_beginning_is_balanced() -> None:
+def test_tiers_alternate_so_every_prefix_is_balanced() -> None:
     tiers = [*["one"] * 9, *["two"] * 90, *["three"] * 900]
     samples = [made(number, tier=tier, split="test") for number, tier in enumerate(tiers, start=10)]
     dealt, report = deal([*OFFICIAL[:2], *samples], test=60)
@@ -126,7 +126,7 @@ def test_tiers_take_turns_so_any_beginning_is_balanced() -> None:
 @pytest.mark.parametrize(
     ("samples", "advice"),
     [
-        ([], r"split train: is empty: data-process kept no row"),
+        ([], r"split train: is empty: data-process accepted no row"),
         (
             [OFFICIAL[0], OFFICIAL[2]],
             r"validation: is empty: the source names every row's split \(1 test, 1 train\), and none is validation",
@@ -135,7 +135,7 @@ def test_tiers_take_turns_so_any_beginning_is_balanced() -> None:
             [OFFICIAL[0], made(3, split="validation"), made(3, split="test")],
             "split validation: is empty: all its 1 samples repeat test samples",
         ),
-        ([made(n, group="one") for n in range(9)], "is empty: none of the 1 groups .* was dealt to it"),
+        ([made(n, group="one") for n in range(9)], "is empty: none of the 1 groups .* was assigned to it"),
     ],
     ids=["nothing at all", "no such split", "all are repeats", "one group"],
 )

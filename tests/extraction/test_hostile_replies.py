@@ -1,4 +1,4 @@
-"""Whatever a model writes, reading it raises nothing and takes well under a second."""
+"""Extraction raises no error and is fast, whatever a model writes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bilora.extraction.requested import requested_function
 
 LENGTH = 100_000
 SECONDS = 5.0
-"""Ten times what the slowest takes on a busy machine; what is quadratic takes minutes."""
+"""Ten times the slowest case on a busy machine; quadratic time would take minutes."""
 REPEATED = [
     "`", "``` x ```\n", "```\n", "```python\n", "```python\n\\\"\"\"\n```\n", "```python\n'''\\\n```\n", "~~~\n", "- ```\n",
     "<think>", "</think>\n", "<think></think>", "<|end|>\n", "# <|end|>\n", "# x ```\n", "'''", '"', "\\", " ", "\t\n",
@@ -67,14 +67,14 @@ def test_nesting_of_any_depth_is_read(deep: str) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_no_text_makes_reading_fail(seed: int) -> None:
+def test_no_text_makes_extraction_fail(seed: int) -> None:
     draw = random.Random(seed)
     for _ in range(250):
         reply = "".join(draw.choices(PIECES, k=draw.randrange(1, 60)))
         assert all(isinstance(text, str) for text in read(reply))
 
 
-def test_no_cut_or_damage_makes_reading_fail() -> None:
+def test_no_truncated_or_damaged_reply_makes_extraction_fail() -> None:
     whole = (
         "<think>hm\n```python\ndef f(x): ...\n```\n</think>\nSure:\n\n1. This\n   ```python title='a'\n   import os\n   def f(x):\n"
         "       '''Add.\n\n       ```\n       f(1)\n       ```\n       '''\n       return x\n   ```\n```text\n1\n```\nDone.<|end|>"

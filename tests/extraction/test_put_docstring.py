@@ -1,4 +1,4 @@
-"""A sentence becomes the docstring of the function that somebody typed, and nothing else changes."""
+"""A sentence becomes the docstring of a user's function, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from bilora.extraction.insertion import UNREADABLE, insert_docstring
-from bilora.extraction.typed import LINE_END, NO_FUNCTION, SEVERAL
+from bilora.extraction.user_function import LINE_END, NO_FUNCTION, SEVERAL_FUNCTIONS
 
 BODY = "def area(r):\n    if r < 0:\n        raise ValueError(r)\n    return 3 * r * r"
 HERE = '"""Say it."""'
@@ -104,30 +104,30 @@ def test_every_sentence_is_quoted(typed: str, sentence: str) -> None:
         ("f = lambda x: x", NO_FUNCTION),
         ("def f(x:\n    return x", NO_FUNCTION),
         ("def f(x):\n    return '\0'", NO_FUNCTION),
-        (f"{BODY}\n\n{BODY.replace('area', 'other')}", SEVERAL),
-        (f"```python\n{BODY}\n```\nor\n```python\n{BODY}\n```", SEVERAL),
-        ("class A:\n    def f(self): return 1\n    def g(self): return 2", SEVERAL),
+        (f"{BODY}\n\n{BODY.replace('area', 'other')}", SEVERAL_FUNCTIONS),
+        (f"```python\n{BODY}\n```\nor\n```python\n{BODY}\n```", SEVERAL_FUNCTIONS),
+        ("class A:\n    def f(self): return 1\n    def g(self): return 2", SEVERAL_FUNCTIONS),
         ("", NO_FUNCTION),
     ],
 )
-def test_what_has_no_place_for_it_stays_and_says_why(typed: str, reason: str) -> None:
+def test_a_text_without_one_function_is_unchanged_with_a_reason(typed: str, reason: str) -> None:
     made = insert_docstring(typed, "Say it.")
     assert (made.text, made.reason) == (typed, reason)
 
 
 @pytest.mark.parametrize("empty", ["", " \n\t"])
-def test_an_empty_answer_is_no_docstring(empty: str) -> None:
+def test_an_empty_answer_is_not_inserted(empty: str) -> None:
     made = insert_docstring(BODY, empty)
     assert made.text == BODY and "empty" in made.reason
 
 
 def test_a_change_that_would_alter_the_program_is_not_made() -> None:
-    typed = "def f(x): return '\x0c'"  # a form feed on the very line that has to be rewritten
+    typed = "def f(x): return '\x0c'"  # a form feed on the line that has to be rewritten
     made = insert_docstring(typed, "Say it.")
     assert (made.text, made.reason) == (typed, UNREADABLE)
 
 
-def test_code_nested_too_deeply_stays_and_says_why() -> None:
+def test_code_nested_too_deeply_is_unchanged_with_a_reason() -> None:
     deep = "def f(x):\n    return " + " + ".join(["x"] * 5_000)
     made = insert_docstring(deep, "Say it.")
     assert made.text == deep and made.reason
@@ -140,7 +140,7 @@ def test_type_parameters_are_kept() -> None:
     )
 
 
-def test_whatever_is_typed_gives_a_program_or_a_reason() -> None:
+def test_any_text_gives_a_program_or_a_reason() -> None:
     pieces = ["def f(x):", "\n", "\r", "    ", "\t", "return x", '"""', "'", "#", "@a\n", "class A:\n", "```", ">>> ", "... ",
               ": ", "async ", "\\", "\x0c", "\0", "\ud800", "(", ")", ";", "pass", "if x:\n", "# type: (int) -> int\n"]  # fmt: skip
     draw = random.Random(7)

@@ -1,4 +1,4 @@
-"""One right function in every wrapping that models give it is one right answer."""
+"""The same function is extracted from every form of reply that models write."""
 
 from __future__ import annotations
 
@@ -262,17 +262,17 @@ def works(code: str) -> bool:
 
 
 @pytest.mark.parametrize("reply", ALL.values(), ids=ALL)
-def test_the_requested_function_is_found_in_every_wrapping(reply: str) -> None:
+def test_the_requested_function_is_extracted_from_every_form(reply: str) -> None:
     assert works(extract_program(reply, "total", HEADER))
 
 
 @pytest.mark.parametrize("reply", ALL.values(), ids=ALL)
-def test_it_is_found_without_its_name_too(reply: str) -> None:
+def test_it_is_extracted_without_its_name(reply: str) -> None:
     assert works(extract_program(reply))
 
 
 @pytest.mark.parametrize("reply", BODIES.values(), ids=BODIES)
-def test_a_body_alone_is_put_below_the_requested_signature(reply: str) -> None:
+def test_a_function_body_gets_the_requested_signature(reply: str) -> None:
     assert works(extract_program(reply, "total", HEADER))
     assert "def" not in extract_program(reply)
 
@@ -281,23 +281,23 @@ def test_a_body_does_not_replace_the_function() -> None:
     assert extract_program(f"```python\n{CODE}\n```\nor\n```python\n    return sum(xs)\n```", "total", HEADER) == CODE
 
 
-def test_another_function_is_not_put_below_the_requested_signature() -> None:
+def test_another_function_does_not_get_the_requested_signature() -> None:
     assert extract_program("def other(x):\n    return x", "total", HEADER) == "def other(x):\n    return x"
 
 
 @pytest.mark.parametrize(
     "reply", [f"<think>\n```python\n{CODE}\n```", f"<thinking>{CODE}", f"```python\n{CODE}\n```\n</think>\n"]
 )
-def test_nothing_within_thoughts_is_an_answer(reply: str) -> None:
+def test_code_in_reasoning_is_not_an_answer(reply: str) -> None:
     assert extract_program(reply, "total", HEADER) == ""
 
 
 @pytest.mark.parametrize("end", ["assert total([1]) == 3", "n = int(input())", "print(total(", "total([1]) +"])
-def test_what_follows_in_the_block_belongs_to_the_answer(end: str) -> None:
+def test_the_end_of_the_block_belongs_to_the_answer(end: str) -> None:
     assert extract_program(f"```python\n{CODE}\n\n{end}\n```", "total") == f"{CODE}\n\n{end}"
 
 
-def test_a_broken_definition_is_not_left_out() -> None:
+def test_a_broken_definition_is_included() -> None:
     broken = f"def helper(x:\n    return x\n\n{CODE}"
     assert parse(extract_program(f"Here:\n\n{broken}", "total")) is None
 
@@ -331,7 +331,7 @@ def test_a_method_is_not_the_requested_function() -> None:
         )
 
 
-def test_a_program_that_needs_nothing_stays_as_it_is() -> None:
+def test_a_complete_program_is_unchanged() -> None:
     program = "import os\n\n\n# why\ndef total(xs):\n    return sum(xs)  # <|end|>\n\nprint('```')"
     assert extract_program(program, "total") == program
     assert extract_program(f"```python\n{program}\n```", "total") == program

@@ -1,4 +1,4 @@
-"""One sentence in every wrapping that models give it is one sentence."""
+"""The same sentence is extracted from every form of reply that models write."""
 
 from __future__ import annotations
 
@@ -125,25 +125,25 @@ PLAIN = (
 
 
 @pytest.mark.parametrize("reply", REPLIES.values(), ids=REPLIES)
-def test_the_sentence_is_found_in_every_wrapping(reply: str) -> None:
+def test_the_sentence_is_extracted_from_every_form(reply: str) -> None:
     assert extract_sentence(reply, "f") == SAID
 
 
 @pytest.mark.parametrize("sentence", PLAIN)
-def test_a_plain_sentence_stays_as_it_is(sentence: str) -> None:
+def test_a_reply_that_is_only_a_sentence_is_unchanged(sentence: str) -> None:
     assert extract_sentence(sentence) == sentence
 
 
-def test_without_a_name_the_last_function_is_meant() -> None:
+def test_without_a_name_the_last_function_is_chosen() -> None:
     assert extract_sentence(REPLIES["two functions"]) == "Other words."
 
 
-def test_nothing_within_an_unclosed_thought_is_an_answer() -> None:
+def test_unclosed_reasoning_is_not_an_answer() -> None:
     assert extract_sentence(f"<think>\n{SAID}") == ""
 
 
 @pytest.mark.parametrize("name", ["docstrings/permissive-pairs.jsonl.gz", "codexglue/python-valid.jsonl.gz"])
-def test_real_sentences_stay_as_they_are(name: str) -> None:
+def test_real_sentences_are_unchanged(name: str) -> None:
     with gzip.open(shared_file(name), "rt", encoding="utf-8") as lines:
         sentences = [summary(json.loads(line)["docstring"]) for line in islice(lines, 0, None, 4)]
     changed = [

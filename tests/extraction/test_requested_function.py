@@ -1,4 +1,4 @@
-"""The function that a prompt asks for, however the prompt says it."""
+"""The requested function is found in prompts of every form."""
 
 from __future__ import annotations
 
@@ -45,6 +45,6 @@ from bilora.tasks.codegen import TASK
         ("", None, None),
     ],
 )
-def test_the_requested_function_is_read_off_the_prompt(prompt: str, name: str | None, header: str | None) -> None:
+def test_the_requested_function_is_found_in_the_prompt(prompt: str, name: str | None, header: str | None) -> None:
     asked = requested_function(prompt)
     assert (asked.name, asked.header) == (name, header)

@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from bilora.python_code.candidate import candidate_name, named_tests
+from bilora.python_code.candidate import candidate_name, replace_candidate
 
 CHECK = "def check(candidate):\n    assert candidate(1) == 2"
 
@@ -24,8 +24,8 @@ CHECK = "def check(candidate):\n    assert candidate(1) == 2"
         (("assert (",), ("assert (",)),
     ],
 )
-def test_the_candidate_gets_its_name_and_check_its_call(tests: tuple[str, ...], expected: tuple[str, ...]) -> None:
-    assert named_tests(tests, "f") == expected
+def test_candidate_is_replaced_and_check_is_called(tests: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    assert replace_candidate(tests, "f") == expected
 
 
 CODE = "def helper(x): pass\ndef g(x): pass\nX = 1\ndef f(x): return g(x)\nY = 2"
@@ -47,7 +47,5 @@ CODE = "def helper(x): pass\ndef g(x): pass\nX = 1\ndef f(x): return g(x)\nY = 2
         ("", ("assert f(1)",), ""),
     ],
 )
-def test_what_is_tested_is_told_by_the_tests_and_else_is_the_last_function(
-    code: str, tests: tuple[str, ...], name: str
-) -> None:
+def test_the_tests_name_the_function_under_test_or_it_is_the_last(code: str, tests: tuple[str, ...], name: str) -> None:
     assert candidate_name(ast.parse(code), tests) == name

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bilora.python_code.docstrings import plain_signs, summary_text
+from bilora.python_code.docstrings import ascii_punctuation, summary_text
 
 SUMMARY = "Add up the numbers."
 NAPOLEON = """
@@ -62,25 +62,25 @@ def test_fields_doctests_and_named_lines_end_the_summary(line: str) -> None:
         "Add up a: b - c.",
     ],
 )
-def test_prose_that_was_wrapped_goes_on(docstring: str) -> None:
+def test_wrapped_prose_does_not_end_the_summary(docstring: str) -> None:
     assert summary_text(docstring) == docstring
 
 
-def test_a_directive_at_the_beginning_is_left_for_the_rules_to_refuse() -> None:
+def test_a_directive_at_the_beginning_is_part_of_the_summary() -> None:
     assert summary_text(".. deprecated:: 3.1\ndo not use it") == ".. deprecated:: 3.1\ndo not use it"
 
 
 @pytest.mark.parametrize("docstring", [f"add\n===\n{SUMMARY}", f"The add function\n-----\n\n{SUMMARY}\n\nMore."])
-def test_an_underlined_title_is_passed_over(docstring: str) -> None:
+def test_an_underlined_title_is_skipped(docstring: str) -> None:
     assert summary_text(docstring).partition("\n")[0] == SUMMARY
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\r"])
-def test_line_ends_are_read_alike(end: str) -> None:
+def test_line_ends_do_not_matter(end: str) -> None:
     assert summary_text("Add up\n    the numbers.\n    Args:\n        x: a number".replace("\n", end)).split() == [
         *SUMMARY.split()
     ]
 
 
-def test_only_typographic_signs_are_written_in_ascii() -> None:
-    assert plain_signs("“a”\u00a0‘b’ – c—d … e\u00adf ﬁ ≤ é α × 中") == "\"a\" 'b' - c-d ... ef fi ≤ é α × 中"
+def test_only_typographic_punctuation_becomes_ascii() -> None:
+    assert ascii_punctuation("“a”\u00a0‘b’ – c—d … e\u00adf ﬁ ≤ é α × 中") == "\"a\" 'b' - c-d ... ef fi ≤ é α × 中"

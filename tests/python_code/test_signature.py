@@ -5,14 +5,14 @@ import textwrap
 
 import pytest
 
-from bilora.python_code.signature import Unshowable, called_name, definitions, visible_signatures
+from bilora.python_code.signature import UnportableSignature, called_name, definitions, prompt_signatures
 
 
 def signature(code: str, *tests: str) -> str:
     tree = ast.parse(textwrap.dedent(code))
     name = called_name(tree, tests[0])
     assert name is not None
-    return visible_signatures(tree, name, tests)
+    return prompt_signatures(tree, name, tests)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def signature(code: str, *tests: str) -> str:
         ("def f(a): pass", "assert list(map(f, [1])) == [1]", "def f(a):"),
     ],
 )
-def test_the_signature_is_that_of_what_the_test_calls(code: str, test: str, expected: str) -> None:
+def test_the_signature_is_that_of_the_called_name(code: str, test: str, expected: str) -> None:
     assert signature(code, test) == expected
 
 
@@ -62,7 +62,7 @@ def test_the_signature_is_that_of_what_the_test_calls(code: str, test: str, expe
         ("float | None", ": float | None"),
     ],
 )
-def test_annotations_are_written_in_builtins_or_left_out(annotation: str, written: str) -> None:
+def test_annotations_use_only_builtins_or_are_omitted(annotation: str, written: str) -> None:
     code = f"from typing import *\nclass Node: pass\nclass Text: pass\ndef f(a: {annotation}, *b: {annotation}): pass"
     shown = signature(code, "assert f(1)")
     assert shown == f"def f(a{written}, *b{written}):"
@@ -96,8 +96,8 @@ def test_a_default_needs_nothing_that_an_answer_lacks(code: str, expected: str) 
         ("def f(a, b=unknown): pass", "needs unknown"),
     ],
 )
-def test_what_cannot_be_shown_is_reported(code: str, reason: str) -> None:
-    with pytest.raises(Unshowable) as caught:
+def test_a_signature_that_an_answer_cannot_copy_is_reported(code: str, reason: str) -> None:
+    with pytest.raises(UnportableSignature) as caught:
         signature(code, "assert f(1)")
     assert reason in str(caught.value)
 
@@ -163,18 +163,18 @@ def test_a_class_is_shown_by_its_methods_and_fields(test: str, expected: str) ->
 
 
 def test_a_base_class_that_an_answer_lacks_is_reported() -> None:
-    with pytest.raises(Unshowable, match="needs Enum"):
+    with pytest.raises(UnportableSignature, match="needs Enum"):
         signature(STACK, "assert Colour(1).name == 'RED'")
 
 
-def test_all_that_some_test_needs_is_shown_and_nothing_else() -> None:
+def test_only_definitions_that_a_test_needs_are_shown() -> None:
     code = "LIMIT = 9\ndef helper(x): pass\ndef f(a): return helper(a)\ndef inverse(a): pass"
     assert signature(code, "assert f(1)", "assert f(inverse(2)) < LIMIT") == "def f(a):\nLIMIT = 9\ndef inverse(a):"
 
 
-def test_what_the_setup_gives_is_not_asked_for() -> None:
+def test_definitions_in_the_setup_are_omitted() -> None:
     tree = ast.parse("class Node: pass\ndef f(a): pass")
-    assert visible_signatures(tree, "f", ["assert f(Node())"], given=ast.parse("class Node: pass")) == "def f(a):"
+    assert prompt_signatures(tree, "f", ["assert f(Node())"], setup=ast.parse("class Node: pass")) == "def f(a):"
 
 
 @pytest.mark.parametrize("test", ["assert other(1)", "assert f(", "f = 1\nprint(f)", "assert True"])
@@ -182,5 +182,5 @@ def test_a_test_that_uses_nothing_of_the_code_names_nothing(test: str) -> None:
     assert called_name(ast.parse("def f(a): pass"), test) is None
 
 
-def test_definitions_in_functions_and_classes_are_no_definitions() -> None:
+def test_nested_definitions_do_not_count() -> None:
     assert list(definitions(ast.parse("def f():\n    def g(): pass\nclass A:\n    def h(self): pass"))) == ["f", "A"]

@@ -34,20 +34,20 @@ PLAIN = "def f(x):\n    if x:\n        return 1\n    return 2"
         "blank lines",
     ],
 )
-def test_what_the_parser_reads_alike_is_tidied_alike(code: str) -> None:
+def test_equal_programs_are_tidied_to_equal_text(code: str) -> None:
     assert ast.dump(parse(code) or ast.Module()) == ast.dump(ast.parse(PLAIN))
     assert tidy(code) == PLAIN
 
 
 @pytest.mark.parametrize("text", ["a\u2028b", "a\x85b", "a\x1cb", "a\x0bb", "'\ufeff'"])
-def test_no_other_sign_is_a_line_end(text: str) -> None:
+def test_no_other_character_is_a_line_end(text: str) -> None:
     assert normalized(text) == text
 
 
 @pytest.mark.parametrize(
     "code", ["x = '''a\n\tb'''", "x = '''a  \nb'''", "x = '''\n\fb'''", "def f():\n\tx = '''\n\ty'''\n\treturn x"]
 )
-def test_a_string_is_left_as_it_is(code: str) -> None:
+def test_a_string_is_unchanged(code: str) -> None:
     assert tidy(code) == code
 
 
@@ -67,11 +67,11 @@ def test_a_string_is_left_as_it_is(code: str) -> None:
         ("x = " + "9" * 5000, "line 1: Exceeds the limit"),
     ],
 )
-def test_what_cannot_be_walked_is_no_tree_and_the_reason_is_reported(code: str, reason: str) -> None:
+def test_a_tree_that_cannot_be_walked_is_refused_with_a_reason(code: str, reason: str) -> None:
     assert parse(code) is None and reason in parse_error(code)
 
 
-def test_what_is_parsed_can_be_walked_recursively() -> None:
+def test_a_parsed_tree_can_be_walked_recursively() -> None:
     deep = parse("x = " + " + ".join("a" * 110))
     assert deep and len(ast.dump(deep)) > 110 and ast.unparse(deep)
     assert parse_error(PLAIN) == ""

@@ -1,4 +1,4 @@
-"""What counts as a test, before anything is run."""
+"""What counts as a test, decided before a program runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ import ast
 import pytest
 
 from bilora.sandbox.assertions import constant_truth, entry_points, silent_test
-from bilora.sandbox.program_names import defined_names, names, of_the_program, only_function, used_as_modules
+from bilora.sandbox.program_names import (
+    defined_names,
+    function_under_test,
+    module_names,
+    names_of_program,
+    top_level_names,
+)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +42,7 @@ from bilora.sandbox.program_names import defined_names, names, of_the_program, o
     ],
     ids=str,
 )
-def test_what_asserts_nothing_is_named(tests: tuple[str, ...]) -> None:
+def test_a_test_that_asserts_nothing_is_returned(tests: tuple[str, ...]) -> None:
     assert silent_test(tests) == tests[0]
 
 
@@ -62,11 +68,11 @@ def test_what_asserts_nothing_is_named(tests: tuple[str, ...]) -> None:
     ],
     ids=str,
 )
-def test_what_asserts_something_is_left_alone(tests: tuple[str, ...]) -> None:
+def test_tests_that_assert_are_accepted(tests: tuple[str, ...]) -> None:
     assert silent_test(tests) is None
 
 
-def test_of_several_tests_the_silent_one_is_named() -> None:
+def test_of_several_tests_the_silent_one_is_returned() -> None:
     assert silent_test(("assert f(1) == 1", "f(2) == 2")) == "f(2) == 2"
 
 
@@ -93,34 +99,35 @@ def test_of_several_tests_the_silent_one_is_named() -> None:
         ("x == y", None),
     ],
 )
-def test_an_expression_with_one_truth_is_seen_through(expression: str, truth: bool | None) -> None:
+def test_a_constant_truth_value_is_recognised(expression: str, truth: bool | None) -> None:
     assert constant_truth(ast.parse(expression, mode="eval").body) is truth
 
 
 def test_names_are_those_of_the_module_not_of_its_functions() -> None:
-    found = names(["import math\ndef check(f):\n    y = math.pi\n    assert f(y) == g(x)", "x = [z for z in h]"])
-    assert found.binds == {"math", "check", "x"}
-    assert found.uses == {"g", "h"}
+    check = "import math\ndef check(f):\n    y = math.pi\n    assert f(y) == g(x)"
+    names = top_level_names([check, "x = [z for z in h]"])
+    assert names.binds == {"math", "check", "x"}
+    assert names.uses == {"g", "h"}
 
 
 def test_a_builtin_is_the_program_s_only_if_it_defines_it() -> None:
     used = {"sum", "len", "f"}
-    assert of_the_program(used, (), "def f(): ...") == {"f"}
-    assert of_the_program(used, (), "def sum(a, b):\n    return a") == {"f", "sum"}
-    assert of_the_program(used, {"f"}, "  sum = 1  # indented") == set()
+    assert names_of_program(used, (), "def f(): ...") == {"f"}
+    assert names_of_program(used, (), "def sum(a, b):\n    return a") == {"f", "sum"}
+    assert names_of_program(used, {"f"}, "  sum = 1  # indented") == set()
 
 
 def test_definitions_are_found_in_code_that_does_not_parse() -> None:
     assert defined_names("class A:\nasync def f(:\nx: int = 3\ny == 4\nlen = 5") == ["A", "f", "x", "len"]
-    assert (only_function("def a(): ...\ndef b(): ..."), only_function("x = 1")) == ("b", None)
+    assert (function_under_test("def a(): ...\ndef b(): ..."), function_under_test("x = 1")) == ("b", None)
 
 
-def test_a_module_of_the_library_is_told_from_a_function_of_its_name() -> None:
+def test_a_library_module_is_distinguished_from_a_function_of_its_name() -> None:
     tests = ["assert math.isclose(copy(1), 1)", "assert string.digits"]
-    assert used_as_modules(tests, {"math", "copy", "string", "f"}) == {"math", "string"}
+    assert module_names(tests, {"math", "copy", "string", "f"}) == {"math", "string"}
 
 
-def test_what_a_runner_calls_is_recognised() -> None:
+def test_entry_points_of_a_test_runner_are_recognised() -> None:
     source = (
         "def check(candidate): ...\ndef check2(a): ...\ndef test_a(): ...\nclass T(TestCase): ...\nclass U: ...\n"
         "async def test_b(): ..."

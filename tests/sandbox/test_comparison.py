@@ -1,4 +1,4 @@
-"""Replies that were forged to be slow or confusing to read."""
+"""Forged replies that are slow or malformed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_wrong_value_in_a_long_reply_is_wrong() -> None:
     assert detail.endswith("not 'y'")
 
 
-def test_a_set_of_colliding_numbers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_set_of_colliding_numbers_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "_CPU_S", 1)
     numbers = [["int", hex(k * (2**61 - 1))] for k in range(100_000)]
     verdict = check_reply(reply(value=["set", numbers]), "nonce", {1}, operator.eq)

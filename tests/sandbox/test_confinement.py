@@ -1,4 +1,4 @@
-"""What the confinement does to processes, watched from outside."""
+"""Confinement of processes, observed from outside."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="these layers a
 
 KILLED = """
 import os, time
-from bilora.sandbox.confinement import guard, kill_children
-guard()
+from bilora.sandbox.confinement import protect_process, kill_children
+protect_process()
 read, write = os.pipe()
 between = os.fork()
 if between == 0:
@@ -33,10 +33,10 @@ print(kill_children())
 
 @needs_linux
 def test_a_daemon_that_left_its_session_is_still_killed() -> None:
-    assert said_by(KILLED) == ["1"]
+    assert output_of(KILLED) == ["1"]
 
 
-def said_by(script: str) -> list[str]:
+def output_of(script: str) -> list[str]:
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     return ran.stdout.splitlines()
 
@@ -54,7 +54,7 @@ except OSError as error:
 
 
 def test_the_limits_are_in_force() -> None:
-    assert said_by(LIMITED) == [f"True (2, 3) {300 * 2**20}", "BlockingIOError"]
+    assert output_of(LIMITED) == [f"True (2, 3) {300 * 2**20}", "BlockingIOError"]
 
 
 PROBED = """
@@ -62,14 +62,14 @@ from bilora.sandbox import confinement, landlock, seccomp
 from bilora.sandbox.confinement import Limits, probe
 limits = Limits(1, 2, 300)
 {change}
-found = probe(limits)
-print(found.level, *(name.partition("-")[0] for name in found.on))
-print(found.off)
+layers = probe(limits)
+print(layers.level, *(name.partition("-")[0] for name in layers.on))
+print(layers.off)
 """
 
 
 def probed(change: str) -> list[str]:
-    return said_by(PROBED.format(change=change))
+    return output_of(PROBED.format(change=change))
 
 
 @needs_linux
@@ -91,26 +91,26 @@ def test_a_layer_that_cannot_be_installed_says_why() -> None:
     assert off == "{'seccomp': '[Errno 95] no table of system calls for pdp11'}"
 
 
-SHUT_IN = """
+NAMESPACED = """
 import os, socket
 from bilora.sandbox import namespaces
-from bilora.sandbox.confinement import become_nobody
-become_nobody()
+from bilora.sandbox.confinement import drop_privileges
+drop_privileges()
 try:
     namespaces.enter()
 except OSError as error:
     print("not allowed here:", error)
 else:
-    print(namespaces.machine_is_hidden(), os.getpid(), os.listdir("/"), flush=True)
+    print(namespaces.host_is_hidden(), os.getpid(), os.listdir("/"), flush=True)
 """
 
 
 @needs_linux
 def test_namespaces_hide_the_machine() -> None:
-    (said,) = said_by(SHUT_IN)
-    if said.startswith("not allowed"):
-        pytest.skip(said)
-    assert said == "True 1 []"
+    (output,) = output_of(NAMESPACED)
+    if output.startswith("not allowed"):
+        pytest.skip(output)
+    assert output == "True 1 []"
 
 
 HEADERS = {

@@ -1,4 +1,4 @@
-"""Programs that would rather be believed than be right; none may pass, none may hurt the next."""
+"""Hostile programs: none may pass, none may affect the next program."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ DEEDS = {
     "a message queue left behind": "assert libc.msgget(0x4242, 0o1666) >= 0",
     "a key left behind": "assert libc.syscall(KEYCTL, 0, -3, 1, 0, 0) >= 0",
 }
-"""What no program may do: each tells by its answer whether it could."""
+"""Actions that no program may perform; each returns 42 if it succeeded."""
 
 ATTEMPT = """
 import ctypes, os, platform, socket, threading
@@ -216,7 +216,7 @@ def answer(n):
 """
 
 TRAMPOLINES = {335, 336}
-"""uretprobe and uprobe of x86-64: the kernel passes no filter over them, and refuses callers itself."""
+"""uretprobe and uprobe of x86-64: the kernel does not filter them, and refuses callers itself."""
 
 EVERY_OTHER_CALL = """
 import ctypes, errno
@@ -302,7 +302,7 @@ def test_a_hostile_program_does_not_pass(outcomes: dict[str, Outcome], name: str
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_the_program_after_a_hostile_one_is_judged_as_ever(outcomes: dict[str, Outcome], name: str) -> None:
+def test_the_program_after_a_hostile_one_is_unaffected(outcomes: dict[str, Outcome], name: str) -> None:
     assert outcomes[f"after {name}"].status == "passed", outcomes[f"after {name}"]
 
 

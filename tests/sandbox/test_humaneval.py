@@ -1,4 +1,4 @@
-"""HumanEval's own form, check(candidate): every canonical solution passes, nothing else does."""
+"""HumanEval's check(candidate): every canonical solution passes, no other body does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits that the kernel cannot set are refused by name: they say nothing of how well this machine confines."""
+"""Limits that the kernel cannot set are refused by name, not reported as missing confinement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sandbox on real programs: every reference passes, and what does nothing fails."""
+"""The sandbox on MBPP: every reference passes, and functions that do nothing fail."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Emptied(ast.NodeTransformer):
 
 def emptied_code(code: str) -> str:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "\\w" in a plain string is of the references' making
+        warnings.simplefilter("ignore")  # references have "\\w" in strings that are not raw
         return ast.unparse(Emptied().visit(ast.parse(code)))
 
 
@@ -55,7 +55,7 @@ def test_the_sanitized_references_pass() -> None:
         assert [one.status for one in sandbox.run_many(programs)] == ["passed"] * 427
 
 
-def test_every_assert_is_decided_outside_also_those_that_are_not_cut(
+def test_every_assert_is_decided_outside_including_those_that_are_not_split(
     programs: list[Program], outcomes: list[Outcome]
 ) -> None:
     asserts = [test for program in programs for test in program.tests]
@@ -65,7 +65,7 @@ def test_every_assert_is_decided_outside_also_those_that_are_not_cut(
 
 
 def constant_code(program: Program) -> str | None:
-    """A program whose function always gives what the first test wants."""
+    """Return a program whose function always returns what the first test expects."""
     try:
         (comparison,) = [ast.parse(program.tests[0]).body[0].test]  # type: ignore[attr-defined]
         name, value = comparison.left.func.id, ast.unparse(comparison.comparators[0])

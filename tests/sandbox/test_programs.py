@@ -1,4 +1,4 @@
-"""Right programs with honest tests of many forms pass; wrong ones, and tests that say nothing, never do."""
+"""Right programs pass tests of many forms; wrong programs, and tests that assert nothing, never pass."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROGRAMS = Path(__file__).parent / "programs"
 
 
 def read(name: str) -> dict[str, Program]:
-    """Read the programs of a file: `## NAME`, code, then `-- tests` and `-- setup` with what belongs to each."""
+    """Return the programs of a file: `## NAME`, code, then sections `-- tests` and `-- setup`."""
     found = {}
     for block in ("\n" + (PROGRAMS / name).read_text(encoding="utf-8")).split("\n## ")[1:]:
         title, _, source = block.partition("\n")
@@ -45,5 +45,5 @@ def test_a_right_program_passes(outcomes: dict[Program, Outcome], name: str) -> 
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_proves_nothing_does_not_pass(outcomes: dict[Program, Outcome], name: str) -> None:
+def test_a_program_that_proves_nothing_does_not_pass(outcomes: dict[Program, Outcome], name: str) -> None:
     assert outcomes[WRONG[name]].status != "passed"

@@ -1,4 +1,4 @@
-"""The sandbox as its callers meet it."""
+"""The sandbox's public interface."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_memory_is_limited(sandbox: ProcessSandbox) -> None:
     assert outcome.detail == "code raised MemoryError"
 
 
-def test_what_the_sandbox_refuses_is_told_from_what_is_wrong(sandbox: ProcessSandbox) -> None:
+def test_a_denied_call_is_distinguished_from_a_wrong_answer(sandbox: ProcessSandbox) -> None:
     outcome = sandbox.run(Program(code="def f():\n    open('/etc/passwd')", tests=("assert f() == 1",)))
     assert outcome.status == "denied" and "Operation not permitted" in outcome.detail
 
@@ -140,8 +140,8 @@ def f():
         found.append(number)
     return found
 """
-    with (tmp_path / "secret").open("w+") as held:
-        os.set_inheritable(held.fileno(), True)
+    with (tmp_path / "secret").open("w+") as file:
+        os.set_inheritable(file.fileno(), True)
         with ProcessSandbox(workers=1) as fresh:
             outcome = fresh.run(Program(code=code, tests=("assert f() == []",)))
     assert outcome.status == "passed", outcome.detail
@@ -191,7 +191,7 @@ def test_progress_counts_every_program(sandbox: ProcessSandbox) -> None:
 def test_a_dead_zygote_is_started_again() -> None:
     with ProcessSandbox(workers=1) as fresh:
         fresh.run(Program(code="x = 1"))
-        killed = descendants(os.getpid())[-2:]  # the referee and the zygote; who is in the namespace goes with it
+        killed = descendants(os.getpid())[-2:]  # the referee and the zygote; the namespace's processes exit with it
         assert len(killed) == 2
         for pid in killed:
             os.kill(pid, signal.SIGKILL)
@@ -215,17 +215,17 @@ def test_closing_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Monke
     assert not list(tmp_path.iterdir()) and not set(descendants(os.getpid())) - others
 
 
-def test_a_weak_sandbox_has_to_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_weak_sandbox_must_be_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Layers, "level", "weak")
     with ProcessSandbox(workers=1) as fresh, pytest.raises(WeakSandbox, match="allow_weak: true"):
         fresh.run(Program(code="x = 1"))
-    with ProcessSandbox(workers=1, allow_weak=True) as asked:
-        assert asked.run(Program(code="x = 1")).status == "untested"
+    with ProcessSandbox(workers=1, allow_weak=True) as allowed:
+        assert allowed.run(Program(code="x = 1")).status == "untested"
 
 
 @pytest.fixture
 def tried(monkeypatch: pytest.MonkeyPatch) -> list[Program]:
-    """Every run of a program by a worker."""
+    """Return the list to which every run of a program by a worker is added."""
     tried: list[Program] = []
     genuine = launcher._Worker.run
 
@@ -253,14 +253,14 @@ def test_a_sleeper_costs_one_run_and_one_worker(tried: list[Program]) -> None:
     assert tried.count(SLEEPER) == 1
 
 
-def test_what_a_busy_machine_kept_waiting_is_tried_once_more_alone(
+def test_a_program_that_waited_for_a_core_runs_again_alone(
     tried: list[Program], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The sandbox's own processes are started anew by exec, so what they read is changed in a copy of them."""
+    """The referee and the zygotes are started by exec, so this changes a copy of the package that they load."""
     package = tmp_path / "bilora"
     shutil.copytree(Path(launcher.__file__).parent, package / "sandbox")
     clock = package / "sandbox" / "scheduling.py"
-    clock.write_text(clock.read_text(encoding="utf-8") + "\n\nwaiting_s = lambda pid: None\n", encoding="utf-8")
+    clock.write_text(clock.read_text(encoding="utf-8") + "\n\nrun_queue_wait_s = lambda pid: None\n", encoding="utf-8")
     monkeypatch.setattr(spawning, "_SCRIPT", str(package / "sandbox" / "bare.py"))
     with ProcessSandbox(workers=2, cpu_s=1, wall_s=2) as fresh:
         assert fresh.run(SLEEPER).status == "timeout"

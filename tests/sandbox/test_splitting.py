@@ -1,4 +1,4 @@
-"""Which asserts are cut in two, and where."""
+"""Which asserts are split, and where."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bilora.sandbox.splitting import split_assert
         ("  assert f() is True\n", "f()", True),
     ],
 )
-def test_the_plain_side_stays_behind(test: str, expression: str, expected: object) -> None:
+def test_the_literal_side_is_not_sent(test: str, expression: str, expected: object) -> None:
     part = split_assert(test)
     assert part is not None
     assert (part.expression, part.expected) == (expression, expected)
@@ -46,11 +46,11 @@ def test_the_plain_side_stays_behind(test: str, expression: str, expected: objec
         "assert (",
     ],
 )
-def test_other_forms_are_left_whole(test: str) -> None:
+def test_other_forms_are_not_split(test: str) -> None:
     assert split_assert(test) is None
 
 
-def test_equality_and_identity_are_told_apart() -> None:
+def test_equality_and_identity_are_distinguished() -> None:
     equal, same = split_assert("assert f() == True"), split_assert("assert f() is True")
     assert equal is not None and same is not None
     assert equal.check(1, equal.expected)

@@ -1,4 +1,4 @@
-"""Tests of any form, run apart from the program: right ones pass, wrong ones fail, and the program has no say."""
+"""Tests of any form that run outside the program's process: right programs pass, wrong and forging ones fail."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def sandbox() -> Iterator[ProcessSandbox]:
 
 @dataclass(frozen=True)
 class Case:
-    """A right and a wrong program, and tests that tell them apart; `asserts` of them count."""
+    """A right and a wrong program, and tests that distinguish them, with the number of `asserts` that count."""
 
     right: str
     wrong: str
@@ -260,7 +260,7 @@ UNPROVEN = {
 
 
 @pytest.mark.parametrize("name", UNPROVEN)
-def test_what_only_the_program_can_decide_passes_in_its_process_and_no_more(sandbox: ProcessSandbox, name: str) -> None:
+def test_an_assert_that_only_the_program_can_decide_passes_in_process(sandbox: ProcessSandbox, name: str) -> None:
     code, tests = UNPROVEN[name]
     outcome = sandbox.run(Program(code=code, tests=tests))
     assert outcome.status == "passed-in-process" and outcome.outside < outcome.asserts, outcome
@@ -332,7 +332,7 @@ def test_the_expected_values_of_a_test_never_reach_the_program(sandbox: ProcessS
     assert sandbox.run(Program(code=code, tests=tests)).status == "passed"
 
 
-def test_what_the_test_says_of_a_failure_names_the_assert_and_the_value(sandbox: ProcessSandbox) -> None:
+def test_the_detail_of_a_failure_names_the_assert_and_the_value(sandbox: ProcessSandbox) -> None:
     tests = ("def check(candidate):\n    assert candidate(1) == 2\n    assert candidate(3) == 7", "check(f)")
     assert (
         sandbox.run(Program(code=DOUBLE, tests=tests)).detail
@@ -340,7 +340,7 @@ def test_what_the_test_says_of_a_failure_names_the_assert_and_the_value(sandbox:
     )
 
 
-def test_the_asserts_of_a_test_that_fails_half_way_are_counted_as_far_as_they_ran(sandbox: ProcessSandbox) -> None:
+def test_only_the_executed_asserts_of_a_failing_test_are_counted(sandbox: ProcessSandbox) -> None:
     tests = ("for n in (1, 2, 3):\n    assert f(n) < 3",)
     outcome = sandbox.run(Program(code=DOUBLE, tests=tests))
     assert (outcome.status, outcome.asserts, outcome.results) == ("failed", 2, (False,))
@@ -360,7 +360,7 @@ def test_the_asserts_of_a_test_that_fails_half_way_are_counted_as_far_as_they_ra
     ],
     ids=str,
 )
-def test_a_test_that_goes_wrong_does_not_pass_and_hurts_nobody(
+def test_a_broken_test_does_not_pass_and_does_not_affect_the_next_program(
     sandbox: ProcessSandbox, tests: tuple[str, ...], status: str
 ) -> None:
     broken, after = sandbox.run_many(

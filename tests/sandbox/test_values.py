@@ -1,4 +1,4 @@
-"""Values on the wire."""
+"""Encoding and decoding of values."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def nest(depth: int) -> Any:
 
 
 @pytest.mark.parametrize("value", [nest(MAX_NESTING + 1), [0] * 200_000, 1 << MAX_BITS], ids=type)
-def test_what_is_too_large_is_refused_on_the_way_out(value: Any) -> None:
+def test_a_value_that_is_too_large_is_refused(value: Any) -> None:
     with pytest.raises(NotSerializable):
         encode_value(value)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from bilora.sources.exercises import cases
-from bilora.sources.exercises.cases import ExerciseValue, Unusable, is_small, write_tests
+from bilora.sources.exercises.cases import ExerciseValue, UnusableVariant, is_small, write_tests
 from bilora.sources.exercises.compositions import (
     TIERS,
     Composition,
@@ -48,7 +48,7 @@ def test_no_exercise_is_solved_by_one_constant(rows: list[Exercise]) -> None:
         assert len(expected) > 1, row
 
 
-def test_the_empty_input_is_always_asked(rows: list[Exercise]) -> None:
+def test_every_exercise_tests_the_empty_input(rows: list[Exercise]) -> None:
     empties = {"[]", "''", "{}", "0"}
     for row in rows:
         call = ast.parse(row.test_list[-1]).body[0].test.left  # type: ignore[attr-defined]
@@ -62,11 +62,11 @@ def test_all_styles_compute_the_same(chain: Composition) -> None:
         ast.parse(write_program(bound, style, "f", "x"))
     try:
         write_tests(bound, "f", "x", random.Random(0))
-    except Unusable:
+    except UnusableVariant:
         pytest.skip("these constants make values too large or all alike")
 
 
-def test_disagreeing_styles_are_never_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exercise_with_disagreeing_styles_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     (chain,) = [chain for chain in compositions("one") if composition_name(chain) == "total"]
     honest = cases.write_program
 
@@ -76,7 +76,7 @@ def test_disagreeing_styles_are_never_asked(monkeypatch: pytest.MonkeyPatch) -> 
 
     assert generate_exercise(chain, "one", 0, 42)
     monkeypatch.setattr(cases, "write_program", lying)
-    with pytest.raises(Unusable):
+    with pytest.raises(UnusableVariant):
         generate_exercise(chain, "one", 0, 42)
 
 
@@ -92,7 +92,7 @@ def test_a_composition_has_one_split_whatever_the_seed() -> None:
         assert seen.get(row.composition, row.split) == row.split
 
 
-def test_compositions_that_write_one_program_share_a_split() -> None:
+def test_compositions_with_the_same_code_share_a_split() -> None:
     named = {operation.name: (operation,) for operation in all_operations()}
     alike = ("length", "size", "word_count")
     assert len({write_program(list(named[name]), "nested", "f", "x") for name in alike}) == 1
@@ -112,12 +112,12 @@ def test_phrasings_and_styles_vary(rows: list[Exercise]) -> None:
 
 
 @pytest.mark.parametrize(("style", "functions"), [("helper", 2), ("steps", 1)])
-def test_a_source_writes_only_the_styles_that_it_is_asked_for(style: Style, functions: int) -> None:
+def test_a_source_writes_only_the_requested_styles(style: Style, functions: int) -> None:
     source = ExercisesSettings(kind="exercises", compositions={"two": 40}, styles=[style])
     codes = [str(row["code"]) for row in Exercises(source, 42).rows()]
     assert {code.count("def ") for code in codes} == {functions} and all("    result = " in code for code in codes)
 
 
 @pytest.mark.parametrize("value", [[1] * 10_001, "a" * 10_001, 10**7 + 1, [10**8]], ids=["list", "text", "n", "item"])
-def test_what_a_next_step_would_never_end_with_is_not_handed_on(value: ExerciseValue) -> None:
+def test_a_value_too_large_for_the_next_step_is_refused(value: ExerciseValue) -> None:
     assert not is_small(value) and is_small([1] * 10_000) and is_small(10**7)

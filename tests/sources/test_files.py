@@ -23,8 +23,8 @@ from bilora.sources.kinds.files import Files, FilesSettings
 ROWS = [{"text": "a", "n": 1}, {"text": "b", "n": 2}]
 
 
-def files(*paths: Path, **rest: Any) -> list[dict[str, Any]]:
-    params = FilesSettings(kind="files", paths=[str(path) for path in paths], licence="MIT", **rest)
+def files(*paths: Path, **settings: Any) -> list[dict[str, Any]]:
+    params = FilesSettings(kind="files", paths=[str(path) for path in paths], licence="MIT", **settings)
     return [dict(row) for row in Files(params).rows()]
 
 
@@ -81,7 +81,7 @@ def packed(content: bytes) -> bytes:
     ],
 )
 @pytest.mark.parametrize("name", ["odd.jsonl", "odd.json", "odd.jsonl.gz", "odd.txt"])
-def test_a_line_or_entry_that_is_no_object_is_a_drop_in_its_place(
+def test_a_line_or_entry_that_is_not_an_object_is_replaced_by_a_drop(
     tmp_path: Path, name: str, content: bytes, rule: str, place: str
 ) -> None:
     path = tmp_path / name
@@ -98,7 +98,7 @@ def test_a_line_or_entry_that_is_no_object_is_a_drop_in_its_place(
         (b"", "is empty"),
         (b" \n\n", "is empty"),
         (packed(b""), "is empty"),
-        (b"[ ]", "holds no rows"),
+        (b"[ ]", "contains no rows"),
         (packed(b'{"a": 1}\n' * 9)[:-6], "not a whole gzip file"),
         (packed(b'{"a": 1}\n' * 99)[:20] + b"\0\0\0\0" + packed(b'{"a": 1}\n' * 99)[24:], "not a whole gzip file"),
         (packed(packed(b"{}")), "gunzip"),
@@ -106,7 +106,7 @@ def test_a_line_or_entry_that_is_no_object_is_a_drop_in_its_place(
         (b"[", "odd.jsonl:1: cannot be read as data: not JSON"),
         (b'[{"a": 1},\n{"a": 2}', "odd.jsonl:2: cannot be read as data: the list does not end"),
         (b'[{"a": 1}\n\n{"a": 2}]', "odd.jsonl:3: cannot be read as data: a comma is missing"),
-        (b'[{"a": 1},\n{"a": 2}]\n\n{"a": 3}', "odd.jsonl:4: cannot be read as data: more follows"),
+        (b'[{"a": 1},\n{"a": 2}]\n\n{"a": 3}', "odd.jsonl:4: cannot be read as data: the file continues"),
         (b'[{"a": 1},\n{"a": tru', "odd.jsonl:2: cannot be read as data: not JSON"),
         (b'[{"a": ' + b"[" * 99_999, "nested too deeply"),
         (b"PAR1 no parquet", "not a whole Parquet file"),
@@ -116,8 +116,8 @@ def test_a_line_or_entry_that_is_no_object_is_a_drop_in_its_place(
         (packed(b"\0" * 257 + b"ustar" + b"\0" * 250), "is a tar archive"),
         (b"<!DOCTYPE html>", "is a web page"),
         (b"\x80\x04\x95pickled", "is a pickle"),
-        (b'{"a": {"0": 1}, "b": {"0": 2}}', "holds columns, not rows"),
-        (b'{\n "a": {"0": 1},\n "b": {"0": 2}\n}\n', "holds columns, not rows"),
+        (b'{"a": {"0": 1}, "b": {"0": 2}}', "contains columns, not a list of rows"),
+        (b'{\n "a": {"0": 1},\n "b": {"0": 2}\n}\n', "contains columns, not a list of rows"),
         (b"[1]\n" * 500, "odd.jsonl:1: cannot be read as data: not a JSON object"),
         ("ä".encode("latin-1"), "odd.jsonl:1: cannot be read as data: not UTF-8"),
         ('{"a": 1}\n'.encode("utf-16")[:-1], "odd.jsonl: is not utf-16"),
@@ -152,12 +152,12 @@ LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
     ],
 )
 @pytest.mark.parametrize("name", ["rows.json", "rows.jsonl.gz", "rows.parquet", "rows"])
-def test_content_decides_and_not_the_name(tmp_path: Path, name: str, content: bytes) -> None:
+def test_the_content_and_not_the_name_decides_the_format(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     assert [(row["text"], row["n"]) for row in files(tmp_path / name)] == [("a", 1), ("b", 2)]
 
 
-def test_parquet_is_known_by_its_bytes(tmp_path: Path) -> None:
+def test_parquet_is_recognised_by_its_bytes(tmp_path: Path) -> None:
     path = write(tmp_path, "rows.parquet").rename(tmp_path / "rows.jsonl")
     assert [row["n"] for row in files(path)] == [1, 2]
 
@@ -169,7 +169,7 @@ def test_only_a_newline_ends_a_line(tmp_path: Path, sign: str) -> None:
     assert [(row["text"], row["n"]) for row in files(path)] == [(f"a{sign}b", 1), (f"a{sign}b", 2)]
 
 
-def test_a_folder_is_named_as_one(tmp_path: Path) -> None:
+def test_a_folder_is_refused_as_a_folder(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").mkdir()
     with pytest.raises(BadData, match=r"rows\.jsonl: is a folder"):
         files(tmp_path / "rows.jsonl")
@@ -196,7 +196,7 @@ def test_a_number_on_the_edge_of_a_chunk_is_read_whole(tmp_path: Path) -> None:
     assert rows[1]["drop"]["detail"] == "not a JSON object: 12345" and rows[2]["origin"] == f"{path}:3, entry 3"
 
 
-class Told(RowForm):
+class Described(RowForm):
     text: str
     note: str = ""
 
@@ -206,14 +206,14 @@ class Written(RowForm):
     answer: str
 
 
-def told(*rows: dict[str, Any], folder: Path, name: str = "rows.parquet") -> list[dict[str, Any]]:
+def read_described(*rows: dict[str, Any], folder: Path, name: str = "rows.parquet") -> list[dict[str, Any]]:
     path = folder / name
     if name.endswith(".parquet"):
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), path)
     else:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     params = FilesSettings(kind="files", paths=[str(path)], licence="MIT")
-    return [dict(row) for row in Files(params, (Told, Written)).rows()]
+    return [dict(row) for row in Files(params, (Described, Written)).rows()]
 
 
 @pytest.mark.parametrize(
@@ -232,15 +232,15 @@ def told(*rows: dict[str, Any], folder: Path, name: str = "rows.parquet") -> lis
     ],
 )
 def test_a_column_that_the_task_does_not_read_does_not_matter(tmp_path: Path, value: object) -> None:
-    (row,) = told({"text": "a", "odd": value}, folder=tmp_path)
+    (row,) = read_described({"text": "a", "odd": value}, folder=tmp_path)
     assert "odd" not in row and row["text"] == "a"
 
 
 @pytest.mark.parametrize("odd", ["9" * 5000, "[" * 900 + "]" * 900, '"\\ud83d"', "-Infinity", '{"b": 1, "b": 2}'])
-def test_nor_does_odd_json_in_it(tmp_path: Path, odd: str) -> None:
+def test_odd_json_in_an_unread_column_does_not_matter(tmp_path: Path, odd: str) -> None:
     (tmp_path / "rows.jsonl").write_text(f'{{"text": "a", "odd": {odd}}}\n')
     params = FilesSettings(kind="files", paths=[str(tmp_path / "rows.jsonl")], licence="MIT")
-    (row,) = Files(params, (Told,)).rows()
+    (row,) = Files(params, (Described,)).rows()
     assert row["text"] == "a" and "drop" not in row
 
 
@@ -254,7 +254,7 @@ def test_nor_does_odd_json_in_it(tmp_path: Path, odd: str) -> None:
     ],
 )
 def test_a_column_that_the_task_reads_is_named_with_its_value(tmp_path: Path, value: object, shown: str) -> None:
-    (row,) = told({"text": value}, folder=tmp_path)
+    (row,) = read_described({"text": value}, folder=tmp_path)
     assert row["drop"] == {"rule": "`text` cannot be read", "detail": shown}
     assert row["origin"].endswith("rows.parquet:1")
 
@@ -287,7 +287,7 @@ def test_damaged_parquet_is_named(tmp_path: Path, where: str) -> None:
 def test_a_key_that_is_given_twice_is_a_drop(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"text": "a", "text": "b"}\n{"text": "c", "text": "c", "odd": 1, "odd": 2}\n')
     params = FilesSettings(kind="files", paths=[str(tmp_path / "rows.jsonl")], licence="MIT")
-    first, second = Files(params, (Told,)).rows()
+    first, second = Files(params, (Described,)).rows()
     assert first["drop"]["rule"] == "`text` is given twice" and second["text"] == "c"
 
 
@@ -305,24 +305,24 @@ def test_a_key_that_is_given_twice_is_a_drop(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_all_rows_lack_is_told_with_the_columns_that_are_there(
+def test_a_column_that_all_rows_lack_is_reported_with_the_present_columns(
     tmp_path: Path, name: str, rows: list[dict[str, Any]], problem: str
 ) -> None:
     with pytest.raises(BadData, match=re.escape(problem)) as caught:
-        told(*rows, folder=tmp_path, name=name)
+        read_described(*rows, folder=tmp_path, name=name)
     assert name in str(caught.value)
 
 
-def test_a_list_of_rows_within_one_object_is_pointed_at(tmp_path: Path) -> None:
+def test_a_list_of_rows_within_an_object_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadData, match=r"columns are `version`, `data` .*Are the rows in `data`\? Write that list to a"):
-        told({"version": 1, "data": [{"text": "a"}, {"text": "b"}]}, folder=tmp_path, name="rows.json")
+        read_described({"version": 1, "data": [{"text": "a"}, {"text": "b"}]}, folder=tmp_path, name="rows.json")
 
 
-def test_what_some_rows_lack_does_not_end_the_source(tmp_path: Path) -> None:
-    assert len(told({"text": None}, {"text": "a"}, {"prompt": "a"}, folder=tmp_path, name="rows.jsonl")) == 3
+def test_a_column_that_some_rows_lack_does_not_end_the_source(tmp_path: Path) -> None:
+    assert len(read_described({"text": None}, {"text": "a"}, {"prompt": "a"}, folder=tmp_path, name="rows.jsonl")) == 3
 
 
-def test_rows_of_two_files_are_never_one_group_by_their_number(tmp_path: Path) -> None:
+def test_rows_of_two_files_with_equal_numbers_are_in_different_groups(tmp_path: Path) -> None:
     paths = [tmp_path / "x" / "rows.jsonl", tmp_path / "y" / "rows.jsonl", tmp_path / "z.json"]
     for path in paths:
         path.parent.mkdir(exist_ok=True)
@@ -334,7 +334,7 @@ def test_rows_of_two_files_are_never_one_group_by_their_number(tmp_path: Path) -
 
 @pytest.mark.parametrize("column", ["repo", "repository_name", "task_id", "group"])
 @pytest.mark.parametrize("values", [("x", "x"), (7, 7.0)])
-def test_a_group_that_the_data_name_is_one_across_files(tmp_path: Path, column: str, values: tuple[Any, Any]) -> None:
+def test_a_named_group_spans_files(tmp_path: Path, column: str, values: tuple[Any, Any]) -> None:
     for name, value in zip("ab", values, strict=True):
         (tmp_path / name).write_text(json.dumps({"text": name, column: value}) + "\n")
     groups = {str(row["group"]).removesuffix(".0") for row in files(tmp_path / "a", tmp_path / "b")}
@@ -343,7 +343,7 @@ def test_a_group_that_the_data_name_is_one_across_files(tmp_path: Path, column: 
 
 @pytest.mark.parametrize("empty", [None, "", float("nan")])
 def test_an_empty_label_names_no_group(tmp_path: Path, empty: object) -> None:
-    rows = told(
+    rows = read_described(
         *({"text": "a", "repo": empty, "group": empty, "source": empty} for _ in range(2)), folder=tmp_path, name="r"
     )
     assert len({row["group"] for row in rows}) == 2 and [row["source"] for row in rows] == ["r:1", "r:2"]
@@ -370,7 +370,7 @@ def test_a_row_without_task_number_has_no_mbpp_split(tmp_path: Path, task_id: ob
 
 
 @pytest.mark.parametrize("task_id", [601, 601.0, "601", "Mbpp/601"])
-def test_a_task_number_may_be_written_in_several_ways(tmp_path: Path, task_id: object) -> None:
+def test_a_task_number_has_several_forms(tmp_path: Path, task_id: object) -> None:
     path = tmp_path / "m.jsonl"
     path.write_text(json.dumps({"task_id": task_id}))
     assert [row["split"] for row in files(path, splits="mbpp")] == ["train"]
@@ -382,7 +382,7 @@ def test_mbpp_has_its_official_splits() -> None:
     assert sizes == {"prompt": 10, "test": 500, "validation": 90, "train": 374}
 
 
-def test_a_row_speaks_for_itself() -> None:
+def test_labels_of_a_row_take_precedence() -> None:
     first = files(shared_file("docstrings/permissive-pairs.jsonl.gz"), limit=1)[0]
     assert (first["group"], first["licence"]) == ("networkx/networkx", "BSD-3-Clause")
 
@@ -403,18 +403,18 @@ def test_a_refusal_sends_no_control_character_to_the_terminal(tmp_path: Path, co
     assert str(path) in str(refused.value) and str(refused.value).isprintable()
 
 
-def test_a_path_that_leads_nowhere_is_said_as_it_is(tmp_path: Path) -> None:
+def test_an_invalid_path_is_named(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(BadData, match="loop: is a link to itself"):
         files(tmp_path / "loop")
     with pytest.raises(BadData, match="has too long a name; choose a shorter one"):
         files(tmp_path / ("x" * 300))
     params = FilesSettings(kind="files", paths=["https://example.org/rows.jsonl"], licence="MIT")
-    with pytest.raises(BadData, match=r"^https://example\.org/rows\.jsonl: is an address; download the file"):
+    with pytest.raises(BadData, match=r"^https://example\.org/rows\.jsonl: is a URL; download the file"):
         list(Files(params).rows())
 
 
-def test_a_file_that_may_not_be_read_is_no_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_read_permission_is_not_bad_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, "rows.jsonl")
 
     def refuse(*_: object, **__: object) -> None:
@@ -425,15 +425,15 @@ def test_a_file_that_may_not_be_read_is_no_bad_input(tmp_path: Path, monkeypatch
         files(path)
 
 
-def test_a_value_of_parquet_that_python_cannot_hold_is_named_by_its_column(tmp_path: Path) -> None:
+def test_a_parquet_value_that_python_cannot_represent_is_named_by_its_column(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     dates = pyarrow.array([0, 2**55], pyarrow.date64())
     pyarrow.parquet.write_table(pyarrow.table({"text": ["a", "b"], "day": dates}), path)
     _, row = files(path)
-    assert row["drop"]["rule"] == "`day` cannot be read" and "`day` is a date32[day]" in row["drop"]["detail"]
+    assert row["drop"]["rule"] == "`day` cannot be read" and "`day` is not a valid date32[day]" in row["drop"]["detail"]
 
 
-def test_a_relative_path_belongs_to_the_root_and_rows_do_not_name_the_root(
+def test_a_relative_path_refers_to_the_root_which_rows_do_not_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "my").mkdir()

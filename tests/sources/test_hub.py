@@ -14,10 +14,10 @@ from bilora.sources.kinds.hub import HubDataset, HubDatasetSettings
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 
-def source(where: Path | str, **rest: Any) -> HubDataset:
-    splits = rest.pop("splits", {"train": "train", "test": "heldout"})
+def source(where: Path | str, **settings: Any) -> HubDataset:
+    splits = settings.pop("splits", {"train": "train", "test": "heldout"})
     return HubDataset(
-        HubDatasetSettings(kind="hub", id=str(where), revision=REVISION, splits=splits, licence="MIT", **rest)
+        HubDatasetSettings(kind="hub", id=str(where), revision=REVISION, splits=splits, licence="MIT", **settings)
     )
 
 
@@ -48,7 +48,7 @@ def test_official_splits_are_kept(folder: Path) -> None:
     ]
 
 
-def test_the_limit_holds(folder: Path) -> None:
+def test_the_limit_is_respected(folder: Path) -> None:
     assert len(list(source(folder, limit=2).rows())) == 2
 
 
@@ -57,16 +57,16 @@ def test_an_unknown_split_is_named(folder: Path) -> None:
         list(source(folder, splits={"train": "nowhere"}).rows())
 
 
-def test_the_pinned_revision_is_asked_for_and_no_code_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, Any] = {}
+def test_the_pinned_revision_is_requested_and_no_code_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    call: dict[str, Any] = {}
 
-    def load(name: str, config: str | None, **rest: Any) -> list[dict[str, str]]:
-        asked.update(rest, name=name, config=config)
+    def load(name: str, config: str | None, **settings: Any) -> list[dict[str, str]]:
+        call.update(settings, name=name, config=config)
         return []
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     list(source("owner/name", config="python", splits={"train": "train"}).rows())
-    assert asked == {"name": "owner/name", "config": "python", "split": "train", "revision": REVISION}
+    assert call == {"name": "owner/name", "config": "python", "split": "train", "revision": REVISION}
 
 
 def test_unpinned_data_is_refused_and_the_command_that_pins_it_is_named() -> None:
@@ -75,7 +75,7 @@ def test_unpinned_data_is_refused_and_the_command_that_pins_it_is_named() -> Non
         list(unpinned.rows())
 
 
-def test_silence_of_the_hub_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*_: Any, **__: Any) -> None:
         raise ConnectionError("no route")
 

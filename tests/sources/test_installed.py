@@ -62,9 +62,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def params(**rest: int) -> InstalledSettings:
+def params(**settings: int) -> InstalledSettings:
     return InstalledSettings(
-        kind="installed", train=["bilora-alpha"], validation=["bilora-beta"], test=["bilora-gamma"], **rest
+        kind="installed", train=["bilora-alpha"], validation=["bilora-beta"], test=["bilora-gamma"], **settings
     )
 
 
@@ -73,7 +73,7 @@ def rows(site: Path) -> list[Row]:
     return list(Installed(params()).rows())
 
 
-def test_documented_functions_come_in_a_fixed_order(rows: list[Row]) -> None:
+def test_documented_functions_have_a_fixed_order(rows: list[Row]) -> None:
     assert [row["func_name"] for row in rows] == ["top", "inside", "later", "f", "g", "f", "g", "f", "g"]
 
 
@@ -89,11 +89,11 @@ def test_licences_are_short(rows: list[Row]) -> None:
     assert [rows[place]["licence"] for place in (0, 5, 7)] == ["MIT", "BSD License", "Apache-2.0"]
 
 
-def test_a_row_says_where_it_stood(rows: list[Row]) -> None:
+def test_a_row_names_its_file_and_line(rows: list[Row]) -> None:
     assert rows[1]["source"] == "installed:bilora-alpha==1.0:alpha/a.py:8"
 
 
-def test_code_is_dedented_and_holds_its_docstring(rows: list[Row]) -> None:
+def test_code_is_dedented_and_contains_its_docstring(rows: list[Row]) -> None:
     assert rows[1]["code"].startswith('def inside(self):\n    """Hold a thing."""\n')
     assert all(f'"""{row["docstring"]}"""' in row["code"].splitlines()[1] for row in rows)
 

@@ -1,4 +1,4 @@
-"""Exercises are named by words: thousands of them, harmless to Python, and none in two splits."""
+"""Exercise names consist of thousands of words that mean nothing to Python, none of them in two splits."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from bilora.records import Row
 from bilora.sources.exercises.compositions import TIERS, compositions
 from bilora.sources.exercises.generate import generate_exercises
 from bilora.sources.exercises.names import (
-    FAMILY,
+    PREFIX_LETTERS,
     WORD_TEST_SHARE,
     WORD_VALIDATION_SHARE,
-    name_by_words,
+    draw_names,
     split_of_word,
+    split_words,
     vocabulary,
-    words_of,
 )
 from bilora.sources.exercises.programs import CODE_STYLES, write_program
 from bilora.sources.kinds.exercises import Exercises, ExercisesSettings
@@ -45,13 +45,13 @@ PYTHONS = {
 }
 
 
-def asked(code: str) -> ast.FunctionDef:
-    """The function that the tests call: the last one."""
+def last_function(code: str) -> ast.FunctionDef:
+    """Return the function that the tests call: the last one."""
     return [node for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)][-1]
 
 
 def names(code: str) -> list[str]:
-    function = asked(code)
+    function = last_function(code)
     return [function.name, *(argument.arg for argument in function.args.args)]
 
 
@@ -73,7 +73,7 @@ def styled() -> list[dict[str, Any]]:
     return [asdict(row) for tier in TIERS for row in generate_exercises(tier, counts[tier], 7)]
 
 
-def test_the_vocabulary_is_the_one_that_the_splits_were_made_with() -> None:
+def test_the_vocabulary_is_unchanged() -> None:
     text = "\n".join(vocabulary())
     assert (
         hashlib.sha256(text.encode()).hexdigest() == "e9381dbcf7664b2f4599fff9503575847d4f1bc3a350a5d289b519baec70ad66"
@@ -81,17 +81,17 @@ def test_the_vocabulary_is_the_one_that_the_splits_were_made_with() -> None:
     assert len(vocabulary()) == len(set(vocabulary())) > 5000
 
 
-def test_every_word_is_plain_and_means_nothing_to_python() -> None:
+def test_every_word_is_lower_case_ascii_and_means_nothing_to_python() -> None:
     assert not [word for word in vocabulary() if not re.fullmatch(r"[a-z]{3,8}", word)]
     assert not PYTHONS.intersection(vocabulary())
 
 
-def test_every_word_has_one_split_and_shares_it_with_its_family() -> None:
-    dealt = {split: words_of(split) for split in SPLITS}  # type: ignore[arg-type]
+def test_every_word_has_one_split_shared_by_words_with_its_prefix() -> None:
+    dealt = {split: split_words(split) for split in SPLITS}  # type: ignore[arg-type]
     assert sorted(itertools.chain.from_iterable(dealt.values())) == list(vocabulary())
-    families = {split: {word[:FAMILY] for word in own} for split, own in dealt.items()}
-    for one, other in itertools.combinations(SPLITS, 2):
-        assert not families[one] & families[other]
+    families = {split: {word[:PREFIX_LETTERS] for word in words_of_split} for split, words_of_split in dealt.items()}
+    for split, other in itertools.combinations(SPLITS, 2):
+        assert not families[split] & families[other]
     shares = [len(dealt[split]) / len(vocabulary()) for split in ("validation", "test")]
     assert shares == pytest.approx([WORD_VALIDATION_SHARE, WORD_TEST_SHARE], abs=0.03)
     assert split_of_word("paint") == split_of_word("painter")
@@ -105,7 +105,7 @@ def test_no_word_of_a_name_is_used_in_two_splits_of_the_demo(demo: list[Row]) ->
     assert len(used["train"]) > 3000 and len(used["test"]) > 700 and len(used["validation"]) > 300
 
 
-def test_a_word_of_a_name_stands_nowhere_else_in_any_exercise(demo: list[Row], styled: list[dict[str, Any]]) -> None:
+def test_a_word_of_a_name_occurs_nowhere_else_in_any_exercise(demo: list[Row], styled: list[dict[str, Any]]) -> None:
     seen: set[str] = set()
     for row in (*demo, *styled):
         text = " ".join((row["text"], row["code"], *row["test_list"]))
@@ -116,13 +116,13 @@ def test_a_word_of_a_name_stands_nowhere_else_in_any_exercise(demo: list[Row], s
 
 
 def test_a_prompt_shows_the_names_and_no_word_of_another_split(demo: list[Row]) -> None:
-    train = set(words_of("train")) | set(words_of("validation"))
+    train = set(split_words("train")) | set(split_words("validation"))
     prompts = [TASK.sample(row).prompt for row in demo if row["split"] == "test"]  # type: ignore[union-attr]
     assert len(prompts) > 300
     assert not [prompt for prompt in prompts if train.intersection(re.findall(r"[a-z]+", prompt.lower()))]
 
 
-def test_names_are_of_two_or_three_and_of_one_or_two_words(demo: list[Row]) -> None:
+def test_functions_have_two_or_three_words_and_parameters_one_or_two(demo: list[Row]) -> None:
     counts = {tuple(name.count("_") + 1 for name in names(row["code"])) for row in demo}
     assert counts == {(2, 1), (2, 2), (3, 1), (3, 2)}
     assert len({tuple(names(row["code"])) for row in demo}) == len(demo)
@@ -135,7 +135,7 @@ def test_a_name_hides_no_builtin_module_variable_or_other_name(demo: list[Row], 
         for node in ast.walk(ast.parse(row["code"])):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 others.add(node.id)
-            elif isinstance(node, ast.FunctionDef) and node.name != asked(row["code"]).name:
+            elif isinstance(node, ast.FunctionDef) and node.name != last_function(row["code"]).name:
                 others.add(node.name)
         assert not others & {function, *parameters}
         assert len(set(words(row))) == len(words(row))
@@ -148,13 +148,13 @@ def test_every_exercise_of_the_demo_passes_its_own_tests(demo: list[Row]) -> Non
         exec("\n".join((row["code"], *row["test_list"])), space)
 
 
-def test_a_name_says_nothing_of_what_is_computed(demo: list[Row]) -> None:
+def test_a_name_does_not_describe_the_program(demo: list[Row]) -> None:
     operations = {word for row in demo for name in row["group"].split("+") for word in name.split("_")}
     assert not [row for row in demo if operations.intersection(words(row))]
 
 
 def test_equal_seeds_draw_equal_names() -> None:
-    first, again, other = ([name_by_words("test", rng) for _ in range(50)] for rng in map(random.Random, (1, 1, 2)))
+    first, again, other = ([draw_names("test", rng) for _ in range(50)] for rng in map(random.Random, (1, 1, 2)))
     assert first == again != other
     assert all(split_of_word(word) == "test" for pair in first for word in "_".join(pair).split("_"))
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.shared_data import shared_file
 
-from bilora.python_code.docstrings import documented
+from bilora.python_code.docstrings import documented_parameters
 from bilora.records import Drop, Row, Sample
 from bilora.tasks.docstring import TASK, read_function, without_docstring
 from bilora.tasks.task import parse
@@ -235,7 +235,7 @@ def test_a_parameter_may_hide_in_keywords() -> None:
     ],
 )
 def test_documented_parameters_are_found(docstring: str) -> None:
-    assert documented(docstring) == ["a", "b"]
+    assert documented_parameters(docstring) == ["a", "b"]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bilora.extraction.typed import NO_FUNCTION, SEVERAL
+from bilora.extraction.user_function import NO_FUNCTION, SEVERAL_FUNCTIONS
 from bilora.tasks import known_tasks, load_task
 
 FINISHED = "This is finished code, not a question; describe in words what a function should do."
@@ -37,7 +37,7 @@ def test_finished_code_is_no_question_for_code(typed: str, problem: str) -> None
         ("What does this do?", NO_FUNCTION),
         ("total = 1 + 1", NO_FUNCTION),
         ("def double(x)\n    return", NO_FUNCTION),
-        (f"{FUNCTION}\n\n{FUNCTION.replace('double', 'twice')}", SEVERAL),
+        (f"{FUNCTION}\n\n{FUNCTION.replace('double', 'twice')}", SEVERAL_FUNCTIONS),
     ],
 )
 def test_prose_is_no_function(typed: str, problem: str) -> None:

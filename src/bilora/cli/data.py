@@ -58,7 +58,7 @@ def data_process(task: TaskName) -> None:
 def data_split(task: TaskName) -> None:
     """Split one task's samples into train, validation and test, and add rated answers to the training rows."""
     from bilora.cli.withdrawals import print_unread
-    from bilora.data.ratings import from_ratings
+    from bilora.data.ratings import samples_from_ratings
     from bilora.data.split import split_samples
     from bilora.feedback.withdrawals import Withdrawals, read_withdrawals
     from bilora.records import Sample
@@ -73,7 +73,7 @@ def data_split(task: TaskName) -> None:
     )
     uses_ratings = bool(task_params.split.feedback or task_params.split.preference)
     withdrawals = read_withdrawals(workspace.outbox) if uses_ratings else Withdrawals()
-    rated = from_ratings(
+    rated = samples_from_ratings(
         definition,
         workspace.read_rated_pairs(),
         splitting=task_params.split,

@@ -1,4 +1,4 @@
-"""The curated evaluation set: questions written by hand, in one JSON file for all tasks."""
+"""Read the curated evaluation set: hand-written questions, in one JSON file for all tasks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from bilora.tasks.task import Task
 
 
 def read_curated(path: Path, task: Task) -> list[Sample]:
-    """Read the samples of one task; a task may have none.
+    """Return the curated samples of one task, possibly none.
 
     Raises:
-        BadData: the file is malformed, or the task refuses one of its rows; the row is named.
+        BadData: the file is malformed, or the task refuses a row, which the message names.
     """
     document = read_json(path)
     rows = document.get("samples") if isinstance(document, dict) else None

@@ -1,4 +1,4 @@
-"""Counts of what each rule refused, with examples."""
+"""Count the rows that each rule refused, with examples."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class Drops:
         self._examples: dict[str, list[DropExample]] = {}
         self._origins: dict[int, str] = {}
 
-    def locate(self, sample: Sample, origin: str) -> None:
-        """Remember in which file and line a sample's row is; equal samples of two rows are two objects."""
+    def record_origin(self, sample: Sample, origin: str) -> None:
+        """Record the file and line of a sample's row. Keyed by identity, as two samples may be equal."""
         self._origins[id(sample)] = origin
 
-    def place(self, sample: Sample) -> str:
-        """Return a sample's source, and the file and line of its row where they are known."""
-        return _place(sample.source, self._origins.get(id(sample), ""))
+    def location(self, sample: Sample) -> str:
+        """Return a sample's source with the file and line of its row, if known."""
+        return _location(sample.source, self._origins.get(id(sample), ""))
 
     def add(self, rule: str, *, source: str, origin: str = "", detail: str = "", excerpt: str = "") -> None:
-        """Note one refused row; `origin` is its file and line."""
-        source = _place(source, origin)
+        """Count one refused row; `origin` is its file and line."""
+        source = _location(source, origin)
         self._counts[rule] = self._counts.get(rule, 0) + 1
         examples = self._examples.setdefault(rule, [])
         if len(examples) < _EXAMPLES:
@@ -35,7 +35,7 @@ class Drops:
             examples.append(DropExample(source=source, detail=detail, excerpt=excerpt))
 
     def add_sample(self, rule: str, sample: Sample, detail: str = "") -> None:
-        """Note one refused sample."""
+        """Count one refused sample."""
         self.add(
             rule,
             source=sample.source,
@@ -52,5 +52,5 @@ class Drops:
         )
 
 
-def _place(source: str, origin: str) -> str:
+def _location(source: str, origin: str) -> str:
     return f"{source} ({origin})" if origin and origin != source else source

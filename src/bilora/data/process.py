@@ -1,4 +1,4 @@
-"""data-process: raw rows become samples that were checked, and a report says what was refused."""
+"""data-process: turn raw rows into checked samples, and report the refused rows."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bilora.data.drops import Drops
-from bilora.data.similarity import LIKENESS, OVERLAP, REPETITION, DuplicateIndex, ngrams
+from bilora.data.similarity import NEAR_DUPLICATE, SAME_BOTH, SHARED_NGRAM, DuplicateIndex, ngrams
 from bilora.data_reports import ExecutionCounts, ProcessReport
 from bilora.errors import Infrastructure
 from bilora.params import Processing
 from bilora.protocols import Progress, ProgressBars, Sandbox, no_bar
 from bilora.records import Drop, Program, Row, Sample, Split
-from bilora.sources.labelling import ORIGIN, REFUSED
+from bilora.sources.labelling import DROP_KEY, ORIGIN_KEY
 from bilora.storage import read_rows
 from bilora.tasks.task import Task
 
 
 @dataclass(frozen=True)
-class Processed:
-    """The samples in the order of their rows, and the drop report."""
+class ProcessResult:
+    """The samples in row order, and the report."""
 
     samples: list[Sample]
     report: ProcessReport
@@ -36,37 +36,40 @@ def process(
     curated: Sequence[Sample] = (),
     guards: Mapping[str, Sequence[Sample]] | None = None,
     bars: ProgressBars = no_bar,
-) -> Processed:
-    """Read, verify by execution, de-duplicate and decontaminate.
+) -> ProcessResult:
+    """Return the checked samples: read, verified by execution, deduplicated and decontaminated.
 
     Args:
-        curated: the hand-checked evaluation set of this task, which no sample may repeat.
-        guards: the questions of each guard of this task, which only samples of an official test split may repeat.
-        bars: show the rows that are read, and the references that are run.
+        curated: curated evaluation set of the task, which no sample may repeat.
+        guards: questions of each guard of the task, which only samples of an official test split may repeat.
+        bars: progress bars for reading rows and running references.
 
     Raises:
-        BadData: `raw` is absent or was damaged after data-download wrote it; file and line are named.
-        Infrastructure: the sandbox itself failed, so nothing is known about a reference.
+        BadData: `raw` is absent or damaged; the message names file and line.
+        Infrastructure: the sandbox failed, so a reference could not be checked.
     """
     drops = Drops()
     with raw.open("rb") as lines:
         total = sum(1 for _ in lines)
+    # 1) read the rows
     with bars(f"data-process {task.name}: read", total) as tick:
         rows, samples = _read(task, raw, rules, drops, tick)
+    # 2) run the references
     with bars(f"data-process {task.name}: run the references", sum(bool(sample.tests) for sample in samples)) as tick:
         samples, execution = _execute(samples, sandbox, drops, tick)
+    # 3) drop duplicates 4) drop repeats of the curated set, and of the guards unless in an official test split
     samples = _deduplicate(samples, rules, drops)
     samples = _decontaminate(samples, curated, "repeats the curated set", rules, drops)
     tested = [sample for sample in samples if sample.split == "test"]
     trained = [sample for sample in samples if sample.split != "test"]
     for name, questions in (guards or {}).items():
         trained = _decontaminate(trained, questions, f"repeats the guard {name}", rules, drops)
-    kept = {id(sample) for sample in (*tested, *trained)}
-    samples = [sample for sample in samples if id(sample) in kept]
+    accepted = {id(sample) for sample in (*tested, *trained)}
+    samples = [sample for sample in samples if id(sample) in accepted]
     report = ProcessReport(
         task=task.name, rows_in=rows, rows_out=len(samples), execution=execution, rules=drops.rules()
     )
-    return Processed(samples, report)
+    return ProcessResult(samples, report)
 
 
 def _read(task: Task, raw: Path, rules: Processing, drops: Drops, progress: Progress) -> tuple[int, list[Sample]]:
@@ -74,13 +77,13 @@ def _read(task: Task, raw: Path, rules: Processing, drops: Drops, progress: Prog
     for _, row in read_rows(raw):
         rows += 1
         progress(1)
-        origin = row.pop(ORIGIN, "")
+        origin = row.pop(ORIGIN_KEY, "")
         sample = _sample(task, row)
         if isinstance(sample, Drop):
             source = str(row.get("source", "unknown"))
             drops.add(sample.rule, source=source, origin=origin, detail=sample.detail, excerpt=_excerpt(row))
             continue
-        drops.locate(sample, origin)
+        drops.record_origin(sample, origin)
         if len(sample.prompt) > rules.max_prompt_chars:
             drops.add_sample("prompt too long", sample, f"{len(sample.prompt)} characters")
         elif len(sample.target) > rules.max_target_chars:
@@ -91,9 +94,9 @@ def _read(task: Task, raw: Path, rules: Processing, drops: Drops, progress: Prog
 
 
 def _sample(task: Task, row: Row) -> Sample | Drop:
-    """Return what the task makes of a row; a row on which it raises an error is a Drop too."""
-    if REFUSED in row:
-        return Drop.model_validate(row[REFUSED])
+    """Return the task's sample of a row; a Drop if the task refuses the row or raises an error."""
+    if DROP_KEY in row:
+        return Drop.model_validate(row[DROP_KEY])
     try:
         return task.sample(row)
     except KeyError as error:
@@ -105,8 +108,8 @@ def _sample(task: Task, row: Row) -> Sample | Drop:
 
 
 def _excerpt(row: Row) -> str:
-    """Show the beginning of a row; of one that its source could not read there is none."""
-    return "" if REFUSED in row else str(row.get("code") or next(iter(row.values()), ""))
+    """Return the beginning of a row, or "" if its source could not read it."""
+    return "" if DROP_KEY in row else str(row.get("code") or next(iter(row.values()), ""))
 
 
 _REFUSALS = {
@@ -114,13 +117,13 @@ _REFUSALS = {
     "passed-in-process": "tests that cannot be decided outside the reference's process",
     "missing-module": "needs a module that the sandbox does not offer",
 }
-"""Rules for references that are not shown to be wrong, but not shown to be right either, by outcome."""
+"""By outcome: rules for references that are neither proved right nor proved wrong."""
 
 
 def _execute(
     samples: list[Sample], sandbox: Sandbox, drops: Drops, progress: Progress
 ) -> tuple[list[Sample], ExecutionCounts]:
-    """Keep the samples whose reference passes its own tests; those without tests are kept unchecked."""
+    """Return the samples whose reference passes its tests, and those without tests, which are not checked."""
     tested = [sample for sample in samples if sample.tests]
     programs = (Program(code=sample.target, setup=sample.setup, tests=sample.tests) for sample in tested)
     failed: set[int] = set()
@@ -128,8 +131,8 @@ def _execute(
     for sample, outcome in zip(tested, sandbox.run_many(programs, progress=progress), strict=True):
         if outcome.status == "infrastructure":
             raise Infrastructure(
-                f"The sandbox could not try the reference of {drops.place(sample)} ({outcome.detail}): "
-                "nothing was dropped or written; mend the sandbox (docs/sandbox.md) and run again."
+                f"The sandbox could not run the reference of {drops.location(sample)} ({outcome.detail}), "
+                "so no row was dropped or written; fix the sandbox (docs/sandbox.md) and run again."
             )
         isolation.add(outcome.isolation.partition(";")[0])
         if outcome.status != "passed":
@@ -142,42 +145,45 @@ def _execute(
 
 
 def _deduplicate(samples: list[Sample], rules: Processing, drops: Drops) -> list[Sample]:
-    """Drop exact and near repeats within a split; data-split looks across the splits."""
-    kept: list[Sample] = []
+    """Return the samples without duplicates within a split; data-split compares the splits."""
+    unique: list[Sample] = []
     ids: dict[tuple[Split | None, str], Sample] = {}
-    known: defaultdict[Split | None, DuplicateIndex] = defaultdict(lambda: DuplicateIndex(rules))
+    index: defaultdict[Split | None, DuplicateIndex] = defaultdict(lambda: DuplicateIndex(rules))
     for sample in samples:
-        if twin := ids.get((sample.split, sample.id)):
-            drops.add_sample("exact duplicate", sample, f"of {drops.place(twin)}")
-        elif twin := known[sample.split].find_or_add(sample):
-            drops.add_sample(REPETITION if sample.tests else LIKENESS, sample, f"of {drops.place(twin)}")
+        if duplicate := ids.get((sample.split, sample.id)):
+            drops.add_sample("exact duplicate", sample, f"of {drops.location(duplicate)}")
+        elif duplicate := index[sample.split].find_or_add(sample):
+            drops.add_sample(SAME_BOTH if sample.tests else NEAR_DUPLICATE, sample, f"of {drops.location(duplicate)}")
         else:
             ids[sample.split, sample.id] = sample
-            kept.append(sample)
-    return kept
+            unique.append(sample)
+    return unique
 
 
 def _decontaminate(
     samples: list[Sample], questions: Sequence[Sample], name: str, rules: Processing, drops: Drops
 ) -> list[Sample]:
-    """Drop, by a rule of this name, what repeats questions: the same one by `DuplicateIndex`, or one n-gram of prose.
+    """Return the samples that repeat no question, by `DuplicateIndex` or by an n-gram of prose.
 
-    Of a program sample the statement is prose, of others the target: short loops share any n-gram of code.
+    The prose of a program sample is its statement, that of others the target: short programs share n-grams of code.
+
+    Args:
+        name: rule under which the other samples are dropped.
     """
-    known = DuplicateIndex(rules, questions)
-    prose = {gram: other for other in questions for gram in ngrams(_prose(other), rules.contamination_ngram)}
-    kept = []
+    index = DuplicateIndex(rules, questions)
+    prose = {gram: question for question in questions for gram in ngrams(_prose(question), rules.contamination_ngram)}
+    accepted = []
     for sample in samples:
         shared = sorted(ngrams(_prose(sample), rules.contamination_ngram).intersection(prose))
-        if repeated := known.repeated(sample):
-            rule, other = repeated
-            drops.add_sample(name, sample, f"{rule}: {other.source}")
+        if repeat := index.find_repeat(sample):
+            rule, question = repeat
+            drops.add_sample(name, sample, f"{rule}: {question.source}")
         elif shared:
-            detail = f"{OVERLAP} with {prose[shared[0]].source}: {shared[0]}"
+            detail = f"{SHARED_NGRAM} with {prose[shared[0]].source}: {shared[0]}"
             drops.add_sample(name, sample, detail)
         else:
-            kept.append(sample)
-    return kept
+            accepted.append(sample)
+    return accepted
 
 
 def _prose(sample: Sample) -> str:

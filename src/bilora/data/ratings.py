@@ -1,4 +1,4 @@
-"""Ratings become rows of a task's split, except those that repeat a held-out question or were withdrawn."""
+"""Turn ratings into training rows, except those that repeat a held-out question or were withdrawn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bilora.tasks.task import Task, parse
 from bilora.training_pairs import DpoPair, KtoPair, RatedPairs, SftPair
 
 GROUP = "feedback"
-"""Group of the samples that people wrote; reports and run records count them by it."""
+"""Group of the samples from ratings, by which reports and run records count them."""
 HELD_OUT = "held-out question"
 WITHDRAWN = "rating deleted or withdrawn"
 INCOMPLETE = "edit would lose text"
@@ -24,15 +24,15 @@ _P = TypeVar("_P", bound=SftPair | KtoPair | DpoPair)
 
 
 @dataclass(frozen=True)
-class Rated:
-    """Samples for the training split, pairs for a phase that trains on them, and the report."""
+class RatedSamples:
+    """Samples for the training split, preference pairs for a phase that trains on them, and the report."""
 
     samples: list[Sample]
     preferences: Sequence[KtoPair | DpoPair]
     report: RatingsReport
 
 
-def from_ratings(
+def samples_from_ratings(
     task: Task,
     pairs: RatedPairs,
     *,
@@ -41,74 +41,74 @@ def from_ratings(
     held_out: Sequence[Sample],
     rules: Processing,
     withdrawn: Set[str] = frozenset(),
-) -> Rated:
-    """Return what `splitting` wants of one task's pairs, each row checked like any other sample.
+) -> RatedSamples:
+    """Return the rows that `splitting` requests from a task's rated pairs, checked like other samples.
 
     Args:
-        trained: the training split as it is; an edit that says the same adds nothing.
-        held_out: every question that measures. `bilora feedback pairs` has left them out already,
-            but the samples may have been split again since.
-        withdrawn: the ratings that were deleted or withdrawn, also after the pairs were written.
+        trained: current training split; an edit that is equal to one of its samples is dropped.
+        held_out: all evaluation questions. `bilora feedback pairs` has skipped them already, but the
+            samples may have been split again since.
+        withdrawn: ids of ratings that were deleted or withdrawn, also after the pairs were written.
     """
-    drops, known = Drops(), DuplicateIndex(rules, held_out)
+    drops, index = Drops(), DuplicateIndex(rules, held_out)
     questions = {" ".join(words(sample.prompt)) for sample in held_out}
 
-    def kept(rows: Iterable[_P]) -> Iterator[tuple[Sample, _P]]:
+    def accepted(rows: Iterable[_P]) -> Iterator[tuple[Sample, _P]]:
         for row in rows:
             if row.task != task.name:
                 continue
             sample = _sample(task, row)
-            if gone := withdrawn & set(row.ratings):
-                # Without an excerpt: the report must not keep what was deleted.
-                drops.add(WITHDRAWN, source=sample.source, detail=", ".join(sorted(gone)))
+            if withdrawn_ids := withdrawn & set(row.ratings):
+                # Without an excerpt: the report must not contain a deleted rating's text.
+                drops.add(WITHDRAWN, source=sample.source, detail=", ".join(sorted(withdrawn_ids)))
                 continue
             if not isinstance(row, KtoPair) and not _is_whole(task, sample, row):
                 drops.add_sample(INCOMPLETE, sample)
                 continue
-            repeated = known.repeated(sample)
+            repeat = index.find_repeat(sample)
             if " ".join(words(sample.prompt)) in questions:
                 drops.add_sample(HELD_OUT, sample)
-            elif repeated:
-                drops.add_sample(HELD_OUT, sample, f"{repeated[0]}: {repeated[1].source}")
+            elif repeat:
+                drops.add_sample(HELD_OUT, sample, f"{repeat[0]}: {repeat[1].source}")
             elif len(sample.prompt) > rules.max_prompt_chars:
                 drops.add_sample("prompt too long", sample, f"{len(sample.prompt)} characters")
             elif len(sample.target) > rules.max_target_chars:
                 drops.add_sample("target too long", sample, f"{len(sample.target)} characters")
             elif task.language == "python" and not isinstance(row, KtoPair) and parse(sample.target) is None:
-                drops.add_sample("edit is no Python", sample)
+                drops.add_sample("edit is not Python", sample)
             else:
                 yield sample, row
 
     samples: dict[str, Sample] = {}
     present = {sample.id for sample in trained}
-    for sample, _ in kept(pairs.sft if splitting.feedback else ()):
+    for sample, _ in accepted(pairs.sft if splitting.feedback else ()):
         if sample.id in present:
             drops.add_sample("already a training sample", sample)
         else:
             samples[sample.id] = sample
     preferences = [
         row.model_copy(update={"prompt": task.messages(sample.prompt)})
-        for sample, row in kept(pairs.selected(splitting.preference) if splitting.preference else ())
+        for sample, row in accepted(pairs.selected(splitting.preference) if splitting.preference else ())
     ]
     report = RatingsReport(samples=len(samples), preferences=len(preferences), rules=drops.rules())
-    return Rated(list(samples.values()), preferences, report)
+    return RatedSamples(list(samples.values()), preferences, report)
 
 
-def ratings_of(samples: Iterable[Sample], preferences: Iterable[KtoPair | DpoPair]) -> tuple[str, ...]:
-    """Return the ids of all ratings that a task's training rows were made from, sorted."""
-    read = {event for sample in samples for event in _events(sample)}
+def rating_ids(samples: Iterable[Sample], preferences: Iterable[KtoPair | DpoPair]) -> tuple[str, ...]:
+    """Return the ids of all ratings in a task's training rows, sorted."""
+    read = {event for sample in samples for event in _rating_ids(sample)}
     return tuple(sorted(read.union(event for row in preferences for event in row.ratings)))
 
 
 def without_withdrawn(
     samples: Sequence[Sample], preferences: Sequence[KtoPair | DpoPair], withdrawn: Set[str]
 ) -> tuple[list[Sample], list[KtoPair | DpoPair]]:
-    """Leave out the training rows that were made from a rating withdrawn since the split was made."""
+    """Return the training rows without those of a withdrawn rating."""
     rows = [row for row in preferences if withdrawn.isdisjoint(row.ratings)]
-    return [sample for sample in samples if withdrawn.isdisjoint(_events(sample))], rows
+    return [sample for sample in samples if withdrawn.isdisjoint(_rating_ids(sample))], rows
 
 
-def _events(sample: Sample) -> list[str]:
+def _rating_ids(sample: Sample) -> list[str]:
     return sample.source.removeprefix(f"{GROUP}:").split(",") if sample.group == GROUP else []
 
 
@@ -118,12 +118,12 @@ def _answer(row: SftPair | KtoPair | DpoPair) -> str:
 
 
 def _is_whole(task: Task, sample: Sample, row: SftPair | DpoPair) -> bool:
-    """Whether the sample still says all that the row says; white space aside, which a form may drop at its ends."""
+    """Return whether the sample contains the whole answer of the row, ignoring whitespace."""
     return task.answer(sample.target).split() == _answer(row).split()
 
 
 def _sample(task: Task, row: SftPair | KtoPair | DpoPair) -> Sample:
-    """Return a row's question and answer as a sample."""
+    """Return a rated question and answer as a sample."""
     prompt = row.prompt[-1].content
     return Sample.create(
         task=task.name,

@@ -1,11 +1,11 @@
-"""When two samples are the same question.
+"""Find samples that repeat each other.
 
-Samples with tests are programs. Two are the same if the statement reads the same, or if the programs
-are equal without formatting and chosen names. Likeness is not enough there: exercises
-resemble each other on purpose, and one operator more is another task.
+Samples with tests are programs. Two repeat each other if their statements have the same words, or if their
+programs are equal except for formatting and chosen names. Similarity is not enough: exercises are similar on
+purpose, and one more operator makes another task.
 
-Samples without tests are judged by likeness: MinHash (Broder 1997) over the prompt's word triples
-finds candidates, the exact Jaccard index decides.
+Samples without tests are compared by similarity: MinHash (Broder 1997) over the prompt's word triples finds
+candidates, and the exact Jaccard index decides.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ from bilora.records import Sample
 from bilora.storage import sha256_bytes
 from bilora.tasks.task import parse
 
-STATEMENT, PROGRAM, REPETITION = "same statement", "same program", "same statement and program"
-LIKENESS, OVERLAP = "near-duplicate", "shared n-gram"
+SAME_STATEMENT, SAME_PROGRAM, SAME_BOTH = "same statement", "same program", "same statement and program"
+NEAR_DUPLICATE, SHARED_NGRAM = "near-duplicate", "shared n-gram"
 
 _WORD = re.compile(r"\w+")
 _SHINGLE = 3
 _PERMUTATIONS = 64
 _RECALL_FIRST = (0.05, 0.95)
-"""Weights of false candidates and of missed ones: a false one costs a set comparison, no more."""
+"""Weights of false and of missed candidates: a false candidate only costs a set comparison."""
 _BUILTINS = frozenset(dir(builtins))
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words and numbers of a text."""
+    """Return the words and numbers of a text in lower case."""
     return _WORD.findall(text.lower())
 
 
 def statement(sample: Sample) -> str:
-    """Return the prompt's first paragraph as words: the question without signature and visible test."""
+    """Return the words of the prompt's first paragraph: the question without signature and visible test."""
     return " ".join(words(sample.prompt.partition("\n\n")[0]))
 
 
 def program_hash(code: str) -> str:
-    """Hash a program without its formatting, annotations and chosen names; of other text, the text."""
+    """Return the hash of a program without formatting, annotations and chosen names; of other text, the text's."""
     tree = parse(code)
-    return sha256_bytes((ast.dump(_Renamed().visit(tree)) if tree else code).encode())
+    return sha256_bytes((ast.dump(_NameNormalizer().visit(tree)) if tree else code).encode())
 
 
-class _Renamed(ast.NodeTransformer):
-    """Numbers the names a program chooses, in order of appearance; builtins keep theirs."""
+class _NameNormalizer(ast.NodeTransformer):
+    """Replaces the names that a program chooses by numbers, in order of appearance; builtins keep their names."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {name: name for name in _BUILTINS}
@@ -86,14 +86,14 @@ class _Renamed(ast.NodeTransformer):
 
 
 def ngrams(text: str, n: int) -> set[str]:
-    """Return all runs of n words."""
+    """Return all sequences of n words in a text."""
     sequence = words(text)
     return {" ".join(sequence[start : start + n]) for start in range(len(sequence) - n + 1)}
 
 
 @dataclass(frozen=True)
 class _Fingerprint:
-    """What is compared of one sample: exact values by rule, or a set of shingles."""
+    """The compared features of one sample: exact values by rule, or a set of shingles."""
 
     exact: dict[str, str] = field(default_factory=dict)
     shingles: frozenset[int] = frozenset()
@@ -102,7 +102,7 @@ class _Fingerprint:
 def _fingerprint(sample: Sample, *, as_program: bool = False) -> _Fingerprint:
     if sample.tests or as_program:
         question, code = statement(sample), program_hash(sample.target)
-        return _Fingerprint(exact={STATEMENT: question, PROGRAM: code, REPETITION: f"{code} {question}"})
+        return _Fingerprint(exact={SAME_STATEMENT: question, SAME_PROGRAM: code, SAME_BOTH: f"{code} {question}"})
     sequence = words(sample.prompt)
     starts = range(max(1, len(sequence) - _SHINGLE + 1))
     triples = (" ".join(sequence[start : start + _SHINGLE]) for start in starts)
@@ -110,7 +110,7 @@ def _fingerprint(sample: Sample, *, as_program: bool = False) -> _Fingerprint:
 
 
 class DuplicateIndex:
-    """The samples so far, searched for one that another sample repeats."""
+    """An index of samples, to find those that another sample repeats."""
 
     def __init__(self, rules: Processing, samples: Iterable[Sample] = ()) -> None:
         self._threshold = rules.near_duplicate
@@ -121,27 +121,27 @@ class DuplicateIndex:
         for sample in samples:
             self._add(sample, _fingerprint(sample))
 
-    def repeated(self, sample: Sample) -> tuple[str, Sample] | None:
-        """Return the rule by which a sample repeats another, and that one: for programs either half is enough.
+    def find_repeat(self, sample: Sample) -> tuple[str, Sample] | None:
+        """Return the sample that this one repeats, with the rule; of a program, one equal half is enough.
 
-        A sample without tests, as a rating gives it, is a program too where the known ones are.
+        A sample without tests, as from a rating, is compared as a program too if the index contains programs.
         """
-        if not sample.tests and (like := self._near_duplicate(_fingerprint(sample))):
-            return LIKENESS, like
+        if not sample.tests and (duplicate := self._near_duplicate(_fingerprint(sample))):
+            return NEAR_DUPLICATE, duplicate
         if sample.tests or self._exact:
             for rule, value in _fingerprint(sample, as_program=True).exact.items():
-                if twin := self._exact.get((rule, value)):
-                    return rule, twin
+                if duplicate := self._exact.get((rule, value)):
+                    return rule, duplicate
         return None
 
     def find_or_add(self, sample: Sample) -> Sample | None:
-        """Return the sample that this one duplicates, else add it: programs must agree in both halves."""
+        """Return the sample that this one duplicates, or add it; duplicate programs are equal in both halves."""
         fingerprint = _fingerprint(sample)
-        both = (REPETITION, fingerprint.exact.get(REPETITION, ""))
-        twin = self._exact.get(both) if sample.tests else self._near_duplicate(fingerprint)
-        if twin is None:
+        both = (SAME_BOTH, fingerprint.exact.get(SAME_BOTH, ""))
+        duplicate = self._exact.get(both) if sample.tests else self._near_duplicate(fingerprint)
+        if duplicate is None:
             self._add(sample, fingerprint)
-        return twin
+        return duplicate
 
     def _add(self, sample: Sample, fingerprint: _Fingerprint) -> None:
         if sample.tests:
@@ -152,16 +152,16 @@ class DuplicateIndex:
             self._shingled.append((fingerprint.shingles, sample))
 
     def _sketch(self, fingerprint: _Fingerprint) -> MinHash:
-        sketch = self._empty.copy()  # drawing its permutations again costs ten times the hashing
+        sketch = self._empty.copy()  # drawing the permutations again would take ten times as long as hashing
         sketch.update_batch(sorted(fingerprint.shingles))
         return sketch
 
     def _near_duplicate(self, fingerprint: _Fingerprint) -> Sample | None:
         if not self._shingled:
             return None
-        places: list[int] = sorted(self._near.query(self._sketch(fingerprint)))
-        for place in places:
-            others, other = self._shingled[place]
+        indices: list[int] = sorted(self._near.query(self._sketch(fingerprint)))
+        for index in indices:
+            others, other = self._shingled[index]
             if len(fingerprint.shingles & others) >= self._threshold * len(fingerprint.shingles | others):
                 return other
         return None

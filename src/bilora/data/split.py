@@ -1,4 +1,4 @@
-"""data-split: samples are assigned to train, validation and test, and no test question is trained on."""
+"""data-split: assign samples to train, validation and test, without test questions in the other splits."""
 
 from __future__ import annotations
 
@@ -23,61 +23,61 @@ _LARGEST_GROUPS = 20
 def split_samples(
     samples: list[Sample], *, splitting: Splitting, seed: int, rules: Processing
 ) -> tuple[dict[str, list[Sample]], SplitReport]:
-    """Assign samples to splits; return them with the report.
+    """Return the samples by split, with the report.
 
-    An official split is kept. Other groups are assigned whole, by the hash of (seed, group), in the
-    proportion of the three counts. What repeats a test sample leaves train and validation. Then each
-    split is cut to its count, round-robin over tiers and groups, so that any beginning of it is balanced.
+    An official split is kept. Other groups are assigned as a whole by the hash of (seed, group), in the
+    proportion of the three counts. Train and validation lose samples that repeat a test sample. Each split
+    is then cut to its count, round-robin over tiers and groups, so that each of its prefixes is balanced.
 
     Raises:
-        BadData: a split is empty; the message says why, and what to do.
+        BadData: a split is empty; the message says why and what to do.
     """
     drops = Drops()
-    places: Counter[str] = Counter(dict.fromkeys(_SPLITS, 0))
+    split_sizes: Counter[str] = Counter(dict.fromkeys(_SPLITS, 0))
     assigned: dict[str, list[Sample]] = {name: [] for name in _SPLITS}
     for sample in samples:
-        place = sample.split or _assign_split(sample.group, splitting, seed)
-        places[place] += 1
-        if place == "prompt":
+        split = sample.split or _assign_split(sample.group, splitting, seed)
+        split_sizes[split] += 1
+        if split == "prompt":
             drops.add_sample("few-shot prompt of its source", sample)
         else:
-            assigned[place].append(sample.model_copy(update={"split": place}))
-    pairs = _separate(assigned, rules, drops)
+            assigned[split].append(sample.model_copy(update={"split": split}))
+    pairs = _drop_test_repeats(assigned, rules, drops)
     counts = {"train": splitting.train, "validation": splitting.validation, "test": splitting.test}
-    for name, members in assigned.items():
-        ordered = _round_robin(members, seed)
+    for name, rows in assigned.items():
+        ordered = _round_robin(rows, seed)
         for sample in ordered[counts[name] :]:
             drops.add_sample(f"over the {name} count", sample)
         assigned[name] = ordered[: counts[name]]
         if not assigned[name]:
-            raise BadData(f"split {name}", _why_empty(name, samples, places[name]))
+            raise BadData(f"split {name}", _empty_reason(name, samples, split_sizes[name]))
     report = SplitReport(
         rows_in=len(samples),
         rows_out=sum(map(len, assigned.values())),
-        dealt=dict(places),
+        dealt=dict(split_sizes),
         pairs=tuple(pairs),
         rules=drops.rules(),
-        splits={name: _counts(members) for name, members in assigned.items()},
+        splits={name: _counts(rows) for name, rows in assigned.items()},
     )
     return assigned, report
 
 
-def _why_empty(name: str, samples: list[Sample], dealt: int) -> str:
-    """Say why a split has no samples, and what would give it some."""
+def _empty_reason(name: str, samples: list[Sample], assigned_count: int) -> str:
+    """Return why a split has no samples, and what to do."""
     official = Counter(sample.split for sample in samples if sample.split)
     if not samples:
-        return "is empty: data-process kept no row; its report under data/reports/process says why."
-    if dealt:
-        return f"is empty: all its {dealt} samples repeat test samples; add others."
+        return "is empty: data-process accepted no row; its report under data/reports/process says why."
+    if assigned_count:
+        return f"is empty: all its {assigned_count} samples repeat test samples; add others."
     if len(samples) == official.total():
         named = ", ".join(f"{count} {split}" for split, count in sorted(official.items()))
         return (
-            f"is empty: the source names every row's split ({named}), and none is {name}; name one for {name}, "
-            "or leave the split out of the rows, which are then dealt by their groups."
+            f"is empty: the source names every row's split ({named}), and none is {name}; add rows with the split "
+            f"{name}, or remove `split` from all rows, which are then assigned by group."
         )
     groups = len({sample.group for sample in samples if not sample.split})
     return (
-        f"is empty: none of the {groups} groups that have no split of their own was dealt to it; add rows of other "
+        f"is empty: none of the {groups} groups without an official split was assigned to it; add rows of other "
         f"groups, or raise its count under `split` in params.yaml, which is its share."
     )
 
@@ -93,18 +93,18 @@ def _assign_split(group: str, splitting: Splitting, seed: int) -> str:
     return "validation" if point < splitting.test + splitting.validation else "train"
 
 
-def _separate(assigned: dict[str, list[Sample]], rules: Processing, drops: Drops) -> list[DuplicatePair]:
-    """Take what repeats a test sample out of the other splits; return the pairs."""
+def _drop_test_repeats(assigned: dict[str, list[Sample]], rules: Processing, drops: Drops) -> list[DuplicatePair]:
+    """Remove samples that repeat a test sample from the other splits; return the pairs."""
     tested = DuplicateIndex(rules, assigned["test"])
     pairs = []
     for name in ("train", "validation"):
-        kept = []
+        accepted = []
         for sample in assigned[name]:
-            repeated = tested.repeated(sample)
-            if repeated is None:
-                kept.append(sample)
+            repeat = tested.find_repeat(sample)
+            if repeat is None:
+                accepted.append(sample)
                 continue
-            rule, other = repeated
+            rule, other = repeat
             drops.add_sample(f"{rule} as in test", sample, f"of {other.source}")
             pairs.append(
                 DuplicatePair(
@@ -113,22 +113,22 @@ def _separate(assigned: dict[str, list[Sample]], rules: Processing, drops: Drops
                     kept=SplitSample(id=other.id, source=other.source, split="test"),
                 )
             )
-        assigned[name] = kept
+        assigned[name] = accepted
     return pairs
 
 
 def _round_robin(samples: list[Sample], seed: int) -> list[Sample]:
-    """Order by hash; then round-robin over the tiers, and within a tier over its groups."""
+    """Return the samples in hash order, then round-robin over tiers and, within a tier, over groups."""
 
-    def by_group(members: list[Sample]) -> list[Sample]:
-        return list(_alternate(_grouped(members, lambda sample: sample.group)))
+    def by_group(rows: list[Sample]) -> list[Sample]:
+        return list(_alternate(_grouped(rows, lambda sample: sample.group)))
 
     shuffled = sorted(samples, key=lambda sample: (_hash(seed, sample.id), sample.source))
     return list(_alternate([by_group(tier) for tier in _grouped(shuffled, lambda sample: sample.tier)]))
 
 
 def _grouped(samples: list[Sample], key: Callable[[Sample], str]) -> list[list[Sample]]:
-    """Collect by key, in the order in which the keys appear."""
+    """Return the samples grouped by key, in order of the keys' first appearance."""
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
         groups.setdefault(key(sample), []).append(sample)
@@ -136,15 +136,15 @@ def _grouped(samples: list[Sample], key: Callable[[Sample], str]) -> list[list[S
 
 
 def _alternate(queues: Iterable[list[_T]]) -> Iterator[_T]:
-    waiting = [iter(queue) for queue in queues]
-    while waiting:
-        still = []
-        for queue in waiting:
+    active = [iter(queue) for queue in queues]
+    while active:
+        remaining = []
+        for queue in active:
             for item in queue:
                 yield item
-                still.append(queue)
+                remaining.append(queue)
                 break
-        waiting = still
+        active = remaining
 
 
 def _counts(samples: list[Sample]) -> SplitCounts:

@@ -1,11 +1,11 @@
-"""The rows that one task is trained on, and the ratings that they were made from."""
+"""The training rows of one task, and the ratings that they come from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
-from bilora.data.ratings import GROUP, ratings_of, without_withdrawn
+from bilora.data.ratings import GROUP, rating_ids, without_withdrawn
 from bilora.layout import Layout
 from bilora.records import Sample
 from bilora.storage import read_records, require_file
@@ -22,30 +22,30 @@ class TrainingRows:
 
     @property
     def ratings(self) -> tuple[str, ...]:
-        """The ids of the ratings whose rows are trained on, sorted."""
-        return ratings_of(self.train, self.pairs)
+        """The ids of the ratings in the training rows, sorted."""
+        return rating_ids(self.train, self.pairs)
 
     @property
     def feedback_rows(self) -> int:
-        """How many training samples people wrote."""
+        """The number of training samples from ratings."""
         return sum(sample.group == GROUP for sample in self.train)
 
     def without(self, withdrawn: Set[str]) -> TrainingRows:
-        """Return the rows that were made from none of these ratings."""
+        """Return the rows without those of withdrawn ratings."""
         train, pairs = without_withdrawn(self.train, self.pairs, withdrawn)
         return replace(self, train=train, pairs=pairs)
 
     def fewer_than(self, others: TrainingRows) -> int:
-        """Return how many training rows `others` has more."""
+        """Return how many more training rows `others` has."""
         return len(others.train) + len(others.pairs) - len(self.train) - len(self.pairs)
 
 
 def read_training_rows(layout: Layout, task: str, preference: str | None) -> TrainingRows:
-    """Read what data-split wrote for a task's training; `preference` is that of its params.
+    """Return the rows that data-split wrote for a task; `preference` is the task's setting in params.yaml.
 
     Raises:
-        MissingStep: it has not run.
-        BadData: a line is no sample or no pair.
+        MissingStep: data-split has not run.
+        BadData: a line is not a sample or pair.
     """
     stage = f"data-split@{task}"
     train, validation = (

@@ -1,1 +1,1 @@
-"""Read a model's answer: the program or the docstring that it holds, and put a docstring into a function."""
+"""Extract the program or docstring from a model's reply, and insert a docstring into a function."""

@@ -1,4 +1,4 @@
-"""Read a docstring's sentence out of a model's reply. A plain sentence stays as it is, byte for byte."""
+"""Extract a docstring's sentence from a model's reply. A reply that is only a sentence is unchanged."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LABEL = re.compile(
     r"[*_]{0,2}:[*_]{0,2}\s+(?=\S)",
     re.I,
 )
-"""Words before the sentence on its own line, as in `Summary: Add up all numbers.`"""
+"""Words before the sentence on the same line, as in `Summary: Add up all numbers.`"""
 _INTERJECTION = re.compile(r"(?i:sure|certainly|of course|absolutely|okay)[!,][ ]+(?=[A-Z])")
 _LEAD_IN = re.compile(
     rf"[*_#>]{{0,6}}[ ]?(?:{_POLITE}?(?:{_HERE}[^:\n]{{0,100}}|{_KINDS})[*_]{{0,2}}:[*_]{{0,2}}"
@@ -42,7 +42,7 @@ _LEAD_IN = re.compile(
     r"|(?:sure|certainly|of course|okay|ok|absolutely|great)\b[^:\n]{0,100}[!.:])\s*",
     re.I,
 )
-"""A line or paragraph that only announces what follows."""
+"""A line or paragraph that only introduces the next one."""
 _SECTION = re.compile(
     r"\s*(?::(?:param|parameter|arg|argument|key|keyword|type|returns?|rtype|raises?|except|exception|yields?|[iv]?var)\b"
     r"[^:\n]{0,80}:|@(?:param|return|returns|raises|throws|type|rtype)\b|>>>|```|~~~"
@@ -69,13 +69,13 @@ _PAIRS = (
     ("_", "_"),
 )
 _MARK = re.compile(r"(?:([-*+\u2022\u2013])\s+(?![a-z]|.*\s\1\s)|(?:\d{1,2}[.)]|#{1,6}|>)\s+)(?=\S)")
-"""A list's, a comment's or a quotation's mark before the sentence."""
+"""The mark of a list, comment or quotation before the sentence."""
 
 
 def first_paragraph(text: str) -> str:
-    """Return what comes before the first blank line, on one line, without quotes around it."""
-    plain = _QUOTED_ENDS.sub("", text.strip()).strip()
-    line = " ".join(re.split(r"\n\s*\n", plain, maxsplit=1)[0].split())
+    """Return the text before the first blank line, joined to one line, without surrounding quotes."""
+    unquoted = _QUOTED_ENDS.sub("", text.strip()).strip()
+    line = " ".join(re.split(r"\n\s*\n", unquoted, maxsplit=1)[0].split())
     quote = line[:1]
     if quote in ('"', "'", "`") and len(line) > 1 and line.endswith(quote) and quote not in line[1:-1]:
         return line[1:-1].strip()
@@ -83,30 +83,30 @@ def first_paragraph(text: str) -> str:
 
 
 def extract_sentence(text: str, name: str | None = None) -> str:
-    """Return the sentence that a reply gives as docstring: its first paragraph, before any section.
+    """Return the docstring sentence of a reply: its first paragraph, before any section.
 
     Args:
-        text: the reply as the model wrote it: a sentence, a docstring, or a function that has one.
-        name: the function of the prompt, for a reply that holds several.
+        text: raw reply of the model: a sentence, a docstring, or a function with a docstring.
+        name: function of the prompt, for a reply with several functions.
     """
     try:
-        return _unwrapped(_text(clean(text).strip(), name))
-    except (RecursionError, MemoryError):  # a text nested beyond what the interpreter bears
+        return _unwrap(_docstring_text(clean(text).strip(), name))
+    except (RecursionError, MemoryError):  # nested too deeply for the interpreter
         return first_paragraph(text)
 
 
-def _text(answer: str, name: str | None) -> str:
-    """Return the part of an answer that holds the sentence."""
+def _docstring_text(answer: str, name: str | None) -> str:
+    """Return the part of an answer that contains the sentence."""
     if tagged := _TAGGED.match(answer):
         answer = tagged[2].strip()
     blocks = split_blocks(answer)
     fenced = [block for block in blocks if block.language is not None and block.text.strip()]
-    found = [one for block in fenced or blocks if (one := _docstring(block, name))]
-    if found:
-        return max(reversed(found), key=lambda one: one[0])[1]
+    docstrings = [docstring for block in fenced or blocks if (docstring := _docstring(block, name))]
+    if docstrings:
+        return max(reversed(docstrings), key=lambda docstring: docstring[0])[1]
     if value := _from_json(fenced[-1].text if fenced else _without_lead_in(answer)):
         return value
-    for block in blocks:  # the first text that is more than a lead-in, and no code
+    for block in blocks:  # the first text that is neither a lead-in nor code
         text = _without_lead_in(block.text)
         if text and (block.language is None or (block.is_text and parse(text) is None)):
             return text
@@ -116,17 +116,17 @@ def _text(answer: str, name: str | None) -> str:
 def _from_json(answer: str) -> str | None:
     if answer.lstrip()[:1] not in ("{", "["):
         return None
-    found = [text for wanted in _JSON_KEYS for key, text in json_texts(answer) if wanted in key.lower()]
-    return _without_lead_in(found[0]) if found else None
+    texts = [text for json_key in _JSON_KEYS for key, text in json_texts(answer) if json_key in key.lower()]
+    return _without_lead_in(texts[0]) if texts else None
 
 
 def _docstring(block: Block, name: str | None) -> tuple[bool, str] | None:
-    """Return the docstring of a block's function, or its triple-quoted string, and whether it is the named one's."""
+    """Return a block's docstring or triple-quoted string, and whether it is that of the named function."""
     if re.search(r"\b(?:def|class)\s", block.text) and (program := read_program(block.text)):
         nodes = [node for node in ast.walk(program.tree) if isinstance(node, Function | ast.ClassDef)]
         nodes.sort(key=lambda node: (node.name == name, node.lineno))
-        found = [(node.name == name, docstring) for node in nodes if (docstring := ast.get_docstring(node))]
-        return found[-1] if found else None
+        docstrings = [(node.name == name, docstring) for node in nodes if (docstring := ast.get_docstring(node))]
+        return docstrings[-1] if docstrings else None
     string = _TRIPLE.search(block.text)
     return (False, text) if string and (text := string["text"].strip()) else None
 
@@ -137,15 +137,15 @@ def _without_lead_in(text: str) -> str:
         del paragraphs[0]
     if not paragraphs:
         return ""
-    first, _, rest = paragraphs[0].partition("\n")
-    return rest if rest.strip() and _LEAD_IN.fullmatch(first) else paragraphs[0]
+    first, _, following = paragraphs[0].partition("\n")
+    return following if following.strip() and _LEAD_IN.fullmatch(first) else paragraphs[0]
 
 
-def _unwrapped(text: str) -> str:
+def _unwrap(text: str) -> str:
     first, *others = text.strip().split("\n")
-    for place, line in enumerate(others):
+    for index, line in enumerate(others):
         if _SECTION.match(line):
-            del others[place:]
+            del others[index:]
             break
     if first.startswith(("#", ">")):
         others = [re.sub(rf"^{first[0]}+[ \t]*", "", line) for line in others]
@@ -155,8 +155,8 @@ def _unwrapped(text: str) -> str:
         if element := _ELEMENT.fullmatch(inner):
             inner = element[2].strip()
         for prefix in (_MARK, _LABEL, _INTERJECTION):
-            if found := prefix.match(inner):
-                inner = inner[found.end() :]
+            if match := prefix.match(inner):
+                inner = inner[match.end() :]
         for opening, closing in _PAIRS:
             body = inner[len(opening) : len(inner) - len(closing)]
             if (

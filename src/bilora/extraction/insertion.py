@@ -1,8 +1,7 @@
-"""Put a docstring into a function and leave every other line as it was typed.
+"""Insert a docstring into a user's function and leave every other line unchanged.
 
-libcst makes the change, because it knows where a body begins in all of Python's forms; the lines that
-it did not touch are then taken from the typed text, so that no line end is rewritten. The result is
-believed only after `ast` has read it: the function has that docstring, and nothing else is different.
+libcst makes the change, because it handles every form of function body. Unchanged lines are then copied from
+the user's text, so that no line end changes. `ast` verifies the result: only the docstring is different.
 """
 
 from __future__ import annotations
@@ -17,57 +16,60 @@ from collections.abc import Sequence
 import libcst as cst
 
 from bilora.extraction.python import Function, parse
-from bilora.extraction.typed import LINE_END, Insertion, find_function
+from bilora.extraction.user_function import LINE_END, Insertion, find_function
 
-UNREADABLE = "The docstring could not be put into this code without changing it; add it by hand."
+UNREADABLE = "The docstring could not be inserted without changing the code; add it by hand."
 TYPE_COMMENT = re.compile(r"#\s*type:\s*\(")
 BLANK = re.compile(r"^[ \t]+$", re.M)
 PAGE_BREAK = re.compile(r"^[ \t]*\f[ \t\f]*", re.M)
 
 
 def insert_docstring(typed: str, sentence: str) -> Insertion:
-    """Return the typed program with `sentence` as its function's docstring, in place of any it had."""
+    """Return the typed program with `sentence` as its function's docstring, replacing any it had."""
     docstring = BLANK.sub("", inspect.cleandoc(LINE_END.sub("\n", sentence)).strip())
     if not docstring:
-        return Insertion(typed, "The answer is empty, so there is no docstring to put in.")
-    found = find_function(typed)
-    if isinstance(found, str):
-        return Insertion(typed, found)
+        return Insertion(typed, "The answer is empty, so there is no docstring to insert.")
+    user_function = find_function(typed)
+    if isinstance(user_function, str):
+        return Insertion(typed, user_function)
     try:
-        position = _functions(found.tree).index(found.function)
-        text = _inserted(found.code, position, docstring)
-        differs = _differs(found.code, text, position, docstring)
+        position = _functions(user_function.tree).index(user_function.function)
+        text = _insert(user_function.code, position, docstring)
+        changes_program = _changes_program(user_function.code, text, position, docstring)
     except (cst.ParserSyntaxError, cst.CSTValidationError, RecursionError, MemoryError, ValueError):
         return Insertion(typed, UNREADABLE)
-    return Insertion(typed, UNREADABLE) if differs else Insertion(text)
+    return Insertion(typed, UNREADABLE) if changes_program else Insertion(text)
 
 
-def _inserted(code: str, position: int, docstring: str) -> str:
+def _insert(code: str, position: int, docstring: str) -> str:
+    # 1) insert the docstring in a copy with \n as line end
     lines, ends = LINE_END.split(code), [*LINE_END.findall(code), ""]
-    plain = PAGE_BREAK.sub("", "\n".join(lines)).replace("\f", " ")
-    changed = cst.parse_module(plain).visit(_Inserter(position, docstring)).code
-    before, after = plain.split("\n"), changed.split("\n")
+    source = PAGE_BREAK.sub("", "\n".join(lines)).replace("\f", " ")
+    changed = cst.parse_module(source).visit(_Inserter(position, docstring)).code
+    before, after = source.split("\n"), changed.split("\n")
+    # 2) count the unchanged lines before and after it
     head = 0
     while head < min(len(before), len(after)) and before[head] == after[head]:
         head += 1
     tail = 0
     while tail < min(len(before), len(after)) - head and before[-1 - tail] == after[-1 - tail]:
         tail += 1
-    end = ends[max(head - 1, 0)] or ends[0] or "\n"
+    # 3) join the user's lines there with the changed lines between them
+    new_end = ends[max(head - 1, 0)] or ends[0] or "\n"
     middle = after[head : len(after) - tail]
-    kept = [line + own for line, own in zip(lines, ends, strict=True)]
-    last = "" if tail == 0 else end
-    return "".join((*kept[:head], end.join(middle) + (last if middle else ""), *kept[len(kept) - tail :]))
+    typed = [line + end for line, end in zip(lines, ends, strict=True)]
+    last_end = "" if tail == 0 else new_end
+    return "".join((*typed[:head], new_end.join(middle) + (last_end if middle else ""), *typed[len(typed) - tail :]))
 
 
 class _Inserter(cst.CSTTransformer):
-    """Give the function at `position` a docstring."""
+    """Inserts a docstring into the function at `position`."""
 
     def __init__(self, position: int, docstring: str) -> None:
         super().__init__()
-        self._position, self._docstring, self._seen = position, docstring, 0
+        self._position, self._docstring, self._function_count = position, docstring, 0
         self._indents = [""]
-        self._chosen: list[str | None] = []  # of each open function its indentation, if it is the one
+        self._chosen: list[str | None] = []  # per enclosing function: its indentation if it gets the docstring
         self._default = ""
 
     def visit_IndentedBlock(self, node: cst.IndentedBlock) -> None:
@@ -81,8 +83,8 @@ class _Inserter(cst.CSTTransformer):
         self._default = node.default_indent
 
     def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
-        self._chosen.append(self._indents[-1] if self._seen == self._position else None)
-        self._seen += 1
+        self._chosen.append(self._indents[-1] if self._function_count == self._position else None)
+        self._function_count += 1
 
     def leave_FunctionDef(self, original_node: cst.FunctionDef, updated_node: cst.FunctionDef) -> cst.FunctionDef:
         outer = self._chosen.pop()
@@ -92,23 +94,23 @@ class _Inserter(cst.CSTTransformer):
 
     def _with_docstring(self, body: cst.BaseSuite, outer: str) -> cst.BaseSuite:
         if isinstance(body, cst.SimpleStatementSuite):
-            if replaced := self._replaced(body.body, outer + self._default):
-                return body.with_changes(body=replaced)
+            if statements := self._replace_docstring(body.body, outer + self._default):
+                return body.with_changes(body=statements)
             line = cst.SimpleStatementLine(body=body.body, trailing_whitespace=body.trailing_whitespace)
             return cst.IndentedBlock(body=[self._line(outer + self._default), line])
         assert isinstance(body, cst.IndentedBlock)
         indent = outer + (body.indent or self._default)
         first, *others = body.body
-        if isinstance(first, cst.SimpleStatementLine) and (replaced := self._replaced(first.body, indent)):
-            return body.with_changes(body=[first.with_changes(body=replaced), *others])
+        if isinstance(first, cst.SimpleStatementLine) and (statements := self._replace_docstring(first.body, indent)):
+            return body.with_changes(body=[first.with_changes(body=statements), *others])
         above, leading = _split_type_comment(first)
         docstring = self._line(indent).with_changes(leading_lines=above)
         return body.with_changes(body=[docstring, first.with_changes(leading_lines=leading), *others])
 
-    def _replaced(
+    def _replace_docstring(
         self, statements: Sequence[cst.BaseSmallStatement], indent: str
     ) -> list[cst.BaseSmallStatement] | None:
-        """Return the statements with another docstring, if they begin with one."""
+        """Return the statements with their docstring replaced, or None if they have none."""
         first, *others = statements
         if not isinstance(first, cst.Expr) or not isinstance(first.value, cst.SimpleString | cst.ConcatenatedString):
             return None
@@ -121,14 +123,14 @@ class _Inserter(cst.CSTTransformer):
 
 
 def _split_type_comment(first: cst.BaseStatement) -> tuple[list[cst.EmptyLine], list[cst.EmptyLine]]:
-    """Split the comments above a body: the function's type comment has to stay right below its `def` line."""
+    """Split the comments above a body: the function's type comment must stay directly below its `def` line."""
     lines = list(getattr(first, "leading_lines", ()))
     typed = bool(lines) and lines[0].comment is not None and TYPE_COMMENT.match(lines[0].comment.value)
     return (lines[:1], lines[1:]) if typed else ([], lines)
 
 
 def literal(docstring: str, indent: str) -> str:
-    """Write a docstring as Python source: triple quotes, further lines indented, what cannot be written escaped."""
+    """Return a docstring as a Python literal: triple-quoted, indented, with unsafe characters escaped."""
     lines = docstring.replace("\\", "\\\\").replace('"""', '\\"\\"\\"').split("\n")
     text = f"\n{indent}".join("".join(map(_escaped, line)) for line in lines)
     text = BLANK.sub("", text)
@@ -136,7 +138,7 @@ def literal(docstring: str, indent: str) -> str:
 
 
 def _escaped(character: str) -> str:
-    """Escape control characters, half surrogates, and format characters that change how source looks."""
+    """Escape a control character, a lone surrogate, or a format character that changes how source looks."""
     category = unicodedata.category(character)
     if category in ("Cc", "Cs", "Zl", "Zp") or (category == "Cf" and character not in "\u200c\u200d"):
         number = ord(character)
@@ -144,8 +146,8 @@ def _escaped(character: str) -> str:
     return character
 
 
-def _differs(before: str, after: str, position: int, docstring: str) -> bool:
-    """Whether anything else has changed than that the function has this docstring."""
+def _changes_program(before: str, after: str, position: int, docstring: str) -> bool:
+    """Return whether more has changed than the function's docstring, or that is not `docstring`."""
     old, new = _tree(before), _tree(after)
     if old is None or new is None or len(_functions(old)) != len(_functions(new)):
         return True
@@ -155,18 +157,18 @@ def _differs(before: str, after: str, position: int, docstring: str) -> bool:
         function = _functions(tree)[position]
         if ast.get_docstring(function) is not None:
             del function.body[0]
-        tree.type_ignores = []  # they hold line numbers, which do change
+        tree.type_ignores = []  # they contain line numbers, which change
     return ast.dump(old) != ast.dump(new)
 
 
 def _functions(tree: ast.Module) -> list[Function]:
-    """Return all functions in the order in which they are written, which is also libcst's."""
+    """Return all functions in source order, which is also libcst's."""
     functions = [node for node in ast.walk(tree) if isinstance(node, Function)]
     return sorted(functions, key=lambda node: (node.lineno, node.col_offset))
 
 
 def _tree(code: str) -> ast.Module | None:
-    """Parse with type comments, which count as part of the program where they are well formed."""
+    """Return the tree including type comments; without them if they are malformed."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

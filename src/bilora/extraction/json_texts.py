@@ -1,4 +1,4 @@
-"""Find the texts in a reply that is written as JSON."""
+"""Find the strings in a reply that is JSON."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ MAX_STARTS = 20
 
 
 def json_texts(text: str) -> list[tuple[str, str]]:
-    """Return the texts of the first JSON object or list of objects in a text, each with its key; no reasoning.
+    """Return the strings of the first JSON object or list of objects, each with its key, except reasoning.
 
-    A list of lines is one text.
+    A list of strings is joined to one.
     """
     decoder = json.JSONDecoder(strict=False)
     for _, start in zip(range(MAX_STARTS), START.finditer(text), strict=False):
@@ -22,8 +22,8 @@ def json_texts(text: str) -> list[tuple[str, str]]:
             value, _ = decoder.raw_decode(text, start.end())
         except (ValueError, RecursionError):
             continue
-        if found := list(_texts("", value)):
-            return found
+        if texts := list(_texts("", value)):
+            return texts
     return []
 
 

@@ -1,4 +1,4 @@
-"""Facts about Python source, read without running it."""
+"""Static analysis of Python source."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ LITERAL = re.compile(
     r"|'(?:[^'\\\n]|\\.)*'?",
     re.DOTALL,
 )
-"""A comment or a string, closed or not; linear in any text, because what follows a repetition always matches.
+"""A comment or a string, closed or not. It takes linear time, because what follows a repetition always matches.
 
-No possessive repetitions here or elsewhere: Python before 3.11.5, Debian 12's for one, matches them wrongly.
+Do not use possessive quantifiers: Python before 3.11.5 (such as Debian 12's) matches them wrongly.
 """
 
 
 def outside_literals(change: Callable[[str], str], code: str) -> str:
-    """Apply `change` to the code between strings and comments."""
+    """Return the code with `change` applied between strings and comments."""
     parts, end = [], 0
     for literal in LITERAL.finditer(code):
         parts += [change(code[end : literal.start()]), literal[0]]
@@ -36,7 +36,7 @@ def outside_literals(change: Callable[[str], str], code: str) -> str:
 
 
 def bindings(statements: Iterable[ast.stmt]) -> set[str]:
-    """Names that top-level statements bind, also inside `if`, `try`, `with` and loops."""
+    """Return the names that top-level statements bind, also inside `if`, `try`, `with` and loops."""
     names: set[str] = set()
     for node in _own_scope(each for each in statements if not isinstance(each, ast.Expr)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -58,7 +58,7 @@ def _own_scope(statements: Iterable[ast.stmt]) -> Iterator[ast.AST]:
 
 
 def is_stub(function: Function) -> bool:
-    """Whether a function has no body of its own: a docstring, `...`, `pass` or NotImplementedError."""
+    """Return whether a function's body is only a docstring, `...`, `pass` or NotImplementedError."""
     return all(_does_nothing(statement) for statement in function.body)
 
 
@@ -71,12 +71,12 @@ def _does_nothing(statement: ast.stmt) -> bool:
 
 
 def returns(function: Function) -> bool:
-    """Whether a function returns or yields by itself."""
+    """Return whether a function contains a `return` or `yield`, not counting nested functions."""
     return any(isinstance(node, ast.Return | ast.Yield | ast.YieldFrom) for node in _own_scope(function.body))
 
 
 def implements(tree: ast.Module, name: str) -> bool:
-    """Whether a module defines `name` as a function, a class, or another name for one; not what a call of it gave."""
+    """Return whether a module defines `name` as a function or class, or as an alias of one."""
     return any(_defines(statement, name) for statement in _own_scope(tree.body))
 
 
@@ -93,15 +93,15 @@ def _defines(node: ast.AST, name: str) -> bool:
     return False
 
 
-def only_announces(statement: ast.stmt) -> bool:
-    """Whether a statement binds its name to something that is written elsewhere: a stub or an import."""
+def is_placeholder(statement: ast.stmt) -> bool:
+    """Return whether a statement is a stub or an import, so that its definition is elsewhere."""
     if isinstance(statement, Function):
         return is_stub(statement)
     return isinstance(statement, ast.Import | ast.ImportFrom)
 
 
 def has_stray_marks(tree: ast.Module) -> bool:
-    """Whether a module holds words such as `python`, `[DONE]` or `total.py` that only happen to be expressions."""
+    """Return whether a module contains words like `python`, `[DONE]` or `total.py` that happen to be expressions."""
     stray: set[str] = set()
     for statement in tree.body:
         value = statement.value if isinstance(statement, ast.Expr) else None
@@ -114,21 +114,21 @@ def has_stray_marks(tree: ast.Module) -> bool:
 
 
 def _is_file_name(value: ast.expr | None) -> bool:
-    """Whether an expression reads `total.py` or `src/total.py`."""
+    """Return whether an expression has the form `total.py` or `src/total.py`."""
     while isinstance(value, ast.BinOp) and isinstance(value.op, ast.Div):
         value = value.right
     return isinstance(value, ast.Attribute) and isinstance(value.value, ast.Name) and value.attr == "py"
 
 
 def defines_code(tree: ast.Module) -> bool:
-    """Whether a module holds a function or a class."""
+    """Return whether a module defines a function or a class."""
     return any(
         isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) for node in _own_scope(tree.body)
     )
 
 
 def needed_names(code: str) -> set[str]:
-    """Names that a program reads, does not bind itself and that are no builtins."""
+    """Return the names that a program reads but does not bind, except builtins."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""The ways in which a piece of a reply may be read as Python, the most literal first."""
+"""Interpret a piece of a reply as Python, the most literal interpretation first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bilora.extraction import statements
 from bilora.extraction.json_texts import json_texts
 from bilora.extraction.python import LITERAL, bindings, has_stray_marks, outside_literals, parse
 from bilora.extraction.reply import PYTHON, SPECIAL, Block, split_blocks
-from bilora.python_code.docstrings import SIGNS
+from bilora.python_code.docstrings import ASCII_PUNCTUATION
 
 _CONTAINER = re.compile(
     r"</?(?:pre|code|python|python_code|answer|solution|final_answer|final|response|result|output|file|function|script"
@@ -33,18 +33,18 @@ _NUMBERED = re.compile(r"[ \t]*L?\d{1,5}(?:[ \t]*[|:.)]|(?=[ \t]))(?: |$)?")
 _QUOTATION = re.compile(r"(?:^[ \t]*>(?!>).*\n?)+", re.M)
 _FILE_NAME = re.compile(r"[\w./\\-]{1,200}\.py:?")
 _HTML_TAG = re.compile(r"</?(?:span|div|p|b|i|em|strong|font|a|html|body|pre|code)\b[^<>\n]{0,200}>", re.I)
-_TYPOGRAPHY = {**SIGNS, **{wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)}}
-"""Typographic signs, and the full-width forms that East Asian keyboards write."""
+_TYPOGRAPHY = {**ASCII_PUNCTUATION, **{wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)}}
+"""Typographic punctuation, and full-width characters of East Asian keyboards."""
 _CODE_KEYS = ("code", "solution", "answer", "program", "python", "function", "content", "completion", "response")
 BINDING = re.compile(r"=|\b(?:def|class|import|for|as)\b")
 _MAX_INLINE = 50
 MAX_REPAIRED = 20_000
-"""A longer text is read as it is: repairs are for what people and models write, not for floods."""
+"""A longer text is not repaired, which bounds the time."""
 
 
 @dataclass(frozen=True)
 class ParsedCode:
-    """A block's code that parses. The lower its `rank`, the likelier it is the answer."""
+    """Code of a block that parses. A lower `rank` is more likely the answer."""
 
     code: str
     tree: ast.Module
@@ -52,12 +52,12 @@ class ParsedCode:
 
 
 def trimmed(code: str) -> str:
-    """Drop blank lines around code and blanks at its end."""
+    """Return code without surrounding blank lines and trailing whitespace."""
     return code.strip("\n").rstrip()
 
 
 def read_program(text: str, rank: int = 0) -> ParsedCode | None:
-    """Return the first reading of a text that parses and binds a name."""
+    """Return the first interpretation of a text that parses and binds a name."""
     for number, (code, cost) in enumerate(_readings(text)):
         tree = parse(code)
         if tree and not has_stray_marks(tree):
@@ -69,7 +69,7 @@ def read_program(text: str, rank: int = 0) -> ParsedCode | None:
 
 
 def pieces(block: Block) -> list[tuple[str, int]]:
-    """Return a block's texts with their ranks: prose as a whole, then what quotations and other formats' marks hold."""
+    """Return a block's texts with their ranks: inline code and quotations, the whole text, and tagged parts."""
     if block.language is not None:
         return [(block.text, 0 if block.is_python else 1)]
     inline = [code[2] for code in itertools.islice(_INLINE_CODE.finditer(block.text), _MAX_INLINE) if "def " in code[2]]
@@ -81,35 +81,35 @@ def pieces(block: Block) -> list[tuple[str, int]]:
 
 
 def _readings(text: str) -> Iterator[tuple[str, int]]:
-    """Yield readings of a text, the most literal first, and by how much each lowers its rank."""
+    """Yield interpretations of a text, the most literal first, each with the cost that is added to its rank."""
     code = trimmed(text)
-    first, _, rest = code.partition("\n")
-    if rest and (PYTHON.fullmatch(first.strip()) or _FILE_NAME.fullmatch(first.strip())):
-        code = trimmed(rest)
+    first, _, following = code.partition("\n")
+    if following and (PYTHON.fullmatch(first.strip()) or _FILE_NAME.fullmatch(first.strip())):
+        code = trimmed(following)
     yield code, 0
     if len(code) > MAX_REPAIRED:
         yield statements.select(code), 0
         return
-    for change in (without_tail, _dedented, _plain_characters):
+    for change in (without_tail, _dedented, _ascii_code):
         changed = change(code)
         if changed != code:
             code = changed
             yield code, 0
-    for other in (_from_json, _from_string, _without_prompts, _without_numbers, _from_html):
-        if (read := other(code)) is not None:
-            cost = 1 if other is _from_json else 0
+    for convert in (_from_json, _from_string, _without_prompts, _without_numbers, _from_html):
+        if (read := convert(code)) is not None:
+            cost = 1 if convert is _from_json else 0
             yield from ((reading, cost) for reading in (read, _dedented(read), statements.select(read)))
-    if (added := _added(code)) is not None:
-        yield _dedented(added), 2
+    if (additions := _diff_additions(code)) is not None:
+        yield _dedented(additions), 2
     yield statements.select(code), 0
 
 
 def without_tail(code: str) -> str:
-    """Cut at a closing mark behind code on the same line."""
+    """Return code cut at a closing mark at the end of a line of code."""
     literals = [literal.span() for literal in LITERAL.finditer(code)]
     for mark in _TAIL.finditer(code):
-        place = bisect.bisect(literals, (mark.start(), len(code))) - 1
-        if place < 0 or literals[place][1] <= mark.start() or mark.end() == len(code):
+        index = bisect.bisect(literals, (mark.start(), len(code))) - 1
+        if index < 0 or literals[index][1] <= mark.start() or mark.end() == len(code):
             return trimmed(code[: mark.start()])
     return code
 
@@ -121,28 +121,28 @@ def _dedented(code: str) -> str:
     return textwrap.dedent(code)
 
 
-def _plain_characters(code: str) -> str:
-    """Put plain spaces and quotes for typographic ones, but not within strings and comments."""
-    blank = "\n".join(_plain_indent(line) for line in code.split("\n"))
+def _ascii_code(code: str) -> str:
+    """Replace typographic spaces and quotes by ASCII ones, except in strings and comments."""
+    blank = "\n".join(_ascii_indent(line) for line in code.split("\n"))
     return outside_literals(lambda part: part.translate(_TYPOGRAPHY), blank)
 
 
-def _plain_indent(line: str) -> str:
+def _ascii_indent(line: str) -> str:
     text = line.lstrip()
     return line[: len(line) - len(text)].translate(_TYPOGRAPHY) + text
 
 
 def _from_json(code: str) -> str | None:
-    found = [(key, text) for key, text in json_texts(code) if key in _CODE_KEYS or "def " in text]
-    found.sort(key=lambda item: _CODE_KEYS.index(item[0]) if item[0] in _CODE_KEYS else len(_CODE_KEYS))
-    if not found:
+    texts = [(key, text) for key, text in json_texts(code) if key in _CODE_KEYS or "def " in text]
+    texts.sort(key=lambda item: _CODE_KEYS.index(item[0]) if item[0] in _CODE_KEYS else len(_CODE_KEYS))
+    if not texts:
         return None
-    blocks = [block.text for block in split_blocks(found[0][1]) if block.language is not None]
-    return trimmed(blocks[-1] if blocks else found[0][1])
+    blocks = [block.text for block in split_blocks(texts[0][1]) if block.language is not None]
+    return trimmed(blocks[-1] if blocks else texts[0][1])
 
 
 def _from_string(code: str) -> str | None:
-    """Return the program that is written as one string, or on one line with the escape for each line end."""
+    """Return a program that is written as one string literal, or on one line with escaped line ends."""
     if code[:1] in ("'", '"'):
         try:
             value = ast.literal_eval(code)
@@ -155,12 +155,12 @@ def _from_string(code: str) -> str | None:
 
 
 def _without_prompts(code: str) -> str | None:
-    return _behind(_PROMPT, code) or _behind(_IPYTHON, code)
+    return _after_prompts(_PROMPT, code) or _after_prompts(_IPYTHON, code)
 
 
-def _behind(prompt: re.Pattern[str], code: str) -> str | None:
-    """Return what was typed at an interpreter's prompts; other lines are its output."""
-    typed = [line[found.end() :] for line in code.split("\n") if (found := prompt.match(line))]
+def _after_prompts(prompt: re.Pattern[str], code: str) -> str | None:
+    """Return the input after an interpreter's prompts, without the output; None without prompts."""
+    typed = [line[match.end() :] for line in code.split("\n") if (match := prompt.match(line))]
     return "\n".join(typed) if typed else None
 
 
@@ -177,8 +177,8 @@ def _from_html(code: str) -> str | None:
     return trimmed(html.unescape(_HTML_TAG.sub("", re.sub(r"<br ?/?>\n?", "\n", code, flags=re.I))))
 
 
-def _added(code: str) -> str | None:
-    """Return the new side of a diff."""
+def _diff_additions(code: str) -> str | None:
+    """Return the new side of a diff, or None if the code is not a diff."""
     lines = [line for line in code.split("\n") if not re.match(r"(?:\+\+\+ |--- |@@|diff --git |index [0-9a-f])", line)]
     if not any(line.startswith("+") for line in lines):
         return None

@@ -1,4 +1,4 @@
-"""Split a model's reply into what it thought, what it said and what it put into code blocks."""
+"""Split a model's reply into reasoning, prose and code blocks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CLOSED = re.compile(
     re.I,
 )
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<\n]{0,80}<\|message\|>")
-"""How a reply in several channels marks each; only the channel "final" is the answer."""
+"""The mark of a channel in a reply with several; only the channel "final" is the answer."""
 
 SPECIAL = (
     rf"<[|\uff5c](?!(?:begin_of_thought|end_of_thought|(?:START|END)_THINKING|/?(?:{_THOUGHTS}))\|)"
@@ -29,7 +29,7 @@ SPECIAL = (
 )
 _LEADING = re.compile(rf"\s*(?:(?:{SPECIAL})(?:assistant\b|model\b)?)+", re.I)
 _ENDED = re.compile(rf"(?:{SPECIAL})(?=\s*(?:\n|\Z)|{SPECIAL})", re.I)
-"""A turn's special token that was written as text, at a line's end; in the middle of a line it is spoken of."""
+"""A special token, written as text, that ends a turn: only at a line's end, because prose may mention one."""
 
 _FENCE = re.compile(r"^([ \t]*(?:>[ \t]?)*(?:(?:[-*+]|\d{1,3}[.)])[ \t]+)?)(`{3,}|~{3,})([^\n]*)$", re.M)
 _LANGUAGE = re.compile(r"[ \t{.]*([\w+#-]+)")
@@ -43,29 +43,29 @@ _LANGUAGES = re.compile(
     re.I,
 )
 _MAX_LOOKAHEAD = 16
-"""At most this many fences inside one block's strings are looked at, which keeps the search linear."""
+"""Maximum number of fences checked as a block's end, which keeps the search linear."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """One piece of a reply. `language` is None outside code blocks, and "" for a block that names none."""
+    """One piece of a reply. `language` is None for prose, and "" for a code block without a language."""
 
     text: str
     language: str | None = None
 
     @property
     def is_python(self) -> bool:
-        """Whether the block says that it is Python, or does not say what it is."""
+        """Whether the block's language is Python or not given."""
         return not self.language or PYTHON.fullmatch(self.language) is not None
 
     @property
     def is_text(self) -> bool:
-        """Whether the block says that it is plain text, or does not say what it is."""
+        """Whether the block's language is plain text or not given."""
         return not self.language or self.language in ("text", "txt", "plaintext", "plain", "docstring", "output")
 
 
 def clean(text: str) -> str:
-    """Return the answer of a reply: no reasoning, no special tokens around it, \\n as line end."""
+    """Return a reply without reasoning and special tokens, with \\n as line end."""
     return _without_special_tokens(_without_reasoning(_final_channel(normalized(text))))
 
 
@@ -105,7 +105,7 @@ def _without_reasoning(text: str) -> str:
         key=lambda mark: mark.start(),
     )
     last_closed = max((mark.start() for mark in marks if mark.re is _CLOSED), default=-1)
-    kept: list[str] = []
+    visible: list[str] = []
     position, thinking = 0, False
     fence: re.Match[str] | None = None
     for mark in marks:
@@ -115,15 +115,15 @@ def _without_reasoning(text: str) -> str:
             if thinking:
                 position, thinking = mark.end(), False
             elif mark[0][:9].lower() != "</details" and (fence is None or _is_whole_line(mark)):
-                kept, position, fence = [], mark.end(), None  # the opening tag was part of the prompt
+                visible, position, fence = [], mark.end(), None  # the prompt contained the opening tag
         elif thinking:
             continue
         elif mark.re is _FENCE:
             fence = (mark if _opens(mark) else None) if fence is None else None if _closes(mark, fence) else fence
         elif fence is None and (_starts_line(mark) or mark.start() < last_closed):
-            kept.append(text[position : mark.start()])
+            visible.append(text[position : mark.start()])
             thinking, position = True, mark.end()
-    return "".join(kept if thinking else (*kept, text[position:]))
+    return "".join(visible if thinking else (*visible, text[position:]))
 
 
 def _starts_line(mark: re.Match[str]) -> bool:
@@ -147,7 +147,7 @@ def _opens(mark: re.Match[str]) -> bool:
 
 
 def _closes(mark: re.Match[str], opened: re.Match[str]) -> bool:
-    """Whether a fence ends a block; some write their next sentence behind it."""
+    """Return whether a fence closes a block; some models put their next sentence on its line."""
     if mark[2][0] != opened[2][0] or len(mark[2]) < len(opened[2]):
         return False
     return not mark[3].strip() or (_opens(mark) and not _names_language(mark))
@@ -176,7 +176,7 @@ def split_blocks(text: str) -> list[Block]:
         language = _LANGUAGE.match(mark[3])
         position = min(mark.end() + 1, len(text))
         if language and language[1].lower() in _MARKDOWN:
-            number += 1  # a reply that is a code block as a whole: its inner blocks count
+            number += 1  # the whole reply is one Markdown block: split its inner blocks
             continue
         closing = _closing(text, marks, number, position)
         if closing is None:
@@ -187,7 +187,7 @@ def split_blocks(text: str) -> list[Block]:
         else:  # the next block opens before this one was closed
             end = following = marks[closing].start()
             number = closing
-            if not mark[3].strip():  # so this mark has closed one that was opened before the reply
+            if not mark[3].strip():  # this mark closed a block that the prompt opened
                 blocks.append(Block(text[position:end]))
                 position = following
                 continue
@@ -198,13 +198,13 @@ def split_blocks(text: str) -> list[Block]:
 
 
 def _first_line(mark: re.Match[str]) -> str:
-    """Return code that is on the opening fence's own line, behind the language."""
+    """Return code on the line of the opening fence, after the language."""
     code = re.search(r"\s((?:async\s+def|def|class|import|from|@)[ \t\w].*)$", mark[3])
     return f"{code[1]}\n" if code else ""
 
 
 def _closing(text: str, marks: list[re.Match[str]], opened: int, start: int) -> int | None:
-    """Return the number of the mark at which a block ends: one that closes it or opens the next."""
+    """Return the index of the mark that ends a block: one that closes it or opens the next."""
     near = range(opened + 1, min(opened + 1 + _MAX_LOOKAHEAD, len(marks)))
     ends = (number for number in near if _ends(marks[number], marks[opened]))
     first = next(ends, None)
@@ -216,15 +216,15 @@ def _closing(text: str, marks: list[re.Match[str]], opened: int, start: int) -> 
     code = text[start : marks[candidates[-1]].end()]
     inside = [literal.span() for literal in LITERAL.finditer(code) if literal[0][:3] in ('"""', "'''")]
     for number in candidates:
-        place = marks[number].start() - start
-        if not any(begin < place < end for begin, end in inside):
+        offset = marks[number].start() - start
+        if not any(begin < offset < end for begin, end in inside):
             return number if number == first or _parses(text[start : marks[number].start()]) else first
     is_last = opened + _MAX_LOOKAHEAD >= len(marks)
     return None if is_last and _parses(text[start:]) else first
 
 
 def _ends(mark: re.Match[str], opened: re.Match[str]) -> bool:
-    """Whether a block ends at a fence: one that closes it, or that opens another."""
+    """Return whether a fence ends a block: it closes the block or opens another."""
     opens_next = mark[2][0] == opened[2][0] and _opens(mark) and _names_language(mark)
     return _closes(mark, opened) or opens_next
 

@@ -29,33 +29,33 @@ _MAX_PROMPT = 20_000
 
 @dataclass(frozen=True)
 class RequestedFunction:
-    """The function that a prompt requests. `header` is its `def` line, where the prompt shows one."""
+    """The function that a prompt requests. `header` is its `def` line, if the prompt contains it."""
 
     name: str | None = None
     header: str | None = None
 
 
 def requested_function(prompt: str) -> RequestedFunction:
-    """Return the requested function: of the labelled signature, else of the last signature, a test or the sentence."""
+    """Return the function of the labelled signature, else of the last signature, a test or the sentence."""
     text = normalized(prompt[:_MAX_PROMPT])
     if (label := _LABEL.search(text)) and (first := _DEFINITION.search(text[label.end() :])):
-        shown = text[label.end() + first.start() :]
-        return RequestedFunction(first[2], _header(shown) if first[1] else None)
+        labelled = text[label.end() + first.start() :]
+        return RequestedFunction(first[2], _header(labelled) if first[1] else None)
     signatures = list(_SIGNATURE.finditer(text))
     if signatures:
-        shallow = [found for found in signatures if not found[0][0].isspace()] or signatures
+        shallow = [signature for signature in signatures if not signature[0][0].isspace()] or signatures
         return RequestedFunction(shallow[-1][2], _header(text[shallow[-1].start(1) :]))
     for test in _TEST.finditer(text):
-        if name := _called(test[1]):
+        if name := _first_called_name(test[1]):
             return RequestedFunction(name)
     for pattern in _NAMED:
-        if found := pattern.search(text):
-            return RequestedFunction(found[1])
+        if match := pattern.search(text):
+            return RequestedFunction(match[1])
     return RequestedFunction()
 
 
-def _called(test: str) -> str | None:
-    """Return the first name that a test calls and that is no builtin."""
+def _first_called_name(test: str) -> str | None:
+    """Return the first name that a test calls and that is not a builtin."""
     calls = [node.func for node in ast.walk(parse(test) or ast.Module([], [])) if isinstance(node, ast.Call)]
     names = [func for func in calls if isinstance(func, ast.Name) and func.id not in BUILTINS]
     return min(names, key=lambda func: func.col_offset).id if names else None

@@ -1,4 +1,4 @@
-"""Pick the Python statements out of a text that also holds prose."""
+"""Extract the Python statements from a text that also contains prose."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LABEL = re.compile(
     rf"|(?:[-*+\u2022]|\d{{1,2}}[.)])[ \t]+)(?=(?:{_DEFINITION}))",
     re.M,
 )
-"""A lead-in on the code's own line, as in `Answer: def f(x):`, or a list's mark."""
+"""A lead-in on the same line as code, as in `Answer: def f(x):`, or a list's mark."""
 _STARTED = re.compile(
     rf"(?:{_DEFINITION}|(?:if|for|while|with|assert|del|global|return|raise|try)\b|async[ \t]+(?:for|with)\b"
     r"|[A-Za-z_][\w.]*(?:\[[^\]\n]{0,80}\])?[ \t]*(?::[^=\n]{1,80})?[-+*/|&^%@]{0,2}=(?!=)"
@@ -34,7 +34,7 @@ _MAX_SCANNED = 200_000
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Lines from one that begins a statement, or a line of prose, to the next such line."""
+    """One statement, with the blank lines after it, or one line of prose."""
 
     lines: tuple[str, ...]
     is_code: bool
@@ -46,24 +46,24 @@ class _Chunk:
 
 
 def select(text: str) -> str:
-    """Return the statements of a text and leave its prose out.
+    """Return the statements of a text without its prose.
 
-    A definition that does not parse is kept, so that a broken program stays one.
+    A definition that does not parse is included, so that a broken program remains broken.
     """
     chunks = list(_chunks(_LABEL.sub(r"\1", text).split("\n")))
-    kept: list[str] = []
+    selected: list[str] = []
     comments: list[str] = []
     for number, chunk in enumerate(chunks):
         if number >= _MAX_STATEMENTS:
             break
-        if chunk.is_code and _belongs(chunk):
-            kept += [*comments, chunk.text]
+        if chunk.is_code and _is_statement(chunk):
+            selected += [*comments, chunk.text]
             comments = []
         elif chunk.lines[0].lstrip().startswith("#") and chunk.lines[-1].strip():
             comments.append(chunk.text)
         else:
             comments = []
-    return "\n".join(kept).strip("\n").rstrip()
+    return "\n".join(selected).strip("\n").rstrip()
 
 
 def _chunks(lines: list[str]) -> Iterator[_Chunk]:
@@ -78,9 +78,9 @@ def _chunks(lines: list[str]) -> Iterator[_Chunk]:
             continue
         margin = len(line) - len(body)
         end, decorated = start + 1, body.startswith("@")
-        closed, scanned = _closed(lines, start, budget)
+        closing_line, scanned = _end_of_brackets(lines, start, budget)
         budget -= scanned
-        end = max(end, closed)
+        end = max(end, closing_line)
         while end < len(lines):
             text = lines[end].lstrip(" \t")
             indent = len(lines[end]) - len(text)
@@ -89,9 +89,9 @@ def _chunks(lines: list[str]) -> Iterator[_Chunk]:
             if decorated and text and indent == margin:
                 decorated = text.startswith("@")
             if text:
-                closed, scanned = _closed(lines, end, budget)
+                closing_line, scanned = _end_of_brackets(lines, end, budget)
                 budget -= scanned
-                end = max(end, closed - 1)
+                end = max(end, closing_line - 1)
             end += 1
         while not lines[end - 1].strip():
             end -= 1
@@ -102,10 +102,10 @@ def _chunks(lines: list[str]) -> Iterator[_Chunk]:
         start = following
 
 
-def _closed(lines: list[str], start: int, budget: int) -> tuple[int, int]:
-    """Return the line behind the one at which the brackets and strings opened at `start` are closed, and the cost.
+def _end_of_brackets(lines: list[str], start: int, budget: int) -> tuple[int, int]:
+    """Return the line after the one that closes the brackets and strings opened at `start`, and the scanned length.
 
-    Where they never are, it is the line behind `start`.
+    If they are never closed, it is the line after `start`.
     """
     if not _OPENING.search(lines[start]):
         return start + 1, 0
@@ -140,8 +140,8 @@ def _is_open(token: str) -> bool:
     return quotes in ('"""', "'''") and (len(token) < 6 or not token.endswith(quotes))
 
 
-def _belongs(chunk: _Chunk) -> bool:
-    """Whether a chunk is a statement, also a broken one, and not a sentence that begins like one."""
+def _is_statement(chunk: _Chunk) -> bool:
+    """Return whether a chunk is a statement, possibly broken, and not a sentence that begins like one."""
     tree = parse(chunk.text)
     if tree is None:
         return bool(_DEFINED.match(chunk.text)) or not _PROSE.search(chunk.lines[0])

@@ -1,1 +1,1 @@
-"""Python source as data: read as the parser reads it, tidied, and shown by its signatures."""
+"""Python source as data: parsing, formatting, signatures and docstrings."""

@@ -1,4 +1,4 @@
-"""Docstrings as text: where the summary ends, which parameters are described, typographic signs in ASCII."""
+"""Docstrings as text: their summary, the parameters that they describe, and ASCII punctuation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Iterator
 
-# sphinx.ext.napoleon (Google and NumPy style) and numpydoc, then what else heads a section in the wild.
+# Section headings of sphinx.ext.napoleon (Google and NumPy style) and numpydoc, then others in common use.
 _NAPOLEON = (
     "args|arguments|attention|attributes|caution|danger|error|examples?|hint|important|keyword args|"
     "keyword arguments|methods|notes?|other parameters|parameters|receives?|returns?|raises?|references|"
@@ -21,13 +21,13 @@ _OTHERS = (
 )
 _SECTIONS = f"(?:{_NAPOLEON}|{_NUMPYDOC}|{_OTHERS})"
 _ANY_CASE = "(?:args|arguments|parameters|params|returns?|yields?|raises|examples?|notes?)"
-"""These head a section also without colon and capital; the others could be the last word of a wrapped line."""
+"""Headings that need neither colon nor capital; the others could be the last word of a wrapped line."""
 
 _ALONE = re.compile(rf"\s*{_SECTIONS}\s*::?\s*$", re.I)
-"""A section's name on a line of its own, with a colon, or two as reStructuredText has before a literal block."""
+"""A heading alone on its line, with one colon or, as reStructuredText has before a literal block, two."""
 _BARE = re.compile(rf"\s*(?:(?i:{_ANY_CASE})|(?=[A-Z])(?i:{_SECTIONS}))\s*$")
 _INLINE = re.compile(rf"\s*(?=[A-Z])(?i:{_SECTIONS})\s*:\s")
-"""A section's name with its text behind it. Such a line in lower case is prose that was wrapped there."""
+"""A heading followed by text on the same line. In lower case, such a line is wrapped prose."""
 _UNDERLINED = re.compile(rf"\s*{_SECTIONS}\s*$", re.I)
 _MARKED = re.compile(r"\s*(?::\w[^:`]*:(?:\s|$)|@\w+|>>>)")
 """A field (Sphinx, epytext) or a doctest; a role such as :class:`Name` is prose."""
@@ -39,7 +39,7 @@ _SPHINX_NAME = re.compile(r"^\s*:param\s+(?:[\w.\[\]]+\s+)?(\w+)\s*:", re.M)
 
 _SPACES = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 _INVISIBLE = "\u00ad\u200b\u200c\u200d\u2060\ufeff"
-SIGNS = str.maketrans(
+ASCII_PUNCTUATION = str.maketrans(
     {
         **dict.fromkeys("\u2018\u2019\u201a\u201b\u2032", "'"),
         **dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb\u2033", '"'),
@@ -51,44 +51,46 @@ SIGNS = str.maketrans(
 )
 
 
-def plain_signs(text: str) -> str:
-    """Write typographic quotes, dashes, ellipses, spaces and ligatures in ASCII; accents and symbols stay."""
-    return text.translate(SIGNS)
+def ascii_punctuation(text: str) -> str:
+    """Replace typographic quotes, dashes, ellipses, spaces and ligatures by ASCII; keep accents and symbols."""
+    return text.translate(ASCII_PUNCTUATION)
 
 
 def summary_text(docstring: str) -> str:
-    """Return the lines before the first section, field or doctest; a title that is underlined is passed over."""
+    """Return the lines before the first section, field or doctest, without an underlined title."""
     lines = re.split(r"\r\n|\r|\n", inspect.cleandoc(docstring))
     if len(lines) > 1 and _RULE.match(lines[1]) and lines[0].strip() and not _is_section(lines[0], ""):
         lines = lines[2:]
         while lines and not lines[0].strip():
             lines = lines[1:]
     summary: list[str] = []
-    for line, after in zip(lines, [*lines[1:], ""], strict=True):
-        if _ends_summary(line, after, first=not summary):
+    for line, next_line in zip(lines, [*lines[1:], ""], strict=True):
+        if _ends_summary(line, next_line, first=not summary):
             break
         summary.append(line)
     return "\n".join(summary)
 
 
-def _ends_summary(line: str, after: str, *, first: bool) -> bool:
-    if _MARKED.match(line) or _INLINE.match(line) or _is_section(line, after):
+def _ends_summary(line: str, next_line: str, *, first: bool) -> bool:
+    if _MARKED.match(line) or _INLINE.match(line) or _is_section(line, next_line):
         return True
-    return not first and bool(_DIRECTIVE.match(line) or _RULE.match(line) or _RULE.match(after))  # or another heading
+    if first:
+        return False
+    return bool(_DIRECTIVE.match(line) or _RULE.match(line) or _RULE.match(next_line))  # the last: any heading
 
 
-def _is_section(line: str, after: str) -> bool:
-    return bool(_ALONE.match(line) or _BARE.match(line) or (_UNDERLINED.match(line) and _RULE.match(after)))
+def _is_section(line: str, next_line: str) -> bool:
+    return bool(_ALONE.match(line) or _BARE.match(line) or (_UNDERLINED.match(line) and _RULE.match(next_line)))
 
 
-def documented(docstring: str) -> list[str]:
+def documented_parameters(docstring: str) -> list[str]:
     """Return the parameter names that a Google, NumPy or Sphinx section describes."""
     text = inspect.cleandoc(docstring)
     lines = text.splitlines()
     names: list[str] = _SPHINX_NAME.findall(text)
-    for place, line in enumerate(lines):
+    for index, line in enumerate(lines):
         if _PARAMETERS.fullmatch(line):
-            names += _section(lines[place + 1 :])
+            names += _section(lines[index + 1 :])
     return names
 
 
@@ -96,12 +98,12 @@ def _section(lines: list[str]) -> Iterator[str]:
     underlined = bool(lines) and _is_rule(lines[0])
     body = lines[1:] if underlined else lines
     level: int | None = None
-    for line, after in zip(body, [*body[1:], ""], strict=False):
+    for line, next_line in zip(body, [*body[1:], ""], strict=False):
         indent = len(line) - len(line.lstrip())
         if not line.strip():
             continue
         level = indent if level is None else level
-        if indent < level or _is_rule(after) or (level == 0 and not underlined):
+        if indent < level or _is_rule(next_line) or (level == 0 and not underlined):
             return
         entry = _PARAMETER.match(line.strip()) if indent == level else None
         if entry:

@@ -1,8 +1,8 @@
-"""The signatures that a question shows: those of all that its tests call, so written that an answer may copy them.
+"""The signatures in a prompt: those of all names that its tests use, in a form that an answer can copy.
 
-A name in an annotation or default that only the reference defines would be a NameError in the answer.
-So annotations are written with builtins or left out, constants are written as their value, an import that
-a default needs is shown, and a class of the reference's own is shown where the tests need it.
+A name in an annotation or default that only the reference defines would raise NameError in the answer. So an
+annotation uses only builtins or is omitted, a constant is replaced by its value, an import that a default needs
+is added, and so is a class of the reference that the tests need.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from bilora.python_code.source import Function as Function
 from bilora.python_code.source import parse
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.expr
-"""What a name is bound to: a function, a class, or the value of an assignment."""
+"""The object that a name is bound to: a function, a class, or the value of an assignment."""
 
 BUILTINS = frozenset(dir(builtins))
 GENERICS = {
     **{"List": "list", "Dict": "dict", "Set": "set", "FrozenSet": "frozenset", "Tuple": "tuple", "Type": "type"},
     "Text": "str",
 }
-"""Names of `typing` that a builtin replaces."""
-SHOWN_DECORATORS = {"staticmethod", "classmethod", "property", "dataclass"}
+"""Names of `typing` and the builtins that replace them."""
+PROMPT_DECORATORS = {"staticmethod", "classmethod", "property", "dataclass"}
 
 
-class Unshowable(Exception):
-    """Why no signature can be shown, as a sentence."""
+class UnportableSignature(Exception):
+    """A sentence that says why a signature cannot be written so that an answer can copy it."""
 
 
 def definitions(tree: ast.Module) -> dict[str, Definition]:
-    """Return what a module defines at its top level, also within `if`, `try` and `with`; the last definition counts."""
+    """Return a module's top-level definitions, also those in `if`, `try` and `with`; the last of a name counts."""
     return dict(_definitions(tree.body))
 
 
@@ -49,27 +49,27 @@ def _definitions(body: Sequence[ast.stmt]) -> Iterator[tuple[str, Definition]]:
                 continue
             case ast.If() | ast.Try() | ast.With() | ast.For() | ast.While():
                 first = dict(_definitions(node.body))
-                others = [getattr(node, "orelse", ()), *(one.body for one in getattr(node, "handlers", ()))]
+                others = [getattr(node, "orelse", ()), *(handler.body for handler in getattr(node, "handlers", ()))]
                 yield from first.items()
-                for other in others:  # the way not taken, by the look of it
+                for other in others:  # presumably the branch not taken
                     yield from ((name, value) for name, value in _definitions(other) if name not in first)
                 yield from _definitions(getattr(node, "finalbody", ()))
 
 
 def imports(tree: ast.Module) -> dict[str, str]:
-    """Return the import statement that gives each imported name."""
-    found = {}
+    """Return the import statement of each imported name."""
+    statements = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             for alias in node.names:
-                one = copy.copy(node)
-                one.names = [alias]
-                found[alias.asname or alias.name.partition(".")[0]] = ast.unparse(one)
-    return found
+                statement = copy.copy(node)
+                statement.names = [alias]
+                statements[alias.asname or alias.name.partition(".")[0]] = ast.unparse(statement)
+    return statements
 
 
 def free_names(node: ast.AST) -> set[str]:
-    """Return the names that are read and not bound anywhere within."""
+    """Return the names that a tree reads but does not bind."""
     read, bound = set(), set()
     for part in ast.walk(node):
         match part:
@@ -87,46 +87,46 @@ def free_names(node: ast.AST) -> set[str]:
 
 
 def called_name(tree: ast.Module, test: str) -> str | None:
-    """Return the name that a test calls: of several the first function in the code, else the first class."""
+    """Return the name that a test calls; of several, the code's first function, else its first class."""
     parsed = parse(test)
     if parsed is None:
         return None
-    known = definitions(tree)
+    defined = definitions(tree)
     called = {
         node.func.id for node in ast.walk(parsed) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     used = free_names(parsed) | called
-    found = [name for name in known if name in called] + [name for name in known if name in used]
-    return next((name for name in found if not isinstance(known[name], ast.ClassDef)), next(iter(found), None))
+    names = [name for name in defined if name in called] + [name for name in defined if name in used]
+    return next((name for name in names if not isinstance(defined[name], ast.ClassDef)), next(iter(names), None))
 
 
-def visible_signatures(tree: ast.Module, name: str, tests: Iterable[str], *, given: ast.Module | None = None) -> str:
-    """Return the signature of `name`, and below it those of all else in the code that the tests need.
+def prompt_signatures(tree: ast.Module, name: str, tests: Iterable[str], *, setup: ast.Module | None = None) -> str:
+    """Return the signature of `name` and those of all other definitions that the tests need.
 
-    What `given` defines, the answer need not.
+    Definitions in `setup` are omitted.
 
     Raises:
-        Unshowable: an answer could not keep to what would be shown.
+        UnportableSignature: a signature cannot be written so that an answer can copy it.
     """
     writer = _Writer(tree)
     used = {other for test in tests if (parsed := parse(test)) for other in free_names(parsed)}
-    if given:
-        used -= {*definitions(given), *imports(given)}
-    names = [name, *(other for other in writer.known if other in used and other != name)]
-    lines = [line for one in names for line in writer.lines(one)]
-    return "\n".join([*sorted(writer.needed), *lines])
+    if setup:
+        used -= {*definitions(setup), *imports(setup)}
+    names = [name, *(other for other in writer.definitions if other in used and other != name)]
+    lines = [line for written in names for line in writer.lines(written)]
+    return "\n".join([*sorted(writer.imports_needed), *lines])
 
 
 class _Writer:
-    """Writes signatures of one module; `needed` collects the imports that they need."""
+    """Writes the signatures of a module; `needed` collects their imports."""
 
     def __init__(self, tree: ast.Module) -> None:
-        self.known = definitions(tree)
-        self.needed: set[str] = set()
+        self.definitions = definitions(tree)
+        self.imports_needed: set[str] = set()
         self._imports = imports(tree)
 
     def lines(self, name: str) -> list[str]:
-        value = self.known[name]
+        value = self.definitions[name]
         if isinstance(value, ast.ClassDef):
             return self._class(value, name)
         if isinstance(value, Function):
@@ -135,31 +135,31 @@ class _Writer:
             return [f"{name} = {ast.unparse(value)}"]
         arguments = self._arguments_of(value)
         if arguments is None:
-            raise Unshowable(f"{name} is {ast.unparse(value)[:60]}, whose parameters the code does not show")
+            raise UnportableSignature(f"{name} is {ast.unparse(value)[:60]}, whose parameters the code does not show")
         return [f"def {name}({self._arguments(arguments)}):"]
 
     def _arguments_of(self, value: ast.expr) -> ast.arguments | None:
-        """Return the parameters of a lambda, of another name for a function, or of a partial call of one."""
+        """Return the parameters of a lambda, of an alias of a function, or of its `partial`."""
         match value:
             case ast.Lambda(args=arguments):
                 return arguments
-            case ast.Name(id=other) if other in self.known:
-                named = self.known[other]
+            case ast.Name(id=other) if other in self.definitions:
+                named = self.definitions[other]
                 if isinstance(named, Function):
                     return named.args
                 return self._arguments_of(named) if isinstance(named, ast.Lambda) else None
             case ast.Call(
                 func=ast.Name(id="partial") | ast.Attribute(attr="partial"),
-                args=[ast.Name() as function, *given],
+                args=[ast.Name() as function, *bound],
                 keywords=[],
-            ) if not any(isinstance(one, ast.Starred) for one in given):
+            ) if not any(isinstance(argument, ast.Starred) for argument in bound):
                 whole = self._arguments_of(function)
-                if whole is None or whole.posonlyargs or len(given) > len(whole.args):
+                if whole is None or whole.posonlyargs or len(bound) > len(whole.args):
                     return None
-                rest = copy.copy(whole)
-                rest.args = whole.args[len(given) :]
-                rest.defaults = whole.defaults[-len(rest.args) :] if rest.args else []
-                return rest
+                remaining = copy.copy(whole)
+                remaining.args = whole.args[len(bound) :]
+                remaining.defaults = whole.defaults[-len(remaining.args) :] if remaining.args else []
+                return remaining
         return None
 
     def _function(self, node: Function, name: str) -> str:
@@ -186,45 +186,45 @@ class _Writer:
         for decorator in decorators:
             named = decorator.func if isinstance(decorator, ast.Call) else decorator
             last = named.attr if isinstance(named, ast.Attribute) else getattr(named, "id", "")
-            if last in SHOWN_DECORATORS:
+            if last in PROMPT_DECORATORS:
                 yield f"@{ast.unparse(self._value(decorator, last))}"
             elif last == "setter":
                 yield f"@{ast.unparse(decorator)}"
 
     def _arguments(self, arguments: ast.arguments) -> str:
-        plain = copy.deepcopy(arguments)
-        every = [*plain.posonlyargs, *plain.args, *plain.kwonlyargs, plain.vararg, plain.kwarg]
+        portable = copy.deepcopy(arguments)
+        every = [*portable.posonlyargs, *portable.args, *portable.kwonlyargs, portable.vararg, portable.kwarg]
         for argument in every:
             if argument is not None and argument.annotation is not None:
                 argument.annotation = self._annotation(argument.annotation)
-        plain.defaults = [self._value(value, "a default") for value in plain.defaults]
-        plain.kw_defaults = [value and self._value(value, "a default") for value in plain.kw_defaults]
-        return ast.unparse(plain)
+        portable.defaults = [self._value(value, "a default") for value in portable.defaults]
+        portable.kw_defaults = [value and self._value(value, "a default") for value in portable.kw_defaults]
+        return ast.unparse(portable)
 
     def _value(self, value: ast.expr, place: str) -> ast.expr:
-        """Return an expression in builtins, imported names and literals alone.
+        """Return an expression that uses only builtins, imported names and literals.
 
         Raises:
-            Unshowable: it needs something else of the code.
+            UnportableSignature: it needs another name of the code.
         """
         constants = {}
         for name in sorted(free_names(value)):
-            own = self.known.get(name)
-            if isinstance(own, ast.expr) and _is_literal(own):
-                constants[name] = own
-            elif own is None and name in self._imports:
-                self.needed.add(self._imports[name])
-            elif own is not None or name not in BUILTINS:
-                raise Unshowable(f"{place} in the signature needs {name}, which an answer does not have")
+            definition = self.definitions.get(name)
+            if isinstance(definition, ast.expr) and _is_literal(definition):
+                constants[name] = definition
+            elif definition is None and name in self._imports:
+                self.imports_needed.add(self._imports[name])
+            elif definition is not None or name not in BUILTINS:
+                raise UnportableSignature(f"{place} in the signature needs {name}, which an answer does not have")
         return _Constants(constants).visit(copy.deepcopy(value)) if constants else value
 
     def _annotation(self, node: ast.expr) -> ast.expr | None:
-        """Return an annotation in builtins alone; None if it cannot be written so."""
+        """Return an annotation that uses only builtins, or None if that is impossible."""
         match node:
             case ast.Constant():
                 return node
             case ast.Name(id=name) | ast.Attribute(value=ast.Name(), attr=name):
-                if name in self.known:
+                if name in self.definitions:
                     return None
                 if isinstance(node, ast.Name) and name in BUILTINS:
                     return node
@@ -237,25 +237,25 @@ class _Writer:
                 generic, of = self._annotation(value), self._annotation(inner)
                 return ast.Subscript(generic, of) if generic and of else generic
             case ast.Tuple(elts=parts):
-                plain = [one for part in parts if (one := self._annotation(part))]
-                return ast.Tuple(plain) if len(plain) == len(parts) else None
+                portable = [annotation for part in parts if (annotation := self._annotation(part))]
+                return ast.Tuple(portable) if len(portable) == len(parts) else None
             case ast.BinOp(left=left, op=ast.BitOr(), right=right):
                 return self._union([left, right])
         return None
 
     def _union(self, parts: Sequence[ast.expr]) -> ast.expr | None:
-        """Join types by `|`, which a quoted type does not support."""
+        """Return types joined by `|`, or None if one is quoted, which `|` does not support."""
         whole: ast.expr | None = None
         for part in parts:
-            plain = self._annotation(part)
-            if plain is None or (isinstance(plain, ast.Constant) and plain.value is not None):
+            portable = self._annotation(part)
+            if portable is None or (isinstance(portable, ast.Constant) and portable.value is not None):
                 return None
-            whole = ast.BinOp(whole, ast.BitOr(), plain) if whole else plain
+            whole = ast.BinOp(whole, ast.BitOr(), portable) if whole else portable
         return whole
 
 
 class _Constants(ast.NodeTransformer):
-    """Puts values in the place of names."""
+    """Replaces names by values."""
 
     def __init__(self, values: dict[str, ast.expr]) -> None:
         self._values = values

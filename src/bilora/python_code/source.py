@@ -1,4 +1,4 @@
-"""Python source as the parser reads it: byte-order mark, line ends, indentation and depth, in this one place."""
+"""Parse and format Python source: byte order mark, line ends, indentation and nesting depth."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import warnings
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 MAX_TREE_DEPTH = 120
-"""Levels of a syntax tree. What walks a tree recursively (dump, unparse, visitors) needs several frames per level."""
+"""Levels of a syntax tree. Recursive functions (dump, unparse, visitors) need several frames per level."""
 MAX_INT_BITS = 14_000
-"""Integers above this cannot be written in decimal (sys.int_info.default_max_str_digits)."""
+"""Longer integers cannot be printed in decimal (sys.int_info.default_max_str_digits)."""
 TOO_DEEP = "nested too deeply"
 
 BOM = "\ufeff"
@@ -19,24 +19,24 @@ INDENT = re.compile(r"[ \t\f]*")
 
 
 def normalized(code: str) -> str:
-    """Return code without a byte-order mark and with \\n for every line end that the parser accepts."""
+    """Return code without a byte order mark and with \\n for every line end that the parser accepts."""
     return code.removeprefix(BOM).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def parse(code: str) -> ast.Module | None:
-    """Parse Python; None if it is not, or is nested so deeply that its tree cannot be walked."""
+    """Return the syntax tree of Python code; None if it is invalid or nested too deeply to be walked."""
     tree = _read(code)
     return tree if isinstance(tree, ast.Module) else None
 
 
 def parse_error(code: str) -> str:
-    """Say why `parse` gives None."""
+    """Return why `parse` returns None, or "" if it does not."""
     reason = _read(code)
     return reason if isinstance(reason, str) else ""
 
 
 def tidy(code: str) -> str:
-    """Use \\n, four spaces for a tab, no form feeds and no trailing blanks, where that leaves the program as it was."""
+    """Return code with \\n, spaces for tabs, no form feeds and no trailing blanks, if that keeps its meaning."""
     text = normalized(code).strip("\n").rstrip()
     clean = "\n".join(map(_clean, text.split("\n")))
     if clean == text:
@@ -48,23 +48,23 @@ def tidy(code: str) -> str:
 def _clean(line: str) -> str:
     indent = INDENT.match(line)
     text = line[indent.end() :] if indent else line
-    # A form feed starts the count of columns again, so the blanks before it indent nothing.
+    # A form feed restarts the count of columns, so blanks before it do not indent.
     blanks = line[: len(line) - len(text)].rpartition("\f")[2]
     return (blanks.expandtabs(4) + text).rstrip()
 
 
 def _read(code: str) -> ast.Module | str:
-    """Return the tree, or the reason why there is none."""
+    """Return the tree, or why there is none."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # other people's invalid escapes are not our news
+            warnings.simplefilter("ignore")  # invalid escapes in data are not worth a warning
             tree = ast.parse(code.removeprefix(BOM))
     except SyntaxError as error:
-        place = f"line {error.lineno}: " if error.lineno else ""
-        return TOO_DEEP if error.msg.startswith("too many") else f"{place}{error.msg}"
+        location = f"line {error.lineno}: " if error.lineno else ""
+        return TOO_DEEP if error.msg.startswith("too many") else f"{location}{error.msg}"
     except (RecursionError, MemoryError, OverflowError):
         return TOO_DEEP
-    except ValueError as error:  # a NUL, or half a surrogate pair
+    except ValueError as error:  # a NUL or a lone surrogate
         return str(error)
     level: list[ast.AST] = [tree]
     for _ in range(MAX_TREE_DEPTH):

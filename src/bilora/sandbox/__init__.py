@@ -1,4 +1,4 @@
-"""Running model-written code confined, so that it can do no harm and has no say in its own verdict."""
+"""Run model-written code in confined processes, so that it can neither do harm nor influence its verdict."""
 
 from bilora.sandbox.launcher import ProcessSandbox
 

@@ -1,4 +1,4 @@
-"""What counts as a test: which asserts can fail, and which functions a test runner calls."""
+"""Find what counts as a test: the asserts that can fail, and the functions that a test runner calls."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _UNITTEST = re.compile(r"assert[A-Z]\w*|fail[A-Z]\w*")
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def parsed(source: str) -> ast.Module | None:
-    """Parse a test; return None if it is not Python."""
+def parse_or_none(source: str) -> ast.Module | None:
+    """Return a test's syntax tree, or None if it is not Python."""
     try:
         return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -22,7 +22,7 @@ def parsed(source: str) -> ast.Module | None:
 
 
 def constant_truth(expression: ast.expr) -> bool | None:
-    """Return the truth of an expression if it is the same whatever the program returns; else None."""
+    """Return an expression's truth value if it does not depend on the program; else None."""
     match expression:
         case ast.Constant(value=value):
             return bool(value)
@@ -87,33 +87,33 @@ def _negated(expression: ast.expr) -> ast.expr:
 
 
 def can_fail(node: ast.AST) -> bool:
-    """Whether a node is an assert, or a call of one of unittest's asserts, whose outcome is not constant."""
+    """Return whether a node is an assert, or a call of a unittest assert, that can fail."""
     if isinstance(node, ast.Assert):
         return constant_truth(node.test) is not True
-    return is_unittest(node)
+    return is_unittest_assert(node)
 
 
-def is_unittest(node: ast.AST) -> bool:
-    """Whether a node calls one of unittest's asserts on something that is not constant."""
+def is_unittest_assert(node: ast.AST) -> bool:
+    """Return whether a node calls a unittest assert on a value that is not constant."""
     return (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and _UNITTEST.fullmatch(node.func.attr) is not None
-        and not (node.func.attr in ("assertTrue", "assertFalse") and len(node.args) > 0 and _fixed(node.args[0]))
+        and not (node.func.attr in ("assertTrue", "assertFalse") and len(node.args) > 0 and _is_constant(node.args[0]))
     )
 
 
-def _fixed(expression: ast.expr) -> bool:
+def _is_constant(expression: ast.expr) -> bool:
     return constant_truth(expression) is not None
 
 
 def expects_exception(node: ast.Try) -> bool:
-    """Whether the test expects an exception: without one, an `assert False` or the like would be reached."""
-    return any(ends_in_failure(inner) for statement in (*node.body, *node.orelse) for inner in ast.walk(statement))
+    """Return whether a `try` expects an exception: without one, it reaches an `assert False` or the like."""
+    return any(always_fails(inner) for statement in (*node.body, *node.orelse) for inner in ast.walk(statement))
 
 
-def ends_in_failure(node: ast.AST) -> bool:
-    """Whether a test fails if it reaches this node."""
+def always_fails(node: ast.AST) -> bool:
+    """Return whether a test that reaches this node fails."""
     if isinstance(node, ast.Expr):
         node = node.value
     return (
@@ -123,16 +123,16 @@ def ends_in_failure(node: ast.AST) -> bool:
     )
 
 
-def asserts(tree: ast.AST) -> bool:
-    """Whether anything in a tree can fail a program that returns a wrong value."""
+def contains_assert(tree: ast.AST) -> bool:
+    """Return whether a tree contains a check that can fail a program that returns a wrong value."""
     return any(can_fail(node) or (isinstance(node, ast.Try) and expects_exception(node)) for node in ast.walk(tree))
 
 
 def entry_points(tree: ast.Module) -> Iterator[FunctionNode | ast.ClassDef]:
-    """Yield the definitions that a test runner calls by itself: `check`, `test…` and test cases of unittest."""
+    """Yield the definitions that a test runner calls: `check`, `test…` and test classes."""
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
-            if is_case(node) or (node.name.startswith("Test") and not node.bases):
+            if is_test_case(node) or (node.name.startswith("Test") and not node.bases):
                 yield node
         elif isinstance(node, FunctionNode):
             takes_candidate = len(node.args.posonlyargs + node.args.args) == 1
@@ -140,13 +140,13 @@ def entry_points(tree: ast.Module) -> Iterator[FunctionNode | ast.ClassDef]:
                 yield node
 
 
-def is_case(node: ast.ClassDef) -> bool:
-    """Whether a class is a test case of unittest, and not one of pytest's plain classes."""
+def is_test_case(node: ast.ClassDef) -> bool:
+    """Return whether a class is a unittest test case, not a pytest test class."""
     return any("TestCase" in ast.dump(base) for base in node.bases)
 
 
-def called(trees: Iterable[ast.AST]) -> set[str]:
-    """Return the names of all functions that are called by name."""
+def called_names(trees: Iterable[ast.AST]) -> set[str]:
+    """Return the names of all functions that the trees call by name."""
     return {
         node.func.id
         for tree in trees
@@ -156,32 +156,32 @@ def called(trees: Iterable[ast.AST]) -> set[str]:
 
 
 def silent_test(tests: Sequence[str]) -> str | None:
-    """Return the first test that looks like one but asserts nothing, or the very first if none asserts anything.
+    """Return the first test that looks like an assert but asserts nothing; the first of all if no test asserts.
 
-    These are a bare comparison, a comparison that is printed, an assert of a tuple or of a constant, and a function
-    with asserts that is never called. Tests that do not parse are ignored.
+    Such tests are a bare comparison, a printed comparison, an assert of a tuple or constant, and a function with
+    asserts that is never called. Tests that do not parse are ignored.
     """
-    trees = [(test, tree) for test in tests if (tree := parsed(test)) is not None]
-    calls = called(tree for _, tree in trees)
+    trees = [(test, tree) for test in tests if (tree := parse_or_none(test)) is not None]
+    calls = called_names(tree for _, tree in trees)
     asserting = False
     for test, tree in trees:
         entries = {id(node) for node in entry_points(tree)}
         for node in tree.body:
             if isinstance(node, FunctionNode | ast.ClassDef):
                 runs = id(node) in entries or node.name in calls
-                if asserts(node) and not runs:
+                if contains_assert(node) and not runs:
                     return test
-                asserting |= runs and asserts(node)
+                asserting |= runs and contains_assert(node)
             elif _has_no_effect(node):
                 return test
             else:
-                asserting |= asserts(node)
+                asserting |= contains_assert(node)
     return None if asserting or not trees else tests[0]
 
 
 def _has_no_effect(node: ast.stmt) -> bool:
-    """Whether a statement compares or asserts without any effect."""
+    """Return whether a statement is a comparison or an assert that cannot fail."""
     if isinstance(node, ast.Assert):
         return constant_truth(node.test) is True
     compares = isinstance(node, ast.Expr) and any(isinstance(inner, ast.Compare) for inner in ast.walk(node.value))
-    return compares and not asserts(node)
+    return compares and not contains_assert(node)

@@ -1,6 +1,6 @@
-"""The script of the sandbox's own processes, which load this package and the standard library, nothing else.
+"""Script that runs a referee or a zygote. It loads only this package and the standard library.
 
-`python bare.py (referee|zygote) LIMITS [KIND]`; standard input is a socket to the process that started it.
+`python bare.py (referee|zygote) LIMITS [KIND]`; standard input is a socket to the parent process.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import types
 
 
 def run_role() -> None:
-    """Run the referee or a zygote, as the command line says, until the other end of standard input hangs up."""
+    """Run the role that the command line names until the parent closes the socket."""
     here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - pathlib is not loaded yet
     for name, folder in (("bilora", os.path.dirname(here)), ("bilora.sandbox", here)):  # noqa: PTH120
-        package = types.ModuleType(name)  # the real ones import packages that are not on the path here
+        package = types.ModuleType(name)  # the real packages import dependencies that are not on the path here
         package.__path__ = [folder]
         sys.modules[name] = package
     from bilora.sandbox.confinement import Limits

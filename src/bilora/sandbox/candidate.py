@@ -1,6 +1,6 @@
-"""The process in which model-written code runs. It is confined before any code is sent to it.
+"""The process that runs model-written code. It is confined before it receives any code.
 
-Nothing that it replies is trusted. It receives one question at a time, and never what a test expects.
+Its replies are not trusted. It receives one request at a time, and never the expected value of a test.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import types
 from typing import TYPE_CHECKING, NoReturn
 
 from bilora.sandbox.confinement import Layers, Limits, confine
-from bilora.sandbox.isolation import isolated
-from bilora.sandbox.objects import Objects, replace
+from bilora.sandbox.isolation import isolate
+from bilora.sandbox.objects import Objects, replace_content
 from bilora.sandbox.values import NotSerializable, encode_value
 from bilora.sandbox.wire import MAX_BYTES, Channel
 
 if TYPE_CHECKING:
-    from bilora.sandbox.messages import CallbackResult, CandidateReply, Question, QuestionOrResult
+    from bilora.sandbox.messages import CallbackResult, CandidateReply, CandidateRequest, RequestOrResult
 
 
 def run_candidate(descriptor: int, limits: Limits, layers: Layers) -> NoReturn:
-    """Confine this newly forked process, then answer the questions that it is sent, until it is killed."""
-    channel = isolated(descriptor)
+    """Confine this newly forked process, then answer requests until it is killed."""
+    channel = isolate(descriptor)
     module = types.ModuleType("candidate")
     sys.modules["candidate"] = module
     confine(limits, layers)
@@ -41,61 +41,61 @@ class _Candidate:
 
     @functools.cached_property
     def _objects(self) -> Objects:
-        """The objects that a tester uses; most programs need no tester, and start faster without."""
+        """The objects that a tester uses; made on first use, because most programs need no tester."""
         return Objects(self._namespace, self._call_back)
 
-    def answer(self, question: Question) -> None:
-        """Answer one question. The reply has the id of the last one received: callbacks may have brought others."""
-        self._id = question["id"]
+    def answer(self, request: CandidateRequest) -> None:
+        """Answer one request, with the id of the last one received: a callback may have received others."""
+        self._id = request["id"]
         reply: CandidateReply
         try:
-            reply = self._reply_to(question)
+            reply = self._reply_to(request)
             if len(json.dumps(reply)) > MAX_BYTES:
                 raise NotSerializable("a value larger than the referee reads")
         except NotSerializable as error:
             reply = {"failure": f"gave {error}"}
         except BaseException as error:
-            text = _described(error)
+            text = _describe_error(error)
             reply = {"failure": f"raised {text}"}
-            if "operation" in question:
+            if "operation" in request:
                 reply["raised"] = self._objects.write(error)
         self._channel.send({"id": self._id, **reply})
 
-    def _reply_to(self, question: Question) -> CandidateReply:
-        if "expression" in question:
-            code = compile(question["expression"], "<test>", "eval", dont_inherit=True)
+    def _reply_to(self, request: CandidateRequest) -> CandidateReply:
+        if "expression" in request:
+            code = compile(request["expression"], "<test>", "eval", dont_inherit=True)
             return {"value": encode_value(eval(code, self._namespace))}
-        if "statements" in question:
-            code = compile(question["statements"], "<code>", "exec", dont_inherit=True)
+        if "statements" in request:
+            code = compile(request["statements"], "<code>", "exec", dont_inherit=True)
             exec(code, self._namespace)
             return {"value": True}
-        if "names" in question:
-            return {"value": [self._objects.describe(name) for name in question["names"]]}
-        return self._objects.perform(question)
+        if "names" in request:
+            return {"value": [self._objects.describe(name) for name in request["names"]]}
+        return self._objects.perform(request)
 
     def _call_back(self, number: int, arguments: tuple[object, ...], keywords: dict[str, object]) -> object:
-        """Call a function of the test; it may ask further questions before it returns."""
+        """Call a function of the test, and answer the requests that it sends before it returns."""
         tagged = [self._objects.write(argument) for argument in arguments]
         tagged_keywords = {key: self._objects.write(argument) for key, argument in keywords.items()}
         self._channel.send({"id": self._id, "callback": [number, tagged, tagged_keywords]})
         while True:
-            message: QuestionOrResult = json.loads(self._channel.receive())
+            message: RequestOrResult = json.loads(self._channel.receive())
             self._id = message["id"]
             if "changed" in message:
-                return self._finish(message, arguments)
+                return self._apply_result(message, arguments)
             self.answer(message)
 
-    def _finish(self, result: CallbackResult, arguments: tuple[object, ...]) -> object:
-        """Apply the changes of a function of the test to its arguments, then return or raise what it did."""
+    def _apply_result(self, result: CallbackResult, arguments: tuple[object, ...]) -> object:
+        """Apply a callback's changes to its arguments, then return its value or raise its exception."""
         for index, changed in result["changed"]:
-            replace(arguments[index], self._objects.read(changed))
+            replace_content(arguments[index], self._objects.read(changed))
         if "returned" in result:
             return self._objects.read(result["returned"])
         raise self._objects.read(result["raising"])
 
 
-def _described(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     try:
         return f"{type(error).__name__}: {error}"[:500].removesuffix(": ")
     except BaseException:
-        return "an exception that cannot be shown"
+        return "an exception that cannot be printed"

@@ -1,4 +1,4 @@
-"""Checking one reply of the program: whether it answers the question, and whether the answer is right."""
+"""Check one reply of the program: its id, its format and its value."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import NamedTuple
 from bilora.sandbox.values import NotSerializable, decode_value
 
 _INLINE_BYTES = 1 << 16
-"""A longer reply may be made to be slow to compare, so it is compared in a process with a CPU limit."""
+"""A longer reply is compared in a process with a CPU limit: the program may have made it slow to compare."""
 
 _CPU_S = 5
 _DETAIL_CHARS = 300
 
 _Check = Callable[[object, object], bool]
-"""Decides whether an answer is right, given the answer and what is expected."""
+"""Returns whether a value is right, given the value and the expected value."""
 
 
 class CheckResult(NamedTuple):
-    """Whether the answer is right, and what it was."""
+    """Whether the reply is right, and what it was."""
 
     passed: bool
     detail: str
 
 
 def check_reply(reply: bytes, nonce: str, expected: object, check: _Check) -> CheckResult:
-    """Compare the value in `reply` with `expected`, in bounded time, whatever the reply contains."""
+    """Compare the value in `reply` with `expected` in bounded time, whatever the reply contains."""
     if len(reply) <= _INLINE_BYTES:
         return _compare(reply, nonce, expected, check)
     reading, writing = os.pipe()
@@ -40,8 +40,8 @@ def check_reply(reply: bytes, nonce: str, expected: object, check: _Check) -> Ch
         finally:
             os._exit(0)
     os.close(writing)
-    with open(reading, "rb") as answer:  # noqa: PTH123 - a descriptor, not a path
-        data = answer.read()
+    with open(reading, "rb") as pipe:  # noqa: PTH123 - a descriptor, not a path
+        data = pipe.read()
     os.waitpid(pid, 0)
     if not data:
         return CheckResult(False, "gave a value that could not be compared in time")
@@ -58,10 +58,10 @@ def _compare(reply: bytes, nonce: str, expected: object, check: _Check) -> Check
         value = decode_value(message["value"])
     except (NotSerializable, ValueError, RecursionError) as error:
         return CheckResult(False, f"was not answered properly ({type(error).__name__})")
-    return CheckResult(bool(check(value, expected)), f"gave {_shown(value)}, not {_shown(expected)}")
+    return CheckResult(bool(check(value, expected)), f"gave {_short_repr(value)}, not {_short_repr(expected)}")
 
 
-def _shown(value: object) -> str:
+def _short_repr(value: object) -> str:
     try:
         return repr(value)[:100]
     except (ValueError, RecursionError):

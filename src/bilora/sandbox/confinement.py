@@ -1,4 +1,4 @@
-"""The layers that confine a candidate's process. A layer counts only if a self-test saw it deny something."""
+"""The layers that confine a candidate's process. A layer counts only if it denied something in its self-test."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NOBODY = 65534
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one program: times in seconds, memory in MiB of address space."""
+    """Limits of one program: times in seconds, address space in MiB."""
 
     cpu_s: float
     wall_s: float
@@ -36,14 +36,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Layers:
-    """The layers that hold, in the order of installation, and why each other one is off."""
+    """The active layers, in installation order, and why each other layer is off."""
 
     on: tuple[str, ...]
     off: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def level(self) -> str:
-        """`strict` if the kernel filters every system call; else `weak`, from which nothing is promoted."""
+        """`strict` if the kernel filters every system call; else `weak`, and no adapter is promoted."""
         return "strict" if any(name.startswith("seccomp") for name in self.on) else "weak"
 
     def __str__(self) -> str:
@@ -58,10 +58,10 @@ class _Layer:
 
 
 def confine(limits: Limits, layers: Layers) -> None:
-    """Confine the calling process by the layers that are on, for as long as it runs.
+    """Confine the calling process permanently by the active layers.
 
     Raises:
-        OSError: a layer that worked in the self-test did not.
+        OSError: a layer that passed its self-test failed.
     """
     for kind, layer in _LAYERS.items():
         if kind not in layers.off:
@@ -69,43 +69,43 @@ def confine(limits: Limits, layers: Layers) -> None:
 
 
 def probe(limits: Limits) -> Layers:
-    """Install one layer after the other in a child, and test each before the next one hides its effect."""
+    """Return the layers that work, each tested in a child process before the next one hides its effect."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             os.close(reading)
-            _report(limits, writing)
+            _run_self_tests(limits, writing)
         finally:
             os._exit(0)
     os.close(writing)
     with open(reading, "rb") as pipe:  # noqa: PTH123 - a descriptor, not a path
         results = [json.loads(line) for line in pipe]
     os.waitpid(pid, 0)
-    off = {kind: why for kind, _, why in results if why}
+    off = {kind: reason for kind, _, reason in results if reason}
     tested = {kind for kind, _, _ in results}
     off |= {kind: "its self-test ended the process" for kind in _LAYERS if kind not in tested}
-    return Layers(tuple(name for _, name, why in results if not why), off)
+    return Layers(tuple(name for _, name, reason in results if not reason), off)
 
 
-def _report(limits: Limits, writing: int) -> None:
+def _run_self_tests(limits: Limits, writing: int) -> None:
     for kind, layer in _LAYERS.items():
-        name, why = kind, ""
+        name, reason = kind, ""
         try:
             name = layer.name()
             layer.install(limits)
             if not layer.denies():
-                why = "it was installed and denied nothing"
+                reason = "it was installed and denied nothing"
         except OSError as error:
-            why = str(error)
-        os.write(writing, json.dumps([kind, name, why]).encode() + b"\n")
+            reason = str(error)
+        os.write(writing, json.dumps([kind, name, reason]).encode() + b"\n")
 
 
-def become_nobody() -> None:
-    """Give up root, and every privilege that a program could gain by executing another, for good.
+def drop_privileges() -> None:
+    """Give up root permanently, and all privileges that a process could gain by exec.
 
     Raises:
-        OSError: refused, as in some containers.
+        OSError: the kernel refused, as in some containers.
     """
     if os.geteuid() == 0:
         os.setgroups([])
@@ -115,15 +115,15 @@ def become_nobody() -> None:
         prctl(PR_SET_NO_NEW_PRIVS, 1)
 
 
-def guard() -> None:
-    """Make the calling process's memory unreadable, and adopt orphans among its descendants."""
+def protect_process() -> None:
+    """Make the calling process's memory unreadable, and make it the reaper of its orphaned descendants."""
     if sys.platform == "linux":
         prctl(PR_SET_DUMPABLE, 0)
         prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def kill_children() -> int:
-    """Kill and reap every child of the calling process, adopted ones too; return how many were still running."""
+    """Kill and reap every child of the calling process, adopted ones too; return the number still running."""
     running, killed = 0, False
     while True:
         try:
@@ -142,7 +142,7 @@ def kill_children() -> int:
 
 
 def _children() -> list[int]:
-    """Return living children, by the fourth field of /proc/PID/stat; the second may contain anything."""
+    """Return the running children, by the fourth field of /proc/PID/stat; the second may contain anything."""
     parent, children = os.getpid(), []
     for entry in os.listdir("/proc"):  # noqa: PTH208 - pathlib is slow to import in a bare process
         if not entry.isdigit():
@@ -156,16 +156,16 @@ def _children() -> list[int]:
 def _rlimits(limits: Limits) -> None:
     cpu = max(1, math.ceil(limits.cpu_s))
     memory = limits.memory_mb * 2**20
-    wanted_limits = {
+    rlimits = {
         resource.RLIMIT_AS: (memory, memory),
-        resource.RLIMIT_CPU: (cpu, cpu + 1),  # SIGXCPU at the first can be ignored, SIGKILL at the second cannot
+        resource.RLIMIT_CPU: (cpu, cpu + 1),  # a program can ignore SIGXCPU at the first, not SIGKILL at the second
         resource.RLIMIT_FSIZE: (0, 0),
         resource.RLIMIT_NOFILE: (16, 16),
         resource.RLIMIT_NPROC: (0, 0),
         resource.RLIMIT_CORE: (0, 0),
     }
     try:
-        for kind, limit in wanted_limits.items():
+        for kind, limit in rlimits.items():
             resource.setrlimit(kind, limit)
     except ValueError as error:
         raise OSError(errno.EINVAL, str(error)) from None
@@ -183,7 +183,7 @@ def _denies_fork() -> bool:
 
 
 def _unprivileged(_: Limits) -> None:
-    become_nobody()
+    drop_privileges()
     if sys.platform == "linux":
         prctl(PR_SET_DUMPABLE, 0)
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -200,6 +200,6 @@ def _denies_root() -> bool:
 _LAYERS: dict[str, _Layer] = {
     "unprivileged": _Layer(lambda: "unprivileged", _unprivileged, _denies_root),
     "rlimits": _Layer(lambda: "rlimits", _rlimits, _denies_fork),
-    "landlock": _Layer(landlock.landlock_name, lambda _: landlock.restrict_self(), landlock.denies_opening),
+    "landlock": _Layer(landlock.landlock_name, lambda _: landlock.restrict_self(), landlock.denies_open),
     "seccomp": _Layer(seccomp.seccomp_name, lambda _: seccomp.install_filter(), seccomp.denies_calls),
 }

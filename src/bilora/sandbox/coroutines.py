@@ -1,4 +1,4 @@
-"""An event loop for coroutines that only compute and sleep: it makes no system call that programs are refused."""
+"""An event loop for coroutines that only compute and sleep. It makes only system calls that the sandbox allows."""
 
 from __future__ import annotations
 
@@ -6,42 +6,42 @@ import asyncio
 import time
 
 
-class _Clock:
-    """A selector for the loop without files: no file or socket can become ready, so it only sleeps."""
+class _SleepSelector:
+    """A selector without files or sockets, which only sleeps."""
 
     def select(self, timeout: float | None) -> list[object]:
         """Sleep for `timeout` seconds.
 
         Raises:
-            RuntimeError: the coroutines wait for something that will never happen.
+            RuntimeError: every coroutine waits for an event that cannot happen.
         """
         if timeout is None:
-            raise RuntimeError("all coroutines wait for something that cannot happen here")
+            raise RuntimeError("every coroutine waits for an event that cannot happen in the sandbox")
         time.sleep(timeout)
         return []
 
     def close(self) -> None:
-        """Do nothing: nothing is open."""
+        """Do nothing: the selector has no open files."""
 
 
 class _Loop(asyncio.BaseEventLoop):
-    """asyncio's own loop with that selector."""
+    """asyncio's event loop with `_SleepSelector`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._selector = _Clock()
+        self._selector = _SleepSelector()
 
     def _process_events(self, events: list[object]) -> None:
-        """Do nothing: no event comes."""
+        """Do nothing: there are no events."""
 
     def _write_to_self(self) -> None:
-        """Do nothing: no other thread has to wake the loop."""
+        """Do nothing: no other thread wakes the loop."""
 
 
 class _Policy(asyncio.DefaultEventLoopPolicy):
     _loop_factory = _Loop
 
 
-def set_computing_event_loop() -> None:
-    """Make asyncio create that loop."""
+def set_compute_only_event_loop() -> None:
+    """Make asyncio create `_Loop` as its event loop."""
     asyncio.set_event_loop_policy(_Policy())

@@ -1,4 +1,4 @@
-"""The zygotes, and the processes that the referee has them fork."""
+"""The referee's handles of its zygotes and of the processes that they fork."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from bilora.sandbox.spawning import spawn
 from bilora.sandbox.wire import Channel, ChannelClosed
 
 if TYPE_CHECKING:
-    from bilora.sandbox.messages import Ending, LayerReport
+    from bilora.sandbox.messages import ExitReport, LayerReport
     from bilora.sandbox.zygote import ForkKind
 
 
 class Zygotes:
-    """One zygote per kind of process, each started when it is first needed."""
+    """One zygote per kind of process, each started on first use."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -26,19 +26,19 @@ class Zygotes:
         self.level = str(Layers(tuple(self.layers["on"]), self.layers["off"]))
 
     def fork(self, kind: ForkKind) -> ForkedProcess:
-        """Fork a process; it has to be ended before the next one of its kind.
+        """Fork a process. Kill it before forking the next one of its kind.
 
         Raises:
-            ChannelClosed: the zygote has ended, or is confined less well than the first one was.
+            ChannelClosed: the zygote has exited, or its layers differ from the first zygote's.
         """
         if kind not in self._channels and self._start(kind) != self.layers:
             raise ChannelClosed
         zygote = self._channels[kind]
         ours, theirs = socket.socketpair()
         channel = Channel(ours)
-        channel.pass_credentials()
+        channel.enable_credentials()
         with theirs:
-            zygote.hand_over(theirs.fileno())
+            zygote.send_descriptor(theirs.fileno())
         return ForkedProcess(kind, zygote, channel)
 
     def _start(self, kind: ForkKind) -> LayerReport:
@@ -55,9 +55,9 @@ class ForkedProcess:
     zygote: Channel
     channel: Channel
 
-    def end(self) -> Ending:
-        """Kill the process and return how it ended."""
+    def kill(self) -> ExitReport:
+        """Kill the process and return how it exited."""
         self.zygote.send("end")
-        ending: Ending = json.loads(self.zygote.receive())
+        report: ExitReport = json.loads(self.zygote.receive())
         self.channel.close()
-        return ending
+        return report

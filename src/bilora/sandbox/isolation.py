@@ -1,4 +1,4 @@
-"""The first step of a process that is forked for one program: it keeps its channel and closes all else."""
+"""The first step of a newly forked process: keep its channel and close all other descriptors."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import socket
 from bilora.sandbox.wire import Channel
 
 _NULL, _SOCKET = 1, 3
-"""Descriptors: standard output, which is the null device and replaces the zygote's channel, and the socket."""
+"""Descriptors: standard output (the null device, which replaces the zygote's channel) and the socket."""
 
 
-def isolated(descriptor: int) -> Channel:
-    """Make the calling process the leader of a session with one open socket; return its channel."""
+def isolate(descriptor: int) -> Channel:
+    """Start a session in the calling process, with one open socket; return that socket's channel."""
     os.setsid()
     os.dup2(descriptor, _SOCKET)
     os.dup2(_NULL, 0)

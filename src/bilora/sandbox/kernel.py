@@ -1,4 +1,4 @@
-"""System calls that Python does not offer, as functions that raise OSError."""
+"""System calls that Python does not provide, as functions that raise OSError."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
 
 
 def call(function: str, *arguments: object) -> int:
-    """Call a function of the C library. Arguments are integers, or pointers as bytes, None or ctypes objects.
+    """Call a C library function. Arguments are integers, or pointers as bytes, None or ctypes objects.
 
     Raises:
-        OSError: it returned -1, or the system has no such function.
+        OSError: the function returned -1 or does not exist.
     """
     try:
-        found = getattr(_LIBC, function)
+        c_function = getattr(_LIBC, function)
     except AttributeError:
-        raise OSError(0, f"{function} is not offered by {sys.platform}") from None
-    result: int = found(*[ctypes.c_long(value) if isinstance(value, int) else value for value in arguments])
+        raise OSError(0, f"{sys.platform} has no function {function}") from None
+    result: int = c_function(*[ctypes.c_long(value) if isinstance(value, int) else value for value in arguments])
     if result == -1:
         number = ctypes.get_errno()
         raise OSError(number, f"{function}: {os.strerror(number)}")
@@ -30,7 +30,7 @@ def call(function: str, *arguments: object) -> int:
 
 
 def syscall(number: int, *arguments: object) -> int:
-    """Make a system call by its number.
+    """Make a system call by number.
 
     Raises:
         OSError: the kernel refused.

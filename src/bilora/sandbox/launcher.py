@@ -1,4 +1,4 @@
-"""The sandbox's entry point: programs in, outcomes out, in order."""
+"""The sandbox's entry point: it runs programs and yields their outcomes in order."""
 
 from __future__ import annotations
 
@@ -24,28 +24,27 @@ from bilora.sandbox.test_file import parse_tests
 from bilora.sandbox.wire import Channel, ChannelClosed
 
 if TYPE_CHECKING:
-    from bilora.sandbox.messages import Judgement, LayerReport
+    from bilora.sandbox.messages import LayerReport, TrialReport
 
 _GRACE_S = 15.0
-"""Time that the sandbox's own processes have for their work beyond a program's limits."""
+"""Time that the referee and the zygotes may take in addition to a program's limits."""
 
-BOUNDS = {"cpu_s": (0.01, 86_400.0), "wall_s": (0.01, 2 * 86_400.0 + 1), "memory_mb": (1, 2**20)}
-"""Least and most of each limit."""
-_WINDOW = 16
-"""Programs taken from the caller ahead of the next outcome, per worker."""
+LIMIT_RANGES = {"cpu_s": (0.01, 86_400.0), "wall_s": (0.01, 2 * 86_400.0 + 1), "memory_mb": (1, 2**20)}
+"""Minimum and maximum of each limit."""
+_PENDING_PER_WORKER = 16
+"""Programs submitted ahead of the next outcome, per worker."""
 
 
 class ProcessSandbox:
-    """Runs every program in a process of its own, confined by the kernel and judged from outside.
+    """Runs every program in a separate process that the kernel confines and another process judges.
 
     Implements `protocols.Sandbox`. At most `workers` programs run at once. `cpu_s` limits a program's
-    processor time and `wall_s` its elapsed time, in seconds; `memory_mb` limits its address space.
-    A program that ran out of `wall_s` with processor time to spare is run once more, alone.
+    CPU time and `wall_s` its elapsed time, in seconds; `memory_mb` limits its address space.
+    A program that reached `wall_s` because it waited for a core is run again, with no other beside it.
 
-    A test that compares with a literal is judged without sending its expected value to the program's
-    process; `Outcome.isolation` names the layers that hold, and counts the asserts decided outside.
-    If the kernel cannot filter system calls, the level is `weak`: that has to be allowed by
-    `allow_weak`, and the gate promotes nothing from it.
+    The expected value of a test is never sent to the program's process. `Outcome.isolation` names the
+    active layers and counts the asserts decided outside that process. If the kernel cannot filter system
+    calls, the level is `weak`: `allow_weak` has to permit it, and the gate promotes no adapter.
     """
 
     def __init__(
@@ -57,21 +56,21 @@ class ProcessSandbox:
         *,
         allow_weak: bool = False,
     ) -> None:
-        limits = _checked(Limits(cpu_s=cpu_s, wall_s=wall_s, memory_mb=memory_mb))
-        self._workers = workers
+        limits = _checked_limits(Limits(cpu_s=cpu_s, wall_s=wall_s, memory_mb=memory_mb))
+        self._worker_count = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-        self._all = [_Worker(limits, allow_weak) for _ in range(workers)]
-        for worker in self._all:
+        self._workers = [_Worker(limits, allow_weak) for _ in range(workers)]
+        for worker in self._workers:
             self._idle.put(worker)
-        self._alone = threading.Lock()
+        self._exclusive = threading.Lock()
 
     def run(self, program: Program | str, tests: str | Iterable[str] = (), *, setup: str = "") -> Outcome:
-        """Run one program in the caller's thread; the outcome says which of its tests passed.
+        """Return the outcome of one program, run in the caller's thread; `infrastructure` after `close`.
 
         Args:
-            program: its source, or a `Program`, which has tests and setup of its own.
-            tests: Python statements that assert something about what the program defines, as one text or one by one.
+            program: source of the program, or a `Program`, which contains its tests and setup.
+            tests: Python statements that assert something about the program's names, as one string or one by one.
             setup: source run between program and tests.
 
         Raises:
@@ -84,12 +83,12 @@ class ProcessSandbox:
         return self._run(program)
 
     def run_many(self, programs: Iterable[Program], *, progress: Progress = no_progress) -> Iterator[Outcome]:
-        """Yield one outcome per program, in order; programs are taken only as they are needed."""
+        """Yield one outcome per program, in order; `programs` is consumed only as needed."""
         pending: deque[Future[Outcome]] = deque()
         try:
             for program in programs:
                 pending.append(self._pool.submit(self._run, program))
-                if len(pending) == self._workers * _WINDOW:
+                if len(pending) == self._worker_count * _PENDING_PER_WORKER:
                     yield pending.popleft().result()
                     progress(1)
             while pending:
@@ -100,9 +99,9 @@ class ProcessSandbox:
                 future.cancel()
 
     def close(self) -> None:
-        """Stop all workers, and what another thread's `run` has begun."""
+        """Stop all workers, including those that another thread uses."""
         self._pool.shutdown(cancel_futures=True)
-        for worker in self._all:
+        for worker in self._workers:
             worker.closed = True
             worker.stop()
 
@@ -113,7 +112,7 @@ class ProcessSandbox:
         self.close()
 
     def layers(self) -> Layers:
-        """Return which layers hold on this machine and why others do not; starts a worker if none runs yet."""
+        """Return the layers that work on this machine and why others do not; start a worker if none runs."""
         worker = self._idle.get()
         try:
             return worker.layers()
@@ -127,8 +126,8 @@ class ProcessSandbox:
         finally:
             self._idle.put(worker)
         if starved:
-            with self._alone:
-                workers = [self._idle.get() for _ in range(self._workers)]
+            with self._exclusive:
+                workers = [self._idle.get() for _ in range(self._worker_count)]
                 try:
                     return workers[0].run(program)
                 finally:
@@ -137,26 +136,26 @@ class ProcessSandbox:
         return outcome
 
 
-def _checked(limits: Limits) -> Limits:
-    """Refuse limits that the kernel cannot set: the failure would look as if it could not confine at all."""
-    for field, (least, most) in BOUNDS.items():
+def _checked_limits(limits: Limits) -> Limits:
+    """Refuse limits that the kernel cannot set; else their failure would look like missing confinement."""
+    for field, (least, most) in LIMIT_RANGES.items():
         value = getattr(limits, field)
-        if not least <= value <= most:  # NaN neither
+        if not least <= value <= most:  # also false for NaN
             raise BadData("sandbox", f"{field} is {value}; it can be from {least} to {most}.")
     return limits
 
 
 class _Worker:
-    """One referee with its zygote, started when first needed and again whenever one of them has died."""
+    """One referee with its zygotes, started on first use and restarted when one of them has died."""
 
     def __init__(self, limits: Limits, allow_weak: bool) -> None:
         self._limits = limits
         self._allow_weak = allow_weak
         self._layers = Layers(())
         self.closed = False
-        """Whether it starts nothing any more."""
+        """Whether no process may be started any more."""
         self.starved = False
-        """Whether the last program ran out of wall time with processor time to spare."""
+        """Whether the last program reached `wall_s` because it waited for a core."""
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
 
@@ -166,8 +165,8 @@ class _Worker:
             try:
                 outcome = self._try(program)
             except (ChannelClosed, TimeoutError, OSError) as error:
-                fault = f"the sandbox's own process failed twice ({type(error).__name__})"
-                if self.closed:  # by another thread, which stops it
+                fault = f"the sandbox's referee failed twice ({type(error).__name__})"
+                if self.closed:  # another thread closed the sandbox and stops this worker
                     break
                 self.stop()
                 continue
@@ -197,9 +196,9 @@ class _Worker:
         channel = self._channel or self._start()
         deadline = time.monotonic() + self._limits.wall_s + _GRACE_S
         channel.send(program.model_dump(mode="json"), deadline)
-        judgement: Judgement = json.loads(channel.receive(deadline))
-        self.starved = judgement["starved"]
-        return Outcome.model_validate(judgement["outcome"])
+        report: TrialReport = json.loads(channel.receive(deadline))
+        self.starved = report["starved"]
+        return Outcome.model_validate(report["outcome"])
 
     def _start(self) -> Channel:
         self._process, channel = spawn("referee", self._limits, session=True)
@@ -207,9 +206,10 @@ class _Worker:
         layers: LayerReport = json.loads(channel.receive(time.monotonic() + _GRACE_S))
         self._layers = Layers(tuple(layers["on"]), layers["off"])
         if self._layers.level == "weak" and not self._allow_weak:
-            why = "; ".join(f"{name}: {reason}" for name, reason in self._layers.off.items())
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in self._layers.off.items())
             raise WeakSandbox(
-                f"This machine cannot confine model-written code strictly ({why}). Nothing was run. "
-                "Use Linux, or set `sandbox: {allow_weak: true}` in params.yaml: then it runs, and nothing is promoted."
+                f"This machine cannot confine model-written code strictly ({reasons}), so no program was run. "
+                "Use Linux, or set `sandbox: {allow_weak: true}` in params.yaml: programs then run, but no adapter "
+                "is promoted."
             )
         return channel

@@ -1,6 +1,6 @@
 """Types of the messages between the sandbox's processes. Only the type checker reads this module.
 
-A message from a candidate's process may not have its declared type: readers have to survive anything.
+A message from a candidate's process may violate its declared type: its readers must handle anything.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from typing import Literal, NotRequired, TypeAlias, TypedDict, final
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 ClassFields: TypeAlias = "tuple[str, str, int, list[ClassFields]]"
-"""An exception's class: its module, name and number, and its bases, which are described alike."""
+"""An exception's class: its module, name and number, and its bases in the same form."""
 
 Description: TypeAlias = tuple[Literal["plain", "object", "exception"], Json]
-"""What the program has under a name. Plain data is not described: it is looked up whenever it is used."""
+"""What a name of the program refers to. Plain data has no payload: its value is looked up at every use."""
 
 
 class ProgramFields(TypedDict):
@@ -35,8 +35,8 @@ class OutcomeFields(TypedDict):
     outside: int
 
 
-class Judgement(TypedDict):
-    """From the referee to the launcher; `starved` programs ran out of wall time with processor time to spare."""
+class TrialReport(TypedDict):
+    """From the referee to the launcher; `starved` says whether it reached `wall_s` because it waited for a core."""
 
     outcome: OutcomeFields
     starved: bool
@@ -49,14 +49,14 @@ class LayerReport(TypedDict):
     off: dict[str, str]
 
 
-class Ending(TypedDict):
-    """From a zygote to the referee: how a forked process ended.
+class ExitReport(TypedDict):
+    """From a zygote to the referee: how a forked process exited.
 
-    `gone` says whether it had ended by itself, `status` is its wait status, and `left_behind` counts the processes
-    that it started and that were still running.
+    `by_itself` says whether it had exited before it was killed, `status` is its wait status, and `left_behind`
+    counts its child processes that were still running.
     """
 
-    gone: bool
+    by_itself: bool
     status: int
     cpu_s: float
     left_behind: int
@@ -80,7 +80,7 @@ class EvaluateExpression(TypedDict):
 
 @final
 class DescribeNames(TypedDict):
-    """From the tester to the candidate: describe what the program has under each name."""
+    """From the tester to the candidate: describe what each name of the program refers to."""
 
     id: str
     names: list[str]
@@ -99,14 +99,14 @@ class PerformOperation(TypedDict):
     updates: list[tuple[int, Json]]
 
 
-Question: TypeAlias = ExecuteStatements | EvaluateExpression | DescribeNames | PerformOperation
+CandidateRequest: TypeAlias = ExecuteStatements | EvaluateExpression | DescribeNames | PerformOperation
 
 
 @final
 class CallbackResult(TypedDict):
-    """From the tester to the candidate: what a function of the test did, by `returned` or `raising`.
+    """From the tester to the candidate: what a function of the test `returned`, or the exception that it raised.
 
-    `changed` has the positional arguments that it changed in place, by index.
+    `changed` lists the positional arguments that it changed in place, by index.
     """
 
     id: str
@@ -115,20 +115,21 @@ class CallbackResult(TypedDict):
     changed: list[tuple[int, Json]]
 
 
-QuestionOrResult: TypeAlias = ExecuteStatements | EvaluateExpression | DescribeNames | PerformOperation | CallbackResult
+RequestOrResult: TypeAlias = ExecuteStatements | EvaluateExpression | DescribeNames | PerformOperation | CallbackResult
 
 
 class CandidateReply(TypedDict, total=False):
-    """From the candidate: one of `value`, `raised`, `failure` and `callback`, and what happened besides.
+    """From the candidate: one of `value`, `raised`, `failure` and `callback`, and the side effects.
 
     Fields:
-        id: of the last question that was received.
-        value: of the expression or the operation, or one description per name.
+        id: id of the last request received.
+        value: value of the expression or operation, or one description per name.
+        raised: exception of the operation.
         failure: why there is no value.
-        callback: the number of a function of the test to call, its arguments and keywords.
-        printed: what the program printed.
+        callback: number of the test's function to call, its arguments and keywords.
+        printed: output of the program.
         changed: arguments changed in place: number of the operation, index or keyword, new content.
-        lent: number under which the program keeps the container that it returned.
+        shared: number of the returned container, if the program still refers to it.
     """
 
     id: str
@@ -138,11 +139,11 @@ class CandidateReply(TypedDict, total=False):
     callback: tuple[int, list[Json], dict[str, Json]]
     printed: str
     changed: list[tuple[int, int | str, Json]]
-    lent: int
+    shared: int
 
 
 class TestReport(TypedDict):
-    """From the tester to the referee: how a test went; `inside` says why it has to run in the program's process."""
+    """From the tester to the referee: a test's result; `inside` says why it must run in the program's process."""
 
     passed: bool
     detail: str

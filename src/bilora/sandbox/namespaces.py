@@ -1,7 +1,7 @@
-"""Namespaces for the zygote and all its forks: user, process, network, mount, IPC and host name.
+"""Namespaces for a zygote and its forks: user, process, network, mount, IPC and host name.
 
-Their file system is one empty, read-only folder; their network has no interface that is up, not even loopback;
-their processes see and signal only each other, and are killed when the first of them ends.
+The file system in them is one empty, read-only folder, and no network interface is up, not even loopback. The
+processes see and signal only each other, and are killed when the first of them exits.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _MOUNT_POINT = b"/tmp"  # covered in the new mount namespace only
 
 
 def enter() -> None:
-    """Enter new namespaces. Return in a child that is the first process there, while the calling process waits for it.
+    """Enter new namespaces, and return in a child that is their first process; the calling process waits for it.
 
-    A child tries it first, so that the calling process is unchanged if it fails.
+    Another child tries it first, so that the calling process is unchanged on failure.
 
     Raises:
-        OSError: the kernel or its policy does not allow them.
+        OSError: the kernel or its policy does not allow namespaces.
     """
     trial = os.fork()
     if trial == 0:
@@ -59,7 +59,7 @@ def enter() -> None:
 def _unshare() -> None:
     """Move this process to new namespaces, and make an empty folder its root."""
     uid, gid = os.getuid(), os.getgid()
-    prctl(PR_SET_DUMPABLE, 1)  # else /proc/self/uid_map belongs to root
+    prctl(PR_SET_DUMPABLE, 1)  # otherwise /proc/self/uid_map belongs to root
     call("unshare", _NEW)
     for file, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
         with open(f"/proc/self/{file}", "w") as map_file:  # noqa: PTH123 - pathlib is not loaded here
@@ -69,14 +69,14 @@ def _unshare() -> None:
     call("mount", b"tmpfs", _MOUNT_POINT, b"tmpfs", flags, b"size=4k,nr_inodes=2,mode=0555")
     os.chdir(_MOUNT_POINT)
     if platform.machine() not in _PIVOT_ROOT:
-        raise OSError(errno.ENOTSUP, f"pivot_root has no known number on {platform.machine()}")
+        raise OSError(errno.ENOTSUP, f"the number of pivot_root is unknown on {platform.machine()}")
     syscall(_PIVOT_ROOT[platform.machine()], b".", b".")
     call("umount2", b".", _DETACH)
     os.chdir("/")
 
 
-def machine_is_hidden() -> bool:
-    """Whether the namespaces hide the machine: no file, no foreign process and no network is left."""
+def host_is_hidden() -> bool:
+    """Return whether the namespaces hide the host's files, processes and network."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("127.0.0.1", 9))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import asyncio
 
 CONTAINER_TYPES: tuple[type, ...] = (list, dict, set)
-"""Mutable builtin classes. An object of a class that extends one stays with the program, for its content changes."""
+"""Mutable builtin classes. An instance of a subclass is sent as a number, because its content can change."""
 
 BINARY = (
     *("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "divmod"),
@@ -21,31 +21,31 @@ BINARY = (
 )
 INPLACE = tuple(f"i{name}" for name in BINARY if name != "divmod")
 DECISIVE = (*BINARY, *INPLACE, "lt", "le", "gt", "ge", "contains")
-"""Special methods that receive another value, which may be what the test expects: they can decide an assert."""
+"""Special methods that can decide an assert: their argument may be the expected value."""
 NEUTRAL = (
     *("call", "getitem", "setitem", "delitem", "iter", "next", "reversed", "len", "bool", "str", "repr", "hash"),
     *("int", "float", "complex", "bytes", "index", "enter", "exit", "neg", "pos", "abs", "invert", "format", "round"),
     *("aiter", "anext", "aenter", "aexit", "await"),
 )
-"""Special methods that never receive what the test expects, and whose values are data."""
+"""Special methods that never receive the expected value, and that return data."""
 
-_loop: asyncio.AbstractEventLoop | None = None  # asyncio is loaded only for programs that name it
+_loop: asyncio.AbstractEventLoop | None = None  # asyncio is imported only for programs that use it
 
 
-def _run(awaitable: Awaitable[object]) -> object:
-    """Await something in an event loop that all operations share, as asynchronous generators need."""
+def _run_in_loop(awaitable: Awaitable[object]) -> object:
+    """Run an awaitable in the event loop that all operations share, as asynchronous generators need."""
     global _loop
     if _loop is None:
         _loop = importlib.import_module("asyncio").new_event_loop()
-    return _loop.run_until_complete(_awaited(awaitable))
+    return _loop.run_until_complete(_as_coroutine(awaitable))
 
 
-async def _awaited(awaitable: Awaitable[object]) -> object:
+async def _as_coroutine(awaitable: Awaitable[object]) -> object:
     return await awaitable
 
 
 def _content(value: Any) -> object:
-    """Return the content of an object whose class extends a builtin one, by the builtin's own methods."""
+    """Return the content of an object whose class extends a builtin, read by the builtin's methods."""
     base = next(base for base in CONTAINER_TYPES if isinstance(value, base))
     return dict(dict.items(value)) if base is dict else base(base.__iter__(value))  # type: ignore[attr-defined]
 
@@ -69,9 +69,9 @@ REMOTE_OPERATIONS: dict[str, Callable[..., Any]] = {
     "content": _content,
     "enter": lambda manager: manager.__enter__(),
     "exit": lambda manager, *error: manager.__exit__(*error),
-    "await": _run,
-    "anext": lambda generator: _run(anext(generator)),
-    "aenter": lambda manager: _run(manager.__aenter__()),
-    "aexit": lambda manager, *error: _run(manager.__aexit__(*error)),
+    "await": _run_in_loop,
+    "anext": lambda generator: _run_in_loop(anext(generator)),
+    "aenter": lambda manager: _run_in_loop(manager.__aenter__()),
+    "aexit": lambda manager, *error: _run_in_loop(manager.__aexit__(*error)),
 }
-"""What each operation does."""
+"""The function of each operation, by name."""

@@ -1,4 +1,4 @@
-"""Proxies: the program's objects as a test sees them. Operations happen in the program; their results are data."""
+"""Proxies of the program's objects, for tests. Operations run in the program's process and return data."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 class Undecidable(BaseException):
-    """This test cannot run outside the program's process; not an Exception, so that a test does not catch it."""
+    """The test cannot run outside the program's process. Not an Exception, so that tests do not catch it."""
 
 
 class Performer(Protocol):
-    """Performs operations on the program's objects; `trusted` is False once one of them could decide an assert."""
+    """Performs operations on the program's objects; `trusted` is False once an operation could decide an assert."""
 
     trusted: bool
 
     def perform(self, operation: str, /, *arguments: object, **keywords: object) -> Any:
-        """Perform an operation in the program and return its value."""
+        """Perform an operation in the program's process and return its value."""
         ...
 
 
@@ -43,7 +43,7 @@ _BASES = {base.__name__: base for base in CONTAINER_TYPES}
 class Remote:
     """Proxy of one object of the program, by number; `base` names the mutable builtin class that its class extends.
 
-    The attributes are declared in `__init__`: the class must have no `__annotations__` of its own to find.
+    The attributes are declared in `__init__`, because tests must not find `__annotations__` on the class.
     """
 
     __slots__ = ("_bilora_base", "_bilora_kind", "_bilora_number", "_bilora_program")
@@ -61,7 +61,7 @@ class Remote:
 
     @property  # type: ignore[misc]  # as in unittest.mock: `isinstance` reads it
     def __class__(self) -> type:
-        """The type that the object says it has, if Python has one of that name that is no plain data."""
+        """The Python type of the name that the object's class claims, if it is not a type of plain data."""
         return _BASES.get(self._bilora_base) or _KINDS.get(self._bilora_kind) or type(self)
 
     def __getattr__(self, name: str) -> object:
@@ -110,9 +110,9 @@ class Remote:
 
 
 def _equal(operation: str, left: Remote, right: object) -> object:
-    """Compare an object of the program with another in the program.
+    """Compare two objects of the program in its process.
 
-    It equals plain data only if its class extends a builtin class; then the builtin content is compared here.
+    An object equals plain data only if its class extends a builtin; then its builtin content is compared here.
     """
     if isinstance(right, type) and issubclass(right, Remote):
         raise Undecidable("the test compares classes of the program")
@@ -140,12 +140,12 @@ def _perform_untrusted(remote: Remote, operation: str, *arguments: object) -> ob
 
 
 def is_remote(value: object) -> TypeGuard[Remote]:
-    """Whether a value is a proxy, whatever it says its class is."""
+    """Return whether a value is a proxy, whatever its `__class__` claims."""
     return type(value) in _PROXY_CLASSES
 
 
 def proxy_of(value: object) -> Remote | None:
-    """Return the proxy that a value is or has, else None."""
+    """Return the proxy that a value is or contains, else None."""
     if is_remote(value):
         return value
     if type(value) not in _EXTENDED_CLASSES:
@@ -154,7 +154,7 @@ def proxy_of(value: object) -> Remote | None:
     return proxy
 
 
-def _neutral(name: str) -> Callable[..., object]:
+def _neutral_method(name: str) -> Callable[..., object]:
     return lambda self, *arguments: self._bilora_program.perform(name, self, *arguments)
 
 
@@ -170,7 +170,7 @@ def _asynchronous(name: str) -> Callable[..., object]:
 
 
 def _exit(self: Remote, kind: object, error: object, trace: object) -> object:
-    """Leave a `with` block; where that suppresses an AssertionError, the program has decided an assert."""
+    """Leave a `with` block. If that suppresses an AssertionError, the program has decided an assert."""
     suppressed = self._bilora_program.perform("exit", self, kind, error, None)
     if suppressed and isinstance(error, AssertionError):
         self._bilora_program.trusted = False
@@ -179,14 +179,14 @@ def _exit(self: Remote, kind: object, error: object, trace: object) -> object:
 
 def _await(self: Remote) -> Generator[object, None, object]:
     return self._bilora_program.perform("await", self)
-    yield  # makes this a generator, as `await` wants
+    yield  # makes this a generator, as `await` requires
 
 
-def _decisive(name: str, reflected: bool = False) -> Callable[..., object]:
-    """Make a special method that can decide an assert.
+def _decisive_method(name: str, reflected: bool = False) -> Callable[..., object]:
+    """Return a special method that can decide an assert.
 
-    It has decided nothing yet if its result is another object of the program, as in `v + w`. With a value of the
-    test as the other operand, that holds only for operations by which no test compares.
+    It has not decided one if its result is another object of the program, as in `v + w`. If the other operand is a
+    value of the test, that is so only for operations that tests do not use to compare.
     """
     harmless = name.removeprefix("i") in _COMBINING
 
@@ -200,8 +200,8 @@ def _decisive(name: str, reflected: bool = False) -> Callable[..., object]:
     return method
 
 
-def _of_content(name: str, reflected: bool = False) -> Callable[..., object]:
-    """Make a special method that applies the one of the builtin class to the object's content, in this process."""
+def _content_method(name: str, reflected: bool = False) -> Callable[..., object]:
+    """Return a special method that applies the builtin class's method to the object's content, in this process."""
 
     def method(self: Remote, other: object) -> object:
         if name in INPLACE:
@@ -217,21 +217,21 @@ def _of_content(name: str, reflected: bool = False) -> Callable[..., object]:
 _EXCEPTIONAL: dict[str, Callable[..., object]] = {"call": _call, "await": _await, "exit": _exit}
 
 
-def _special(name: str) -> dict[str, Callable[..., object]]:
-    """Return the methods of a proxy for one special method of the program's class."""
+def _proxy_methods(name: str) -> dict[str, Callable[..., object]]:
+    """Return a proxy's methods for one special method of the program's class."""
     if name in _EXCEPTIONAL:
         return {f"__{name}__": _EXCEPTIONAL[name]}
     if name in ("anext", "aenter", "aexit"):
         return {f"__{name}__": _asynchronous(name)}
     if name not in DECISIVE:
-        return {f"__{name}__": _neutral(name)}
-    methods = {f"__{name}__": _decisive(name)}
+        return {f"__{name}__": _neutral_method(name)}
+    methods = {f"__{name}__": _decisive_method(name)}
     if name in BINARY:
-        methods[f"__r{name}__"] = _decisive(name, reflected=True)
+        methods[f"__r{name}__"] = _decisive_method(name, reflected=True)
     return methods
 
 
-def _known(special: list[str]) -> tuple[str, ...]:
+def _known_special_methods(special: list[str]) -> tuple[str, ...]:
     return tuple(name for name in (*NEUTRAL, *DECISIVE) if name in special)
 
 
@@ -245,15 +245,15 @@ _EXTENDED_CLASSES: set[type] = set()
 
 @functools.cache
 def _proxy_class(kind: str, base: str, special: tuple[str, ...]) -> type[Remote]:
-    """Make the class of proxies for objects that have these special methods."""
+    """Return the proxy class for objects with these special methods."""
     methods: dict[str, object] = {"__slots__": ()}
     if base:
-        methods |= {f"__{name}__": _neutral(name) for name in NEUTRAL if hasattr(_BASES[base], f"__{name}__")}
-        methods |= {f"__{name}__": _of_content(name) for name in DECISIVE if hasattr(_BASES[base], f"__{name}__")}
-        methods |= {f"__r{name}__": _of_content(name, True) for name in BINARY if f"__{name}__" in methods}
+        methods |= {f"__{name}__": _neutral_method(name) for name in NEUTRAL if hasattr(_BASES[base], f"__{name}__")}
+        methods |= {f"__{name}__": _content_method(name) for name in DECISIVE if hasattr(_BASES[base], f"__{name}__")}
+        methods |= {f"__r{name}__": _content_method(name, True) for name in BINARY if f"__{name}__" in methods}
     for name in special:
         if name not in ("repr", "str", "format", "hash"):
-            methods |= _special(name)
+            methods |= _proxy_methods(name)
     for name in ("__doc__", "__module__"):
         methods[name] = property(functools.partial(_attribute, name))
     proxy_class = type(kind, (Remote,), methods)
@@ -262,13 +262,13 @@ def _proxy_class(kind: str, base: str, special: tuple[str, ...]) -> type[Remote]
 
 
 def make_proxy(program: Performer, number: int, kind: str, special: list[str], base: str) -> Remote:
-    """Make the proxy of an object whose class is named `kind` and has these special methods."""
+    """Return the proxy of an object whose class is named `kind` and has these special methods."""
     base = base if base in _BASES else ""
-    return _proxy_class(kind, base, _known(special))(program, number, kind, base)
+    return _proxy_class(kind, base, _known_special_methods(special))(program, number, kind, base)
 
 
-_BY_PLAIN_DATA = ("hash", "lt", "le", "gt", "ge", "contains", "index", "int", "float", "complex", "bool", "bytes")
-"""Special methods that the plain data answers, not the class of the program that extends it."""
+_ANSWERED_BY_BUILTIN = ("hash", "lt", "le", "gt", "ge", "contains", "index", "int", "float", "complex", "bool", "bytes")
+"""Special methods that use the builtin type, not the program's subclass of it."""
 
 
 class _Extended(Protocol):
@@ -277,7 +277,7 @@ class _Extended(Protocol):
 
 @functools.cache
 def _extended_class(kind: str, base: type, special: tuple[str, ...]) -> Callable[[object], _Extended]:
-    """Make a class of values that compare as `base` does, and have the attributes of the program's object."""
+    """Return a class of values that compare as `base` does and have the attributes of the program's object."""
 
     def attribute(self: _Extended, name: str) -> object:
         if name == "_bilora_remote":
@@ -289,18 +289,18 @@ def _extended_class(kind: str, base: type, special: tuple[str, ...]) -> Callable
 
     methods: dict[str, object] = {"__getattr__": attribute, "__hash__": base.__hash__}
     for name in special:
-        if name not in _BY_PLAIN_DATA:
-            methods |= {special_name: forward(method) for special_name, method in _special(name).items()}
+        if name not in _ANSWERED_BY_BUILTIN:
+            methods |= {special_name: forward(method) for special_name, method in _proxy_methods(name).items()}
     extended_class = type(kind, (base,), methods)
     _EXTENDED_CLASSES.add(extended_class)
     return extended_class
 
 
 def extend_value(program: Performer, number: int, kind: str, special: list[str], value: object) -> object:
-    """Make a value whose class extends that of plain `value` in the program."""
+    """Return a value that compares as plain `value` does and has the attributes of the program's object."""
     base: type = type(value)
     if base not in (int, float, complex, str, bytes, tuple, frozenset):
         return value
-    extended = _extended_class(kind, base, _known(special))(value)
+    extended = _extended_class(kind, base, _known_special_methods(special))(value)
     extended._bilora_remote = make_proxy(program, number, kind, special, "")
     return extended

@@ -1,4 +1,4 @@
-"""The process that judges: it alone knows the tests, and keeps them away from the code under test."""
+"""The process that judges programs. It never sends an expected value to the code under test."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import contextlib
 import json
 from typing import TYPE_CHECKING
 
-from bilora.sandbox.confinement import Limits, guard
+from bilora.sandbox.confinement import Limits, protect_process
 from bilora.sandbox.forks import Zygotes
 from bilora.sandbox.trial import Trial
 from bilora.sandbox.wire import Channel, ChannelClosed
 
 if TYPE_CHECKING:
-    from bilora.sandbox.messages import Judgement, ProgramFields
+    from bilora.sandbox.messages import ProgramFields, TrialReport
 
 
 def run_referee(launcher: Channel, limits: Limits) -> None:
-    """Send how candidates are confined, then judge the programs that the launcher sends until it hangs up."""
-    guard()
+    """Send the active layers, then judge the programs that the launcher sends until it closes the channel."""
+    protect_process()
     zygotes = Zygotes(limits)
     launcher.send(zygotes.layers)
     with contextlib.suppress(ChannelClosed):
@@ -27,5 +27,5 @@ def run_referee(launcher: Channel, limits: Limits) -> None:
             trial = Trial(zygotes, candidate, limits, program)
             interruption = trial.run()
             trial.close(interruption)
-            judgement: Judgement = {"outcome": trial.outcome(), "starved": trial.starved}
-            launcher.send(judgement)
+            report: TrialReport = {"outcome": trial.outcome(), "starved": trial.starved}
+            launcher.send(report)

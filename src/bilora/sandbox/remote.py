@@ -1,7 +1,7 @@
-"""The program as a test sees it: its functions and objects live in another process and are known by number here.
+"""The tester's side of the program, whose functions and objects are in another process and have numbers here.
 
-Only data comes back from there. Operations in which the program could decide (comparing one of its objects with what
-the test expects) are noted, so that such an assert is distinguished from one that was decided here.
+The program's process returns only data. An operation by which the program could decide an assert, such as the
+comparison of its object with the expected value, is recorded.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import types
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from bilora.sandbox.objects import BUILTIN_NAMES, MUTABLE, replace
+from bilora.sandbox.objects import BUILTIN_NAMES, MUTABLE, replace_content
 from bilora.sandbox.proxies import Undecidable, extend_value, is_remote, make_proxy, proxy_of
 from bilora.sandbox.values import NotSerializable, Readers, decode_value, encode_value
 
@@ -34,65 +34,65 @@ _FUNCTIONS = (
     ),
 )
 _LAST_REFERENCES = 3
-"""References to a lent container that the test has let go: the table's, a variable's and a call's."""
+"""References to a shared container that the test no longer uses: the table's, a variable's and a call's."""
 
 _TEST_PACKAGES = ("unittest", "bilora", "doctest")
-"""Packages whose exceptions mean more to a test runner than a failure: the program can raise none of them."""
+"""Packages whose exceptions the program cannot raise: to a test runner they mean more than a failure."""
 
 
 class RemoteProgram:
-    """The program, in its own process.
+    """The program, which runs in another process.
 
-    `operations` counts the operations that it has performed. `trusted` is False once one of its objects has met a
-    value of the test in an operation that could decide an assert.
+    `operations` counts the operations performed. `trusted` is False once an operation on one of its objects and a
+    value of the test could decide an assert.
     """
 
     def __init__(self, exchange: Callable[[Mapping[str, object]], CandidateReply]) -> None:
-        """Take a function that sends one message and returns the reply; of that, only the id has been checked."""
+        """Take a function that sends one message and returns the reply, of which it checks only the id."""
         self._exchange = exchange
         self._callbacks: list[Callable[..., object]] = []
         self._errors: list[BaseException] = []
         self._classes: dict[int, type[BaseException]] = {}
         self._coroutines: dict[int, tuple[object, int]] = {}
-        self._lent: dict[int, tuple[object, Json]] = {}  # containers of the program, and how they were last sent
+        self._shared: dict[int, tuple[object, Json]] = {}  # containers, content last sent
         self._proxies: dict[int, object] = {}
-        self._given: dict[int, Mapping[int | str, object]] = {}  # by operation: arguments that may change in place
+        self._mutable_arguments: dict[int, Mapping[int | str, object]] = {}  # by number of the operation
         self._stdout = sys.stdout
         self.operations = 0
         self.trusted = True
         self._readers: Readers = {
-            "ref": lambda parts: self._object(*parts),
+            "ref": lambda parts: self._proxy(*parts),
             "extends": lambda parts: extend_value(self, parts[0], parts[1], parts[2], self.read(parts[3])),
             "builtin": lambda name: getattr(builtins, name),
             "range": lambda parts: range(*parts),
-            "exception": lambda parts: self._error(*parts),
+            "exception": lambda parts: self._program_exception(*parts),
             "test's": lambda number: self._errors[number],
         }
 
     def bind(self, names: list[str]) -> tuple[dict[str, object], list[str]]:
-        """Return what the program has under each name, and the names that have to be looked up at every use."""
+        """Return the values of the program's names, and the names of plain data, looked up at every use."""
         bound: dict[str, object] = {}
-        fresh = []
-        descriptions: Any = self._ask({"names": names})["value"]
+        dynamic_names = []
+        descriptions: Any = self._request({"names": names})["value"]
         for name, description in zip(names, descriptions, strict=True):
             if description is None:
                 continue
             kind, payload = description
             if kind == "plain":
                 bound[name] = self._lookup(name)
-                fresh.append(name)
+                dynamic_names.append(name)
             else:
-                bound[name] = self._class(*payload) if kind == "exception" else self.read(payload)
-        return bound, fresh
+                bound[name] = self._exception_class(*payload) if kind == "exception" else self.read(payload)
+        return bound, dynamic_names
 
     def perform(self, operation: str, /, *arguments: object, **keywords: object) -> object:
-        """Perform an operation in the program and return its value.
+        """Perform an operation in the program's process and return its value.
 
-        Arguments that the program changed in place, in this or an earlier operation, are changed here too.
+        Arguments of this or an earlier operation that the program changed in place are changed here too.
         """
         self.operations += 1
         number = self.operations
-        question = {
+        request = {
             "operation": operation,
             "arguments": [self.write(argument) for argument in arguments],
             "keywords": {key: self.write(argument) for key, argument in keywords.items()},
@@ -100,87 +100,87 @@ class RemoteProgram:
             "updates": self._updates(),
             "printing": sys.stdout is not self._stdout,
         }
-        given: list[tuple[int | str, object]] = [*enumerate(arguments), *keywords.items()]
-        mutable = {key: value for key, value in given if isinstance(value, MUTABLE) and not is_remote(value)}
+        named_arguments: list[tuple[int | str, object]] = [*enumerate(arguments), *keywords.items()]
+        mutable = {key: value for key, value in named_arguments if isinstance(value, MUTABLE) and not is_remote(value)}
         if mutable:
-            self._given[number] = mutable
-        reply = self._ask(question)
+            self._mutable_arguments[number] = mutable
+        reply = self._request(request)
         for earlier, key, changed in reply.get("changed", ()):
-            replace(self._given[earlier][key], self.read(changed))
+            replace_content(self._mutable_arguments[earlier][key], self.read(changed))
         if reply.get("printed"):
             print(reply["printed"], end="")  # noqa: T201 - the test captures standard output
         if "raised" in reply:
-            self._raise(reply["raised"], operation)
+            self._raise_from_program(reply["raised"], operation)
         value = self.read(reply["value"])
-        if "lent" in reply:
-            self._lent[reply["lent"]] = value, self.write(value)
+        if "shared" in reply:
+            self._shared[reply["shared"]] = value, self.write(value)
         return value
 
     def _updates(self) -> list[tuple[int, Json]]:
-        """Return the changes of the test to containers that the program lent it, and forget those no longer used."""
+        """Return the test's changes to shared containers, and forget the containers that it no longer uses."""
         updates = []
-        for number, (value, before) in list(self._lent.items()):
+        for number, (value, before) in list(self._shared.items()):
             after = self.write(value)
             if after != before:
                 updates.append((number, after))
-                self._lent[number] = value, after
+                self._shared[number] = value, after
             if sys.getrefcount(value) <= _LAST_REFERENCES:
-                del self._lent[number]
+                del self._shared[number]
         return updates
 
     def write(self, value: object) -> Json:
-        """Turn a value of the test into tagged data."""
+        """Encode a value of the test as tagged data."""
         try:
             return encode_value(value, self._write_object)
         except NotSerializable as error:
-            raise Undecidable(f"the program cannot be given {error}") from None
+            raise Undecidable(f"the test passes the program {error}") from None
 
     def read(self, tagged: object) -> Any:
-        """Turn tagged data of the program into a value."""
+        """Decode tagged data of the program."""
         return decode_value(tagged, self._readers)
 
-    def _ask(self, question: Mapping[str, object]) -> CandidateReply:
-        """Send a question, and serve the calls of the test's own functions that come before the reply."""
-        reply = self._exchange(question)
+    def _request(self, request: Mapping[str, object]) -> CandidateReply:
+        """Send a request, run the callbacks that precede the reply, and return the reply."""
+        reply = self._exchange(request)
         while "callback" in reply:
-            reply = self._exchange(self._called(*reply["callback"]))
+            reply = self._exchange(self._run_callback(*reply["callback"]))
         if "value" not in reply and "raised" not in reply:
             raise NotSerializable(str(reply.get("failure"))[:300])
         return reply
 
-    def _called(self, number: int, positional: list[Json], keywords: dict[str, Json]) -> dict[str, object]:
+    def _run_callback(self, number: int, positional: list[Json], keywords: dict[str, Json]) -> dict[str, object]:
         """Call a function of the test for the program; return a `CallbackResult` without its id."""
         arguments = [self.read(argument) for argument in positional]
         before = [self.write(argument) for argument in arguments]
-        answer: dict[str, object]
+        outcome: dict[str, object]
         try:
             function = self._callbacks[number]
             value = function(*arguments, **{key: self.read(argument) for key, argument in keywords.items()})
             if inspect.iscoroutine(value):
                 value = asyncio.run(value)
-            answer = {"returned": self.write(value)}
+            outcome = {"returned": self.write(value)}
         except Exception as error:
             self.trusted &= not isinstance(error, AssertionError)  # the program may catch it
-            answer = {"raising": self._error_of_the_test(error)}
+            outcome = {"raising": self._write_test_exception(error)}
         after = [self.write(argument) for argument in arguments]
         changed = [[index, new] for index, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
-        return {**answer, "changed": changed}
+        return {**outcome, "changed": changed}
 
-    def _raise(self, tagged: Json, operation: str) -> NoReturn:
+    def _raise_from_program(self, tagged: Json, operation: str) -> NoReturn:
         error = self.read(tagged)
         if not isinstance(error, BaseException):
-            raise NotSerializable("raised what is no exception")
+            raise NotSerializable("raised a value that is not an exception")
         if isinstance(error, StopIteration) and operation not in ("next", "anext"):
-            self.trusted = False  # it could end a loop of the test
+            self.trusted = False  # it could end a loop in the test
         raise error from error.__cause__
 
-    def _class(self, module: str, name: str, number: int, bases: list[ClassFields]) -> type[BaseException]:
-        """Return the class of an exception: the library's, or one that is made here and stands for the program's."""
+    def _exception_class(self, module: str, name: str, number: int, bases: list[ClassFields]) -> type[BaseException]:
+        """Return an exception's class: the library's, or a class made here for a class of the program."""
         exception = _library_class(module, name)
         if exception is None and number in self._classes:
             exception = self._classes[number]
         if exception is None:
-            above = tuple(self._class(*base) for base in bases) or (Exception,)
+            base_classes = tuple(self._exception_class(*base) for base in bases) or (Exception,)
             perform = self.perform
             methods: dict[str, object] = {
                 "__getattr__": lambda error, key: _attribute(perform, error, key),
@@ -189,19 +189,19 @@ class RemoteProgram:
                 "__init__": lambda *_, **__: None,
                 "_bilora_class": number,
             }
-            exception = self._classes[number] = type(name, above, methods)
+            exception = self._classes[number] = type(name, base_classes, methods)
         return exception
 
-    def _error(
+    def _program_exception(
         self, kind: ClassFields, number: int, text: str, args: Json, attributes: Json, cause: Json
     ) -> BaseException:
-        """Rebuild an exception of the program; its class may refuse the arguments that it had."""
-        exception = self._class(*kind)
+        """Return an exception of the program; its class may refuse the original arguments."""
+        exception = self._exception_class(*kind)
         arguments = self.read(args) if args is not None else [text]
         error: BaseException
         try:
             if "_bilora_class" in vars(exception):
-                raise TypeError  # its constructor would call the program
+                raise TypeError  # the constructor would call the program
             error = exception(*arguments)
         except Exception:
             try:
@@ -214,8 +214,8 @@ class RemoteProgram:
         error.__cause__ = self.read(cause) if cause is not None else None
         return error
 
-    def _object(self, number: int, kind: str, special: list[str], base: str) -> object:
-        """Return the proxy of an object; a coroutine's is a coroutine, the only thing that event loops accept."""
+    def _proxy(self, number: int, kind: str, special: list[str], base: str) -> object:
+        """Return the proxy of an object; a coroutine's proxy is a coroutine, because event loops accept no other."""
         if number in self._proxies:
             return self._proxies[number]
         proxy = make_proxy(self, number, kind, special, base)
@@ -230,8 +230,8 @@ class RemoteProgram:
         self._coroutines[id(coroutine)] = coroutine, number
         return coroutine
 
-    def here_or_there(self, function: Callable[..., object]) -> Callable[..., object]:
-        """Make a function of the library run in the program's process if its first argument is an object there."""
+    def dispatch(self, function: Callable[..., object]) -> Callable[..., object]:
+        """Return a library function that runs in the program's process if its first argument is an object there."""
         return lambda subject, *arguments, **keywords: (
             self.perform(function.__name__, subject, *arguments, **keywords)
             if is_remote(subject)
@@ -241,7 +241,7 @@ class RemoteProgram:
     def _lookup(self, name: str) -> Callable[[], object]:
         return lambda: self.perform("name", name)
 
-    def _write_object(self, value: object, plain: Json) -> Json:
+    def _write_object(self, value: object, builtin_value: Json) -> Json:
         proxy = proxy_of(value)
         if proxy is not None:
             return ["ref", proxy._bilora_number]
@@ -256,24 +256,24 @@ class RemoteProgram:
         if id(value) in self._coroutines:
             return ["ref", self._coroutines[id(value)][1]]
         if isinstance(value, BaseException):
-            return self._error_of_the_test(value)
+            return self._write_test_exception(value)
         if isinstance(value, types.TracebackType):
             return None
-        if plain is not None and type(value).__module__ != "__main__":
-            return plain
+        if builtin_value is not None and type(value).__module__ != "__main__":
+            return builtin_value
         if isinstance(value, Iterator) and not hasattr(value, "read"):
             return ["iterator", self._callback(value.__next__)]
         if isinstance(value, _FUNCTIONS):
             name, doc = getattr(value, "__name__", "call"), getattr(value, "__doc__", None)
             return ["callback", [self._callback(value), name, doc, inspect.iscoroutinefunction(value)]]
-        raise Undecidable(f"the program cannot be given an object of type {type(value).__name__}")
+        raise Undecidable(f"the test passes the program an object of type {type(value).__name__}")
 
     def _callback(self, function: Callable[..., object]) -> int:
         if function not in self._callbacks:
             self._callbacks.append(function)
         return self._callbacks.index(function)
 
-    def _error_of_the_test(self, error: BaseException) -> Json:
+    def _write_test_exception(self, error: BaseException) -> Json:
         number: int | None = getattr(error, "_bilora_number", None)
         if number is not None:
             return ["ref", number]
@@ -283,13 +283,13 @@ class RemoteProgram:
 
 
 def _library_class(module: str, name: str) -> type[BaseException] | None:
-    """Return an exception's class that is Python's own, if the program may raise it."""
+    """Return the class of a library exception that the program may raise, else None."""
     if module != "builtins" and (module.partition(".")[0] in _TEST_PACKAGES or module == "__main__"):
         return None
-    found = getattr(sys.modules.get(module), name, None)
-    if not isinstance(found, type) or not issubclass(found, BaseException):
+    attribute = getattr(sys.modules.get(module), name, None)
+    if not isinstance(attribute, type) or not issubclass(attribute, BaseException):
         return None
-    return found if module == "builtins" or issubclass(found, Exception) else None
+    return attribute if module == "builtins" or issubclass(attribute, Exception) else None
 
 
 def _attribute(perform: Callable[..., object], error: BaseException, name: str) -> object:

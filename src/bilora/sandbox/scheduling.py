@@ -1,10 +1,10 @@
-"""How long a process was ready to run but waited for a core; time asleep does not count."""
+"""The time that a process was ready to run but waited for a core; sleep does not count."""
 
 from __future__ import annotations
 
 
-def waiting_s(pid: int) -> float | None:
-    """Return the seconds that a process waited for a core, or None if the system does not count them.
+def run_queue_wait_s(pid: int) -> float | None:
+    """Return the seconds that a process waited for a core, or None if the system does not measure it.
 
     Source: the second field of /proc/PID/schedstat, in nanoseconds (kernel documentation, sched-stats).
     """

@@ -1,7 +1,7 @@
-"""The system calls that a candidate may make: compute, allocate, read the time, reply. No open, no process, no socket.
+"""The system calls that a candidate may make: to compute, allocate memory, read the time and reply.
 
-A filter in the kernel's BPF (seccomp(2)): every call that is not listed fails with EPERM. All references of MBPP
-run with these calls.
+A BPF filter (seccomp(2)) makes every other call fail with EPERM, among them open, fork and socket. All references
+of MBPP run with these calls.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _AARCH64 = {
     "mremap": 216, "mmap": 222, "mprotect": 226, "madvise": 233, "getrandom": 278, "rseq": 293,
 }  # fmt: skip
 ALLOWED = {"x86_64": _X86_64, "aarch64": _AARCH64}
-"""By machine: the allowed calls, by name and number."""
+"""The allowed calls by machine: name to number."""
 
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, |JGE|K, BPF_RET|K
@@ -50,10 +50,10 @@ class _Program(ctypes.Structure):
 
 @functools.cache
 def assemble_filter(machine: str) -> bytes:
-    """Assemble the filter for a machine.
+    """Return the filter's BPF instructions for a machine.
 
     Raises:
-        OSError: there is no table for it.
+        OSError: there is no table for the machine.
     """
     if machine not in ALLOWED:
         raise OSError(errno.ENOTSUP, f"no table of system calls for {machine}")
@@ -61,30 +61,30 @@ def assemble_filter(machine: str) -> bytes:
     bounds = [number for number in range(max(numbers) + 2) if (number in numbers) != (number - 1 in numbers)]
     instructions = [
         _instruction(_LOAD, _ARCHITECTURE),
-        _instruction(_EQUAL, _AUDIT_ARCH[machine], yes=1),
+        _instruction(_EQUAL, _AUDIT_ARCH[machine], jump_true=1),
         _instruction(_RETURN, _KILL),
         _instruction(_LOAD, _NUMBER),
-        *_search(bounds, False),
+        *_binary_search(bounds, False),
     ]
     return b"".join(instructions)
 
 
-def _instruction(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
-    return struct.pack("HBBI", code, yes, no, value)
+def _instruction(code: int, value: int, jump_true: int = 0, jump_false: int = 0) -> bytes:
+    return struct.pack("HBBI", code, jump_true, jump_false, value)
 
 
-def _search(bounds: list[int], allowed: bool) -> list[bytes]:
-    """Write a binary search of a call's number among the bounds between ranges of allowed and refused calls.
+def _binary_search(bounds: list[int], allowed: bool) -> list[bytes]:
+    """Return a binary search for a call's number among the bounds between ranges of allowed and refused calls.
 
-    Numbers below the first bound are `allowed` or not; each bound changes that. When a filter is installed the kernel
-    evaluates it for every system call that it has, so its depth decides how long that takes.
+    Numbers below the first bound are `allowed` or not; each bound inverts that. The search is binary because the
+    kernel evaluates a new filter once for every system call.
     """
     if not bounds:
         return [_instruction(_RETURN, _ALLOW if allowed else _REFUSE)]
     middle = len(bounds) // 2
-    below = _search(bounds[:middle], allowed)
-    above = _search(bounds[middle + 1 :], allowed != (middle % 2 == 0))
-    return [_instruction(_AT_LEAST, bounds[middle], yes=len(below)), *below, *above]
+    below = _binary_search(bounds[:middle], allowed)
+    above = _binary_search(bounds[middle + 1 :], allowed != (middle % 2 == 0))
+    return [_instruction(_AT_LEAST, bounds[middle], jump_true=len(below)), *below, *above]
 
 
 def seccomp_name() -> str:
@@ -96,15 +96,15 @@ def install_filter() -> None:
     """Filter the calling process's system calls from now on. `PR_SET_NO_NEW_PRIVS` must be set.
 
     Raises:
-        OSError: the kernel refused, or has no such filter.
+        OSError: the kernel refused, or has no seccomp filters.
     """
     instructions = assemble_filter(platform.machine())
-    filtered = _Program(len(instructions) // 8, instructions)
-    prctl(PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(filtered))
+    program = _Program(len(instructions) // 8, instructions)
+    prctl(PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program))
 
 
 def denies_calls() -> bool:
-    """Whether opening a file, forking and making a socket are not permitted (call after `install_filter`)."""
+    """Return whether open, fork and socket fail with EPERM (call after `install_filter`)."""
     import socket
 
     for forbidden in (lambda: os.open("/", os.O_RDONLY), os.fork, socket.socket):

@@ -1,4 +1,4 @@
-"""Starting the sandbox's own processes: by exec, so that they have no memory of the parent."""
+"""Start the referee and the zygotes by exec, so that they contain no memory of the parent."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from bilora.sandbox.wire import Channel
 
 _SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bare.py")  # noqa: PTH100, PTH118, PTH120
 _PYTHON = ("-P", "-s", "-S", "-B")
-"""As -I, except that PYTHONHASHSEED is read, so that sets have the same order on every run."""
+"""As -I, but reading PYTHONHASHSEED, so that sets have the same order on every run."""
 _ENVIRONMENT = {"LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
 
 
 def spawn(
     role: Literal["referee", "zygote"], limits: Limits, *kind: str, session: bool
 ) -> tuple[subprocess.Popen[bytes], Channel]:
-    """Start a process with a fixed environment and one descriptor, the other end of the channel.
+    """Start a process whose environment is fixed and whose only descriptor is the other end of the channel.
 
     Args:
-        kind: the `ForkKind` of a zygote.
-        session: whether it leads a new session, so that it can be killed as one group.
+        kind: `ForkKind` of a zygote.
+        session: whether it leads a new session, so that its process group can be killed.
     """
     ours, theirs = socket.socketpair()
     with theirs:

@@ -1,4 +1,4 @@
-"""Values as bounded, tagged JSON: data only, so a forged reply is no more than a wrong answer."""
+"""Encode values as bounded, tagged JSON: only data, so a forged reply is just a wrong answer."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ MAX_BITS = 200_000
 
 
 class NotSerializable(Exception):
-    """A value, or data that claims to describe one, is not plain data within the bounds."""
+    """A value or its encoding is not plain data within the bounds."""
 
 
 WriteObject = Callable[[object, "Json"], "Json"]
-"""Writes an object that is no plain data, given the plain value that it extends (as JSON) or None."""
+"""Encodes an object that is not plain data, given the encoded builtin value that it extends, or None."""
 Readers = dict[str, Callable[[Any], object]]
-"""By tag: rebuilds what a `WriteObject` wrote, from a payload that may be anything."""
+"""By tag: decodes what a `WriteObject` wrote, from a payload that may be anything."""
 
 _COLLECTIONS: dict[type, str] = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset"}
 _SCALARS: dict[type, tuple[str, Callable[..., str]]] = {
-    int: ("int", lambda value: hex(_bounded(int.__index__(value)))),
+    int: ("int", lambda value: hex(_bounded_int(int.__index__(value)))),
     float: ("float", float.hex),
     bytes: ("bytes", bytes.hex),
     bytearray: ("bytearray", bytearray.hex),
@@ -42,14 +42,14 @@ _BUILDERS: dict[str, Callable[[list[object]], object]] = {
     "frozenset": frozenset,
 }
 _READERS: dict[str, Callable[[str], object]] = {
-    "int": lambda text: _bounded(int(text, 16)),
+    "int": lambda text: _bounded_int(int(text, 16)),
     "float": float.fromhex,
     "bytes": bytes.fromhex,
     "bytearray": bytearray.fromhex,
 }
 
-# The standard library's own value types, by the exact type, so methods that a subclass overrides are never called.
-# Each is taken apart into plain data and rebuilt from it, so Python's own `==` decides.
+# The standard library's value types, by exact type, so that a method overridden in a subclass is never called.
+# Each is encoded as plain data and rebuilt from it, so that its builtin `==` decides.
 _EXACT: dict[type, tuple[str, Callable[..., Any]]] = {
     fractions.Fraction: ("fraction", lambda value: [value.numerator, value.denominator]),
     decimal.Decimal: ("decimal", str),
@@ -71,8 +71,8 @@ _EXACT: dict[type, tuple[str, Callable[..., Any]]] = {
     datetime.datetime: ("datetime", lambda value: value.isoformat()),
     datetime.timedelta: ("timedelta", lambda value: [value.days, value.seconds, value.microseconds]),
 }
-_RAW = ("decimal", "text", "bytes", "date", "time", "datetime")
-"""Tags whose payload is a text that is sent unchanged."""
+_TEXT_TAGS = ("decimal", "text", "bytes", "date", "time", "datetime")
+"""Tags whose payload is a string that is sent unchanged."""
 
 _EXACT_READERS: dict[str, Callable[[Any], object]] = {
     "fraction": lambda parts: fractions.Fraction(*parts),
@@ -94,26 +94,26 @@ _EXACT_READERS: dict[str, Callable[[Any], object]] = {
 
 
 def encode_value(value: object, write_object: WriteObject | None = None) -> Json:
-    """Turn a value into JSON-ready data.
+    """Return a value as JSON-compatible data.
 
-    An instance of a subclass (a named tuple, an enumeration of integers) is sent as the builtin value that it
-    extends, so no method that it overrides, `__eq__` above all, is called. The standard library's own value
-    types are sent as values that Python calls equal to them.
+    An instance of a subclass (a named tuple, an IntEnum) is encoded as the builtin value that it extends, so that
+    no overridden method such as `__eq__` is called. The standard library's value types are encoded as values that
+    Python considers equal.
 
     Args:
-        write_object: writes objects that are no plain data; without it they are refused.
+        write_object: encodes objects that are not plain data; without it they are refused.
 
     Raises:
-        NotSerializable: another type occurs in it, or it is too large, too deep or cyclic.
+        NotSerializable: the value contains another type, or is too large, too deep or cyclic.
     """
     return _Encoder(write_object).encode(value, 0)
 
 
 def decode_value(tagged: object, readers: Readers | None = None) -> Any:
-    """Rebuild the value that `encode_value` described, trusting nothing about `tagged`.
+    """Return the value that `encode_value` encoded as `tagged`, which is not trusted.
 
     Raises:
-        NotSerializable: `tagged` is not something that `encode_value` would write.
+        NotSerializable: `tagged` is malformed or exceeds the bounds.
     """
     try:
         return _Decoder(readers or {}).decode(tagged, 0)
@@ -121,7 +121,7 @@ def decode_value(tagged: object, readers: Readers | None = None) -> Any:
         raise NotSerializable(f"a malformed reply ({type(error).__name__})") from None
 
 
-def _bounded(value: int) -> int:
+def _bounded_int(value: int) -> int:
     if value.bit_length() > MAX_BITS:
         raise NotSerializable(f"an integer of {value.bit_length()} bits")
     return value
@@ -132,7 +132,7 @@ class _Counter:
         self._nodes = 0
 
     def visit(self, depth: int) -> None:
-        """Count one node, and refuse the value if it has too many or is nested too deeply."""
+        """Count one node; refuse a value that has too many or is nested too deeply."""
         self._nodes += 1
         if self._nodes > MAX_NODES:
             raise NotSerializable(f"a value of more than {MAX_NODES} parts")
@@ -153,17 +153,17 @@ class _Encoder(_Counter):
         if kind is str:
             return value  # type: ignore[return-value]  # `isinstance` would also accept subclasses
         if kind in _EXACT:
-            return self._exact(value, depth)
+            return self._encode_exact(value, depth)
         for base in kind.__mro__:
             if base is str or base in _SCALARS or base is complex or base in _COLLECTIONS or base is dict:
-                plain = self._plain(value, base, depth)
-                return self._write_object(value, plain) if self._write_object and base is not kind else plain
+                encoded = self._encode_builtin(value, base, depth)
+                return self._write_object(value, encoded) if self._write_object and base is not kind else encoded
         if self._write_object:
             return self._write_object(value, None)
         raise NotSerializable(f"an object of type {kind.__name__}")
 
-    def _plain(self, value: Any, base: type, depth: int) -> Json:
-        """Write the builtin value of type `base` that `value` is, by that type's own methods."""
+    def _encode_builtin(self, value: Any, base: type, depth: int) -> Json:
+        """Return the encoded builtin value of type `base` that `value` is, read by that type's methods."""
         if base is str:
             return str.__str__(value)
         if base in _SCALARS:
@@ -177,12 +177,12 @@ class _Encoder(_Counter):
         items: Iterable[object] = base.__iter__(value)  # type: ignore[attr-defined]
         return [_COLLECTIONS[base], [self.encode(item, depth + 1) for item in items]]
 
-    def _exact(self, value: object, depth: int) -> Json:
+    def _encode_exact(self, value: object, depth: int) -> Json:
         tag, parts = _EXACT[type(value)]
         payload = parts(value)
         if tag == "default" and not self._write_object:
-            payload[0] = None  # the default factory is no part of its value
-        if tag in _RAW:
+            payload[0] = None  # the default factory is not part of its value
+        if tag in _TEXT_TAGS:
             return [tag, payload]
         if isinstance(payload, dict):
             return [tag, self._pairs(payload.items(), depth)]
@@ -212,13 +212,13 @@ class _Decoder(_Counter):
             return pairs if tag == "dict" else _EXACT_READERS[tag](pairs)
         if tag in self._readers:
             return self._readers[tag](payload)
-        if tag in _RAW:
-            return _EXACT_READERS[tag](_text(payload))
+        if tag in _TEXT_TAGS:
+            return _EXACT_READERS[tag](_bounded_text(payload))
         parts = [self.decode(item, depth + 1) for item in payload]
         return _BUILDERS[tag](parts) if tag in _BUILDERS else _EXACT_READERS[tag](parts)
 
 
-def _text(payload: object) -> str:
+def _bounded_text(payload: object) -> str:
     if not isinstance(payload, str) or len(payload) > MAX_BITS:
-        raise ValueError("not a text of bounded length")
+        raise ValueError("not a string of bounded length")
     return payload

@@ -1,7 +1,7 @@
-"""Entries of a file, whatever its name says: JSON lines, a JSON list or Parquet, plain or in gzip.
+"""Read the entries of a file, whatever its name: JSON lines, a JSON list or Parquet, optionally in gzip.
 
-A line, list entry or Parquet row that cannot be read is a Drop in its place; a file that cannot be read
-as a whole is BadData. Of any file no more than one entry, or one batch of Parquet rows, is held at a time.
+A line, list entry or Parquet row that cannot be read is replaced by a Drop; a file that cannot be read as a whole
+raises BadData. At most one entry, or one batch of Parquet rows, is in memory at a time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, cast
 
 from bilora.errors import BadData
 from bilora.records import Drop
-from bilora.sources.json_entries import USABLE, Entry, json_entries
+from bilora.sources.json_entries import SUPPORTED_FORMATS, Entry, json_entries
 from bilora.system_errors import path_error
 
 if TYPE_CHECKING:
@@ -47,15 +47,16 @@ OTHER_FORMATS = {
 }
 
 
-def entries(path: Path, columns: Collection[str] | None = None, *, root: Path = Path()) -> Iterator[Entry]:
-    """Yield the entries of a file. Of Parquet only `columns` are read, others are null; None reads all.
+def read_data_file(path: Path, columns: Collection[str] | None = None, *, root: Path = Path()) -> Iterator[Entry]:
+    """Yield the entries of a file.
 
     Args:
-        path: the file, as entries and messages name it.
-        root: the folder that a relative `path` belongs to.
+        path: file, as entries and messages name it.
+        columns: columns to read from Parquet, the others being null; None reads all.
+        root: folder that a relative `path` refers to.
 
     Raises:
-        BadData: the file is absent or cannot be read as a whole; the file, and the line where it is known, are named.
+        BadData: the file is absent or cannot be read as a whole; the message names the file and, if known, the line.
     """
     try:
         mode = (root / path).stat().st_mode
@@ -64,7 +65,7 @@ def entries(path: Path, columns: Collection[str] | None = None, *, root: Path = 
         if not stat.S_ISREG(mode):  # a pipe or a device may never end
             raise BadData(path, "is not a regular file.")
         with (root / path).open("rb") as file:
-            yield from _of_stream(path, file, columns)
+            yield from _stream_entries(path, file, columns)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise BadData(path, f"not a whole gzip file ({error}).") from None
     except UnicodeDecodeError as error:
@@ -75,7 +76,7 @@ def entries(path: Path, columns: Collection[str] | None = None, *, root: Path = 
         raise path_error(path, error) from None
 
 
-def _of_stream(path: Path, file: IO[bytes], columns: Collection[str] | None) -> Iterator[Entry]:
+def _stream_entries(path: Path, file: IO[bytes], columns: Collection[str] | None) -> Iterator[Entry]:
     head = file.read(HEAD_BYTES)
     file.seek(0)
     if head.startswith(PARQUET):
@@ -86,7 +87,7 @@ def _of_stream(path: Path, file: IO[bytes], columns: Collection[str] | None) -> 
         head = file.read(HEAD_BYTES)
         file.seek(0)
         if head.startswith((GZIP, PARQUET)):
-            raise BadData(path, "is packed in gzip once too often; unpack it with gunzip.")
+            raise BadData(path, "is compressed twice; decompress it once with gunzip.")
     _refuse_other_formats(path, head)
     yield from json_entries(path, file, json.detect_encoding(head))
 
@@ -96,9 +97,9 @@ def _refuse_other_formats(path: Path, head: bytes) -> None:
         raise BadData(path, "is a git-LFS pointer, not the data; run `git lfs pull`.")
     for signature, name in OTHER_FORMATS.items():
         if head.startswith(signature):
-            raise BadData(path, f"is {name}; unpack or convert it: {USABLE}.")
+            raise BadData(path, f"is {name}; unpack or convert it: {SUPPORTED_FORMATS}.")
     if head[257:262] == b"ustar":
-        raise BadData(path, f"is a tar archive; unpack it: {USABLE}.")
+        raise BadData(path, f"is a tar archive; unpack it: {SUPPORTED_FORMATS}.")
 
 
 def _parquet(path: Path, file: IO[bytes], columns: Collection[str] | None) -> Iterator[Entry]:
@@ -108,11 +109,11 @@ def _parquet(path: Path, file: IO[bytes], columns: Collection[str] | None) -> It
     try:
         parquet = pyarrow.parquet.ParquetFile(file)
         names = parquet.schema_arrow.names
-        wanted = names if columns is None else [name for name in names if name in columns]
-        batches = parquet.iter_batches(BATCH_ROWS, columns=wanted) if wanted else ()
+        selected = names if columns is None else [name for name in names if name in columns]
+        batches = parquet.iter_batches(BATCH_ROWS, columns=selected) if selected else ()
         rows = itertools.chain.from_iterable(map(_rows_of_batch, batches))
         for number in range(1, parquet.metadata.num_rows + 1):
-            row = next(rows) if wanted else {}
+            row = next(rows) if selected else {}
             yield Entry(
                 number, f"{path}:{number}", row if isinstance(row, Drop) else {name: row.get(name) for name in names}
             )
@@ -125,16 +126,16 @@ def _rows_of_batch(batch: RecordBatch) -> Iterator[dict[str, object] | Drop]:
     try:
         yield from batch.to_pylist()
     except (ValueError, OverflowError):  # text that is not UTF-8, a date after the year 9999
-        for place in range(batch.num_rows):
-            yield _row_of_batch(batch, place)
+        for index in range(batch.num_rows):
+            yield _row_of_batch(batch, index)
 
 
-def _row_of_batch(batch: RecordBatch, place: int) -> dict[str, object] | Drop:
-    """Return one row; a Drop names its first value that Python cannot hold."""
+def _row_of_batch(batch: RecordBatch, index: int) -> dict[str, object] | Drop:
+    """Return one row, or a Drop that names its first value that Python cannot represent."""
     row = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
-            row[name] = column[place].as_py()
+            row[name] = column[index].as_py()
         except (ValueError, OverflowError) as error:
-            return Drop(rule=f"`{name}` cannot be read", detail=f"`{name}` is a {column.type} that is none ({error})")
+            return Drop(rule=f"`{name}` cannot be read", detail=f"`{name}` is not a valid {column.type} ({error})")
     return row

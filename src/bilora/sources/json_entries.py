@@ -1,4 +1,4 @@
-"""JSON entries of a text file: one value per line, a list, or objects one after the other."""
+"""Read the JSON entries of a text file: one value per line, a list, or consecutive objects."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from bilora.rows import excerpt
 
 CHUNK_CHARS = 1 << 20
 MAX_ENTRY_CHARS = 1 << 26
-"""Longest line or list entry that is read; more is another kind of file."""
-HOPELESS_LINES = 100
-"""If this many lines at the beginning hold no object, the file is not JSON lines."""
+"""Maximum length of a line or list entry."""
+MAX_BAD_LINES = 100
+"""A file whose first lines, this many, contain no object is not JSON lines."""
 MAX_INT_DIGITS = 4000
-"""Python refuses to read or write longer integers in decimal; they are kept as their digits."""
+"""Python refuses to convert longer integers; they are stored as strings of digits."""
 TOO_LONG = "a line that is too long"
-USABLE = "use JSON lines, a JSON list or Parquet"
+SUPPORTED_FORMATS = "use JSON lines, a JSON list or Parquet"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line, list entry or Parquet row: its number, where the user finds it, and what it holds."""
+    """One line, list entry or Parquet row: its number, its location for the user, and its value."""
 
     number: int
-    place: str
+    location: str
     value: dict[str, object] | Drop
 
 
 class JsonObject(dict[str, object]):
-    """An object as it was read; `repeated` names the keys that it has twice with different values."""
+    """A decoded object; `repeated` contains the keys that occur twice with different values."""
 
     def __init__(self, pairs: list[tuple[str, object]]) -> None:
         super().__init__(pairs)
@@ -53,10 +53,10 @@ DECODER = json.JSONDecoder(object_pairs_hook=JsonObject, parse_int=_integer, str
 
 
 def json_entries(path: Path, file: IO[bytes], encoding: str) -> Iterator[Entry]:
-    """Yield the entries of a stream that can be read twice: once to see its form.
+    """Yield the entries of a seekable stream, after detecting its form.
 
     Raises:
-        BadData: it holds no entries.
+        BadData: the stream contains no entries.
     """
     as_lines = _is_lines(path, file, encoding)
     file.seek(0)
@@ -73,7 +73,7 @@ def json_entries(path: Path, file: IO[bytes], encoding: str) -> Iterator[Entry]:
 
 @contextlib.contextmanager
 def _text(file: IO[bytes], encoding: str) -> Iterator[io.TextIOWrapper]:
-    """Decode a stream and leave it open; half a surrogate pair in UTF-16 is left for the row's reader to refuse."""
+    """Decode a stream and leave it open. Lone surrogates in UTF-16 pass, because the reader of the row refuses them."""
     errors = "strict" if encoding.startswith("utf-8") else "surrogatepass"
     text = io.TextIOWrapper(file, encoding, errors, newline="\n")
     try:
@@ -83,7 +83,7 @@ def _text(file: IO[bytes], encoding: str) -> Iterator[io.TextIOWrapper]:
 
 
 def _refuse_bytes(path: Path, file: IO[bytes], encoding: str) -> None:
-    """Name the first line of a stream that is not UTF-8."""
+    """Raise BadData for the first line of a stream that is not UTF-8."""
     file.seek(0)
     for number, line in _lines(file, encoding):
         if isinstance(line, Drop) and line.rule != TOO_LONG:
@@ -91,7 +91,7 @@ def _refuse_bytes(path: Path, file: IO[bytes], encoding: str) -> None:
 
 
 def _is_lines(path: Path, file: IO[bytes], encoding: str) -> bool:
-    """Whether a file holds one JSON value per line: its first line with text is one by itself."""
+    """Return whether a file contains one JSON value per line: its first non-empty line is a complete value."""
     start = _lines(file, encoding)
     filled = (line for _, line in start if isinstance(line, Drop) or line.strip())
     first = next(filled, None)
@@ -109,7 +109,7 @@ def _is_lines(path: Path, file: IO[bytes], encoding: str) -> bool:
 
 
 def _is_objects(path: Path, file: IO[bytes], encoding: str, first: str) -> bool:
-    """Whether a stream begins with an object of several lines, or with two on its first line."""
+    """Return whether a stream begins with an object of several lines, or with two objects on one line."""
     file.seek(0)
     try:
         with _text(file, encoding) as text:
@@ -123,16 +123,16 @@ def _is_objects(path: Path, file: IO[bytes], encoding: str, first: str) -> bool:
 
 
 def _refuse_columns(path: Path, only: object) -> None:
-    """Refuse a file whose only object maps each column to its values, as pandas writes by default."""
+    """Refuse a file whose only object maps columns to values, as pandas writes by default."""
     if isinstance(only, dict) and only and all(isinstance(column, dict) for column in only.values()):
         raise BadData(
             path,
-            "holds columns, not rows, or rows by name; write a list of rows, as pandas does with orient='records'.",
+            "contains columns, not a list of rows; write a list of rows, as pandas does with orient='records'.",
         )
 
 
 def _lines(file: IO[bytes], encoding: str) -> Iterator[tuple[int, str | Drop]]:
-    """Yield numbered lines; only \\n ends one. A line that is not UTF-8 is a Drop."""
+    """Yield numbered lines, which only \\n ends. A line that is not UTF-8 is a Drop."""
     if not encoding.startswith("utf-8"):
         with _text(file, encoding) as text:
             for number in itertools.count(1):
@@ -147,8 +147,8 @@ def _lines(file: IO[bytes], encoding: str) -> Iterator[tuple[int, str | Drop]]:
         try:
             yield number, _bounded(line.decode(), line.endswith(b"\n"))
         except UnicodeDecodeError as error:
-            shown = f"byte 0x{line[error.start]:02x} at {error.start + 1}; save the file as UTF-8"
-            yield number, Drop(rule="not UTF-8", detail=f"not UTF-8 ({shown})")
+            reason = f"byte 0x{line[error.start]:02x} at {error.start + 1}; save the file as UTF-8"
+            yield number, Drop(rule="not UTF-8", detail=f"not UTF-8 ({reason})")
 
 
 def _bounded(line: str, ended: bool) -> str | Drop:
@@ -158,7 +158,7 @@ def _bounded(line: str, ended: bool) -> str | Drop:
 
 
 def _decoded(text: str) -> object:
-    """Return a JSON value, or the Drop of what is none."""
+    """Return the JSON value of a text, or a Drop if it is not JSON."""
     try:
         return DECODER.decode(text)
     except json.JSONDecodeError as error:
@@ -169,24 +169,24 @@ def _decoded(text: str) -> object:
 
 def _json_lines(path: Path, file: IO[bytes], encoding: str) -> Iterator[Entry]:
     refused: list[Entry] = []
-    found = False
+    has_object = False
     for number, line in _lines(file, encoding):
         if isinstance(line, str) and not line.strip():
             continue
         entry = Entry(number, f"{path}:{number}", line if isinstance(line, Drop) else _object(_decoded(line)))
-        if found:
+        if has_object:
             yield entry
         elif isinstance(entry.value, Drop):
             refused.append(entry)
-            if len(refused) == HOPELESS_LINES:
+            if len(refused) == MAX_BAD_LINES:
                 break
         else:
-            found = True
+            has_object = True
             yield from (*refused, entry)
-    if not found:
+    if not has_object:
         first = refused[0]
         assert isinstance(first.value, Drop)
-        raise BadData(path, f"cannot be read as data: {first.value.detail}; {USABLE}.", first.number)
+        raise BadData(path, f"cannot be read as data: {first.value.detail}; {SUPPORTED_FORMATS}.", first.number)
 
 
 def _object(value: object) -> JsonObject | Drop:
@@ -196,81 +196,81 @@ def _object(value: object) -> JsonObject | Drop:
 
 
 class _Scanner:
-    """Takes one JSON value after another from a text stream and holds no more than a chunk and a value of it."""
+    """Decodes consecutive JSON values of a text stream, with at most one chunk and one value in memory."""
 
     def __init__(self, path: Path, text: io.TextIOWrapper) -> None:
         self._path, self._text = path, text
-        self._buffer, self._at, self.line = "", 0, 1
+        self._buffer, self._position, self.line = "", 0, 1
 
-    def _more(self) -> bool:
-        rest = self._buffer[self._at :]
-        if len(rest) > MAX_ENTRY_CHARS:
+    def _read_more(self) -> bool:
+        remaining = self._buffer[self._position :]
+        if len(remaining) > MAX_ENTRY_CHARS:
             self.fail(f"an entry of more than {MAX_ENTRY_CHARS} characters")
-        chunk = self._text.read(max(CHUNK_CHARS, len(rest)))
-        self._buffer, self._at = rest + chunk, 0
+        chunk = self._text.read(max(CHUNK_CHARS, len(remaining)))
+        self._buffer, self._position = remaining + chunk, 0
         return bool(chunk)
 
     def fail(self, problem: str) -> NoReturn:
         raise BadData(self._path, f"cannot be read as data: {problem}.", self.line)
 
-    def next_sign(self) -> str:
-        """Pass over white space and return the sign that follows, "" at the end."""
+    def next_character(self) -> str:
+        """Skip whitespace and return the next character without consuming it, "" at the end."""
         while True:
-            while self._at < len(self._buffer):
-                sign = self._buffer[self._at]
-                if sign not in " \t\r\n\ufeff":
-                    return sign
-                self.step()
-            if not self._more():
+            while self._position < len(self._buffer):
+                character = self._buffer[self._position]
+                if character not in " \t\r\n\ufeff":
+                    return character
+                self.advance()
+            if not self._read_more():
                 return ""
 
-    def step(self) -> None:
-        """Pass over one sign."""
-        self.line += self._buffer[self._at] == "\n"
-        self._at += 1
+    def advance(self) -> None:
+        """Consume one character."""
+        self.line += self._buffer[self._position] == "\n"
+        self._position += 1
 
     def value(self) -> object:
-        """Decode the value that begins here."""
+        """Consume and return the next value."""
         while True:
             try:
-                value, end = DECODER.raw_decode(self._buffer, self._at)
+                value, end = DECODER.raw_decode(self._buffer, self._position)
             except json.JSONDecodeError as error:
-                if self._more():
+                if self._read_more():
                     continue
-                self.line += self._buffer.count("\n", self._at, error.pos)
+                self.line += self._buffer.count("\n", self._position, error.pos)
                 self.fail(f"not JSON ({error.msg})")
             except RecursionError:
                 self.fail("nested too deeply")
-            if end == len(self._buffer) and self._more():  # a number may go on
+            if end == len(self._buffer) and self._read_more():  # a number may continue
                 continue
-            self.line += self._buffer.count("\n", self._at, end)
-            self._at = end
+            self.line += self._buffer.count("\n", self._position, end)
+            self._position = end
             return value
 
 
 def _json_values(path: Path, text: io.TextIOWrapper) -> Iterator[Entry]:
-    """Read a JSON list, or objects of several lines each that follow one another."""
+    """Yield the entries of a JSON list, or of consecutive objects of several lines."""
     scanner = _Scanner(path, text)
-    is_list = scanner.next_sign() == "["
+    is_list = scanner.next_character() == "["
     if is_list:
-        scanner.step()
+        scanner.advance()
     for number in itertools.count(1):
-        sign = scanner.next_sign()
-        if sign == "" and not is_list:
+        character = scanner.next_character()
+        if character == "" and not is_list:
             return
-        if sign == "]" and is_list and number == 1:
+        if character == "]" and is_list and number == 1:
             break
         line = scanner.line
         value = _object(scanner.value())
         yield Entry(number, f"{path}:{line}, entry {number}", value)
         if not is_list:
             continue
-        sign = scanner.next_sign()
-        if sign == "]":
+        character = scanner.next_character()
+        if character == "]":
             break
-        if sign != ",":
-            scanner.fail("the list does not end" if sign == "" else "a comma is missing between two entries")
-        scanner.step()
-    scanner.step()
-    if scanner.next_sign():
-        scanner.fail("more follows after the list")
+        if character != ",":
+            scanner.fail("the list does not end" if character == "" else "a comma is missing between two entries")
+        scanner.advance()
+    scanner.advance()
+    if scanner.next_character():
+        scanner.fail("the file continues after the list")

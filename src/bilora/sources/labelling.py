@@ -1,4 +1,4 @@
-"""The labels of every row (source, group, licence, origin), and the rows that a source cannot read."""
+"""Add the labels of a row (source, group, licence, origin), and mark rows that a source cannot read."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from bilora.records import Drop, Row
 from bilora.rows import Forms, RowForm, column_names, excerpt, is_null, label_text, missing_columns, type_in_words
 
 GROUP_COLUMNS = ("repo", "repository_name", "task_id")
-"""Columns of well-known datasets that name what a split must not separate, best first."""
+"""Columns of well-known datasets that name a group, the best first; a split must not separate a group."""
 LICENCE_COLUMNS = ("licence", "license")
 LABEL_COLUMNS = frozenset((*RowForm.model_fields, *GROUP_COLUMNS, *LICENCE_COLUMNS))
-ORIGIN, REFUSED = "origin", "drop"
-"""Keys that a source adds: where a user finds the row, and why it could not be read."""
+ORIGIN_KEY, DROP_KEY = "origin", "drop"
+"""Keys that a source adds: the row's location for the user, and why it could not be read."""
 
 
 def read_columns(forms: Forms) -> frozenset[str] | None:
-    """Return the columns to keep of a row for these forms; None keeps all that JSON can hold."""
+    """Return the columns that these forms read and the label columns; None without forms."""
     return column_names(forms) | LABEL_COLUMNS if forms else None
 
 
 @dataclass(frozen=True)
-class RowPlace:
-    """Where a row comes from: a file or dataset split, the row's `number` there, and where a user finds it.
+class RowLocation:
+    """The location of a row: its file or dataset split, its `number` there, and `origin` for the user.
 
-    `name` begins the row's source; it is shorter than `file` where the file's own name is enough.
+    `name` is the prefix of the row's source; it is shorter than `file` if the file's name is unique.
     """
 
     name: str
@@ -37,43 +37,44 @@ class RowPlace:
     origin: str
 
 
-def labelled(row: Row | Drop, place: RowPlace, *, licence: str) -> dict[str, object]:
-    """Add `source`, `group`, `licence` and `origin` to a row; the row's own values take precedence.
+def add_labels(row: Row | Drop, location: RowLocation, *, licence: str) -> dict[str, object]:
+    """Return a row with `source`, `group`, `licence` and `origin`; values of the row take precedence.
 
-    A group that no column names is the row itself: its file and number, so that rows of two files are
-    never one group. Of a row that was refused only its place and its Drop are returned.
+    Without a group column the group is the row's file and number, so that rows of two files are never in
+    one group. For a Drop, only the location and the Drop are returned.
     """
     if isinstance(row, Drop):
-        return {"source": f"{place.name}:{place.number}", ORIGIN: place.origin, REFUSED: row.model_dump()}
-    own = {column: value for column, value in row.items() if not is_null(value) and value != ""}
-    group = next((label_text(own[column]) for column in GROUP_COLUMNS if column in own), f"{place.file}:{place.number}")
-    terms = next((own[column] for column in LICENCE_COLUMNS if own.get(column)), licence)
-    source = f"{place.name}:{label_text(own['task_id']) if 'task_id' in own else place.number}"
+        return {"source": f"{location.name}:{location.number}", ORIGIN_KEY: location.origin, DROP_KEY: row.model_dump()}
+    values = {column: value for column, value in row.items() if not is_null(value) and value != ""}
+    file_row = f"{location.file}:{location.number}"
+    group = next((label_text(values[column]) for column in GROUP_COLUMNS if column in values), file_row)
+    row_licence = next((values[column] for column in LICENCE_COLUMNS if values.get(column)), licence)
+    source = f"{location.name}:{label_text(values['task_id']) if 'task_id' in values else location.number}"
     return {
-        **{column: value for column, value in row.items() if column != REFUSED},
-        "source": own.get("source", source),
-        "group": own.get("group", group),
-        "licence": terms,
-        ORIGIN: place.origin,
+        **{column: value for column, value in row.items() if column != DROP_KEY},
+        "source": values.get("source", source),
+        "group": values.get("group", group),
+        "licence": row_licence,
+        ORIGIN_KEY: location.origin,
     }
 
 
-def kept(row: Row, wanted: Collection[str] | None) -> dict[str, object] | Drop:
-    """Return the wanted columns as JSON holds them; a Drop names a wanted value that it cannot hold.
+def select_columns(row: Row, selected_columns: Collection[str] | None) -> dict[str, object] | Drop:
+    """Return the selected columns as JSON values, or a Drop that names a value that JSON cannot represent.
 
-    With `wanted` None, columns that JSON cannot hold are left out: no task needs them.
+    With `selected_columns` None, all columns are selected, but those that JSON cannot represent are skipped.
     """
     repeated: set[str] = getattr(row, "repeated", set())
     result: dict[str, object] = {}
     for column, value in row.items():
-        if wanted is not None and column not in wanted:
+        if selected_columns is not None and column not in selected_columns:
             continue
-        if wanted is not None and column in repeated:
+        if selected_columns is not None and column in repeated:
             return Drop(rule=f"`{column}` is given twice", detail=f"`{column}` is given twice, with different values")
         try:
             result[column] = _as_json(value)
         except (ValueError, ArithmeticError, RecursionError):
-            if wanted is not None:
+            if selected_columns is not None:
                 detail = f"`{column}` is {type_in_words(value)}: {excerpt(value)}"
                 return Drop(rule=f"`{column}` cannot be read", detail=detail)
     return result
@@ -95,9 +96,9 @@ def _as_json(value: object) -> object:
                 raise ValueError
             return None if math.isnan(value) else value
         case list() | tuple():
-            return [_as_json(one) for one in value]
+            return [_as_json(item) for item in value]
         case dict():
-            return {str(key): _as_json(one) for key, one in value.items()}
+            return {str(key): _as_json(item) for key, item in value.items()}
         case _:
             as_list = getattr(value, "tolist", None)  # a NumPy array or number
             if callable(as_list):
@@ -105,8 +106,8 @@ def _as_json(value: object) -> object:
             raise ValueError
 
 
-class Columns:
-    """Collects which columns the rows of one file have, to report what all of them lack."""
+class ColumnCheck:
+    """Checks that a column which the task needs has a value in some row of a file."""
 
     def __init__(self, file: str, forms: Forms, names: Iterable[str] = ()) -> None:
         self._file, self._forms = file, forms
@@ -116,17 +117,21 @@ class Columns:
         self._rows = 0
 
     def add(self, row: Row) -> None:
-        """Note the columns of one row."""
+        """Record the columns of one row."""
         self._rows += 1
         for column, value in row.items():
             self._columns[column] = None
             if not is_null(value):
                 self._filled.add(column)
-            if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+            if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
                 self._tables[column] = None
 
     def check(self) -> None:
-        """Raise BadData if no row has all that a form needs."""
+        """Check the recorded rows.
+
+        Raises:
+            BadData: no row has the columns that a form needs.
+        """
         lacking = missing_columns(self._filled, self._forms) if self._rows else []
         if not lacking:
             return

@@ -1,4 +1,4 @@
-"""Python files of installed packages, read (never imported), with their versions and licences."""
+"""Read the Python files of installed packages, without importing them, with their versions and licences."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHORT_LICENCE = 60
 
 @dataclass(frozen=True)
 class Module:
-    """One file to read, and what its rows have in common."""
+    """One file of a package, and the labels that its rows share."""
 
     package: str
     version: str
@@ -34,10 +34,10 @@ class Module:
 
 
 def package_modules(package: str, split: Split) -> list[Module]:
-    """Return a distribution's own Python files, sorted, without tests, vendored and versioned ones.
+    """Return a distribution's Python files, sorted, without tests, vendored and generated files.
 
     Raises:
-        BadData: it is not installed, or does not list its files.
+        BadData: the distribution is not installed, or does not list its files.
     """
     try:
         distribution = metadata.distribution(package)
@@ -46,15 +46,15 @@ def package_modules(package: str, split: Split) -> list[Module]:
     if not distribution.files:
         raise BadData(f"package {package}", f"lists no files; run `pip install --force-reinstall {package}`.")
     version = distribution.version.partition("+")[0]  # "+cpu" names the machine, not the source
-    terms = licence_of(distribution)
+    licence = licence_of(distribution)
     return [
-        Module(package, version, terms, split, Path(str(distribution.locate_file(name))), name)
+        Module(package, version, licence, split, Path(str(distribution.locate_file(name))), name)
         for name in sorted(path.as_posix() for path in distribution.files)
-        if _wanted(PurePosixPath(name))
+        if _is_included(PurePosixPath(name))
     ]
 
 
-def _wanted(path: PurePosixPath) -> bool:
+def _is_included(path: PurePosixPath) -> bool:
     return (
         path.suffix == ".py"
         and ".." not in path.parts
@@ -64,10 +64,10 @@ def _wanted(path: PurePosixPath) -> bool:
 
 
 def licence_of(distribution: metadata.Distribution) -> str:
-    """Return a distribution's licence as a short string: its SPDX expression where it gives one."""
+    """Return a distribution's licence as a short string, its SPDX expression if it has one."""
     about = distribution.metadata
-    own = _first(about.get_all("License")).strip()
-    short = own if own and len(own) <= SHORT_LICENCE and "\n" not in own else None
+    licence = _first(about.get_all("License")).strip()
+    short = licence if licence and len(licence) <= SHORT_LICENCE and "\n" not in licence else None
     classified = [
         line.rpartition(" :: ")[2] for line in about.get_all("Classifier") or [] if line.startswith("License ::")
     ]
@@ -79,7 +79,7 @@ def _first(values: Sequence[str] | None) -> str:
 
 
 def read_module(module: Module) -> str | None:
-    """Return the text of a file as Python would decode it; None when it cannot be read."""
+    """Return the text of a file as Python decodes it; None if it cannot be read."""
     try:
         with tokenize.open(module.file) as file:
             return file.read()
@@ -88,5 +88,5 @@ def read_module(module: Module) -> str | None:
 
 
 def is_generated(text: str) -> bool:
-    """Return whether the head of a file says that a program wrote it."""
+    """Return whether the head of a file says that it was generated."""
     return GENERATED.search(text[:HEADER_CHARS]) is not None

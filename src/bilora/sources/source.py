@@ -1,4 +1,4 @@
-"""A source of raw rows. Each kind of source is one module of `kinds`, found by its name."""
+"""Build a source of raw rows from params.yaml. Each kind of source is a module of `kinds` with its name."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _In = TypeVar("_In", bound=SourceSettings, contravariant=True)
 
 
 class BuildSource(Protocol[_In]):
-    """Returns the source that an entry describes; it reads nothing yet."""
+    """Builds a source from its settings, without reading any data."""
 
     def __call__(self, settings: _In, *, seed: int, forms: Forms, root: Path) -> Source:
         """Return the source.
 
         Args:
-            seed: for sources that draw rows; equal seeds give equal rows.
-            forms: the forms of row that the task reads; their columns are kept. Without forms all are.
-            root: the folder that relative paths in `settings` belong to.
+            seed: seed of sources that sample rows; equal seeds give equal rows.
+            forms: row forms that the task reads. Rows contain their columns; without forms, all columns.
+            root: folder that relative paths in `settings` refer to.
         """
         ...
 
 
 @dataclass(frozen=True)
 class SourceKind(Generic[_S]):
-    """A kind of source, the constant `SOURCE` of its module.
+    """A kind of source: the constant `SOURCE` of its module.
 
-    `settings` is the type of its entry `tasks.NAME.source` in params.yaml, `build` returns the source of an entry.
+    `settings` is the type of the entry `tasks.NAME.source` in params.yaml; `build` returns the entry's source.
     """
 
     settings: type[_S]
@@ -40,6 +40,6 @@ class SourceKind(Generic[_S]):
 
 
 def build_source(settings: SourceSettings, *, seed: int, forms: Forms, root: Path) -> Source:
-    """Return the source that an entry `tasks.NAME.source` of params.yaml describes."""
+    """Return the source of an entry `tasks.NAME.source` in params.yaml."""
     kind: SourceKind[SourceSettings] = load_kind(SOURCE_KINDS, settings.kind, "SOURCE")
     return kind.build(settings, seed=seed, forms=forms, root=root)

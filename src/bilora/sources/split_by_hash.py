@@ -1,4 +1,4 @@
-"""Assign names to splits by their hash, the same on every machine and for every seed."""
+"""Assign names to splits by hash, the same on every machine and for every seed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bilora.records import Split
 
 
 def split_by_hash(key: str, *, test: float, validation: float) -> Split:
-    """Return the split of `key`; `test` and `validation` are the shares of all keys that belong there."""
+    """Return the split of `key`; `test` and `validation` are the fractions of all keys in those splits."""
     point = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
     if point < test:
         return "test"

@@ -11,8 +11,8 @@ from bilora.extraction.code import extract_program
 from bilora.extraction.python import Function, is_stub
 from bilora.extraction.requested import requested_function
 from bilora.metrics.functional import Functional
-from bilora.python_code.candidate import candidate_name, defines_check, named_tests
-from bilora.python_code.signature import Unshowable, definitions, imports, visible_signatures
+from bilora.python_code.candidate import candidate_name, defines_check, replace_candidate
+from bilora.python_code.signature import UnportableSignature, definitions, imports, prompt_signatures
 from bilora.python_code.source import TOO_DEEP, normalized, parse, parse_error, tidy
 from bilora.records import Drop, Row, Sample
 from bilora.rows import CONTROL, Code, Lines, RowForm, Tests, Text, read_row
@@ -142,10 +142,10 @@ def _sample(row: Row) -> Sample | Drop:
         return Drop(rule="the setup is not Python", detail=parse_error(exercise.setup))
     if name in {*definitions(setup), *imports(setup)}:  # the tests would call the setup's function, not the answer's
         return Drop(rule="the setup defines what is tested", detail=f"the setup defines {name}")
-    tests = named_tests(exercise.tests, name)
+    tests = replace_candidate(exercise.tests, name)
     try:
-        head = visible_signatures(tree, name, tests, given=setup)
-    except Unshowable as error:
+        head = prompt_signatures(tree, name, tests, setup=setup)
+    except UnportableSignature as error:
         return Drop(rule="no signature that an answer can keep to", detail=str(error))
     helpers = f"\nGiven:\n{exercise.helpers}" if exercise.helpers else ""
     return Sample.create(

@@ -15,10 +15,10 @@ from bilora.english import is_english
 from bilora.extraction.docstring import extract_sentence, first_paragraph
 from bilora.extraction.python import Function
 from bilora.extraction.requested import requested_function
-from bilora.extraction.typed import Insertion, find_function
+from bilora.extraction.user_function import Insertion, find_function
 from bilora.metrics.bleu import SmoothedBleu
 from bilora.metrics.sacre import SacreMetrics
-from bilora.python_code.docstrings import documented, plain_signs, summary_text
+from bilora.python_code.docstrings import ascii_punctuation, documented_parameters, summary_text
 from bilora.python_code.source import TOO_DEEP, normalized, parse, parse_error, tidy
 from bilora.records import Drop, Row, Sample
 from bilora.rows import CONTROL, Code, RowForm, Text, read_row
@@ -114,7 +114,7 @@ def _sample(row: Row) -> Sample | Drop:
     form = read_row(row, _DocumentedFunction)
     if isinstance(form, Drop):
         return form
-    docstring = plain_signs(form.docstring)
+    docstring = ascii_punctuation(form.docstring)
     target = summary(docstring)
     rule = _faulty_text(docstring, target)
     if rule:
@@ -241,7 +241,7 @@ def _mismatch(function: Function, code: str, docstring: str, target: str) -> str
     arguments = function.args
     parameters = {argument.arg for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
     parameters.update(extra.arg for extra in (arguments.vararg, arguments.kwarg) if extra)
-    if arguments.kwarg is None and not parameters.issuperset(documented(docstring)):
+    if arguments.kwarg is None and not parameters.issuperset(documented_parameters(docstring)):
         return "parameters that the signature lacks"
     code_ngrams = set(_ngrams(_words(code), _LEAK_WORDS))
     all_words = _words(target)

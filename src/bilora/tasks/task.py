@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bilora.extraction.typed import Insertion
+from bilora.extraction.user_function import Insertion
 from bilora.params import Generation
 from bilora.protocols import Metric
 from bilora.python_code.source import parse as parse

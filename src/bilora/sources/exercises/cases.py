@@ -1,4 +1,4 @@
-"""Test cases of an exercise: drawn inputs, and the answers that its code gives to them, in all of its styles."""
+"""Test cases of an exercise: random inputs, and the expected values that its code computes in all styles."""
 
 from __future__ import annotations
 
@@ -15,46 +15,53 @@ CASES = 4
 MAX_ANSWER_CHARS = 90
 MAX_NUMBER = 10**7
 MAX_LENGTH = 10**4
-EMPTY: dict[ValueType, ExerciseValue] = {"numbers": [], "words": [], "text": "", "counts": {}, "n": 0, "flag": False}
-"""The empty input of each type, which is always among the tests."""
+EMPTY_INPUTS: dict[ValueType, ExerciseValue] = {
+    "numbers": [],
+    "words": [],
+    "text": "",
+    "counts": {},
+    "n": 0,
+    "flag": False,
+}
+"""The empty input of each type, which every exercise tests."""
 
 
-class Unusable(Exception):
-    """A variant that makes no exercise: its code fails, its styles disagree, or a value is too large."""
+class UnusableVariant(Exception):
+    """A variant is not usable: its styles disagree, a value is too large, or its tests are too weak."""
 
 
 def write_tests(chain: Sequence[Operation], name: str, parameter: str, rng: random.Random) -> tuple[str, ...]:
-    """Return asserts of what the code answers, in all its styles, to drawn inputs and the empty one.
+    """Return asserts of the chain's values for random inputs and the empty input.
 
     Raises:
-        Unusable: the styles disagree, a value is too large, or too few different answers come out.
+        UnusableVariant: the styles disagree, a value is too large, or too few values are different.
     """
     reference, *others = (_run(write_program(chain, style, name, parameter), name) for style in CODE_STYLES)
     steps = [_run(write_program(chain[:count], "steps", name, parameter), name) for count in range(1, len(chain))]
     tests: list[str] = []
     answers: set[str] = set()
     for number in range(CASES):
-        value = EMPTY[chain[0].takes] if number == CASES - 1 else _draw_input(chain[0].takes, rng)
-        # 1) The intermediate values first: the product of the numbers up to a huge one would never end.
+        value = EMPTY_INPUTS[chain[0].takes] if number == CASES - 1 else _draw_input(chain[0].takes, rng)
+        # 1) Check the intermediate values: a loop up to a huge number would not end.
         if not all(is_small(step(value)) for step in steps):
-            raise Unusable
-        # 2) The answer itself must be small, too.
+            raise UnusableVariant
+        # 2) Check the final value.
         answer = reference(value)
-        shown = repr(answer)
-        if len(shown) > MAX_ANSWER_CHARS or not is_small(answer):
-            raise Unusable
-        # 3) All styles must agree on it.
-        if any(repr(other(value)) != shown for other in others):
-            raise Unusable
-        answers.add(shown)
-        tests.append(f"assert {name}({value!r}) == {shown}")
+        expected = repr(answer)
+        if len(expected) > MAX_ANSWER_CHARS or not is_small(answer):
+            raise UnusableVariant
+        # 3) Check that all styles agree.
+        if any(repr(other(value)) != expected for other in others):
+            raise UnusableVariant
+        answers.add(expected)
+        tests.append(f"assert {name}({value!r}) == {expected}")
     if len(answers) < (2 if chain[-1].gives in ("flag", "n") else 3):
-        raise Unusable
+        raise UnusableVariant
     return tuple(tests)
 
 
 def _run(code: str, name: str) -> Callable[[ExerciseValue], ExerciseValue]:
-    """Run our own code; return the function that it defines."""
+    """Return the function that generated code defines."""
     space: dict[str, object] = {"__builtins__": __builtins__}
     exec(compile(code, "<exercise>", "exec"), space)
     return cast(Callable[[ExerciseValue], ExerciseValue], space[name])
@@ -82,7 +89,7 @@ def _draw_input(kind: ValueType, rng: random.Random) -> ExerciseValue:
 
 
 def is_small(value: ExerciseValue) -> bool:
-    """Return whether a value, and all that it holds, is small enough for the next operation to end soon."""
+    """Return whether a value and its items are small enough for the next operation to end quickly."""
     match value:
         case bool():
             return True

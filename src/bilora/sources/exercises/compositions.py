@@ -1,4 +1,4 @@
-"""Compositions: chains of one to three operations, each of which belongs to one split for good."""
+"""Compositions: chains of one to three operations, each always in the same split."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TEST_SHARE, _VALIDATION_SHARE = 0.10, 0.05
 
 
 def compositions(tier: Tier) -> list[Composition]:
-    """Return every well-typed composition of a tier, in a fixed order; no operation follows itself."""
+    """Return every well-typed composition of a tier in a fixed order; no operation follows itself."""
     chains: list[Composition] = [(operation,) for operation in all_operations()]
     for _ in range(TIERS[tier] - 1):
         chains = [(*chain, op) for chain in chains for op in all_operations() if chain[-1].gives == op.takes]
@@ -33,7 +33,7 @@ def composition_name(composition: Composition) -> str:
 
 @cache
 def _first_names() -> dict[str, str]:
-    """Return for each expression the first operation that writes it."""
+    """Return for each expression the name of its first operation."""
     names: dict[str, str] = {}
     for operation in all_operations():
         names.setdefault(operation.as_expression("x"), operation.name)
@@ -41,10 +41,10 @@ def _first_names() -> dict[str, str]:
 
 
 def split_of_composition(composition: Composition) -> Split:
-    """Return the only split of a composition, by what it computes; the same on every machine and for every seed.
+    """Return the split of a composition, the same on every machine and for every seed.
 
-    Operations that write the same code count as one: the number of words and the length of a string are
-    both `len(x)`.
+    Operations with the same code count as the same: the number of words and the length of a string are both
+    `len(x)`.
     """
     names = "+".join(_first_names()[operation.as_expression("x")] for operation in composition)
     return split_by_hash(names, test=_TEST_SHARE, validation=_VALIDATION_SHARE)

@@ -1,4 +1,4 @@
-"""Variants of compositions, one exercise after the other."""
+"""Generate exercises as variants of compositions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bilora.records import Split
-from bilora.sources.exercises.cases import Unusable, write_tests
+from bilora.sources.exercises.cases import UnusableVariant, write_tests
 from bilora.sources.exercises.compositions import (
     Composition,
     Tier,
@@ -15,19 +15,19 @@ from bilora.sources.exercises.compositions import (
     compositions,
     split_of_composition,
 )
-from bilora.sources.exercises.names import name_by_words
+from bilora.sources.exercises.names import draw_names
 from bilora.sources.exercises.programs import CODE_STYLES, Style, write_program
 from bilora.sources.exercises.statements import write_statement
 
 VARIANTS: dict[Tier, int] = {"one": 8, "two": 2, "three": 1}
 """Variants per composition."""
 ATTEMPTS = 8
-"""How often names, constants and inputs are drawn before a variant is given up."""
+"""Maximum number of draws of names, constants and inputs per variant."""
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """One exercise: `text`, `code` and `test_list` as MBPP has them, its style, and where it comes from."""
+    """One exercise: MBPP's `text`, `code` and `test_list`, its style and its composition."""
 
     text: str
     code: str
@@ -56,7 +56,7 @@ def generate_exercises(
         for number in range(VARIANTS[tier]):
             try:
                 variants.append(generate_exercise(composition, tier, number, seed, styles=styles))
-            except Unusable:
+            except UnusableVariant:
                 continue
         done += bool(variants)
         yield from {variant.code: variant for variant in variants}.values()
@@ -70,21 +70,21 @@ def generate_exercise(
     *,
     styles: Sequence[Style] = CODE_STYLES,
 ) -> Exercise:
-    """Return variant `number` of a composition, written in one of `styles`.
+    """Return variant `number` of a composition, in one of `styles`.
 
     Raises:
-        Unusable: no choice of inputs gave usable tests.
+        UnusableVariant: no attempt gave usable tests.
     """
     name, split = composition_name(composition), split_of_composition(composition)
     rng = random.Random(f"{seed}:{name}:{number}")
     for _ in range(ATTEMPTS):
         chain = [operation.with_constant(rng.randint(2, 6)) for operation in composition]
-        function, parameter = name_by_words(split, rng)
+        function, parameter = draw_names(split, rng)
         try:
             tests = write_tests(chain, function, parameter, rng)
-        except (Unusable, ValueError, TypeError, ZeroDivisionError):
+        except (UnusableVariant, ValueError, TypeError, ZeroDivisionError):
             continue
-        style = rng.choice([one for one in styles if one != "helper" or len(chain) > 1] or styles)
+        style = rng.choice([candidate for candidate in styles if candidate != "helper" or len(chain) > 1] or styles)
         code = write_program(chain, style, function, parameter)
         return Exercise(write_statement(chain, rng), code, tests, style, name, tier, split)
-    raise Unusable
+    raise UnusableVariant

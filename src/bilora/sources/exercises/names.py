@@ -1,8 +1,8 @@
 """Names for the functions and parameters of generated exercises.
 
-They are words of a large vocabulary, and no word is used in two splits. Such a name says nothing about the program:
-it cannot give the answer away, and a tested name has to be read off the question, because no part of it occurs in
-training.
+They consist of words from a large vocabulary, and no word is used in two splits. A name does not describe the
+program, so it does not reveal the answer. The model must copy a test name from the question, because no part of it
+occurs in training.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from bilora.records import Split
 from bilora.sources.split_by_hash import split_by_hash
 
 WORD_TEST_SHARE, WORD_VALIDATION_SHARE = 0.20, 0.10
-FAMILY = 4
-"""Words that agree in this many first letters share a split, so that `paint` and `painter` are never on two sides."""
+PREFIX_LETTERS = 4
+"""Words with the same first letters, this many, share a split: `paint` and `painter` are never separated."""
 FUNCTION_WORDS = (2, 2, 3)
 PARAMETER_WORDS = (1, 1, 2)
 
@@ -29,18 +29,18 @@ def vocabulary() -> tuple[str, ...]:
 
 
 def split_of_word(word: str) -> Split:
-    """Return the only split whose exercises use the word."""
-    return split_by_hash(word[:FAMILY], test=WORD_TEST_SHARE, validation=WORD_VALIDATION_SHARE)
+    """Return the only split whose exercises use a word."""
+    return split_by_hash(word[:PREFIX_LETTERS], test=WORD_TEST_SHARE, validation=WORD_VALIDATION_SHARE)
 
 
 @cache
-def words_of(split: Split) -> tuple[str, ...]:
+def split_words(split: Split) -> tuple[str, ...]:
     """Return the words of a split in alphabetical order."""
     return tuple(word for word in vocabulary() if split_of_word(word) == split)
 
 
-def name_by_words(split: Split, rng: random.Random) -> tuple[str, str]:
-    """Draw the names of a function and its parameter from the words of a split, none of them twice."""
+def draw_names(split: Split, rng: random.Random) -> tuple[str, str]:
+    """Return random names of a function and its parameter from the words of a split, none used twice."""
     function, parameter = rng.choice(FUNCTION_WORDS), rng.choice(PARAMETER_WORDS)
-    words = rng.sample(words_of(split), function + parameter)
+    words = rng.sample(split_words(split), function + parameter)
     return "_".join(words[:function]), "_".join(words[function:])

@@ -1,7 +1,6 @@
-"""The small typed operations that generated exercises are made of, read from operations.toml.
+"""The small typed operations of generated exercises, read from operations.toml.
 
-An operation is written once, as data. How it reads in a task text (as an instruction or as a noun phrase) and in
-code (as an expression or as a loop) follows from its form.
+An operation is data. Its form determines its task text (instruction or noun phrase) and code (expression or loop).
 """
 
 from __future__ import annotations
@@ -15,17 +14,17 @@ from typing import Literal
 from bilora.records import Record
 
 ValueType = Literal["numbers", "words", "text", "counts", "n", "flag"]
-"""Types of the values between two operations: int list, str list, str, dict from str to int, int, bool."""
+"""Types of values: list[int], list[str], str, dict[str, int], int and bool."""
 
 
 class Operation(Record):
     """One step from a value of type `takes` to one of type `gives`.
 
-    `code` is, by form: map: the new element from `v`; filter: the condition on `v`; fold: the statement that updates
-    `result` by `v`; expression: the whole expression in `{x}`. A fold also has its form as an `expression` and its
-    first value `start`. `{k}` is the place of a small constant.
+    `code` depends on the form: for map the new element from `v`, for filter the condition on `v`, for fold the
+    statement that updates `result` by `v`, for expression the whole expression in `{x}`. A fold also has an
+    `expression` and the initial value `start`. `{k}` is replaced by a small constant.
 
-    `instructions` are phrasings of the step as a command, `noun` names its result as a property of `{x}`.
+    `instructions` are phrasings of the step as a command; `noun` describes its result as a property of `{x}`.
     """
 
     name: str
@@ -39,7 +38,7 @@ class Operation(Record):
     noun: str
 
     def with_constant(self, k: int) -> Operation:
-        """Return the operation with `k` in the place of its constant, if it has one."""
+        """Return the operation with `k` as its constant, if it has one."""
         if "{k}" not in self.code + self.expression:
             return self
         return self.model_copy(
@@ -52,7 +51,7 @@ class Operation(Record):
         )
 
     def as_expression(self, x: str) -> str:
-        """Return the operation on the expression `x`, as one expression."""
+        """Return the operation on expression `x` as one expression."""
         if isinstance(ast.parse(x, mode="eval").body, ast.BinOp | ast.UnaryOp | ast.Compare | ast.BoolOp):
             x = f"({x})"
         match self.form:
@@ -66,7 +65,7 @@ class Operation(Record):
                 return self.code.replace("{x}", x)
 
     def as_loop(self, x: str, out: str) -> list[str]:
-        """Return the operation on `x` as statements that leave their value in `out`."""
+        """Return the operation on `x` as statements that assign the value to `out`."""
         match self.form:
             case "map":
                 return [f"{out} = []", f"for v in {x}:", f"    {out}.append({self.code})"]
@@ -80,7 +79,7 @@ class Operation(Record):
 
 
 class TypeWords(Record):
-    """How a task text names a value of a type."""
+    """The words for a type in a task text."""
 
     noun: str
 
@@ -95,11 +94,11 @@ class Vocabulary(Record):
 
 @cache
 def exercise_vocabulary() -> Vocabulary:
-    """Return the content of operations.toml, which is read once."""
+    """Return the content of operations.toml, read once."""
     text = (files(__package__) / "operations.toml").read_text(encoding="utf-8")
     return Vocabulary.model_validate(tomllib.loads(text))
 
 
 def all_operations() -> tuple[Operation, ...]:
-    """Return every operation, in the order of the file."""
+    """Return every operation in file order."""
     return exercise_vocabulary().operations

@@ -1,4 +1,4 @@
-"""A chain of operations as Python code, in several styles that must compute the same."""
+"""Write a chain of operations as Python code, in several styles that must compute the same value."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Literal, get_args
 from bilora.sources.exercises.operations import Operation
 
 Style = Literal["steps", "loops", "nested", "helper"]
-"""A way to write an exercise's code: one step per line, plain loops, one expression, a function for the first step."""
+"""Code style of an exercise: one step per line, loops, one nested expression, or a function for the first step."""
 CODE_STYLES: tuple[Style, ...] = get_args(Style)
 MAX_EXPRESSION_CHARS = 90
 
 
 def write_program(chain: Sequence[Operation], style: Style, name: str, parameter: str) -> str:
-    """Return the chain as a function `name(parameter)`, after the imports that it needs.
+    """Return the chain as a function `name(parameter)`, preceded by its imports.
 
-    A nested expression that would be too long is written in steps.
+    A nested expression that is too long is written as steps.
     """
     match style:
         case "nested":
@@ -52,7 +52,7 @@ def _nested(chain: Sequence[Operation], expression: str) -> str:
 
 
 def _steps(chain: Sequence[Operation], parameter: str) -> list[str]:
-    """Return one expression per operation; each but the first is of `result`, the value of the one before it."""
+    """Return one expression per operation; all but the first use `result`, the previous value."""
     return [operation.as_expression("result" if number else parameter) for number, operation in enumerate(chain)]
 
 

@@ -1,1 +1,1 @@
-"""One module per kind of source. Each defines SOURCE (docs/add-a-source.md)."""
+"""The kinds of source: one module each, which defines SOURCE (docs/add-a-source.md)."""

@@ -31,7 +31,7 @@ class ExercisesSettings(SourceSettings):
 
 
 class Exercises:
-    """Generates exercises, tier by tier."""
+    """Generates exercises tier by tier."""
 
     def __init__(self, settings: ExercisesSettings, seed: int) -> None:
         self._settings = settings
@@ -57,7 +57,7 @@ class Exercises:
 
 
 def _build(settings: ExercisesSettings, *, seed: int, forms: Forms, root: Path) -> Exercises:
-    """Return the generator of rows."""
+    """Return the source of exercises."""
     return Exercises(settings, seed)
 
 

@@ -1,4 +1,4 @@
-"""The kind `files`: rows from JSON lines, JSON lists or Parquet, plain or in gzip."""
+"""The kind `files`: rows from JSON lines, JSON lists or Parquet, optionally in gzip."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from bilora.plugins import SourceSettings
 from bilora.protocols import Progress, no_progress
 from bilora.records import Drop, Row, Split
 from bilora.rows import Forms, excerpt, label_text
-from bilora.sources.formats import entries
+from bilora.sources.formats import read_data_file
 from bilora.sources.json_entries import Entry
-from bilora.sources.labelling import Columns, RowPlace, kept, labelled, read_columns
+from bilora.sources.labelling import ColumnCheck, RowLocation, add_labels, read_columns, select_columns
 from bilora.sources.source import SourceKind
 from bilora.yaml_settings import Count
 
@@ -47,50 +47,50 @@ class FilesSettings(SourceSettings):
 
 
 class Files:
-    """Reads files in the order given, and the rows of each in the order of the file.
+    """Reads files in the order of `paths`, and the rows in file order.
 
-    Only the columns that `forms` read are kept, and the labels; without forms all that JSON can hold.
+    A row contains the columns that `forms` read and the labels; without forms, all columns that JSON can represent.
     """
 
     def __init__(self, settings: FilesSettings, forms: Forms = (), root: Path = Path()) -> None:
         self._settings, self._forms, self._root = settings, forms, root
 
     def rows(self, *, progress: Progress = no_progress) -> Iterator[Row]:
-        """Yield rows. One that cannot be read is yielded with its Drop, for data-process to count.
+        """Yield rows. A row that cannot be read is replaced by its Drop, which data-process counts.
 
         Raises:
-            BadData: a file is absent, cannot be read as a whole, or no row of it has what the task reads.
+            BadData: a file is absent, cannot be read as a whole, or has no row with the columns of the task.
         """
-        left = self._settings.limit
-        wanted = read_columns(self._forms)
+        remaining = self._settings.limit
+        selected = read_columns(self._forms)
         for path, name in _names(self._settings.paths).items():
-            if left == 0:
+            if remaining == 0:
                 return
             if "://" in path:
-                raise BadData(path, "is an address; download the file and name its path.")
-            columns = Columns(path, self._forms)
+                raise BadData(path, "is a URL; download the file and give its path.")
+            columns = ColumnCheck(path, self._forms)
             entry = None
-            for entry in entries(Path(path), wanted, root=self._root):
+            for entry in read_data_file(Path(path), selected, root=self._root):
                 if not isinstance(entry.value, Drop):
                     columns.add(entry.value)
-                yield self._row(entry, path, name, wanted)
+                yield self._row(entry, path, name, selected)
                 progress(1)
-                left = left - 1 if left is not None else None
-                if left == 0:
+                remaining = remaining - 1 if remaining is not None else None
+                if remaining == 0:
                     break
             if entry is None:
-                raise BadData(path, "holds no rows.")
+                raise BadData(path, "contains no rows.")
             columns.check()
 
-    def _row(self, entry: Entry, path: str, name: str, wanted: frozenset[str] | None) -> Row:
-        value: Row | Drop = entry.value if isinstance(entry.value, Drop) else kept(entry.value, wanted)
+    def _row(self, entry: Entry, path: str, name: str, selected: frozenset[str] | None) -> Row:
+        value: Row | Drop = entry.value if isinstance(entry.value, Drop) else select_columns(entry.value, selected)
         if self._settings.splits == "mbpp" and not isinstance(value, Drop):
             value = _with_mbpp_split(value)
-        return labelled(value, RowPlace(name, path, entry.number, entry.place), licence=self._settings.licence)
+        return add_labels(value, RowLocation(name, path, entry.number, entry.location), licence=self._settings.licence)
 
 
 def _names(paths: Sequence[str]) -> dict[str, str]:
-    """Return for each file, once, the name that its rows' sources begin with: its own, or its path if two share one."""
+    """Return, per distinct file, the prefix of its rows' `source`: its name, or its path if two files share a name."""
     files = list(dict.fromkeys(path if "://" in path else os.path.normpath(path) for path in paths))
     stems = {file: Path(file).name.partition(".")[0] for file in files}
     shared = Counter(stems.values())
@@ -107,7 +107,7 @@ def _with_mbpp_split(row: Row) -> Row | Drop:
 
 
 def _build(settings: FilesSettings, *, seed: int, forms: Forms, root: Path) -> Files:
-    """Return the reader of the files, whose relative paths belong to `root`."""
+    """Return the source of the files; relative paths refer to `root`."""
     return Files(settings, forms, root)
 
 

@@ -14,7 +14,7 @@ from bilora.plugins import Commit, SourceSettings
 from bilora.protocols import Progress, no_progress
 from bilora.records import Row
 from bilora.rows import Forms
-from bilora.sources.labelling import Columns, RowPlace, kept, labelled, read_columns
+from bilora.sources.labelling import ColumnCheck, RowLocation, add_labels, read_columns, select_columns
 from bilora.sources.source import SourceKind
 from bilora.yaml_settings import Count
 
@@ -37,9 +37,9 @@ class HubDatasetSettings(SourceSettings):
 
 
 class HubDataset:
-    """Fetches the named splits one after the other.
+    """Downloads the named splits in order.
 
-    Only the columns that `forms` read are kept, and the labels; without forms all that JSON can hold.
+    A row contains the columns that `forms` read and the labels; without forms, all columns that JSON can represent.
     """
 
     def __init__(self, settings: HubDatasetSettings, forms: Forms = ()) -> None:
@@ -50,57 +50,58 @@ class HubDataset:
 
         Raises:
             Unreachable: the hub did not answer.
-            BadData: its revision is not pinned, it has no such configuration or split, or no row of a
-                split has what the task reads.
+            BadData: the revision is not pinned, the configuration or split does not exist, or a split has
+                no row with the columns of the task.
         """
         if self._settings.revision is None:
             raise BadData(
                 self._settings.id,
-                "it is not pinned to a commit; run `bilora pin`, which writes the newest one into params.yaml.",
+                "is not pinned to a commit; run `bilora pin`, which writes the newest commit into params.yaml.",
             )
         for row in itertools.islice(self._all_rows(), self._settings.limit):
             progress(1)
             yield row
 
     def _all_rows(self) -> Iterator[Row]:
-        wanted = read_columns(self._forms)
+        selected = read_columns(self._forms)
         for split, hub_split in self._settings.splits.items():
             name = f"{self._settings.id}/{hub_split}"
             dataset = self._load(hub_split)
             names = getattr(dataset, "column_names", [])
-            if wanted is not None and names:  # an image that is not needed is not decoded
-                dataset = dataset.select_columns([column for column in names if column in wanted])
-            columns = Columns(name, self._forms, names)
+            if selected is not None and names:  # so that unused images are not decoded
+                dataset = dataset.select_columns([column for column in names if column in selected])
+            columns = ColumnCheck(name, self._forms, names)
             for number, row in enumerate(dataset):
                 columns.add(row)
-                place = RowPlace(name, name, number, f"{name}:{number}")
-                yield {**labelled(kept(row, wanted), place, licence=self._settings.licence), "split": split}
+                location = RowLocation(name, name, number, f"{name}:{number}")
+                values = select_columns(row, selected)
+                yield {**add_labels(values, location, licence=self._settings.licence), "split": split}
             columns.check()
 
     def _load(self, split: str) -> Dataset:
         import datasets
 
-        wanted = self._settings
-        if not Path(wanted.id).is_absolute() and Path(wanted.id).is_dir():
+        settings = self._settings
+        if not Path(settings.id).is_absolute() and Path(settings.id).is_dir():
             raise BadData(
-                wanted.id,
-                "is a folder in the current directory, which `datasets` would read in place of the hub; rename it, "
+                settings.id,
+                "is a folder in the current directory, which `datasets` would read instead of the hub; rename it, "
                 "or read its files with kind: files.",
             )
         try:
-            return datasets.load_dataset(wanted.id, wanted.config, split=split, revision=wanted.revision)
-        except OSError as error:  # what the network, the hub's client and `datasets` raise derives from it
+            return datasets.load_dataset(settings.id, settings.config, split=split, revision=settings.revision)
+        except OSError as error:  # base class of the errors of the network, the hub's client and `datasets`
             raise Unreachable(
-                f"The dataset {wanted.id} at revision {wanted.revision} could not be fetched: check the "
+                f"The dataset {settings.id} at revision {settings.revision} could not be downloaded: check the "
                 f"id, the network and, if it is private, HF_TOKEN, then run again "
                 f"({type(error).__name__})."
             ) from None
         except ValueError as error:
-            raise BadData(wanted.id, f"{str(error).splitlines()[0]}") from None
+            raise BadData(settings.id, f"{str(error).splitlines()[0]}") from None
 
 
 def _build(settings: HubDatasetSettings, *, seed: int, forms: Forms, root: Path) -> HubDataset:
-    """Return what fetches the dataset."""
+    """Return the source of the dataset."""
     return HubDataset(settings, forms)
 
 

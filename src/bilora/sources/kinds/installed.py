@@ -1,4 +1,4 @@
-"""The kind `installed`: functions and their docstrings, read (never imported) from packages installed here."""
+"""The kind `installed`: functions and docstrings of installed packages, which are read but never imported."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class InstalledSettings(SourceSettings):
 
 
 class Installed:
-    """Reads packages in the order named, their files sorted, and functions in the order of the file."""
+    """Reads packages in the order of the settings, files in sorted order, and functions in file order."""
 
     def __init__(self, settings: InstalledSettings, *, workers: int = 2) -> None:
         self._settings = settings
@@ -64,20 +64,20 @@ class Installed:
         packages = [package_modules(name, split) for split, names in lists.items() for name in names]
         spawn = get_context("spawn")
         with ProcessPoolExecutor(max_workers=self._workers, mp_context=spawn) as pool:
-            mined = pool.map(function_rows, [module for files in packages for module in files], chunksize=16)
+            row_lists = pool.map(function_rows, [module for files in packages for module in files], chunksize=16)
             for files in packages:
-                rows = [row for _ in files for row in next(mined)]
+                rows = [row for _ in files for row in next(row_lists)]
                 for row in self._sampled(rows):
                     progress(1)
                     yield row
 
     def _sampled(self, rows: list[dict[str, str]]) -> list[dict[str, str]]:
-        """Return at most `limit` rows, drawn evenly from the whole package by the hash of their source."""
+        """Return at most `limit` rows, sampled from the whole package by the hash of their source."""
         if self._settings.limit is None or len(rows) <= self._settings.limit:
             return rows
         drawn = sorted(rows, key=lambda row: sha256_bytes(row["source"].encode()))[: self._settings.limit]
-        kept = {row["source"] for row in drawn}
-        return [row for row in rows if row["source"] in kept]
+        sources = {row["source"] for row in drawn}
+        return [row for row in rows if row["source"] in sources]
 
 
 def function_rows(module: Module) -> list[dict[str, str]]:
@@ -87,7 +87,7 @@ def function_rows(module: Module) -> list[dict[str, str]]:
         return []
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # other people's invalid escapes are not our news
+            warnings.simplefilter("ignore")  # invalid escapes in packages are not worth a warning
             tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError):
         return []
@@ -110,7 +110,7 @@ def function_rows(module: Module) -> list[dict[str, str]]:
 
 
 def _definitions(body: list[ast.stmt]) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    """Yield functions and methods, not what is defined inside another function."""
+    """Yield functions and methods, except those inside another function."""
     for node in body:
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
@@ -122,7 +122,7 @@ def _definitions(body: list[ast.stmt]) -> Iterator[ast.FunctionDef | ast.AsyncFu
 
 
 def _build(settings: InstalledSettings, *, seed: int, forms: Forms, root: Path) -> Installed:
-    """Return the reader of the packages."""
+    """Return the source of the packages."""
     return Installed(settings)
 
 
