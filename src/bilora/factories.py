@@ -182,10 +182,7 @@ class Factories(Layout):
         else:
             folders = [current_version(Path(place)) or Path(place)]
         manifests = [folder / "manifest.json" for folder in folders]
-        stats = [(one.parent.name, one.stat()) if one.exists() else None for one in manifests]
-        return " ".join(
-            f"{one[0]}.{one[1].st_ino}.{one[1].st_mtime_ns}.{one[1].st_size}" if one else "-" for one in stats
-        )
+        return " ".join(_file_version(manifest) if manifest.exists() else "-" for manifest in manifests)
 
     def load_engine(
         self,
@@ -309,3 +306,8 @@ class Factories(Layout):
         from bilora.publishing.hubs import open_hub
 
         return open_hub(self.params.hub, root=self.root, fallback=self.hub)
+
+
+def _file_version(path: Path) -> str:
+    stat = path.stat()
+    return f"{path.parent.name}.{stat.st_ino}.{stat.st_mtime_ns}.{stat.st_size}"
