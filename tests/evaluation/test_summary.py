@@ -16,7 +16,7 @@ ResultsOf = Callable[..., Results]
 
 
 def summary(built: Results, dataset: Dataset) -> dict[str, MetricSummary]:
-    return built.tasks["codegen"].summaries[dataset].systems["codegen"].metrics
+    return built.tasks["codegen"].summary[dataset].systems["codegen"].metrics
 
 
 def drawn(row: Row, sample: MakeSample, *answers: tuple[float | None, ...]) -> list[EvalRow]:
@@ -39,9 +39,9 @@ def test_a_sample_with_an_answer_that_was_not_scored_is_unscored(
     results_of: ResultsOf, row: Row, sample: MakeSample
 ) -> None:
     rows = drawn(row, sample, (1.0, None), (1.0, 1.0))
-    summaries = summary(results_of(rows={"codegen": rows}, k=[2]), "sampled")["pass_at_2"]
-    assert (summaries.n, summaries.unscored, summaries.mean) == (1, 1, 1.0)
-    assert summaries.reasons == {"the sandbox broke": 1}
+    pass_at_2 = summary(results_of(rows={"codegen": rows}, k=[2]), "sampled")["pass_at_2"]
+    assert (pass_at_2.n, pass_at_2.unscored, pass_at_2.mean) == (1, 1, 1.0)
+    assert pass_at_2.reasons == {"the sandbox broke": 1}
 
 
 def test_form_counts_complete_answers_and_excludes_missing_ones(
@@ -83,7 +83,7 @@ def test_the_first_token_s_time_is_a_median_of_those_that_were_seen(
             template.model_copy(update={"completion": template.completion.model_copy(update={"first_token_s": first})})
         )
     built = results_of(rows={"codegen": rows})
-    assert built.tasks["codegen"].summaries["test"].systems["codegen"].latency_s.first_token_s == 0.3
+    assert built.tasks["codegen"].summary["test"].systems["codegen"].latency_s.first_token_s == 0.3
     (cell,) = [
         line.cells["bilora"]
         for section in build_table(built).sections
