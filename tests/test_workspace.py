@@ -98,8 +98,8 @@ def test_the_base_is_read_below_the_root_and_named_by_its_entry(workspace: Works
 
 
 def test_adapters_are_compatible_from_any_current_directory(workspace: Workspace) -> None:
-    assert dict(workspace.fitting_adapters()) == {task: workspace.adapter(task) for task in workspace.tasks}
-    assert "codegen" in workspace.adapters_stamp(None)
+    assert dict(workspace.compatible_adapters()) == {task: workspace.adapter(task) for task in workspace.tasks}
+    assert "codegen" in workspace.adapters_version(None)
 
 
 @pytest.mark.parametrize("kind", kind_names(SOURCE_KINDS))
@@ -147,9 +147,9 @@ def test_hubs_caches_and_judges_are_below_the_root(tmp_path: Path, elsewhere: Pa
     hub, public = workspace.hub_to_publish()
     hub.publish({"manifest.json": b"{}"}, message="a version")
     assert public is None and list(workspace.hub.iterdir())
-    engines, left_out = workspace.endpoints({})
+    engines, skipped = workspace.endpoints({})
     judge, reason = workspace.judge({})
-    assert engines and judge and not left_out and not reason
+    assert engines and judge and not skipped and not reason
     assert "has not been checked" in " ".join(workspace.judge_remarks())
 
 

@@ -1,4 +1,4 @@
-"""Builds the real objects that params.yaml describes."""
+"""Build the objects that params.yaml describes: base, sources, sandbox, engine, judge, hub."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 class Factories(Layout):
     """Reads the params of a workspace and builds its tasks, base, engine, sandbox, judge and hub.
 
-    All methods raise a BiloraError whose sentence names the file and says what to do.
+    All methods raise a BiloraError whose message names the file and says what to do.
     """
 
     # Params and tasks
 
     @cached_property
     def params(self) -> Params:
-        """What params.yaml says, checked against the tasks that exist."""
+        """The params of the workspace, validated; their tasks exist."""
         return self.read_params(self.params_file)
 
     def read_params(self, path: Path) -> Params:
@@ -58,10 +58,10 @@ class Factories(Layout):
         return {name: load_task(name) for name in self.params.tasks}
 
     def task(self, name: str) -> tuple[TaskParams, Task]:
-        """Return one task of params.yaml with its numbers.
+        """Return the params and the definition of one task.
 
         Raises:
-            UnknownTask: there is no such task.
+            UnknownTask: no module defines the task.
             ParamsError: params.yaml has no entry of that name.
         """
         from bilora.tasks import load_task
@@ -74,7 +74,7 @@ class Factories(Layout):
     # The base
 
     def base(self, params: Params | None = None) -> Base:
-        """Return the base that params.yaml describes, or other `params`; no file of it is read yet."""
+        """Return the base that `params` (default: params.yaml) describe; this reads none of its files."""
         from bilora.bases.base import open_base
 
         return open_base((params or self.params).base, self.root)
@@ -85,8 +85,8 @@ class Factories(Layout):
         """Build the source of a task's rows."""
         from bilora.sources.source import build_source
 
-        chosen, task = self.task(name)
-        return build_source(chosen.source, seed=self.params.seed, forms=task.forms, root=self.root)
+        params, task = self.task(name)
+        return build_source(params.source, seed=self.params.seed, forms=task.forms, root=self.root)
 
     def curated_samples(self, task: Task) -> list[Sample]:
         """Read the curated evaluation samples of one task; a task may have none."""
@@ -95,10 +95,10 @@ class Factories(Layout):
         return read_curated(self.root / self.params.benchmark.eval_dataset, task)
 
     def guard_samples(self, task: Task) -> dict[str, list[Sample]]:
-        """Read the questions of the guards that params name for one task, by guard.
+        """Read the samples of one task's guards, keyed by guard.
 
         Raises:
-            NotReady, BadData: as `Guard.samples`.
+            NotReady, BadData: see `Guard.samples`.
         """
         from bilora.guards import task_guards
 
@@ -111,22 +111,22 @@ class Factories(Layout):
         return list(read_records(require_file(self.split(task, name), f"data-split@{task}"), Sample))
 
     def read_rated_pairs(self) -> RatedPairs:
-        """Read what `bilora feedback pairs` wrote last; nothing was rated if the file is absent."""
+        """Read the pairs of the last `bilora feedback pairs`; none if the file does not exist."""
         from bilora.training_pairs import RatedPairs
 
         return read_record(self.rated_pairs, RatedPairs) if self.rated_pairs.exists() else RatedPairs()
 
     def lock_sha256(self) -> str:
-        """Return the hash of the list of pinned packages, which every run record names.
+        """Return the SHA-256 of requirements.txt, which every run record contains.
 
         Raises:
-            BadData: the file is absent.
+            BadData: the file does not exist.
         """
         if not self.lock.is_file():
-            raise BadData(self.lock, "the file does not exist; `git checkout requirements.txt` brings it back.")
+            raise BadData(self.lock, "the file does not exist; `git checkout requirements.txt` restores it.")
         return sha256_file(self.lock)
 
-    # What runs
+    # Sandbox, adapters, engine, training
 
     def sandbox(self) -> ProcessSandbox:
         """Build the sandbox with one worker per core."""
@@ -135,12 +135,12 @@ class Factories(Layout):
         return ProcessSandbox(workers=os.cpu_count() or 1, allow_weak=self.params.sandbox.allow_weak)
 
     def checked_adapter(self, task: str) -> Path:
-        """Return the folder of a task's adapter if it was made for this base and is whole.
+        """Return the folder of a task's adapter after checking its base and its digest.
 
         Raises:
-            MissingStep: there is none.
-            BaseMismatch: it belongs to another base, or to this one with other files.
-            BadData: its bytes are not those of its manifest.
+            MissingStep: the adapter does not exist.
+            BaseMismatch: it was trained on another base, or on other files of this base.
+            BadData: its bytes differ from its manifest.
         """
         from bilora.bases.compatibility import check_adapter
 
@@ -148,39 +148,39 @@ class Factories(Layout):
         check_adapter(folder, self.base(), stage=f"train@{task}")
         return folder
 
-    def fitting_adapters(self) -> Iterator[tuple[str, Path | BaseMismatch]]:
-        """Yield each task that has an adapter with its folder, or with why that does not fit the base."""
+    def compatible_adapters(self) -> Iterator[tuple[str, Path | BaseMismatch]]:
+        """Yield each task that has an adapter with the adapter's folder, or with the reason why the base differs."""
         for name in self.params.tasks:
             if self.adapter(name).exists():
                 try:
                     yield name, self.checked_adapter(name)
-                except BaseMismatch as fault:
-                    yield name, fault
+                except BaseMismatch as error:
+                    yield name, error
 
-    def bundle(self, place: str) -> dict[str, Path]:
-        """Return the adapters' folders of a published bundle, those of this workspace's tasks.
+    def bundle(self, location: str) -> dict[str, Path]:
+        """Return the folders of a published bundle's adapters for the tasks of this workspace.
 
         Args:
-            place: a bundle's folder, the folder or the URL that `push-adapters` publishes into, whose served
-                version is taken, or a hub id with `@` and a commit.
+            location: a bundle's folder; the folder or the URL that `push-adapters` publishes into, for its current
+                version; or a hub id with `@` and a commit.
 
         Raises:
-            BadData: it is no bundle, was made for another base, or its bytes are not those of its manifest.
-            Unreachable: the hub did not give it.
+            BadData: it is not a bundle, was trained on another base, or its bytes differ from its manifest.
+            Unreachable: it could not be downloaded.
         """
         from bilora.publishing.published import open_bundle
 
-        folders = open_bundle(place, self.base(), cache_dir=self.cache("bundles"))
+        folders = open_bundle(location, self.base(), cache_dir=self.cache("bundles"))
         return {name: folder for name, folder in folders.items() if name in self.params.tasks}
 
-    def adapters_stamp(self, place: str | None) -> str:
-        """Return a text that changes when other adapters are there; a fetched bundle is pinned and never changes."""
+    def adapters_version(self, location: str | None) -> str:
+        """Return a text that changes when the adapters change: the workspace's, or those of a bundle in a folder."""
         from bilora.publishing.published import current_version
 
-        if place is None:
+        if location is None:
             folders = [self.adapter(name) for name in self.params.tasks]
         else:
-            folders = [current_version(Path(place)) or Path(place)]
+            folders = [current_version(Path(location)) or Path(location)]
         manifests = [folder / "manifest.json" for folder in folders]
         return " ".join(_file_version(manifest) if manifest.exists() else "-" for manifest in manifests)
 
@@ -192,20 +192,20 @@ class Factories(Layout):
         max_waiting: int | None = None,
         bars: ProgressBars = no_bar,
     ) -> LocalEngine:
-        """Load the base with these adapters (task name → folder) into the engine that `inference.engine` names."""
+        """Load the base and adapters (task name → folder) into the engine that `inference.engine` selects."""
         from bilora.inference.engines import EngineOptions, load_local_engine
         from bilora.library_logs import silence_libraries
 
         silence_libraries()
-        chosen = self.params.inference
+        settings = self.params.inference
         options = EngineOptions(
             batch_size=batch_size,
             max_waiting=max_waiting,
-            quantization=chosen.quantization,
+            quantization=settings.quantization,
             cache=self.cache("gguf"),
             progress_bars=bars,
         )
-        return load_local_engine(chosen.engine, self.base(), adapters, options)
+        return load_local_engine(settings.engine, self.base(), adapters, options)
 
     def training_context(
         self,
@@ -219,24 +219,24 @@ class Factories(Layout):
         joint: JointTraining | None = None,
         folder: Path | None = None,
     ) -> TrainingContext:
-        """Build what a task's phases need.
+        """Build the context of a task's training.
 
         Args:
-            loaded: the base, for this training alone; see `shared_copy`.
-            on_step: called with every optimiser step and every evaluation.
-            bars: show validation.
-            joint: runs this training together with others; None for a training by itself.
-            folder: of the checkpoints; the task's own if None.
+            loaded: the base; several trainings need a copy each (`shared_copy`).
+            on_step: called after every optimizer step and every evaluation.
+            bars: show the progress of validation.
+            joint: the joint training that this training is part of; None if it runs alone.
+            folder: of the checkpoints; by default the task's.
         """
         from bilora.evaluation.validation import ValidationScorer
         from bilora.protocols import Referees
         from bilora.training.context import TrainingContext
 
-        params, (chosen, task) = self.params, self.task(name)
+        params, (task_params, task) = self.params, self.task(name)
         base = self.base()
         return TrainingContext(
             task=task,
-            params=chosen,
+            params=task_params,
             base=base,
             base_settings=params.base,
             base_revision=base.identity,
@@ -253,45 +253,45 @@ class Factories(Layout):
             joint=joint,
         )
 
-    # The outside
+    # External services
 
     def endpoints(self, keys: Mapping[str, str]) -> tuple[dict[str, Engine], dict[str, str]]:
-        """Build the engines of all endpoints that can be used, and say why the others are left out.
+        """Return the engines of all endpoints with a key, and the reason per skipped endpoint.
 
         Args:
-            keys: given on the command line, by the name of their environment variable.
+            keys: API keys of the command line, keyed by environment variable.
         """
         from bilora.inference.endpoint.engine import EndpointEngine
 
         engines: dict[str, Engine] = {}
-        left_out = {}
+        skipped = {}
         for endpoint in self.params.endpoints:
             key = endpoint_key(endpoint.key_env, keys)
             if endpoint.key_env is not None and key is None:
-                left_out[endpoint.name] = f"{endpoint.key_env} is not set"
+                skipped[endpoint.name] = f"{endpoint.key_env} is not set"
             else:
                 engines[endpoint.name] = EndpointEngine(endpoint, key, cache=self.cache("answers"))
-        return engines, left_out
+        return engines, skipped
 
     def judge(self, keys: Mapping[str, str]) -> tuple[Judge | None, str]:
-        """Build the judge, or say why there is none."""
-        chosen = self.params.judge
-        if chosen is None:
+        """Return the judge and an empty reason, or None and the reason."""
+        settings = self.params.judge
+        if settings is None:
             return None, "no judge is configured"
-        key = endpoint_key(chosen.key_env, keys)
-        if chosen.key_env is not None and key is None:
-            return None, f"{chosen.key_env} is not set"
+        key = endpoint_key(settings.key_env, keys)
+        if settings.key_env is not None and key is None:
+            return None, f"{settings.key_env} is not set"
         from bilora.inference.endpoint.engine import EndpointEngine
         from bilora.metrics.judged import EndpointJudge
 
-        engine = EndpointEngine(chosen, key)
+        engine = EndpointEngine(settings, key)
         judge = EndpointJudge(
-            engine.chat, model=chosen.model, cache=self.cache("judge"), remarks=lambda: engine.remarks
+            engine.chat, model=settings.model, cache=self.cache("judge"), remarks=lambda: engine.remarks
         )
         return judge, ""
 
     def judge_remarks(self) -> list[str]:
-        """Return what must be known to read the judge's grades."""
+        """Return remarks that help to interpret the judge's grades."""
         from bilora.evaluation.judge_remarks import judge_remarks
         from bilora.records import JudgeCheck
 
@@ -299,9 +299,9 @@ class Factories(Layout):
         return judge_remarks(self.params, self.base().id, check)
 
     def hub_to_publish(self) -> tuple[Hub, str | None]:
-        """Build the hub that params name, and return its repository's id if it is one that others can reach.
+        """Return the hub of params.yaml, and its repository's id if it is on the Hugging Face hub.
 
-        Without a token, what was meant for the Hugging Face hub goes into the folder hub/ instead.
+        Without a token, bundles for the Hugging Face hub are written to the folder hub/ instead.
         """
         from bilora.publishing.hubs import open_hub
 

@@ -58,10 +58,10 @@ def test_a_new_publication_changes_the_stamp_and_the_served_version(
     monkeypatch.setenv(page.BUNDLE_VARIABLE, "hub")
     hub = LocalHub(Path("hub"))
     hub.publish(bundle(workspace, "codegen"), message="one")
-    before, on_the_page = workspace.adapters_stamp("hub"), page._fingerprint(workspace)
-    assert workspace.adapters_stamp("hub") == before
+    before, on_the_page = workspace.adapters_version("hub"), page._fingerprint(workspace)
+    assert workspace.adapters_version("hub") == before
     second = hub.publish(bundle(workspace, "codegen", "docstring"), message="two")
-    assert workspace.adapters_stamp("hub") != before and page._fingerprint(workspace) != on_the_page
+    assert workspace.adapters_version("hub") != before and page._fingerprint(workspace) != on_the_page
     assert workspace.bundle("hub") == {n: Path(second.location) / n for n in ("codegen", "docstring")}
 
 

@@ -39,7 +39,7 @@ def adapters_to_serve(workspace: Workspace, bundle: str | None, *, required: str
 
 def _compatible(workspace: Workspace, required: str | None) -> dict[str, Path]:
     folders = {}
-    for name, adapter in workspace.fitting_adapters():
+    for name, adapter in workspace.compatible_adapters():
         if not isinstance(adapter, BaseMismatch):
             folders[name] = adapter
         elif name == required:

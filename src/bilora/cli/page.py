@@ -97,7 +97,7 @@ def _sandboxed_runner(root: str, sandbox_json: str) -> AssertRunner:
 def _fingerprint(workspace: Workspace) -> str:
     """Return a text that changes with the adapters, so that the page loads the new ones."""
     bundle = served_bundle(workspace)
-    return " ".join([workspace.adapters_stamp(bundle or None), os.environ.get(ENDPOINT_VARIABLE, ""), bundle])
+    return " ".join([workspace.adapters_version(bundle or None), os.environ.get(ENDPOINT_VARIABLE, ""), bundle])
 
 
 def _load_backend(

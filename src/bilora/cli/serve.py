@@ -154,7 +154,7 @@ def _server_config(
     from bilora.serving.tokenization import tokenizer_info
 
     params, base = workspace.params, workspace.base()
-    stamp, revision = workspace.adapters_stamp(bundle), base.identity
+    version, revision = workspace.adapters_version(bundle), base.identity
     folders = adapters_to_serve(workspace, bundle)
 
     def find_adapters() -> dict[str, Path]:
@@ -166,8 +166,8 @@ def _server_config(
     engine.set_thread_callback(FreeCores(torch.get_num_threads()).count if threads is None else lambda: threads)
     reloader = Reloader(
         engine,
-        version=stamp,
-        read_version=lambda: workspace.adapters_stamp(bundle),
+        version=version,
+        read_version=lambda: workspace.adapters_version(bundle),
         find_adapters=find_adapters,
         unload=bundle is not None,
     )
