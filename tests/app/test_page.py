@@ -130,7 +130,7 @@ def test_a_rating_can_be_changed_and_its_consent_withdrawn(page: AppTest, tmp_pa
     with Outbox(tmp_path / "outbox.sqlite3") as outbox:
         export(outbox, target)
         (first,) = compact(target).ratings
-        assert f"kept as {first.event_id}" in page.success[0].value
+        assert f"stored as {first.event_id}" in page.success[0].value
         assert (page.feedback[0].value, page.checkbox[0].value) == (1, True)  # the form shows what was rated
 
         page.feedback[0].set_value(0)
@@ -139,7 +139,7 @@ def test_a_rating_can_be_changed_and_its_consent_withdrawn(page: AppTest, tmp_pa
         edit.set_value(indented)
         change(page)
         second = outbox.valid_rating(first.generation_id)
-        assert second is not None and f"kept as {second.event_id}" in page.success[0].value
+        assert second is not None and f"stored as {second.event_id}" in page.success[0].value
         assert (second.supersedes, second.rating, second.edited) == (first.event_id, "down", indented)
         assert second.consent and second.session == first.session
         export(outbox, target)
