@@ -1,4 +1,4 @@
-"""What a row of the batch may ask for, and what happens to it when something goes wrong."""
+"""Sequences in a batch: sampling parameters, stop strings, the queue, cancellation and errors."""
 
 from __future__ import annotations
 
@@ -30,24 +30,25 @@ from bilora.storage import read_json, write_json
 LONG = 200
 
 
-def listening(engine: TorchEngine, system: str, request: Request) -> tuple[Any, SimpleQueue[Any]]:
-    told: SimpleQueue[Any] = SimpleQueue()
-    [row] = engine.prepare([Submission(system, request, told.put)])
-    return row, told
+def prepare(engine: TorchEngine, system: str, request: Request) -> tuple[Any, SimpleQueue[Any]]:
+    """Return a job and the queue of its events."""
+    events: SimpleQueue[Any] = SimpleQueue()
+    [job] = engine.prepare([Submission(system, request, events.put)])
+    return job, events
 
 
-def pieces_of(told: SimpleQueue[Any]) -> tuple[list[Chunk], Completion]:
-    pieces = []
-    while isinstance(outcome := told.get(timeout=30), Chunk):
-        pieces.append(outcome)
-    assert isinstance(outcome, Completion), outcome
-    return pieces, outcome
+def receive(events: SimpleQueue[Any]) -> tuple[list[Chunk], Completion]:
+    chunks = []
+    while isinstance(event := events.get(timeout=30), Chunk):
+        chunks.append(event)
+    assert isinstance(event, Completion), event
+    return chunks, event
 
 
 def unstoppable(engine: TorchEngine) -> Request:
-    """A question whose answer is long."""
-    asked = [chat_request(text, LONG) for text in prompts(16)]
-    longest = max(engine.generate("base", asked), key=lambda made: made.output_tokens)
+    """Return a request with a long answer."""
+    requests = [chat_request(text, LONG) for text in prompts(16)]
+    longest = max(engine.generate("base", requests), key=lambda completion: completion.output_tokens)
     assert longest.output_tokens == LONG
     return chat_request(longest.sample_id, LONG)
 
@@ -62,20 +63,20 @@ def test_an_answer_ends_before_the_first_stop_string(
     stop = whole.text[start : start + length]
     request = chat_request("write", 30, stop=(stop, "never in the text"))
     if streamed:
-        job, told = listening(mixed, "base", request)
+        job, events = prepare(mixed, "base", request)
         mixed.submit([job])
-        pieces, made = pieces_of(told)
-        assert "".join(piece.text for piece in pieces) == made.text
+        chunks, completion = receive(events)
+        assert "".join(chunk.text for chunk in chunks) == completion.text
     else:
-        (made,) = mixed.generate("base", [request])
-    assert made.text == whole.text[: whole.text.index(stop)]
-    assert made.finish == "stop" and made.output_tokens < whole.output_tokens
+        (completion,) = mixed.generate("base", [request])
+    assert completion.text == whole.text[: whole.text.index(stop)]
+    assert completion.finish == "stop" and completion.output_tokens < whole.output_tokens
 
 
 def test_text_that_might_have_become_a_stop_string_is_not_lost(mixed: TorchEngine) -> None:
     (whole,) = mixed.generate("base", [chat_request("write", 12)])
-    (made,) = mixed.generate("base", [chat_request("write", 12, stop=(whole.text[-3:] + "§",))])
-    assert (made.text, made.finish) == (whole.text, whole.finish)
+    (completion,) = mixed.generate("base", [chat_request("write", 12, stop=(whole.text[-3:] + "§",))])
+    assert (completion.text, completion.finish) == (whole.text, whole.finish)
 
 
 def test_characters_come_whole(another_smoke: LoadedBase) -> None:
@@ -83,21 +84,21 @@ def test_characters_come_whole(another_smoke: LoadedBase) -> None:
     ids = another_smoke.tokenizer(text, add_special_tokens=False)["input_ids"]
     assert len(ids) > len(text)
     writer = IncrementalDetokenizer(another_smoke.tokenizer)
-    pieces = [writer.add(token) for token in ids]
-    assert "".join(pieces) + writer.flush() == text
-    assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in pieces)
+    chunks = [writer.add(token) for token in ids]
+    assert "".join(chunks) + writer.flush() == text
+    assert not any("\N{REPLACEMENT CHARACTER}" in chunk for chunk in chunks)
     cut = IncrementalDetokenizer(another_smoke.tokenizer)
-    shown = "".join(cut.add(token) for token in ids[:4]) + cut.flush()
-    assert shown == another_smoke.tokenizer.decode(ids[:4])
+    cut_text = "".join(cut.add(token) for token in ids[:4]) + cut.flush()
+    assert cut_text == another_smoke.tokenizer.decode(ids[:4])
 
 
 def test_likelihoods_are_those_of_the_model(mixed: TorchEngine, another_smoke: LoadedBase) -> None:
     request = chat_request("sort", logprobs=3)
-    job, told = listening(mixed, "base", request)
+    job, events = prepare(mixed, "base", request)
     mixed.submit([job])
-    pieces, made = pieces_of(told)
-    tokens = [token for piece in pieces for token in piece.tokens]
-    assert "".join(token.text for token in tokens) == made.text
+    chunks, completion = receive(events)
+    tokens = [token for chunk in chunks for token in chunk.tokens]
+    assert "".join(token.text for token in tokens) == completion.text
     ids = encode_prompt(another_smoke.tokenizer, request.messages)
     for token in tokens:
         with torch.inference_mode():
@@ -110,16 +111,20 @@ def test_likelihoods_are_those_of_the_model(mixed: TorchEngine, another_smoke: L
 
 
 def test_time_to_the_first_token_and_usage_are_reported(mixed: TorchEngine) -> None:
-    job, told = listening(mixed, "codegen", chat_request("sum"))
+    job, events = prepare(mixed, "codegen", chat_request("sum"))
     mixed.submit([job])
-    _, made = pieces_of(told)
-    assert made.prompt_tokens == job.prompt_tokens == len(encode_prompt(mixed._tokenizer, chat_request("sum").messages))
-    assert made.first_token_s is not None and 0 < made.first_token_s < made.latency_s
+    _, completion = receive(events)
+    assert (
+        completion.prompt_tokens
+        == job.prompt_tokens
+        == len(encode_prompt(mixed._tokenizer, chat_request("sum").messages))
+    )
+    assert completion.first_token_s is not None and 0 < completion.first_token_s < completion.latency_s
 
 
 def test_a_cancelled_row_is_gone_at_the_next_token(mixed: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    job, told = listening(mixed, "base", unstoppable(mixed))
-    other, others = listening(mixed, "codegen", chat_request("sum", 40))
+    job, events = prepare(mixed, "base", unstoppable(mixed))
+    other, others = prepare(mixed, "codegen", chat_request("sum", 40))
     steps: list[list[str]] = []
     step = TorchBatch.step
 
@@ -129,36 +134,36 @@ def test_a_cancelled_row_is_gone_at_the_next_token(mixed: TorchEngine, monkeypat
 
     monkeypatch.setattr(TorchBatch, "step", watched)
     mixed.submit([job, other])
-    assert isinstance(told.get(timeout=30), Chunk)
+    assert isinstance(events.get(timeout=30), Chunk)
     job.cancel()
-    pieces_of(others)
+    receive(others)
     assert sum(map(len, steps)) <= 1
-    while not told.empty():
-        assert isinstance(told.get(), Chunk)
+    while not events.empty():
+        assert isinstance(events.get(), Chunk)
 
 
 def test_a_cancelled_request_that_waits_is_never_begun(mixed: TorchEngine) -> None:
     request = unstoppable(mixed)
-    busy = [listening(mixed, "base", request) for _ in range(8)]
-    waiting, told = listening(mixed, "base", chat_request("sum"))
+    busy = [prepare(mixed, "base", request) for _ in range(8)]
+    waiting, events = prepare(mixed, "base", chat_request("sum"))
     mixed.submit([job for job, _ in busy] + [waiting])
     waiting.cancel()
     for job, _ in busy:
         job.cancel()
     while mixed.queue_depth() != (0, 0):
         time.sleep(0.01)
-    assert told.empty()
+    assert events.empty()
 
 
 def test_a_full_queue_takes_all_of_a_request_or_nothing(another_smoke: LoadedBase) -> None:
     request = unstoppable(TorchEngine(another_smoke, {}, batch_size=16))
     engine = TorchEngine(another_smoke, {}, batch_size=1, max_waiting=2)
-    running, told = listening(engine, "base", request)
+    running, events = prepare(engine, "base", request)
     engine.submit([running])
-    told.get(timeout=30)
-    first, _ = listening(engine, "base", chat_request("one"))
+    events.get(timeout=30)
+    first, _ = prepare(engine, "base", chat_request("one"))
     engine.submit([first])
-    pair = [listening(engine, "base", chat_request("two"))[0] for _ in range(2)]
+    pair = [prepare(engine, "base", chat_request("two"))[0] for _ in range(2)]
     with pytest.raises(Busy, match="1 requests are waiting"):
         engine.submit(pair)
     assert engine.queue_depth() == (1, 1)
@@ -177,7 +182,7 @@ def test_a_machine_without_another_thread_is_busy_and_the_next_request_tries_aga
     def none_left(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    lost, unheard = listening(mixed, "base", chat_request("one"))
+    lost, unheard = prepare(mixed, "base", chat_request("one"))
     with monkeypatch.context() as during, pytest.raises(Busy, match="another thread"):
         during.setattr(threading.Thread, "start", none_left)
         mixed.submit([lost])
@@ -192,12 +197,12 @@ def test_a_flood_for_one_adapter_does_not_hold_up_the_other(
     engine = TorchEngine(another_smoke, folders, batch_size=2)
     ended: list[str] = []
     flood = engine.prepare(
-        [Submission("codegen", chat_request(text), lambda told: ended.append("codegen")) for text in prompts(30)]
+        [Submission("codegen", chat_request(text), lambda _: ended.append("codegen")) for text in prompts(30)]
     )
-    told: SimpleQueue[Any] = SimpleQueue()
-    [late] = engine.prepare([Submission("docstring", chat_request("sum"), told.put)])
+    events: SimpleQueue[Any] = SimpleQueue()
+    [late] = engine.prepare([Submission("docstring", chat_request("sum"), events.put)])
     engine.submit([*flood, late])
-    pieces_of(told)
+    receive(events)
     assert engine.queue_depth()[1] > 20
     for job in flood:
         job.cancel()
@@ -206,10 +211,10 @@ def test_a_flood_for_one_adapter_does_not_hold_up_the_other(
 
 
 def test_an_adapter_that_is_dropped_finishes_what_it_began(mixed: TorchEngine, sample_adapters: SampleAdapters) -> None:
-    job, told = listening(mixed, "codegen", chat_request("sum of numbers"))
+    job, events = prepare(mixed, "codegen", chat_request("sum of numbers"))
     mixed.unload_adapter("codegen")
     mixed.submit([job])
-    assert pieces_of(told)[1].text == sample_adapters.answer("codegen", "sum of numbers")
+    assert receive(events)[1].text == sample_adapters.answer("codegen", "sum of numbers")
     with pytest.raises(UnknownModel, match="loaded: base, docstring"):
         mixed.generate("codegen", [chat_request("sum")])
 
@@ -254,11 +259,11 @@ def test_rslora_s_scale_is_honoured(another_smoke: LoadedBase, tmp_path: Path) -
     folder = write_random_adapter(tmp_path / "one", SMOKE, ["qkv_proj"], seed=9)
     write_json(folder / "adapter_config.json", read_json(folder / "adapter_config.json") | {"use_rslora": True})
     merged = PeftModel.from_pretrained(SMOKE.load(training=False).model, str(folder)).merge_and_unload().eval()
-    (made,) = TorchEngine(another_smoke, {"one": folder}, batch_size=1).generate("one", [chat_request("sum")])
-    assert made.text == greedy_answer(merged, another_smoke.tokenizer, chat_request("sum"))
+    (completion,) = TorchEngine(another_smoke, {"one": folder}, batch_size=1).generate("one", [chat_request("sum")])
+    assert completion.text == greedy_answer(merged, another_smoke.tokenizer, chat_request("sum"))
 
 
-def kinds_of_attention() -> dict[str, Any]:
+def attention_configs() -> dict[str, Any]:
     from transformers import Phi3Config, Qwen2Config
 
     sizes: dict[str, Any] = {
@@ -278,12 +283,12 @@ def test_every_kind_of_attention_is_the_models_own(kind: str, another_smoke: Loa
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(3)
-    model = AutoModelForCausalLM.from_config(kinds_of_attention()[kind], attn_implementation="sdpa").eval()
+    model = AutoModelForCausalLM.from_config(attention_configs()[kind], attn_implementation="sdpa").eval()
     for parameter in model.parameters():
         parameter.data *= 4  # far from the ties of a fresh model
     engine = TorchEngine(LoadedBase(model, another_smoke.tokenizer, ""), {}, batch_size=4)
     requests = [chat_request(text, 20) for text in prompts(10)]
-    answers = [made.text for made in engine.generate("base", requests)]
+    answers = [completion.text for completion in engine.generate("base", requests)]
     assert answers == [greedy_answer(model, another_smoke.tokenizer, request) for request in requests]
 
 
@@ -293,27 +298,27 @@ def test_rows_share_a_cache_that_they_never_outgrow_and_a_long_one_gets_its_turn
     monkeypatch.setattr(local, "_kv_capacity", lambda _: 400)
     folders = {name: sample_adapters.folders[name] for name in ("codegen", "docstring")}
     engine = TorchEngine(another_smoke, folders, batch_size=16)
-    seen: list[tuple[int, int]] = []
+    steps: list[tuple[int, int]] = []
     step = TorchBatch.step
 
     def watched(self: TorchBatch) -> None:
-        seen.append((len(self.sequences), max(sequence.max_total_tokens for sequence in self.sequences)))
+        steps.append((len(self.sequences), max(sequence.max_total_tokens for sequence in self.sequences)))
         step(self)
 
     monkeypatch.setattr(TorchBatch, "step", watched)
     texts = prompts(60)
     ended: SimpleQueue[str] = SimpleQueue()
     flood = [
-        Submission("codegen", chat_request(text, 2 + i % 7), lambda told: ended.put("short"))
+        Submission("codegen", chat_request(text, 2 + i % 7), lambda _: ended.put("short"))
         for i, text in enumerate(texts)
     ]
-    long = Submission("docstring", chat_request("sum " * 150, 100), lambda told: ended.put("long"))
+    long = Submission("docstring", chat_request("sum " * 150, 100), lambda _: ended.put("long"))
     engine.submit(engine.prepare([*flood[:20], long, *flood[20:]], streamed=False))
     order = [ended.get(timeout=60) for _ in range(61)]
     assert order.index("long") < 20
-    assert max(rows for rows, _ in seen) > 3
-    assert all(rows == 1 or rows * longest <= 400 for rows, longest in seen)
-    assert [made.text for made in engine.generate("codegen", [chat_request(text) for text in texts])] == [
+    assert max(rows for rows, _ in steps) > 3
+    assert all(rows == 1 or rows * longest <= 400 for rows, longest in steps)
+    assert [completion.text for completion in engine.generate("codegen", [chat_request(text) for text in texts])] == [
         sample_adapters.answer("codegen", text) for text in texts
     ]
 
@@ -327,7 +332,7 @@ def test_memory_is_made_for_the_rows_that_are_there_not_for_those_that_were() ->
         cache.update(new, new, 0)
         cache.end_prefill()
 
-    def room() -> int:
+    def allocated_tokens() -> int:
         rows, _, columns, _ = cache._layers[0][0].shape
         return int(rows * columns)
 
@@ -335,25 +340,25 @@ def test_memory_is_made_for_the_rows_that_are_there_not_for_those_that_were() ->
     for _ in range(15):
         cache.remove(0)
     read(100 * BLOCK_TOKENS)
-    assert room() <= 2.5 * 2 * 100 * BLOCK_TOKENS
+    assert allocated_tokens() <= 2.5 * 2 * 100 * BLOCK_TOKENS
     cache.remove(1)
     read(*[BLOCK_TOKENS] * 15)
-    assert room() <= 2.5 * 16 * BLOCK_TOKENS
+    assert allocated_tokens() <= 2.5 * 16 * BLOCK_TOKENS
     assert float(cache._layers[0][0][:16, :, :BLOCK_TOKENS].sum()) == 16 * BLOCK_TOKENS
 
 
 def test_an_answer_ends_where_the_context_does(mixed: TorchEngine) -> None:
     text = "sum " * 100
     [job] = mixed.prepare([Submission("base", chat_request(text), print)])
-    left = mixed.context - job.prompt_tokens
-    assert 0 < left < mixed.context
-    (made,) = mixed.generate("base", [chat_request(text, 10 * mixed.context, temperature=3.0)])
-    assert made.output_tokens <= left
-    with pytest.raises(BadData, match=f"the prompt has [0-9]+ tokens; {mixed.context_length - 1} are possible"):
+    left = mixed.context_length - job.prompt_tokens
+    assert 0 < left < mixed.context_length
+    (completion,) = mixed.generate("base", [chat_request(text, 10 * mixed.context_length, temperature=3.0)])
+    assert completion.output_tokens <= left
+    with pytest.raises(BadData, match=f"the prompt has [0-9]+ tokens; at most {mixed.context_length - 1} are possible"):
         mixed.generate("base", [chat_request(text * 50)])
 
 
-def test_what_is_asked_together_is_answered_by_one_version(
+def test_requests_of_one_submission_use_one_version(
     mixed: TorchEngine, sample_adapters: SampleAdapters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = TorchEngine.encode
@@ -373,10 +378,10 @@ def test_what_is_asked_together_is_answered_by_one_version(
 def test_tokens_are_spelled_as_they_read_within_a_text(phi3: Any) -> None:
     text = "return a + b  # naïve\n"
     ids = phi3(text, add_special_tokens=False)["input_ids"]
-    assert "".join(phi3.decode([one]) for one in ids) != text
+    assert "".join(phi3.decode([token]) for token in ids) != text
     decoder = Decoder(phi3, [])
-    assert "".join(decoder._token_text(one) for one in ids).lstrip(" ") == text
-    assert [decoder._token_text(one) for one in ids][1:4] == [" a", " +", " b"]
+    assert "".join(decoder._token_text(token) for token in ids).lstrip(" ") == text
+    assert [decoder._token_text(token) for token in ids][1:4] == [" a", " +", " b"]
 
 
 def test_prompts_of_one_pass_are_of_about_one_length(mixed: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,11 +389,15 @@ def test_prompts_of_one_pass_are_of_about_one_length(mixed: TorchEngine, monkeyp
     read = TorchBatch._prefill_group
 
     def noted(batch: TorchBatch, sequences: Any) -> None:
-        passes.append([one.prompt_tokens for one in sequences])
+        passes.append([sequence.prompt_tokens for sequence in sequences])
         read(batch, sequences)
 
     monkeypatch.setattr(TorchBatch, "_prefill_group", noted)
-    asked = [Request(str(length), (), SamplingParams(max_tokens=3), text=" a" * length) for length in (5, 200, 40, 190)]
-    together = mixed.generate("base", asked)
-    assert [len(one) for one in passes] == [2, 2] and min(passes[0]) > max(passes[1])
-    assert [one.text for one in together] == [mixed.generate("base", [one])[0].text for one in asked]
+    requests = [
+        Request(str(length), (), SamplingParams(max_tokens=3), text=" a" * length) for length in (5, 200, 40, 190)
+    ]
+    together = mixed.generate("base", requests)
+    assert [len(lengths) for lengths in passes] == [2, 2] and min(passes[0]) > max(passes[1])
+    assert [completion.text for completion in together] == [
+        mixed.generate("base", [request])[0].text for request in requests
+    ]

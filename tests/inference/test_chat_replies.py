@@ -1,4 +1,4 @@
-"""An answer is an answer, whatever its wrapping; what is none is told in one phrase."""
+"""Replies are read in any known form; a reply without an answer is reported in one phrase."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def test_no_answer_has_a_reason(message: Any, ending: str, outcome: tuple[str, s
         (b'{"choices": [null]}', "application/json", "not an object"),
         (b'{"choices": [{}]}', "application/json", "no message"),
         (b'{"choices": [{"message": null}]}', "application/json", "no message"),
-        (body({"content": 5}), "application/json", "no text"),
-        (body({"content": [True]}), "application/json", "no text"),
+        (body({"content": 5}), "application/json", "not text"),
+        (body({"content": [True]}), "application/json", "not text"),
         (b'{"error": {"message": "loading"}}', "application/json", "replied with an error"),
     ],
 )
@@ -125,7 +125,7 @@ def streamed(*lines: str, kind: str = "text/event-stream", size: int = 7) -> tup
             return "".join(pieces), end.value
 
 
-def said(content: Any, finish: Any = None, **more: Any) -> str:
+def delta(content: Any, finish: Any = None, **more: Any) -> str:
     choice = {"index": 0, "delta": {"content": content}, "finish_reason": finish}
     return "data: " + json.dumps({"choices": [choice], **more}, ensure_ascii=False)
 
@@ -134,9 +134,9 @@ def test_odd_chunks_do_not_stop_a_stream() -> None:
     text, reply = streamed(
         ": keep-alive", "event: message", "data:", "data: ping",
         'data: {"choices": null}', 'data: {"choices": [{"delta": null}]}',
-        said("é\u2028\x85", None), "id: 3", "", said([{"type": "text", "text": "b"}], None, usage=None), "",
+        delta("é\u2028\x85", None), "id: 3", "", delta([{"type": "text", "text": "b"}], None, usage=None), "",
         'data: {"choices": [{"index": 1, "delta": {"content": "another answer"}}]}',
-        said("", "end_turn"), "data: [DONE]", "",
+        delta("", "end_turn"), "data: [DONE]", "",
     )  # fmt: skip
     assert text == reply.text == "é\u2028\x85b"
     assert reply.outcome() == ("stop", "") and reply.output_tokens is None
@@ -150,12 +150,12 @@ def test_the_answer_is_the_choice_of_index_0() -> None:
 
 def test_a_stream_that_repeats_its_answer_at_the_end_says_it_once() -> None:
     whole = {"choices": [{"index": 0, "message": {"content": "ab"}, "finish_reason": "stop"}]}
-    assert streamed(said("a"), said("b"), f"data: {json.dumps(whole)}")[0] == "ab"
+    assert streamed(delta("a"), delta("b"), f"data: {json.dumps(whole)}")[0] == "ab"
 
 
 @pytest.mark.parametrize("end", ["\r", "\r\n"])
 def test_a_stream_may_end_its_lines_otherwise(end: str) -> None:
-    assert streamed(f"\ufeff{said('a')}{end}{end}{said('b')}{end}{end}data: [DONE]")[0] == "ab"
+    assert streamed(f"\ufeff{delta('a')}{end}{end}{delta('b')}{end}{end}data: [DONE]")[0] == "ab"
 
 
 def test_a_line_end_inside_a_text_of_json_is_read() -> None:
@@ -169,7 +169,7 @@ def test_a_server_that_answers_with_an_object_of_its_own_is_quoted() -> None:
 
 
 def test_a_stream_may_end_without_a_word() -> None:
-    text, reply = streamed(said("a"), said("b"))
+    text, reply = streamed(delta("a"), delta("b"))
     assert (text, reply.outcome()) == ("ab", ("stop", ""))
 
 
@@ -179,7 +179,7 @@ def test_a_whole_reply_in_the_place_of_a_stream_is_one_piece() -> None:
 
 
 def test_a_stream_in_the_place_of_a_whole_reply_is_read() -> None:
-    lines = "\n\n".join((said("a"), said("b", "max_tokens"), "data: [DONE]")).encode()
+    lines = "\n\n".join((delta("a"), delta("b", "max_tokens"), "data: [DONE]")).encode()
     for kind in ("text/event-stream", "application/json"):
         reply = read_reply(lines, kind)
         assert (reply.text, reply.outcome()[0]) == ("ab", "length")
@@ -189,14 +189,14 @@ def test_a_stream_in_the_place_of_a_whole_reply_is_read() -> None:
     ("lines", "reason"),
     [
         (('data: {"error": {"message": "out of memory"}}',), "replied with an error"),
-        ((said("a"), "event: error", 'data: {"message": "overloaded"}'), "replied with an error"),
+        ((delta("a"), "event: error", 'data: {"message": "overloaded"}'), "replied with an error"),
         (("<html>sign in</html>",), "web page"),
         (("nothing here",), "not JSON"),
         ((), "empty"),
         (("data: [DONE]",), "empty"),
-        ((said("a"), 'data: {"choices": [{"del'), "not JSON"),
-        ((said("a"), "data: Internal Server Error"), "not JSON"),
-        ((said("a"), 'data: {"object": "error", "message": "gone"}'), "replied with an error"),
+        ((delta("a"), 'data: {"choices": [{"del'), "not JSON"),
+        ((delta("a"), "data: Internal Server Error"), "not JSON"),
+        ((delta("a"), 'data: {"object": "error", "message": "gone"}'), "replied with an error"),
         (('data: {"type": "content_block_delta", "delta": {"text": "a"}}',), "no answer"),
         (('{"message": {"content": "a"}}', '{"done": true}'), "no answer"),
     ],

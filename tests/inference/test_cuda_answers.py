@@ -31,7 +31,7 @@ def test_mixed_answers_are_those_of_each_adapter_alone_by_peft(sample_adapters: 
         expected[name] = answers
     engine = TorchEngine(tune_for_inference(SMOKE.load(training=False)), sample_adapters.folders, batch_size=5)
     pairs = [(name, request) for request in requests for name in expected]
-    found = engine.generate_mixed(pairs)
-    wanted = [expected[name][number] for number in range(len(requests)) for name in expected]
-    same = sum(one.text == other for one, other in zip(found, wanted, strict=True))
-    assert same >= 0.9 * len(wanted)  # near-ties may differ: kernels differ with the size of a batch
+    completions = engine.generate_mixed(pairs)
+    expected_texts = [expected[name][number] for number in range(len(requests)) for name in expected]
+    same = sum(completion.text == other for completion, other in zip(completions, expected_texts, strict=True))
+    assert same >= 0.9 * len(expected_texts)  # near-ties may differ: kernels differ with the size of a batch

@@ -89,15 +89,15 @@ def test_what_not_every_server_knows_is_sent_where_it_is_set(server: Server, nam
 
 @pytest.mark.parametrize(("name", "value"), OPTIONAL.items())
 def test_a_refused_parameter_is_left_out_with_a_remark(server: Server, name: str, value: object) -> None:
-    def respond(asked: dict[str, Any], number: int) -> Reply:
-        if name in asked:
+    def respond(body: dict[str, Any], number: int) -> Reply:
+        if name in body:
             return 400, {}, {"error": {"message": f"Unrecognized request argument supplied: {name}"}}
         return answer("fine")
 
     server.respond = respond
     with engine(server) as remote:
-        (made,) = remote.generate("remote", requests(**{name: value}))
-    assert (made.text, made.remark) == ("fine", f"without {name}")
+        (completion,) = remote.generate("remote", requests(**{name: value}))
+    assert (completion.text, completion.remark) == ("fine", f"without {name}")
 
 
 def test_nothing_meant_for_another_service_is_sent(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,8 +124,8 @@ def test_order_is_kept_whatever_comes_back_first(server: Server) -> None:
     server.respond = slow_first
     with engine(server) as remote:
         completions = remote.generate("remote", requests(6))
-    assert [one.text for one in completions] == [f"to question {number}" for number in range(6)]
-    assert [one.sample_id for one in completions] == [f"s{number}" for number in range(6)]
+    assert [completion.text for completion in completions] == [f"to question {number}" for number in range(6)]
+    assert [completion.sample_id for completion in completions] == [f"s{number}" for number in range(6)]
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
@@ -168,7 +168,7 @@ def test_one_failure_does_not_touch_the_others(server: Server) -> None:
         (400, {}, {"error": {"message": "no"}}) if "question 1" in str(body) else answer("hello")
     )
     with engine(server) as remote:
-        finishes = [one.finish for one in remote.generate("remote", requests(3))]
+        finishes = [completion.finish for completion in remote.generate("remote", requests(3))]
     assert finishes == ["stop", "error", "stop"]
 
 
@@ -208,7 +208,7 @@ def test_a_server_that_is_too_slow_is_an_error_completion(server: Server) -> Non
 def test_an_unknown_host_is_an_error_for_every_request(server: Server) -> None:
     with engine(server, retries=0, base_url="http://host.invalid/v1") as remote:
         completions = remote.generate("remote", requests(3))
-    assert [one.finish for one in completions] == ["error"] * 3
+    assert [completion.finish for completion in completions] == ["error"] * 3
 
 
 def test_another_system_is_refused(server: Server) -> None:
@@ -287,31 +287,34 @@ def test_an_answer_is_paid_for_once(server: Server, tmp_path: Path) -> None:
 
 def test_a_failure_is_asked_again(server: Server, tmp_path: Path) -> None:
     server.respond = lambda body, number: (500, {}, {}) if number == 1 else answer("hello")
-    made = [engine(server, cache=tmp_path, retries=0).generate("remote", requests())[0] for _ in range(2)]
-    assert [(one.finish, one.reason) for one in made] == [("error", "HTTP 500: the server failed"), ("stop", "")]
+    completions = [engine(server, cache=tmp_path, retries=0).generate("remote", requests())[0] for _ in range(2)]
+    assert [(completion.finish, completion.reason) for completion in completions] == [
+        ("error", "HTTP 500: the server failed"),
+        ("stop", ""),
+    ]
 
 
 def test_a_spent_budget_leaves_the_rest_unanswered(server: Server, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"budget_tokens": 28, "concurrency": 1, "cache": tmp_path}
-    made = engine(server, **settings).generate("remote", requests(4))
-    assert [one.finish for one in made] == ["stop", "stop", "error", "error"]
-    assert made[3].reason == "the budget of 28 tokens is spent" and len(server.bodies) == 2
+    completions = engine(server, **settings).generate("remote", requests(4))
+    assert [completion.finish for completion in completions] == ["stop", "stop", "error", "error"]
+    assert completions[3].reason == "the budget of 28 tokens is spent" and len(server.bodies) == 2
     more = engine(server, **settings).generate("remote", requests(4))
-    assert [one.finish for one in more] == ["stop"] * 4 and len(server.bodies) == 4
+    assert [completion.finish for completion in more] == ["stop"] * 4 and len(server.bodies) == 4
 
 
 def test_a_server_that_counts_is_given_its_pause(server: Server) -> None:
     limited = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "300ms"}
-    asked: list[float] = []
+    request_times: list[float] = []
 
     def respond(body: dict[str, Any], number: int) -> Reply:
-        asked.append(time.monotonic())
+        request_times.append(time.monotonic())
         status, _, content = answer("hello")
         return status, limited if number == 1 else {}, content
 
     server.respond = respond
     engine(server, concurrency=1).generate("remote", requests(2))
-    assert asked[1] - asked[0] >= 0.29
+    assert request_times[1] - request_times[0] >= 0.29
 
 
 @pytest.mark.parametrize(
@@ -329,12 +332,12 @@ def test_a_preset_knows_address_and_key() -> None:
         Endpoint(name="g", model="m")
 
 
-def said(message: str, **more: Any) -> dict[str, Any]:
+def error_body(message: str, **more: Any) -> dict[str, Any]:
     return {"error": {"message": message, **more}}
 
 
 def refusing(**refused: str) -> Any:
-    """Respond as a server that refuses these parameters, each in these words, and names one at a time."""
+    """Respond as a server that refuses these parameters with these messages, one per request."""
 
     def respond(body: dict[str, Any], number: int) -> Reply:
         for name, words in refused.items():
@@ -348,8 +351,10 @@ def refusing(**refused: str) -> Any:
 def test_what_a_server_refuses_is_learned_once(server: Server) -> None:
     server.respond = refusing(seed="Unknown field `seed`", max_tokens="max_tokens is called max_completion_tokens here")
     with engine(server, concurrency=1) as remote:
-        made = remote.generate("remote", requests(5))
-    assert [(one.text, one.finish, one.remark) for one in made] == [("hello", "stop", "without seed")] * 5
+        completions = remote.generate("remote", requests(5))
+    assert [(completion.text, completion.finish, completion.remark) for completion in completions] == [
+        ("hello", "stop", "without seed")
+    ] * 5
     assert [sorted({"seed", "max_tokens", "max_completion_tokens"} & set(body)) for body in server.bodies] == [
         ["max_tokens", "seed"],
         ["max_tokens"],
@@ -361,8 +366,8 @@ def test_what_a_server_refuses_is_learned_once(server: Server) -> None:
 def test_requests_side_by_side_learn_together(server: Server) -> None:
     server.respond = refusing(seed="no seed, please", temperature="temperature is fixed", max_tokens="max_tokens?")
     with engine(server, concurrency=4) as remote:
-        made = remote.generate("remote", requests(24))
-    assert {one.finish for one in made} == {"stop"}
+        completions = remote.generate("remote", requests(24))
+    assert {completion.finish for completion in completions} == {"stop"}
     assert len(server.bodies) <= 24 + 4 * 3
 
 
@@ -374,8 +379,11 @@ def test_a_temperature_that_may_not_be_zero_is_remarked(server: Server) -> None:
     )
     greedy, drawn = requests(temperature=0.0)[0], requests(2)[1]
     with engine(server, concurrency=1) as remote:
-        made = remote.generate("remote", [greedy, drawn])
-    assert [one.remark for one in made] == ["not at temperature 0, so the answers are sampled, not greedy", ""]
+        completions = remote.generate("remote", [greedy, drawn])
+    assert [completion.remark for completion in completions] == [
+        "not at temperature 0, so the answers are sampled, not greedy",
+        "",
+    ]
     assert [body.get("temperature") for body in server.bodies] == [0.0, None, 0.5]
 
 
@@ -386,8 +394,8 @@ def test_nothing_is_learned_from_a_request_that_fails_all_the_same(server: Serve
         else answer("hello")
     )
     with engine(server, concurrency=1) as remote:
-        made = remote.generate("remote", requests(2))
-    assert [(one.finish, one.remark) for one in made] == [("error", ""), ("stop", "")]
+        completions = remote.generate("remote", requests(2))
+    assert [(completion.finish, completion.remark) for completion in completions] == [("error", ""), ("stop", "")]
     assert (server.bodies[-1]["seed"], server.bodies[-1]["temperature"]) == (9, 0.5)
     assert len(server.bodies) <= 5
 
@@ -399,8 +407,8 @@ def test_a_server_that_is_never_content_is_asked_a_bounded_number_of_times(serve
         {"error": {"message": f"no {', '.join(body)}", "param": sorted(body)[-1]}},
     )
     with engine(server) as remote:
-        (made,) = remote.generate("remote", requests())
-    assert made.finish == "error" and made.reason.startswith("HTTP 400: ")
+        (completion,) = remote.generate("remote", requests())
+    assert completion.finish == "error" and completion.reason.startswith("HTTP 400: ")
     assert 2 <= len(server.bodies) <= 10
 
 
@@ -418,8 +426,8 @@ def test_an_answer_asked_otherwise_is_another_file(server: Server, tmp_path: Pat
 def test_an_unknown_ending_keeps_its_answer(server: Server) -> None:
     server.respond = lambda body, number: answer("hello", "</s>")
     with engine(server) as remote:
-        (made,) = remote.generate("remote", requests())
-    assert (made.text, made.finish, made.reason) == ("hello", "stop", "")
+        (completion,) = remote.generate("remote", requests())
+    assert (completion.text, completion.finish, completion.reason) == ("hello", "stop", "")
 
 
 def test_tokens_that_nobody_counted_are_unknown_and_cost_their_bytes(server: Server) -> None:
@@ -428,35 +436,35 @@ def test_tokens_that_nobody_counted_are_unknown_and_cost_their_bytes(server: Ser
         return status, headers, {**content, "usage": None}
 
     server.respond = uncounted
-    made = engine(server, budget_tokens=40, concurrency=1).generate("remote", requests(4))
-    assert (made[0].prompt_tokens, made[0].output_tokens) == (None, None)
-    assert [one.finish for one in made] == ["stop", "stop", "error", "error"]  # 17 + 4 bytes each
+    completions = engine(server, budget_tokens=40, concurrency=1).generate("remote", requests(4))
+    assert (completions[0].prompt_tokens, completions[0].output_tokens) == (None, None)
+    assert [completion.finish for completion in completions] == ["stop", "stop", "error", "error"]  # 17 + 4 bytes each
 
 
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
-        ((401, {}, said("no entry")), 'HTTP 401: the key is refused; check A_KEY (the server says: "no entry")'),
+        ((401, {}, error_body("no entry")), 'HTTP 401: the key is refused; check A_KEY (the server says: "no entry")'),
         ((403, {}, {"message": "not yours"}), "HTTP 403: the key has no permission for this"),
-        ((404, {}, said("model 'm-7b' not found")), "HTTP 404: the server has no model 'm-7b'; it has a, b"),
-        ((400, {}, said("gone", code="model_decommissioned")), "HTTP 400: the server has no model"),
+        ((404, {}, error_body("model 'm-7b' not found")), "HTTP 404: the server has no model 'm-7b'; it has a, b"),
+        ((400, {}, error_body("gone", code="model_decommissioned")), "HTTP 400: the server has no model"),
         ((404, {"Content-Type": "text/html"}, b"<h1>Not here</h1>"), "base_url usually ends in /v1"),
         ((404, {"Content-Type": "text/plain"}, b"404 page not found"), "the server does not know http://"),
         ((405, {}, {"detail": "Method Not Allowed"}), "the server does not know http://"),
         ((429, {"Retry-After": "0"}, {"error": "later"}), "HTTP 429: too many requests"),
         ((503, {"Retry-After": "0"}, b""), "HTTP 503: the server failed"),
-        ((400, {}, said("bad", param="messages")), "HTTP 400: the server refused the request"),
+        ((400, {}, error_body("bad", param="messages")), "HTTP 400: the server refused the request"),
         ((200, {"Content-Type": "text/html"}, b"<html>sign in</html>"), "the reply is a web page"),
         ((200, {}, b""), "the reply is empty"),
-        ((200, {}, said("warming up")), 'replied with an error (the server says: "warming up")'),
+        ((200, {}, error_body("warming up")), 'replied with an error (the server says: "warming up")'),
     ],
 )  # fmt: skip
 def test_a_failure_says_its_cause_in_plain_words(server: Server, reply: Reply, reason: str) -> None:
     server.respond = lambda body, number: reply
     with engine(server, retries=0, key_env="A_KEY") as remote:
-        (made,) = remote.generate("remote", requests())
-    assert made.finish == "error" and reason in made.reason
-    assert not re.search(r"[A-Z]\w+Error|NoneType", made.reason)
+        (completion,) = remote.generate("remote", requests())
+    assert completion.finish == "error" and reason in completion.reason
+    assert not re.search(r"[A-Z]\w+Error|NoneType", completion.reason)
 
 
 @pytest.mark.parametrize(
@@ -469,34 +477,34 @@ def test_a_failure_says_its_cause_in_plain_words(server: Server, reply: Reply, r
 )
 def test_no_connection_says_why(no_proxy: None, url: str, reason: str) -> None:
     with EndpointEngine(Endpoint(name="remote", base_url=url, model="m"), None, retries=0) as remote:
-        (made,) = remote.generate("remote", requests())
-    assert reason in made.reason
+        (completion,) = remote.generate("remote", requests())
+    assert reason in completion.reason
 
 
 def test_a_secure_address_of_an_open_server_is_reported(server: Server) -> None:
     with engine(server, retries=0, base_url=server.url.replace("http:", "https:")) as remote:
-        (made,) = remote.generate("remote", requests())
-    assert made.reason == "TLS failed; the address may have to begin with http://"
+        (completion,) = remote.generate("remote", requests())
+    assert completion.reason == "TLS failed; the address may have to begin with http://"
 
 
 def test_a_slow_server_is_reported(server: Server) -> None:
     released = threading.Event()
     server.respond = lambda body, number: (released.wait(5), answer("too late"))[1]
     with engine(server, retries=0, timeout_s=0.2) as remote:
-        (made,) = remote.generate("remote", requests())
+        (completion,) = remote.generate("remote", requests())
     released.set()
-    assert made.reason == "the server did not answer in time"
+    assert completion.reason == "the server did not answer in time"
 
 
 def test_the_environment_s_proxy_is_used_and_named(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://user:pass-word-1@127.0.0.1:1")
     with engine(server, retries=0, base_url="http://host.invalid/v1") as remote:
-        (made,) = remote.generate("remote", requests())
-    assert made.reason.endswith("(through the environment's proxy)") and "pass-word" not in made.reason
+        (completion,) = remote.generate("remote", requests())
+    assert completion.reason.endswith("(through the environment's proxy)") and "pass-word" not in completion.reason
     monkeypatch.setenv("HTTP_PROXY", "nonsense://127.0.0.1")
     with engine(server, retries=0) as remote:
-        (made,) = remote.generate("remote", requests())
-    assert "proxy" in made.reason
+        (completion,) = remote.generate("remote", requests())
+    assert "proxy" in completion.reason
 
 
 @pytest.mark.parametrize("form", ["{key}", "Bearer {key}", "…{key}…", "{start}********"])
@@ -504,8 +512,8 @@ def test_a_server_that_repeats_the_key_is_not_quoted_on_it(server: Server, form:
     words = form.format(key=KEY, start=KEY[:10]) + "\n\x1b[2Jwrong"
     server.respond = lambda body, number: (401, {}, {"error": {"message": words}})
     with engine(server) as remote:
-        (made,) = remote.generate("remote", requests())
-    assert KEY[:10] not in made.reason and made.reason.isprintable() and "wrong" in made.reason
+        (completion,) = remote.generate("remote", requests())
+    assert KEY[:10] not in completion.reason and completion.reason.isprintable() and "wrong" in completion.reason
 
 
 def test_a_key_is_stripped_before_it_is_sent(server: Server) -> None:
@@ -538,9 +546,9 @@ def test_a_model_that_is_not_listed_is_reported(
 ) -> None:
     server.models = listed
     with engine(server, model=model) as remote:
-        said = remote.missing_model()
-        assert (said is not None) == missing
-        assert said is None or said == "the server does not list the model 'c'; it has a, b"
+        warning = remote.missing_model()
+        assert (warning is not None) == missing
+        assert warning is None or warning == "the server does not list the model 'c'; it has a, b"
         remote.missing_model()
     assert server.paths == ["/v1/models"]
 
@@ -566,8 +574,8 @@ def test_a_long_list_of_models_is_cut(server: Server) -> None:
     server.models = [f"model-{number:02}" for number in range(30)]
     server.respond = lambda body, number: (404, {}, {"error": {"message": "model not found"}})
     with engine(server) as remote:
-        made = remote.generate("remote", requests(3))
-    assert "model-07 and 22 more" in made[0].reason and "model-08" not in made[0].reason
+        completions = remote.generate("remote", requests(3))
+    assert "model-07 and 22 more" in completions[0].reason and "model-08" not in completions[0].reason
     assert server.paths == ["/v1/models"]
 
 

@@ -1,4 +1,4 @@
-"""An engine is chosen by its name, and only the chosen one is imported."""
+"""An engine is loaded by its name, and only this engine is imported."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def test_llamacpp_without_a_quantization_is_refused(tmp_path: Path) -> None:
 def test_the_engines_do_not_import_each_other(module: str) -> None:
     other = {"bilora.inference.torch": "llamacpp", "bilora.inference.llamacpp": "torch"}[module]
     program = f"import sys, {module}.engine; print(*(name for name in sys.modules if 'inference.{other}' in name))"
-    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert shown.stdout.strip() == ""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == ""
 
 
 def test_no_engine_is_imported_before_it_is_chosen() -> None:
     program = "import sys, bilora.inference.engines; print(*(n for n in sys.modules if n in ('torch', 'llama_cpp')))"
-    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert shown.stdout.strip() == ""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == ""

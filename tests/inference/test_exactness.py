@@ -1,4 +1,4 @@
-"""No answer ever comes from another adapter's weights, whatever else is asked at the same time."""
+"""No answer uses another adapter's weights, whatever other requests run at the same time."""
 
 from __future__ import annotations
 
@@ -15,37 +15,39 @@ from bilora.inference.torch.lora import StackedLora
 
 def test_the_systems_do_answer_differently(sample_adapters: SampleAdapters) -> None:
     texts = prompts(20)
-    said = {
+    answers = {
         version: [sample_adapters.answer(version, text) for text in texts]
         for version in ("base", *sample_adapters.folders)
     }
-    for version in said:
-        for other in said:
-            same = sum(a == b for a, b in zip(said[version], said[other], strict=True))
+    for version in answers:
+        for other in answers:
+            same = sum(a == b for a, b in zip(answers[version], answers[other], strict=True))
             assert version == other or same <= 2
 
 
 def test_every_answer_is_its_own_adapters(mixed: TorchEngine, sample_adapters: SampleAdapters) -> None:
-    asked = shuffled_requests(200)
-    asked += random.Random(2).choices(asked, k=60)
-    assert count_wrong_answers(mixed, sample_adapters, asked, reload_at=300) == 0
+    requests = shuffled_requests(200)
+    requests += random.Random(2).choices(requests, k=60)
+    assert count_wrong_answers(mixed, sample_adapters, requests, reload_at=300) == 0
 
 
 def test_a_benchmark_s_mixed_batches_are_exact(mixed: TorchEngine, sample_adapters: SampleAdapters) -> None:
-    asked = shuffled_requests(40)
-    answers = mixed.generate_mixed([(system, chat_request(text)) for system, text in asked])
-    assert [made.text for made in answers] == [sample_adapters.answer(system, text) for system, text in asked]
+    requests = shuffled_requests(40)
+    answers = mixed.generate_mixed([(system, chat_request(text)) for system, text in requests])
+    assert [completion.text for completion in answers] == [
+        sample_adapters.answer(system, text) for system, text in requests
+    ]
 
 
 def test_one_adapter_for_the_whole_model_would_be_seen(
     mixed: TorchEngine, sample_adapters: SampleAdapters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The classic bug put back: every request sets the model's adapter, and the whole batch has it."""
+    """A classic bug: each request sets the model's adapter, and the whole batch uses it."""
     current: list[Any] = [None]
     prepare, deltas = TorchEngine.prepare, StackedLora._deltas
 
-    def prepare_and_set(self: TorchEngine, *given: Any, **named: Any) -> Any:
-        jobs = prepare(self, *given, **named)
+    def prepare_and_set(self: TorchEngine, *args: Any, **named: Any) -> Any:
+        jobs = prepare(self, *args, **named)
         current[0] = jobs[-1].adapter
         return jobs
 
@@ -69,11 +71,11 @@ def test_columns_of_other_adapters_that_are_not_blanked_would_be_seen(
 @pytest.mark.parametrize("temperature", [0.7, 1.5])
 @pytest.mark.parametrize("top_p", [1.0, 0.8])
 def test_a_seed_gives_the_same_answer_in_any_company(mixed: TorchEngine, temperature: float, top_p: float) -> None:
-    asked = [
+    requests = [
         (system, chat_request(text, temperature=temperature, top_p=top_p, seed=seed))
         for seed, (system, text) in enumerate(shuffled_requests(8))
     ]
-    single = [mixed.generate(system, [request])[0].text for system, request in asked]
-    together = [made.text for made in mixed.generate_mixed(asked)]
+    single = [mixed.generate(system, [request])[0].text for system, request in requests]
+    together = [completion.text for completion in mixed.generate_mixed(requests)]
     assert single == together
     assert len(set(single)) > len(single) // 2

@@ -1,4 +1,4 @@
-"""An engine has as many threads as cores are free, so that it does not spin beside other programs."""
+"""An engine uses one thread per free core, so that it does not spin beside other programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CORES = len(os.sched_getaffinity(0))
 
 
 class Machine:
-    """A machine whose clocks a test sets: /proc/stat, wall and processor time."""
+    """A machine whose /proc/stat, wall clock and CPU time are set by a test."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._stat = folder / "stat"
@@ -32,15 +32,15 @@ class Machine:
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
         self._write()
 
-    def pass_time(self, seconds: float, *, own: float, idle: float, counted: bool = True) -> None:
-        """Let time pass, in which this process had `own` of the two cores, and `idle` were idle."""
+    def pass_time(self, seconds: float, *, process: float, idle: float, counted: bool = True) -> None:
+        """Let time pass: this process used `process` of the two cores, and `idle` cores were idle."""
         self._wall += seconds
-        self._own += own * seconds
+        self._own += process * seconds
         if counted:
             for core in (0, 1):
                 self._ticks[core][0] += round(100 * seconds * (1 - idle / 2))
                 self._ticks[core][3] += round(100 * seconds * idle / 2)
-            self._ticks[3][3] += round(100 * seconds)  # not for this process
+            self._ticks[3][3] += round(100 * seconds)  # a core that this process may not use
         self._write()
 
     def _write(self) -> None:
@@ -56,46 +56,46 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 def test_alone_it_has_all_cores(machine: Machine) -> None:
     cores = FreeCores(2)
     assert cores.count() == 2
-    for own, idle in ((0.0, 2.0), (2.0, 0.0), (1.6, 0.4)):
-        machine.pass_time(1.0, own=own, idle=idle)
+    for process, idle in ((0.0, 2.0), (2.0, 0.0), (1.6, 0.4)):
+        machine.pass_time(1.0, process=process, idle=idle)
         assert cores.count() == 2
 
 
 def test_beside_a_busy_program_it_leaves_that_its_core_and_takes_it_back(machine: Machine) -> None:
     cores = FreeCores(2)
-    machine.pass_time(1.0, own=1.33, idle=0.0)  # two threads that share two cores with a third
+    machine.pass_time(1.0, process=1.33, idle=0.0)  # two threads that share two cores with a third
     assert cores.count() == 1
-    machine.pass_time(1.0, own=1.0, idle=0.0)
+    machine.pass_time(1.0, process=1.0, idle=0.0)
     assert cores.count() == 1
-    machine.pass_time(1.0, own=1.0, idle=1.0)
+    machine.pass_time(1.0, process=1.0, idle=1.0)
     assert cores.count() == 2
 
 
 def test_it_has_one_thread_where_nothing_is_free_and_never_more_than_it_may(machine: Machine) -> None:
     cores = FreeCores(1)
-    machine.pass_time(1.0, own=0.2, idle=0.0)
+    machine.pass_time(1.0, process=0.2, idle=0.0)
     assert cores.count() == 1
-    machine.pass_time(1.0, own=0.0, idle=2.0)
+    machine.pass_time(1.0, process=0.0, idle=2.0)
     assert cores.count() == 1
 
 
-def test_it_counts_anew_only_after_a_while(machine: Machine) -> None:
+def test_it_counts_again_only_after_a_while(machine: Machine) -> None:
     cores = FreeCores(2)
-    machine.pass_time(0.1, own=1.0, idle=0.0)
+    machine.pass_time(0.1, process=1.0, idle=0.0)
     assert cores.count() == 2
 
 
 def test_a_pause_does_not_count(machine: Machine) -> None:
     cores = FreeCores(2)
-    machine.pass_time(30.0, own=0.0, idle=0.0)
+    machine.pass_time(30.0, process=0.0, idle=0.0)
     assert cores.count() == 2
-    machine.pass_time(1.0, own=1.0, idle=0.0)
+    machine.pass_time(1.0, process=1.0, idle=0.0)
     assert cores.count() == 1
 
 
 def test_where_the_kernel_does_not_count_it_has_all_cores(machine: Machine) -> None:
     cores = FreeCores(2)
-    machine.pass_time(1.0, own=1.0, idle=0.0, counted=False)
+    machine.pass_time(1.0, process=1.0, idle=0.0, counted=False)
     assert cores.count() == 2
     free_cores.PROC_STAT.unlink()
     assert FreeCores(2).count() == 2
@@ -107,16 +107,16 @@ def test_it_counts_a_real_machine() -> None:
     assert 1 <= cores.count() <= CORES
 
 
-def test_the_engine_computes_with_as_many_threads_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_engine_uses_the_number_of_threads_of_its_callback(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = TorchEngine(tune_for_inference(SMOKE.load(training=False)), {}, batch_size=2)
-    wanted, seen = iter([1, 2, 2, 1] + [1] * 100), []
+    thread_counts, threads = iter([1, 2, 2, 1] + [1] * 100), []
     step = TorchBatch.step
 
     def counted(batch: TorchBatch) -> None:
-        seen.append(torch.get_num_threads())
+        threads.append(torch.get_num_threads())
         step(batch)
 
     monkeypatch.setattr(TorchBatch, "step", counted)
-    engine.set_thread_callback(lambda: next(wanted))
+    engine.set_thread_callback(lambda: next(thread_counts))
     engine.generate("base", [chat_request("write a function", 5)])
-    assert seen[:4] == [1, 2, 2, 1]
+    assert threads[:4] == [1, 2, 2, 1]

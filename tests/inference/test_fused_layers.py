@@ -1,4 +1,4 @@
-"""Joined layers compute exactly what the model's own do, with and without adapters."""
+"""Fused layers compute exactly the same as the model's layers, with and without adapters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A base of every architecture, and a LoRA on all its layers, give in llama.cpp the logits that transformers gives."""
+"""llama.cpp has the same logits as transformers for each architecture, with and without a LoRA on all layers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from bilora.params import Quantization
 from bilora.protocols import Progress, no_bar
 
 NEAR = 1e-4
-"""Between two logits, whose standard deviation is about 0.7 in these models."""
+"""The largest accepted difference of logits, whose standard deviation is about 0.7 in these models."""
 NEW = 8
 QUANTIZATIONS: tuple[Quantization, ...] = ("f32", "f16", "q8_0", "q4_k_m")
 
@@ -56,12 +56,12 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def library() -> Any:
-    """What is installed by the extra."""
+    """The module that the extra installs."""
     return pytest.importorskip("llama_cpp", reason='llama.cpp is not installed: pip install "bilora[llamacpp]"')
 
 
 def reference(folder: Path, adapter: Path | None) -> Any:
-    """transformers' model in 32 bit, with PEFT's adapter in its weights."""
+    """Return transformers' model in 32-bit, with the adapter merged by PEFT."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
@@ -74,7 +74,7 @@ def weights_of(folder: Path) -> Weights:
 
 
 def converted(folder: Path, adapter: Path | None, cache: Path) -> LlamaContext:
-    """The same in llama.cpp, through GGUF files in 32 bit."""
+    """Return the same model in llama.cpp, from GGUF files in 32-bit."""
     weights = weights_of(folder)
     file = base_gguf(weights, "f32", cache, no_bar)
     model = LlamaModel(file, max_sequences=1, kv_capacity=256, threads=1, kv_float32=True, repack=True)
@@ -84,31 +84,31 @@ def converted(folder: Path, adapter: Path | None, cache: Path) -> LlamaContext:
 
 
 def largest_difference(context: LlamaContext, model: Any, count: int = 20) -> float:
-    """Answer random prompts greedily in llama.cpp; return how far its logits are from transformers' at any place."""
-    chance = random.Random(8)
+    """Return the largest difference of logits from transformers' along greedy answers to random prompts."""
+    rng = random.Random(8)
     worst = 0.0
     for _ in range(count):
-        ids = [chance.randrange(4, 2048) for _ in range(chance.randint(1, 80))]
-        found = [*context.logits([(token, place, 0) for place, token in enumerate(ids)], len(ids)).clone()]
+        ids = [rng.randrange(4, 2048) for _ in range(rng.randint(1, 80))]
+        logits = [*context.logits([(token, position, 0) for position, token in enumerate(ids)], len(ids)).clone()]
         for _ in range(NEW):
-            ids.append(int(found[-1].argmax()))
-            found += [*context.logits([(ids[-1], len(ids) - 1, 0)], 1).clone()]
+            ids.append(int(logits[-1].argmax()))
+            logits += [*context.logits([(ids[-1], len(ids) - 1, 0)], 1).clone()]
         context.remove(0)
         with torch.inference_mode():
             expected = model(input_ids=torch.tensor([ids])).logits[0]
-        worst = max(worst, float((torch.stack(found) - expected).abs().max()))
+        worst = max(worst, float((torch.stack(logits) - expected).abs().max()))
         if expected[-NEW - 1 : -1].argmax(-1).tolist() != ids[-NEW:]:
             return float("inf")
     return worst
 
 
-def adapter_of(folder: Path, place: Path) -> Path:
-    """An adapter on all linear layers with random A and B, whose products are about as large as the weights."""
+def adapter_of(folder: Path, parent: Path) -> Path:
+    """Write an adapter on all linear layers, with random products about as large as the weights."""
     model_type = json.loads((folder / "config.json").read_text())["model_type"]
     targets = list(ARCHITECTURES[model_type].target_modules)
-    adapter = write_random_adapter(place / "adapter", FolderBase.at(folder), targets, seed=4)
+    adapter = write_random_adapter(parent / "adapter", FolderBase.at(folder), targets, seed=4)
     file = adapter / "adapter_model.safetensors"
-    save_file({name: 0.1 * one if "lora_B" in name else one for name, one in load_file(file).items()}, file)
+    save_file({name: 0.1 * tensor if "lora_B" in name else tensor for name, tensor in load_file(file).items()}, file)
     return adapter
 
 
@@ -137,7 +137,7 @@ def test_rows_of_q_and_k_in_transformers_order_would_be_seen(
 
 
 def test_an_adapter_on_q_and_k_changes_the_answer(library: Any, tmp_path: Path) -> None:
-    """So that a comparison with its adapter left out on both sides would be seen."""
+    """Otherwise a comparison that skips the adapter on both sides would pass."""
     folder = tiny_base(tmp_path / "models", "llama")
     adapter = write_random_adapter(tmp_path / "adapter", FolderBase.at(folder), ["q_proj", "k_proj"], seed=4)
     assert largest_difference(converted(folder, adapter, tmp_path / "kept"), reference(folder, None), 3) > 100 * NEAR
@@ -162,10 +162,10 @@ def test_the_engine_answers_as_torch_does(
     requests = [chat_request(text, 20) for text in prompts(10)]
     answers = {}
     for system in ("base", "one"):
-        answers[system] = [made.text for made in local.generate(system, requests)]
-        assert [made.text for made in engine.generate(system, requests)] == answers[system]
+        answers[system] = [completion.text for completion in local.generate(system, requests)]
+        assert [completion.text for completion in engine.generate(system, requests)] == answers[system]
     assert answers["base"] != answers["one"]
-    assert engine.context == config.get("sliding_window", 256)
+    assert engine.context_length == config.get("sliding_window", 256)
 
 
 @pytest.mark.parametrize("width", [512, 320])
@@ -190,13 +190,13 @@ def test_a_quantised_file_is_about_as_large_as_said_and_answers_nearly_alike(
         model = LlamaModel(
             file, max_sequences=1, kv_capacity=64, threads=1, kv_float32=quantization == "f32", repack=False
         )
-        logits[quantization] = model.context().logits([(4 + place, place, 0) for place in range(40)], 40).clone()
+        logits[quantization] = model.context().logits([(4 + index, index, 0) for index in range(40)], 40).clone()
     for quantization, alike in {"f16": 0.9999, "q8_0": 0.99, "q4_k_m": 0.8}.items():
         assert torch.cosine_similarity(logits["f32"], logits[quantization]).mean() > alike
 
 
 def test_the_same_adapter_on_another_base_is_another_file(library: Any, tmp_path: Path) -> None:
-    """Its rows are ordered by the base's heads, so that the adapter's own content does not name it."""
+    """The order of its rows depends on the base's heads, so the adapter's hash alone is not enough."""
     files = []
     for heads in (4, 2):
         folder = tiny_base(tmp_path / f"base{heads}", "llama", num_attention_heads=heads, num_key_value_heads=heads)
@@ -222,8 +222,8 @@ def test_every_tensor_in_the_files_has_its_place(tmp_path: Path, form: str) -> N
 def test_of_llama_q_and_k_are_interleaved_in_the_base_and_in_b_of_its_adapters(tmp_path: Path) -> None:
     weights = weights_of(tiny_base(tmp_path / "models", "llama"))
     adapter = adapter_of(weights.folder, tmp_path)
-    plain = read_peft_adapter(adapter)
-    lora = lora_tensors(plain, adapter, weights, float32=True)
+    unscaled = read_peft_adapter(adapter)
+    lora = lora_tensors(unscaled, adapter, weights, float32=True)
     places = {"q_proj": interleave_halves(torch.arange(64), 4), "k_proj": interleave_halves(torch.arange(32), 2)}
     originals: dict[str, torch.Tensor] = {}
     for file in weights.folder.glob("*.safetensors"):
@@ -232,14 +232,14 @@ def test_of_llama_q_and_k_are_interleaved_in_the_base_and_in_b_of_its_adapters(t
         module = name.removesuffix(".weight")
         order = places.get(module.rpartition(".")[2], slice(None))
         assert torch.equal(tensor, originals[name][order])
-        if module in plain.layers:
-            (a, b), stored = plain.layers[module], weights.gguf_tensors[name].name
+        if module in unscaled.layers:
+            (a, b), stored = unscaled.layers[module], weights.gguf_tensors[name].name
             assert torch.equal(lora[f"{stored}.lora_a"], a) and torch.equal(lora[f"{stored}.lora_b"], b[order])
-    assert len(lora) == 2 * len(plain.layers) == 2 * 7 * 3
+    assert len(lora) == 2 * len(unscaled.layers) == 2 * 7 * 3
 
 
 def test_an_output_layer_beside_the_embeddings_is_tied_only_if_it_is_the_same(tmp_path: Path) -> None:
-    """As transformers does: a checkpoint that holds two different ones is right, and its config.json is not."""
+    """As in transformers: if a checkpoint has two different layers, its config.json is wrong."""
     folder = tiny_base(tmp_path / "models", "qwen2", tie_word_embeddings=True)
     embeddings = next(tensor for name, tensor in weights_of(folder).tensors() if "embed_tokens" in name)
     for output, there in ((embeddings, False), (2 * embeddings, True)):

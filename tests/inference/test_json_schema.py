@@ -1,4 +1,4 @@
-"""Answers fit their JSON schema in every engine, and those beside them stay what they are."""
+"""Answers match their JSON schema in every engine, and other answers in the batch do not change."""
 
 from __future__ import annotations
 
@@ -56,19 +56,19 @@ def grammars(another_smoke: LoadedBase) -> JsonGrammars:
     return JsonGrammars(another_smoke.tokenizer.backend_tokenizer.to_str, another_smoke.stop_ids)
 
 
-def asked(text: str, schema: object, tokens: int = TOKENS, **sampling: Any) -> Request:
+def schema_request(text: str, schema: object, tokens: int = TOKENS, **sampling: Any) -> Request:
     return chat_request(text, tokens, json_schema=json.dumps(schema), **sampling)
 
 
 def answer(
     engine: ContinuousBatchingEngine[Any], *requests: Request, streamed: bool = False
 ) -> list[tuple[str, str, list[int]]]:
-    """Answer all in one batch; return each answer's text, as streamed or whole, its finish and its token ids."""
+    """Return each answer's text, finish reason and token ids; all requests run in one batch."""
     events: list[SimpleQueue[Any]] = [SimpleQueue() for _ in requests]
-    submissions = [Submission("base", one, queue.put) for one, queue in zip(requests, events, strict=True)]
+    submissions = [Submission("base", request, queue.put) for request, queue in zip(requests, events, strict=True)]
     jobs = engine.prepare(submissions, streamed=streamed)
     engine.submit(jobs)
-    made = []
+    results = []
     for job, queue in zip(jobs, events, strict=True):
         text = ""
         while isinstance(event := queue.get(timeout=60), Chunk):
@@ -76,24 +76,24 @@ def answer(
         if isinstance(event, Exception):
             raise event
         assert isinstance(event, Completion) and (not streamed or event.text == text)
-        made.append((event.text, event.finish, job.output_ids))
-    return made
+        results.append((event.text, event.finish, job.output_ids))
+    return results
 
 
 @pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize("mode", MODES)
 def test_every_answer_fits_its_schema(engine: ContinuousBatchingEngine[Any], mode: str, streamed: bool) -> None:
-    requests = [asked(f"{name} please", schema, **MODES[mode]) for name, schema in SCHEMAS.items()]
+    requests = [schema_request(f"{name} please", schema, **MODES[mode]) for name, schema in SCHEMAS.items()]
     for schema, (text, finish, _) in zip(SCHEMAS.values(), answer(engine, *requests, streamed=streamed), strict=True):
         assert finish == "stop", text
         jsonschema.validate(json.loads(text), schema)
 
 
-def test_answers_without_a_schema_are_what_they_are_alone(engine: ContinuousBatchingEngine[Any]) -> None:
+def test_answers_without_a_schema_are_as_without_other_requests(engine: ContinuousBatchingEngine[Any]) -> None:
     free = [chat_request(text, 40, temperature=temperature) for text in prompts(4) for temperature in (0.0, 1.0)]
     alone = [answer(engine, request)[0] for request in free]
-    bound = [asked("x", schema, temperature=1.0) for schema in list(SCHEMAS.values())[:8]]
-    mixed = answer(engine, *[one for pair in zip(bound, free, strict=True) for one in pair])
+    bound = [schema_request("x", schema, temperature=1.0) for schema in list(SCHEMAS.values())[:8]]
+    mixed = answer(engine, *[request for pair in zip(bound, free, strict=True) for request in pair])
     assert mixed[1::2] == alone
     assert mixed[::2] == [answer(engine, request)[0] for request in bound]
 
@@ -102,18 +102,18 @@ def test_answers_without_a_schema_are_what_they_are_alone(engine: ContinuousBatc
 def test_an_answer_that_is_complete_ends_in_any_case(
     engine: ContinuousBatchingEngine[Any], early: dict[str, Any]
 ) -> None:
-    [(text, finish, _)] = answer(engine, asked("x", SHORT, 300, **early))
+    [(text, finish, _)] = answer(engine, schema_request("x", SHORT, 300, **early))
     assert (finish, json.loads(text).keys()) == ("stop", {"a"})
 
 
-def test_where_an_answer_may_end_or_go_on_min_tokens_and_ignore_eos_decide(
+def test_where_an_answer_may_end_or_continue_min_tokens_and_ignore_eos_decide(
     engine: ContinuousBatchingEngine[Any],
 ) -> None:
-    short = [asked("x", DIGITS, temperature=2.0, seed=seed) for seed in range(30)]
+    short = [schema_request("x", DIGITS, temperature=2.0, seed=seed) for seed in range(30)]
     lengths = {len(ids) for *_, ids in answer(engine, *short)}
     assert min(lengths) <= 2
     for early in ({"min_tokens": 4}, {"ignore_eos": True}):
-        requests = [asked("x", DIGITS, temperature=2.0, seed=seed, **early) for seed in range(30)]
+        requests = [schema_request("x", DIGITS, temperature=2.0, seed=seed, **early) for seed in range(30)]
         for text, finish, ids in answer(engine, *requests):
             assert finish == "stop" and 0 <= int(text) <= 99_999
             assert len(ids) >= 4 or len(text) == 5 or text == "0", (text, ids)
@@ -123,9 +123,9 @@ def test_where_an_answer_may_end_or_go_on_min_tokens_and_ignore_eos_decide(
 @pytest.mark.parametrize("schema", [{"type": "number"}, {"type": "number", "minimum": -90, "maximum": 60}])
 def test_a_number_ends(grammars: JsonGrammars, another_smoke: LoadedBase, schema: object, start: str) -> None:
     matcher = grammars.matcher(json.dumps(schema))
-    ids = {one: another_smoke.tokenizer(one, add_special_tokens=False)["input_ids"][0] for one in "-0.7"}
-    for one in start:
-        assert not matcher.add(ids[one])
+    ids = {text: another_smoke.tokenizer(text, add_special_tokens=False)["input_ids"][0] for text in "-0.7"}
+    for text in start:
+        assert not matcher.add(ids[text])
     for _ in range(24):
         assert matcher.allowed(2048)[ids["0"]] and not matcher.add(ids["0"])
     assert not matcher.allowed(2048)[ids["0"]]
@@ -135,17 +135,17 @@ def test_a_number_ends(grammars: JsonGrammars, another_smoke: LoadedBase, schema
 
 
 def test_a_schema_may_want_many_digits(engine: ContinuousBatchingEngine[Any]) -> None:
-    [(text, _, _)] = answer(engine, asked("x", {"type": "string", "pattern": "^[0-9]{60}$"}))
+    [(text, _, _)] = answer(engine, schema_request("x", {"type": "string", "pattern": "^[0-9]{60}$"}))
     assert len(json.loads(text)) == 60
 
 
 def test_a_stop_string_ends_an_answer_in_json_too(engine: ContinuousBatchingEngine[Any]) -> None:
-    [(text, finish, _)] = answer(engine, asked("x", SHORT, stop=(":",)))
+    [(text, finish, _)] = answer(engine, schema_request("x", SHORT, stop=(":",)))
     assert (text, finish) == ('{"a"', "stop")
 
 
-def test_an_answer_without_room_is_cut(engine: ContinuousBatchingEngine[Any]) -> None:
-    [(text, finish, ids)] = answer(engine, asked("x", SHORT, 2))
+def test_an_answer_is_cut_at_max_tokens(engine: ContinuousBatchingEngine[Any]) -> None:
+    [(text, finish, ids)] = answer(engine, schema_request("x", SHORT, 2))
     assert finish == "length" and len(ids) == 2 and not text.endswith("}")
 
 
@@ -154,7 +154,7 @@ def test_a_failing_answer_ends_alone(engine: ContinuousBatchingEngine[Any]) -> N
     free = [chat_request(text, 30) for text in prompts(2)]
     alone = [answer(engine, request)[0] for request in free]
     events: list[SimpleQueue[Any]] = [SimpleQueue() for _ in range(3)]
-    requests = [free[0], asked("x", hard, temperature=1.0), free[1]]
+    requests = [free[0], schema_request("x", hard, temperature=1.0), free[1]]
     jobs = engine.prepare(
         [Submission("base", request, queue.put) for request, queue in zip(requests, events, strict=True)],
         streamed=False,
@@ -166,7 +166,7 @@ def test_a_failing_answer_ends_alone(engine: ContinuousBatchingEngine[Any]) -> N
     assert engine.queue_depth()[1] == 0
 
 
-def test_a_matcher_that_cannot_go_on_says_why_and_leaves_all_tokens(
+def test_a_matcher_that_cannot_continue_says_why_and_leaves_all_tokens(
     grammars: JsonGrammars, another_smoke: LoadedBase
 ) -> None:
     matcher = grammars.matcher('{"type":"string","pattern":"^(a?){1000}a{1000}$"}')
@@ -183,7 +183,7 @@ def test_rows_that_only_pad_the_embedding_are_never_chosen(grammars: JsonGrammar
 
 def test_end_tokens_are_allowed_where_an_answer_may_end_even_if_they_are_text(another_smoke: LoadedBase) -> None:
     tokenizer = another_smoke.tokenizer
-    quote, text = (tokenizer(one, add_special_tokens=False)["input_ids"][0] for one in ('"', "a"))
+    quote, text = (tokenizer(character, add_special_tokens=False)["input_ids"][0] for character in ('"', "a"))
     matcher = JsonGrammars(tokenizer.backend_tokenizer.to_str, [text, 3]).matcher('{"type":"string","maxLength":3}')
     assert not matcher.add(quote)
     assert matcher.allowed(2048)[[3, text]].tolist() == [False, False]
@@ -224,7 +224,7 @@ def test_control_tokens_are_no_text(grammars: JsonGrammars, another_smoke: Loade
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_what_cannot_be_honoured_is_refused_by_name(grammars: JsonGrammars, schema: object, named: str) -> None:
+def test_an_unsupported_schema_is_refused_by_name(grammars: JsonGrammars, schema: object, named: str) -> None:
     with pytest.raises(BadSchema) as refusal:
         grammars.matcher(json.dumps(schema))
     assert named in str(refusal.value) and "\n" not in str(refusal.value)
@@ -285,7 +285,7 @@ def test_a_hostile_schema_is_refused_in_time(grammars: JsonGrammars, name: str) 
     began = time.process_time()
     with pytest.raises(BadSchema):
         grammars.matcher(HOSTILE[name])
-    assert time.process_time() - began < 1  # the trial computes in a process of its own
+    assert time.process_time() - began < 1  # the subprocess computes
 
 
 @pytest.mark.parametrize(
@@ -327,4 +327,4 @@ def test_without_the_extra_one_sentence_says_what_to_do(
 ) -> None:
     monkeypatch.setitem(sys.modules, "llguidance", None)
     with pytest.raises(NotReady, match=r'pip install "bilora\[json\]"'):
-        engine.generate("base", [asked("x", {"type": "null"})])
+        engine.generate("base", [schema_request("x", {"type": "null"})])

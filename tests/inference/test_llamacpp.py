@@ -1,4 +1,4 @@
-"""llama.cpp answers as torch does, from files that are made once."""
+"""The llama.cpp engine gives the same answers as the torch engine; files are converted once."""
 
 from __future__ import annotations
 
@@ -38,66 +38,66 @@ from bilora.records import Completion
 from bilora.requests import Chunk, Request, Submission, Token
 from bilora.storage import read_json, write_json
 
-TWO = ("codegen", "docstring")
+ADAPTERS = ("codegen", "docstring")
 
 
 @pytest.fixture(scope="module")
 def library() -> Any:
-    """What is installed by the extra."""
+    """The module that the extra installs."""
     return pytest.importorskip("llama_cpp", reason='llama.cpp is not installed: pip install "bilora[llamacpp]"')
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where this module's converted files lie."""
+def gguf_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of this module's converted files."""
     return tmp_path_factory.mktemp("gguf")
 
 
 def engine_of(
-    sample_adapters: SampleAdapters, kept: Path, quantization: Quantization = "f32", **extra: Any
+    sample_adapters: SampleAdapters, gguf_cache: Path, quantization: Quantization = "f32", **extra: Any
 ) -> LlamaEngine:
-    folders = {name: sample_adapters.folders[name] for name in TWO}
-    return LlamaEngine(SMOKE, quantization, folders, batch_size=8, cache=kept, **extra)
+    folders = {name: sample_adapters.folders[name] for name in ADAPTERS}
+    return LlamaEngine(SMOKE, quantization, folders, batch_size=8, cache=gguf_cache, **extra)
 
 
 @pytest.fixture
-def engine(library: Any, sample_adapters: SampleAdapters, kept: Path) -> Iterator[LlamaEngine]:
-    """An engine in 32 bit with both adapters; nothing is left running."""
-    made = engine_of(sample_adapters, kept)
-    yield made
-    assert made.queue_depth() == (0, 0)
+def engine(library: Any, sample_adapters: SampleAdapters, gguf_cache: Path) -> Iterator[LlamaEngine]:
+    """An engine in 32-bit with both adapters; at the end no request runs."""
+    engine = engine_of(sample_adapters, gguf_cache)
+    yield engine
+    assert engine.queue_depth() == (0, 0)
 
 
 def streamed(engine: LlamaEngine | TorchEngine, system: str, request: Request) -> tuple[list[Token], Completion]:
-    told: SimpleQueue[Any] = SimpleQueue()
-    engine.submit(engine.prepare([Submission(system, request, told.put)]))
+    events: SimpleQueue[Any] = SimpleQueue()
+    engine.submit(engine.prepare([Submission(system, request, events.put)]))
     tokens: list[Token] = []
-    while isinstance(outcome := told.get(timeout=60), Chunk):
-        tokens += outcome.tokens
-    assert isinstance(outcome, Completion), outcome
-    return tokens, outcome
+    while isinstance(event := events.get(timeout=60), Chunk):
+        tokens += event.tokens
+    assert isinstance(event, Completion), event
+    return tokens, event
 
 
 def test_every_answer_is_its_own_adapters(engine: LlamaEngine, sample_adapters: SampleAdapters) -> None:
-    asked = shuffled_requests(200)
-    asked += random.Random(2).choices(asked, k=60)
-    assert count_wrong_answers(engine, sample_adapters, asked, reload_at=300) == 0
+    requests = shuffled_requests(200)
+    requests += random.Random(2).choices(requests, k=60)
+    assert count_wrong_answers(engine, sample_adapters, requests, reload_at=300) == 0
 
 
 @pytest.mark.parametrize("keyed", [True, False])
 def test_a_prompt_s_cache_without_the_adapter_in_its_key_would_be_seen(
     engine: LlamaEngine, sample_adapters: SampleAdapters, monkeypatch: pytest.MonkeyPatch, keyed: bool
 ) -> None:
-    """The bug of well-known servers: what equal prompts left is used again, whichever adapter made it."""
+    """A bug of well-known servers: the prefix cache of an equal prompt is used again with another adapter."""
     batch: Any = engine._scheduler._batch
-    one, own = batch._base, {row: adapter.context for row, adapter in engine._adapters.items()}
+    base_context, adapter_contexts = batch._base, {row: adapter.context for row, adapter in engine._adapters.items()}
     left: list[tuple[list[int], str]] = [([], "")]
     logits = LlamaContext.logits
 
     def reusing(self: LlamaContext, tokens: Sequence[tuple[int, int, int]], last: int) -> Any:
         ids, (_, first, row) = [token for token, _, _ in tokens], tokens[0]
-        system, context = batch.sequences[-1].system, one
-        use_only(context, own.get(system))
+        system, context = batch.sequences[-1].system, base_context
+        use_only(context, adapter_contexts.get(system))
         if first == 0:
             (before, maker), known = left[0], 0
             usable = len(ids) - 1 if maker == system or not keyed else 0
@@ -111,21 +111,21 @@ def test_a_prompt_s_cache_without_the_adapter_in_its_key_would_be_seen(
     monkeypatch.setattr(LlamaContext, "logits", reusing)
     wrong = 0
     for text in prompts(10):
-        for system in ("base", *TWO):
-            (made,) = engine.generate(system, [chat_request(text)])
-            wrong += made.text != sample_adapters.answer(system, text)
+        for system in ("base", *ADAPTERS):
+            (completion,) = engine.generate(system, [chat_request(text)])
+            wrong += completion.text != sample_adapters.answer(system, text)
     assert wrong == 0 if keyed else wrong > 5
 
 
 def use_only(context: LlamaContext, adapters: LlamaContext | None) -> None:
-    """Put the context under another context's LoRA, or under none: what one context for all would do."""
-    llama, alive = context._llama, context._model._handles
-    lora = next((lora for handle, lora in alive.values() if adapters and handle is adapters._handle), None)
+    """Set the LoRA of another context, or none, as an engine with one context for all adapters would."""
+    llama, handles = context._llama, context.model._handles
+    lora = next((lora for handle, lora in handles.values() if adapters and handle is adapters._handle), None)
     if lora is None:
         llama.llama_set_adapters_lora(context._handle, None, 0, None)
     else:
-        handles = (llama.llama_adapter_lora_p_ctypes * 1)(lora)
-        llama.llama_set_adapters_lora(context._handle, handles, 1, (ctypes.c_float * 1)(1.0))
+        loras = (llama.llama_adapter_lora_p_ctypes * 1)(lora)
+        llama.llama_set_adapters_lora(context._handle, loras, 1, (ctypes.c_float * 1)(1.0))
 
 
 def test_one_adapter_for_the_whole_batch_would_be_seen(
@@ -141,43 +141,46 @@ def test_versions_that_come_and_go_leave_nothing_behind(engine: LlamaEngine, sam
     for turn, text in enumerate(prompts(30)):
         version = ("codegen", "codegen2")[turn % 2]
         engine.load_adapter("codegen", sample_adapters.folders[version])
-        (made,) = engine.generate("codegen", [chat_request(text)])
-        assert made.text == sample_adapters.answer(version, text)
+        (completion,) = engine.generate("codegen", [chat_request(text)])
+        assert completion.text == sample_adapters.answer(version, text)
     gc.collect()
-    (made,) = engine.generate("base", [chat_request("sum")])
-    assert made.text == sample_adapters.answer("base", "sum")
-    assert len(batch._base._model._handles) == 3
+    (completion,) = engine.generate("base", [chat_request("sum")])
+    assert completion.text == sample_adapters.answer("base", "sum")
+    assert len(batch._base.model._handles) == 3
 
 
 @pytest.mark.parametrize("top_p", [1.0, 0.8])
 def test_a_seed_gives_the_answer_that_torch_gives(
     engine: LlamaEngine, sample_adapters: SampleAdapters, top_p: float
 ) -> None:
-    asked = [
+    requests = [
         (system, chat_request(text, temperature=0.9, top_p=top_p, seed=seed))
         for seed, (system, text) in enumerate(shuffled_requests(12))
     ]
-    local = TorchEngine(SMOKE.load(training=False), {name: sample_adapters.folders[name] for name in TWO}, batch_size=8)
-    expected = [made.text for made in local.generate_mixed(asked)]
+    folders = {name: sample_adapters.folders[name] for name in ADAPTERS}
+    local = TorchEngine(SMOKE.load(training=False), folders, batch_size=8)
+    expected = [completion.text for completion in local.generate_mixed(requests)]
     assert (
         sum(
-            text != sample_adapters.answer(system, one.sample_id)
-            for text, (system, one) in zip(expected, asked, strict=True)
+            text != sample_adapters.answer(system, request.sample_id)
+            for text, (system, request) in zip(expected, requests, strict=True)
         )
         > 20
     )
-    assert [made.text for made in engine.generate_mixed(asked)] == expected
-    assert [engine.generate(system, [request])[0].text for system, request in asked] == expected
+    assert [completion.text for completion in engine.generate_mixed(requests)] == expected
+    assert [engine.generate(system, [request])[0].text for system, request in requests] == expected
 
 
 def test_stop_strings_likelihoods_and_counts_are_torch_s(engine: LlamaEngine, another_smoke: Any) -> None:
     local = TorchEngine(another_smoke, {}, batch_size=1)
     (whole,) = local.generate("base", [chat_request("write", 30)])
     request = chat_request("write", 30, stop=(whole.text[7:10],), logprobs=3)
-    (tokens, made), (expected, reference) = streamed(engine, "base", request), streamed(local, "base", request)
-    unlike = {"latency_s", "first_token_s"}
-    assert made.model_dump(exclude=unlike) == reference.model_dump(exclude=unlike)
-    assert made.finish == "stop" and made.first_token_s is not None and 0 < made.first_token_s < made.latency_s
+    tokens, completion = streamed(engine, "base", request)
+    expected, reference = streamed(local, "base", request)
+    timings = {"latency_s", "first_token_s"}
+    assert completion.model_dump(exclude=timings) == reference.model_dump(exclude=timings)
+    assert completion.finish == "stop" and completion.first_token_s is not None
+    assert 0 < completion.first_token_s < completion.latency_s
     assert [token.text for token in tokens] == [token.text for token in expected]
     assert [token.logprob for token in tokens] == pytest.approx([token.logprob for token in expected], abs=1e-4)
     assert [[log for _, log in token.top_logprobs] for token in tokens] == [
@@ -190,7 +193,7 @@ def test_a_prompt_longer_than_one_pass_is_read_whole(
 ) -> None:
     monkeypatch.setattr(bindings, "PASS_TOKENS", 16)
     texts = prompts(20)
-    assert [made.text for made in engine.generate("codegen", [chat_request(text) for text in texts])] == [
+    assert [completion.text for completion in engine.generate("codegen", [chat_request(text) for text in texts])] == [
         sample_adapters.answer("codegen", text) for text in texts
     ]
 
@@ -198,11 +201,11 @@ def test_a_prompt_longer_than_one_pass_is_read_whole(
 def test_an_answer_ends_where_the_context_does(engine: LlamaEngine) -> None:
     text = "sum " * 200
     [job] = engine.prepare([Submission("base", chat_request(text), print)])
-    room_left = engine.context - job.prompt_tokens
-    assert 0 < room_left < engine.context
-    (made,) = engine.generate("base", [chat_request(text, 10 * engine.context, temperature=3.0)])
-    assert made.output_tokens <= room_left
-    with pytest.raises(BadData, match=f"tokens; {engine.context_length - 1} are possible"):
+    remaining = engine.context_length - job.prompt_tokens
+    assert 0 < remaining < engine.context_length
+    (completion,) = engine.generate("base", [chat_request(text, 10 * engine.context_length, temperature=3.0)])
+    assert completion.output_tokens <= remaining
+    with pytest.raises(BadData, match=f"tokens; at most {engine.context_length - 1} are possible"):
         engine.generate("base", [chat_request(text * 9)])
 
 
@@ -224,32 +227,33 @@ def test_a_failed_pass_is_reported_and_forgotten(
 
 @pytest.mark.parametrize(("quantization", "near"), [("f16", 0.02), ("q8_0", 0.2), ("q4_k_m", 1.0)])
 def test_a_quantised_base_answers_nearly_alike(
-    library: Any, sample_adapters: SampleAdapters, kept: Path, quantization: Quantization, near: float
+    library: Any, sample_adapters: SampleAdapters, gguf_cache: Path, quantization: Quantization, near: float
 ) -> None:
-    quantised, exact = engine_of(sample_adapters, kept, quantization), engine_of(sample_adapters, kept)
-    for system in ("base", *TWO):
-        (few, _), (many, _) = (streamed(one, system, chat_request("sum", 1, logprobs=1)) for one in (quantised, exact))
-        assert few[0].logprob == pytest.approx(many[0].logprob, abs=near)
-    size = {path.name.split("-")[2]: path.stat().st_size for path in kept.glob("base-*")}
+    quantised, exact = engine_of(sample_adapters, gguf_cache, quantization), engine_of(sample_adapters, gguf_cache)
+    for system in ("base", *ADAPTERS):
+        request = chat_request("sum", 1, logprobs=1)
+        (quantised_tokens, _), (exact_tokens, _) = (streamed(each, system, request) for each in (quantised, exact))
+        assert quantised_tokens[0].logprob == pytest.approx(exact_tokens[0].logprob, abs=near)
+    size = {path.name.split("-")[2]: path.stat().st_size for path in gguf_cache.glob("base-*")}
     assert size[quantization] < size["f32"]
 
 
-class Seen:
-    """A bar that remembers."""
+class RecordedBars:
+    """Progress bars that record titles and counts."""
 
     def __init__(self, fail_after: float = float("inf")) -> None:
         self.titles: list[str] = []
-        self.done = self.total = 0
+        self.count = self.total = 0
         self._fail_after = fail_after
 
     def __call__(self, title: str, total: int) -> AbstractContextManager[Progress]:
         self.titles.append(title)
         self.total += total
-        return nullcontext(self._count)
+        return nullcontext(self._add)
 
-    def _count(self, count: int) -> None:
-        self.done += count
-        if self.done > self._fail_after:
+    def _add(self, count: int) -> None:
+        self.count += count
+        if self.count > self._fail_after:
             raise OSError(28, "No space left on device")
 
 
@@ -257,10 +261,10 @@ class Seen:
 def test_files_are_made_once_and_progress_is_reported(
     library: Any, sample_adapters: SampleAdapters, tmp_path: Path, quantization: Quantization
 ) -> None:
-    first, second = Seen(), Seen()
+    first, second = RecordedBars(), RecordedBars()
     engine_of(sample_adapters, tmp_path, quantization, progress_bars=first)
     files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert first.titles[0] == f"Converting {SMOKE.id} to {quantization}" and first.done == first.total
+    assert first.titles[0] == f"Converting {SMOKE.id} to {quantization}" and first.count == first.total
     engine_of(sample_adapters, tmp_path, quantization, progress_bars=second)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == files
     assert len(list(tmp_path.glob("*.gguf"))) == 3 and second.titles == []
@@ -277,10 +281,10 @@ def test_a_build_that_dies_on_weights_repacked_gets_them_as_they_are(
     assert "without AMX" in engine.mode and engine.generate("codegen", [chat_request("hello")])[0].output_tokens
     monkeypatch.setattr(amx_check, "TRIAL", "raise SystemExit")
     assert "without AMX" in engine_of(sample_adapters, tmp_path, "q8_0").mode
-    (kept,) = tmp_path.glob("trial-*")
-    write_json(kept, {"build": "an older one", "survived": False})
+    (outcome_file,) = tmp_path.glob("trial-*")
+    write_json(outcome_file, {"build": "an older one", "survived": False})
     assert "without AMX" not in engine_of(sample_adapters, tmp_path, "q8_0").mode
-    assert read_json(kept)["survived"]
+    assert read_json(outcome_file)["survived"]
 
 
 @pytest.mark.parametrize("quantization", ["f32", "q8_0"])
@@ -288,7 +292,7 @@ def test_an_interrupted_conversion_leaves_nothing(
     library: Any, sample_adapters: SampleAdapters, tmp_path: Path, quantization: Quantization
 ) -> None:
     with pytest.raises(OSError, match="No space"):
-        engine_of(sample_adapters, tmp_path, quantization, progress_bars=Seen(fail_after=5))
+        engine_of(sample_adapters, tmp_path, quantization, progress_bars=RecordedBars(fail_after=5))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -303,35 +307,35 @@ class WithItsFile(FolderBase):
 
 
 def test_the_file_that_a_base_comes_with_is_served_as_it_is(
-    library: Any, sample_adapters: SampleAdapters, kept: Path, tmp_path: Path
+    library: Any, sample_adapters: SampleAdapters, gguf_cache: Path, tmp_path: Path
 ) -> None:
-    converted = engine_of(sample_adapters, kept, "q8_0")
-    (file,) = kept.glob("base-*-q8_0-*")
+    converted = engine_of(sample_adapters, gguf_cache, "q8_0")
+    (file,) = gguf_cache.glob("base-*-q8_0-*")
     base = WithItsFile(id=SMOKE.id, path=SMOKE.path, file=shutil.copy(file, tmp_path / "own.gguf"))
-    folders = {name: sample_adapters.folders[name] for name in TWO}
-    engine = LlamaEngine(base, None, folders, batch_size=8, cache=tmp_path / "kept")
-    asked = [(system, chat_request(text, 20)) for text in prompts(5) for system in ("base", *TWO)]
-    answers = [[made.text for made in one.generate_mixed(asked)] for one in (engine, converted)]
+    folders = {name: sample_adapters.folders[name] for name in ADAPTERS}
+    engine = LlamaEngine(base, None, folders, batch_size=8, cache=tmp_path / "gguf_cache")
+    requests = [(system, chat_request(text, 20)) for text in prompts(5) for system in ("base", *ADAPTERS)]
+    answers = [[completion.text for completion in each.generate_mixed(requests)] for each in (engine, converted)]
     assert answers[0] == answers[1] and engine.mode.startswith("llama.cpp, own.gguf, ")
-    assert {path.name.split("-")[0] for path in (tmp_path / "kept").iterdir()} == {"adapter"}
-    LlamaEngine(base, "f16", {}, batch_size=1, cache=tmp_path / "kept")
-    assert len(list((tmp_path / "kept").glob("base-*-f16-*"))) == 1
+    assert {path.name.split("-")[0] for path in (tmp_path / "gguf_cache").iterdir()} == {"adapter"}
+    LlamaEngine(base, "f16", {}, batch_size=1, cache=tmp_path / "gguf_cache")
+    assert len(list((tmp_path / "gguf_cache").glob("base-*-f16-*"))) == 1
 
 
 def test_the_trial_of_a_file_in_a_package_is_recorded_in_the_cache(
-    library: Any, sample_adapters: SampleAdapters, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    library: Any, sample_adapters: SampleAdapters, gguf_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_amx = SimpleNamespace(__file__=library.__file__, llama_print_system_info=lambda: b"AMX_INT8 = 1")
     monkeypatch.setattr(amx_check, "library", lambda: with_amx)
     monkeypatch.setattr(amx_check, "TRIAL", "raise SystemExit")
-    engine_of(sample_adapters, kept, "q8_0")
-    (file,) = kept.glob("base-*-q8_0-*")
+    engine_of(sample_adapters, gguf_cache, "q8_0")
+    (file,) = gguf_cache.glob("base-*-q8_0-*")
     package = tmp_path / "package"
     package.mkdir()
     base = WithItsFile(id=SMOKE.id, path=SMOKE.path, file=shutil.copy(file, package / "own.gguf"))
-    LlamaEngine(base, None, {}, batch_size=1, cache=tmp_path / "kept")
+    LlamaEngine(base, None, {}, batch_size=1, cache=tmp_path / "gguf_cache")
     assert [path.name for path in package.iterdir()] == ["own.gguf"]
-    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["trial-own.json"]
+    assert [path.name for path in (tmp_path / "gguf_cache").iterdir()] == ["trial-own.json"]
 
 
 def test_another_base_is_another_file(library: Any, sample_adapters: SampleAdapters, tmp_path: Path) -> None:
@@ -341,8 +345,8 @@ def test_another_base_is_another_file(library: Any, sample_adapters: SampleAdapt
     tensors["model.norm.weight"] = tensors["model.norm.weight"] * 1.5
     save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
     for base in (SMOKE, FolderBase.at(other)):
-        LlamaEngine(base, "f32", {}, batch_size=1, cache=tmp_path / "kept")
-    assert len(list((tmp_path / "kept").iterdir())) == 2
+        LlamaEngine(base, "f32", {}, batch_size=1, cache=tmp_path / "gguf_cache")
+    assert len(list((tmp_path / "gguf_cache").iterdir())) == 2
 
 
 @pytest.mark.parametrize(
@@ -352,23 +356,24 @@ def test_phi3_s_other_forms_are_converted_too(library: Any, tmp_path: Path, conf
     base = FolderBase.at(tiny_base(tmp_path / "models", "phi3", **config))
     assert len(list(Path(base.id).glob("*.safetensors"))) > 2
     adapter = write_random_adapter(tmp_path / "one", base, ["o_proj", "down_proj"], seed=4)
-    engine = LlamaEngine(base, "f32", {"one": adapter}, batch_size=4, cache=tmp_path / "kept")
+    engine = LlamaEngine(base, "f32", {"one": adapter}, batch_size=4, cache=tmp_path / "gguf_cache")
     local = TorchEngine(base.load(training=False), {"one": adapter}, batch_size=4)
     requests = [chat_request(text, 20) for text in prompts(8)]
     for system in ("base", "one"):
-        expected = [made.text for made in local.generate(system, requests)]
-        assert [made.text for made in engine.generate(system, requests)] == expected
-    assert engine.context == config.get("sliding_window", 256)
+        expected = [completion.text for completion in local.generate(system, requests)]
+        assert [completion.text for completion in engine.generate(system, requests)] == expected
+    assert engine.context_length == config.get("sliding_window", 256)
 
 
-def test_rslora_s_scale_is_honoured(library: Any, kept: Path, tmp_path: Path) -> None:
+def test_rslora_s_scale_is_honoured(library: Any, gguf_cache: Path, tmp_path: Path) -> None:
     from peft import PeftModel
 
     folder = write_random_adapter(tmp_path / "one", SMOKE, ["qkv_proj"], seed=9)
     write_json(folder / "adapter_config.json", read_json(folder / "adapter_config.json") | {"use_rslora": True})
     merged = PeftModel.from_pretrained(SMOKE.load(training=False).model, str(folder)).merge_and_unload().eval()
-    made = LlamaEngine(SMOKE, "f32", {"one": folder}, batch_size=1, cache=kept).generate("one", [chat_request("sum")])
-    assert made[0].text == greedy_answer(merged, SMOKE.load(training=False).tokenizer, chat_request("sum"))
+    engine = LlamaEngine(SMOKE, "f32", {"one": folder}, batch_size=1, cache=gguf_cache)
+    (completion,) = engine.generate("one", [chat_request("sum")])
+    assert completion.text == greedy_answer(merged, SMOKE.load(training=False).tokenizer, chat_request("sum"))
 
 
 LONG = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 16, "long_factor": [2.0] * 16}
@@ -389,8 +394,8 @@ def test_what_the_two_engines_would_compute_otherwise_is_refused(
     config = json.loads((base / "config.json").read_text()) | change
     (base / "config.json").write_text(json.dumps(config))
     with pytest.raises(BadData, match=sentence):
-        LlamaEngine(FolderBase.at(base), "f32", {}, batch_size=1, cache=tmp_path / "kept")
-    assert not (tmp_path / "kept").exists()
+        LlamaEngine(FolderBase.at(base), "f32", {}, batch_size=1, cache=tmp_path / "gguf_cache")
+    assert not (tmp_path / "gguf_cache").exists()
 
 
 def test_an_adapter_of_another_base_is_refused(
@@ -404,22 +409,22 @@ def test_an_adapter_of_another_base_is_refused(
 
 
 def test_an_adapter_beyond_16_bit_is_refused(
-    library: Any, sample_adapters: SampleAdapters, kept: Path, tmp_path: Path
+    library: Any, sample_adapters: SampleAdapters, gguf_cache: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "large"
     shutil.copytree(sample_adapters.folders["codegen"], folder)
     tensors = load_file(folder / "adapter_model.safetensors")
     save_file({name: tensor * 1e6 for name, tensor in tensors.items()}, folder / "adapter_model.safetensors")
     with pytest.raises(BadData, match="too large for 16-bit"):
-        LlamaEngine(SMOKE, "q8_0", {"codegen": folder}, batch_size=1, cache=kept)
+        LlamaEngine(SMOKE, "q8_0", {"codegen": folder}, batch_size=1, cache=gguf_cache)
 
 
-# Room
+# Memory and disk
 
 
 @pytest.fixture
 def little_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A machine with 1 MiB left."""
+    """A machine with 1 MiB of free memory."""
     (tmp_path / "meminfo").write_text("MemTotal: 16000000 kB\nMemAvailable: 1024 kB\n")
     monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
 
@@ -428,17 +433,17 @@ def test_too_little_memory_is_said_before_anything_is_made(
     library: Any, sample_adapters: SampleAdapters, tmp_path: Path, little_memory: None
 ) -> None:
     with pytest.raises(BiloraError, match=r"needs 0\.0 GiB of memory and 0\.0 GiB are free\. End other programs"):
-        engine_of(sample_adapters, tmp_path / "kept")
-    assert not (tmp_path / "kept").exists()
+        engine_of(sample_adapters, tmp_path / "gguf_cache")
+    assert not (tmp_path / "gguf_cache").exists()
 
 
 def test_too_little_disk_is_said_before_anything_is_made(
     library: Any, sample_adapters: SampleAdapters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(9, 9, 0))  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 0))  # type: ignore[attr-defined]
     with pytest.raises(BiloraError, match=r"on the disk of .* Delete files"):
-        engine_of(sample_adapters, tmp_path / "kept")
-    assert not (tmp_path / "kept").exists()
+        engine_of(sample_adapters, tmp_path / "gguf_cache")
+    assert not (tmp_path / "gguf_cache").exists()
 
 
 def test_a_container_s_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -453,26 +458,28 @@ def test_a_container_s_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 def test_with_little_memory_rows_wait_for_their_share_of_it(
-    library: Any, sample_adapters: SampleAdapters, kept: Path, monkeypatch: pytest.MonkeyPatch
+    library: Any, sample_adapters: SampleAdapters, gguf_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(llama_engine, "_spare_bytes", lambda weights: 0)
-    made = engine_of(sample_adapters, kept)
-    batch: Any = made._scheduler._batch
-    assert batch._kv_capacity == made.context
-    most: list[int] = []
+    engine = engine_of(sample_adapters, gguf_cache)
+    batch: Any = engine._scheduler._batch
+    assert batch._kv_capacity == engine.context_length
+    reserved: list[int] = []
     step = LlamaBatch.step
 
     def watched(self: LlamaBatch) -> None:
-        for adapter in {one.adapter for one in self.sequences}:
-            most.append(sum(one.prompt_tokens + 200 for one in self.sequences if one.adapter is adapter))
+        for adapter in {sequence.adapter for sequence in self.sequences}:
+            reserved.append(
+                sum(sequence.prompt_tokens + 200 for sequence in self.sequences if sequence.adapter is adapter)
+            )
         step(self)
 
     monkeypatch.setattr(LlamaBatch, "step", watched)
-    asked = [(system, chat_request(text, 200)) for system in ("base", *TWO) for text in prompts(6)]
-    few = [one.text for one in made.generate_mixed(asked)]
-    assert made.context // 2 < max(most) <= made.context
+    requests = [(system, chat_request(text, 200)) for system in ("base", *ADAPTERS) for text in prompts(6)]
+    texts = [completion.text for completion in engine.generate_mixed(requests)]
+    assert engine.context_length // 2 < max(reserved) <= engine.context_length
     monkeypatch.undo()
-    assert few == [one.text for one in engine_of(sample_adapters, kept).generate_mixed(asked)]
+    assert texts == [completion.text for completion in engine_of(sample_adapters, gguf_cache).generate_mixed(requests)]
 
 
 def test_without_the_extra_one_sentence_says_what_to_do(

@@ -1,4 +1,4 @@
-"""Every answer comes from the system that was named, in the order asked."""
+"""Every answer comes from the named system, in the order of the requests."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def test_each_system_answers_with_its_own_weights(engine: TorchEngine, adapters:
         assert texts(engine, name) == alone[name]
 
 
-def test_answers_come_back_in_the_order_asked(engine: TorchEngine) -> None:
-    asked = [ask(n, words) for n, words in enumerate((2, 30, 1, 12, 5))]
-    answers = engine.generate("left", asked)
+def test_answers_come_back_in_the_order_of_the_requests(engine: TorchEngine) -> None:
+    requests = [ask(n, words) for n, words in enumerate((2, 30, 1, 12, 5))]
+    answers = engine.generate("left", requests)
     assert [answer.sample_id for answer in answers] == ["0", "1", "2", "3", "4"]
     lengths = [answer.prompt_tokens for answer in answers]
     assert sorted(range(5), key=lengths.__getitem__) == [2, 0, 4, 3, 1]

@@ -1,4 +1,4 @@
-"""oneDNN is off only where it was found to be slower, and only during that pass."""
+"""oneDNN is off only if it is slower, and only during that pass."""
 
 from __future__ import annotations
 

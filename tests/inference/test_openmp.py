@@ -1,4 +1,4 @@
-"""Who only waits keeps no OpenMP threads."""
+"""A thread that waits for an engine has no OpenMP threads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bilora.inference.torch.engine import TorchEngine
 
 @pytest.fixture
 def computed() -> Iterator[int]:
-    """This process's threads after this one has computed something with two."""
+    """The number of this process's threads after a computation with two threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     torch.ones(2**22).sin()
@@ -29,20 +29,20 @@ def threads() -> int:
 
 
 def fewer_than(count: int) -> bool:
-    """Whether there soon are; a thread that has done its work takes a moment to end."""
+    """Return whether the number falls below `count` within five seconds."""
     end = time.monotonic() + 5
     while threads() >= count and time.monotonic() < end:
         time.sleep(0.01)
     return threads() < count
 
 
-def test_they_are_let_go_and_come_again(computed: int) -> None:
+def test_released_threads_are_created_again(computed: int) -> None:
     release_openmp_threads()
     assert fewer_than(computed)
     torch.ones(2**22).sin()
     assert threads() >= computed
 
 
-def test_who_asks_an_engine_keeps_none(mixed: TorchEngine, computed: int) -> None:
+def test_a_caller_of_an_engine_has_no_openmp_threads(mixed: TorchEngine, computed: int) -> None:
     mixed.generate("base", [chat_request("a list")])
     assert fewer_than(computed)

@@ -41,7 +41,7 @@ QUESTIONS = (
 
 @pytest.fixture(scope="module")
 def packaged(tmp_path_factory: pytest.TempPathFactory) -> PackageBase:
-    """The installed package's base, with a cache of its own."""
+    """The base of the installed package, with a separate cache."""
     pytest.importorskip("llama_cpp", reason='llama.cpp is not installed: pip install "bilora[llamacpp]"')
     packaged_gguf()
     base = open_base(SMOLLM2, tmp_path_factory.mktemp("checkout"))
@@ -52,9 +52,9 @@ def packaged(tmp_path_factory: pytest.TempPathFactory) -> PackageBase:
 @pytest.fixture(scope="module")
 def adapters(packaged: Base, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """An adapter on attention and one on MLP layers, with weights about as large as trained ones."""
-    place = tmp_path_factory.mktemp("adapters")
+    folder = tmp_path_factory.mktemp("adapters")
     return {
-        name: write_random_adapter(place / name, packaged, targets, seed=seed, rank=16, std=0.004)
+        name: write_random_adapter(folder / name, packaged, targets, seed=seed, rank=16, std=0.004)
         for seed, (name, targets) in enumerate(LAYERS.items())
     }
 
@@ -67,10 +67,10 @@ def requests(tokens: int) -> list[tuple[str, Request]]:
     ]
 
 
-def greedy_ids(engine: LlamaEngine | TorchEngine, asked: Sequence[tuple[str, Request]]) -> list[Any]:
+def greedy_ids(engine: LlamaEngine | TorchEngine, pairs: Sequence[tuple[str, Request]]) -> list[Any]:
     """Return the finished sequences, whose `prompt_ids` and `output_ids` are token ids."""
     events: SimpleQueue[Any] = SimpleQueue()
-    jobs = engine.prepare([Submission(system, request, events.put) for system, request in asked], streamed=False)
+    jobs = engine.prepare([Submission(system, request, events.put) for system, request in pairs], streamed=False)
     engine.submit(jobs)
     for _ in jobs:
         assert not isinstance(event := events.get(timeout=300), Exception), event
@@ -78,7 +78,7 @@ def greedy_ids(engine: LlamaEngine | TorchEngine, asked: Sequence[tuple[str, Req
 
 
 def gap_between_best(packaged: Base, adapter: Path | None, ids: list[int]) -> float:
-    """Return how far the two best logits of transformers are apart after these tokens."""
+    """Return the difference of transformers' two best logits after these tokens."""
     from peft import PeftModel
 
     model: Any = packaged.load(training=False).model
@@ -91,21 +91,21 @@ def gap_between_best(packaged: Base, adapter: Path | None, ids: list[int]) -> fl
 def test_in_32_bit_both_engines_choose_the_same_tokens(
     packaged: PackageBase, adapters: dict[str, Path], tmp_path: Path
 ) -> None:
-    asked = requests(16)
-    served = greedy_ids(LlamaEngine(packaged, "f32", adapters, batch_size=8, cache=tmp_path), asked)
-    local = greedy_ids(TorchEngine(packaged.load(training=False), adapters, batch_size=24), asked)
+    requests_sent = requests(16)
+    served = greedy_ids(LlamaEngine(packaged, "f32", adapters, batch_size=8, cache=tmp_path), requests_sent)
+    local = greedy_ids(TorchEngine(packaged.load(training=False), adapters, batch_size=24), requests_sent)
     answers: dict[str, list[tuple[int, ...]]] = {system: [] for system in SYSTEMS}
-    for one, other in zip(local, served, strict=True):
-        assert one.prompt_ids == other.prompt_ids
-        answers[one.system].append(tuple(one.output_ids))
-        pairs = enumerate(zip(one.output_ids, other.output_ids, strict=False))
-        place = next((place for place, (left, right) in pairs if left != right), None)
-        if place is None:
-            assert len(one.output_ids) == len(other.output_ids)
+    for torch_sequence, llama_sequence in zip(local, served, strict=True):
+        assert torch_sequence.prompt_ids == llama_sequence.prompt_ids
+        answers[torch_sequence.system].append(tuple(torch_sequence.output_ids))
+        pairs = enumerate(zip(torch_sequence.output_ids, llama_sequence.output_ids, strict=False))
+        index = next((index for index, (left, right) in pairs if left != right), None)
+        if index is None:
+            assert len(torch_sequence.output_ids) == len(llama_sequence.output_ids)
         else:
-            ids = one.prompt_ids + one.output_ids[:place]
-            assert gap_between_best(packaged, adapters.get(one.system), ids) < NEAR_TIE
-    assert all(answers["base"] != answers[name] for name in LAYERS)  # so that an adapter left out would be seen
+            ids = torch_sequence.prompt_ids + torch_sequence.output_ids[:index]
+            assert gap_between_best(packaged, adapters.get(torch_sequence.system), ids) < NEAR_TIE
+    assert all(answers["base"] != answers[name] for name in LAYERS)  # otherwise a skipped adapter would go unnoticed
 
 
 def test_the_packaged_file_is_served_without_a_weight_being_dequantised(
@@ -117,8 +117,8 @@ def test_the_packaged_file_is_served_without_a_weight_being_dequantised(
     engine = LlamaEngine(base, None, adapters, batch_size=8, cache=tmp_path / "gguf")
     answers = greedy_ids(engine, requests(24))
     tokenizer = base.tokenizer()
-    assert all(one.prompt_ids == encode_prompt(tokenizer, one.request.messages) for one in answers)
-    assert any(one.output_ids[-1] == tokenizer.convert_tokens_to_ids("<|im_end|>") for one in answers)
+    assert all(sequence.prompt_ids == encode_prompt(tokenizer, sequence.request.messages) for sequence in answers)
+    assert any(sequence.output_ids[-1] == tokenizer.convert_tokens_to_ids("<|im_end|>") for sequence in answers)
     assert file.name in engine.mode
     assert not list(base.cache.rglob("*.safetensors")) and not list((tmp_path / "gguf").glob("base-*"))
     assert {path: path.stat().st_mtime_ns for path in beside} == beside
@@ -128,12 +128,12 @@ def test_in_a_mixed_batch_every_answer_is_the_one_that_its_adapter_gives_alone(
     packaged: PackageBase, adapters: dict[str, Path], tmp_path: Path
 ) -> None:
     engine = LlamaEngine(packaged, None, adapters, batch_size=3, cache=tmp_path)
-    asked = requests(16)[:9]
-    mixed = [one.text for one in engine.generate_mixed(asked)]
-    assert mixed == [engine.generate(system, [request])[0].text for system, request in asked]
-    base, attention, mlp = (mixed[place::3] for place in range(3))
+    pairs = requests(16)[:9]
+    mixed = [completion.text for completion in engine.generate_mixed(pairs)]
+    assert mixed == [engine.generate(system, [request])[0].text for system, request in pairs]
+    base, attention, mlp = (mixed[start::3] for start in range(3))
     assert base != attention != mlp != base
-    codegen, other = asked[1][1], adapters["docstring"]
+    codegen, other = pairs[1][1], adapters["docstring"]
     engine.load_adapter("codegen", other)  # the next version, on other layers
     assert engine.generate("codegen", [codegen])[0].text == engine.generate("docstring", [codegen])[0].text
     assert engine.models()["codegen"] == read_peft_adapter(other).sha256

@@ -1,4 +1,4 @@
-"""Packed layers compute what plain ones do, hold the weights once, and are there only where they are faster."""
+"""Packed layers compute the same as unpacked ones, store the weights once, and are used only if they are faster."""
 
 from __future__ import annotations
 
@@ -29,13 +29,15 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("bias", [True, False])
 def test_it_multiplies_as_the_plain_layer_does(rows: int, bias: bool, max_packed_rows: int) -> None:
     torch.manual_seed(0)
-    plain = Linear(96, BLOCK_OUTPUTS + 40, bias=bias, dtype=torch.bfloat16)
-    given = torch.randn(1, rows, 96).bfloat16()
+    linear_layer = Linear(96, BLOCK_OUTPUTS + 40, bias=bias, dtype=torch.bfloat16)
+    inputs = torch.randn(1, rows, 96).bfloat16()
     with torch.inference_mode():
-        exact = torch.nn.functional.linear(given.double(), plain.weight.double(), plain.bias.double() if bias else None)
-        made = PackedLinear(plain, max_packed_rows)(given)
-    assert made.shape == exact.shape and made.dtype == torch.bfloat16
-    torch.testing.assert_close(made.double(), exact, rtol=2**-7, atol=2**-7)
+        exact = torch.nn.functional.linear(
+            inputs.double(), linear_layer.weight.double(), linear_layer.bias.double() if bias else None
+        )
+        outputs = PackedLinear(linear_layer, max_packed_rows)(inputs)
+    assert outputs.shape == exact.shape and outputs.dtype == torch.bfloat16
+    torch.testing.assert_close(outputs.double(), exact, rtol=2**-7, atol=2**-7)
 
 
 @pytest.mark.usefixtures("always")
@@ -45,7 +47,7 @@ def test_a_packed_base_with_an_adapter_scores_as_the_plain_one(
     ids = torch.arange(3, 43)[None]
     scores = []
     for packed in (False, True):
-        loaded = load_for_inference(SMOKE_16) if packed else _plain(monkeypatch)
+        loaded = load_for_inference(SMOKE_16) if packed else load_without_packing(monkeypatch)
         assert loaded.mode.endswith("packed for oneDNN") is packed
         lora = StackedLora(loaded.model)
         adapter = read_adapter("codegen", sample_adapters.folders["codegen"], loaded.model)
@@ -54,7 +56,7 @@ def test_a_packed_base_with_an_adapter_scores_as_the_plain_one(
     torch.testing.assert_close(scores[1], scores[0], rtol=0.05, atol=0.1)
 
 
-def _plain(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+def load_without_packing(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     with monkeypatch.context() as patched:
         patched.setattr(cpu_tuning, "_best_max_packed_rows", lambda _: 0)
         return load_for_inference(SMOKE_16)
@@ -64,7 +66,7 @@ def _plain(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
 def test_the_plain_weights_are_freed_and_the_embedding_keeps_those_of_a_tied_head(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model = _plain(monkeypatch).model
+    model = load_without_packing(monkeypatch).model
     layer, embedding = model.model.layers[0].mlp.down_proj, model.model.embed_tokens.weight.clone()
     assert model.lm_head.weight is model.model.embed_tokens.weight
     assert pack_linear_layers(model)
@@ -75,7 +77,7 @@ def test_the_plain_weights_are_freed_and_the_embedding_keeps_those_of_a_tied_hea
 
 
 def test_what_is_not_faster_or_not_16_bit_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not any(isinstance(one, PackedLinear) for one in _plain(monkeypatch).model.modules())
+    assert not any(isinstance(module, PackedLinear) for module in load_without_packing(monkeypatch).model.modules())
     monkeypatch.setattr(cpu_tuning, "_best_max_packed_rows", lambda _: SMALL_BATCH_ROWS)
     assert not pack_linear_layers(load_for_inference(SMOKE).model)
 
@@ -95,7 +97,7 @@ def test_a_trial_decides_and_looks_at_more_than_a_cache_holds(
     looked: list[tuple[int, ...]] = []
 
     def seconds(tried: Sequence[Linear]) -> float:
-        looked.append(tuple(one.out_features for one in tried))
+        looked.append(tuple(module.out_features for module in tried))
         return costs[getattr(tried[0], "max_packed_rows", 0)]
 
     monkeypatch.setattr(cpu_tuning, "_has_units_for", lambda _: False)

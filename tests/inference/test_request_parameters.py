@@ -1,4 +1,4 @@
-"""What a refusal names is found in any of its forms, and only that is sent otherwise."""
+"""Refused parameters are recognized in any form, and only these are changed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bilora.inference.endpoint.parameters import (
 SCHEMA = {"type": "object", "required": ["A"]}
 
 
-def asked(**more: Any) -> dict[str, Any]:
+def parameters_with(**more: Any) -> dict[str, Any]:
     return {
         "model": "m-7b",
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is a seed?"}],
@@ -31,7 +31,7 @@ def asked(**more: Any) -> dict[str, Any]:
 
 def judged() -> dict[str, Any]:
     kind = {"type": "json_schema", "json_schema": {"name": "reply", "strict": True, "schema": SCHEMA}}
-    return asked(response_format=kind)
+    return parameters_with(response_format=kind)
 
 
 def openai(message: str, **more: Any) -> dict[str, Any]:
@@ -70,17 +70,17 @@ def openai(message: str, **more: Any) -> dict[str, Any]:
     ],
 )
 def test_a_refusal_names_its_parameter(document: object, names: list[str]) -> None:
-    found = find_refusals(400, document, asked(frequency_penalty=0.5))
-    assert sorted(name for name, _ in found) == names
+    refusals = find_refusals(400, document, parameters_with(frequency_penalty=0.5))
+    assert sorted(name for name, _ in refusals) == names
 
 
 @pytest.mark.parametrize("status", [401, 404, 429, 500, None])
 def test_another_status_refuses_nothing(status: int | None) -> None:
-    assert not find_refusals(status, openai("seed", param="seed"), asked())
+    assert not find_refusals(status, openai("seed", param="seed"), parameters_with())
 
 
 def test_what_was_not_sent_is_not_refused() -> None:
-    assert not find_refusals(400, openai("logit_bias", param="logit_bias"), asked())
+    assert not find_refusals(400, openai("logit_bias", param="logit_bias"), parameters_with())
 
 
 @pytest.mark.parametrize(
@@ -96,18 +96,18 @@ def sent_after(parameters: dict[str, Any], *refusals: tuple[str, str]) -> dict[s
 
 
 def test_a_limit_goes_by_its_newer_name_and_then_not_at_all() -> None:
-    assert sent_after(asked(), ("max_tokens", ""))["max_completion_tokens"] == 50
-    assert adapt_request(asked(), frozenset({("max_tokens", "")})).remarks == ()
-    gone = adapt_request(asked(), frozenset({("max_tokens", ""), ("max_completion_tokens", "")}))
+    assert sent_after(parameters_with(), ("max_tokens", ""))["max_completion_tokens"] == 50
+    assert adapt_request(parameters_with(), frozenset({("max_tokens", "")})).remarks == ()
+    gone = adapt_request(parameters_with(), frozenset({("max_tokens", ""), ("max_completion_tokens", "")}))
     assert not {"max_tokens", "max_completion_tokens"} & set(gone.parameters)
     assert gone.remarks == ("without a limit on the answer's length",)
 
 
 def test_a_temperature_is_refused_by_its_value() -> None:
     refused = frozenset({("temperature", "0.0")})
-    left = adapt_request(asked(), refused)
+    left = adapt_request(parameters_with(), refused)
     assert "temperature" not in left.parameters and "not greedy" in left.remarks[0]
-    assert adapt_request(asked(temperature=0.7), refused).parameters["temperature"] == 0.7
+    assert adapt_request(parameters_with(temperature=0.7), refused).parameters["temperature"] == 0.7
 
 
 def test_a_schema_goes_into_the_prompt_when_it_cannot_be_enforced() -> None:
@@ -120,13 +120,13 @@ def test_a_schema_goes_into_the_prompt_when_it_cannot_be_enforced() -> None:
 
 
 def test_a_system_text_moves_to_the_first_question() -> None:
-    moved = sent_after(asked(), (SYSTEM_ROLE, ""))
+    moved = sent_after(parameters_with(), (SYSTEM_ROLE, ""))
     assert moved["messages"] == [{"role": "user", "content": "Be brief.\n\nWhat is a seed?"}]
 
 
 def test_a_question_is_never_dropped() -> None:
-    sent = sent_after(asked(), ("model", ""), ("messages", ""), ("seed", ""))
-    assert sent == {name: value for name, value in asked().items() if name != "seed"}
+    sent = sent_after(parameters_with(), ("model", ""), ("messages", ""), ("seed", ""))
+    assert sent == {name: value for name, value in parameters_with().items() if name != "seed"}
 
 
 def test_the_request_itself_is_left_alone() -> None:
@@ -137,9 +137,9 @@ def test_the_request_itself_is_left_alone() -> None:
 
 def test_a_limit_too_large_for_one_prompt_is_refused_for_that_one_alone() -> None:
     document = openai("max_tokens is too large: 50. The context length is 60 and the prompt has 40 tokens.")
-    assert not applies_to_all(find_refusals(400, document, asked()), document)
+    assert not applies_to_all(find_refusals(400, document, parameters_with()), document)
     document = openai("max_tokens is no longer supported")
-    assert applies_to_all(find_refusals(400, document, asked()), document)
+    assert applies_to_all(find_refusals(400, document, parameters_with()), document)
 
 
 @pytest.mark.parametrize(

@@ -48,18 +48,20 @@ def test_only_the_likeliest_are_drawn(restricted: dict[str, float], possible: se
 @pytest.mark.parametrize("penalty", ["frequency_penalty", "presence_penalty"])
 def test_a_penalised_row_repeats_less_and_its_neighbours_are_what_they_were(mixed: TorchEngine, penalty: str) -> None:
     texts = prompts(8)
-    plain = [chat_request(text, LONG) for text in texts]
+    unpenalised = [chat_request(text, LONG) for text in texts]
     penalised = [chat_request(text, LONG, **{penalty: 2.0}) for text in texts]
-    expected = mixed.generate("codegen", plain)
-    made = mixed.generate_mixed(
-        [("codegen", request) for pair in zip(plain, penalised, strict=True) for request in pair]
+    expected = mixed.generate("codegen", unpenalised)
+    completions = mixed.generate_mixed(
+        [("codegen", request) for pair in zip(unpenalised, penalised, strict=True) for request in pair]
     )
-    assert [one.text for one in made[::2]] == [one.text for one in expected]
+    assert [completion.text for completion in completions[::2]] == [completion.text for completion in expected]
 
     def repeated(answers: list[str]) -> int:
         return sum(max(Counter(text.split()).values(), default=0) for text in answers)
 
-    assert repeated([one.text for one in made[1::2]]) < repeated([one.text for one in made[::2]])
+    assert repeated([completion.text for completion in completions[1::2]]) < repeated(
+        [completion.text for completion in completions[::2]]
+    )
 
 
 def test_an_end_token_without_a_logit_masks_nothing() -> None:
@@ -71,8 +73,8 @@ def test_an_end_token_without_a_logit_masks_nothing() -> None:
 
 def test_only_allowed_tokens_keep_their_logits_in_the_rows_that_are_named() -> None:
     logits = torch.arange(8.0).reshape(2, 4)
-    kept = mask_disallowed(logits, {1: torch.tensor([True, False, True, False])})
-    assert kept.tolist() == [[0, 1, 2, 3], [4, -torch.inf, 6, -torch.inf]]
+    masked = mask_disallowed(logits, {1: torch.tensor([True, False, True, False])})
+    assert masked.tolist() == [[0, 1, 2, 3], [4, -torch.inf, 6, -torch.inf]]
     assert not logits.isinf().any()
 
 
@@ -106,8 +108,12 @@ def test_a_row_draws_what_it_does_alone() -> None:
     ]
 
     def rows() -> list[tuple[SamplingParams, torch.Generator | None]]:
-        return [(one, torch.Generator().manual_seed(3) if one.temperature else None) for one in params]
+        return [
+            (completion, torch.Generator().manual_seed(3) if completion.temperature else None) for completion in params
+        ]
 
     together = sample_tokens(logits, rows())
-    assert together == [sample_tokens(logits[place : place + 1], [row])[0] for place, row in enumerate(rows())]
+    assert together == [
+        sample_tokens(logits[row_index : row_index + 1], [row])[0] for row_index, row in enumerate(rows())
+    ]
     assert together[1] == int(logits[1].argmax()) and together[4] == int(logits[4].argmax())

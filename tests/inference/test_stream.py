@@ -1,4 +1,4 @@
-"""Answers piece by piece: the same as in one go, stoppable, and never of two minds."""
+"""Streamed answers equal complete ones, and can be stopped."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def request(text: str = "Write a function that adds.", tokens: int = 24) -> Requ
     return Request("s", (Message(role="user", content=text),), SamplingParams(max_tokens=tokens))
 
 
-def drained(stream: Generator[str, None, Completion]) -> tuple[str, Completion]:
-    pieces = []
+def read_all(stream: Generator[str, None, Completion]) -> tuple[str, Completion]:
+    texts = []
     while True:
         try:
-            pieces.append(next(stream))
+            texts.append(next(stream))
         except StopIteration as end:
-            return "".join(pieces), end.value
+            return "".join(texts), end.value
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,8 @@ def engine(smoke_loaded: Any) -> TorchEngine:
 
 def test_the_pieces_are_the_answer(engine: TorchEngine) -> None:
     (whole,) = engine.generate("base", [request()])
-    text, made = drained(engine.stream("base", request()))
-    assert (text, made.text, made.output_tokens, made.finish) == (
+    text, completion = read_all(engine.stream("base", request()))
+    assert (text, completion.text, completion.output_tokens, completion.finish) == (
         whole.text,
         whole.text,
         whole.output_tokens,
@@ -97,14 +97,19 @@ def test_a_server_s_events_are_pieces(server: Server) -> None:
         CHUNK.format(SAID.format(" there", '"length"'), ""),
         CHUNK.format("", usage),
     )
-    server.respond = lambda asked, number: (200, {"Content-Type": "text/event-stream"}, body)
-    text, made = drained(remote(server).stream("codegen", request()))
-    assert (text, made.text, made.finish, made.output_tokens) == ("Hello there", "Hello there", "length", 2)
+    server.respond = lambda *_: (200, {"Content-Type": "text/event-stream"}, body)
+    text, completion = read_all(remote(server).stream("codegen", request()))
+    assert (text, completion.text, completion.finish, completion.output_tokens) == (
+        "Hello there",
+        "Hello there",
+        "length",
+        2,
+    )
     assert server.bodies[0]["model"] == "codegen" and server.bodies[0]["stream"] is True
 
 
 def test_a_server_that_fails_is_one_sentence(server: Server) -> None:
-    server.respond = lambda asked, number: (500, {}, {})
+    server.respond = lambda *_: (500, {}, {})
     with pytest.raises(Unreachable, match="HTTP 500"):
         list(remote(server).stream("codegen", request()))
 
@@ -113,32 +118,37 @@ STREAM = {"Content-Type": "text/event-stream"}
 
 
 def test_a_server_that_does_not_stream_is_asked_for_a_whole_answer(server: Server) -> None:
-    def respond(asked: dict[str, Any], number: int) -> Reply:
+    def respond(body: dict[str, Any], number: int) -> Reply:
         for name in ("stream_options", "stream"):
-            if name in asked:
+            if name in body:
                 return 400, {}, {"error": {"message": f"unsupported: {name}"}}
         return answer("whole")
 
     server.respond = respond
-    text, made = drained(remote(server).stream("codegen", request()))
-    assert (text, made.text, made.finish, made.output_tokens) == ("whole", "whole", "stop", 3)
+    text, completion = read_all(remote(server).stream("codegen", request()))
+    assert (text, completion.text, completion.finish, completion.output_tokens) == ("whole", "whole", "stop", 3)
     assert len(server.bodies) == 3
 
 
 def test_a_refusal_inside_a_stream_is_a_refusal(server: Server) -> None:
-    def respond(asked: dict[str, Any], number: int) -> Reply:
-        if "seed" in asked:
+    def respond(body: dict[str, Any], number: int) -> Reply:
+        if "seed" in body:
             return 200, STREAM, events('{"error": {"message": "seed?", "param": "seed"}}')
         return 200, STREAM, events(CHUNK.format(SAID.format("Hello", '"eos"'), ""))
 
     server.respond = respond
-    text, made = drained(remote(server).stream("codegen", request()))
-    assert (text, made.finish, made.remark, made.output_tokens) == ("Hello", "stop", "without seed", None)
+    text, completion = read_all(remote(server).stream("codegen", request()))
+    assert (text, completion.finish, completion.remark, completion.output_tokens) == (
+        "Hello",
+        "stop",
+        "without seed",
+        None,
+    )
 
 
 def test_an_error_after_the_first_words_is_one_sentence(server: Server) -> None:
     body = events(CHUNK.format(SAID.format("Hel", "null"), ""), '{"error": {"message": "out of memory"}}')
-    server.respond = lambda asked, number: (200, STREAM, body)
+    server.respond = lambda *_: (200, STREAM, body)
     stream = remote(server).stream("codegen", request())
     assert next(stream) == "Hel"
     with pytest.raises(Unreachable, match='the server says: "out of memory"'):
@@ -147,21 +157,21 @@ def test_an_error_after_the_first_words_is_one_sentence(server: Server) -> None:
 
 def test_a_stream_that_is_cut_off_is_one_sentence(server: Server) -> None:
     body = events(CHUNK.format(SAID.format("Hel", "null"), ""))[:-20]
-    server.respond = lambda asked, number: (200, {**STREAM, "Content-Encoding": "gzip"}, body)
+    server.respond = lambda *_: (200, {**STREAM, "Content-Encoding": "gzip"}, body)
     with pytest.raises(Unreachable, match=r"^Endpoint 'r' gave no usable answer: [a-z ]+\.$"):
         list(remote(server).stream("codegen", request()))
 
 
 def test_two_readers_take_turns(engine: TorchEngine, tmp_path: Path) -> None:
     expected = engine.generate("base", [request("one"), request("two")])
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
 
     def read(text: str) -> None:
-        found[text] = drained(engine.stream("base", request(text)))[0]
+        texts[text] = read_all(engine.stream("base", request(text)))[0]
 
     threads = [threading.Thread(target=read, args=(text,)) for text in ("one", "two")]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert [found["one"], found["two"]] == [made.text for made in expected]
+    assert [texts["one"], texts["two"]] == [completion.text for completion in expected]

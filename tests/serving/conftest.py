@@ -1,4 +1,4 @@
-"""One server for a module's tests."""
+"""Fixtures: a server for the tests of a module."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def running(sample_adapters: SampleAdapters) -> Iterator[RunningServer]:
-    """A server with a key; chats get no system prompt, so that the reference knows what was asked."""
+    """A server with a key and without system prompts, so that the reference has the same prompts."""
     served = ServerConfig(
         engine=make_engine(sample_adapters),
         base_id="models/smoke",
@@ -31,8 +31,8 @@ def running(sample_adapters: SampleAdapters) -> Iterator[RunningServer]:
         max_body=100_000,
         tokenizer_info=tokenizer_info(SMOKE.tokenizer()),
     )
-    with serving(served) as found:
-        yield found
+    with serving(served) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Over HTTP too, only the chat template writes control tokens, and what it refuses is the client's to mend."""
+"""Over HTTP only the chat template writes control tokens, and a chat that it refuses is a 400."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def under() -> Iterator[Under]:
         yield serve
 
 
-def turns(*said: tuple[str, str]) -> list[Any]:
-    return [{"role": role, "content": text} for role, text in said]
+def turns(*messages: tuple[str, str]) -> list[Any]:
+    return [{"role": role, "content": text} for role, text in messages]
 
 
 def prompt_tokens(client: OpenAI, messages: list[Any]) -> int:
@@ -78,8 +78,8 @@ def test_without_a_system_role_its_text_comes_before_the_question(under: Under, 
     merged = turns(("user", "Be brief.\n\nWhy?"))
     for stream in (False, True):
         answers = [
-            one.chat.completions.create(model="base", messages=messages, max_tokens=TOKENS, stream=stream)  # type: ignore[call-overload]
-            for one, messages in ((refusing, system), (client, merged))
+            each_client.chat.completions.create(model="base", messages=messages, max_tokens=TOKENS, stream=stream)  # type: ignore[call-overload]
+            for each_client, messages in ((refusing, system), (client, merged))
         ]
         if stream:
             answers = ["".join(chunk.choices[0].delta.content or "" for chunk in answer) for answer in answers]

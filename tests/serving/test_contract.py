@@ -1,4 +1,4 @@
-"""OpenAI's contract, asked with OpenAI's client."""
+"""OpenAI's API, tested with OpenAI's client."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from bilora.storage import adapter_sha256
 def test_models_are_the_base_and_its_adapters(
     client: OpenAI, running: RunningServer, sample_adapters: SampleAdapters
 ) -> None:
-    found = {model.id: model for model in client.models.list()}
-    assert list(found) == MODELS
-    assert [found[name].to_dict()["parent"] for name in MODELS] == [None, "base", "base"]
-    assert {found[name].to_dict()["max_model_len"] for name in MODELS} == {running.engine.context_length}
-    assert found["codegen"].to_dict()["sha256"] == adapter_sha256(sample_adapters.folders["codegen"])
+    models = {model.id: model for model in client.models.list()}
+    assert list(models) == MODELS
+    assert [models[name].to_dict()["parent"] for name in MODELS] == [None, "base", "base"]
+    assert {models[name].to_dict()["max_model_len"] for name in MODELS} == {running.engine.context_length}
+    assert models["codegen"].to_dict()["sha256"] == adapter_sha256(sample_adapters.folders["codegen"])
     assert client.models.retrieve("docstring").id == "docstring"
 
 
@@ -32,18 +32,18 @@ def test_models_are_the_base_and_its_adapters(
 def test_a_chat_is_answered_by_the_model_that_was_named(
     client: OpenAI, sample_adapters: SampleAdapters, model: str
 ) -> None:
-    made = client.chat.completions.create(model=model, **CHAT)
-    assert made.choices[0].message.content == sample_adapters.answer(model, TEXT)
-    assert (made.model, made.object, made.choices[0].message.role) == (model, "chat.completion", "assistant")
-    assert made.usage is not None and made.usage.completion_tokens <= TOKENS
-    assert made.usage.total_tokens == made.usage.prompt_tokens + made.usage.completion_tokens
-    version = made.system_fingerprint or ""
+    reply = client.chat.completions.create(model=model, **CHAT)
+    assert reply.choices[0].message.content == sample_adapters.answer(model, TEXT)
+    assert (reply.model, reply.object, reply.choices[0].message.role) == (model, "chat.completion", "assistant")
+    assert reply.usage is not None and reply.usage.completion_tokens <= TOKENS
+    assert reply.usage.total_tokens == reply.usage.prompt_tokens + reply.usage.completion_tokens
+    version = reply.system_fingerprint or ""
     assert model == "base" or version.endswith(adapter_sha256(sample_adapters.folders[model])[:12])
 
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("include_usage", [True, False])
-def test_a_stream_says_the_same(
+def test_a_stream_has_the_same_answer(
     client: OpenAI, sample_adapters: SampleAdapters, model: str, include_usage: bool
 ) -> None:
     chunks = stream_chunks(client, model=model, stream_options={"include_usage": include_usage}, **CHAT)
@@ -75,54 +75,54 @@ def test_legacy_completions_continue_the_text(client: OpenAI, running: RunningSe
         parts = client.completions.create(model=model, prompt=prompt, max_tokens=9, stream=True)
         assert "".join(part.choices[0].text for part in parts if part.choices) == expected.text
     else:
-        made = client.completions.create(model=model, prompt=prompt, max_tokens=9)
-        assert (made.choices[0].text, made.object) == (expected.text, "text_completion")
-        assert made.usage is not None and made.usage.prompt_tokens == expected.prompt_tokens
+        reply = client.completions.create(model=model, prompt=prompt, max_tokens=9)
+        assert (reply.choices[0].text, reply.object) == (expected.text, "text_completion")
+        assert reply.usage is not None and reply.usage.prompt_tokens == expected.prompt_tokens
 
 
 def test_several_prompts_have_several_choices(client: OpenAI) -> None:
-    one, two = (client.completions.create(model="base", prompt=text, max_tokens=5) for text in ("def", "return"))
+    first, second = (client.completions.create(model="base", prompt=text, max_tokens=5) for text in ("def", "return"))
     both = client.completions.create(model="base", prompt=["def", "return"], max_tokens=5)
-    assert [choice.text for choice in both.choices] == [one.choices[0].text, two.choices[0].text]
-    assert both.usage is not None and one.usage is not None and two.usage is not None
-    assert both.usage.prompt_tokens == one.usage.prompt_tokens + two.usage.prompt_tokens
+    assert [choice.text for choice in both.choices] == [first.choices[0].text, second.choices[0].text]
+    assert both.usage is not None and first.usage is not None and second.usage is not None
+    assert both.usage.prompt_tokens == first.usage.prompt_tokens + second.usage.prompt_tokens
     assert client.completions.create(model="base", prompt="def").usage.completion_tokens <= 16
 
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_n_answers_have_seeds_of_their_own(client: OpenAI, n: int, stream: bool) -> None:
-    asked = {**CHAT, "model": "codegen", "n": n, "seed": 7, "temperature": 1.5, "max_tokens": 12}
-    made = client.chat.completions.create(**asked)
-    texts = [choice.message.content for choice in made.choices]
-    assert len(set(texts)) == n and [choice.index for choice in made.choices] == list(range(n))
+    body = {**CHAT, "model": "codegen", "n": n, "seed": 7, "temperature": 1.5, "max_tokens": 12}
+    reply = client.chat.completions.create(**body)
+    texts = [choice.message.content for choice in reply.choices]
+    assert len(set(texts)) == n and [choice.index for choice in reply.choices] == list(range(n))
     if stream:
-        found = [""] * n
-        for chunk in stream_chunks(client, **asked):
+        streamed_texts = [""] * n
+        for chunk in stream_chunks(client, **body):
             for choice in chunk.choices:
-                found[choice.index] += choice.delta.content or ""
-        assert found == texts
-    alone = client.chat.completions.create(**{**asked, "n": 1})
+                streamed_texts[choice.index] += choice.delta.content or ""
+        assert streamed_texts == texts
+    alone = client.chat.completions.create(**{**body, "n": 1})
     assert alone.choices[0].message.content == texts[0]
-    assert made.usage is not None and alone.usage is not None
-    assert made.usage.prompt_tokens == alone.usage.prompt_tokens
+    assert reply.usage is not None and alone.usage is not None
+    assert reply.usage.prompt_tokens == alone.usage.prompt_tokens
 
 
 def test_a_seed_repeats_and_no_seed_does_not(client: OpenAI) -> None:
-    def said(**extra: Any) -> str | None:
-        made = client.chat.completions.create(model="base", temperature=2.0, **{**CHAT, "max_tokens": 20}, **extra)
-        return made.choices[0].message.content
+    def answer_text(**extra: Any) -> str | None:
+        reply = client.chat.completions.create(model="base", temperature=2.0, **{**CHAT, "max_tokens": 20}, **extra)
+        return reply.choices[0].message.content
 
-    assert said(seed=-5) == said(seed=-5)
-    assert len({said() for _ in range(3)}) > 1
+    assert answer_text(seed=-5) == answer_text(seed=-5)
+    assert len({answer_text() for _ in range(3)}) > 1
 
 
 @pytest.mark.parametrize("penalty", ["frequency_penalty", "presence_penalty"])
 def test_penalties_change_the_answer(client: OpenAI, running: RunningServer, penalty: str) -> None:
-    asked = client.chat.completions.create(model="base", **{**CHAT, "max_tokens": 40}, **{penalty: 2.0})
-    (made,) = running.engine.generate("base", [chat_request(TEXT, 40, **{penalty: 2.0})])
-    assert asked.choices[0].message.content == made.text
-    assert not made.text.startswith(running.engine.generate("base", [chat_request(TEXT, 40)])[0].text)
+    reply = client.chat.completions.create(model="base", **{**CHAT, "max_tokens": 40}, **{penalty: 2.0})
+    (expected,) = running.engine.generate("base", [chat_request(TEXT, 40, **{penalty: 2.0})])
+    assert reply.choices[0].message.content == expected.text
+    assert not expected.text.startswith(running.engine.generate("base", [chat_request(TEXT, 40)])[0].text)
 
 
 @pytest.mark.parametrize("temperature", [0, 1e-30, 0.5, 2])
@@ -130,10 +130,10 @@ def test_penalties_change_the_answer(client: OpenAI, running: RunningServer, pen
 def test_any_temperature_and_nucleus_give_an_answer(
     client: OpenAI, sample_adapters: SampleAdapters, temperature: float, top_p: float
 ) -> None:
-    made = client.chat.completions.create(model="base", temperature=temperature, top_p=top_p, seed=1, **CHAT)
+    reply = client.chat.completions.create(model="base", temperature=temperature, top_p=top_p, seed=1, **CHAT)
     if temperature < 0.1 or top_p < 0.1:
-        assert made.choices[0].message.content == sample_adapters.answer("base", TEXT)
-    assert made.choices[0].finish_reason in ("stop", "length")
+        assert reply.choices[0].message.content == sample_adapters.answer("base", TEXT)
+    assert reply.choices[0].finish_reason in ("stop", "length")
 
 
 @pytest.mark.parametrize("as_list", [True, False])
@@ -143,13 +143,13 @@ def test_stop_strings_end_the_answer(
 ) -> None:
     whole = sample_adapters.answer("docstring", TEXT)
     stop = whole[2:5]
-    asked: dict[str, Any] = {**CHAT, "model": "docstring", "stop": [stop, "zzz"] if as_list else stop}
+    body: dict[str, Any] = {**CHAT, "model": "docstring", "stop": [stop, "zzz"] if as_list else stop}
     if stream:
-        chunks = stream_chunks(client, **asked)
+        chunks = stream_chunks(client, **body)
         text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
         finish = chunks[-1].choices[0].finish_reason
     else:
-        choice = client.chat.completions.create(**asked).choices[0]
+        choice = client.chat.completions.create(**body).choices[0]
         text, finish = choice.message.content or "", choice.finish_reason
     assert (text, finish) == (whole[: whole.index(stop)], "stop")
 
@@ -157,20 +157,20 @@ def test_stop_strings_end_the_answer(
 @pytest.mark.parametrize("limit", ["max_tokens", "max_completion_tokens"])
 @pytest.mark.parametrize("tokens", [1, 2, 5])
 def test_both_limits_are_kept(client: OpenAI, limit: str, tokens: int) -> None:
-    made = client.chat.completions.create(model="codegen", messages=CHAT["messages"], **{limit: tokens})
-    assert made.usage is not None and made.usage.completion_tokens <= tokens
-    assert made.usage.completion_tokens == tokens or made.choices[0].finish_reason == "stop"
+    reply = client.chat.completions.create(model="codegen", messages=CHAT["messages"], **{limit: tokens})
+    assert reply.usage is not None and reply.usage.completion_tokens <= tokens
+    assert reply.usage.completion_tokens == tokens or reply.choices[0].finish_reason == "stop"
 
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("limits", [{"ignore_eos": True}, {"min_tokens": 40}, {"min_tokens": 30, "ignore_eos": True}])
 def test_an_answer_is_as_long_as_its_minimum(client: OpenAI, limits: dict[str, Any], stream: bool) -> None:
-    asked = {"model": "base", "messages": [{"role": "user", "content": "x"}], "max_tokens": 40, "extra_body": limits}
+    body = {"model": "base", "messages": [{"role": "user", "content": "x"}], "max_tokens": 40, "extra_body": limits}
     if stream:
         options = {"include_usage": True}
-        usage = stream_chunks(client, **asked, stream_options=options)[-1].usage
+        usage = stream_chunks(client, **body, stream_options=options)[-1].usage
     else:
-        usage = client.chat.completions.create(**asked).usage
+        usage = client.chat.completions.create(**body).usage
     assert usage.completion_tokens == 40
 
 
@@ -185,56 +185,58 @@ def test_a_minimum_above_the_limit_is_refused_in_a_sentence(running: RunningServ
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("top", [0, 3, 20])
 def test_chat_logprobs(client: OpenAI, top: int, stream: bool) -> None:
-    asked: dict[str, Any] = {**CHAT, "model": "base", "logprobs": True, "top_logprobs": top}
+    body: dict[str, Any] = {**CHAT, "model": "base", "logprobs": True, "top_logprobs": top}
     if stream:
-        found = [
-            one
-            for chunk in stream_chunks(client, **asked)
+        tokens = [
+            token
+            for chunk in stream_chunks(client, **body)
             for choice in chunk.choices
             if choice.logprobs
-            for one in choice.logprobs.content or ()
+            for token in choice.logprobs.content or ()
         ]
     else:
-        logprobs = client.chat.completions.create(**asked).choices[0].logprobs
+        logprobs = client.chat.completions.create(**body).choices[0].logprobs
         assert logprobs is not None
-        found = logprobs.content or []
-    made = client.chat.completions.create(model="base", **CHAT)
-    assert "".join(one.token for one in found) == made.choices[0].message.content
-    assert all(one.logprob <= 0 and len(one.top_logprobs) == top for one in found)
-    assert all(one.top_logprobs[0].token == one.token for one in found if top)
-    assert all(bytes(one.bytes).decode() == one.token for one in found if one.bytes)
+        tokens = logprobs.content or []
+    reply = client.chat.completions.create(model="base", **CHAT)
+    assert "".join(token.token for token in tokens) == reply.choices[0].message.content
+    assert all(token.logprob <= 0 and len(token.top_logprobs) == top for token in tokens)
+    assert all(token.top_logprobs[0].token == token.token for token in tokens if top)
+    assert all(bytes(token.bytes).decode() == token.token for token in tokens if token.bytes)
 
 
 @pytest.mark.parametrize("count", [0, 2, 5])
 def test_legacy_logprobs(client: OpenAI, count: int) -> None:
     choice = client.completions.create(model="base", prompt="def add", max_tokens=6, logprobs=count).choices[0]
-    told = choice.logprobs
-    assert told is not None and told.tokens and told.text_offset is not None
-    assert "".join(told.tokens) == choice.text
-    pairs = zip(told.text_offset, told.tokens, strict=True)
-    assert all(choice.text[place:].startswith(token) for place, token in pairs)
-    assert all(len(one) <= count for one in told.top_logprobs or ())
+    logprobs = choice.logprobs
+    assert logprobs is not None and logprobs.tokens and logprobs.text_offset is not None
+    assert "".join(logprobs.tokens) == choice.text
+    pairs = zip(logprobs.text_offset, logprobs.tokens, strict=True)
+    assert all(choice.text[offset:].startswith(token) for offset, token in pairs)
+    assert all(len(alternatives) <= count for alternatives in logprobs.top_logprobs or ())
 
 
-def test_no_logprobs_unless_asked(client: OpenAI) -> None:
+def test_no_logprobs_unless_requested(client: OpenAI) -> None:
     assert client.chat.completions.create(model="base", **CHAT).choices[0].logprobs is None
 
 
 @pytest.mark.parametrize("cuts", [(0,), (0, 9), (0, 3, 12)], ids=len)
 def test_text_may_come_in_parts(client: OpenAI, sample_adapters: SampleAdapters, cuts: tuple[int, ...]) -> None:
     content: Any = [{"type": "text", "text": TEXT[a:b]} for a, b in zip(cuts, (*cuts[1:], None), strict=True)]
-    made = client.chat.completions.create(
+    reply = client.chat.completions.create(
         model="base", messages=[{"role": "user", "content": content}], max_tokens=TOKENS
     )
-    assert made.choices[0].message.content == sample_adapters.answer("base", TEXT)
+    assert reply.choices[0].message.content == sample_adapters.answer("base", TEXT)
 
 
 def test_developer_is_system(client: OpenAI) -> None:
-    said = []
+    messages_sent = []
     for role in ("system", "developer"):
         messages: Any = [{"role": role, "content": "You sort."}, *CHAT["messages"]]
-        said.append(client.chat.completions.create(model="base", messages=messages, max_tokens=9).choices[0].message)
-    assert said[0] == said[1]
+        messages_sent.append(
+            client.chat.completions.create(model="base", messages=messages, max_tokens=9).choices[0].message
+        )
+    assert messages_sent[0] == messages_sent[1]
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
@@ -243,8 +245,8 @@ def test_developer_is_system(client: OpenAI) -> None:
 def test_an_unknown_model_is_not_found_and_never_the_base(
     running: RunningServer, model: str, stream: bool, path: str
 ) -> None:
-    said = {"messages": CHAT["messages"]} if "chat" in path else {"prompt": TEXT}
-    response, answer = send(running, "POST", path, {"model": model, "stream": stream, **said})
+    content = {"messages": CHAT["messages"]} if "chat" in path else {"prompt": TEXT}
+    response, answer = send(running, "POST", path, {"model": model, "stream": stream, **content})
     assert (response.status, answer["error"]["code"], answer["error"]["param"]) == (404, "model_not_found", "model")
 
 
@@ -261,9 +263,11 @@ def test_the_client_knows_these_errors(client: OpenAI, running: RunningServer) -
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/base", "/v1/chat/completions", "/v1/completions", "/v1/x"])
-@pytest.mark.parametrize("given", ["", "Bearer", "Bearer ", f"Basic {KEY}", f"Bearer {KEY}x", "Bearer ключ", KEY])
-def test_without_the_key_nothing_is_reported(running: RunningServer, path: str, given: str) -> None:
-    header = given.encode().decode("latin-1")
+@pytest.mark.parametrize(
+    "authorization", ["", "Bearer", "Bearer ", f"Basic {KEY}", f"Bearer {KEY}x", "Bearer ключ", KEY]
+)
+def test_without_the_key_nothing_is_reported(running: RunningServer, path: str, authorization: str) -> None:
+    header = authorization.encode().decode("latin-1")
     method = "POST" if path.endswith("completions") else "GET"
     response, answer = send(running, method, path, None, Authorization=header)
     assert (response.status, answer["error"]["code"]) == (401, "invalid_api_key")
@@ -329,7 +333,7 @@ WRONG: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_cannot_be_honoured_is_refused(running: RunningServer, name: str) -> None:
+def test_an_invalid_request_is_refused(running: RunningServer, name: str) -> None:
     error = expect_400(running, "/v1/chat/completions", {"model": "base", **CHAT, **WRONG[name]})
     assert error["type"] == "invalid_request_error" and error["message"]
 
@@ -355,23 +359,28 @@ def test_legacy_requests_are_checked_too(running: RunningServer, wrong: dict[str
 
 
 def test_values_that_change_nothing_are_accepted(client: OpenAI, sample_adapters: SampleAdapters) -> None:
-    made = client.chat.completions.create(
+    reply = client.chat.completions.create(
         model="base", **CHAT, presence_penalty=0, frequency_penalty=0.0, logit_bias={}, tools=[], user="u",
         response_format={"type": "text"}, n=1, stop=None, seed=None, temperature=None, stream=False, store=False,
     )  # fmt: skip
-    assert made.choices[0].message.content == sample_adapters.answer("base", TEXT)
+    assert reply.choices[0].message.content == sample_adapters.answer("base", TEXT)
 
 
 @pytest.mark.parametrize("form", ["object", "dump"])
 def test_a_reply_goes_back_as_a_turn(client: OpenAI, form: str) -> None:
-    said = client.chat.completions.create(model="codegen", **CHAT).choices[0].message
-    turn: Any = said if form == "object" else said.model_dump()
+    message = client.chat.completions.create(model="codegen", **CHAT).choices[0].message
+    turn: Any = message if form == "object" else message.model_dump()
     turns = [*CHAT["messages"], turn, {"role": "user", "content": "And now?"}]
-    plain = [*CHAT["messages"], {"role": "assistant", "content": said.content}, {"role": "user", "content": "And now?"}]
-    one, two = (
-        client.chat.completions.create(model="codegen", messages=messages, max_tokens=9) for messages in (turns, plain)
+    plain_messages = [
+        *CHAT["messages"],
+        {"role": "assistant", "content": message.content},
+        {"role": "user", "content": "And now?"},
+    ]
+    first, second = (
+        client.chat.completions.create(model="codegen", messages=messages, max_tokens=9)
+        for messages in (turns, plain_messages)
     )
-    assert one.choices[0].message.content == two.choices[0].message.content
+    assert first.choices[0].message.content == second.choices[0].message.content
 
 
 def test_a_prompt_longer_than_the_context_is_refused(running: RunningServer) -> None:
@@ -380,17 +389,19 @@ def test_a_prompt_longer_than_the_context_is_refused(running: RunningServer) -> 
 
 
 def test_an_answer_without_a_limit_ends_with_the_context(client: OpenAI, running: RunningServer) -> None:
-    made = client.chat.completions.create(model="codegen", messages=[{"role": "user", "content": "of the " * 150}])
-    assert made.usage is not None and made.usage.total_tokens <= running.engine.context_length
+    reply = client.chat.completions.create(model="codegen", messages=[{"role": "user", "content": "of the " * 150}])
+    assert reply.usage is not None and reply.usage.total_tokens <= running.engine.context_length
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_a_body_that_is_too_large_is_refused(running: RunningServer, told: bool) -> None:
-    headers = {} if told else {"Transfer_Encoding": "chunked"}
+@pytest.mark.parametrize("with_length", [True, False])
+def test_a_body_that_is_too_large_is_refused(running: RunningServer, with_length: bool) -> None:
+    headers = {} if with_length else {"Transfer_Encoding": "chunked"}
     connection = HTTPConnection(urlsplit(running.url).netloc, timeout=30)
-    given = {"Authorization": f"Bearer {KEY}", **{k.replace("_", "-"): v for k, v in headers.items()}}
+    headers = {"Authorization": f"Bearer {KEY}", **{k.replace("_", "-"): v for k, v in headers.items()}}
     chunks = (b"x" * 50_000 for _ in range(3))
-    connection.request("POST", "/v1/completions", b"x" * 150_000 if told else chunks, given, encode_chunked=not told)
+    connection.request(
+        "POST", "/v1/completions", b"x" * 150_000 if with_length else chunks, headers, encode_chunked=not with_length
+    )
     response = connection.getresponse()
     assert response.status == 413 and json.loads(response.read())["error"]["code"] == "request_too_large"
     connection.close()
@@ -406,11 +417,11 @@ def test_other_paths_and_methods_are_errors_of_the_same_form(
     assert response.status == status and answer["error"]["message"]
 
 
-@pytest.mark.parametrize("given", ["mine-1", "", "a b", "x" * 200])
-def test_every_reply_has_a_request_id(running: RunningServer, given: str) -> None:
-    response, _ = send(running, "GET", "/v1/models", None, X_Request_ID=given)
-    found = response.getheader("X-Request-ID", "")
-    assert found == given if given == "mine-1" else len(found) == 32
+@pytest.mark.parametrize("client_id", ["mine-1", "", "a b", "x" * 200])
+def test_every_reply_has_a_request_id(running: RunningServer, client_id: str) -> None:
+    response, _ = send(running, "GET", "/v1/models", None, X_Request_ID=client_id)
+    request_id = response.getheader("X-Request-ID", "")
+    assert request_id == client_id if client_id == "mine-1" else len(request_id) == 32
 
 
 def test_health_names_the_adapters_bytes(running: RunningServer, sample_adapters: SampleAdapters) -> None:
@@ -421,7 +432,7 @@ def test_health_names_the_adapters_bytes(running: RunningServer, sample_adapters
     }
 
 
-def test_metrics_count_and_tell_no_text(running: RunningServer, client: OpenAI) -> None:
+def test_metrics_count_and_contain_no_text(running: RunningServer, client: OpenAI) -> None:
     client.chat.completions.create(model="codegen", **CHAT)
     _, page = send(running, "GET", "/metrics", None, Authorization="")
     text = page.decode()
@@ -432,23 +443,23 @@ def test_metrics_count_and_tell_no_text(running: RunningServer, client: OpenAI) 
 
 
 def test_a_stream_s_tokens_have_the_places_that_they_have_in_the_whole(client: OpenAI) -> None:
-    asked: dict[str, Any] = {"model": "base", "prompt": "def add", "max_tokens": 12, "logprobs": 0}
-    first = client.completions.create(**asked).choices[0].logprobs
+    body: dict[str, Any] = {"model": "base", "prompt": "def add", "max_tokens": 12, "logprobs": 0}
+    first = client.completions.create(**body).choices[0].logprobs
     assert first is not None and first.tokens
-    asked["stop"] = [token + "§" for token in first.tokens[1:4]]  # text is held back that may begin one
-    whole = client.completions.create(**asked).choices[0].logprobs
-    chunks = [chunk.choices[0] for chunk in client.completions.create(**asked, stream=True)]
-    told = [chunk.logprobs for chunk in chunks if chunk.logprobs]
-    assert any(one.logprobs and one.logprobs.tokens and not one.text for one in chunks)
+    body["stop"] = [token + "§" for token in first.tokens[1:4]]  # pending text may begin one
+    whole = client.completions.create(**body).choices[0].logprobs
+    chunks = [chunk.choices[0] for chunk in client.completions.create(**body, stream=True)]
+    reported = [chunk.logprobs for chunk in chunks if chunk.logprobs]
+    assert any(chunk.logprobs and chunk.logprobs.tokens and not chunk.text for chunk in chunks)
     assert whole is not None
-    assert [place for one in told for place in one.text_offset or ()] == whole.text_offset
+    assert [offset for chunk in reported for offset in chunk.text_offset or ()] == whole.text_offset
 
 
 def test_a_message_has_a_thousand_parts_at_most(client: OpenAI) -> None:
-    def said(count: int) -> None:
+    def send_parts(count: int) -> None:
         parts = [{"type": "text", "text": ""}] * count
         client.chat.completions.create(model="base", messages=[{"role": "user", "content": parts}], max_tokens=1)  # type: ignore
 
-    said(1000)
+    send_parts(1000)
     with pytest.raises(BadRequestError):
-        said(1001)
+        send_parts(1001)

@@ -1,4 +1,4 @@
-"""What is written for vLLM and Ray Serve names the same bytes."""
+"""The launch files for vLLM and Ray Serve name the same base and adapters."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ HUB = HubBase(id="owner/base", revision="a" * 40, hub="owner/base")
 
 
 def test_vllm_gets_every_adapter_under_its_own_name(sample_adapters: SampleAdapters) -> None:
-    words = shlex.split(vllm_command(LaunchSpec(HUB, sample_adapters.folders), host="0.0.0.0", port=9))
-    modules = [json.loads(word) for word in words[words.index("--lora-modules") + 1 :]]
-    assert {one["name"]: one["path"] for one in modules} == {k: str(v) for k, v in sample_adapters.folders.items()}
-    assert {one["base_model_name"] for one in modules} == {"base"}
-    assert words[:3] == ["vllm", "serve", "owner/base"]
-    assert words[words.index("--revision") + 1] == HUB.revision
-    assert words[words.index("--served-model-name") + 1] == "base"
-    assert words[words.index("--max-loras") + 1] == "3"
+    command = shlex.split(vllm_command(LaunchSpec(HUB, sample_adapters.folders), host="0.0.0.0", port=9))
+    modules = [json.loads(word) for word in command[command.index("--lora-modules") + 1 :]]
+    assert {module["name"]: module["path"] for module in modules} == {
+        k: str(v) for k, v in sample_adapters.folders.items()
+    }
+    assert {module["base_model_name"] for module in modules} == {"base"}
+    assert command[:3] == ["vllm", "serve", "owner/base"]
+    assert command[command.index("--revision") + 1] == HUB.revision
+    assert command[command.index("--served-model-name") + 1] == "base"
+    assert command[command.index("--max-loras") + 1] == "3"
 
 
-def test_the_line_holds_in_every_directory(sample_adapters: SampleAdapters, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_works_in_every_directory(sample_adapters: SampleAdapters, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(SMOKE.path.parent)
     base = FolderBase(id="smoke", revision=None, path=Path(SMOKE.path.name))
-    words = shlex.split(vllm_command(LaunchSpec(base, {}), host="h", port=1))
-    assert Path(words[2]).is_absolute() and Path(words[2]).samefile(SMOKE.path)
+    command = shlex.split(vllm_command(LaunchSpec(base, {}), host="h", port=1))
+    assert Path(command[2]).is_absolute() and Path(command[2]).samefile(SMOKE.path)
 
 
 @pytest.mark.parametrize(("rank", "setting"), [(1, 8), (8, 8), (9, 16), (65, 128), (512, 512), (600, 600)])
@@ -48,7 +50,7 @@ def test_without_adapters_there_is_no_lora(sample_adapters: SampleAdapters) -> N
     assert "enable_lora" not in ray_files(LaunchSpec(HUB, {}), adapters_at="s3://b/c")["ray.yaml"]
 
 
-def test_ray_finds_the_adapters_where_they_were_put(sample_adapters: SampleAdapters) -> None:
+def test_ray_loads_the_adapters_from_the_given_url(sample_adapters: SampleAdapters) -> None:
     (application,) = yaml.safe_load(
         ray_files(LaunchSpec(HUB, sample_adapters.folders), adapters_at="s3://b/c")["ray.yaml"]
     )["applications"]

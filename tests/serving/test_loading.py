@@ -1,4 +1,4 @@
-"""Adapters that clients load while the server runs."""
+"""Adapters that clients load by requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOAD, UNLOAD = "/v1/load_lora_adapter", "/v1/unload_lora_adapter"
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory, sample_adapters: SampleAdapters) -> Path:
-    """A folder with an adapter, one that is none, and a link that leads out of it."""
+    """A folder with an adapter, an empty folder, and a link to a folder outside."""
     folder = tmp_path_factory.mktemp("outside") / "root"
     folder.mkdir()
     shutil.copytree(sample_adapters.folders["codegen"], folder / "mine")
@@ -31,10 +31,10 @@ def root(tmp_path_factory: pytest.TempPathFactory, sample_adapters: SampleAdapte
 
 @pytest.fixture(scope="module")
 def loading(sample_adapters: SampleAdapters, root: Path) -> Iterator[RunningServer]:
-    """A server that loads adapters from the folder."""
+    """A server that loads adapters from this folder."""
     config = ServerConfig(make_engine(sample_adapters), "models/smoke", "0" * 40, key=KEY, adapter_root=root)
-    with serving(config) as found:
-        yield found
+    with serving(config) as server:
+        yield server
 
 
 def test_an_adapter_is_loaded_answers_and_is_unloaded(
@@ -42,8 +42,8 @@ def test_an_adapter_is_loaded_answers_and_is_unloaded(
 ) -> None:
     response, answer = send(loading, "POST", LOAD, {"lora_name": "new", "lora_path": "mine"})
     assert (response.status, answer["sha256"]) == (200, adapter_sha256(root / "mine"))
-    _, said = send(loading, "POST", "/v1/chat/completions", {"model": "new", **CHAT})
-    assert said["choices"][0]["message"]["content"] == sample_adapters.answer("codegen", TEXT)
+    _, reply = send(loading, "POST", "/v1/chat/completions", {"model": "new", **CHAT})
+    assert reply["choices"][0]["message"]["content"] == sample_adapters.answer("codegen", TEXT)
     again, _ = send(loading, "POST", LOAD, {"lora_name": "new", "lora_path": str(root / "mine")})
     replaced, _ = send(loading, "POST", LOAD, {"lora_name": "new", "lora_path": "mine", "load_inplace": True})
     assert (again.status, replaced.status) == (400, 200)
@@ -70,19 +70,17 @@ def test_other_names_are_not_touched(loading: RunningServer, name: str) -> None:
     assert loading.engine.models() == before
 
 
-def test_a_folder_without_an_adapter_that_fits_says_so_and_not_where_it_lies(
-    loading: RunningServer, root: Path
-) -> None:
+def test_the_error_for_a_folder_without_a_compatible_adapter_hides_its_path(loading: RunningServer, root: Path) -> None:
     shutil.copytree(root / "mine", root / "broken")
     (root / "broken" / "adapter_model.safetensors").write_bytes(b"none")
-    for path, said in (("empty", "has no adapter_config.json and no "), ("broken", "cannot be loaded: broken")):
+    for path, message in (("empty", "has no adapter_config.json and no "), ("broken", "cannot be loaded: broken")):
         response, answer = send(loading, "POST", LOAD, {"lora_name": "new", "lora_path": path})
-        assert response.status == 400 and said in answer["error"]["message"]
+        assert response.status == 400 and message in answer["error"]["message"]
         assert str(root) not in answer["error"]["message"]
 
 
 def test_it_needs_the_key_and_is_off_by_default(loading: RunningServer, running: RunningServer) -> None:
-    asked = {"lora_name": "new", "lora_path": "mine"}
-    without_key, _ = send(loading, "POST", LOAD, asked, Authorization="")
-    off, _ = send(running, "POST", LOAD, asked)
+    body = {"lora_name": "new", "lora_path": "mine"}
+    without_key, _ = send(loading, "POST", LOAD, body, Authorization="")
+    off, _ = send(running, "POST", LOAD, body)
     assert (without_key.status, off.status) == (401, 404)

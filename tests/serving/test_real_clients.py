@@ -1,4 +1,4 @@
-"""What programs send that are no tests: values that mean nothing, vLLM's parameters, and browsers."""
+"""Requests of real clients: neutral values, vLLM's parameters, and browsers."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ NEUTRAL: dict[str, Any] = {
 def test_a_value_that_changes_nothing_is_accepted(
     running: RunningServer, sample_adapters: SampleAdapters, name: str
 ) -> None:
-    asked = {"model": "base", **CHAT, name: NEUTRAL[name], **({"tool_choice": "none"} if name == "tools" else {})}
-    response, answer = send(running, "POST", "/v1/chat/completions", asked)
+    body = {"model": "base", **CHAT, name: NEUTRAL[name], **({"tool_choice": "none"} if name == "tools" else {})}
+    response, answer = send(running, "POST", "/v1/chat/completions", body)
     assert response.status == 200, answer
     assert answer["choices"][0]["message"]["content"] == sample_adapters.answer("base", TEXT)
 
@@ -42,15 +42,15 @@ def test_a_value_that_changes_nothing_is_accepted(
     "changed", [{"logit_bias": {"260": 100}}, {"repetition_penalty": 3.0}, {"stop_token_ids": list(range(300, 330))}]
 )
 def test_a_value_that_changes_the_answer_does(running: RunningServer, client: OpenAI, changed: dict[str, Any]) -> None:
-    asked = {"model": "base", "messages": CHAT["messages"], "max_tokens": 30}
-    plain = client.chat.completions.create(**asked).choices[0].message.content  # type: ignore[call-overload]
-    _, other = send(running, "POST", "/v1/chat/completions", {**asked, **changed})
-    assert other["choices"][0]["message"]["content"] != plain
+    body = {"model": "base", "messages": CHAT["messages"], "max_tokens": 30}
+    unchanged = client.chat.completions.create(**body).choices[0].message.content  # type: ignore[call-overload]
+    _, other = send(running, "POST", "/v1/chat/completions", {**body, **changed})
+    assert other["choices"][0]["message"]["content"] != unchanged
 
 
 def test_top_k_of_one_is_greedy(running: RunningServer, sample_adapters: SampleAdapters) -> None:
-    asked = {"model": "codegen", **CHAT, "temperature": 2.0, "top_k": 1}
-    _, answer = send(running, "POST", "/v1/chat/completions", asked)
+    body = {"model": "codegen", **CHAT, "temperature": 2.0, "top_k": 1}
+    _, answer = send(running, "POST", "/v1/chat/completions", body)
     assert answer["choices"][0]["message"]["content"] == sample_adapters.answer("codegen", TEXT)
 
 
@@ -63,21 +63,22 @@ def test_calls_of_tools_in_the_history_are_read(client: OpenAI, running: Running
     ]
     [request] = ChatRequest.model_validate({"model": "base", "messages": turns}).requests("id", None, 0.0)
     assert [message.role for message in request.messages] == ["user", "assistant", "user"]
-    said = client.chat.completions.create(model="base", messages=turns, max_tokens=9).choices[0].message.content
+    answer = client.chat.completions.create(model="base", messages=turns, max_tokens=9).choices[0].message.content
     as_text: list[Any] = [
         *CHAT["messages"],
         {"role": "assistant", "content": '{"name": "add", "arguments": "{\\"a\\": 1}"}'},
         {"role": "user", "content": "Result of c1:\n3"},
     ]
     assert (
-        said == client.chat.completions.create(model="base", messages=as_text, max_tokens=9).choices[0].message.content
+        answer
+        == client.chat.completions.create(model="base", messages=as_text, max_tokens=9).choices[0].message.content
     )
 
 
-def test_tools_that_would_have_to_be_called_are_refused_by_name(running: RunningServer) -> None:
+def test_tools_to_call_are_refused_by_name(running: RunningServer) -> None:
     tools = [{"type": "function", "function": {"name": "f"}}]
     assert (
-        "tools: no model here calls tools"
+        "tools: the models here do not call tools"
         in expect_400(running, "/v1/chat/completions", {"model": "base", **CHAT, "tools": tools})["message"]
     )
 
@@ -85,13 +86,13 @@ def test_tools_that_would_have_to_be_called_are_refused_by_name(running: Running
 def test_names_and_cache_marks_are_accepted(client: OpenAI, sample_adapters: SampleAdapters) -> None:
     part = {"type": "text", "text": TEXT, "cache_control": {"type": "ephemeral"}}
     messages: Any = [{"role": "user", "name": "alice", "content": [part]}]
-    made = client.chat.completions.create(**{**CHAT, "messages": messages}, model="base")
-    assert made.choices[0].message.content == sample_adapters.answer("base", TEXT)
+    reply = client.chat.completions.create(**{**CHAT, "messages": messages}, model="base")
+    assert reply.choices[0].message.content == sample_adapters.answer("base", TEXT)
 
 
 def test_twenty_prompts_come_in_one_call(client: OpenAI) -> None:
-    made = client.completions.create(model="base", prompt=[f"def f{i}" for i in range(20)], max_tokens=2)
-    assert [choice.index for choice in made.choices] == list(range(20))
+    reply = client.completions.create(model="base", prompt=[f"def f{i}" for i in range(20)], max_tokens=2)
+    assert [choice.index for choice in reply.choices] == list(range(20))
 
 
 def test_every_chunk_reports_the_usage_so_far(client: OpenAI) -> None:
@@ -117,9 +118,9 @@ def test_head_is_get_without_a_body(running: RunningServer, path: str) -> None:
     [("http://localhost:3000", True), ("https://127.0.0.1", True), ("http://[::1]:8501", True), ("null", False),
      ("https://example.org", False), ("http://localhost.example.org", False), ("http://evil-localhost:1", False)],
 )  # fmt: skip
-def test_pages_of_this_machine_may_ask_from_a_browser(running: RunningServer, origin: str, allowed: bool) -> None:
-    asked = {"Access_Control_Request_Method": "POST", "Access_Control_Request_Headers": "authorization,content-type"}
-    response, _ = send(running, "OPTIONS", "/v1/chat/completions", None, Authorization="", Origin=origin, **asked)
+def test_pages_of_this_machine_may_send_requests(running: RunningServer, origin: str, allowed: bool) -> None:
+    headers = {"Access_Control_Request_Method": "POST", "Access_Control_Request_Headers": "authorization,content-type"}
+    response, _ = send(running, "OPTIONS", "/v1/chat/completions", None, Authorization="", Origin=origin, **headers)
     assert (response.status == 200) is allowed
     assert response.getheader("Access-Control-Allow-Origin") == (origin if allowed else None)
     wrong, _ = send(running, "POST", "/v1/chat/completions", {"model": "none"}, Origin=origin)
@@ -134,7 +135,7 @@ def test_other_pages_are_allowed_by_name(sample_adapters: SampleAdapters) -> Non
             assert (response.getheader("Access-Control-Allow-Origin") == origin) is allowed
 
 
-def test_a_half_sent_request_does_not_hold_up_the_end(sample_adapters: SampleAdapters) -> None:
+def test_an_incomplete_request_does_not_delay_the_shutdown(sample_adapters: SampleAdapters) -> None:
     config = ServerConfig(make_engine(sample_adapters), "models/smoke", "0" * 40, key=KEY)
     began = time.monotonic()
     with serving(config) as running:
@@ -153,9 +154,9 @@ def test_a_half_sent_request_does_not_hold_up_the_end(sample_adapters: SampleAda
                 "",
             ]
             half.sendall("\r\n".join(head).encode() + b'{"model"')
-            asked = {"model": "base", "prompt": TEXT, "max_tokens": 200, "ignore_eos": True}
+            body = {"model": "base", "prompt": TEXT, "max_tokens": 200, "ignore_eos": True}
             headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
-            whole.request("POST", "/v1/completions", json.dumps(asked), headers)
+            whole.request("POST", "/v1/completions", json.dumps(body), headers)
             while running.engine.queue_depth() == (0, 0) and time.monotonic() < began + 10:
                 time.sleep(0.001)
             running.server.should_exit = True

@@ -1,4 +1,4 @@
-"""Answers in JSON over HTTP, in each form in which clients ask for them."""
+"""Answers in JSON over HTTP, in each form that clients request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FORMS: dict[str, dict[str, Any]] = {
 
 
 class City(BaseModel):
-    """What the client's own helper asks for."""
+    """A model for the client's `parse` helper."""
 
     city: str
     big: bool
@@ -35,13 +35,13 @@ class City(BaseModel):
 
 def ask(client: OpenAI, stream: bool, fields: dict[str, Any], **more: Any) -> list[str]:
     """Return the texts of a chat's choices."""
-    made: Any = client.chat.completions.create(
+    reply: Any = client.chat.completions.create(
         model="base", messages=MESSAGES, max_tokens=100, stream=stream, extra_body=fields, **more
     )
     if not stream:
-        return [choice.message.content for choice in made.choices]
+        return [choice.message.content for choice in reply.choices]
     texts: dict[int, str] = {}
-    for chunk in made:
+    for chunk in reply:
         for choice in chunk.choices:
             texts[choice.index] = texts.get(choice.index, "") + (choice.delta.content or "")
     return [text for _, text in sorted(texts.items())]
@@ -49,7 +49,7 @@ def ask(client: OpenAI, stream: bool, fields: dict[str, Any], **more: Any) -> li
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("form", FORMS)
-def test_every_choice_fits_the_schema(client: OpenAI, form: str, stream: bool) -> None:
+def test_every_choice_matches_the_schema(client: OpenAI, form: str, stream: bool) -> None:
     texts = ask(client, stream, FORMS[form], n=3, temperature=1.0, seed=4)
     assert len(set(texts)) > 1
     for text in texts:
@@ -58,31 +58,31 @@ def test_every_choice_fits_the_schema(client: OpenAI, form: str, stream: bool) -
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_raw_text_is_continued_in_json_too(client: OpenAI, form: str) -> None:
-    made = client.completions.create(
+    reply = client.completions.create(
         model="codegen", prompt="A city: ", max_tokens=100, logprobs=1, extra_body=FORMS[form]
     )
-    assert made.choices[0].finish_reason == "stop"
-    jsonschema.validate(json.loads(made.choices[0].text), SCHEMA)
+    assert reply.choices[0].finish_reason == "stop"
+    jsonschema.validate(json.loads(reply.choices[0].text), SCHEMA)
 
 
 def test_a_schema_is_a_class_in_the_clients_own_helper(client: OpenAI) -> None:
-    made = client.chat.completions.parse(
+    reply = client.chat.completions.parse(
         model="base", messages=MESSAGES, response_format=City, max_tokens=300, temperature=1.5, seed=2
     )
-    assert made.choices[0].finish_reason == "stop" and isinstance(made.choices[0].message.parsed, City)
+    assert reply.choices[0].finish_reason == "stop" and isinstance(reply.choices[0].message.parsed, City)
 
 
 def test_any_object_is_json(client: OpenAI) -> None:
     ended = []
     for seed in range(12):
-        made = client.chat.completions.create(
+        reply = client.chat.completions.create(
             model="base", messages=MESSAGES, max_tokens=200, temperature=1.5, seed=seed,
             response_format={"type": "json_object"},
         ).choices[0]  # fmt: skip
-        text = made.message.content or ""
+        text = reply.message.content or ""
         assert text.startswith("{")
-        ended += [json.loads(text)] if made.finish_reason == "stop" else []
-    assert ended and all(isinstance(one, dict) for one in ended)
+        ended += [json.loads(text)] if reply.finish_reason == "stop" else []
+    assert ended and all(isinstance(value, dict) for value in ended)
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -99,7 +99,7 @@ def refusal(client: OpenAI, fields: dict[str, Any], **more: Any) -> dict[str, An
 
 
 @pytest.mark.parametrize("form", ["response_format", "structured_outputs"])
-def test_a_schema_that_cannot_be_honoured_is_refused_by_name(client: OpenAI, running: RunningServer, form: str) -> None:
+def test_an_unsupported_schema_is_refused_by_name(client: OpenAI, running: RunningServer, form: str) -> None:
     schema = {"type": "array", "uniqueItems": True}
     named = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
     body = refusal(client, {form: named if form == "response_format" else {"json": schema}})
@@ -107,7 +107,7 @@ def test_a_schema_that_cannot_be_honoured_is_refused_by_name(client: OpenAI, run
     assert running.engine.queue_depth() == (0, 0)
 
 
-def test_an_answer_that_cannot_go_on_is_refused(client: OpenAI) -> None:
+def test_an_answer_that_cannot_continue_is_refused(client: OpenAI) -> None:
     schema = {"type": "string", "pattern": "^(a?){1000}a{1000}$"}
     fields = {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}}
     body = refusal(client, fields)
@@ -128,7 +128,7 @@ def test_an_answer_that_cannot_go_on_is_refused(client: OpenAI) -> None:
     ],
     ids=["kind", "none", "nameless", "name", "bool", "object with schema", "regex", "two forms"],
 )
-def test_a_form_that_is_not_understood_is_refused(client: OpenAI, fields: dict[str, Any]) -> None:
+def test_an_invalid_form_is_refused(client: OpenAI, fields: dict[str, Any]) -> None:
     assert refusal(client, fields)["message"]
 
 

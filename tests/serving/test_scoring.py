@@ -1,4 +1,4 @@
-"""Prompts as tokens, and the log probabilities of prompts: what lm_eval asks for."""
+"""Prompts as token ids, and the log probabilities of prompts, as lm_eval requests them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def ids_of(running: RunningServer, text: str) -> list[int]:
 
 def test_tokens_are_continued_as_their_text_is(client: OpenAI, running: RunningServer) -> None:
     ids = ids_of(running, TEXT)
-    as_text, as_ids = (client.completions.create(model="codegen", prompt=one, max_tokens=9) for one in (TEXT, ids))
+    as_text, as_ids = (
+        client.completions.create(model="codegen", prompt=prompt, max_tokens=9) for prompt in (TEXT, ids)
+    )
     assert as_ids.choices[0].text == as_text.choices[0].text
     assert as_ids.usage == as_text.usage
     several = client.completions.create(model="codegen", prompt=[ids, ids_of(running, "def add(a, b):")], max_tokens=9)
@@ -47,27 +49,34 @@ def test_a_prompt_s_log_probabilities_are_the_model_s(
     choice = client.completions.create(model="base", prompt=ids, max_tokens=max_tokens, logprobs=2, echo=True).choices[
         0
     ]
-    told = choice.logprobs
-    assert told is not None and told.token_logprobs is not None and told.top_logprobs is not None and told.tokens
-    assert choice.text.startswith(TEXT) and "".join(told.tokens) == choice.text
-    assert len(told.tokens) == len(ids) + max_tokens
+    logprobs = choice.logprobs
+    assert (
+        logprobs is not None
+        and logprobs.token_logprobs is not None
+        and logprobs.top_logprobs is not None
+        and logprobs.tokens
+    )
+    assert choice.text.startswith(TEXT) and "".join(logprobs.tokens) == choice.text
+    assert len(logprobs.tokens) == len(ids) + max_tokens
     with torch.no_grad():
-        logprobs = base.model(torch.tensor([ids])).logits[0].float().log_softmax(-1)
-    expected = logprobs[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
-    assert told.token_logprobs[0] is None and told.top_logprobs[0] is None
-    assert told.token_logprobs[1 : len(ids)] == pytest.approx(expected.tolist(), abs=1e-4)
-    best = logprobs[:-1].max(-1).values
-    assert [max(one.values()) for one in told.top_logprobs[1 : len(ids)]] == pytest.approx(best.tolist(), abs=1e-4)
+        model_logprobs = base.model(torch.tensor([ids])).logits[0].float().log_softmax(-1)
+    expected = model_logprobs[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
+    assert logprobs.token_logprobs[0] is None and logprobs.top_logprobs[0] is None
+    assert logprobs.token_logprobs[1 : len(ids)] == pytest.approx(expected.tolist(), abs=1e-4)
+    best = model_logprobs[:-1].max(-1).values
+    assert [max(alternatives.values()) for alternatives in logprobs.top_logprobs[1 : len(ids)]] == pytest.approx(
+        best.tolist(), abs=1e-4
+    )
 
 
 def test_each_adapter_scores_by_itself_in_one_batch(running: RunningServer, client: OpenAI) -> None:
-    asked: dict[str, Any] = {"prompt": [TEXT, "def f(x):"], "max_tokens": 0, "logprobs": 0, "echo": True}
+    body: dict[str, Any] = {"prompt": [TEXT, "def f(x):"], "max_tokens": 0, "logprobs": 0, "echo": True}
     scores = {
-        model: [choice.logprobs.token_logprobs for choice in client.completions.create(model=model, **asked).choices]
+        model: [choice.logprobs.token_logprobs for choice in client.completions.create(model=model, **body).choices]
         for model in MODELS
     }
-    assert len({repr(found) for found in scores.values()}) == len(MODELS)
-    alone = client.completions.create(model="codegen", **{**asked, "prompt": "def f(x):"}).choices[0].logprobs
+    assert len({repr(values) for values in scores.values()}) == len(MODELS)
+    alone = client.completions.create(model="codegen", **{**body, "prompt": "def f(x):"}).choices[0].logprobs
     assert alone is not None and alone.token_logprobs is not None
     assert scores["codegen"][1][1:] == pytest.approx(alone.token_logprobs[1:], abs=1e-4)
 
@@ -75,21 +84,21 @@ def test_each_adapter_scores_by_itself_in_one_batch(running: RunningServer, clie
 def test_an_answer_that_ends_at_once_is_scored_too(client: OpenAI, running: RunningServer) -> None:
     end = running.engine._batch._decoder._eos_ids  # type: ignore[attr-defined]
     ids = ids_of(running, TEXT)
-    made = client.completions.create(
+    reply = client.completions.create(
         model="base", prompt=ids, max_tokens=1, logprobs=0, echo=True, logit_bias={str(token): 100 for token in end}
     )
-    told = made.choices[0].logprobs
-    assert told is not None and told.tokens is not None
-    assert (made.choices[0].finish_reason, made.choices[0].text) == ("stop", TEXT)
-    assert len(told.tokens) == len(ids) + 1 and told.tokens[-1] == ""
+    logprobs = reply.choices[0].logprobs
+    assert logprobs is not None and logprobs.tokens is not None
+    assert (reply.choices[0].finish_reason, reply.choices[0].text) == ("stop", TEXT)
+    assert len(logprobs.tokens) == len(ids) + 1 and logprobs.tokens[-1] == ""
 
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_an_echo_without_probabilities_begins_with_the_prompt(client: OpenAI, stream: bool) -> None:
-    plain = client.completions.create(model="docstring", prompt=TEXT, max_tokens=5).choices[0].text
-    made = client.completions.create(model="docstring", prompt=TEXT, max_tokens=5, echo=True, stream=stream)
-    parts: Any = made if stream else [made]
-    assert "".join(part.choices[0].text for part in parts) == TEXT + plain
+    answer = client.completions.create(model="docstring", prompt=TEXT, max_tokens=5).choices[0].text
+    reply = client.completions.create(model="docstring", prompt=TEXT, max_tokens=5, echo=True, stream=stream)
+    parts: Any = reply if stream else [reply]
+    assert "".join(part.choices[0].text for part in parts) == TEXT + answer
 
 
 def test_a_prompt_too_long_to_be_scored_is_refused(running: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,8 +117,8 @@ def test_text_becomes_tokens_and_tokens_become_text(
     assert back == {"prompt": TEXT}
     messages = [{"role": "user", "content": TEXT}]
     _, chat = send(running, "POST", "/tokenize", {"messages": messages})
-    made = client.chat.completions.create(model="base", messages=messages, max_tokens=1)  # type: ignore[arg-type]
-    assert made.usage is not None and chat["count"] == made.usage.prompt_tokens
+    reply = client.chat.completions.create(model="base", messages=messages, max_tokens=1)  # type: ignore[arg-type]
+    assert reply.usage is not None and chat["count"] == reply.usage.prompt_tokens
 
 
 def test_special_tokens_are_added_to_a_text_unless_the_client_wants_none(
@@ -124,10 +133,10 @@ def test_special_tokens_are_added_to_a_text_unless_the_client_wants_none(
 
 
 def test_clients_can_build_prompts_themselves(running: RunningServer) -> None:
-    _, facts = send(running, "GET", "/tokenizer_info")
+    _, info = send(running, "GET", "/tokenizer_info")
     tokenizer = SMOKE.tokenizer()
-    assert (facts["chat_template"], facts["pad_token"]) == (tokenizer.chat_template, tokenizer.pad_token)
-    _, answer = send(running, "POST", "/tokenize", {"prompt": facts["eos_token"], "add_special_tokens": False})
+    assert (info["chat_template"], info["pad_token"]) == (tokenizer.chat_template, tokenizer.pad_token)
+    _, answer = send(running, "POST", "/tokenize", {"prompt": info["eos_token"], "add_special_tokens": False})
     assert answer["tokens"] == [tokenizer.eos_token_id]
 
 

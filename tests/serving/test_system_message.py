@@ -1,6 +1,6 @@
-"""Who gets which system message: a task always its own, and the base what its chat template writes for want of one.
+"""System messages: a task has its system prompt, the base that of its chat template.
 
-The ids are those of llama.cpp's own tokenizer (0.3.36 of llama-cpp-python) on the packaged file.
+The ids are from llama.cpp's tokenizer (llama-cpp-python 0.3.36) with the packaged file.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def ids(tokenizer: Tokenizer, messages: list[Any], system_prompt: str | None) ->
 
 
 def test_the_base_without_a_system_message_gets_the_template_s(tokenizer: Tokenizer) -> None:
-    asked = ids(tokenizer, [{"role": "user", "content": "x = 12"}], None)
-    assert asked == [*SYSTEM, *NAMED_SMOLLM, *END, *USER, *QUESTION, *END, *ASSISTANT]
+    prompt_ids = ids(tokenizer, [{"role": "user", "content": "x = 12"}], None)
+    assert prompt_ids == [*SYSTEM, *NAMED_SMOLLM, *END, *USER, *QUESTION, *END, *ASSISTANT]
 
 
 def test_a_client_s_own_system_message_replaces_it(tokenizer: Tokenizer) -> None:
