@@ -273,10 +273,10 @@ def test_weights_that_the_architecture_does_not_have_or_lacks_are_refused(tmp_pa
     folder = tiny_base(tmp_path / "models", "llama")
     odd = folder / "odd.safetensors"
     save_file({"model.layers.0.self_attn.q_proj.bias": torch.ones(64)}, odd)  # config.json says there is none
-    assert "has tensors that llama does not have: model.layers.0.self_attn.q_proj.bias" in refusal(folder)
+    assert "has tensors that llama does not support: model.layers.0.self_attn.q_proj.bias" in refusal(folder)
     save_file({"model.norm.weight": torch.ones(64, dtype=torch.int8)}, odd)
     odd.rename(folder / "zz.safetensors")  # the last one read counts
-    assert "holds model.norm.weight" in refusal(folder)
+    assert "does not support: model.norm.weight" in refusal(folder)
     for file in folder.glob("*.safetensors"):
         file.unlink()
     assert "does not have the weights model.embed_tokens.weight, model.norm.weight, lm_head.weight" in refusal(folder)

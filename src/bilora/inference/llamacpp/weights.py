@@ -126,7 +126,7 @@ def open_weights(folder: Path, model: GGUFModel) -> Weights:
     missing = [name for name in gguf_tensors if name not in headers and not name.endswith(".bias")]
     if unknown:
         model_type = model.architecture.model_type
-        raise BadData(folder, f"has tensors that {model_type} does not have: {', '.join(unknown[:3])}; {USE_TORCH}.")
+        raise BadData(folder, f"has tensors that {model_type} does not support: {', '.join(unknown[:3])}; {USE_TORCH}.")
     if missing:
         raise BadData(folder, f"does not have the weights {', '.join(missing[:3])}; download it again.")
     return Weights(**vars(model) | {"gguf_tensors": gguf_tensors}, folder=folder, headers=headers)
