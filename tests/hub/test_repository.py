@@ -11,7 +11,7 @@ from support.loopback_hub import TOKEN, Hub
 
 from bilora.errors import BadData, Unreachable
 from bilora.hub.client import connect
-from bilora.hub.repository import Change, Repository
+from bilora.hub.repository import CommitResult, Repository
 
 A = {"README.md": b"---\nlicense: mit\n---\n# A\n", "one/w.safetensors": b"aaa", "old.txt": b"old", "empty": b""}
 B = {"README.md": b"---\nlicense: mit\n---\n# B\n", "one/w.safetensors": b"bbb", "two/w.safetensors": b"bb"}
@@ -27,7 +27,7 @@ def test_what_is_replaced_is_served_byte_by_byte(hub: Hub, repository: Repositor
     assert repository.head() is None and repository.revisions() == []
     for files in (A, B, A):
         change = repository.replace(files, message="m")
-        assert change == Change(repository.head() or "", True)
+        assert change == CommitResult(repository.head() or "", True)
         assert hub.files(KEY) == files
         assert repository.read(change.revision, repository.names(change.revision)) == files
     assert len(hub.titles(KEY)) == 4 and len(repository.revisions()) == 4
@@ -35,7 +35,7 @@ def test_what_is_replaced_is_served_byte_by_byte(hub: Hub, repository: Repositor
 
 def test_equal_bytes_make_no_commit(hub: Hub, repository: Repository) -> None:
     first = repository.replace(A, message="m")
-    assert repository.replace(A, message="m") == Change(first.revision, False)
+    assert repository.replace(A, message="m") == CommitResult(first.revision, False)
     assert hub.titles(KEY) == ["initial commit", "m"]
 
 

@@ -8,8 +8,8 @@ from huggingface_hub.utils import _auth
 from support.faulty_server import Fault
 from support.loopback_hub import IDENTITY, TOKEN, Hub
 
-from bilora.hub.token import hub_token
 from bilora.errors import BadData, Unreachable
+from bilora.hub.token import hub_token
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from bilora.bases.identity import folder_revision, model_file_hashes, model_folder
 from bilora.bases.licence import MODEL_CARD, model_card_licence
-from bilora.bases.loading import LoadedBase, count_weights, load_model, load_tokenizer
+from bilora.bases.loading import LoadedBase, count_parameters, load_model, load_tokenizer
 from bilora.bases.precision import NUMBER_BYTES, Precision, resolve_dtype, resolve_quantize
 from bilora.errors import BadData, BiloraError
 from bilora.plugins import BASE_KINDS, NO_GGUF, BaseSettings, Dtype, Quantize, load_kind
@@ -88,7 +88,7 @@ class Base(ABC):
     @property
     def quantized(self) -> Literal["nf4"] | None:
         """The quantization that `quantize` means on this machine; the GPU's memory decides `auto`."""
-        return resolve_quantize(self.quantize, lambda: count_weights(self.config()) * NUMBER_BYTES[self.precision])
+        return resolve_quantize(self.quantize, lambda: count_parameters(self.config()) * NUMBER_BYTES[self.precision])
 
     @property
     def requirement(self) -> str | None:

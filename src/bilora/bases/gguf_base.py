@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bilora.bases.base import Base, Converter
 from bilora.bases.gguf_conversion import (
-    PRECISION,
+    STORED_PRECISION,
     conversion_identity,
     convert_gguf,
     convert_gguf_without_weights,
@@ -85,7 +85,7 @@ class GGUFBase(Base):
     def _load_call(self, arguments: str) -> str:
         """Return the Python line that loads the file in `precision`."""
         if self.precision == "float32":  # from bfloat16, as in the converted folder
-            return f'base = AutoModelForCausalLM.from_pretrained({arguments}, dtype="{PRECISION}").to(torch.float32)'
+            return f'base = AutoModelForCausalLM.from_pretrained({arguments}, dtype="{STORED_PRECISION}").to(torch.float32)'
         return f'base = AutoModelForCausalLM.from_pretrained({arguments}, dtype="{self.precision}")'
 
     def _dequantised_note(self, file: str, origin: str) -> str:

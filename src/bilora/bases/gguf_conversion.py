@@ -22,17 +22,17 @@ from bilora.storage import sha256_file, sha256_json, sha256_tree, write_json, wr
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-CONVERSION = 1
+CONVERSION_VERSION = 1
 """Version of the conversion; increase it when the written files change."""
-PRECISION = "bfloat16"
+STORED_PRECISION = "bfloat16"
 """Precision of the stored weights, equal on all machines so that all have the same base."""
-CHECKSUMS = "SHA256SUMS"
+CHECKSUMS_FILE = "SHA256SUMS"
 """The file with the hashes of the folder's other files, in the format of sha256sum(1). It is written last."""
 
 
 def conversion_identity(file_sha256: str) -> str:
     """Return the identity of the model folder: a hash of the GGUF file's hash, the conversion and the precision."""
-    return sha256_json({"gguf": file_sha256, "conversion": CONVERSION, "precision": PRECISION})[:40]
+    return sha256_json({"gguf": file_sha256, "conversion": CONVERSION_VERSION, "precision": STORED_PRECISION})[:40]
 
 
 def convert_gguf(folder: Path, file: Callable[[], Path], name: str, progress_bars: ProgressBars) -> Path:
@@ -75,7 +75,7 @@ def _write_once(folder: Path, file: Callable[[], Path], write: Callable[[GGUFFil
             temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
             try:
                 write(read_gguf(source), temporary)
-                write_text(temporary / CHECKSUMS, _checksums(sha256_tree(temporary)))
+                write_text(temporary / CHECKSUMS_FILE, _checksums(sha256_tree(temporary)))
                 temporary.chmod(0o755)
                 shutil.rmtree(folder, ignore_errors=True)
                 temporary.replace(folder)
@@ -130,12 +130,12 @@ def _write_weights(file: GGUFFile, path: Path, progress: Progress) -> None:
 
 
 def _checksums(digests: Mapping[str, str]) -> str:
-    return "".join(f"{digest}  {name}\n" for name, digest in digests.items() if name != CHECKSUMS)
+    return "".join(f"{digest}  {name}\n" for name, digest in digests.items() if name != CHECKSUMS_FILE)
 
 
 def is_converted(folder: Path) -> bool:
     """Return whether a folder's files match its checksums; files are read again only if one was touched."""
-    if not (folder / CHECKSUMS).is_file():
+    if not (folder / CHECKSUMS_FILE).is_file():
         return False
     stats = ((path.name, path.stat()) for path in sorted(folder.iterdir()))
     return _matches(folder, tuple((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats))
@@ -143,7 +143,7 @@ def is_converted(folder: Path) -> bool:
 
 @lru_cache
 def _matches(folder: Path, stamps: tuple[tuple[str, int, int, int], ...]) -> bool:
-    return _checksums(sha256_tree(folder)) == (folder / CHECKSUMS).read_text(encoding="utf-8", errors="replace")
+    return _checksums(sha256_tree(folder)) == (folder / CHECKSUMS_FILE).read_text(encoding="utf-8", errors="replace")
 
 
 def cached_sha256(path: Path) -> str:

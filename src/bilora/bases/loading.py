@@ -89,7 +89,7 @@ def load_model(
     return model, f"{torch.cuda.get_device_name() if cuda else 'cpu'}, {quantize or dtype}"
 
 
-def count_weights(config: PretrainedConfig) -> int:
+def count_parameters(config: PretrainedConfig) -> int:
     """Return the number of parameters of a model with this config, without loading it."""
     import torch
     from transformers import AutoModelForCausalLM

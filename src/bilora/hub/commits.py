@@ -35,7 +35,9 @@ def newest_commit(api: HfApi, repo_id: str, kind: Literal["model", "dataset"], r
             repo_id, f"the hub has no such {kind}, or it is private: check the id, and HF_TOKEN if it is private."
         ) from None
     except HUB_ERRORS as error:
-        raise Unreachable(f"The {kind} {repo_id} could not be looked up on the hub ({describe_error(error)}). Try again.") from None
+        raise Unreachable(
+            f"The {kind} {repo_id} could not be looked up on the hub ({describe_error(error)}). Try again."
+        ) from None
     if commit is None:
         raise Unreachable(f"The hub returned no commit of the {kind} {repo_id}. Try again.")
     return commit

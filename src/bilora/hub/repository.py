@@ -14,7 +14,7 @@ from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundE
 from huggingface_hub.hf_api import RepoFile
 
 from bilora.errors import BadData, Unreachable
-from bilora.hub.client import HUB_ERRORS, http_status, unreachable, describe_error
+from bilora.hub.client import HUB_ERRORS, describe_error, http_status, unreachable
 from bilora.storage import sha256_bytes
 
 RepositoryType = Literal["model", "dataset", "space"]
@@ -25,7 +25,7 @@ _CONFLICT_STATUSES = (409, 412)
 
 
 @dataclass(frozen=True)
-class Change:
+class CommitResult:
     """The commit that has the requested files, and whether it is new."""
 
     revision: str
@@ -113,7 +113,7 @@ class Repository:
             raise unreachable(self.id, error) from None
         return [commit.commit_id for commit in commits]
 
-    def replace(self, files: Mapping[str, bytes], *, message: str) -> Change:
+    def replace(self, files: Mapping[str, bytes], *, message: str) -> CommitResult:
         """Commit exactly `files`; make no commit if the repository already equals them.
 
         The commit names its parent, so it fails if another commit came first. After a failure the repository is read
@@ -124,7 +124,9 @@ class Repository:
         """
         return self._change(files, None, message, attempts=1)
 
-    def update(self, add: Mapping[str, bytes], remove: Collection[str], *, message: str, attempts: int = 3) -> Change:
+    def update(
+        self, add: Mapping[str, bytes], remove: Collection[str], *, message: str, attempts: int = 3
+    ) -> CommitResult:
         """Add and remove some files in one commit on top of the newest one; see `replace`.
 
         If another commit comes first, this one is tried again on top of it.
@@ -133,7 +135,7 @@ class Repository:
 
     def _change(
         self, add: Mapping[str, bytes], remove: Collection[str] | None, message: str, *, attempts: int
-    ) -> Change:
+    ) -> CommitResult:
         # 1) Commit the difference to the newest state.
         before: _Snapshot | None = None
         try:
@@ -142,8 +144,8 @@ class Repository:
                 commit = self._api.create_commit(
                     self.id, operations, commit_message=message, repo_type=self._kind, parent_commit=before.revision
                 )
-                return Change(commit.oid, True)
-            return Change(before.revision, False)
+                return CommitResult(commit.oid, True)
+            return CommitResult(before.revision, False)
         except HUB_ERRORS as error:
             fault = error
         # 2) After a failure, read the repository: the commit may have arrived although the response was lost.
@@ -155,7 +157,7 @@ class Repository:
                 "Run this again; a commit that arrived is not repeated."
             ) from None
         if not _operations(after, add, remove):
-            return Change(after.revision, True)
+            return CommitResult(after.revision, True)
         # 3) It did not arrive: try again on top of another commit, or report why.
         if before is None or after.revision == before.revision:
             raise Unreachable(f"{self.id} rejected the commit ({describe_error(fault)}) and is unchanged. Try again.")

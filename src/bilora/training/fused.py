@@ -1,7 +1,7 @@
 """Compile functions of several elementwise operations into one GPU kernel each.
 
-A kernel per operation reads and writes whole tensors; one kernel for all takes a third of the time. Its call takes some
-hundred microseconds on the CPU, so functions of small tensors are not compiled.
+A kernel per operation reads and writes whole tensors, so one kernel for all is faster. But its call costs CPU time, so
+functions of small tensors are not compiled.
 """
 
 from __future__ import annotations
