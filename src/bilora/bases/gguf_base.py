@@ -84,9 +84,10 @@ class GGUFBase(Base):
 
     def _load_call(self, arguments: str) -> str:
         """Return the Python line that loads the file in `precision`."""
+        load = f"base = AutoModelForCausalLM.from_pretrained({arguments}"
         if self.precision == "float32":  # from bfloat16, as in the converted folder
-            return f'base = AutoModelForCausalLM.from_pretrained({arguments}, dtype="{STORED_PRECISION}").to(torch.float32)'
-        return f'base = AutoModelForCausalLM.from_pretrained({arguments}, dtype="{self.precision}")'
+            return f'{load}, dtype="{STORED_PRECISION}").to(torch.float32)'
+        return f'{load}, dtype="{self.precision}")'
 
     def _dequantised_note(self, file: str, origin: str) -> str:
         """Return the sentence for model cards on the weights of `file`, which is in `origin`."""
