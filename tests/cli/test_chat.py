@@ -52,8 +52,8 @@ def environment(place: Path) -> dict[str, str]:
     return {**environment_of(place), "PYTHONPATH": search, "OMP_NUM_THREADS": "1"}
 
 
-def answers(place: Path, *arguments: str, typed: str = "") -> str:
-    done = bilora(place, *arguments, stdin=typed)
+def answers(place: Path, *arguments: str, stdin: str = "") -> str:
+    done = bilora(place, *arguments, stdin=stdin)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
