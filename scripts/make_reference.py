@@ -140,7 +140,7 @@ def _type(entry: Schema, definitions: Schema) -> str:
 def _cli_page() -> str:
     return _page(
         "Command line",
-        "`bilora VERB --help` prints the same. All verbs have the same [exit codes](../exit-codes.md).",
+        "`bilora COMMAND --help` prints the same. All commands have the same [exit codes](../exit-codes.md).",
         *_verbs("bilora", typer.main.get_command(app)),
     )
 
