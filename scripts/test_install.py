@@ -49,21 +49,26 @@ class Environment:
     def python(self) -> Path:
         return self.folder / "bin" / "python"
 
+    @property
+    def pins(self) -> Path:
+        return FOLDER / f"{self.name}.txt"
+
     def create(self) -> None:
         """Make it, with torch.
 
         pip installs torch, because only pip reads pip.conf, which may name an index with torch's CPU build.
         """
+        self.pins.unlink(missing_ok=True)  # uv would prefer the versions of the last run
         subprocess.run([sys.executable, "-m", "venv", "--clear", self.folder], check=True)
         (torch,) = [line for line in lock.read_project()[""] if lock.requirement_name(line) == "torch"]
         if self.name == "lowest":
             torch = torch.partition(",")[0].replace(">=", "==")
-        pip = [self.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
-        subprocess.run([*pip, torch], check=True)
+        options = ("--quiet", "--disable-pip-version-check", "--no-compile")
+        subprocess.run([self.python, "-m", "pip", "install", *options, torch], check=True)
 
     def install(self, wheel: Path, extras: Sequence[str]) -> None:
         """Install the package and what it requires with these extras."""
-        constraint, pins = FOLDER / f"{self.name}-torch.txt", FOLDER / f"{self.name}.txt"
+        constraint, pins = FOLDER / f"{self.name}-torch.txt", self.pins
         constraint.write_text(f"torch=={self.versions()['torch'].partition('+')[0]}\n", encoding="utf-8")
         compile_ = ["pip", "compile", "--quiet", "--no-header", "--no-annotate", "--resolution", RESOLUTIONS[self.name]]
         compile_ += [word for extra in extras for word in ("--extra", extra)]
