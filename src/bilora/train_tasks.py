@@ -20,6 +20,7 @@ from bilora.planning import Planner
 from bilora.protocols import ProgressBars, no_bar
 from bilora.records import RunRecord
 from bilora.tracking.sinks import check_sinks
+from bilora.training import ranks
 from bilora.training.context import Step
 from bilora.training.joint_training import JointTraining
 from bilora.training.loading import load_for_training
@@ -109,6 +110,14 @@ class _Rows:
             display.excluded(self.excluded, self.withdrawals)
 
 
+def _plan_sentence(planned: tuple[float, int] | None) -> str:
+    """Return the predicted time and memory, or the number of devices, for which there is no prediction."""
+    if planned is None:
+        return f"{ranks.count()} devices"
+    seconds, memory = planned
+    return f"planned are {format_duration(seconds)} and {memory / 2**30:.1f} GiB"
+
+
 def train_tasks(
     workspace: Factories, tasks: Sequence[str], displays: Displays, bars: ProgressBars
 ) -> dict[str, TrainedAdapter]:
@@ -119,14 +128,22 @@ def train_tasks(
     # 2) Load the base once; the models of all tasks share its weights.
     silence_libraries()
     base = workspace.base()
-    base.prepare(bars)
+    if ranks.is_first():
+        base.prepare(bars)
+    ranks.broadcast(None)  # the others wait until it is converted
     loaded = load_for_training(base)
     # 3) Train.
     planner, joint = Planner(workspace), JointTraining() if len(rows) > 1 else None
+    planned = (
+        {}
+        if ranks.count() > 1
+        else {  # the plan is for one device
+            name: (planner.training(name).seconds, planner.memory_bytes(tuple(rows))) for name in rows
+        }
+    )
 
     def train(name: str) -> TrainedAdapter:
         copy = replace(loaded, model=shared_copy(loaded.model)) if joint else loaded
-        seconds, memory = planner.training(name).seconds, planner.memory_bytes(tuple(rows))
         with displays(name, workspace.params.tasks[name].training.steps) as display:
             rows[name].show_excluded(display)
             context = workspace.training_context(
@@ -141,14 +158,14 @@ def train_tasks(
             display.say(f"{loaded.mode}, base {base.id} at {context.base_revision[:12]}")
             for remark in template_remarks(context.tokenizer):
                 display.say(remark)
-            display.say(f"planned are {format_duration(seconds)} and {memory / 2**30:.1f} GiB")
+            display.say(_plan_sentence(planned.get(name)))
             result, record = train_and_record(
                 context,
                 workspace,
                 lock_sha256=workspace.lock_sha256(),
                 ratings=rows[name].trained.ratings,
                 data_metrics=rows[name].metrics,
-                planned=(seconds, memory),
+                planned=planned.get(name),
                 on_prepared=lambda lines: display.say("\n".join(f"  {line}" for line in lines)),
             )
         return TrainedAdapter(workspace.adapter(name), record, result)
@@ -156,5 +173,6 @@ def train_tasks(
     with workspace.sandbox() as sandbox:
         trainings = [partial(train, name) for name in rows]
         trained = joint.run(trainings) if joint else [run() for run in trainings]
-    collect_metrics(workspace)
+    if ranks.is_first():
+        collect_metrics(workspace)
     return dict(zip(rows, trained, strict=True))

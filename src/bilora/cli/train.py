@@ -19,8 +19,15 @@ if TYPE_CHECKING:
 def train(
     tasks: Annotated[list[str] | None, typer.Argument(help="Tasks of params.yaml.", show_default=False)] = None,
     every: Annotated[bool, typer.Option("--all", help="All tasks of params.yaml.")] = False,
+    devices: Annotated[
+        int, typer.Option(min=1, help="GPUs of this machine to divide each step over; without GPUs, processes.")
+    ] = 1,
 ) -> None:
-    """Train adapters, several together on one base; an interrupted run continues where it stopped."""
+    """Train adapters, several together on one base; an interrupted run continues where it stopped.
+
+    The processes that torchrun starts train together, each on one GPU; `--devices` starts them itself.
+    """
+    from bilora.cli.devices import join_ranks, start_ranks
     from bilora.cli.progress import bar
     from bilora.workspace import Workspace
 
@@ -28,6 +35,13 @@ def train(
         raise typer.BadParameter("name the tasks to train, or give --all.")
     workspace = Workspace()
     names = list(tasks or workspace.params.tasks)
+    if devices > 1:
+        for name in names:
+            workspace.task(name)
+        raise typer.Exit(start_ranks(devices, ["train", *dict.fromkeys(names)]))
+    if not join_ranks():
+        workspace.train_together(names)
+        return
     print(f"train {', '.join(dict.fromkeys(names))}: loading the base", flush=True)
     trained = workspace.train_together(names, displays=_display, bars=partial(bar, unit="tensors"))
     for name, adapter in trained.items():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from bilora.errors import Infrastructure
 from bilora.protocols import Progress, ProgressBars, no_bar, no_progress
+from bilora.training import ranks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -144,8 +145,9 @@ class TrainingContext:
         self, samples: Sequence[Sample], generation: Generation, seed: int
     ) -> list[tuple[str, Score]]:
         """Return the current model's extracted answer and headline score for each sample."""
+        samples = ranks.share(samples)
         with self.bars(f"validate {self.task.name}", len(samples)) as tick:
-            return self.scorer(self.model, samples, generation, seed, progress=tick)
+            return ranks.gather(self.scorer(self.model, samples, generation, seed, progress=tick))
 
     def validation_metric(self) -> float:
         """Return the current model's mean headline score on the validation subset.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from peft.tuners.lora import LoraLayer
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from bilora.bases.loading import shared_copy
+from bilora.training import ranks
 from bilora.training.answer_loss import answer_loss, has_linear_head
 from bilora.training.attention import RowLayout
 from bilora.training.encode import IGNORE_INDEX
@@ -85,6 +87,9 @@ class PackedModel:
             limit: the maximum number of tokens in a pass; default: `pass_tokens()`.
         """
         self._limit = limit or pass_tokens()
+        self._parameters = [
+            parameter for model in adapted for parameter in model.parameters() if parameter.requires_grad
+        ]
         self._spans = Spans()
         layers: dict[str, dict[int, LoraLayer]] = {}
         for number, model in enumerate(adapted):
@@ -106,12 +111,28 @@ class PackedModel:
             weights: factor of the summed cross-entropy, per adapter.
         """
         totals = [torch.zeros((), device=self._causal.device) for _ in weights]
-        for part in passes(rows, self._limit):
-            losses = {number: weights[number] * loss for number, loss in self.losses(part).items()}
-            torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
-            for number, loss in losses.items():
-                totals[number] += loss.detach()
+        with self._summed_gradients(totals), ranks.separate_randomness():
+            for part in passes(_share(rows), self._limit):
+                losses = {number: weights[number] * loss for number, loss in self.losses(part).items()}
+                torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+                for number, loss in losses.items():
+                    totals[number] += loss.detach()
         return totals
+
+    @contextmanager
+    def _summed_gradients(self, totals: Sequence[Tensor]) -> Iterator[None]:
+        """Sum the losses, and the gradients that are computed inside, over the ranks of the training."""
+        if ranks.count() == 1:
+            yield
+            return
+        earlier = [parameter.grad for parameter in self._parameters]
+        for parameter in self._parameters:
+            parameter.grad = torch.zeros_like(parameter)
+        yield
+        ranks.sum_tensors([*totals, *(cast("Tensor", parameter.grad) for parameter in self._parameters)])
+        for parameter, gradient in zip(self._parameters, earlier, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient.add_(cast("Tensor", parameter.grad))
 
     def train_one(self, rows: Sequence[PackedRow], weight: float) -> Tensor:
         """Do the same for a model with one adapter."""
@@ -121,8 +142,11 @@ class PackedModel:
     def measure(self, rows: Sequence[PackedRow]) -> Tensor:
         """Return the summed cross-entropy of the rows, without gradients."""
         with torch.no_grad():
-            parts = [self.losses(part).values() for part in passes(rows, self._limit)]
-        return torch.stack([loss for part in parts for loss in part]).sum()
+            parts = [self.losses(part).values() for part in passes(_share(rows), self._limit)]
+        losses = [loss for part in parts for loss in part]
+        total = torch.stack(losses).sum() if losses else torch.zeros((), device=self._causal.device)
+        ranks.sum_tensors([total])
+        return total
 
     def losses(self, rows: Sequence[PackedRow]) -> dict[int, Tensor]:
         """Return the summed cross-entropy per adapter, from one pass.
@@ -155,6 +179,11 @@ class PackedModel:
             number: answer_loss(hidden[span][trained_tokens[span]], head, labels[span][trained_tokens[span]])
             for number, span in spans.items()
         }
+
+
+def _share(rows: Sequence[PackedRow]) -> list[PackedRow]:
+    """Return this rank's rows, about as many tokens as every other rank has."""
+    return ranks.share(sorted(rows, key=lambda row: -len(row.ids))) if ranks.count() > 1 else list(rows)
 
 
 def passes(rows: Sequence[PackedRow], limit: int) -> list[list[PackedRow]]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import cast
 
 from bilora.layout import Layout
 from bilora.records import RunRecord
 from bilora.storage import adapter_sha256, read_json, sha256_json, write_json
 from bilora.tracking import provenance
 from bilora.tracking.runs import RunFolder
+from bilora.training import ranks
 from bilora.training.context import Step, TrainingContext
 from bilora.training.run import TrainingResult, train
 
@@ -66,6 +68,8 @@ def train_and_record(
 ) -> tuple[TrainingResult, RunRecord]:
     """Train an adapter and write it with its run record, metrics and plots to the paths of `layout`.
 
+    Of several ranks the first writes; all return its record.
+
     Args:
         ratings: ids of the rating events in the training rows.
         data_metrics: additional metrics, on the training rows.
@@ -74,12 +78,14 @@ def train_and_record(
     """
     task, identity = context.task.name, run_identity(context, lock_sha256)
     started = datetime.now(UTC)
-    folder = RunFolder(layout.runs, f"{started:%Y%m%dT%H%M%SZ}-{task}-{identity.sha256[:8]}")
+    run_id = f"{started:%Y%m%dT%H%M%SZ}-{task}-{identity.sha256[:8]}"
+    folder = RunFolder(layout.runs, run_id) if ranks.is_first() else None
     curve: list[dict[str, float | int]] = []
 
     def on_step(step: Step) -> None:
         curve.append(step.row())
-        folder.append(curve[-1])
+        if folder:
+            folder.append(curve[-1])
         context.on_step(step)
 
     result = train(
@@ -88,8 +94,11 @@ def train_and_record(
         destination=layout.adapter(task),
         on_prepared=on_prepared,
     )
+    if folder is None:
+        return result, cast("RunRecord", ranks.broadcast(None))
+    processes = {"processes": str(ranks.count())} if ranks.count() > 1 else {}
     record = RunRecord(
-        id=folder.path.name,
+        id=run_id,
         task=task,
         created_utc=started.isoformat(timespec="seconds"),
         commit=provenance.commit(layout.root),
@@ -102,7 +111,7 @@ def train_and_record(
         base_revision=identity.base_revision,
         adapter_sha256=adapter_sha256(layout.adapter(task)),
         seed=context.seed,
-        hardware=provenance.hardware(),
+        hardware=provenance.hardware() | processes,
         versions=provenance.package_versions(),
         duration_s=result.duration_s,
         tokens=result.tokens,
@@ -118,7 +127,7 @@ def train_and_record(
     folder.finish(record)
     _write_plots(layout, task, curve)
     write_json(layout.train_metrics(task), record.metrics)
-    return result, record
+    return result, ranks.broadcast(record)
 
 
 def _write_plots(layout: Layout, task: str, curve: Sequence[Mapping[str, float | int]]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bilora.plugins import PHASE_KINDS, PhaseSettings, load_kind
 from bilora.storage import read_json, write_json
+from bilora.training import ranks
 from bilora.training.adapter import (
     attach_adapter,
     count_trainable,
@@ -103,11 +104,13 @@ def train(
     base_metric = context.validation_metric()
     context = context.with_model(attach_adapter(context.model, context.params.adapter, seed=context.seed))
     # 3) Run the phases, or load those that a killed run finished.
-    _remove_other_runs(context.folder, folder)
+    if ranks.is_first():
+        _remove_other_runs(context.folder, folder)
     finished = tuple(_run_or_load(context, phase) for phase in prepared)
     # 4) Save the adapter; the checkpoints are no longer needed.
-    save_adapter(context.model, destination, context.base, context.base_revision)
-    shutil.rmtree(context.folder)
+    if ranks.is_first():
+        save_adapter(context.model, destination, context.base, context.base_revision)
+        shutil.rmtree(context.folder)
     return TrainingResult(base_metric, count_trainable(context.model), finished)
 
 
@@ -133,13 +136,15 @@ def _prefixes(entries: Sequence[PhaseSettings]) -> list[str]:
 def _run_or_load(context: TrainingContext, prepared: _PreparedPhase) -> FinishedPhase:
     """Run a phase, or load its adapter and result if a killed run finished it."""
     adapter_file, result_file = prepared.folder / "adapter.safetensors", prepared.folder / "result.json"
-    if adapter_file.exists():  # written after the result
+    if ranks.broadcast(adapter_file.exists()):  # written after the result
         load_adapter_weights(context.model, adapter_file)
         result = PhaseResult(**read_json(result_file))
     else:
         result = prepared.phase.run(_phase_context(context, prepared), prepared.settings, prepared.rows)
-        write_json(result_file, asdict(result))
-        save_adapter_weights(context.model, adapter_file)
+        ranks.broadcast_tensors([parameter for parameter in context.model.parameters() if parameter.requires_grad])
+        if ranks.is_first():
+            write_json(result_file, asdict(result))
+            save_adapter_weights(context.model, adapter_file)
     return FinishedPhase(prepared.settings.kind, prepared.prefix, result)
 
 

@@ -16,6 +16,7 @@ from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from bilora.inference.memory import return_freed_memory
+from bilora.training import ranks
 from bilora.training.adapter import cast_adapter
 from bilora.training.arguments import common_arguments
 from bilora.training.context import OnStep, Step, TrainingContext
@@ -55,7 +56,7 @@ def train_supervised(context: TrainingContext, settings: SupervisedSettings, row
     trainer.add_callback(ValidationLossBar(context.bars, context.task.name))
     trainer.remove_callback(PrinterCallback)
     # 2) Train, from the last complete checkpoint if there is one.
-    checkpoint = last_checkpoint(context.folder)
+    checkpoint = ranks.broadcast(last_checkpoint(context.folder) if ranks.is_first() else None)
     started = context.clock()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     # 3) Read the best checkpoint's metrics from the history.
@@ -72,10 +73,10 @@ def _arguments(context: TrainingContext, settings: SupervisedSettings) -> SFTCon
         dataset_kwargs={"skip_prepare_dataset": True},
         eval_strategy="steps",
         eval_steps=settings.evaluate_every,
-        save_strategy="steps",
+        save_strategy="steps" if ranks.is_first() else "no",
         save_steps=settings.evaluate_every,
         save_total_limit=2,
-        load_best_model_at_end=True,
+        load_best_model_at_end=ranks.is_first(),  # the others get its weights
         metric_for_best_model="eval_choice",
         greater_is_better=True,
     )
@@ -89,10 +90,10 @@ def _dataset(preflight: Preflight) -> Dataset:
 
 def _result(trainer: AdapterTrainer, rows: SupervisedRows, checkpoint: Path | None, duration: float) -> PhaseResult:
     steps = trainer.state.global_step
-    best_step = _step_of(Path(trainer.state.best_model_checkpoint or "")) or steps
     evaluations = [row for row in trainer.state.log_history if "eval_metric" in row]
     losses = [float(row["loss"]) for row in trainer.state.log_history if "loss" in row]
     best = max(evaluations, key=lambda row: float(row["eval_choice"]))
+    best_step = int(best["step"])
     resumed_from = _step_of(checkpoint) if checkpoint else 0
     return PhaseResult(
         metric=best["eval_metric"],
