@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from uuid import uuid4
 
 
 def start_ranks(count: int, arguments: Sequence[str]) -> int:
@@ -25,7 +26,13 @@ def start_ranks(count: int, arguments: Sequence[str]) -> int:
         raise NotReady(f"--devices {count}: this machine has {torch.cuda.device_count()} GPUs.")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     config = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=count, rdzv_endpoint="localhost:0", rdzv_backend="c10d", max_restarts=0
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=str(uuid4()),
+        rdzv_endpoint="localhost:0",
+        rdzv_backend="c10d",
+        max_restarts=0,
     )
     try:
         elastic_launch(config, sys.executable)("-m", "bilora", *arguments)
@@ -33,6 +40,11 @@ def start_ranks(count: int, arguments: Sequence[str]) -> int:
         _, failure = error.get_first_failure()
         return int(failure.exitcode) if failure.exitcode > 0 else 128 - int(failure.exitcode)
     return 0
+
+
+def is_started_rank() -> bool:
+    """Return whether torchrun started this process."""
+    return "RANK" in os.environ
 
 
 def join_ranks() -> bool:

@@ -20,14 +20,20 @@ def train(
     tasks: Annotated[list[str] | None, typer.Argument(help="Tasks of params.yaml.", show_default=False)] = None,
     every: Annotated[bool, typer.Option("--all", help="All tasks of params.yaml.")] = False,
     devices: Annotated[
-        int, typer.Option(min=1, help="GPUs of this machine to divide each step over; without GPUs, processes.")
+        int,
+        typer.Option(
+            min=1,
+            envvar="BILORA_DEVICES",
+            show_envvar=True,
+            help="GPUs of this machine to divide each step over; without GPUs, processes.",
+        ),
     ] = 1,
 ) -> None:
     """Train adapters, several together on one base; an interrupted run continues where it stopped.
 
     The processes that torchrun starts train together, each on one GPU; `--devices` starts them itself.
     """
-    from bilora.cli.devices import join_ranks, start_ranks
+    from bilora.cli.devices import is_started_rank, join_ranks, start_ranks
     from bilora.cli.progress import bar
     from bilora.workspace import Workspace
 
@@ -35,7 +41,7 @@ def train(
         raise typer.BadParameter("name the tasks to train, or give --all.")
     workspace = Workspace()
     names = list(tasks or workspace.params.tasks)
-    if devices > 1:
+    if devices > 1 and not is_started_rank():
         for name in names:
             workspace.task(name)
         raise typer.Exit(start_ranks(devices, ["train", *dict.fromkeys(names)]))
