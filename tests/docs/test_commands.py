@@ -59,6 +59,7 @@ RUN = {
         "bilora serve --print ray --adapters-at s3://bucket/bundle",
     ],
     "docs/test_tutorial.py": ["dvc repro benchmark"],
+    "training/test_ranks.py": ["bilora train codegen --devices 2"],
 }
 """Commands by the test that runs them, or runs the same verb and options on other names."""
 

@@ -47,7 +47,7 @@ def is_started_rank() -> bool:
     return "RANK" in os.environ
 
 
-def join_ranks() -> bool:
+def join_and_report() -> bool:
     """Connect this process with the others that torchrun started, if it did; return whether it reports progress."""
     from bilora.training import ranks
 

@@ -33,7 +33,7 @@ def train(
 
     The processes that torchrun starts train together, each on one GPU; `--devices` starts them itself.
     """
-    from bilora.cli.devices import is_started_rank, join_ranks, start_ranks
+    from bilora.cli.devices import is_started_rank, join_and_report, start_ranks
     from bilora.cli.progress import bar
     from bilora.workspace import Workspace
 
@@ -45,7 +45,7 @@ def train(
         for name in names:
             workspace.task(name)
         raise typer.Exit(start_ranks(devices, ["train", *dict.fromkeys(names)]))
-    if not join_ranks():
+    if not join_and_report():
         workspace.train_together(names)
         return
     print(f"train {', '.join(dict.fromkeys(names))}: loading the base", flush=True)
