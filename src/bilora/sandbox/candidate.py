@@ -1,6 +1,6 @@
 """The process that runs model-written code. It is confined before it receives any code.
 
-Its replies are not trusted. It receives one request at a time, and never the expected value of a test.
+Its replies are not trusted. It receives one request at a time, and no expected value of an assert decided outside.
 """
 
 from __future__ import annotations

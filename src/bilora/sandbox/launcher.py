@@ -40,11 +40,11 @@ class ProcessSandbox:
 
     Implements `protocols.Sandbox`. At most `workers` programs run at once. `cpu_s` limits a program's
     CPU time and `wall_s` its elapsed time, in seconds; `memory_mb` limits its address space.
-    A program that reached `wall_s` because it waited for a core is run again, with no other beside it.
+    A program that reached `wall_s` because it waited for a core runs again, alone.
 
-    The expected value of a test is never sent to the program's process. `Outcome.isolation` names the
-    active layers and counts the asserts decided outside that process. If the kernel cannot filter system
-    calls, the level is `weak`: `allow_weak` has to permit it, and the gate promotes no adapter.
+    The program's process does not receive the expected value of an assert that is decided outside it.
+    `Outcome.isolation` names the active layers and counts these asserts. If the kernel cannot filter
+    system calls, the level is `weak`: `allow_weak` has to permit it, and the gate promotes no adapter.
     """
 
     def __init__(

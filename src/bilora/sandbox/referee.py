@@ -1,4 +1,4 @@
-"""The process that judges programs. It never sends an expected value to the code under test."""
+"""The process that judges programs. It sends a test to the program's process only if it cannot run elsewhere."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The process that runs tests: confined like the program's process, but separate from it.
 
-In the tests, the program's names are proxies that call the program's process. That process returns data and never
-receives an expected value.
+In the tests, the program's names are proxies that call the program's process. That process returns data, and
+receives no expected value of an assert that is decided here.
 """
 
 from __future__ import annotations
