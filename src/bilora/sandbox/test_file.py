@@ -10,10 +10,10 @@ from bilora.sandbox.assertions import silent_test
 
 
 def parse_tests(source: str, location: Path | str) -> tuple[str, ...]:
-    """Return the statements of a text of tests.
+    """Return the statements of test source code, one test each.
 
     Raises:
-        BadData: it is not Python, or a test asserts nothing; `location` is named with the line.
+        BadData: the source is not Python, or a test asserts nothing; the message names `location` and the line.
     """
     try:
         tree = ast.parse(source)
