@@ -23,6 +23,7 @@ exclude_patterns = [path.name for path in ROOT.iterdir() if path.name not in PAG
 html_theme = "furo"
 html_title = "BiLoRA"
 html_extra_path = ["site"]
+smartquotes = False  # docstrings have code in prose
 html_copy_source = False
 myst_heading_anchors = 4
 highlight_language = "text"  # commands, in fences without a language
