@@ -19,6 +19,7 @@ from bilora.bases.kinds.folder import FolderBase
 from bilora.params import Adapter
 from bilora.training import lora_linear
 from bilora.training.adapter import attach_adapter
+from bilora.training.arguments import no_checkpointing
 from bilora.training.attention import RowLayout, attend
 from bilora.training.encode import IGNORE_INDEX
 from bilora.training.lora_linear import LoraLinear
@@ -54,7 +55,7 @@ def encoded() -> list[dict[str, list[int]]]:
 
 def trainer_of(model: Any, folder: Path) -> AdapterTrainer:
     arguments = SFTConfig(
-        str(folder), use_cpu=True, bf16=False, activation_checkpointing=False, max_length=None, report_to="none"
+        str(folder), use_cpu=True, bf16=False, **no_checkpointing(), max_length=None, report_to="none"
     )
     return AdapterTrainer(
         metric=lambda: 0.0,

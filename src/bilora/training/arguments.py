@@ -12,13 +12,9 @@ from bilora.training.context import TrainingContext
 def common_arguments(context: TrainingContext, settings: PhaseSettings) -> dict[str, object]:
     """Return optimizer, precision, seeds, output folder and logging, by their names in `TrainingArguments`."""
     import torch
-    from transformers import TrainingArguments
 
     cuda = torch.cuda.is_available()
     bf16 = cuda and torch.cuda.is_bf16_supported()
-    # transformers renamed it after 5.9.
-    names = {field.name for field in fields(TrainingArguments)}
-    checkpointing = "activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing"
     return {
         "output_dir": str(context.folder),
         "max_steps": settings.steps,
@@ -32,7 +28,7 @@ def common_arguments(context: TrainingContext, settings: PhaseSettings) -> dict[
         "optim": "adamw_torch_fused",
         "bf16": bf16,
         "fp16": cuda and not bf16,
-        checkpointing: False,
+        **no_checkpointing(),
         "max_length": None,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
@@ -43,3 +39,11 @@ def common_arguments(context: TrainingContext, settings: PhaseSettings) -> dict[
         "disable_tqdm": True,
         "report_to": list(context.sinks) or "none",
     }
+
+
+def no_checkpointing() -> dict[str, object]:
+    """Return the argument that turns activation checkpointing off; transformers renamed it after 5.9."""
+    from transformers import TrainingArguments
+
+    names = {field.name for field in fields(TrainingArguments)}
+    return {"activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing": False}
