@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lock
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from bilora.errors import ExitCode
 from bilora.tracking.checkout import committable_files
@@ -49,16 +51,11 @@ class Environment:
     def python(self) -> Path:
         return self.folder / "bin" / "python"
 
-    @property
-    def pins(self) -> Path:
-        return FOLDER / f"{self.name}.txt"
-
     def create(self) -> None:
         """Make it, with torch.
 
         pip installs torch, because only pip reads pip.conf, which may name an index with torch's CPU build.
         """
-        self.pins.unlink(missing_ok=True)  # uv would prefer the versions of the last run
         subprocess.run([sys.executable, "-m", "venv", "--clear", self.folder], check=True)
         (torch,) = [line for line in lock.read_project()[""] if lock.requirement_name(line) == "torch"]
         if self.name == "lowest":
@@ -68,12 +65,15 @@ class Environment:
 
     def install(self, wheel: Path, extras: Sequence[str]) -> None:
         """Install the package and what it requires with these extras."""
-        constraint, pins = FOLDER / f"{self.name}-torch.txt", self.pins
+        constraint, pins = FOLDER / f"{self.name}-torch.txt", FOLDER / f"{self.name}.txt"
+        pins.unlink(missing_ok=True)  # uv would prefer the versions that it contains
         constraint.write_text(f"torch=={self.versions()['torch'].partition('+')[0]}\n", encoding="utf-8")
         compile_ = ["pip", "compile", "--quiet", "--no-header", "--no-annotate", "--resolution", RESOLUTIONS[self.name]]
         compile_ += [word for extra in extras for word in ("--extra", extra)]
         uv(*compile_, "--python", self.python, "--constraint", constraint, "--output-file", pins, "pyproject.toml")
         lines = pins.read_text(encoding="utf-8").splitlines()
+        if self.name == "lowest":
+            check_lower_bounds(extras, "\n".join(lines))
         pins.write_text("".join(f"{line}\n" for line in lines if not line.startswith(lock.CUDA)), encoding="utf-8")
         uv("pip", "install", "--quiet", "--python", self.python, "--requirements", pins)
         uv("pip", "install", "--quiet", "--python", self.python, "--no-deps", "--reinstall", wheel)
@@ -117,6 +117,16 @@ def uv(*arguments: str | Path) -> str:
     if done.returncode:
         raise SystemExit(f"{done.stderr}test-install: uv ended with {done.returncode}")
     return done.stdout
+
+
+def check_lower_bounds(extras: Sequence[str], lowest: str) -> None:
+    """Refuse a lower bound below the lowest version that can be installed beside the others."""
+    pins = lock.pins(lowest)
+    for requirement in (Requirement(line) for extra in ("", *extras) for line in lock.read_project()[extra]):
+        (bound,) = [Version(each.version) for each in requirement.specifier if each.operator == ">="]
+        version = pins[lock.requirement_name(requirement.name)]
+        if Version(version) != bound:
+            raise SystemExit(f"test-install: the lowest version for {requirement} is {version}; correct pyproject.toml")
 
 
 def build_wheel(folder: Path) -> Path:
