@@ -193,7 +193,7 @@ class RowForm(BaseModel):
         return Labels(source=self.source, group=self.group, licence=self.licence, tier=self.tier, split=self.split)
 
 
-F = TypeVar("F", bound=RowForm)
+_F = TypeVar("_F", bound=RowForm)
 Forms = Sequence[type[RowForm]]
 """The forms of row that a task reads."""
 
@@ -220,11 +220,11 @@ def _missing_from(form: type[RowForm], present: Collection[str]) -> list[str]:
     return [name for name, field in fields.items() if field.is_required() and name not in present]
 
 
-def read_row(row: Row, *forms: type[F]) -> F | Drop:
+def read_row(row: Row, *forms: type[_F]) -> _F | Drop:
     """Return a row as the form that matches its columns best, or a Drop that says why it is invalid."""
     present = {column for column, value in row.items() if not is_null(value)}
     try:
-        return cast(F, _best_match(present, forms).model_validate(dict(row)))
+        return cast(_F, _best_match(present, forms).model_validate(dict(row)))
     except ValidationError as error:
         return _drop(error)
 

@@ -18,7 +18,7 @@ from bilora.textfiles import NotText, decode_text, encoding_of
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-T = TypeVar("T", bound=BaseModel)
+_T = TypeVar("_T", bound=BaseModel)
 
 MAX_VALUE_CHARS = 60
 """The number of characters of a value that a message repeats."""
@@ -177,7 +177,7 @@ def _message(fault: ErrorDetails) -> str:
     return f"{text} is not {expected}"
 
 
-def parse_settings(path: Path, kind: type[T], document: object, extra: list[str]) -> T:
+def parse_settings(path: Path, kind: type[_T], document: object, extra: list[str]) -> _T:
     """Validate a loaded document.
 
     Args:

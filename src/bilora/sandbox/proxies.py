@@ -19,7 +19,7 @@ class Undecidable(BaseException):
     """The test cannot run outside the program's process. Not an Exception, so that tests do not catch it."""
 
 
-class Performer(Protocol):
+class OperationExecutor(Protocol):
     """Performs operations on the program's objects; `trusted` is False once an operation could decide an assert."""
 
     trusted: bool
@@ -48,11 +48,11 @@ class Remote:
 
     __slots__ = ("_bilora_base", "_bilora_kind", "_bilora_number", "_bilora_program")
 
-    def __init__(self, program: Performer, number: int, kind: str, base: str) -> None:
+    def __init__(self, program: OperationExecutor, number: int, kind: str, base: str) -> None:
         self._bilora_base: str
         self._bilora_kind: str
         self._bilora_number: int
-        self._bilora_program: Performer
+        self._bilora_program: OperationExecutor
         for name, value in zip(Remote.__slots__, (base, kind, number, program), strict=True):
             object.__setattr__(self, name, value)
 
@@ -261,7 +261,7 @@ def _proxy_class(kind: str, base: str, special: tuple[str, ...]) -> type[Remote]
     return proxy_class
 
 
-def make_proxy(program: Performer, number: int, kind: str, special: list[str], base: str) -> Remote:
+def make_proxy(program: OperationExecutor, number: int, kind: str, special: list[str], base: str) -> Remote:
     """Return the proxy of an object whose class is named `kind` and has these special methods."""
     base = base if base in _BASES else ""
     return _proxy_class(kind, base, _known_special_methods(special))(program, number, kind, base)
@@ -296,7 +296,7 @@ def _extended_class(kind: str, base: type, special: tuple[str, ...]) -> Callable
     return extended_class
 
 
-def extend_value(program: Performer, number: int, kind: str, special: list[str], value: object) -> object:
+def extend_value(program: OperationExecutor, number: int, kind: str, special: list[str], value: object) -> object:
     """Return a value that compares as plain `value` does and has the attributes of the program's object."""
     base: type = type(value)
     if base not in (int, float, complex, str, bytes, tuple, frozenset):

@@ -19,7 +19,7 @@ from bilora.training.packed_model import PackedModel, PackedRow, TrainRows
 if TYPE_CHECKING:
     from peft import PeftModel
 
-R = TypeVar("R")
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ class _ProcessState:
 
 
 @dataclass
-class _Member(Generic[R]):
+class _Member(Generic[_R]):
     """One of the trainings: its coroutine, its global state while others run, and the seconds that it has run."""
 
     coroutine: greenlet
     state: _ProcessState
     seconds: float = 0.0
     started: float = 0.0
-    result: list[R] = field(default_factory=list)
+    result: list[_R] = field(default_factory=list)
 
     def run(self, *loss: torch.Tensor) -> _StepRequest | None:
         """Run the training until its next step, and return the request for it; None at the end of the training."""
@@ -117,9 +117,9 @@ class JointTraining:
         member = next(member for member in self._members if member.coroutine is getcurrent())
         return member.seconds + time.monotonic() - member.started
 
-    def run(self, trainings: Sequence[Callable[[], R]]) -> list[R]:
+    def run(self, trainings: Sequence[Callable[[], _R]]) -> list[_R]:
         """Run all trainings and return their results; an error in one of them ends all and is raised."""
-        members = [_Member[R](greenlet(training), _ProcessState()) for training in trainings]
+        members = [_Member[_R](greenlet(training), _ProcessState()) for training in trainings]
         self._members = members
         try:
             pending = {number: step for number, member in enumerate(members) if (step := member.run())}

@@ -35,7 +35,7 @@ class ChatReply:
     finish_reason: str = ""
     prompt_tokens: int | None = None
     output_tokens: int | None = None
-    reasoned: bool = False
+    has_reasoning: bool = False
     called_tool: bool = False
     refusal: str = ""
 
@@ -55,7 +55,7 @@ class ChatReply:
         if _ABORTED.search(finish_reason):
             return "error", f"the server aborted the answer ({self.finish_reason})"
         finish: Finish = "length" if _LENGTH.search(finish_reason) else "stop"
-        if self.text.strip() or not (self.reasoned or self.called_tool):
+        if self.text.strip() or not (self.has_reasoning or self.called_tool):
             return finish, ""
         if self.called_tool:
             return "error", "the model called a tool and gave no answer"
@@ -73,7 +73,7 @@ class ChatReply:
         if not isinstance(message, dict):
             message = {"content": choice.get("text") if message is None else message}
         for name in ("reasoning_content", "reasoning", "thinking"):
-            self.reasoned |= bool(message.get(name))
+            self.has_reasoning |= bool(message.get(name))
         self.called_tool |= bool(message.get("tool_calls") or message.get("function_call"))
         if isinstance(refusal := message.get("refusal"), str):
             self.refusal += _encodable(refusal)
@@ -101,7 +101,7 @@ class ChatReply:
         if not isinstance(content, dict):
             raise UnusableReply("the reply's content is not text")
         if "thinking" in content or "reasoning" in str(content.get("type")):
-            self.reasoned = True
+            self.has_reasoning = True
             return ""
         return content["text"] if isinstance(content.get("text"), str) else ""
 
