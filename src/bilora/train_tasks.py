@@ -113,7 +113,7 @@ class _Rows:
 def _plan_sentence(planned: tuple[float, int] | None) -> str:
     """Return the predicted time and memory, or the number of devices, for which there is no prediction."""
     if planned is None:
-        return f"{ranks.count()} devices"
+        return f"{ranks.world_size()} devices"
     seconds, memory = planned
     return f"planned are {format_duration(seconds)} and {memory / 2**30:.1f} GiB"
 
@@ -136,7 +136,7 @@ def train_tasks(
     planner, joint = Planner(workspace), JointTraining() if len(rows) > 1 else None
     planned = (
         {}
-        if ranks.count() > 1
+        if ranks.world_size() > 1
         else {  # the plan is for one device
             name: (planner.training(name).seconds, planner.memory_bytes(tuple(rows))) for name in rows
         }

@@ -85,7 +85,7 @@ def main() -> None:
     optimizers: dict[str, tuple[Any, float]] = {"sgd": (torch.optim.SGD, 0.05), "adamw": (torch.optim.AdamW, 1e-3)}
     alone = {name: train(base, *optimizer) for name, optimizer in optimizers.items()}
     ranks.join_ranks()
-    assert ranks.count() == 2 and "RANK" not in os.environ
+    assert ranks.world_size() == 2 and "RANK" not in os.environ
     report: dict[str, object] = {}
     for name, optimizer in optimizers.items():
         losses, products = train(base, *optimizer)
@@ -93,13 +93,13 @@ def main() -> None:
             "loss": float(((losses - alone[name][0]).abs() / alone[name][0].abs().clamp(min=1e-3)).max()),
             "product": float((products - alone[name][1]).norm() / alone[name][1].norm()),
         }
-    report["gathered"] = [ranks.gather(ranks.share(range(size))) == list(range(size)) for size in range(6)]
-    report["broadcast"] = ranks.broadcast(ranks.number())
+    report["gathered"] = [ranks.all_gather(ranks.shard(range(size))) == list(range(size)) for size in range(6)]
+    report["broadcast"] = ranks.broadcast(ranks.rank())
     torch.manual_seed(5)
-    with ranks.separate_randomness():
+    with ranks.rank_rng():
         separate = float(torch.rand(()))
-    report["separate"] = len(set(ranks.gather([separate])))
-    report["common"] = len(set(ranks.gather([float(torch.rand(()))])))
+    report["separate"] = len(set(ranks.all_gather([separate])))
+    report["common"] = len(set(ranks.all_gather([float(torch.rand(()))])))
     if ranks.is_first():
         sys.stdout.write(json.dumps(report) + "\n")
 

@@ -27,8 +27,8 @@ TASKS = ("codegen", "docstring")
 
 
 def test_one_process_is_the_only_rank() -> None:
-    assert (ranks.count(), ranks.number(), ranks.is_first()) == (1, 0, True)
-    assert ranks.gather(ranks.share([1, 2, 3])) == [1, 2, 3] and ranks.broadcast("x") == "x"
+    assert (ranks.world_size(), ranks.rank(), ranks.is_first()) == (1, 0, True)
+    assert ranks.all_gather(ranks.shard([1, 2, 3])) == [1, 2, 3] and ranks.broadcast("x") == "x"
 
 
 def test_two_ranks_compute_the_gradients_of_one() -> None:

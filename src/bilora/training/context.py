@@ -145,9 +145,9 @@ class TrainingContext:
         self, samples: Sequence[Sample], generation: Generation, seed: int
     ) -> list[tuple[str, Score]]:
         """Return the current model's extracted answer and headline score for each sample."""
-        samples = ranks.share(samples)
+        samples = ranks.shard(samples)
         with self.bars(f"validate {self.task.name}", len(samples)) as tick:
-            return ranks.gather(self.scorer(self.model, samples, generation, seed, progress=tick))
+            return ranks.all_gather(self.scorer(self.model, samples, generation, seed, progress=tick))
 
     def validation_metric(self) -> float:
         """Return the current model's mean headline score on the validation subset.

@@ -111,8 +111,8 @@ class PackedModel:
             weights: factor of the summed cross-entropy, per adapter.
         """
         totals = [torch.zeros((), device=self._causal.device) for _ in weights]
-        with self._summed_gradients(totals), ranks.separate_randomness():
-            for part in passes(_share(rows), self._limit):
+        with self._summed_gradients(totals), ranks.rank_rng():
+            for part in passes(_shard(rows), self._limit):
                 losses = {number: weights[number] * loss for number, loss in self.losses(part).items()}
                 torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
                 for number, loss in losses.items():
@@ -122,14 +122,14 @@ class PackedModel:
     @contextmanager
     def _summed_gradients(self, totals: Sequence[Tensor]) -> Iterator[None]:
         """Sum the losses, and the gradients that are computed inside, over the ranks of the training."""
-        if ranks.count() == 1:
+        if ranks.world_size() == 1:
             yield
             return
         earlier = [parameter.grad for parameter in self._parameters]
         for parameter in self._parameters:
             parameter.grad = torch.zeros_like(parameter)
         yield
-        ranks.sum_tensors([*totals, *(cast("Tensor", parameter.grad) for parameter in self._parameters)])
+        ranks.all_reduce([*totals, *(cast("Tensor", parameter.grad) for parameter in self._parameters)])
         for parameter, gradient in zip(self._parameters, earlier, strict=True):
             if gradient is not None:
                 parameter.grad = gradient.add_(cast("Tensor", parameter.grad))
@@ -142,10 +142,10 @@ class PackedModel:
     def measure(self, rows: Sequence[PackedRow]) -> Tensor:
         """Return the summed cross-entropy of the rows, without gradients."""
         with torch.no_grad():
-            parts = [self.losses(part).values() for part in passes(_share(rows), self._limit)]
+            parts = [self.losses(part).values() for part in passes(_shard(rows), self._limit)]
         losses = [loss for part in parts for loss in part]
         total = torch.stack(losses).sum() if losses else torch.zeros((), device=self._causal.device)
-        ranks.sum_tensors([total])
+        ranks.all_reduce([total])
         return total
 
     def losses(self, rows: Sequence[PackedRow]) -> dict[int, Tensor]:
@@ -181,9 +181,9 @@ class PackedModel:
         }
 
 
-def _share(rows: Sequence[PackedRow]) -> list[PackedRow]:
+def _shard(rows: Sequence[PackedRow]) -> list[PackedRow]:
     """Return this rank's rows, about as many tokens as every other rank has."""
-    return ranks.share(sorted(rows, key=lambda row: -len(row.ids))) if ranks.count() > 1 else list(rows)
+    return ranks.shard(sorted(rows, key=lambda row: -len(row.ids))) if ranks.world_size() > 1 else list(rows)
 
 
 def passes(rows: Sequence[PackedRow], limit: int) -> list[list[PackedRow]]:

@@ -47,36 +47,34 @@ def join_ranks() -> None:
         os.environ.pop(name, None)
 
 
-def count() -> int:
+def world_size() -> int:
     """Return the number of ranks."""
     distributed = sys.modules.get("torch.distributed")  # a command that never joins need not import it
-    return distributed.get_world_size() if distributed and distributed.is_initialized() else 1
+    return int(distributed.get_world_size()) if distributed and distributed.is_initialized() else 1
 
 
-def number() -> int:
+def rank() -> int:
     """Return the number of this rank, from 0."""
-    from torch import distributed
-
-    return distributed.get_rank() if count() > 1 else 0
+    return int(sys.modules["torch.distributed"].get_rank()) if world_size() > 1 else 0
 
 
 def is_first() -> bool:
     """Return whether this rank writes files and reports progress."""
-    return number() == 0
+    return rank() == 0
 
 
-def share(items: Sequence[_Item]) -> list[_Item]:
+def shard(items: Sequence[_Item]) -> list[_Item]:
     """Return this rank's share of the items."""
-    return list(items[number() :: count()])
+    return list(items[rank() :: world_size()])
 
 
-def gather(items: list[_Item]) -> list[_Item]:
-    """Return the items of all ranks in the order before `share`, on every rank."""
-    if count() == 1:
+def all_gather(items: list[_Item]) -> list[_Item]:
+    """Return the items of all ranks in the order before `shard`, on every rank."""
+    if world_size() == 1:
         return items
     from torch import distributed
 
-    shares: list[list[_Item]] = [[] for _ in range(count())]
+    shares: list[list[_Item]] = [[] for _ in range(world_size())]
     distributed.all_gather_object(shares, items)
     rounds = chain.from_iterable(zip_longest(*shares, fillvalue=_MISSING))
     return [item for item in rounds if item is not _MISSING]  # type: ignore[misc]
@@ -84,7 +82,7 @@ def gather(items: list[_Item]) -> list[_Item]:
 
 def broadcast(value: _Item) -> _Item:
     """Return the first rank's value, on every rank; all ranks wait for it."""
-    if count() == 1:
+    if world_size() == 1:
         return value
     from torch import distributed
 
@@ -95,16 +93,16 @@ def broadcast(value: _Item) -> _Item:
 
 def broadcast_tensors(tensors: Sequence[Tensor]) -> None:
     """Overwrite the tensors of all ranks by those of the first."""
-    if count() > 1:
+    if world_size() > 1:
         from torch import distributed
 
         for tensor in tensors:
             distributed.broadcast(tensor.data, 0)
 
 
-def sum_tensors(tensors: Sequence[Tensor]) -> None:
+def all_reduce(tensors: Sequence[Tensor]) -> None:
     """Replace the tensors of all ranks by their sums over the ranks; 32-bit tensors of one device."""
-    if count() == 1 or not tensors:
+    if world_size() == 1 or not tensors:
         return
     import torch
     from torch import distributed
@@ -116,14 +114,14 @@ def sum_tensors(tensors: Sequence[Tensor]) -> None:
 
 
 @contextmanager
-def separate_randomness() -> Iterator[None]:
+def rank_rng() -> Iterator[None]:
     """Let each rank draw its own random numbers, for dropout, and continue with common ones afterwards."""
-    if count() == 1:
+    if world_size() == 1:
         yield
         return
     import torch
 
     seed = int(torch.randint(2**62, ()))  # the same on all ranks
     with torch.random.fork_rng():
-        torch.manual_seed(seed + number())
+        torch.manual_seed(seed + rank())
         yield

@@ -96,7 +96,7 @@ def train_and_record(
     )
     if folder is None:
         return result, cast("RunRecord", ranks.broadcast(None))
-    processes = {"processes": str(ranks.count())} if ranks.count() > 1 else {}
+    processes = {"processes": str(ranks.world_size())} if ranks.world_size() > 1 else {}
     record = RunRecord(
         id=run_id,
         task=task,
