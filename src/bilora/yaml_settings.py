@@ -277,6 +277,7 @@ def _not_yaml(error: yaml.YAMLError) -> str:
         return f"not YAML: {error}"
     mark = error.problem_mark
     location = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-    what = ", ".join(filter(None, (error.context if (error.problem or "").startswith("but") else None, error.problem)))
+    context = error.context if (error.problem or "").startswith("but") else None
+    problem = ", ".join(filter(None, (context, error.problem)))
     tabs = "; indent with spaces, not tabs" if "\\t" in (error.problem or "") else ""
-    return f"not YAML: {location}{what or error.context}{tabs}"
+    return f"not YAML: {location}{problem or error.context}{tabs}"

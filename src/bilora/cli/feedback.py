@@ -179,10 +179,10 @@ def write_pairs(source: FromOption = None) -> None:
     from bilora.workspace import Workspace
 
     workspace = Workspace(Path())
-    place = source or str(workspace.shards)
-    target = open_target(place)
-    if not place.startswith(HUB_DATASETS) and not Path(place).is_dir():
-        raise BadData(place, f"there are no shards; `{export_command(place)}` writes them.")
+    location = source or str(workspace.shards)
+    target = open_target(location)
+    if not location.startswith(HUB_DATASETS) and not Path(location).is_dir():
+        raise BadData(location, f"there are no shards; `{export_command(location)}` writes them.")
 
     # 1) read the valid ratings
     withdrawals = read_withdrawals(workspace.outbox)

@@ -67,21 +67,21 @@ def bar(title: str, total: int | None, unit: str = "rows", *, delay: float = 0.0
         leave=is_terminal and leave,
         delay=delay,
     ) as tqdm_bar:
-        done = threading.Event()
-        clock = threading.Thread(target=_run_clock, args=(tqdm_bar, done, delay), name="bar", daemon=True)
+        stopped = threading.Event()
+        clock = threading.Thread(target=_run_clock, args=(tqdm_bar, stopped, delay), name="bar", daemon=True)
         if is_terminal:
             clock.start()
         try:
             yield Bar(tqdm_bar)
         finally:
-            done.set()
+            stopped.set()
             if is_terminal:
                 clock.join()
 
 
-def _run_clock(tqdm_bar: tqdm[None], done: threading.Event, delay: float) -> None:
-    """Redraw a bar every second until `done` is set."""
-    if not done.wait(max(delay, REFRESH_S)):
+def _run_clock(tqdm_bar: tqdm[None], stopped: threading.Event, delay: float) -> None:
+    """Redraw a bar every second until `stopped` is set."""
+    if not stopped.wait(max(delay, REFRESH_S)):
         tqdm_bar.refresh()
-    while not done.wait(REFRESH_S):
+    while not stopped.wait(REFRESH_S):
         tqdm_bar.refresh()

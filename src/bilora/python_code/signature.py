@@ -201,7 +201,7 @@ class _Writer:
         portable.kw_defaults = [value and self._value(value, "a default") for value in portable.kw_defaults]
         return ast.unparse(portable)
 
-    def _value(self, value: ast.expr, place: str) -> ast.expr:
+    def _value(self, value: ast.expr, part: str) -> ast.expr:
         """Return an expression that uses only builtins, imported names and literals.
 
         Raises:
@@ -215,7 +215,7 @@ class _Writer:
             elif definition is None and name in self._imports:
                 self.imports_needed.add(self._imports[name])
             elif definition is not None or name not in BUILTINS:
-                raise UnportableSignature(f"{place} in the signature needs {name}, which an answer does not have")
+                raise UnportableSignature(f"{part} in the signature needs {name}, which an answer does not have")
         return _Constants(constants).visit(copy.deepcopy(value)) if constants else value
 
     def _annotation(self, node: ast.expr) -> ast.expr | None:

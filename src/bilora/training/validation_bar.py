@@ -21,17 +21,17 @@ class ValidationLossBar(TrainerCallback):
         self._title = f"validation loss of {task}"
         self._open = ExitStack()
         self._tick: Progress | None = None
-        self._left = 0
+        self._remaining = 0
 
     def on_prediction_step(
         self, args: object, state: object, control: object, *, eval_dataloader: DataLoader[object], **_: object
     ) -> None:
         """Count a batch."""
         if self._tick is None:
-            self._left = len(eval_dataloader)
-            self._tick = self._open.enter_context(self._bars(self._title, self._left))
+            self._remaining = len(eval_dataloader)
+            self._tick = self._open.enter_context(self._bars(self._title, self._remaining))
         self._tick(1)
-        self._left -= 1
-        if not self._left:
+        self._remaining -= 1
+        if not self._remaining:
             self._open.close()
             self._tick = None

@@ -48,9 +48,9 @@ def generate_exercises(
     """Yield the variants of up to `count` compositions of a tier (None: of all), in a seeded order."""
     pool = compositions(tier)
     random.Random(f"{seed}:{tier}").shuffle(pool)
-    done = 0
+    generated = 0
     for composition in pool:
-        if done == count:
+        if generated == count:
             return
         variants = []
         for number in range(VARIANTS[tier]):
@@ -58,7 +58,7 @@ def generate_exercises(
                 variants.append(generate_exercise(composition, tier, number, seed, styles=styles))
             except UnusableVariant:
                 continue
-        done += bool(variants)
+        generated += bool(variants)
         yield from {variant.code: variant for variant in variants}.values()
 
 
