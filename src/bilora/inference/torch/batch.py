@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bilora.inference.decoder import Decoder, SequenceState
 from bilora.inference.torch.cpu_tuning import onednn_if_faster
-from bilora.inference.torch.kv_cache import KVCache
+from bilora.inference.torch.kv_cache import KVCache, cache_argument
 from bilora.inference.torch.lora import LoadedAdapter, StackedLora
 from bilora.records import Completion
 
@@ -40,6 +40,7 @@ class TorchBatch:
         self._decoder = decoder
         self._lora = lora
         self._cache = KVCache(max_sequences)
+        self._cache_argument = cache_argument(model)
         self._kv_capacity = kv_capacity
         self._windows = _attention_windows(model.config)
         self._largest_weight: torch.Tensor = max(
@@ -91,7 +92,7 @@ class TorchBatch:
                 logits = self._model(
                     input_ids=self._tensor(padded),
                     position_ids=torch.arange(width, device=self._largest_weight.device)[None],
-                    past_key_values=self._cache,
+                    **{self._cache_argument: self._cache},
                     use_cache=True,
                     logits_to_keep=self._tensor(ends),
                 ).logits
@@ -115,7 +116,7 @@ class TorchBatch:
                     input_ids=self._tensor([[sequence.output_ids[-1]] for sequence in self.sequences]),
                     attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
                     position_ids=self._tensor([[length] for length in self._cache.lengths]),
-                    past_key_values=self._cache,
+                    **{self._cache_argument: self._cache},
                     use_cache=True,
                 ).logits
             self._cache.advance()

@@ -54,6 +54,7 @@ class FusedAttention(Module):
         position_embeddings: tuple[Tensor, Tensor],
         attention_mask: Tensor | None = None,
         past_key_values: KVCache | None = None,
+        cache: KVCache | None = None,
         **_: object,
     ) -> tuple[Tensor, None]:
         """Return the output, shape (rows, tokens, hidden size), with the signature of transformers' attention."""
@@ -63,8 +64,9 @@ class FusedAttention(Module):
         unrotated, values = heads[:, : -self.key_heads], heads[:, -self.key_heads :]
         rotated = unrotated * cos + rotate_half(unrotated) * sin
         queries, keys = rotated[:, : -self.key_heads], rotated[:, -self.key_heads :]
-        if past_key_values is not None:
-            keys, values = past_key_values.update(keys, values, self.layer_idx)
+        cache = past_key_values if cache is None else cache  # transformers 5.24 renamed it
+        if cache is not None:
+            keys, values = cache.update(keys, values, self.layer_idx)
         attended, _weights = sdpa_attention_forward(self, queries, keys, values, attention_mask, scaling=self.scaling)
         return self.o_proj(attended.reshape(rows, tokens, -1)), None
 

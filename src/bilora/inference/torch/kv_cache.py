@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
 BLOCK_TOKENS = 64
 """The cache grows by multiples of this many tokens."""
+
+
+def cache_argument(model: PreTrainedModel) -> str:
+    """Return the name of the KV cache among the arguments of a model; transformers 5.24 renamed it."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 class KVCache:
