@@ -1,8 +1,9 @@
 """Install the package with the lowest and with the newest versions of its ranges, and use it in an empty folder.
 
 `make test-install` runs this. Each environment below .cache/install is new. First it gets the package without extras:
-there a published bundle is opened, the default base generates, the server answers, and a command of an extra names that extra. Then it gets the
-extras, and the smoke profile is trained. `--bundle HUB` also opens another bundle, such as the `hub` of `make demo`.
+there the default base generates, a published bundle is opened, the server answers, and a command of an extra names that
+extra. Then it gets the extras, and the smoke profile is trained. `--bundle HUB` also opens another bundle, such as the
+`hub` of `make demo`.
 """
 
 from __future__ import annotations
