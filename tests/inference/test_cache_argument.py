@@ -38,6 +38,6 @@ def test_fused_attention_stores_keys_and_values_under_both_names(name: str) -> N
         output, _ = attention(
             torch.ones(1, 1, 16), (angles[:, :1].cos(), angles[:, :1].sin()), mask, **{name: kv_cache}
         )
+        keys, _values = kv_cache.update(torch.ones(1, 2, 1, 8), torch.ones(1, 2, 1, 8), 0)
     assert output.shape == (1, 1, 16)
-    keys, _values = kv_cache.update(torch.ones(1, 2, 1, 8), torch.ones(1, 2, 1, 8), 0)
     assert keys.shape == (1, 2, 4, 8) and bool(keys[0, :, :3].any())
