@@ -176,6 +176,7 @@ def check(environment: Environment, wheel: Path, trained: Path | None, folder: P
     environment.run(empty, "bilora", "generate", "--max-tokens", "8", "Name three colours.")
     if bundle:
         environment.run(empty, "python", OPEN_BUNDLE, bundle)
+    uv("pip", "uninstall", "--quiet", "--python", environment.python, BASE.partition("==")[0])  # `pip check` follows
     environment.install(wheel, EXTRAS)
     project = new_project(folder / environment.name)
     environment.run(project, "python", SMOKE, "train")
