@@ -18,7 +18,7 @@ ADAPTER = "a" * 64
 NOW = "2026-02-01T09:00:00+00:00"
 
 
-def build(number: int, **rest: Any) -> Rating:
+def build(number: int, **changes: Any) -> Rating:
     fields: dict[str, Any] = {
         "event_id": new_event_id(1_770_000_000_000 + number),
         "generation_id": f"g{number}",
@@ -34,14 +34,14 @@ def build(number: int, **rest: Any) -> Rating:
         "app_version": "0.1.0",
         "created_utc": "2026-01-31T12:00:00+00:00",
     }
-    return Rating(**(fields | rest))
+    return Rating(**(fields | changes))
 
 
 @pytest.fixture
 def make() -> Callable[..., Rating]:
     """Make ratings, each later than the one before and of another generation."""
     numbers = itertools.count()
-    return lambda **rest: build(next(numbers), **rest)
+    return lambda **changes: build(next(numbers), **changes)
 
 
 @pytest.fixture

@@ -36,9 +36,9 @@ def test_every_row_is_accounted_for(target: FolderTarget, make: Make) -> None:
     target.put(*build_shard([first, gone, twice]))
     target.put(*build_shard([second, twice]))
     target.put(*build_shard([Tombstone(event_id=gone.event_id, created_utc=NOW)]))
-    found = compact(target)
-    assert found.ratings == tuple(sorted((second, twice), key=lambda one: one.event_id))
-    assert found.counts == {"rows": 5, "deleted": 1, "repeated": 1, "superseded": 1, "ratings": 2}
+    compacted = compact(target)
+    assert compacted.ratings == tuple(sorted((second, twice), key=lambda rating: rating.event_id))
+    assert compacted.counts == {"rows": 5, "deleted": 1, "repeated": 1, "superseded": 1, "ratings": 2}
 
 
 def test_the_order_of_arrival_does_not_matter(tmp_path: Path, make: Make) -> None:

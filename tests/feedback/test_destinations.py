@@ -35,8 +35,8 @@ def text(target: FolderTarget) -> bytes:
 
 
 def state(outbox: Outbox, target: FolderTarget) -> Destination:
-    (found,) = [one for one in outbox.destinations() if one.name == target.name]
-    return found
+    (match,) = [destination for destination in outbox.destinations() if destination.name == target.name]
+    return match
 
 
 def test_every_destination_gets_everything(outbox: Outbox, places: list[FolderTarget], make: Make) -> None:
@@ -64,12 +64,12 @@ def test_a_deletion_is_outstanding_until_every_holder_has_erased_it(
         export(outbox, place)
     outbox.delete(gone.event_id, created_utc=NOW)
     for number, place in enumerate(places):
-        assert outbox.holders(gone.event_id) == [one.name for one in places[number:]]
+        assert outbox.holders(gone.event_id) == [place.name for place in places[number:]]
         assert outbox.counts()["deletions_waiting"] == 1
         done = export(outbox, place)
         assert (done.deletions, done.rewritten) == (1, 1)
         assert held(place) == {stays.event_id} and b"unwanted" not in text(place)
-        assert [b"unwanted" in text(one) for one in places] == [at > number for at in range(3)]
+        assert [b"unwanted" in text(place) for place in places] == [at > number for at in range(3)]
     assert outbox.holders(gone.event_id) == [] and outbox.counts()["deletions_waiting"] == 0
 
 
@@ -112,16 +112,16 @@ def test_consent_given_again_reaches_every_destination(outbox: Outbox, places: l
 def test_an_undelivered_rating_needs_no_erasure_but_its_deletion_is_exported(
     outbox: Outbox, places: list[FolderTarget], make: Make
 ) -> None:
-    one, other = make(), make()
-    outbox.add(one)
+    first, second = make(), make()
+    outbox.add(first)
     export(outbox, places[0])
-    outbox.delete(one.event_id, created_utc=NOW)
-    outbox.add(other)
+    outbox.delete(first.event_id, created_utc=NOW)
+    outbox.add(second)
     export(outbox, places[1])
     assert state(outbox, places[1]).outstanding == ()
-    assert held(places[1]) == {other.event_id} and deletions(places[1]) == {one.event_id}
-    places[1].put(*_shard(one))  # a late repetition, from another machine
-    assert held(places[1]) == {other.event_id}
+    assert held(places[1]) == {second.event_id} and deletions(places[1]) == {first.event_id}
+    places[1].put(*_shard(first))  # a late repetition, from another machine
+    assert held(places[1]) == {second.event_id}
 
 
 def _shard(*ratings: Rating) -> tuple[str, bytes]:
@@ -131,16 +131,16 @@ def _shard(*ratings: Rating) -> tuple[str, bytes]:
 
 
 def test_a_claim_of_one_destination_is_not_anothers(outbox: Outbox, make: Make) -> None:
-    one, two, three = make(), make(), make()
-    outbox.add(one)
-    assert outbox.claim("/a") == [one]
-    outbox.add(two)
-    assert outbox.claim("/b") == [one, two]
-    outbox.mark_exported("/b", [one.event_id, two.event_id])
-    assert outbox.claim("/a") == [one]
-    outbox.mark_exported("/a", [one.event_id])
-    outbox.add(three)
-    assert (outbox.claim("/a"), outbox.claim("/b")) == ([two, three], [three])
+    first, second, third = make(), make(), make()
+    outbox.add(first)
+    assert outbox.claim("/a") == [first]
+    outbox.add(second)
+    assert outbox.claim("/b") == [first, second]
+    outbox.mark_exported("/b", [first.event_id, second.event_id])
+    assert outbox.claim("/a") == [first]
+    outbox.mark_exported("/a", [first.event_id])
+    outbox.add(third)
+    assert (outbox.claim("/a"), outbox.claim("/b")) == ([second, third], [third])
 
 
 def test_one_folder_is_one_destination_by_any_path(
@@ -153,79 +153,79 @@ def test_one_folder_is_one_destination_by_any_path(
     outbox.add(make())
     names = ["../team", "../team/", str(tmp_path / "team"), "er/../../team", "../link", str(tmp_path / "link") + "/."]
     assert [export(outbox, FolderTarget(Path(name))).ratings for name in names] == [1, 0, 0, 0, 0, 0]
-    assert [one.name for one in outbox.destinations()] == [str(tmp_path / "team")]
+    assert [destination.name for destination in outbox.destinations()] == [str(tmp_path / "team")]
 
 
 def test_a_folder_beside_the_outbox_may_be_moved_with_it(tmp_path: Path, make: Make) -> None:
-    one = make()
+    rating = make()
     with Outbox(tmp_path / "old" / "outbox.sqlite3") as outbox:
-        outbox.add(one)
+        outbox.add(rating)
         export(outbox, FolderTarget(tmp_path / "old" / "shards"))
     (tmp_path / "old").rename(tmp_path / "new")
     with Outbox(tmp_path / "new" / "outbox.sqlite3") as outbox:
         target = FolderTarget(tmp_path / "new" / "shards")
         assert export(outbox, target).ratings == 0
-        outbox.delete(one.event_id, created_utc=NOW)
-        assert outbox.holders(one.event_id) == [target.name]
+        outbox.delete(rating.event_id, created_utc=NOW)
+        assert outbox.holders(rating.event_id) == [target.name]
 
 
 @pytest.mark.parametrize("how", ["removed", "not mounted"])
 def test_a_destination_that_vanished_is_refused_and_its_deletions_stay_outstanding(
     tmp_path: Path, outbox: Outbox, places: list[FolderTarget], make: Make, how: str
 ) -> None:
-    one = make()
-    outbox.add(one)
+    rating = make()
+    outbox.add(rating)
     for place in places[:2]:
         export(outbox, place)
     (tmp_path / "a").rename(tmp_path / "elsewhere")
     if how == "not mounted":
         (tmp_path / "a").mkdir()
-    outbox.delete(one.event_id, created_utc=NOW)
+    outbox.delete(rating.event_id, created_utc=NOW)
     with pytest.raises(BadData, match="stay outstanding"):
         export(outbox, places[0])
     assert not list((tmp_path / "a").rglob("*.jsonl"))
     export(outbox, places[1])
-    assert outbox.holders(one.event_id) == [places[0].name]
+    assert outbox.holders(rating.event_id) == [places[0].name]
     if how == "not mounted":
         (tmp_path / "a").rmdir()
     (tmp_path / "elsewhere").rename(tmp_path / "a")
     export(outbox, places[0])
-    assert outbox.holders(one.event_id) == [] and held(places[0]) == set()
+    assert outbox.holders(rating.event_id) == [] and held(places[0]) == set()
 
 
 def test_a_destination_that_is_forgotten_starts_empty(
     tmp_path: Path, outbox: Outbox, places: list[FolderTarget], make: Make
 ) -> None:
-    one, other = make(), make()
-    outbox.add(one)
-    outbox.add(other)
+    first, second = make(), make()
+    outbox.add(first)
+    outbox.add(second)
     export(outbox, places[0])
-    outbox.delete(one.event_id, created_utc=NOW)
+    outbox.delete(first.event_id, created_utc=NOW)
     shutil.rmtree(tmp_path / "a")
     assert outbox.forget(places[0].name) and not outbox.forget(places[0].name)
-    assert outbox.holders(one.event_id) == [] and outbox.destinations() == []
+    assert outbox.holders(first.event_id) == [] and outbox.destinations() == []
     export(outbox, places[0])
-    assert held(places[0]) == {other.event_id} and deletions(places[0]) == {one.event_id}
+    assert held(places[0]) == {second.event_id} and deletions(places[0]) == {first.event_id}
 
 
 def test_a_rating_unknown_to_this_outbox_may_be_at_any_destination(
     tmp_path: Path, outbox: Outbox, places: list[FolderTarget], make: Make
 ) -> None:
     """Its disk was wiped after the rating went to a and b; since then only a and c were exported to."""
-    one = make()
-    outbox.add(one)
+    rating = make()
+    outbox.add(rating)
     export(outbox, places[0])
     export(outbox, places[1])
     with Outbox(tmp_path / "fresh.sqlite3") as fresh:
         for place in (places[0], places[2]):
             fresh.add(make())
             export(fresh, place)
-        assert not fresh.delete(one.event_id, created_utc=NOW)
-        assert fresh.holders(one.event_id) == [places[0].name, places[2].name] and fresh.unknown_deletions() == 1
+        assert not fresh.delete(rating.event_id, created_utc=NOW)
+        assert fresh.holders(rating.event_id) == [places[0].name, places[2].name] and fresh.unknown_deletions() == 1
         for place in places:
             export(fresh, place)
-            assert one.event_id not in held(place)
-        assert fresh.holders(one.event_id) == [] and fresh.counts()["deletions_waiting"] == 0
+            assert rating.event_id not in held(place)
+        assert fresh.holders(rating.event_id) == [] and fresh.counts()["deletions_waiting"] == 0
 
 
 def test_a_withdrawn_rating_older_than_a_wiped_disk_may_be_at_any_destination(
@@ -249,22 +249,22 @@ def test_an_interrupted_erasure_stays_outstanding(
     def die(*_: Any, **__: Any) -> None:
         raise Died
 
-    one, other = make(), make()
-    outbox.add(one)
-    outbox.add(other)
+    first, second = make(), make()
+    outbox.add(first)
+    outbox.add(second)
     export(outbox, places[0])
     export(outbox, places[1])
-    outbox.delete(one.event_id, created_utc=NOW)
+    outbox.delete(first.event_id, created_utc=NOW)
     with monkeypatch.context() as patch, pytest.raises(Died):
         if moment == "before the mark":
             patch.setattr(outbox, "mark_erased", die)
         else:
             patch.setattr("bilora.feedback.export._erase", die)
         export(outbox, places[0])
-    assert outbox.holders(one.event_id) == [places[0].name, places[1].name]
+    assert outbox.holders(first.event_id) == [places[0].name, places[1].name]
     done = export(outbox, places[0])
     assert (done.deletions, done.rewritten) == (1, 0 if moment == "before the mark" else 1)
-    assert outbox.holders(one.event_id) == [places[1].name] and held(places[0]) == {other.event_id}
+    assert outbox.holders(first.event_id) == [places[1].name] and held(places[0]) == {second.event_id}
 
 
 def test_a_rating_deleted_between_its_shard_and_the_mark_is_outstanding_there_only(
@@ -275,16 +275,16 @@ def test_a_rating_deleted_between_its_shard_and_the_mark_is_outstanding_there_on
     def die(*_: Any) -> None:
         raise Died
 
-    one = make()
-    outbox.add(one)
+    rating = make()
+    outbox.add(rating)
     with monkeypatch.context() as patch, pytest.raises(Died):
         patch.setattr(outbox, "mark_exported", die)
         export(outbox, places[0])
-    outbox.delete(one.event_id, created_utc=NOW)
+    outbox.delete(rating.event_id, created_utc=NOW)
     export(outbox, places[1])
-    assert outbox.holders(one.event_id) == [places[0].name] and one.event_id in held(places[0])
+    assert outbox.holders(rating.event_id) == [places[0].name] and rating.event_id in held(places[0])
     export(outbox, places[0])
-    assert outbox.holders(one.event_id) == [] and held(places[0]) == set()
+    assert outbox.holders(rating.event_id) == [] and held(places[0]) == set()
 
 
 def test_a_deletion_of_another_destination_is_applied_on_reading(

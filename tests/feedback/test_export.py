@@ -90,12 +90,12 @@ def test_nothing_leaves_without_consent(tmp_path: Path, outbox: Outbox, target: 
 def test_exported_ratings_are_redacted_and_stored_ones_are_not(
     outbox: Outbox, target: FolderTarget, make: Make
 ) -> None:
-    one = make(comment="ask me@example.org")
-    outbox.add(one)
+    rating = make(comment="ask me@example.org")
+    outbox.add(rating)
     export(outbox, target)
     (exported,) = compact(target).ratings
     assert (exported.comment, exported.redactions) == ("ask [EMAIL]", 1)
-    assert outbox.valid_rating(one.generation_id) == one
+    assert outbox.valid_rating(rating.generation_id) == rating
 
 
 @pytest.mark.parametrize("step", [1, 2])
@@ -103,17 +103,17 @@ def test_exported_ratings_are_redacted_and_stored_ones_are_not(
 def test_a_repeated_export_neither_loses_nor_duplicates(
     tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make, step: int, after: bool
 ) -> None:
-    """More ratings come in between, so that a batch drawn anew would have other bytes."""
+    """More ratings come in between, so that a batch that is claimed again would have other bytes."""
     ratings = [make(created_utc=f"2026-01-{day}T12:00:00Z") for day in (30, 31, 31)]
-    for one in ratings:
-        outbox.add(one)
+    for rating in ratings:
+        outbox.add(rating)
     with pytest.raises(Broken):
         export(outbox, Failing(tmp_path / "shards", step, after=after))
     ratings += [make(created_utc=f"2026-01-{day}T13:00:00Z") for day in (30, 31)]
-    for one in ratings[3:]:
-        outbox.add(one)
+    for rating in ratings[3:]:
+        outbox.add(rating)
     export(outbox, target)
-    assert events(tmp_path / "shards") == [one.event_id for one in ratings]
+    assert events(tmp_path / "shards") == [rating.event_id for rating in ratings]
 
 
 def test_an_unrecorded_shard_is_written_again(
@@ -122,20 +122,20 @@ def test_an_unrecorded_shard_is_written_again(
     def refuse(*_: Any) -> None:
         raise Broken
 
-    one, two = make(), make()
-    outbox.add(one)
+    first, second = make(), make()
+    outbox.add(first)
     with monkeypatch.context() as patch, pytest.raises(Broken):
         patch.setattr(outbox, "mark_exported", refuse)
         export(outbox, target)
-    outbox.add(two)
+    outbox.add(second)
     export(outbox, target)
-    assert events(tmp_path / "shards") == [one.event_id, two.event_id]
+    assert events(tmp_path / "shards") == [first.event_id, second.event_id]
 
 
 def test_a_deletion_reaches_the_shards(tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make) -> None:
     ratings = [make(comment=f"comment {number}") for number in range(3)]
-    for one in ratings:
-        outbox.add(one)
+    for rating in ratings:
+        outbox.add(rating)
     export(outbox, target)
     outbox.delete(ratings[1].event_id, created_utc=NOW)
     assert export(outbox, target) == ExportCounts(ratings=0, shards=0, deletions=1, rewritten=1)
@@ -150,10 +150,10 @@ def test_a_deletion_reaches_the_shards(tmp_path: Path, outbox: Outbox, target: F
 def test_deleting_the_last_rating_of_a_shard_removes_the_shard(
     outbox: Outbox, target: FolderTarget, make: Make
 ) -> None:
-    one = make()
-    outbox.add(one)
+    rating = make()
+    outbox.add(rating)
     export(outbox, target)
-    outbox.delete(one.event_id, created_utc=NOW)
+    outbox.delete(rating.event_id, created_utc=NOW)
     export(outbox, target)
     assert target.names("feedback") == []
 
@@ -181,40 +181,40 @@ def test_an_interrupted_deletion_is_finished(
     tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make, step: int, after: bool
 ) -> None:
     ratings = [make() for _ in range(3)]
-    for one in ratings:
-        outbox.add(one)
+    for rating in ratings:
+        outbox.add(rating)
     export(outbox, target)
     outbox.delete(ratings[0].event_id, created_utc=NOW)
     with pytest.raises(Broken):
         export(outbox, Failing(tmp_path / "shards", step, after=after))
     export(outbox, target)
-    assert events(tmp_path / "shards") == [one.event_id for one in ratings[1:]]
+    assert events(tmp_path / "shards") == [rating.event_id for rating in ratings[1:]]
 
 
 def test_a_rating_deleted_after_its_shard_was_written_but_not_marked(
     tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make
 ) -> None:
-    one, two = make(), make()
-    outbox.add(one)
-    outbox.add(two)
+    first, second = make(), make()
+    outbox.add(first)
+    outbox.add(second)
     with pytest.raises(Broken):
         export(outbox, Failing(tmp_path / "shards", 1, after=True))
-    outbox.delete(one.event_id, created_utc=NOW)
+    outbox.delete(first.event_id, created_utc=NOW)
     export(outbox, target)
-    assert events(tmp_path / "shards") == [two.event_id]
+    assert events(tmp_path / "shards") == [second.event_id]
 
 
 def test_a_rating_deleted_while_its_shard_is_written(
     tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = make()
+    deleted = make()
 
-    def meanwhile(rating: Rating) -> Rating:
-        outbox.delete(one.event_id, created_utc=NOW)
+    def delete_first(rating: Rating) -> Rating:
+        outbox.delete(deleted.event_id, created_utc=NOW)
         return rating
 
-    outbox.add(one)
-    monkeypatch.setattr(module, "scrub_rating", meanwhile)
+    outbox.add(deleted)
+    monkeypatch.setattr(module, "scrub_rating", delete_first)
     export(outbox, target)
     export(outbox, target)
     assert events(tmp_path / "shards") == []
@@ -258,13 +258,13 @@ def test_temporary_files_of_a_killed_export_are_removed(
 def test_a_damaged_shard_is_named_and_not_rewritten(
     tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make
 ) -> None:
-    one = make()
-    outbox.add(one)
+    rating = make()
+    outbox.add(rating)
     export(outbox, target)
     (name,) = target.names("feedback")
     path = tmp_path / "shards" / name
     path.write_text(path.read_text().replace('"up"', '"down"'))
-    outbox.delete(one.event_id, created_utc=NOW)
+    outbox.delete(rating.event_id, created_utc=NOW)
     with pytest.raises(BadData, match=Path(name).stem):
         export(outbox, target)
     assert len(outbox.unerased(target.name)) == 1
@@ -273,32 +273,32 @@ def test_a_damaged_shard_is_named_and_not_rewritten(
 def test_a_copy_that_another_machine_restored_is_erased(
     tmp_path: Path, outbox: Outbox, target: FolderTarget, make: Make
 ) -> None:
-    one, two, three = make(), make(), make()
-    for rating in (one, two, three):
+    first, second, third = make(), make(), make()
+    for rating in (first, second, third):
         outbox.add(rating)
     export(outbox, target)
-    outbox.delete(one.event_id, created_utc="2026-02-01T09:00:00+00:00")
+    outbox.delete(first.event_id, created_utc="2026-02-01T09:00:00+00:00")
     export(outbox, target)
-    target.put(*build_shard([one, three]))  # as an erasure of another machine that began before this one
+    target.put(*build_shard([first, third]))  # as an erasure of another machine that began before this one
     with Outbox(tmp_path / "other.sqlite3") as other:
         other.delete(make().event_id, created_utc="2026-02-01T09:00:00+00:00")
         export(other, target)
-    assert events(tmp_path / "shards") and one.event_id not in events(tmp_path / "shards")
+    assert events(tmp_path / "shards") and first.event_id not in events(tmp_path / "shards")
 
 
 def test_shards_that_are_replaced_while_they_are_read_are_read_again(target: FolderTarget, make: Make) -> None:
-    one, two = make(), make()
-    target.put(*build_shard([one, two]))
+    first, second = make(), make()
+    target.put(*build_shard([first, second]))
 
     class Replaced(FolderTarget):
         def read(self, name: str) -> bytes:
-            if name == build_shard([one, two])[0]:
-                target.put(*build_shard([two]))
+            if name == build_shard([first, second])[0]:
+                target.put(*build_shard([second]))
                 target.remove(name)
             return super().read(name)
 
-    found = read_shards(Replaced(Path(target.name)), Rating)
-    assert [row for rows in found.values() for row in rows] == [two]
+    shards = read_shards(Replaced(Path(target.name)), Rating)
+    assert [row for rows in shards.values() for row in rows] == [second]
 
 
 def test_an_unreadable_folder_is_not_an_empty_one(

@@ -37,23 +37,23 @@ def exported(hub: Hub, target: HubTarget) -> list[str]:
 
 
 def test_ratings_are_in_a_private_dataset(hub: Hub, outbox: Outbox, ratings: HubTarget, make: Make) -> None:
-    one, two = make(), make(created_utc="2026-02-01T12:00:00Z")
-    outbox.add(one)
-    outbox.add(two)
+    first, second = make(), make(created_utc="2026-02-01T12:00:00Z")
+    outbox.add(first)
+    outbox.add(second)
     assert export(outbox, ratings) == ExportCounts(ratings=2, shards=2, deletions=0, rewritten=0)
     assert export(outbox, ratings) == ExportCounts(0, 0, 0, 0)
-    assert exported(hub, ratings) == [one.event_id, two.event_id]
+    assert exported(hub, ratings) == [first.event_id, second.event_id]
     assert hub.repo(KEY).private
 
 
 def test_a_deletion_reaches_the_dataset(hub: Hub, outbox: Outbox, ratings: HubTarget, make: Make) -> None:
-    one, two = make(comment="first"), make()
-    outbox.add(one)
-    outbox.add(two)
+    first, second = make(comment="first"), make()
+    outbox.add(first)
+    outbox.add(second)
     export(outbox, ratings)
-    outbox.delete(one.event_id, created_utc="2026-02-01T09:00:00+00:00")
+    outbox.delete(first.event_id, created_utc="2026-02-01T09:00:00+00:00")
     export(outbox, ratings)
-    assert exported(hub, ratings) == [two.event_id]
+    assert exported(hub, ratings) == [second.event_id]
     assert not any(b"first" in data for data in hub.files(KEY).values())
 
 
@@ -79,17 +79,17 @@ def test_a_withdrawal_is_outstanding_on_the_hub_and_in_a_folder_until_each_has_e
 def test_a_dataset_that_vanished_is_refused_and_its_deletion_stays_outstanding(
     hub: Hub, outbox: Outbox, ratings: HubTarget, make: Make
 ) -> None:
-    one = make()
-    outbox.add(one)
+    rating = make()
+    outbox.add(rating)
     export(outbox, ratings)
-    outbox.delete(one.event_id, created_utc="2026-02-01T09:00:00+00:00")
+    outbox.delete(rating.event_id, created_utc="2026-02-01T09:00:00+00:00")
     gone = hub.repos.pop(KEY)
     with pytest.raises(BadData, match="it is empty now"):
         export(outbox, ratings)
-    assert KEY not in hub.repos and outbox.holders(one.event_id) == ["hf://datasets/owner/ratings"]
+    assert KEY not in hub.repos and outbox.holders(rating.event_id) == ["hf://datasets/owner/ratings"]
     hub.repos[KEY] = gone
     export(outbox, ratings)
-    assert outbox.holders(one.event_id) == []
+    assert outbox.holders(rating.event_id) == []
 
 
 def test_without_work_no_request_is_sent_to_the_hub(hub: Hub, outbox: Outbox, ratings: HubTarget, make: Make) -> None:
@@ -109,7 +109,7 @@ def test_without_work_no_request_is_sent_to_the_hub(hub: Hub, outbox: Outbox, ra
 def test_a_fault_at_any_request_neither_loses_nor_duplicates(
     hub: Hub, outbox: Outbox, ratings: HubTarget, make: Make, fault: Fault, only_once: bool
 ) -> None:
-    """A new rating comes before every try, so that a batch drawn anew would have other bytes."""
+    """A new rating comes before every try, so that a batch that is claimed again would have other bytes."""
     added = []
     for number in itertools.count(1):
         added.append(make())

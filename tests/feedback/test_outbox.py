@@ -53,16 +53,16 @@ def test_event_ids_have_the_ulids_form_and_order() -> None:
 
 
 def test_a_rating_is_stored_unchanged(outbox: Outbox, make: Make) -> None:
-    one = make(comment='quotes " and \x00 and ü and \ud800', tags=("a", "b"), edited="x")
-    assert outbox.add(one)
-    assert outbox.valid_rating(one.generation_id) == one
+    rating = make(comment='quotes " and \x00 and ü and \ud800', tags=("a", "b"), edited="x")
+    assert outbox.add(rating)
+    assert outbox.valid_rating(rating.generation_id) == rating
 
 
 def test_an_acknowledged_rating_is_visible_to_other_processes(tmp_path: Path, outbox: Outbox, make: Make) -> None:
-    one = make()
-    outbox.add(one)
+    rating = make()
+    outbox.add(rating)
     with Outbox(tmp_path / "outbox.sqlite3") as other:
-        assert other.valid_rating(one.generation_id) == one
+        assert other.valid_rating(rating.generation_id) == rating
 
 
 def test_acknowledged_means_synced(tmp_path: Path, outbox: Outbox) -> None:
@@ -72,8 +72,8 @@ def test_acknowledged_means_synced(tmp_path: Path, outbox: Outbox) -> None:
 
 
 def test_a_rerun_stores_nothing(outbox: Outbox, make: Make) -> None:
-    one = make()
-    assert [outbox.add(one), outbox.add(one)] == [True, False]
+    rating = make()
+    assert [outbox.add(rating), outbox.add(rating)] == [True, False]
     assert outbox.counts()["valid"] == 1
 
 
@@ -87,7 +87,7 @@ def test_a_changed_rating_replaces_the_valid_one(outbox: Outbox, make: Make) -> 
     first = make(generation_id="g")
     second = make(generation_id="g", rating="down", supersedes=first.event_id)
     late = make(generation_id="g", supersedes=first.event_id)
-    assert [outbox.add(one) for one in (first, second, second, first, late)] == [True, True, False, False, False]
+    assert [outbox.add(rating) for rating in (first, second, second, first, late)] == [True, True, False, False, False]
     assert outbox.valid_rating("g") == second
     assert (outbox.counts()["valid"], outbox.counts()["superseded"]) == (1, 1)
 
@@ -97,11 +97,11 @@ def test_a_rating_can_supersede_one_that_a_wiped_disk_lost(outbox: Outbox, make:
 
 
 def test_another_answers_rating_cannot_be_superseded(outbox: Outbox, make: Make) -> None:
-    one = make()
-    outbox.add(one)
+    rating = make()
+    outbox.add(rating)
     with pytest.raises(BadData, match="another answer"):
-        outbox.add(make(supersedes=one.event_id, consent=False))
-    assert outbox.valid_rating(one.generation_id) == one
+        outbox.add(make(supersedes=rating.event_id, consent=False))
+    assert outbox.valid_rating(rating.generation_id) == rating
     assert outbox.add(make())  # nothing is left open
 
 
@@ -119,11 +119,11 @@ def test_no_byte_of_a_deleted_rating_remains(tmp_path: Path, outbox: Outbox, mak
 
 
 def test_a_rerun_does_not_bring_a_deleted_rating_back(outbox: Outbox, make: Make) -> None:
-    one = make()
-    outbox.add(one)
-    outbox.delete(one.event_id, created_utc=NOW)
-    assert not outbox.add(one)
-    assert outbox.add(make(generation_id=one.generation_id))  # but its author may rate anew
+    rating = make()
+    outbox.add(rating)
+    outbox.delete(rating.event_id, created_utc=NOW)
+    assert not outbox.add(rating)
+    assert outbox.add(make(generation_id=rating.generation_id))  # but its author may rate again
 
 
 def test_an_unknown_event_leaves_a_tombstone_too(outbox: Outbox) -> None:
@@ -149,8 +149,8 @@ def test_withdrawing_consent_deletes_the_earlier_rating(outbox: Outbox, make: Ma
 def test_only_valid_ratings_with_consent_are_claimed(outbox: Outbox, make: Make) -> None:
     first, private = make(generation_id="g"), make(consent=False)
     second = make(generation_id="g", supersedes=first.event_id)
-    for one in (first, private, second):
-        outbox.add(one)
+    for rating in (first, private, second):
+        outbox.add(rating)
     assert outbox.claim(PLACE) == [second]
     assert outbox.counts() | {"superseded": 1} == {
         "valid": 2, "exported": 0, "waiting": 1, "private": 1, "superseded": 1, "deleted": 0, "deletions_waiting": 0,
@@ -158,26 +158,26 @@ def test_only_valid_ratings_with_consent_are_claimed(outbox: Outbox, make: Make)
 
 
 def test_a_claim_is_the_same_until_it_is_exported(outbox: Outbox, make: Make) -> None:
-    one, two, three = make(), make(), make()
-    outbox.add(one)
-    outbox.add(two)
-    assert outbox.claim(PLACE) == [one, two]
-    outbox.add(three)
-    assert outbox.claim(PLACE) == [one, two]
-    outbox.mark_exported(PLACE, [one.event_id, two.event_id])
-    assert outbox.claim(PLACE) == [three]
-    outbox.mark_exported(PLACE, [three.event_id])
+    first, second, third = make(), make(), make()
+    outbox.add(first)
+    outbox.add(second)
+    assert outbox.claim(PLACE) == [first, second]
+    outbox.add(third)
+    assert outbox.claim(PLACE) == [first, second]
+    outbox.mark_exported(PLACE, [first.event_id, second.event_id])
+    assert outbox.claim(PLACE) == [third]
+    outbox.mark_exported(PLACE, [third.event_id])
     assert outbox.claim(PLACE) == []
 
 
 def test_a_claim_is_of_one_day_and_bounded(outbox: Outbox, make: Make) -> None:
     days = [make(created_utc=f"2026-01-{day}T00:00:00Z") for day in (30, 31, 31, 31)]
-    for one in days:
-        outbox.add(one)
+    for rating in days:
+        outbox.add(rating)
     sizes = []
     while batch := outbox.claim(PLACE, limit=2):
-        outbox.mark_exported(PLACE, [one.event_id for one in batch])
-        sizes.append([one.created_utc[8:10] for one in batch])
+        outbox.mark_exported(PLACE, [rating.event_id for rating in batch])
+        sizes.append([rating.created_utc[8:10] for rating in batch])
     assert sizes == [["30"], ["31", "31"], ["31"]]
 
 
@@ -189,8 +189,8 @@ def test_four_writers_at_once_neither_lose_nor_duplicate(tmp_path: Path, make: M
 
     def write(mine: list[Rating]) -> None:
         with Outbox(path) as outbox:
-            for one in mine:
-                outbox.add(one)
+            for rating in mine:
+                outbox.add(rating)
 
     children = [in_child(lambda mine=mine: write(mine)) for mine in ratings]
     assert all([succeeded(child) for child in children])
@@ -209,14 +209,14 @@ def test_threads_that_share_an_outbox_take_turns(outbox: Outbox, make: Make) -> 
 
 
 def test_a_lock_of_another_writer_is_reported(tmp_path: Path, outbox: Outbox, make: Make) -> None:
-    one = make()
+    rating = make()
     with Outbox(tmp_path / "outbox.sqlite3", timeout_s=0.05) as other:
         outbox._db.execute("BEGIN IMMEDIATE")
         with pytest.raises(OutboxFault, match=r"locked; nothing was changed\. Wait until other programs") as caught:
-            other.add(one)
+            other.add(rating)
         assert caught.value.exit_code == 6
         outbox._db.execute("ROLLBACK")
-        assert other.add(one)
+        assert other.add(rating)
 
 
 @FORKING
@@ -230,9 +230,9 @@ def test_a_full_disk_is_reported_and_leaves_nothing_half_stored(tmp_path: Path, 
             resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, hard))
             stored = []
             with pytest.raises(OutboxFault, match="Free some space"):
-                for one in ratings:
-                    outbox.add(one)
-                    stored.append(one.event_id)
+                for rating in ratings:
+                    outbox.add(rating)
+                    stored.append(rating.event_id)
             assert 5 < len(stored) < 95
             assert outbox.counts()["valid"] == len(stored)
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -241,8 +241,8 @@ def test_a_full_disk_is_reported_and_leaves_nothing_half_stored(tmp_path: Path, 
 
     assert succeeded(in_child(fill))
     with Outbox(path) as outbox:
-        kept = [one.event_id for one in outbox.claim(PLACE)]
-    assert kept == [one.event_id for one in ratings[: int((tmp_path / "stored").read_text())]]
+        event_ids = [rating.event_id for rating in outbox.claim(PLACE)]
+    assert event_ids == [rating.event_id for rating in ratings[: int((tmp_path / "stored").read_text())]]
 
 
 def test_a_file_that_is_not_an_outbox_is_not_changed(tmp_path: Path) -> None:
@@ -264,9 +264,9 @@ def test_an_outbox_of_the_future_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_repeated_deletion_is_still_known(outbox: Outbox, make: Make) -> None:
-    one = make()
-    outbox.add(one)
-    assert outbox.delete(one.event_id, created_utc=NOW) and outbox.delete(one.event_id, created_utc=NOW)
+    rating = make()
+    outbox.add(rating)
+    assert outbox.delete(rating.event_id, created_utc=NOW) and outbox.delete(rating.event_id, created_utc=NOW)
 
 
 def test_a_later_event_sorts_after_an_earlier_one_even_if_the_clock_was_set_back() -> None:
@@ -279,7 +279,7 @@ def test_a_later_event_sorts_after_an_earlier_one_even_if_the_clock_was_set_back
 def test_a_folder_named_like_the_unknown_destination_is_a_folder(tmp_path: Path, outbox: Outbox, make: Make) -> None:
     outbox.add(make())
     export(outbox, FolderTarget(tmp_path / "?"))
-    assert [one.name for one in outbox.destinations()] == [str(tmp_path / "?")]
+    assert [destination.name for destination in outbox.destinations()] == [str(tmp_path / "?")]
 
 
 def test_a_database_of_another_program_is_not_changed(tmp_path: Path) -> None:

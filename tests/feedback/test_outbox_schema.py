@@ -72,7 +72,7 @@ def test_a_second_destination_gets_everything_and_no_deletion_is_forgotten(
     team.put(*build_shard([gone, done]))  # version 1 had exported there too, and did not record it
     with Outbox(path) as outbox:
         export(outbox, team)
-        assert {one.event_id for one in compact(team).ratings} == {done.event_id}
+        assert {rating.event_id for rating in compact(team).ratings} == {done.event_id}
         outbox.delete(done.event_id, created_utc=NOW)
         assert outbox.holders(done.event_id) == [default.name, team.name]
 
@@ -85,7 +85,7 @@ def test_without_ratings_in_the_default_folder_the_destination_is_unknown(
     default.put(*build_shard([Tombstone(event_id=gone, created_utc=NOW)]))
     with Outbox(path) as outbox:
         assert export(outbox, default).ratings == 1
-        assert {one.name for one in outbox.destinations()} == {UNRECORDED, default.name}
+        assert {destination.name for destination in outbox.destinations()} == {UNRECORDED, default.name}
         outbox.delete(done.event_id, created_utc=NOW)
         assert outbox.holders(done.event_id) == [default.name, UNRECORDED]
         export(outbox, default)
@@ -118,11 +118,11 @@ def test_a_migrated_outbox_has_the_tables_of_a_new_one(tmp_path: Path, path: Pat
     def tables(file: Path) -> dict[str, list[tuple[str, str]]]:
         with sqlite3.connect(file) as db:
             names = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")]
-            found = {
+            columns = {
                 name: sorted((row[1], row[2]) for row in db.execute(f"PRAGMA table_info({name})")) for name in names
             }
         db.close()
-        return found
+        return columns
 
     outbox_of_version_1(path)
     Outbox(path).close()

@@ -32,24 +32,24 @@ def content(turns: Any) -> list[tuple[str, str]]:
 
 
 def test_the_messages_are_the_task_s(make: Make) -> None:
-    one = make(prompt="Add.")
-    (row,) = run([one]).kto
+    rating = make(prompt="Add.")
+    (row,) = run([rating]).kto
     assert row.prompt == TASKS["codegen"].messages("Add.")
 
 
 @pytest.mark.parametrize(("thumb", "label"), [("up", True), ("down", False)])
 def test_a_thumb_is_a_kto_row(make: Make, thumb: str, label: bool) -> None:
-    one = make(rating=thumb, completion=fenced(ONE))
-    made = run([one])
-    (row,) = made.kto
+    rating = make(rating=thumb, completion=fenced(ONE))
+    pairs = run([rating])
+    (row,) = pairs.kto
     assert (row.label, content(row.completion)) == (label, [("assistant", fenced(ONE))])
-    assert row.ratings == (one.event_id,)
-    assert (made.sft, made.dpo) == ((), ())
+    assert row.ratings == (rating.event_id,)
+    assert (pairs.sft, pairs.dpo) == ((), ())
 
 
 def test_an_edit_gives_an_sft_row_and_a_dpo_row(make: Make) -> None:
-    made = run([make(completion=fenced(ONE), edited=TWO)])
-    (sft,), (dpo,) = made.sft, made.dpo
+    pairs = run([make(completion=fenced(ONE), edited=TWO)])
+    (sft,), (dpo,) = pairs.sft, pairs.dpo
     assert content(sft.completion) == content(dpo.chosen) == [("assistant", fenced(TWO))]
     assert content(dpo.rejected) == [("assistant", fenced(ONE))]
     assert sft.prompt == dpo.prompt
@@ -73,13 +73,13 @@ def test_an_edit_is_formatted_as_the_task_s_answer(make: Make, edited: str) -> N
     ],
 )
 def test_an_unusable_rating_is_refused_with_its_reason(make: Make, fields: dict[str, Any], reason: str) -> None:
-    made = run([make(edited=TWO, **fields)], held_out=["Add two numbers."])
-    assert made.refused == {reason: 1}
-    assert (made.sft, made.dpo, made.kto) == ((), (), ())
+    pairs = run([make(edited=TWO, **fields)], held_out=["Add two numbers."])
+    assert pairs.refused == {reason: 1}
+    assert (pairs.sft, pairs.dpo, pairs.kto) == ((), (), ())
 
 
-def votes(make: Make, thumbs: str, **rest: Any) -> list[Rating]:
-    return [make(prompt="same", rating="up" if thumb == "+" else "down", **rest) for thumb in thumbs]
+def votes(make: Make, thumbs: str, **changes: Any) -> list[Rating]:
+    return [make(prompt="same", rating="up" if thumb == "+" else "down", **changes) for thumb in thumbs]
 
 
 @pytest.mark.parametrize(
@@ -92,20 +92,20 @@ def votes(make: Make, thumbs: str, **rest: Any) -> list[Rating]:
     ],
 )
 def test_thumbs_on_one_answer_vote(make: Make, thumbs: str, labels: list[bool], left_out: dict[str, int]) -> None:
-    made = run(votes(make, thumbs))
-    assert [row.label for row in made.kto] == labels
-    assert made.thumbs == left_out
+    pairs = run(votes(make, thumbs))
+    assert [row.label for row in pairs.kto] == labels
+    assert pairs.thumbs == left_out
 
 
 def test_one_session_has_one_vote_its_latest(make: Make) -> None:
-    made = run([*votes(make, "+++-", session="loud"), *votes(make, "-")])
-    assert [row.label for row in made.kto] == [False]
-    assert made.thumbs == {"same session again": 3, "same answer, same thumb": 1}
+    pairs = run([*votes(make, "+++-", session="loud"), *votes(make, "-")])
+    assert [row.label for row in pairs.kto] == [False]
+    assert pairs.thumbs == {"same session again": 3, "same answer, same thumb": 1}
 
 
 def test_different_answers_to_one_prompt_do_not_conflict(make: Make) -> None:
-    made = run([*votes(make, "+", completion=ONE), *votes(make, "-", completion=TWO)])
-    assert [row.label for row in made.kto] == [True, False]
+    pairs = run([*votes(make, "+", completion=ONE), *votes(make, "-", completion=TWO)])
+    assert [row.label for row in pairs.kto] == [True, False]
 
 
 LOST = "edit would lose text"
@@ -122,16 +122,16 @@ LOST = "edit would lose text"
     ids=["prose around", "prose between two blocks", "prose after", "a fence in a docstring"],
 )
 def test_a_correction_that_would_lose_text_is_skipped_and_counted(make: Make, edited: str) -> None:
-    made = run([make(completion=fenced(ONE), edited=edited)])
-    kept = [text for row in made.sft for _, text in content(row.completion)]
-    assert made.edits == {LOST: 1} or kept == [fenced(edited)]
-    assert len(made.sft) == len(made.dpo) == len(kept)
+    pairs = run([make(completion=fenced(ONE), edited=edited)])
+    texts = [text for row in pairs.sft for _, text in content(row.completion)]
+    assert pairs.edits == {LOST: 1} or texts == [fenced(edited)]
+    assert len(pairs.sft) == len(pairs.dpo) == len(texts)
 
 
 def test_the_second_paragraph_of_a_docstring_is_not_cut_off(make: Make) -> None:
     edited = "Return the sum of two numbers.\n\nBoth may be fractions."
-    made = run([make(task="docstring", completion="Add.", edited=edited)])
-    assert (made.sft, made.dpo, made.edits) == ((), (), {LOST: 1})
+    pairs = run([make(task="docstring", completion="Add.", edited=edited)])
+    assert (pairs.sft, pairs.dpo, pairs.edits) == ((), (), {LOST: 1})
 
 
 @pytest.mark.parametrize("quote", ['"""', "'''", '"'])
@@ -148,8 +148,8 @@ def test_an_edit_of_only_the_indentation_is_an_edit(make: Make) -> None:
 
 
 def test_different_line_ends_are_not_an_edit(make: Make) -> None:
-    made = run([make(completion=fenced(ONE), edited=ONE.replace("\n", "\r\n"))])
-    assert made.edits == {"edit changes nothing": 1}
+    pairs = run([make(completion=fenced(ONE), edited=ONE.replace("\n", "\r\n"))])
+    assert pairs.edits == {"edit changes nothing": 1}
 
 
 @pytest.mark.parametrize(
@@ -163,26 +163,26 @@ def test_different_line_ends_are_not_an_edit(make: Make) -> None:
     ],
 )
 def test_an_empty_edit_still_counts_as_a_thumb(make: Make, edited: str, reason: str) -> None:
-    made = run([make(completion=fenced(ONE), edited=edited)])
-    assert made.edits == {reason: 1}
-    assert (len(made.sft), len(made.dpo), len(made.kto)) == (0, 0, 1)
+    pairs = run([make(completion=fenced(ONE), edited=edited)])
+    assert pairs.edits == {reason: 1}
+    assert (len(pairs.sft), len(pairs.dpo), len(pairs.kto)) == (0, 0, 1)
 
 
 def test_the_same_edit_twice_is_one_row_of_two_ratings(make: Make) -> None:
     ratings = [make(prompt="same", completion=fenced(ONE), edited=edited) for edited in (TWO, fenced(TWO))]
-    made = run(ratings)
-    assert made.sft[0].ratings == made.dpo[0].ratings == tuple(one.event_id for one in ratings)
-    assert (len(made.sft), len(made.dpo), made.edits) == (1, 1, {"same edit again": 1})
+    pairs = run(ratings)
+    assert pairs.sft[0].ratings == pairs.dpo[0].ratings == tuple(rating.event_id for rating in ratings)
+    assert (len(pairs.sft), len(pairs.dpo), pairs.edits) == (1, 1, {"same edit again": 1})
 
 
 def test_two_answers_with_the_same_edit_are_two_preferences(make: Make) -> None:
-    made = run([make(prompt="same", completion=fenced(was), edited=THREE) for was in (ONE, TWO)])
-    assert (len(made.sft), len(made.dpo)) == (1, 2)
+    pairs = run([make(prompt="same", completion=fenced(was), edited=THREE) for was in (ONE, TWO)])
+    assert (len(pairs.sft), len(pairs.dpo)) == (1, 2)
 
 
 def test_edits_there_and_back_cancel_out(make: Make) -> None:
-    made = run([make(prompt="same", completion=was, edited=now) for was, now in ((ONE, TWO), (TWO, ONE))])
-    assert (made.sft, made.dpo, made.edits) == ((), (), {"edited back by another": 2})
+    pairs = run([make(prompt="same", completion=was, edited=now) for was, now in ((ONE, TWO), (TWO, ONE))])
+    assert (pairs.sft, pairs.dpo, pairs.edits) == ((), (), {"edited back by another": 2})
 
 
 def test_every_rating_is_accounted_for(make: Make) -> None:
@@ -194,10 +194,10 @@ def test_every_rating_is_accounted_for(make: Make) -> None:
         make(task="haiku", edited=TWO),
         make(task="docstring", completion="Return it.", edited='"""Return one."""'),
     ]
-    made = run(ratings)
-    assert sum(made.refused.values()) + sum(made.thumbs.values()) + len(made.kto) == len(ratings)
-    edited = [one for one in ratings if one.edited is not None and one.task in TASKS]
-    assert sum(made.edits.values()) + len(made.sft) == len(edited)
+    pairs = run(ratings)
+    assert sum(pairs.refused.values()) + sum(pairs.thumbs.values()) + len(pairs.kto) == len(ratings)
+    edited = [rating for rating in ratings if rating.edited is not None and rating.task in TASKS]
+    assert sum(pairs.edits.values()) + len(pairs.sft) == len(edited)
 
 
 def test_the_order_of_ratings_does_not_matter(make: Make) -> None:
@@ -207,18 +207,18 @@ def test_the_order_of_ratings_does_not_matter(make: Make) -> None:
 
 def test_rows_have_trls_columns(make: Make) -> None:
     """As trl.data_utils.is_conversational asks: turns are lists of objects with a role and a content."""
-    made = run([make(edited=TWO)])
+    pairs = run([make(edited=TWO)])
     columns = {"sft": {"completion"}, "dpo": {"chosen", "rejected"}, "kto": {"completion", "label"}}
-    for kind, own in columns.items():
-        (row,) = getattr(made, kind)
+    for kind, expected in columns.items():
+        (row,) = getattr(pairs, kind)
         written = row.model_dump(mode="json")
-        assert written.keys() - {"task", "ratings"} == own | {"prompt"}
-        for turns in (written["prompt"], *(written[name] for name in own - {"label"})):
+        assert written.keys() - {"task", "ratings"} == expected | {"prompt"}
+        for turns in (written["prompt"], *(written[name] for name in expected - {"label"})):
             assert isinstance(turns, list) and all(turn.keys() == {"role", "content"} for turn in turns)
 
 
 @pytest.mark.parametrize("field", ["prompt", "completion", "edited"])
 def test_half_a_surrogate_pair_is_skipped_and_counted(make: Make, field: str) -> None:
     fields: dict[str, Any] = {"edited": "def f():\n    return 2"} | {field: "x = 1  # \ud83d"}
-    made = run([make(**fields), make()])
-    assert made.refused == {"text that is not Unicode": 1} and len(made.kto) == 1
+    pairs = run([make(**fields), make()])
+    assert pairs.refused == {"text that is not Unicode": 1} and len(pairs.kto) == 1

@@ -43,10 +43,10 @@ BLOCK = "-----BEGIN RSA " + "PRIVATE KEY-----\nabc\ndef\n-----END RSA " + "PRIVA
     ],
 )
 def test_personal_data_is_redacted_and_counted(text: str, clean: str) -> None:
-    found, count = scrub(text)
-    assert found == clean
+    scrubbed, count = scrub(text)
+    assert scrubbed == clean
     assert count == sum(clean.count(mark) for mark in ("[SECRET]", "[EMAIL]", "[IP]", "[PHONE]"))
-    assert scrub(found) == (found, 0)
+    assert scrub(scrubbed) == (scrubbed, 0)
 
 
 @pytest.mark.parametrize(
@@ -71,10 +71,10 @@ def test_code_is_not_changed(text: str) -> None:
 
 def test_every_text_of_a_rating_is_scrubbed(make: Callable[..., Rating]) -> None:
     text = "ask me@example.org"
-    one = make(prompt=text, completion=text, edited=text, comment=text, tags=(text,))
-    clean = scrub_rating(one)
+    rating = make(prompt=text, completion=text, edited=text, comment=text, tags=(text,))
+    clean = scrub_rating(rating)
     assert "example.org" not in clean.model_dump_json()
-    assert (clean.redactions, one.redactions) == (5, 0)
+    assert (clean.redactions, rating.redactions) == (5, 0)
     assert scrub_rating(clean) == clean
 
 
