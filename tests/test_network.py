@@ -14,8 +14,8 @@ from bilora.network import connection_fault, http_library, uses_proxy
 
 
 def caused(error: Exception, *causes: Exception) -> Exception:
-    for one, cause in zip((error, *causes), causes, strict=False):
-        one.__cause__ = cause
+    for current, cause in zip((error, *causes), causes, strict=False):
+        current.__cause__ = cause
     return error
 
 
@@ -35,8 +35,8 @@ def caused(error: Exception, *causes: Exception) -> Exception:
     ],
 )
 def test_a_fault_is_explained_by_its_first_cause(error: Exception, words: str) -> None:
-    found = connection_fault(error)
-    assert found is not None and words in found and "Error" not in found
+    fault = connection_fault(error)
+    assert fault is not None and words in fault and "Error" not in fault
 
 
 def test_an_untrusted_certificate_is_reported_with_its_fault() -> None:

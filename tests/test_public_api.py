@@ -87,7 +87,7 @@ def test_sampling_parameters_default_to_the_measured_ones(bundle: bilora.Bundle)
     completion = bundle.generate("codegen", PROMPT)
     assert (completion.output_tokens, completion.finish) == (5, "length")
     two = bundle.generate_batch("codegen", [PROMPT, "half"], max_tokens=3)
-    assert [one.output_tokens for one in two] == [3, 3] and completion.text.startswith(two[0].text)
+    assert [item.output_tokens for item in two] == [3, 3] and completion.text.startswith(two[0].text)
     stream = bundle.stream("base", "text", max_tokens=4, temperature=1.0, seed=3)
     assert "".join(stream) == bundle.generate("base", "text", max_tokens=4, temperature=1.0, seed=3).text
 
@@ -176,10 +176,10 @@ def write_baseline(path: Path, scores: list[float]) -> Path:
 def test_compare_needs_no_workspace(tmp_path: Path) -> None:
     old = write_baseline(tmp_path / "old.json", [0.1, 0.2, 0.3, 0.4] * 30)
     new = write_baseline(tmp_path / "new.json", [0.2, 0.3, 0.4, 0.5] * 30)
-    few = write_baseline(tmp_path / "few.json", [0.2, 0.3] * 30)
-    assert [(one.task, one.outcome) for one in bilora.compare(new, str(old))] == [("docstring", "pass")]
-    assert [one.outcome for one in bilora.compare(old, new)] == ["regressed"]
-    (short,) = bilora.compare(few, old)
+    small = write_baseline(tmp_path / "few.json", [0.2, 0.3] * 30)
+    assert [(item.task, item.outcome) for item in bilora.compare(new, str(old))] == [("docstring", "pass")]
+    assert [item.outcome for item in bilora.compare(old, new)] == ["regressed"]
+    (short,) = bilora.compare(small, old)
     assert short.outcome == "inconclusive" and "60 common samples" in short.reason
     with pytest.raises(BadData, match=r"neither a results\.json nor a baseline\.json"):
         bilora.compare(old, ROOT / "benchmarking" / "eval_dataset.json")

@@ -24,9 +24,9 @@ KEY = "my-own.Key_" + "4711" + "abcdefg"
     ],
 )
 def test_the_key_is_redacted_in_every_form(words: str) -> None:
-    shown = redacted_line(words, key=KEY).lower()
-    assert "[secret]" in shown
-    assert not any(KEY.lower()[start : start + 8] in shown for start in range(len(KEY) - 7))
+    line = redacted_line(words, key=KEY).lower()
+    assert "[secret]" in line
+    assert not any(KEY.lower()[start : start + 8] in line for start in range(len(KEY) - 7))
 
 
 @pytest.mark.parametrize("key", ["k", "abc", "hunter2"])
@@ -63,9 +63,9 @@ def test_ordinary_words_stay(words: str) -> None:
 
 
 def test_the_result_is_one_short_line_without_control_characters() -> None:
-    shown = redacted_line("a\r\n\tb\x1b[31m\x00\u202ec\u2028" + "long " * 100, limit=40)
-    assert shown.startswith("a b [31m c long") and len(shown) <= 40 and shown.endswith("…")
-    assert shown.isprintable()
+    line = redacted_line("a\r\n\tb\x1b[31m\x00\u202ec\u2028" + "long " * 100, limit=40)
+    assert line.startswith("a b [31m c long") and len(line) <= 40 and line.endswith("…")
+    assert line.isprintable()
 
 
 def test_a_hostile_text_is_not_slow() -> None:

@@ -58,12 +58,12 @@ def page(browser: Any, url: str) -> Iterator[Any]:
     """The page as a new visitor sees it; whatever the test does, it asks no server but its own."""
     opened = browser.new_page(viewport={"width": 1200, "height": 900})
     opened.set_default_timeout(WAIT_MS)
-    asked: list[str] = []
-    opened.on("request", lambda request: asked.append(request.url))
-    opened.on("websocket", lambda socket: asked.append(socket.url))
+    requested: list[str] = []
+    opened.on("request", lambda request: requested.append(request.url))
+    opened.on("websocket", lambda socket: requested.append(socket.url))
     opened.goto(url)
     opened.get_by_role("button", name="Use the example").wait_for()
     yield opened
     opened.close()
-    reached = {urlsplit(one).netloc for one in asked if one.startswith(("http", "ws"))}
+    reached = {urlsplit(address).netloc for address in requested if address.startswith(("http", "ws"))}
     assert reached == {urlsplit(url).netloc}

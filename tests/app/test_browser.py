@@ -39,7 +39,7 @@ def site(site: Path) -> Path:
     )
     rows = site / "data" / "splits" / "docstring" / "train.jsonl"
     samples = [json.loads(line) | {"target": SENTENCE} for line in rows.read_text(encoding="utf-8").splitlines()]
-    rows.write_text("".join(f"{json.dumps(one)}\n" for one in samples), encoding="utf-8")
+    rows.write_text("".join(f"{json.dumps(sample)}\n" for sample in samples), encoding="utf-8")
     shell_in(site)("bilora", "train", "docstring")
     return site
 
@@ -104,7 +104,7 @@ def test_both_systems_stream_their_answers(page: Any) -> None:
     until(lambda: (seen.append(len(page.inner_text("body"))), button(page, "Rate").count() == 2)[1])
     grown = [after for before, after in pairwise(seen) if after > before]
     assert len(grown) >= 5, seen
-    assert [one.inner_text() for one in page.get_by_role("heading", level=3).all()] == ["codegen", "base"]
+    assert [element.inner_text() for element in page.get_by_role("heading", level=3).all()] == ["codegen", "base"]
     assert page.get_by_text("tokens/s").count() == 2
     assert page.get_by_text("adapter ").filter(has_text="tokens/s").count() == 1
     picture(page, "compared")
@@ -187,7 +187,7 @@ def test_typed_markup_is_displayed_and_never_executed(page: Any) -> None:
     ask(page, f"Add two numbers.{SIGNATURE}")
     answered(page)
     page.locator("summary").filter(has_text="window.hit").click()
-    until(lambda: HOSTILE in [one.inner_text().strip() for one in page.get_by_test_id("stCode").all()])
+    until(lambda: HOSTILE in [element.inner_text().strip() for element in page.get_by_test_id("stCode").all()])
     assert page.evaluate("window.hit") is None and page.locator("img[src='x'], a[href^='javascript']").count() == 0
 
 
@@ -221,6 +221,6 @@ def test_it_fits_a_phone(page: Any) -> None:
     button(page, "Ask").click()
     answered(page, 2)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    for one in page.get_by_test_id("stCode").all():
-        assert one.bounding_box()["width"] <= 390
+    for element in page.get_by_test_id("stCode").all():
+        assert element.bounding_box()["width"] <= 390
     picture(page, "phone")

@@ -91,8 +91,8 @@ def test_a_valid_question_has_no_problem() -> None:
 
 
 def test_the_difference_shows_the_new_line() -> None:
-    shown = unified_diff("def f():\n    return 1", 'def f():\n    """One."""\n    return 1')
-    assert '+    """One."""' in shown and "-" not in shown.splitlines()[3]
+    diff = unified_diff("def f():\n    return 1", 'def f():\n    """One."""\n    return 1')
+    assert '+    """One."""' in diff and "-" not in diff.splitlines()[3]
     assert unified_diff("same", "same") == ""
 
 

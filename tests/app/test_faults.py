@@ -62,7 +62,7 @@ def opened() -> AppTest:
 
 
 def button(page: AppTest, label: str) -> Any:
-    return next(one for one in page.button if one.label == label)
+    return next(element for element in page.button if element.label == label)
 
 
 def ask(page: AppTest, text: str) -> AppTest:
@@ -72,7 +72,7 @@ def ask(page: AppTest, text: str) -> AppTest:
 
 def titles(page: AppTest) -> list[str]:
     """Of the questions that are not in the form, where the newest is."""
-    return [one.label for one in page.expander if one.label.startswith("`")]
+    return [element.label for element in page.expander if element.label.startswith("`")]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def titles(page: AppTest) -> list[str]:
 )
 def test_an_endpoint_that_dies_is_one_sentence_and_the_history_stays(endpoint: Server, reply: Reply) -> None:
     page = ask(opened(), "first")
-    assert [one.value for one in page.code] == ["hello"]
+    assert [element.value for element in page.code] == ["hello"]
     endpoint.respond = lambda body, number: reply
     ask(page, "second")
     assert not page.exception and titles(page) == ["`first`"]
@@ -90,7 +90,9 @@ def test_an_endpoint_that_dies_is_one_sentence_and_the_history_stays(endpoint: S
     endpoint.respond = lambda body, number: streamed("again")
     ask(page, "third")
     assert (
-        not page.exception and "again" in [one.value for one in page.code] and titles(page) == ["`second`", "`first`"]
+        not page.exception
+        and "again" in [element.value for element in page.code]
+        and titles(page) == ["`second`", "`first`"]
     )
 
 
@@ -114,7 +116,7 @@ def test_without_an_adapter_the_base_answers_and_the_page_says_so(place: Path) -
     page = opened()
     assert "no adapter here" in page.info[0].value and page.radio[0].options == ["base"]
     ask(page, "add two numbers")
-    assert not page.exception and [one.value for one in page.subheader] == ["base"]
+    assert not page.exception and [element.value for element in page.subheader] == ["base"]
 
 
 @pytest.mark.parametrize(

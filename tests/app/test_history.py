@@ -38,8 +38,8 @@ def test_a_docstring_that_was_put_in_shows_as_a_difference() -> None:
 )
 def test_a_docstring_that_cannot_be_inserted_says_why(typed: str, message: str) -> None:
     run = page(typed, "Say it.")
-    assert [message in one.value for one in run.info] == [True]
-    assert [one.value for one in run.code][-1] == "Say it." and "before" not in str(run.code)
+    assert [message in element.value for element in run.info] == [True]
+    assert [element.value for element in run.code][-1] == "Say it." and "before" not in str(run.code)
 
 
 @pytest.mark.parametrize(("typed", "shown_again"), [("def f(x): return x", False), ("def f(x):\n    return x", True)])

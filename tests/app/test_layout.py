@@ -23,8 +23,8 @@ CODE = "What should the code do?"
 
 
 def environment() -> dict[str, str]:
-    found = environment_of(ROOT)
-    return {**found, "PYTHONPATH": os.pathsep.join([found["PYTHONPATH"], str(ROOT / "tests")])}
+    variables = environment_of(ROOT)
+    return {**variables, "PYTHONPATH": os.pathsep.join([variables["PYTHONPATH"], str(ROOT / "tests")])}
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +81,8 @@ def test_code_is_typed_and_shown_in_a_monospaced_font(page: Any) -> None:
     page.get_by_text("Correct it, or say why").click()
     edited = page.get_by_label("How it should read")
     edited.wait_for()
-    shown = page.get_by_test_id("stCode").first.locator("code")
-    for place in (page.get_by_label(CODE), edited, shown):
+    code = page.get_by_test_id("stCode").first.locator("code")
+    for place in (page.get_by_label(CODE), edited, code):
         assert "monospace" in place.evaluate("element => getComputedStyle(element).fontFamily")
     assert page.evaluate("document.fonts.check('14px \"Source Code Pro\"')")
 

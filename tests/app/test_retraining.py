@@ -71,11 +71,10 @@ def test_ratings_end_in_a_retrained_adapter_and_a_verdict(page: Any, site: Path)
     assert repro() == []
 
     records = [json.loads(path.read_text(encoding="utf-8")) for path in (site / "runs").glob("*/run.json")]
-    (made,) = [record for record in records if record["adapter_sha256"] == after["codegen"]]
-    assert (made["metrics"]["feedback_rows"], made["metrics"]["kto_rows"]) == (1, 2)
-    assert [phase["kind"] for phase in made["params"]["task"]["training"]["phases"]] == ["sft", "kto"] and len(
-        made["ratings"]
-    ) == 2
+    (trained,) = [record for record in records if record["adapter_sha256"] == after["codegen"]]
+    assert (trained["metrics"]["feedback_rows"], trained["metrics"]["kto_rows"]) == (1, 2)
+    assert [phase["kind"] for phase in trained["params"]["task"]["training"]["phases"]] == ["sft", "kto"]
+    assert len(trained["ratings"]) == 2
     report = json.loads((site / "data" / "reports" / "split" / "codegen.json").read_text(encoding="utf-8"))
     assert report["feedback"] == {"samples": 1, "preferences": 2, "rules": []}
 

@@ -24,7 +24,7 @@ def drawn(kind: str) -> AppTest:
 
 
 def waits(page: AppTest) -> list[str]:
-    return [one.value for one in page.caption if "tries again" in one.value]
+    return [element.value for element in page.caption if "tries again" in element.value]
 
 
 def test_an_unreachable_service_is_retried_with_growing_delays() -> None:
@@ -39,7 +39,7 @@ def test_an_unreachable_service_is_retried_with_growing_delays() -> None:
 def test_a_permanent_fault_is_retried_only_by_the_button() -> None:
     page = drawn("bad")
     assert "is not a bundle" in page.error[0].value and not waits(page)
-    assert [one.label for one in page.button] == ["Try again"]
+    assert [element.label for element in page.button] == ["Try again"]
 
 
 @pytest.mark.parametrize(("failures", "seconds"), [(1, 2), (2, 4), (5, 32), (6, LONGEST_RETRY_S), (9999, 60)])

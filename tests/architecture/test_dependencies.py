@@ -51,7 +51,9 @@ def declared(lock: ModuleType) -> Declared:
     extras: dict[str, list[str]] = lock.read_project()
     parsed = {extra: [Requirement(line) for line in lines] for extra, lines in extras.items()}
     return {
-        extra: {normalized(one.name): one for one in requirements if one.name != "bilora"}
+        extra: {
+            normalized(requirement.name): requirement for requirement in requirements if requirement.name != "bilora"
+        }
         for extra, requirements in parsed.items()
     }
 

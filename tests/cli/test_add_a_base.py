@@ -67,7 +67,7 @@ def test_a_missing_file_is_one_sentence(checkout: Path) -> None:
 def test_an_adapter_trained_on_it_names_it_and_its_files(checkout: Path) -> None:
     run, task = shell_in(checkout), load_task("codegen")
     rows = json.loads((checkout / "benchmarking" / "eval_dataset.json").read_text(encoding="utf-8"))["samples"]
-    samples = [one for one in map(task.sample, rows) if isinstance(one, Sample) and one.task == "codegen"]
+    samples = [sample for sample in map(task.sample, rows) if isinstance(sample, Sample) and sample.task == "codegen"]
     for split in ("train", "validation"):
         write_records(checkout / "data" / "splits" / "codegen" / f"{split}.jsonl", samples)
     write_records(checkout / "data" / "splits" / "codegen" / "preference.jsonl", [])

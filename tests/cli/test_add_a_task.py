@@ -22,14 +22,14 @@ CURATED = json.loads((ROOT / "benchmarking" / "eval_dataset.json").read_text(enc
 def task() -> Task:
     space: dict[str, Any] = {"__name__": "bilora.tasks.naming"}
     exec(compile(guide_block("add-a-task", "python"), "naming.py", "exec"), space)
-    made: Task = space["TASK"]
-    return made
+    task: Task = space["TASK"]
+    return task
 
 
 @pytest.fixture(scope="module")
 def samples(task: Task) -> list[Sample]:
-    made = [task.sample(row) for row in CURATED if row["task"] == "docstring"]
-    return [sample for sample in made if isinstance(sample, Sample)]
+    samples = [task.sample(row) for row in CURATED if row["task"] == "docstring"]
+    return [sample for sample in samples if isinstance(sample, Sample)]
 
 
 def test_the_example_reads_real_functions(samples: list[Sample]) -> None:

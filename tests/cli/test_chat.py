@@ -86,16 +86,16 @@ def test_an_invalid_question_is_refused_in_one_sentence(place: Path) -> None:
 
 def test_a_conversation_continues_with_another_adapter(place: Path) -> None:
     typed = "sum of a list\n/adapter docstring\nsum of a list\n/new\n/adapter codegen\nsum of a list\n/quit\n"
-    asked = answers(place, "chat", "-m", "codegen", "--max-tokens", "8", stdin=typed).splitlines()
+    lines = answers(place, "chat", "-m", "codegen", "--max-tokens", "8", stdin=typed).splitlines()
     alone = {
         name: answers(place, "generate", "sum of a list", "-m", name, "--max-tokens", "8").splitlines()
         for name in ("codegen", "docstring")
     }
-    own = len(alone["codegen"])
-    assert asked[:own] == asked[-own:] == alone["codegen"]
-    assert asked[own:-own] != alone["docstring"]  # the earlier turns count
+    length = len(alone["codegen"])
+    assert lines[:length] == lines[-length:] == alone["codegen"]
+    assert lines[length:-length] != alone["docstring"]  # the earlier turns count
     stayed = answers(place, "chat", "-m", "codegen", "--max-tokens", "8", stdin="sum of a list\nsum of a list\n")
-    assert asked[own:-own] != stayed.splitlines()[own:]
+    assert lines[length:-length] != stayed.splitlines()[length:]
 
 
 def test_a_chat_reports_what_it_cannot_do(place: Path) -> None:

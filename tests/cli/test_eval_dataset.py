@@ -37,8 +37,8 @@ def run(code: str, row: dict[str, Any]) -> subprocess.CompletedProcess[str]:
 
 
 def function(code: str) -> ast.FunctionDef:
-    (found,) = [node for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
-    return found
+    (definition,) = [node for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
+    return definition
 
 
 def with_body(code: str, statement: str) -> str:
@@ -120,9 +120,9 @@ def test_no_constant_answer_passes(row: dict[str, Any]) -> None:
 
 @every_docstring
 def test_docstring_is_the_one_in_the_code(row: dict[str, Any]) -> None:
-    found = function(row["code"])
-    assert found.name == row["func_name"]
-    assert ast.get_docstring(found) == row["docstring"]
+    definition = function(row["code"])
+    assert definition.name == row["func_name"]
+    assert ast.get_docstring(definition) == row["docstring"]
 
 
 @every_docstring

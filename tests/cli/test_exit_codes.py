@@ -46,8 +46,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    kept = {name: value for name, value in environment_of(folder).items() if name != "PYTHONUNBUFFERED"}
-    return {**kept, "PYTHONPATH": str(ROOT / "src")}
+    variables = {name: value for name, value in environment_of(folder).items() if name != "PYTHONUNBUFFERED"}
+    return {**variables, "PYTHONPATH": str(ROOT / "src")}
 
 
 def ended(raising: BaseException) -> int:
@@ -74,10 +74,10 @@ def baseline(path: Path, **tasks: dict[str, Any]) -> str:
 def results(path: Path, **tasks: dict[str, Any]) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     words = dict.fromkeys(("title", "headline", "key", "adapter_sha256"), "x")
-    rest = {**words, "metrics": [], "scales": {}, "rows": [], "not_run": {}, "summary": {}, "samples": {}}
+    fields = {**words, "metrics": [], "scales": {}, "rows": [], "not_run": {}, "summary": {}, "samples": {}}
     document = {
         **{"schema": 2, "profile": "smoke", "harness": "1", "seed": 1, "notes": {}, "judge": [], "latency_s": {}},
-        "tasks": {name: rest | {"verdict": None, "entry": one} for name, one in tasks.items()},
+        "tasks": {name: fields | {"verdict": None, "entry": one} for name, one in tasks.items()},
     }
     path.write_text(json.dumps(document), encoding="utf-8")
     return str(path)
@@ -472,15 +472,15 @@ def answers(port: int) -> bool:
 
 def session(leader: int) -> list[int]:
     """The processes of a session, found through /proc."""
-    found = []
+    commands = []
     for entry_ in Path("/proc").glob("[0-9]*"):
         try:
             fields = (entry_ / "stat").read_bytes().rpartition(b")")[2].split()
         except OSError:
             continue
         if int(fields[3]) == leader:
-            found.append(int(entry_.name))
-    return found
+            commands.append(int(entry_.name))
+    return commands
 
 
 @pytest.mark.parametrize(

@@ -70,8 +70,8 @@ def run(checkout: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
 
 def store(*ratings: Rating) -> None:
     with Outbox(OUTBOX) as outbox:
-        for one in ratings:
-            assert outbox.add(one)
+        for item in ratings:
+            assert outbox.add(item)
 
 
 def test_status_counts_ratings_by_state(run: Callable[..., str]) -> None:
@@ -84,11 +84,11 @@ def test_status_counts_ratings_by_state(run: Callable[..., str]) -> None:
 
 
 def test_a_deletion_removes_the_text_from_every_file(run: Callable[..., str]) -> None:
-    one, two = rating(1), rating(2)
-    store(one, two)
+    first, second = rating(1), rating(2)
+    store(first, second)
     run("export")
     run("pairs")
-    assert "done" in run("delete", one.event_id)
+    assert "done" in run("delete", first.event_id)
     assert "1 deletions; 1 shards rewritten" in run("export")
     run("pairs")
     everything = b"".join(path.read_bytes() for path in FEEDBACK.rglob("*") if path.is_file())
@@ -96,29 +96,29 @@ def test_a_deletion_removes_the_text_from_every_file(run: Callable[..., str]) ->
 
 
 def test_a_deletion_names_every_destination_and_its_command(run: Callable[..., str], checkout: Path) -> None:
-    one, two = rating(1), rating(2)
-    store(one, two)
+    first, second = rating(1), rating(2)
+    store(first, second)
     run("export", "--to", "to the team")
     run("export")
-    output = run("delete", one.event_id)
+    output = run("delete", first.event_id)
     assert "still in data/feedback/shards: `bilora feedback export --to data/feedback/shards`" in output
     assert "still in to the team: `bilora feedback export --to 'to the team'`" in output
     output = run("export")
     assert "1 erasures are still outstanding in to the team: `bilora feedback export --to 'to the team'`" in output
     output = run("status")
     assert "data/feedback/shards: 1 delivered, 0 waiting, 0 erasures outstanding" in output
-    assert "to the team: 1 delivered, 0 waiting, 1 erasures outstanding" in output and one.event_id in output
+    assert "to the team: 1 delivered, 0 waiting, 1 erasures outstanding" in output and first.event_id in output
     assert "1 deleted or withdrawn, 1 of them not erased everywhere" in output
     assert "outstanding" not in run("export", "--to", str(checkout / "to the team") + "/")
     assert "0 of them not erased everywhere" in run("status")
 
 
 def test_a_third_destination_gets_what_is_valid(run: Callable[..., str]) -> None:
-    one, two = rating(1), rating(2)
-    store(one, two)
+    first, second = rating(1), rating(2)
+    store(first, second)
     for place in ("a", "b"):
         assert "2 ratings in 1 new shards" in run("export", "--to", place)
-    run("delete", two.event_id)
+    run("delete", second.event_id)
     assert "1 ratings in 1 new shards of c" in run("export", "--to", "c")
     output = run("status")
     assert "  c: 1 delivered, 0 waiting, 0 erasures outstanding" in output
@@ -128,32 +128,32 @@ def test_a_third_destination_gets_what_is_valid(run: Callable[..., str]) -> None
 @pytest.mark.parametrize("source", ["a", "b", "copy"])
 def test_a_withdrawn_rating_gives_no_pair_from_any_destination(run: Callable[..., str], source: str) -> None:
     """Nothing was erased yet; `copy` is a folder that this outbox does not know."""
-    one, two = rating(1), rating(2)
-    store(one, two)
+    first, second = rating(1), rating(2)
+    store(first, second)
     run("export", "--to", "a")
     run("export", "--to", "b")
     shutil.copytree("a", "copy")
-    store(rating(3, generation_id="g1", consent=False, supersedes=one.event_id))
+    store(rating(3, generation_id="g1", consent=False, supersedes=first.event_id))
     assert "1 ratings (1 deleted, 0 repeated, 0 superseded of 2 rows)" in run("pairs", "--from", source)
-    assert one.event_id not in (FEEDBACK / "training_pairs.json").read_text()
+    assert first.event_id not in (FEEDBACK / "training_pairs.json").read_text()
 
 
 def test_a_deletion_of_another_machine_in_one_destination_applies_to_the_others(run: Callable[..., str]) -> None:
-    one, two = rating(1), rating(2)
-    store(one, two)
+    first, second = rating(1), rating(2)
+    store(first, second)
     run("export", "--to", "a")
     run("export", "--to", "b")
-    FolderTarget(Path("a")).put(*build_shard([Tombstone(event_id=one.event_id, created_utc="2026-02-01T09:00:00Z")]))
+    FolderTarget(Path("a")).put(*build_shard([Tombstone(event_id=first.event_id, created_utc="2026-02-01T09:00:00Z")]))
     assert "1 ratings (1 deleted" in run("pairs", "--from", "b")
 
 
 def test_a_destination_that_vanished_is_reported_and_forgotten_only_on_request(run: Callable[..., str]) -> None:
-    one = rating(1)
-    store(one, rating(2))
+    first = rating(1)
+    store(first, rating(2))
     run("export", "--to", "team")
     run("export")
     shutil.rmtree("team")
-    run("delete", one.event_id)
+    run("delete", first.event_id)
     assert "`bilora feedback forget`" in run("export", "--to", "team", code=2)
     assert not Path("team").exists()
     output = run("status")
@@ -166,9 +166,9 @@ def test_a_destination_that_vanished_is_reported_and_forgotten_only_on_request(r
 
 
 def test_status_of_an_outbox_of_version_1_says_what_is_assumed(run: Callable[..., str]) -> None:
-    one, gone = rating(1), rating(2)
-    outbox_of_version_1(OUTBOX, exported=[one], erased=[gone.event_id])
-    FolderTarget(SHARDS).put(*build_shard([one]))
+    first, gone = rating(1), rating(2)
+    outbox_of_version_1(OUTBOX, exported=[first], erased=[gone.event_id])
+    FolderTarget(SHARDS).put(*build_shard([first]))
     output = run("status")
     assert "data/feedback/shards: 1 delivered, 0 waiting, 0 erasures outstanding" in output
     assert "1 were exported before destinations were recorded, and are assumed to be here" in output
@@ -177,12 +177,12 @@ def test_status_of_an_outbox_of_version_1_says_what_is_assumed(run: Callable[...
 
 
 def test_an_outbox_of_version_1_that_exported_elsewhere_has_an_unknown_destination(run: Callable[..., str]) -> None:
-    one = rating(1)
-    outbox_of_version_1(OUTBOX, exported=[one])
-    FolderTarget(Path("team")).put(*build_shard([one]))
+    first = rating(1)
+    outbox_of_version_1(OUTBOX, exported=[first])
+    FolderTarget(Path("team")).put(*build_shard([first]))
     assert "1 ratings in 1 new shards" in run("export")
     assert "an unknown destination: 1 delivered" in run("status")
-    assert "an unknown destination: `bilora feedback export --to DESTINATION`" in run("delete", one.event_id)
+    assert "an unknown destination: `bilora feedback export --to DESTINATION`" in run("delete", first.event_id)
     run("export", "--to", "team")
     assert "an unknown destination" in run("export")
     run("forget", "?")

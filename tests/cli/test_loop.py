@@ -98,8 +98,8 @@ def test_a_sweep_is_compared_on_validation_and_shown_in_the_report(run: Shell, m
         "bilora", "sweep", "docstring", "--rate", "1e-3", "--rate", "1e-2", "--rank", "2", "--steps", "2"
     ).stdout
     assert "2 variants" in message and "  training.phases[0].learning_rate: " in message
-    found = json.loads((measured / "sweeps" / "docstring.json").read_text(encoding="utf-8"))
-    assert [one["variant"]["learning_rate"] for one in found["results"]] == [1e-3, 1e-2]
+    sweep = json.loads((measured / "sweeps" / "docstring.json").read_text(encoding="utf-8"))
+    assert [result["variant"]["learning_rate"] for result in sweep["results"]] == [1e-3, 1e-2]
     assert not (measured / "checkpoints" / "sweep-docstring").exists()
     run("bilora", "report")
     assert "<h3>Sweep</h3>" in (measured / "report.html").read_text(encoding="utf-8")

@@ -128,7 +128,9 @@ def test_an_anchored_revision_is_left_to_the_user(tmp_path: Path, commits: dict[
     path = written(tmp_path, before)
     done = bilora(tmp_path, "pin")
     assert done.returncode == ExitCode.BAD_INPUT and f"base.revision: {commits[MODEL]}" in done.stderr
-    assert path.read_text(encoding="utf-8") == before and [one.name for one in tmp_path.iterdir()] == ["params.yaml"]
+    assert path.read_text(encoding="utf-8") == before and [entry.name for entry in tmp_path.iterdir()] == [
+        "params.yaml"
+    ]
 
 
 def test_an_entry_used_twice_is_pinned_once_and_a_profile_can_be_named(tmp_path: Path, commits: dict[str, str]) -> None:

@@ -28,9 +28,9 @@ def test_a_name_is_bound_on_every_address_that_this_machine_has(monkeypatch: pyt
     output = [(*stream, (host, port)) for host in ("127.0.0.1", "127.0.0.2", "192.0.2.1")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: output)
     bound = ports.bind("many.example", port)
-    assert [one.getsockname()[0] for one in bound] == ["127.0.0.1", "127.0.0.2"]
-    for one in bound:
-        one.close()
+    assert [listener.getsockname()[0] for listener in bound] == ["127.0.0.1", "127.0.0.2"]
+    for listener in bound:
+        listener.close()
 
 
 def test_a_port_that_is_used_on_one_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

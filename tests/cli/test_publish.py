@@ -147,8 +147,8 @@ def on_the_hub(published: Path, hub: Hub) -> Iterator[Shell]:
     document["hub"] = {"kind": "hub", "id": "owner/name"}
     paths[0].write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
     around = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0", "HF_TOKEN": TOKEN}
-    plain = shell_in(published)
-    yield lambda *command, **rest: plain(*command, **{**around, **rest})
+    shell = shell_in(published)
+    yield lambda *command, **variables: shell(*command, **{**around, **variables})
     for path, data in zip(paths, before, strict=True):
         path.write_bytes(data)
 

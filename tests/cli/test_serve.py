@@ -54,8 +54,8 @@ def bilora(place: Path, *arguments: str, **extra: str) -> subprocess.CompletedPr
 
 def health(url: str) -> dict[str, object]:
     with build_opener(ProxyHandler({})).open(f"{url}/health", timeout=5) as reply:
-        found: dict[str, object] = json.loads(reply.read())
-    return found
+        health_report: dict[str, object] = json.loads(reply.read())
+    return health_report
 
 
 def test_the_server_loads_a_new_version_and_exits_with_0(place: Path) -> None:

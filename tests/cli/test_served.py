@@ -46,9 +46,9 @@ def bundle(workspace: Workspace, *names: str, note: str = "") -> dict[str, bytes
 
 def test_the_published_folder_resolves_to_the_latest_version(workspace: Workspace) -> None:
     first = LocalHub(Path("hub")).publish(bundle(workspace, "codegen"), message="one")
-    found = workspace.bundle("hub")
-    assert found == {"codegen": Path(first.location) / "codegen"}
-    assert workspace.bundle(first.location) == found
+    folders = workspace.bundle("hub")
+    assert folders == {"codegen": Path(first.location) / "codegen"}
+    assert workspace.bundle(first.location) == folders
     assert set(workspace.bundle("hub/current")) == {"codegen"}
 
 
@@ -76,8 +76,8 @@ def test_a_url_is_fetched(workspace: Workspace, tmp_path: Path) -> None:
     with pytest.raises(BadData, match="nothing is published at this URL"):
         workspace.bundle(url)
     UrlHub(url).publish(bundle(workspace, "docstring"), message="one")
-    found = workspace.bundle(url)
-    assert set(found) == {"docstring"} and (found["docstring"] / "adapter_model.safetensors").is_file()
+    folders = workspace.bundle(url)
+    assert set(folders) == {"docstring"} and (folders["docstring"] / "adapter_model.safetensors").is_file()
     with pytest.raises(BadData, match="cannot be written to"):
         workspace.bundle("nothing://bucket")
 

@@ -104,18 +104,18 @@ def test_a_running_server_does_not_load_an_adapter_of_another_template(
     from bilora.serving import app as serving_app
 
     monkeypatch.chdir(place)
-    found: list[serving_app.ServerConfig] = []
-    monkeypatch.setattr(serve, "_run", lambda served, *_, **__: found.append(served))
+    configs: list[serving_app.ServerConfig] = []
+    monkeypatch.setattr(serve, "_run", lambda served, *_, **__: configs.append(served))
     assert bilora(place, "serve")[0] == 0
-    before = found[0].engine.models()
-    assert found[0].reload and found[0].reload() == 0
+    before = configs[0].engine.models()
+    assert configs[0].reload and configs[0].reload() == 0
     write(place, REFUSING + TEMPLATE)
     write_random_adapter(Path("adapters") / "codegen", FolderBase.at("models/smoke"), ["qkv_proj"], seed=2)
     with monkeypatch.context() as patch:
         output: list[str] = []
         patch.setattr("bilora.serving.reload.LOG.warning", lambda text, fault, **_: output.append(str(fault)))
-        assert found[0].reload() == 0 and found[0].engine.models() == before
+        assert configs[0].reload() == 0 and configs[0].engine.models() == before
     assert output == ["models/smoke: its files have changed; restart the server to load them."]
     write(place, TEMPLATE)
     write_random_adapter(Path("adapters") / "codegen", FolderBase.at("models/smoke"), ["qkv_proj"], seed=3)
-    assert found[0].reload() == 1 and found[0].engine.models() != before
+    assert configs[0].reload() == 1 and configs[0].engine.models() != before

@@ -28,11 +28,11 @@ def piped(monkeypatch: pytest.MonkeyPatch) -> Piped:
 
 def commands(one: typer.Typer, before: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     """Every command of an app, with those of its groups."""
-    found = [(*before, str(command.name)) for command in one.registered_commands]
+    names = [(*before, str(command.name)) for command in one.registered_commands]
     for group in one.registered_groups:
         assert group.typer_instance is not None
-        found += commands(group.typer_instance, (*before, str(group.name)))
-    return found
+        names += commands(group.typer_instance, (*before, str(group.name)))
+    return names
 
 
 @pytest.mark.parametrize("command", commands(app), ids=" ".join)

@@ -47,8 +47,8 @@ def adapter(folder: Path, content: bytes) -> str:
 def adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Three adapters by their sha256: one was trained on ratings, one was not, of one it is not known."""
     monkeypatch.chdir(tmp_path)
-    made = {name: adapter(Path("adapters") / name, name.encode()) for name in ("rated", "plain", "old")}
-    return made
+    adapters = {name: adapter(Path("adapters") / name, name.encode()) for name in ("rated", "plain", "old")}
+    return adapters
 
 
 def record(name: str, sha256: str, **rest: Any) -> None:
@@ -59,14 +59,14 @@ def record(name: str, sha256: str, **rest: Any) -> None:
 def test_status_and_push_name_the_adapters_trained_on_a_rating_since_withdrawn(
     adapters: dict[str, str], capsys: pytest.CaptureFixture[str], where: str
 ) -> None:
-    one, two = rating(1), rating(2)
-    record("rated", adapters["rated"], ratings=[one.event_id, two.event_id], metrics={"feedback_rows": 2.0})
+    first, second = rating(1), rating(2)
+    record("rated", adapters["rated"], ratings=[first.event_id, second.event_id], metrics={"feedback_rows": 2.0})
     record("plain", adapters["plain"], ratings=[])
     record("old", adapters["old"], metrics={"preference_rows": 3.0})
     record("older", "f" * 64, metrics={"loss": 1.0})
     with Outbox(OUTBOX) as outbox:
-        outbox.add(one)
-        outbox.add(two)
+        outbox.add(first)
+        outbox.add(second)
     folders = {name: Path("adapters") / name for name in adapters}
 
     def message() -> tuple[str, str]:
@@ -81,15 +81,15 @@ def test_status_and_push_name_the_adapters_trained_on_a_rating_since_withdrawn(
     assert "trained on" not in status and warned == ""
     if where == "the outbox":
         with Outbox(OUTBOX) as outbox:
-            outbox.delete(two.event_id, created_utc=NOW)
+            outbox.delete(second.event_id, created_utc=NOW)
     else:
-        FolderTarget(Path("team")).put(*build_shard([Tombstone(event_id=two.event_id, created_utc=NOW)]))
+        FolderTarget(Path("team")).put(*build_shard([Tombstone(event_id=second.event_id, created_utc=NOW)]))
     status, warned = message()
     for text in (status, warned):
         assert f"rated adapter {adapters['rated'][:12]} (run run-rated)" in text
-        assert f"was trained on 1 rating since withdrawn: {two.event_id}." in text
+        assert f"was trained on 1 rating since withdrawn: {second.event_id}." in text
         assert f"old adapter {adapters['old'][:12]}" in text and "before their ids were recorded" in text
-        assert "plain" not in text and "older" not in text and one.event_id not in text
+        assert "plain" not in text and "older" not in text and first.event_id not in text
     assert len(warned.splitlines()) == 2
     warn_of_withdrawn(Workspace(Path()), {"plain": folders["plain"]})
     assert capsys.readouterr().err == ""
@@ -124,10 +124,10 @@ def test_a_rating_withdrawn_after_the_split_is_not_trained_on(measured: Path, tm
         rating(3, rating="down", edited="def three():\n    return 3"),
         rating(4),
     ]
-    ratings = [one.model_copy(update={"adapter_sha256": sha256}) for one in ratings]
+    ratings = [each.model_copy(update={"adapter_sha256": sha256}) for each in ratings]
     with Outbox(folder / OUTBOX) as outbox:
-        for one in ratings:
-            outbox.add(one)
+        for each in ratings:
+            outbox.add(each)
     for place in ("team", "data/feedback/shards"):
         run("bilora", "feedback", "export", "--to", place)
     run("bilora", "feedback", "pairs")
@@ -141,7 +141,7 @@ def test_a_rating_withdrawn_after_the_split_is_not_trained_on(measured: Path, tm
 
     run("bilora", "data-split", "codegen")
     message, read = trained()
-    assert "rows excluded, whose" not in message and read == [one.event_id for one in ratings]
+    assert "rows excluded, whose" not in message and read == [each.event_id for each in ratings]
     assert "trained on" not in run("bilora", "feedback", "status").stdout
 
     withdrawn = ratings[2].event_id
@@ -149,7 +149,7 @@ def test_a_rating_withdrawn_after_the_split_is_not_trained_on(measured: Path, tm
     assert f"since withdrawn: {withdrawn}." in run("bilora", "feedback", "status").stdout
     message, read = trained()  # the split still holds its rows
     assert "2 rows excluded, whose ratings were deleted or withdrawn" in message
-    assert read == [one.event_id for one in ratings if one.event_id != withdrawn]
+    assert read == [each.event_id for each in ratings if each.event_id != withdrawn]
     assert "trained on" not in run("bilora", "feedback", "status").stdout
     assert "2 skipped: rating deleted or withdrawn" in run("bilora", "data-split", "codegen").stdout
     rows = [path.read_text() for path in (folder / "data" / "splits" / "codegen").glob("*.jsonl")]

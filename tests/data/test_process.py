@@ -70,9 +70,9 @@ def dropped(done: ProcessResult) -> dict[str, int]:
 
 
 def curated(row: dict[str, Any], task: str) -> list[Sample]:
-    one = load_task(task).sample(row)
-    assert isinstance(one, Sample)
-    return [one]
+    accepted = load_task(task).sample(row)
+    assert isinstance(accepted, Sample)
+    return [accepted]
 
 
 def test_every_row_is_kept_or_counted(tmp_path: Path) -> None:
@@ -192,10 +192,12 @@ def test_a_row_on_which_the_task_raises_is_dropped(tmp_path: Path, stumble: Any,
 )
 @pytest.mark.parametrize("task", ["codegen", "docstring"])
 def test_code_that_is_nested_too_deeply_is_a_drop(tmp_path: Path, code: str, task: str) -> None:
-    made, options = (
+    make_row, options = (
         (coded, {}) if task == "codegen" else (described, {"docstring": "Say what comes out of all these numbers."})
     )
-    done = run(tmp_path, [made(1), made(2, code=code, **options)], task=task, rules=Processing(max_target_chars=90_000))
+    done = run(
+        tmp_path, [make_row(1), make_row(2, code=code, **options)], task=task, rules=Processing(max_target_chars=90_000)
+    )
     assert dropped(done) == {"nested too deeply": 1}
 
 

@@ -74,9 +74,9 @@ ALL = RatedPairs(sft=(edit(),), kto=(thumb(),), dpo=(above(),))
 def test_only_the_requested_rows_are_returned(
     splitting_options: dict[str, str], samples: int, preferences: list[type]
 ) -> None:
-    made = deal(ALL, **splitting_options)
-    assert (len(made.samples), [type(row) for row in made.preferences]) == (samples, preferences)
-    assert made.report == RatingsReport(samples=samples, preferences=len(preferences), rules=())
+    result = deal(ALL, **splitting_options)
+    assert (len(result.samples), [type(row) for row in result.preferences]) == (samples, preferences)
+    assert result.report == RatingsReport(samples=samples, preferences=len(preferences), rules=())
 
 
 def test_an_edit_is_a_sample_with_the_page_s_prompt_and_answer() -> None:
@@ -100,10 +100,10 @@ def test_ratings_of_another_task_are_ignored() -> None:
 )
 @pytest.mark.parametrize("row", [edit, above, thumb])
 def test_a_held_out_question_is_dropped(row: Any, prompt: str, answer: str) -> None:
-    made = row(prompt, answer)
+    pair = row(prompt, answer)
     kind = {edit: "sft", above: "dpo", thumb: "kto"}[row]
     splitting_options: Any = {"feedback": "mix"} if kind == "sft" else {"preference": kind}
-    dealt = deal(RatedPairs(**{kind: (made,)}), **splitting_options)
+    dealt = deal(RatedPairs(**{kind: (pair,)}), **splitting_options)
     assert not dealt.samples and not dealt.preferences
     assert [(rule.rule, rule.count) for rule in dealt.report.rules] == [("held-out question", 1)]
 
@@ -118,8 +118,8 @@ def test_a_held_out_question_is_dropped(row: Any, prompt: str, answer: str) -> N
     ids=["prompt", "target", "syntax"],
 )
 def test_an_edit_is_checked_as_any_sample_is(row: SftPair, rule: str) -> None:
-    made = deal(RatedPairs(sft=(row,)), feedback="mix")
-    assert not made.samples and made.report.rules[0].rule == rule
+    result = deal(RatedPairs(sft=(row,)), feedback="mix")
+    assert not result.samples and result.report.rules[0].rule == rule
 
 
 def test_a_rated_answer_may_be_invalid_python() -> None:
@@ -143,22 +143,22 @@ def test_preference_pairs_use_the_current_chat_messages() -> None:
 def test_a_withdrawn_rating_is_dropped_without_an_excerpt_in_the_report(kind: str, row: Any, gone: str) -> None:
     rows = (row().model_copy(update={"ratings": (EVENT, OTHER)}), row("Halve a number.").model_copy())
     splitting_options: Any = {"feedback": "mix"} if kind == "sft" else {"preference": kind}
-    made = deal(RatedPairs(**{kind: rows}), withdrawn=[gone], **splitting_options)
-    (rule,) = (rule for rule in made.report.rules if rule.rule == "rating deleted or withdrawn")
+    result = deal(RatedPairs(**{kind: rows}), withdrawn=[gone], **splitting_options)
+    (rule,) = (rule for rule in result.report.rules if rule.rule == "rating deleted or withdrawn")
     left_out = 1 if gone == OTHER else 2
     assert rule.count == left_out and gone in rule.examples[0].detail
-    assert len(made.samples) + len(made.preferences) == 2 - left_out
-    assert "Double" not in str(made.report) and "double" not in str(made.report)
+    assert len(result.samples) + len(result.preferences) == 2 - left_out
+    assert "Double" not in str(result.report) and "double" not in str(result.report)
 
 
 @pytest.mark.parametrize("row", [edit, above])
 def test_an_answer_that_would_be_cut_off_is_dropped(row: Any) -> None:
-    told = (Message(role="assistant", content=f"{TASK.answer(DOUBLE)}\nAnd mind the sign."),)
+    turns = (Message(role="assistant", content=f"{TASK.answer(DOUBLE)}\nAnd mind the sign."),)
     kind, field = ("sft", "completion") if row is edit else ("dpo", "chosen")
     splitting_options: Any = {"feedback": "mix"} if row is edit else {"preference": "dpo"}
-    made = deal(RatedPairs(**{kind: (row().model_copy(update={field: told}),)}), **splitting_options)
-    assert not made.samples and not made.preferences
-    assert made.report.rules[0].rule == "edit would lose text"
+    result = deal(RatedPairs(**{kind: (row().model_copy(update={field: turns}),)}), **splitting_options)
+    assert not result.samples and not result.preferences
+    assert result.report.rules[0].rule == "edit would lose text"
 
 
 def test_training_rows_name_all_their_ratings() -> None:

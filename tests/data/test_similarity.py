@@ -83,15 +83,15 @@ def test_either_half_of_a_program_sample_repeats() -> None:
 def test_a_duplicate_agrees_in_both_halves() -> None:
     known = DuplicateIndex(Processing())
     first = coded("Add up.")
-    assert [known.find_or_add(one) for one in (first, coded("Sum."), coded("Add up.", "x = 1"))] == [None] * 3
+    assert [known.find_or_add(sample) for sample in (first, coded("Sum."), coded("Add up.", "x = 1"))] == [None] * 3
     assert known.find_or_add(coded("ADD UP")) is first
 
 
 @pytest.mark.parametrize(("changed", "like"), [(0, True), (2, True), (12, False)])
 def test_similarity_is_by_word_triples(changed: int, like: bool) -> None:
     other = [*PROSE[: len(PROSE) - changed], *(f"new{number}" for number in range(changed))]
-    found = DuplicateIndex(Processing(), [described(PROSE)]).find_repeat(described(other))
-    assert (found is not None and found[0] == NEAR_DUPLICATE) is like
+    repeat = DuplicateIndex(Processing(), [described(PROSE)]).find_repeat(described(other))
+    assert (repeat is not None and repeat[0] == NEAR_DUPLICATE) is like
 
 
 def test_a_candidate_below_the_threshold_does_not_match() -> None:

@@ -34,11 +34,11 @@ PIECES = [
 
 
 def read(reply: str) -> list[str]:
-    asked = requested_function(reply)
+    requested = requested_function(reply)
     texts = [
         extract_program(reply),
         extract_program(reply, "f", "def f(x):"),
-        extract_program(reply, asked.name, asked.header),
+        extract_program(reply, requested.name, requested.header),
     ]
     return [*texts, extract_sentence(reply), extract_sentence(reply, "f"), insert_docstring(reply, "Say it.").text]
 

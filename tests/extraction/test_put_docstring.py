@@ -76,25 +76,25 @@ SENTENCES = [
 
 @pytest.mark.parametrize(("typed", "written"), IN_PLACE.values(), ids=IN_PLACE)
 def test_only_the_docstring_is_new(typed: str, written: str) -> None:
-    made = insert_docstring(typed, "Say it.")
-    assert (made.text, made.reason) == (written, "")
+    inserted = insert_docstring(typed, "Say it.")
+    assert (inserted.text, inserted.reason) == (written, "")
 
 
 @pytest.mark.parametrize("typed", WITHIN.values(), ids=WITHIN)
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_the_function_is_found_within_a_text(typed: str, end: str) -> None:
-    made = insert_docstring(typed.replace("\n", end), "Say it.")
-    assert made.text == BODY.replace("(r):\n", f"(r):\n    {HERE}\n").replace("\n", end)
+    inserted = insert_docstring(typed.replace("\n", end), "Say it.")
+    assert inserted.text == BODY.replace("(r):\n", f"(r):\n    {HERE}\n").replace("\n", end)
 
 
 @pytest.mark.parametrize("sentence", SENTENCES)
 @pytest.mark.parametrize("typed", ["def f(x): return x", 'class A:\r\n\tdef f(self):\r\n\t\t"Old"; return 1\r\n'])
 def test_every_sentence_is_quoted(typed: str, sentence: str) -> None:
-    made = insert_docstring(typed, sentence)
-    function = next(node for node in ast.walk(ast.parse(made.text)) if isinstance(node, ast.FunctionDef))
+    inserted = insert_docstring(typed, sentence)
+    function = next(node for node in ast.walk(ast.parse(inserted.text)) if isinstance(node, ast.FunctionDef))
     wanted = inspect.cleandoc(LINE_END.sub("\n", sentence)).replace("\n   \n", "\n\n").strip()
-    assert (ast.get_docstring(function), made.reason) == (wanted, "")
-    assert made.text.count("\n") == made.text.count("\r\n") or "\r" not in typed
+    assert (ast.get_docstring(function), inserted.reason) == (wanted, "")
+    assert inserted.text.count("\n") == inserted.text.count("\r\n") or "\r" not in typed
 
 
 @pytest.mark.parametrize(
@@ -111,26 +111,26 @@ def test_every_sentence_is_quoted(typed: str, sentence: str) -> None:
     ],
 )
 def test_a_text_without_one_function_is_unchanged_with_a_reason(typed: str, reason: str) -> None:
-    made = insert_docstring(typed, "Say it.")
-    assert (made.text, made.reason) == (typed, reason)
+    inserted = insert_docstring(typed, "Say it.")
+    assert (inserted.text, inserted.reason) == (typed, reason)
 
 
 @pytest.mark.parametrize("empty", ["", " \n\t"])
 def test_an_empty_answer_is_not_inserted(empty: str) -> None:
-    made = insert_docstring(BODY, empty)
-    assert made.text == BODY and "empty" in made.reason
+    inserted = insert_docstring(BODY, empty)
+    assert inserted.text == BODY and "empty" in inserted.reason
 
 
 def test_a_change_that_would_alter_the_program_is_not_made() -> None:
     typed = "def f(x): return '\x0c'"  # a form feed on the line that has to be rewritten
-    made = insert_docstring(typed, "Say it.")
-    assert (made.text, made.reason) == (typed, UNREADABLE)
+    inserted = insert_docstring(typed, "Say it.")
+    assert (inserted.text, inserted.reason) == (typed, UNREADABLE)
 
 
 def test_code_nested_too_deeply_is_unchanged_with_a_reason() -> None:
     deep = "def f(x):\n    return " + " + ".join(["x"] * 5_000)
-    made = insert_docstring(deep, "Say it.")
-    assert made.text == deep and made.reason
+    inserted = insert_docstring(deep, "Say it.")
+    assert inserted.text == deep and inserted.reason
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="the interpreter cannot read type parameters")
@@ -146,8 +146,8 @@ def test_any_text_gives_a_program_or_a_reason() -> None:
     draw = random.Random(7)
     for _ in range(3_000):
         typed = "".join(draw.choices(pieces, k=draw.randrange(1, 25)))
-        made = insert_docstring(typed, "Say it.")
-        if made.reason:
-            assert made.text == typed
+        inserted = insert_docstring(typed, "Say it.")
+        if inserted.reason:
+            assert inserted.text == typed
         else:
-            assert "Say it." in json.dumps(ast.dump(ast.parse(made.text)))
+            assert "Say it." in json.dumps(ast.dump(ast.parse(inserted.text)))

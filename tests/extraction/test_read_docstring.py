@@ -147,6 +147,8 @@ def test_real_sentences_are_unchanged(name: str) -> None:
     with gzip.open(shared_file(name), "rt", encoding="utf-8") as lines:
         sentences = [summary(json.loads(line)["docstring"]) for line in islice(lines, 0, None, 4)]
     changed = [
-        one for one in sentences if one[:2] not in ("* ", "# ") and extract_sentence(one) != first_paragraph(one)
+        sentence
+        for sentence in sentences
+        if sentence[:2] not in ("* ", "# ") and extract_sentence(sentence) != first_paragraph(sentence)
     ]
     assert len(sentences) > 300 and not changed

@@ -46,5 +46,5 @@ from bilora.tasks.codegen import TASK
     ],
 )
 def test_the_requested_function_is_found_in_the_prompt(prompt: str, name: str | None, header: str | None) -> None:
-    asked = requested_function(prompt)
-    assert (asked.name, asked.header) == (name, header)
+    requested = requested_function(prompt)
+    assert (requested.name, requested.header) == (name, header)

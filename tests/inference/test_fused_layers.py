@@ -53,7 +53,7 @@ def test_answers_of_a_batch_are_the_model_s_own() -> None:
     expected = [greedy_answer(model, tokenizer, request) for request in requests]
     fuse_layers(model)
     engine = TorchEngine(LoadedBase(model, tokenizer, ""), {}, batch_size=4)
-    assert [made.text for made in engine.generate("base", requests)] == expected
+    assert [completion.text for completion in engine.generate("base", requests)] == expected
 
 
 def write_adapter(model: Any, folder: Path, targets: list[str]) -> Any:

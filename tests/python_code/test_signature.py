@@ -64,9 +64,9 @@ def test_the_signature_is_that_of_the_called_name(code: str, test: str, expected
 )
 def test_annotations_use_only_builtins_or_are_omitted(annotation: str, written: str) -> None:
     code = f"from typing import *\nclass Node: pass\nclass Text: pass\ndef f(a: {annotation}, *b: {annotation}): pass"
-    shown = signature(code, "assert f(1)")
-    assert shown == f"def f(a{written}, *b{written}):"
-    exec(shown + " pass", {})
+    text = signature(code, "assert f(1)")
+    assert text == f"def f(a{written}, *b{written}):"
+    exec(text + " pass", {})
 
 
 @pytest.mark.parametrize(

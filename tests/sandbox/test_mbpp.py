@@ -39,11 +39,11 @@ def outcomes(programs: list[Program]) -> list[Outcome]:
 
 
 def test_every_reference_passes(outcomes: list[Outcome]) -> None:
-    assert len(outcomes) == 974 and [one for one in outcomes if one.status != "passed"] == []
+    assert len(outcomes) == 974 and [outcome for outcome in outcomes if outcome.status != "passed"] == []
 
 
 def test_the_official_test_split_passes(outcomes: list[Outcome]) -> None:
-    assert [one.status for one in outcomes[10:510]] == ["passed"] * 500
+    assert [outcome.status for outcome in outcomes[10:510]] == ["passed"] * 500
 
 
 def test_the_sanitized_references_pass() -> None:
@@ -52,7 +52,7 @@ def test_the_sanitized_references_pass() -> None:
         Program(code="\n".join([*row["test_imports"], row["code"]]), tests=tuple(row["test_list"])) for row in rows
     ]
     with ProcessSandbox(workers=2, cpu_s=30, wall_s=120) as sandbox:
-        assert [one.status for one in sandbox.run_many(programs)] == ["passed"] * 427
+        assert [outcome.status for outcome in sandbox.run_many(programs)] == ["passed"] * 427
 
 
 def test_every_assert_is_decided_outside_including_those_that_are_not_split(
@@ -61,7 +61,9 @@ def test_every_assert_is_decided_outside_including_those_that_are_not_split(
     asserts = [test for program in programs for test in program.tests]
     whole = [test for test in asserts if split_assert(test) is None]
     assert (len(asserts), len(whole)) == (2922, 3) and all("getsizeof" in test for test in whole)
-    assert all((one.asserts, one.outside) == (len(one.results), len(one.results)) for one in outcomes)
+    assert all(
+        (outcome.asserts, outcome.outside) == (len(outcome.results), len(outcome.results)) for outcome in outcomes
+    )
 
 
 def constant_code(program: Program) -> str | None:
@@ -83,8 +85,8 @@ def test_one_constant_answer_fails(programs: list[Program]) -> None:
     ]
     with ProcessSandbox(workers=2) as sandbox:
         outcomes = list(sandbox.run_many(constant))
-    assert len(outcomes) >= 100 and {one.status for one in outcomes} == {"failed"}
-    first = sum(one.results[0] is True for one in outcomes)
+    assert len(outcomes) >= 100 and {outcome.status for outcome in outcomes} == {"failed"}
+    first = sum(outcome.results[0] is True for outcome in outcomes)
     assert first > 0.9 * len(outcomes), "they give what their first test wants"
 
 

@@ -14,17 +14,17 @@ PROGRAMS = Path(__file__).parent / "programs"
 
 def read(name: str) -> dict[str, Program]:
     """Return the programs of a file: `## NAME`, code, then sections `-- tests` and `-- setup`."""
-    found = {}
+    programs = {}
     for block in ("\n" + (PROGRAMS / name).read_text(encoding="utf-8")).split("\n## ")[1:]:
         title, _, source = block.partition("\n")
         code, *parts = source.split("\n-- ")
         sections = [part.partition("\n")[::2] for part in parts]
-        found[title] = Program(
+        programs[title] = Program(
             code=code,
             tests=tuple(text for kind, text in sections if kind == "tests"),
             setup="".join(text for kind, text in sections if kind == "setup"),
         )
-    return found
+    return programs
 
 
 RIGHT, WRONG = read("right.txt"), read("wrong.txt")

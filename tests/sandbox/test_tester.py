@@ -318,7 +318,7 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_no_forgery_passes(sandbox: ProcessSandbox, form: str) -> None:
     programs = [Program(code=code, tests=FORMS[form]) for code in FORGERIES.values()]
-    statuses = {name: one.status for name, one in zip(FORGERIES, sandbox.run_many(programs), strict=True)}
+    statuses = {name: outcome.status for name, outcome in zip(FORGERIES, sandbox.run_many(programs), strict=True)}
     assert not {name: status for name, status in statuses.items() if status.startswith("passed")}
 
 

@@ -80,8 +80,8 @@ def product(folder: Path) -> torch.Tensor:
 def test_the_command_trains_the_adapter_of_one_process(checkout: Path, two_ranks: dict[str, str]) -> None:
     shell_in(checkout)("bilora", "train", "--all")
     for task in TASKS:
-        one, two = product(checkout / "adapters" / task), product(checkout / f"two-{task}")
-        assert float((one - two).norm() / one.norm()) < 1e-3
+        expected, parallel = product(checkout / "adapters" / task), product(checkout / f"two-{task}")
+        assert float((expected - parallel).norm() / expected.norm()) < 1e-3
     records = [json.loads(path.read_text(encoding="utf-8")) for path in (checkout / "runs").glob("*/run.json")]
     assert sorted(record["hardware"].get("processes", "1") for record in records) == ["1", "1", "2", "2"]
     tokens = {(record["task"], record["tokens"]) for record in records}
@@ -90,15 +90,15 @@ def test_the_command_trains_the_adapter_of_one_process(checkout: Path, two_ranks
 
 def rank_ids(parent: int) -> list[int]:
     """Return the process ids of the ranks that a command has started."""
-    found = []
+    processes = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text(encoding="utf-8").rpartition(")")[2].split()
         except OSError:  # it has ended
             continue
         if int(fields[1]) == parent:
-            found.append(int(stat.parent.name))
-    return found
+            processes.append(int(stat.parent.name))
+    return processes
 
 
 def steps_written(folder: Path) -> int:
