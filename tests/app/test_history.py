@@ -34,7 +34,8 @@ def test_a_docstring_that_was_put_in_shows_as_a_difference() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "message"), [("what is this?", "no Python function"), ("def f(): return 1\ndef g(): return 2", "several")]
+    ("typed", "message"),
+    [("what is this?", "no complete Python function"), ("def f(): return 1\ndef g(): return 2", "several")],
 )
 def test_a_docstring_that_cannot_be_inserted_says_why(typed: str, message: str) -> None:
     run = page(typed, "Say it.")
