@@ -125,6 +125,15 @@ def test_a_bundle_that_does_not_record_its_base_needs_it_named(workspace: bilora
     assert bilora.Bundle.open(folder, base=base, cache=tmp_path).base_id == workspace.base().id
 
 
+def test_a_base_outside_the_bundle_is_refused(workspace: bilora.Workspace, tmp_path: Path) -> None:
+    outside = write_bundle(tmp_path / "other", workspace) / "base"
+    for path in (str(outside), "../other/base"):
+        settings = {"settings": {"kind": "folder", "path": path}}
+        folder = write_bundle(tmp_path / "bundle", workspace, base=settings)
+        with pytest.raises(BadData, match="names a base outside the bundle"):
+            bilora.Bundle.open(folder, cache=tmp_path)
+
+
 def test_another_base_is_refused(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()

@@ -167,6 +167,8 @@ def _open_base(folder: Path, manifest: Manifest, entry: Mapping[str, object] | N
         settings = TypeAdapter(AnyBase).validate_python(chosen)
     except ValidationError as error:
         raise BadData("base", f"is no entry of a base as in params.yaml ({first_fault(error)}).") from None
+    if entry is None and settings.kind == "folder" and chosen.get("path") != bundled.path:
+        raise BadData(folder, "the manifest names a base outside the bundle; give base= if you trust it.")
     root = Path() if entry else folder
     model = open_base(settings, root, cache / "bases")
     # A base in a folder is named after its path, which is another one on every machine.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ConfigDict, Field, JsonValue, ValidationError
+from pydantic import ConfigDict, Field, FiniteFloat, JsonValue, ValidationError
 
 from bilora.errors import BadData
 from bilora.records import Record
@@ -35,9 +35,9 @@ class BundledVerdict(_Part):
 class BundledSampling(_Part):
     """How the measured completions were sampled."""
 
-    max_tokens: int
-    temperature: float
-    frequency_penalty: float
+    max_tokens: int = Field(ge=1)
+    temperature: FiniteFloat = Field(ge=0.0)
+    frequency_penalty: FiniteFloat
 
 
 class BundledAdapter(_Part):
