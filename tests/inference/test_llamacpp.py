@@ -317,7 +317,8 @@ def test_the_file_that_a_base_comes_with_is_served_as_it_is(
     requests = [(system, chat_request(text, 20)) for text in prompts(5) for system in ("base", *ADAPTERS)]
     answers = [[completion.text for completion in each.generate_mixed(requests)] for each in (engine, converted)]
     assert answers[0] == answers[1] and engine.mode.startswith("llama.cpp, own.gguf, ")
-    assert {path.name.split("-")[0] for path in (tmp_path / "gguf_cache").iterdir()} == {"adapter"}
+    cached = {path.name.split("-")[0] for path in (tmp_path / "gguf_cache").iterdir()}
+    assert cached - {"trial"} == {"adapter"}  # a processor with AMX is tried out with a file of its own
     LlamaEngine(base, "f16", {}, batch_size=1, cache=tmp_path / "gguf_cache")
     assert len(list((tmp_path / "gguf_cache").glob("base-*-f16-*"))) == 1
 
@@ -382,7 +383,7 @@ LONG = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 16, 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"model_type": "gpt2"}, "used for phi3, llama, qwen2 only, and this base is gpt2"),
+        ({"model_type": "gpt2"}, "supports phi3, llama, qwen2, and this base is gpt2"),
         ({"rope_parameters": LONG}, "computes longrope positions differently"),
     ],
 )
