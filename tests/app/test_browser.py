@@ -156,7 +156,7 @@ def test_a_function_is_explained_and_the_change_is_shown(page: Any) -> None:
     ("text", "message"),
     [
         ("x" * 100_000, f"the limit is {MAX_QUESTION_CHARS:,}"),
-        ("\0\1\2", "holds binary data"),
+        ("\0\1\2", "contains binary data"),
         ("", "Type something"),
     ],
     ids=["100,000 characters", "binary", "nothing"],
