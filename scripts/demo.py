@@ -7,6 +7,7 @@ loads it.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -182,6 +183,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()  # no arguments
     try:
         raise SystemExit(main())
     except KeyboardInterrupt:
