@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 import sys
@@ -30,7 +31,9 @@ SPACE_HEADER = f"""\
 
 def main() -> int:
     """Resolve the ranges of pyproject.toml and write both files."""
-    lock = resolve(upgrade="--upgrade" in sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--upgrade", action="store_true", help="take the newest versions")
+    lock = resolve(upgrade=parser.parse_args().upgrade)
     (ROOT / LOCK).write_text(lock, encoding="utf-8")
     (ROOT / SPACE).write_text(space_requirements(read_project(), lock), encoding="utf-8")
     print(f"lock: {len(pins(lock))} packages in {LOCK}, and those of the page in {SPACE}")
