@@ -28,7 +28,6 @@ from bilora.tasks import load_task
 if TYPE_CHECKING:
     from bilora.bases.base import Base
 
-_MEASURED = ("max_tokens", "temperature", "frequency_penalty")
 _DEFAULT_SAMPLING = BundledSampling(max_tokens=512, temperature=0.0, frequency_penalty=0.0)
 """Sampling parameters of the base, and of adapters in bundles that record none."""
 
@@ -140,7 +139,7 @@ class Bundle:
         except ValidationError as error:
             raise BadData("sampling parameters", f"{first_fault(error)}.") from None
         measured = (adapter and adapter.sampling) or _DEFAULT_SAMPLING
-        return replace(SamplingParams(**measured.model_dump(include=set(_MEASURED))), **checked)
+        return replace(measured.to_params(), **checked)
 
 
 def _request(model: str, prompt: str, sampling: SamplingParams, index: int) -> Request:

@@ -134,13 +134,8 @@ def train_tasks(
     loaded = load_for_training(base)
     # 3) Train.
     planner, joint = Planner(workspace), JointTraining() if len(rows) > 1 else None
-    planned = (
-        {}
-        if ranks.world_size() > 1
-        else {  # the plan is for one device
-            name: (planner.training(name).seconds, planner.memory_bytes(tuple(rows))) for name in rows
-        }
-    )
+    alone = rows if ranks.world_size() == 1 else ()  # the plan is for one device
+    planned = {name: (planner.training(name).seconds, planner.memory_bytes(tuple(rows))) for name in alone}
 
     def train(name: str) -> TrainedAdapter:
         copy = replace(loaded, model=shared_copy(loaded.model)) if joint else loaded

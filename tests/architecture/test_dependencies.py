@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
 import sys
 from importlib import metadata
@@ -12,9 +11,9 @@ from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
+from support.checkouts import ROOT, load_script
 
 Declared = dict[str, dict[str, Requirement]]
-ROOT = Path(__file__).resolve().parents[2]
 DEVELOPMENT = ("dev", "browser")
 """Extras of the tests and checks; src imports none of their packages."""
 NOT_IMPORTED = {
@@ -38,11 +37,7 @@ UNBOUNDED = {"fsspec": "its versions are dates"}
 @pytest.fixture(scope="module")
 def lock() -> ModuleType:
     """The script that `make lock` runs."""
-    spec = importlib.util.spec_from_file_location("lock", ROOT / "scripts" / "lock.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("lock")
 
 
 @pytest.fixture(scope="module")

@@ -202,7 +202,7 @@ def test_a_push_warns_of_an_adapter_trained_on_a_withdrawn_rating_and_publishes(
 
 
 def test_the_health_page_reports_the_served_adapters(published: Path) -> None:
-    """Streamlit's own server with the door of the Space, on a published bundle."""
+    """Streamlit's own server as the Space runs it, on a published bundle."""
     port = free_port()
     command = [sys.executable, "-m", "streamlit", "run", "hf_space/serve.py", "--server.port", str(port)]
     release = published / "hf_space" / "release.json"
@@ -224,10 +224,10 @@ def test_the_health_page_reports_the_served_adapters(published: Path) -> None:
     assert printed["adapters"] == {"motto": adapter_sha256(published / "adapters" / "motto")}
 
 
-@pytest.mark.parametrize(("stage", "room"), [*((stage, 200) for stage in STAGES), ("train", 20_000)])
-def test_a_full_disk_at_any_stage_is_one_sentence_and_changes_no_file(published: Path, stage: str, room: int) -> None:
+@pytest.mark.parametrize(("stage", "limit"), [*((stage, 200) for stage in STAGES), ("train", 20_000)])
+def test_a_full_disk_at_any_stage_is_one_sentence_and_changes_no_file(published: Path, stage: str, limit: int) -> None:
     before = files_of(published)
-    limited = ["python", "-c", FULL_DISK, str(room), "bilora", stage, "motto"]
+    limited = ["python", "-c", FULL_DISK, str(limit), "bilora", stage, "motto"]
     refused = shell_in(published)(*limited, check=False)
     assert refused.returncode == 13 and "o file is half-written" in refused.stderr, refused.stderr[-2000:]
     assert "Traceback" not in refused.stderr

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import yaml
@@ -29,6 +31,15 @@ def environment_of(folder: Path) -> dict[str, str]:
         "PYTHONPATH": str(folder / "src"),
         "TOKENIZERS_PARALLELISM": "false",
     }
+
+
+def load_script(name: str) -> ModuleType:
+    """Import scripts/NAME.py, which is in no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def shell_in(folder: Path) -> Shell:

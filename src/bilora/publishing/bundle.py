@@ -27,7 +27,6 @@ from bilora.publishing.manifest import (
     files_sha256,
     parse_manifest,
 )
-from bilora.requests import SamplingParams
 from bilora.results import Results, Verdict
 from bilora.storage import ADAPTER_FILES, sha256_bytes, sha256_json
 
@@ -76,7 +75,7 @@ def build_bundle(
                 path=task,
                 sha256=bundled_sha256(files, task),
                 verdict=bundled_verdict(verdicts[task]) if task in verdicts else None,
-                sampling=_bundled_sampling(info.tasks[task].sampling),
+                sampling=BundledSampling.from_params(info.tasks[task].sampling),
             )
             for task in sorted(adapters)
         },
@@ -98,14 +97,6 @@ def _bundled_base(base: Base, base_files: Mapping[str, bytes]) -> BundledBase:
     if base.identity != base_identity(base.revision, {name: sha256_bytes(data) for name, data in base_files.items()}):
         fields["identity"] = base.identity
     return BundledBase.model_validate(fields)
-
-
-def _bundled_sampling(sampling: SamplingParams) -> BundledSampling:
-    return BundledSampling(
-        max_tokens=sampling.max_tokens,
-        temperature=sampling.temperature,
-        frequency_penalty=sampling.frequency_penalty,
-    )
 
 
 def _adapter_files(adapters: Mapping[str, Path], base: Base) -> dict[str, bytes]:

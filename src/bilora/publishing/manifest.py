@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, FiniteFloat, JsonValue, ValidationError
 
 from bilora.errors import BadData
 from bilora.records import Record
+from bilora.requests import SamplingParams
 from bilora.results import Verdict, VerdictOutcome
 from bilora.storage import dump_json, first_fault, sha256_bytes
 
@@ -38,6 +39,23 @@ class BundledSampling(_Part):
     max_tokens: int = Field(ge=1)
     temperature: FiniteFloat = Field(ge=0.0)
     frequency_penalty: FiniteFloat
+
+    @classmethod
+    def from_params(cls, params: SamplingParams) -> BundledSampling:
+        """Return what a manifest records of sampling parameters."""
+        return cls(
+            max_tokens=params.max_tokens,
+            temperature=params.temperature,
+            frequency_penalty=params.frequency_penalty,
+        )
+
+    def to_params(self) -> SamplingParams:
+        """Return the recorded sampling parameters."""
+        return SamplingParams(
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            frequency_penalty=self.frequency_penalty,
+        )
 
 
 class BundledAdapter(_Part):
